@@ -1,0 +1,10 @@
+//! Vocabulary of the whole crate: ids, secrets, a session, model names.
+//!
+//! Nothing here waits, logs or reads a clock. Every other room may import this one; it imports none.
+
+pub mod facts;
+pub mod ids;
+pub mod model;
+pub mod secret;
+pub mod seed;
+pub mod session;

@@ -1,0 +1,83 @@
+//! Model names: what a name asks for beyond the model itself.
+
+/// What a suffix switches on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SuffixEffect {
+    /// The model thinks before it answers.
+    Thinking,
+    /// The model may search the web.
+    Search,
+}
+
+/// The one table of suffixes. Parsing, the variants in the model list and the README's table follow it.
+pub const SUFFIXES: &[(&str, SuffixEffect)] =
+    &[("-thinking", SuffixEffect::Thinking), ("-search", SuffixEffect::Search)];
+
+/// The prefix that names the web chat among the kinds of upstream.
+pub const WEB_PREFIX: &str = "web/";
+
+/// A model name, taken apart.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ModelSpec {
+    /// The upstream's id.
+    pub base: String,
+    /// The suffix `-thinking` was there.
+    pub thinking: bool,
+    /// The suffix `-search` was there.
+    pub search: bool,
+    /// Whether `base` is in the catalogue that was asked.
+    pub is_known: bool,
+}
+
+impl ModelSpec {
+    /// Takes a name apart: a `web/` prefix, then suffixes in any order and number. A name that the catalogue has
+    /// exactly wins over a suffix, at every step: `qwen3-235b-thinking` may be a model of its own.
+    #[must_use]
+    pub fn parse(name: &str, is_known: impl Fn(&str) -> bool) -> Self {
+        let name = name.trim();
+        let mut base = if is_known(name) { name } else { name.strip_prefix(WEB_PREFIX).unwrap_or(name) };
+        let (mut thinking, mut search) = (false, false);
+        while !is_known(base) {
+            let stripped = SUFFIXES.iter().find_map(|(suffix, effect)| Some((base.strip_suffix(suffix)?, effect)));
+            let Some((shorter, effect)) = stripped.filter(|(shorter, _)| !shorter.is_empty()) else {
+                break;
+            };
+            base = shorter;
+            match effect {
+                SuffixEffect::Thinking => thinking = true,
+                SuffixEffect::Search => search = true,
+            }
+        }
+        Self { base: base.to_owned(), thinking, search, is_known: is_known(base) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        let catalogue = ["qwen3-max", "qwen3-235b-thinking", "web/odd"];
+        let check = |name: &str, base: &str, thinking: bool, search: bool, is_known: bool| {
+            let spec = ModelSpec::parse(name, |id| catalogue.contains(&id));
+            assert_eq!(spec, ModelSpec { base: base.to_owned(), thinking, search, is_known }, "{name}");
+        };
+        check("qwen3-max", "qwen3-max", false, false, true);
+        check(" qwen3-max ", "qwen3-max", false, false, true);
+        check("web/qwen3-max", "qwen3-max", false, false, true);
+        check("web/odd", "web/odd", false, false, true);
+        check("qwen3-max-thinking", "qwen3-max", true, false, true);
+        check("qwen3-max-search", "qwen3-max", false, true, true);
+        check("qwen3-max-thinking-search", "qwen3-max", true, true, true);
+        check("qwen3-max-search-thinking", "qwen3-max", true, true, true);
+        check("web/qwen3-max-search-thinking", "qwen3-max", true, true, true);
+        check("qwen3-235b-thinking", "qwen3-235b-thinking", false, false, true);
+        check("qwen3-235b-thinking-search", "qwen3-235b-thinking", false, true, true);
+        check("qwen3-235b-thinking-thinking", "qwen3-235b-thinking", true, false, true);
+        check("gpt-4o", "gpt-4o", false, false, false);
+        check("gpt-4o-search", "gpt-4o", false, true, false);
+        check("-thinking", "-thinking", false, false, false);
+        check("", "", false, false, false);
+    }
+}

@@ -1,0 +1,233 @@
+//! Secrets as types that cannot be printed, compared carelessly or serialised.
+//!
+//! `expose` is called only where a header is built, a digest is taken or the state file is written.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use crate::base::ids::{CredentialKey, UnixSeconds};
+
+/// A key that callers of our API present.
+#[derive(Clone)]
+pub struct ApiKey(SecretString);
+
+impl ApiKey {
+    /// Wraps a key.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(SecretString::from(text))
+    }
+
+    /// Whether `offered` is this key. Takes the same time whatever `offered` is: digests of equal length are compared.
+    #[must_use]
+    pub fn matches(&self, offered: &str) -> bool {
+        let ours = Sha256::digest(self.0.expose_secret().as_bytes());
+        let theirs = Sha256::digest(offered.as_bytes());
+        ours.as_slice().ct_eq(theirs.as_slice()).into()
+    }
+
+    /// The key itself, for the one line that shows a generated key to its owner and for the state file.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for ApiKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("ApiKey([REDACTED])")
+    }
+}
+
+/// The `Cookie` header of a logged-in browser, as configured: `name=value; name=value`.
+#[derive(Clone)]
+pub struct Cookie(SecretString);
+
+impl Cookie {
+    /// The longest accepted header in bytes. A logged-in browser sends up to about 12 kB.
+    pub const BYTES_MAX: usize = 16 * 1024;
+
+    /// Checks and wraps one Cookie header. Control characters are removed and a leading `Cookie:` is dropped,
+    /// since both come along when a header is copied.
+    ///
+    /// # Errors
+    /// Says what is wrong without showing the text: empty, too long, no `name=value` pair, characters that no
+    /// header can carry.
+    pub fn parse(text: &str) -> Result<Self, SecretError> {
+        let cleaned: String = text.chars().filter(|c| !c.is_control() && *c != '\u{feff}').collect();
+        let trimmed = cleaned.trim();
+        let header = match trimmed.get(..7) {
+            Some(name) if name.eq_ignore_ascii_case("cookie:") => trimmed.get(7..).unwrap_or_default().trim(),
+            _ => trimmed,
+        };
+        if header.is_empty() {
+            return Err(SecretError::Empty);
+        }
+        if header.len() > Self::BYTES_MAX {
+            return Err(SecretError::TooLong { bytes_max: Self::BYTES_MAX });
+        }
+        let is_pair = |part: &str| part.split_once('=').is_some_and(|(name, _)| is_cookie_name(name.trim()));
+        if !header.split(';').any(is_pair) {
+            return Err(SecretError::NotACookie);
+        }
+        if !header.bytes().all(|byte| (0x20..0x7f).contains(&byte)) {
+            return Err(SecretError::NotAscii);
+        }
+        Ok(Self(SecretString::from(header)))
+    }
+
+    /// What this cookie is called on disk.
+    #[must_use]
+    pub fn key(&self) -> CredentialKey {
+        CredentialKey::of(self.0.expose_secret())
+    }
+
+    /// The header text.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for Cookie {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Cookie([REDACTED])")
+    }
+}
+
+/// Whether `name` is a token of RFC 9110, as a cookie's name has to be.
+fn is_cookie_name(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+}
+
+/// A token for `Authorization: Bearer`. Its claims are read, never verified: we are not its audience.
+#[derive(Clone)]
+pub struct AccessToken {
+    text: SecretString,
+    expires_at: Option<UnixSeconds>,
+    issued_at: Option<UnixSeconds>,
+    account: Option<String>,
+}
+
+impl AccessToken {
+    /// The longest accepted token in bytes.
+    pub const BYTES_MAX: usize = 8 * 1024;
+    /// An `exp` further away than this is taken for nonsense and treated as unknown.
+    const LIFETIME_SECONDS_MAX: i64 = 400 * 24 * 3600;
+
+    /// Checks and wraps a token. A token that is no JWT is accepted; its expiry is then unknown.
+    ///
+    /// `now` bounds what is believed of `exp`, which may be a number, a float, a string, or in milliseconds.
+    ///
+    /// # Errors
+    /// Empty, too long, or with characters that no header can carry.
+    pub fn parse(text: &str, now: UnixSeconds) -> Result<Self, SecretError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(SecretError::Empty);
+        }
+        if text.len() > Self::BYTES_MAX {
+            return Err(SecretError::TooLong { bytes_max: Self::BYTES_MAX });
+        }
+        if !text.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
+            return Err(SecretError::NotAscii);
+        }
+        let claims = jwt_claims(text);
+        let claim = |name: &str| claims.as_ref().and_then(|claims| claims.get(name));
+        let moment = |name: &str| {
+            let seconds = claim(name).and_then(seconds_of)?;
+            (seconds > 0 && seconds <= now.0.saturating_add(Self::LIFETIME_SECONDS_MAX)).then_some(UnixSeconds(seconds))
+        };
+        Ok(Self {
+            text: SecretString::from(text),
+            expires_at: moment("exp"),
+            issued_at: moment("iat"),
+            account: claim("id").and_then(Value::as_str).map(str::to_owned),
+        })
+    }
+
+    /// When the token ends by its own `exp`; `None` when it does not say so credibly.
+    #[must_use]
+    pub fn expires_at(&self) -> Option<UnixSeconds> {
+        self.expires_at
+    }
+
+    /// When the token was made by its own `iat`, which web tokens usually lack.
+    #[must_use]
+    pub fn issued_at(&self) -> Option<UnixSeconds> {
+        self.issued_at
+    }
+
+    /// Whether the token is still good at `now` as far as it says itself.
+    #[must_use]
+    pub fn is_live(&self, now: UnixSeconds) -> bool {
+        self.expires_at.is_none_or(|expires_at| now < expires_at)
+    }
+
+    /// The account that the token belongs to (claim `id`), to tell two accounts apart. Not for logs.
+    #[must_use]
+    pub fn account(&self) -> Option<&str> {
+        self.account.as_deref()
+    }
+
+    /// The token text.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.text.expose_secret()
+    }
+}
+
+impl fmt::Debug for AccessToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AccessToken").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
+}
+
+/// Why a text cannot be a secret of its kind. Never holds the text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SecretError {
+    /// Nothing is left after trimming.
+    #[error("is empty")]
+    Empty,
+    /// Longer than anything that the upstream would take.
+    #[error("is longer than {bytes_max} bytes")]
+    TooLong {
+        /// The limit.
+        bytes_max: usize,
+    },
+    /// A Cookie header is a list of `name=value` pairs.
+    #[error("is not a Cookie header (expected name=value; name=value)")]
+    NotACookie,
+    /// A header carries printable ASCII only.
+    #[error("has characters that an HTTP header cannot carry")]
+    NotAscii,
+}
+
+fn jwt_claims(token: &str) -> Option<Value> {
+    let mut parts = token.split('.');
+    let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
+    if parts.next().is_some() {
+        return None;
+    }
+    let json = URL_SAFE_NO_PAD.decode(payload.trim_end_matches('=')).ok()?;
+    serde_json::from_slice(&json).ok()
+}
+
+/// Seconds from a claim that may be an integer, a float, a numeric string, or milliseconds.
+fn seconds_of(claim: &Value) -> Option<i64> {
+    let number = match claim {
+        Value::Number(number) => number.as_f64()?,
+        Value::String(text) => text.trim().parse().ok()?,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    // Later than the year 5000 in seconds can only be milliseconds.
+    let seconds = if number > 1e11 { number / 1000.0 } else { number };
+    #[expect(clippy::cast_possible_truncation, reason = "the range is checked in the same line")]
+    (seconds.is_finite() && seconds.abs() < 1e15).then_some(seconds as i64)
+}

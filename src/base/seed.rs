@@ -1,0 +1,14 @@
+//! What one configured identity starts with.
+
+use crate::base::secret::{AccessToken, Cookie};
+
+/// The credentials of one identity as configured: a cookie, a token, or both of one account.
+///
+/// At least one of the two is there. The place in the configured order becomes the identity's number.
+#[derive(Clone, Debug)]
+pub struct IdentitySeed {
+    /// The browser's `Cookie` header (`COOKIE`, `cookie.txt`).
+    pub cookie: Option<Cookie>,
+    /// A token given on its own (`QWEN_TOKEN`).
+    pub token: Option<AccessToken>,
+}

@@ -1,0 +1,245 @@
+//! One account's live session: its cookie jar and its newest access token, lent out together so that they are
+//! never mixed with another account's.
+
+use std::fmt;
+
+use cookie_store::{CookieStore, RawCookie};
+use http::header::{HeaderMap, HeaderValue, SET_COOKIE};
+use parking_lot::Mutex;
+use secrecy::{ExposeSecret as _, SecretString};
+use url::Url;
+
+use crate::base::ids::{CredentialKey, IdentityId};
+use crate::base::secret::{AccessToken, Cookie};
+
+/// The jar and the token of one identity. Shared by the pool, which lends it, and the upstream, which uses it.
+pub struct Session {
+    identity: IdentityId,
+    key: CredentialKey,
+    site: Url,
+    state: Mutex<State>,
+}
+
+struct State {
+    jar: CookieStore,
+    token: Option<AccessToken>,
+    /// Grows with each installed token, so that waiters can see that somebody else refreshed.
+    token_generation: u64,
+    /// Grows with each change of jar or token, so that a writer knows whether there is something to save.
+    revision: u64,
+}
+
+/// What has to survive a restart for this session to go on.
+pub struct SessionSnapshot {
+    /// The jar as one Cookie header.
+    pub cookies: SecretString,
+    /// The access token, if there is one.
+    pub token: Option<SecretString>,
+}
+
+impl Session {
+    /// A session that starts with a configured cookie, a token, or both.
+    #[must_use]
+    pub fn new(identity: IdentityId, key: CredentialKey, cookie: Option<&Cookie>, token: Option<AccessToken>) -> Self {
+        let site = site();
+        let mut jar = CookieStore::new();
+        if let Some(cookie) = cookie {
+            fill(&mut jar, &site, cookie.expose());
+        }
+        // A token given without its browser's jar: the site keeps the same JWT in the cookie `token`.
+        if let (None, Some(token)) = (cookie, &token) {
+            fill(&mut jar, &site, &format!("token={}", token.expose()));
+        }
+        let token_generation = u64::from(token.is_some());
+        Self { identity, key, site, state: Mutex::new(State { jar, token, token_generation, revision: 0 }) }
+    }
+
+    /// Whose session this is.
+    #[must_use]
+    pub fn identity(&self) -> &IdentityId {
+        &self.identity
+    }
+
+    /// What the credential is called on disk.
+    #[must_use]
+    pub fn key(&self) -> &CredentialKey {
+        &self.key
+    }
+
+    /// The `Cookie` header to send, marked sensitive; `None` when the jar is empty.
+    #[must_use]
+    pub fn cookie_header(&self) -> Option<HeaderValue> {
+        let text = self.cookie_text();
+        if text.is_empty() {
+            return None;
+        }
+        let mut value = HeaderValue::from_str(&text).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// The `Authorization` header to send, marked sensitive; `None` without a token.
+    #[must_use]
+    pub fn authorization(&self) -> Option<HeaderValue> {
+        let state = self.state.lock();
+        let mut value = HeaderValue::from_str(&format!("Bearer {}", state.token.as_ref()?.expose())).ok()?;
+        value.set_sensitive(true);
+        Some(value)
+    }
+
+    /// A copy of the newest token.
+    #[must_use]
+    pub fn token(&self) -> Option<AccessToken> {
+        self.state.lock().token.clone()
+    }
+
+    /// How many tokens were installed so far.
+    #[must_use]
+    pub fn token_generation(&self) -> u64 {
+        self.state.lock().token_generation
+    }
+
+    /// How often jar or token changed so far.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.state.lock().revision
+    }
+
+    /// Puts a newer token in the place of the old one.
+    pub fn install_token(&self, token: AccessToken) {
+        let mut state = self.state.lock();
+        state.token = Some(token);
+        state.token_generation += 1;
+        state.revision += 1;
+    }
+
+    /// The value of one cookie.
+    #[must_use]
+    pub fn cookie(&self, name: &str) -> Option<SecretString> {
+        let state = self.state.lock();
+        let mut values = state.jar.get_request_values(&self.site);
+        values.find(|(found, _)| *found == name).map(|(_, value)| SecretString::from(value))
+    }
+
+    /// Puts one cookie into the jar, as when the upstream hands out its value in a body.
+    pub fn set_cookie(&self, name: &str, value: &str) {
+        let mut state = self.state.lock();
+        let before = joined(&state.jar, &self.site);
+        let _ = state.jar.insert_raw(&RawCookie::new(name.to_owned(), value.to_owned()), &self.site);
+        if joined(&state.jar, &self.site) != before {
+            state.revision += 1;
+        }
+    }
+
+    /// Takes over every `Set-Cookie` of an answer. Domain and path are ignored: the jar is sent to the two hosts
+    /// of one site only, and a base URL may point to a simulator.
+    pub fn absorb(&self, headers: &HeaderMap) {
+        if !headers.contains_key(SET_COOKIE) {
+            return;
+        }
+        let mut state = self.state.lock();
+        let before = joined(&state.jar, &self.site);
+        for line in headers.get_all(SET_COOKIE) {
+            let Some(mut cookie) = line.to_str().ok().and_then(|line| RawCookie::parse(line.to_owned()).ok()) else {
+                continue;
+            };
+            cookie.unset_domain();
+            cookie.unset_path();
+            // A cookie that the jar refuses (expired on arrival, malformed) is one that a browser would not keep.
+            let _ = state.jar.insert_raw(&cookie, &self.site);
+        }
+        if joined(&state.jar, &self.site) != before {
+            state.revision += 1;
+        }
+    }
+
+    /// What to write down so that a restart goes on from here.
+    #[must_use]
+    pub fn snapshot(&self) -> SessionSnapshot {
+        let state = self.state.lock();
+        SessionSnapshot {
+            cookies: SecretString::from(joined(&state.jar, &self.site)),
+            token: state.token.as_ref().map(|token| SecretString::from(token.expose())),
+        }
+    }
+
+    /// Goes back to what was written down, or to the configured cookie when that is given in its place.
+    pub fn restore(&self, cookies: &SecretString, token: Option<AccessToken>) {
+        let mut state = self.state.lock();
+        state.jar = CookieStore::new();
+        fill(&mut state.jar, &self.site, cookies.expose_secret());
+        state.token = token;
+        state.token_generation += 1;
+        state.revision += 1;
+    }
+
+    fn cookie_text(&self) -> String {
+        joined(&self.state.lock().jar, &self.site)
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session").field("identity", &self.identity).finish_non_exhaustive()
+    }
+}
+
+/// The site that every jar belongs to, whatever the configured base URLs are.
+fn site() -> Url {
+    #[expect(clippy::expect_used, reason = "a constant, parsed in every test run")]
+    Url::parse("https://chat.qwen.ai/").expect("constant URL")
+}
+
+fn fill(jar: &mut CookieStore, site: &Url, header: &str) {
+    for pair in header.split(';') {
+        if let Some((name, value)) = pair.split_once('=') {
+            let cookie = RawCookie::new(name.trim().to_owned(), value.trim().to_owned());
+            // Refused pairs have no name; the rest of the header is still good.
+            let _ = jar.insert_raw(&cookie, site);
+        }
+    }
+}
+
+fn joined(jar: &CookieStore, site: &Url) -> String {
+    let mut text = String::new();
+    for (name, value) in jar.get_request_values(site) {
+        if !text.is_empty() {
+            text.push_str("; ");
+        }
+        text.push_str(name);
+        text.push('=');
+        text.push_str(value);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(cookie: &str) -> Session {
+        let cookie = Cookie::parse(cookie).unwrap();
+        Session::new(IdentityId::numbered(1), cookie.key(), Some(&cookie), None)
+    }
+
+    #[test]
+    fn a_configured_cookie_is_sent_as_it_was_pasted() {
+        for text in ["token=a.b.c", "cna=1; token=x==; isg=\"q\"; x-ap=cn%2Fhk", "a=1; b=2; c="] {
+            assert_eq!(session(text).cookie_text(), text);
+        }
+    }
+
+    #[test]
+    fn answers_change_the_jar() {
+        let session = session("token=old; acw_tc=1");
+        let mut headers = HeaderMap::new();
+        headers.append(SET_COOKIE, "token=new; Domain=.qwen.ai; Path=/; HttpOnly; Secure".parse().unwrap());
+        headers.append(SET_COOKIE, "acw_tc=; Max-Age=0".parse().unwrap());
+        headers.append(SET_COOKIE, "x-ap=eu; Domain=127.0.0.1; Path=/api".parse().unwrap());
+        session.absorb(&headers);
+        assert_eq!(session.cookie_text(), "token=new; x-ap=eu");
+        assert_eq!(session.revision(), 1);
+        session.absorb(&headers);
+        assert_eq!(session.revision(), 1, "nothing changed the second time");
+    }
+}

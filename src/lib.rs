@@ -1,0 +1,3 @@
+//! qwen-bridge: your own Qwen accounts as an API for OpenAI clients.
+
+pub mod base;
