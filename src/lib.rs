@@ -1,3 +1,6 @@
 //! qwen-bridge: your own Qwen accounts as an API for OpenAI clients.
 
 pub mod base;
+pub mod sse;
+pub mod transform;
+pub mod wire;

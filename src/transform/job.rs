@@ -1,0 +1,705 @@
+//! What a caller wants, checked: OpenAI's request body into a [`ChatJob`].
+//!
+//! Lenient in what it reads, except where silence would be a lie: sampling knobs that the web chat lacks are
+//! taken and named as ignored, while a parameter that changes the shape of the answer is refused by its name.
+
+use serde_json::{Map, Value};
+
+use crate::base::model::ModelSpec;
+use crate::transform::models::{ModelInfo, Thinking};
+use crate::transform::prompt::{self, Message, ToolCall};
+
+/// The largest prompt in bytes of JSON. The upstream's risk engine blocks bodies over about 128 KiB; the largest
+/// that was seen to pass had 117 kB, and the body around the prompt takes about 1.5 kB.
+pub const PROMPT_JSON_BYTES_MAX: usize = 114_000;
+
+/// How many stop sequences OpenAI allows.
+const STOPS_MAX: usize = 4;
+
+/// Whether the model should think.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ThinkingWish {
+    /// No.
+    Off,
+    /// Yes.
+    On,
+    /// As the model sees fit.
+    Auto,
+}
+
+/// Where the thoughts go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReasoningFormat {
+    /// Into `reasoning_content`.
+    Parsed,
+    /// Into the content, between `<think>` tags.
+    Raw,
+    /// Nowhere.
+    Hidden,
+}
+
+impl ReasoningFormat {
+    /// The format of a word: `parsed`, `raw` or `hidden`.
+    #[must_use]
+    pub fn of_word(word: &str) -> Option<Self> {
+        match word {
+            "parsed" => Some(Self::Parsed),
+            "raw" => Some(Self::Raw),
+            "hidden" => Some(Self::Hidden),
+            _ => None,
+        }
+    }
+}
+
+/// A request whose own words are in order; what the catalogue has to say comes with [`ChatRequest::resolve`].
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChatRequest {
+    /// The model as asked; `None` for the default.
+    pub model: Option<String>,
+    /// The prompt for the upstream.
+    pub prompt: String,
+    /// Whether the answer is streamed.
+    pub stream: bool,
+    /// Whether the stream ends with a chunk of counts.
+    pub include_usage: bool,
+    /// `stop`.
+    pub stop: Vec<String>,
+    /// `max_completion_tokens`, else `max_tokens`.
+    pub tokens_max: Option<u32>,
+    /// An explicit wish about thinking, and the field that it came from.
+    pub thinking: Option<(ThinkingWish, &'static str)>,
+    /// Tokens to think with.
+    pub thinking_budget: Option<u32>,
+    /// An explicit wish about searching.
+    pub search: Option<bool>,
+    /// Where thoughts go, when the caller says so.
+    pub reasoning_format: Option<ReasoningFormat>,
+    /// Parameters that were taken without effect.
+    pub ignored: Vec<&'static str>,
+}
+
+/// What goes up: everything that an upstream has to know to answer one turn.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ChatJob {
+    /// The model as the caller named it; replies carry this name.
+    pub model: String,
+    /// The upstream's id of the model.
+    pub upstream_model: String,
+    /// The one prompt.
+    pub prompt: String,
+    /// Whether to think.
+    pub thinking: ThinkingWish,
+    /// Tokens to think with.
+    pub thinking_budget: Option<u32>,
+    /// Whether to search.
+    pub search: bool,
+    /// `stop`, none of them empty.
+    pub stop: Vec<String>,
+    /// The most tokens of text (thoughts not counted).
+    pub tokens_max: Option<u32>,
+    /// Where thoughts go.
+    pub reasoning_format: ReasoningFormat,
+    /// Parameters that were taken without effect.
+    pub ignored: Vec<&'static str>,
+}
+
+impl ChatJob {
+    /// The upstream's word for this kind of chat.
+    #[must_use]
+    pub fn chat_type(&self) -> &'static str {
+        if self.search { "search" } else { "t2t" }
+    }
+}
+
+/// What is wrong with a request. Always the caller's fault, and nothing has reached the upstream.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct RequestError {
+    /// The field, as `messages[0].content[1].type`; `None` for the body as a whole.
+    pub param: Option<String>,
+    /// What kind of fault.
+    pub kind: RequestErrorKind,
+    /// What is wrong and how to mend it.
+    pub message: String,
+}
+
+/// Kinds of faults in a request; each has a `code` of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestErrorKind {
+    /// The body is no JSON object.
+    InvalidBody,
+    /// A field that has to be there is not.
+    Missing,
+    /// A field has a value of the wrong type.
+    InvalidType,
+    /// A field has a value that makes no sense.
+    InvalidValue,
+    /// A list has to have something in it.
+    EmptyArray,
+    /// A parameter cannot be honoured.
+    UnsupportedParameter,
+    /// A parameter cannot be honoured with this value.
+    UnsupportedValue,
+    /// No upstream has this model.
+    ModelNotFound,
+    /// The prompt does not fit.
+    TooLong,
+}
+
+impl RequestError {
+    fn new(kind: RequestErrorKind, param: &str, message: String) -> Self {
+        Self { param: Some(param.to_owned()), kind, message }
+    }
+
+    fn missing(param: &str) -> Self {
+        Self::new(RequestErrorKind::Missing, param, format!("Missing required parameter: '{param}'."))
+    }
+
+    fn invalid_type(param: &str, expected: &str, found: &Value) -> Self {
+        let message = format!("Invalid type for '{param}': expected {expected}, but got {}.", type_name(found));
+        Self::new(RequestErrorKind::InvalidType, param, message)
+    }
+
+    fn invalid_value(param: &str, expected: &str) -> Self {
+        Self::new(RequestErrorKind::InvalidValue, param, format!("Invalid value for '{param}': expected {expected}."))
+    }
+
+    fn unsupported(param: &str, why: &str) -> Self {
+        Self::new(RequestErrorKind::UnsupportedParameter, param, format!("Unsupported parameter: '{param}'. {why}"))
+    }
+
+    fn unsupported_value(param: &str, why: &str) -> Self {
+        Self::new(RequestErrorKind::UnsupportedValue, param, format!("Unsupported value: '{param}'. {why}"))
+    }
+}
+
+impl ChatRequest {
+    /// Reads the body of `POST /v1/chat/completions`.
+    ///
+    /// # Errors
+    /// The first fault found, by the field that has it.
+    pub fn parse(body: &Value) -> Result<Self, RequestError> {
+        let Value::Object(map) = body else {
+            return Err(RequestError {
+                param: None,
+                kind: RequestErrorKind::InvalidBody,
+                message: format!("The request body has to be a JSON object, but it is {}.", type_name(body)),
+            });
+        };
+        let fields = Fields(map);
+        let model = fields.text("model")?;
+        if model.is_some_and(|model| model.trim().is_empty()) {
+            return Err(RequestError::invalid_value(
+                "model",
+                "the name of a model, or no 'model' at all for the default",
+            ));
+        }
+        let messages = messages(&fields)?;
+        let prompt = prompt::render(&messages);
+        let has_text = messages.iter().any(|message| match message {
+            Message::System(text) | Message::User(text) | Message::ToolResult { text, .. } => !text.trim().is_empty(),
+            Message::Assistant { text, calls } => !text.trim().is_empty() || !calls.is_empty(),
+        });
+        if !has_text {
+            return Err(RequestError::invalid_value("messages", "at least one message with text in it"));
+        }
+        let json_bytes = json_len(&prompt);
+        if json_bytes > PROMPT_JSON_BYTES_MAX {
+            let message = format!(
+                "This conversation takes {json_bytes} bytes, but the upstream's maximum context length for one \
+                 request is {PROMPT_JSON_BYTES_MAX} bytes. Shorten or drop older messages."
+            );
+            return Err(RequestError::new(RequestErrorKind::TooLong, "messages", message));
+        }
+        refuse_unsupported(&fields)?;
+        let thinking_budget = thinking_budget(&fields)?;
+        let reasoning_format = reasoning_format(&fields)?;
+        Ok(Self {
+            model: model.map(str::to_owned),
+            prompt,
+            stream: fields.flag("stream")?.unwrap_or(false),
+            include_usage: match fields.object("stream_options")? {
+                Some(options) => options.flag_in("stream_options", "include_usage")?.unwrap_or(false),
+                None => false,
+            },
+            stop: stop(&fields)?,
+            tokens_max: match fields.count("max_completion_tokens", 1)? {
+                Some(tokens) => Some(tokens),
+                None => fields.count("max_tokens", 1)?,
+            },
+            thinking: thinking(&fields, thinking_budget)?,
+            thinking_budget: thinking_budget.filter(|budget| *budget > 0),
+            search: search(&fields)?,
+            reasoning_format,
+            ignored: ignored(&fields)?,
+        })
+    }
+
+    /// Joins the request with what the catalogue says about its model.
+    ///
+    /// `lookup` finds a model by its exact id. `is_live` tells that the catalogue is the upstream's own, so that
+    /// a name which it lacks is wrong; without it an unknown name is passed on.
+    ///
+    /// # Errors
+    /// [`RequestErrorKind::ModelNotFound`].
+    pub fn resolve<'a>(
+        self,
+        default_model: &str,
+        default_format: ReasoningFormat,
+        is_live: bool,
+        lookup: impl Fn(&str) -> Option<&'a ModelInfo>,
+    ) -> Result<ChatJob, RequestError> {
+        let model = self.model.unwrap_or_else(|| default_model.to_owned());
+        let spec = ModelSpec::parse(&model, |id| lookup(id).is_some());
+        if !spec.is_known && is_live {
+            let message = format!(
+                "The model '{}' does not exist upstream. GET /v1/models lists the names that can be used.",
+                model.chars().take(100).collect::<String>()
+            );
+            return Err(RequestError::new(RequestErrorKind::ModelNotFound, "model", message));
+        }
+        let mut ignored = self.ignored;
+        let ability = lookup(&spec.base).map_or(Thinking::OnRequest, |info| info.thinking);
+        let suffix = spec.thinking.then_some((ThinkingWish::On, "model"));
+        let thinking = match (ability, self.thinking.or(suffix)) {
+            (Thinking::OnRequest, wish) => wish.map_or(ThinkingWish::Off, |(wish, _)| wish),
+            (Thinking::Never, None | Some((ThinkingWish::Off, _))) => ThinkingWish::Off,
+            (Thinking::Never, Some((ThinkingWish::On | ThinkingWish::Auto, field))) => {
+                ignored.push(field);
+                ThinkingWish::Off
+            }
+            (Thinking::Always, Some((ThinkingWish::Off, field))) => {
+                ignored.push(field);
+                ThinkingWish::On
+            }
+            (Thinking::Always, None | Some((ThinkingWish::On | ThinkingWish::Auto, _))) => ThinkingWish::On,
+        };
+        Ok(ChatJob {
+            model,
+            upstream_model: spec.base,
+            prompt: self.prompt,
+            thinking,
+            thinking_budget: self.thinking_budget,
+            search: self.search.unwrap_or(spec.search),
+            stop: self.stop,
+            tokens_max: self.tokens_max,
+            reasoning_format: self.reasoning_format.unwrap_or(default_format),
+            ignored,
+        })
+    }
+}
+
+/// Reads fields of a JSON object; null always means absent.
+struct Fields<'a>(&'a Map<String, Value>);
+
+impl<'a> Fields<'a> {
+    fn get(&self, name: &str) -> Option<&'a Value> {
+        self.0.get(name).filter(|value| !value.is_null())
+    }
+
+    fn text(&self, name: &str) -> Result<Option<&'a str>, RequestError> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            Some(other) => Err(RequestError::invalid_type(name, "a string", other)),
+        }
+    }
+
+    fn flag(&self, name: &str) -> Result<Option<bool>, RequestError> {
+        self.flag_in("", name)
+    }
+
+    fn flag_in(&self, parent: &str, name: &str) -> Result<Option<bool>, RequestError> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::Bool(flag)) => Ok(Some(*flag)),
+            Some(other) => Err(RequestError::invalid_type(&path(parent, name), "a boolean", other)),
+        }
+    }
+
+    fn object(&self, name: &str) -> Result<Option<Fields<'a>>, RequestError> {
+        match self.get(name) {
+            None => Ok(None),
+            Some(Value::Object(map)) => Ok(Some(Fields(map))),
+            Some(other) => Err(RequestError::invalid_type(name, "an object", other)),
+        }
+    }
+
+    fn count(&self, name: &str, min: u32) -> Result<Option<u32>, RequestError> {
+        let Some(value) = self.get(name) else {
+            return Ok(None);
+        };
+        let Some(number) = integer(value) else {
+            return Err(RequestError::invalid_type(name, "an integer", value));
+        };
+        match u32::try_from(number) {
+            Ok(number) if number >= min => Ok(Some(number)),
+            _ if number > 0 => Ok(Some(u32::MAX)),
+            _ => Err(RequestError::invalid_value(name, &format!("an integer of at least {min}"))),
+        }
+    }
+}
+
+/// An integer, also when a client wrote it as `1.0`.
+fn integer(value: &Value) -> Option<i64> {
+    #[expect(clippy::cast_possible_truncation, reason = "whole and within range by the check before it")]
+    value.as_i64().or_else(|| value.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 9e15).map(|f| f as i64))
+}
+
+fn path(parent: &str, name: &str) -> String {
+    if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") }
+}
+
+fn type_name(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+/// Bytes of a text as a JSON string, quotes left out.
+fn json_len(text: &str) -> usize {
+    text.bytes()
+        .map(|byte| match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 8 | 12 => 2,
+            0..0x20 => 6,
+            _ => 1,
+        })
+        .sum()
+}
+
+fn messages(fields: &Fields<'_>) -> Result<Vec<Message>, RequestError> {
+    let parsed;
+    let list = match fields.get("messages") {
+        None => return Err(RequestError::missing("messages")),
+        Some(Value::Array(list)) => list,
+        // Workflow tools hand the list over as JSON in a string.
+        Some(Value::String(text)) => match serde_json::from_str(text) {
+            Ok(Value::Array(list)) => {
+                parsed = list;
+                &parsed
+            }
+            _ => {
+                return Err(RequestError::invalid_type("messages", "an array", &Value::String(String::new())));
+            }
+        },
+        Some(other) => return Err(RequestError::invalid_type("messages", "an array", other)),
+    };
+    if list.is_empty() {
+        let message = "'messages' is empty: expected at least one message.".to_owned();
+        return Err(RequestError::new(RequestErrorKind::EmptyArray, "messages", message));
+    }
+    list.iter().enumerate().map(|(place, entry)| message(&format!("messages[{place}]"), entry)).collect()
+}
+
+fn message(at: &str, entry: &Value) -> Result<Message, RequestError> {
+    let Value::Object(map) = entry else {
+        return Err(RequestError::invalid_type(at, "an object", entry));
+    };
+    let fields = Fields(map);
+    let role_at = path(at, "role");
+    let role = match map.get("role") {
+        None => return Err(RequestError::missing(&role_at)),
+        Some(Value::String(role)) => role.as_str(),
+        Some(other) => return Err(RequestError::invalid_type(&role_at, "a string", other)),
+    };
+    let text_of = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
+    match role {
+        "system" | "developer" => Ok(Message::System(required_content(at, map)?)),
+        "user" => Ok(Message::User(required_content(at, map)?)),
+        "assistant" => {
+            let calls = tool_calls(at, &fields)?;
+            let text = match map.get("content") {
+                None | Some(Value::Null) => String::new(),
+                Some(content) => content_text(&path(at, "content"), content)?,
+            };
+            Ok(Message::Assistant { text, calls })
+        }
+        "tool" => Ok(Message::ToolResult {
+            id: text_of("tool_call_id"),
+            name: text_of("name"),
+            text: required_content(at, map)?,
+        }),
+        "function" => Ok(Message::ToolResult { id: None, name: text_of("name"), text: required_content(at, map)? }),
+        _ => Err(RequestError::invalid_value(&role_at, "one of 'system', 'developer', 'user', 'assistant', 'tool'")),
+    }
+}
+
+fn required_content(at: &str, map: &Map<String, Value>) -> Result<String, RequestError> {
+    let at = path(at, "content");
+    match map.get("content") {
+        None => Err(RequestError::missing(&at)),
+        Some(content) => content_text(&at, content),
+    }
+}
+
+fn content_text(at: &str, content: &Value) -> Result<String, RequestError> {
+    match content {
+        Value::String(text) => Ok(text.clone()),
+        Value::Array(parts) => {
+            let mut texts = Vec::with_capacity(parts.len());
+            for (place, part) in parts.iter().enumerate() {
+                texts.extend(part_text(&format!("{at}[{place}]"), part)?);
+            }
+            Ok(texts.join("\n"))
+        }
+        other => Err(RequestError::invalid_type(at, "a string or an array of content parts", other)),
+    }
+}
+
+/// The text of a content part; `None` for a part that history may carry and that means nothing here.
+fn part_text(at: &str, part: &Value) -> Result<Option<String>, RequestError> {
+    let Value::Object(map) = part else {
+        return match part {
+            Value::String(text) => Ok(Some(text.clone())),
+            other => Err(RequestError::invalid_type(at, "an object", other)),
+        };
+    };
+    let kind_at = path(at, "type");
+    let kind = match map.get("type") {
+        Some(Value::String(kind)) => kind.as_str(),
+        None | Some(Value::Null) => return Err(RequestError::missing(&kind_at)),
+        Some(other) => return Err(RequestError::invalid_type(&kind_at, "a string", other)),
+    };
+    let field = match kind {
+        "text" | "input_text" | "output_text" => "text",
+        "refusal" => "refusal",
+        // Thoughts in a replayed history are not sent back to the model.
+        "reasoning" | "thinking" | "redacted_thinking" => return Ok(None),
+        "image_url" | "image" | "input_image" | "input_audio" | "file" | "input_file" | "video_url" | "input_video" => {
+            let why = format!("Content of type '{kind}' is not supported by this version; send text only.");
+            return Err(RequestError::unsupported_value(at, &why));
+        }
+        _ => return Err(RequestError::invalid_value(&kind_at, "'text'")),
+    };
+    match map.get(field) {
+        Some(Value::String(text)) => Ok(Some(text.clone())),
+        None | Some(Value::Null) => Err(RequestError::missing(&path(at, field))),
+        Some(other) => Err(RequestError::invalid_type(&path(at, field), "a string", other)),
+    }
+}
+
+fn tool_calls(at: &str, fields: &Fields<'_>) -> Result<Vec<ToolCall>, RequestError> {
+    let calls_at = path(at, "tool_calls");
+    let mut entries: Vec<(String, &Value)> = Vec::new();
+    match fields.get("tool_calls") {
+        None => {}
+        Some(Value::Array(list)) => {
+            entries.extend(list.iter().enumerate().map(|(place, call)| (format!("{calls_at}[{place}]"), call)));
+        }
+        Some(other) => return Err(RequestError::invalid_type(&calls_at, "an array", other)),
+    }
+    let mut calls = Vec::with_capacity(entries.len());
+    for (at, call) in entries {
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
+        let Some(function) = call.get("function").filter(|function| function.is_object()) else {
+            return Err(RequestError::missing(&path(&at, "function")));
+        };
+        let arguments = match function.get("arguments") {
+            Some(Value::String(arguments)) => arguments.clone(),
+            Some(other) => other.to_string(),
+            None => String::new(),
+        };
+        calls.push(ToolCall { id: text(call.get("id")), name: text(function.get("name")), arguments });
+    }
+    if let Some(Value::Object(call)) = fields.get("function_call") {
+        let text = |name: &str| call.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+        calls.push(ToolCall { id: String::new(), name: text("name"), arguments: text("arguments") });
+    }
+    Ok(calls)
+}
+
+/// Parameters that change the shape of the answer and cannot be kept.
+fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), RequestError> {
+    if let Some(n) = fields.get("n") {
+        match integer(n) {
+            Some(1) => {}
+            Some(2..) => {
+                return Err(RequestError::unsupported_value(
+                    "n",
+                    "Only one choice can be made; ask again for another.",
+                ));
+            }
+            Some(_) => return Err(RequestError::invalid_value("n", "1")),
+            None => return Err(RequestError::invalid_type("n", "an integer", n)),
+        }
+    }
+    if fields.flag("logprobs")? == Some(true) {
+        return Err(RequestError::unsupported("logprobs", "The upstream gives no log probabilities."));
+    }
+    if fields.get("top_logprobs").is_some_and(|value| integer(value) != Some(0)) {
+        return Err(RequestError::unsupported("top_logprobs", "The upstream gives no log probabilities."));
+    }
+    if let Some(format) = fields.object("response_format")? {
+        match format.get("type").and_then(Value::as_str) {
+            Some("text") => {}
+            Some("json_object" | "json_schema") => {
+                let why = "Structured output is not supported by this version; ask for JSON in the prompt.";
+                return Err(RequestError::unsupported_value("response_format", why));
+            }
+            _ => {
+                return Err(RequestError::invalid_value("response_format.type", "'text'"));
+            }
+        }
+    }
+    let why_tools = "Tool calls are not supported by this version.";
+    for name in ["tools", "functions"] {
+        match fields.get(name) {
+            None => {}
+            Some(Value::Array(list)) if list.is_empty() => {}
+            Some(Value::Array(_)) => return Err(RequestError::unsupported(name, why_tools)),
+            Some(other) => return Err(RequestError::invalid_type(name, "an array", other)),
+        }
+    }
+    for name in ["tool_choice", "function_call"] {
+        match fields.get(name) {
+            None => {}
+            Some(Value::String(word)) if word == "none" || word == "auto" => {}
+            Some(_) => return Err(RequestError::unsupported(name, why_tools)),
+        }
+    }
+    if let Some(modalities) = fields.get("modalities") {
+        let Value::Array(list) = modalities else {
+            return Err(RequestError::invalid_type("modalities", "an array", modalities));
+        };
+        if list.iter().any(|word| word != "text") {
+            return Err(RequestError::unsupported_value("modalities", "Only text can be given."));
+        }
+    }
+    if fields.get("audio").is_some() {
+        return Err(RequestError::unsupported("audio", "Only text can be given."));
+    }
+    Ok(())
+}
+
+/// Sampling knobs that the web chat does not have: checked as OpenAI does, then named as ignored.
+fn ignored(fields: &Fields<'_>) -> Result<Vec<&'static str>, RequestError> {
+    const NUMBERS: [(&str, f64, f64); 8] = [
+        ("temperature", 0.0, 2.0),
+        ("top_p", 0.0, 1.0),
+        ("presence_penalty", -2.0, 2.0),
+        ("frequency_penalty", -2.0, 2.0),
+        ("top_k", -1.0, f64::MAX),
+        ("min_p", 0.0, 1.0),
+        ("repetition_penalty", 0.0, f64::MAX),
+        ("seed", f64::MIN, f64::MAX),
+    ];
+    let mut ignored = Vec::new();
+    for (name, min, max) in NUMBERS {
+        let Some(value) = fields.get(name) else {
+            continue;
+        };
+        let Some(number) = value.as_f64() else {
+            return Err(RequestError::invalid_type(name, "a number", value));
+        };
+        if !(min..=max).contains(&number) {
+            return Err(RequestError::invalid_value(name, &format!("a number from {min} to {max}")));
+        }
+        ignored.push(name);
+    }
+    if fields.object("logit_bias")?.is_some() {
+        ignored.push("logit_bias");
+    }
+    for name in ["verbosity", "prediction", "moderation", "service_tier"] {
+        if fields.get(name).is_some() {
+            ignored.push(name);
+        }
+    }
+    Ok(ignored)
+}
+
+fn stop(fields: &Fields<'_>) -> Result<Vec<String>, RequestError> {
+    let stops = match fields.get("stop") {
+        None => Vec::new(),
+        Some(Value::String(text)) => vec![text.clone()],
+        Some(Value::Array(list)) if list.len() > STOPS_MAX => {
+            return Err(RequestError::invalid_value("stop", &format!("at most {STOPS_MAX} sequences")));
+        }
+        Some(Value::Array(list)) => {
+            let text = |(place, entry): (usize, &Value)| match entry {
+                Value::String(text) => Ok(text.clone()),
+                other => Err(RequestError::invalid_type(&format!("stop[{place}]"), "a string", other)),
+            };
+            list.iter().enumerate().map(text).collect::<Result<_, _>>()?
+        }
+        Some(other) => {
+            return Err(RequestError::invalid_type("stop", "a string or an array of strings", other));
+        }
+    };
+    Ok(stops.into_iter().filter(|stop| !stop.is_empty()).collect())
+}
+
+fn thinking_budget(fields: &Fields<'_>) -> Result<Option<u32>, RequestError> {
+    if let Some(budget) = fields.count("thinking_budget", 0)? {
+        return Ok(Some(budget));
+    }
+    let nested = fields.object("thinking")?.and_then(|thinking| thinking.get("budget_tokens")).and_then(integer);
+    Ok(nested.and_then(|budget| u32::try_from(budget).ok()))
+}
+
+/// The first explicit switch, from the most direct to the least.
+fn thinking(fields: &Fields<'_>, budget: Option<u32>) -> Result<Option<(ThinkingWish, &'static str)>, RequestError> {
+    let wish = |on: bool| {
+        if on { ThinkingWish::On } else { ThinkingWish::Off }
+    };
+    let effort = |at: &str, word: &Value| match word {
+        Value::String(word) => Ok(wish(word != "none")),
+        other => Err(RequestError::invalid_type(at, "a string", other)),
+    };
+    if let Some(on) = fields.flag("enable_thinking")? {
+        return Ok(Some((wish(on), "enable_thinking")));
+    }
+    if let Some(kwargs) = fields.object("chat_template_kwargs")?
+        && let Some(on) = kwargs.flag_in("chat_template_kwargs", "enable_thinking")?
+    {
+        return Ok(Some((wish(on), "chat_template_kwargs")));
+    }
+    if let Some(thinking) = fields.object("thinking")? {
+        match thinking.get("type").and_then(Value::as_str) {
+            Some("enabled") => return Ok(Some((ThinkingWish::On, "thinking"))),
+            Some("disabled") => return Ok(Some((ThinkingWish::Off, "thinking"))),
+            Some("adaptive" | "auto") => return Ok(Some((ThinkingWish::Auto, "thinking"))),
+            _ => {
+                return Err(RequestError::invalid_value("thinking.type", "'enabled', 'disabled' or 'adaptive'"));
+            }
+        }
+    }
+    if let Some(reasoning) = fields.object("reasoning")? {
+        if let Some(on) = reasoning.flag_in("reasoning", "enabled")? {
+            return Ok(Some((wish(on), "reasoning")));
+        }
+        if let Some(word) = reasoning.get("effort") {
+            return Ok(Some((effort("reasoning.effort", word)?, "reasoning")));
+        }
+    }
+    if let Some(word) = fields.get("reasoning_effort") {
+        return Ok(Some((effort("reasoning_effort", word)?, "reasoning_effort")));
+    }
+    Ok(budget.map(|budget| (wish(budget > 0), "thinking_budget")))
+}
+
+fn reasoning_format(fields: &Fields<'_>) -> Result<Option<ReasoningFormat>, RequestError> {
+    if let Some(word) = fields.text("reasoning_format")? {
+        let format = ReasoningFormat::of_word(word);
+        return match format {
+            Some(_) => Ok(format),
+            None => Err(RequestError::invalid_value("reasoning_format", "'parsed', 'raw' or 'hidden'")),
+        };
+    }
+    let excluded = match fields.object("reasoning")? {
+        Some(reasoning) => reasoning.flag_in("reasoning", "exclude")?,
+        None => None,
+    };
+    Ok(excluded.filter(|excluded| *excluded).map(|_| ReasoningFormat::Hidden))
+}
+
+fn search(fields: &Fields<'_>) -> Result<Option<bool>, RequestError> {
+    if let Some(on) = fields.flag("enable_search")? {
+        return Ok(Some(on));
+    }
+    Ok(fields.object("web_search_options")?.map(|_| true))
+}

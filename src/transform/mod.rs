@@ -1,0 +1,13 @@
+//! Pure translation between callers' dialects and the upstream's.
+//!
+//! Up goes a [`job::ChatJob`], down come [`reply::ReplyEvent`]s. Nothing here waits, reads a clock, draws
+//! randomness or logs; ids and times come in as arguments.
+
+pub mod job;
+pub mod limits;
+pub mod models;
+pub mod openai_reply;
+pub mod prompt;
+pub mod qwen_reply;
+pub mod qwen_request;
+pub mod reply;

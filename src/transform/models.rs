@@ -1,0 +1,134 @@
+//! The upstream's model list, read leniently, and the names that callers may use for it.
+
+use serde_json::Value;
+
+use crate::base::model::{SUFFIXES, SuffixEffect};
+
+/// What a model can do about thinking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Thinking {
+    /// It never thinks.
+    Never,
+    /// It thinks when asked.
+    OnRequest,
+    /// It cannot be kept from thinking.
+    Always,
+}
+
+/// One model of the catalogue.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ModelInfo {
+    /// The upstream's id.
+    pub id: String,
+    /// Seconds since 1970.
+    pub created: u32,
+    /// Who owns it, by the upstream's word.
+    pub owned_by: String,
+    /// See [`Thinking`].
+    pub thinking: Thinking,
+    /// Whether the chat type `search` is offered.
+    pub search: bool,
+    /// Tokens of context, when the upstream says so.
+    pub context_length: Option<u64>,
+}
+
+/// The date that models without one get, so that `created` stays the same from call to call.
+const CREATED_DEFAULT: u32 = 1_732_711_466;
+
+/// Reads `{"data": [Model…]}` or `{"success": true, "data": {"data": [Model…]}}`. Entries without an id and
+/// repeated ids are left out; inactive models too.
+///
+/// # Errors
+/// `None` when there is no list, or nothing in it.
+#[must_use]
+pub fn parse_catalogue(body: &[u8]) -> Option<Vec<ModelInfo>> {
+    let body: Value = serde_json::from_slice(body).ok()?;
+    let data = body.get("data")?;
+    let list = data.as_array().or_else(|| data.get("data")?.as_array())?;
+    let mut models: Vec<ModelInfo> = Vec::with_capacity(list.len());
+    for entry in list {
+        if let Some(model) = model_of(entry)
+            && !models.iter().any(|seen| seen.id == model.id)
+        {
+            models.push(model);
+        }
+    }
+    (!models.is_empty()).then_some(models)
+}
+
+fn model_of(entry: &Value) -> Option<ModelInfo> {
+    let id = entry.get("id")?.as_str().filter(|id| !id.trim().is_empty())?;
+    let info = entry.get("info").unwrap_or(&Value::Null);
+    if info.get("is_active").and_then(Value::as_bool) == Some(false) {
+        return None;
+    }
+    let meta = info.get("meta").unwrap_or(&Value::Null);
+    let ability = meta.get("abilities").and_then(|abilities| abilities.get("thinking"));
+    let capable = meta.get("capabilities").and_then(|capabilities| capabilities.get("thinking"));
+    // `think_skip.enable: false` and the ability 4 both say that thinking cannot be turned off.
+    let unskippable =
+        meta.get("think_skip").and_then(|skip| skip.get("enable")).and_then(Value::as_bool) == Some(false);
+    let ability = ability.and_then(Value::as_u64);
+    let thinks = ability.is_some_and(|level| level > 0) || capable.and_then(Value::as_bool) == Some(true);
+    let thinking = match (thinks, unskippable || ability == Some(4)) {
+        (true, true) => Thinking::Always,
+        (true, false) => Thinking::OnRequest,
+        (false, _) => Thinking::Never,
+    };
+    let chat_types = meta.get("chat_type").and_then(Value::as_array);
+    let search = chat_types.is_some_and(|types| types.iter().any(|word| word == "search"));
+    let created = info.get("created_at").and_then(Value::as_u64).and_then(|at| u32::try_from(at).ok());
+    Some(ModelInfo {
+        id: id.to_owned(),
+        created: created.filter(|at| *at > 0).unwrap_or(CREATED_DEFAULT),
+        owned_by: entry.get("owned_by").and_then(Value::as_str).unwrap_or("qwen").to_owned(),
+        thinking,
+        search,
+        context_length: meta.get("max_context_length").and_then(Value::as_u64),
+    })
+}
+
+/// The list that stands in while the upstream's has never been seen.
+#[must_use]
+pub fn builtin_catalogue() -> Vec<ModelInfo> {
+    let model = |id: &str, thinking| ModelInfo {
+        id: id.to_owned(),
+        created: CREATED_DEFAULT,
+        owned_by: "qwen".to_owned(),
+        thinking,
+        search: true,
+        context_length: None,
+    };
+    vec![
+        model("qwen3-max", Thinking::OnRequest),
+        model("qwen3.7-plus", Thinking::OnRequest),
+        model("qwen3.7-max", Thinking::Always),
+        model("qwen3-coder-plus", Thinking::Never),
+        model("qwen3-vl-plus", Thinking::OnRequest),
+    ]
+}
+
+/// Every name that can be used, in the catalogue's order: each model, then its variants by suffix.
+#[must_use]
+pub fn with_variants(models: &[ModelInfo]) -> Vec<(String, &ModelInfo)> {
+    let mut names: Vec<(String, &ModelInfo)> = Vec::new();
+    for model in models {
+        names.push((model.id.clone(), model));
+        let mut variants = vec![model.id.clone()];
+        for (suffix, effect) in SUFFIXES {
+            let offered = match effect {
+                SuffixEffect::Thinking => model.thinking == Thinking::OnRequest,
+                SuffixEffect::Search => model.search,
+            };
+            if offered {
+                variants.extend(variants.clone().iter().map(|name| format!("{name}{suffix}")));
+            }
+        }
+        for name in variants.into_iter().skip(1) {
+            if !models.iter().any(|other| other.id == name) {
+                names.push((name, model));
+            }
+        }
+    }
+    names
+}

@@ -1,0 +1,180 @@
+//! The neutral middle: what an answer consists of, whoever gave it and whoever reads it.
+
+use std::borrow::Cow;
+
+/// A piece of text, either as the JSON string literal that the upstream sent or as plain text.
+///
+/// Most text is only handed on, and a literal can be spliced into the outgoing JSON as it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Text<'a> {
+    /// A valid JSON string literal with its quotes and without lone surrogates.
+    Literal(&'a str),
+    /// Text as such.
+    Plain(&'a str),
+}
+
+impl<'a> Text<'a> {
+    /// The text itself; borrowed unless escapes have to be undone.
+    #[must_use]
+    pub fn plain(self) -> Cow<'a, str> {
+        match self {
+            Self::Plain(text) => Cow::Borrowed(text),
+            Self::Literal(literal) => {
+                let inner = literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(literal);
+                if inner.contains('\\') {
+                    Cow::Owned(serde_json::from_str(literal).unwrap_or_default())
+                } else {
+                    Cow::Borrowed(inner)
+                }
+            }
+        }
+    }
+
+    /// Whether there is no text.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        match self {
+            Self::Plain(text) => text.is_empty(),
+            Self::Literal(literal) => literal.len() <= 2,
+        }
+    }
+}
+
+/// One thing that happened in an answer, in order.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ReplyEvent<'a> {
+    /// The upstream took the request; `response_id` names the answer (needed to stop or continue it).
+    Started {
+        /// The upstream's id of the answer.
+        response_id: &'a str,
+    },
+    /// More of the answer.
+    Text(Text<'a>),
+    /// More of the thoughts before or between.
+    Reasoning(Text<'a>),
+    /// A picture, each one once.
+    Image {
+        /// Where it lies.
+        url: &'a str,
+    },
+    /// A page that a search found, each one once, in the order that `[[1]]` in the text counts.
+    Source(Source),
+    /// A built-in tool is at work; nothing to show, but the upstream is alive.
+    Activity,
+    /// Something that this version does not know. Counted, so that drift of the protocol is seen.
+    Unknown {
+        /// The phase or the kind of frame, cut to a short word.
+        what: &'a str,
+    },
+    /// The upstream finished the answer.
+    Finished,
+}
+
+impl ReplyEvent<'_> {
+    /// Whether the caller gets to see something with this event; the first such event ends failover.
+    #[must_use]
+    pub fn is_content(&self) -> bool {
+        matches!(self, Self::Text(_) | Self::Reasoning(_) | Self::Image { .. })
+    }
+}
+
+/// A page that a search found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Its address.
+    pub url: String,
+    /// Its title, or the address again.
+    pub title: String,
+}
+
+/// Why an answer ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FinishReason {
+    /// It was complete, or a stop sequence was met.
+    Stop,
+    /// The caller's token limit was met.
+    Length,
+    /// The upstream's content policy cut it.
+    ContentFilter,
+}
+
+impl FinishReason {
+    /// OpenAI's word for it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Stop => "stop",
+            Self::Length => "length",
+            Self::ContentFilter => "content_filter",
+        }
+    }
+}
+
+/// Tokens of a turn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TokenCounts {
+    /// Prompt, at least 1.
+    pub prompt: u64,
+    /// Answer with reasoning, at least 1.
+    pub completion: u64,
+    /// The part of `completion` that was thinking.
+    pub reasoning: u64,
+    /// The part of `prompt` that came from a cache.
+    pub cached: u64,
+}
+
+/// How an upstream's stream can disappoint.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReplyError {
+    /// A frame is no JSON, or JSON of an impossible shape.
+    #[error("a frame of the upstream's stream cannot be read")]
+    Json,
+    /// The upstream refused or failed inside the stream.
+    #[error("the upstream reported {code}")]
+    Refused {
+        /// The upstream's code, `error` when it gave none.
+        code: String,
+        /// The upstream's text, uncleaned: not for callers or logs as it is.
+        details: String,
+        /// Hours until a quota returns.
+        hours: Option<u64>,
+    },
+    /// The risk engine answered inside the stream.
+    #[error("the upstream wants a human to pass its check")]
+    Challenged,
+    /// The stream ended without its last frame.
+    #[error("the upstream broke off its answer")]
+    Truncated,
+    /// The answer ended with nothing said.
+    #[error("the upstream gave an empty answer")]
+    Empty,
+}
+
+/// Roughly how many tokens a text is: a token for each CJK character, one for each four bytes of the rest.
+/// Used where the upstream does not count, and for `max_tokens`.
+#[must_use]
+pub fn estimate_tokens(text: &str) -> u64 {
+    let mut quarters = 0_u64;
+    for c in text.chars() {
+        quarters += if is_wide(c) { 4 } else { c.len_utf8() as u64 };
+    }
+    quarters.div_ceil(4)
+}
+
+/// Whether a character counts as a token of its own: CJK, kana, hangul, full-width forms and emoji.
+#[must_use]
+pub fn is_wide(c: char) -> bool {
+    matches!(u32::from(c), 0x2e80..=0xd7af | 0xf900..=0xfaff | 0xfe30..=0xfe4f | 0xff00..=0xffef | 0x1f300..=0x1faff | 0x20000..=0x3ffff)
+}
+
+/// Where an answer goes: a stream of chunks, or a whole completion.
+pub trait ReplySink {
+    /// Takes the next thing that happened.
+    fn event(&mut self, event: ReplyEvent<'_>);
+
+    /// Why the caller has enough although the upstream goes on: a stop sequence or a token limit.
+    fn ended(&self) -> Option<FinishReason>;
+
+    /// Forgets everything since the beginning, because another attempt answers in place of this one.
+    fn reset(&mut self);
+}

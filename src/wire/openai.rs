@@ -1,0 +1,152 @@
+//! The shapes that OpenAI clients read. Every key that OpenAI's schema requires is written, as null where there
+//! is nothing to say; no further list-valued keys.
+
+use serde::Serialize;
+
+/// `GET /v1/models`.
+#[derive(Debug, Serialize)]
+pub struct ModelList<'a> {
+    /// `list`.
+    pub object: &'static str,
+    /// The models.
+    pub data: Vec<Model<'a>>,
+}
+
+/// One model.
+#[derive(Debug, Serialize)]
+pub struct Model<'a> {
+    /// The name to ask for.
+    pub id: &'a str,
+    /// `model`.
+    pub object: &'static str,
+    /// Seconds since 1970, constant for a model.
+    pub created: u32,
+    /// Who owns it.
+    pub owned_by: &'a str,
+    /// Tokens of context; absent when unknown.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub context_length: Option<u64>,
+}
+
+/// A whole chat completion.
+#[derive(Debug, Serialize)]
+pub struct ChatCompletion<'a> {
+    /// `chatcmpl-…`.
+    pub id: &'a str,
+    /// `chat.completion`.
+    pub object: &'static str,
+    /// Seconds since 1970.
+    pub created: i64,
+    /// The name that was asked for.
+    pub model: &'a str,
+    /// The one choice.
+    pub choices: [CompletionChoice<'a>; 1],
+    /// Counts.
+    pub usage: CompletionUsage,
+}
+
+/// The choice of a [`ChatCompletion`].
+#[derive(Debug, Serialize)]
+pub struct CompletionChoice<'a> {
+    /// 0.
+    pub index: u32,
+    /// The answer.
+    pub message: CompletionMessage<'a>,
+    /// Never null.
+    pub finish_reason: &'static str,
+    /// Null.
+    pub logprobs: Option<()>,
+}
+
+/// The answer.
+#[derive(Debug, Serialize)]
+pub struct CompletionMessage<'a> {
+    /// `assistant`.
+    pub role: &'static str,
+    /// The text.
+    pub content: &'a str,
+    /// Null.
+    pub refusal: Option<()>,
+    /// The thoughts; absent when there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reasoning_content: Option<&'a str>,
+    /// Citations; absent when there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub annotations: Vec<Annotation<'a>>,
+}
+
+/// A citation.
+#[derive(Debug, Serialize)]
+pub struct Annotation<'a> {
+    /// Place in the list; in chunks only, where SDKs join lists by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub index: Option<usize>,
+    /// `url_citation`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Where it points.
+    pub url_citation: UrlCitation<'a>,
+}
+
+/// Where a citation points, and which characters of the content it stands for.
+#[derive(Debug, Serialize)]
+pub struct UrlCitation<'a> {
+    /// First character of the mark in the content, counted from 0.
+    pub start_index: usize,
+    /// The character after the mark.
+    pub end_index: usize,
+    /// Title of the page.
+    pub title: &'a str,
+    /// Its address.
+    pub url: &'a str,
+}
+
+/// `usage`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct CompletionUsage {
+    /// At least 1.
+    pub prompt_tokens: u64,
+    /// At least 1, reasoning included.
+    pub completion_tokens: u64,
+    /// The sum.
+    pub total_tokens: u64,
+    /// Parts of the prompt.
+    pub prompt_tokens_details: PromptTokensDetails,
+    /// Parts of the completion.
+    pub completion_tokens_details: CompletionTokensDetails,
+}
+
+/// `usage.prompt_tokens_details`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct PromptTokensDetails {
+    /// From the upstream's cache.
+    pub cached_tokens: u64,
+}
+
+/// `usage.completion_tokens_details`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct CompletionTokensDetails {
+    /// Thinking.
+    pub reasoning_tokens: u64,
+}
+
+/// `{"error": {…}}`, all four keys always there.
+#[derive(Debug, Serialize)]
+pub struct ErrorBody<'a> {
+    /// The error.
+    pub error: ErrorDetail<'a>,
+}
+
+/// What is wrong.
+#[derive(Debug, Serialize)]
+pub struct ErrorDetail<'a> {
+    /// For people: what was wrong, whose fault it is, how to mend it.
+    pub message: &'a str,
+    /// The class.
+    #[serde(rename = "type")]
+    pub kind: &'a str,
+    /// The field at fault.
+    pub param: Option<&'a str>,
+    /// For programs.
+    pub code: Option<&'a str>,
+}
