@@ -1,0 +1,101 @@
+//! The one place of the room that reads a clock. Everything below the roof gets its moments as arguments.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use crate::base::ids::UnixSeconds;
+
+/// One moment on both clocks: the steady one that rests and leases are measured with, and the wall clock that
+/// is written down and shown.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// The steady clock.
+    pub instant: Instant,
+    /// The wall clock.
+    pub unix: UnixSeconds,
+}
+
+impl Now {
+    /// Reads both clocks.
+    #[must_use]
+    pub fn read() -> Self {
+        let unix = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+        Self {
+            // Tokio's reading is the same clock, but stands still in tests that stop time.
+            instant: tokio::time::Instant::now().into_std(),
+            unix: UnixSeconds(unix),
+        }
+    }
+
+    /// The wall clock at another moment of the steady one; parts of a second count as a whole one, so that
+    /// nobody is sent back too early.
+    pub(crate) fn unix_at(self, moment: Instant) -> UnixSeconds {
+        let ahead = moment.saturating_duration_since(self.instant);
+        let whole = i64::try_from(ahead.as_secs()).unwrap_or(i64::MAX);
+        self.unix.plus(whole.saturating_add(i64::from(ahead.subsec_nanos() > 0)))
+    }
+}
+
+/// The moment `length` after `start`. A length beyond what the clock can hold is taken as a day.
+pub(crate) fn after(start: Instant, length: Duration) -> Instant {
+    start.checked_add(length).or_else(|| start.checked_add(DAY)).unwrap_or(start)
+}
+
+/// `length` made longer by up to `share` of itself; `jitter` says by how much of that, in 0..=1.
+///
+/// Only ever longer: "not before" stays a promise that can be tested.
+pub(crate) fn stretched(length: Duration, share: f64, jitter: f64) -> Duration {
+    let factor = 1.0 + share * jitter.clamp(0.0, 1.0);
+    Duration::try_from_secs_f64(length.as_secs_f64() * factor).map_or(length, |longer| longer.max(length))
+}
+
+/// `base` doubled `times` times, at most `max`.
+pub(crate) fn doubled(base: Duration, times: u32, max: Duration) -> Duration {
+    let factor = 1_u32.checked_shl(times).unwrap_or(u32::MAX);
+    base.saturating_mul(factor).min(max)
+}
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn s(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn doubling_stops_at_its_bound_and_never_overflows() {
+        let lengths: Vec<_> = (0..6).map(|n| doubled(s(300), n, s(3600)).as_secs()).collect();
+        assert_eq!(lengths, [300, 600, 1200, 2400, 3600, 3600]);
+        assert_eq!(doubled(s(300), u32::MAX, s(3600)), s(3600));
+        assert_eq!(doubled(Duration::MAX, 40, Duration::MAX), Duration::MAX);
+    }
+
+    #[test]
+    fn jitter_only_lengthens() {
+        assert_eq!(stretched(s(300), 0.1, 0.0), s(300));
+        assert_eq!(stretched(s(300), 0.1, 1.0), s(330));
+        assert_eq!(stretched(s(300), 0.1, -1.0), s(300));
+        assert_eq!(stretched(s(300), 0.1, 9.0), s(330));
+        assert_eq!(stretched(Duration::MAX, 0.1, 1.0), Duration::MAX);
+    }
+
+    #[test]
+    fn the_wall_clock_is_rounded_away_from_now() {
+        let now = Now { instant: Instant::now(), unix: UnixSeconds(100) };
+        for (ahead, expected) in [(0, 100), (1, 101), (999, 101), (1000, 101), (1001, 102)] {
+            let moment = after(now.instant, Duration::from_millis(ahead));
+            assert_eq!(now.unix_at(moment), UnixSeconds(expected), "{ahead} ms");
+        }
+    }
+
+    #[test]
+    fn a_moment_out_of_range_is_a_day_ahead() {
+        let start = Instant::now();
+        assert_eq!(after(start, s(5)), start + s(5));
+        assert_eq!(after(start, Duration::MAX), start + DAY);
+    }
+}

@@ -1,0 +1,145 @@
+//! Why no identity could be lent, and what helps.
+
+use std::time::{Duration, Instant};
+
+use crate::base::facts::CoolingReason;
+use crate::pool::identity::Block;
+use crate::pool::view::IdentityReason;
+
+/// Why no identity could be lent. Every message is fit for the caller of our API.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LeaseError {
+    /// There is no identity at all.
+    #[error("no Qwen account is configured: add the cookie or token of one and start again")]
+    NoneConfigured,
+    /// Every usable identity is at its cap, and the queue is full or the wait was in vain.
+    #[error("every account is busy: try again in {} s", seconds(*retry_after))]
+    Busy {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// The upstream asked for a rest.
+    #[error("every account rests ({}): try again in {} s", because(*reason), seconds(*retry_after))]
+    Resting {
+        /// Why.
+        reason: CoolingReason,
+        /// When the first of them is back.
+        retry_after: Duration,
+    },
+    /// None can be used, for other reasons.
+    #[error("no account can be used now: {}", remedy(*retry_after, *needs_login))]
+    Unusable {
+        /// When the first of them may be tried again; `None` if no time will do.
+        retry_after: Option<Duration>,
+        /// Whether some account has to be logged in again.
+        needs_login: bool,
+    },
+    /// Nothing is sent for a while, since several identities were asked for a human at once.
+    #[error(
+        "the upstream asks for a human, so nothing is sent for now: open chat.qwen.ai in a browser \
+         from this network, and try again in {} s",
+        seconds(*retry_after)
+    )]
+    Paused {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// This request has tried every identity already.
+    #[error("every account was tried for this request")]
+    AllTried,
+}
+
+impl LeaseError {
+    /// The error for identities that are all kept from being used. If all of them rest, the reason that time
+    /// heals soonest is named; else what holds for the one that is back first.
+    pub(crate) fn of(blocks: &[Block], now: Instant) -> Self {
+        let needs_login = blocks.iter().any(|block| block.until.is_none());
+        let timed = blocks.iter().filter_map(|block| Some((block.until?, block.reason)));
+        let Some((until, reason)) = timed.min_by_key(|(until, _)| *until) else {
+            return Self::Unusable { retry_after: None, needs_login };
+        };
+        let retry_after = until.saturating_duration_since(now);
+        let rests: Option<Vec<_>> = blocks.iter().map(|block| block.until.and(block.rest)).collect();
+        let named = match (rests, reason) {
+            (Some(rests), _) => SOONEST_FIRST.into_iter().find(|reason| rests.contains(reason)),
+            (None, IdentityReason::Resting(reason)) => Some(reason),
+            (None, _) => None,
+        };
+        match named {
+            Some(reason) => Self::Resting { reason, retry_after },
+            None => Self::Unusable { retry_after: Some(retry_after), needs_login },
+        }
+    }
+
+    /// When to come back, if time will do.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<Duration> {
+        match self {
+            Self::NoneConfigured | Self::AllTried => None,
+            Self::Busy { retry_after } | Self::Resting { retry_after, .. } | Self::Paused { retry_after } => {
+                Some(*retry_after)
+            }
+            Self::Unusable { retry_after, .. } => *retry_after,
+        }
+    }
+}
+
+/// Whole seconds, rounded up, so that nobody is sent back too early.
+fn seconds(length: Duration) -> u64 {
+    length.as_secs().saturating_add(u64::from(length.subsec_nanos() > 0))
+}
+
+fn because(reason: CoolingReason) -> &'static str {
+    match reason {
+        CoolingReason::Rate => "too many requests",
+        CoolingReason::Quota => "the quota is used up",
+        CoolingReason::Challenge => "the upstream asks for a human, so open chat.qwen.ai in a browser",
+    }
+}
+
+fn remedy(retry_after: Option<Duration>, needs_login: bool) -> String {
+    let login = "log in to chat.qwen.ai again and replace the cookie";
+    match (retry_after, needs_login) {
+        (None, _) => login.to_owned(),
+        (Some(length), false) => format!("try again in {} s", seconds(length)),
+        (Some(length), true) => {
+            format!("try again in {} s, or {login}", seconds(length))
+        }
+    }
+}
+
+const SOONEST_FIRST: [CoolingReason; 3] = [CoolingReason::Rate, CoolingReason::Quota, CoolingReason::Challenge];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_say_when_and_how() {
+        let some = |millis| Some(Duration::from_millis(millis));
+        let unusable = |retry_after, needs_login| LeaseError::Unusable { retry_after, needs_login };
+        for (error, retry_after, words) in [
+            (LeaseError::NoneConfigured, None, "add the cookie"),
+            (LeaseError::AllTried, None, "was tried"),
+            (LeaseError::Busy { retry_after: Duration::from_millis(1200) }, some(1200), "in 2 s"),
+            (LeaseError::Paused { retry_after: Duration::from_millis(3000) }, some(3000), "in 3 s"),
+            (unusable(None, true), None, "log in"),
+            (unusable(some(4000), false), some(4000), "now: try again in 4 s"),
+            (unusable(some(4000), true), some(4000), "4 s, or log in"),
+        ] {
+            assert_eq!(error.retry_after(), retry_after);
+            assert!(error.to_string().contains(words), "{error}");
+        }
+        for (reason, words) in [
+            (CoolingReason::Rate, "too many requests"),
+            (CoolingReason::Quota, "quota"),
+            (CoolingReason::Challenge, "browser"),
+        ] {
+            let retry_after = Duration::from_secs(7);
+            let error = LeaseError::Resting { reason, retry_after };
+            assert_eq!(error.retry_after(), Some(retry_after));
+            assert!(error.to_string().contains(words), "{error}");
+            assert!(error.to_string().contains("7 s"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! One identity's place in the pool: independent facts (breaker, rest, credential), never one counter for all.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::base::facts::{CoolingReason, IdentityFacts};
+use crate::base::ids::UnixSeconds;
+use crate::base::session::Session;
+use crate::pool::breaker::{Breaker, State};
+use crate::pool::clock::Now;
+use crate::pool::rest::Rest;
+use crate::pool::rotation::Standing;
+use crate::pool::settings::PoolSettings;
+use crate::pool::view::{IdentityReason, IdentityStatus, IdentityView};
+
+/// Whether an identity can show who it is. Moved by the refresher, by a 401 and by a dead refresh.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CredentialState {
+    /// It has an access token.
+    Ready,
+    /// It has none that is any good. It is asked again from `retry_at` on, when no ready identity is free, so
+    /// that a request may bring about the exchange.
+    Missing {
+        /// When the next exchange may be tried.
+        retry_at: Instant,
+    },
+    /// The upstream refuses it for good. Nobody uses it until the refresher finds it well again.
+    Dead,
+}
+
+/// All that the pool knows about one identity, but for its place in the line.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    pub(crate) session: Arc<Session>,
+    pub(crate) breaker: Breaker,
+    pub(crate) rest: Rest,
+    credential: CredentialState,
+    dead_since: Option<UnixSeconds>,
+}
+
+/// Why an identity cannot be used at a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Block {
+    pub(crate) reason: IdentityReason,
+    /// When this reason ends; `None` if no time ends it.
+    pub(crate) until: Option<Instant>,
+    /// The rest that it has, whether or not that is the longest reason.
+    pub(crate) rest: Option<CoolingReason>,
+}
+
+impl Slot {
+    /// An identity of which nothing is known yet but its session.
+    pub(crate) fn new(session: Arc<Session>, now: Instant) -> Self {
+        let credential =
+            if session.token().is_some() { CredentialState::Ready } else { CredentialState::Missing { retry_at: now } };
+        Self { session, breaker: Breaker::new(), rest: Rest::default(), credential, dead_since: None }
+    }
+
+    pub(crate) fn credential(&self) -> CredentialState {
+        self.credential
+    }
+
+    /// Takes up what was found out about the credential. The date of a death stays until it is undone.
+    pub(crate) fn set_credential(&mut self, state: CredentialState, now: UnixSeconds) {
+        self.dead_since = match state {
+            CredentialState::Dead => Some(self.dead_since.unwrap_or(now)),
+            CredentialState::Ready | CredentialState::Missing { .. } => None,
+        };
+        self.credential = state;
+    }
+
+    /// Takes up what was written down before a restart.
+    pub(crate) fn restore(&mut self, facts: IdentityFacts, now: Now) {
+        if let Some(cooling) = facts.cooling {
+            self.rest.restore(cooling, now);
+        }
+        if let Some(since) = facts.dead_since {
+            self.credential = CredentialState::Dead;
+            self.dead_since = Some(since);
+        }
+    }
+
+    /// What has to be written down.
+    pub(crate) fn facts(&self) -> IdentityFacts {
+        IdentityFacts { cooling: self.rest.facts(), dead_since: self.dead_since }
+    }
+
+    /// From when on it may be picked if nothing else happens; `Err` if no time will do.
+    pub(crate) fn usable_at(&self) -> Result<Option<Instant>, Dead> {
+        let retry_at = match self.credential {
+            CredentialState::Ready => None,
+            CredentialState::Missing { retry_at } => Some(retry_at),
+            CredentialState::Dead => return Err(Dead),
+        };
+        Ok(retry_at.max(self.breaker.usable_at()).max(self.rest.until()))
+    }
+
+    /// How gladly it is picked.
+    pub(crate) fn standing(&self, settings: &PoolSettings) -> Standing {
+        match self.credential {
+            CredentialState::Missing { .. } | CredentialState::Dead => Standing::Last,
+            CredentialState::Ready if self.is_failing(settings) => Standing::Second,
+            CredentialState::Ready => match self.breaker.usable_at() {
+                Some(_) => Standing::Second,
+                None => Standing::First,
+            },
+        }
+    }
+
+    /// Whether it is down for transient failures alone, so that an early probe may be worth a try.
+    pub(crate) fn is_only_tripped(&self, now: Instant) -> bool {
+        let has_credential = match self.credential {
+            CredentialState::Ready => true,
+            CredentialState::Missing { retry_at } => retry_at <= now,
+            CredentialState::Dead => false,
+        };
+        has_credential && self.rest.active(now).is_none() && matches!(self.breaker.state(now), State::Open { .. })
+    }
+
+    /// Whether it can be asked at all: neither dead nor resting.
+    pub(crate) fn is_in_use(&self, now: Instant) -> bool {
+        self.credential != CredentialState::Dead && self.rest.active(now).is_none()
+    }
+
+    /// What keeps it from being used at `now`, the longest reason; a rest goes first among equals.
+    pub(crate) fn block(&self, now: Instant) -> Option<Block> {
+        let rest = self.rest.active(now);
+        let block = |reason, until| Block { reason, until, rest: rest.map(|rest| rest.reason) };
+        let retry_at = match self.credential {
+            CredentialState::Ready => None,
+            CredentialState::Missing { retry_at } => Some(retry_at),
+            CredentialState::Dead => return Some(block(IdentityReason::LoginNeeded, None)),
+        };
+        [
+            retry_at.map(|retry_at| (IdentityReason::TokenMissing, retry_at)),
+            self.tripped(now),
+            rest.map(|rest| (IdentityReason::Resting(rest.reason), rest.until)),
+        ]
+        .into_iter()
+        .flatten()
+        .filter(|(_, until)| *until > now)
+        .max_by_key(|(_, until)| *until)
+        .map(|(reason, until)| block(reason, Some(until)))
+    }
+
+    /// What people see of it, without what its session knows.
+    pub(crate) fn view(&self, settings: &PoolSettings, in_flight: u32, now: Now) -> IdentityView {
+        let until = self.block(now.instant).and_then(|block| block.until);
+        let rest = self.rest.active(now.instant);
+        let (status, reason) = self.status(settings, now.instant);
+        IdentityView {
+            id: self.session.identity().clone(),
+            status,
+            reason,
+            fails: self.breaker.fails(),
+            in_flight,
+            next_at: until.map(|until| now.unix_at(until)),
+            token_expires_at: None,
+            cooling: rest.and_then(|_| self.rest.facts()),
+            dead_since: self.dead_since,
+        }
+    }
+
+    fn status(&self, settings: &PoolSettings, now: Instant) -> (IdentityStatus, Option<IdentityReason>) {
+        if self.credential == CredentialState::Dead {
+            return (IdentityStatus::Down, Some(IdentityReason::LoginNeeded));
+        }
+        let rest = self.rest.active(now);
+        let rest = rest.map(|rest| (IdentityReason::Resting(rest.reason), rest.until));
+        let down = [self.tripped(now), rest].into_iter().flatten();
+        if let Some((reason, _)) = down.max_by_key(|(_, until)| *until) {
+            return (IdentityStatus::Down, Some(reason));
+        }
+        if matches!(self.credential, CredentialState::Missing { .. }) {
+            return (IdentityStatus::Degraded, Some(IdentityReason::TokenMissing));
+        }
+        if self.is_failing(settings) {
+            return (IdentityStatus::Degraded, Some(IdentityReason::Failing));
+        }
+        (IdentityStatus::Healthy, None)
+    }
+
+    fn is_failing(&self, settings: &PoolSettings) -> bool {
+        self.breaker.fails() >= settings.degrade_after.max(1)
+    }
+
+    /// The breaker's part in it, even when it would let a probe through by now.
+    fn tripped(&self, now: Instant) -> Option<(IdentityReason, Instant)> {
+        match self.breaker.state(now) {
+            State::Closed { .. } => None,
+            State::Open { until } => Some((IdentityReason::Tripped, until)),
+            State::HalfOpen { lost_at, .. } => Some((IdentityReason::Probing, lost_at)),
+        }
+    }
+}
+
+/// No time will make this identity usable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Dead;

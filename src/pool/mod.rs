@@ -1,0 +1,273 @@
+//! Which account serves the next request, and which ones rest.
+//!
+//! An [`IdentityPool`] lends identities as [`Lease`]s and learns from their [`Outcome`]s. Each identity is a slot of
+//! independent facts: a breaker for transient faults, a rest that the upstream asked for, a credential. Nothing
+//! here speaks HTTP, spawns a task or sets a timer but the wait in the queue: whatever only time changes is
+//! worked out when somebody asks. One lock guards it all, and it is never held across an await.
+
+mod blame;
+mod breaker;
+mod budget;
+mod clock;
+mod egress;
+mod error;
+mod identity;
+mod lease;
+mod outcome;
+mod queue;
+mod rest;
+mod rotation;
+mod settings;
+mod state;
+mod view;
+mod window;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+use tokio::time::timeout_at;
+
+use crate::base::facts::IdentityFacts;
+use crate::base::ids::{CredentialKey, IdentityId};
+use crate::base::session::Session;
+use crate::pool::clock::after;
+use crate::pool::lease::{Reply, Shared};
+use crate::pool::outcome::Refusal;
+use crate::pool::state::PoolState;
+
+pub use crate::pool::clock::Now;
+pub use crate::pool::error::LeaseError;
+pub use crate::pool::identity::CredentialState;
+pub use crate::pool::lease::Lease;
+pub use crate::pool::outcome::Outcome;
+pub use crate::pool::queue::CallerId;
+pub use crate::pool::settings::PoolSettings;
+
+pub use crate::pool::view::{IdentityReason, IdentityStatus, IdentityView, PoolSummary};
+
+/// All configured identities. Clones are handles of the same pool.
+#[derive(Clone)]
+pub struct IdentityPool(Arc<Shared>);
+
+/// What a request asks of the pool.
+#[derive(Clone, Debug)]
+pub struct Wanted {
+    /// Whose request it is: waiting requests of different callers take turns.
+    pub caller: CallerId,
+    /// The identities that this request was tried on already.
+    pub tried: Vec<IdentityId>,
+    /// When the request is of no use any more.
+    pub deadline: Instant,
+}
+
+impl IdentityPool {
+    /// A pool of these sessions, in this order. Those that have a token are ready; the others get one when they
+    /// are needed or when the refresher comes to them.
+    #[must_use]
+    pub fn new(sessions: Vec<Arc<Session>>, settings: PoolSettings) -> Self {
+        Self::with_jitter(sessions, settings, fastrand::f64, Now::read())
+    }
+
+    fn with_jitter(sessions: Vec<Arc<Session>>, settings: PoolSettings, jitter: fn() -> f64, now: Now) -> Self {
+        let state = PoolState::new(sessions, settings, jitter, now.instant);
+        Self(Arc::new(Shared::new(state)))
+    }
+
+    /// Takes up what was written down about a credential before a restart: a rest for as long as it was meant,
+    /// at most 25 hours, and a death, which the refresher looks at again on its own schedule.
+    pub fn restore(&self, key: &CredentialKey, facts: IdentityFacts, now: Now) {
+        self.0.change(now, |state| {
+            let identities: Vec<_> = state
+                .slots()
+                .iter()
+                .filter(|slot| slot.session.key() == key)
+                .map(|slot| slot.session.identity().clone())
+                .collect();
+            for identity in identities {
+                state.change(&identity, |slot| slot.restore(facts, now));
+            }
+        });
+    }
+
+    /// Lends the identity whose turn it is. When those that would do are merely at their cap, waits for one, but
+    /// no longer than [`PoolSettings::queue_wait`] and the request's deadline. Dropping the future leaves the
+    /// queue.
+    ///
+    /// # Errors
+    /// Says why there is none and when to come back; at once, unless waiting could help.
+    pub async fn lease(&self, wanted: &Wanted) -> Result<Lease, LeaseError> {
+        match self.enter(wanted, Now::read())? {
+            Entry::Lease(lease) => Ok(lease),
+            Entry::Wait(place, answer) => place.wait(answer).await,
+        }
+    }
+
+    /// Lends the identity whose turn it is, or none, at once.
+    ///
+    /// # Errors
+    /// Says why there is none and when to come back.
+    pub fn try_lease(&self, wanted: &Wanted, now: Now) -> Result<Lease, LeaseError> {
+        let granted = self.0.ask(now, |state| {
+            state.request(&wanted.tried, now).map_err(|refusal| match refusal {
+                Refusal::AtCap => state.busy(),
+                Refusal::Final(error) => error,
+            })
+        });
+        granted.map(|grant| Lease::new(&self.0, grant))
+    }
+
+    /// A caller's own credential as a lease. It is never in the pool, and its reports go nowhere.
+    #[must_use]
+    pub fn detached(session: Arc<Session>) -> Lease {
+        Lease::detached(session)
+    }
+
+    /// The sessions of all identities, in the order of configuration.
+    #[must_use]
+    pub fn sessions(&self) -> Vec<Arc<Session>> {
+        self.0.look(|state| {
+            let slots = state.slots().iter();
+            slots.map(|slot| Arc::clone(&slot.session)).collect()
+        })
+    }
+
+    /// Takes up what the refresher found out about a credential.
+    pub fn set_credential(&self, identity: &IdentityId, credential: CredentialState, now: Now) {
+        self.0.change(now, |state| {
+            state.change(identity, |slot| slot.set_credential(credential, now.unix));
+        });
+    }
+
+    /// How a credential is; `None` for an identity that is not in the pool.
+    #[must_use]
+    pub fn credential(&self, identity: &IdentityId) -> Option<CredentialState> {
+        self.0.look(|state| Some(state.find(identity)?.credential()))
+    }
+
+    /// Starts an identity over, as its owner asks: closed breaker, no rest. The credential stays what it is.
+    pub fn reset(&self, identity: &IdentityId, now: Now) {
+        self.0.change(now, |state| {
+            state.change(identity, |slot| {
+                slot.breaker.reset();
+                slot.rest.clear();
+            });
+        });
+    }
+
+    /// All identities as people see them, in the order of configuration.
+    #[must_use]
+    pub fn views(&self, now: Now) -> Vec<IdentityView> {
+        let (mut views, sessions) = (self.0.look(|state| state.views(now)), self.sessions());
+        for (view, session) in views.iter_mut().zip(sessions) {
+            view.token_expires_at = session.token().and_then(|token| token.expires_at());
+        }
+        views
+    }
+
+    /// The pool as people see it.
+    #[must_use]
+    pub fn summary(&self, now: Now) -> PoolSummary {
+        self.0.look(|state| state.summary(now))
+    }
+
+    /// What has to be written down about an identity; nothing for one that is not in the pool.
+    #[must_use]
+    pub fn facts(&self, identity: &IdentityId) -> IdentityFacts {
+        self.0.look(|state| state.find(identity).map_or_else(IdentityFacts::default, |slot| slot.facts()))
+    }
+
+    /// Whether everybody fails in the same way, so that trying more than one other identity is of no use.
+    #[must_use]
+    pub fn is_upstream_degraded(&self, now: Now) -> bool {
+        self.0.look(|state| state.is_upstream_degraded(now.instant))
+    }
+
+    /// Takes one retry from the pool's budget, if there is one left.
+    #[must_use]
+    pub fn allow_retry(&self, now: Now) -> bool {
+        self.0.look_mut(|state| state.budget.withdraw(now.instant))
+    }
+
+    fn enter(&self, wanted: &Wanted, now: Now) -> Result<Entry, LeaseError> {
+        let entered = self.0.ask(now, |state| {
+            match state.request(&wanted.tried, now) {
+                Ok(grant) => return Ok(Ok(grant)),
+                Err(Refusal::Final(error)) => return Err(error),
+                Err(Refusal::AtCap) => {}
+            }
+            let longest = after(now.instant, state.queue_wait());
+            let deadline = wanted.deadline.min(longest);
+            if deadline <= now.instant {
+                return Err(state.busy());
+            }
+            let (reply, answer): (Reply, _) = oneshot::channel();
+            match state.queue.join(wanted.caller, wanted.tried.clone(), reply) {
+                Ok(number) => Ok(Err((number, deadline, answer))),
+                Err(_full) => Err(state.busy()),
+            }
+        })?;
+        Ok(match entered {
+            Ok(grant) => Entry::Lease(Lease::new(&self.0, grant)),
+            Err((number, deadline, answer)) => {
+                let place = Place { shared: Arc::clone(&self.0), number, deadline };
+                Entry::Wait(place, answer)
+            }
+        })
+    }
+}
+
+enum Entry {
+    Lease(Lease),
+    Wait(Place, Answer),
+}
+
+type Answer = oneshot::Receiver<Result<Lease, LeaseError>>;
+
+/// A place in the queue, left on drop. An answer that was sent meanwhile is dropped with its receiver, and a lease
+/// in it goes to the next one.
+struct Place {
+    shared: Arc<Shared>,
+    number: u64,
+    deadline: Instant,
+}
+
+impl Place {
+    async fn wait(self, mut answer: Answer) -> Result<Lease, LeaseError> {
+        loop {
+            let now = Now::read();
+            // Reports wake the queue, but a rest that ends does not report.
+            let change = self.shared.look(|state| state.next_change(now.instant));
+            let wake = change.map_or(self.deadline, |change| change.min(self.deadline));
+            if let Ok(answered) = timeout_at(wake.into(), &mut answer).await {
+                return answered.unwrap_or_else(|_| Err(self.busy()));
+            }
+            let now = Now::read();
+            self.shared.change(now, |_| ());
+            if now.instant >= self.deadline {
+                if self.leave() {
+                    return Err(self.busy());
+                }
+                // Just answered: it is on the way.
+                return answer.await.unwrap_or_else(|_| Err(self.busy()));
+            }
+        }
+    }
+
+    fn leave(&self) -> bool {
+        self.shared.look_mut(|state| state.queue.leave(self.number))
+    }
+
+    fn busy(&self) -> LeaseError {
+        self.shared.look(PoolState::busy)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}

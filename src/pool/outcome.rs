@@ -1,0 +1,65 @@
+//! What goes out with a lease and what comes back: the words that the pool and its callers exchange.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::session::Session;
+use crate::pool::error::LeaseError;
+
+/// How a request on an identity went, in the pool's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The upstream's own finished frame was seen.
+    Success,
+    /// A fault that may pass. `code` tells kinds apart: the same one from everybody is the upstream's.
+    Transient {
+        /// A short constant word for the kind of fault.
+        code: &'static str,
+    },
+    /// Too many requests; with the time to wait, if the upstream gave one.
+    RateLimited {
+        /// What the upstream said.
+        retry_after: Option<Duration>,
+    },
+    /// The quota is used up for so long.
+    Quota {
+        /// Until it is filled again.
+        rest: Duration,
+    },
+    /// The upstream wants a human.
+    Challenged,
+    /// The access token was refused; a refresh may help.
+    Unauthorized,
+    /// The credential itself was refused for good.
+    Dead,
+    /// Nothing that tells about the identity: the caller left, or asked for something impossible, or we failed.
+    Neutral,
+}
+
+/// What a lease has to remember.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ticket {
+    pub(crate) index: usize,
+    pub(crate) epoch: u64,
+    pub(crate) is_probe: bool,
+    /// The number of the probe after a pause, if this is one.
+    pub(crate) egress_probe: Option<u64>,
+    /// Rests that the identity had been asked for by then.
+    pub(crate) rests: u32,
+}
+
+/// An identity to lend.
+#[derive(Debug)]
+pub(crate) struct Grant {
+    pub(crate) ticket: Ticket,
+    pub(crate) session: Arc<Session>,
+}
+
+/// Why there is none.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// Some would do, but are at their cap: waiting may help.
+    AtCap,
+    /// Waiting will not help.
+    Final(LeaseError),
+}

@@ -1,0 +1,181 @@
+//! Who waits for an identity, and in which order: first come, first served for each caller, and the callers take
+//! turns. Pure: `W` is whatever brings the answer back to the one who waits.
+
+use std::collections::VecDeque;
+
+use crate::base::ids::IdentityId;
+
+/// Stands for whoever sent a request: requests of one caller wait in one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CallerId(pub u64);
+
+/// All lines of waiting requests.
+#[derive(Debug)]
+pub(crate) struct Queue<W> {
+    /// In the order of their next turn. No line is empty.
+    lines: VecDeque<Line<W>>,
+    count: usize,
+    max: usize,
+    next_number: u64,
+}
+
+#[derive(Debug)]
+struct Line<W> {
+    caller: CallerId,
+    waiters: VecDeque<Waiter<W>>,
+}
+
+/// One waiting request.
+#[derive(Debug)]
+pub(crate) struct Waiter<W> {
+    number: u64,
+    pub(crate) tried: Vec<IdentityId>,
+    pub(crate) reply: W,
+}
+
+/// What to do with a waiting request.
+pub(crate) enum Verdict<A> {
+    /// It waits on.
+    Stay,
+    /// It gets its turn, and its caller goes to the back.
+    Serve(A),
+    /// It leaves without having had its turn.
+    Refuse(A),
+}
+
+impl<W> Queue<W> {
+    pub(crate) fn new(max: usize) -> Self {
+        Self { lines: VecDeque::new(), count: 0, max, next_number: 0 }
+    }
+
+    /// How many wait.
+    pub(crate) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Adds a request at the end of its caller's line and returns the number to leave with; gives the reply
+    /// back when the queue is full.
+    pub(crate) fn join(&mut self, caller: CallerId, tried: Vec<IdentityId>, reply: W) -> Result<u64, W> {
+        if self.count >= self.max {
+            return Err(reply);
+        }
+        let number = self.next_number;
+        self.next_number += 1;
+        self.count += 1;
+        let waiter = Waiter { number, tried, reply };
+        match self.lines.iter_mut().find(|line| line.caller == caller) {
+            Some(line) => line.waiters.push_back(waiter),
+            None => self.lines.push_back(Line { caller, waiters: VecDeque::from([waiter]) }),
+        }
+        Ok(number)
+    }
+
+    /// Takes a request out; `false` when it is no longer there, because its answer is on the way.
+    pub(crate) fn leave(&mut self, number: u64) -> bool {
+        for (index, line) in self.lines.iter_mut().enumerate() {
+            if let Some(at) = line.waiters.iter().position(|waiter| waiter.number == number) {
+                line.waiters.remove(at);
+                self.count -= 1;
+                if line.waiters.is_empty() {
+                    self.lines.remove(index);
+                }
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Asks `judge` about the waiting requests, in the order of their turns, until nobody gets one any more.
+    /// Those behind one that has to stay are asked too: they may want something else.
+    pub(crate) fn serve<A>(&mut self, mut judge: impl FnMut(&Waiter<W>) -> Verdict<A>) -> Vec<(W, A)> {
+        let mut answered = Vec::new();
+        while let Some((waiter, answer)) = self.next_answer(&mut judge) {
+            answered.push((waiter.reply, answer));
+        }
+        answered
+    }
+
+    fn next_answer<A>(&mut self, judge: &mut impl FnMut(&Waiter<W>) -> Verdict<A>) -> Option<(Waiter<W>, A)> {
+        for index in 0..self.lines.len() {
+            let line = self.lines.get_mut(index)?;
+            for at in 0..line.waiters.len() {
+                let (answer, is_turn) = match judge(line.waiters.get(at)?) {
+                    Verdict::Stay => continue,
+                    Verdict::Serve(answer) => (answer, true),
+                    Verdict::Refuse(answer) => (answer, false),
+                };
+                let waiter = line.waiters.remove(at)?;
+                self.count -= 1;
+                if line.waiters.is_empty() {
+                    self.lines.remove(index);
+                } else if is_turn && let Some(line) = self.lines.remove(index) {
+                    self.lines.push_back(line);
+                }
+                return Some((waiter, answer));
+            }
+        }
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue(waiting: &[(u64, &'static str)]) -> Queue<&'static str> {
+        let mut queue = Queue::new(8);
+        for (caller, name) in waiting {
+            queue.join(CallerId(*caller), Vec::new(), *name).unwrap();
+        }
+        queue
+    }
+
+    fn served(queue: &mut Queue<&'static str>, mut count: usize) -> Vec<&'static str> {
+        let answers = queue.serve(|_| {
+            if count == 0 {
+                return Verdict::Stay;
+            }
+            count -= 1;
+            Verdict::Serve(())
+        });
+        answers.into_iter().map(|(name, ())| name).collect()
+    }
+
+    #[test]
+    fn callers_take_turns_and_each_line_keeps_its_order() {
+        let mut queue = queue(&[(1, "a1"), (1, "a2"), (1, "a3"), (2, "b1"), (3, "c1"), (2, "b2")]);
+        assert_eq!(served(&mut queue, 1), ["a1"]);
+        assert_eq!(served(&mut queue, 3), ["b1", "c1", "a2"]);
+        queue.join(CallerId(3), Vec::new(), "c2").unwrap();
+        assert_eq!(served(&mut queue, 9), ["b2", "a3", "c2"]);
+        assert_eq!(queue.len(), 0);
+    }
+
+    #[test]
+    fn the_queue_is_bounded_and_whoever_leaves_makes_room() {
+        let mut queue = Queue::new(2);
+        let first = queue.join(CallerId(1), Vec::new(), "first").unwrap();
+        let second = queue.join(CallerId(1), Vec::new(), "second").unwrap();
+        assert_eq!(queue.join(CallerId(2), Vec::new(), "third"), Err("third"));
+        assert!(queue.leave(first));
+        assert!(!queue.leave(first));
+        assert_eq!(queue.len(), 1);
+        queue.join(CallerId(2), Vec::new(), "third").unwrap();
+        assert!(queue.leave(second));
+        assert_eq!(served(&mut queue, 9), ["third"]);
+        assert_eq!(Queue::new(0).join(CallerId(1), Vec::new(), ()), Err(()));
+    }
+
+    #[test]
+    fn those_who_can_be_served_do_not_wait_for_those_who_cannot() {
+        let mut queue = queue(&[(1, "stuck"), (1, "a"), (2, "b"), (3, "bad"), (3, "c")]);
+        let answers = queue.serve(|waiter| match waiter.reply {
+            "stuck" => Verdict::Stay,
+            "bad" => Verdict::Refuse(false),
+            _ => Verdict::Serve(true),
+        });
+        assert_eq!(answers, [("a", true), ("b", true), ("bad", false), ("c", true)]);
+        assert_eq!(queue.len(), 1);
+        assert_eq!(served(&mut queue, 1), ["stuck"]);
+    }
+}

@@ -1,0 +1,352 @@
+//! The pool's state behind its one lock: who is picked, what a report changes, who is told to wait or to go.
+//!
+//! No clock and no waiting in here; `W` is how a waiting request is answered, and the answers are handed out to be
+//! sent once the lock is free.
+
+use std::collections::HashMap;
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::base::ids::IdentityId;
+use crate::base::session::Session;
+use crate::pool::blame::Blame;
+use crate::pool::budget::RetryBudget;
+use crate::pool::clock::{Now, stretched};
+use crate::pool::egress::{Egress, Gate};
+use crate::pool::error::LeaseError;
+use crate::pool::identity::{CredentialState, Slot};
+use crate::pool::outcome::{Grant, Outcome, Refusal, Ticket};
+use crate::pool::queue::{Queue, Verdict};
+use crate::pool::rotation::{Choice, NEVER, Rotation};
+use crate::pool::settings::PoolSettings;
+use crate::pool::view::{IdentityStatus, IdentityView, PoolSummary};
+use crate::pool::window::Tally;
+
+/// Everything that changes.
+#[derive(Debug)]
+pub(crate) struct PoolState<W> {
+    settings: PoolSettings,
+    /// A number in 0..=1 for each length that is to be spread.
+    jitter: fn() -> f64,
+    /// Tick 0 of the rotation.
+    origin: Instant,
+    slots: Vec<Slot>,
+    indices: HashMap<IdentityId, usize>,
+    rotation: Rotation,
+    egress: Egress,
+    blame: Blame,
+    pub(crate) budget: RetryBudget,
+    pub(crate) queue: Queue<W>,
+    /// When the last early probe went out.
+    early_at: Option<Instant>,
+}
+
+impl<W> PoolState<W> {
+    pub(crate) fn new(sessions: Vec<Arc<Session>>, settings: PoolSettings, jitter: fn() -> f64, now: Instant) -> Self {
+        let indices = sessions.iter().enumerate().map(|(index, session)| (session.identity().clone(), index)).collect();
+        let slots: Vec<_> = sessions.into_iter().map(|session| Slot::new(session, now)).collect();
+        let mut state = Self {
+            rotation: Rotation::new(slots.len(), settings.in_flight_max),
+            egress: Egress::new(),
+            blame: Blame::default(),
+            budget: RetryBudget::new(now),
+            queue: Queue::new(settings.queue_max),
+            early_at: None,
+            origin: now,
+            settings,
+            jitter,
+            slots,
+            indices,
+        };
+        (0..state.slots.len()).for_each(|index| state.sync(index));
+        state
+    }
+
+    /// Picks an identity for a request that has tried some already.
+    pub(crate) fn request(&mut self, tried: &[IdentityId], now: Now) -> Result<Grant, Refusal> {
+        if self.slots.is_empty() {
+            return Err(Refusal::Final(LeaseError::NoneConfigured));
+        }
+        let tried = self.known(tried);
+        if tried.len() >= self.slots.len() {
+            return Err(Refusal::Final(LeaseError::AllTried));
+        }
+        let gate = self.egress.gate(now.instant);
+        if let Gate::Shut { until } = gate {
+            let retry_after = until.saturating_duration_since(now.instant);
+            return Err(Refusal::Final(LeaseError::Paused { retry_after }));
+        }
+        let index = match self.rotation.choose(self.tick(now.instant), &tried) {
+            Choice::Free(index) => index,
+            Choice::AtCap => return Err(Refusal::AtCap),
+            Choice::Nobody => {
+                self.early(&tried, now.instant).ok_or_else(|| Refusal::Final(self.refusal(&tried, now.instant)))?
+            }
+        };
+        self.grant(index, gate, tried.is_empty(), now.instant).ok_or(Refusal::AtCap)
+    }
+
+    /// Changes what a result changes. `is_end` says whether the lease ends with it; while it goes on, a probe
+    /// keeps its slot. Returns the epoch under which the lease goes on.
+    pub(crate) fn apply(&mut self, ticket: Ticket, outcome: Outcome, is_end: bool, now: Now) -> u64 {
+        let Ticket { index, epoch, .. } = ticket;
+        let mut next_epoch = epoch;
+        match outcome {
+            Outcome::Success => {
+                self.blame.succeed();
+                self.egress.succeed(ticket.egress_probe);
+                if let Some(slot) = self.slots.get_mut(index) {
+                    next_epoch = slot.breaker.succeed(epoch, now.instant);
+                    slot.rest.succeed(ticket.rests, now.instant);
+                }
+            }
+            Outcome::Transient { code } => self.transient(ticket, code, now.instant),
+            Outcome::RateLimited { retry_after } => {
+                let jitter = (self.jitter)();
+                self.slot(index, |slot| slot.rest.rate(retry_after, now, jitter));
+            }
+            Outcome::Quota { rest } => self.slot(index, |slot| slot.rest.quota(rest, now)),
+            Outcome::Challenged => {
+                let base = self.settings.challenge_rest;
+                self.slot(index, |slot| slot.rest.challenge(base, now));
+                self.egress.challenged(index, ticket.egress_probe, now.instant);
+            }
+            Outcome::Unauthorized => self.slot(index, |slot| {
+                if slot.credential() == CredentialState::Ready {
+                    let retry_at = now.instant;
+                    slot.set_credential(CredentialState::Missing { retry_at }, now.unix);
+                }
+            }),
+            Outcome::Dead => self.slot(index, |slot| {
+                slot.set_credential(CredentialState::Dead, now.unix);
+            }),
+            Outcome::Neutral => {}
+        }
+        if is_end {
+            // Whatever has not moved the breaker by now gives a probe's slot back.
+            self.slot(index, |slot| slot.breaker.pass(epoch, now.instant));
+            self.egress.give_back(ticket.egress_probe, now.instant);
+            self.rotation.give_back(index);
+        }
+        self.sync(index);
+        next_epoch
+    }
+
+    /// The first content came: what a probe was sent for. Returns the epoch under which the lease goes on.
+    pub(crate) fn first_content(&mut self, ticket: Ticket, now: Instant) -> u64 {
+        self.egress.succeed(ticket.egress_probe);
+        let mut epoch = ticket.epoch;
+        if ticket.is_probe {
+            self.slot(ticket.index, |slot| {
+                epoch = slot.breaker.prove(epoch, now);
+            });
+            self.sync(ticket.index);
+        }
+        epoch
+    }
+
+    /// Answers the waiting requests that can be answered now.
+    pub(crate) fn serve(&mut self, now: Now) -> Vec<(W, Result<Grant, LeaseError>)> {
+        if self.queue.len() == 0 {
+            return Vec::new();
+        }
+        let mut queue = mem::replace(&mut self.queue, Queue::new(0));
+        // Who has tried nobody yet is like everybody else who has not: one look is enough for all of them.
+        let mut is_full = false;
+        let answers = queue.serve(|waiter| {
+            if is_full && waiter.tried.is_empty() {
+                return Verdict::Stay;
+            }
+            match self.request(&waiter.tried, now) {
+                Ok(grant) => Verdict::Serve(Ok(grant)),
+                Err(Refusal::AtCap) => {
+                    is_full |= waiter.tried.is_empty();
+                    Verdict::Stay
+                }
+                Err(Refusal::Final(error)) => Verdict::Refuse(Err(error)),
+            }
+        });
+        self.queue = queue;
+        answers
+    }
+
+    /// How long a request may wait.
+    pub(crate) fn queue_wait(&self) -> Duration {
+        self.settings.queue_wait
+    }
+
+    /// The error for a request that will not or no longer wait.
+    pub(crate) fn busy(&self) -> LeaseError {
+        LeaseError::Busy { retry_after: stretched(BUSY_RETRY_MIN, BUSY_RETRY_JITTER, (self.jitter)()) }
+    }
+
+    /// The next moment at which time alone makes an identity usable.
+    pub(crate) fn next_change(&self, now: Instant) -> Option<Instant> {
+        let tick = self.rotation.next_change(self.tick(now))?;
+        self.origin.checked_add(Duration::from_nanos(tick))
+    }
+
+    /// Changes one identity, named by its id.
+    pub(crate) fn change(&mut self, identity: &IdentityId, change: impl FnOnce(&mut Slot)) {
+        if let Some(index) = self.indices.get(identity).copied() {
+            self.slot(index, change);
+            self.sync(index);
+        }
+    }
+
+    /// One identity, named by its id.
+    pub(crate) fn find(&self, identity: &IdentityId) -> Option<&Slot> {
+        self.slots.get(*self.indices.get(identity)?)
+    }
+
+    /// All identities.
+    pub(crate) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// Whether the upstream is blamed for the failures of all.
+    pub(crate) fn is_upstream_degraded(&self, now: Instant) -> bool {
+        self.blame.is_upstream(now)
+    }
+
+    /// All identities as people see them, without what their sessions know.
+    pub(crate) fn views(&self, now: Now) -> Vec<IdentityView> {
+        self.slots
+            .iter()
+            .enumerate()
+            .map(|(index, slot)| slot.view(&self.settings, self.rotation.in_flight(index), now))
+            .collect()
+    }
+
+    /// The pool as people see it.
+    pub(crate) fn summary(&self, now: Now) -> PoolSummary {
+        let mut summary = PoolSummary {
+            total: self.slots.len(),
+            healthy: 0,
+            degraded: 0,
+            down: 0,
+            in_flight: self.rotation.in_flight_total(),
+            queued: self.queue.len(),
+            upstream_degraded: self.is_upstream_degraded(now.instant),
+            paused_until: match self.egress.gate(now.instant) {
+                Gate::Shut { until } => Some(now.unix_at(until)),
+                Gate::Free | Gate::Probe => None,
+            },
+        };
+        for view in self.views(now) {
+            match view.status {
+                IdentityStatus::Healthy => summary.healthy += 1,
+                IdentityStatus::Degraded => summary.degraded += 1,
+                IdentityStatus::Down => summary.down += 1,
+            }
+        }
+        summary
+    }
+
+    fn transient(&mut self, ticket: Ticket, code: &'static str, now: Instant) {
+        let Ticket { index, epoch, .. } = ticket;
+        // More than three make no difference to the rule, so no need to count a thousand.
+        let in_use = self.slots.iter().filter(|slot| slot.is_in_use(now)).take(3).count();
+        if self.blame.fail(code, index, in_use, now) {
+            // The upstream's fault moves nobody's breaker.
+            return;
+        }
+        let suspects_itself = |slot: &Slot| slot.breaker.suspects_itself(now);
+        let rest = if self.slots.get(index).is_some_and(suspects_itself) {
+            self.rest_of_pool(index, now)
+        } else {
+            Tally::default()
+        };
+        let jitter = (self.jitter)();
+        if let Some(slot) = self.slots.get_mut(index) {
+            slot.breaker.fail(epoch, now, rest, &self.settings, jitter);
+        }
+    }
+
+    /// How all identities but one went lately.
+    fn rest_of_pool(&self, index: usize, now: Instant) -> Tally {
+        self.slots
+            .iter()
+            .enumerate()
+            .filter(|(other, _)| *other != index)
+            .map(|(_, slot)| slot.breaker.tally(now))
+            .fold(Tally::default(), Tally::plus)
+    }
+
+    fn grant(&mut self, index: usize, gate: Gate, is_first: bool, now: Instant) -> Option<Grant> {
+        let jitter = (self.jitter)();
+        let slot = self.slots.get_mut(index)?;
+        let admission = slot.breaker.admit(now, &self.settings, jitter);
+        let session = Arc::clone(&slot.session);
+        let rests = slot.rest.count();
+        let egress_probe = (gate == Gate::Probe).then(|| self.egress.begin_probe(now, self.settings.probe_lease));
+        self.rotation.take(index);
+        if admission.is_probe {
+            self.sync(index);
+        }
+        if is_first {
+            self.budget.deposit();
+        }
+        Some(Grant {
+            ticket: Ticket { index, epoch: admission.epoch, is_probe: admission.is_probe, egress_probe, rests },
+            session,
+        })
+    }
+
+    /// Controlled panic: rather than nothing, an identity that is down for transient failures alone is probed
+    /// before its time, now and then. Not when somebody else is merely busy, or was tried and is well.
+    fn early(&mut self, tried: &[usize], now: Instant) -> Option<usize> {
+        let is_due = |at| now.saturating_duration_since(at) >= EARLY_EVERY;
+        if !self.early_at.is_none_or(is_due) || self.rotation.choose(self.tick(now), &[]) != Choice::Nobody {
+            return None;
+        }
+        let slots = &self.slots;
+        let index = self.rotation.longest_unpicked(|index| {
+            !tried.contains(&index) && slots.get(index).is_some_and(|slot| slot.is_only_tripped(now))
+        })?;
+        self.early_at = Some(now);
+        Some(index)
+    }
+
+    /// Why none of the identities that were not tried can be used.
+    fn refusal(&self, tried: &[usize], now: Instant) -> LeaseError {
+        let untried = self.slots.iter().enumerate().filter(|(index, _)| !tried.contains(index));
+        let blocks: Vec<_> = untried.filter_map(|(_, slot)| slot.block(now)).collect();
+        LeaseError::of(&blocks, now)
+    }
+
+    /// Tells the rotation what has become of an identity.
+    fn sync(&mut self, index: usize) {
+        if let Some(slot) = self.slots.get(index) {
+            let usable_at = slot.usable_at().map_or(NEVER, |at| at.map_or(0, |at| self.tick(at)));
+            let standing = slot.standing(&self.settings);
+            self.rotation.place(index, usable_at, standing);
+        }
+    }
+
+    fn slot(&mut self, index: usize, change: impl FnOnce(&mut Slot)) {
+        if let Some(slot) = self.slots.get_mut(index) {
+            change(slot);
+        }
+    }
+
+    /// The places of those who are in the pool, each once.
+    fn known(&self, identities: &[IdentityId]) -> Vec<usize> {
+        let mut known: Vec<_> = identities.iter().filter_map(|identity| self.indices.get(identity).copied()).collect();
+        known.sort_unstable();
+        known.dedup();
+        known
+    }
+
+    fn tick(&self, moment: Instant) -> u64 {
+        let passed = moment.saturating_duration_since(self.origin).as_nanos();
+        u64::try_from(passed).unwrap_or(NEVER - 1)
+    }
+}
+
+/// Early probes of the whole pool are at least this far apart.
+const EARLY_EVERY: Duration = Duration::from_secs(5);
+/// A busy pool asks callers to come back in one to five seconds.
+const BUSY_RETRY_MIN: Duration = Duration::from_secs(1);
+const BUSY_RETRY_JITTER: f64 = 4.0;

@@ -1,0 +1,105 @@
+//! What people see of the pool: one of three states for each identity, and why. No secret is in here.
+
+use crate::base::facts::{Cooling, CoolingReason};
+use crate::base::ids::{IdentityId, UnixSeconds};
+
+/// How an identity is, in the words that people see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IdentityStatus {
+    /// In use.
+    Healthy,
+    /// Still in use after some failures, or short of a token.
+    Degraded,
+    /// Not used until its time.
+    Down,
+}
+
+impl IdentityStatus {
+    /// The word for it in JSON and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Healthy => "healthy",
+            Self::Degraded => "degraded",
+            Self::Down => "down",
+        }
+    }
+}
+
+/// Why an identity is not healthy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum IdentityReason {
+    /// The upstream refuses the credential for good: somebody has to log in again.
+    LoginNeeded,
+    /// It rests because the upstream asked for it.
+    Resting(CoolingReason),
+    /// It failed too often, and waits for its cooldown to end or for a request to try it.
+    Tripped,
+    /// Its cooldown is over and one request tries it right now.
+    Probing,
+    /// It has no access token, and the exchange for one failed or is still to come.
+    TokenMissing,
+    /// It failed a few times in a row.
+    Failing,
+}
+
+impl IdentityReason {
+    /// The word for it in JSON and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::LoginNeeded => "login_needed",
+            Self::Resting(CoolingReason::Rate) => "rate_limited",
+            Self::Resting(CoolingReason::Quota) => "quota_exhausted",
+            Self::Resting(CoolingReason::Challenge) => "challenged",
+            Self::Tripped => "tripped",
+            Self::Probing => "probing",
+            Self::TokenMissing => "token_missing",
+            Self::Failing => "failing",
+        }
+    }
+}
+
+/// One identity at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityView {
+    /// Which.
+    pub id: IdentityId,
+    /// How it is.
+    pub status: IdentityStatus,
+    /// Why; `None` when healthy.
+    pub reason: Option<IdentityReason>,
+    /// Transient failures in a row.
+    pub fails: u32,
+    /// Requests under way.
+    pub in_flight: u32,
+    /// When it may be used again; `None` when it may now, or when no time will heal it.
+    pub next_at: Option<UnixSeconds>,
+    /// When its access token ends, if it has one that says so.
+    pub token_expires_at: Option<UnixSeconds>,
+    /// The rest that the upstream asked for, while it lasts.
+    pub cooling: Option<Cooling>,
+    /// Since when the upstream refuses the credential.
+    pub dead_since: Option<UnixSeconds>,
+}
+
+/// The whole pool at one moment. `healthy + degraded + down = total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolSummary {
+    /// Identities configured.
+    pub total: usize,
+    /// Of them in use.
+    pub healthy: usize,
+    /// Of them in use, but not well.
+    pub degraded: usize,
+    /// Of them not used at present.
+    pub down: usize,
+    /// Requests under way.
+    pub in_flight: usize,
+    /// Requests that wait for an identity.
+    pub queued: usize,
+    /// Whether all fail in the same way, so that the upstream is blamed and not they.
+    pub upstream_degraded: bool,
+    /// Until when nothing is sent, because several identities were challenged together.
+    pub paused_until: Option<UnixSeconds>,
+}
