@@ -2,6 +2,9 @@
 
 pub mod base;
 pub mod pool;
+pub mod shutdown;
 pub mod sse;
+pub mod store;
+pub mod telemetry;
 pub mod transform;
 pub mod wire;

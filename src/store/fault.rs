@@ -1,0 +1,46 @@
+//! Whose fault it is when a state file cannot be used: its content, which can be put aside, or its surroundings.
+
+use std::io;
+
+use rusqlite::{Error, ErrorCode, ffi};
+
+/// Why a state file cannot be used.
+#[derive(Debug)]
+pub(super) enum Fault {
+    /// It is no state file of this version. Another one may begin in its place.
+    Content(String),
+    /// The operating system refuses.
+    Files(io::Error),
+    /// SQLite cannot work here: locked by another process, disk full, no permission.
+    Sqlite(Error),
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        let is_content = match &error {
+            Error::SqliteFailure(failure, _) => {
+                // Unknown is SQLITE_ERROR: a table or column of ours is not there.
+                matches!(failure.code, ErrorCode::NotADatabase | ErrorCode::DatabaseCorrupt | ErrorCode::Unknown)
+                    || matches!(
+                        failure.extended_code,
+                        // A damaged header can forbid writing; that the file itself is writable was seen before.
+                        ffi::SQLITE_IOERR_SHORT_READ | ffi::SQLITE_READONLY
+                    )
+            }
+            Error::SqlInputError { .. }
+            | Error::InvalidColumnType(..)
+            | Error::FromSqlConversionFailure(..)
+            | Error::IntegralValueOutOfRange(..)
+            | Error::Utf8Error(..)
+            | Error::QueryReturnedNoRows => true,
+            _ => false,
+        };
+        if is_content { Self::Content(error.to_string()) } else { Self::Sqlite(error) }
+    }
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Files(error)
+    }
+}

@@ -1,0 +1,229 @@
+//! What outlives the process: renewed sessions, rests, the chats that this server made, the generated key.
+//!
+//! One SQLite file in the state folder, one thread that writes it, one bounded queue in front of that thread. Nothing
+//! on the way of a request waits for the disk, except where a renewed credential must be safe before it is used.
+//! The face of this room speaks of facts, not of SQL. Called by `app` (open, close), `pool` and `gateway`.
+
+mod fault;
+mod files;
+mod records;
+mod rows;
+mod writer;
+
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread::JoinHandle;
+
+use parking_lot::Mutex;
+use secrecy::SecretString;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{info, warn};
+
+use crate::base::facts::IdentityFacts;
+use crate::base::ids::{CredentialKey, UnixSeconds};
+use crate::base::secret::ApiKey;
+use crate::base::session::SessionSnapshot;
+use crate::store::fault::Fault;
+use crate::store::rows::Rows;
+use crate::store::writer::{Command, Fact};
+
+pub use crate::store::records::{Loaded, OwnedChat, StoredSession};
+
+/// The way to the state file. Shared behind an `Arc`.
+pub struct Store {
+    queue: mpsc::Sender<Command>,
+    lost: AtomicU64,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Store {
+    /// How many writes may wait.
+    pub const QUEUE_MAX: usize = 1024;
+
+    /// Opens the state file in `dir`, makes folder (0700) and file (0600) when they are missing, and reads everything.
+    ///
+    /// Modes that let others read are tightened with a warning. A file that is no state file of this version (damaged,
+    /// newer, a symbolic link) is moved aside to `state.db.broken-N`, of which one is kept, and a fresh one begins.
+    ///
+    /// # Errors
+    /// The folder cannot be made or written ([`StoreError::Folder`]), the file cannot be opened for another reason
+    /// than its content ([`StoreError::Open`]), or the writing thread cannot start ([`StoreError::Thread`]).
+    pub fn open(dir: &Path) -> Result<(Self, Loaded), StoreError> {
+        let folder = |source| StoreError::Folder { path: dir.to_owned(), source };
+        // SQLite refuses symbolic links anywhere in the path, and the folder itself may well be one.
+        let dir = &files::prepare_folder(dir).map_err(folder)?;
+        let path = dir.join(FILE_NAME);
+        let (rows, loaded) = match Rows::open(&path) {
+            Err(Fault::Content(why)) => {
+                let aside = files::move_aside(&path).map_err(folder)?;
+                warn!(
+                    path = %path.display(),
+                    moved_to = %aside.display(),
+                    reason = %why,
+                    "the state file cannot be used and was moved aside; starting with an empty one"
+                );
+                Rows::open(&path)
+            }
+            opened => opened,
+        }
+        .map_err(|fault| match fault {
+            Fault::Content(why) => StoreError::Fresh { path, why },
+            Fault::Files(source) => folder(source),
+            Fault::Sqlite(source) => StoreError::Open { path, source },
+        })?;
+        let (queue, commands) = mpsc::channel(Self::QUEUE_MAX);
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || writer::run(rows, commands))
+            .map_err(StoreError::Thread)?;
+        info!(
+            sessions = loaded.sessions.len(),
+            facts = loaded.facts.len(),
+            chats = loaded.chats.len(),
+            "state file opened"
+        );
+        let store = Self { queue, lost: AtomicU64::new(0), thread: Mutex::new(Some(thread)) };
+        Ok((store, loaded))
+    }
+
+    /// Saves a session and returns when it is safe on the disk, so that a rotated credential is never used before
+    /// it would survive a crash.
+    ///
+    /// # Errors
+    /// It could not be written ([`StoreError::Write`]), or the store is closed ([`StoreError::Closed`]).
+    pub async fn save_session(
+        &self,
+        key: CredentialKey,
+        session: SessionSnapshot,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        let session = StoredSession { cookies: session.cookies, token: session.token, saved_at: now };
+        self.write(Fact::Session(key, session)).await
+    }
+
+    /// Saves what is known about an identity, some time soon. Facts that say nothing remove the row.
+    pub fn save_facts(&self, key: CredentialKey, facts: IdentityFacts) {
+        self.write_later(Fact::Facts(key, facts));
+    }
+
+    /// Remembers a chat that this server made, some time soon.
+    pub fn note_chat(&self, chat: OwnedChat) {
+        self.write_later(Fact::Chat(chat));
+    }
+
+    /// Forgets a chat that was deleted, some time soon.
+    pub fn forget_chat(&self, chat_id: &str) {
+        self.write_later(Fact::ChatGone(chat_id.to_owned()));
+    }
+
+    /// Saves the key that was made at the first start, and returns when it is safe on the disk.
+    ///
+    /// # Errors
+    /// It could not be written ([`StoreError::Write`]), or the store is closed ([`StoreError::Closed`]).
+    pub async fn save_generated_key(&self, key: &ApiKey) -> Result<(), StoreError> {
+        self.write(Fact::GeneratedKey(SecretString::from(key.expose()))).await
+    }
+
+    /// How many writes were lost because the queue was full or the store closed.
+    #[must_use]
+    pub fn lost_writes(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Writes everything that waits and closes the file. What is saved afterwards is lost, and counted.
+    pub async fn close(&self) {
+        let (closed, is_closed) = oneshot::channel();
+        if self.queue.send(Command::Close(closed)).await.is_ok() {
+            // An error says that the thread is gone, which is what we wait for.
+            let _ = is_closed.await;
+        }
+        let thread = self.thread.lock().take();
+        // The thread has nothing left to do but to return, so this does not wait.
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            warn!("the thread that writes the state file had panicked");
+        }
+    }
+
+    async fn write(&self, fact: Fact) -> Result<(), StoreError> {
+        let (written, is_written) = oneshot::channel();
+        let command = Command::Write(fact, Some(written));
+        if self.queue.send(command).await.is_err() {
+            return Err(StoreError::Closed);
+        }
+        match is_written.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(source)) => Err(StoreError::Write(source)),
+            Err(_) => Err(StoreError::Closed),
+        }
+    }
+
+    fn write_later(&self, fact: Fact) {
+        let Err(refused) = self.queue.try_send(Command::Write(fact, None)) else {
+            return;
+        };
+        let lost = self.lost.fetch_add(1, Ordering::Relaxed) + 1;
+        // Once for the first and then ever more rarely: a disk that hangs must not fill the log too.
+        if lost.is_power_of_two() {
+            let is_full = matches!(refused, mpsc::error::TrySendError::Full(_));
+            warn!(lost, is_full, "a write to the state file was lost");
+        }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Store")
+            .field("waiting", &(Self::QUEUE_MAX - self.queue.capacity()))
+            .field("lost", &self.lost)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why the state file cannot be used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The state folder cannot be made, read or written.
+    #[error("the state folder {} cannot be used; STATE_DIR names another one", path.display())]
+    Folder {
+        /// The folder.
+        path: PathBuf,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// The state file cannot be opened, and its content is not the reason.
+    #[error("the state file {} cannot be opened", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+    /// Not even a fresh state file can be used.
+    #[error("a fresh state file {} cannot be used: {why}", path.display())]
+    Fresh {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The thread that writes cannot start.
+    #[error("the thread that writes the state file cannot start")]
+    Thread(#[source] io::Error),
+    /// A write failed.
+    #[error("the state file cannot be written")]
+    Write(#[source] rusqlite::Error),
+    /// The store was closed before.
+    #[error("the state file is closed")]
+    Closed,
+}
+
+/// The name of the file in the state folder.
+const FILE_NAME: &str = "state.db";
+
+#[cfg(test)]
+mod tests;

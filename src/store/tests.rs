@@ -1,0 +1,292 @@
+//! Reopening, modes, damage, and a queue that is full.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+
+use rusqlite::Connection;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use super::*;
+use crate::base::facts::{Cooling, CoolingReason};
+
+fn key(name: &str) -> CredentialKey {
+    CredentialKey::of(name)
+}
+
+fn snapshot(cookies: &str, token: Option<&str>) -> SessionSnapshot {
+    SessionSnapshot { cookies: SecretString::from(cookies), token: token.map(SecretString::from) }
+}
+
+fn chat(number: i64) -> OwnedChat {
+    OwnedChat { chat_id: format!("chat-{number}"), key: key("a"), created_at: UnixSeconds(number) }
+}
+
+fn facts() -> IdentityFacts {
+    IdentityFacts {
+        cooling: Some(Cooling { reason: CoolingReason::Quota, until: UnixSeconds(90), set_at: UnixSeconds(50) }),
+        dead_since: Some(UnixSeconds(7)),
+    }
+}
+
+fn mode(path: &Path) -> u32 {
+    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
+}
+
+fn names(dir: &Path) -> Vec<String> {
+    let mut names: Vec<String> =
+        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+/// A closed state file with one of everything.
+async fn filled(dir: &Path) {
+    let (store, _) = Store::open(dir).unwrap();
+    store.save_session(key("a"), snapshot("token=1", Some("jwt")), UnixSeconds(5)).await.unwrap();
+    store.save_facts(key("a"), facts());
+    for number in 1..=40 {
+        store.note_chat(chat(number));
+    }
+    store.save_generated_key(&ApiKey::new("sk-made")).await.unwrap();
+    store.close().await;
+}
+
+#[tokio::test]
+async fn what_was_written_is_there_again() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path()).await;
+
+    let (store, loaded) = Store::open(dir.path()).unwrap();
+    let session = &loaded.sessions[&key("a")];
+    assert_eq!(session.cookies.expose_secret(), "token=1");
+    assert_eq!(session.token.as_ref().unwrap().expose_secret(), "jwt");
+    assert_eq!(session.saved_at, UnixSeconds(5));
+    assert_eq!(loaded.facts[&key("a")], facts());
+    assert_eq!(loaded.chats, (1..=40).map(chat).collect::<Vec<_>>());
+    assert!(loaded.generated_key.unwrap().matches("sk-made"));
+
+    store.save_session(key("a"), snapshot("token=2", None), UnixSeconds(6)).await.unwrap();
+    store.save_facts(key("a"), IdentityFacts::default());
+    store.forget_chat("chat-1");
+    store.close().await;
+
+    let (_, loaded) = Store::open(dir.path()).unwrap();
+    assert_eq!(loaded.sessions[&key("a")].cookies.expose_secret(), "token=2");
+    assert!(loaded.sessions[&key("a")].token.is_none());
+    assert!(loaded.facts.is_empty());
+    assert_eq!(loaded.chats.len(), 39);
+}
+
+#[tokio::test]
+async fn an_acknowledged_session_needs_no_close() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path()).unwrap();
+    store.save_session(key("a"), snapshot("token=1", None), UnixSeconds(5)).await.unwrap();
+    // Another reader, while the writer still has the file open.
+    let (_, loaded) = Store::open(dir.path()).unwrap();
+    assert_eq!(loaded.sessions.len(), 1);
+    drop(store);
+}
+
+#[tokio::test]
+async fn everything_is_private_from_the_first_moment() {
+    let parent = tempfile::tempdir().unwrap();
+    let dir = parent.path().join("deep/data");
+    let (store, _) = Store::open(&dir).unwrap();
+    store.save_session(key("a"), snapshot("token=1", None), UnixSeconds(5)).await.unwrap();
+    assert_eq!(mode(&dir), 0o700);
+    let names = names(&dir);
+    assert!(names.contains(&"state.db-wal".to_owned()), "{names:?}");
+    for name in names {
+        assert_eq!(mode(&dir.join(&name)), 0o600, "{name}");
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn loose_modes_are_tightened() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path()).await;
+    let file = dir.path().join("state.db");
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    let (_, loaded) = Store::open(dir.path()).unwrap();
+    assert_eq!(loaded.chats.len(), 40);
+    assert_eq!((mode(dir.path()), mode(&file)), (0o700, 0o600));
+
+    // A folder that is not ours alone, such as /tmp, is not ours to close.
+    fs::write(dir.path().join("somebody-elses"), "").unwrap();
+    fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    Store::open(dir.path()).unwrap();
+    assert_eq!((mode(dir.path()), mode(&file)), (0o755, 0o600));
+}
+
+#[tokio::test]
+async fn a_linked_folder_is_fine_but_a_linked_file_is_not_followed() {
+    let parent = tempfile::tempdir().unwrap();
+    let real = parent.path().join("real");
+    filled(&real).await;
+    let link = parent.path().join("link");
+    symlink(&real, &link).unwrap();
+    let (_, loaded) = Store::open(&link).unwrap();
+    assert_eq!(loaded.chats.len(), 40);
+
+    let other = parent.path().join("other");
+    fs::create_dir(&other).unwrap();
+    let before = fs::read(real.join("state.db")).unwrap();
+    symlink(real.join("state.db"), other.join("state.db")).unwrap();
+    let (store, loaded) = Store::open(&other).unwrap();
+    assert!(loaded.chats.is_empty());
+    store.note_chat(chat(1));
+    store.close().await;
+    assert_eq!(fs::read(real.join("state.db")).unwrap(), before);
+    assert_eq!(names(&other), ["state.db", "state.db.broken-1"]);
+}
+
+#[tokio::test]
+async fn a_damaged_file_is_put_aside_and_one_is_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    for round in 1..=3 {
+        filled(dir.path()).await;
+        let garbage = format!("not a database {round}").repeat(100);
+        fs::write(dir.path().join("state.db"), garbage).unwrap();
+        let (store, loaded) = Store::open(dir.path()).unwrap();
+        assert!(loaded.sessions.is_empty() && loaded.generated_key.is_none());
+        store.close().await;
+        assert_eq!(names(dir.path()), ["state.db".to_owned(), format!("state.db.broken-{round}")]);
+    }
+}
+
+#[tokio::test]
+async fn another_version_or_another_programs_file_is_put_aside() {
+    for statement in [
+        "PRAGMA user_version = 2",
+        "PRAGMA user_version = -1",
+        "DROP TABLE chats",
+        "ALTER TABLE chats RENAME COLUMN key TO owner",
+        "PRAGMA user_version = 0",
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        filled(dir.path()).await;
+        let connection = Connection::open(dir.path().join("state.db")).unwrap();
+        connection.execute_batch(statement).unwrap();
+        connection.close().unwrap();
+        let (store, loaded) = Store::open(dir.path()).unwrap();
+        assert!(loaded.sessions.is_empty(), "{statement}");
+        store.close().await;
+        assert_eq!(names(dir.path()), ["state.db", "state.db.broken-1"], "{statement}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_cut_or_overwritten_anywhere_never_stops_the_start() {
+    let source = tempfile::tempdir().unwrap();
+    filled(source.path()).await;
+    let whole = fs::read(source.path().join("state.db")).unwrap();
+    let offsets = (0..24).chain((24..whole.len()).step_by(997)).chain([whole.len() - 1, whole.len()]);
+    let dir = tempfile::tempdir().unwrap();
+    for offset in offsets {
+        let mut flipped = whole.clone();
+        if let Some(byte) = flipped.get_mut(offset) {
+            *byte ^= 0x5a;
+        }
+        for bytes in [&whole[..offset], &flipped] {
+            for name in names(dir.path()) {
+                fs::remove_file(dir.path().join(name)).unwrap();
+            }
+            fs::write(dir.path().join("state.db"), bytes).unwrap();
+            let (store, loaded) = Store::open(dir.path()).unwrap_or_else(|error| panic!("at {offset}: {error:?}"));
+            drop(loaded);
+            store
+                .save_session(key("b"), snapshot("token=2", None), UnixSeconds(9))
+                .await
+                .unwrap_or_else(|error| panic!("at {offset}: {error:?}"));
+            store.close().await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_log_cut_anywhere_keeps_a_whole_number_of_commits() {
+    let source = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(source.path()).unwrap();
+    for number in 1..=5 {
+        let name = number.to_string();
+        store.save_session(key(&name), snapshot("token=1", None), UnixSeconds(number)).await.unwrap();
+    }
+    let file = fs::read(source.path().join("state.db")).unwrap();
+    let log = fs::read(source.path().join("state.db-wal")).unwrap();
+    store.close().await;
+    let dir = tempfile::tempdir().unwrap();
+    let mut most = 0;
+    for offset in (0..log.len()).step_by(1009).chain([log.len()]) {
+        for name in names(dir.path()) {
+            fs::remove_file(dir.path().join(name)).unwrap();
+        }
+        fs::write(dir.path().join("state.db"), &file).unwrap();
+        fs::write(dir.path().join("state.db-wal"), &log[..offset]).unwrap();
+        let (store, loaded) = Store::open(dir.path()).unwrap();
+        let count = loaded.sessions.len();
+        assert!(count >= most, "{count} at {offset}");
+        most = count;
+        for number in 1..=count {
+            assert!(loaded.sessions.contains_key(&key(&number.to_string())));
+        }
+        store.close().await;
+    }
+    assert_eq!(most, 5);
+}
+
+#[tokio::test]
+async fn a_folder_that_cannot_be_used_gives_a_plain_error() {
+    let parent = tempfile::tempdir().unwrap();
+    let file = parent.path().join("file");
+    fs::write(&file, "").unwrap();
+    let error = Store::open(&file.join("data")).unwrap_err();
+    assert!(matches!(error, StoreError::Folder { .. }), "{error:?}");
+    let text = error.to_string();
+    assert!(text.contains("cannot be used; STATE_DIR names another one"), "{text}");
+
+    let read_only = parent.path().join("read-only");
+    fs::create_dir(&read_only).unwrap();
+    fs::set_permissions(&read_only, fs::Permissions::from_mode(0o500)).unwrap();
+    // Root may write anywhere, so there the folder is no obstacle.
+    let is_root = fs::write(read_only.join("probe"), "").is_ok();
+    match Store::open(&read_only) {
+        Ok(_) => assert!(is_root),
+        Err(error) => assert!(matches!(error, StoreError::Folder { .. }), "{error:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_full_queue_loses_and_counts_but_never_waits() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path()).unwrap();
+    // Another process in the middle of a write holds the thread up.
+    let other = Connection::open(dir.path().join("state.db")).unwrap();
+    other.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let total = i64::try_from(2 * Store::QUEUE_MAX).unwrap();
+    for number in 0..total {
+        store.note_chat(chat(number));
+    }
+    let lost = store.lost_writes();
+    assert!(lost > 0);
+    other.execute_batch("COMMIT").unwrap();
+    other.close().unwrap();
+    store.close().await;
+    let (_, loaded) = Store::open(dir.path()).unwrap();
+    assert_eq!(loaded.chats.len() as u64 + lost, u64::try_from(total).unwrap());
+}
+
+#[tokio::test]
+async fn a_closed_store_says_so() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path()).unwrap();
+    store.close().await;
+    store.close().await;
+    let saved = store.save_session(key("a"), snapshot("token=1", None), UnixSeconds(5)).await;
+    assert!(matches!(saved, Err(StoreError::Closed)));
+    store.note_chat(chat(1));
+    assert_eq!(store.lost_writes(), 1);
+}

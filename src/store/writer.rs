@@ -1,0 +1,105 @@
+//! The one thread that writes the state file. It takes what waits in the queue and commits it together.
+
+use rusqlite::Transaction;
+use secrecy::SecretString;
+use tokio::sync::{mpsc, oneshot};
+use tracing::{debug, error};
+
+use crate::base::facts::IdentityFacts;
+use crate::base::ids::CredentialKey;
+use crate::store::records::{OwnedChat, StoredSession};
+use crate::store::rows::{self, Rows};
+
+/// What the thread is told.
+pub(super) enum Command {
+    /// Write this, and say so when it is committed if somebody waits.
+    Write(Fact, Option<Written>),
+    /// Close the file after everything that came before, and say so.
+    Close(oneshot::Sender<()>),
+}
+
+/// Who waits for a commit.
+pub(super) type Written = oneshot::Sender<rusqlite::Result<()>>;
+
+/// One thing to write.
+pub(super) enum Fact {
+    /// A renewed session.
+    Session(CredentialKey, StoredSession),
+    /// What is known about an identity.
+    Facts(CredentialKey, IdentityFacts),
+    /// A chat was made.
+    Chat(OwnedChat),
+    /// A chat was deleted.
+    ChatGone(String),
+    /// The key made at the first start.
+    GeneratedKey(SecretString),
+}
+
+/// Writes until told to close, or until nobody is left who could tell anything.
+pub(super) fn run(mut rows: Rows, mut commands: mpsc::Receiver<Command>) {
+    let mut closed = None;
+    let mut batch = Vec::new();
+    while closed.is_none() {
+        let Some(first) = commands.blocking_recv() else {
+            break;
+        };
+        let mut next = Some(first);
+        while let Some(command) = next.take() {
+            match command {
+                Command::Write(fact, written) => batch.push((fact, written)),
+                Command::Close(sender) => {
+                    closed = Some(sender);
+                    break;
+                }
+            }
+            if batch.len() < BATCH_MAX {
+                next = commands.try_recv().ok();
+            }
+        }
+        commit(&mut rows, &mut batch);
+    }
+    // Whoever waits for a write that came after the order to close learns that it is closed.
+    commands.close();
+    if let Err(error) = rows.close() {
+        error!(%error, "the state file could not be closed cleanly; nothing committed is lost");
+    }
+    if let Some(closed) = closed {
+        // An error says that nobody waits any more.
+        let _ = closed.send(());
+    }
+}
+
+/// Commits a batch as one; when that fails, each fact on its own, so that one bad fact takes no other with it.
+fn commit(rows: &mut Rows, batch: &mut Vec<(Fact, Option<Written>)>) {
+    if batch.is_empty() {
+        return;
+    }
+    let together =
+        rows.in_one_transaction(|transaction| batch.iter().try_for_each(|(fact, _)| write(transaction, fact)));
+    debug!(writes = batch.len(), is_committed = together.is_ok(), "state written");
+    for (fact, written) in batch.drain(..) {
+        let result = match &together {
+            Ok(()) => Ok(()),
+            Err(_) => rows.in_one_transaction(|transaction| write(transaction, &fact)),
+        };
+        match (result, written) {
+            // An error of `send` says that whoever waited has gone.
+            (result, Some(written)) => drop(written.send(result)),
+            (Err(error), None) => error!(%error, "a fact could not be written to the state file"),
+            (Ok(()), None) => {}
+        }
+    }
+}
+
+fn write(transaction: &Transaction<'_>, fact: &Fact) -> rusqlite::Result<()> {
+    match fact {
+        Fact::Session(key, session) => rows::put_session(transaction, key, session),
+        Fact::Facts(key, facts) => rows::put_facts(transaction, key, *facts),
+        Fact::Chat(chat) => rows::put_chat(transaction, chat),
+        Fact::ChatGone(chat_id) => rows::remove_chat(transaction, chat_id),
+        Fact::GeneratedKey(key) => rows::put_generated_key(transaction, key),
+    }
+}
+
+/// How many facts are committed together at most.
+const BATCH_MAX: usize = 256;
