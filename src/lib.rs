@@ -7,4 +7,5 @@ pub mod sse;
 pub mod store;
 pub mod telemetry;
 pub mod transform;
+pub mod upstream;
 pub mod wire;

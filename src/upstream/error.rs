@@ -1,0 +1,402 @@
+//! What can go wrong upstream, whose fault it is, and what to do next: one table.
+//!
+//! The upstream says most of its errors with HTTP 200, in five different forms; [`classify`] brings them all to
+//! one [`UpstreamError`]. Only the fields made for it (`code`, `details`, `message`, `ret`) are matched, never a
+//! whole body.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::transform::reply::ReplyError;
+
+/// A failed call of the upstream.
+#[derive(Debug, thiserror::Error)]
+#[error("{doing}: {kind}{}", Quoted(.detail))]
+pub struct UpstreamError {
+    /// What was being done, as `creating a chat`.
+    pub doing: &'static str,
+    /// What kind of failure.
+    pub kind: UpstreamErrorKind,
+    /// The upstream's own text: at most 200 characters, without addresses and control characters. May be shown.
+    pub detail: String,
+    /// When the upstream said to come back.
+    pub retry_after: Option<Duration>,
+    /// The transport's error, if that was it.
+    #[source]
+    pub source: Option<reqwest::Error>,
+}
+
+/// Kinds of failures. Each has one blame and one remedy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamErrorKind {
+    /// The access token is expired or refused: refresh once, then another identity.
+    Unauthorized,
+    /// The account may not do this: it waits for activation, or is closed.
+    Forbidden,
+    /// Too many requests.
+    RateLimited,
+    /// The quota is gone for this many hours, when the upstream says so.
+    QuotaExhausted {
+        /// Hours until it returns.
+        hours: Option<u64>,
+    },
+    /// The risk engine wants a human. Never answered, never retried into.
+    Challenged,
+    /// The chat is not there (any more), or belongs to another account.
+    LostChat,
+    /// An earlier answer of the chat is still being made.
+    BusyChat,
+    /// The content policy refused.
+    ContentPolicy,
+    /// The upstream finds the request itself wrong.
+    InvalidRequest,
+    /// The upstream does not have the model.
+    ModelNotFound,
+    /// The risk engine minds the size of the request, whoever sends it.
+    TooLarge,
+    /// Connection, TLS, DNS, 5xx, overload, or an error without information.
+    Unavailable,
+    /// A deadline of ours passed.
+    Timeout,
+    /// The answer broke off before its last frame.
+    Truncated,
+    /// An answer without content.
+    Empty,
+    /// Something that this version cannot read.
+    Protocol,
+}
+
+/// Who pays for a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// Whoever asked; nobody's breaker moves.
+    Caller,
+    /// The identity: its credential, its quota, its standing.
+    Identity,
+    /// The upstream as a whole, or the way to it; counted on the identity until it shows on several.
+    Upstream,
+}
+
+impl fmt::Display for UpstreamErrorKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unauthorized => "the access token was refused",
+            Self::Forbidden => "the account may not do this",
+            Self::RateLimited => "too many requests",
+            Self::QuotaExhausted { .. } => "the quota is used up",
+            Self::Challenged => "the upstream wants a human to pass its check",
+            Self::LostChat => "the chat is gone",
+            Self::BusyChat => "the chat is still busy",
+            Self::ContentPolicy => "refused by the upstream's content policy",
+            Self::InvalidRequest => "the upstream finds the request wrong",
+            Self::ModelNotFound => "the upstream does not have this model",
+            Self::TooLarge => "the request is too large for the upstream",
+            Self::Unavailable => "the upstream failed",
+            Self::Timeout => "the upstream did not answer in time",
+            Self::Truncated => "the upstream broke off its answer",
+            Self::Empty => "the upstream gave an empty answer",
+            Self::Protocol => "the upstream's answer cannot be read",
+        })
+    }
+}
+
+impl UpstreamErrorKind {
+    /// Who pays.
+    #[must_use]
+    pub fn blame(self) -> Blame {
+        match self {
+            Self::ContentPolicy
+            | Self::InvalidRequest
+            | Self::ModelNotFound
+            | Self::TooLarge
+            | Self::LostChat
+            | Self::BusyChat => Blame::Caller,
+            Self::Unauthorized
+            | Self::Forbidden
+            | Self::RateLimited
+            | Self::QuotaExhausted { .. }
+            | Self::Challenged => Blame::Identity,
+            Self::Unavailable | Self::Timeout | Self::Truncated | Self::Empty | Self::Protocol => Blame::Upstream,
+        }
+    }
+
+    /// A short word for logs, metrics and the rule of correlated failures.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::RateLimited => "rate_limited",
+            Self::QuotaExhausted { .. } => "quota_exhausted",
+            Self::Challenged => "challenged",
+            Self::LostChat => "lost_chat",
+            Self::BusyChat => "busy_chat",
+            Self::ContentPolicy => "content_policy",
+            Self::InvalidRequest => "invalid_request",
+            Self::ModelNotFound => "model_not_found",
+            Self::TooLarge => "too_large",
+            Self::Unavailable => "unavailable",
+            Self::Timeout => "timeout",
+            Self::Truncated => "truncated",
+            Self::Empty => "empty",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+impl UpstreamError {
+    /// An error without a text from the upstream.
+    #[must_use]
+    pub fn new(doing: &'static str, kind: UpstreamErrorKind) -> Self {
+        Self { doing, kind, detail: String::new(), retry_after: None, source: None }
+    }
+
+    /// A failure of the transport. The address is taken out of it: addresses may carry secrets.
+    #[must_use]
+    pub fn transport(doing: &'static str, error: reqwest::Error) -> Self {
+        let kind = if error.is_timeout() { UpstreamErrorKind::Timeout } else { UpstreamErrorKind::Unavailable };
+        Self { source: Some(error.without_url()), ..Self::new(doing, kind) }
+    }
+
+    /// A failure that the stream itself told of, or was.
+    #[must_use]
+    pub fn in_stream(error: &ReplyError) -> Self {
+        let doing = "reading an answer";
+        match error {
+            ReplyError::Json => Self::new(doing, UpstreamErrorKind::Protocol),
+            ReplyError::Challenged => Self::new(doing, UpstreamErrorKind::Challenged),
+            ReplyError::Truncated => Self::new(doing, UpstreamErrorKind::Truncated),
+            ReplyError::Empty => Self::new(doing, UpstreamErrorKind::Empty),
+            ReplyError::Refused { code, details, hours } => {
+                let said = Said { code, details, hours: *hours };
+                Self { detail: presentable(details), ..Self::new(doing, classify(200, &said)) }
+            }
+        }
+    }
+}
+
+/// What an answer said of itself.
+#[derive(Debug)]
+pub struct Said<'a> {
+    /// `code`, empty when there is none.
+    pub code: &'a str,
+    /// `details` or `message`.
+    pub details: &'a str,
+    /// `num`.
+    pub hours: Option<u64>,
+}
+
+/// The table: effective status, code and text into a kind.
+#[must_use]
+pub fn classify(status: u16, said: &Said<'_>) -> UpstreamErrorKind {
+    use UpstreamErrorKind as Kind;
+    let code = said.code.to_ascii_lowercase().replace([' ', '-'], "_");
+    let details = said.details.to_lowercase();
+    let says = |words: &[&str]| words.iter().any(|word| details.contains(word));
+    let quota = Kind::QuotaExhausted { hours: said.hours };
+    let by_status = match status {
+        401 => Kind::Unauthorized,
+        403 => Kind::Forbidden,
+        413 => Kind::TooLarge,
+        429 => Kind::RateLimited,
+        _ => Kind::Unavailable,
+    };
+    match code.as_str() {
+        "unauthorized" | "401" | "invalid_token" | "token_expired" => Kind::Unauthorized,
+        "forbidden" | "403" => Kind::Forbidden,
+        "ratelimited" if says(&["401", "unauthorized"]) => Kind::Unauthorized,
+        "ratelimited" if said.hours.is_some() || says(&["upper limit", "usage", "quota", "额度"]) => quota,
+        "ratelimited" | "rate_limited" | "parallellimited" | "too_many_requests" | "429" => Kind::RateLimited,
+        "quotalimited" | "exceedlimit" | "quota_exhausted" | "insufficient_quota" => quota,
+        "chat_not_found" | "parent_not_found" => Kind::LostChat,
+        "not_found" | "404" if says(&["model"]) => Kind::ModelNotFound,
+        "model_not_found" => Kind::ModelNotFound,
+        "not_found" | "404" => Kind::LostChat,
+        "bad_request" | "400" if says(&["in progress"]) => Kind::BusyChat,
+        "bad_request" | "400" if says(&["not exist", "deleted"]) => Kind::LostChat,
+        "bad_request" | "400" if says(&["too many messages", "invalid file"]) => Kind::InvalidRequest,
+        "requestvalidationerror" | "invalid_input" | "invalid_parameter" => Kind::InvalidRequest,
+        "data_inspection_failed" | "content_filter" => Kind::ContentPolicy,
+        // "Allocated quota exceeded" is the upstream's own capacity, not the account's quota.
+        "internal_error" | "internal_server_error" | "codeadapter" | "bad_request" | "400" => Kind::Unavailable,
+        _ if says(&["token has expired", "please log in", "重新登录"]) => Kind::Unauthorized,
+        _ if says(&["activation", "pending approval"]) => Kind::Forbidden,
+        _ if says(&["upper limit for today", "today's usage"]) => quota,
+        _ if says(&["in progress"]) => Kind::BusyChat,
+        _ => by_status,
+    }
+}
+
+/// An answer that is no event stream, in any of its forms, into an error. `None` for a successful envelope.
+#[must_use]
+pub fn classify_body(doing: &'static str, status: u16, content_type: &str, body: &[u8]) -> Option<UpstreamError> {
+    let is_html = content_type.contains("html") || body.trim_ascii_start().starts_with(b"<");
+    if is_html {
+        return Some(UpstreamError::new(doing, classify_html(status, body)));
+    }
+    let Ok(value) = serde_json::from_slice::<Value>(body) else {
+        let kind = match status {
+            200..300 => UpstreamErrorKind::Protocol,
+            _ => classify(status, &Said { code: "", details: "", hours: None }),
+        };
+        return Some(UpstreamError::new(doing, kind));
+    };
+    if is_challenge(&value) {
+        return Some(UpstreamError::new(doing, UpstreamErrorKind::Challenged));
+    }
+    let data = value.get("data").filter(|data| data.get("code").is_some()).unwrap_or(&value);
+    let error = data.get("error").unwrap_or(data);
+    let failed = value.get("success").and_then(Value::as_bool) == Some(false);
+    if !failed && (200..300).contains(&status) && value.get("error").is_none_or(Value::is_null) {
+        return None;
+    }
+    let code = text_of(error, &["code"]);
+    let details = match error {
+        Value::String(text) => text.clone(),
+        other => text_of(other, &["details", "message", "detail", "msg"]),
+    };
+    let hours = error.get("num").and_then(|num| num.as_u64().or_else(|| num.as_str()?.trim().parse().ok()));
+    let kind = classify(status, &Said { code: &code, details: &details, hours });
+    Some(UpstreamError { detail: presentable(&details), ..UpstreamError::new(doing, kind) })
+}
+
+fn text_of(value: &Value, names: &[&str]) -> String {
+    let found = names.iter().find_map(|name| value.get(name).filter(|value| !value.is_null()));
+    match found {
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+        None => String::new(),
+    }
+}
+
+/// The JSON that the risk engine puts in place of any answer.
+fn is_challenge(value: &Value) -> bool {
+    let says =
+        |value: &Value| value.as_str().is_some_and(|text| CHALLENGE_WORDS.iter().any(|word| text.contains(word)));
+    match value.get("ret") {
+        Some(Value::Array(list)) => list.iter().any(says),
+        Some(text @ Value::String(_)) => says(text),
+        _ => false,
+    }
+}
+
+const CHALLENGE_WORDS: [&str; 4] = ["FAIL_SYS_USER_VALIDATE", "RGV587", "FAIL_SYS_", "punish"];
+
+/// A page where JSON or events were due: a challenge, unless the status says that a proxy in between failed.
+fn classify_html(status: u16, body: &[u8]) -> UpstreamErrorKind {
+    const MARKERS: [&[u8]; 8] =
+        [b"aliyun_waf", b"_____tmd_____", b"punish", b"x5sec", b"RGV587", b"captcha", b"baxia", b"Access Verification"];
+    let is_marked = MARKERS.iter().any(|marker| memchr::memmem::find(body, marker).is_some());
+    match status {
+        _ if is_marked => UpstreamErrorKind::Challenged,
+        404 | 500.. => UpstreamErrorKind::Unavailable,
+        429 => UpstreamErrorKind::RateLimited,
+        _ => UpstreamErrorKind::Challenged,
+    }
+}
+
+/// A text from the upstream as it may be shown: one line, no addresses, at most 200 characters.
+#[must_use]
+pub fn presentable(text: &str) -> String {
+    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
+    let is_plain = |word: &&str| !word.is_empty() && !word.contains("://") && !word.contains("x5sec");
+    let line = words.filter(is_plain).collect::<Vec<_>>().join(" ");
+    line.chars().take(200).collect()
+}
+
+/// Shows a text after a colon, or nothing.
+struct Quoted<'a>(&'a String);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, " ({})", self.0) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::UpstreamErrorKind as Kind;
+    use super::*;
+
+    #[test]
+    fn the_table() {
+        let check = |status: u16, code: &str, details: &str, hours: Option<u64>, expected: Kind| {
+            assert_eq!(classify(status, &Said { code, details, hours }), expected, "{status} {code} {details}");
+        };
+        check(
+            200,
+            "RateLimited",
+            "You've reached the upper limit for today's usage.",
+            Some(6),
+            Kind::QuotaExhausted { hours: Some(6) },
+        );
+        check(200, "RateLimited", "quota exceeded", None, Kind::QuotaExhausted { hours: None });
+        check(200, "RateLimited", "slow down", None, Kind::RateLimited);
+        check(200, "RateLimited", "401 Unauthorized", None, Kind::Unauthorized);
+        check(200, "ParallelLimited", "", None, Kind::RateLimited);
+        check(200, "Too_Many_Requests", "", None, Kind::RateLimited);
+        check(429, "", "", None, Kind::RateLimited);
+        check(200, "ExceedLimit", "", None, Kind::QuotaExhausted { hours: None });
+        check(200, "Bad_Request", "The chat is in progress!", None, Kind::BusyChat);
+        check(200, "Bad_Request", "Invalid input too many messages.", None, Kind::InvalidRequest);
+        check(200, "Bad_Request", "Internal error, try again", None, Kind::Unavailable);
+        check(200, "Bad_Request", "internal error", None, Kind::Unavailable);
+        check(200, "Bad_Request", "chat abc is not exist", None, Kind::LostChat);
+        check(400, "RequestValidationError", "[\"Field 'chat_id': Field required\"]", None, Kind::InvalidRequest);
+        check(404, "CHAT_NOT_FOUND", "This chat has been deleted.", None, Kind::LostChat);
+        check(404, "PARENT_NOT_FOUND", "", None, Kind::LostChat);
+        check(404, "Not_Found", "Model not found", None, Kind::ModelNotFound);
+        check(200, "unauthorized", "Token has expired, please log in again.", None, Kind::Unauthorized);
+        check(401, "", "", None, Kind::Unauthorized);
+        check(403, "Forbidden", "", None, Kind::Forbidden);
+        check(200, "invalid_input", "输入或附件无效。请检查后重试。", None, Kind::InvalidRequest);
+        check(200, "data_inspection_failed", "内容安全警告", None, Kind::ContentPolicy);
+        check(
+            200,
+            "internal_error",
+            "Allocated quota exceeded, please increase your quota limit.",
+            None,
+            Kind::Unavailable,
+        );
+        check(200, "Internal_Server_Error", "Internal Error", None, Kind::Unavailable);
+        check(200, "codeadapter", "connection failed", None, Kind::Unavailable);
+        check(200, "error", "Internal error!", None, Kind::Unavailable);
+        check(200, "error", "too many tokens to login", None, Kind::Unavailable);
+        check(502, "", "", None, Kind::Unavailable);
+        check(418, "Brand_New_Code", "?", None, Kind::Unavailable);
+    }
+
+    #[test]
+    fn bodies() {
+        let check = |status: u16, content_type: &str, body: &str, expected: Option<Kind>| {
+            let kind = classify_body("testing", status, content_type, body.as_bytes()).map(|error| error.kind);
+            assert_eq!(kind, expected, "{status} {content_type} {body}");
+        };
+        let json = "application/json;charset=utf-8";
+        check(200, json, r#"{"success":true,"data":{"id":"x"}}"#, None);
+        check(200, json, r#"{"success":false,"data":{"code":"unauthorized","details":"…"}}"#, Some(Kind::Unauthorized));
+        check(200, json, r#"{"success":false,"code":"Unauthorized"}"#, Some(Kind::Unauthorized));
+        check(404, json, r#"{"success":false,"data":{"code":"Not_Found","details":"x"}}"#, Some(Kind::LostChat));
+        check(
+            200,
+            json,
+            r#"{"ret":["FAIL_SYS_USER_VALIDATE","RGV587_ERROR::SM::x"],"data":{"url":"https://h/x"}}"#,
+            Some(Kind::Challenged),
+        );
+        check(200, json, r#"{"error":"Internal error!"}"#, Some(Kind::Unavailable));
+        check(401, json, r#"{"detail":"not signed in"}"#, Some(Kind::Unauthorized));
+        check(200, "text/html", "<!doctypehtml><meta name=\"aliyun_waf_aa\">", Some(Kind::Challenged));
+        check(405, "text/html; charset=utf-8", "<html></html>", Some(Kind::Challenged));
+        check(504, "text/html", "<html>Gateway Time-out</html>", Some(Kind::Unavailable));
+        check(500, "text/plain", "oops", Some(Kind::Unavailable));
+        check(200, "application/json", "{torn", Some(Kind::Protocol));
+    }
+
+    #[test]
+    fn texts_are_cleaned_before_they_are_shown() {
+        assert_eq!(presentable("a\r\n\u{1b}b see https://x.example/?key=1 now"), "a b see now");
+        assert_eq!(presentable(&"x".repeat(500)).len(), 200);
+    }
+}

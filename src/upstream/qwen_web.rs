@@ -1,0 +1,400 @@
+//! The calls of chat.qwen.ai: make a chat, ask, stop, delete, list models.
+
+use std::time::{Duration, SystemTime};
+
+use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, HeaderValue, ORIGIN, REFERER, RETRY_AFTER};
+use http::{Method, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use url::Url;
+use uuid::Uuid;
+
+use crate::base::ids::UnixSeconds;
+use crate::base::session::Session;
+use crate::transform::job::ChatJob;
+use crate::transform::models::{ModelInfo, parse_catalogue};
+use crate::transform::qwen_request::{self, MessageIds};
+use crate::upstream::WebSettings;
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body};
+use crate::upstream::headers;
+use crate::upstream::stream::ReplyStream;
+
+/// The most that is read of an answer which is no stream, decoded.
+const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long a short call (models, stop, delete, a new chat) may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How far away the upstream may put its `Retry-After`.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(25 * 3600);
+
+/// The client of the web chat. Cheap to share; its connections are kept alive and used for every identity, which
+/// is safe since credentials travel in headers only.
+#[derive(Debug)]
+pub struct QwenWeb {
+    client: reqwest::Client,
+    pub(crate) settings: WebSettings,
+    web_headers: HeaderMap,
+    auth_headers: HeaderMap,
+}
+
+/// The client cannot be built from its settings.
+#[derive(Debug, thiserror::Error)]
+pub enum WebClientError {
+    /// The TLS or DNS machinery did not start.
+    #[error("cannot set up the HTTP client")]
+    Client(#[source] reqwest::Error),
+    /// A configured header is none.
+    #[error("QWEN_WEB_HEADERS: {0:?} is not a header that can be sent")]
+    Header(String),
+}
+
+/// Which host a call goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Host {
+    Web,
+    Auth,
+}
+
+/// What a call shows of a session.
+#[derive(Clone, Copy)]
+pub(crate) enum Credential<'a> {
+    /// Nothing.
+    None,
+    /// The cookie jar: for calls that hand out tokens, where an old token would only be in the way.
+    Cookies(&'a Session),
+    /// The jar and the access token that belongs to it.
+    Full(&'a Session),
+}
+
+impl<'a> Credential<'a> {
+    fn session(self) -> Option<&'a Session> {
+        match self {
+            Self::None => None,
+            Self::Cookies(session) | Self::Full(session) => Some(session),
+        }
+    }
+}
+
+/// An answer read to its end.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) content_type: String,
+    pub(crate) retry_after: Option<Duration>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl QwenWeb {
+    /// A client for these settings.
+    ///
+    /// # Errors
+    /// [`WebClientError`].
+    pub fn new(settings: WebSettings) -> Result<Self, WebClientError> {
+        let client = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(settings.connect_timeout)
+            .pool_idle_timeout(Duration::from_secs(60))
+            .tcp_keepalive(Duration::from_secs(60))
+            .build()
+            .map_err(WebClientError::Client)?;
+        let web_headers = headers::standard(&settings.web_base, &settings.headers).map_err(WebClientError::Header)?;
+        let mut auth_headers = web_headers.clone();
+        if let Some(origin) = web_headers.get(ORIGIN) {
+            // Without it the host answers "Missing origin".
+            auth_headers.insert("x-request-origin", origin.clone());
+        }
+        auth_headers.insert("sec-fetch-site", HeaderValue::from_static("same-site"));
+        Ok(Self { client, settings, web_headers, auth_headers })
+    }
+
+    /// Makes a chat for this job and gives its id.
+    ///
+    /// # Errors
+    /// [`UpstreamError`].
+    pub async fn create_chat(&self, session: &Session, job: &ChatJob) -> Result<String, UpstreamError> {
+        const DOING: &str = "creating a chat";
+        let body = qwen_request::encode_new_chat(job, now())
+            .map_err(|_| UpstreamError::new(DOING, UpstreamErrorKind::Protocol))?;
+        let answer = self
+            .call(DOING, Host::Web, Method::POST, "/api/v2/chats/new", Credential::Full(session), Some(body))
+            .await?;
+        let value = envelope(DOING, &answer)?;
+        let data = value.get("data").unwrap_or(&value);
+        let id = data.get("id").or_else(|| data.get("chat_id")).and_then(Value::as_str);
+        match id.filter(|id| is_chat_id(id)) {
+            Some(id) => Ok(id.to_owned()),
+            None => Err(UpstreamError::new(DOING, UpstreamErrorKind::Protocol)),
+        }
+    }
+
+    /// Asks in a chat and waits, at most until `deadline`, for an answer that is an event stream.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]: whatever else the upstream answers, by status, content type and envelope.
+    pub async fn ask(
+        &self,
+        session: &Session,
+        job: &ChatJob,
+        chat_id: &str,
+        deadline: Instant,
+    ) -> Result<ReplyStream, UpstreamError> {
+        const DOING: &str = "asking";
+        let ids = MessageIds { fid: Uuid::new_v4().to_string(), child: Uuid::new_v4().to_string() };
+        let body = qwen_request::encode(job, chat_id, &ids, now())
+            .map_err(|_| UpstreamError::new(DOING, UpstreamErrorKind::Protocol))?;
+        let path = format!("/api/v2/chat/completions?chat_id={chat_id}");
+        let mut request = self.request(Host::Web, Method::POST, &path, Credential::Full(session), Some(body));
+        let headers = request.headers_mut();
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        let referer = format!("{}/c/{chat_id}", self.settings.web_base.origin().ascii_serialization());
+        if let Ok(referer) = HeaderValue::try_from(referer) {
+            headers.insert(REFERER, referer);
+        }
+        let sent = tokio::time::timeout_at(deadline, self.client.execute(request)).await;
+        let response = match sent {
+            Err(_) => return Err(UpstreamError::new(DOING, UpstreamErrorKind::Timeout)),
+            Ok(sent) => sent.map_err(|error| UpstreamError::transport(DOING, error))?,
+        };
+        session.absorb(response.headers());
+        let status = effective_status(&response);
+        if (200..300).contains(&status) && is_event_stream(response.headers()) {
+            let response: http::Response<reqwest::Body> = response.into();
+            return Ok(ReplyStream::new(response.into_body()));
+        }
+        let read = tokio::time::timeout_at(deadline, read(DOING, response));
+        let answer = read.await.map_err(|_| UpstreamError::new(DOING, UpstreamErrorKind::Timeout))??;
+        Err(failure(DOING, &answer).unwrap_or_else(|| UpstreamError::new(DOING, UpstreamErrorKind::Protocol)))
+    }
+
+    /// Ends the making of an answer whose reader has left.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; of little consequence, the answer then ends by itself.
+    pub async fn stop(&self, session: &Session, chat_id: &str, response_id: Option<&str>) -> Result<(), UpstreamError> {
+        const DOING: &str = "stopping an answer";
+        let body = match response_id {
+            Some(response_id) => json!({"chat_id": chat_id, "response_id": response_id}),
+            None => json!({"chat_id": chat_id}),
+        };
+        let path = format!("/api/v2/chat/completions/stop?chat_id={chat_id}");
+        let answer = self
+            .call(DOING, Host::Web, Method::POST, &path, Credential::Full(session), Some(body.to_string().into()))
+            .await?;
+        failure(DOING, &answer).map_or(Ok(()), Err)
+    }
+
+    /// Deletes chats that this server made: one by its own route, several in one call. A chat that is not there
+    /// counts as deleted.
+    ///
+    /// # Errors
+    /// [`UpstreamError`].
+    pub async fn delete_chats(&self, session: &Session, chat_ids: &[String]) -> Result<(), UpstreamError> {
+        const DOING: &str = "deleting a chat";
+        let (method, path, body) = match chat_ids {
+            [] => return Ok(()),
+            [id] => (Method::DELETE, format!("/api/v2/chats/{id}"), None),
+            ids => {
+                (Method::POST, "/api/v2/chats/batch_delete".to_owned(), Some(json!({ "ids": ids }).to_string().into()))
+            }
+        };
+        let answer = self.call(DOING, Host::Web, method, &path, Credential::Full(session), body).await?;
+        match failure(DOING, &answer) {
+            Some(error) if error.kind != UpstreamErrorKind::LostChat => Err(error),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The live model list. Needs no account.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] when neither the older nor the newer route gives a list.
+    pub async fn models(&self) -> Result<Vec<ModelInfo>, UpstreamError> {
+        match self.models_at("/api/models").await {
+            Ok(models) => Ok(models),
+            Err(error) if error.kind == UpstreamErrorKind::Challenged || error.source.is_some() => Err(error),
+            Err(_) => self.models_at("/api/v2/models/").await,
+        }
+    }
+
+    async fn models_at(&self, path: &str) -> Result<Vec<ModelInfo>, UpstreamError> {
+        const DOING: &str = "listing models";
+        let answer = self.call(DOING, Host::Web, Method::GET, path, Credential::None, None).await?;
+        match failure(DOING, &answer) {
+            Some(error) => Err(error),
+            None => parse_catalogue(&answer.body).ok_or_else(|| UpstreamError::new(DOING, UpstreamErrorKind::Protocol)),
+        }
+    }
+
+    /// Asks whether the session is accepted, by a call that changes nothing.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]: why it is not.
+    pub async fn probe(&self, session: &Session) -> Result<(), UpstreamError> {
+        const DOING: &str = "checking the account";
+        let path = "/api/v2/users/user/settings";
+        let answer = self.call(DOING, Host::Web, Method::GET, path, Credential::Full(session), None).await?;
+        envelope(DOING, &answer).map(|_| ())
+    }
+
+    /// One short call, read to its end.
+    pub(crate) async fn call(
+        &self,
+        doing: &'static str,
+        host: Host,
+        method: Method,
+        path: &str,
+        credential: Credential<'_>,
+        body: Option<Vec<u8>>,
+    ) -> Result<Answer, UpstreamError> {
+        let request = self.request(host, method, path, credential, body);
+        let call = async {
+            let response =
+                self.client.execute(request).await.map_err(|error| UpstreamError::transport(doing, error))?;
+            if let Some(session) = credential.session() {
+                session.absorb(response.headers());
+            }
+            read(doing, response).await
+        };
+        match tokio::time::timeout(CALL_TIMEOUT, call).await {
+            Ok(answer) => answer,
+            Err(_) => Err(UpstreamError::new(doing, UpstreamErrorKind::Timeout)),
+        }
+    }
+
+    fn request(
+        &self,
+        host: Host,
+        method: Method,
+        path: &str,
+        credential: Credential<'_>,
+        body: Option<Vec<u8>>,
+    ) -> reqwest::Request {
+        let (base, headers) = match host {
+            Host::Web => (&self.settings.web_base, &self.web_headers),
+            Host::Auth => (&self.settings.auth_base, &self.auth_headers),
+        };
+        let mut request = reqwest::Request::new(method, joined(base, path));
+        *request.headers_mut() = headers.clone();
+        let headers = request.headers_mut();
+        if let Ok(id) = HeaderValue::try_from(Uuid::new_v4().to_string()) {
+            headers.insert("x-request-id", id);
+        }
+        if let Ok(moment) = HeaderValue::try_from(headers::timezone(now())) {
+            headers.insert("timezone", moment);
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.extend(credential.session().and_then(Session::cookie_header).map(|value| (COOKIE, value)));
+        if let Credential::Full(session) = credential {
+            headers.extend(session.authorization().map(|value| (AUTHORIZATION, value)));
+        }
+        *request.body_mut() = body.map(reqwest::Body::from);
+        request
+    }
+}
+
+/// A base URL has no path, so joining an absolute path cannot fail; if it did, the base itself is asked.
+fn joined(base: &Url, path: &str) -> Url {
+    base.join(path).unwrap_or_else(|_| base.clone())
+}
+
+fn now() -> UnixSeconds {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    UnixSeconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// A chat id travels in paths: letters, digits and dashes only.
+fn is_chat_id(id: &str) -> bool {
+    !id.is_empty() && id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+/// The logical status: HTTP is 200 for most errors, and a header tells the truth.
+fn effective_status(response: &reqwest::Response) -> u16 {
+    let told =
+        response.headers().get("x-actual-status-code").and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    told.unwrap_or_else(|| response.status().as_u16())
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    content_type.trim().to_ascii_lowercase().starts_with("text/event-stream")
+}
+
+async fn read(doing: &'static str, response: reqwest::Response) -> Result<Answer, UpstreamError> {
+    let status = effective_status(&response);
+    let headers = response.headers();
+    let content_type =
+        headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+    let retry_after = headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now()));
+    let is_redirect = response.status().is_redirection();
+    let response: http::Response<reqwest::Body> = response.into();
+    let collected = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
+    let body = match collected {
+        Ok(collected) => collected.to_bytes().to_vec(),
+        Err(error) => {
+            return Err(match error.downcast::<reqwest::Error>() {
+                Ok(error) => UpstreamError::transport(doing, *error),
+                Err(_) => UpstreamError::new(doing, UpstreamErrorKind::Protocol),
+            });
+        }
+    };
+    // Nothing of this API redirects; whatever does is not what was asked for, and is not followed.
+    let status = if is_redirect { StatusCode::BAD_GATEWAY.as_u16() } else { status };
+    Ok(Answer { status, content_type, retry_after, body })
+}
+
+pub(crate) fn failure(doing: &'static str, answer: &Answer) -> Option<UpstreamError> {
+    let mut error = classify_body(doing, answer.status, &answer.content_type, &answer.body)?;
+    error.retry_after = answer.retry_after;
+    Some(error)
+}
+
+/// The JSON of a successful answer.
+pub(crate) fn envelope(doing: &'static str, answer: &Answer) -> Result<Value, UpstreamError> {
+    if let Some(error) = failure(doing, answer) {
+        return Err(error);
+    }
+    serde_json::from_slice(&answer.body).map_err(|_| UpstreamError::new(doing, UpstreamErrorKind::Protocol))
+}
+
+/// `Retry-After` in seconds or as a date, at most [`RETRY_AFTER_MAX`]; `None` for anything that is neither.
+fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_values() {
+        let now = httpdate::parse_http_date("Wed, 21 Oct 2026 07:28:00 GMT").unwrap();
+        let seconds = Duration::from_secs;
+        for (text, expected) in [
+            ("120", Some(seconds(120))),
+            (" 0 ", Some(seconds(0))),
+            ("-5", None),
+            ("1e9", None),
+            ("1.5", None),
+            ("99999999999", Some(RETRY_AFTER_MAX)),
+            ("Wed, 21 Oct 2026 07:29:00 GMT", Some(seconds(60))),
+            ("Wed, 21 Oct 2015 07:28:00 GMT", Some(seconds(0))),
+            ("Wed, 21 Oct 2036 07:28:00 GMT", Some(RETRY_AFTER_MAX)),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(retry_after(text, now), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn chat_ids_cannot_lead_elsewhere() {
+        assert!(is_chat_id("2fb2073a-54ff-4c92-87f6-bce70be16134"));
+        for bad in ["", "a/b", "..", "a?b", "a b", &"x".repeat(200)] {
+            assert!(!is_chat_id(bad), "{bad}");
+        }
+    }
+}

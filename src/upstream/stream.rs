@@ -1,0 +1,159 @@
+//! One answer on its way: bytes pulled from the upstream's connection, events handed on.
+
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http_body::Body as _;
+
+use crate::sse::{SseDecoder, SseError};
+use crate::transform::qwen_reply::QwenReplyDecoder;
+use crate::transform::reply::{ReplyError, ReplyEvent, TokenCounts};
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body};
+
+/// How much one pull takes at most, so that a fast upstream does not starve the other connections.
+const PULL_BYTES_MAX: usize = 256 * 1024;
+/// How much of a stream without events is kept, to tell what it was instead.
+const HEAD_BYTES_MAX: usize = 4 * 1024;
+
+const DOING: &str = "reading an answer";
+
+/// An answer that is being streamed. Pulled by whoever reads it; dropping it closes the connection.
+pub struct ReplyStream {
+    body: reqwest::Body,
+    sse: SseDecoder,
+    decoder: QwenReplyDecoder,
+    /// The first bytes, until the first event shows that this is an event stream.
+    head: Option<Vec<u8>>,
+}
+
+/// What a pull found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pulled {
+    /// At least one event came: the upstream is alive.
+    pub progress: bool,
+    /// The answer is complete.
+    pub finished: bool,
+}
+
+enum PullError {
+    /// The framing breaks a limit.
+    Framing,
+    Reply(ReplyError),
+}
+
+impl From<SseError> for PullError {
+    fn from(_: SseError) -> Self {
+        Self::Framing
+    }
+}
+
+impl ReplyStream {
+    /// A stream over the body of a response.
+    #[must_use]
+    pub fn new(body: reqwest::Body) -> Self {
+        Self { body, sse: SseDecoder::new(), decoder: QwenReplyDecoder::new(), head: Some(Vec::new()) }
+    }
+
+    /// The upstream's id of the answer, once it is known.
+    #[must_use]
+    pub fn response_id(&self) -> Option<&str> {
+        self.decoder.response_id()
+    }
+
+    /// The upstream's counts so far.
+    #[must_use]
+    pub fn usage(&self) -> Option<TokenCounts> {
+        self.decoder.usage()
+    }
+
+    /// Takes everything that has already arrived and hands it to `sink`; waits only when there is nothing.
+    ///
+    /// # Errors
+    /// The connection broke, a limit was met, or the upstream told of a failure; events before it were handed on.
+    pub fn poll_pull(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut impl FnMut(ReplyEvent<'_>),
+    ) -> Poll<Result<Pulled, UpstreamError>> {
+        let mut pulled = Pulled { progress: false, finished: false };
+        let mut bytes = 0;
+        loop {
+            let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Pending if bytes > 0 => return Poll::Ready(Ok(pulled)),
+                other => ready!(other),
+            };
+            match frame {
+                Some(Ok(frame)) => {
+                    let Ok(chunk) = frame.into_data() else {
+                        continue;
+                    };
+                    bytes += chunk.len();
+                    pulled.progress |= self.chunk(&chunk, sink)?;
+                }
+                Some(Err(error)) => {
+                    return Poll::Ready(Err(UpstreamError::transport(DOING, error)));
+                }
+                None => {
+                    pulled.progress = true;
+                    self.end(sink)?;
+                }
+            }
+            pulled.finished = self.decoder.is_finished();
+            if pulled.finished || bytes >= PULL_BYTES_MAX {
+                if !pulled.finished {
+                    cx.waker().wake_by_ref();
+                }
+                return Poll::Ready(Ok(pulled));
+            }
+        }
+    }
+
+    /// Whether an event was in it.
+    fn chunk(&mut self, chunk: &Bytes, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<bool, UpstreamError> {
+        if let Some(head) = &mut self.head {
+            let room = HEAD_BYTES_MAX.saturating_sub(head.len());
+            head.extend_from_slice(chunk.get(..room.min(chunk.len())).unwrap_or_default());
+        }
+        let mut any = false;
+        let Self { sse, decoder, .. } = self;
+        let outcome = sse.push(chunk, |data| {
+            any = true;
+            decoder.push(data, sink).map_err(PullError::Reply)
+        });
+        if any {
+            self.head = None;
+        }
+        outcome.map_err(failed)?;
+        Ok(any)
+    }
+
+    fn end(&mut self, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), UpstreamError> {
+        let Self { sse, decoder, .. } = self;
+        let mut any = false;
+        let outcome = sse.finish(|data| {
+            any = true;
+            decoder.push(data, sink).map_err(PullError::Reply)
+        });
+        if let (false, Some(head)) = (any, self.head.take()) {
+            // Not one event: maybe this was an envelope or a page under the wrong content type.
+            let is_other = matches!(head.trim_ascii_start().first(), Some(b'{' | b'<'));
+            if let Some(error) = classify_body(DOING, 200, "", &head).filter(|_| is_other) {
+                return Err(error);
+            }
+        }
+        match outcome {
+            // The last frame was cut in the middle.
+            Err(PullError::Reply(ReplyError::Json)) => Err(UpstreamError::new(DOING, UpstreamErrorKind::Truncated)),
+            Err(error) => Err(failed(error)),
+            Ok(()) => self.decoder.finish().map_err(|error| UpstreamError::in_stream(&error)),
+        }
+    }
+}
+
+fn failed(error: PullError) -> UpstreamError {
+    match error {
+        PullError::Framing => UpstreamError::new(DOING, UpstreamErrorKind::Protocol),
+        PullError::Reply(error) => UpstreamError::in_stream(&error),
+    }
+}
