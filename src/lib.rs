@@ -1,6 +1,7 @@
 //! qwen-bridge: your own Qwen accounts as an API for OpenAI clients.
 
 pub mod base;
+pub mod gateway;
 pub mod pool;
 pub mod shutdown;
 pub mod sse;

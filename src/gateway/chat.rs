@@ -1,0 +1,453 @@
+//! Answering one chat: attempts on one identity after the other, until the first content is there.
+//!
+//! Chat, message and token of one attempt come from one lease. A failure before the first content goes to another
+//! identity, as long as its kind, the pool's retry budget and the request's time allow; after it, never.
+
+use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::time::{Instant, timeout_at};
+use tracing::{info, warn};
+
+use crate::base::ids::IdentityId;
+use crate::base::session::Session;
+use crate::gateway::janitor::Janitor;
+use crate::gateway::refresher::{RefreshError, Refresher};
+use crate::gateway::turn::{Finished, Turn, TurnParts};
+use crate::pool::Now;
+use crate::pool::{CallerId, IdentityPool, Lease, LeaseError, Outcome, Wanted};
+use crate::store::Store;
+use crate::telemetry::ErrorChain;
+use crate::transform::job::{ChatJob, ThinkingWish};
+use crate::transform::reply::ReplySink;
+use crate::upstream::error::{Blame, UpstreamError, UpstreamErrorKind};
+use crate::upstream::qwen_web::QwenWeb;
+
+/// A further attempt is worth it only with this much time left.
+const ATTEMPT_TIME_MIN: Duration = Duration::from_secs(5);
+/// A prompt of this size may itself be what the risk engine minds.
+const SUSPICIOUS_PROMPT_BYTES: usize = 100 * 1024;
+/// Seconds of the day after which a quota without a date returns: midnight UTC and up to this much.
+const QUOTA_JITTER_SECONDS: u64 = 300;
+/// Kinds of unknown things that are told apart.
+const DRIFT_KINDS_MAX: usize = 64;
+
+/// Answers chats. Cheap to clone.
+#[derive(Clone)]
+pub struct ChatGateway(Arc<Shared>);
+
+struct Shared {
+    pool: IdentityPool,
+    upstream: Arc<QwenWeb>,
+    refresher: Refresher,
+    janitor: Janitor,
+    store: Arc<Store>,
+    drift: Drift,
+    retries_max: u32,
+}
+
+/// Who asks, and with what.
+#[derive(Clone)]
+pub struct Asker {
+    /// For fairness between callers.
+    pub caller: CallerId,
+    /// The caller's own credential, in client mode; it never enters the pool.
+    pub own: Option<Arc<Session>>,
+    /// How often the caller's client has already tried again by itself.
+    pub client_retries: u32,
+}
+
+/// Why a chat was not answered.
+#[derive(Debug, thiserror::Error)]
+pub enum ChatError {
+    /// No identity could be had.
+    #[error(transparent)]
+    Lease(LeaseError),
+    /// The upstream failed, on every identity that was tried.
+    #[error("no answer after {attempts} attempts")]
+    Upstream {
+        /// The last failure.
+        #[source]
+        error: UpstreamError,
+        /// How many there were.
+        attempts: u32,
+    },
+    /// The caller's own credential was refused.
+    #[error("the caller's own credential was refused")]
+    OwnCredential(#[source] UpstreamError),
+    /// No identity has a usable session.
+    #[error("no session is usable")]
+    Session(#[source] RefreshError),
+}
+
+/// Things in the upstream's streams that this version does not know, counted by kind.
+#[derive(Clone, Debug, Default)]
+pub struct Drift(Arc<Mutex<BTreeMap<String, u64>>>);
+
+impl Drift {
+    /// Counts one; the first of each kind is logged.
+    pub fn note(&self, what: &str) {
+        let mut kinds = self.0.lock();
+        if kinds.len() >= DRIFT_KINDS_MAX && !kinds.contains_key(what) {
+            return;
+        }
+        let count = kinds.entry(what.to_owned()).or_default();
+        *count += 1;
+        if *count == 1 {
+            warn!(kind = ?what, "the upstream sent something that this version does not know");
+        }
+    }
+
+    /// How many so far, over all kinds.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.lock().values().sum()
+    }
+}
+
+/// What one request has tried so far.
+struct Progress {
+    attempts: u32,
+    challenges: u32,
+    tried: Vec<IdentityId>,
+    deadline: Instant,
+    retries_left: u32,
+}
+
+/// A failed attempt.
+enum AttemptError {
+    Upstream(UpstreamError),
+    Refresh(RefreshError),
+}
+
+impl From<UpstreamError> for AttemptError {
+    fn from(error: UpstreamError) -> Self {
+        Self::Upstream(error)
+    }
+}
+
+impl ChatGateway {
+    /// A gateway over these parts.
+    #[must_use]
+    pub fn new(
+        pool: IdentityPool,
+        upstream: Arc<QwenWeb>,
+        refresher: Refresher,
+        janitor: Janitor,
+        store: Arc<Store>,
+        retries_max: u32,
+    ) -> Self {
+        Self(Arc::new(Shared { pool, upstream, refresher, janitor, store, drift: Drift::default(), retries_max }))
+    }
+
+    /// What the upstream sent that this version does not know.
+    #[must_use]
+    pub fn drift(&self) -> &Drift {
+        &self.0.drift
+    }
+
+    /// Begins an answer: returns when its first content has gone to `sink`.
+    ///
+    /// # Errors
+    /// [`ChatError`]: nothing has been said, and `sink` is as at the beginning.
+    pub async fn open(&self, job: &ChatJob, asker: &Asker, sink: &mut impl ReplySink) -> Result<Turn, ChatError> {
+        let mut progress = self.progress(asker);
+        self.attempts(job, asker, sink, &mut progress).await
+    }
+
+    /// Answers as a whole: everything has gone to `sink` when this returns. A cut in the middle of an answer is
+    /// tried once more on another identity when at least half of the time is left.
+    ///
+    /// # Errors
+    /// [`ChatError`].
+    pub async fn complete(
+        &self,
+        job: &ChatJob,
+        asker: &Asker,
+        sink: &mut impl ReplySink,
+    ) -> Result<(Turn, Finished), ChatError> {
+        let mut progress = self.progress(asker);
+        let half = Instant::now() + self.0.upstream.settings.total_timeout / 2;
+        loop {
+            let mut turn = self.attempts(job, asker, sink, &mut progress).await?;
+            let finished = loop {
+                match poll_fn(|cx| turn.poll_next(cx, sink)).await {
+                    Ok(Some(finished)) => break Ok(finished),
+                    Ok(None) => {}
+                    Err(error) => break Err(error),
+                }
+            };
+            match finished {
+                Ok(finished) => return Ok((turn, finished)),
+                Err(ChatError::Upstream { error, .. })
+                    if error.kind.blame() == Blame::Upstream
+                        && asker.own.is_none()
+                        && Instant::now() < half
+                        && self.may_retry(&mut progress, turn.identity()) =>
+                {
+                    warn!(identity.id = %turn.identity(), error = %ErrorChain(&error), "answer cut, trying another identity");
+                    sink.reset();
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn progress(&self, asker: &Asker) -> Progress {
+        Progress {
+            attempts: 0,
+            challenges: 0,
+            tried: Vec::new(),
+            deadline: Instant::now() + self.0.upstream.settings.total_timeout,
+            retries_left: self.0.retries_max.saturating_sub(asker.client_retries),
+        }
+    }
+
+    async fn attempts(
+        &self,
+        job: &ChatJob,
+        asker: &Asker,
+        sink: &mut impl ReplySink,
+        progress: &mut Progress,
+    ) -> Result<Turn, ChatError> {
+        let mut last = None;
+        loop {
+            let lease = match &asker.own {
+                Some(session) => IdentityPool::detached(Arc::clone(session)),
+                None => {
+                    let tried = progress.tried.clone();
+                    let wanted = Wanted { caller: asker.caller, tried, deadline: progress.deadline.into_std() };
+                    // When nobody else can take over, the failure itself is the answer.
+                    match self.0.pool.lease(&wanted).await {
+                        Ok(lease) => lease,
+                        Err(error) => return Err(last.unwrap_or(ChatError::Lease(error))),
+                    }
+                }
+            };
+            let identity = lease.identity().clone();
+            let error = match self.on_one_identity(lease, job, asker, sink, progress).await {
+                Ok(turn) => return Ok(turn),
+                Err(error) => error,
+            };
+            sink.reset();
+            let blame = match &error {
+                AttemptError::Upstream(error) => error.kind.blame(),
+                AttemptError::Refresh(_) => Blame::Identity,
+            };
+            let error = match error {
+                AttemptError::Refresh(error) => ChatError::Session(error),
+                AttemptError::Upstream(error)
+                    if asker.own.is_some() && error.kind == UpstreamErrorKind::Unauthorized =>
+                {
+                    ChatError::OwnCredential(error)
+                }
+                AttemptError::Upstream(error) => ChatError::Upstream { error, attempts: progress.attempts },
+            };
+            let is_final = blame == Blame::Caller || asker.own.is_some() || progress.challenges >= 2;
+            if is_final || !self.may_retry(progress, &identity) {
+                return Err(error);
+            }
+            let in_log: &dyn std::error::Error = &error;
+            info!(identity.id = %identity, attempt = progress.attempts, error = %ErrorChain(in_log), "trying another identity");
+            last = Some(error);
+        }
+    }
+
+    /// Whether one more identity may be tried after this one.
+    fn may_retry(&self, progress: &mut Progress, identity: &IdentityId) -> bool {
+        let has_time = progress.deadline.saturating_duration_since(Instant::now()) >= ATTEMPT_TIME_MIN;
+        // When the same failure shows everywhere, one more try tells as much as many.
+        let is_hopeless = self.0.pool.is_upstream_degraded(Now::read()) && !progress.tried.is_empty();
+        if progress.retries_left == 0 || !has_time || is_hopeless || !self.0.pool.allow_retry(Now::read()) {
+            return false;
+        }
+        progress.retries_left -= 1;
+        progress.tried.push(identity.clone());
+        true
+    }
+
+    /// Everything that one identity may be asked for one request: the attempt, once more after a refused token,
+    /// and once more in a new chat if the chat was lost or busy.
+    async fn on_one_identity(
+        &self,
+        lease: Lease,
+        job: &ChatJob,
+        asker: &Asker,
+        sink: &mut impl ReplySink,
+        progress: &mut Progress,
+    ) -> Result<Turn, AttemptError> {
+        let session = Arc::clone(lease.session());
+        let is_pooled = asker.own.is_none();
+        let mut lease = Some(lease);
+        let (mut may_refresh, mut may_rechat) = (is_pooled, true);
+        loop {
+            let Some(held) = lease.take() else {
+                return Err(UpstreamError::new("asking", UpstreamErrorKind::Unavailable).into());
+            };
+            if is_pooled && let Err(error) = self.0.refresher.ensure_fresh(&session).await {
+                held.finish(Outcome::Neutral, Now::read());
+                return Err(AttemptError::Refresh(error));
+            }
+            let generation = session.token_generation();
+            progress.attempts += 1;
+            let (mut error, held) = match self.attempt(held, job, is_pooled, sink, progress).await {
+                Ok(turn) => return Ok(turn),
+                Err(failed) => failed,
+            };
+            sink.reset();
+            let now = Now::read();
+            // An expired token draws a challenge too: then it is the token that has to be renewed.
+            let is_stale = session.token().is_some_and(|token| !token.is_live(now.unix));
+            let is_token = error.kind == UpstreamErrorKind::Unauthorized
+                || (error.kind == UpstreamErrorKind::Challenged && is_stale);
+            if is_token && may_refresh {
+                may_refresh = false;
+                held.report(Outcome::Unauthorized, now);
+                match self.0.refresher.replace(&session, generation).await {
+                    Ok(()) => {
+                        lease = Some(held);
+                        continue;
+                    }
+                    Err(refresh_error) => {
+                        held.finish(Outcome::Neutral, Now::read());
+                        return Err(AttemptError::Refresh(refresh_error));
+                    }
+                }
+            }
+            if matches!(error.kind, UpstreamErrorKind::LostChat | UpstreamErrorKind::BusyChat) && may_rechat {
+                may_rechat = false;
+                lease = Some(held);
+                continue;
+            }
+            // A body of that size is challenged wherever it comes from.
+            if error.kind == UpstreamErrorKind::Challenged && job.prompt.len() > SUSPICIOUS_PROMPT_BYTES {
+                error.kind = UpstreamErrorKind::TooLarge;
+            }
+            progress.challenges += u32::from(error.kind == UpstreamErrorKind::Challenged);
+            self.charge(held, &error, now);
+            return Err(error.into());
+        }
+    }
+
+    /// Tells the pool how an attempt failed, and the state file what has to be remembered.
+    fn charge(&self, lease: Lease, error: &UpstreamError, now: Now) {
+        let session = Arc::clone(lease.session());
+        let outcome = outcome_of(error, now);
+        let is_fact = matches!(
+            outcome,
+            Outcome::RateLimited { .. } | Outcome::Quota { .. } | Outcome::Challenged | Outcome::Dead
+        );
+        let is_pooled = self.0.pool.credential(session.identity()).is_some();
+        if matches!(outcome, Outcome::Challenged) {
+            warn!(
+                identity.id = %session.identity(),
+                "the upstream wants a human: open chat.qwen.ai in a browser with this account and pass its check"
+            );
+        }
+        lease.finish(outcome, now);
+        if is_fact && is_pooled {
+            self.0.store.save_facts(session.key().clone(), self.0.pool.facts(session.identity()));
+        }
+    }
+
+    /// One try: a new chat, the question, the first content. Gives the lease back when it fails.
+    async fn attempt(
+        &self,
+        lease: Lease,
+        job: &ChatJob,
+        is_pooled: bool,
+        sink: &mut impl ReplySink,
+        progress: &Progress,
+    ) -> Result<Turn, (UpstreamError, Lease)> {
+        let session = Arc::clone(lease.session());
+        let upstream = &self.0.upstream;
+        let timeout = first_event_timeout(job, upstream.settings.first_event_timeout);
+        let deadline = progress.deadline.min(Instant::now() + timeout);
+        let timed_out = || UpstreamError::new("waiting for the first word", UpstreamErrorKind::Timeout);
+        let chat_id = match timeout_at(deadline, upstream.create_chat(&session, job)).await {
+            Ok(Ok(chat_id)) => chat_id,
+            Ok(Err(error)) => return Err((error, lease)),
+            Err(_) => return Err((timed_out(), lease)),
+        };
+        let mut chat = self.0.janitor.adopt(&session, chat_id, is_pooled, Now::read().unix);
+        chat.answer_begins();
+        let stream = match upstream.ask(&session, job, chat.id(), deadline).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                // An answer that was refused at the door does not have to be stopped.
+                if error.source.is_none() && error.kind != UpstreamErrorKind::Timeout {
+                    chat.answer_ended();
+                }
+                return Err((error, lease));
+            }
+        };
+        let mut turn = Turn::new(
+            stream,
+            TurnParts {
+                lease,
+                chat,
+                drift: self.0.drift.clone(),
+                attempts: progress.attempts,
+                idle_timeout: upstream.settings.idle_timeout,
+                deadline: progress.deadline,
+            },
+        );
+        let begun = timeout_at(deadline, async {
+            while !turn.has_content() {
+                if poll_fn(|cx| turn.poll_upstream(cx, sink)).await?.is_some() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        let error = match begun.await {
+            Ok(Ok(())) => return Ok(turn),
+            Ok(Err(error)) => error,
+            Err(_) => timed_out(),
+        };
+        match turn.lease_mut() {
+            Some(lease) => Err((error, lease)),
+            // A turn has its lease until it is settled, and this one was not.
+            None => Err((error, IdentityPool::detached(session))),
+        }
+    }
+}
+
+/// Thinking and searching take their time before the first word.
+fn first_event_timeout(job: &ChatJob, base: Duration) -> Duration {
+    if job.search || job.thinking != ThinkingWish::Off { base * 2 } else { base }
+}
+
+/// What a failure means for the identity that it happened on.
+pub(crate) fn outcome_of(error: &UpstreamError, now: Now) -> Outcome {
+    use UpstreamErrorKind as Kind;
+    match error.kind {
+        Kind::Unauthorized => Outcome::Unauthorized,
+        Kind::Forbidden => Outcome::Dead,
+        Kind::RateLimited => Outcome::RateLimited { retry_after: error.retry_after },
+        Kind::QuotaExhausted { hours } => {
+            let rest = match (hours, error.retry_after) {
+                (Some(hours), _) => Duration::from_secs(hours.saturating_mul(3600)),
+                (None, Some(rest)) => rest,
+                (None, None) => {
+                    let into_day = now.unix.0.rem_euclid(86_400).unsigned_abs();
+                    Duration::from_secs(86_400 - into_day + fastrand::u64(0..=QUOTA_JITTER_SECONDS))
+                }
+            };
+            Outcome::Quota { rest }
+        }
+        Kind::Challenged => Outcome::Challenged,
+        Kind::ContentPolicy
+        | Kind::InvalidRequest
+        | Kind::ModelNotFound
+        | Kind::TooLarge
+        | Kind::LostChat
+        | Kind::BusyChat => Outcome::Neutral,
+        Kind::Unavailable | Kind::Timeout | Kind::Truncated | Kind::Empty | Kind::Protocol => {
+            Outcome::Transient { code: error.kind.code() }
+        }
+    }
+}

@@ -1,0 +1,236 @@
+//! Cleans up behind ourselves: stops answers that nobody reads, and deletes chats that this server made.
+//!
+//! Only chats of the ledger are ever deleted; the account's own list is never looked at. The ledger of pool
+//! identities is on disk, so that a restart goes on where the last run ended.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, mpsc};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, warn};
+
+use crate::base::ids::{CredentialKey, UnixSeconds};
+use crate::base::session::Session;
+use crate::shutdown::Supervisor;
+use crate::store::{OwnedChat, Store};
+use crate::telemetry::ErrorChain;
+use crate::upstream::qwen_web::QwenWeb;
+
+/// Chats that may wait to be deleted; more stay in the ledger until the next start.
+const QUEUE_MAX: usize = 4096;
+/// Stop calls at once.
+const STOPS_MAX: usize = 16;
+/// The pause between two deletions for one identity, and before the first: chats gather, and go in one call.
+const PACE: Duration = Duration::from_secs(2);
+/// The longest pause after failed deletions.
+const BACKOFF_MAX: Duration = Duration::from_secs(600);
+/// Chats in one call.
+const BATCH_MAX: usize = 50;
+/// Failed calls after which a chat is left until the next start.
+const ATTEMPTS_MAX: u32 = 8;
+/// How old a chat of the ledger may get before it is given up.
+const AGE_SECONDS_MAX: u64 = 30 * 24 * 3600;
+/// How long the last round at the stop of the server may take.
+const LAST_ROUND: Duration = Duration::from_secs(3);
+
+/// Takes chats over when their turn is done. Clones share one queue.
+#[derive(Clone)]
+pub struct Janitor(Arc<Shared>);
+
+struct Shared {
+    upstream: Arc<QwenWeb>,
+    supervisor: Supervisor,
+    store: Arc<Store>,
+    keep_chats: bool,
+    stops: Arc<Semaphore>,
+    retired: mpsc::Sender<Retired>,
+}
+
+struct Retired {
+    session: Arc<Session>,
+    chat_id: String,
+    in_ledger: bool,
+}
+
+/// The receiving end, for [`run`].
+pub struct JanitorQueue(mpsc::Receiver<Retired>);
+
+/// A chat that this server made, for as long as its turn lasts. Dropping it hands the chat to the janitor.
+pub struct OwnChat {
+    janitor: Janitor,
+    session: Arc<Session>,
+    chat_id: String,
+    in_ledger: bool,
+    /// An answer may be under way upstream; its id when known.
+    answering: Option<Option<String>>,
+}
+
+impl Janitor {
+    /// A janitor and the queue that [`run`] works off.
+    #[must_use]
+    pub fn new(
+        upstream: Arc<QwenWeb>,
+        supervisor: Supervisor,
+        store: Arc<Store>,
+        keep_chats: bool,
+    ) -> (Self, JanitorQueue) {
+        let (retired, queue) = mpsc::channel(QUEUE_MAX);
+        let stops = Arc::new(Semaphore::new(STOPS_MAX));
+        (Self(Arc::new(Shared { upstream, supervisor, store, keep_chats, stops, retired })), JanitorQueue(queue))
+    }
+
+    /// Writes a fresh chat into the ledger and guards it. A chat of a caller's own credential is not written down,
+    /// since that credential is not kept either; it is deleted while the server runs.
+    #[must_use]
+    pub fn adopt(&self, session: &Arc<Session>, chat_id: String, is_pooled: bool, now: UnixSeconds) -> OwnChat {
+        let in_ledger = is_pooled && !self.0.keep_chats;
+        if in_ledger {
+            let key = session.key().clone();
+            self.0.store.note_chat(OwnedChat { chat_id: chat_id.clone(), key, created_at: now });
+        }
+        OwnChat { janitor: self.clone(), session: Arc::clone(session), chat_id, in_ledger, answering: None }
+    }
+
+    fn stop(&self, session: Arc<Session>, chat_id: String, response_id: Option<String>) {
+        let Shared { upstream, stops, .. } = &*self.0;
+        let (upstream, stops) = (Arc::clone(upstream), Arc::clone(stops));
+        self.0.supervisor.spawn("stop an answer", async move {
+            let Ok(_permit) = stops.acquire().await else { return };
+            if let Err(error) = upstream.stop(&session, &chat_id, response_id.as_deref()).await {
+                debug!(identity.id = %session.identity(), error = %ErrorChain(&error), "answer not stopped");
+            }
+        });
+    }
+}
+
+impl OwnChat {
+    /// The chat's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.chat_id
+    }
+
+    /// From now on, leaving the chat means that an answer has to be stopped.
+    pub fn answer_begins(&mut self) {
+        self.answering = Some(None);
+    }
+
+    /// Names the answer under way.
+    pub fn answer_is(&mut self, response_id: Option<&str>) {
+        if let Some(answering) = &mut self.answering {
+            *answering = response_id.map(str::to_owned);
+        }
+    }
+
+    /// The answer ended by itself.
+    pub fn answer_ended(&mut self) {
+        self.answering = None;
+    }
+}
+
+impl Drop for OwnChat {
+    fn drop(&mut self) {
+        let chat_id = std::mem::take(&mut self.chat_id);
+        if let Some(response_id) = self.answering.take() {
+            self.janitor.stop(Arc::clone(&self.session), chat_id.clone(), response_id);
+        }
+        if self.janitor.0.keep_chats {
+            return;
+        }
+        let retired = Retired { session: Arc::clone(&self.session), chat_id, in_ledger: self.in_ledger };
+        if self.janitor.0.retired.try_send(retired).is_err() {
+            warn!(identity.id = %self.session.identity(), "too many chats to delete, this one waits for the next start");
+        }
+    }
+}
+
+/// What waits for one identity.
+struct Due {
+    session: Arc<Session>,
+    chats: VecDeque<(String, bool, u32)>,
+    not_before: Instant,
+    failures: u32,
+}
+
+/// Works off the queue until `stop`, beginning with what the last run left in the ledger.
+pub async fn run(
+    janitor: Janitor,
+    mut queue: JanitorQueue,
+    ledger: Vec<OwnedChat>,
+    sessions: Vec<Arc<Session>>,
+    now: UnixSeconds,
+    stop: CancellationToken,
+) {
+    let mut due: HashMap<CredentialKey, Due> = HashMap::new();
+    if !janitor.0.keep_chats {
+        for chat in ledger {
+            match sessions.iter().find(|session| *session.key() == chat.key) {
+                Some(session) => add(&mut due, Arc::clone(session), chat.chat_id, true),
+                // The account may come back; its chats are remembered for a while.
+                None if now.seconds_since(chat.created_at) > AGE_SECONDS_MAX => {
+                    janitor.0.store.forget_chat(&chat.chat_id);
+                }
+                None => {}
+            }
+        }
+    }
+    loop {
+        let next = due.values().map(|due| due.not_before).min();
+        let pause = tokio::time::sleep_until(next.unwrap_or_else(|| Instant::now() + BACKOFF_MAX));
+        tokio::select! {
+            () = stop.cancelled() => break,
+            retired = queue.0.recv() => match retired {
+                Some(Retired { session, chat_id, in_ledger }) => add(&mut due, session, chat_id, in_ledger),
+                None => break,
+            },
+            () = pause, if next.is_some() => janitor.delete_due(&mut due, false).await,
+        }
+    }
+    while let Ok(Retired { session, chat_id, in_ledger }) = queue.0.try_recv() {
+        add(&mut due, session, chat_id, in_ledger);
+    }
+    let _ = tokio::time::timeout(LAST_ROUND, janitor.delete_due(&mut due, true)).await;
+}
+
+fn add(due: &mut HashMap<CredentialKey, Due>, session: Arc<Session>, chat_id: String, in_ledger: bool) {
+    let entry = due.entry(session.key().clone()).or_insert_with(|| Due {
+        session,
+        chats: VecDeque::new(),
+        not_before: Instant::now() + PACE,
+        failures: 0,
+    });
+    entry.chats.push_back((chat_id, in_ledger, 0));
+}
+
+impl Janitor {
+    async fn delete_due(&self, due: &mut HashMap<CredentialKey, Due>, all: bool) {
+        let now = Instant::now();
+        for entry in due.values_mut().filter(|entry| all || entry.not_before <= now) {
+            let count = entry.chats.len().min(BATCH_MAX);
+            let batch: Vec<_> = entry.chats.drain(..count).collect();
+            let ids: Vec<String> = batch.iter().map(|(id, ..)| id.clone()).collect();
+            match self.0.upstream.delete_chats(&entry.session, &ids).await {
+                Ok(()) => {
+                    entry.failures = 0;
+                    entry.not_before = Instant::now() + PACE;
+                    debug!(identity.id = %entry.session.identity(), chats = ids.len(), "own chats deleted");
+                    for (id, _, _) in batch.iter().filter(|(_, in_ledger, _)| *in_ledger) {
+                        self.0.store.forget_chat(id);
+                    }
+                }
+                Err(error) => {
+                    entry.failures = entry.failures.saturating_add(1);
+                    entry.not_before =
+                        Instant::now() + (PACE * 2_u32.saturating_pow(entry.failures.min(16))).min(BACKOFF_MAX);
+                    warn!(identity.id = %entry.session.identity(), error = %ErrorChain(&error), "own chats not deleted, later again");
+                    let kept = batch.into_iter().map(|(id, in_ledger, attempts)| (id, in_ledger, attempts + 1));
+                    entry.chats.extend(kept.filter(|(_, _, attempts)| *attempts < ATTEMPTS_MAX));
+                }
+            }
+        }
+        due.retain(|_, entry| !entry.chats.is_empty());
+    }
+}

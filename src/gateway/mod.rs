@@ -1,0 +1,28 @@
+//! The flows: answering a chat, keeping tokens fresh, listing models, cleaning up.
+//!
+//! The only room where the pool and the upstream meet. Speaks neither HTTP nor any caller's dialect.
+
+pub mod chat;
+pub mod janitor;
+pub mod models;
+pub mod refresher;
+pub mod turn;
+
+use std::time::Duration;
+
+/// How chats are answered.
+#[derive(Clone, Debug)]
+pub struct ChatSettings {
+    /// `MAX_RETRIES`, 2: further identities that one request may try.
+    pub retries_max: u32,
+    /// `DEFAULT_MODEL`, `qwen3-max`: for requests that name none.
+    pub default_model: String,
+    /// `MODELS_TTL`, 600 s: how long the catalogue counts as fresh.
+    pub models_ttl: Duration,
+    /// `AUTO_REFRESH_TOKEN`, true.
+    pub auto_refresh: bool,
+    /// `TOKEN_REFRESH_INTERVAL_HOURS`, 24.
+    pub refresh_interval: Duration,
+    /// `KEEP_CHATS`, false: leave the chats that this server made in the account.
+    pub keep_chats: bool,
+}

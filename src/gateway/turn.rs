@@ -1,0 +1,195 @@
+//! One turn under way: an answer, the identity that it runs on, and the chat that it lives in.
+
+use std::future::Future as _;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep};
+
+use crate::base::ids::IdentityId;
+use crate::gateway::chat::{ChatError, Drift, outcome_of};
+use crate::gateway::janitor::OwnChat;
+use crate::pool::Now;
+use crate::pool::{Lease, Outcome};
+use crate::transform::reply::{FinishReason, ReplyEvent, ReplySink, TokenCounts};
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
+use crate::upstream::stream::ReplyStream;
+
+/// An answer that is being read. Dropping it before its end stops the upstream and charges nobody.
+pub struct Turn {
+    stream: ReplyStream,
+    lease: Option<Lease>,
+    chat: OwnChat,
+    drift: Drift,
+    identity: IdentityId,
+    attempts: u32,
+    idle_timeout: Duration,
+    last_progress: Instant,
+    deadline: Instant,
+    timer: Pin<Box<Sleep>>,
+    has_content: bool,
+    finished: Option<Finished>,
+}
+
+/// The end of a turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finished {
+    /// Why.
+    pub reason: FinishReason,
+    /// The upstream's counts, if it gave any.
+    pub counts: Option<TokenCounts>,
+}
+
+/// What a turn needs besides its stream.
+pub(crate) struct TurnParts {
+    pub(crate) lease: Lease,
+    pub(crate) chat: OwnChat,
+    pub(crate) drift: Drift,
+    pub(crate) attempts: u32,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) deadline: Instant,
+}
+
+impl Turn {
+    pub(crate) fn new(stream: ReplyStream, parts: TurnParts) -> Self {
+        let TurnParts { lease, chat, drift, attempts, idle_timeout, deadline } = parts;
+        let now = Instant::now();
+        let timer = Box::pin(tokio::time::sleep_until(deadline.min(now + idle_timeout)));
+        let identity = lease.identity().clone();
+        Self {
+            stream,
+            lease: Some(lease),
+            chat,
+            drift,
+            identity,
+            attempts,
+            idle_timeout,
+            last_progress: now,
+            deadline,
+            timer,
+            has_content: false,
+            finished: None,
+        }
+    }
+
+    /// Which identity answers.
+    #[must_use]
+    pub fn identity(&self) -> &IdentityId {
+        &self.identity
+    }
+
+    /// How many attempts it took.
+    #[must_use]
+    pub fn attempts(&self) -> u32 {
+        self.attempts
+    }
+
+    /// Whether the answer has begun to say something.
+    pub(crate) fn has_content(&self) -> bool {
+        self.has_content
+    }
+
+    pub(crate) fn lease_mut(&mut self) -> Option<Lease> {
+        self.lease.take()
+    }
+
+    /// Hands what has arrived to `sink`. `Ready(Ok(None))` means that something came and more will.
+    ///
+    /// # Errors
+    /// [`ChatError::Upstream`]: the answer broke. What was handed on before stands.
+    pub fn poll_next(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut impl ReplySink,
+    ) -> Poll<Result<Option<Finished>, ChatError>> {
+        match self.poll_upstream(cx, sink) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(finished)) => {
+                if finished.is_some() {
+                    self.settle(Outcome::Success);
+                }
+                Poll::Ready(Ok(finished))
+            }
+            // The policy cut an answer that had begun: that is an ending, not a failure.
+            Poll::Ready(Err(error)) if error.kind == UpstreamErrorKind::ContentPolicy && self.has_content => {
+                self.chat.answer_ended();
+                self.settle(Outcome::Neutral);
+                let finished = Finished { reason: FinishReason::ContentFilter, counts: self.stream.usage() };
+                self.finished = Some(finished);
+                Poll::Ready(Ok(Some(finished)))
+            }
+            Poll::Ready(Err(error)) => {
+                let outcome = outcome_of(&error, Now::read());
+                self.settle(outcome);
+                Poll::Ready(Err(ChatError::Upstream { error, attempts: self.attempts }))
+            }
+        }
+    }
+
+    pub(crate) fn poll_upstream(
+        &mut self,
+        cx: &mut Context<'_>,
+        sink: &mut impl ReplySink,
+    ) -> Poll<Result<Option<Finished>, UpstreamError>> {
+        if self.finished.is_some() {
+            return Poll::Ready(Ok(self.finished));
+        }
+        let Self { stream, drift, has_content, .. } = self;
+        let had_content = *has_content;
+        let polled = stream.poll_pull(cx, &mut |event| {
+            *has_content |= event.is_content();
+            if let ReplyEvent::Unknown { what } = &event {
+                drift.note(what);
+            }
+            sink.event(event);
+        });
+        if self.has_content && !had_content {
+            if let Some(lease) = &self.lease {
+                lease.first_content();
+            }
+            self.chat.answer_is(self.stream.response_id());
+        }
+        match polled {
+            Poll::Ready(Ok(pulled)) => {
+                if pulled.progress {
+                    self.last_progress = Instant::now();
+                }
+                if pulled.finished {
+                    self.chat.answer_ended();
+                }
+                let reason = sink.ended().or(pulled.finished.then_some(FinishReason::Stop));
+                self.finished = reason.map(|reason| Finished { reason, counts: self.stream.usage() });
+                Poll::Ready(Ok(self.finished))
+            }
+            Poll::Ready(Err(error)) => {
+                // When we gave up on it, the upstream may still be writing.
+                let gave_up = matches!(error.kind, UpstreamErrorKind::Protocol | UpstreamErrorKind::Timeout);
+                if error.source.is_none() && !gave_up {
+                    self.chat.answer_ended();
+                }
+                Poll::Ready(Err(error))
+            }
+            Poll::Pending => self.poll_deadline(cx),
+        }
+    }
+
+    /// One timer for both deadlines: it is moved when it fires, not with each event.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Finished>, UpstreamError>> {
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let idle_until = self.last_progress + self.idle_timeout;
+            let now = Instant::now();
+            if now >= self.deadline || now >= idle_until {
+                return Poll::Ready(Err(UpstreamError::new("reading an answer", UpstreamErrorKind::Timeout)));
+            }
+            self.timer.as_mut().reset(self.deadline.min(idle_until));
+        }
+        Poll::Pending
+    }
+
+    fn settle(&mut self, outcome: Outcome) {
+        if let Some(lease) = self.lease.take() {
+            lease.finish(outcome, Now::read());
+        }
+    }
+}
