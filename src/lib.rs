@@ -2,6 +2,7 @@
 
 pub mod base;
 pub mod gateway;
+pub mod http;
 pub mod pool;
 pub mod shutdown;
 pub mod sse;

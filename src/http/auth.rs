@@ -1,0 +1,153 @@
+//! Who may call: one layer around every route, closed unless a path is named open.
+
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue};
+
+use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
+use crate::base::secret::{AccessToken, ApiKey, Cookie};
+use crate::base::session::Session;
+use crate::http::error::ApiError;
+use crate::http::state::AppState;
+use crate::pool::CallerId;
+
+/// The paths that need no key. Everything else does, whatever the method.
+pub const PUBLIC_PATHS: [&str; 2] = ["/", "/health"];
+
+const CLIENT_FORMAT: &str = "In client mode send 'Authorization: Bearer TOKEN;COOKIE', or 'Bearer KEY;TOKEN;COOKIE' when the \
+                             server has a key. Everything after the token is the cookie.";
+
+/// Who calls, once they were let in.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Stands for the key that was used.
+    pub id: CallerId,
+    /// The caller's own credential, in client mode.
+    pub own: Option<Arc<Session>>,
+}
+
+/// The layer.
+///
+/// # Errors
+/// 401 for a missing or wrong key, 403 for a foreign name on an open server.
+pub async fn require_key(
+    State(state): State<AppState>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let settings = &state.0.settings;
+    let is_open = settings.keys.is_empty();
+    // Without a key, a page in the owner's browser must not reach this server under a name of its own.
+    if is_open && settings.server_mode && !settings.allow_open && !is_own_name(request.headers()) {
+        return Err(ApiError::wrong_host());
+    }
+    if PUBLIC_PATHS.contains(&request.uri().path()) {
+        return Ok(next.run(request).await);
+    }
+    let caller = if settings.server_mode {
+        server_caller(&settings.keys, request.headers())?
+    } else {
+        client_caller(&settings.keys, request.headers())?
+    };
+    request.extensions_mut().insert(caller);
+    Ok(next.run(request).await)
+}
+
+fn server_caller(keys: &[ApiKey], headers: &HeaderMap) -> Result<Caller, ApiError> {
+    if keys.is_empty() {
+        return Ok(Caller { id: CallerId(0), own: None });
+    }
+    let offered: Vec<&str> = bearer(headers).into_iter().chain(api_key(headers)).collect();
+    let Some(place) = offered.iter().find_map(|offered| matching(keys, offered)) else {
+        let message = if offered.is_empty() {
+            "A key is missing: send it as 'Authorization: Bearer KEY' or as 'x-api-key: KEY'."
+        } else {
+            "The key is not one of this server's keys. It is set by API_KEY where the server runs."
+        };
+        return Err(ApiError::unauthenticated(message));
+    };
+    Ok(Caller { id: CallerId(place), own: None })
+}
+
+fn client_caller(keys: &[ApiKey], headers: &HeaderMap) -> Result<Caller, ApiError> {
+    let mut credential = bearer(headers)
+        .ok_or_else(|| ApiError::unauthenticated(format!("A credential is missing. {CLIENT_FORMAT}")))?;
+    if !keys.is_empty() && api_key(headers).and_then(|key| matching(keys, key)).is_none() {
+        let (key, rest) = credential.split_once(';').unwrap_or((credential, ""));
+        if matching(keys, key.trim()).is_none() {
+            return Err(ApiError::unauthenticated(format!("The key is missing or wrong. {CLIENT_FORMAT}")));
+        }
+        credential = rest;
+    }
+    let (token_text, cookie_text) = credential.split_once(';').unwrap_or((credential, ""));
+    let wrong = |what: &str, why: &dyn std::fmt::Display| {
+        ApiError::unauthenticated(format!("The {what} {why}. {CLIENT_FORMAT}"))
+    };
+    let token = AccessToken::parse(token_text, now()).map_err(|why| wrong("token", &why))?;
+    let cookie = match cookie_text.trim() {
+        "" => None,
+        text => Some(Cookie::parse(text).map_err(|why| wrong("cookie", &why))?),
+    };
+    let key = CredentialKey::of(credential);
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    let own = Session::new(IdentityId::named("caller"), key, cookie.as_ref(), Some(token));
+    Ok(Caller { id: CallerId(hasher.finish()), own: Some(Arc::new(own)) })
+}
+
+/// The place of the matching key, counted from 1. All keys are compared, so that time tells nothing.
+fn matching(keys: &[ApiKey], offered: &str) -> Option<u64> {
+    let mut found = None;
+    for (place, key) in (1..).zip(keys) {
+        if key.matches(offered) {
+            found = Some(place);
+        }
+    }
+    found
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?.trim();
+    let (scheme, rest) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| rest.trim()).filter(|rest| !rest.is_empty())
+}
+
+fn api_key(headers: &HeaderMap) -> Option<&str> {
+    headers.get("x-api-key")?.to_str().ok().map(str::trim).filter(|key| !key.is_empty())
+}
+
+/// Whether the request came under a name or address of this machine's loopback.
+fn is_own_name(headers: &HeaderMap) -> bool {
+    let Some(host) = headers.get(HOST) else {
+        return true;
+    };
+    host.to_str().is_ok_and(|host| is_loopback(&format!("http://{host}/")))
+}
+
+/// Whether a page's origin is of this machine's loopback.
+pub(crate) fn is_own_origin(origin: &HeaderValue) -> bool {
+    origin.to_str().is_ok_and(is_loopback)
+}
+
+fn is_loopback(url: &str) -> bool {
+    let Ok(url) = url::Url::parse(url) else {
+        return false;
+    };
+    match url.host() {
+        Some(url::Host::Domain(name)) => name == "localhost" || name.ends_with(".localhost"),
+        Some(url::Host::Ipv4(address)) => IpAddr::V4(address).is_loopback(),
+        Some(url::Host::Ipv6(address)) => IpAddr::V6(address).is_loopback(),
+        None => false,
+    }
+}
+
+fn now() -> UnixSeconds {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    UnixSeconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,132 @@
+//! `POST /v1/chat/completions`.
+
+use std::time::SystemTime;
+
+use axum::Router;
+use axum::extract::{Extension, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
+use serde_json::Value;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use crate::gateway::chat::Asker;
+use crate::http::access::RequestRecord;
+use crate::http::auth::Caller;
+use crate::http::error::ApiError;
+use crate::http::json::read_json;
+use crate::http::sse::ReplyBody;
+use crate::http::state::AppState;
+use crate::transform::job::{ChatJob, ChatRequest};
+use crate::transform::openai_reply::{ChunkEncoder, ChunkStream, WholeReply};
+
+/// The routes of this file.
+pub fn routes() -> Router<AppState> {
+    Router::new().route("/v1/chat/completions", post(create_chat_completion))
+}
+
+async fn create_chat_completion(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    Extension(record): Extension<RequestRecord>,
+    request: Request,
+) -> Result<Response, Response> {
+    let client_retries = client_retries(request.headers());
+    let body = read_json(request, &state.0.settings).await?;
+    let (job, is_streamed, include_usage) = check(&state, &body).await.map_err(ApiError::into_response)?;
+    drop(body);
+    record.model(&job.model);
+    let asker = Asker { caller: caller.id, own: caller.own, client_retries };
+    let id = format!("chatcmpl-{}", Uuid::new_v4().simple());
+    let created = unix_seconds();
+    let ignored = ignored_header(&job);
+    let mut response = if is_streamed {
+        record.streamed();
+        let encoder = ChunkEncoder::new(&id, created, &job.model, include_usage);
+        stream(&state, job, asker, encoder, record).await
+    } else {
+        whole(&state, &job, &asker, &id, created, &record).await
+    }
+    .map_err(ApiError::into_response)?;
+    if let Some(ignored) = ignored {
+        response.headers_mut().insert("x-bridge-ignored", ignored);
+    }
+    Ok(response)
+}
+
+async fn check(state: &AppState, body: &Value) -> Result<(ChatJob, bool, bool), ApiError> {
+    let request = ChatRequest::parse(body)?;
+    let (is_streamed, include_usage) = (request.stream, request.include_usage);
+    let catalogue = state.0.models.current().await;
+    let format = state.0.settings.reasoning_format;
+    let job = request.resolve(&state.0.default_model, format, catalogue.is_live, |id| catalogue.find(id))?;
+    Ok((job, is_streamed, include_usage))
+}
+
+/// Waits for the first content as long as the status may wait; from then on the answer's body goes on waiting.
+async fn stream(
+    state: &AppState,
+    job: ChatJob,
+    asker: Asker,
+    encoder: ChunkEncoder,
+    record: RequestRecord,
+) -> Result<Response, ApiError> {
+    let (chats, hold) = (state.0.chats.clone(), state.0.settings.headers_hold);
+    let mut opening = Box::pin(async move {
+        let mut sink = ChunkStream::new(&job, encoder);
+        sink.begin();
+        let opened = chats.open(&job, &asker, &mut sink).await;
+        (opened, sink)
+    });
+    let ending = state.0.ending.clone();
+    let keepalive = state.0.settings.keepalive_interval;
+    let body = match timeout(hold, &mut opening).await {
+        Ok((Ok(turn), sink)) => ReplyBody::streaming(turn, sink, record, keepalive, ending),
+        Ok((Err(error), _)) => return Err((&error).into()),
+        Err(_) => ReplyBody::opening(opening, record, keepalive, ending),
+    };
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+    headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+    Ok((headers, axum::body::Body::new(body)).into_response())
+}
+
+async fn whole(
+    state: &AppState,
+    job: &ChatJob,
+    asker: &Asker,
+    id: &str,
+    created: i64,
+    record: &RequestRecord,
+) -> Result<Response, ApiError> {
+    let mut sink = WholeReply::new(job);
+    let answered = tokio::select! {
+        answered = state.0.chats.complete(job, asker, &mut sink) => answered,
+        () = state.0.ending.cancelled() => return Err(ApiError::shutting_down()),
+    };
+    let (turn, finished) = answered.map_err(|error| ApiError::from(&error))?;
+    record.answered_by(turn.identity().as_str(), turn.attempts());
+    let body = sink.finish(id, created, &job.model, finished.reason, finished.counts);
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// How often the caller's SDK has tried this request already.
+fn client_retries(headers: &HeaderMap) -> u32 {
+    let value = headers.get("x-stainless-retry-count").and_then(|value| value.to_str().ok());
+    value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Names the parameters that were taken without effect.
+fn ignored_header(job: &ChatJob) -> Option<HeaderValue> {
+    if job.ignored.is_empty() {
+        return None;
+    }
+    HeaderValue::try_from(job.ignored.join(",")).ok()
+}
+
+fn unix_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

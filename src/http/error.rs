@@ -1,0 +1,343 @@
+//! The only place where a failure becomes a status and OpenAI's error body.
+//!
+//! Each message says what was wrong, whose fault it is and how to mend it. Nothing of the upstream but its short
+//! cleaned text gets in, and no cause is sent along.
+
+use std::time::Duration;
+
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, StatusCode};
+
+use crate::base::facts::CoolingReason;
+use crate::gateway::chat::ChatError;
+use crate::gateway::refresher::RefreshError;
+use crate::pool::LeaseError;
+use crate::transform::job::{RequestError, RequestErrorKind};
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
+use crate::wire::openai::{ErrorBody, ErrorDetail};
+
+/// The longest wait that a client is asked to sit through by itself; SDKs sleep for whatever they are told.
+const WAIT_SECONDS_MAX: u64 = 60;
+
+/// A failure as a caller sees it.
+#[derive(Debug)]
+pub struct ApiError {
+    /// The status; in a stream that has begun, the same failure travels without it.
+    pub status: StatusCode,
+    kind: &'static str,
+    code: Option<&'static str>,
+    param: Option<String>,
+    message: String,
+    retry_after: Option<Duration>,
+    /// The client is told not to try again by itself.
+    is_final: bool,
+}
+
+const INVALID_REQUEST: &str = "invalid_request_error";
+const SERVER_ERROR: &str = "server_error";
+
+impl ApiError {
+    fn new(status: StatusCode, kind: &'static str, code: &'static str, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            kind,
+            code: Some(code),
+            param: None,
+            message: message.into(),
+            retry_after: None,
+            is_final: false,
+        }
+    }
+
+    fn finally(self) -> Self {
+        Self { is_final: true, ..self }
+    }
+
+    fn after(self, wait: Option<Duration>) -> Self {
+        let is_long = wait.is_none_or(|wait| wait.as_secs() > WAIT_SECONDS_MAX);
+        Self { retry_after: wait, is_final: self.is_final || is_long, ..self }
+    }
+
+    /// The key is missing or wrong, or the client-mode credential has the wrong form.
+    #[must_use]
+    pub fn unauthenticated(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "authentication_error", "invalid_api_key", message)
+    }
+
+    /// The request came under a name that an open server on loopback does not have.
+    #[must_use]
+    pub fn wrong_host() -> Self {
+        let message = "This server runs without a key and answers only to names of this machine (localhost). \
+                       Set API_KEY to reach it under another name.";
+        Self::new(StatusCode::FORBIDDEN, "permission_error", "host_not_allowed", message)
+    }
+
+    /// No such path.
+    #[must_use]
+    pub fn not_found(path: &str) -> Self {
+        let shown: String = path.chars().filter(|c| !c.is_control()).take(100).collect();
+        let hint = if path.contains("/v1/v1") {
+            " The base URL seems to have '/v1' twice."
+        } else if path.len() > 1 && path.ends_with('/') {
+            " Try it without the slash at the end."
+        } else {
+            " GET / lists the endpoints."
+        };
+        Self::new(StatusCode::NOT_FOUND, INVALID_REQUEST, "unknown_url", format!("There is no '{shown}' here.{hint}"))
+    }
+
+    /// The path exists, but not for this method.
+    #[must_use]
+    pub fn wrong_method(method: &http::Method) -> Self {
+        let message = format!("{method} is not supported for this path; the header Allow names what is.");
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, INVALID_REQUEST, "method_not_supported", message)
+    }
+
+    /// The body is larger than the limit.
+    #[must_use]
+    pub fn body_too_large(limit_bytes: usize) -> Self {
+        let message = format!("The request body is larger than {limit_bytes} bytes (MAX_BODY).");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST, "request_too_large", message)
+    }
+
+    /// The body is no JSON by its own word.
+    #[must_use]
+    pub fn wrong_content_type(content_type: &str) -> Self {
+        let shown: String = content_type.chars().filter(|c| !c.is_control()).take(60).collect();
+        let message = format!("The content type '{shown}' is not supported; send 'application/json'.");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_REQUEST, "unsupported_media_type", message)
+    }
+
+    /// The body is no JSON.
+    #[must_use]
+    pub fn invalid_json(line: usize, column: usize) -> Self {
+        let message = format!("The request body is not valid JSON (line {line}, column {column}).");
+        Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, "invalid_json", message)
+    }
+
+    /// The body broke off, or cannot be decoded.
+    #[must_use]
+    pub fn broken_body() -> Self {
+        let message = "The request body broke off or is not encoded as its Content-Encoding says.";
+        Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, "invalid_body", message)
+    }
+
+    /// The body did not come in time.
+    #[must_use]
+    pub fn body_timeout() -> Self {
+        let message = "The request body did not arrive in time.";
+        Self::new(StatusCode::REQUEST_TIMEOUT, INVALID_REQUEST, "request_timeout", message).finally()
+    }
+
+    /// A model that is not in the list.
+    #[must_use]
+    pub fn model_not_found(id: &str) -> Self {
+        let shown: String = id.chars().take(100).collect();
+        let message = format!("The model '{shown}' does not exist. GET /v1/models lists the names that can be used.");
+        let error = Self::new(StatusCode::NOT_FOUND, INVALID_REQUEST, "model_not_found", message);
+        Self { param: Some("model".to_owned()), ..error }
+    }
+
+    /// This server has no identities of its own to act on.
+    #[must_use]
+    pub fn not_in_client_mode() -> Self {
+        let message = "In client mode the server keeps no accounts, so there is nothing to refresh.";
+        Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, "client_mode", message)
+    }
+
+    /// The server is going down.
+    #[must_use]
+    pub fn shutting_down() -> Self {
+        let message = "The server is shutting down and ended this answer. Try again in a moment.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER_ERROR, "shutting_down", message)
+            .after(Some(Duration::from_secs(1)))
+    }
+
+    /// A bug of ours.
+    #[must_use]
+    pub fn internal() -> Self {
+        let message = "Something went wrong inside this server. Its log tells more under the request's id.";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, SERVER_ERROR, "internal_error", message)
+    }
+
+    /// The word for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.code.unwrap_or("error")
+    }
+
+    /// The error body.
+    #[must_use]
+    pub fn body(&self) -> ErrorBody<'_> {
+        ErrorBody {
+            error: ErrorDetail {
+                message: &self.message,
+                kind: self.kind,
+                param: self.param.as_deref(),
+                code: self.code,
+            },
+        }
+    }
+
+    fn of_upstream(error: &UpstreamError, attempts: u32) -> Self {
+        use UpstreamErrorKind as Kind;
+        let said = if error.detail.is_empty() { String::new() } else { format!(" It said: {}", error.detail) };
+        let tries = if attempts > 1 { format!(" on {attempts} attempts") } else { String::new() };
+        let failed = |code, what: &str| {
+            let message = format!("{what}{tries}. This is not the fault of your request; try again later.{said}");
+            Self::new(StatusCode::BAD_GATEWAY, SERVER_ERROR, code, message).finally()
+        };
+        match error.kind {
+            Kind::Unauthorized | Kind::Forbidden => Self::no_account("The upstream refuses the account's session."),
+            Kind::RateLimited => {
+                let message = format!("The upstream limits the rate of every account.{said}");
+                let wait = error.retry_after.unwrap_or(Duration::from_secs(WAIT_SECONDS_MAX));
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_exceeded", message)
+                    .after(Some(wait))
+            }
+            Kind::QuotaExhausted { hours } => {
+                let message = format!("The upstream's quota of every account is used up.{said}");
+                let wait = hours.map(|hours| Duration::from_secs(hours.saturating_mul(3600))).or(error.retry_after);
+                let error =
+                    Self::new(StatusCode::TOO_MANY_REQUESTS, "insufficient_quota", "insufficient_quota", message);
+                error.after(wait).finally()
+            }
+            Kind::Challenged => Self::challenged(None),
+            Kind::ContentPolicy => {
+                let message = format!("The upstream's content policy refused this conversation.{said}");
+                Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, "content_filter", message)
+            }
+            Kind::InvalidRequest => {
+                let message = format!("The upstream finds this request wrong.{said}");
+                Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, "rejected_by_upstream", message)
+            }
+            Kind::ModelNotFound => {
+                let message = format!("The upstream does not have this model.{said}");
+                let error = Self::new(StatusCode::NOT_FOUND, INVALID_REQUEST, "model_not_found", message);
+                Self { param: Some("model".to_owned()), ..error }
+            }
+            Kind::TooLarge => {
+                let message = "The upstream refuses a request of this size: shorten or drop older messages to stay \
+                               under its maximum context length for one request, about 100 kB.";
+                let error =
+                    Self::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST, "context_length_exceeded", message);
+                Self { param: Some("messages".to_owned()), ..error }
+            }
+            Kind::Timeout => {
+                let message =
+                    format!("The upstream did not answer in time{tries}. Try again later, or ask for less.{said}");
+                Self::new(StatusCode::GATEWAY_TIMEOUT, SERVER_ERROR, "upstream_timeout", message).finally()
+            }
+            Kind::Truncated => failed("upstream_truncated", "The upstream broke off its answer"),
+            Kind::Empty => failed("upstream_empty", "The upstream gave an empty answer"),
+            Kind::LostChat | Kind::BusyChat | Kind::Unavailable | Kind::Protocol => {
+                failed("upstream_error", "The upstream failed")
+            }
+        }
+    }
+
+    fn no_account(why: &str) -> Self {
+        let message =
+            format!("{why} The owner of this server has to log in at chat.qwen.ai again and paste the new cookie.");
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER_ERROR, "no_available_account", message).finally()
+    }
+
+    fn challenged(wait: Option<Duration>) -> Self {
+        let message = "The upstream wants a human: the owner of this server has to open chat.qwen.ai in a browser, \
+                       pass its check and wait a few minutes. Nothing is sent meanwhile.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER_ERROR, "upstream_challenge", message).after(wait)
+    }
+}
+
+impl From<RequestError> for ApiError {
+    fn from(error: RequestError) -> Self {
+        let (status, code) = match error.kind {
+            RequestErrorKind::InvalidBody => (StatusCode::BAD_REQUEST, "invalid_type"),
+            RequestErrorKind::Missing => (StatusCode::BAD_REQUEST, "missing_required_parameter"),
+            RequestErrorKind::InvalidType => (StatusCode::BAD_REQUEST, "invalid_type"),
+            RequestErrorKind::InvalidValue => (StatusCode::BAD_REQUEST, "invalid_value"),
+            RequestErrorKind::EmptyArray => (StatusCode::BAD_REQUEST, "empty_array"),
+            RequestErrorKind::UnsupportedParameter => (StatusCode::BAD_REQUEST, "unsupported_parameter"),
+            RequestErrorKind::UnsupportedValue => (StatusCode::BAD_REQUEST, "unsupported_value"),
+            RequestErrorKind::ModelNotFound => (StatusCode::NOT_FOUND, "model_not_found"),
+            RequestErrorKind::TooLong => (StatusCode::BAD_REQUEST, "context_length_exceeded"),
+        };
+        Self { param: error.param, ..Self::new(status, INVALID_REQUEST, code, error.message) }
+    }
+}
+
+impl From<LeaseError> for ApiError {
+    fn from(error: LeaseError) -> Self {
+        let message = format!("{error}.");
+        let unavailable =
+            || Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER_ERROR, "no_available_account", message.clone());
+        let limited = |kind, code| Self::new(StatusCode::TOO_MANY_REQUESTS, kind, code, message.clone());
+        match error {
+            LeaseError::NoneConfigured => unavailable().finally(),
+            LeaseError::Unusable { retry_after, .. } => unavailable().after(retry_after),
+            LeaseError::AllTried => unavailable().finally(),
+            LeaseError::Busy { retry_after } => limited("rate_limit_error", "server_busy").after(Some(retry_after)),
+            LeaseError::Resting { reason: CoolingReason::Rate, retry_after } => {
+                limited("rate_limit_error", "rate_limit_exceeded").after(Some(retry_after))
+            }
+            LeaseError::Resting { reason: CoolingReason::Quota, retry_after } => {
+                limited("insufficient_quota", "insufficient_quota").after(Some(retry_after)).finally()
+            }
+            LeaseError::Resting { reason: CoolingReason::Challenge, retry_after }
+            | LeaseError::Paused { retry_after } => Self::challenged(Some(retry_after)),
+        }
+    }
+}
+
+impl From<&ChatError> for ApiError {
+    fn from(error: &ChatError) -> Self {
+        match error {
+            ChatError::Lease(error) => (*error).into(),
+            ChatError::Upstream { error, attempts } => Self::of_upstream(error, *attempts),
+            ChatError::OwnCredential(_) => Self::new(
+                StatusCode::UNAUTHORIZED,
+                "authentication_error",
+                "upstream_unauthorized",
+                "The upstream refuses the token and cookie that you sent. Log in at chat.qwen.ai and copy them anew.",
+            ),
+            ChatError::Session(RefreshError::Refused { .. }) => {
+                Self::no_account("The upstream refuses the account's session.")
+            }
+            ChatError::Session(RefreshError::Failed { .. }) => {
+                let message =
+                    "No account has a usable token right now; a new one is being fetched. Try again in a moment.";
+                let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER_ERROR, "no_available_account", message);
+                error.after(Some(Duration::from_secs(30)))
+            }
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Some(wait) = self.retry_after {
+            let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+            headers.insert(RETRY_AFTER, HeaderValue::from(seconds.max(1)));
+        }
+        if self.is_final {
+            headers.insert("x-should-retry", HeaderValue::from_static("false"));
+        } else if self.retry_after.is_some() {
+            headers.insert("x-should-retry", HeaderValue::from_static("true"));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        // An error body is plain strings and always serialises.
+        let body = serde_json::to_vec(&self.body()).unwrap_or_default();
+        let mut response = (self.status, headers, body).into_response();
+        response.extensions_mut().insert(ErrorCode(self.code()));
+        response
+    }
+}
+
+/// The code of an error answer, for the request's log line.
+#[derive(Clone, Copy, Debug)]
+pub struct ErrorCode(pub &'static str);

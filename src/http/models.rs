@@ -1,0 +1,42 @@
+//! `GET /v1/models` and `/v1/models/{id}`: never fails, whatever the upstream does.
+
+use axum::Router;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use http::header::CONTENT_TYPE;
+
+use crate::http::error::ApiError;
+use crate::http::state::AppState;
+use crate::transform::models::{ModelInfo, with_variants};
+use crate::wire::openai::{Model, ModelList};
+
+/// The routes of this file.
+pub fn routes() -> Router<AppState> {
+    Router::new().route("/v1/models", get(list_models)).route("/v1/models/{*id}", get(retrieve_model))
+}
+
+async fn list_models(State(state): State<AppState>) -> Result<Response, ApiError> {
+    let catalogue = state.0.models.current().await;
+    let names = with_variants(&catalogue.models);
+    let data = names.iter().map(|(id, info)| model(id, info)).collect();
+    json(&ModelList { object: "list", data })
+}
+
+async fn retrieve_model(State(state): State<AppState>, Path(id): Path<String>) -> Result<Response, ApiError> {
+    let catalogue = state.0.models.current().await;
+    let names = with_variants(&catalogue.models);
+    match names.iter().find(|(name, _)| *name == id) {
+        Some((id, info)) => json(&model(id, info)),
+        None => Err(ApiError::model_not_found(&id)),
+    }
+}
+
+fn model<'a>(id: &'a str, info: &'a ModelInfo) -> Model<'a> {
+    Model { id, object: "model", created: info.created, owned_by: &info.owned_by, context_length: info.context_length }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<Response, ApiError> {
+    let body = serde_json::to_vec(value).map_err(|_| ApiError::internal())?;
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}

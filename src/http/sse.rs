@@ -1,0 +1,175 @@
+//! An answer as an event stream: the body that a connection pulls.
+//!
+//! There is no task and no channel: polling this body polls the upstream's connection. Each poll takes all that
+//! has arrived, translates it into one buffer and hands on one frame.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame};
+use tokio::time::{Instant, Sleep};
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::gateway::chat::ChatError;
+use crate::gateway::turn::Turn;
+use crate::http::access::RequestRecord;
+use crate::http::error::ApiError;
+use crate::transform::openai_reply::{ChunkStream, encode_error};
+
+/// A comment: clients skip it, proxies see that the connection lives.
+const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
+
+/// The future that waits for the first content of an answer.
+pub type Opening = Pin<Box<dyn Future<Output = (Result<Turn, ChatError>, ChunkStream)> + Send>>;
+
+/// The body of a streamed answer. Dropping it ends the upstream's work on it.
+pub struct ReplyBody {
+    phase: Phase,
+    record: RequestRecord,
+    keepalive: Duration,
+    sent_at: Instant,
+    timer: Pin<Box<Sleep>>,
+    ending: CancellationToken,
+    /// Registered at the first wait, so that the end of the server wakes this stream.
+    ended: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+}
+
+enum Phase {
+    /// Headers are out, the first content is not there yet.
+    Opening(Opening),
+    Streaming(Box<(Turn, ChunkStream)>),
+    Done,
+}
+
+impl ReplyBody {
+    /// A body whose answer has begun.
+    #[must_use]
+    pub fn streaming(
+        turn: Turn,
+        sink: ChunkStream,
+        record: RequestRecord,
+        keepalive: Duration,
+        ending: CancellationToken,
+    ) -> Self {
+        record.answered_by(turn.identity().as_str(), turn.attempts());
+        Self::new(Phase::Streaming(Box::new((turn, sink))), record, keepalive, ending)
+    }
+
+    /// A body that goes on waiting for the first content.
+    #[must_use]
+    pub fn opening(opening: Opening, record: RequestRecord, keepalive: Duration, ending: CancellationToken) -> Self {
+        Self::new(Phase::Opening(opening), record, keepalive, ending)
+    }
+
+    fn new(phase: Phase, record: RequestRecord, keepalive: Duration, ending: CancellationToken) -> Self {
+        let sent_at = match phase {
+            // The caller has waited for the headers already: the first comment goes out at once.
+            Phase::Opening(_) => Instant::now().checked_sub(keepalive).unwrap_or_else(Instant::now),
+            Phase::Streaming(_) | Phase::Done => Instant::now(),
+        };
+        let timer = Box::pin(tokio::time::sleep_until(sent_at + keepalive));
+        Self { phase, record, keepalive, sent_at, timer, ending, ended: None }
+    }
+
+    fn fail(&mut self, error: &ApiError, mut sink: ChunkStream) -> Option<Bytes> {
+        self.record.failed(error.code());
+        self.phase = Phase::Done;
+        sink.fail(&error.body());
+        sink.take()
+    }
+
+    /// What to send next; `None` at the end.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        loop {
+            match &mut self.phase {
+                Phase::Done => return Poll::Ready(None),
+                Phase::Opening(opening) => match opening.as_mut().poll(cx) {
+                    Poll::Pending => return self.poll_idle(cx),
+                    Poll::Ready((Ok(turn), sink)) => {
+                        self.record.answered_by(turn.identity().as_str(), turn.attempts());
+                        self.phase = Phase::Streaming(Box::new((turn, sink)));
+                    }
+                    Poll::Ready((Err(error), sink)) => {
+                        return Poll::Ready(self.fail(&(&error).into(), sink));
+                    }
+                },
+                Phase::Streaming(streaming) => {
+                    let (turn, sink) = &mut **streaming;
+                    match turn.poll_next(cx, sink) {
+                        Poll::Ready(Ok(Some(finished))) => {
+                            sink.finish(finished.reason, finished.counts);
+                            let last = sink.take();
+                            self.phase = Phase::Done;
+                            return Poll::Ready(last);
+                        }
+                        Poll::Ready(Ok(None)) => {
+                            if let Some(bytes) = sink.take() {
+                                return Poll::Ready(Some(bytes));
+                            }
+                        }
+                        Poll::Ready(Err(error)) => {
+                            let Phase::Streaming(streaming) = std::mem::replace(&mut self.phase, Phase::Done) else {
+                                return Poll::Ready(None);
+                            };
+                            return Poll::Ready(self.fail(&(&error).into(), streaming.1));
+                        }
+                        Poll::Pending => {
+                            if let Some(bytes) = sink.take() {
+                                return Poll::Ready(Some(bytes));
+                            }
+                            return self.poll_idle(cx);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Nothing has come: maybe a comment is due, or the server is ending.
+    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        let ended = self.ended.get_or_insert_with(|| Box::pin(self.ending.clone().cancelled_owned()));
+        if ended.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(self.end_early()));
+        }
+        while self.timer.as_mut().poll(cx).is_ready() {
+            let due_at = self.sent_at + self.keepalive;
+            self.timer.as_mut().reset(due_at.max(Instant::now() + Duration::from_millis(1)));
+            if Instant::now() >= due_at {
+                self.timer.as_mut().reset(Instant::now() + self.keepalive);
+                return Poll::Ready(Some(KEEPALIVE));
+            }
+        }
+        Poll::Pending
+    }
+
+    fn end_early(&mut self) -> Bytes {
+        let error = ApiError::shutting_down();
+        self.record.failed(error.code());
+        self.phase = Phase::Done;
+        let mut out = BytesMut::new();
+        encode_error(&error.body(), &mut out);
+        out.freeze()
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        let this = self.get_mut();
+        let polled = this.poll_bytes(cx);
+        if polled.is_ready() {
+            this.sent_at = Instant::now();
+        }
+        polled.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        matches!(self.phase, Phase::Done)
+    }
+}
