@@ -1,6 +1,7 @@
 //! qwen-bridge: your own Qwen accounts as an API for OpenAI clients.
 
 pub mod base;
+pub mod config;
 pub mod gateway;
 pub mod http;
 pub mod pool;

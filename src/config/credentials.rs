@@ -1,0 +1,179 @@
+//! From `COOKIE`, `cookie.txt` and `QWEN_TOKEN` to identities, and from the key settings to a set of keys.
+
+use crate::base::ids::UnixSeconds;
+use crate::base::secret::{AccessToken, ApiKey, Cookie, SecretError};
+use crate::base::seed::IdentitySeed;
+use crate::config::fault::{Fault, Origin};
+use crate::config::values::Value;
+
+/// The credentials found so far, and what was noticed on the way.
+#[derive(Default)]
+pub(super) struct Credentials {
+    cookies: Vec<Cookie>,
+    tokens: Vec<AccessToken>,
+    keys: Vec<ApiKey>,
+    /// Where the value that is being added came from; `None` for `cookie.txt`, whose places say it themselves.
+    pub(super) origin: Option<Origin>,
+    /// What cannot be used.
+    pub(super) faults: Vec<Fault>,
+    /// What was left out.
+    pub(super) warnings: Vec<String>,
+}
+
+impl Credentials {
+    /// Takes the value of `COOKIE`. An array holds one header an element. A text is split at `|||`, else at line
+    /// ends, else at a written-out `\n`. Entries that begin with `#` are dropped.
+    pub(super) fn add_cookie_setting(&mut self, value: &Value) {
+        let entries: Vec<String> = match value {
+            Value::List(entries) => entries.clone(),
+            Value::Text(text) => {
+                let text = text.replace('\r', "");
+                let separator = ["|||", "\n", "\\n"].into_iter().find(|separator| text.contains(separator));
+                match separator {
+                    Some(separator) => text.split(separator).map(str::to_owned).collect(),
+                    None => vec![text],
+                }
+            }
+            Value::Table(_) => {
+                self.add_fault("COOKIE", "must be a text or a list of texts, not an object", COOKIE_MEND);
+                return;
+            }
+        };
+        for (index, entry) in entries.iter().enumerate() {
+            // A comment may stand on a line of its own before a cookie of the same entry.
+            let lines: Vec<&str> = entry.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+            self.add_cookie(&lines.join(""), &format!("COOKIE entry {}", index + 1));
+        }
+    }
+
+    /// Takes the text of `cookie.txt`: one header a line, `#` begins a comment line.
+    pub(super) fn add_cookie_file(&mut self, text: &str) {
+        let text = text.replace("\r\n", "\n").replace('\r', "\n");
+        for (index, line) in text.split('\n').enumerate() {
+            self.add_cookie(line, &format!("cookie.txt line {}", index + 1));
+        }
+    }
+
+    fn add_cookie(&mut self, text: &str, place: &str) {
+        let cleaned = clean(text);
+        if cleaned.is_empty() || cleaned.starts_with('#') {
+            return;
+        }
+        match Cookie::parse(&cleaned) {
+            Ok(cookie) if self.cookies.iter().any(|known| known.key() == cookie.key()) => {
+                self.warnings.push(format!("{place} repeats an earlier cookie and is left out"));
+            }
+            Ok(cookie) => self.cookies.push(cookie),
+            Err(error) => {
+                let is_token = error == SecretError::NotACookie && cleaned.starts_with("eyJ");
+                let mend = if is_token { "a token on its own belongs into QWEN_TOKEN" } else { COOKIE_MEND };
+                self.add_fault(place, error.to_string(), mend);
+            }
+        }
+    }
+
+    /// Takes the parts of `QWEN_TOKEN`.
+    pub(super) fn add_tokens(&mut self, parts: &[String], now: UnixSeconds) {
+        for (index, part) in parts.iter().enumerate() {
+            let place = format!("QWEN_TOKEN entry {}", index + 1);
+            let text = match part.split_once(' ') {
+                Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token,
+                _ => part,
+            };
+            match AccessToken::parse(text, now) {
+                Ok(token) if self.tokens.iter().any(|known| known.expose() == token.expose()) => {
+                    self.warnings.push(format!("{place} repeats an earlier token and is left out"));
+                }
+                Ok(token) => {
+                    if !token.is_live(now) {
+                        self.warnings.push(format!("{place} has expired"));
+                    }
+                    self.tokens.push(token);
+                }
+                Err(error) => {
+                    self.add_fault(place, error.to_string(), "paste the value of the cookie `token` of chat.qwen.ai");
+                }
+            }
+        }
+    }
+
+    /// Takes the parts of one of the key settings.
+    pub(super) fn add_keys(&mut self, setting: &str, parts: &[String]) {
+        for (index, part) in parts.iter().enumerate() {
+            let place = format!("{setting} entry {}", index + 1);
+            if part.len() > KEY_BYTES_MAX || !part.bytes().all(|b| (0x21..0x7f).contains(&b)) {
+                self.add_fault(
+                    place,
+                    format!("must be printable ASCII without spaces, at most {KEY_BYTES_MAX} bytes"),
+                    "choose another key, for example with: openssl rand -hex 24",
+                );
+            } else if !self.keys.iter().any(|known| known.matches(part)) {
+                self.keys.push(ApiKey::new(part));
+            }
+        }
+    }
+
+    fn add_fault(&mut self, place: impl Into<String>, problem: impl Into<String>, mend: impl Into<String>) {
+        self.faults.push(Fault { origin: self.origin, ..Fault::at(place, problem, mend) });
+    }
+
+    /// The keys, each once.
+    pub(super) fn keys(&self) -> &[ApiKey] {
+        &self.keys
+    }
+
+    /// Joins cookies and tokens of the same account: cookies in their order first, then the tokens that joined none.
+    pub(super) fn identities(&mut self, now: UnixSeconds) -> Vec<IdentitySeed> {
+        let (cookies, tokens) = (std::mem::take(&mut self.cookies), std::mem::take(&mut self.tokens));
+        let is_one_pair = cookies.len() == 1 && tokens.len() == 1;
+        let mut owners: Vec<Option<AccessToken>> = Vec::new();
+        let mut seeds: Vec<IdentitySeed> = Vec::new();
+        for cookie in cookies {
+            owners.push(token_of(&cookie, now));
+            seeds.push(IdentitySeed { cookie: Some(cookie), token: None });
+        }
+        for (index, token) in tokens.into_iter().enumerate() {
+            let joins = seeds.iter_mut().zip(&owners).find(|(_, owner)| match owner {
+                Some(owner) => is_same_account(owner, &token),
+                None => is_one_pair,
+            });
+            match joins {
+                Some((seed, _)) if seed.token.is_none() => seed.token = Some(token),
+                Some(_) => self.warnings.push(format!(
+                    "QWEN_TOKEN entry {} is for the account of an earlier one and is left out",
+                    index + 1
+                )),
+                None => {
+                    seeds.push(IdentitySeed { cookie: None, token: Some(token) });
+                }
+            }
+        }
+        seeds
+    }
+}
+
+/// The token that a browser's cookie carries, which says whose cookie it is.
+fn token_of(cookie: &Cookie, now: UnixSeconds) -> Option<AccessToken> {
+    let value = cookie.expose().split(';').find_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        (name.trim() == "token").then_some(value)
+    })?;
+    AccessToken::parse(value, now).ok()
+}
+
+fn is_same_account(a: &AccessToken, b: &AccessToken) -> bool {
+    a.expose() == b.expose() || a.account().is_some_and(|account| b.account() == Some(account))
+}
+
+/// Removes what a copy from a web page or an editor brings along: control and invisible characters, odd spaces.
+fn clean(text: &str) -> String {
+    let cleaned: String = text
+        .chars()
+        .filter(|c| !c.is_control() && !matches!(c, '\u{feff}' | '\u{200b}'..='\u{200d}' | '\u{2060}'))
+        .map(|c| if c.is_whitespace() { ' ' } else { c })
+        .collect();
+    cleaned.trim().to_owned()
+}
+
+const COOKIE_MEND: &str = "paste the whole Cookie request header of a logged-in chat.qwen.ai tab";
+const KEY_BYTES_MAX: usize = 512;

@@ -1,0 +1,92 @@
+//! What is wrong with a configuration, all of it at once, without ever showing a secret.
+
+use std::fmt;
+
+/// Everything that is wrong with a configuration.
+#[derive(Debug)]
+pub struct ConfigError {
+    /// At least one.
+    pub faults: Vec<Fault>,
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.faults.len() {
+            1 => write!(f, "1 fault in the configuration:")?,
+            count => write!(f, "{count} faults in the configuration:")?,
+        }
+        for fault in &self.faults {
+            write!(f, "\n- {fault}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigError {}
+
+/// One thing that is wrong. Its texts never hold the value of a secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The setting, or the line of a file.
+    pub key: String,
+    /// Where the value came from, when the key does not say it already.
+    pub origin: Option<Origin>,
+    /// What is wrong.
+    pub problem: String,
+    /// How to mend it.
+    pub mend: String,
+}
+
+impl Fault {
+    /// A fault at a place that needs no origin.
+    pub(super) fn at(key: impl Into<String>, problem: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { key: key.into(), origin: None, problem: problem.into(), mend: mend.into() }
+    }
+
+    /// A fault of a value that came from somewhere.
+    pub(super) fn of(
+        key: impl Into<String>,
+        origin: Origin,
+        problem: impl Into<String>,
+        mend: impl Into<String>,
+    ) -> Self {
+        Self { origin: Some(origin), ..Self::at(key, problem, mend) }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.key)?;
+        if let Some(origin) = self.origin {
+            write!(f, " ({origin})")?;
+        }
+        write!(f, ": {}; {}", self.problem, self.mend)
+    }
+}
+
+/// Where a value came from, the strongest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The command line.
+    Flag,
+    /// The environment of the process.
+    Environment,
+    /// The file `.env` in the working folder.
+    DotEnv,
+    /// The file that `CONFIG_FILE` names.
+    File,
+    /// Nobody said anything.
+    Default,
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Flag => "flag",
+            Self::Environment => "environment",
+            Self::DotEnv => ".env",
+            Self::File => "config.json",
+            Self::Default => "default",
+        })
+    }
+}

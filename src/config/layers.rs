@@ -1,0 +1,150 @@
+//! The layers of a configuration, and which of them answers for a key.
+
+use std::collections::BTreeMap;
+
+use config::{File, FileFormat, Source as _, ValueKind};
+
+use crate::config::dotenv;
+use crate::config::fault::{Fault, Origin};
+use crate::config::values::Value;
+
+/// The layers, the strongest first: flags, environment, `.env`, `config.json`.
+pub(super) struct Layers(Vec<(Origin, BTreeMap<String, Value>)>);
+
+impl Layers {
+    /// Reads the layers. `known` are the names that `config.json` may hold.
+    pub(super) fn read(
+        flags: &BTreeMap<String, String>,
+        env: &BTreeMap<String, String>,
+        dotenv: Option<&str>,
+        file: Option<&str>,
+        known: &[&str],
+        faults: &mut Vec<Fault>,
+    ) -> Self {
+        let texts = |map: &BTreeMap<String, String>| -> BTreeMap<String, Value> {
+            map.iter().map(|(name, text)| (name.clone(), Value::Text(text.clone()))).collect()
+        };
+        let dotenv = dotenv.map(|text| dotenv::parse(text, faults));
+        let file = file.map(|text| read_file(text, known, faults));
+        Self(vec![
+            (Origin::Flag, texts(flags)),
+            (Origin::Environment, texts(env)),
+            (Origin::DotEnv, dotenv.as_ref().map(texts).unwrap_or_default()),
+            (Origin::File, file.unwrap_or_default()),
+        ])
+    }
+
+    /// The strongest value of a key. An empty text counts as not given: compose files pass `${NAME:-}` on.
+    pub(super) fn value(&self, name: &str) -> Option<(Origin, &Value)> {
+        self.0.iter().find_map(|(origin, values)| {
+            let value = values.get(name)?;
+            let is_empty = match value {
+                Value::Text(text) => text.trim().is_empty(),
+                Value::List(parts) => parts.is_empty(),
+                Value::Table(table) => table.is_empty(),
+            };
+            (!is_empty).then_some((*origin, value))
+        })
+    }
+}
+
+fn read_file(text: &str, known: &[&str], faults: &mut Vec<Fault>) -> BTreeMap<String, Value> {
+    let text = text.trim_start_matches('\u{feff}');
+    if text.trim().is_empty() {
+        return BTreeMap::new();
+    }
+    let parsed = match File::from_str(text, FileFormat::Json5).collect() {
+        Ok(parsed) => parsed,
+        Err(error) => {
+            // The parser's own words may quote the file, so only the place is taken from them: the first one, which
+            // is the innermost (`expected comma at line 2 column 2 at line 1 column 1`).
+            let said = error.to_string();
+            let place = said.find("line ").and_then(|start| said.get(start..)).and_then(place_of);
+            faults.push(Fault::at(
+                "config.json",
+                match place {
+                    Some((line, column)) => {
+                        format!("cannot be read as a JSON object at line {line}, column {column}")
+                    }
+                    None => "must be one JSON object".to_owned(),
+                },
+                "compare it with config.json.example (comments are allowed)",
+            ));
+            return BTreeMap::new();
+        }
+    };
+    let mut values = BTreeMap::new();
+    // The parser's map has no order.
+    let parsed: BTreeMap<String, config::Value> = parsed.into_iter().collect();
+    for (name, value) in parsed {
+        if !known.contains(&name.as_str()) {
+            faults.push(unknown(&name, known));
+            continue;
+        }
+        match read_value(value.kind) {
+            Ok(Some(value)) => {
+                values.insert(name, value);
+            }
+            Ok(None) => {}
+            Err(problem) => faults.push(Fault::of(name, Origin::File, problem, "compare it with config.json.example")),
+        }
+    }
+    values
+}
+
+/// `line 3 column 7…` as two numbers.
+fn place_of(text: &str) -> Option<(u64, u64)> {
+    let mut words = text.split_whitespace();
+    let line = words.nth(1)?.parse().ok()?;
+    let column = words.nth(1)?.parse().ok()?;
+    Some((line, column))
+}
+
+fn unknown(name: &str, known: &[&str]) -> Fault {
+    let upper = name.to_ascii_uppercase();
+    let nearest = known
+        .iter()
+        .map(|known| (strsim::jaro_winkler(&upper, known), *known))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    // The name was written by a person, and a misplaced secret would be one too.
+    let shown: String = name.chars().take(40).collect();
+    Fault::of(
+        format!("{shown:?}"),
+        Origin::File,
+        "is no setting",
+        match nearest {
+            Some((_, nearest)) => format!("did you mean {nearest}?"),
+            None => "config.json.example lists all of them".to_owned(),
+        },
+    )
+}
+
+fn read_value(kind: ValueKind) -> Result<Option<Value>, String> {
+    match kind {
+        ValueKind::Nil => Ok(None),
+        ValueKind::Array(items) => {
+            let items: Option<Vec<String>> = items.into_iter().map(|item| scalar(item.kind)).collect();
+            items.map(|items| Some(Value::List(items))).ok_or_else(|| "must be a list of texts".to_owned())
+        }
+        ValueKind::Table(table) => {
+            let table: Option<BTreeMap<String, String>> =
+                table.into_iter().map(|(name, item)| Some((name, scalar(item.kind)?))).collect();
+            table.map(|table| Some(Value::Table(table))).ok_or_else(|| "must be an object of texts".to_owned())
+        }
+        kind => Ok(scalar(kind).map(Value::Text)),
+    }
+}
+
+fn scalar(kind: ValueKind) -> Option<String> {
+    match kind {
+        ValueKind::Boolean(value) => Some(value.to_string()),
+        ValueKind::I64(value) => Some(value.to_string()),
+        ValueKind::I128(value) => Some(value.to_string()),
+        ValueKind::U64(value) => Some(value.to_string()),
+        ValueKind::U128(value) => Some(value.to_string()),
+        ValueKind::Float(value) => Some(value.to_string()),
+        ValueKind::String(value) => Some(value),
+        ValueKind::Nil | ValueKind::Table(_) | ValueKind::Array(_) => None,
+    }
+}

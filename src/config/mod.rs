@@ -1,0 +1,271 @@
+//! From texts (flags, environment, `.env`, `config.json`, `cookie.txt`) to settings that are checked.
+//!
+//! Each key is taken from the strongest place that has it. All faults are reported at once, and none shows a secret.
+//! Only [`Sources::from_process`] touches the world; loading is a pure function of its texts. Called by `app` and `cli`.
+
+mod credentials;
+mod dotenv;
+mod fault;
+mod layers;
+mod settings;
+mod sources;
+mod values;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::base::seed::IdentitySeed;
+use crate::config::settings::{CONFIG_FILE, Draft, RESERVED};
+use crate::config::values::Value;
+use crate::gateway::ChatSettings;
+use crate::http::HttpSettings;
+use crate::pool::PoolSettings;
+use crate::telemetry::{LogFormat, LogSettings};
+use crate::upstream::WebSettings;
+
+pub use crate::config::fault::{ConfigError, Fault, Origin};
+pub use crate::config::settings::{SETTINGS, Setting};
+pub use crate::config::sources::Sources;
+
+/// The exit code of a process whose configuration is wrong (`EX_USAGE` of sysexits).
+pub const EX_USAGE: u8 = 64;
+
+/// A whole configuration, checked.
+pub struct Config {
+    /// The configured identities in their order: cookies first, then tokens without a cookie. May be empty.
+    pub identities: Vec<IdentitySeed>,
+    /// How the pool treats its identities.
+    pub pool: PoolSettings,
+    /// Where the web chat is and how patient we are with it.
+    pub web: WebSettings,
+    /// How chats are answered.
+    pub chat: ChatSettings,
+    /// How our own side of HTTP behaves.
+    pub http: HttpSettings,
+    /// How lines are logged.
+    pub log: LogSettings,
+    /// `STATE_DIR`.
+    pub state_dir: PathBuf,
+    /// `SHUTDOWN_TIMEOUT`.
+    pub shutdown_timeout: Duration,
+    /// What the absence or presence of keys means.
+    pub key_policy: KeyPolicy,
+    /// What the owner should know, though it stops nothing. Holds no secret.
+    pub warnings: Vec<String>,
+}
+
+/// What follows from the configured keys and the address to listen at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPolicy {
+    /// Keys are configured: callers must send one.
+    Keys,
+    /// No key, but nobody outside this machine can call.
+    OpenOnLoopback,
+    /// No key, and asked to listen beyond this machine: make one at the first start, keep it, show it once.
+    GenerateKey,
+    /// No key beyond this machine, and that is meant: `ALLOW_OPEN`, or client mode, where each caller brings their
+    /// own credential.
+    OpenKnowingly,
+}
+
+impl Config {
+    /// Makes a configuration from texts.
+    ///
+    /// # Errors
+    /// Every fault that was found: values that cannot be read, unknown keys of `config.json`, combinations that make
+    /// no sense, lines that are no cookies.
+    pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
+        let mut faults = sources.faults.clone();
+        let mut warnings = Vec::new();
+        let layers = sources.layers(&mut faults);
+        let mut draft = Draft::blank(sources.now);
+        for setting in SETTINGS {
+            if !setting.default.is_empty() {
+                let default = Value::Text(setting.default.to_owned());
+                apply(&mut draft, setting, Origin::Default, &default, &mut faults);
+            }
+            let Some((origin, value)) = layers.value(setting.name) else {
+                continue;
+            };
+            draft.origins.insert(setting.name, origin);
+            apply(&mut draft, setting, origin, value, &mut faults);
+            if setting.section == RESERVED {
+                warnings.push(format!("{} ({origin}) has no effect yet", setting.name));
+            }
+        }
+        if let Some(text) = &sources.cookie_file {
+            draft.credentials.origin = None;
+            draft.credentials.add_cookie_file(text);
+        }
+        check_combinations(&draft, &mut faults);
+        faults.append(&mut draft.credentials.faults);
+
+        let identities = draft.credentials.identities(sources.now);
+        warnings.append(&mut draft.credentials.warnings);
+        draft.http.keys = draft.credentials.keys().to_vec();
+        draft.http.listen = listen(&draft);
+        let key_policy = key_policy(&draft.http);
+        warnings.extend(notices(&draft, &identities, key_policy));
+        if !faults.is_empty() {
+            return Err(ConfigError { faults });
+        }
+        Ok(Self {
+            identities,
+            log: log_settings(&draft, sources.stderr_is_terminal),
+            pool: draft.pool,
+            web: draft.web,
+            chat: draft.chat,
+            http: draft.http,
+            state_dir: PathBuf::from(draft.state_dir),
+            shutdown_timeout: draft.shutdown_timeout,
+            key_policy,
+            warnings,
+        })
+    }
+}
+
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Headers for the upstream are plain texts and may be secrets, so only what is harmless is shown.
+        f.debug_struct("Config")
+            .field("identities", &self.identities.len())
+            .field("listen", &self.http.listen)
+            .field("key_policy", &self.key_policy)
+            .field("warnings", &self.warnings)
+            .finish_non_exhaustive()
+    }
+}
+
+fn apply(draft: &mut Draft, setting: &Setting, origin: Origin, value: &Value, faults: &mut Vec<Fault>) {
+    if setting.name == CONFIG_FILE && origin == Origin::File {
+        faults.push(Fault::of(
+            CONFIG_FILE,
+            origin,
+            "cannot be set in the file that it names",
+            "set it in the environment or with --config",
+        ));
+        return;
+    }
+    draft.credentials.origin = Some(origin);
+    let Err(expected) = (setting.apply)(draft, value) else {
+        return;
+    };
+    let shown = match value {
+        // A long text in the wrong place may well be a pasted secret.
+        Value::Text(text) if !setting.is_secret && text.len() <= SHOWN_BYTES_MAX => {
+            format!("{text:?} {expected}")
+        }
+        _ => expected,
+    };
+    let mend = if setting.default.is_empty() {
+        "see config.json.example".to_owned()
+    } else {
+        format!("for example {}={}", setting.name, setting.default)
+    };
+    faults.push(Fault::of(setting.name, origin, shown, mend));
+}
+
+fn check_combinations(draft: &Draft, faults: &mut Vec<Fault>) {
+    let pool = &draft.pool;
+    if pool.trip_after < pool.degrade_after {
+        faults.push(Fault::at(
+            "TRIP_AFTER and DEGRADE_AFTER",
+            format!(
+                "an identity would be down after {} failures and degraded only after {}",
+                pool.trip_after, pool.degrade_after
+            ),
+            "let TRIP_AFTER be at least DEGRADE_AFTER",
+        ));
+    }
+    if pool.cooldown_max < pool.cooldown_base {
+        faults.push(Fault::at(
+            "COOLDOWN_MAX and COOLDOWN_BASE",
+            "the longest time down would be shorter than the first",
+            "let COOLDOWN_MAX be at least COOLDOWN_BASE",
+        ));
+    }
+    if draft.web.total_timeout < draft.web.connect_timeout {
+        faults.push(Fault::at(
+            "TOTAL_TIMEOUT and CONNECT_TIMEOUT",
+            "an answer would have to end before its connection stands",
+            "let TOTAL_TIMEOUT be longer than CONNECT_TIMEOUT",
+        ));
+    }
+    let has_semicolon = |key: &&crate::base::secret::ApiKey| key.expose().contains(';');
+    if !draft.http.server_mode && draft.credentials.keys().iter().any(|key| has_semicolon(&key)) {
+        faults.push(Fault::at(
+            "API_KEY and SERVER_MODE",
+            "in client mode a semicolon ends the key, so a key cannot hold one",
+            "choose a key without semicolons",
+        ));
+    }
+}
+
+/// `SERVER_PORT` over `PORT`; `SERVER_HOST` over a host in either.
+fn listen(draft: &Draft) -> SocketAddr {
+    let is_set = |name| draft.origins.contains_key(name);
+    let (port_host, port) = if is_set("PORT") && !is_set("SERVER_PORT") { draft.port } else { draft.server_port };
+    let host = match port_host {
+        Some(host) if !is_set("SERVER_HOST") => host,
+        _ => draft.host.unwrap_or(draft.http.listen.ip()),
+    };
+    SocketAddr::new(host, port)
+}
+
+fn key_policy(http: &HttpSettings) -> KeyPolicy {
+    if !http.keys.is_empty() {
+        KeyPolicy::Keys
+    } else if http.listen.ip().is_loopback() {
+        KeyPolicy::OpenOnLoopback
+    } else if http.allow_open || !http.server_mode {
+        KeyPolicy::OpenKnowingly
+    } else {
+        KeyPolicy::GenerateKey
+    }
+}
+
+/// Things that stop nothing and that the owner should hear about.
+fn notices(draft: &Draft, identities: &[IdentitySeed], policy: KeyPolicy) -> Vec<String> {
+    let http = &draft.http;
+    let mut notices = Vec::new();
+    if identities.is_empty() && http.server_mode {
+        notices.push(
+            "no account is configured, so chats will be refused; put a Cookie header into cookie.txt or COOKIE"
+                .to_owned(),
+        );
+    }
+    let is_beyond = !http.listen.ip().is_loopback();
+    if is_beyond && http.keys.iter().any(|key| key.expose().len() < KEY_BYTES_ADVISED) {
+        notices.push(format!(
+            "a key has fewer than {KEY_BYTES_ADVISED} characters and can be guessed; openssl rand -hex 24 makes a better one"
+        ));
+    }
+    if policy == KeyPolicy::OpenKnowingly && http.server_mode {
+        notices.push("ALLOW_OPEN: whoever reaches this address can use the configured accounts".to_owned());
+    }
+    notices
+}
+
+fn log_settings(draft: &Draft, is_terminal: bool) -> LogSettings {
+    let by_place = if is_terminal { LogFormat::Text } else { LogFormat::Json };
+    let level =
+        if draft.http.debug_mode && !draft.origins.contains_key("LOG_LEVEL") { "debug" } else { &draft.log_level };
+    let filter = match level.to_ascii_lowercase().as_str() {
+        // Other crates at these levels say much, and not all of it is fit for a log.
+        level @ ("debug" | "trace") => format!("info,qwen_bridge={level}"),
+        _ => level.to_owned(),
+    };
+    LogSettings { filter, format: draft.log_format.unwrap_or(by_place) }
+}
+
+/// The longest value that a fault repeats.
+const SHOWN_BYTES_MAX: usize = 40;
+/// A key shorter than this is remarked upon when the server listens beyond this machine.
+const KEY_BYTES_ADVISED: usize = 16;
+
+#[cfg(test)]
+mod documents;
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,310 @@
+//! The table of settings: name, default, help, and what a value does. Everything else about settings (the sample
+//! file, the README's table, the list of known names) is made from or compared with this table.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use url::Url;
+
+use crate::base::ids::UnixSeconds;
+use crate::config::credentials::Credentials;
+use crate::config::fault::Origin;
+use crate::config::values::{self, Expected, Value, base_url, duration, flag, list, one_of, text, whole};
+use crate::gateway::ChatSettings;
+use crate::http::HttpSettings;
+use crate::pool::PoolSettings;
+use crate::telemetry::{self, LogFormat};
+use crate::transform::job::ReasoningFormat;
+use crate::upstream::WebSettings;
+
+/// One setting, as it is listed for people.
+pub struct Setting {
+    /// Under which heading it is listed.
+    pub section: &'static str,
+    /// Its name in the environment, in `.env` and in `config.json`.
+    pub name: &'static str,
+    /// Its default as a text; empty when it is not set by default.
+    pub default: &'static str,
+    /// What it does, in one line.
+    pub help: &'static str,
+    /// Whether its value must never be shown.
+    pub is_secret: bool,
+    pub(super) apply: Apply,
+}
+
+/// What a value does to the draft. The error says what was expected.
+type Apply = fn(&mut Draft, &Value) -> Result<(), Expected>;
+
+/// A configuration in the making.
+pub(super) struct Draft {
+    pub(super) now: UnixSeconds,
+    pub(super) credentials: Credentials,
+    pub(super) pool: PoolSettings,
+    pub(super) web: WebSettings,
+    pub(super) chat: ChatSettings,
+    pub(super) http: HttpSettings,
+    pub(super) host: Option<IpAddr>,
+    pub(super) server_port: (Option<IpAddr>, u16),
+    pub(super) port: (Option<IpAddr>, u16),
+    pub(super) log_level: String,
+    pub(super) log_format: Option<LogFormat>,
+    pub(super) state_dir: String,
+    pub(super) shutdown_timeout: Duration,
+    /// Who set what; a setting that nobody set is not here.
+    pub(super) origins: BTreeMap<&'static str, Origin>,
+}
+
+impl Draft {
+    /// A draft in which nothing is right yet: the defaults of the table are applied to it first.
+    pub(super) fn blank(now: UnixSeconds) -> Self {
+        let none = Duration::ZERO;
+        #[expect(clippy::expect_used, reason = "a constant, parsed in every test run")]
+        let nowhere = Url::parse("https://localhost/").expect("constant URL");
+        Self {
+            now,
+            credentials: Credentials::default(),
+            pool: PoolSettings {
+                degrade_after: 0,
+                trip_after: 0,
+                cooldown_base: none,
+                cooldown_max: none,
+                probe_lease: none,
+                in_flight_max: 0,
+                queue_max: 0,
+                queue_wait: none,
+                challenge_rest: none,
+            },
+            web: WebSettings {
+                web_base: nowhere.clone(),
+                auth_base: nowhere,
+                headers: BTreeMap::new(),
+                connect_timeout: none,
+                first_event_timeout: none,
+                idle_timeout: none,
+                total_timeout: none,
+            },
+            chat: ChatSettings {
+                retries_max: 0,
+                default_model: String::new(),
+                models_ttl: none,
+                auto_refresh: false,
+                refresh_interval: none,
+                keep_chats: false,
+            },
+            http: HttpSettings {
+                listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+                keys: Vec::new(),
+                server_mode: false,
+                debug_mode: false,
+                allow_open: false,
+                body_bytes_max: 0,
+                keepalive_interval: none,
+                headers_hold: none,
+                read_timeout: none,
+                write_timeout: none,
+                trusted_proxies: Vec::new(),
+                cors_origins: None,
+                reasoning_format: ReasoningFormat::Parsed,
+            },
+            host: None,
+            server_port: (None, 0),
+            port: (None, 0),
+            log_level: String::new(),
+            log_format: None,
+            state_dir: String::new(),
+            shutdown_timeout: none,
+            origins: BTreeMap::new(),
+        }
+    }
+}
+
+/// The names of all settings.
+pub(super) fn names() -> Vec<&'static str> {
+    SETTINGS.iter().map(|setting| setting.name).collect()
+}
+
+const fn row(
+    section: &'static str,
+    name: &'static str,
+    default: &'static str,
+    help: &'static str,
+    apply: Apply,
+) -> Setting {
+    Setting { section, name, default, help, is_secret: false, apply }
+}
+
+/// A row whose value is never shown.
+const fn secret(section: &'static str, name: &'static str, help: &'static str, apply: Apply) -> Setting {
+    Setting { is_secret: true, ..row(section, name, "", help, apply) }
+}
+
+/// A name that is accepted for a part that is not built yet. Its value may be a secret.
+const fn reserved(name: &'static str, help: &'static str) -> Setting {
+    secret(RESERVED, name, help, |_, _| Ok(()))
+}
+
+/// Puts a value in its place.
+fn put<T>(place: &mut T, value: Result<T, Expected>) -> Result<(), Expected> {
+    *place = value?;
+    Ok(())
+}
+
+fn log_level(text: &str) -> Result<String, Expected> {
+    let expected = "must be error, warn, info, debug, trace, off, or a filter such as info,qwen_bridge=debug";
+    // A single word that is no level would be taken for the name of a crate, and nothing would be logged.
+    let is_level =
+        ["error", "warn", "info", "debug", "trace", "off"].iter().any(|level| level.eq_ignore_ascii_case(text));
+    let is_filter = text.contains(['=', ',']) && telemetry::is_filter(text);
+    if !is_level && !is_filter {
+        return Err(expected.to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn model(value: &Value) -> Result<String, Expected> {
+    let text = text(value)?;
+    if text.len() > MODEL_BYTES_MAX || text.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err("must be the name of a model, such as qwen3-max".to_owned());
+    }
+    Ok(text.to_owned())
+}
+
+fn path(value: &Value) -> Result<String, Expected> {
+    text(value).map(str::to_owned)
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+const MILLISECOND: Duration = Duration::from_millis(1);
+const MODEL_BYTES_MAX: usize = 200;
+/// The setting that names `config.json`.
+pub(super) const CONFIG_FILE: &str = "CONFIG_FILE";
+/// The setting that names `cookie.txt`.
+pub(super) const COOKIE_FILE: &str = "COOKIE_FILE";
+
+const ACCOUNTS: &str = "Accounts and keys";
+const LISTENING: &str = "Listening";
+const CHATS: &str = "Chats and models";
+const POOL: &str = "The pool of identities";
+const UPSTREAM: &str = "The upstream";
+const PROCESS: &str = "Files, logs, stopping";
+/// The section of settings that have no effect yet.
+pub(super) const RESERVED: &str = "No effect yet";
+
+/// All settings, in the order in which they are listed for people.
+#[rustfmt::skip]
+pub const SETTINGS: &[Setting] = &[
+    secret(ACCOUNTS, "COOKIE", "Cookie header of a logged-in chat.qwen.ai tab; several are separated by `|||` or line ends, or are an array.",
+        |d, v| { d.credentials.add_cookie_setting(v); Ok(()) }),
+    row(ACCOUNTS, COOKIE_FILE, "cookie.txt", "File with one Cookie header a line; joins `COOKIE`.", |_, v| path(v).map(drop)),
+    secret(ACCOUNTS, "QWEN_TOKEN", "Access token of chat.qwen.ai, for accounts given without a cookie; several are separated by commas.",
+        |d, v| { let now = d.now; d.credentials.add_tokens(&list(v)?, now); Ok(()) }),
+    secret(ACCOUNTS, "API_KEY", "Keys that callers must send; several are separated by commas.",
+        |d, v| { d.credentials.add_keys("API_KEY", &list(v)?); Ok(()) }),
+    secret(ACCOUNTS, "OPENAI_API_KEYS", "More keys; joins `API_KEY`.",
+        |d, v| { d.credentials.add_keys("OPENAI_API_KEYS", &list(v)?); Ok(()) }),
+    secret(ACCOUNTS, "OPENAI_API_KEY", "More keys; joins `API_KEY`.",
+        |d, v| { d.credentials.add_keys("OPENAI_API_KEY", &list(v)?); Ok(()) }),
+    row(ACCOUNTS, "SERVER_MODE", "true", "`false`: client mode, each caller sends their own `Bearer [key;]token;cookie`.",
+        |d, v| put(&mut d.http.server_mode, flag(v))),
+    row(ACCOUNTS, "ALLOW_OPEN", "false", "`true`: serve beyond this machine without a key, knowingly.",
+        |d, v| put(&mut d.http.allow_open, flag(v))),
+    row(ACCOUNTS, "AUTO_REFRESH_TOKEN", "true", "Renew access tokens before they expire.",
+        |d, v| put(&mut d.chat.auto_refresh, flag(v))),
+    row(ACCOUNTS, "TOKEN_REFRESH_INTERVAL_HOURS", "24", "How often all tokens are looked through, in hours.",
+        |d, v| put(&mut d.chat.refresh_interval, values::hours(v))),
+
+    row(LISTENING, "SERVER_HOST", "127.0.0.1", "Address to listen at; `0.0.0.0` for all.",
+        |d, v| { d.host = Some(values::host(v)?); Ok(()) }),
+    row(LISTENING, "SERVER_PORT", "8000", "Port to listen at; `8000`, `:8000` or `host:8000`.",
+        |d, v| put(&mut d.server_port, values::endpoint(v))),
+    row(LISTENING, "PORT", "", "The same, as platforms set it; used when `SERVER_PORT` is not set.",
+        |d, v| put(&mut d.port, values::endpoint(v))),
+    row(LISTENING, "CORS_ORIGINS", "*", "Browser origins that may call; `*` for any, else separated by commas.",
+        |d, v| put(&mut d.http.cors_origins, values::origins(v))),
+    row(LISTENING, "TRUSTED_PROXIES", "", "Networks of reverse proxies whose `X-Forwarded-*` headers are believed, separated by commas.",
+        |d, v| put(&mut d.http.trusted_proxies, values::networks(v))),
+    row(LISTENING, "MAX_BODY", "50MB", "Largest request body, after decompression.",
+        |d, v| put(&mut d.http.body_bytes_max, values::size(v, 1024, 1 << 30))),
+    row(LISTENING, "READ_TIMEOUT", "30s", "For the head of a request, and between two pieces of its body.",
+        |d, v| put(&mut d.http.read_timeout, duration(v, MILLISECOND))),
+    row(LISTENING, "WRITE_TIMEOUT", "60s", "For a caller who does not read what is sent.",
+        |d, v| put(&mut d.http.write_timeout, duration(v, MILLISECOND))),
+    row(LISTENING, "KEEPALIVE_INTERVAL", "15s", "Between the comments that keep a silent stream open.",
+        |d, v| put(&mut d.http.keepalive_interval, duration(v, MILLISECOND))),
+    row(LISTENING, "HEADERS_HOLD", "10s", "How long a stream's status waits for the upstream's first word.",
+        |d, v| put(&mut d.http.headers_hold, duration(v, Duration::ZERO))),
+
+    row(CHATS, "DEFAULT_MODEL", "qwen3-max", "For requests that name no model.",
+        |d, v| put(&mut d.chat.default_model, model(v))),
+    row(CHATS, "REASONING_FORMAT", "parsed", "Where thoughts go: `parsed` into `reasoning_content`, `raw` into `<think>` tags, `hidden` nowhere.",
+        |d, v| put(&mut d.http.reasoning_format, one_of(v, &[
+            ("parsed", ReasoningFormat::Parsed), ("raw", ReasoningFormat::Raw), ("hidden", ReasoningFormat::Hidden)]))),
+    row(CHATS, "MODELS_TTL", "10m", "How long the list of models counts as fresh.",
+        |d, v| put(&mut d.chat.models_ttl, duration(v, SECOND))),
+    row(CHATS, "KEEP_CHATS", "false", "`true`: leave the chats that this server made in the account.",
+        |d, v| put(&mut d.chat.keep_chats, flag(v))),
+    row(CHATS, "MAX_RETRIES", "2", "Further identities that one request may try.",
+        |d, v| put(&mut d.chat.retries_max, whole(v, 0, 10))),
+
+    row(POOL, "DEGRADE_AFTER", "3", "Failures in a row after which an identity is shown as degraded; it is still used.",
+        |d, v| put(&mut d.pool.degrade_after, whole(v, 1, 1000))),
+    row(POOL, "TRIP_AFTER", "5", "Failures in a row after which an identity is down.",
+        |d, v| put(&mut d.pool.trip_after, whole(v, 1, 1000))),
+    row(POOL, "COOLDOWN_BASE", "5m", "How long the first time down lasts; doubles with each further one.",
+        |d, v| put(&mut d.pool.cooldown_base, duration(v, MILLISECOND))),
+    row(POOL, "COOLDOWN_MAX", "1h", "The longest time down.",
+        |d, v| put(&mut d.pool.cooldown_max, duration(v, MILLISECOND))),
+    row(POOL, "PROBE_LEASE", "60s", "How long the probe of an identity that was down may take.",
+        |d, v| put(&mut d.pool.probe_lease, duration(v, MILLISECOND))),
+    row(POOL, "CHALLENGE_REST", "5m", "First rest after the upstream asked for a human; grows up to two hours.",
+        |d, v| put(&mut d.pool.challenge_rest, duration(v, MILLISECOND))),
+    row(POOL, "MAX_IN_FLIGHT", "4", "Requests at once on one identity.",
+        |d, v| put(&mut d.pool.in_flight_max, whole(v, 1, 1000))),
+    row(POOL, "QUEUE_MAX", "64", "Requests that may wait for an identity; `0` for none.",
+        |d, v| put(&mut d.pool.queue_max, whole(v, 0, 100_000).map(|max: u32| max as usize))),
+    row(POOL, "QUEUE_WAIT", "10s", "How long one may wait.",
+        |d, v| put(&mut d.pool.queue_wait, duration(v, Duration::ZERO))),
+
+    row(UPSTREAM, "QWEN_WEB_BASE_URL", "https://chat.qwen.ai", "Where the web chat is.",
+        |d, v| put(&mut d.web.web_base, base_url(v))),
+    row(UPSTREAM, "QWEN_AUTH_BASE_URL", "https://auth.qwen.ai", "Where tokens are renewed.",
+        |d, v| put(&mut d.web.auth_base, base_url(v))),
+    secret(UPSTREAM, "QWEN_WEB_HEADERS", "Headers that replace or join those sent to the web chat, as an object (JSON text in the environment).",
+        |d, v| put(&mut d.web.headers, values::headers(v))),
+    row(UPSTREAM, "CONNECT_TIMEOUT", "10s", "Until a connection stands.",
+        |d, v| put(&mut d.web.connect_timeout, duration(v, MILLISECOND))),
+    row(UPSTREAM, "FIRST_EVENT_TIMEOUT", "60s", "Until the first event of an answer; doubled for thinking and search.",
+        |d, v| put(&mut d.web.first_event_timeout, duration(v, MILLISECOND))),
+    row(UPSTREAM, "IDLE_TIMEOUT", "2m", "Between two events of an answer.",
+        |d, v| put(&mut d.web.idle_timeout, duration(v, MILLISECOND))),
+    row(UPSTREAM, "TOTAL_TIMEOUT", "10m", "For a whole answer.",
+        |d, v| put(&mut d.web.total_timeout, duration(v, MILLISECOND))),
+
+    row(PROCESS, CONFIG_FILE, "config.json", "File with settings; cannot be set in that file itself.", |_, v| path(v).map(drop)),
+    row(PROCESS, "STATE_DIR", "./data", "Folder for what outlives the process: renewed sessions, the list of own chats, a generated key.",
+        |d, v| put(&mut d.state_dir, path(v))),
+    row(PROCESS, "LOG_LEVEL", "info", "`error`, `warn`, `info`, `debug`, `trace`, `off`, or a filter such as `info,qwen_bridge=debug`.",
+        |d, v| put(&mut d.log_level, text(v).and_then(log_level))),
+    row(PROCESS, "LOG_FORMAT", "", "`text` or `json`; not set: text on a terminal, else JSON.",
+        |d, v| put(&mut d.log_format, one_of(v, &[("text", Some(LogFormat::Text)), ("json", Some(LogFormat::Json))]))),
+    row(PROCESS, "DEBUG_MODE", "false", "`true`: log at level debug when `LOG_LEVEL` is not set.",
+        |d, v| put(&mut d.http.debug_mode, flag(v))),
+    row(PROCESS, "SHUTDOWN_TIMEOUT", "30s", "How long open answers may take to end after SIGTERM.",
+        |d, v| put(&mut d.shutdown_timeout, duration(v, Duration::ZERO))),
+
+    reserved("VISION_FALLBACK_MODEL", "Model for pictures sent to a model that cannot see."),
+    reserved("MEDIA_FETCH", "Which picture URLs are fetched."),
+    reserved("QWEN_OSS_BASE_URL", "Where files are uploaded."),
+    reserved("ADMIN_SECRET_KEY", "Key of the admin page."),
+    reserved("RATE_LIMIT_RPS", "Requests a second of one key."),
+    reserved("RATE_LIMIT_BURST", "Requests at once beyond that rate."),
+    reserved("QWEN_API_KEYS", "Static keys of an OpenAI-compatible upstream, as `key@base-url`."),
+    reserved("QWEN_OAUTH_CREDS", "OAuth credentials."),
+    reserved("QWEN_OAUTH_BASE_URL", "Where OAuth accounts log in."),
+    reserved("QWEN_OAUTH_CLIENT_ID", "OAuth client id."),
+    reserved("QWEN_OAUTH_SCOPE", "OAuth scope."),
+    reserved("QWEN_DIR", "Folder with OAuth credentials."),
+    reserved("TOKEN_REFRESH_BUFFER", "How long before its end an OAuth token is renewed."),
+    reserved("API_BASE_URL", "Where OAuth accounts chat."),
+];

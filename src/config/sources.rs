@@ -1,0 +1,140 @@
+//! Where a configuration comes from: the only place that reads the environment and the configuration files.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read as _};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::base::ids::UnixSeconds;
+use crate::config::fault::{Fault, Origin};
+use crate::config::layers::Layers;
+use crate::config::settings::{CONFIG_FILE, COOKIE_FILE, SETTINGS, names};
+use crate::config::values::{self, Value};
+
+/// The texts that a configuration is made of. Holds secrets, so it shows nothing of itself.
+#[derive(Clone)]
+pub struct Sources {
+    /// Settings from the command line, by name.
+    pub flags: BTreeMap<String, String>,
+    /// Settings from the environment, by name.
+    pub env: BTreeMap<String, String>,
+    /// The text of `.env`, if there is one.
+    pub dotenv: Option<String>,
+    /// The text of `config.json`, if there is one.
+    pub file: Option<String>,
+    /// The text of `cookie.txt`, if there is one.
+    pub cookie_file: Option<String>,
+    /// Whether standard error is a terminal, which decides about the look of log lines.
+    pub stderr_is_terminal: bool,
+    /// The present moment, against which tokens are read.
+    pub now: UnixSeconds,
+    /// What could not be read. [`crate::config::Config::load`] reports it with everything else.
+    pub faults: Vec<Fault>,
+}
+
+impl Sources {
+    /// No text at all, at a given moment.
+    #[must_use]
+    pub fn empty(now: UnixSeconds) -> Self {
+        Self {
+            flags: BTreeMap::new(),
+            env: BTreeMap::new(),
+            dotenv: None,
+            file: None,
+            cookie_file: None,
+            stderr_is_terminal: false,
+            now,
+            faults: Vec::new(),
+        }
+    }
+
+    /// Reads the environment of this process, `.env` in the working folder, and the two files that `CONFIG_FILE` and
+    /// `COOKIE_FILE` name. A file that is not there is a fault only when somebody named it.
+    #[must_use]
+    pub fn from_process(flags: BTreeMap<String, String>) -> Self {
+        let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let mut sources = Self {
+            flags,
+            stderr_is_terminal: io::stderr().is_terminal(),
+            ..Self::empty(UnixSeconds(i64::try_from(seconds).unwrap_or(i64::MAX)))
+        };
+        for setting in SETTINGS {
+            let Some(value) = std::env::var_os(setting.name) else {
+                continue;
+            };
+            match value.into_string() {
+                Ok(text) => {
+                    sources.env.insert(setting.name.to_owned(), text);
+                }
+                Err(_) => sources.faults.push(Fault::of(
+                    setting.name,
+                    Origin::Environment,
+                    "is not UTF-8",
+                    "set it again as plain text",
+                )),
+            }
+        }
+        sources.dotenv = sources.read(".env", "the working folder", false);
+        sources.file = sources.read_named(CONFIG_FILE);
+        sources.cookie_file = sources.read_named(COOKIE_FILE);
+        sources
+    }
+
+    /// Reads the file that a setting names, by what is known of the layers so far.
+    fn read_named(&mut self, setting: &str) -> Option<String> {
+        // Faults of the layers are found again, and then reported, when everything is loaded.
+        let layers = self.layers(&mut Vec::new());
+        let named = layers.value(setting).and_then(|(_, value)| match value {
+            Value::Text(_) => values::text(value).ok().map(str::to_owned),
+            Value::List(_) | Value::Table(_) => None,
+        });
+        let is_named = named.is_some();
+        let default = SETTINGS.iter().find(|row| row.name == setting)?.default;
+        let path = named.unwrap_or_else(|| default.to_owned());
+        self.read(&path, setting, is_named)
+    }
+
+    fn read(&mut self, path: &str, named_by: &str, must_exist: bool) -> Option<String> {
+        match read_text(path) {
+            Ok(text) => Some(text),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => None,
+            Err(error) => {
+                self.faults.push(Fault::at(
+                    path,
+                    format!("cannot be read ({})", error.kind()),
+                    match named_by {
+                        CONFIG_FILE | COOKIE_FILE => {
+                            format!("make it a readable text file, or name another one in {named_by}")
+                        }
+                        _ => format!("make it a readable text file, or remove it from {named_by}"),
+                    },
+                ));
+                None
+            }
+        }
+    }
+
+    /// The layers of these sources.
+    pub(super) fn layers(&self, faults: &mut Vec<Fault>) -> Layers {
+        Layers::read(&self.flags, &self.env, self.dotenv.as_deref(), self.file.as_deref(), &names(), faults)
+    }
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").finish_non_exhaustive()
+    }
+}
+
+fn read_text(path: &str) -> io::Result<String> {
+    let mut text = String::new();
+    let read = File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    if u64::try_from(read).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(text)
+}
+
+/// The longest configuration file: some sixty cookies of the longest kind.
+const FILE_BYTES_MAX: u64 = 1024 * 1024;

@@ -1,0 +1,481 @@
+//! Layers, values, faults and identities.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
+use super::*;
+use crate::base::ids::UnixSeconds;
+use crate::config::settings::names;
+use crate::transform::job::ReasoningFormat;
+
+const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
+
+fn env(pairs: &[(&str, &str)]) -> Sources {
+    let mut sources = Sources::empty(NOW);
+    for (name, value) in pairs {
+        sources.env.insert((*name).to_owned(), (*value).to_owned());
+    }
+    sources
+}
+
+fn file(text: &str) -> Sources {
+    Sources { file: Some(text.to_owned()), ..Sources::empty(NOW) }
+}
+
+fn cookie_file(text: &str) -> Sources {
+    Sources { cookie_file: Some(text.to_owned()), ..Sources::empty(NOW) }
+}
+
+fn load(sources: &Sources) -> Config {
+    Config::load(sources).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn faults(sources: &Sources) -> String {
+    Config::load(sources).unwrap_err().to_string()
+}
+
+/// An unsigned JWT of an account.
+fn jwt(account: &str) -> String {
+    let claims = format!("{{\"id\":\"{account}\",\"exp\":1800009999}}");
+    format!("e30.{}.sig", URL_SAFE_NO_PAD.encode(claims))
+}
+
+/// The identities as text: the cookie, `+`, the account of the token.
+fn identities(sources: &Sources) -> Vec<String> {
+    load(sources)
+        .identities
+        .iter()
+        .map(|seed| {
+            let cookie = seed.cookie.as_ref().map_or("", |cookie| cookie.expose());
+            let token = seed.token.as_ref().map_or("", |token| token.account().unwrap_or(token.expose()));
+            format!("{cookie}+{token}")
+        })
+        .collect()
+}
+
+#[test]
+fn the_defaults_are_the_promised_ones() {
+    let config = load(&Sources::empty(NOW));
+    let seconds = Duration::from_secs;
+    assert!(config.identities.is_empty());
+    assert_eq!(config.http.listen, "127.0.0.1:8000".parse().unwrap());
+    assert_eq!(config.key_policy, KeyPolicy::OpenOnLoopback);
+    assert!(config.http.server_mode && !config.http.debug_mode && !config.http.allow_open);
+    assert_eq!(config.http.body_bytes_max, 50_000_000);
+    assert_eq!(config.http.keepalive_interval, seconds(15));
+    assert_eq!(config.http.headers_hold, seconds(10));
+    assert_eq!(config.http.read_timeout, seconds(30));
+    assert_eq!(config.http.write_timeout, seconds(60));
+    assert_eq!(config.http.cors_origins, None);
+    assert_eq!(config.http.reasoning_format, ReasoningFormat::Parsed);
+    assert_eq!((config.pool.degrade_after, config.pool.trip_after), (3, 5));
+    assert_eq!(config.pool.cooldown_base, seconds(300));
+    assert_eq!(config.pool.cooldown_max, seconds(3600));
+    assert_eq!(config.pool.probe_lease, seconds(60));
+    assert_eq!((config.pool.in_flight_max, config.pool.queue_max), (4, 64));
+    assert_eq!(config.pool.queue_wait, seconds(10));
+    assert_eq!(config.pool.challenge_rest, seconds(300));
+    assert_eq!(config.web.web_base.as_str(), "https://chat.qwen.ai/");
+    assert_eq!(config.web.auth_base.as_str(), "https://auth.qwen.ai/");
+    assert_eq!(config.web.connect_timeout, seconds(10));
+    assert_eq!(config.web.first_event_timeout, seconds(60));
+    assert_eq!(config.web.idle_timeout, seconds(120));
+    assert_eq!(config.web.total_timeout, seconds(600));
+    assert_eq!(config.chat.retries_max, 2);
+    assert_eq!(config.chat.default_model, "qwen3-max");
+    assert_eq!(config.chat.models_ttl, seconds(600));
+    assert_eq!(config.chat.refresh_interval, seconds(24 * 3600));
+    assert!(config.chat.auto_refresh && !config.chat.keep_chats);
+    assert_eq!(config.state_dir, PathBuf::from("./data"));
+    assert_eq!(config.shutdown_timeout, seconds(30));
+    assert_eq!(config.log.filter, "info");
+    assert_eq!(config.log.format, LogFormat::Json);
+    insta::assert_snapshot!(config.warnings.join("\n"), @r#"no account is configured, so chats will be refused; put a Cookie header into cookie.txt or COOKIE"#);
+}
+
+#[test]
+fn each_key_comes_from_the_strongest_layer() {
+    let check = |flag: &str, env: &str, dotenv: &str, file: &str, expected: u32| {
+        let mut sources = Sources::empty(NOW);
+        sources.flags.insert("MAX_RETRIES".to_owned(), flag.to_owned());
+        sources.env.insert("MAX_RETRIES".to_owned(), env.to_owned());
+        sources.dotenv = Some(format!("MAX_RETRIES={dotenv}\nTRIP_AFTER=9"));
+        sources.file = Some(format!("{{MAX_RETRIES: {file}, QUEUE_MAX: 7}}"));
+        let config = load(&sources);
+        assert_eq!(config.chat.retries_max, expected);
+        assert_eq!((config.pool.trip_after, config.pool.queue_max), (9, 7));
+    };
+    check("4", "5", "6", "7", 4);
+    check("", "5", "6", "7", 5);
+    check(" ", "", "6", "7", 6);
+    check("", "", "", "7", 7);
+    check("", "", "", "null", 2);
+}
+
+#[test]
+fn addresses_are_read_in_every_form() {
+    let check = |pairs: &[(&str, &str)], expected: &str| {
+        let listen = load(&env(pairs)).http.listen;
+        assert_eq!(listen.to_string(), expected, "{pairs:?}");
+    };
+    check(&[("PORT", "9000")], "127.0.0.1:9000");
+    check(&[("PORT", "9000"), ("SERVER_PORT", "9001")], "127.0.0.1:9001");
+    check(&[("SERVER_PORT", ":9001")], "127.0.0.1:9001");
+    check(&[("SERVER_PORT", "0.0.0.0:9001")], "0.0.0.0:9001");
+    check(&[("SERVER_PORT", "[::1]:9001")], "[::1]:9001");
+    check(&[("SERVER_PORT", "LocalHost:0")], "127.0.0.1:0");
+    check(&[("SERVER_HOST", "::")], "[::]:8000");
+    check(&[("SERVER_HOST", "[::1]")], "[::1]:8000");
+    check(&[("SERVER_HOST", "localhost")], "127.0.0.1:8000");
+    check(&[("SERVER_HOST", "10.0.0.1"), ("PORT", "0.0.0.0:1")], "10.0.0.1:1");
+}
+
+#[test]
+fn values_are_read_in_every_form() {
+    let duration = |text: &str, expected: u64| {
+        let config = load(&env(&[("CONNECT_TIMEOUT", text), ("TOTAL_TIMEOUT", "1d")]));
+        assert_eq!(config.web.connect_timeout, Duration::from_millis(expected), "{text}");
+    };
+    duration("30s", 30_000);
+    duration("5m", 300_000);
+    duration("2h", 7_200_000);
+    duration("500ms", 500);
+    duration("7", 7000);
+    duration("0.25", 250);
+    duration(" 1.5 s ", 1500);
+    let size = |text: &str, expected: usize| {
+        assert_eq!(load(&env(&[("MAX_BODY", text)])).http.body_bytes_max, expected, "{text}");
+    };
+    size("50MB", 50_000_000);
+    size("1MiB", 1 << 20);
+    size("64 kib", 65_536);
+    size("2000", 2000);
+    size("2000B", 2000);
+    let flag = |text: &str, expected: bool| {
+        assert_eq!(load(&env(&[("KEEP_CHATS", text)])).chat.keep_chats, expected, "{text}");
+    };
+    for text in ["true", "TRUE", "1", "yes", "Yes"] {
+        flag(text, true);
+    }
+    for text in ["false", "False", "0", "no", "NO"] {
+        flag(text, false);
+    }
+    let log = |pairs: &[(&str, &str)], expected: &str| {
+        assert_eq!(load(&env(pairs)).log.filter, expected, "{pairs:?}");
+    };
+    log(&[("DEBUG_MODE", "true")], "info,qwen_bridge=debug");
+    log(&[("DEBUG_MODE", "true"), ("LOG_LEVEL", "warn")], "warn");
+    log(&[("LOG_LEVEL", "Trace")], "info,qwen_bridge=trace");
+    log(&[("LOG_LEVEL", "warn,qwen_bridge::pool=debug")], "warn,qwen_bridge::pool=debug");
+    let origins = load(&env(&[("CORS_ORIGINS", "https://A.example/, chrome-extension://abc, http://localhost:3000")]));
+    assert_eq!(
+        origins.http.cors_origins.unwrap(),
+        ["https://a.example", "chrome-extension://abc", "http://localhost:3000"]
+    );
+    let proxies = load(&env(&[("TRUSTED_PROXIES", "10.0.0.0/8, ::1")]));
+    assert_eq!(proxies.http.trusted_proxies.len(), 2);
+}
+
+#[test]
+fn config_json_takes_comments_and_natural_types() {
+    let config = load(&file(
+        "\u{feff}// a comment
+        {
+            /* another */
+            \"API_KEY\": [\"sk-one\", \"sk-two\"], \"SERVER_MODE\": true, \"MAX_RETRIES\": 1,
+            \"QUEUE_WAIT\": 0.5, \"COOKIE\": [\"a=1; b=2\", \"# old\", \"c=3\"], \"MAX_BODY\": \"2MB\",
+            \"QWEN_WEB_HEADERS\": {\"Accept-Language\": \"de\", \"dnt\": 1},
+            \"CORS_ORIGINS\": [\"https://a.example\"],
+        }",
+    ));
+    assert_eq!(config.http.keys.len(), 2);
+    assert_eq!(config.identities.len(), 2);
+    assert_eq!(config.pool.queue_wait, Duration::from_millis(500));
+    assert_eq!(config.web.headers["accept-language"], "de");
+    assert_eq!(config.web.headers["dnt"], "1");
+    let from_env = load(&env(&[("QWEN_WEB_HEADERS", "{\"X-Y\": \"z\"}")]));
+    assert_eq!(from_env.web.headers["x-y"], "z");
+    load(&file("{}"));
+    load(&file(" \n"));
+}
+
+#[test]
+fn keys_are_one_set() {
+    let config =
+        load(&env(&[("API_KEY", "sk-a, sk-b,,"), ("OPENAI_API_KEYS", "sk-c,sk-a"), ("OPENAI_API_KEY", "sk-d")]));
+    assert_eq!(config.http.keys.len(), 4);
+    for key in ["sk-a", "sk-b", "sk-c", "sk-d"] {
+        assert!(config.http.keys.iter().any(|known| known.matches(key)), "{key}");
+    }
+}
+
+#[test]
+fn the_key_policy_follows_from_keys_and_address() {
+    let check = |pairs: &[(&str, &str)], expected: KeyPolicy| {
+        assert_eq!(load(&env(pairs)).key_policy, expected, "{pairs:?}");
+    };
+    check(&[], KeyPolicy::OpenOnLoopback);
+    check(&[("SERVER_HOST", "::1")], KeyPolicy::OpenOnLoopback);
+    check(&[("SERVER_HOST", "0.0.0.0")], KeyPolicy::GenerateKey);
+    check(&[("SERVER_HOST", "::")], KeyPolicy::GenerateKey);
+    check(&[("SERVER_HOST", "0.0.0.0"), ("API_KEY", "sk-a")], KeyPolicy::Keys);
+    check(&[("API_KEY", "sk-a"), ("ALLOW_OPEN", "1")], KeyPolicy::Keys);
+    check(&[("SERVER_HOST", "0.0.0.0"), ("ALLOW_OPEN", "1")], KeyPolicy::OpenKnowingly);
+    check(&[("SERVER_HOST", "0.0.0.0"), ("SERVER_MODE", "no")], KeyPolicy::OpenKnowingly);
+}
+
+#[test]
+fn cookies_are_split_and_cleaned() {
+    let check = |sources: &Sources, expected: &[&str]| {
+        let expected: Vec<String> = expected.iter().map(|cookie| format!("{cookie}+")).collect();
+        assert_eq!(identities(sources), expected, "{sources:?}");
+    };
+    check(&env(&[("COOKIE", "a=1; b=2")]), &["a=1; b=2"]);
+    check(&env(&[("COOKIE", "a=1|||b=2 ||| ")]), &["a=1", "b=2"]);
+    check(&env(&[("COOKIE", "a=1\r\nb=2\n")]), &["a=1", "b=2"]);
+    check(&env(&[("COOKIE", "a=1\\nb=2\\n# c=3")]), &["a=1", "b=2"]);
+    check(&env(&[("COOKIE", "# mine\na=1|||# d=4|||b=2\n;c=3")]), &["a=1", "b=2;c=3"]);
+    check(&env(&[("COOKIE", "# only a comment\nCookie: a=1")]), &["a=1"]);
+    check(&cookie_file("a=1\n# comment\n\n  b=2  \ncookie: c=3"), &["a=1", "b=2", "c=3"]);
+    check(&cookie_file("\u{feff}a=1\r\n\u{a0}b=2;\u{a0}c=3\u{200b}\r\n  # d\r\n"), &["a=1", "b=2; c=3"]);
+    check(&cookie_file("a=1\u{1}\u{7f}; b=2\tc"), &["a=1; b=2c"]);
+    check(&cookie_file("a=1\rb=2"), &["a=1", "b=2"]);
+    check(&cookie_file("# nothing\n\n"), &[]);
+    let mut both = cookie_file("b=2\na=1");
+    both.env.insert("COOKIE".to_owned(), "a=1".to_owned());
+    check(&both, &["a=1", "b=2"]);
+    insta::assert_snapshot!(load(&both).warnings.join("\n"), @r#"cookie.txt line 2 repeats an earlier cookie and is left out"#);
+}
+
+#[test]
+fn tokens_join_the_cookie_of_their_account() {
+    let (one, two) = (jwt("one"), jwt("two"));
+    let check = |cookies: &str, tokens: &str, expected: &[String]| {
+        let mut sources = cookie_file(cookies);
+        sources.env.insert("QWEN_TOKEN".to_owned(), tokens.to_owned());
+        assert_eq!(identities(&sources), expected);
+    };
+    let of_one = format!("token={one}; cna=1");
+    check("", &one, &["+one".to_owned()]);
+    check("", &format!("Bearer {one}, {two},opaque"), &["+one".to_owned(), "+two".to_owned(), "+opaque".to_owned()]);
+    check("cna=1", &one, &["cna=1+one".to_owned()]);
+    check("cna=1", "opaque", &["cna=1+opaque".to_owned()]);
+    check(&of_one, &one, &[format!("{of_one}+one")]);
+    check(&of_one, &two, &[format!("{of_one}+"), "+two".to_owned()]);
+    check(
+        &format!("cna=1\n{of_one}"),
+        &format!("{two},{one}"),
+        &["cna=1+".to_owned(), format!("{of_one}+one"), "+two".to_owned()],
+    );
+    check("cna=1\ncna=2", &one, &["cna=1+".to_owned(), "cna=2+".to_owned(), "+one".to_owned()]);
+    check(&of_one, &format!("{one},{one}"), &[format!("{of_one}+one")]);
+}
+
+#[test]
+fn all_faults_come_at_once_and_show_no_secret() {
+    let mut sources = env(&[
+        ("MAX_RETRIES", "many"),
+        ("API_KEY", "secret key"),
+        ("SERVER_PORT", "99999"),
+        ("QWEN_TOKEN", "secret\u{fc}"),
+        ("COOKIE", "a=1|||eyJsecret"),
+        ("KEEP_CHATS", "maybe"),
+        ("LOG_LEVEL", "verbose"),
+        ("QWEN_WEB_BASE_URL", "http://chat.qwen.ai"),
+        ("QWEN_WEB_HEADERS", "{\"authorization\": \"secret\"}"),
+        ("DEFAULT_MODEL", "a model whose name is a long text that was pasted here"),
+    ]);
+    sources.flags.insert("SERVER_HOST".to_owned(), "example.org".to_owned());
+    sources.dotenv = Some("secret\nIDLE_TIMEOUT=0\nTRIP_AFTER=2".to_owned());
+    sources.file = Some(
+        "{\"API_KEYS\": \"secret\", \"maxretries\": 1, \"zzz\": 1, \"MAX_BODY\": \"50 bananas\", \"QUEUE_MAX\": [1],
+         \"COOLDOWN_BASE\": \"2h\", \"CONFIG_FILE\": \"x\", \"OPENAI_API_KEY\": {\"a\": {\"secret\": 1}}}"
+            .to_owned(),
+    );
+    sources.cookie_file = Some("a=2\n# fine\nsecret\n=secret\nb=\u{fc}secret".to_owned());
+    let text = faults(&sources);
+    assert!(!text.contains("secret"), "{text}");
+    insta::assert_snapshot!(text, @r#"
+        25 faults in the configuration:
+        - .env line 1: is not NAME=value; write one setting a line, and # in front of comments
+        - "API_KEYS" (config.json): is no setting; did you mean API_KEY?
+        - OPENAI_API_KEY (config.json): must be an object of texts; compare it with config.json.example
+        - "maxretries" (config.json): is no setting; did you mean MAX_RETRIES?
+        - "zzz" (config.json): is no setting; config.json.example lists all of them
+        - SERVER_HOST (flag): "example.org" must be an IP address such as 127.0.0.1 or 0.0.0.0, or localhost; for example SERVER_HOST=127.0.0.1
+        - SERVER_PORT (environment): "99999" must be a port such as 8000, :8000 or 127.0.0.1:8000; for example SERVER_PORT=8000
+        - MAX_BODY (config.json): "50 bananas" must be a size such as 50MB, 1MiB or a number of bytes; for example MAX_BODY=50MB
+        - DEFAULT_MODEL (environment): must be the name of a model, such as qwen3-max; for example DEFAULT_MODEL=qwen3-max
+        - KEEP_CHATS (environment): "maybe" must be true or false; for example KEEP_CHATS=false
+        - MAX_RETRIES (environment): "many" must be a whole number from 0 to 10; for example MAX_RETRIES=2
+        - QUEUE_MAX (config.json): must be one value, not a list; for example QUEUE_MAX=64
+        - QWEN_WEB_BASE_URL (environment): "http://chat.qwen.ai" must begin with https://, since cookies and tokens are sent there (http:// only on this machine); for example QWEN_WEB_BASE_URL=https://chat.qwen.ai
+        - QWEN_WEB_HEADERS (environment): must not hold authorization, which this program sets itself; see config.json.example
+        - IDLE_TIMEOUT (.env): "0" must be at least 1ms; for example IDLE_TIMEOUT=2m
+        - CONFIG_FILE (config.json): cannot be set in the file that it names; set it in the environment or with --config
+        - LOG_LEVEL (environment): "verbose" must be error, warn, info, debug, trace, off, or a filter such as info,qwen_bridge=debug; for example LOG_LEVEL=info
+        - TRIP_AFTER and DEGRADE_AFTER: an identity would be down after 2 failures and degraded only after 3; let TRIP_AFTER be at least DEGRADE_AFTER
+        - COOLDOWN_MAX and COOLDOWN_BASE: the longest time down would be shorter than the first; let COOLDOWN_MAX be at least COOLDOWN_BASE
+        - COOKIE entry 2 (environment): is not a Cookie header (expected name=value; name=value); a token on its own belongs into QWEN_TOKEN
+        - QWEN_TOKEN entry 1 (environment): has characters that an HTTP header cannot carry; paste the value of the cookie `token` of chat.qwen.ai
+        - API_KEY entry 1 (environment): must be printable ASCII without spaces, at most 512 bytes; choose another key, for example with: openssl rand -hex 24
+        - cookie.txt line 3: is not a Cookie header (expected name=value; name=value); paste the whole Cookie request header of a logged-in chat.qwen.ai tab
+        - cookie.txt line 4: is not a Cookie header (expected name=value; name=value); paste the whole Cookie request header of a logged-in chat.qwen.ai tab
+        - cookie.txt line 5: has characters that an HTTP header cannot carry; paste the whole Cookie request header of a logged-in chat.qwen.ai tab
+        "#);
+}
+
+#[test]
+fn values_that_make_no_sense_are_refused() {
+    let check = |name: &str, value: &str| {
+        let text = faults(&env(&[(name, value)]));
+        assert!(text.contains(name), "{name}={value}: {text}");
+        assert!(text.starts_with("1 fault"), "{text}");
+    };
+    for name in [
+        "DEGRADE_AFTER",
+        "TRIP_AFTER",
+        "COOLDOWN_BASE",
+        "COOLDOWN_MAX",
+        "PROBE_LEASE",
+        "CHALLENGE_REST",
+        "MAX_IN_FLIGHT",
+        "MAX_BODY",
+        "CONNECT_TIMEOUT",
+        "FIRST_EVENT_TIMEOUT",
+        "IDLE_TIMEOUT",
+        "TOTAL_TIMEOUT",
+        "KEEPALIVE_INTERVAL",
+        "READ_TIMEOUT",
+        "WRITE_TIMEOUT",
+        "MODELS_TTL",
+        "TOKEN_REFRESH_INTERVAL_HOURS",
+    ] {
+        check(name, "0");
+    }
+    for name in ["QUEUE_WAIT", "CONNECT_TIMEOUT", "SHUTDOWN_TIMEOUT", "TOKEN_REFRESH_INTERVAL_HOURS"] {
+        for value in ["-1", "1x", "s", "1e9d", "NaN", "inf", "9999999h", "."] {
+            check(name, value);
+        }
+    }
+    for value in ["5MB5", "1.5MB", "99999999999999999999GB", "2TB"] {
+        check("MAX_BODY", value);
+    }
+    for value in [
+        "chat.qwen.ai",
+        "ftp://a",
+        "https://a/b",
+        "https://a?b",
+        "https://a#b",
+        "https://u:p@a",
+        "http://a",
+        "http://10.0.0.1",
+        "https://",
+    ] {
+        check("QWEN_AUTH_BASE_URL", value);
+    }
+    for value in ["*,https://a", "a.example", "https://a/b", ","] {
+        check("CORS_ORIGINS", value);
+    }
+    for value in ["[1]", "{\"a b\": \"c\"}", "{\"a\": \"b\\n\"}", "{\"Cookie\": \"c\"}", "text"] {
+        check("QWEN_WEB_HEADERS", value);
+    }
+    check("LOG_LEVEL", "inof");
+    check("LOG_FORMAT", "xml");
+    check("REASONING_FORMAT", "both");
+    check("TRUSTED_PROXIES", "10.0.0.0/99");
+    check("PORT", "tcp://10.0.0.1:80");
+    check("SERVER_MODE", "on");
+    check("TRIP_AFTER", "2");
+    check("DEGRADE_AFTER", "6");
+    check("COOLDOWN_BASE", "2h");
+    check("COOLDOWN_MAX", "1s");
+    check("TOTAL_TIMEOUT", "1s");
+    for base in ["http://127.0.0.1:1", "http://localhost:1/", "http://[::1]:1"] {
+        load(&env(&[("QWEN_WEB_BASE_URL", base)]));
+    }
+    load(&env(&[("QUEUE_WAIT", "0"), ("HEADERS_HOLD", "0"), ("QUEUE_MAX", "0"), ("MAX_RETRIES", "0")]));
+    let client = faults(&env(&[("API_KEY", "a;b"), ("SERVER_MODE", "false")]));
+    assert!(client.contains("semicolon"), "{client}");
+}
+
+#[test]
+fn a_config_json_that_is_none_says_where() {
+    let check = |text: &str, expected: &str| {
+        let text = faults(&file(text));
+        assert!(text.contains(expected), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+    };
+    check("{\"API_KEY\": \"secret\"\n \"COOKIE\": \"secret\"}", "cannot be read as a JSON object at line 2, column ");
+    check("{\"API_KEY\": secret}", "cannot be read as a JSON object at line 1, column ");
+    check("{\"API_KEY\": \"secret", "JSON object");
+    check("[\"secret\"]", "JSON object");
+    check("\"secret\"", "JSON object");
+}
+
+#[test]
+fn warnings_tell_what_has_no_effect_yet() {
+    let mut sources = env(&[
+        ("QWEN_API_KEYS", "sk-secret@https://x"),
+        ("SERVER_HOST", "0.0.0.0"),
+        ("API_KEY", "short"),
+        ("QWEN_TOKEN", &format!("e30.{}.s", URL_SAFE_NO_PAD.encode("{\"exp\":5}"))),
+    ]);
+    sources.file = Some("{\"RATE_LIMIT_RPS\": 3}".to_owned());
+    insta::assert_snapshot!(load(&sources).warnings.join("\n"), @r#"
+        RATE_LIMIT_RPS (config.json) has no effect yet
+        QWEN_API_KEYS (environment) has no effect yet
+        QWEN_TOKEN entry 1 has expired
+        a key has fewer than 16 characters and can be guessed; openssl rand -hex 24 makes a better one
+        "#);
+}
+
+#[test]
+fn named_files_are_read_and_missed() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(
+        dir.path().join("settings"),
+        format!("{{\"COOKIE_FILE\": {:?}, \"MAX_RETRIES\": 1}}", path("cookies")),
+    )
+    .unwrap();
+    std::fs::write(dir.path().join("cookies"), "a=1\n").unwrap();
+    let named = |file: String| Sources::from_process([("CONFIG_FILE".to_owned(), file)].into());
+    let sources = named(path("settings"));
+    assert_eq!(sources.cookie_file.as_deref(), Some("a=1\n"));
+    assert!(sources.now.0 > 1_700_000_000);
+
+    let missing = named(path("missing"));
+    let text = faults(&missing);
+    assert!(
+        text.contains("missing: cannot be read (entity not found); make it a readable text file, or name another one in CONFIG_FILE"),
+        "{text}"
+    );
+    std::fs::write(dir.path().join("settings"), vec![b' '; 2_000_000]).unwrap();
+    let text = faults(&named(path("settings")));
+    assert!(text.contains("cannot be read (file too large)"), "{text}");
+    std::fs::write(dir.path().join("settings"), [0xff, 0xfe]).unwrap();
+    let text = faults(&named(path("settings")));
+    assert!(text.contains("cannot be read (invalid data)"), "{text}");
+}
+
+#[test]
+fn nothing_of_a_configuration_can_be_printed_by_accident() {
+    let sources =
+        env(&[("API_KEY", "sk-secret"), ("COOKIE", "token=secret"), ("QWEN_WEB_HEADERS", "{\"x\": \"secret\"}")]);
+    let config = load(&sources);
+    let shown = format!("{sources:?} {config:?} {:?} {:?}", config.http, config.identities);
+    assert!(!shown.contains("secret"), "{shown}");
+}
+
+#[test]
+fn every_setting_has_a_row_of_its_own() {
+    let names = names();
+    let mut once = names.clone();
+    once.sort_unstable();
+    once.dedup();
+    assert_eq!(once.len(), names.len());
+    for setting in SETTINGS {
+        assert!(setting.help.ends_with('.'), "{}", setting.name);
+    }
+}

@@ -1,0 +1,272 @@
+//! From the text of a value to its type. Each function says what it expected, and never repeats the value.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+use ipnet::IpNet;
+use url::{Host, Url};
+
+/// A value as it was given: a text, or one of the shapes that `config.json` adds.
+#[derive(Clone)]
+pub(super) enum Value {
+    /// A text, a number or a truth value.
+    Text(String),
+    /// An array of such.
+    List(Vec<String>),
+    /// An object of such.
+    Table(BTreeMap<String, String>),
+}
+
+/// What was expected, or why a value will not do.
+pub(super) type Expected = String;
+
+/// The one text of a value.
+pub(super) fn text(value: &Value) -> Result<&str, Expected> {
+    match value {
+        Value::Text(text) => Ok(text.trim()),
+        Value::List(_) => Err("must be one value, not a list".to_owned()),
+        Value::Table(_) => Err("must be one value, not an object".to_owned()),
+    }
+}
+
+/// The parts of a list: an array, or a text with commas. Empty parts are dropped.
+pub(super) fn list(value: &Value) -> Result<Vec<String>, Expected> {
+    let parts = match value {
+        Value::Text(text) => text.split(',').map(str::to_owned).collect(),
+        Value::List(parts) => parts.clone(),
+        Value::Table(_) => return Err("must be a list, not an object".to_owned()),
+    };
+    Ok(parts.into_iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect())
+}
+
+/// `true`, `1`, `yes`, and their opposites.
+pub(super) fn flag(value: &Value) -> Result<bool, Expected> {
+    match text(value)?.to_ascii_lowercase().as_str() {
+        "true" | "1" | "yes" => Ok(true),
+        "false" | "0" | "no" => Ok(false),
+        _ => Err("must be true or false".to_owned()),
+    }
+}
+
+/// A whole number between two bounds.
+pub(super) fn whole<T>(value: &Value, min: T, max: T) -> Result<T, Expected>
+where
+    T: TryFrom<u64> + PartialOrd + std::fmt::Display,
+{
+    text(value)?
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| T::try_from(number).ok())
+        .filter(|number| (&min..=&max).contains(&number))
+        .ok_or_else(|| format!("must be a whole number from {min} to {max}"))
+}
+
+/// `500ms`, `30s`, `5m`, `2h`, `1d`, or a number of seconds; from `min` to a year.
+pub(super) fn duration(value: &Value, min: Duration) -> Result<Duration, Expected> {
+    duration_in(text(value)?, 1.0, min)
+}
+
+/// The same with bare numbers read as hours.
+pub(super) fn hours(value: &Value) -> Result<Duration, Expected> {
+    duration_in(text(value)?, 3600.0, Duration::from_secs(1)).map_err(|expected| expected.replace("seconds", "hours"))
+}
+
+fn duration_in(text: &str, bare_seconds: f64, min: Duration) -> Result<Duration, Expected> {
+    let (number, unit) = split_unit(text);
+    let unit_seconds = match unit {
+        "" => Some(bare_seconds),
+        "ms" => Some(0.001),
+        "s" => Some(1.0),
+        "m" => Some(60.0),
+        "h" => Some(3600.0),
+        "d" => Some(86_400.0),
+        _ => None,
+    };
+    let duration = number
+        .parse::<f64>()
+        .ok()
+        .zip(unit_seconds)
+        .and_then(|(number, seconds)| Duration::try_from_secs_f64(number * seconds).ok())
+        .ok_or("must be a time such as 500ms, 30s, 5m, 2h or a number of seconds")?;
+    if duration < min {
+        return Err(format!("must be at least {}", shown(min)));
+    }
+    if duration > DURATION_MAX {
+        return Err("must be at most a year".to_owned());
+    }
+    Ok(duration)
+}
+
+fn shown(duration: Duration) -> String {
+    if duration.subsec_millis() == 0 {
+        format!("{}s", duration.as_secs())
+    } else {
+        format!("{}ms", duration.as_millis())
+    }
+}
+
+/// `50MB` (powers of ten), `1MiB` (powers of two), or a number of bytes.
+pub(super) fn size(value: &Value, min: usize, max: usize) -> Result<usize, Expected> {
+    let (number, unit) = split_unit(text(value)?);
+    let unit_bytes = match unit.to_ascii_lowercase().as_str() {
+        "" | "b" => Some(1),
+        "kb" => Some(1000),
+        "mb" => Some(1_000_000),
+        "gb" => Some(1_000_000_000),
+        "kib" => Some(1 << 10),
+        "mib" => Some(1 << 20),
+        "gib" => Some(1 << 30),
+        _ => None,
+    };
+    let bytes = number
+        .parse::<usize>()
+        .ok()
+        .zip(unit_bytes)
+        .and_then(|(number, unit)| number.checked_mul(unit))
+        .ok_or("must be a size such as 50MB, 1MiB or a number of bytes")?;
+    if !(min..=max).contains(&bytes) {
+        return Err(format!("must be from {min} to {max} bytes"));
+    }
+    Ok(bytes)
+}
+
+/// Where a server is: `https://host`, or `http://` on this machine.
+pub(super) fn base_url(value: &Value) -> Result<Url, Expected> {
+    let url = Url::parse(text(value)?).map_err(|_| "must be a URL such as https://chat.qwen.ai")?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("must begin with https://".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("must not hold a user name or password".to_owned());
+    }
+    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
+        return Err("must end after the host, without path or query".to_owned());
+    }
+    let is_loopback = match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(ip)) => ip.is_loopback(),
+        Some(Host::Ipv6(ip)) => ip.is_loopback(),
+        None => return Err("must name a host".to_owned()),
+    };
+    if url.scheme() == "http" && !is_loopback {
+        return Err("must begin with https://, since cookies and tokens are sent there (http:// only on this machine)"
+            .to_owned());
+    }
+    Ok(url)
+}
+
+/// An address to listen at. Of names only `localhost` is known: nothing is looked up.
+pub(super) fn host(value: &Value) -> Result<IpAddr, Expected> {
+    host_of(text(value)?)
+}
+
+fn host_of(text: &str) -> Result<IpAddr, Expected> {
+    if text.eq_ignore_ascii_case("localhost") {
+        return Ok(IpAddr::V4(Ipv4Addr::LOCALHOST));
+    }
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    bare.parse().map_err(|_| "must be an IP address such as 127.0.0.1 or 0.0.0.0, or localhost".to_owned())
+}
+
+/// `8000`, `:8000` or `host:8000`.
+pub(super) fn endpoint(value: &Value) -> Result<(Option<IpAddr>, u16), Expected> {
+    let text = text(value)?;
+    let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+    let port = port.parse().map_err(|_| "must be a port such as 8000, :8000 or 127.0.0.1:8000")?;
+    let host = match host {
+        "" => None,
+        host => Some(host_of(host)?),
+    };
+    Ok((host, port))
+}
+
+/// Networks such as `10.0.0.0/8`, or single addresses.
+pub(super) fn networks(value: &Value) -> Result<Vec<IpNet>, Expected> {
+    list(value)?
+        .iter()
+        .map(|part| {
+            part.parse::<IpNet>()
+                .or_else(|_| part.parse::<IpAddr>().map(IpNet::from))
+                .map_err(|_| "must be a list of networks such as 10.0.0.0/8,192.168.1.1".to_owned())
+        })
+        .collect()
+}
+
+/// `*` for any, or origins as browsers send them: scheme, host, port.
+pub(super) fn origins(value: &Value) -> Result<Option<Vec<String>>, Expected> {
+    let parts = list(value)?;
+    if matches!(parts.as_slice(), [any] if any == "*") {
+        return Ok(None);
+    }
+    if parts.is_empty() {
+        return Err(ORIGINS_EXPECTED.to_owned());
+    }
+    parts
+        .iter()
+        .map(|part| {
+            let origin = part.trim_end_matches('/').to_ascii_lowercase();
+            let is_origin = origin.split_once("://").is_some_and(|(scheme, host)| {
+                let is_host = |c: char| c.is_ascii_alphanumeric() || "-._:[]".contains(c);
+                let is_scheme = |c: char| c.is_ascii_alphanumeric() || "-.+".contains(c);
+                !scheme.is_empty() && scheme.chars().all(is_scheme) && !host.is_empty() && host.chars().all(is_host)
+            });
+            is_origin.then_some(origin)
+        })
+        .collect::<Option<Vec<_>>>()
+        .map(Some)
+        .ok_or_else(|| ORIGINS_EXPECTED.to_owned())
+}
+
+/// Headers as an object; as a text in the environment.
+pub(super) fn headers(value: &Value) -> Result<BTreeMap<String, String>, Expected> {
+    const EXPECTED: &str = r#"must be an object of texts such as {"accept-language": "en"}"#;
+    let given = match value {
+        Value::Table(table) => table.clone(),
+        Value::Text(text) => serde_json::from_str(text).map_err(|_| EXPECTED)?,
+        Value::List(_) => return Err(EXPECTED.to_owned()),
+    };
+    let mut headers = BTreeMap::new();
+    for (name, value) in given {
+        let name =
+            HeaderName::from_bytes(name.as_bytes()).map_err(|_| "has a name that no header can have")?.to_string();
+        if NOT_YOURS.contains(&name.as_str()) {
+            return Err(format!("must not hold {name}, which this program sets itself"));
+        }
+        HeaderValue::from_str(&value).map_err(|_| format!("has a value for {name} that no header can carry"))?;
+        headers.insert(name, value);
+    }
+    Ok(headers)
+}
+
+/// One of a few words.
+pub(super) fn one_of<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, Expected> {
+    let text = text(value)?;
+    words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, meaning)| *meaning).ok_or_else(|| {
+        let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+        format!("must be one of {}", words.join(", "))
+    })
+}
+
+fn split_unit(text: &str) -> (&str, &str) {
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    (number, unit.trim())
+}
+
+/// Headers that belong to one account, to one connection or to one body.
+const NOT_YOURS: &[&str] = &[
+    "authorization",
+    "connection",
+    "content-length",
+    "cookie",
+    "host",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+const ORIGINS_EXPECTED: &str = "must be * or a list of origins such as https://chat.example.org";
