@@ -6,6 +6,7 @@ pub mod gateway;
 pub mod http;
 pub mod pool;
 pub mod shutdown;
+pub mod simulator;
 pub mod sse;
 pub mod store;
 pub mod telemetry;

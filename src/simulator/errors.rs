@@ -1,0 +1,47 @@
+//! What belongs to an error code of the upstream: its usual text and its effective status.
+
+/// The text that goes with a code.
+pub(crate) fn details_of(code: &str) -> &'static str {
+    known(code).1
+}
+
+/// The `x-actual-status-code` that goes with a code.
+pub(crate) fn status_of(code: &str) -> u16 {
+    known(code).0
+}
+
+/// The text of a rate limit with a place for the hours.
+pub(crate) const RATE_TEMPLATE: &str = "You've reached the upper limit for today's usage. Try again in {{num}} hours.";
+
+/// For input that a model does not take.
+pub(crate) const INVALID_INPUT: &str = "输入或附件无效。请检查后重试。";
+
+/// For a session that was taken back.
+pub(crate) const REVOKED: &str = "令牌已撤销，请重新登录";
+
+/// For an access token whose time is over.
+pub(crate) const EXPIRED: &str = "Token has expired, please log in again.";
+
+/// For a chat that is not there, or belongs to somebody else.
+pub(crate) const CHAT_GONE: &str = "This chat has been deleted. Please start a new chat to continue.";
+
+fn known(code: &str) -> (u16, &'static str) {
+    match code {
+        "RateLimited" => (429, "You've reached the upper limit for today's usage."),
+        "ParallelLimited" => (429, "Too many answers at the same time."),
+        "Too_Many_Requests" => (429, "Too many requests."),
+        "quotaLimited" | "ExceedLimit" | "quota_exhausted" => (429, "The quota is used up."),
+        "RequestValidationError" => (400, "[\"Field 'chat_id': Field required\"]"),
+        "PARENT_NOT_FOUND" => (404, "parent_id does not exist"),
+        "CHAT_NOT_FOUND" => (404, CHAT_GONE),
+        "Not_Found" => (404, "Not found"),
+        "unauthorized" => (401, EXPIRED),
+        "Unauthorized" => (401, "401 Unauthorized"),
+        "Forbidden" => (403, "Forbidden"),
+        "invalid_input" => (400, INVALID_INPUT),
+        "data_inspection_failed" => (400, "内容安全警告：输入数据可能包含不适当的内容！"),
+        "codeadapter" => (500, "connection failed"),
+        "internal_error" | "Internal_Server_Error" => (500, "Internal Error"),
+        _ => (400, "Internal error!"),
+    }
+}

@@ -1,0 +1,51 @@
+//! What a correct client never does, as far as one request can tell.
+
+use http::Method;
+
+use crate::simulator::record::Host;
+use crate::simulator::scenario::Endpoint;
+use crate::simulator::world::{Call, World};
+
+/// Writes down what is wrong with a request. It is answered all the same, unless an endpoint refuses it.
+pub(crate) fn inspect(world: &World, call: &Call, endpoint: Option<Endpoint>) {
+    if let Some((one, other)) = &call.caller.mixed {
+        world.violation(call, &format!("mixed identities: {one} and {other}"));
+    }
+    for name in FORGED {
+        if call.has(name) {
+            world.violation(call, &format!("forged anti-bot header {name}"));
+        }
+    }
+    let Some(endpoint) = endpoint else {
+        return;
+    };
+    let missing: Vec<_> = expected(call, endpoint).into_iter().filter(|name| !call.has(name)).collect();
+    if !missing.is_empty() {
+        world.violation(call, &format!("missing headers: {}", missing.join(", ")));
+    }
+}
+
+/// The headers that a browser of this site would have sent.
+fn expected(call: &Call, endpoint: Endpoint) -> Vec<&'static str> {
+    // Anybody may ask for the models.
+    if endpoint == Endpoint::Models {
+        return Vec::new();
+    }
+    let mut names = STANDARD.to_vec();
+    match call.host {
+        Host::Auth => names.extend(["x-request-origin", "origin"]),
+        Host::Chat => names.extend(["sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site"]),
+    }
+    if call.method == Method::POST {
+        names.extend(["origin", "content-type"]);
+    }
+    if endpoint == Endpoint::Completions {
+        names.extend(["version", "x-accel-buffering"]);
+    }
+    names
+}
+
+const STANDARD: &[&str] = &["accept", "accept-language", "user-agent", "referer", "source", "timezone", "x-request-id"];
+
+/// Only the site's own script can make these.
+const FORGED: &[&str] = &["bx-ua", "bx-umidtoken"];

@@ -1,0 +1,283 @@
+//! A scripted stand-in for chat.qwen.ai and auth.qwen.ai on two loopback ports.
+//!
+//! `demo` and `simulate` run it, and the integration tests and benches speak to it. It behaves as the web chat was
+//! recorded to behave in 2026 – envelopes, cookies, tokens of both eras, chats, streams byte for byte – and it makes
+//! every mistake a script asks for. It writes down each request, and each thing that no honest client would send.
+//! It uses no other room of this crate.
+//!
+//! # Scenario files
+//!
+//! `qwen-bridge simulate --scenario FILE` plays a JSON file. Every key may be left out; a key that does not exist is
+//! refused. The same thing in Rust is a [`Scenario`]. JSON has no comments, so here they stand beside it:
+//!
+//! ```json
+//! {
+//!   "port": 8101, "auth_port": 8102,
+//!   "pace_ms": 15,
+//!   "accounts": [
+//!     {
+//!       "name": "ada", "era": "A", "old_chats": 3,
+//!       "replies": {
+//!         "completions": [
+//!           { "stream": { "answer": "Hello from a script.",
+//!                         "reasoning": [[["Thinking it over", "A short greeting will do."]]] } },
+//!           { "fail": { "error": { "code": "RateLimited", "num": 2 } } },
+//!           { "stream": { "pieces": ["half ", "an answer"], "cut": { "after": 2, "how": "reset" } } }
+//!         ]
+//!       }
+//!     },
+//!     {
+//!       "name": "bob", "era": "B", "access_token_seconds": 60, "refresh_rotation": "new",
+//!       "replies": { "refresh": [ { "delay_ms": 500, "fail": { "status": { "code": 503 } } } ] }
+//!     }
+//!   ],
+//!   "replies": {
+//!     "models": [ { "fail": { "challenge": { "form": "html", "status": 405 } } } ]
+//!   },
+//!   "defaults": {
+//!     "completions": { "stream": { "packets": { "size": 7 }, "line_ending": "crlf",
+//!                                  "inserts": [ { "after": 1, "what": "keep_alive" } ] } }
+//!   }
+//! }
+//! ```
+//!
+//! - `ada`'s first completion thinks and says hello, the second is refused for two hours, the third is torn after two
+//!   frames; later ones are answered as `defaults` says.
+//! - `bob`'s first refresh takes half a second and fails; then each one gives a token for a minute, and a new refresh
+//!   token in the place of the old one.
+//! - Whoever first asks for the models meets a slider.
+//! - All other streams come in packets of seven bytes, which cut characters, with CRLF and a keep-alive frame.
+//!
+//! Which reply a call gets: the account's queue, then the queue of all, the account's default, the default of all,
+//! and at last the built-in one. Replies of the edge (`status`, `challenge`, `redirect`, `reset`, `raw`) come before
+//! anything of the request is looked at; all others are used up only by a call that would have been served.
+//! Frames are counted as they are sent: `"after": 1` is right after `response.created`.
+//!
+//! The built-in answer says that it is simulated. A prompt with `echo:` gets back whatever comes after it.
+
+mod accounts;
+mod answers;
+mod catalogue;
+mod chats;
+mod completions;
+mod endpoints;
+mod errors;
+mod frames;
+mod jar;
+mod json;
+mod manners;
+pub mod record;
+pub mod reply;
+pub mod scenario;
+mod scripts;
+mod server;
+mod speech;
+mod steps;
+pub mod stream;
+mod tokens;
+mod turn;
+mod world;
+
+#[cfg(test)]
+mod client;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio_util::sync::{CancellationToken, DropGuard};
+use tokio_util::task::TaskTracker;
+use url::Url;
+
+pub use crate::simulator::chats::ChatView;
+use crate::simulator::record::{Counters, Host, RecordedRequest};
+use crate::simulator::reply::Reply;
+use crate::simulator::scenario::{Endpoint, Scenario};
+use crate::simulator::server::{bind, listen};
+use crate::simulator::world::World;
+
+/// A running simulator. Dropped, it closes its listeners and all connections.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// use qwen_bridge::simulator::Simulator;
+/// use qwen_bridge::simulator::reply::Reply;
+/// use qwen_bridge::simulator::scenario::{Endpoint, Scenario};
+///
+/// # let runtime = tokio::runtime::Runtime::new()?;
+/// # runtime.block_on(async {
+/// let simulator = Simulator::start(Scenario::default()).await?;
+/// let cookie = simulator.cookie("ada");
+/// assert!(cookie.contains("; token=eyJ"));
+/// simulator.script(Some("ada"), Endpoint::Completions, Reply::error("RateLimited"));
+/// // … let a client with this cookie ask something at simulator.web_base_url() …
+/// let asked = simulator.wait_until(|request| request.is("ada", Endpoint::Completions), Duration::ZERO);
+/// assert!(asked.await.is_none(), "nobody asked");
+/// assert!(simulator.violations().is_empty());
+/// # std::io::Result::Ok(())
+/// # })?;
+/// # std::io::Result::Ok(())
+/// ```
+pub struct Simulator {
+    world: Arc<World>,
+    chat: SocketAddr,
+    auth: SocketAddr,
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    _stop_on_drop: DropGuard,
+}
+
+impl Simulator {
+    /// Starts on the scenario's ports.
+    ///
+    /// # Errors
+    /// A port that cannot be had, or ([`io::ErrorKind::InvalidInput`]) a scenario that makes no sense.
+    pub async fn start(scenario: Scenario) -> io::Result<Self> {
+        scenario.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let stop = CancellationToken::new();
+        let tracker = TaskTracker::new();
+        let world = Arc::new(World::new(&scenario, stop.clone()));
+        let (chat_listener, chat) = bind(scenario.port).await?;
+        let (auth_listener, auth) = bind(scenario.auth_port).await?;
+        for (listener, host) in [(chat_listener, Host::Chat), (auth_listener, Host::Auth)] {
+            let world = Arc::clone(&world);
+            let inner = tracker.clone();
+            tracker.spawn(listen(listener, host, world, inner, stop.clone()));
+        }
+        Ok(Self { world, chat, auth, tracker, _stop_on_drop: stop.clone().drop_guard(), stop })
+    }
+
+    /// What stands for `https://chat.qwen.ai`.
+    #[must_use]
+    pub fn web_base_url(&self) -> Url {
+        base_url(self.chat)
+    }
+
+    /// What stands for `https://auth.qwen.ai`.
+    #[must_use]
+    pub fn auth_base_url(&self) -> Url {
+        base_url(self.auth)
+    }
+
+    /// The `Cookie` header that a signed-in browser of this account would send now; empty for an unknown account.
+    #[must_use]
+    pub fn cookie(&self, account: &str) -> String {
+        self.world.accounts.cookie(account).unwrap_or_default()
+    }
+
+    /// A token that goes as Bearer: the session token of era A; in era B the newest access token, made if there is
+    /// none. Empty for an unknown account.
+    #[must_use]
+    pub fn bearer(&self, account: &str) -> String {
+        self.world.accounts.bearer(account).unwrap_or_default()
+    }
+
+    /// Every token of every account that was given so far, for tests that look for leaks.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<String> {
+        self.world.accounts.tokens()
+    }
+
+    /// The names of all accounts, in the order of the scenario.
+    #[must_use]
+    pub fn accounts(&self) -> Vec<String> {
+        let accounts = self.world.accounts.all().iter();
+        accounts.map(|account| account.name.to_string()).collect()
+    }
+
+    /// The id that the upstream has for an account; empty for an unknown one.
+    #[must_use]
+    pub fn user_id(&self, account: &str) -> String {
+        let account = self.world.accounts.find(account);
+        account.map_or_else(String::new, |account| account.user_id.clone())
+    }
+
+    /// Queues one reply for an account, or for whoever calls next.
+    pub fn script(&self, account: Option<&str>, endpoint: Endpoint, reply: Reply) {
+        self.world.scripts.push(account, endpoint, reply);
+    }
+
+    /// Sets what is answered when no queued reply is left; `None` goes back to the built-in answer.
+    pub fn set_default(&self, account: Option<&str>, endpoint: Endpoint, reply: Option<Reply>) {
+        self.world.scripts.set_default(account, endpoint, reply);
+    }
+
+    /// How many queued replies nobody has called for yet.
+    #[must_use]
+    pub fn scripts_left(&self) -> usize {
+        self.world.scripts.left()
+    }
+
+    /// Ends all session and access tokens of an account that were given so far.
+    pub fn expire(&self, account: &str) {
+        self.world.accounts.expire(account);
+    }
+
+    /// Takes everything an account has, as a sign-out elsewhere would, or gives it back.
+    pub fn set_revoked(&self, account: &str, is_revoked: bool) {
+        self.world.accounts.set_revoked(account, is_revoked);
+    }
+
+    /// All requests that are remembered, oldest first, as far as they have come.
+    #[must_use]
+    pub fn requests(&self) -> Vec<RecordedRequest> {
+        self.world.journal.requests()
+    }
+
+    /// The requests to one endpoint, oldest first.
+    #[must_use]
+    pub fn requests_to(&self, endpoint: Endpoint) -> Vec<RecordedRequest> {
+        let mut requests = self.requests();
+        requests.retain(|request| request.endpoint == Some(endpoint));
+        requests
+    }
+
+    /// The first request, past or to come, of which this is true; `None` when the time is over. The test may not
+    /// itself ask for [`Simulator::requests`].
+    pub async fn wait_until(
+        &self,
+        is_it: impl FnMut(&RecordedRequest) -> bool,
+        within: Duration,
+    ) -> Option<RecordedRequest> {
+        self.world.journal.wait_until(is_it, within).await
+    }
+
+    /// The figures as soon as this is true of them; `None` when the time is over.
+    pub async fn wait_for_counters(&self, is_it: impl FnMut(&Counters) -> bool, within: Duration) -> Option<Counters> {
+        self.world.journal.wait_for_counters(is_it, within).await
+    }
+
+    /// The figures now.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.world.journal.counters()
+    }
+
+    /// What was seen that no correct client does: mixed identities, forged headers, chats of the owner deleted, …
+    #[must_use]
+    pub fn violations(&self) -> Vec<String> {
+        self.world.journal.violations()
+    }
+
+    /// The chats of one account, or of all, in the order of their creation.
+    #[must_use]
+    pub fn chats(&self, account: Option<&str>) -> Vec<ChatView> {
+        self.world.chats.views(account)
+    }
+
+    /// Stops, and waits until the last connection is closed.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.tracker.close();
+        self.tracker.wait().await;
+    }
+}
+
+fn base_url(address: SocketAddr) -> Url {
+    #[expect(clippy::expect_used, reason = "a socket address is a host and a port")]
+    Url::parse(&format!("http://{address}/")).expect("address as URL")
+}

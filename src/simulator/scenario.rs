@@ -1,0 +1,307 @@
+//! Who lives in the simulated upstream and what it answers: the scenario, from a file or built in Rust.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+use crate::simulator::reply::Reply;
+use crate::simulator::stream::{Packets, StreamScript};
+
+/// Everything that is set before the start. [`Scenario::default`] has two accounts, `ada` (era A) and `bob` (era B).
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scenario {
+    /// Port of the chat host; 0: any free one.
+    pub port: u16,
+    /// Port of the auth host; 0: any free one.
+    pub auth_port: u16,
+    /// Between two packets of a stream that says nothing else.
+    pub pace_ms: u64,
+    /// How long an answer goes on occupying its chat after its reader has left without a stop.
+    pub busy_after_close_ms: u64,
+    /// How many chats one page of the list has.
+    pub page_size: usize,
+    /// How many requests are remembered; older ones are forgotten.
+    pub records_max: usize,
+    /// Who can sign in.
+    pub accounts: Vec<AccountScript>,
+    /// Replies for whoever calls next, each used once, after those of the account itself.
+    pub replies: BTreeMap<Endpoint, Vec<Reply>>,
+    /// What is answered when no scripted reply is left; an account's own default goes first.
+    pub defaults: BTreeMap<Endpoint, Reply>,
+}
+
+/// One account.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccountScript {
+    /// What scripts and records call it.
+    pub name: String,
+    /// Which way it signs in.
+    pub era: Era,
+    /// Its cookie begins with tokens whose time is over: for good in era A, until a refresh in era B.
+    pub expired: bool,
+    /// Nothing it has is accepted.
+    pub revoked: bool,
+    /// How long an access token of era B lives.
+    pub access_token_seconds: u64,
+    /// How long session and refresh tokens live.
+    pub session_seconds: u64,
+    /// What a refresh does to the refresh token.
+    pub refresh_rotation: Rotation,
+    /// Whether a refresh answers `expires_at`.
+    pub gives_expires_at: bool,
+    /// Era A: whether the old session token dies when `/api/v1/auths/` gives a new one.
+    pub old_session_dies: bool,
+    /// Era B: whether the jar also has a `token` cookie (good for everything but completions).
+    pub has_session_cookie: bool,
+    /// How many chats it had before.
+    pub old_chats: usize,
+    /// Replies for this account, each used once.
+    pub replies: BTreeMap<Endpoint, Vec<Reply>>,
+    /// What this account is answered when no scripted reply is left.
+    pub defaults: BTreeMap<Endpoint, Reply>,
+}
+
+/// Which way an account signs in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Era {
+    /// One long-lived JWT, in the cookie `token` and as Bearer.
+    #[default]
+    A,
+    /// The cookie `refresh_token`, and short access tokens from the auth host.
+    B,
+}
+
+/// What a refresh does to the refresh token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rotation {
+    /// The answer has none.
+    Absent,
+    /// The answer repeats it.
+    #[default]
+    Same,
+    /// The answer and a `Set-Cookie` have a new one, and the old one is revoked.
+    New,
+}
+
+/// What can be called, and scripted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Endpoint {
+    /// `GET /api/v1/auths/` of the chat host.
+    Auths,
+    /// `GET /api/v2/auths/` of the auth host.
+    Session,
+    /// `GET /api/v2/auths/refresh` of the auth host.
+    Refresh,
+    /// `GET /api/models` and `GET /api/v2/models/`.
+    Models,
+    /// `POST /api/v2/chats/new`.
+    NewChat,
+    /// `GET /api/v2/chats/`.
+    ListChats,
+    /// `GET /api/v2/chats/{id}`.
+    ReadChat,
+    /// `DELETE /api/v2/chats/{id}`, `POST /api/v2/chats/batch_delete`, `DELETE /api/v2/chats/`.
+    DeleteChat,
+    /// `POST /api/v2/chat/completions`.
+    Completions,
+    /// `POST /api/v2/chat/completions/stop`.
+    Stop,
+    /// `POST /api/v2/users/status`.
+    UserStatus,
+    /// `GET /api/v2/users/user/settings` and its `update`.
+    Settings,
+}
+
+/// Why a scenario cannot be played.
+#[derive(Debug, Error)]
+pub enum ScenarioError {
+    /// Not JSON, or JSON with keys or values that do not belong.
+    #[error("read the scenario")]
+    Json(#[from] serde_json::Error),
+    /// Well-formed, but it makes no sense.
+    #[error("{0}")]
+    Nonsense(String),
+}
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            auth_port: 0,
+            pace_ms: 10,
+            busy_after_close_ms: 3_000,
+            page_size: 50,
+            records_max: 20_000,
+            accounts: vec![AccountScript::new("ada", Era::A), AccountScript::new("bob", Era::B)],
+            replies: BTreeMap::new(),
+            defaults: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for AccountScript {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            era: Era::A,
+            expired: false,
+            revoked: false,
+            access_token_seconds: 900,
+            session_seconds: 30 * 24 * 3600,
+            refresh_rotation: Rotation::Same,
+            gives_expires_at: true,
+            old_session_dies: false,
+            has_session_cookie: false,
+            old_chats: 3,
+            replies: BTreeMap::new(),
+            defaults: BTreeMap::new(),
+        }
+    }
+}
+
+impl AccountScript {
+    /// An ordinary account.
+    #[must_use]
+    pub fn new(name: &str, era: Era) -> Self {
+        Self { name: name.to_owned(), era, ..Self::default() }
+    }
+
+    /// This account with one more scripted reply.
+    #[must_use]
+    pub fn replying(mut self, endpoint: Endpoint, reply: Reply) -> Self {
+        self.replies.entry(endpoint).or_default().push(reply);
+        self
+    }
+}
+
+impl Scenario {
+    /// Reads a scenario file. Keys that are left out keep their default; unknown keys are refused.
+    ///
+    /// # Errors
+    /// [`ScenarioError::Json`] with line and column, [`ScenarioError::Nonsense`] for what JSON cannot tell.
+    pub fn from_json(text: &str) -> Result<Self, ScenarioError> {
+        let scenario: Self = serde_json::from_str(text)?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    /// A scenario with nothing but these accounts, and no waits between packets.
+    #[must_use]
+    pub fn with_accounts(accounts: impl IntoIterator<Item = AccountScript>) -> Self {
+        Self { accounts: accounts.into_iter().collect(), pace_ms: 0, ..Self::default() }
+    }
+
+    /// This scenario with one more account.
+    #[must_use]
+    pub fn account(mut self, account: AccountScript) -> Self {
+        self.accounts.push(account);
+        self
+    }
+
+    /// This scenario with one more reply for whoever calls next.
+    #[must_use]
+    pub fn replying(mut self, endpoint: Endpoint, reply: Reply) -> Self {
+        self.replies.entry(endpoint).or_default().push(reply);
+        self
+    }
+
+    /// This scenario with another wait between packets.
+    #[must_use]
+    pub fn paced_ms(mut self, pace_ms: u64) -> Self {
+        self.pace_ms = pace_ms;
+        self
+    }
+
+    /// This scenario on fixed ports.
+    #[must_use]
+    pub fn on_ports(mut self, chat: u16, auth: u16) -> Self {
+        self.port = chat;
+        self.auth_port = auth;
+        self
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ScenarioError> {
+        let nonsense = |text: String| Err(ScenarioError::Nonsense(text));
+        for (place, account) in self.accounts.iter().enumerate() {
+            if account.name.is_empty() {
+                return nonsense(format!("account {} has no name", place + 1));
+            }
+            let earlier = self.accounts.iter().take(place);
+            if earlier.into_iter().any(|other| other.name == account.name) {
+                return nonsense(format!("two accounts are called {}", account.name));
+            }
+        }
+        if self.page_size == 0 {
+            return nonsense("page_size must be at least 1".to_owned());
+        }
+        let scripts = self.accounts.iter().map(|account| &account.replies);
+        let queues = scripts.chain([&self.replies]).flatten();
+        let queued = queues.flat_map(|(endpoint, replies)| replies.iter().map(move |reply| (*endpoint, reply)));
+        let defaults = self.accounts.iter().map(|account| &account.defaults);
+        let standing = defaults.chain([&self.defaults]).flatten().map(|(endpoint, reply)| (*endpoint, reply));
+        for (endpoint, reply) in queued.chain(standing) {
+            check_reply(endpoint, reply)?;
+        }
+        Ok(())
+    }
+}
+
+fn check_reply(endpoint: Endpoint, reply: &Reply) -> Result<(), ScenarioError> {
+    let nonsense = |text: &str| Err(ScenarioError::Nonsense(format!("{endpoint:?}: {text}")));
+    if endpoint != Endpoint::Completions && reply.stream != StreamScript::default() {
+        return nonsense("only completions stream");
+    }
+    if reply.stream.packets == Packets::Size(0) {
+        return nonsense("a packet has at least one byte");
+    }
+    let cut = reply.stream.cut;
+    if cut.is_some_and(|cut| cut.at_byte.is_none() && cut.after.is_none()) {
+        return nonsense("a cut needs at_byte or after");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaint(text: &str) -> String {
+        let error = Scenario::from_json(text).unwrap_err();
+        match error {
+            ScenarioError::Json(error) => error.to_string(),
+            ScenarioError::Nonsense(text) => text,
+        }
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(Scenario::from_json("{}").unwrap(), Scenario::default());
+        let names: Vec<_> =
+            Scenario::default().accounts.into_iter().map(|account| (account.name, account.era)).collect();
+        assert_eq!(names, [("ada".into(), Era::A), ("bob".into(), Era::B)]);
+    }
+
+    #[test]
+    fn faults_are_named() {
+        for (text, part) in [
+            (r#"{"prot":1}"#, "unknown field `prot`"),
+            (r#"{"accounts":[{"name":"a","error":"A"}]}"#, "unknown field `error`"),
+            (r#"{"replies":{"completion":[]}}"#, "unknown variant `completion`"),
+            (r#"{"replies":{"stop":[{"fail":"explode"}]}}"#, "unknown variant `explode`"),
+            (r#"{"accounts":[{}]}"#, "account 1 has no name"),
+            (r#"{"accounts":[{"name":"a"},{"name":"a"}]}"#, "two accounts are called a"),
+            (r#"{"replies":{"stop":[{"stream":{"answer":"x"}}]}}"#, "only completions stream"),
+            (r#"{"defaults":{"completions":{"stream":{"cut":{}}}}}"#, "needs at_byte or after"),
+            (r#"{"defaults":{"completions":{"stream":{"packets":{"size":0}}}}}"#, "one byte"),
+            (r#"{"page_size":0}"#, "page_size"),
+        ] {
+            let found = complaint(text);
+            assert!(found.contains(part), "{text}: {found}");
+        }
+    }
+}

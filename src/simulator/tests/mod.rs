@@ -1,0 +1,8 @@
+//! The simulator over real sockets: each endpoint, each check, each fault.
+
+mod checks;
+mod endpoints;
+mod faults;
+mod identities;
+mod journal;
+mod streams;

@@ -1,0 +1,116 @@
+//! Everything the two listeners share.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::HeaderMap;
+use parking_lot::Mutex;
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::simulator::accounts::{Account, Accounts, Caller};
+use crate::simulator::chats::Chats;
+use crate::simulator::record::{Host, Journal};
+use crate::simulator::reply::Reply;
+use crate::simulator::scenario::{Endpoint, Scenario};
+use crate::simulator::scripts::{Scripts, Stage};
+use crate::simulator::stream::Bench;
+
+/// Everything the two listeners share.
+pub(crate) struct World {
+    pub(crate) pace_ms: u64,
+    pub(crate) page_size: usize,
+    pub(crate) accounts: Accounts,
+    pub(crate) chats: Arc<Chats>,
+    pub(crate) journal: Arc<Journal>,
+    pub(crate) scripts: Scripts,
+    pub(crate) settings: Mutex<HashMap<Arc<str>, Value>>,
+    pub(crate) benches: Mutex<HashMap<Bench, BenchStream>>,
+}
+
+/// What all streams of one bench script share.
+#[derive(Clone)]
+pub(crate) struct BenchStream {
+    pub(crate) response_id: String,
+    pub(crate) packets: Arc<[Bytes]>,
+}
+
+/// One request, read and weighed.
+pub(crate) struct Call {
+    pub(crate) number: u64,
+    pub(crate) host: Host,
+    pub(crate) method: http::Method,
+    /// Path and query.
+    pub(crate) path: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    pub(crate) request_id: String,
+    pub(crate) caller: Caller,
+}
+
+impl World {
+    pub(crate) fn new(scenario: &Scenario, stop: CancellationToken) -> Self {
+        let accounts = Accounts::new(&scenario.accounts);
+        let linger = Duration::from_millis(scenario.busy_after_close_ms);
+        let chats = Chats::new(linger);
+        for account in accounts.all() {
+            for place in 0..account.script.old_chats {
+                chats.create_old(&account.name, place);
+            }
+        }
+        Self {
+            pace_ms: scenario.pace_ms,
+            page_size: scenario.page_size,
+            accounts,
+            chats: Arc::new(chats),
+            journal: Arc::new(Journal::new(scenario.records_max.max(1), stop)),
+            scripts: Scripts::new(scenario),
+            settings: Mutex::default(),
+            benches: Mutex::default(),
+        }
+    }
+
+    /// The scripted reply for this call, if there is one.
+    pub(crate) fn reply(&self, call: &Call, endpoint: Endpoint, stage: Stage) -> Option<Arc<Reply>> {
+        self.scripts.take(call.account_name(), endpoint, stage)
+    }
+
+    pub(crate) fn violation(&self, call: &Call, text: &str) {
+        let path = call.bare_path();
+        let (number, method) = (call.number, &call.method);
+        let violation = format!("request {number}, {method} {path}: {text}");
+        self.journal.violation(violation);
+    }
+}
+
+impl Call {
+    pub(crate) fn bare_path(&self) -> &str {
+        self.path.split('?').next().unwrap_or(&self.path)
+    }
+
+    /// The value of a query parameter.
+    pub(crate) fn query(&self, name: &str) -> Option<String> {
+        let (_, query) = self.path.split_once('?')?;
+        url::form_urlencoded::parse(query.as_bytes())
+            .find(|(found, _)| found == name)
+            .map(|(_, value)| value.into_owned())
+    }
+
+    pub(crate) fn json(&self) -> Option<Value> {
+        serde_json::from_slice(&self.body).ok()
+    }
+
+    pub(crate) fn has(&self, header: &str) -> bool {
+        self.headers.contains_key(header)
+    }
+
+    pub(crate) fn account(&self) -> Option<&Arc<Account>> {
+        self.caller.account.as_ref()
+    }
+
+    pub(crate) fn account_name(&self) -> Option<&str> {
+        self.account().map(|account| &*account.name)
+    }
+}
