@@ -1,6 +1,8 @@
 //! qwen-bridge: your own Qwen accounts as an API for OpenAI clients.
 
+pub mod app;
 pub mod base;
+pub mod cli;
 pub mod config;
 pub mod gateway;
 pub mod http;

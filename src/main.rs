@@ -1,3 +1,70 @@
-//! Process entry.
+//! Process entry: reads the command line, dispatches, sets the exit code.
 
-fn main() {}
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use qwen_bridge::cli::{self, Cli, Command, CommandError};
+use qwen_bridge::config::{Config, EX_USAGE, Sources};
+use qwen_bridge::telemetry::{self, ErrorChain};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(&cli).await {
+        Ok(code) => code,
+        Err(error) => {
+            let code = if matches!(error, CommandError::Config(_)) { EX_USAGE } else { 1 };
+            complain(&error);
+            ExitCode::from(code)
+        }
+    }
+}
+
+async fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
+    let flags = cli.flags();
+    match cli.command() {
+        Command::Serve(_) => {
+            let config = configured(flags)?;
+            cli::serve::run(config).await?;
+        }
+        Command::Demo { port } => {
+            // Only the look of log lines is taken from the configuration, so nothing else of it can be wrong here.
+            let sources = Sources::from_process(flags);
+            cli::demo::run(port, sources).await?;
+        }
+        Command::Simulate { port, scenario } => cli::simulate::run(port, scenario).await?,
+        Command::Check => {
+            let config = configured(flags)?;
+            return Ok(exit(cli::check::run(config).await?));
+        }
+        Command::Healthcheck(_) => {
+            let config = Config::load(&Sources::from_process(flags))?;
+            return Ok(exit(cli::healthcheck::is_alive(config.http.listen).await));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn configured(flags: BTreeMap<String, String>) -> Result<Config, CommandError> {
+    let config = Config::load(&Sources::from_process(flags))?;
+    install_log(&config);
+    Ok(config)
+}
+
+fn install_log(config: &Config) {
+    if let Err(error) = telemetry::install(&config.log) {
+        complain(&error);
+    }
+}
+
+fn exit(is_good: bool) -> ExitCode {
+    if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Tells what went wrong on standard error, where there is no log yet or the log is not looked at.
+fn complain(error: &(dyn Error + 'static)) {
+    let _ = writeln!(std::io::stderr(), "qwen-bridge: {}", ErrorChain(error));
+}

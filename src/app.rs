@@ -1,0 +1,258 @@
+//! The composition root: the one place where parts are made and joined, and stopped in order.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret as _;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use crate::base::ids::{CredentialKey, IdentityId};
+use crate::base::secret::{AccessToken, ApiKey};
+use crate::base::seed::IdentitySeed;
+use crate::base::session::Session;
+use crate::config::{Config, KeyPolicy};
+use crate::gateway::chat::ChatGateway;
+use crate::gateway::janitor::{self, Janitor, JanitorQueue};
+use crate::gateway::models::Models;
+use crate::gateway::refresher::Refresher;
+use crate::http;
+use crate::http::state::{AppState, Parts};
+use crate::pool::{IdentityPool, Now};
+use crate::shutdown::Supervisor;
+use crate::store::{Loaded, OwnedChat, Store, StoreError};
+use crate::telemetry::ErrorChain;
+use crate::upstream::qwen_web::{QwenWeb, WebClientError};
+
+/// How long connections get to write their last words after their streams were ended.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+/// How long background tasks get to end.
+const TASKS_PATIENCE: Duration = Duration::from_secs(5);
+
+/// A server that is ready to serve.
+pub struct App {
+    listener: TcpListener,
+    address: SocketAddr,
+    generated_key: Option<ApiKey>,
+    state: AppState,
+    pool: IdentityPool,
+    refresher: Refresher,
+    models: Models,
+    janitor: (Janitor, JanitorQueue),
+    ledger: Vec<OwnedChat>,
+    store: Arc<Store>,
+    supervisor: Supervisor,
+    ending: CancellationToken,
+    config: Config,
+}
+
+/// Why the server cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The state folder cannot be used.
+    #[error("cannot open the state folder {0} (STATE_DIR)")]
+    Store(String, #[source] StoreError),
+    /// The HTTP client cannot be made.
+    #[error("cannot prepare for calls of the upstream")]
+    Client(#[from] WebClientError),
+    /// The address cannot be listened at.
+    #[error("cannot listen at {0} (SERVER_HOST, SERVER_PORT)")]
+    Listen(SocketAddr, #[source] io::Error),
+}
+
+impl App {
+    /// Makes all parts and begins to listen. Makes no call of the upstream.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn build(mut config: Config) -> Result<Self, StartError> {
+        let refused = |error| StartError::Store(config.state_dir.display().to_string(), error);
+        let (store, loaded) = Store::open(Path::new(&config.state_dir)).map_err(refused)?;
+        let store = Arc::new(store);
+        let refused = |error| StartError::Store(config.state_dir.display().to_string(), error);
+        let generated_key = match (config.key_policy, &loaded.generated_key) {
+            (KeyPolicy::GenerateKey, Some(kept)) => {
+                config.http.keys.push(kept.clone());
+                None
+            }
+            (KeyPolicy::GenerateKey, None) => {
+                let key = ApiKey::new(&format!("sk-{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()));
+                store.save_generated_key(&key).await.map_err(refused)?;
+                config.http.keys.push(key.clone());
+                Some(key)
+            }
+            (KeyPolicy::Keys | KeyPolicy::OpenOnLoopback | KeyPolicy::OpenKnowingly, _) => None,
+        };
+        let now = Now::read();
+        let supervisor = Supervisor::new();
+        let upstream = Arc::new(QwenWeb::new(config.web.clone())?);
+        // In client mode each caller brings a credential, and this server's own are not used.
+        let seeds = if config.http.server_mode { config.identities.clone() } else { Vec::new() };
+        let (sessions, seeds) = sessions(seeds, &loaded, now);
+        let pool = IdentityPool::new(sessions, config.pool.clone());
+        for (key, facts) in &loaded.facts {
+            pool.restore(key, *facts, now);
+        }
+        let refresher = Refresher::new(
+            pool.clone(),
+            Arc::clone(&upstream),
+            Arc::clone(&store),
+            supervisor.clone(),
+            seeds,
+            config.chat.refresh_interval,
+        );
+        refresher.begin(now);
+        let models = Models::new(Arc::clone(&upstream), supervisor.clone(), config.chat.models_ttl);
+        let janitor =
+            Janitor::new(Arc::clone(&upstream), supervisor.clone(), Arc::clone(&store), config.chat.keep_chats);
+        let chats = ChatGateway::new(
+            pool.clone(),
+            upstream,
+            refresher.clone(),
+            janitor.0.clone(),
+            Arc::clone(&store),
+            config.chat.retries_max,
+        );
+        let ending = CancellationToken::new();
+        let state = AppState::new(Parts {
+            chats,
+            models: models.clone(),
+            pool: pool.clone(),
+            refresher: refresher.clone(),
+            settings: config.http.clone(),
+            default_model: config.chat.default_model.clone(),
+            auto_refresh: config.chat.auto_refresh,
+            ending: ending.clone(),
+        });
+        let wanted = config.http.listen;
+        let listener = TcpListener::bind(wanted).await.map_err(|error| StartError::Listen(wanted, error))?;
+        let address = listener.local_addr().map_err(|error| StartError::Listen(wanted, error))?;
+        let ledger = loaded.chats;
+        Ok(Self {
+            listener,
+            address,
+            generated_key,
+            state,
+            pool,
+            refresher,
+            models,
+            janitor,
+            ledger,
+            store,
+            supervisor,
+            ending,
+            config,
+        })
+    }
+
+    /// Where the server listens; the port is real even if 0 was asked for.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// A key that was made at this start, to be shown to its owner once.
+    #[must_use]
+    pub fn generated_key(&self) -> Option<&ApiKey> {
+        self.generated_key.as_ref()
+    }
+
+    /// Serves until `stop`, then ends in order: no new connections, answers finish until `SHUTDOWN_TIMEOUT`, the
+    /// rest gets an error frame, tasks end, state is written.
+    pub async fn serve(self, stop: impl Future<Output = ()>) {
+        for warning in &self.config.warnings {
+            warn!("{warning}");
+        }
+        self.log_start();
+        let Self {
+            listener, state, pool, refresher, models, janitor, ledger, store, supervisor, ending, config, ..
+        } = self;
+        if config.chat.auto_refresh {
+            supervisor.spawn("refresher", refresher.run(supervisor.stopping()));
+        }
+        let cleaning =
+            janitor::run(janitor.0, janitor.1, ledger, pool.sessions(), Now::read().unix, supervisor.stopping());
+        supervisor.spawn("janitor", cleaning);
+        models.fetch_in_background();
+        let connections = Supervisor::new();
+        let accepting = {
+            let (router, settings, connections) = (http::router(state), config.http.clone(), connections.clone());
+            async move {
+                let stop = connections.stopping();
+                http::server::serve(listener, router, &settings, &connections, stop).await;
+            }
+        };
+        connections.spawn("accept", accepting);
+        stop.await;
+        info!(timeout_seconds = config.shutdown_timeout.as_secs(), "stopping, open answers may finish");
+        let end_streams = async {
+            tokio::time::sleep(config.shutdown_timeout).await;
+            ending.cancel();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            _ = connections.stop(config.shutdown_timeout + LAST_WORDS) => {}
+            () = end_streams => {}
+        }
+        supervisor.stop(TASKS_PATIENCE).await;
+        save_sessions(&pool, &store).await;
+        store.close().await;
+        info!("stopped");
+    }
+
+    fn log_start(&self) {
+        let summary = self.pool.summary(Now::read());
+        info!(address = %self.address, identities = summary.total, version = env!("CARGO_PKG_VERSION"), "listening");
+        if self.config.http.server_mode && summary.total == 0 {
+            warn!("no account is configured: put the cookie of one into cookie.txt (or COOKIE) and start again");
+        }
+        match self.config.key_policy {
+            KeyPolicy::OpenOnLoopback => {
+                info!("no key is set: only this machine can use the server");
+            }
+            KeyPolicy::OpenKnowingly => {
+                warn!("no key is set and ALLOW_OPEN is true: everybody who can reach the server can use it");
+            }
+            KeyPolicy::Keys | KeyPolicy::GenerateKey => {}
+        }
+    }
+}
+
+/// A session for each configured identity, with what an earlier run learnt.
+pub(crate) fn sessions(
+    seeds: Vec<IdentitySeed>,
+    loaded: &Loaded,
+    now: Now,
+) -> (Vec<Arc<Session>>, Vec<(IdentityId, IdentitySeed)>) {
+    let mut sessions = Vec::with_capacity(seeds.len());
+    let mut named = Vec::with_capacity(seeds.len());
+    for (place, seed) in (1..).zip(seeds) {
+        let identity = IdentityId::numbered(place);
+        let token_key = || CredentialKey::of(seed.token.as_ref().map_or("", AccessToken::expose));
+        let key = seed.cookie.as_ref().map_or_else(token_key, |cookie| cookie.key());
+        let session = Session::new(identity.clone(), key, seed.cookie.as_ref(), seed.token.clone());
+        if let Some(stored) = loaded.sessions.get(session.key()) {
+            let token =
+                stored.token.as_ref().and_then(|token| AccessToken::parse(token.expose_secret(), now.unix).ok());
+            session.restore(&stored.cookies, token);
+        }
+        sessions.push(Arc::new(session));
+        named.push((identity, seed));
+    }
+    (sessions, named)
+}
+
+/// Cookies that answers changed since the last refresh.
+async fn save_sessions(pool: &IdentityPool, store: &Store) {
+    for session in pool.sessions().into_iter().filter(|session| session.revision() > 0) {
+        if let Err(error) = store.save_session(session.key().clone(), session.snapshot(), Now::read().unix).await {
+            warn!(identity.id = %session.identity(), error = %ErrorChain(&error), "session not written down");
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! `demo`: the simulated upstream and the server in one process.
+
+use std::collections::BTreeMap;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use uuid::Uuid;
+
+use crate::app::App;
+use crate::cli::CommandError;
+use crate::cli::serve::until_signal;
+use crate::config::{Config, Sources};
+use crate::simulator::Simulator;
+use crate::simulator::scenario::Scenario;
+
+/// The port of the server when none is asked for, as with `serve`.
+const PORT: u16 = 8000;
+
+/// Serves in front of the simulator until SIGTERM or SIGINT. Nothing of it outlives the process.
+///
+/// # Errors
+/// [`CommandError`]: a port is taken, or the temporary folder cannot be used.
+pub async fn run(port: Option<u16>, mut sources: Sources) -> Result<(), CommandError> {
+    let simulator = Simulator::start(Scenario::default()).await.map_err(CommandError::Simulator)?;
+    let folder = TemporaryFolder::new();
+    let key = format!("sk-demo-{}", Uuid::new_v4().simple());
+    let cookies: Vec<String> = simulator.accounts().iter().map(|account| simulator.cookie(account)).collect();
+    let flags = [
+        ("API_KEY", key.clone()),
+        ("COOKIE", cookies.join("|||")),
+        ("QWEN_WEB_BASE_URL", simulator.web_base_url().to_string()),
+        ("QWEN_AUTH_BASE_URL", simulator.auth_base_url().to_string()),
+        ("SERVER_HOST", "127.0.0.1".to_owned()),
+        ("SERVER_PORT", port.unwrap_or(PORT).to_string()),
+        ("SERVER_MODE", "true".to_owned()),
+        ("STATE_DIR", folder.0.display().to_string()),
+    ];
+    // What is configured here belongs to a real server: a demo takes its look of log lines from it and no more.
+    let kept = ["LOG_LEVEL", "LOG_FORMAT", "DEBUG_MODE"];
+    sources.env.retain(|name, _| kept.contains(&name.as_str()));
+    sources.flags.retain(|name, _| kept.contains(&name.as_str()));
+    (sources.dotenv, sources.file, sources.cookie_file) = (None, None, None);
+    sources.faults.clear();
+    sources.flags.extend(BTreeMap::from(flags.map(|(name, value)| (name.to_owned(), value))));
+    let config = Config::load(&sources)?;
+    let app = App::build(config).await?;
+    let base = format!("http://{}", app.address());
+    let _ = write!(
+        io::stdout(),
+        "A server with two sample accounts, in front of a simulated chat.qwen.ai:\n\n\
+         \x20   base URL   {base}/v1\n\
+         \x20   key        {key}\n\n\
+         Try it:\n\n\
+         \x20   curl -N {base}/v1/chat/completions -H 'Authorization: Bearer {key}' \\\n\
+         \x20     -H 'Content-Type: application/json' \\\n\
+         \x20     -d '{{\"model\": \"qwen3-max-thinking\", \"stream\": true, \"messages\": [{{\"role\": \"user\", \"content\": \"Hello!\"}}]}}'\n\n\
+         Ctrl-C stops it.\n\n"
+    );
+    app.serve(until_signal()).await;
+    simulator.stop().await;
+    Ok(())
+}
+
+/// A folder that is removed when the demo ends.
+struct TemporaryFolder(PathBuf);
+
+impl TemporaryFolder {
+    fn new() -> Self {
+        Self(std::env::temp_dir().join(format!("qwen-bridge-demo-{}", Uuid::new_v4().simple())))
+    }
+}
+
+impl Drop for TemporaryFolder {
+    fn drop(&mut self) {
+        // Left behind at worst, in the system's temporary folder.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

@@ -1,0 +1,198 @@
+//! The command line: what can be asked of the program, and nothing about how it is done.
+//!
+//! The commands live in the files beside this one; `main` parses and dispatches.
+
+#![expect(clippy::doc_markdown, reason = "these comments are the help text on terminals, where backticks are noise")]
+
+pub mod check;
+pub mod demo;
+pub mod healthcheck;
+pub mod serve;
+pub mod simulate;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::PathBuf;
+
+use crate::app::StartError;
+use crate::config::ConfigError;
+use crate::simulator::scenario::ScenarioError;
+
+use clap::{Args, Parser, Subcommand};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The configuration is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The server cannot start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The simulator cannot start.
+    #[error("cannot start the simulator")]
+    Simulator(#[source] io::Error),
+    /// The scenario file cannot be read.
+    #[error("cannot read the scenario {0}")]
+    ScenarioFile(String, #[source] io::Error),
+    /// The scenario file is wrong.
+    #[error("the scenario {0} is wrong")]
+    Scenario(String, #[source] ScenarioError),
+}
+
+/// Turns your own Qwen accounts into an API for OpenAI clients.
+#[derive(Clone, Debug, Parser)]
+#[command(version, disable_help_subcommand = true)]
+pub struct Cli {
+    /// Options of every command.
+    #[command(flatten)]
+    pub common: Common,
+    /// Options of `serve`, when no command is named.
+    #[command(flatten)]
+    pub listen: Listen,
+    /// What to do; `serve` when absent.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// Options of every command. Each stands for a setting and wins over every other place.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Common {
+    /// File with settings (CONFIG_FILE) [default: config.json]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<String>,
+    /// File with one Cookie header a line (COOKIE_FILE) [default: cookie.txt]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub cookie_file: Option<String>,
+    /// Folder for what outlives the process (STATE_DIR) [default: ./data]
+    #[arg(long, value_name = "DIR", global = true)]
+    pub state_dir: Option<String>,
+    /// error, warn, info, debug, trace, off, or a filter (LOG_LEVEL) [default: info]
+    #[arg(long, value_name = "LEVEL", global = true)]
+    pub log_level: Option<String>,
+}
+
+/// Where the server is.
+#[derive(Args, Clone, Debug, Default)]
+pub struct Listen {
+    /// Address to listen at (SERVER_HOST) [default: 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS")]
+    pub host: Option<String>,
+    /// Port to listen at (SERVER_PORT) [default: 8000]
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<String>,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Run the server
+    Serve(Listen),
+    /// Run the server with a simulated upstream and two sample accounts; needs no account and no network
+    Demo {
+        /// Port to listen at [default: 8000]
+        #[arg(long, value_name = "PORT")]
+        port: Option<u16>,
+    },
+    /// Run the simulated upstream alone
+    Simulate {
+        /// Port to listen at; a free one when absent
+        #[arg(long, value_name = "PORT")]
+        port: Option<u16>,
+        /// Faults to play, as a JSON file
+        #[arg(long, value_name = "FILE")]
+        scenario: Option<PathBuf>,
+    },
+    /// Check the settings, and ask the upstream about each account once without changing anything
+    Check,
+    /// Ask the running server whether it lives; exit 0 or 1
+    Healthcheck(Listen),
+}
+
+impl Cli {
+    /// The command, `serve` when none was named.
+    #[must_use]
+    pub fn command(&self) -> Command {
+        self.command.clone().unwrap_or_else(|| Command::Serve(Listen::default()))
+    }
+
+    /// The settings that were given as flags, by the names of the settings.
+    #[must_use]
+    pub fn flags(&self) -> BTreeMap<String, String> {
+        let listen = match &self.command {
+            Some(Command::Serve(listen) | Command::Healthcheck(listen)) => Some(listen),
+            Some(Command::Demo { .. } | Command::Simulate { .. } | Command::Check) | None => None,
+        };
+        let common = &self.common;
+        let mut flags = BTreeMap::new();
+        // A later row wins: what stands behind the command over what stands in front of it.
+        for (name, value) in [
+            ("CONFIG_FILE", common.config.as_ref()),
+            ("COOKIE_FILE", common.cookie_file.as_ref()),
+            ("STATE_DIR", common.state_dir.as_ref()),
+            ("LOG_LEVEL", common.log_level.as_ref()),
+            ("SERVER_HOST", self.listen.host.as_ref()),
+            ("SERVER_PORT", self.listen.port.as_ref()),
+            ("SERVER_HOST", listen.and_then(|listen| listen.host.as_ref())),
+            ("SERVER_PORT", listen.and_then(|listen| listen.port.as_ref())),
+        ] {
+            if let Some(value) = value {
+                flags.insert(name.to_owned(), value.clone());
+            }
+        }
+        flags
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::config::SETTINGS;
+
+    fn parse(line: &str) -> Cli {
+        Cli::try_parse_from(line.split_whitespace()).unwrap()
+    }
+
+    fn check(line: &str, expected: &[(&str, &str)]) {
+        let flags = parse(line).flags();
+        let flags: Vec<_> = flags.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        assert_eq!(flags, expected, "{line}");
+        for (name, _) in flags {
+            assert!(SETTINGS.iter().any(|setting| setting.name == name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_definitions_are_sound() {
+        <Cli as CommandFactory>::command().debug_assert();
+    }
+
+    #[test]
+    fn flags_become_settings() {
+        check("qwen-bridge", &[]);
+        check("qwen-bridge --port 9000", &[("SERVER_PORT", "9000")]);
+        check("qwen-bridge serve --port :9000 --host ::1", &[("SERVER_HOST", "::1"), ("SERVER_PORT", ":9000")]);
+        check("qwen-bridge --port 1 serve --port 2", &[("SERVER_PORT", "2")]);
+        check("qwen-bridge healthcheck --port 9", &[("SERVER_PORT", "9")]);
+        check(
+            "qwen-bridge --config a.json check --cookie-file b --state-dir c --log-level debug",
+            &[("CONFIG_FILE", "a.json"), ("COOKIE_FILE", "b"), ("LOG_LEVEL", "debug"), ("STATE_DIR", "c")],
+        );
+        check("qwen-bridge demo --port 9", &[]);
+    }
+
+    #[test]
+    fn commands_are_told_apart() {
+        assert!(matches!(parse("qwen-bridge").command(), Command::Serve(_)));
+        assert!(matches!(parse("qwen-bridge demo").command(), Command::Demo { port: None }));
+        assert!(matches!(
+            parse("qwen-bridge simulate --port 7 --scenario x.json").command(),
+            Command::Simulate { port: Some(7), scenario: Some(_) }
+        ));
+        for line in ["qwen-bridge nothing", "qwen-bridge demo --host ::1", "qwen-bridge demo --port 99999"] {
+            assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
+        }
+    }
+}
