@@ -174,4 +174,14 @@ mod tests {
         egress.succeed(Some(third));
         assert_eq!(egress.gate(at(108)), Gate::Free);
     }
+
+    #[test]
+    fn a_challenge_at_the_very_end_of_a_pause_begins_another() {
+        let start = Instant::now();
+        let mut egress = Egress::new();
+        egress.challenged(0, None, start);
+        egress.challenged(1, None, start);
+        egress.challenged(0, None, start + Duration::from_secs(60));
+        assert_eq!(egress.gate(start + Duration::from_secs(60)), shut(start, 180));
+    }
 }

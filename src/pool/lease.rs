@@ -102,6 +102,7 @@ impl Lease {
     }
 
     /// Tells the pool something that does not end the lease, such as [`Outcome::Unauthorized`] before a refresh.
+    /// It is counted now: the lease then ends with something else, or [`Outcome::Neutral`].
     pub fn report(&self, outcome: Outcome, now: Now) {
         if let Some(loan) = &self.loan {
             let outcome = loan.checked(outcome, &self.session);

@@ -178,4 +178,15 @@ mod tests {
         assert_eq!(queue.len(), 1);
         assert_eq!(served(&mut queue, 1), ["stuck"]);
     }
+
+    #[test]
+    fn a_refusal_is_no_turn() {
+        let mut queue = queue(&[(1, "bad"), (1, "a"), (2, "b")]);
+        let answers = queue.serve(|waiter| match waiter.reply {
+            "bad" => Verdict::Refuse(()),
+            _ => Verdict::Stay,
+        });
+        assert_eq!(answers, [("bad", ())]);
+        assert_eq!(served(&mut queue, 2), ["a", "b"], "the first caller is still the next");
+    }
 }

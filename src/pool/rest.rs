@@ -109,7 +109,7 @@ impl Rest {
 
     /// Ends the rest and forgets all strikes.
     pub(crate) fn clear(&mut self) {
-        *self = Self { count: self.count.wrapping_add(1), ..Self::default() };
+        *self = Self { count: self.count, ..Self::default() };
     }
 
     fn is_resting_for(&self, reason: CoolingReason, now: Now) -> bool {

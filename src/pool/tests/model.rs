@@ -460,7 +460,6 @@ impl Pair {
         known.close(0);
         known.trips = 0;
         known.rest = None;
-        known.rests += 1;
         known.rate_strikes = 0;
         known.challenges = 0;
         self.pool.reset(&id(index + 1), self.now());
