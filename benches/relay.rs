@@ -60,10 +60,10 @@ const fn load(name: &'static str, events: usize, per_packet: usize, clients: usi
 
 static LOADS: [Load; 7] = [
     load("2000 events, 1 client", 2000, 1, 1, 20),
-    load("2000 events, 16 clients", 2000, 1, 16, 6),
+    load("2000 events, 16 clients", 2000, 1, 16, 40),
     load("2000 events, 32 a packet", 2000, 32, 16, 12),
     load("64 events, 32 clients", 64, 1, 32, 60),
-    Load { stream: false, ..load("64 events, whole", 64, 1, 32, 60) },
+    Load { stream: false, ..load("64 events, whole", 64, 1, 32, 300) },
     Load { pace: Duration::from_millis(20), ..load("100 paced streams", 150, 1, 100, 1) },
     Load { pace: Duration::from_millis(100), ..load("1000 paced streams", 60, 1, 1000, 1) },
 ];

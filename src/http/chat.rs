@@ -16,6 +16,7 @@ use crate::http::access::RequestRecord;
 use crate::http::auth::Caller;
 use crate::http::error::ApiError;
 use crate::http::json::read_json;
+use crate::http::server::PollCount;
 use crate::http::sse::ReplyBody;
 use crate::http::state::AppState;
 use crate::transform::job::{ChatJob, ChatRequest};
@@ -30,6 +31,7 @@ async fn create_chat_completion(
     State(state): State<AppState>,
     Extension(caller): Extension<Caller>,
     Extension(record): Extension<RequestRecord>,
+    Extension(polls): Extension<PollCount>,
     request: Request,
 ) -> Result<Response, Response> {
     let client_retries = client_retries(request.headers());
@@ -44,7 +46,7 @@ async fn create_chat_completion(
     let mut response = if is_streamed {
         record.streamed();
         let encoder = ChunkEncoder::new(&id, created, &job.model, include_usage);
-        stream(&state, job, asker, encoder, record).await
+        stream(&state, job, asker, encoder, record, polls).await
     } else {
         whole(&state, &job, &asker, &id, created, &record).await
     }
@@ -71,6 +73,7 @@ async fn stream(
     asker: Asker,
     encoder: ChunkEncoder,
     record: RequestRecord,
+    polls: PollCount,
 ) -> Result<Response, ApiError> {
     let (chats, hold) = (state.0.chats.clone(), state.0.settings.headers_hold);
     let mut opening = Box::pin(async move {
@@ -82,9 +85,9 @@ async fn stream(
     let ending = state.0.ending.clone();
     let keepalive = state.0.settings.keepalive_interval;
     let body = match timeout(hold, &mut opening).await {
-        Ok((Ok(turn), sink)) => ReplyBody::streaming(turn, sink, record, keepalive, ending),
+        Ok((Ok(turn), sink)) => ReplyBody::streaming(turn, sink, record, keepalive, ending, polls),
         Ok((Err(error), _)) => return Err((&error).into()),
-        Err(_) => ReplyBody::opening(opening, record, keepalive, ending),
+        Err(_) => ReplyBody::opening(opening, record, keepalive, ending, polls),
     };
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

@@ -3,10 +3,12 @@
 //! A connection is closed when no request head arrives in time (also before the first byte), and when its peer
 //! does not read what is ready for it; otherwise one such peer would hold an identity for ever.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -34,6 +36,19 @@ const HEADERS_MAX: usize = 64;
 const BUFFER_BYTES_MAX: usize = 32 * 1024;
 /// The pause after the system refused a connection, as when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How often a connection's task has been polled. A body may be polled more than once in one poll of its task; this
+/// tells it whether others have run in between.
+#[derive(Clone, Debug, Default)]
+pub struct PollCount(Arc<AtomicU64>);
+
+impl PollCount {
+    /// The count so far.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
 
 /// Serves connections until `stop`, then closes idle ones and lets the others finish what they do. The
 /// connections are tasks of `supervisor`.
@@ -86,8 +101,11 @@ async fn serve_connection(
         debug!(%error, "connection closed before it began");
         return;
     }
+    let polls = PollCount::default();
+    let counted = polls.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(counted.clone());
         router.clone().oneshot(request)
     });
     let mut connection = pin!(
@@ -98,13 +116,17 @@ async fn serve_connection(
             .max_buf_size(BUFFER_BYTES_MAX)
             .serve_connection(TokioIo::new(StallGuard::new(stream, write_timeout)), service)
     );
-    let outcome = tokio::select! {
-        outcome = connection.as_mut() => outcome,
-        () = stop.cancelled() => {
+    let mut stopped = pin!(stop.cancelled());
+    let mut is_stopping = false;
+    let outcome = poll_fn(|cx| {
+        polls.0.fetch_add(1, Ordering::Relaxed);
+        if !is_stopping && stopped.as_mut().poll(cx).is_ready() {
+            is_stopping = true;
             connection.as_mut().graceful_shutdown();
-            connection.await
         }
-    };
+        connection.as_mut().poll(cx)
+    })
+    .await;
     if let Err(error) = outcome {
         debug!(%error, "connection ended");
     }

@@ -18,10 +18,17 @@ use crate::gateway::chat::ChatError;
 use crate::gateway::turn::Turn;
 use crate::http::access::RequestRecord;
 use crate::http::error::ApiError;
+use crate::http::server::PollCount;
 use crate::transform::openai_reply::{ChunkStream, encode_error};
 
 /// A comment: clients skip it, proxies see that the connection lives.
 const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
+
+/// A frame is handed on at this size, whatever else may be there.
+const FRAME_BYTES_MAX: usize = 32 * 1024;
+
+/// Nobody is let run any more before a frame of this size: it has saved the most of the writes already.
+const LINGER_BYTES_MAX: usize = 8 * 1024;
 
 /// The future that waits for the first content of an answer.
 pub type Opening = Pin<Box<dyn Future<Output = (Result<Turn, ChatError>, ChunkStream)> + Send>>;
@@ -32,10 +39,41 @@ pub struct ReplyBody {
     record: RequestRecord,
     keepalive: Duration,
     sent_at: Instant,
+    linger: Linger,
     timer: Pin<Box<Sleep>>,
     ending: CancellationToken,
     /// Registered at the first wait, so that the end of the server wakes this stream.
     ended: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+}
+
+/// Lets others run before a frame is handed on. In a burst the upstream's connection has more already, piece by
+/// piece, and one write for all of it costs a fraction of one write for each.
+struct Linger {
+    /// A frame has been handed on.
+    has_spoken: bool,
+    /// How much was ready when others were last let run.
+    bytes: usize,
+    /// In which poll of the connection that was.
+    at: u64,
+    polls: PollCount,
+}
+
+impl Linger {
+    /// Whether to wait for one more round: as long as each brings something.
+    fn wants_more(&mut self, ready_bytes: usize, cx: &Context<'_>) -> bool {
+        let now = self.polls.now();
+        if self.bytes > 0 && self.at == now {
+            return true;
+        }
+        // The first words go out at once.
+        if !self.has_spoken || ready_bytes == self.bytes || ready_bytes >= LINGER_BYTES_MAX {
+            return false;
+        }
+        self.bytes = ready_bytes;
+        self.at = now;
+        cx.waker().wake_by_ref();
+        true
+    }
 }
 
 enum Phase {
@@ -54,25 +92,47 @@ impl ReplyBody {
         record: RequestRecord,
         keepalive: Duration,
         ending: CancellationToken,
+        polls: PollCount,
     ) -> Self {
         record.answered_by(turn.identity().as_str(), turn.attempts());
-        Self::new(Phase::Streaming(Box::new((turn, sink))), record, keepalive, ending)
+        Self::new(Phase::Streaming(Box::new((turn, sink))), record, keepalive, ending, polls)
     }
 
     /// A body that goes on waiting for the first content.
     #[must_use]
-    pub fn opening(opening: Opening, record: RequestRecord, keepalive: Duration, ending: CancellationToken) -> Self {
-        Self::new(Phase::Opening(opening), record, keepalive, ending)
+    pub fn opening(
+        opening: Opening,
+        record: RequestRecord,
+        keepalive: Duration,
+        ending: CancellationToken,
+        polls: PollCount,
+    ) -> Self {
+        Self::new(Phase::Opening(opening), record, keepalive, ending, polls)
     }
 
-    fn new(phase: Phase, record: RequestRecord, keepalive: Duration, ending: CancellationToken) -> Self {
+    fn new(
+        phase: Phase,
+        record: RequestRecord,
+        keepalive: Duration,
+        ending: CancellationToken,
+        polls: PollCount,
+    ) -> Self {
         let sent_at = match phase {
             // The caller has waited for the headers already: the first comment goes out at once.
             Phase::Opening(_) => Instant::now().checked_sub(keepalive).unwrap_or_else(Instant::now),
             Phase::Streaming(_) | Phase::Done => Instant::now(),
         };
         let timer = Box::pin(tokio::time::sleep_until(sent_at + keepalive));
-        Self { phase, record, keepalive, sent_at, timer, ending, ended: None }
+        Self {
+            phase,
+            record,
+            keepalive,
+            sent_at,
+            linger: Linger { has_spoken: false, bytes: 0, at: 0, polls },
+            timer,
+            ending,
+            ended: None,
+        }
     }
 
     fn fail(&mut self, error: &ApiError, mut sink: ChunkStream) -> Option<Bytes> {
@@ -106,23 +166,17 @@ impl ReplyBody {
                             self.phase = Phase::Done;
                             return Poll::Ready(last);
                         }
-                        Poll::Ready(Ok(None)) => {
-                            if let Some(bytes) = sink.take() {
-                                return Poll::Ready(Some(bytes));
-                            }
-                        }
+                        Poll::Ready(Ok(None)) if sink.ready_bytes() < FRAME_BYTES_MAX => {}
+                        Poll::Ready(Ok(None)) => return Poll::Ready(sink.take()),
                         Poll::Ready(Err(error)) => {
                             let Phase::Streaming(streaming) = std::mem::replace(&mut self.phase, Phase::Done) else {
                                 return Poll::Ready(None);
                             };
                             return Poll::Ready(self.fail(&(&error).into(), streaming.1));
                         }
-                        Poll::Pending => {
-                            if let Some(bytes) = sink.take() {
-                                return Poll::Ready(Some(bytes));
-                            }
-                            return self.poll_idle(cx);
-                        }
+                        Poll::Pending if sink.ready_bytes() == 0 => return self.poll_idle(cx),
+                        Poll::Pending if self.linger.wants_more(sink.ready_bytes(), cx) => return Poll::Pending,
+                        Poll::Pending => return Poll::Ready(sink.take()),
                     }
                 }
             }
@@ -165,6 +219,8 @@ impl Body for ReplyBody {
         let polled = this.poll_bytes(cx);
         if polled.is_ready() {
             this.sent_at = Instant::now();
+            this.linger.bytes = 0;
+            this.linger.has_spoken = true;
         }
         polled.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }

@@ -414,6 +414,12 @@ impl ChunkStream {
         encode_error(error, &mut self.out);
     }
 
+    /// How many bytes are ready to be sent.
+    #[must_use]
+    pub fn ready_bytes(&self) -> usize {
+        self.out.len()
+    }
+
     /// Takes what is ready to be sent; `None` when there is nothing.
     pub fn take(&mut self) -> Option<Bytes> {
         if self.out.is_empty() {
