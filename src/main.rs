@@ -13,6 +13,9 @@ use qwen_bridge::telemetry::{self, ErrorChain};
 #[tokio::main]
 async fn main() -> ExitCode {
     let cli = Cli::parse();
+    // Each open stream takes two descriptors, and the usual soft limit is 1,024. The hard limit is the owner's word.
+    // When it cannot be raised, the server works up to the limit as it is.
+    let _ = rlimit::increase_nofile_limit(u64::MAX);
     match run(&cli).await {
         Ok(code) => code,
         Err(error) => {
