@@ -8,7 +8,7 @@ use qwen_bridge::app::App;
 use qwen_bridge::base::ids::UnixSeconds;
 use qwen_bridge::config::{Config, Sources};
 use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::scenario::Scenario;
+use qwen_bridge::simulator::scenario::{Endpoint, Scenario};
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -151,6 +151,23 @@ impl TestApp {
         Transcript::parse(&text)
     }
 
+    /// Everything that callers' chats have cost upstream so far: chats begun and questions asked.
+    pub(crate) fn turns(&self) -> usize {
+        let count = |endpoint| self.simulator.requests_to(endpoint).len();
+        count(Endpoint::NewChat) + count(Endpoint::Completions)
+    }
+
+    /// The last question as the upstream got it.
+    pub(crate) fn asked(&self) -> Asked {
+        let requests = self.simulator.requests_to(Endpoint::Completions);
+        Asked(requests.last().expect("nothing was asked").body.clone().expect("a body that is no JSON"))
+    }
+
+    /// Fails if anything was sent upstream that no honest client sends.
+    pub(crate) fn assert_clean(&self) {
+        assert_eq!(self.simulator.violations(), Vec::<String>::new());
+    }
+
     /// Asks the server to stop and waits for its end. Gives back what a next server needs.
     pub(crate) async fn stop(mut self) -> (Simulator, TempDir) {
         self.stop.cancel();
@@ -165,6 +182,52 @@ impl TestApp {
     pub(crate) fn begin_stop(&self) {
         self.stop.cancel();
     }
+}
+
+/// A question as the upstream got it.
+pub(crate) struct Asked(pub Value);
+
+impl Asked {
+    /// The one message.
+    pub(crate) fn message(&self) -> &Value {
+        &self.0["messages"][0]
+    }
+
+    /// The prompt.
+    pub(crate) fn prompt(&self) -> &str {
+        self.message()["content"].as_str().unwrap()
+    }
+
+    /// Whether thinking was asked for, and which way.
+    pub(crate) fn thinking(&self) -> (bool, &str) {
+        let config = &self.message()["feature_config"];
+        (config["thinking_enabled"].as_bool().unwrap(), config["thinking_mode"].as_str().unwrap())
+    }
+
+    /// The kind of chat.
+    pub(crate) fn chat_type(&self) -> &str {
+        self.message()["chat_type"].as_str().unwrap()
+    }
+}
+
+/// The error of an answer, after a look at its shape.
+pub(crate) async fn error_of(response: Response) -> Value {
+    assert_eq!(response.headers()["content-type"], "application/json");
+    checked_error(&json_of(response).await)
+}
+
+/// The error in a body, which has OpenAI's four keys and no more.
+pub(crate) fn checked_error(body: &Value) -> Value {
+    assert_eq!(body.as_object().unwrap().len(), 1, "{body}");
+    let error = body["error"].as_object().unwrap_or_else(|| panic!("{body}"));
+    let mut keys: Vec<_> = error.keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["code", "message", "param", "type"], "{body}");
+    assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{body}");
+    assert!(error["type"].is_string(), "{body}");
+    assert!(error["param"].is_string() || error["param"].is_null(), "{body}");
+    assert!(error["code"].is_string() || error["code"].is_null(), "{body}");
+    body["error"].clone()
 }
 
 /// The body of a request with one user message.

@@ -2,5 +2,13 @@
 #![cfg(test)]
 
 mod app;
+mod bad_input;
 mod chat_complete;
 mod chat_stream;
+mod client_mode;
+mod cors;
+mod limits;
+mod raw;
+mod reasoning;
+mod search;
+mod status;
