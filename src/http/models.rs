@@ -1,6 +1,7 @@
 //! `GET /v1/models` and `/v1/models/{id}`: never fails, whatever the upstream does.
 
 use axum::Router;
+use axum::extract::rejection::PathRejection;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -23,7 +24,14 @@ async fn list_models(State(state): State<AppState>) -> Result<Response, ApiError
     json(&ModelList { object: "list", data })
 }
 
-async fn retrieve_model(State(state): State<AppState>, Path(id): Path<String>) -> Result<Response, ApiError> {
+async fn retrieve_model(
+    State(state): State<AppState>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    // Bytes that are no text once decoded name no model; the rejection itself would be plain text.
+    let Ok(Path(id)) = id else {
+        return Err(ApiError::model_not_found("\u{fffd}"));
+    };
     let catalogue = state.0.models.current().await;
     let names = with_variants(&catalogue.models);
     match names.iter().find(|(name, _)| *name == id) {

@@ -8,6 +8,7 @@ mod chat_stream;
 mod client_mode;
 mod cors;
 mod limits;
+mod models;
 mod raw;
 mod reasoning;
 mod search;

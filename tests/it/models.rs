@@ -1,0 +1,160 @@
+//! The list of models, and names that are not in it.
+
+use std::collections::HashSet;
+
+use qwen_bridge::simulator::Simulator;
+use qwen_bridge::simulator::reply::{ChallengeForm, Reply};
+use qwen_bridge::simulator::scenario::{Endpoint, Scenario};
+use serde_json::{Value, json};
+
+use crate::app::{Setup, TestApp, content, error_of, json_of, question};
+
+async fn list(app: &TestApp) -> Vec<Value> {
+    let response = app.get("/v1/models").send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(response.headers()["content-type"], "application/json");
+    let body = json_of(response).await;
+    assert_eq!(body["object"], "list");
+    body["data"].as_array().unwrap().clone()
+}
+
+fn ids(models: &[Value]) -> Vec<&str> {
+    models.iter().map(|model| model["id"].as_str().unwrap()).collect()
+}
+
+/// A server whose upstream fails to list its models.
+async fn without_catalogue(reply: Reply) -> TestApp {
+    let mut scenario = Scenario::default().paced_ms(0);
+    scenario.defaults.insert(Endpoint::Models, reply);
+    Setup::default().start(Simulator::start(scenario).await.unwrap()).await
+}
+
+#[tokio::test]
+async fn every_entry_has_what_typed_clients_read() {
+    let app = TestApp::quick().await;
+    let models = list(&app).await;
+    let again = list(&app).await;
+    assert_eq!(models, again, "the list changes from call to call");
+    for model in &models {
+        assert_eq!(model["object"], "model");
+        assert!(model["id"].as_str().is_some_and(|id| !id.is_empty()));
+        assert!(model["owned_by"].is_string());
+        assert!(model["created"].as_u64().is_some_and(|created| created > 0 && u32::try_from(created).is_ok()));
+    }
+    let unique: HashSet<_> = ids(&models).into_iter().collect();
+    assert_eq!(unique.len(), models.len());
+}
+
+#[tokio::test]
+async fn variants_are_listed_where_the_model_can() {
+    let app = TestApp::quick().await;
+    let models = list(&app).await;
+    let ids: HashSet<_> = ids(&models).into_iter().collect();
+    for id in [
+        "qwen3-max",
+        "qwen3-max-thinking",
+        "qwen3-max-search",
+        "qwen3-max-thinking-search",
+        "qwen3.7-max",
+        "qwen3.7-max-search",
+        "qwen3-coder-plus",
+        "qwen3-coder-plus-search",
+        "qwen3-235b-thinking",
+    ] {
+        assert!(ids.contains(id), "{id} is missing: {ids:?}");
+    }
+    for id in ["qwen3.7-max-thinking", "qwen3-coder-plus-thinking", "qwen3-235b-thinking-thinking"] {
+        assert!(!ids.contains(id), "{id} is listed");
+    }
+}
+
+#[tokio::test]
+async fn every_listed_name_can_be_asked_for_and_retrieved() {
+    let app = TestApp::quick().await;
+    for model in list(&app).await {
+        let id = model["id"].as_str().unwrap();
+        let one = app.get(&format!("/v1/models/{id}")).send().await.unwrap();
+        assert_eq!(json_of(one).await, model);
+        let mut body = question("echo: x");
+        body["model"] = json!(id);
+        let answer = json_of(app.chat(&body).await).await;
+        assert_eq!((content(&answer), &answer["model"]), ("x", &json!(id)));
+    }
+}
+
+#[tokio::test]
+async fn an_encoded_name_is_the_same_name() {
+    let app = TestApp::quick().await;
+    let model = json_of(app.get("/v1/models/qwen3%2Dmax").send().await.unwrap()).await;
+    assert_eq!(model["id"], "qwen3-max");
+    let response = app.get("/v1/models/web%2Fnothing").send().await.unwrap();
+    assert_eq!(response.status(), 404);
+    assert!(error_of(response).await["message"].as_str().unwrap().contains("web/nothing"));
+}
+
+#[tokio::test]
+async fn an_unknown_name_is_not_found() {
+    let app = TestApp::quick().await;
+    for id in ["gpt-4o", "a/b/c", "qwen3-max%20", "%E4%BD%A0", "%ff%fe", "qwen3-max/"] {
+        let response = app.get(&format!("/v1/models/{id}")).send().await.unwrap();
+        assert_eq!(response.status(), 404, "{id}");
+        let error = error_of(response).await;
+        assert_eq!(error["type"], "invalid_request_error", "{id}");
+        assert_eq!((&error["code"], &error["param"]), (&json!("model_not_found"), &json!("model")), "{id}");
+    }
+}
+
+#[tokio::test]
+async fn a_chat_with_an_unknown_model_is_not_found_and_costs_nothing() {
+    let app = TestApp::quick().await;
+    for model in ["gpt-4o", "qwen-turbo", "qwen3-maxx", "qwen3-max-image", "oauth/qwen3-max", "-thinking"] {
+        for stream in [false, true] {
+            let mut body = question("x");
+            (body["model"], body["stream"]) = (json!(model), json!(stream));
+            let response = app.chat(&body).await;
+            assert_eq!(response.status(), 404, "{model}");
+            let error = error_of(response).await;
+            assert_eq!(error["type"], "invalid_request_error");
+            assert_eq!((&error["code"], &error["param"]), (&json!("model_not_found"), &json!("model")));
+            assert!(error["message"].as_str().unwrap().contains(model));
+        }
+    }
+    assert_eq!(app.turns(), 0);
+}
+
+#[tokio::test]
+async fn the_list_never_fails() {
+    for reply in [
+        Reply::status(500),
+        Reply::status(401),
+        Reply::challenge(ChallengeForm::Html, 405),
+        Reply::error("internal_error"),
+        Reply::failing(qwen_bridge::simulator::reply::Failure::Reset),
+    ] {
+        let app = without_catalogue(reply.clone()).await;
+        let models = list(&app).await;
+        let ids = ids(&models);
+        assert!(ids.contains(&"qwen3-max") && ids.contains(&"qwen3-max-thinking"), "{reply:?}: {ids:?}");
+    }
+}
+
+#[tokio::test]
+async fn without_a_live_list_an_unknown_name_is_passed_on() {
+    let app = without_catalogue(Reply::status(500)).await;
+    for (model, upstream) in [("brand-new", "brand-new"), ("brand-new-search-thinking", "brand-new")] {
+        let mut body = question("echo: x");
+        body["model"] = json!(model);
+        let answer = json_of(app.chat(&body).await).await;
+        assert_eq!((content(&answer), &answer["model"]), ("x", &json!(model)));
+        assert_eq!(app.asked().0["model"], upstream);
+    }
+}
+
+#[tokio::test]
+async fn the_list_needs_a_key() {
+    let app = TestApp::quick().await;
+    for path in ["/v1/models", "/v1/models/qwen3-max", "/v1/models/nothing"] {
+        let response = app.client.get(app.url(path)).send().await.unwrap();
+        assert_eq!(response.status(), 401, "{path}");
+    }
+}
