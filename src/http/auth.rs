@@ -113,13 +113,18 @@ fn matching(keys: &[ApiKey], offered: &str) -> Option<u64> {
 }
 
 fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(AUTHORIZATION)?.to_str().ok()?.trim();
+    let value = text(headers.get(AUTHORIZATION)?)?.trim();
     let (scheme, rest) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| rest.trim()).filter(|rest| !rest.is_empty())
 }
 
 fn api_key(headers: &HeaderMap) -> Option<&str> {
-    headers.get("x-api-key")?.to_str().ok().map(str::trim).filter(|key| !key.is_empty())
+    text(headers.get("x-api-key")?).map(str::trim).filter(|key| !key.is_empty())
+}
+
+/// A key may have any letters, and one that looks like the right one is as wrong as any other.
+fn text(value: &HeaderValue) -> Option<&str> {
+    str::from_utf8(value.as_bytes()).ok()
 }
 
 /// Whether the request came under a name or address of this machine's loopback.

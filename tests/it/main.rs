@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod app;
+mod auth;
 mod bad_input;
 mod chat_complete;
 mod chat_stream;

@@ -1,0 +1,252 @@
+//! Who may call a server with keys, and a server without.
+
+use std::collections::HashSet;
+
+use qwen_bridge::simulator::Simulator;
+use qwen_bridge::simulator::scenario::{Endpoint, Scenario};
+use serde_json::json;
+
+use crate::app::{KEY, Setup, TestApp, content, error_of, json_of, question};
+use crate::raw::Raw;
+
+async fn started(setup: Setup) -> TestApp {
+    setup.start(Simulator::start(Scenario::default().paced_ms(0)).await.unwrap()).await
+}
+
+/// The status of `GET /v1/models` with these headers.
+async fn status_with(app: &TestApp, headers: &[(&str, &str)]) -> u16 {
+    let mut request = app.client.get(app.url("/v1/models"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    request.send().await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn a_right_key_is_right_wherever_it_stands() {
+    let app = TestApp::quick().await;
+    let bearer = |scheme: &str| format!("{scheme} {KEY}");
+    for scheme in ["Bearer", "bearer", "BEARER", "bEaReR", "Bearer "] {
+        assert_eq!(status_with(&app, &[("authorization", &bearer(scheme))]).await, 200, "{scheme}");
+    }
+    assert_eq!(status_with(&app, &[("x-api-key", KEY)]).await, 200);
+    // One right key is enough.
+    assert_eq!(status_with(&app, &[("authorization", "Bearer wrong"), ("x-api-key", KEY)]).await, 200);
+    assert_eq!(status_with(&app, &[("authorization", &bearer("Bearer")), ("x-api-key", "wrong")]).await, 200);
+    assert_eq!(status_with(&app, &[("authorization", "Basic eDp5"), ("x-api-key", KEY)]).await, 200);
+}
+
+#[tokio::test]
+async fn all_key_settings_are_one_set() {
+    let setup = Setup::default()
+        .with("API_KEY", "sk-one, sk-two")
+        .with("OPENAI_API_KEYS", "sk-three,sk-four")
+        .with("OPENAI_API_KEY", "sk-five");
+    let app = started(setup).await;
+    for key in ["sk-one", "sk-two", "sk-three", "sk-four", "sk-five"] {
+        assert_eq!(status_with(&app, &[("authorization", &format!("Bearer {key}"))]).await, 200, "{key}");
+    }
+    for key in ["sk-one, sk-two", "sk-one,sk-two", "sk-", "sk-six"] {
+        assert_eq!(status_with(&app, &[("authorization", &format!("Bearer {key}"))]).await, 401, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn wrong_keys_all_get_the_same_answer() {
+    let app = TestApp::quick().await;
+    let upper = KEY.to_uppercase();
+    let look_alike = KEY.replace('k', "к");
+    let long = "k".repeat(20_000);
+    let wrong = [
+        "x",
+        &KEY[..KEY.len() - 1],
+        &KEY[1..],
+        &format!("{KEY}x"),
+        &format!("{KEY} {KEY}"),
+        &upper,
+        &look_alike,
+        &format!("Bearer {KEY}"),
+        &format!("\"{KEY}\""),
+        &format!("{KEY},"),
+        &format!("{KEY};{KEY}"),
+        &long,
+    ]
+    .map(str::to_owned);
+    let mut bodies = HashSet::new();
+    for key in &wrong {
+        for (name, value) in [("authorization", format!("Bearer {key}")), ("x-api-key", key.clone())] {
+            let request = app.client.post(app.url("/v1/chat/completions")).header(name, value.as_bytes());
+            let response = request.body(question("x").to_string()).send().await.unwrap();
+            assert_eq!(response.status(), 401, "{name}: {key}");
+            assert_eq!(response.headers()["www-authenticate"], "Bearer");
+            let error = error_of(response).await;
+            assert_eq!(error["type"], "authentication_error");
+            assert_eq!((&error["code"], &error["param"]), (&json!("invalid_api_key"), &json!(null)));
+            assert!(!error.to_string().contains(KEY), "the key is shown");
+            bodies.insert(error.to_string());
+        }
+    }
+    assert_eq!(bodies.len(), 1, "{bodies:?}");
+    assert_eq!(app.turns(), 0);
+}
+
+#[tokio::test]
+async fn a_missing_key_is_asked_for() {
+    let app = TestApp::quick().await;
+    for headers in [
+        &[][..],
+        &[("authorization", "")],
+        &[("authorization", "Bearer")],
+        &[("authorization", KEY)],
+        &[("authorization", "Basic eDp5")],
+        &[("x-api-key", "")],
+    ] {
+        assert_eq!(status_with(&app, headers).await, 401, "{headers:?}");
+    }
+    let response = app.client.get(app.url("/v1/models")).send().await.unwrap();
+    assert_eq!(response.headers()["www-authenticate"], "Bearer");
+    let error = error_of(response).await;
+    assert_eq!(error["code"], "invalid_api_key");
+    assert!(error["message"].as_str().unwrap().contains("Authorization: Bearer"));
+}
+
+#[tokio::test]
+async fn everything_but_two_paths_is_closed() {
+    let app = TestApp::quick().await;
+    for path in ["/", "/health"] {
+        assert_eq!(app.client.get(app.url(path)).send().await.unwrap().status(), 200, "{path}");
+    }
+    for (method, path) in [
+        ("GET", "/v1/models"),
+        ("GET", "/v1/models/qwen3-max"),
+        ("POST", "/v1/chat/completions"),
+        ("GET", "/v1/chat/completions"),
+        ("POST", "/refresh-token"),
+        ("GET", "/refresh-token"),
+        ("GET", "/nowhere"),
+        ("GET", "//"),
+        ("GET", "/health/"),
+        ("GET", "/%68ealth"),
+        ("GET", "/health/../v1/models"),
+        ("GET", "//health"),
+    ] {
+        let mut client = Raw::connect(app.address).await;
+        client.send(format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n")).await;
+        assert_eq!(client.answer().await.status, 401, "{method} {path}");
+    }
+    // The server refreshes one of the two accounts by itself when it starts.
+    assert!(app.simulator.requests_to(Endpoint::Refresh).len() <= 1, "a refresh without a key");
+    assert_eq!(app.turns(), 0);
+}
+
+#[tokio::test]
+async fn a_key_in_the_url_or_in_the_body_is_none() {
+    let app = TestApp::quick().await;
+    for query in [format!("?api_key={KEY}"), format!("?key={KEY}"), format!("?access_token={KEY}")] {
+        let mut body = question("x");
+        (body["api_key"], body["key"]) = (json!(KEY), json!(KEY));
+        let request = app.client.post(app.url(&format!("/v1/chat/completions{query}")));
+        let response = request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap();
+        assert_eq!(response.status(), 401, "{query}");
+        assert!(!response.text().await.unwrap().contains(KEY));
+    }
+    let with_cookie = app.client.get(app.url("/v1/models")).header("cookie", format!("api_key={KEY}"));
+    assert_eq!(with_cookie.send().await.unwrap().status(), 401);
+    assert_eq!(app.turns(), 0);
+}
+
+#[tokio::test]
+async fn the_callers_key_stays_here() {
+    let app = TestApp::quick().await;
+    let mut body = question("echo: x");
+    (body["api_key"], body["key"]) = (json!(KEY), json!(KEY));
+    assert_eq!(app.chat(&body).await.status(), 200);
+    for request in app.simulator.requests() {
+        assert!(request.headers.iter().all(|(_, value)| !value.contains(KEY)), "{request:?}");
+        assert!(!request.path.contains(KEY));
+        assert!(request.body.is_none_or(|body| !body.to_string().contains(KEY)));
+    }
+}
+
+#[tokio::test]
+async fn a_declared_flood_without_a_key_is_refused_at_once() {
+    let app = TestApp::quick().await;
+    for expect in ["", "expect: 100-continue\r\n"] {
+        let mut client = Raw::connect(app.address).await;
+        client
+            .send(format!(
+                "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n\
+                 {expect}content-length: 52428800\r\n\r\n"
+            ))
+            .await;
+        // Not a byte of the body has been sent.
+        let answer = client.answer().await;
+        assert_eq!(answer.status, 401);
+        assert_eq!(answer.json()["error"]["code"], "invalid_api_key");
+        assert!(client.is_closed().await, "the connection waits for the flood");
+    }
+    assert_eq!(app.turns(), 0);
+}
+
+#[tokio::test]
+async fn without_a_key_only_this_machines_names_are_served() {
+    let app = started(Setup::default().without("API_KEY")).await;
+    let port = app.address.port();
+    for host in [
+        "localhost",
+        "LOCALHOST",
+        "127.0.0.1",
+        "127.1.2.3",
+        "[::1]",
+        "app.localhost",
+        &format!("localhost:{port}"),
+        &format!("127.0.0.1:{port}"),
+        &format!("[::1]:{port}"),
+    ] {
+        assert_eq!(status_with(&app, &[("host", host)]).await, 200, "{host}");
+    }
+    for host in [
+        "evil.example",
+        "localhost.evil.example",
+        "evil.example:8000",
+        "127.0.0.1.evil.example",
+        "10.0.0.1",
+        "evillocalhost",
+        "localhost@evil.example",
+        "a b",
+        "",
+    ] {
+        for path in ["/v1/models", "/", "/health"] {
+            let response = app.client.get(app.url(path)).header("host", host).send().await.unwrap();
+            assert_eq!(response.status(), 403, "{host} {path}");
+            assert_eq!(error_of(response).await["code"], "host_not_allowed");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_open_server_serves_every_name() {
+    let app = started(Setup::default().without("API_KEY").with("ALLOW_OPEN", "true")).await;
+    for headers in [&[("host", "evil.example")][..], &[("origin", "https://evil.example")], &[]] {
+        assert_eq!(status_with(&app, headers).await, 200, "{headers:?}");
+    }
+}
+
+#[tokio::test]
+async fn beyond_this_machine_a_key_is_made_and_kept() {
+    let setup = || Setup::default().without("API_KEY").with("SERVER_HOST", "0.0.0.0");
+    let ask = async |app: &TestApp, key: &str| {
+        let url = format!("http://127.0.0.1:{}/v1/models", app.address.port());
+        app.client.get(url).bearer_auth(key).send().await.unwrap().status()
+    };
+    let app = started(setup()).await;
+    assert_eq!(ask(&app, "sk-guess").await, 401);
+    let (simulator, state_dir) = app.stop().await;
+    let files = std::fs::read_dir(state_dir.path()).unwrap();
+    let kept: Vec<u8> = files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap_or_default()).collect();
+    let place = kept.windows(3).position(|window| window == b"sk-").expect("no key in the state folder");
+    let key = str::from_utf8(&kept[place..place + 3 + 64]).unwrap().to_owned();
+    let app = setup().in_dir(state_dir).start(simulator).await;
+    assert_eq!(ask(&app, "sk-guess").await, 401);
+    assert_eq!(ask(&app, &key).await, 200, "the key of the first start is forgotten");
+}
