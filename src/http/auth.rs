@@ -8,7 +8,7 @@ use std::time::SystemTime;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue};
+use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
 
 use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
 use crate::base::secret::{AccessToken, ApiKey, Cookie};
@@ -35,7 +35,7 @@ pub struct Caller {
 /// The layer.
 ///
 /// # Errors
-/// 401 for a missing or wrong key, 403 for a foreign name on an open server.
+/// 401 for a missing or wrong key, 403 for a foreign name or page on an open server.
 pub async fn require_key(
     State(state): State<AppState>,
     mut request: Request,
@@ -43,9 +43,15 @@ pub async fn require_key(
 ) -> Result<Response, ApiError> {
     let settings = &state.0.settings;
     let is_open = settings.keys.is_empty();
-    // Without a key, a page in the owner's browser must not reach this server under a name of its own.
-    if is_open && settings.server_mode && !settings.allow_open && !is_own_name(request.headers()) {
-        return Err(ApiError::wrong_host());
+    // Without a key, a page in the owner's browser must not reach this server: neither under a name of its own,
+    // nor by a POST that needs no preflight, whose effect it has without reading the answer.
+    if is_open && settings.server_mode && !settings.allow_open {
+        if !is_own_name(request.headers()) {
+            return Err(ApiError::wrong_host());
+        }
+        if !is_welcome_origin(request.headers(), settings.cors_origins.as_deref()) {
+            return Err(ApiError::wrong_origin());
+        }
     }
     if PUBLIC_PATHS.contains(&request.uri().path()) {
         return Ok(next.run(request).await);
@@ -133,6 +139,14 @@ fn is_own_name(headers: &HeaderMap) -> bool {
         return true;
     };
     host.to_str().is_ok_and(|host| is_loopback(&format!("http://{host}/")))
+}
+
+/// Whether the request comes from no page, from one of this machine, or from one that is named in the settings.
+fn is_welcome_origin(headers: &HeaderMap, configured: Option<&[String]>) -> bool {
+    let is_configured = |origin: &HeaderValue| {
+        configured.is_some_and(|configured| configured.iter().any(|named| named.as_bytes() == origin.as_bytes()))
+    };
+    headers.get_all(ORIGIN).iter().all(|origin| is_own_origin(origin) || is_configured(origin))
 }
 
 /// Whether a page's origin is of this machine's loopback.

@@ -73,6 +73,14 @@ impl ApiError {
         Self::new(StatusCode::FORBIDDEN, "permission_error", "host_not_allowed", message)
     }
 
+    /// The request came from a page that an open server on loopback does not serve.
+    #[must_use]
+    pub fn wrong_origin() -> Self {
+        let message = "This server runs without a key and answers only to pages of this machine (localhost). Set \
+                       API_KEY, or name the page's origin in CORS_ORIGINS.";
+        Self::new(StatusCode::FORBIDDEN, "permission_error", "origin_not_allowed", message)
+    }
+
     /// No such path.
     #[must_use]
     pub fn not_found(path: &str) -> Self {

@@ -225,6 +225,50 @@ async fn without_a_key_only_this_machines_names_are_served() {
 }
 
 #[tokio::test]
+async fn without_a_key_pages_from_elsewhere_cannot_spend_accounts() {
+    let app = started(Setup::default().without("API_KEY")).await;
+    for origin in ["https://evil.example", "http://localhost.evil.example", "null"] {
+        // What a page can send without a preflight: a form, or a body without a type.
+        for (path, content_type) in [
+            ("/v1/chat/completions", None),
+            ("/v1/chat/completions", Some("text/plain")),
+            ("/v1/chat/completions", Some("application/x-www-form-urlencoded")),
+            ("/refresh-token", None),
+            ("/refresh-token", Some("text/plain")),
+        ] {
+            let mut request = app.client.post(app.url(path)).header("origin", origin);
+            if let Some(content_type) = content_type {
+                request = request.header("content-type", content_type);
+            }
+            let response = request.body(question("x").to_string()).send().await.unwrap();
+            assert_eq!(response.status(), 403, "{origin} {path} {content_type:?}");
+            assert!(!response.headers().contains_key("access-control-allow-origin"));
+            assert_eq!(error_of(response).await["code"], "origin_not_allowed");
+        }
+    }
+    assert_eq!(app.turns(), 0);
+    // The server refreshes one of the two accounts by itself when it starts.
+    assert!(app.simulator.requests_to(Endpoint::Refresh).len() <= 1, "a page had the accounts refreshed");
+    for origin in ["http://localhost:3000", "http://127.0.0.1:5173", "http://[::1]", "tauri://localhost"] {
+        let request = app.client.post(app.url("/v1/chat/completions")).header("origin", origin);
+        let response = request.body(question("echo: x").to_string()).send().await.unwrap();
+        assert_eq!(response.headers()["access-control-allow-origin"], origin);
+        assert_eq!(content(&json_of(response).await), "x");
+    }
+}
+
+#[tokio::test]
+async fn a_configured_origin_may_use_a_server_without_a_key() {
+    let app = started(Setup::default().without("API_KEY").with("CORS_ORIGINS", "https://chat.example")).await;
+    let ask = |origin: &'static str| {
+        let request = app.client.post(app.url("/v1/chat/completions")).header("origin", origin);
+        request.body(question("echo: x").to_string()).send()
+    };
+    assert_eq!(ask("https://chat.example").await.unwrap().status(), 200);
+    assert_eq!(ask("https://evil.example").await.unwrap().status(), 403);
+}
+
+#[tokio::test]
 async fn an_open_server_serves_every_name() {
     let app = started(Setup::default().without("API_KEY").with("ALLOW_OPEN", "true")).await;
     for headers in [&[("host", "evil.example")][..], &[("origin", "https://evil.example")], &[]] {
