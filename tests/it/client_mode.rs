@@ -1,1 +1,171 @@
+//! Callers who bring their own credential.
 
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use qwen_bridge::simulator::Simulator;
+use qwen_bridge::simulator::reply::Reply;
+use qwen_bridge::simulator::scenario::{AccountScript, Endpoint, Era, Scenario};
+use serde_json::{Value, json};
+
+use crate::app::{KEY, Setup, TestApp, content, error_of, json_of, question};
+
+async fn client_mode(setup: Setup) -> TestApp {
+    let accounts = [AccountScript::new("ada", Era::A), AccountScript::new("eve", Era::A)];
+    let simulator = Simulator::start(Scenario::with_accounts(accounts)).await.unwrap();
+    setup.with("SERVER_MODE", "false").start(simulator).await
+}
+
+async fn ask(app: &TestApp, credential: &str, body: &Value) -> reqwest::Response {
+    let request = app.client.post(app.url("/v1/chat/completions")).bearer_auth(credential);
+    request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap()
+}
+
+fn pairs(cookie: &str) -> BTreeMap<&str, &str> {
+    cookie.split(';').filter_map(|pair| pair.trim().split_once('=')).collect()
+}
+
+/// All bytes of all files below a folder.
+fn bytes_below(folder: &Path) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            bytes.extend(bytes_below(&path));
+        } else {
+            bytes.extend(std::fs::read(path).unwrap());
+        }
+    }
+    bytes
+}
+
+fn contains(bytes: &[u8], secret: &str) -> bool {
+    bytes.windows(secret.len()).any(|window| window == secret.as_bytes())
+}
+
+#[tokio::test]
+async fn the_callers_credential_is_used_whole() {
+    for (setup, has_key) in [(Setup::default().without("API_KEY"), false), (Setup::default(), true)] {
+        let app = client_mode(setup).await;
+        let cookie = format!("{}; x=a=b; last=\"q\"", app.simulator.cookie("eve"));
+        let credential = format!("{};{cookie}", app.simulator.bearer("eve"));
+        let credential = if has_key { format!("{KEY};{credential}") } else { credential };
+        let answer = json_of(ask(&app, &credential, &question("echo: mine")).await).await;
+        assert_eq!(content(&answer), "mine");
+        let requests = app.simulator.requests_to(Endpoint::Completions);
+        assert_eq!(requests.len(), 1);
+        assert_eq!(requests[0].account.as_deref(), Some("eve"));
+        // Later ones also have what the upstream set meanwhile.
+        let first = app.simulator.requests_to(Endpoint::NewChat).remove(0);
+        let sent = first.header("cookie").unwrap();
+        for (name, value) in pairs(&cookie) {
+            assert_eq!(pairs(sent).get(name), Some(&value), "{name} of {sent}");
+        }
+        let everything: Vec<String> = app.simulator.requests().iter().map(|request| format!("{request:?}")).collect();
+        assert!(everything.iter().all(|request| !request.contains(KEY)), "our key went upstream");
+        assert_eq!(app.simulator.requests_to(Endpoint::Auths).len(), 0);
+        app.assert_clean();
+    }
+}
+
+#[tokio::test]
+async fn the_servers_own_accounts_are_not_used() {
+    let app = client_mode(Setup::default()).await;
+    let credential = format!("{KEY};{};{}", app.simulator.bearer("eve"), app.simulator.cookie("eve"));
+    app.simulator.set_default(Some("eve"), Endpoint::Completions, Some(Reply::status(500)));
+    for stream in [false, true] {
+        let mut body = question("x");
+        body["stream"] = json!(stream);
+        let response = ask(&app, &credential, &body).await;
+        assert_eq!(response.status(), 502);
+        assert_eq!(error_of(response).await["code"], "upstream_error");
+    }
+    let accounts: Vec<_> = app.simulator.requests().into_iter().filter_map(|request| request.account).collect();
+    assert!(!accounts.is_empty() && accounts.iter().all(|account| account == "eve"), "{accounts:?}");
+    let health = json_of(app.client.get(app.url("/health")).send().await.unwrap()).await;
+    assert_eq!(health["identityPool"]["total"], 0);
+    assert_eq!(health["config"]["serverMode"], false);
+}
+
+#[tokio::test]
+async fn the_key_may_stand_apart() {
+    let app = client_mode(Setup::default()).await;
+    let credential = format!("{};{}", app.simulator.bearer("eve"), app.simulator.cookie("eve"));
+    let request = app.client.post(app.url("/v1/chat/completions")).header("x-api-key", KEY).bearer_auth(credential);
+    let response = request.body(question("echo: x").to_string()).send().await.unwrap();
+    assert_eq!(content(&json_of(response).await), "x");
+}
+
+#[tokio::test]
+async fn what_is_missing_is_said() {
+    let app = client_mode(Setup::default()).await;
+    let (token, cookie) = (app.simulator.bearer("eve"), app.simulator.cookie("eve"));
+    for credential in [
+        format!("{token};{cookie}"),
+        format!("wrong;{token};{cookie}"),
+        KEY.to_owned(),
+        format!("{KEY};"),
+        format!("{KEY};;{cookie}"),
+        format!("{KEY};to ken;{cookie}"),
+        format!("{KEY};{token};no pair at all"),
+        "x".to_owned(),
+    ] {
+        let response = ask(&app, &credential, &question("x")).await;
+        assert_eq!(response.status(), 401, "{credential}");
+        assert_eq!(response.headers()["www-authenticate"], "Bearer");
+        let error = error_of(response).await;
+        assert_eq!((&error["type"], &error["code"]), (&json!("authentication_error"), &json!("invalid_api_key")));
+        let message = error["message"].as_str().unwrap();
+        assert!(message.contains("KEY;TOKEN;COOKIE"), "{message}");
+        assert!(!message.contains(&token) && !message.contains(&cookie) && !message.contains(KEY), "{message}");
+    }
+    for path in ["/v1/models", "/v1/chat/completions", "/refresh-token"] {
+        assert_eq!(app.client.get(app.url(path)).send().await.unwrap().status(), 401, "{path}");
+    }
+    let with_key_only = app.client.get(app.url("/v1/models")).header("x-api-key", KEY).send().await.unwrap();
+    assert_eq!(with_key_only.status(), 401);
+    assert_eq!(app.turns(), 0);
+}
+
+#[tokio::test]
+async fn a_refused_credential_is_the_callers_own_affair() {
+    let app = client_mode(Setup::default()).await;
+    let credential = format!("{KEY};{};{}", app.simulator.bearer("eve"), app.simulator.cookie("eve"));
+    app.simulator.set_revoked("eve", true);
+    for stream in [false, true] {
+        let mut body = question("x");
+        body["stream"] = json!(stream);
+        let response = ask(&app, &credential, &body).await;
+        assert_eq!(response.status(), 401);
+        assert_eq!(response.headers()["www-authenticate"], "Bearer");
+        let error = error_of(response).await;
+        assert_eq!((&error["type"], &error["code"]), (&json!("authentication_error"), &json!("upstream_unauthorized")));
+    }
+    assert_eq!(app.simulator.requests_to(Endpoint::Refresh).len(), 0);
+    assert_eq!(app.simulator.requests_to(Endpoint::Auths).len(), 0);
+}
+
+#[tokio::test]
+async fn the_callers_credential_is_written_nowhere() {
+    let app = client_mode(Setup::default()).await;
+    let (token, cookie) = (app.simulator.bearer("eve"), format!("{}; mark=c4n4ry", app.simulator.cookie("eve")));
+    let credential = format!("{KEY};{token};{cookie}");
+    assert_eq!(ask(&app, &credential, &question("echo: x")).await.status(), 200);
+    app.simulator.set_default(Some("eve"), Endpoint::Completions, Some(Reply::error("RateLimited")));
+    assert_eq!(ask(&app, &credential, &question("x")).await.status(), 429);
+    let (_simulator, state_dir) = app.stop().await;
+    let written = bytes_below(state_dir.path());
+    assert!(!written.is_empty(), "there is no state folder to look at");
+    for secret in [&token, "c4n4ry"] {
+        assert!(!contains(&written, secret), "a secret in the state folder");
+    }
+}
+
+#[tokio::test]
+async fn there_is_nothing_to_refresh() {
+    let app = client_mode(Setup::default()).await;
+    let credential = format!("{KEY};{};{}", app.simulator.bearer("eve"), app.simulator.cookie("eve"));
+    let response = app.client.post(app.url("/refresh-token")).bearer_auth(credential).send().await.unwrap();
+    assert_eq!(response.status(), 400);
+    assert_eq!(error_of(response).await["code"], "client_mode");
+}
