@@ -117,6 +117,13 @@ impl ApiError {
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_REQUEST, "unsupported_media_type", message)
     }
 
+    /// The body is encoded in a way that is not decoded here.
+    #[must_use]
+    pub fn unsupported_encoding() -> Self {
+        let message = "The Content-Encoding of the request body is not supported; send it plain or with gzip.";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, INVALID_REQUEST, "unsupported_encoding", message)
+    }
+
     /// The body is no JSON.
     #[must_use]
     pub fn invalid_json(line: usize, column: usize) -> Self {

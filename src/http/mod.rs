@@ -19,7 +19,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
-use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{ACCEPT_ENCODING, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use ipnet::IpNet;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -68,6 +68,7 @@ fn cors(settings: &HttpSettings) -> CorsLayer {
         .expose_headers([
             HeaderName::from_static("x-request-id"),
             RETRY_AFTER,
+            HeaderName::from_static("x-should-retry"),
             HeaderName::from_static("x-bridge-ignored"),
         ])
         .max_age(PREFLIGHT_AGE)
@@ -78,7 +79,11 @@ async fn in_our_shape(response: Response) -> Response {
     if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE
         && response.extensions().get::<error::ErrorCode>().is_none()
     {
-        return ApiError::broken_body().into_response();
+        let mut refusal = ApiError::unsupported_encoding().into_response();
+        if let Some(supported) = response.headers().get(ACCEPT_ENCODING) {
+            refusal.headers_mut().insert(ACCEPT_ENCODING, supported.clone());
+        }
+        return refusal;
     }
     response
 }
