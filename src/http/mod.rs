@@ -3,6 +3,7 @@
 pub mod access;
 pub mod auth;
 pub mod chat;
+pub mod drain;
 pub mod error;
 pub mod json;
 pub mod models;

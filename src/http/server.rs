@@ -26,6 +26,7 @@ use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use crate::http::HttpSettings;
+use crate::http::drain::Drain;
 use crate::shutdown::Supervisor;
 
 /// Open connections at once; further ones wait in the kernel.
@@ -101,10 +102,12 @@ async fn serve_connection(
         debug!(%error, "connection closed before it began");
         return;
     }
+    let (drain, unwanted) = Drain::new();
     let polls = PollCount::default();
     let counted = polls.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(drain.clone());
         request.extensions_mut().insert(counted.clone());
         router.clone().oneshot(request)
     });
@@ -118,15 +121,18 @@ async fn serve_connection(
     );
     let mut stopped = pin!(stop.cancelled());
     let mut is_stopping = false;
-    let outcome = poll_fn(|cx| {
+    let serving = poll_fn(|cx| {
         polls.0.fetch_add(1, Ordering::Relaxed);
         if !is_stopping && stopped.as_mut().poll(cx).is_ready() {
             is_stopping = true;
             connection.as_mut().graceful_shutdown();
         }
         connection.as_mut().poll(cx)
-    })
-    .await;
+    });
+    let outcome = tokio::select! {
+        outcome = serving => outcome,
+        never = unwanted.run() => match never {},
+    };
     if let Err(error) = outcome {
         debug!(%error, "connection ended");
     }

@@ -1,1 +1,337 @@
+//! Bodies and connections at their limits, by clients without manners.
 
+use std::io::Write as _;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use qwen_bridge::simulator::Simulator;
+use qwen_bridge::simulator::scenario::Scenario;
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::app::{KEY, PATIENCE, Setup, TestApp, checked_error, content, error_of, json_of, question};
+use crate::raw::{self, Answer, Raw};
+
+async fn started(setup: Setup) -> TestApp {
+    setup.start(Simulator::start(Scenario::default().paced_ms(0)).await.unwrap()).await
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// The head of a chat request with JSON and these further lines.
+fn chat_head(lines: &[&str]) -> String {
+    let lines: Vec<&str> = ["content-type: application/json"].into_iter().chain(lines.iter().copied()).collect();
+    raw::head("POST /v1/chat/completions", &lines)
+}
+
+fn assert_refused(answer: &Answer, status: u16, code: &str) {
+    assert_eq!(answer.status, status, "{answer:?}");
+    assert_eq!(answer.header("content-type"), Some("application/json"));
+    assert_eq!(checked_error(&answer.json())["code"], code);
+}
+
+/// The server still answers, on a new connection.
+async fn assert_well(app: &TestApp) {
+    assert_eq!(content(&app.ask("echo: well").await), "well");
+}
+
+#[tokio::test]
+async fn gzip_bodies_are_read() {
+    let app = TestApp::quick().await;
+    let body = gzip(question("echo: packed 字").to_string().as_bytes());
+    let request = app.post("/v1/chat/completions", &json!(null)).header("content-encoding", "gzip").body(body);
+    assert_eq!(content(&json_of(request.send().await.unwrap()).await), "packed 字");
+    let plain = app.post("/v1/chat/completions", &question("echo: x")).header("content-encoding", "identity");
+    assert_eq!(plain.send().await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn a_bomb_is_measured_unpacked() {
+    let app = started(Setup::default().with("MAX_BODY", "100KB")).await;
+    let mut text = question("x").to_string().into_bytes();
+    text.resize(20_000_000, b' ');
+    let bomb = gzip(&text);
+    assert!(bomb.len() < 50_000, "{} bytes are no bomb", bomb.len());
+    let request = app.post("/v1/chat/completions", &json!(null)).header("content-encoding", "gzip").body(bomb);
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 413);
+    assert_eq!(error_of(response).await["code"], "request_too_large");
+    assert_eq!(app.turns(), 0);
+    assert_well(&app).await;
+}
+
+#[tokio::test]
+async fn bodies_that_are_not_what_their_encoding_says() {
+    let app = TestApp::quick().await;
+    let good = gzip(question("x").to_string().as_bytes());
+    let mut damaged = good.clone();
+    let middle = damaged.len() / 2;
+    damaged[middle] ^= 0xff;
+    for body in [b"no gzip at all".to_vec(), good[..good.len() / 2].to_vec(), damaged, question("x").to_string().into()]
+    {
+        let request = app.post("/v1/chat/completions", &json!(null)).header("content-encoding", "gzip").body(body);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 400);
+        assert_eq!(error_of(response).await["type"], "invalid_request_error");
+    }
+    for encoding in ["br", "zstd", "compress", "gzip, gzip", "nonsense"] {
+        let request = app.post("/v1/chat/completions", &question("x")).header("content-encoding", encoding);
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 415, "{encoding}");
+        assert_eq!(response.headers()["accept-encoding"], "gzip");
+        assert_eq!(error_of(response).await["code"], "unsupported_encoding");
+    }
+    assert_eq!(app.turns(), 0);
+}
+
+#[tokio::test]
+async fn a_body_that_waits_to_be_asked_is_asked_for() {
+    let app = TestApp::quick().await;
+    let body = question("echo: polite").to_string();
+    let mut client = Raw::connect(app.address).await;
+    client.send(chat_head(&["expect: 100-continue", &format!("content-length: {}", body.len())])).await;
+    assert_eq!(client.head().await.status, 100);
+    client.send(&body).await;
+    assert_eq!(client.answer().await.json()["choices"][0]["message"]["content"], "polite");
+    client.send(raw::chat(&question("echo: again"))).await;
+    assert_eq!(client.answer().await.status, 200);
+}
+
+#[tokio::test]
+async fn a_body_in_chunks_is_a_body() {
+    let app = TestApp::quick().await;
+    let body = question("echo: in chunks 字").to_string();
+    let mut client = Raw::connect(app.address).await;
+    for size in [1, 7, 1000] {
+        client.send(chat_head(&["transfer-encoding: chunked"])).await;
+        for chunk in body.as_bytes().chunks(size) {
+            client.send(format!("{:x}\r\n", chunk.len())).await;
+            client.send(chunk).await;
+            client.send("\r\n").await;
+        }
+        client.send("0\r\nx-trailer: yes\r\n\r\n").await;
+        let answer = client.answer().await;
+        assert_eq!(answer.json()["choices"][0]["message"]["content"], "in chunks 字");
+    }
+}
+
+#[tokio::test]
+async fn a_declared_length_over_the_limit_is_refused_unread() {
+    let app = started(Setup::default().with("MAX_BODY", "100KB")).await;
+    for expect in [&[][..], &["expect: 100-continue"]] {
+        let mut client = Raw::connect(app.address).await;
+        client.send(chat_head(&[expect, &["content-length: 60000000"]].concat())).await;
+        // The answer is whole although nothing of the body was sent, and nothing of it was asked for.
+        let answer = timeout(PATIENCE / 2, client.answer()).await.expect("the answer waits for the body");
+        assert_refused(&answer, 413, "request_too_large");
+    }
+    assert_eq!(app.turns(), 0);
+    assert_well(&app).await;
+}
+
+#[tokio::test]
+async fn a_client_that_sends_first_and_reads_then_sees_the_refusal() {
+    let app = started(Setup::default().with("MAX_BODY", "100KB")).await;
+    let body = vec![b' '; 8_000_000];
+    let mut client = Raw::connect(app.address).await;
+    client.send(chat_head(&[&format!("content-length: {}", body.len())])).await;
+    client.send(&body).await;
+    assert_refused(&client.answer().await, 413, "request_too_large");
+    // Used again or closed, but no other request is made of what was sent.
+    if client.try_send(raw::chat(&question("echo: again"))).await {
+        let rest = String::from_utf8(client.rest_or_answer().await).unwrap();
+        assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 200"), "{rest}");
+    }
+    assert_well(&app).await;
+}
+
+#[tokio::test]
+async fn chunks_are_counted() {
+    let app = started(Setup::default().with("MAX_BODY", "100KB")).await;
+    let mut client = Raw::connect(app.address).await;
+    client.send(chat_head(&["transfer-encoding: chunked"])).await;
+    let chunk = format!("4000\r\n{}\r\n", " ".repeat(0x4000));
+    for _ in 0..7 {
+        client.send(&chunk).await;
+    }
+    // The body goes on, but the answer is there.
+    let answer = timeout(PATIENCE / 2, client.answer()).await.expect("the answer waits for the body");
+    assert_refused(&answer, 413, "request_too_large");
+    assert_eq!(app.turns(), 0);
+    assert_well(&app).await;
+}
+
+#[tokio::test]
+async fn a_body_at_the_limit_passes() {
+    let app = started(Setup::default().with("MAX_BODY", "100KB")).await;
+    let mut body = question("echo: full").to_string();
+    body.extend(std::iter::repeat_n(' ', 100_000 - body.len()));
+    let response = app.post("/v1/chat/completions", &json!(null)).body(body.clone()).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    // Whether 100KB counts by tens or by twos: a fifth more is too much.
+    body.extend(std::iter::repeat_n(' ', 20_000));
+    let response = app.post("/v1/chat/completions", &json!(null)).body(body).send().await.unwrap();
+    assert_eq!(response.status(), 413);
+}
+
+#[tokio::test]
+async fn twelve_megabytes_pass_by_default() {
+    let app = TestApp::quick().await;
+    let mut body = question("echo: large").to_string();
+    body.extend(std::iter::repeat_n(' ', 12_000_000));
+    let response = app.post("/v1/chat/completions", &json!(null)).body(body).send().await.unwrap();
+    assert_eq!(content(&json_of(response).await), "large");
+}
+
+#[tokio::test]
+async fn a_body_that_stalls_is_given_up() {
+    let app = started(Setup::default().with("READ_TIMEOUT", "100ms")).await;
+    for (head, body) in
+        [(chat_head(&["content-length: 100"]), "{\"mess"), (chat_head(&["transfer-encoding: chunked"]), "5\r\n{\"mes")]
+    {
+        let mut client = Raw::connect(app.address).await;
+        client.send(head + body).await;
+        let answer = client.answer().await;
+        assert_refused(&answer, 408, "request_timeout");
+        assert_eq!(answer.header("x-should-retry"), Some("false"));
+        assert!(client.is_closed().await);
+    }
+    assert_eq!(app.turns(), 0);
+    assert_well(&app).await;
+}
+
+#[tokio::test]
+async fn a_body_that_drips_is_given_up() {
+    let app = started(Setup::default().with("READ_TIMEOUT", "150ms")).await;
+    let mut client = Raw::connect(app.address).await;
+    client.send(chat_head(&["content-length: 100000"])).await;
+    let mut drops = 0;
+    // Each byte comes well within the pause that is allowed, but there is no end to it.
+    while drops < 200 && client.try_send(" ").await {
+        drops += 1;
+        if timeout(Duration::from_millis(30), client.arrived()).await.is_ok() {
+            break;
+        }
+    }
+    assert!(drops < 200, "a dripping body is read for ever");
+    assert_refused(&client.answer().await, 408, "request_timeout");
+    assert_eq!(app.turns(), 0);
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_nobodys_request() {
+    let app = TestApp::quick().await;
+    let mut client = Raw::connect(app.address).await;
+    let body = question("x").to_string();
+    client.send(chat_head(&[&format!("content-length: {}", body.len() + 10)]) + &body).await;
+    client.end().await;
+    let rest = String::from_utf8(client.rest().await).unwrap();
+    assert!(rest.is_empty() || rest.starts_with("HTTP/1.1 400"), "{rest}");
+    let mut client = Raw::connect(app.address).await;
+    client.send(chat_head(&["transfer-encoding: chunked"]) + "zz\r\n{}\r\n0\r\n\r\n").await;
+    assert_refused(&client.answer().await, 400, "invalid_body");
+    assert_eq!(app.turns(), 0);
+    assert_well(&app).await;
+}
+
+#[tokio::test]
+async fn heads_that_do_not_come_are_given_up() {
+    let app = started(Setup::default().with("READ_TIMEOUT", "100ms")).await;
+    for half in ["", "G", "GET /health HTT", "GET /health HTTP/1.1\r\nhost: local", "PRI * HT", "\r\n"] {
+        let mut client = Raw::connect(app.address).await;
+        client.send(half).await;
+        let rest = String::from_utf8(client.rest().await).unwrap();
+        assert!(!rest.starts_with("HTTP/1.1 2") && !rest.starts_with("HTTP/1.1 5"), "{half:?}: {rest}");
+    }
+    // An idle connection after an answer is no different.
+    let mut client = Raw::connect(app.address).await;
+    client.send("GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+    assert_eq!(client.answer().await.status, 200);
+    assert!(client.is_closed().await);
+    assert_well(&app).await;
+}
+
+#[tokio::test]
+async fn junk_is_no_request() {
+    let app = TestApp::quick().await;
+    let many = format!("GET /health HTTP/1.1\r\nhost: x\r\n{}\r\n", "x-one: 1\r\n".repeat(101));
+    let large = format!("GET /health HTTP/1.1\r\nhost: x\r\nx-large: {}\r\n\r\n", "x".repeat(64 * 1024));
+    let long = format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", "x".repeat(70_000));
+    let smuggled = "GET /health HTTP/1.1\r\nhost: x\r\n\r\n";
+    let both = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 4\r\ntransfer-encoding: chunked\r\n\r\n\
+         0\r\n\r\n{smuggled}"
+    );
+    let two = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\ncontent-length: {}\r\n\r\n{smuggled}",
+        smuggled.len()
+    );
+    let odd = format!("POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ntransfer-encoding: xchunked\r\n\r\n{smuggled}");
+    for bytes in [
+        &b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03hello tls"[..],
+        b"\0\0\0\0\0\0\0\0\r\n\r\n",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"GET /health HTTP/9.9\r\n\r\n",
+        b"GET /health\r\n\r\n",
+        b"G\xffT /health HTTP/1.1\r\nhost: x\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nhost x\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nhost: x\r\n folded: y\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nhost: x\r\nx-nul: a\0b\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nhost: x\r\ncontent-length: -1\r\n\r\n",
+        b"GET /health HTTP/1.1\r\nhost: x\r\ncontent-length: 1e3\r\n\r\n",
+        many.as_bytes(),
+        large.as_bytes(),
+        long.as_bytes(),
+        both.as_bytes(),
+        two.as_bytes(),
+        odd.as_bytes(),
+    ] {
+        let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(80)]).into_owned();
+        let mut client = Raw::connect(app.address).await;
+        // The server may hang up before it has all of it.
+        client.try_send(bytes).await;
+        client.end().await;
+        let rest = String::from_utf8(client.rest().await).unwrap();
+        assert!(!rest.contains("HTTP/1.1 2"), "{shown:?}: a request was made of it: {rest}");
+        assert!(!rest.contains("HTTP/1.1 5"), "{shown:?}: {rest}");
+        assert!(rest.matches("HTTP/1.1 ").count() <= 1, "{shown:?}: {rest}");
+    }
+    assert_eq!(app.turns(), 0);
+    assert_well(&app).await;
+}
+
+#[tokio::test]
+async fn silent_connections_are_in_nobodys_way() {
+    let app = TestApp::quick().await;
+    let mut silent = Vec::new();
+    for place in 0..200 {
+        let mut client = Raw::connect(app.address).await;
+        client.send(["", "GET", "GET / HTTP/1.1\r\nhost"][place % 3]).await;
+        silent.push(client);
+    }
+    assert_well(&app).await;
+}
+
+#[tokio::test]
+async fn one_connection_after_a_refused_body() {
+    let app = TestApp::quick().await;
+    let mut client = Raw::connect(app.address).await;
+    for _ in 0..3 {
+        let length = format!("content-length: {}", 20);
+        let lines = ["content-type: text/plain", &length];
+        client.send(raw::head("POST /v1/chat/completions", &lines) + &"x".repeat(20)).await;
+        assert_refused(&client.answer().await, 415, "unsupported_media_type");
+        let wrong = format!("POST /v1/models HTTP/1.1\r\nhost: x\r\nx-api-key: {KEY}x\r\ncontent-length: 3\r\n\r\nabc");
+        client.send(wrong).await;
+        assert_refused(&client.answer().await, 401, "invalid_api_key");
+        client.send(raw::head("POST /nowhere", &["content-length: 3"]) + "abc").await;
+        assert_refused(&client.answer().await, 404, "unknown_url");
+    }
+    client.send(raw::chat(&question("echo: last"))).await;
+    assert_eq!(client.answer().await.json()["choices"][0]["message"]["content"], "last");
+}

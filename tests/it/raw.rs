@@ -59,6 +59,25 @@ impl Raw {
         read.unwrap_or(0) > 0
     }
 
+    /// Waits until there is something to read, if only the end.
+    pub(crate) async fn arrived(&mut self) {
+        if self.unread.is_empty() {
+            self.more().await;
+        }
+    }
+
+    /// Says that nothing more will be sent.
+    pub(crate) async fn end(&mut self) {
+        // A connection that the server has closed has ended, too.
+        let _ = self.stream.shutdown().await;
+    }
+
+    /// What comes next: an answer's head, or nothing.
+    pub(crate) async fn rest_or_answer(&mut self) -> Vec<u8> {
+        self.arrived().await;
+        std::mem::take(&mut self.unread)
+    }
+
     /// Everything until the server closes.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         while self.more().await {}
