@@ -13,6 +13,8 @@ use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
 use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
 use crate::base::secret::{AccessToken, ApiKey, Cookie};
 use crate::base::session::Session;
+use crate::http::HttpSettings;
+use crate::http::drain::Drain;
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
 use crate::pool::CallerId;
@@ -41,28 +43,36 @@ pub async fn require_key(
     mut request: Request,
     next: Next,
 ) -> Result<Response, ApiError> {
-    let settings = &state.0.settings;
-    let is_open = settings.keys.is_empty();
+    match admit(&state.0.settings, request.uri().path(), request.headers()) {
+        Ok(None) => Ok(next.run(request).await),
+        Ok(Some(caller)) => {
+            request.extensions_mut().insert(caller);
+            Ok(next.run(request).await)
+        }
+        Err(error) => {
+            Drain::refuse(request);
+            Err(error)
+        }
+    }
+}
+
+/// Who calls; `None` where nobody is asked.
+fn admit(settings: &HttpSettings, path: &str, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
     // Without a key, a page in the owner's browser must not reach this server: neither under a name of its own,
     // nor by a POST that needs no preflight, whose effect it has without reading the answer.
-    if is_open && settings.server_mode && !settings.allow_open {
-        if !is_own_name(request.headers()) {
+    if settings.keys.is_empty() && settings.server_mode && !settings.allow_open {
+        if !is_own_name(headers) {
             return Err(ApiError::wrong_host());
         }
-        if !is_welcome_origin(request.headers(), settings.cors_origins.as_deref()) {
+        if !is_welcome_origin(headers, settings.cors_origins.as_deref()) {
             return Err(ApiError::wrong_origin());
         }
     }
-    if PUBLIC_PATHS.contains(&request.uri().path()) {
-        return Ok(next.run(request).await);
+    if PUBLIC_PATHS.contains(&path) {
+        return Ok(None);
     }
-    let caller = if settings.server_mode {
-        server_caller(&settings.keys, request.headers())?
-    } else {
-        client_caller(&settings.keys, request.headers())?
-    };
-    request.extensions_mut().insert(caller);
-    Ok(next.run(request).await)
+    let caller = if settings.server_mode { server_caller } else { client_caller };
+    caller(&settings.keys, headers).map(Some)
 }
 
 fn server_caller(keys: &[ApiKey], headers: &HeaderMap) -> Result<Caller, ApiError> {

@@ -11,21 +11,25 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::Request;
 use bytes::Buf as _;
+use http::header::EXPECT;
 use http_body_util::BodyExt as _;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// How long an unwanted body is read, and how much of it.
-const TIME_MAX: Duration = Duration::from_secs(10);
-const BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How long an unwanted body is read.
+const TIME_MAX: Duration = Duration::from_secs(5);
+/// How much is read of a body that is too large.
+const LARGE_BYTES_MAX: usize = 256 * 1024 * 1024;
+/// How much is read for a caller who was not let in, or who knocked at the wrong door.
+const REFUSED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Where the handlers of one connection leave a body; an extension of its requests.
 #[derive(Clone, Debug)]
-pub struct Drain(mpsc::Sender<Body>);
+pub struct Drain(mpsc::Sender<(Body, usize)>);
 
 /// The connection's end of a [`Drain`].
 #[derive(Debug)]
-pub struct Unwanted(mpsc::Receiver<Body>);
+pub struct Unwanted(mpsc::Receiver<(Body, usize)>);
 
 impl Drain {
     /// A drain for one connection.
@@ -42,27 +46,40 @@ impl Drain {
         request.extensions().get::<Self>().cloned()
     }
 
-    /// Leaves a body. If there is no room it is dropped, which closes the connection.
+    /// Leaves the rest of a body that is too large.
     pub fn leave(&self, body: Body) {
-        let _ = self.0.try_send(body);
+        self.put(body, LARGE_BYTES_MAX);
+    }
+
+    /// Leaves the body of a request that is refused without a look at it.
+    pub fn refuse(request: Request) {
+        // Who waits to be asked for a body has nothing under way.
+        if let Some(drain) = Self::of(&request).filter(|_| !request.headers().contains_key(EXPECT)) {
+            drain.put(request.into_body(), REFUSED_BYTES_MAX);
+        }
+    }
+
+    /// If there is no room the body is dropped, which closes the connection.
+    fn put(&self, body: Body, bytes_max: usize) {
+        let _ = self.0.try_send((body, bytes_max));
     }
 }
 
 impl Unwanted {
     /// Reads what is left here, for as long as it is polled.
     pub async fn run(mut self) -> Infallible {
-        while let Some(body) = self.0.recv().await {
+        while let Some((body, bytes_max)) = self.0.recv().await {
             // Whatever is left after that is cut off with the connection.
-            let _ = timeout(TIME_MAX, discard(body)).await;
+            let _ = timeout(TIME_MAX, discard(body, bytes_max)).await;
         }
         pending().await
     }
 }
 
-async fn discard(mut body: Body) {
+async fn discard(mut body: Body, bytes_max: usize) {
     let mut bytes = 0;
     while let Some(Ok(frame)) = body.frame().await
-        && bytes < BYTES_MAX
+        && bytes < bytes_max
     {
         bytes += frame.data_ref().map_or(0, |data| data.remaining());
     }

@@ -23,6 +23,7 @@ pub async fn read_json(request: Request, settings: &HttpSettings) -> Result<Valu
     let limit = settings.body_bytes_max;
     let content_type = request.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?").to_owned());
     if let Some(content_type) = content_type.filter(|content_type| !is_json(content_type)) {
+        Drain::refuse(request);
         return Err(ApiError::wrong_content_type(&content_type).into_response());
     }
     let declared = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());

@@ -28,6 +28,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::base::secret::ApiKey;
+use crate::http::drain::Drain;
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
 use crate::transform::job::ReasoningFormat;
@@ -43,8 +44,8 @@ pub fn router(state: AppState) -> Router {
         .merge(chat::routes())
         .merge(models::routes())
         .merge(status::routes())
-        .fallback(async |request: Request| ApiError::not_found(request.uri().path()))
-        .method_not_allowed_fallback(async |request: Request| ApiError::wrong_method(request.method()))
+        .fallback(async |request: Request| refuse(ApiError::not_found(request.uri().path()), request))
+        .method_not_allowed_fallback(async |request: Request| refuse(ApiError::wrong_method(request.method()), request))
         .layer(RequestDecompressionLayer::new())
         .layer(map_response(in_our_shape))
         .layer(from_fn_with_state(state.clone(), auth::require_key))
@@ -73,6 +74,11 @@ fn cors(settings: &HttpSettings) -> CorsLayer {
             HeaderName::from_static("x-bridge-ignored"),
         ])
         .max_age(PREFLIGHT_AGE)
+}
+
+fn refuse(error: ApiError, request: Request) -> ApiError {
+    Drain::refuse(request);
+    error
 }
 
 /// A refusal of the decoding layer, which speaks plain text, in OpenAI's shape.

@@ -59,8 +59,8 @@ async fn wrong_keys_all_get_the_same_answer() {
     let long = "k".repeat(20_000);
     let wrong = [
         "x",
-        &KEY[..KEY.len() - 1],
-        &KEY[1..],
+        KEY.strip_suffix('y').unwrap(),
+        KEY.strip_prefix('s').unwrap(),
         &format!("{KEY}x"),
         &format!("{KEY} {KEY}"),
         &upper,
@@ -184,6 +184,28 @@ async fn a_declared_flood_without_a_key_is_refused_at_once() {
         assert_eq!(answer.status, 401);
         assert_eq!(answer.json()["error"]["code"], "invalid_api_key");
         assert!(client.is_closed().await, "the connection waits for the flood");
+    }
+    assert_eq!(app.turns(), 0);
+}
+
+#[tokio::test]
+async fn a_client_that_sends_first_sees_why_it_is_refused() {
+    let app = TestApp::quick().await;
+    let body = vec![b' '; 4_000_000];
+    let key = format!("x-api-key: {KEY}");
+    for (path, key, status) in [
+        ("/v1/chat/completions", "x-api-key: wrong", 401),
+        ("/v1/nowhere", key.as_str(), 404),
+        ("/v1/models", &key, 405),
+        ("/v1/chat/completions", &key, 415),
+    ] {
+        let mut client = Raw::connect(app.address).await;
+        let lines = format!("host: localhost\r\n{key}\r\ncontent-type: text/plain\r\ncontent-length: {}", body.len());
+        client.send(format!("POST {path} HTTP/1.1\r\n{lines}\r\n\r\n")).await;
+        assert!(client.try_send(&body).await, "{status}: closed on a client that was still sending");
+        assert_eq!(client.answer().await.status, status);
+        client.send("GET /health HTTP/1.1\r\nhost: localhost\r\n\r\n").await;
+        assert_eq!(client.answer().await.status, 200, "after a {status}");
     }
     assert_eq!(app.turns(), 0);
 }
