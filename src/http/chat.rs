@@ -17,7 +17,7 @@ use crate::http::auth::Caller;
 use crate::http::error::ApiError;
 use crate::http::json::read_json;
 use crate::http::server::PollCount;
-use crate::http::sse::ReplyBody;
+use crate::http::sse::{ReplyBody, StreamContext};
 use crate::http::state::AppState;
 use crate::transform::job::{ChatJob, ChatRequest};
 use crate::transform::openai_reply::{ChunkEncoder, ChunkStream, WholeReply};
@@ -76,18 +76,23 @@ async fn stream(
     polls: PollCount,
 ) -> Result<Response, ApiError> {
     let (chats, hold) = (state.0.chats.clone(), state.0.settings.headers_hold);
+    let mut sink = ChunkStream::new(&job, encoder);
+    let head = sink.head();
     let mut opening = Box::pin(async move {
-        let mut sink = ChunkStream::new(&job, encoder);
-        sink.begin();
         let opened = chats.open(&job, &asker, &mut sink).await;
         (opened, sink)
     });
-    let ending = state.0.ending.clone();
-    let keepalive = state.0.settings.keepalive_interval;
+    let context = StreamContext {
+        head,
+        record,
+        keepalive: state.0.settings.keepalive_interval,
+        ending: state.0.ending.clone(),
+        polls,
+    };
     let body = match timeout(hold, &mut opening).await {
-        Ok((Ok(turn), sink)) => ReplyBody::streaming(turn, sink, record, keepalive, ending, polls),
+        Ok((Ok(turn), sink)) => ReplyBody::streaming(turn, sink, context),
         Ok((Err(error), _)) => return Err((&error).into()),
-        Err(_) => ReplyBody::opening(opening, record, keepalive, ending, polls),
+        Err(_) => ReplyBody::opening(opening, context),
     };
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));

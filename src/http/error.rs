@@ -284,7 +284,7 @@ impl From<RequestError> for ApiError {
 
 impl From<LeaseError> for ApiError {
     fn from(error: LeaseError) -> Self {
-        let message = format!("{error}.");
+        let message = sentence(&error.to_string());
         let unavailable =
             || Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER_ERROR, "no_available_account", message.clone());
         let limited = |kind, code| Self::new(StatusCode::TOO_MANY_REQUESTS, kind, code, message.clone());
@@ -351,6 +351,13 @@ impl IntoResponse for ApiError {
         response.extensions_mut().insert(ErrorCode(self.code()));
         response
     }
+}
+
+/// An error's words as a sentence for people.
+fn sentence(words: &str) -> String {
+    let mut chars = words.chars();
+    let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str())
 }
 
 /// The code of an error answer, for the request's log line.

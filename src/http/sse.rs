@@ -35,6 +35,8 @@ pub type Opening = Pin<Box<dyn Future<Output = (Result<Turn, ChatError>, ChunkSt
 
 /// The body of a streamed answer. Dropping it ends the upstream's work on it.
 pub struct ReplyBody {
+    /// The chunk with the role, until it is sent: callers see life before the first content is there.
+    head: Option<Bytes>,
     phase: Phase,
     record: RequestRecord,
     keepalive: Duration,
@@ -46,10 +48,24 @@ pub struct ReplyBody {
     ended: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
+/// What a streamed answer needs besides the answer.
+pub struct StreamContext {
+    /// The chunk with the role.
+    pub head: Bytes,
+    /// For the request's line in the log.
+    pub record: RequestRecord,
+    /// `KEEPALIVE_INTERVAL`.
+    pub keepalive: Duration,
+    /// Cancelled when open streams have to end.
+    pub ending: CancellationToken,
+    /// Of the connection that carries the answer.
+    pub polls: PollCount,
+}
+
 /// Lets others run before a frame is handed on. In a burst the upstream's connection has more already, piece by
 /// piece, and one write for all of it costs a fraction of one write for each.
 struct Linger {
-    /// A frame has been handed on.
+    /// A frame with content has been handed on.
     has_spoken: bool,
     /// How much was ready when others were last let run.
     bytes: usize,
@@ -86,50 +102,28 @@ enum Phase {
 impl ReplyBody {
     /// A body whose answer has begun.
     #[must_use]
-    pub fn streaming(
-        turn: Turn,
-        sink: ChunkStream,
-        record: RequestRecord,
-        keepalive: Duration,
-        ending: CancellationToken,
-        polls: PollCount,
-    ) -> Self {
-        record.answered_by(turn.identity().as_str(), turn.attempts());
-        Self::new(Phase::Streaming(Box::new((turn, sink))), record, keepalive, ending, polls)
+    pub fn streaming(turn: Turn, sink: ChunkStream, context: StreamContext) -> Self {
+        context.record.answered_by(turn.identity().as_str(), turn.attempts());
+        Self::new(Phase::Streaming(Box::new((turn, sink))), context)
     }
 
     /// A body that goes on waiting for the first content.
     #[must_use]
-    pub fn opening(
-        opening: Opening,
-        record: RequestRecord,
-        keepalive: Duration,
-        ending: CancellationToken,
-        polls: PollCount,
-    ) -> Self {
-        Self::new(Phase::Opening(opening), record, keepalive, ending, polls)
+    pub fn opening(opening: Opening, context: StreamContext) -> Self {
+        Self::new(Phase::Opening(opening), context)
     }
 
-    fn new(
-        phase: Phase,
-        record: RequestRecord,
-        keepalive: Duration,
-        ending: CancellationToken,
-        polls: PollCount,
-    ) -> Self {
-        let sent_at = match phase {
-            // The caller has waited for the headers already: the first comment goes out at once.
-            Phase::Opening(_) => Instant::now().checked_sub(keepalive).unwrap_or_else(Instant::now),
-            Phase::Streaming(_) | Phase::Done => Instant::now(),
-        };
-        let timer = Box::pin(tokio::time::sleep_until(sent_at + keepalive));
+    fn new(phase: Phase, context: StreamContext) -> Self {
+        let StreamContext { head, record, keepalive, ending, polls } = context;
+        let sent_at = Instant::now();
         Self {
+            head: Some(head),
             phase,
             record,
             keepalive,
             sent_at,
             linger: Linger { has_spoken: false, bytes: 0, at: 0, polls },
-            timer,
+            timer: Box::pin(tokio::time::sleep_until(sent_at + keepalive)),
             ending,
             ended: None,
         }
@@ -144,6 +138,9 @@ impl ReplyBody {
 
     /// What to send next; `None` at the end.
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
+        if let Some(head) = self.head.take() {
+            return Poll::Ready(Some(head));
+        }
         loop {
             match &mut self.phase {
                 Phase::Done => return Poll::Ready(None),
@@ -176,7 +173,10 @@ impl ReplyBody {
                         }
                         Poll::Pending if sink.ready_bytes() == 0 => return self.poll_idle(cx),
                         Poll::Pending if self.linger.wants_more(sink.ready_bytes(), cx) => return Poll::Pending,
-                        Poll::Pending => return Poll::Ready(sink.take()),
+                        Poll::Pending => {
+                            self.linger.has_spoken = true;
+                            return Poll::Ready(sink.take());
+                        }
                     }
                 }
             }
@@ -220,7 +220,6 @@ impl Body for ReplyBody {
         if polled.is_ready() {
             this.sent_at = Instant::now();
             this.linger.bytes = 0;
-            this.linger.has_spoken = true;
         }
         polled.map(|bytes| bytes.map(|bytes| Ok(Frame::data(bytes))))
     }

@@ -379,10 +379,6 @@ pub struct ChunkStream {
     fresh: ReplyShaper,
     encoder: ChunkEncoder,
     out: BytesMut,
-    /// The role chunk is in `out` or sent.
-    has_role: bool,
-    /// The role chunk has left: another attempt must not write it again.
-    is_role_sent: bool,
 }
 
 impl ChunkStream {
@@ -390,20 +386,19 @@ impl ChunkStream {
     #[must_use]
     pub fn new(job: &ChatJob, encoder: ChunkEncoder) -> Self {
         let shaper = ReplyShaper::new(job);
-        Self { fresh: shaper.clone(), shaper, encoder, out: BytesMut::new(), has_role: false, is_role_sent: false }
+        Self { fresh: shaper.clone(), shaper, encoder, out: BytesMut::new() }
     }
 
-    /// Writes the role chunk, if it has not been written.
-    pub fn begin(&mut self) {
-        if !self.has_role {
-            self.has_role = true;
-            self.encoder.role(&mut self.out);
-        }
+    /// The first chunk, which carries the role. It belongs to no attempt, so it is not kept in the stream.
+    #[must_use]
+    pub fn head(&self) -> Bytes {
+        let mut head = BytesMut::new();
+        self.encoder.role(&mut head);
+        head.freeze()
     }
 
     /// Writes the end of the stream.
     pub fn finish(&mut self, reason: FinishReason, counts: Option<TokenCounts>) {
-        self.begin();
         let Self { shaper, encoder, out, .. } = self;
         let ending = shaper.finish(reason, counts, &mut |piece| encoder.piece(piece, out));
         encoder.finish(&ending, out);
@@ -422,19 +417,12 @@ impl ChunkStream {
 
     /// Takes what is ready to be sent; `None` when there is nothing.
     pub fn take(&mut self) -> Option<Bytes> {
-        if self.out.is_empty() {
-            return None;
-        }
-        self.is_role_sent = self.has_role;
-        Some(self.out.split().freeze())
+        (!self.out.is_empty()).then(|| self.out.split().freeze())
     }
 }
 
 impl ReplySink for ChunkStream {
     fn event(&mut self, event: ReplyEvent<'_>) {
-        if event.is_content() {
-            self.begin();
-        }
         let Self { shaper, encoder, out, .. } = self;
         shaper.push(event, &mut |piece| encoder.piece(piece, out));
     }
@@ -444,10 +432,8 @@ impl ReplySink for ChunkStream {
     }
 
     fn reset(&mut self) {
-        // Before the first content is handed on, `out` holds at most the role, which any attempt begins with.
         self.shaper = self.fresh.clone();
         self.out.clear();
-        self.has_role = self.is_role_sent;
     }
 }
 

@@ -264,14 +264,14 @@ async fn a_pause_inside_an_answer_is_kept_alive() {
 }
 
 #[tokio::test]
-async fn the_first_comment_does_not_wait() {
+async fn the_role_does_not_wait_for_the_first_word() {
     let setup = Setup::default().with("HEADERS_HOLD", "0").with("KEEPALIVE_INTERVAL", "10m");
     let reply = Reply::answer("x").with_stream(|stream| stream.first_event_ms = 600_000);
     let app = answering(setup, reply).await;
     let mut client = Raw::connect(app.address).await;
     client.send(raw::chat(&streamed("x"))).await;
     assert_eq!(client.head().await.status, 200);
-    client.until(": keepalive\n\n").await;
+    client.until("\"delta\":{\"role\":\"assistant\",\"content\":\"\"}").await;
 }
 
 #[tokio::test]
