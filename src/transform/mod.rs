@@ -11,3 +11,6 @@ pub mod prompt;
 pub mod qwen_reply;
 pub mod qwen_request;
 pub mod reply;
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 //! [`ChunkEncoder`] writes a stream or [`CompletionBuilder`] a whole answer.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
@@ -46,7 +47,10 @@ pub struct ReplyShaper {
     limiter: Option<TextLimiter>,
     format: ReasoningFormat,
     think_open: bool,
-    has_content: bool,
+    /// The answer proper has begun; thoughts that come later have no place any more.
+    is_answering: bool,
+    /// The last piece was a picture, which text does not follow on the same line.
+    after_image: bool,
     prompt_bytes: u64,
     content_bytes: u64,
     reasoning_bytes: u64,
@@ -63,7 +67,8 @@ impl ReplyShaper {
             limiter: (!limiter.is_idle()).then_some(limiter),
             format: job.reasoning_format,
             think_open: false,
-            has_content: false,
+            is_answering: false,
+            after_image: false,
             prompt_bytes: job.prompt.len() as u64,
             content_bytes: 0,
             reasoning_bytes: 0,
@@ -81,11 +86,17 @@ impl ReplyShaper {
     /// Takes an event and hands on what there is to show of it.
     pub fn push(&mut self, event: ReplyEvent<'_>, out: &mut impl FnMut(Piece<'_>)) {
         match event {
-            ReplyEvent::Text(text) => self.answer(text, out),
+            ReplyEvent::Text(text) => {
+                if std::mem::take(&mut self.after_image) {
+                    self.answer(Text::Plain("\n\n"), out);
+                }
+                self.answer(text, out);
+            }
             ReplyEvent::Reasoning(text) => self.thought(text, out),
             ReplyEvent::Image { url } => {
-                let before = if self.has_content { "\n\n" } else { "" };
+                let before = if self.is_answering { "\n\n" } else { "" };
                 self.answer(Text::Plain(&format!("{before}![image]({url})")), out);
+                self.after_image = true;
             }
             ReplyEvent::Source(source) => self.sources.push(source),
             ReplyEvent::Started { .. } | ReplyEvent::Activity | ReplyEvent::Unknown { .. } | ReplyEvent::Finished => {}
@@ -101,6 +112,7 @@ impl ReplyShaper {
     ) -> Ending {
         let held = self.limiter.as_mut().map(TextLimiter::finish).unwrap_or_default();
         if !held.is_empty() {
+            self.content_bytes += held.len() as u64;
             self.show(Text::Plain(&held), out);
         }
         if self.think_open {
@@ -110,13 +122,17 @@ impl ReplyShaper {
         Ending {
             reason: cut.unwrap_or(reason),
             usage: self.usage(counts, cut.is_some()),
-            citations: self.marks.take().map(|marks| marks.found(self.sources.len())).unwrap_or_default(),
+            citations: self.marks.take().unwrap_or_default().found(&self.sources),
             sources: std::mem::take(&mut self.sources),
         }
     }
 
     fn thought(&mut self, text: Text<'_>, out: &mut impl FnMut(Piece<'_>)) {
         self.reasoning_bytes += text_bytes(text);
+        if self.is_answering {
+            // Clients close the block of thoughts at the first text, and some fail on a second one.
+            return;
+        }
         match self.format {
             ReasoningFormat::Parsed => out(Piece::Reasoning(text)),
             ReasoningFormat::Hidden => {}
@@ -131,6 +147,7 @@ impl ReplyShaper {
     }
 
     fn answer(&mut self, text: Text<'_>, out: &mut impl FnMut(Piece<'_>)) {
+        self.is_answering = true;
         if self.think_open {
             self.think_open = false;
             self.show(Text::Plain("\n</think>\n\n"), out);
@@ -148,7 +165,6 @@ impl ReplyShaper {
     }
 
     fn show(&mut self, text: Text<'_>, out: &mut impl FnMut(Piece<'_>)) {
-        self.has_content = true;
         if let Some(marks) = &mut self.marks {
             marks.push(&text.plain());
         }
@@ -159,7 +175,8 @@ impl ReplyShaper {
     fn usage(&self, counts: Option<TokenCounts>, is_cut: bool) -> CompletionUsage {
         let estimate = |bytes: u64| bytes.div_ceil(4);
         let counts = counts.unwrap_or_default();
-        let reasoning = if counts.completion == 0 { estimate(self.reasoning_bytes) } else { counts.reasoning };
+        // Some frames leave the parts out, and the last counts are the ones that are kept.
+        let reasoning = if counts.reasoning == 0 { estimate(self.reasoning_bytes) } else { counts.reasoning };
         let said = estimate(self.content_bytes) + reasoning;
         let completion = if counts.completion == 0 || is_cut { said } else { counts.completion };
         let prompt = if counts.prompt == 0 { estimate(self.prompt_bytes) } else { counts.prompt };
@@ -209,18 +226,21 @@ impl MarkFinder {
                 (digit, 2, 0) if digit.is_ascii_digit() && self.number < 10_000 => {
                     self.number = self.number * 10 + digit.to_digit(10).unwrap_or(0) as usize;
                 }
+                ('[', ..) => (self.opened, self.closed, self.start, self.number) = (1, 0, self.characters, 0),
                 _ => (self.opened, self.closed) = (0, 0),
             }
             self.characters += 1;
         }
     }
 
-    /// The marks that point to one of `count` sources; a source without a mark is cited at the end of the text.
-    fn found(mut self, count: usize) -> Vec<(usize, usize, usize)> {
-        self.marks.retain(|(_, _, source)| *source < count);
-        for source in 0..count {
-            if !self.marks.iter().any(|(_, _, marked)| *marked == source) {
-                self.marks.push((self.characters, self.characters, source));
+    /// The marks that point to a page; a page without a mark is cited at the end of the text.
+    fn found(mut self, sources: &[Source]) -> Vec<(usize, usize, usize)> {
+        self.marks.retain(|(_, _, source)| sources.get(*source).is_some_and(|source| !source.url.is_empty()));
+        let mut cited: HashSet<&str> = HashSet::from([""]);
+        cited.extend(self.marks.iter().filter_map(|(_, _, source)| Some(sources.get(*source)?.url.as_str())));
+        for (place, source) in sources.iter().enumerate() {
+            if cited.insert(&source.url) {
+                self.marks.push((self.characters, self.characters, place));
             }
         }
         self.marks
@@ -486,12 +506,8 @@ impl ReplySink for WholeReply {
 }
 
 fn annotations(ending: &Ending, indexed: bool) -> Vec<Annotation<'_>> {
-    let all: Vec<(usize, usize, usize)> = if ending.citations.is_empty() {
-        (0..ending.sources.len()).map(|source| (0, 0, source)).collect()
-    } else {
-        ending.citations.clone()
-    };
-    let cited = all.into_iter().filter_map(|(start, end, source)| Some((start, end, ending.sources.get(source)?)));
+    let cited = ending.citations.iter();
+    let cited = cited.filter_map(|(start, end, source)| Some((*start, *end, ending.sources.get(*source)?)));
     cited
         .enumerate()
         .map(|(place, (start_index, end_index, source))| Annotation {

@@ -3,29 +3,37 @@
 //! Knows the phases of late 2026 and the older forms, keeps to the first of two interleaved answers, turns the
 //! cumulative thinking summaries into increments, and tells a finished answer from one that merely ended.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::transform::reply::{ReplyError, ReplyEvent, Source, Text, TokenCounts};
-use crate::wire::qwen::{Delta, Extra, SearchHit, StreamObject, Usage};
+use crate::wire::qwen::{ContentList, Created, Delta, StreamObject, SummaryExtra};
 
 /// Decodes one answer. Give it the data of each event, then [`QwenReplyDecoder::finish`].
 #[derive(Debug, Default)]
 pub struct QwenReplyDecoder {
     response_id: Option<String>,
+    /// `response_id` was not announced as the first answer; the first may still come.
+    is_second_choice: bool,
+    /// Answers that were announced beside ours.
+    others: Vec<String>,
     finished: bool,
     has_content: bool,
+    /// Something of the answer went out, be it a thought.
+    has_said: bool,
     summary: Summary,
     /// A thought of a summary is out, so the next one needs a blank line before it.
     summary_said: bool,
     /// The last non-empty `usage`, as it came: parsed once, at the end.
     usage: Vec<u8>,
-    /// First half of a surrogate pair whose second half is in the next piece of text.
-    pending_surrogate: Option<u16>,
+    /// First half of a surrogate pair whose second half is in the next piece of text, and whether that is a thought.
+    pending_surrogate: Option<(u16, bool)>,
     images: HashSet<String>,
-    sources: HashSet<String>,
+    /// Addresses of the search hits so far, each at its place in the upstream's list.
+    sources: Vec<String>,
 }
 
 /// How much of a thinking summary has been handed out.
@@ -59,12 +67,16 @@ impl QwenReplyDecoder {
     /// The counts of the last frame that had any.
     #[must_use]
     pub fn usage(&self) -> Option<TokenCounts> {
-        let usage: Usage = serde_json::from_slice(&self.usage).ok()?;
+        let usage: Value = serde_json::from_slice(&self.usage).ok()?;
+        let count = |path: &str| usage.pointer(path).and_then(count);
+        let (prompt, completion) = (count("/input_tokens"), count("/output_tokens"));
+        let cached = count("/prompt_tokens_details/cached_tokens").or_else(|| count("/cached_tokens"));
+        let (prompt, completion) = (prompt.unwrap_or(0), completion.unwrap_or(0));
         Some(TokenCounts {
-            prompt: usage.input_tokens,
-            completion: usage.output_tokens,
-            reasoning: usage.output_tokens_details.reasoning_tokens.min(usage.output_tokens),
-            cached: usage.prompt_tokens_details.cached_tokens.min(usage.input_tokens),
+            prompt,
+            completion,
+            reasoning: count("/output_tokens_details/reasoning_tokens").unwrap_or(0).min(completion),
+            cached: cached.unwrap_or(0).min(prompt),
         })
     }
 
@@ -75,29 +87,27 @@ impl QwenReplyDecoder {
     /// failure that the upstream reports, [`ReplyError::Empty`] for an answer that finishes without content,
     /// [`ReplyError::Truncated`] for a `[DONE]` before the finish.
     pub fn push(&mut self, data: &[u8], sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
-        if self.finished {
-            return Ok(());
-        }
-        let text = str::from_utf8(data).map_err(|_| ReplyError::Json)?.trim();
-        if text == "[DONE]" {
-            return self.finish();
-        }
-        if !text.starts_with('{') {
-            // `data: true` has been seen at the end of streams; anything else that is JSON is as harmless.
-            return match serde_json::from_str::<serde::de::IgnoredAny>(text) {
-                Ok(_) => {
-                    sink(ReplyEvent::Unknown { what: "scalar" });
-                    Ok(())
-                }
-                Err(_) if text.is_empty() => Ok(()),
-                Err(_) => Err(ReplyError::Json),
-            };
-        }
-        // Lines that a proxy joined into one event are still one object after the other.
-        for object in serde_json::Deserializer::from_str(text).into_iter::<StreamObject<'_>>() {
-            self.object(&object.map_err(|_| ReplyError::Json)?, sink)?;
-            if self.finished {
-                break;
+        // A broken character in one place is no reason to lose the answer.
+        let text = String::from_utf8_lossy(data);
+        let mut rest = text.trim();
+        // Lines that a proxy joined into one event are still one frame after the other.
+        while !rest.is_empty() && !self.finished {
+            if rest.starts_with('{') {
+                let mut frames = serde_json::Deserializer::from_str(rest).into_iter::<StreamObject<'_>>();
+                let Some(Ok(frame)) = frames.next() else {
+                    return Err(ReplyError::Json);
+                };
+                self.frame(&frame, sink)?;
+                rest = rest.get(frames.byte_offset()..).unwrap_or_default().trim_start();
+                continue;
+            }
+            let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+            rest = after.trim_start();
+            match line.trim_end() {
+                "[DONE]" => return self.finish(),
+                // Seen at the end of streams.
+                "true" => sink(ReplyEvent::Activity),
+                _ => sink(ReplyEvent::Unknown { what: "scalar" }),
             }
         }
         Ok(())
@@ -115,87 +125,109 @@ impl QwenReplyDecoder {
         }
     }
 
-    fn object(&mut self, frame: &StreamObject<'_>, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
+    fn frame(&mut self, frame: &StreamObject<'_>, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
+        if let Some(created) = &frame.created {
+            self.created(created, sink);
+        }
+        if !self.is_ours(frame.response_id, frame.delta.is_some(), sink) {
+            return Ok(());
+        }
         if let Some(error) = failure(frame) {
             return Err(error);
         }
-        if let Some(created) = &frame.created {
-            let index = created.response_index.map_or("0", |index| index.get().trim_matches('"'));
-            let id = created.response_id.and_then(plain);
-            if let (true, None, Some(id)) = (index == "0", &self.response_id, id) {
-                sink(ReplyEvent::Started { response_id: &id });
-                self.response_id = Some(id);
-            }
-            return Ok(());
+        // Tool results carry `{}`.
+        if let Some(usage) = frame.usage.map(RawValue::get).filter(|usage| usage.contains(':')) {
+            self.usage.clear();
+            self.usage.extend_from_slice(usage.as_bytes());
         }
-        if let Some(delta) = frame.choices.as_ref().and_then(|choice| choice.delta.as_ref()) {
-            if !self.is_ours(frame.response_id) {
-                return Ok(());
-            }
-            if let Some(usage) = frame.usage.map(RawValue::get).filter(|usage| usage.len() > 2) {
-                self.usage.clear();
-                self.usage.extend_from_slice(usage.as_bytes());
-            }
+        if let Some(delta) = &frame.delta {
             return self.delta(delta, sink);
         }
-        if frame.info.is_none() && frame.choices.is_none() {
-            sink(ReplyEvent::Unknown { what: "frame" });
-        } else {
+        if frame.info.is_some() || frame.has_choices {
             sink(ReplyEvent::Activity);
+        } else if frame.created.is_none() {
+            sink(ReplyEvent::Unknown { what: "frame" });
         }
         Ok(())
     }
 
-    /// Two answers may be interleaved; frames without an id belong to the only one.
-    fn is_ours(&mut self, id: Option<&RawValue>) -> bool {
-        let Some(literal) = id.map(RawValue::get) else {
+    /// Two answers may be announced, in either order; ours is the one with the index 0, unless another has begun.
+    fn created(&mut self, created: &Created<'_>, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        let Some(id) = created.response_id.and_then(scalar) else {
+            return;
+        };
+        let is_first = created.response_index.and_then(scalar).is_none_or(|index| index.trim() == "0");
+        let is_better = is_first && self.is_second_choice && !self.has_said;
+        match &self.response_id {
+            Some(ours) if *ours == id => self.is_second_choice &= !is_first,
+            Some(_) if !is_better => self.others.push(id.into_owned()),
+            _ => {
+                sink(ReplyEvent::Started { response_id: &id });
+                self.is_second_choice = !is_first;
+                self.others.extend(self.response_id.replace(id.into_owned()));
+                self.summary = Summary::default();
+            }
+        }
+        self.others.truncate(OTHERS_MAX);
+    }
+
+    /// Frames of two answers may be interleaved. One without an id belongs to ours; an answer that was never
+    /// announced becomes ours as long as ours has said nothing.
+    fn is_ours(&mut self, id: Option<&RawValue>, is_delta: bool, sink: &mut impl FnMut(ReplyEvent<'_>)) -> bool {
+        let Some(id) = id.and_then(scalar) else {
             return true;
         };
-        let id = literal.trim_matches('"');
         match &self.response_id {
-            Some(ours) => ours == id,
-            None => {
-                self.response_id = Some(id.to_owned());
+            Some(ours) if *ours == id => true,
+            Some(_) if self.has_said || self.others.iter().any(|other| *other == id) => false,
+            _ => {
+                if is_delta {
+                    sink(ReplyEvent::Started { response_id: &id });
+                    self.response_id = Some(id.into_owned());
+                    self.is_second_choice = true;
+                }
                 true
             }
         }
     }
 
     fn delta(&mut self, delta: &Delta<'_>, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
-        let is = |field: Option<&RawValue>, word: &str| field.is_some_and(|raw| raw.get() == word);
-        let phase = delta.phase.map_or("\"answer\"", RawValue::get);
-        let is_tool = is(delta.role, "\"function\"") || delta.function_call.is_some();
-        let is_end = is(delta.status, "\"finished\"");
-        if is(delta.status, "\"error\"") {
+        let is = |field: Option<&RawValue>, word: &str| field.and_then(scalar).is_some_and(|text| text == word);
+        let is_call = delta.function_call.is_some_and(|call| !NO_CALL.contains(&call.get()));
+        let is_tool = is_call || is(delta.role, "function");
+        let is_end = is(delta.status, "finished");
+        if is(delta.status, "error") {
             let details = delta.content.and_then(plain).unwrap_or_default();
             return Err(ReplyError::Refused { code: "error".to_owned(), details, hours: None });
         }
-        let phase = phase.trim_matches('"');
-        match phase {
-            "answer" if !is_tool => {
+        let phase = delta.phase.and_then(scalar).unwrap_or_default();
+        match phase.as_ref() {
+            // Without a phase: streams of 2025, or a request that did not ask for phases.
+            "answer" | "" if !is_tool => {
+                self.summary_ended(sink);
                 self.text(delta.content, false, sink);
                 if is_end {
                     self.ended(sink)?;
                 }
             }
             "thinking_summary" => {
-                if let Some(extra) = extra(delta) {
-                    self.thinking_summary(extra, sink);
-                }
+                self.thinking_summary(delta.extra, sink);
+                self.text(delta.content, true, sink);
                 if is_end {
                     self.summary_ended(sink);
                 }
             }
             "think" => self.text(delta.content, true, sink),
-            "image_gen" => {
-                if let Some(url) = delta.content.and_then(plain) {
-                    self.image(&url, sink);
+            "image_gen" if !is_tool => {
+                let links = delta.content.and_then(plain).unwrap_or_default();
+                for url in links.split_whitespace() {
+                    self.image(url, sink);
                 }
                 if is_end {
                     self.ended(sink)?;
                 }
             }
-            _ => self.other_phase(phase, is_tool, delta, sink),
+            phase => self.other_phase(phase, is_tool, delta, sink),
         }
         Ok(())
     }
@@ -208,14 +240,13 @@ impl QwenReplyDecoder {
             let what: String = phase.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(40).collect();
             sink(ReplyEvent::Unknown { what: &what });
         }
-        if let Some(extra) = extra(delta) {
-            let hits =
-                extra.web_search_info.into_iter().flatten().chain(extra.tool_result.into_iter().flat_map(|r| r.docs));
-            for hit in hits {
-                self.source(hit, sink);
-            }
-            for url in extra.image_list.into_iter().flatten().filter_map(|entry| entry.image) {
-                self.image(&url, sink);
+        let extra: Value = delta.extra.and_then(|extra| serde_json::from_str(extra.get()).ok()).unwrap_or_default();
+        for list in ["tool_result", "web_search_info"].into_iter().filter_map(|name| extra.get(name)) {
+            self.found(list, sink);
+        }
+        for entry in extra.get("image_list").and_then(Value::as_array).into_iter().flatten() {
+            if let Some(url) = entry.as_str().or_else(|| entry.get("image")?.as_str()) {
+                self.image(url.trim(), sink);
             }
         }
         if !known && !is_tool {
@@ -225,20 +256,30 @@ impl QwenReplyDecoder {
     }
 
     fn text(&mut self, content: Option<&RawValue>, is_reasoning: bool, sink: &mut impl FnMut(ReplyEvent<'_>)) {
-        let Some(literal) = content.map(RawValue::get).filter(|literal| literal.len() > 2 && literal.starts_with('"'))
-        else {
+        let Some(literal) = content.map(RawValue::get) else {
             return;
         };
-        let joined;
-        let text = if self.pending_surrogate.is_some() || has_surrogate(literal) {
-            joined = join_surrogates(literal, &mut self.pending_surrogate);
-            Text::Plain(&joined)
+        let pending = self.pending_surrogate.filter(|(_, of_thought)| *of_thought == is_reasoning);
+        let owned;
+        let text = if !literal.starts_with('"') {
+            // Blocks, as older interfaces had them.
+            owned = serde_json::from_str(literal).map(|value| text_of(&value)).unwrap_or_default();
+            if owned.is_empty() {
+                sink(ReplyEvent::Unknown { what: "content" });
+            }
+            Text::Plain(&owned)
+        } else if literal.len() > 2 && (pending.is_some() || has_surrogate(literal)) {
+            let mut half = pending.map(|(half, _)| half);
+            owned = join_surrogates(literal, &mut half);
+            self.pending_surrogate = half.map(|half| (half, is_reasoning));
+            Text::Plain(&owned)
         } else {
             Text::Literal(literal)
         };
         if text.is_empty() {
             return;
         }
+        self.has_said = true;
         if is_reasoning {
             sink(ReplyEvent::Reasoning(text));
         } else {
@@ -249,18 +290,34 @@ impl QwenReplyDecoder {
 
     fn image(&mut self, url: &str, sink: &mut impl FnMut(ReplyEvent<'_>)) {
         let is_link = url.starts_with("https://") || url.starts_with("http://");
-        if is_link && self.images.insert(url.to_owned()) {
-            self.has_content = true;
+        if !is_link {
+            sink(ReplyEvent::Unknown { what: "image" });
+        } else if self.images.insert(url.to_owned()) {
+            (self.has_content, self.has_said) = (true, true);
             sink(ReplyEvent::Image { url });
         }
     }
 
-    fn source(&mut self, hit: SearchHit, sink: &mut impl FnMut(ReplyEvent<'_>)) {
-        if hit.url.is_empty() || !self.sources.insert(hit.url.clone()) {
+    /// Search hits: a list that repeats the one so far and goes on, or a further search's own list. Marks in the
+    /// text count places, so a hit keeps its place even if it names no page or one that was there before.
+    fn found(&mut self, list: &Value, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        let Some(list) = list.as_array().or_else(|| list.get("docs")?.as_array()) else {
             return;
+        };
+        let text =
+            |hit: &Value, name: &str| hit.get(name).and_then(Value::as_str).unwrap_or_default().trim().to_owned();
+        let url_of = |hit: &Value| text(hit, "url");
+        let goes_on = list.iter().zip(&self.sources).all(|(hit, seen)| url_of(hit) == *seen);
+        let seen = self.sources.len();
+        for (place, hit) in list.iter().enumerate() {
+            let url = url_of(hit);
+            let is_new = if goes_on { place >= seen } else { !url.is_empty() && !self.sources.contains(&url) };
+            if is_new {
+                let title = Some(text(hit, "title")).filter(|title| !title.is_empty()).unwrap_or_else(|| url.clone());
+                sink(ReplyEvent::Source(Source { url: url.clone(), title }));
+                self.sources.push(url);
+            }
         }
-        let title = if hit.title.trim().is_empty() { hit.url.clone() } else { hit.title };
-        sink(ReplyEvent::Source(Source { url: hit.url, title }));
     }
 
     fn ended(&mut self, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
@@ -274,9 +331,12 @@ impl QwenReplyDecoder {
 
     /// Each frame repeats all items so far; only what is new goes out. Items that do not continue the ones seen
     /// begin a new round, as after a tool call.
-    fn thinking_summary(&mut self, extra: Extra, sink: &mut impl FnMut(ReplyEvent<'_>)) {
-        let titles = extra.summary_title.map(|list| list.content).unwrap_or_default();
-        let thoughts = extra.summary_thought.map(|list| list.content).unwrap_or_default();
+    fn thinking_summary(&mut self, extra: Option<&RawValue>, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        let Some(extra) = extra.and_then(|extra| serde_json::from_str::<SummaryExtra<'_>>(extra.get()).ok()) else {
+            return;
+        };
+        let titles = extra.titles.map(strings).unwrap_or_default();
+        let thoughts = extra.thoughts.map(strings).unwrap_or_default();
         let count = titles.len().max(thoughts.len());
         let mut titles = titles.into_iter();
         let mut thoughts = thoughts.into_iter();
@@ -285,14 +345,17 @@ impl QwenReplyDecoder {
         if is_repeat(&items, &self.summary.items) {
             return;
         }
-        if !continues(&items, &self.summary.items) {
+        let goes_on = continues(&items, &self.summary.items);
+        let first = if goes_on {
+            self.summary.items.len().saturating_sub(1)
+        } else {
             self.summary_ended(sink);
-            self.summary = Summary::default();
-        }
-        let seen = self.summary.items.len().saturating_sub(1);
+            self.summary.last_out = None;
+            items.iter().zip(&self.summary.items).take_while(|(new, old)| new == old).count()
+        };
         let last = items.len().saturating_sub(1);
-        for (place, item) in items.iter().enumerate().skip(seen) {
-            if place > seen {
+        for (place, item) in items.iter().enumerate().skip(first) {
+            if place > first {
                 self.summary.last_out = None;
             }
             // A title may still grow; it goes out with its thought, or when the next item has begun.
@@ -330,15 +393,21 @@ impl QwenReplyDecoder {
         };
         text.push_str(thought.get(out..).unwrap_or_default());
         self.summary.last_out = Some(thought.len());
-        self.summary_said = true;
+        (self.summary_said, self.has_said) = (true, true);
         if !text.is_empty() {
             sink(ReplyEvent::Reasoning(Text::Plain(&text)));
         }
     }
 }
 
-/// Tools of the web chat that are known to appear as phases.
-const TOOL_PHASES: [&str; 16] = [
+/// How many answers beside ours are remembered.
+const OTHERS_MAX: usize = 8;
+
+/// Values of `function_call` that call nothing.
+const NO_CALL: [&str; 4] = ["{}", "[]", "\"\"", "false"];
+
+/// Tools of the web chat that are known to appear as phases, and phases that say nothing.
+const TOOL_PHASES: [&str; 24] = [
     "web_search",
     "image_search",
     "code_interpreter",
@@ -351,10 +420,18 @@ const TOOL_PHASES: [&str; 16] = [
     "bio",
     "local_tool",
     "tool_call",
+    "bash",
     "fetch_page",
+    "generate_image",
+    "edit_file",
+    "read_file",
+    "write_file",
+    "present_file",
     "search_result",
     "KeepAlive",
     "WebResearch",
+    "DeepThinking",
+    "image_gen",
 ];
 
 /// Whether `new` says nothing that `old` did not: frames may repeat an older state.
@@ -369,13 +446,68 @@ fn continues(new: &[(String, String)], old: &[(String, String)]) -> bool {
         && new.iter().zip(old).all(|(new, old)| new.0.starts_with(&old.0) && new.1.starts_with(&old.1))
 }
 
-fn extra(delta: &Delta<'_>) -> Option<Extra> {
-    serde_json::from_str(delta.extra?.get()).ok()
+/// A string without its quotes, or a number or flag as it is written.
+fn scalar(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let text = raw.get();
+    match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(inner) if inner.contains('\\') => plain(raw).map(Cow::Owned),
+        Some(inner) => Some(Cow::Borrowed(inner)),
+        None => (!text.starts_with(['{', '['])).then_some(Cow::Borrowed(text)),
+    }
 }
 
-/// A JSON string as plain text; `None` for any other value.
+/// A JSON string as plain text; `None` for any other value. Halves of surrogate pairs at its ends are left out.
 fn plain(raw: &RawValue) -> Option<String> {
-    raw.get().starts_with('"').then(|| Text::Literal(raw.get()).plain().into_owned())
+    let literal = raw.get();
+    if !literal.starts_with('"') {
+        None
+    } else if has_surrogate(literal) {
+        Some(join_surrogates(literal, &mut None))
+    } else {
+        Some(Text::Literal(literal).plain().into_owned())
+    }
+}
+
+/// The strings of a list, of `{"content": […]}`, or of one string. What is no string keeps its place.
+fn strings(raw: &RawValue) -> Vec<String> {
+    let text = raw.get();
+    if text.starts_with('{') {
+        let inner = serde_json::from_str::<ContentList<'_>>(text).ok().and_then(|list| list.content);
+        return inner.filter(|inner| !inner.get().starts_with('{')).map(strings).unwrap_or_default();
+    }
+    match serde_json::from_str::<Vec<&RawValue>>(text) {
+        Ok(list) => list.into_iter().map(|item| plain(item).unwrap_or_default()).collect(),
+        Err(_) => plain(raw).into_iter().collect(),
+    }
+}
+
+/// The text of content in blocks.
+fn text_of(content: &Value) -> String {
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(blocks) => blocks.iter().map(text_of).collect(),
+        Value::Object(block) => block.get("text").or_else(|| block.get("content")).map(text_of).unwrap_or_default(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => String::new(),
+    }
+}
+
+/// A count that may be a number of any kind, or a numeric string.
+fn count(value: &Value) -> Option<u64> {
+    let number = match value {
+        Value::Number(number) => number.as_u64().or_else(|| number.as_f64().and_then(whole)),
+        Value::String(text) => text.trim().parse().ok().or_else(|| text.trim().parse().ok().and_then(whole)),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    };
+    number.filter(|number| *number < COUNT_MAX)
+}
+
+/// A count above this is nonsense; sums of counts below it cannot overflow.
+const COUNT_MAX: u64 = 1 << 52;
+
+/// A fraction counts as one more; what is below zero or no number does not count.
+fn whole(number: f64) -> Option<u64> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not below zero, and it saturates")]
+    (number >= 0.0).then_some(number.ceil() as u64)
 }
 
 /// What a frame says that is no answer: an error, an envelope, or the risk engine.
@@ -385,38 +517,38 @@ fn failure(frame: &StreamObject<'_>) -> Option<ReplyError> {
     {
         return Some(ReplyError::Challenged);
     }
-    if let Some(error) = frame.error {
-        let value: Value = serde_json::from_str(error.get()).unwrap_or_default();
-        return match &value {
-            Value::Null | Value::Bool(false) => None,
-            Value::String(text) => Some(refused("error", text, None)),
-            _ => Some(refused_by(&value)),
-        };
+    let value =
+        |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or(Value::Null);
+    let top = || (frame.code.and_then(scalar).unwrap_or_default(), frame.details.and_then(plain).unwrap_or_default());
+    if let Some(error) = frame.error.filter(|error| !NO_ERROR.contains(&error.get())) {
+        return Some(match value(Some(error)) {
+            Value::Object(_) => refused_by(&value(Some(error)), &top()),
+            Value::String(text) => refused_by(&Value::Null, &(top().0, text)),
+            _ => refused_by(&Value::Null, &(top().0, error.get().to_owned())),
+        });
     }
-    if frame.success == Some(false) {
-        let data: Value = frame.data.and_then(|data| serde_json::from_str(data.get()).ok()).unwrap_or_default();
-        if data.get("code").is_some() {
-            return Some(refused_by(&data));
-        }
-        let code = frame.code.and_then(plain).unwrap_or_else(|| "error".to_owned());
-        return Some(refused(&code, &frame.details.and_then(plain).unwrap_or_default(), None));
-    }
-    None
+    // Some frames have code and details at top level, without `success`.
+    let is_bare = frame.code.is_some() && frame.details.is_some() && !frame.has_choices && frame.success.is_none();
+    let is_failed = frame.success.and_then(scalar).is_some_and(|word| word == "false");
+    (is_failed || is_bare).then(|| refused_by(&value(frame.data), &top()))
 }
 
-fn refused_by(value: &Value) -> ReplyError {
+/// Values of `error` that report none.
+const NO_ERROR: [&str; 5] = ["{}", "[]", "\"\"", "false", "0"];
+
+/// `top` has the code and the text of the frame itself, where `value` does not say.
+fn refused_by(value: &Value, top: &(Cow<'_, str>, String)) -> ReplyError {
     let text = |name: &str| match value.get(name) {
         Some(Value::String(text)) => Some(text.clone()),
         Some(Value::Null) | None => None,
         Some(other) => Some(other.to_string()),
     };
-    let details = text("details").or_else(|| text("message")).unwrap_or_default();
-    let hours = value.get("num").and_then(|num| num.as_u64().or_else(|| num.as_str()?.trim().parse().ok()));
-    refused(&text("code").unwrap_or_else(|| "error".to_owned()), &details, hours)
-}
-
-fn refused(code: &str, details: &str, hours: Option<u64>) -> ReplyError {
-    ReplyError::Refused { code: code.to_owned(), details: details.to_owned(), hours }
+    let code = text("code").unwrap_or_else(|| top.0.clone().into_owned());
+    ReplyError::Refused {
+        code: if code.is_empty() { "error".to_owned() } else { code },
+        details: text("details").or_else(|| text("message")).unwrap_or_else(|| top.1.clone()),
+        hours: value.get("num").and_then(count),
+    }
 }
 
 /// Whether a string literal has an escaped surrogate, which may stand alone at its end or beginning.

@@ -57,7 +57,7 @@ pub enum ReplyEvent<'a> {
         /// Where it lies.
         url: &'a str,
     },
-    /// A page that a search found, each one once, in the order that `[[1]]` in the text counts.
+    /// What a search found, in the order that `[[1]]` in the text counts.
     Source(Source),
     /// A built-in tool is at work; nothing to show, but the upstream is alive.
     Activity,
@@ -81,7 +81,7 @@ impl ReplyEvent<'_> {
 /// A page that a search found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Source {
-    /// Its address.
+    /// Its address; empty for a hit that names no page and only keeps its place in the count.
     pub url: String,
     /// Its title, or the address again.
     pub title: String,

@@ -3,7 +3,10 @@
 //! Whatever may change its type without notice is kept as raw JSON, so that one odd field does not cost a whole
 //! frame.
 
-use serde::de::{IgnoredAny, SeqAccess, Visitor};
+use std::borrow::Cow;
+use std::marker::PhantomData;
+
+use serde::de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
@@ -137,182 +140,304 @@ pub struct MessageMeta<'a> {
     pub sub_chat_type: &'a str,
 }
 
-/// One frame of the event stream, whatever it is.
-#[derive(Debug, Deserialize)]
+/// One frame of the event stream, whatever it is. Every key may be missing or of another type than expected.
+#[derive(Debug, Default)]
 pub struct StreamObject<'a> {
     /// First frame of an answer.
-    #[serde(rename = "response.created", borrow)]
     pub created: Option<Created<'a>>,
     /// Keep-alive.
-    #[serde(rename = "response.info")]
-    pub info: Option<IgnoredAny>,
-    /// The one choice; further ones, never seen, are skipped.
-    #[serde(default, borrow, deserialize_with = "first_choice")]
-    pub choices: Option<Choice<'a>>,
+    pub info: Option<&'a RawValue>,
+    /// There was a list of choices, be it empty.
+    pub has_choices: bool,
+    /// The delta of the one choice; further choices, never seen, are skipped.
+    pub delta: Option<Delta<'a>>,
     /// Whose answer this frame belongs to.
-    #[serde(borrow)]
     pub response_id: Option<&'a RawValue>,
     /// Counts so far.
-    #[serde(borrow)]
     pub usage: Option<&'a RawValue>,
     /// A failure in the stream: a string or an object.
-    #[serde(borrow)]
     pub error: Option<&'a RawValue>,
     /// `false` in an error envelope that came as a frame.
-    pub success: Option<bool>,
+    pub success: Option<&'a RawValue>,
     /// The envelope's content.
-    #[serde(borrow)]
     pub data: Option<&'a RawValue>,
     /// Error code at top level, as some frames have it.
-    #[serde(borrow)]
     pub code: Option<&'a RawValue>,
     /// Error text at top level.
-    #[serde(borrow)]
     pub details: Option<&'a RawValue>,
     /// The risk engine's answer.
-    #[serde(borrow)]
     pub ret: Option<&'a RawValue>,
 }
 
 /// `response.created`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default)]
 pub struct Created<'a> {
     /// The id of the assistant's message.
-    #[serde(borrow)]
     pub response_id: Option<&'a RawValue>,
     /// A string; absent in older streams.
-    #[serde(borrow)]
     pub response_index: Option<&'a RawValue>,
 }
 
-/// An element of `choices`.
-#[derive(Debug, Deserialize)]
-pub struct Choice<'a> {
-    /// What is new.
-    #[serde(borrow)]
-    pub delta: Option<Delta<'a>>,
-}
-
 /// `choices[0].delta`.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default)]
 pub struct Delta<'a> {
     /// `assistant`, or `function` for a tool's result.
-    #[serde(borrow)]
     pub role: Option<&'a RawValue>,
     /// Text, or the link of a picture.
-    #[serde(borrow)]
     pub content: Option<&'a RawValue>,
     /// What kind of content this is.
-    #[serde(borrow)]
     pub phase: Option<&'a RawValue>,
     /// `typing` or `finished`.
-    #[serde(borrow)]
     pub status: Option<&'a RawValue>,
     /// A call of a built-in tool.
-    pub function_call: Option<IgnoredAny>,
+    pub function_call: Option<&'a RawValue>,
     /// Depends on the phase.
-    #[serde(borrow)]
     pub extra: Option<&'a RawValue>,
 }
 
-/// `delta.extra` of the phases whose content travels there.
-#[derive(Debug, Default, Deserialize)]
-pub struct Extra {
-    /// Titles of a thinking summary, cumulative.
-    pub summary_title: Option<ContentList>,
-    /// Thoughts of a thinking summary, cumulative.
-    pub summary_thought: Option<ContentList>,
-    /// Search hits, cumulative, as of June 2026.
-    pub web_search_info: Option<Vec<SearchHit>>,
-    /// Search hits as of April 2026.
-    pub tool_result: Option<ToolResult>,
-    /// Pictures made by a tool in an ordinary chat.
-    pub image_list: Option<Vec<ImageEntry>>,
+/// `delta.extra` of the phase `thinking_summary`.
+#[derive(Debug, Default)]
+pub struct SummaryExtra<'a> {
+    /// Titles, cumulative.
+    pub titles: Option<&'a RawValue>,
+    /// Thoughts, cumulative.
+    pub thoughts: Option<&'a RawValue>,
 }
 
 /// `{"content": ["…"]}`.
-#[derive(Debug, Default, Deserialize)]
-pub struct ContentList {
+#[derive(Debug, Default)]
+pub struct ContentList<'a> {
     /// The items so far.
-    #[serde(default)]
-    pub content: Vec<String>,
+    pub content: Option<&'a RawValue>,
 }
 
-/// `extra.tool_result`.
-#[derive(Debug, Deserialize)]
-pub struct ToolResult {
-    /// Search hits.
-    #[serde(default)]
-    pub docs: Vec<SearchHit>,
+/// An object of which some members are read. Derived readers would refuse a whole frame for one member of another
+/// type or for a repeated key; these skip what they do not know and let the last of two equal keys win.
+trait Members<'de>: Default {
+    fn member<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error>;
 }
 
-/// One search hit.
-#[derive(Debug, Deserialize)]
-pub struct SearchHit {
-    /// Its address.
-    #[serde(default)]
-    pub url: String,
-    /// Its title.
-    #[serde(default)]
-    pub title: String,
+impl<'de> Members<'de> for StreamObject<'de> {
+    fn member<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        let place = match key {
+            "choices" => {
+                let choice = map.next_value_seed(First(PhantomData::<Choice<'de>>))?;
+                self.has_choices = true;
+                self.delta = choice.and_then(|choice| choice.delta);
+                return Ok(());
+            }
+            "response.created" => {
+                self.created = map.next_value_seed(Object(PhantomData))?;
+                return Ok(());
+            }
+            "response.info" => &mut self.info,
+            "response_id" => &mut self.response_id,
+            "usage" => &mut self.usage,
+            "error" => &mut self.error,
+            "success" => &mut self.success,
+            "data" => &mut self.data,
+            "code" => &mut self.code,
+            "details" => &mut self.details,
+            "ret" => &mut self.ret,
+            _ => return skip(map),
+        };
+        *place = map.next_value()?;
+        Ok(())
+    }
 }
 
-/// An element of `extra.image_list`.
-#[derive(Debug, Deserialize)]
-pub struct ImageEntry {
-    /// The picture's address.
-    pub image: Option<String>,
+impl<'de> Members<'de> for Created<'de> {
+    fn member<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        let place = match key {
+            "response_id" => &mut self.response_id,
+            "response_index" => &mut self.response_index,
+            _ => return skip(map),
+        };
+        *place = map.next_value()?;
+        Ok(())
+    }
 }
 
-/// `usage`; every count is the sum so far.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct Usage {
-    /// Prompt, the upstream's hidden system prompt included.
-    pub input_tokens: u64,
-    /// Answer, reasoning included.
-    pub output_tokens: u64,
-    /// Parts of the answer.
-    pub output_tokens_details: OutputTokens,
-    /// Parts of the prompt.
-    pub prompt_tokens_details: PromptTokens,
+/// An element of `choices`.
+#[derive(Default)]
+struct Choice<'a> {
+    delta: Option<Delta<'a>>,
 }
 
-/// `usage.output_tokens_details`.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct OutputTokens {
-    /// Thinking.
-    pub reasoning_tokens: u64,
+impl<'de> Members<'de> for Choice<'de> {
+    fn member<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        if key == "delta" {
+            self.delta = map.next_value_seed(Object(PhantomData))?;
+            return Ok(());
+        }
+        skip(map)
+    }
 }
 
-/// `usage.prompt_tokens_details`.
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct PromptTokens {
-    /// Served from the upstream's cache.
-    pub cached_tokens: u64,
+impl<'de> Members<'de> for Delta<'de> {
+    fn member<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        let place = match key {
+            "role" => &mut self.role,
+            "content" => &mut self.content,
+            "phase" => &mut self.phase,
+            "status" => &mut self.status,
+            "function_call" => &mut self.function_call,
+            "extra" => &mut self.extra,
+            _ => return skip(map),
+        };
+        *place = map.next_value()?;
+        Ok(())
+    }
 }
 
-/// Takes the first element of `choices` without a list in between.
-fn first_choice<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Choice<'de>>, D::Error> {
-    struct First;
-    impl<'de> Visitor<'de> for First {
-        type Value = Option<Choice<'de>>;
+impl<'de> Members<'de> for SummaryExtra<'de> {
+    fn member<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        let place = match key {
+            "summary_title" => &mut self.titles,
+            "summary_thought" => &mut self.thoughts,
+            _ => return skip(map),
+        };
+        *place = map.next_value()?;
+        Ok(())
+    }
+}
 
+impl<'de> Members<'de> for ContentList<'de> {
+    fn member<A: MapAccess<'de>>(&mut self, key: &str, map: &mut A) -> Result<(), A::Error> {
+        if key == "content" {
+            self.content = map.next_value()?;
+            return Ok(());
+        }
+        skip(map)
+    }
+}
+
+fn skip<'de, A: MapAccess<'de>>(map: &mut A) -> Result<(), A::Error> {
+    map.next_value::<IgnoredAny>().map(|_| ())
+}
+
+macro_rules! deserialize_members {
+    ($($name:ident),*) => {$(
+        impl<'de> Deserialize<'de> for $name<'de> {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                Ok(Object(PhantomData).deserialize(deserializer)?.unwrap_or_default())
+            }
+        }
+    )*};
+}
+
+deserialize_members!(StreamObject, SummaryExtra, ContentList);
+
+/// Any value; it counts only when it is an object.
+struct Object<T>(PhantomData<T>);
+
+/// Any value; of a list the first element counts, if it is an object, and an object counts as a list of one.
+struct First<T>(PhantomData<T>);
+
+macro_rules! nothing_else {
+    () => {
         fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a list of choices")
+            f.write_str("JSON")
         }
 
         fn visit_unit<E>(self) -> Result<Self::Value, E> {
             Ok(None)
         }
 
-        fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-            let first = seq.next_element()?;
-            while seq.next_element::<IgnoredAny>()?.is_some() {}
-            Ok(first)
+        fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
+            Ok(None)
         }
+
+        fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+
+        fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
+            Ok(None)
+        }
+    };
+}
+
+impl<'de, T: Members<'de>> DeserializeSeed<'de> for Object<T> {
+    type Value = Option<T>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
     }
-    deserializer.deserialize_any(First)
+}
+
+impl<'de, T: Members<'de>> Visitor<'de> for Object<T> {
+    type Value = Option<T>;
+
+    nothing_else!();
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+        let mut object = T::default();
+        while let Some(key) = map.next_key::<Key<'de>>()? {
+            object.member(&key.0, &mut map)?;
+        }
+        Ok(Some(object))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(None)
+    }
+}
+
+impl<'de, T: Members<'de>> DeserializeSeed<'de> for First<T> {
+    type Value = Option<T>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, T: Members<'de>> Visitor<'de> for First<T> {
+    type Value = Option<T>;
+
+    nothing_else!();
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+        Object(PhantomData).visit_map(map)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+        let first = seq.next_element_seed(Object(PhantomData))?.flatten();
+        while seq.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(first)
+    }
+}
+
+/// A key, borrowed unless it has escapes.
+struct Key<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Key<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl<'de> Visitor<'de> for KeyVisitor {
+            type Value = Key<'de>;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a key")
+            }
+
+            fn visit_borrowed_str<E>(self, key: &'de str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Borrowed(key)))
+            }
+
+            fn visit_str<E>(self, key: &str) -> Result<Key<'de>, E> {
+                Ok(Key(Cow::Owned(key.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
 }

@@ -1,0 +1,152 @@
+//! Upstream bytes to OpenAI chunks: bytes a second, and allocations for each event.
+//!
+//! `cargo bench --bench transform`; with `-- --test` each case runs once, which is what callgrind wants:
+//! `valgrind --tool=callgrind --toggle-collect='*relay*' target/release/deps/transform-… --test`.
+
+use std::fmt::Write as _;
+use std::hint::black_box;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput};
+use qwen_bridge::sse::{SseDecoder, SseError};
+use qwen_bridge::transform::job::{ChatJob, ChatRequest, ReasoningFormat};
+use qwen_bridge::transform::openai_reply::{ChunkEncoder, ChunkStream, WholeReply};
+use qwen_bridge::transform::qwen_reply::QwenReplyDecoder;
+use qwen_bridge::transform::reply::{FinishReason, ReplyError, ReplySink};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
+
+const EVENTS: usize = 2_000;
+/// What one read from a connection brings.
+const READ_BYTES: usize = 16 * 1024;
+const ALLOCATIONS_MAX: f64 = 2.0;
+
+/// Any failure ends the bench.
+#[derive(Debug)]
+struct Failed;
+
+impl From<SseError> for Failed {
+    fn from(_: SseError) -> Self {
+        Self
+    }
+}
+
+impl From<ReplyError> for Failed {
+    fn from(_: ReplyError) -> Self {
+        Self
+    }
+}
+
+/// An answer of [`EVENTS`] pieces of 40 bytes, as the upstream spells it: with counts about 430 bytes an event,
+/// without them about 240.
+fn stream(with_usage: bool, piece: &str) -> String {
+    const ID: &str = "7d0c6a51-3f0e-4a86-9d5b-0a4f6f1f2e11";
+    let mut text = format!(
+        "data: {{\"response.created\":{{\"chat_id\": \"c\", \"parent_id\": \"p\", \"response_id\":\"{ID}\", \"response_index\": \"0\"}}}} \n\n"
+    );
+    for event in 1..=EVENTS {
+        let usage = if with_usage {
+            format!(
+                ", \"usage\": {{\"input_tokens\": 1049, \"output_tokens\": {event}, \"characters\": 0, \"total_tokens\": {}, \
+                 \"input_tokens_details\": {{\"text_tokens\": 1049}}, \"output_tokens_details\": {{\"text_tokens\": {event}}}, \
+                 \"prompt_tokens_details\": {{\"cached_tokens\": 0}}}}",
+                1049 + event
+            )
+        } else {
+            String::new()
+        };
+        // Writing into a String cannot fail.
+        let _ = write!(
+            text,
+            "data: {{\"choices\": [{{\"delta\": {{\"role\": \"assistant\", \"content\": \"{piece}\", \"phase\": \"answer\", \
+             \"status\": \"typing\"}}}}], \"response_id\": \"{ID}\"{usage}, \"timestamp\": 1780468951}}\n\n"
+        );
+    }
+    let _ = write!(
+        text,
+        "data: {{\"choices\": [{{\"delta\": {{\"content\": \"\", \"role\": \"assistant\", \"status\": \"finished\", \
+         \"phase\": \"answer\"}}}}], \"response_id\": \"{ID}\"}}\n\n"
+    );
+    text
+}
+
+fn job() -> Option<ChatJob> {
+    let body = serde_json::json!({"model": "qwen3-max", "messages": [{"role": "user", "content": "Hi"}]});
+    ChatRequest::parse(&body).ok()?.resolve("qwen3-max", ReasoningFormat::Parsed, false, |_| None).ok()
+}
+
+/// Decodes a stream into `sink`; `after_read` is called as the connection would, once for each read.
+fn decode<S: ReplySink>(
+    stream: &[u8],
+    sink: &mut S,
+    mut after_read: impl FnMut(&mut S),
+) -> Result<QwenReplyDecoder, Failed> {
+    let (mut sse, mut decoder) = (SseDecoder::new(), QwenReplyDecoder::new());
+    for read in stream.chunks(READ_BYTES) {
+        sse.push(read, |data| decoder.push(data, &mut |event| sink.event(event)).map_err(Failed::from))?;
+        after_read(sink);
+    }
+    decoder.finish()?;
+    Ok(decoder)
+}
+
+#[inline(never)]
+fn relay_stream(stream: &[u8], job: &ChatJob) -> Result<usize, Failed> {
+    let mut sink = ChunkStream::new(job, ChunkEncoder::new("chatcmpl-bench", 1_780_468_951, "qwen3-max", true));
+    let mut sent = 0;
+    let decoder = decode(stream, &mut sink, |sink| sent += sink.take().map_or(0, |bytes| black_box(bytes).len()))?;
+    sink.finish(FinishReason::Stop, decoder.usage());
+    Ok(sent + sink.take().map_or(0, |bytes| bytes.len()))
+}
+
+#[inline(never)]
+fn relay_whole(stream: &[u8], job: &ChatJob) -> Result<usize, Failed> {
+    let mut sink = WholeReply::new(job);
+    let decoder = decode(stream, &mut sink, |_| ())?;
+    Ok(sink.finish("chatcmpl-bench", 1_780_468_951, "qwen3-max", FinishReason::Stop, decoder.usage()).len())
+}
+
+type Relay = fn(&[u8], &ChatJob) -> Result<usize, Failed>;
+
+#[expect(clippy::print_stderr, reason = "the report of a bench")]
+fn main() {
+    let Some(job) = job() else {
+        eprintln!("the bench's own request is wrong");
+        return;
+    };
+    let relays: [(&str, Relay); 2] = [("stream", relay_stream), ("whole", relay_whole)];
+    let ascii = "forty bytes of an answer, as it may come";
+    let streams = [
+        ("with_usage", stream(true, ascii)),
+        ("without_usage", stream(false, ascii)),
+        ("escapes", stream(true, "line\\nwith \\\"quotes\\\" and \\\\ and umlauts")),
+        ("wide", stream(true, "十三个汉字的一段回答文本。")),
+    ];
+    let mut criterion = Criterion::default()
+        .measurement_time(Duration::from_secs(3))
+        .warm_up_time(Duration::from_secs(1))
+        .configure_from_args();
+    let mut group = criterion.benchmark_group("transform");
+    for (form, text) in &streams {
+        for (name, relay) in relays {
+            let region = Region::new(ALLOCATOR);
+            let outcome = relay(text.as_bytes(), &job);
+            let change = region.change();
+            #[expect(clippy::cast_precision_loss, reason = "small numbers")]
+            let each = (change.allocations + change.reallocations) as f64 / EVENTS as f64;
+            let verdict = if outcome.is_ok() && each <= ALLOCATIONS_MAX { "ok" } else { "TOO MANY" };
+            eprintln!(
+                "{name}/{form}: {} bytes an event, {each:.3} allocations an event: {verdict}",
+                text.len() / EVENTS
+            );
+            group.throughput(Throughput::Bytes(text.len() as u64));
+            group.bench_with_input(BenchmarkId::new(name, form), text, |bencher, text| {
+                bencher.iter(|| relay(black_box(text.as_bytes()), &job).is_ok());
+            });
+        }
+    }
+    group.finish();
+    criterion.final_summary();
+}
