@@ -231,3 +231,99 @@ fn seconds_of(claim: &Value) -> Option<i64> {
     #[expect(clippy::cast_possible_truncation, reason = "the range is checked in the same line")]
     (seconds.is_finite() && seconds.abs() < 1e15).then_some(seconds as i64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: UnixSeconds = UnixSeconds(1_790_000_000);
+
+    #[test]
+    fn cookies() {
+        let check = |text: &str, expected: Result<&str, SecretError>| {
+            let cookie = Cookie::parse(text);
+            assert_eq!(cookie.as_ref().map(Cookie::expose).map_err(|error| *error), expected, "{text:?}");
+        };
+        let too_long = "a=".to_owned() + &"x".repeat(Cookie::BYTES_MAX - 1);
+        check("token=a.b.c; cna=1", Ok("token=a.b.c; cna=1"));
+        check(" Cookie: token=x\r\n", Ok("token=x"));
+        check("cookie:token=x", Ok("token=x"));
+        check("\u{feff}a=1;\tb=2", Ok("a=1;b=2"));
+        check("flag; a=1", Ok("flag; a=1"));
+        check("a==; b=", Ok("a==; b="));
+        check("", Err(SecretError::Empty));
+        check("cookie: ", Err(SecretError::Empty));
+        check("just words", Err(SecretError::NotACookie));
+        check("=x", Err(SecretError::NotACookie));
+        check("a b=x", Err(SecretError::NotACookie));
+        check("a=ü", Err(SecretError::NotAscii));
+        check(&too_long, Err(SecretError::TooLong { bytes_max: Cookie::BYTES_MAX }));
+        check(too_long.strip_suffix('x').unwrap(), Ok(too_long.strip_suffix('x').unwrap()));
+    }
+
+    /// An unsigned JWT with these claims.
+    fn jwt(claims: &str) -> String {
+        format!("eyJh.{}.c2ln", URL_SAFE_NO_PAD.encode(claims))
+    }
+
+    #[test]
+    fn expiry_of_a_token() {
+        let check = |token: &str, expires_at: Option<i64>| {
+            let token = AccessToken::parse(token, NOW).unwrap();
+            assert_eq!(token.expires_at().map(|at| at.0), expires_at, "{}", token.expose());
+        };
+        for (exp, expected) in [
+            ("1790000900", Some(1_790_000_900)),
+            ("1790000900.7", Some(1_790_000_900)),
+            ("\" 1790000900 \"", Some(1_790_000_900)),
+            ("1790000900000", Some(1_790_000_900)),
+            ("\"1790000900000\"", Some(1_790_000_900)),
+            ("1.7900009e9", Some(1_790_000_900)),
+            ("1000", Some(1000)),
+            ("0", None),
+            ("-5", None),
+            ("1990000000", None),
+            ("1e300", None),
+            ("\"NaN\"", None),
+            ("\"inf\"", None),
+            ("\"soon\"", None),
+            ("null", None),
+            ("true", None),
+            ("[1790000900]", None),
+        ] {
+            check(&jwt(&format!("{{\"exp\": {exp}}}")), expected);
+        }
+        check(&jwt("{}"), None);
+        check(&jwt("[]"), None);
+        check("not-a-jwt", None);
+        check("a.b", None);
+        check("a.b.c.d", None);
+        check("a.!!!.c", None);
+        check(&format!("eyJh.{}==.c2ln", URL_SAFE_NO_PAD.encode("{\"exp\":1790000900} ")), Some(1_790_000_900));
+    }
+
+    #[test]
+    fn tokens() {
+        let token = AccessToken::parse(&jwt(r#"{"id": "u", "iat": 1789999000, "exp": 1790000000}"#), NOW).unwrap();
+        assert_eq!((token.account(), token.issued_at()), (Some("u"), Some(UnixSeconds(1_789_999_000))));
+        assert!(!token.is_live(NOW) && token.is_live(NOW.plus(-1)));
+        assert!(AccessToken::parse("opaque", NOW).unwrap().is_live(NOW));
+        let error = |text: &str| AccessToken::parse(text, NOW).unwrap_err();
+        assert_eq!(error(" "), SecretError::Empty);
+        assert_eq!(error("a b"), SecretError::NotAscii);
+        assert_eq!(error("a\u{0}"), SecretError::NotAscii);
+        assert_eq!(error(&"x".repeat(8193)), SecretError::TooLong { bytes_max: AccessToken::BYTES_MAX });
+    }
+
+    #[test]
+    fn nothing_is_shown() {
+        let shown = format!(
+            "{:?} {:?} {:?}",
+            ApiKey::new("hush-1"),
+            Cookie::parse("token=hush-2").unwrap(),
+            AccessToken::parse(&jwt(r#"{"id": "hush-3"}"#), NOW).unwrap()
+        );
+        assert!(!shown.contains("hush") && !shown.contains("eyJh"), "{shown}");
+        assert!(ApiKey::new("k").matches("k") && !ApiKey::new("k").matches("K") && !ApiKey::new("k").matches(""));
+    }
+}

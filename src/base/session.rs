@@ -242,4 +242,59 @@ mod tests {
         session.absorb(&headers);
         assert_eq!(session.revision(), 1, "nothing changed the second time");
     }
+
+    #[test]
+    fn what_a_session_sends() {
+        let token = |text: &str| AccessToken::parse(text, crate::base::ids::UnixSeconds(0)).unwrap();
+        let cookie = Cookie::parse("token=old; a=1").unwrap();
+        let check = |cookie: Option<&Cookie>, given: Option<&str>, cookies: Option<&str>, bearer: Option<&str>| {
+            let key = CredentialKey::of("x");
+            let session = Session::new(IdentityId::numbered(1), key, cookie, given.map(token));
+            let header = session.cookie_header();
+            assert_eq!(header.as_ref().map(|value| value.to_str().unwrap()), cookies);
+            assert!(header.is_none_or(|value| value.is_sensitive()));
+            assert_eq!(session.authorization().as_ref().map(|value| value.to_str().unwrap()), bearer);
+        };
+        check(Some(&cookie), None, Some("token=old; a=1"), None);
+        check(Some(&cookie), Some("t"), Some("token=old; a=1"), Some("Bearer t"));
+        check(None, Some("t"), Some("token=t"), Some("Bearer t"));
+        check(None, None, None, None);
+    }
+
+    #[test]
+    fn a_session_survives_a_restart() {
+        let before = session("token=a; b=2");
+        before.install_token(AccessToken::parse("t", crate::base::ids::UnixSeconds(0)).unwrap());
+        before.set_cookie("refresh_token", "r");
+        assert_eq!((before.token_generation(), before.revision()), (1, 2));
+        before.set_cookie("refresh_token", "r");
+        assert_eq!(before.revision(), 2, "nothing changed the second time");
+        let snapshot = before.snapshot();
+        let after = session("token=a");
+        after.restore(&snapshot.cookies, before.token());
+        assert_eq!(after.cookie_text(), "token=a; b=2; refresh_token=r");
+        assert_eq!(after.cookie("refresh_token").unwrap().expose_secret(), "r");
+        assert!(after.cookie("gone").is_none());
+        assert_eq!(after.token().unwrap().expose(), "t");
+        assert!(!format!("{after:?}").contains("refresh"));
+    }
+
+    #[test]
+    fn odd_answers_do_no_harm() {
+        let check = |line: &'static [u8], expected: &str| {
+            let session = session("a=1");
+            let mut headers = HeaderMap::new();
+            headers.append(SET_COOKIE, HeaderValue::from_bytes(line).unwrap());
+            session.absorb(&headers);
+            assert_eq!(session.cookie_text(), expected, "{}", line.escape_ascii());
+        };
+        check(b"b=2", "a=1; b=2");
+        check(b"a=2; Path=/elsewhere; Domain=example.com; SameSite=Lax", "a=2");
+        check(b"a=; Expires=Thu, 01 Jan 1970 00:00:00 GMT", "");
+        check(b"b=2; Max-Age=nonsense", "a=1; b=2");
+        check(b"no pair", "a=1");
+        check(b"=x", "a=1");
+        check(b"b=\xff", "a=1");
+        check(b"", "a=1");
+    }
 }

@@ -578,15 +578,13 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), RequestError> {
 
 /// Sampling knobs that the web chat does not have: checked as OpenAI does, then named as ignored.
 fn ignored(fields: &Fields<'_>) -> Result<Vec<&'static str>, RequestError> {
-    const NUMBERS: [(&str, f64, f64); 8] = [
+    const NUMBERS: [(&str, f64, f64); 6] = [
         ("temperature", 0.0, 2.0),
         ("top_p", 0.0, 1.0),
         ("presence_penalty", -2.0, 2.0),
         ("frequency_penalty", -2.0, 2.0),
-        ("top_k", -1.0, f64::MAX),
         ("min_p", 0.0, 1.0),
         ("repetition_penalty", 0.0, f64::MAX),
-        ("seed", f64::MIN, f64::MAX),
     ];
     let mut ignored = Vec::new();
     for (name, min, max) in NUMBERS {
@@ -600,6 +598,14 @@ fn ignored(fields: &Fields<'_>) -> Result<Vec<&'static str>, RequestError> {
             return Err(RequestError::invalid_value(name, &format!("a number from {min} to {max}")));
         }
         ignored.push(name);
+    }
+    for name in ["top_k", "seed"] {
+        if let Some(value) = fields.get(name) {
+            if integer(value).is_none() {
+                return Err(RequestError::invalid_type(name, "an integer", value));
+            }
+            ignored.push(name);
+        }
     }
     if fields.object("logit_bias")?.is_some() {
         ignored.push("logit_bias");

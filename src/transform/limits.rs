@@ -38,9 +38,10 @@ impl TextLimiter {
             return String::new();
         }
         self.held.push_str(piece);
-        let first_stop = self.stops.iter().filter_map(|stop| self.held.find(stop.as_str())).min();
-        let shown_to = match first_stop {
-            Some(place) => {
+        // The one that is complete first: whatever would begin earlier and end later has not come yet.
+        let found = |stop: &String| self.held.find(stop.as_str()).map(|place| (place + stop.len(), place));
+        let shown_to = match self.stops.iter().filter_map(found).min() {
+            Some((_, place)) => {
                 self.ended = Some(FinishReason::Stop);
                 place
             }
@@ -112,6 +113,8 @@ mod tests {
         assert_eq!(run(&["aab"], &["ab", "aab"], None), (String::new(), stop));
         assert_eq!(run(&["你好", "世界"], &["好世"], None), ("你".to_owned(), stop));
         assert_eq!(run(&["aaa", "b"], &["aab"], None), ("a".to_owned(), stop));
+        assert_eq!(run(&["abc"], &["abc", "b"], None), ("a".to_owned(), stop));
+        assert_eq!(run(&["ab", "c"], &["abc", "b"], None), ("a".to_owned(), stop));
     }
 
     #[test]
@@ -130,6 +133,27 @@ mod tests {
             let (head, tail) = text.split_at(places[cut.index(places.len())]);
             let whole = text.split(&stop).next().unwrap_or_default();
             prop_assert_eq!(run(&[head, tail], &[&stop], None).0, whole);
+        }
+
+        #[test]
+        fn any_cuts_give_the_same(
+            text in "[ab你\u{1f600}]{0,30}",
+            stops in prop::collection::vec("[ab你]{1,4}", 0..3),
+            tokens_max in prop::option::of(1_u32..8),
+            cuts in prop::collection::vec(any::<prop::sample::Index>(), 0..8),
+        ) {
+            let stops: Vec<&str> = stops.iter().map(String::as_str).collect();
+            let places: Vec<usize> = text.char_indices().map(|(place, _)| place).chain([text.len()]).collect();
+            let mut ends: Vec<usize> = cuts.iter().map(|cut| places[cut.index(places.len())]).collect();
+            ends.extend([0, text.len()]);
+            ends.sort_unstable();
+            let pieces: Vec<&str> = ends.windows(2).map(|pair| text.get(pair[0]..pair[1]).unwrap()).collect();
+            let (shown, ended) = run(&pieces, &stops, tokens_max);
+            let (whole, reason) = run(&[&text], &stops, tokens_max);
+            prop_assert!(text.starts_with(&shown));
+            prop_assert!(stops.iter().all(|stop| !shown.contains(stop)));
+            prop_assert_eq!(ended.is_none(), shown == text);
+            prop_assert_eq!((shown, ended), (whole, reason));
         }
     }
 }

@@ -132,3 +132,94 @@ pub fn with_variants(models: &[ModelInfo]) -> Vec<(String, &ModelInfo)> {
     }
     names
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn check(body: &Value, expected: &str) {
+        let described = |model: ModelInfo| {
+            let ModelInfo { id, created, owned_by, thinking, search, context_length } = model;
+            format!("{id} {created} {owned_by} {thinking:?} {search} {}", context_length.unwrap_or(0))
+        };
+        let models = parse_catalogue(body.to_string().as_bytes());
+        let found =
+            models.map_or_else(String::new, |models| models.into_iter().map(described).collect::<Vec<_>>().join(", "));
+        assert_eq!(found, expected, "{body}");
+    }
+
+    /// One entry with this `meta`.
+    fn check_meta(meta: &Value, expected: &str) {
+        check(&json!({"data": [{"id": "m", "info": {"meta": meta}}]}), &format!("m {CREATED_DEFAULT} qwen {expected}"));
+    }
+
+    #[test]
+    fn lists() {
+        let plain = format!("m {CREATED_DEFAULT} qwen Never false 0");
+        check(&json!({"data": [{"id": "m"}]}), &plain);
+        check(&json!({"success": true, "request_id": "r", "data": {"data": [{"id": "m"}]}}), &plain);
+        check(
+            &json!({"data": [null, 5, "x", [], {}, {"id": null}, {"id": 5}, {"id": " "}, {"id": "m"}, {"id": "m"}]}),
+            &plain,
+        );
+        check(&json!({"data": [{"id": "m", "info": null, "owned_by": 5}]}), &plain);
+        check(&json!({"data": [{"id": "m", "info": {"meta": [], "is_active": null, "created_at": "x"}}]}), &plain);
+        check(&json!({"data": [{"id": "off", "info": {"is_active": false}}, {"id": "m"}]}), &plain);
+        check(&json!({"data": [{"id": "m", "owned_by": "o", "info": {"created_at": 5}}]}), "m 5 o Never false 0");
+        check(&json!({"data": [{"id": "m", "info": {"created_at": 1_732_711_466_000_u64}}]}), &plain);
+        for body in [
+            json!({"data": []}),
+            json!({"data": {}}),
+            json!({"data": null}),
+            json!([]),
+            json!({"success": false, "data": {"code": "x"}}),
+        ] {
+            check(&body, "");
+        }
+        assert_eq!(parse_catalogue(b"<html>"), None);
+        assert_eq!(parse_catalogue(b"\xff"), None);
+    }
+
+    #[test]
+    fn what_a_model_can_do() {
+        check_meta(&json!({"abilities": {"thinking": 1}}), "OnRequest false 0");
+        check_meta(&json!({"abilities": {"thinking": 3}, "chat_type": ["t2t", "search"]}), "OnRequest true 0");
+        check_meta(&json!({"abilities": {"thinking": 4}, "max_context_length": 1_000_000}), "Always false 1000000");
+        check_meta(&json!({"abilities": {"thinking": 0}}), "Never false 0");
+        check_meta(&json!({"abilities": {"thinking": "3"}, "chat_type": "search"}), "Never false 0");
+        check_meta(&json!({"capabilities": {"thinking": true}}), "OnRequest false 0");
+        check_meta(&json!({"capabilities": {"thinking": true}, "think_skip": {"enable": false}}), "Always false 0");
+        check_meta(&json!({"capabilities": {"thinking": true}, "think_skip": {"enable": true}}), "OnRequest false 0");
+        check_meta(&json!({"think_skip": {"enable": false}}), "Never false 0");
+        check_meta(&json!({"chat_type": [null, 5, "search"]}), "Never true 0");
+        check_meta(&json!({"max_context_length": -1}), "Never false 0");
+    }
+
+    #[test]
+    fn names() {
+        let model = |id: &str, thinking, search| ModelInfo {
+            thinking,
+            search,
+            id: id.to_owned(),
+            ..builtin_catalogue().into_iter().next().unwrap()
+        };
+        let check = |models: &[ModelInfo], expected: &str| {
+            let names: Vec<String> = with_variants(models).into_iter().map(|(name, _)| name).collect();
+            assert_eq!(names.join(" "), expected);
+        };
+        check(&[], "");
+        check(&[model("a", Thinking::Never, false)], "a");
+        check(&[model("a", Thinking::Always, true)], "a a-search");
+        check(&[model("a", Thinking::OnRequest, true)], "a a-thinking a-search a-thinking-search");
+        let own = [model("a", Thinking::OnRequest, false), model("a-thinking", Thinking::Always, false)];
+        check(&own, "a a-thinking");
+        let builtin = builtin_catalogue();
+        let mut names: Vec<String> = with_variants(&builtin).into_iter().map(|(name, _)| name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert_eq!(names.len(), count, "names are unique");
+    }
+}

@@ -148,4 +148,36 @@ mod tests {
         Go on, using the tool results above.
         "#);
     }
+
+    fn check(messages: &[Message], expected: &str) {
+        let prompt = render(messages);
+        let blocks = prompt.strip_prefix(HEAD).unwrap_or(&prompt).trim_start();
+        assert_eq!(blocks, expected, "{messages:?}");
+    }
+
+    #[test]
+    fn blocks_and_endings() {
+        let user = |text: &str| Message::User(text.to_owned());
+        let system = || Message::System("s".to_owned());
+        let says = |text: &str, calls: Vec<ToolCall>| Message::Assistant { text: text.to_owned(), calls };
+        let call =
+            |id: &str, name: &str| ToolCall { id: id.to_owned(), name: name.to_owned(), arguments: "{}".to_owned() };
+        let result = |id: Option<&str>, name: Option<&str>| Message::ToolResult {
+            id: id.map(str::to_owned),
+            name: name.map(str::to_owned),
+            text: "r".to_owned(),
+        };
+        check(&[], "");
+        check(&[user("")], "");
+        check(&[user("a"), user("b")], "<user>\na\n</user>\n\n<user>\nb\n</user>");
+        check(&[system()], &format!("<system>\ns\n</system>\n\n{AFTER_SYSTEM}"));
+        check(&[user("a"), system()], "<user>\na\n</user>\n\n<system>\ns\n</system>");
+        check(&[says("a", vec![])], &format!("<assistant>\na\n</assistant>\n\n{AFTER_ASSISTANT}"));
+        check(
+            &[says("a", vec![call("1", "f"), call("", "")]), user("u")],
+            "<assistant>\na\n<tool_call id=\"1\" name=\"f\">{}</tool_call>\n<tool_call>{}</tool_call>\n</assistant>\n\n<user>\nu\n</user>",
+        );
+        check(&[result(None, Some("f"))], &format!("<tool_result name=\"f\">\nr\n</tool_result>\n\n{AFTER_TOOL}"));
+        check(&[result(Some(""), None), user("u")], "<tool_result>\nr\n</tool_result>\n\n<user>\nu\n</user>");
+    }
 }

@@ -3,6 +3,8 @@
 mod cuts;
 mod drift;
 mod fixtures;
+mod replies;
+mod requests;
 
 use serde_json::{Value, json};
 
