@@ -287,7 +287,11 @@ impl ChatGateway {
             let Some(held) = lease.take() else {
                 return Err(UpstreamError::new("asking", UpstreamErrorKind::Unavailable).into());
             };
-            if is_pooled && let Err(error) = self.0.refresher.ensure_fresh(&session).await {
+            let timeout = first_event_timeout(job, self.0.upstream.settings.first_event_timeout);
+            let token_deadline = progress.deadline.min(Instant::now() + timeout);
+            if is_pooled
+                && let Err(error) = in_time(&session, token_deadline, self.0.refresher.ensure_fresh(&session)).await
+            {
                 held.finish(Outcome::Neutral, Now::read());
                 return Err(AttemptError::Refresh(error));
             }
@@ -306,7 +310,8 @@ impl ChatGateway {
             if is_token && may_refresh {
                 may_refresh = false;
                 held.report(Outcome::Unauthorized, now);
-                match self.0.refresher.replace(&session, generation).await {
+                let token_deadline = progress.deadline.min(Instant::now() + timeout);
+                match in_time(&session, token_deadline, self.0.refresher.replace(&session, generation)).await {
                     Ok(()) => {
                         lease = Some(held);
                         continue;
@@ -414,6 +419,19 @@ impl ChatGateway {
             None => Err((error, IdentityPool::detached(session))),
         }
     }
+}
+
+/// Waits for a token no longer than the request can; the refresh itself goes on, for those who come later.
+async fn in_time(
+    session: &Session,
+    deadline: Instant,
+    refresh: impl Future<Output = Result<(), RefreshError>>,
+) -> Result<(), RefreshError> {
+    let late = || {
+        let source = Some(UpstreamError::new("waiting for a token", UpstreamErrorKind::Timeout));
+        RefreshError::Failed { identity: session.identity().clone(), source }
+    };
+    timeout_at(deadline, refresh).await.unwrap_or_else(|_| Err(late()))
 }
 
 /// Thinking and searching take their time before the first word.
