@@ -91,9 +91,7 @@ impl ReplyStream {
                     bytes += chunk.len();
                     pulled.progress |= self.chunk(&chunk, sink)?;
                 }
-                Some(Err(error)) => {
-                    return Poll::Ready(Err(UpstreamError::transport(DOING, error)));
-                }
+                Some(Err(error)) => return Poll::Ready(Err(broken(error))),
                 None => {
                     pulled.progress = true;
                     self.end(sink)?;
@@ -149,6 +147,18 @@ impl ReplyStream {
             Ok(()) => self.decoder.finish().map_err(|error| UpstreamError::in_stream(&error)),
         }
     }
+}
+
+/// The connection failed under an answer: that is a cut, wherever it happened, and not a failure to answer.
+fn broken(error: reqwest::Error) -> UpstreamError {
+    let is_decode = error.is_decode();
+    let error = UpstreamError::transport(DOING, error);
+    let kind = match error.kind {
+        UpstreamErrorKind::Unavailable if is_decode => UpstreamErrorKind::Protocol,
+        UpstreamErrorKind::Unavailable => UpstreamErrorKind::Truncated,
+        kind => kind,
+    };
+    UpstreamError { kind, ..error }
 }
 
 fn failed(error: PullError) -> UpstreamError {

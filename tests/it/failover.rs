@@ -31,10 +31,18 @@ const fn expected(status: u16, kind: &'static str, code: &'static str) -> Expect
 /// Two of three pay for it; the third time it is the upstream's.
 const TRANSIENT: Expected =
     Expected { calls: 3, counts: (1, 2, 0), is_saved: true, ..expected(502, "server_error", "upstream_error") };
-const QUOTA: Expected =
-    Expected { calls: 3, counts: (0, 0, 3), is_saved: true, ..expected(429, "insufficient_quota", "insufficient_quota") };
-const RATE: Expected =
-    Expected { calls: 3, counts: (0, 0, 3), is_saved: true, ..expected(429, "rate_limit_error", "rate_limit_exceeded") };
+const QUOTA: Expected = Expected {
+    calls: 3,
+    counts: (0, 0, 3),
+    is_saved: true,
+    ..expected(429, "insufficient_quota", "insufficient_quota")
+};
+const RATE: Expected = Expected {
+    calls: 3,
+    counts: (0, 0, 3),
+    is_saved: true,
+    ..expected(429, "rate_limit_error", "rate_limit_exceeded")
+};
 const INVALID: Expected = expected(400, "invalid_request_error", "rejected_by_upstream");
 const POLICY: Expected = expected(400, "invalid_request_error", "content_filter");
 /// A new chat of the same identity is tried once.
@@ -76,16 +84,18 @@ fn envelopes() -> Vec<(Reply, Expected)> {
         (envelope("internal_error", None, None), TRANSIENT),
         (envelope("Internal_Server_Error", None, None), TRANSIENT),
         (envelope("codeadapter", None, None), TRANSIENT),
-        (envelope("internal_error", Some("Allocated quota exceeded, please increase your quota limit."), None), TRANSIENT),
+        (
+            envelope("internal_error", Some("Allocated quota exceeded, please increase your quota limit."), None),
+            TRANSIENT,
+        ),
         (envelope("data_inspection_failed", None, None), POLICY),
         (envelope("something_new", Some("never seen"), None), TRANSIENT),
     ]
 }
 
 fn statuses() -> Vec<(Reply, Expected)> {
-    let status = |code, body| {
-        Reply::failing(Failure::Status(StatusScript { code, retry_after: Vec::new(), body, text: None }))
-    };
+    let status =
+        |code, body| Reply::failing(Failure::Status(StatusScript { code, retry_after: Vec::new(), body, text: None }));
     vec![
         (status(403, BodyForm::Json), FORBIDDEN),
         (status(429, BodyForm::Json), RATE),
@@ -352,12 +362,15 @@ async fn retries_of_the_whole_pool_have_a_budget() {
     for (name, reply) in [
         ("ada", Reply::status(500)),
         ("bob", Reply::streaming(|stream| stream.content = Content::Created)),
-        ("cem", Reply::failing(Failure::Raw(qwen_bridge::simulator::reply::RawScript {
-            status: 200,
-            content_type: "application/json".to_owned(),
-            body: "no json".to_owned(),
-            base64: false,
-        }))),
+        (
+            "cem",
+            Reply::failing(Failure::Raw(qwen_bridge::simulator::reply::RawScript {
+                status: 200,
+                content_type: "application/json".to_owned(),
+                body: "no json".to_owned(),
+                base64: false,
+            })),
+        ),
         ("dua", Reply::numbered(3).cut_at_byte(150, qwen_bridge::simulator::stream::CutHow::CleanEnd)),
     ] {
         simulator.set_default(Some(name), Endpoint::Completions, Some(reply));

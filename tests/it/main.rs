@@ -4,6 +4,7 @@
 mod app;
 mod auth;
 mod bad_input;
+mod breaker;
 mod chat_complete;
 mod chat_stream;
 mod client_mode;
@@ -16,3 +17,4 @@ mod raw;
 mod reasoning;
 mod search;
 mod status;
+mod upstream_faults;

@@ -68,7 +68,12 @@ impl Answer {
     #[track_caller]
     fn must_be_sound(&self, form: Form) {
         assert_ne!(self.error.is_some(), self.finish.is_some(), "either an end or an error: {}", self.raw);
-        assert_eq!(self.is_done, form == Form::Stream && self.finish.is_some(), "[DONE] goes with an end: {}", self.raw);
+        assert_eq!(
+            self.is_done,
+            form == Form::Stream && self.finish.is_some(),
+            "[DONE] goes with an end: {}",
+            self.raw
+        );
         if let Some(error) = &self.error {
             for part in ["message", "type", "code"] {
                 assert!(error[part].is_string(), "{part}: {error}");

@@ -1,0 +1,255 @@
+//! Identities that fail go down, come back by one probe, and are not blamed for what everybody suffers.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use qwen_bridge::simulator::Simulator;
+use qwen_bridge::simulator::reply::{Failure, Reply};
+use qwen_bridge::simulator::scenario::Endpoint;
+
+use crate::app::{PATIENCE, Setup, TestApp, question, spawn};
+use crate::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, until_health};
+
+const COOLDOWN: Duration = Duration::from_millis(800);
+
+/// Two accounts, `ada` down since just now. Gives the moment before her last failure.
+async fn with_ada_down() -> (TestApp, Instant) {
+    let app = Setup::default()
+        .with("COOLDOWN_BASE", "800ms")
+        .with("MAX_IN_FLIGHT", "1000")
+        .with("QUEUE_MAX", "2000")
+        .start(Simulator::start(crew(2)).await.unwrap())
+        .await;
+    let mut last = Instant::now();
+    for failure in 0..5 {
+        assert_eq!(counts(&app).await, if failure < 3 { (2, 0, 0) } else { (1, 1, 0) }, "after {failure}");
+        app.simulator.script(Some("ada"), Endpoint::Completions, Reply::status(503));
+        last = Instant::now();
+        while app.simulator.scripts_left() > 0 {
+            ask(&app, Form::Whole, "echo: x").await.must_say("x");
+        }
+    }
+    assert_eq!(counts(&app).await, (1, 0, 1));
+    (app, last)
+}
+
+fn completions_of(app: &TestApp, account: &str) -> usize {
+    asked_accounts(&app.simulator).iter().filter(|name| *name == account).count()
+}
+
+#[tokio::test]
+async fn five_failures_in_a_row_take_an_identity_down_and_one_probe_brings_it_back() {
+    let (app, tripped_at) = with_ada_down().await;
+    let before = completions_of(&app, "ada");
+    while tripped_at.elapsed() < COOLDOWN - Duration::from_millis(100) {
+        ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    }
+    // The probe is slow, so that there is time for a second one if there were one.
+    let slow = Reply::answer("probe").with_stream(|stream| stream.first_event_ms = 1500);
+    app.simulator.set_default(Some("ada"), Endpoint::Completions, Some(slow));
+    let probing = async {
+        loop {
+            let asked = join_all((0..100).map(|_| ask(&app, Form::Whole, "echo: x")));
+            let answers = asked.await;
+            assert!(answers.iter().all(|answer| answer.error.is_none()));
+            if completions_of(&app, "ada") > before {
+                break;
+            }
+        }
+    };
+    probing.await;
+    assert_eq!(completions_of(&app, "ada"), before + 1, "more than one probe");
+    let probe = app
+        .simulator
+        .requests_to(Endpoint::Completions)
+        .into_iter()
+        .rfind(|request| request.is("ada", Endpoint::Completions));
+    let waited = probe.unwrap().received_at - tripped_at;
+    assert!(waited >= COOLDOWN, "probed after {waited:?}");
+    app.simulator.set_default(Some("ada"), Endpoint::Completions, None);
+    assert_eq!(counts(&app).await, (2, 0, 0));
+    for _ in 0..6 {
+        ask(&app, Form::Stream, "echo: x").await.must_say("x");
+    }
+    assert_eq!(completions_of(&app, "ada"), before + 4, "it takes its turns again");
+}
+
+#[tokio::test]
+async fn a_failed_probe_doubles_the_cooldown() {
+    let (app, _) = with_ada_down().await;
+    let before = completions_of(&app, "ada");
+    app.simulator.set_default(Some("ada"), Endpoint::Completions, Some(Reply::status(503)));
+    while completions_of(&app, "ada") == before {
+        ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    }
+    let failed_at = Instant::now();
+    assert_eq!(counts(&app).await, (1, 0, 1));
+    while completions_of(&app, "ada") == before + 1 {
+        ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    }
+    assert!(failed_at.elapsed() >= COOLDOWN * 2 - Duration::from_millis(100), "{:?}", failed_at.elapsed());
+}
+
+#[tokio::test]
+async fn a_probe_whose_caller_leaves_makes_room_for_the_next_at_once() {
+    let (app, _) = with_ada_down().await;
+    app.simulator.set_default(Some("ada"), Endpoint::Completions, Some(Reply::failing(Failure::Silence)));
+    let before = completions_of(&app, "ada");
+    let asking = async {
+        loop {
+            let request = app.post("/v1/chat/completions", &question("echo: x"));
+            let _ = tokio::time::timeout(Duration::from_millis(100), request.send()).await;
+            if completions_of(&app, "ada") == before + 2 {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, asking).await.expect("the probe's place was not given back");
+    app.simulator.set_default(Some("ada"), Endpoint::Completions, None);
+    let deadline = Instant::now() + PATIENCE;
+    while counts(&app).await != (2, 0, 0) {
+        ask(&app, Form::Whole, "echo: x").await.must_say("x");
+        assert!(Instant::now() < deadline);
+    }
+}
+
+#[tokio::test]
+async fn a_probe_that_is_refused_by_policy_tells_nothing() {
+    let (app, _) = with_ada_down().await;
+    let before = completions_of(&app, "ada");
+    app.simulator.set_default(Some("ada"), Endpoint::Completions, Some(Reply::error("data_inspection_failed")));
+    while completions_of(&app, "ada") == before {
+        ask(&app, Form::Whole, "echo: x").await;
+    }
+    assert_eq!(counts(&app).await, (1, 0, 1), "still to be probed");
+    app.simulator.set_default(Some("ada"), Endpoint::Completions, None);
+    for _ in 0..2 {
+        ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    }
+    assert_eq!(counts(&app).await, (2, 0, 0));
+}
+
+#[tokio::test]
+async fn one_account_alone_is_probed_early_but_rarely() {
+    for form in FORMS {
+        let app = Setup::default().start(Simulator::start(crew(1)).await.unwrap()).await;
+        app.simulator.set_default(None, Endpoint::Completions, Some(Reply::status(500)));
+        for _ in 0..5 {
+            assert_eq!(ask(&app, form, "x").await.code(), "upstream_error");
+        }
+        assert_eq!(counts(&app).await, (0, 0, 1));
+        assert_eq!(ask(&app, form, "x").await.code(), "upstream_error", "one early probe");
+        for _ in 0..10 {
+            let refused = ask(&app, form, "x").await;
+            assert_eq!(refused.failure(), (503, "server_error", "no_available_account"));
+            assert!(refused.retry_after().is_some_and(|seconds| seconds >= 1), "{:?}", refused.headers);
+        }
+        assert_eq!(asked_accounts(&app.simulator).len(), 6);
+    }
+}
+
+#[tokio::test]
+async fn a_degraded_identity_is_still_used() {
+    let app = Setup::default().start(Simulator::start(crew(2)).await.unwrap()).await;
+    for _ in 0..3 {
+        app.simulator.script(Some("ada"), Endpoint::Completions, Reply::status(500));
+        while app.simulator.scripts_left() > 0 {
+            ask(&app, Form::Whole, "echo: x").await.must_say("x");
+        }
+    }
+    assert_eq!(counts(&app).await, (1, 1, 0));
+    let before = completions_of(&app, "ada");
+    for _ in 0..4 {
+        ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    }
+    assert_eq!(completions_of(&app, "ada"), before + 2);
+    assert_eq!(counts(&app).await, (2, 0, 0), "a success makes it healthy");
+}
+
+#[tokio::test]
+async fn what_everybody_suffers_is_the_upstreams_fault() {
+    for (count, reply) in
+        [(2, Reply::status(503)), (4, Reply::error("Bad_Request")), (3, Reply::failing(Failure::Reset))]
+    {
+        let app = Setup::default().start(Simulator::start(crew(count)).await.unwrap()).await;
+        app.simulator.set_default(None, Endpoint::Completions, Some(reply));
+        assert_eq!(ask(&app, Form::Whole, "x").await.failure(), (502, "server_error", "upstream_error"));
+        for _ in 0..20 {
+            let before = asked_accounts(&app.simulator).len();
+            assert_eq!(ask(&app, Form::Stream, "x").await.failure(), (502, "server_error", "upstream_error"));
+            assert_eq!(asked_accounts(&app.simulator).len(), before + 2, "one retry tells as much as many");
+        }
+        let seen = health(&app).await;
+        assert_eq!(seen["identityPool"]["down"], 0, "{seen}");
+        assert_eq!(seen["upstream"]["degraded"], true);
+        app.simulator.set_default(None, Endpoint::Completions, None);
+        for _ in 0..count {
+            ask(&app, Form::Whole, "echo: well").await.must_say("well");
+        }
+        assert_eq!(health(&app).await["upstream"]["degraded"], false);
+        assert_eq!(counts(&app).await, (count as u64, 0, 0));
+    }
+}
+
+#[tokio::test]
+async fn equal_load_is_spread_equally() {
+    let app = Setup::default().start(Simulator::start(crew(5)).await.unwrap()).await;
+    for _ in 0..25 {
+        ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    }
+    for window in asked_accounts(&app.simulator).chunks(5) {
+        let mut names = window.to_vec();
+        names.sort();
+        assert_eq!(names, ["ada", "bob", "cem", "dua", "eli"]);
+    }
+}
+
+#[tokio::test]
+async fn an_identity_takes_so_many_at_once_and_the_rest_wait() {
+    let app = Setup::default()
+        .with("MAX_IN_FLIGHT", "2")
+        .with("QUEUE_MAX", "3")
+        .with("QUEUE_WAIT", "500ms")
+        .start(Simulator::start(crew(1)).await.unwrap())
+        .await;
+    app.simulator.set_default(None, Endpoint::Completions, Some(Reply::failing(Failure::Silence)));
+    let held: Vec<_> = (0..2)
+        .map(|_| {
+            let request = app.post("/v1/chat/completions", &question("hold"));
+            spawn(async move { request.send().await.map(|_| ()) })
+        })
+        .collect();
+    app.simulator.wait_for_counters(|counters| counters.open_streams == 2, PATIENCE).await.unwrap();
+    // Three wait in vain, the fourth finds the queue full.
+    let waiting = join_all((0..3).map(|_| ask(&app, Form::Whole, "x")));
+    let full = async {
+        let deadline = Instant::now() + Duration::from_millis(400);
+        let mut quickest = Duration::MAX;
+        while Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            let answer = ask(&app, Form::Stream, "x").await;
+            assert_eq!(answer.failure(), (429, "rate_limit_error", "server_busy"));
+            quickest = quickest.min(answer.took);
+        }
+        quickest
+    };
+    let (waited, quickest) = tokio::join!(waiting, full);
+    for answer in waited {
+        assert_eq!(answer.failure(), (429, "rate_limit_error", "server_busy"));
+        assert!(answer.retry_after().is_some_and(|seconds| (1..=5).contains(&seconds)), "{:?}", answer.headers);
+        assert!(answer.took >= Duration::from_millis(490) && answer.took < Duration::from_secs(2), "{:?}", answer.took);
+    }
+    assert!(quickest < Duration::from_millis(100), "{quickest:?}");
+    assert_eq!(asked_accounts(&app.simulator).len(), 2);
+    // Whoever leaves makes room, and whoever waits gets it.
+    app.simulator.set_default(None, Endpoint::Completions, None);
+    let waiting = ask(&app, Form::Whole, "echo: served");
+    let leaving = async {
+        for held in &held {
+            held.abort();
+        }
+    };
+    let (answer, ()) = tokio::join!(waiting, leaving);
+    answer.must_say("served");
+    until_health(&app, |body| body["identityPool"]["healthy"] == 1).await;
+}

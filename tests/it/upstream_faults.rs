@@ -1,0 +1,428 @@
+//! Answers that break, hang, drip, never end or come in odd bytes: nothing is lost in silence, nothing hangs.
+
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use qwen_bridge::simulator::Simulator;
+use qwen_bridge::simulator::reply::{Failure, RawScript, Reply};
+use qwen_bridge::simulator::scenario::{AccountScript, Endpoint, Era, Scenario};
+use qwen_bridge::simulator::stream::{Content, CutHow, End, Endless, Inserted, LineEnding, Packets};
+use tokio::net::TcpListener;
+
+use crate::app::{PATIENCE, Setup, TestApp, spawn};
+use crate::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, judge_numbered, until_health};
+
+const PIECES: usize = 6;
+
+async fn start(count: usize, setup: Setup) -> TestApp {
+    setup
+        .with("DEGRADE_AFTER", "1")
+        .with("TRIP_AFTER", "1000")
+        .start(Simulator::start(crew(count)).await.unwrap())
+        .await
+}
+
+/// How many bytes the numbered stream of these tests has.
+async fn length(app: &TestApp) -> usize {
+    app.simulator.script(None, Endpoint::Completions, Reply::numbered(PIECES));
+    let answer = ask(app, Form::Whole, "x").await;
+    assert_eq!(judge_numbered(&answer, PIECES), PIECES);
+    let sent = app.simulator.requests_to(Endpoint::Completions).last().unwrap().bytes_sent;
+    usize::try_from(sent).unwrap()
+}
+
+async fn check_cuts(how: CutHow, form: Form) {
+    let alone = start(1, Setup::default().with("MAX_RETRIES", "0")).await;
+    let several = start(3, Setup::default()).await;
+    let length = length(&alone).await;
+    let (mut before, mut after) = (0, 0);
+    for step in 0..40 {
+        let at = step * length / 40;
+        for packets in [Packets::Frames, Packets::Size(19)] {
+            let cut = Reply::numbered(PIECES).cut_at_byte(at, how).packets(packets);
+            let case = format!("{how:?} {form:?} at {at} of {length}");
+            // Nobody can take over: the caller is told.
+            alone.simulator.script(None, Endpoint::Completions, cut.clone());
+            let answer = ask(&alone, form, "x").await;
+            let pieces = judge_numbered(&answer, PIECES);
+            assert!(answer.error.is_some(), "a silent cut: {case} {}", answer.raw);
+            // A reset takes with it what has arrived and was not read, even the head.
+            let may_lack_head = answer.status != 200 && (at == 0 || how == CutHow::Reset);
+            let expected = match answer.code() {
+                "upstream_truncated" => true,
+                "upstream_empty" => answer.status != 200,
+                "upstream_error" => may_lack_head,
+                _ => false,
+            };
+            assert!(expected, "{case} {}", answer.raw);
+            if answer.status == 200 {
+                assert!(pieces > 0 && form == Form::Stream, "{case}");
+                after += 1;
+            } else {
+                assert_eq!((answer.status, pieces), (502, 0), "{case}");
+                before += 1;
+            }
+            // Somebody can: a whole answer is whole, a stream is whole or says that it broke.
+            several.simulator.set_default(None, Endpoint::Completions, Some(Reply::numbered(PIECES)));
+            // One good request for each retry, so that the pool's budget for retries lasts.
+            assert_eq!(judge_numbered(&ask(&several, form, "x").await, PIECES), PIECES);
+            several.simulator.script(None, Endpoint::Completions, cut);
+            let answer = ask(&several, form, "x").await;
+            let pieces = judge_numbered(&answer, PIECES);
+            match form {
+                Form::Whole => assert_eq!(pieces, PIECES, "{case}"),
+                Form::Stream if answer.error.is_some() => {
+                    assert_eq!((answer.status, answer.code()), (200, "upstream_truncated"), "{case}");
+                    assert!(pieces > 0, "{case}");
+                }
+                Form::Stream => assert_eq!(pieces, PIECES, "{case}"),
+            }
+        }
+    }
+    assert!(before > 10, "{before}");
+    assert!(form == Form::Whole || after > 20, "{after}");
+    assert_eq!(several.simulator.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_stream_cut_by_a_clean_end() {
+    check_cuts(CutHow::CleanEnd, Form::Stream).await;
+}
+
+#[tokio::test]
+async fn a_stream_cut_by_a_closed_connection() {
+    check_cuts(CutHow::Fin, Form::Stream).await;
+}
+
+#[tokio::test]
+async fn a_stream_cut_by_a_reset() {
+    check_cuts(CutHow::Reset, Form::Stream).await;
+}
+
+#[tokio::test]
+async fn a_whole_answer_cut_by_a_clean_end() {
+    check_cuts(CutHow::CleanEnd, Form::Whole).await;
+}
+
+#[tokio::test]
+async fn a_whole_answer_cut_by_a_closed_connection() {
+    check_cuts(CutHow::Fin, Form::Whole).await;
+}
+
+#[tokio::test]
+async fn a_whole_answer_cut_by_a_reset() {
+    check_cuts(CutHow::Reset, Form::Whole).await;
+}
+
+#[tokio::test]
+async fn thoughts_alone_are_no_answer() {
+    for form in FORMS {
+        let app = start(3, Setup::default()).await;
+        let thoughts = Reply::default()
+            .reasoning(&[&[("Planning", "Only thoughts.")]])
+            .with_stream(|stream| stream.content = Content::Reasoning);
+        app.simulator.set_default(None, Endpoint::Completions, Some(thoughts));
+        let answer = ask(&app, form, "x").await;
+        assert_eq!(answer.code(), "upstream_empty", "{}", answer.raw);
+        assert_eq!(answer.finish, None);
+    }
+}
+
+#[tokio::test]
+async fn thoughts_alone_are_made_good_by_another_identity_in_a_whole_answer() {
+    let app = start(2, Setup::default()).await;
+    let thoughts = Reply::default()
+        .reasoning(&[&[("Planning", "Only thoughts.")]])
+        .with_stream(|stream| stream.content = Content::Reasoning);
+    app.simulator.script(None, Endpoint::Completions, thoughts);
+    let answer = ask(&app, Form::Whole, "echo: saved").await;
+    answer.must_say("saved");
+    assert_eq!(answer.reasoning, "", "nothing of the failed attempt");
+    assert_eq!(asked_accounts(&app.simulator), ["ada", "bob"]);
+}
+
+#[tokio::test]
+async fn an_answer_ends_with_its_last_frame_even_if_the_connection_stays_open() {
+    for form in FORMS {
+        let app = start(2, Setup::default()).await;
+        app.simulator.script(None, Endpoint::Completions, Reply::numbered(PIECES).ending(End::Open));
+        let answer = ask(&app, form, "x").await;
+        assert_eq!(judge_numbered(&answer, PIECES), PIECES);
+        assert!(answer.took < Duration::from_secs(1), "{:?}", answer.took);
+        let closed = app.simulator.wait_until(|request| request.client_closed_at().is_some(), PATIENCE).await.unwrap();
+        assert_eq!(closed.endpoint, Some(Endpoint::Completions));
+        assert_eq!(app.simulator.requests_to(Endpoint::Stop).len(), 0, "it ended by itself");
+        assert_eq!(counts(&app).await, (2, 0, 0));
+    }
+}
+
+#[tokio::test]
+async fn silence_before_the_first_event_meets_its_deadline() {
+    for form in FORMS {
+        for endpoint in [Endpoint::Completions, Endpoint::NewChat] {
+            let app = start(3, Setup::default().with("FIRST_EVENT_TIMEOUT", "200ms")).await;
+            app.simulator.set_default(None, endpoint, Some(Reply::failing(Failure::Silence)));
+            let answer = ask(&app, form, "x").await;
+            assert_eq!(answer.failure(), (504, "server_error", "upstream_timeout"), "{}", answer.raw);
+            assert_eq!(app.simulator.requests_to(endpoint).len(), 3);
+            assert!(answer.took >= Duration::from_millis(600), "{:?}", answer.took);
+            assert!(answer.took < Duration::from_secs(3), "{:?}", answer.took);
+            assert_eq!(counts(&app).await, (1, 2, 0));
+        }
+    }
+}
+
+#[tokio::test]
+async fn keep_alives_alone_do_not_count_as_a_first_event() {
+    for what in [Inserted::KeepAlive, Inserted::Comment("still here".to_owned()), Inserted::StrayTrue] {
+        for form in FORMS {
+            let app = start(1, Setup::default().with("FIRST_EVENT_TIMEOUT", "300ms")).await;
+            let endless = Reply::default()
+                .with_stream(|stream| stream.content = Content::Created)
+                .ending(End::Endless(Endless { what: what.clone(), every_ms: 10 }));
+            app.simulator.set_default(None, Endpoint::Completions, Some(endless));
+            let answer = ask(&app, form, "x").await;
+            assert_eq!(answer.failure(), (504, "server_error", "upstream_timeout"), "{what:?} {}", answer.raw);
+            assert!(answer.took < Duration::from_secs(2), "{:?}", answer.took);
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_byte_at_a_time_meets_the_first_deadline() {
+    let app = start(1, Setup::default().with("FIRST_EVENT_TIMEOUT", "300ms")).await;
+    let drip = Reply::numbered(PIECES).packets(Packets::Size(1)).paced(Duration::from_millis(20));
+    app.simulator.set_default(None, Endpoint::Completions, Some(drip));
+    let answer = ask(&app, Form::Stream, "x").await;
+    assert_eq!(answer.failure(), (504, "server_error", "upstream_timeout"));
+}
+
+#[tokio::test]
+async fn silence_in_the_middle_meets_the_idle_deadline() {
+    for what in [None, Some(Inserted::Comment("still here".to_owned()))] {
+        let app = start(2, Setup::default().with("IDLE_TIMEOUT", "300ms")).await;
+        let end = match what.clone() {
+            None => End::Stalled,
+            Some(what) => End::Endless(Endless { what, every_ms: 10 }),
+        };
+        app.simulator.set_default(None, Endpoint::Completions, Some(Reply::numbered(PIECES).ending(end)));
+        let answer = ask(&app, Form::Stream, "x").await;
+        assert_eq!(answer.failure(), (200, "server_error", "upstream_timeout"), "{}", answer.raw);
+        judge_numbered(&answer, PIECES);
+        assert!(answer.took < Duration::from_secs(2), "{:?}", answer.took);
+        assert_eq!(counts(&app).await, (1, 1, 0));
+        let answer = ask(&app, Form::Whole, "x").await;
+        assert_eq!(answer.failure(), (504, "server_error", "upstream_timeout"), "{}", answer.raw);
+        let stop = app.simulator.wait_until(|request| request.endpoint == Some(Endpoint::Stop), PATIENCE).await;
+        assert!(stop.is_some(), "what we gave up on is stopped: {what:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_endless_answer_meets_the_deadline_of_the_whole() {
+    let endless_answer = Inserted::UnknownPhase { phase: "answer".to_owned(), content: "on ".to_owned(), tool: false };
+    for what in [endless_answer, Inserted::KeepAlive] {
+        for form in FORMS {
+            let app = start(1, Setup::default().with("TOTAL_TIMEOUT", "700ms").with("CONNECT_TIMEOUT", "600ms")).await;
+            let end = End::Endless(Endless { what: what.clone(), every_ms: 10 });
+            app.simulator.set_default(None, Endpoint::Completions, Some(Reply::answer("on ").ending(end)));
+            let answer = ask(&app, form, "x").await;
+            let status = if form == Form::Stream { 200 } else { 504 };
+            assert_eq!(answer.failure(), (status, "server_error", "upstream_timeout"), "{what:?} {}", answer.raw);
+            assert!(answer.took >= Duration::from_millis(690) && answer.took < Duration::from_millis(2700));
+            let closed = app.simulator.wait_until(|request| request.client_closed_at().is_some(), PATIENCE).await;
+            assert!(closed.is_some());
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_silent_auth_host_does_not_hold_a_request_beyond_its_deadline() {
+    let scenario = Scenario::with_accounts([AccountScript::new("bob", Era::B)]);
+    let simulator = Simulator::start(scenario).await.unwrap();
+    simulator.set_default(None, Endpoint::Refresh, Some(Reply::failing(Failure::Silence)));
+    let app = Setup::default().with("FIRST_EVENT_TIMEOUT", "500ms").start(simulator).await;
+    for form in FORMS {
+        let answer = ask(&app, form, "x").await;
+        assert!(answer.took < Duration::from_secs(3), "{:?}", answer.took);
+        assert_eq!(answer.failure(), (503, "server_error", "no_available_account"), "{}", answer.raw);
+    }
+}
+
+#[tokio::test]
+async fn the_first_of_two_interleaved_answers_is_kept() {
+    for form in FORMS {
+        let app = start(1, Setup::default()).await;
+        app.simulator.set_default(
+            None,
+            Endpoint::Completions,
+            Some(Reply::answer("one answer only").with_stream(|stream| stream.two_answers = true)),
+        );
+        ask(&app, form, "x").await.must_say("one answer only");
+    }
+}
+
+#[tokio::test]
+async fn stray_values_and_keep_alives_change_nothing() {
+    for form in FORMS {
+        let app = start(1, Setup::default()).await;
+        let reply = Reply::numbered(PIECES)
+            .inserting(0, Inserted::Comment("hello".to_owned()))
+            .inserting(1, Inserted::KeepAlive)
+            .inserting(2, Inserted::StrayTrue)
+            .inserting(3, Inserted::KeepAlive)
+            .inserting(200, Inserted::StrayTrue);
+        app.simulator.set_default(None, Endpoint::Completions, Some(reply));
+        let answer = ask(&app, form, "x").await;
+        assert_eq!(judge_numbered(&answer, PIECES), PIECES);
+        assert_eq!(answer.error, None);
+    }
+}
+
+#[tokio::test]
+async fn done_before_the_last_frame_is_a_cut() {
+    let app = start(1, Setup::default()).await;
+    app.simulator.set_default(
+        None,
+        Endpoint::Completions,
+        Some(Reply::numbered(PIECES).inserting(4, Inserted::Done).ending(End::Unfinished)),
+    );
+    let answer = ask(&app, Form::Stream, "x").await;
+    assert_eq!(answer.failure(), (200, "server_error", "upstream_truncated"), "{}", answer.raw);
+    assert_eq!(judge_numbered(&answer, PIECES), 3);
+}
+
+#[tokio::test]
+async fn an_unknown_phase_is_shown_as_thought_and_counted() {
+    for form in FORMS {
+        let app = start(1, Setup::default()).await;
+        assert_eq!(health(&app).await["upstream"]["unknownEvents"], 0);
+        let unknown = |phase: &str, tool| Inserted::UnknownPhase {
+            phase: phase.to_owned(),
+            content: "pondering".to_owned(),
+            tool,
+        };
+        let reply = Reply::answer("told")
+            .inserting(1, unknown("DaydreamStage", false))
+            .inserting(1, unknown("DaydreamTool", true));
+        app.simulator.set_default(None, Endpoint::Completions, Some(reply));
+        let answer = ask(&app, form, "x").await;
+        answer.must_say("told");
+        assert_eq!(answer.reasoning, "pondering");
+        assert_eq!(health(&app).await["upstream"]["unknownEvents"], 2);
+    }
+}
+
+#[tokio::test]
+async fn line_ends_marks_and_packets_change_nothing() {
+    const TEXT: &str = "Zürich 東京 🦀🦀 \"quoted\" \\ back\nnew line — end";
+    let app = start(1, Setup::default()).await;
+    for ending in [LineEnding::Lf, LineEnding::Crlf, LineEnding::Cr] {
+        for bom in [false, true] {
+            for packets in [Packets::Frames, Packets::One, Packets::Size(1), Packets::Size(2), Packets::Size(7)] {
+                for form in FORMS {
+                    let reply = Reply::answer(TEXT).packets(packets.clone()).with_stream(|stream| {
+                        stream.line_ending = ending;
+                        stream.bom = bom;
+                    });
+                    app.simulator.script(None, Endpoint::Completions, reply);
+                    let answer = ask(&app, form, "x").await;
+                    assert_eq!(
+                        (answer.content.as_str(), answer.finish.as_deref()),
+                        (TEXT, Some("stop")),
+                        "{ending:?} {bom} {packets:?}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_redirect_is_not_followed() {
+    let elsewhere = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = elsewhere.local_addr().unwrap();
+    let listening = spawn(async move { elsewhere.accept().await.map(|_| ()) });
+    for target in
+        [format!("http://{address}/x"), format!("http://127.0.0.1:{}/", address.port()), "/api/v2/x".to_owned()]
+    {
+        for endpoint in [Endpoint::NewChat, Endpoint::Completions] {
+            for form in FORMS {
+                let app = start(2, Setup::default()).await;
+                app.simulator.set_default(None, endpoint, Some(Reply::failing(Failure::Redirect(target.clone()))));
+                app.simulator.set_default(
+                    None,
+                    Endpoint::Models,
+                    Some(Reply::failing(Failure::Redirect(target.clone()))),
+                );
+                let answer = ask(&app, form, "x").await;
+                assert_eq!(answer.failure(), (502, "server_error", "upstream_error"), "{}", answer.raw);
+                let followed = app.simulator.requests().into_iter().any(|request| request.path.contains("/x"));
+                assert!(!followed);
+            }
+        }
+    }
+    let scenario = Scenario::with_accounts([AccountScript::new("bob", Era::B)]);
+    let simulator = Simulator::start(scenario).await.unwrap();
+    let redirect = Reply::failing(Failure::Redirect(format!("http://{address}/x")));
+    simulator.set_default(None, Endpoint::Refresh, Some(redirect));
+    let app = Setup::default().start(simulator).await;
+    assert_eq!(ask(&app, Form::Whole, "x").await.code(), "no_available_account");
+    assert!(!listening.is_finished(), "something was sent elsewhere");
+    listening.abort();
+}
+
+#[tokio::test]
+async fn a_huge_error_body_is_not_read_to_its_end() {
+    for (status, content_type) in [(500, "application/json"), (200, "application/json"), (200, "text/plain")] {
+        let app = start(1, Setup::default()).await;
+        let body = "x".repeat(40 << 20);
+        let raw = RawScript { status, content_type: content_type.to_owned(), body, base64: false };
+        app.simulator.set_default(None, Endpoint::Completions, Some(Reply::failing(Failure::Raw(raw))));
+        let answer = ask(&app, Form::Whole, "x").await;
+        assert_eq!(answer.failure(), (502, "server_error", "upstream_error"));
+        assert!(answer.raw.len() < 1000);
+        assert!(answer.took < Duration::from_secs(5), "{:?}", answer.took);
+    }
+}
+
+/// A small gzip file that is `bytes` zeros.
+fn bomb(bytes: usize) -> Vec<u8> {
+    let mut out = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 255];
+    let (mut pending, mut count) = (0_u64, 0_u32);
+    let mut put = |value: u64, bits: u32, out: &mut Vec<u8>| {
+        pending |= value << count;
+        count += bits;
+        while count >= 8 {
+            out.push((pending & 0xff) as u8);
+            pending >>= 8;
+            count -= 8;
+        }
+    };
+    // One last block with the fixed codes: a zero, then again and again 258 bytes from one byte ago.
+    put(0b011, 3, &mut out);
+    put(0b0000_1100, 8, &mut out);
+    for _ in 0..bytes / 258 {
+        put(0b1010_0011, 8, &mut out);
+        put(0, 5, &mut out);
+    }
+    put(0, 7, &mut out);
+    put(0, 8, &mut out);
+    out
+}
+
+#[tokio::test]
+async fn a_body_that_grows_when_unpacked_is_cut_off() {
+    let body = base64::engine::general_purpose::STANDARD.encode(bomb(512 << 20));
+    for content_type in ["application/json", "text/event-stream"] {
+        let app = start(1, Setup::default()).await;
+        let raw = RawScript { status: 200, content_type: content_type.to_owned(), body: body.clone(), base64: true };
+        let reply = Reply::failing(Failure::Raw(raw)).header("content-encoding", "gzip");
+        app.simulator.set_default(None, Endpoint::Completions, Some(reply));
+        let begun = Instant::now();
+        let answer = ask(&app, Form::Whole, "x").await;
+        assert_eq!((answer.status, answer.error.is_some()), (502, true), "{}", answer.raw);
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+        until_health(&app, |body| body["identityPool"]["degraded"] == 1).await;
+    }
+}
