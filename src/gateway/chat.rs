@@ -28,6 +28,8 @@ use crate::upstream::qwen_web::QwenWeb;
 
 /// A further attempt is worth it only with this much time left.
 const ATTEMPT_TIME_MIN: Duration = Duration::from_secs(5);
+/// When to come back if an identity that was not tried is free.
+const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// A prompt of this size may itself be what the risk engine minds.
 const SUSPICIOUS_PROMPT_BYTES: usize = 100 * 1024;
 /// Seconds of the day after which a quota without a date returns: midnight UTC and up to this much.
@@ -223,7 +225,7 @@ impl ChatGateway {
                     // When nobody else can take over, the failure itself is the answer.
                     match self.0.pool.lease(&wanted).await {
                         Ok(lease) => lease,
-                        Err(error) => return Err(last.unwrap_or(ChatError::Lease(error))),
+                        Err(error) => return Err(last.map_or(ChatError::Lease(error), |last| self.in_sum(last))),
                     }
                 }
             };
@@ -248,11 +250,32 @@ impl ChatGateway {
             };
             let is_final = blame == Blame::Caller || asker.own.is_some() || progress.challenges >= 2;
             if is_final || !self.may_retry(progress, &identity) {
-                return Err(error);
+                let is_own = asker.own.is_some();
+                return Err(if is_own { error } else { self.in_sum(error) });
             }
             let in_log: &dyn std::error::Error = &error;
             info!(identity.id = %identity, attempt = progress.attempts, error = %ErrorChain(in_log), "trying another identity");
             last = Some(error);
+        }
+    }
+
+    /// What a caller is told when the identities that were tried have to rest: not how long the last of them rests,
+    /// but when the first of all is back. If one is there already, trying again at once is the best advice.
+    fn in_sum(&self, error: ChatError) -> ChatError {
+        use UpstreamErrorKind as Kind;
+        let ChatError::Upstream { error, attempts } = error else {
+            return error;
+        };
+        if !matches!(error.kind, Kind::RateLimited | Kind::QuotaExhausted { .. } | Kind::Challenged) {
+            return ChatError::Upstream { error, attempts };
+        }
+        match self.0.pool.outlook(Now::read()) {
+            Some(resting) => ChatError::Lease(resting),
+            None if error.kind == Kind::Challenged => ChatError::Upstream { error, attempts },
+            None => {
+                let error = UpstreamError { kind: Kind::RateLimited, retry_after: Some(TRY_AGAIN_AFTER), ..error };
+                ChatError::Upstream { error, attempts }
+            }
         }
     }
 

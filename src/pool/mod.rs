@@ -120,6 +120,12 @@ impl IdentityPool {
         granted.map(|grant| Lease::new(&self.0, grant))
     }
 
+    /// Why a new request would get nobody now; `None` if it would, be it after a wait. Lends nothing.
+    #[must_use]
+    pub fn outlook(&self, now: Now) -> Option<LeaseError> {
+        self.0.look(|state| state.outlook(now))
+    }
+
     /// A caller's own credential as a lease. It is never in the pool, and its reports go nowhere.
     #[must_use]
     pub fn detached(session: Arc<Session>) -> Lease {

@@ -87,6 +87,20 @@ impl<W> PoolState<W> {
         self.grant(index, gate, tried.is_empty(), now.instant).ok_or(Refusal::AtCap)
     }
 
+    /// Why nobody could be lent now; `None` if somebody could, be it after a wait in the queue.
+    pub(crate) fn outlook(&self, now: Now) -> Option<LeaseError> {
+        if self.slots.is_empty() {
+            return Some(LeaseError::NoneConfigured);
+        }
+        if let Gate::Shut { until } = self.egress.gate(now.instant) {
+            return Some(LeaseError::Paused { retry_after: until.saturating_duration_since(now.instant) });
+        }
+        match self.rotation.choose(self.tick(now.instant), &[]) {
+            Choice::Free(_) | Choice::AtCap => None,
+            Choice::Nobody => Some(self.refusal(&[], now.instant)),
+        }
+    }
+
     /// Changes what a result changes. `is_end` says whether the lease ends with it; while it goes on, a probe
     /// keeps its slot. Returns the epoch under which the lease goes on.
     pub(crate) fn apply(&mut self, ticket: Ticket, outcome: Outcome, is_end: bool, now: Now) -> u64 {

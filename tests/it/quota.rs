@@ -1,0 +1,145 @@
+//! Rates and quotas: dates, not faults. They are kept, told truthfully, and survive a restart.
+
+use std::time::Duration;
+
+use qwen_bridge::simulator::Simulator;
+use qwen_bridge::simulator::reply::{BodyForm, ErrorScript, Failure, Reply, StatusScript};
+use qwen_bridge::simulator::scenario::Endpoint;
+
+use crate::app::{Setup, TestApp};
+use crate::oracle::{Answer, FORMS, Form, ask, asked_accounts, counts, crew};
+
+const HOUR: u64 = 3600;
+
+fn out_for(hours: u64) -> Reply {
+    Reply::error_with(ErrorScript { code: "RateLimited".to_owned(), num: Some(hours), ..ErrorScript::default() })
+}
+
+fn too_many(retry_after: &[&str]) -> Reply {
+    let retry_after = retry_after.iter().map(|text| (*text).to_owned()).collect();
+    Reply::failing(Failure::Status(StatusScript { code: 429, retry_after, body: BodyForm::Json, text: None }))
+}
+
+async fn start(count: usize) -> TestApp {
+    Setup::default().start(Simulator::start(crew(count)).await.unwrap()).await
+}
+
+#[track_caller]
+fn must_be_out(answer: &Answer, seconds: std::ops::RangeInclusive<u64>) {
+    assert_eq!(answer.failure(), (429, "insufficient_quota", "insufficient_quota"), "{}", answer.raw);
+    assert_eq!(answer.header("x-should-retry"), Some("false"));
+    let told = answer.retry_after().unwrap();
+    assert!(seconds.contains(&told), "{told} is not in {seconds:?}");
+}
+
+#[tokio::test]
+async fn a_quota_of_hours_is_told_and_nothing_is_sent_until_then() {
+    for form in FORMS {
+        let app = start(1).await;
+        app.simulator.script(None, Endpoint::Completions, out_for(2));
+        must_be_out(&ask(&app, form, "x").await, 2 * HOUR - 2..=2 * HOUR);
+        let sends = app.simulator.counters().requests;
+        for _ in 0..5 {
+            let refused = ask(&app, form, "x").await;
+            must_be_out(&refused, 2 * HOUR - 10..=2 * HOUR);
+            assert!(refused.took < Duration::from_millis(200), "{:?}", refused.took);
+        }
+        assert_eq!(asked_accounts(&app.simulator).len(), 1);
+        assert!(app.simulator.requests_to(Endpoint::NewChat).len() == 1, "{sends}");
+        assert_eq!(counts(&app).await, (0, 0, 1));
+    }
+}
+
+#[tokio::test]
+async fn the_soonest_of_several_quotas_is_told_whatever_the_order() {
+    for hours in [[2, 5], [5, 2]] {
+        for form in FORMS {
+            let app = start(2).await;
+            for (name, hours) in ["ada", "bob"].into_iter().zip(hours) {
+                app.simulator.script(Some(name), Endpoint::Completions, out_for(hours));
+            }
+            must_be_out(&ask(&app, form, "x").await, 2 * HOUR - 2..=2 * HOUR);
+            must_be_out(&ask(&app, form, "x").await, 2 * HOUR - 2..=2 * HOUR);
+        }
+    }
+}
+
+#[tokio::test]
+async fn as_long_as_somebody_has_quota_left_nobody_is_told_to_go_away_for_hours() {
+    for form in FORMS {
+        let app = start(4).await;
+        for name in ["ada", "bob", "cem"] {
+            app.simulator.script(Some(name), Endpoint::Completions, out_for(6));
+        }
+        // All attempts of this request met an empty quota, but there is a fourth account.
+        let answer = ask(&app, form, "echo: x").await;
+        assert_eq!(answer.failure(), (429, "rate_limit_error", "rate_limit_exceeded"), "{}", answer.raw);
+        assert!(answer.retry_after().unwrap() <= 60, "{:?}", answer.headers);
+        assert_eq!(answer.header("x-should-retry"), Some("true"));
+        ask(&app, form, "echo: x").await.must_say("x");
+        assert_eq!(asked_accounts(&app.simulator).last().unwrap(), "dua");
+    }
+}
+
+#[tokio::test]
+async fn a_quota_is_kept_over_a_restart() {
+    let app = start(2).await;
+    app.simulator.script(Some("ada"), Endpoint::Completions, out_for(3));
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    let (simulator, state_dir) = app.stop().await;
+    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    assert_eq!(counts(&app).await, (1, 0, 1));
+    for _ in 0..4 {
+        ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    }
+    assert_eq!(asked_accounts(&app.simulator), ["ada", "bob", "bob", "bob", "bob", "bob"]);
+    app.simulator.script(Some("bob"), Endpoint::Completions, out_for(1));
+    must_be_out(&ask(&app, Form::Stream, "x").await, HOUR - 2..=HOUR);
+    let (simulator, state_dir) = app.stop().await;
+    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    must_be_out(&ask(&app, Form::Stream, "x").await, HOUR - 20..=HOUR);
+    assert_eq!(asked_accounts(&app.simulator).len(), 7);
+}
+
+#[tokio::test]
+async fn retry_after_is_read_in_all_its_forms() {
+    let day = 25 * HOUR;
+    for (values, expected) in [
+        (vec!["120"], 119..=127),
+        (vec!["7"], 6..=8),
+        (vec!["0"], 1..=2),
+        (vec!["-5"], 59..=64),
+        (vec!["1e9"], 59..=64),
+        (vec!["1.5"], 59..=64),
+        (vec!["soon"], 59..=64),
+        (vec![""], 59..=64),
+        (vec!["99999999999999999999999"], 59..=64),
+        (vec!["9999999999"], day - 5..=day + day / 20),
+        (vec!["Wed, 21 Oct 2015 07:28:00 GMT"], 1..=2),
+        (vec!["Wed, 21 Oct 2099 07:28:00 GMT"], day - 5..=day + day / 20),
+        (vec!["30", "90"], 29..=95),
+        (vec![], 59..=64),
+    ] {
+        let app = start(1).await;
+        app.simulator.set_default(None, Endpoint::Completions, Some(too_many(&values)));
+        for _ in 0..2 {
+            let answer = ask(&app, Form::Whole, "x").await;
+            assert_eq!(answer.failure(), (429, "rate_limit_error", "rate_limit_exceeded"), "{values:?}");
+            let told = answer.retry_after().unwrap();
+            assert!(expected.contains(&told), "{values:?}: {told}");
+            assert_eq!(answer.header("x-should-retry"), Some(if told > 60 { "false" } else { "true" }), "{values:?}");
+        }
+        assert_eq!(asked_accounts(&app.simulator).len(), 1, "{values:?}");
+        assert_eq!(counts(&app).await, (0, 0, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_short_rest_ends_by_itself() {
+    let app = start(1).await;
+    app.simulator.script(None, Endpoint::Completions, too_many(&["1"]));
+    let refused = ask(&app, Form::Whole, "echo: x").await;
+    assert_eq!(refused.code(), "rate_limit_exceeded");
+    crate::oracle::until_health(&app, |body| body["identityPool"]["healthy"] == 1).await;
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+}
