@@ -382,7 +382,7 @@ mod tests {
             ("99999999999", Some(RETRY_AFTER_MAX)),
             ("Wed, 21 Oct 2026 07:29:00 GMT", Some(seconds(60))),
             ("Wed, 21 Oct 2015 07:28:00 GMT", Some(seconds(0))),
-            ("Wed, 21 Oct 2036 07:28:00 GMT", Some(RETRY_AFTER_MAX)),
+            ("Tue, 21 Oct 2036 07:28:00 GMT", Some(RETRY_AFTER_MAX)),
             ("soon", None),
             ("", None),
         ] {

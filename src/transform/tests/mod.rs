@@ -71,7 +71,7 @@ fn answer(parts: &[&[u8]], job: &ChatJob) -> Answer {
     if outcome.is_ok() {
         stream.finish(FinishReason::Stop, counts);
     }
-    let stream = stream.take().unwrap_or_default();
+    let stream = [stream.head(), stream.take().unwrap_or_default()].concat();
     let whole = whole.finish("chatcmpl-1", 1_790_000_000, "qwen3-max", FinishReason::Stop, counts);
     Answer {
         events,

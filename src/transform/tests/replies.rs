@@ -18,7 +18,7 @@ fn run(more: Value, events: &[ReplyEvent<'_>], counts: Option<TokenCounts>) -> (
         whole.event(super::again(event));
     }
     stream.finish(FinishReason::Stop, counts);
-    let bytes = stream.take().unwrap();
+    let bytes = [stream.head(), stream.take().unwrap()].concat();
     assert!(stream.take().is_none());
     let text = str::from_utf8(&bytes).unwrap();
     let mut lines: Vec<&str> = text.split_terminator("\n\n").map(|line| line.strip_prefix("data: ").unwrap()).collect();
@@ -177,15 +177,12 @@ fn citations() {
 #[test]
 fn another_attempt_begins_anew() {
     let mut stream = ChunkStream::new(&job(&json!({})), ChunkEncoder::new("i", 7, "m", false));
-    stream.begin();
+    stream.event(say("gone"));
     stream.reset();
-    assert!(stream.take().is_none(), "nothing was sent");
-    stream.begin();
-    assert!(stream.take().is_some());
-    stream.reset();
+    assert!(stream.take().is_none(), "nothing of it is left");
     stream.event(say("x"));
     let bytes = stream.take().unwrap();
-    assert!(!str::from_utf8(&bytes).unwrap().contains("role"), "the role was sent already");
+    assert!(!str::from_utf8(&bytes).unwrap().contains("gone"));
     let mut whole = WholeReply::new(&job(&json!({"stop": "x"})));
     whole.event(say("ax"));
     assert_eq!(whole.ended(), Some(FinishReason::Stop));
@@ -199,11 +196,12 @@ fn another_attempt_begins_anew() {
 #[test]
 fn without_usage_no_chunk_lacks_choices() {
     let mut stream = ChunkStream::new(&job(&json!({})), ChunkEncoder::new("i", 7, "m \"q\"", false));
+    let head = stream.head();
     stream.event(say("x"));
     stream.finish(FinishReason::ContentFilter, None);
     let error = ErrorDetail { message: "m", kind: "server_error", param: None, code: Some("c") };
     let mut out = bytes::BytesMut::new();
     encode_error(&ErrorBody { error }, &mut out);
-    let text = [stream.take().unwrap(), out.freeze()].concat();
+    let text = [head, stream.take().unwrap(), out.freeze()].concat();
     insta::assert_snapshot!(str::from_utf8(&text).unwrap());
 }
