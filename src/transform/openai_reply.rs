@@ -1,7 +1,6 @@
 //! Reply events into OpenAI chat completions: [`ReplyShaper`] applies what the caller asked for, then
 //! [`ChunkEncoder`] writes a stream or [`CompletionBuilder`] a whole answer.
 
-use std::borrow::Cow;
 use std::collections::HashSet;
 
 use bytes::{Bytes, BytesMut};
@@ -357,11 +356,7 @@ impl CompletionBuilder {
             Piece::Content(text) => (&mut self.content, text),
             Piece::Reasoning(text) => (&mut self.reasoning, text),
         };
-        match text.plain() {
-            Cow::Borrowed(text) => target.push_str(text),
-            Cow::Owned(text) if target.is_empty() => *target = text,
-            Cow::Owned(text) => target.push_str(&text),
-        }
+        text.append_to(target);
     }
 
     /// The JSON of the whole answer.

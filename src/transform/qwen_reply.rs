@@ -6,10 +6,11 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
+use memchr::memchr;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::transform::reply::{ReplyError, ReplyEvent, Source, Text, TokenCounts};
+use crate::transform::reply::{ReplyError, ReplyEvent, Source, Text, TokenCounts, unescape};
 use crate::wire::qwen::{ContentList, Created, Delta, StreamObject, SummaryExtra};
 
 /// Decodes one answer. Give it the data of each event, then [`QwenReplyDecoder::finish`].
@@ -88,7 +89,7 @@ impl QwenReplyDecoder {
     /// [`ReplyError::Truncated`] for a `[DONE]` before the finish.
     pub fn push(&mut self, data: &[u8], sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
         // A broken character in one place is no reason to lose the answer.
-        let text = String::from_utf8_lossy(data);
+        let text = str::from_utf8(data).map_or_else(|_| String::from_utf8_lossy(data), Cow::Borrowed);
         let mut rest = text.trim();
         // Lines that a proxy joined into one event are still one frame after the other.
         while !rest.is_empty() && !self.finished {
@@ -136,7 +137,7 @@ impl QwenReplyDecoder {
             return Err(error);
         }
         // Tool results carry `{}`.
-        if let Some(usage) = frame.usage.map(RawValue::get).filter(|usage| usage.contains(':')) {
+        if let Some(usage) = frame.usage.map(RawValue::get).filter(|usage| usage.bytes().any(|byte| byte == b':')) {
             self.usage.clear();
             self.usage.extend_from_slice(usage.as_bytes());
         }
@@ -192,11 +193,11 @@ impl QwenReplyDecoder {
     }
 
     fn delta(&mut self, delta: &Delta<'_>, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
-        let is = |field: Option<&RawValue>, word: &str| field.and_then(scalar).is_some_and(|text| text == word);
+        let status = delta.status.and_then(scalar).unwrap_or_default();
         let is_call = delta.function_call.is_some_and(|call| !NO_CALL.contains(&call.get()));
-        let is_tool = is_call || is(delta.role, "function");
-        let is_end = is(delta.status, "finished");
-        if is(delta.status, "error") {
+        let is_tool = is_call || delta.role.and_then(scalar).is_some_and(|role| role == "function");
+        let is_end = status == "finished";
+        if status == "error" {
             let details = delta.content.and_then(plain).unwrap_or_default();
             return Err(ReplyError::Refused { code: "error".to_owned(), details, hours: None });
         }
@@ -270,7 +271,7 @@ impl QwenReplyDecoder {
             Text::Plain(&owned)
         } else if literal.len() > 2 && (pending.is_some() || has_surrogate(literal)) {
             let mut half = pending.map(|(half, _)| half);
-            owned = join_surrogates(literal, &mut half);
+            owned = unescaped(literal, &mut half);
             self.pending_surrogate = half.map(|half| (half, is_reasoning));
             Text::Plain(&owned)
         } else {
@@ -450,7 +451,7 @@ fn continues(new: &[(String, String)], old: &[(String, String)]) -> bool {
 fn scalar(raw: &RawValue) -> Option<Cow<'_, str>> {
     let text = raw.get();
     match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(inner) if inner.contains('\\') => plain(raw).map(Cow::Owned),
+        Some(inner) if inner.bytes().any(|byte| byte == b'\\') => plain(raw).map(Cow::Owned),
         Some(inner) => Some(Cow::Borrowed(inner)),
         None => (!text.starts_with(['{', '['])).then_some(Cow::Borrowed(text)),
     }
@@ -458,14 +459,7 @@ fn scalar(raw: &RawValue) -> Option<Cow<'_, str>> {
 
 /// A JSON string as plain text; `None` for any other value. Halves of surrogate pairs at its ends are left out.
 fn plain(raw: &RawValue) -> Option<String> {
-    let literal = raw.get();
-    if !literal.starts_with('"') {
-        None
-    } else if has_surrogate(literal) {
-        Some(join_surrogates(literal, &mut None))
-    } else {
-        Some(Text::Literal(literal).plain().into_owned())
-    }
+    raw.get().starts_with('"').then(|| unescaped(raw.get(), &mut None))
 }
 
 /// The strings of a list, of `{"content": […]}`, or of one string. What is no string keeps its place.
@@ -553,29 +547,13 @@ fn refused_by(value: &Value, top: &(Cow<'_, str>, String)) -> ReplyError {
 
 /// Whether a string literal has an escaped surrogate, which may stand alone at its end or beginning.
 fn has_surrogate(literal: &str) -> bool {
-    literal.contains("\\ud") || literal.contains("\\uD")
+    memchr(b'\\', literal.as_bytes()).is_some() && (literal.contains("\\ud") || literal.contains("\\uD"))
 }
 
 /// Undoes the escapes of a literal whose surrogate pairs may be cut between two pieces.
-fn join_surrogates(literal: &str, pending: &mut Option<u16>) -> String {
+fn unescaped(literal: &str, half: &mut Option<u16>) -> String {
     let inner = literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(literal);
-    let mut units: Vec<u16> = pending.take().into_iter().collect();
-    let mut rest = inner;
-    while let Some(place) = rest.find('\\') {
-        let (before, escape) = rest.split_at(place);
-        units.extend(before.encode_utf16());
-        let length = if escape.get(1..2) == Some("u") { 6 } else { 2 };
-        let (escape, after) = escape.split_at_checked(length).unwrap_or((escape, ""));
-        match escape.get(2..).filter(|hex| hex.len() == 4).and_then(|hex| u16::from_str_radix(hex, 16).ok()) {
-            Some(unit) => units.push(unit),
-            None => {
-                let text: String = serde_json::from_str(&format!("\"{escape}\"")).unwrap_or_default();
-                units.extend(text.encode_utf16());
-            }
-        }
-        rest = after;
-    }
-    units.extend(rest.encode_utf16());
-    *pending = units.pop_if(|unit| (0xd800..0xdc00).contains(unit));
-    String::from_utf16_lossy(&units)
+    let mut text = String::with_capacity(inner.len());
+    unescape(inner, half, &mut text);
+    text
 }

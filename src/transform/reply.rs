@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
+
 /// A piece of text, either as the JSON string literal that the upstream sent or as plain text.
 ///
 /// Most text is only handed on, and a literal can be spliced into the outgoing JSON as it stands.
@@ -20,13 +22,22 @@ impl<'a> Text<'a> {
         match self {
             Self::Plain(text) => Cow::Borrowed(text),
             Self::Literal(literal) => {
-                let inner = literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(literal);
-                if inner.contains('\\') {
-                    Cow::Owned(serde_json::from_str(literal).unwrap_or_default())
-                } else {
-                    Cow::Borrowed(inner)
+                let inner = inner(literal);
+                if memchr(b'\\', inner.as_bytes()).is_none() {
+                    return Cow::Borrowed(inner);
                 }
+                let mut text = String::with_capacity(inner.len());
+                unescape(inner, &mut None, &mut text);
+                Cow::Owned(text)
             }
+        }
+    }
+
+    /// Appends the text itself.
+    pub fn append_to(self, out: &mut String) {
+        match self {
+            Self::Plain(text) => out.push_str(text),
+            Self::Literal(literal) => unescape(inner(literal), &mut None, out),
         }
     }
 
@@ -36,6 +47,65 @@ impl<'a> Text<'a> {
         match self {
             Self::Plain(text) => text.is_empty(),
             Self::Literal(literal) => literal.len() <= 2,
+        }
+    }
+}
+
+/// A string literal without its quotes.
+fn inner(literal: &str) -> &str {
+    literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(literal)
+}
+
+/// Appends the text of a valid literal whose quotes are off.
+///
+/// `half` is the first half of a surrogate pair from the literal before, and becomes one whose second half may be
+/// in the next. A half that stays alone becomes U+FFFD.
+pub(crate) fn unescape(literal: &str, half: &mut Option<u16>, out: &mut String) {
+    let mut rest = literal;
+    while let Some(place) = memchr(b'\\', rest.as_bytes()) {
+        let (before, escape) = rest.split_at(place);
+        push(before, half, out);
+        let mut characters = escape.chars();
+        let named = match characters.by_ref().nth(1) {
+            Some('n') => "\n",
+            Some('t') => "\t",
+            Some('r') => "\r",
+            Some('b') => "\u{8}",
+            Some('f') => "\u{c}",
+            Some('u') => {
+                let unit = escape.get(2..6).and_then(|hex| u16::from_str_radix(hex, 16).ok());
+                push_unit(unit.unwrap_or(REPLACEMENT), half, out);
+                rest = escape.get(6..).unwrap_or_default();
+                continue;
+            }
+            // A quote, a slash or a backslash stands for itself.
+            _ => escape.get(1..2).unwrap_or_default(),
+        };
+        push(named, half, out);
+        rest = characters.as_str();
+    }
+    push(rest, half, out);
+}
+
+/// U+FFFD.
+const REPLACEMENT: u16 = 0xfffd;
+
+fn push(text: &str, half: &mut Option<u16>, out: &mut String) {
+    if !text.is_empty() {
+        if half.take().is_some() {
+            out.push(char::REPLACEMENT_CHARACTER);
+        }
+        out.push_str(text);
+    }
+}
+
+fn push_unit(unit: u16, half: &mut Option<u16>, out: &mut String) {
+    let pair = half.take().into_iter().chain([unit]);
+    for character in char::decode_utf16(pair) {
+        match character {
+            Ok(character) => out.push(character),
+            Err(lone) if lone.unpaired_surrogate() == unit && unit < 0xdc00 => *half = Some(unit),
+            Err(_) => out.push(char::REPLACEMENT_CHARACTER),
         }
     }
 }
