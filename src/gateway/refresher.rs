@@ -7,14 +7,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{Mutex, Notify, Semaphore, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::base::ids::{IdentityId, UnixSeconds};
-use crate::base::secret::AccessToken;
+use crate::base::secret::{AccessToken, Cookie};
 use crate::base::seed::IdentitySeed;
 use crate::base::session::{Session, SessionSnapshot};
 use crate::pool::Now;
@@ -78,6 +78,8 @@ struct History {
     failures: u32,
     forced_at: Option<Instant>,
     configured_tried: bool,
+    /// The last failure: when it was known, and whether it was a refusal.
+    last_failure: Option<(Instant, bool)>,
 }
 
 /// Why there is no fresh token.
@@ -236,9 +238,16 @@ impl Refresher {
         let Some(gate) = self.0.gates.get(&identity) else {
             return Err(RefreshError::Failed { identity, source: None });
         };
+        let asked_at = Instant::now();
         let mut history = gate.history.lock().await;
         if session.token_generation() != generation {
             return Ok(());
+        }
+        // Whoever waited for a refresh that failed has its answer.
+        match history.last_failure {
+            Some((at, true)) if at >= asked_at => return Err(RefreshError::Refused { identity }),
+            Some((at, false)) if at >= asked_at => return Err(RefreshError::Failed { identity, source: None }),
+            _ => {}
         }
         let Ok(_permit) = self.0.running.acquire().await else {
             return Err(RefreshError::Failed { identity, source: None });
@@ -258,6 +267,7 @@ impl Refresher {
             }
             Err(error) => {
                 let refused = is_refusal(&error);
+                history.last_failure = Some((Instant::now(), refused));
                 self.failed(session, gate, &mut history, &error, now);
                 self.0.changed.notify_one();
                 if refused {
@@ -281,7 +291,7 @@ impl Refresher {
         let (Err(error), Some(cookie)) = (&first, &gate.seed.cookie) else {
             return first;
         };
-        if !is_refusal(error) || history.configured_tried || session.revision() == 0 {
+        if !is_refusal(error) || history.configured_tried || !has_moved_on(session, cookie) {
             return first;
         }
         history.configured_tried = true;
@@ -361,6 +371,16 @@ impl Refresher {
         }
         *last_start = Some(Instant::now());
     }
+}
+
+/// Whether the session signs in with something else than the configured cookie. Other cookies change with every
+/// answer, and trying the same credential again would tell nothing.
+fn has_moved_on(session: &Session, configured: &Cookie) -> bool {
+    let first = Session::new(session.identity().clone(), session.key().clone(), Some(configured), None);
+    ["refresh_token", "token"].into_iter().any(|name| {
+        let value = |session: &Session| session.cookie(name).map(|value| value.expose_secret().to_owned());
+        value(session) != value(&first)
+    })
 }
 
 /// Seconds until a token is due: a fifth of its lifetime before its end, within bounds, and up to a tenth of that
