@@ -1,0 +1,167 @@
+//! Only chats that this server made are deleted, all of them, sooner or later, and none if the owner keeps them.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use qwen_bridge::simulator::Simulator;
+use qwen_bridge::simulator::record::RecordedRequest;
+use qwen_bridge::simulator::reply::{ErrorScript, Reply};
+use qwen_bridge::simulator::scenario::Endpoint;
+
+use crate::app::{PATIENCE, Setup, TestApp};
+use crate::oracle::{FORMS, Form, ask, crew, until};
+
+async fn start(count: usize) -> TestApp {
+    Setup::default().start(Simulator::start(crew(count)).await.unwrap()).await
+}
+
+fn is_clean(app: &TestApp) -> bool {
+    app.simulator.chats(None).iter().all(|chat| chat.is_old)
+}
+
+fn is_delete(request: &RecordedRequest) -> bool {
+    request.endpoint == Some(Endpoint::DeleteChat)
+}
+
+#[track_caller]
+fn must_have_left_the_owners_chats(app: &TestApp, accounts: usize) {
+    let old = app.simulator.chats(None).iter().filter(|chat| chat.is_old).count();
+    assert_eq!(old, 3 * accounts);
+    assert_eq!(app.simulator.violations(), Vec::<String>::new());
+    assert_eq!(app.simulator.requests_to(Endpoint::ListChats).len(), 0, "the owner's list is nobody's business");
+    assert_eq!(app.simulator.requests_to(Endpoint::ReadChat).len(), 0);
+}
+
+#[tokio::test]
+async fn every_chat_is_deleted_after_its_answer() {
+    let app = start(2).await;
+    for form in FORMS {
+        ask(&app, form, "echo: x").await.must_say("x");
+    }
+    app.simulator.script(None, Endpoint::Completions, Reply::status(500));
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    app.simulator.script(None, Endpoint::Completions, Reply::error("data_inspection_failed"));
+    assert_eq!(ask(&app, Form::Whole, "x").await.code(), "content_filter");
+    until("all chats to be deleted", || is_clean(&app) && app.simulator.counters().deletes == 5).await;
+    must_have_left_the_owners_chats(&app, 2);
+}
+
+#[tokio::test]
+async fn a_chat_is_not_deleted_before_its_answer_is_over() {
+    let app = start(1).await;
+    app.simulator.script(None, Endpoint::Completions, Reply::numbered(300).paced(Duration::from_millis(10)));
+    let answer = ask(&app, Form::Stream, "x").await;
+    assert_eq!(crate::oracle::judge_numbered(&answer, 300), 300);
+    let finished = app.simulator.requests_to(Endpoint::Completions).remove(0).ended.unwrap().at;
+    let deleted = app.simulator.wait_until(is_delete, PATIENCE).await.unwrap();
+    assert!(deleted.received_at > finished);
+}
+
+#[tokio::test]
+async fn many_chats_go_in_one_call() {
+    let app = start(1).await;
+    join_all((0..20).map(|_| ask(&app, Form::Whole, "echo: x"))).await;
+    until("all chats to be deleted", || is_clean(&app)).await;
+    let calls = app.simulator.requests().iter().filter(|request| is_delete(request)).count();
+    assert!(calls <= 2, "{calls} calls for twenty chats");
+    must_have_left_the_owners_chats(&app, 1);
+}
+
+#[tokio::test]
+async fn the_owner_may_keep_them() {
+    let app = Setup::default().with("KEEP_CHATS", "true").start(Simulator::start(crew(1)).await.unwrap()).await;
+    for form in FORMS {
+        ask(&app, form, "echo: x").await.must_say("x");
+    }
+    let (simulator, state_dir) = app.stop().await;
+    assert_eq!(simulator.chats(None).iter().filter(|chat| !chat.is_old).count(), 2);
+    // Kept for good: a later run without the setting does not know them.
+    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    app.simulator.wait_until(is_delete, PATIENCE).await.unwrap();
+    let (simulator, _) = app.stop().await;
+    assert_eq!(simulator.chats(None).iter().filter(|chat| !chat.is_old).count(), 2);
+}
+
+#[tokio::test]
+async fn a_deletion_that_fails_is_tried_again() {
+    for reply in [
+        Reply::status(503),
+        Reply::error_with(ErrorScript { code: "internal_error".to_owned(), ..ErrorScript::default() }),
+    ] {
+        let app = start(1).await;
+        app.simulator.script(None, Endpoint::DeleteChat, reply);
+        ask(&app, Form::Whole, "echo: x").await.must_say("x");
+        until("the chat to be deleted", || is_clean(&app)).await;
+        assert_eq!(app.simulator.requests().iter().filter(|request| is_delete(request)).count(), 2);
+        must_have_left_the_owners_chats(&app, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_chat_that_is_gone_already_counts_as_deleted() {
+    let app = start(1).await;
+    app.simulator.set_default(None, Endpoint::DeleteChat, Some(Reply::error("CHAT_NOT_FOUND")));
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    app.simulator.wait_until(is_delete, PATIENCE).await.unwrap();
+    let (simulator, state_dir) = app.stop().await;
+    let before = simulator.requests().iter().filter(|request| is_delete(request)).count();
+    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    let (simulator, _) = app.stop().await;
+    let after: Vec<_> = simulator.requests().into_iter().filter(is_delete).skip(before).collect();
+    assert_eq!(after.len(), 1, "only the new one");
+}
+
+#[tokio::test]
+async fn what_could_not_be_deleted_is_deleted_after_a_restart() {
+    let app = start(2).await;
+    app.simulator.set_default(None, Endpoint::DeleteChat, Some(Reply::status(503)));
+    for _ in 0..4 {
+        ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    }
+    let (simulator, state_dir) = app.stop().await;
+    assert_eq!(simulator.counters().deletes, 0);
+    simulator.set_default(None, Endpoint::DeleteChat, None);
+    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    until("the chats of the last run to be deleted", || is_clean(&app)).await;
+    assert_eq!(app.simulator.counters().deletes, 4);
+    must_have_left_the_owners_chats(&app, 2);
+    let (simulator, state_dir) = app.stop().await;
+    let before = simulator.requests().iter().filter(|request| is_delete(request)).count();
+    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    let (simulator, _) = app.stop().await;
+    let after = simulator.requests().iter().filter(|request| is_delete(request)).count();
+    assert_eq!(after, before + 1, "the ledger is empty but for the new chat");
+}
+
+#[tokio::test]
+async fn a_stop_deletes_what_it_can_before_it_ends() {
+    let app = start(1).await;
+    for form in FORMS {
+        ask(&app, form, "echo: x").await.must_say("x");
+    }
+    let (simulator, _) = app.stop().await;
+    assert!(simulator.chats(None).iter().all(|chat| chat.is_old));
+    assert_eq!(simulator.counters().deletes, 2);
+}
+
+#[tokio::test]
+async fn a_killed_servers_chats_are_deleted_by_the_next() {
+    let app = start(1).await;
+    app.simulator.script(None, Endpoint::Completions, Reply::numbered(2000).paced(Duration::from_millis(10)));
+    {
+        let asking = ask(&app, Form::Stream, "x");
+        let begun = app.simulator.wait_for_counters(|counters| counters.open_streams == 1, PATIENCE);
+        tokio::select! {
+            _ = asking => panic!("ended early"),
+            begun = begun => assert!(begun.is_some()),
+        }
+    }
+    // Dropped without a drain, as when the process is killed.
+    let TestApp { simulator, state_dir, .. } = app;
+    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    until("the chat of the killed server to be deleted", || is_clean(&app)).await;
+    must_have_left_the_owners_chats(&app, 1);
+}

@@ -1,0 +1,150 @@
+//! What a server knows when it starts again, and what it does when it can do nothing.
+
+use std::os::unix::fs::PermissionsExt as _;
+
+use qwen_bridge::simulator::Simulator;
+use qwen_bridge::simulator::reply::Reply;
+use qwen_bridge::simulator::scenario::{AccountScript, Endpoint, Era, Rotation, Scenario};
+
+use crate::app::{KEY, Setup};
+use crate::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, until_all_healthy, until_health};
+
+fn era_b(name: &str, refresh_rotation: Rotation) -> AccountScript {
+    AccountScript { refresh_rotation, ..AccountScript::new(name, Era::B) }
+}
+
+#[tokio::test]
+async fn a_kept_token_costs_no_call_at_the_next_start() {
+    let scenario = Scenario::with_accounts([era_b("bob", Rotation::Same), era_b("cem", Rotation::Absent)]);
+    let app = Setup::default().start(Simulator::start(scenario).await.unwrap()).await;
+    until_all_healthy(&app).await;
+    let (simulator, state_dir) = app.stop().await;
+    assert_eq!(simulator.counters().refreshes, 2);
+    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    assert_eq!(counts(&app).await, (2, 0, 0), "ready at once");
+    for form in FORMS {
+        ask(&app, form, "echo: x").await.must_say("x");
+    }
+    assert_eq!(app.simulator.counters().refreshes, 2);
+    assert_eq!(app.simulator.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_rotated_session_goes_on_though_the_configured_cookie_is_the_old_one() {
+    let scenario = Scenario::with_accounts([era_b("bob", Rotation::New)]);
+    let simulator = Simulator::start(scenario).await.unwrap();
+    let old_cookie = simulator.cookie("bob");
+    let app = Setup::default().with("COOKIE", &old_cookie).start(simulator).await;
+    until_all_healthy(&app).await;
+    let mut parts = app.stop().await;
+    for round in 0..3 {
+        assert_ne!(parts.0.cookie("bob"), old_cookie, "the old refresh token is revoked");
+        // The access token is over too, so that everything hangs on the rotated refresh token.
+        parts.0.expire("bob");
+        let app = Setup::default().with("COOKIE", &old_cookie).in_dir(parts.1).start(parts.0).await;
+        for form in FORMS {
+            ask(&app, form, "echo: x").await.must_say("x");
+        }
+        assert_eq!(counts(&app).await, (1, 0, 0), "round {round}");
+        parts = app.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_killed_server_loses_no_rotated_session() {
+    let scenario = Scenario::with_accounts([era_b("bob", Rotation::New)]);
+    let simulator = Simulator::start(scenario).await.unwrap();
+    let old_cookie = simulator.cookie("bob");
+    let app = Setup::default().with("COOKIE", &old_cookie).start(simulator).await;
+    until_all_healthy(&app).await;
+    let crate::app::TestApp { simulator, state_dir, .. } = app;
+    simulator.expire("bob");
+    let app = Setup::default().with("COOKIE", &old_cookie).in_dir(state_dir).start(simulator).await;
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+}
+
+#[tokio::test]
+async fn a_new_cookie_in_the_configuration_wins_over_what_was_kept() {
+    let app = Setup::default().start(Simulator::start(crew(1)).await.unwrap()).await;
+    app.simulator.script(None, Endpoint::Completions, Reply::error("Forbidden"));
+    assert_eq!(ask(&app, Form::Whole, "x").await.code(), "no_available_account");
+    let (simulator, state_dir) = app.stop().await;
+    let newer = format!("{}; pasted=anew", simulator.cookie("ada"));
+    let app = Setup::default().with("COOKIE", &newer).in_dir(state_dir).start(simulator).await;
+    assert_eq!(counts(&app).await, (1, 0, 0));
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+}
+
+#[tokio::test]
+async fn a_server_without_a_usable_account_starts_and_says_so() {
+    let dead = |name: &str, era| AccountScript { revoked: true, ..AccountScript::new(name, era) };
+    let scenario = Scenario::with_accounts([dead("bob", Era::B), dead("cem", Era::B)]);
+    let app = Setup::default().start(Simulator::start(scenario).await.unwrap()).await;
+    let body = health(&app).await;
+    assert_eq!((&body["status"], &body["identityPool"]["healthy"]), (&"OK".into(), &0.into()), "{body}");
+    for form in FORMS {
+        let answer = ask(&app, form, "x").await;
+        assert_eq!(answer.failure(), (503, "server_error", "no_available_account"), "{}", answer.raw);
+    }
+    let body = until_health(&app, |body| body["token"]["valid"] == false).await;
+    assert_eq!(body["identityPool"]["total"], 2);
+    assert_eq!(asked_accounts(&app.simulator).len(), 0);
+}
+
+#[tokio::test]
+async fn a_server_without_any_account_starts_and_says_so() {
+    let app = Setup::default().without("COOKIE").start(Simulator::start(crew(1)).await.unwrap()).await;
+    let body = health(&app).await;
+    assert_eq!(body["identityPool"]["total"], 0);
+    assert_eq!(body["identityPool"]["initialized"], false);
+    for form in FORMS {
+        let answer = ask(&app, form, "x").await;
+        assert_eq!(answer.failure(), (503, "server_error", "no_available_account"));
+        assert!(answer.raw.contains("cookie"), "says how to mend it: {}", answer.raw);
+        assert_eq!(answer.header("x-should-retry"), Some("false"));
+    }
+    let models = app.get("/v1/models").send().await.unwrap();
+    assert_eq!(models.status(), 200);
+}
+
+#[tokio::test]
+async fn a_server_whose_upstream_is_not_there_starts_and_says_so() {
+    let simulator = Simulator::start(crew(2)).await.unwrap();
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = format!("http://{}", nobody.local_addr().unwrap());
+    drop(nobody);
+    let app =
+        Setup::default().with("QWEN_WEB_BASE_URL", &closed).with("QWEN_AUTH_BASE_URL", &closed).start(simulator).await;
+    for form in FORMS {
+        let answer = ask(&app, form, "x").await;
+        assert_eq!(answer.failure(), (502, "server_error", "upstream_error"), "{}", answer.raw);
+    }
+    let body = health(&app).await;
+    assert_eq!((&body["identityPool"]["down"], &body["upstream"]["degraded"]), (&0.into(), &true.into()));
+    assert_eq!(app.get("/v1/models").send().await.unwrap().status(), 200, "the built-in list");
+}
+
+#[tokio::test]
+async fn the_state_is_for_its_owner_only() {
+    let scenario = Scenario::with_accounts([era_b("bob", Rotation::New)]);
+    let app = Setup::default().start(Simulator::start(scenario).await.unwrap()).await;
+    until_all_healthy(&app).await;
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    let mode = |path: &std::path::Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    let check = |folder: &std::path::Path| {
+        let mut files = 0;
+        for entry in folder.read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            assert_eq!(mode(&path), 0o600, "{}", path.display());
+            files += 1;
+        }
+        assert!(files > 0);
+    };
+    check(app.state_dir.path());
+    assert_eq!(mode(app.state_dir.path()), 0o700);
+    let (_simulator, state_dir) = app.stop().await;
+    check(state_dir.path());
+    let all: Vec<u8> =
+        state_dir.path().read_dir().unwrap().flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect();
+    assert!(!all.windows(KEY.len()).any(|window| window == KEY.as_bytes()), "a configured key is not copied");
+}

@@ -1,0 +1,145 @@
+//! The server stops in order: what runs may finish, what takes too long is told so, nothing new begins.
+
+use std::time::{Duration, Instant};
+
+use qwen_bridge::simulator::Simulator;
+use qwen_bridge::simulator::reply::{Failure, Reply};
+use qwen_bridge::simulator::scenario::Endpoint;
+use qwen_bridge::simulator::stream::{End, Endless, Inserted};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::app::{PATIENCE, Setup, TestApp, spawn};
+use crate::oracle::{Answer, FORMS, Form, ask, crew, judge_numbered};
+
+async fn start(shutdown_timeout: &str) -> TestApp {
+    let simulator = Simulator::start(crew(2)).await.unwrap();
+    Setup::default().with("SHUTDOWN_TIMEOUT", shutdown_timeout).with("MAX_IN_FLIGHT", "100").start(simulator).await
+}
+
+/// Asks, begins to stop when the stream runs, and gives the answer with the moment at which the stop began.
+async fn stop_while_asking(app: &TestApp, form: Form) -> (Answer, Instant) {
+    let asking = ask(app, form, "x");
+    let stopping = async {
+        app.simulator.wait_until(|request| request.packets_sent >= 5, PATIENCE).await.unwrap();
+        app.begin_stop();
+        Instant::now()
+    };
+    tokio::join!(asking, stopping)
+}
+
+#[tokio::test]
+async fn an_answer_that_runs_may_finish() {
+    for form in FORMS {
+        let app = start("10s").await;
+        app.simulator.set_default(
+            None,
+            Endpoint::Completions,
+            Some(Reply::numbered(80).paced(Duration::from_millis(10))),
+        );
+        let (answer, stopped_at) = stop_while_asking(&app, form).await;
+        assert_eq!(judge_numbered(&answer, 80), 80);
+        assert_eq!(answer.finish.as_deref(), Some("stop"));
+        let (simulator, _) = app.stop().await;
+        assert!(
+            stopped_at.elapsed() < Duration::from_secs(6),
+            "it ends with the last answer: {:?}",
+            stopped_at.elapsed()
+        );
+        assert!(simulator.chats(None).iter().all(|chat| chat.is_old), "its chat is deleted");
+        assert_eq!(simulator.violations(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_takes_too_long_is_told() {
+    let endless_answer = Inserted::UnknownPhase { phase: "answer".to_owned(), content: "on ".to_owned(), tool: false };
+    for reply in [
+        Reply::numbered(2000).paced(Duration::from_millis(10)),
+        Reply::numbered(10).ending(End::Stalled),
+        Reply::numbered(10).ending(End::Endless(Endless { what: endless_answer, every_ms: 0 })),
+    ] {
+        for form in FORMS {
+            let app = start("500ms").await;
+            app.simulator.set_default(None, Endpoint::Completions, Some(reply.clone()));
+            let (answer, stopped_at) = stop_while_asking(&app, form).await;
+            let status = if form == Form::Stream { 200 } else { 503 };
+            assert_eq!(answer.failure(), (status, "server_error", "shutting_down"), "{}", answer.raw);
+            assert!(!answer.is_done);
+            assert!(stopped_at.elapsed() >= Duration::from_millis(490), "{:?}", stopped_at.elapsed());
+            let (simulator, _) = app.stop().await;
+            assert!(stopped_at.elapsed() < Duration::from_secs(4), "{:?}", stopped_at.elapsed());
+            assert!(!simulator.requests_to(Endpoint::Stop).is_empty(), "the upstream is told to stop");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_has_not_begun_is_told_too() {
+    for (form, hold) in [(Form::Whole, "10s"), (Form::Stream, "0")] {
+        let simulator = Simulator::start(crew(1)).await.unwrap();
+        let app = Setup::default().with("SHUTDOWN_TIMEOUT", "300ms").with("HEADERS_HOLD", hold).start(simulator).await;
+        app.simulator.set_default(None, Endpoint::Completions, Some(Reply::failing(Failure::Silence)));
+        let asking = ask(&app, form, "x");
+        let stopping = async {
+            app.simulator.wait_for_counters(|counters| counters.open_streams == 1, PATIENCE).await.unwrap();
+            app.begin_stop();
+            Instant::now()
+        };
+        let (answer, stopped_at) = tokio::join!(asking, stopping);
+        assert_eq!(answer.code(), "shutting_down", "{form:?} {hold} {}", answer.raw);
+        app.stop().await;
+        assert!(stopped_at.elapsed() < Duration::from_secs(4), "{:?}", stopped_at.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn new_connections_are_refused_and_bad_ones_do_not_hold_the_stop() {
+    let app = start("1s").await;
+    app.simulator.set_default(None, Endpoint::Completions, Some(Reply::numbered(60).paced(Duration::from_millis(10))));
+    let mut half = TcpStream::connect(app.address).await.unwrap();
+    half.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n").await.unwrap();
+    let mut idle = TcpStream::connect(app.address).await.unwrap();
+    idle.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").await.unwrap();
+    let mut first = [0; 12];
+    idle.read_exact(&mut first).await.unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200");
+    let (answer, stopped_at) = stop_while_asking(&app, Form::Stream).await;
+    assert_eq!(judge_numbered(&answer, 60), 60);
+    assert!(TcpStream::connect(app.address).await.is_err(), "it listens no more");
+    app.stop().await;
+    assert!(stopped_at.elapsed() < Duration::from_secs(5), "{:?}", stopped_at.elapsed());
+}
+
+#[tokio::test]
+async fn many_answers_end_each_in_its_own_way() {
+    let app = start("1500ms").await;
+    app.simulator.set_default(None, Endpoint::Completions, Some(Reply::numbered(40).paced(Duration::from_millis(20))));
+    for _ in 0..20 {
+        app.simulator.script(
+            Some("ada"),
+            Endpoint::Completions,
+            Reply::numbered(4000).paced(Duration::from_millis(20)),
+        );
+    }
+    let asking = futures_util::future::join_all((0..40).map(|_| ask(&app, Form::Stream, "x")));
+    let stopping = async {
+        app.simulator.wait_for_counters(|counters| counters.open_streams == 40, PATIENCE).await.unwrap();
+        app.begin_stop();
+    };
+    let (answers, ()) = tokio::join!(asking, stopping);
+    let (whole, told): (Vec<_>, Vec<_>) = answers.iter().partition(|answer| answer.finish.is_some());
+    assert_eq!((whole.len(), told.len()), (20, 20));
+    whole.iter().for_each(|answer| assert_eq!(judge_numbered(answer, 40), 40));
+    told.iter().for_each(|answer| assert_eq!(answer.failure(), (200, "server_error", "shutting_down")));
+    app.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_with_nothing_to_do_stops_at_once() {
+    let app = start("30s").await;
+    let begun = Instant::now();
+    let stopped = spawn(app.stop());
+    stopped.await.unwrap();
+    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+}
