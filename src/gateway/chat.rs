@@ -117,6 +117,15 @@ struct Progress {
     tried: Vec<IdentityId>,
     deadline: Instant,
     retries_left: u32,
+    has_repeated: bool,
+}
+
+impl Progress {
+    /// Whether the same identity may be asked once more. Once in a request, and it is one of its retries.
+    fn may_repeat(&mut self) -> bool {
+        self.retries_left = self.retries_left.saturating_sub(u32::from(!self.has_repeated));
+        !std::mem::replace(&mut self.has_repeated, true)
+    }
 }
 
 /// A failed attempt.
@@ -205,6 +214,7 @@ impl ChatGateway {
             tried: Vec::new(),
             deadline: Instant::now() + self.0.upstream.settings.total_timeout,
             retries_left: self.0.retries_max.saturating_sub(asker.client_retries),
+            has_repeated: false,
         }
     }
 
@@ -305,7 +315,7 @@ impl ChatGateway {
         let session = Arc::clone(lease.session());
         let is_pooled = asker.own.is_none();
         let mut lease = Some(lease);
-        let (mut may_refresh, mut may_rechat) = (is_pooled, true);
+        let mut is_renewed = false;
         loop {
             let Some(held) = lease.take() else {
                 return Err(UpstreamError::new("asking", UpstreamErrorKind::Unavailable).into());
@@ -330,8 +340,8 @@ impl ChatGateway {
             let is_stale = session.token().is_some_and(|token| !token.is_live(now.unix));
             let is_token = error.kind == UpstreamErrorKind::Unauthorized
                 || (error.kind == UpstreamErrorKind::Challenged && is_stale);
-            if is_token && may_refresh {
-                may_refresh = false;
+            if is_token && is_pooled && progress.may_repeat() {
+                is_renewed = true;
                 held.report(Outcome::Unauthorized, now);
                 let token_deadline = progress.deadline.min(Instant::now() + timeout);
                 match in_time(&session, token_deadline, self.0.refresher.replace(&session, generation)).await {
@@ -345,8 +355,8 @@ impl ChatGateway {
                     }
                 }
             }
-            if matches!(error.kind, UpstreamErrorKind::LostChat | UpstreamErrorKind::BusyChat) && may_rechat {
-                may_rechat = false;
+            if matches!(error.kind, UpstreamErrorKind::LostChat | UpstreamErrorKind::BusyChat) && progress.may_repeat()
+            {
                 lease = Some(held);
                 continue;
             }
@@ -356,6 +366,14 @@ impl ChatGateway {
             }
             progress.challenges += u32::from(error.kind == UpstreamErrorKind::Challenged);
             self.charge(held, &error, now);
+            if is_pooled {
+                match error.kind {
+                    UpstreamErrorKind::Unauthorized if is_renewed => self.0.refresher.given_up(&session),
+                    UpstreamErrorKind::Unauthorized => self.0.refresher.replace_later(&session, generation),
+                    UpstreamErrorKind::Forbidden => self.0.refresher.given_up(&session),
+                    _ => {}
+                }
+            }
             return Err(error.into());
         }
     }

@@ -137,9 +137,11 @@ impl Refresher {
             let is_ready = session.token().is_some_and(|token| token.is_live(now.unix));
             let state =
                 if is_ready { CredentialState::Ready } else { CredentialState::Missing { retry_at: now.instant } };
-            if !matches!(self.0.pool.credential(session.identity()), Some(CredentialState::Dead)) {
-                self.0.pool.set_credential(session.identity(), state, now);
+            if self.is_dead(session.identity()) {
+                // Looked at once at each start, and then as ever: its owner may have mended it meanwhile.
+                continue;
             }
+            self.0.pool.set_credential(session.identity(), state, now);
             self.plan(&session, now);
         }
     }
@@ -172,6 +174,28 @@ impl Refresher {
         };
         self.0.supervisor.spawn("refresh a token", task);
         result.await.unwrap_or_else(|_| Err(failed()))
+    }
+
+    /// [`Refresher::replace`] without waiting for it.
+    pub fn replace_later(&self, session: &Arc<Session>, generation: u64) {
+        let (refresher, session) = (self.clone(), Arc::clone(session));
+        self.0.supervisor.spawn("refresh a token", async move {
+            // Logged where it happens.
+            let _ = refresher.refresh(&session, generation).await;
+        });
+    }
+
+    /// Takes up that the upstream refuses an identity although its token is fresh: it is dead until a later look.
+    pub fn given_up(&self, session: &Arc<Session>) {
+        let Some(gate) = self.0.gates.get(session.identity()) else {
+            return;
+        };
+        // While a refresh is under way, its result tells more than this.
+        let Ok(mut history) = gate.history.try_lock() else {
+            return;
+        };
+        self.bury(session, gate, &mut history, Now::read());
+        self.0.changed.notify_one();
     }
 
     /// Refreshes every identity now, at most every ten seconds each, and tells how each one went.
@@ -322,13 +346,10 @@ impl Refresher {
         if is_refusal(error) {
             let is_second = history.refused_at.is_some_and(|at| at.elapsed() >= SECOND_REFUSAL_AFTER);
             history.refused_at = history.refused_at.or(Some(Instant::now()));
-            if is_second || history.is_dead {
-                history.is_dead = true;
-                wait = (DEAD_RECHECK_BASE * 2_u32.saturating_pow(history.dead_checks.min(8))).min(DEAD_RECHECK_MAX);
-                history.dead_checks += 1;
+            if is_second || history.is_dead || self.is_dead(identity) {
                 warn!(identity.id = %identity, error = %ErrorChain(error), "session refused, log in again and paste the new cookie");
-                self.0.pool.set_credential(identity, CredentialState::Dead, now);
-                self.0.store.save_facts(session.key().clone(), self.0.pool.facts(identity));
+                self.bury(session, gate, history, now);
+                return;
             } else {
                 wait = SECOND_REFUSAL_AFTER;
                 warn!(identity.id = %identity, error = %ErrorChain(error), "session refused, trying once more");
@@ -344,6 +365,20 @@ impl Refresher {
                 self.0.pool.set_credential(identity, CredentialState::Missing { retry_at: now.instant + wait }, now);
             }
         }
+        *gate.due_at.lock() = Some(Instant::now() + wait);
+    }
+
+    fn is_dead(&self, identity: &IdentityId) -> bool {
+        matches!(self.0.pool.credential(identity), Some(CredentialState::Dead))
+    }
+
+    /// Nobody uses the identity until a look at it, later and later, finds it well.
+    fn bury(&self, session: &Session, gate: &Gate, history: &mut History, now: Now) {
+        history.is_dead = true;
+        let wait = (DEAD_RECHECK_BASE * 2_u32.saturating_pow(history.dead_checks.min(8))).min(DEAD_RECHECK_MAX);
+        history.dead_checks = history.dead_checks.saturating_add(1);
+        self.0.pool.set_credential(session.identity(), CredentialState::Dead, now);
+        self.0.store.save_facts(session.key().clone(), self.0.pool.facts(session.identity()));
         *gate.due_at.lock() = Some(Instant::now() + wait);
     }
 

@@ -22,4 +22,5 @@ mod restart;
 mod search;
 mod shutdown;
 mod status;
+mod token_refresh;
 mod upstream_faults;

@@ -6,7 +6,7 @@ use qwen_bridge::simulator::Simulator;
 use qwen_bridge::simulator::reply::Reply;
 use qwen_bridge::simulator::scenario::{AccountScript, Endpoint, Era, Rotation, Scenario};
 
-use crate::app::{KEY, Setup};
+use crate::app::{KEY, PATIENCE, Setup};
 use crate::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, until_all_healthy, until_health};
 
 fn era_b(name: &str, refresh_rotation: Rotation) -> AccountScript {
@@ -72,6 +72,28 @@ async fn a_new_cookie_in_the_configuration_wins_over_what_was_kept() {
     let newer = format!("{}; pasted=anew", simulator.cookie("ada"));
     let app = Setup::default().with("COOKIE", &newer).in_dir(state_dir).start(simulator).await;
     assert_eq!(counts(&app).await, (1, 0, 0));
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+}
+
+#[tokio::test]
+async fn a_dead_account_is_looked_at_once_at_a_start() {
+    let app = Setup::default().start(Simulator::start(crew(1)).await.unwrap()).await;
+    app.simulator.script(None, Endpoint::Completions, Reply::error("Forbidden"));
+    assert_eq!(ask(&app, Form::Whole, "x").await.code(), "no_available_account");
+    assert_eq!(counts(&app).await, (0, 0, 1));
+    let (simulator, state_dir) = app.stop().await;
+    simulator.set_revoked("ada", true);
+    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    app.simulator.wait_until(|request| request.endpoint == Some(Endpoint::Auths), PATIENCE).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(ask(&app, Form::Whole, "x").await.code(), "no_available_account");
+    }
+    assert_eq!(counts(&app).await, (0, 0, 1), "still dead");
+    assert_eq!(app.simulator.requests_to(Endpoint::Auths).len(), 1);
+    let (simulator, state_dir) = app.stop().await;
+    simulator.set_revoked("ada", false);
+    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    until_all_healthy(&app).await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
 }
 

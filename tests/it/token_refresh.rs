@@ -1,0 +1,289 @@
+//! Access tokens: got at the start, renewed ahead of their end or after a refusal, one call for all who wait.
+
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use qwen_bridge::simulator::Simulator;
+use qwen_bridge::simulator::reply::{ChallengeForm, Failure, Reply};
+use qwen_bridge::simulator::scenario::{AccountScript, Endpoint, Era, Scenario};
+use serde_json::json;
+
+use crate::app::{KEY, PATIENCE, Setup, TestApp};
+use crate::oracle::{
+    FORMS, Form, accounts_of, ask, asked_accounts, counts, crew, until, until_all_healthy, until_health,
+};
+
+fn era_b(name: &str) -> AccountScript {
+    AccountScript::new(name, Era::B)
+}
+
+async fn start(accounts: impl IntoIterator<Item = AccountScript>) -> TestApp {
+    Setup::default().start(Simulator::start(Scenario::with_accounts(accounts)).await.unwrap()).await
+}
+
+fn refreshes(app: &TestApp) -> usize {
+    app.simulator.requests_to(Endpoint::Refresh).len() + app.simulator.requests_to(Endpoint::Auths).len()
+}
+
+#[tokio::test]
+async fn an_older_session_is_used_as_it_is() {
+    let app = start([AccountScript::new("ada", Era::A)]).await;
+    assert_eq!(counts(&app).await, (1, 0, 0), "ready before the first request");
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    assert_eq!(refreshes(&app), 0);
+    assert_eq!(app.simulator.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_newer_session_gets_its_token_at_the_start() {
+    let app = start([era_b("bob")]).await;
+    until_all_healthy(&app).await;
+    assert_eq!(refreshes(&app), 1);
+    for form in FORMS {
+        ask(&app, form, "echo: x").await.must_say("x");
+    }
+    assert_eq!(refreshes(&app), 1);
+    assert_eq!(app.simulator.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_request_that_comes_before_the_first_token_waits_for_it() {
+    let simulator = Simulator::start(Scenario::with_accounts([era_b("bob")])).await.unwrap();
+    simulator.script(None, Endpoint::Refresh, Reply::default().delayed(Duration::from_millis(400)));
+    let app = Setup::default().start(simulator).await;
+    let answers = join_all((0..4).map(|_| ask(&app, Form::Stream, "echo: x"))).await;
+    answers.iter().for_each(|answer| answer.must_say("x"));
+    assert_eq!(refreshes(&app), 1);
+}
+
+#[tokio::test]
+async fn an_expired_session_cookie_is_renewed_before_it_is_used() {
+    let expired = AccountScript { expired: true, ..AccountScript::new("ada", Era::A) };
+    let app = start([expired, AccountScript::new("bob", Era::A)]).await;
+    until_health(&app, |body| body["identityPool"]["healthy"] != 0).await;
+    for _ in 0..4 {
+        ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    }
+    assert!(asked_accounts(&app.simulator).iter().all(|account| account == "bob"), "ada's session is over for good");
+}
+
+#[tokio::test]
+async fn a_token_that_was_taken_back_is_renewed_once_for_all_who_wait() {
+    let simulator = Simulator::start(Scenario::with_accounts([era_b("bob")])).await.unwrap();
+    let app = Setup::default()
+        .with("MAX_IN_FLIGHT", "1000")
+        .with("QUEUE_MAX", "1000")
+        .with("QUEUE_WAIT", "20s")
+        .start(simulator)
+        .await;
+    until_all_healthy(&app).await;
+    for round in 1..=3 {
+        app.simulator.expire("bob");
+        let answers = join_all((0..200).map(|_| ask(&app, Form::Whole, "echo: x"))).await;
+        answers.iter().for_each(|answer| answer.must_say("x"));
+        assert_eq!(refreshes(&app), 1 + round);
+        let chats = app.simulator.requests_to(Endpoint::NewChat).len();
+        assert!(chats <= 400 * round, "each one tries again once at most: {chats}");
+        assert_eq!(counts(&app).await, (1, 0, 0));
+    }
+    assert_eq!(app.simulator.violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_refresh_that_fails_fails_for_all_who_wait() {
+    for reply in [Reply::status(503), Reply::error("Unauthorized"), Reply::failing(Failure::Reset)] {
+        let simulator = Simulator::start(Scenario::with_accounts([era_b("bob")])).await.unwrap();
+        simulator.set_default(None, Endpoint::Refresh, Some(reply.delayed(Duration::from_millis(300))));
+        let app = Setup::default().with("MAX_IN_FLIGHT", "100").start(simulator).await;
+        let answers = join_all((0..30).map(|_| ask(&app, Form::Whole, "x"))).await;
+        for answer in answers {
+            assert_eq!(answer.failure(), (503, "server_error", "no_available_account"), "{}", answer.raw);
+            assert!(answer.took < Duration::from_secs(3), "{:?}", answer.took);
+        }
+        assert!(refreshes(&app) <= 2, "{} refreshes", refreshes(&app));
+    }
+}
+
+#[tokio::test]
+async fn a_refused_token_is_renewed_on_the_same_identity() {
+    for code in ["Unauthorized", "unauthorized"] {
+        for endpoint in [Endpoint::NewChat, Endpoint::Completions] {
+            for form in FORMS {
+                let app = Setup::default().start(Simulator::start(crew(3)).await.unwrap()).await;
+                app.simulator.script(Some("ada"), endpoint, Reply::error(code));
+                ask(&app, form, "echo: x").await.must_say("x");
+                assert_eq!(accounts_of(&app.simulator.requests_to(endpoint)), ["ada", "ada"]);
+                assert_eq!(refreshes(&app), 1);
+                assert_eq!(counts(&app).await, (3, 0, 0));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_real_401_is_the_tokens_fault_too() {
+    let app = Setup::default().start(Simulator::start(crew(2)).await.unwrap()).await;
+    app.simulator.script(Some("ada"), Endpoint::Completions, Reply::status(401));
+    ask(&app, Form::Stream, "echo: x").await.must_say("x");
+    assert_eq!(asked_accounts(&app.simulator), ["ada", "ada"]);
+    assert_eq!(counts(&app).await, (2, 0, 0));
+}
+
+#[tokio::test]
+async fn an_identity_whose_fresh_token_is_refused_needs_a_login() {
+    for form in FORMS {
+        let app = Setup::default().start(Simulator::start(crew(3)).await.unwrap()).await;
+        app.simulator.set_default(Some("ada"), Endpoint::Completions, Some(Reply::error("Unauthorized")));
+        ask(&app, form, "echo: x").await.must_say("x");
+        assert_eq!(asked_accounts(&app.simulator), ["ada", "ada", "bob"], "one repetition, then somebody else");
+        assert_eq!(counts(&app).await, (2, 0, 1));
+        for _ in 0..6 {
+            ask(&app, form, "echo: x").await.must_say("x");
+        }
+        assert_eq!(asked_accounts(&app.simulator).iter().filter(|account| *account == "ada").count(), 2);
+    }
+}
+
+#[tokio::test]
+async fn refusals_everywhere_end_after_three_attempts() {
+    for form in FORMS {
+        let app = Setup::default().start(Simulator::start(crew(5)).await.unwrap()).await;
+        app.simulator.set_default(None, Endpoint::Completions, Some(Reply::error("Unauthorized")));
+        let answer = ask(&app, form, "x").await;
+        assert_eq!(answer.failure(), (503, "server_error", "no_available_account"), "{}", answer.raw);
+        assert_eq!(asked_accounts(&app.simulator).len(), 3, "{:?}", asked_accounts(&app.simulator));
+    }
+}
+
+#[tokio::test]
+async fn tokens_are_renewed_ahead_of_their_end_without_anybody_asking() {
+    let short = AccountScript { access_token_seconds: 62, ..era_b("bob") };
+    let app = start([short]).await;
+    until_all_healthy(&app).await;
+    // Due a minute before the end, so every other second here, and not more often.
+    let begun = Instant::now();
+    app.simulator.wait_for_counters(|counters| counters.refreshes >= 3, PATIENCE).await.unwrap();
+    assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    assert_eq!(counts(&app).await, (1, 0, 0));
+}
+
+#[tokio::test]
+async fn very_short_tokens_do_not_make_a_busy_loop() {
+    let short = AccountScript { access_token_seconds: 3, ..era_b("bob") };
+    let app = start([short]).await;
+    until_all_healthy(&app).await;
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(5) {
+        ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    }
+    assert!(refreshes(&app) <= 7, "{} in five seconds", refreshes(&app));
+}
+
+#[tokio::test]
+async fn one_dead_identity_of_three_delays_nobody_at_the_start() {
+    let simulator = Simulator::start(Scenario::with_accounts([
+        AccountScript { revoked: true, ..era_b("bob") },
+        era_b("cem"),
+        era_b("dua"),
+    ]))
+    .await
+    .unwrap();
+    simulator.script(Some("bob"), Endpoint::Refresh, Reply::error("Unauthorized").delayed(Duration::from_secs(4)));
+    let begun = Instant::now();
+    let app = Setup::default().start(simulator).await;
+    until_health(&app, |body| body["identityPool"]["healthy"] == 2).await;
+    assert!(begun.elapsed() < Duration::from_millis(3500), "{:?}", begun.elapsed());
+    for _ in 0..4 {
+        let answer = ask(&app, Form::Stream, "echo: x").await;
+        answer.must_say("x");
+        assert!(answer.took < Duration::from_secs(1), "{:?}", answer.took);
+    }
+    let seen = asked_accounts(&app.simulator);
+    assert_eq!(seen.iter().filter(|account| *account == "cem").count(), 2, "{seen:?}");
+}
+
+#[tokio::test]
+async fn refreshes_at_the_start_are_few_at_once_and_apart() {
+    let names = ["a1", "a2", "a3", "a4", "a5"];
+    let simulator = Simulator::start(Scenario::with_accounts(names.map(era_b))).await.unwrap();
+    let app = Setup::default().start(simulator).await;
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    assert!(refreshes(&app) < names.len(), "the first answer waits for one token, not for all");
+    until_all_healthy(&app).await;
+    let starts: Vec<_> =
+        app.simulator.requests_to(Endpoint::Refresh).iter().map(|request| request.received_at).collect();
+    assert_eq!(starts.len(), names.len());
+    for pair in starts.windows(2) {
+        assert!(pair[1] - pair[0] >= Duration::from_millis(900), "{:?}", pair[1] - pair[0]);
+    }
+}
+
+#[tokio::test]
+async fn a_refused_session_is_tried_no_more_than_once_in_a_while() {
+    for form in FORMS {
+        let app = start([AccountScript { revoked: true, ..era_b("bob") }]).await;
+        for _ in 0..5 {
+            let answer = ask(&app, form, "x").await;
+            assert_eq!(answer.failure(), (503, "server_error", "no_available_account"), "{}", answer.raw);
+        }
+        assert!(refreshes(&app) <= 2, "{}", refreshes(&app));
+        assert_eq!(asked_accounts(&app.simulator).len(), 0);
+        assert_eq!(counts(&app).await.0, 0);
+    }
+}
+
+#[tokio::test]
+async fn a_failure_that_tells_nothing_about_the_session_leaves_the_token_in_use() {
+    for reply in [
+        Reply::status(503),
+        Reply::challenge(ChallengeForm::Html, 200),
+        Reply::challenge(ChallengeForm::Json, 200),
+        Reply::failing(Failure::Reset),
+    ] {
+        let simulator =
+            Simulator::start(Scenario::with_accounts([AccountScript { access_token_seconds: 61, ..era_b("bob") }]))
+                .await
+                .unwrap();
+        let app = Setup::default().start(simulator).await;
+        until_all_healthy(&app).await;
+        app.simulator.set_default(None, Endpoint::Refresh, Some(reply));
+        let before = refreshes(&app);
+        until("a failed refresh", || refreshes(&app) > before).await;
+        ask(&app, Form::Whole, "echo: x").await.must_say("x");
+        assert_eq!(counts(&app).await, (1, 0, 0));
+        let after = refreshes(&app);
+        ask(&app, Form::Whole, "echo: x").await.must_say("x");
+        assert_eq!(refreshes(&app), after, "it waits before the next try");
+    }
+}
+
+#[tokio::test]
+async fn asked_by_hand_every_account_is_refreshed_and_not_twice_in_a_row() {
+    let app = start([era_b("bob"), AccountScript::new("ada", Era::A)]).await;
+    until_all_healthy(&app).await;
+    let before = refreshes(&app);
+    for round in 0..3 {
+        let response = app.post("/refresh-token", &json!({})).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        let body = crate::app::json_of(response).await;
+        assert_eq!(body["success"], true, "{round} {body}");
+        assert_eq!(refreshes(&app), before + 2, "{round}");
+    }
+    let without_key = app.client.post(app.url("/refresh-token")).send().await.unwrap();
+    assert_eq!(without_key.status(), 401);
+    assert_ne!(KEY, "");
+}
+
+#[tokio::test]
+async fn the_owner_can_bring_a_dead_account_back_by_hand() {
+    let app = Setup::default().start(Simulator::start(crew(1)).await.unwrap()).await;
+    app.simulator.script(None, Endpoint::Completions, Reply::error("Forbidden"));
+    assert_eq!(ask(&app, Form::Whole, "x").await.code(), "no_available_account");
+    assert_eq!(counts(&app).await, (0, 0, 1));
+    assert_eq!(ask(&app, Form::Whole, "x").await.code(), "no_available_account");
+    let response = app.post("/refresh-token", &json!({})).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert_eq!(counts(&app).await, (1, 0, 0));
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+}
