@@ -413,12 +413,15 @@ impl ChatGateway {
         let timeout = first_event_timeout(job, upstream.settings.first_event_timeout);
         let deadline = progress.deadline.min(Instant::now() + timeout);
         let timed_out = || UpstreamError::new("waiting for the first word", UpstreamErrorKind::Timeout);
-        let chat_id = match timeout_at(deadline, upstream.create_chat(&session, job)).await {
-            Ok(Ok(chat_id)) => chat_id,
+        let new_chat = match QwenWeb::new_chat(job) {
+            Ok(new_chat) => new_chat,
+            Err(error) => return Err((error, lease)),
+        };
+        let mut chat = match timeout_at(deadline, self.0.janitor.make(&session, new_chat, is_pooled)).await {
+            Ok(Ok(chat)) => chat,
             Ok(Err(error)) => return Err((error, lease)),
             Err(_) => return Err((timed_out(), lease)),
         };
-        let mut chat = self.0.janitor.adopt(&session, chat_id, is_pooled, Now::read().unix);
         chat.answer_begins();
         let stream = match upstream.ask(&session, job, chat.id(), deadline).await {
             Ok(stream) => stream,

@@ -7,17 +7,19 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::session::Session;
+use crate::pool::Now;
 use crate::shutdown::Supervisor;
 use crate::store::{OwnedChat, Store};
 use crate::telemetry::ErrorChain;
-use crate::upstream::qwen_web::QwenWeb;
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
+use crate::upstream::qwen_web::{NewChat, QwenWeb};
 
 /// Chats that may wait to be deleted; more stay in the ledger until the next start.
 const QUEUE_MAX: usize = 4096;
@@ -82,10 +84,27 @@ impl Janitor {
         (Self(Arc::new(Shared { upstream, supervisor, store, keep_chats, stops, retired })), JanitorQueue(queue))
     }
 
+    /// Makes a chat. The call goes on when nobody waits for it any more: the upstream makes the chat all the same,
+    /// and only the answer tells which one has to be deleted.
+    ///
+    /// # Errors
+    /// [`UpstreamError`].
+    pub async fn make(&self, session: &Arc<Session>, chat: NewChat, is_pooled: bool) -> Result<OwnChat, UpstreamError> {
+        let (done, made) = oneshot::channel();
+        let (janitor, session) = (self.clone(), Arc::clone(session));
+        self.0.supervisor.spawn("make a chat", async move {
+            let made = janitor.0.upstream.create_chat(&session, chat).await;
+            let made = made.map(|id| janitor.adopt(&session, id, is_pooled, Now::read().unix));
+            // An unwanted chat is dropped here, and so deleted.
+            let _ = done.send(made);
+        });
+        let lost = || UpstreamError::new("creating a chat", UpstreamErrorKind::Unavailable);
+        made.await.unwrap_or_else(|_| Err(lost()))
+    }
+
     /// Writes a fresh chat into the ledger and guards it. A chat of a caller's own credential is not written down,
     /// since that credential is not kept either; it is deleted while the server runs.
-    #[must_use]
-    pub fn adopt(&self, session: &Arc<Session>, chat_id: String, is_pooled: bool, now: UnixSeconds) -> OwnChat {
+    fn adopt(&self, session: &Arc<Session>, chat_id: String, is_pooled: bool, now: UnixSeconds) -> OwnChat {
         let in_ledger = is_pooled && !self.0.keep_chats;
         if in_ledger {
             let key = session.key().clone();

@@ -20,6 +20,7 @@ use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body};
 use crate::upstream::headers;
 use crate::upstream::stream::ReplyStream;
 
+const CREATING: &str = "creating a chat";
 /// The most that is read of an answer which is no stream, decoded.
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// How long a short call (models, stop, delete, a new chat) may take.
@@ -75,6 +76,9 @@ impl<'a> Credential<'a> {
     }
 }
 
+/// The request for a new chat.
+pub struct NewChat(Vec<u8>);
+
 /// An answer read to its end.
 pub(crate) struct Answer {
     pub(crate) status: u16,
@@ -106,14 +110,22 @@ impl QwenWeb {
         Ok(Self { client, settings, web_headers, auth_headers })
     }
 
-    /// Makes a chat for this job and gives its id.
+    /// What has to be sent to make a chat for this job.
     ///
     /// # Errors
     /// [`UpstreamError`].
-    pub async fn create_chat(&self, session: &Session, job: &ChatJob) -> Result<String, UpstreamError> {
-        const DOING: &str = "creating a chat";
-        let body = qwen_request::encode_new_chat(job, now())
-            .map_err(|_| UpstreamError::new(DOING, UpstreamErrorKind::Protocol))?;
+    pub fn new_chat(job: &ChatJob) -> Result<NewChat, UpstreamError> {
+        let body = qwen_request::encode_new_chat(job, now());
+        body.map(NewChat).map_err(|_| UpstreamError::new(CREATING, UpstreamErrorKind::Protocol))
+    }
+
+    /// Makes a chat and gives its id.
+    ///
+    /// # Errors
+    /// [`UpstreamError`].
+    pub async fn create_chat(&self, session: &Session, chat: NewChat) -> Result<String, UpstreamError> {
+        const DOING: &str = CREATING;
+        let NewChat(body) = chat;
         let answer = self
             .call(DOING, Host::Web, Method::POST, "/api/v2/chats/new", Credential::Full(session), Some(body))
             .await?;

@@ -5,6 +5,7 @@ mod app;
 mod auth;
 mod bad_input;
 mod breaker;
+mod cancellation;
 mod challenge;
 mod chat_complete;
 mod chat_stream;
