@@ -76,7 +76,14 @@ impl Models {
             // Nobody waits any more: fine.
             let _ = done.send(());
         });
-        let _ = tokio::time::timeout(FIRST_WAIT, fetched).await;
+        if tokio::time::timeout(FIRST_WAIT, fetched).await.is_err() {
+            // It goes on, but one wait is enough: further requests take what there is.
+            let current = self.0.current.load_full();
+            if !current.is_live {
+                let due_at = Instant::now() + RETRY_AFTER;
+                self.0.current.store(Arc::new(Catalogue { models: current.models.clone(), is_live: false, due_at }));
+            }
+        }
         self.0.current.load_full()
     }
 

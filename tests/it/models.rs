@@ -1,6 +1,7 @@
 //! The list of models, and names that are not in it.
 
 use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 use qwen_bridge::simulator::Simulator;
 use qwen_bridge::simulator::reply::{ChallengeForm, Reply};
@@ -136,6 +137,16 @@ async fn the_list_never_fails() {
         let ids = ids(&models);
         assert!(ids.contains(&"qwen3-max") && ids.contains(&"qwen3-max-thinking"), "{reply:?}: {ids:?}");
     }
+}
+
+#[tokio::test]
+async fn a_list_that_does_not_come_is_waited_for_once() {
+    let app = without_catalogue(Reply::status(200).delayed(Duration::from_secs(600))).await;
+    assert!(!list(&app).await.is_empty());
+    let began = Instant::now();
+    assert!(!list(&app).await.is_empty());
+    assert_eq!(content(&app.ask("echo: x").await), "x");
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
