@@ -3,22 +3,22 @@
 //! Chat, message and token of one attempt come from one lease. A failure before the first content goes to another
 //! identity, as long as its kind, the pool's retry budget and the request's time allow; after it, never.
 
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use crate::base::ids::IdentityId;
 use crate::base::session::Session;
+use crate::gateway::drift::Drift;
+use crate::gateway::error::{ChatError, outcome_of};
 use crate::gateway::janitor::Janitor;
 use crate::gateway::refresher::{RefreshError, Refresher};
 use crate::gateway::turn::{Finished, Turn, TurnParts};
 use crate::pool::Now;
-use crate::pool::{CallerId, IdentityPool, Lease, LeaseError, Outcome, Wanted};
+use crate::pool::{CallerId, IdentityPool, Lease, Outcome, Wanted};
 use crate::store::Store;
 use crate::telemetry::ErrorChain;
 use crate::transform::job::{ChatJob, ThinkingWish};
@@ -32,10 +32,6 @@ const ATTEMPT_TIME_MIN: Duration = Duration::from_secs(5);
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 /// A prompt of this size may itself be what the risk engine minds.
 const SUSPICIOUS_PROMPT_BYTES: usize = 100 * 1024;
-/// Seconds of the day after which a quota without a date returns: midnight UTC and up to this much.
-const QUOTA_JITTER_SECONDS: u64 = 300;
-/// Kinds of unknown things that are told apart.
-const DRIFT_KINDS_MAX: usize = 64;
 
 /// Answers chats. Cheap to clone.
 #[derive(Clone)]
@@ -60,54 +56,6 @@ pub struct Asker {
     pub own: Option<Arc<Session>>,
     /// How often the caller's client has already tried again by itself.
     pub client_retries: u32,
-}
-
-/// Why a chat was not answered.
-#[derive(Debug, thiserror::Error)]
-pub enum ChatError {
-    /// No identity could be had.
-    #[error(transparent)]
-    Lease(LeaseError),
-    /// The upstream failed, on every identity that was tried.
-    #[error("no answer after {attempts} attempts")]
-    Upstream {
-        /// The last failure.
-        #[source]
-        error: UpstreamError,
-        /// How many there were.
-        attempts: u32,
-    },
-    /// The caller's own credential was refused.
-    #[error("the caller's own credential was refused")]
-    OwnCredential(#[source] UpstreamError),
-    /// No identity has a usable session.
-    #[error("no session is usable")]
-    Session(#[source] RefreshError),
-}
-
-/// Things in the upstream's streams that this version does not know, counted by kind.
-#[derive(Clone, Debug, Default)]
-pub struct Drift(Arc<Mutex<BTreeMap<String, u64>>>);
-
-impl Drift {
-    /// Counts one; the first of each kind is logged.
-    pub fn note(&self, what: &str) {
-        let mut kinds = self.0.lock();
-        if kinds.len() >= DRIFT_KINDS_MAX && !kinds.contains_key(what) {
-            return;
-        }
-        let count = kinds.entry(what.to_owned()).or_default();
-        *count += 1;
-        if *count == 1 {
-            warn!(kind = ?what, "the upstream sent something that this version does not know");
-        }
-    }
-
-    /// How many so far, over all kinds.
-    #[must_use]
-    pub fn total(&self) -> u64 {
-        self.0.lock().values().sum()
-    }
 }
 
 /// What one request has tried so far.
@@ -199,7 +147,7 @@ impl ChatGateway {
                         && Instant::now() < half
                         && self.may_retry(&mut progress, turn.identity()) =>
                 {
-                    warn!(identity.id = %turn.identity(), error = %ErrorChain(&error), "answer cut, trying another identity");
+                    info!(identity.id = %turn.identity(), attempt = progress.attempts, error = %ErrorChain(&error), "trying another identity");
                     sink.reset();
                 }
                 Err(error) => return Err(error),
@@ -260,11 +208,11 @@ impl ChatGateway {
             };
             let is_final = blame == Blame::Caller || asker.own.is_some() || progress.challenges >= 2;
             if is_final || !self.may_retry(progress, &identity) {
+                log_end(&identity, progress.attempts, &error);
                 let is_own = asker.own.is_some();
                 return Err(if is_own { error } else { self.in_sum(error) });
             }
-            let in_log: &dyn std::error::Error = &error;
-            info!(identity.id = %identity, attempt = progress.attempts, error = %ErrorChain(in_log), "trying another identity");
+            info!(identity.id = %identity, attempt = progress.attempts, error = %ErrorChain(&error), "trying another identity");
             last = Some(error);
         }
     }
@@ -465,6 +413,12 @@ impl ChatGateway {
     }
 }
 
+/// The caller is told what to do; what happened is for the log alone.
+fn log_end(identity: &IdentityId, attempts: u32, error: &ChatError) {
+    let error = ErrorChain(error);
+    warn!(identity.id = %identity, attempts, %error, "no answer");
+}
+
 /// Waits for a token no longer than the request can; the refresh itself goes on, for those who come later.
 async fn in_time(
     session: &Session,
@@ -481,35 +435,4 @@ async fn in_time(
 /// Thinking and searching take their time before the first word.
 fn first_event_timeout(job: &ChatJob, base: Duration) -> Duration {
     if job.search || job.thinking != ThinkingWish::Off { base * 2 } else { base }
-}
-
-/// What a failure means for the identity that it happened on.
-pub(crate) fn outcome_of(error: &UpstreamError, now: Now) -> Outcome {
-    use UpstreamErrorKind as Kind;
-    match error.kind {
-        Kind::Unauthorized => Outcome::Unauthorized,
-        Kind::Forbidden => Outcome::Dead,
-        Kind::RateLimited => Outcome::RateLimited { retry_after: error.retry_after },
-        Kind::QuotaExhausted { hours } => {
-            let rest = match (hours, error.retry_after) {
-                (Some(hours), _) => Duration::from_secs(hours.saturating_mul(3600)),
-                (None, Some(rest)) => rest,
-                (None, None) => {
-                    let into_day = now.unix.0.rem_euclid(86_400).unsigned_abs();
-                    Duration::from_secs(86_400 - into_day + fastrand::u64(0..=QUOTA_JITTER_SECONDS))
-                }
-            };
-            Outcome::Quota { rest }
-        }
-        Kind::Challenged => Outcome::Challenged,
-        Kind::ContentPolicy
-        | Kind::InvalidRequest
-        | Kind::ModelNotFound
-        | Kind::TooLarge
-        | Kind::LostChat
-        | Kind::BusyChat => Outcome::Neutral,
-        Kind::Unavailable | Kind::Timeout | Kind::Truncated | Kind::Empty | Kind::Protocol => {
-            Outcome::Transient { code: error.kind.code() }
-        }
-    }
 }

@@ -3,6 +3,8 @@
 //! The only room where the pool and the upstream meet. Speaks neither HTTP nor any caller's dialect.
 
 pub mod chat;
+pub mod drift;
+pub mod error;
 pub mod janitor;
 pub mod models;
 pub mod refresher;

@@ -6,12 +6,15 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
+use tracing::warn;
 
 use crate::base::ids::IdentityId;
-use crate::gateway::chat::{ChatError, Drift, outcome_of};
+use crate::gateway::drift::Drift;
+use crate::gateway::error::{ChatError, outcome_of};
 use crate::gateway::janitor::OwnChat;
 use crate::pool::Now;
 use crate::pool::{Lease, Outcome};
+use crate::telemetry::ErrorChain;
 use crate::transform::reply::{FinishReason, ReplyEvent, ReplySink, TokenCounts};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::stream::ReplyStream;
@@ -120,6 +123,7 @@ impl Turn {
                 Poll::Ready(Ok(Some(finished)))
             }
             Poll::Ready(Err(error)) => {
+                warn!(identity.id = %self.identity, attempts = self.attempts, error = %ErrorChain(&error), "answer broke off");
                 let outcome = outcome_of(&error, Now::read());
                 self.settle(outcome);
                 Poll::Ready(Err(ChatError::Upstream { error, attempts: self.attempts }))

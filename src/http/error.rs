@@ -10,7 +10,7 @@ use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 
 use crate::base::facts::CoolingReason;
-use crate::gateway::chat::ChatError;
+use crate::gateway::error::ChatError;
 use crate::gateway::refresher::RefreshError;
 use crate::pool::LeaseError;
 use crate::transform::job::{RequestError, RequestErrorKind};

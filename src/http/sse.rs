@@ -14,7 +14,7 @@ use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::gateway::chat::ChatError;
+use crate::gateway::error::ChatError;
 use crate::gateway::turn::Turn;
 use crate::http::access::RequestRecord;
 use crate::http::error::ApiError;

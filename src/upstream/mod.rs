@@ -6,29 +6,8 @@
 pub mod error;
 pub mod headers;
 pub mod qwen_web;
+mod settings;
 pub mod stream;
 pub mod token;
 
-use std::collections::BTreeMap;
-use std::time::Duration;
-
-use url::Url;
-
-/// Where the web chat is and how patient we are with it.
-#[derive(Clone, Debug)]
-pub struct WebSettings {
-    /// `QWEN_WEB_BASE_URL`, `https://chat.qwen.ai`; without a path.
-    pub web_base: Url,
-    /// `QWEN_AUTH_BASE_URL`, `https://auth.qwen.ai`; without a path.
-    pub auth_base: Url,
-    /// `QWEN_WEB_HEADERS`: headers that replace or join the default set, by lower-case name.
-    pub headers: BTreeMap<String, String>,
-    /// `CONNECT_TIMEOUT`, 10 s.
-    pub connect_timeout: Duration,
-    /// `FIRST_EVENT_TIMEOUT`, 60 s; doubled for thinking and search.
-    pub first_event_timeout: Duration,
-    /// `IDLE_TIMEOUT`, 120 s.
-    pub idle_timeout: Duration,
-    /// `TOTAL_TIMEOUT`, 600 s.
-    pub total_timeout: Duration,
-}
+pub use crate::upstream::settings::WebSettings;

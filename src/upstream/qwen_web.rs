@@ -15,9 +15,9 @@ use crate::base::session::Session;
 use crate::transform::job::ChatJob;
 use crate::transform::models::{ModelInfo, parse_catalogue};
 use crate::transform::qwen_request::{self, MessageIds};
-use crate::upstream::WebSettings;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body};
 use crate::upstream::headers;
+use crate::upstream::settings::WebSettings;
 use crate::upstream::stream::ReplyStream;
 
 const CREATING: &str = "creating a chat";

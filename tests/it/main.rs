@@ -23,5 +23,6 @@ mod restart;
 mod search;
 mod shutdown;
 mod status;
+mod tidy;
 mod token_refresh;
 mod upstream_faults;

@@ -1,0 +1,35 @@
+//! What the upstream sends that this version does not know: the first sign that its protocol has moved.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tracing::warn;
+
+/// Kinds of unknown things that are told apart.
+const DRIFT_KINDS_MAX: usize = 64;
+
+/// Things in the upstream's streams that this version does not know, counted by kind.
+#[derive(Clone, Debug, Default)]
+pub struct Drift(Arc<Mutex<BTreeMap<String, u64>>>);
+
+impl Drift {
+    /// Counts one; the first of each kind is logged.
+    pub fn note(&self, what: &str) {
+        let mut kinds = self.0.lock();
+        if kinds.len() >= DRIFT_KINDS_MAX && !kinds.contains_key(what) {
+            return;
+        }
+        let count = kinds.entry(what.to_owned()).or_default();
+        *count += 1;
+        if *count == 1 {
+            warn!(kind = ?what, "the upstream sent something that this version does not know");
+        }
+    }
+
+    /// How many so far, over all kinds.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.0.lock().values().sum()
+    }
+}

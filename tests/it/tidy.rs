@@ -1,0 +1,249 @@
+//! The shape of the house, as far as a machine can hold it: floors, no circles, pure rooms.
+#![expect(clippy::string_slice, reason = "every index comes from a search in the same text")]
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Rooms on their floors, lowest first. A file imports its own room and rooms on lower floors.
+const FLOORS: &[&[&str]] = &[
+    &["base", "shutdown", "telemetry"],
+    &["sse", "wire"],
+    &["transform"],
+    &["pool", "upstream", "store"],
+    &["gateway"],
+    &["http"],
+    &["config"],
+    &["app", "simulator"],
+    &["cli"],
+    &["main", "lib"],
+];
+
+/// Rooms that do not wait, read a clock, draw, log or touch the network.
+const PURE: &[&str] = &["base", "sse", "wire", "transform"];
+
+/// Things of a roof that the files below it use, to be moved down: each one here is a debt.
+const KNOWN_ROOF_USES: &[&str] = &["crate::http::HttpSettings"];
+
+struct File {
+    /// As `gateway/chat.rs`.
+    name: String,
+    room: String,
+    /// The source without tests and comments.
+    code: String,
+}
+
+fn files() -> Vec<File> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![root.clone()];
+    let mut files = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path: PathBuf = entry.unwrap().path();
+            let is_test = path.file_stem().is_some_and(|stem| stem == "tests");
+            if path.is_dir() && !is_test {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") && !is_test {
+                let name = path.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
+                let room = name.split(['/', '.']).next().unwrap().to_owned();
+                files.push(File { name, room, code: code_of(&fs::read_to_string(&path).unwrap()) });
+            }
+        }
+    }
+    let only_for_tests: Vec<String> = files.iter().flat_map(test_modules).collect();
+    files.retain(|file| !only_for_tests.contains(&file.name));
+    assert!(files.len() > 50, "{}", files.len());
+    files.sort_by(|one, other| one.name.cmp(&other.name));
+    files
+}
+
+/// The files that a roof declares under `#[cfg(test)]`.
+fn test_modules(roof: &File) -> Vec<String> {
+    let lines: Vec<&str> = roof.code.lines().collect();
+    let declared = lines.windows(2).filter(|pair| pair[0] == "#[cfg(test)]");
+    let names = declared.filter_map(|pair| pair[1].strip_prefix("mod ")?.strip_suffix(';'));
+    names.map(|name| format!("{}/{name}.rs", roof.room)).collect()
+}
+
+fn code_of(source: &str) -> String {
+    let lines: Vec<&str> = source.lines().collect();
+    let tests = lines.iter().position(|line| line.starts_with("mod ") && line.ends_with("tests {"));
+    let kept = &lines[..tests.unwrap_or(lines.len())];
+    let code = kept.iter().filter(|line| !line.trim_start().starts_with("//"));
+    code.copied().collect::<Vec<_>>().join("\n")
+}
+
+/// All paths that begin with `crate::`, lists written out.
+fn crate_paths(code: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let before = code[..at].chars().next_back();
+        if before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '$') {
+            continue;
+        }
+        let rest = &code[at..];
+        let end = rest.find(|c: char| !(c.is_alphanumeric() || c == '_' || c == ':')).unwrap_or(rest.len());
+        let path = rest[..end].trim_end_matches(':');
+        let list = rest[end..].strip_prefix('{').and_then(|list| Some(list.split_once('}')?.0));
+        match list {
+            Some(list) => paths.extend(
+                list.split(',').map(str::trim).filter(|item| !item.is_empty()).map(|item| format!("{path}::{item}")),
+            ),
+            None => paths.push(path.to_owned()),
+        }
+    }
+    paths
+}
+
+fn floor_of(room: &str) -> usize {
+    FLOORS.iter().position(|rooms| rooms.contains(&room)).unwrap_or_else(|| panic!("{room} is on no floor"))
+}
+
+fn room_of(path: &str) -> &str {
+    path.split("::").nth(1).unwrap()
+}
+
+#[test]
+fn nobody_imports_from_above_or_from_beside() {
+    let mut wrong = Vec::new();
+    for file in files() {
+        for path in crate_paths(&file.code) {
+            let room = room_of(&path);
+            if room != file.room && floor_of(room) >= floor_of(&file.room) {
+                wrong.push(format!("{} uses {path}", file.name));
+            }
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn the_simulator_stands_apart() {
+    for file in files() {
+        for path in crate_paths(&file.code) {
+            if file.room == "simulator" {
+                assert!(["simulator", "base", "wire"].contains(&room_of(&path)), "{} uses {path}", file.name);
+            } else if room_of(&path) == "simulator" {
+                assert!(["cli", "main"].contains(&file.room.as_str()), "{} uses {path}", file.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn imports_are_written_out() {
+    for file in files() {
+        for line in file.code.lines() {
+            let line = line.trim();
+            let is_use =
+                line.starts_with("use ") || line.starts_with("pub use ") || line.starts_with("pub(crate) use ");
+            assert!(!is_use || !(line.contains("super::") || line.contains("self::")), "{}: {line}", file.name);
+            assert!(!line.contains("crate::{"), "{}: {line}", file.name);
+        }
+    }
+}
+
+/// The file that a path leads to, re-exports followed.
+fn target(path: &str, names: &BTreeSet<&str>, exports: &BTreeMap<String, String>) -> Option<String> {
+    if let Some(real) = exports.get(path) {
+        return target(real, names, exports);
+    }
+    let parts: Vec<&str> = path.split("::").skip(1).collect();
+    (1..=parts.len()).rev().find_map(|count| {
+        let stem = parts[..count].join("/");
+        [format!("{stem}.rs"), format!("{stem}/mod.rs")].into_iter().find(|name| names.contains(name.as_str()))
+    })
+}
+
+#[test]
+fn no_circle_between_files_and_no_roof_is_used_from_below() {
+    let files = files();
+    let names: BTreeSet<&str> = files.iter().map(|file| file.name.as_str()).collect();
+    let mut exports = BTreeMap::new();
+    for file in files.iter().filter(|file| file.name.ends_with("/mod.rs")) {
+        for line in file.code.split(';').map(str::trim) {
+            let Some(used) = line.rfind("pub use crate::").map(|at| &line[at + "pub use ".len()..]) else {
+                continue;
+            };
+            for path in crate_paths(used) {
+                let name = path.rsplit("::").next().unwrap();
+                exports.insert(format!("crate::{}::{name}", file.room), path.clone());
+            }
+        }
+    }
+    let mut uses: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
+    for file in &files {
+        let paths = crate_paths(&file.code).into_iter().filter(|path| !KNOWN_ROOF_USES.contains(&path.as_str()));
+        let targets = paths.filter_map(|path| target(&path, &names, &exports));
+        uses.insert(&file.name, targets.filter(|name| *name != file.name).collect());
+    }
+    let mut wrong = Vec::new();
+    for (name, targets) in &uses {
+        let roof = name.rsplit_once('/').map(|(folder, _)| format!("{folder}/mod.rs"));
+        // Plain types of a roof without code, such as its errors, make no circle; the search below sees the others.
+        let is_circular = |roof: &String| targets.contains(roof) && uses[roof.as_str()].contains(*name);
+        if roof.is_some_and(|roof| is_circular(&roof)) {
+            wrong.push(format!("{name} uses its roof, which uses it"));
+        }
+    }
+    for start in uses.keys() {
+        let mut seen = BTreeSet::new();
+        let mut open: Vec<&str> = uses[start].iter().map(String::as_str).collect();
+        while let Some(name) = open.pop() {
+            if seen.insert(name) {
+                open.extend(uses[name].iter().map(String::as_str));
+            }
+        }
+        if seen.contains(start) {
+            wrong.push(format!(
+                "{start} is in a circle with {:?}",
+                seen.iter().filter(|name| { uses[**name].contains(*start) }).collect::<Vec<_>>()
+            ));
+        }
+    }
+    assert_eq!(wrong, Vec::<String>::new());
+}
+
+#[test]
+fn pure_rooms_are_pure() {
+    const BANNED: &[&str] = &[
+        "tokio",
+        "reqwest",
+        "axum",
+        "hyper",
+        "tracing",
+        "fastrand",
+        "async fn",
+        ".await",
+        "Instant::now",
+        "SystemTime",
+        "std::env",
+        "std::fs",
+        "std::net::Tcp",
+        "new_v4",
+    ];
+    for file in files().iter().filter(|file| PURE.contains(&file.room.as_str())) {
+        for word in BANNED {
+            assert!(!file.code.contains(word), "{} has {word}", file.name);
+        }
+    }
+}
+
+#[test]
+fn only_one_place_reads_the_environment() {
+    for file in files() {
+        let reads = file.code.contains("env::var") || file.code.contains("env::vars");
+        assert!(!reads || file.room == "config", "{}", file.name);
+    }
+}
+
+#[test]
+fn secrets_are_exposed_in_a_short_list_of_files() {
+    let exposing: Vec<String> =
+        files().into_iter().filter(|file| file.code.contains("expose_secret")).map(|file| file.name).collect();
+    assert!(exposing.len() <= 10, "{exposing:?}");
+    let may = ["base/", "config/", "gateway/refresher.rs", "store/", "upstream/", "app.rs"];
+    for name in exposing {
+        assert!(may.iter().any(|allowed| name.starts_with(allowed)), "{name}");
+    }
+}
