@@ -21,6 +21,7 @@ mod raw;
 mod reasoning;
 mod restart;
 mod search;
+mod secrets_in_logs;
 mod shutdown;
 mod status;
 mod tidy;

@@ -1,0 +1,493 @@
+//! The real program as a child process: its logs at their loudest, its answers, its files and its exit codes.
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use qwen_bridge::simulator::Simulator;
+use qwen_bridge::simulator::reply::{ChallengeForm, Reply};
+use qwen_bridge::simulator::scenario::{AccountScript, Endpoint, Era, Rotation, Scenario};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::app::PATIENCE;
+
+const KEY: &str = "sk-CANARY-key-4c7d1f90ab";
+const WRONG_KEY: &str = "sk-CANARY-wrong-77ab01fe3c";
+const PROMPT: &str = "CANARY-prompt-59d1c3";
+const REPLY: &str = "CANARY-reply-e07b42";
+
+/// A running program. Killed when dropped.
+struct Program {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Program {
+    fn start(arguments: &[&str], settings: &[(&str, String)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let output = |name: &str| File::create(folder.path().join(name)).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_qwen-bridge"))
+            .args(arguments)
+            .env_clear()
+            .envs(settings.iter().map(|(name, value)| (name, value)))
+            .current_dir(folder.path())
+            .stdout(output("stdout"))
+            .stderr(output("stderr"))
+            .spawn()
+            .unwrap();
+        Self { child, folder }
+    }
+
+    fn stdout(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("stdout")).unwrap()
+    }
+
+    fn stderr(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("stderr")).unwrap()
+    }
+
+    fn state(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The first loopback address in the first line of either output with this word in it.
+    async fn address_beside(&self, word: &str) -> SocketAddr {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let output = self.stdout() + &self.stderr();
+            let line = output.lines().find(|line| line.contains(word) && line.contains("127.0.0.1:"));
+            if let Some(line) = line {
+                let at = line.find("127.0.0.1:").unwrap();
+                let rest = &line[at..];
+                let end = rest["127.0.0.1:".len()..].find(|c: char| !c.is_ascii_digit());
+                return rest[..end.map_or(rest.len(), |end| end + "127.0.0.1:".len())].parse().unwrap();
+            }
+            assert!(Instant::now() < deadline, "it does not listen: {output}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    async fn until_it_says(&self, word: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !(self.stdout() + &self.stderr()).contains(word) {
+            assert!(Instant::now() < deadline, "it never said {word}: {}", self.stderr());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Its exit code.
+    async fn code(&mut self) -> i32 {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().unwrap_or(-1);
+            }
+            assert!(Instant::now() < deadline, "it does not end: {}", self.stderr());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+fn settings(simulator: &Simulator, format: &str) -> Vec<(&'static str, String)> {
+    let cookies: Vec<String> = simulator.accounts().iter().map(|account| simulator.cookie(account)).collect();
+    vec![
+        ("API_KEY", KEY.to_owned()),
+        ("COOKIE", cookies.join("|||")),
+        ("QWEN_WEB_BASE_URL", simulator.web_base_url().to_string()),
+        ("QWEN_AUTH_BASE_URL", simulator.auth_base_url().to_string()),
+        ("SERVER_PORT", "0".to_owned()),
+        ("LOG_LEVEL", "trace".to_owned()),
+        ("LOG_FORMAT", format.to_owned()),
+    ]
+}
+
+async fn simulator() -> Simulator {
+    let accounts = [
+        AccountScript { refresh_rotation: Rotation::New, ..AccountScript::new("bob", Era::B) },
+        AccountScript::new("ada", Era::A),
+    ];
+    Simulator::start(Scenario::with_accounts(accounts)).await.unwrap()
+}
+
+/// A secret in all forms in which it could leak.
+fn forms_of(secret: &str) -> Vec<String> {
+    let mut forms = vec![secret.to_owned()];
+    for padding in 0..3 {
+        let padded = [vec![b'x'; padding], secret.as_bytes().to_vec()].concat();
+        let text = base64::engine::general_purpose::STANDARD_NO_PAD.encode(padded);
+        // What depends on the neighbours is cut off.
+        let inner = &text[4..text.len() - 4];
+        forms.push(inner.to_owned());
+        forms.push(inner.replace('+', "-").replace('/', "_"));
+    }
+    forms.push(url::form_urlencoded::byte_serialize(secret.as_bytes()).collect());
+    forms.push(secret.bytes().map(|byte| format!("{byte:02x}")).collect());
+    // Half a token is a leak as well.
+    if secret.len() > 60 {
+        forms.push(secret[secret.len() - 24..].to_owned());
+        forms.push(secret[secret.len() / 2..secret.len() / 2 + 24].to_owned());
+    }
+    forms
+}
+
+/// Every credential that the run has seen.
+fn credentials(simulator: &Simulator) -> Vec<String> {
+    let mut secrets = simulator.secrets();
+    for account in simulator.accounts() {
+        let cookie = simulator.cookie(&account);
+        secrets.extend(cookie.split("; ").filter_map(|pair| Some(pair.split_once('=')?.1.to_owned())));
+    }
+    secrets.extend([KEY.to_owned(), WRONG_KEY.to_owned()]);
+    secrets.retain(|secret| secret.len() >= 16);
+    assert!(secrets.len() > 10);
+    secrets
+}
+
+#[track_caller]
+fn must_not_hold(text: &str, secrets: &[String], what: &str) {
+    for secret in secrets {
+        for form in forms_of(secret) {
+            if let Some(at) = text.find(&form) {
+                let begin = text[..at].rfind('\n').map_or(0, |at| at + 1);
+                let line: String = text[begin..].chars().take(400).collect();
+                panic!("{what} holds {form:?} of {secret:?}: {line}");
+            }
+        }
+    }
+}
+
+struct Caller {
+    client: reqwest::Client,
+    address: SocketAddr,
+    credential: String,
+    answers: Vec<String>,
+}
+
+impl Caller {
+    fn new(address: SocketAddr, credential: &str) -> Self {
+        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
+        Self { client, address, credential: credential.to_owned(), answers: Vec::new() }
+    }
+
+    async fn post(&mut self, path: &str, body: &Value) -> u16 {
+        let request = self.client.post(format!("http://{}{path}", self.address)).bearer_auth(&self.credential);
+        let response = request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap();
+        let status = response.status().as_u16();
+        let headers = format!("{:?}", response.headers());
+        let text = response.text().await.unwrap_or_default();
+        self.answers.push(headers + &text);
+        status
+    }
+
+    async fn ask(&mut self, text: &str, stream: bool) -> u16 {
+        let body = json!({
+            "model": "qwen3-max", "stream": stream, "messages": [{"role": "user", "content": text}],
+            "user": PROMPT, "metadata": {"note": PROMPT},
+        });
+        self.post("/v1/chat/completions", &body).await
+    }
+
+    fn last(&self) -> &str {
+        self.answers.last().unwrap()
+    }
+}
+
+async fn run_in_server_mode(format: &str) {
+    let simulator = simulator().await;
+    let mut program = Program::start(&["serve"], &settings(&simulator, format));
+    let mut caller = Caller::new(program.address_beside("listening").await, KEY);
+    // Well.
+    for stream in [false, true] {
+        for _ in 0..2 {
+            simulator.script(None, Endpoint::Completions, Reply::pieces([REPLY]));
+            assert_eq!(caller.ask(PROMPT, stream).await, 200);
+            assert!(caller.last().contains(REPLY), "{}", caller.last());
+        }
+    }
+    // Failing, with the prompt and the reply in what the upstream says.
+    for reply in [
+        Reply::status(500),
+        Reply::error("internal_error"),
+        Reply::pieces([REPLY, REPLY]).cut_after(2, qwen_bridge::simulator::stream::CutHow::Reset),
+        Reply::error("data_inspection_failed"),
+        Reply::challenge(ChallengeForm::Json, 200),
+    ] {
+        for stream in [false, true] {
+            simulator.script(None, Endpoint::Completions, reply.clone());
+            caller.ask(PROMPT, stream).await;
+        }
+    }
+    // A refresh after the tokens were taken back, and one by hand.
+    simulator.expire("bob");
+    caller.ask(PROMPT, false).await;
+    caller.post("/refresh-token", &json!({})).await;
+    // Strangers, and things that cannot be read.
+    let mut stranger = Caller::new(caller.address, WRONG_KEY);
+    assert_eq!(stranger.ask(PROMPT, false).await, 401);
+    assert_eq!(caller.post("/v1/chat/completions", &json!({"messages": PROMPT})).await, 400);
+    assert_eq!(caller.post(&format!("/nowhere?key={KEY}"), &json!(PROMPT)).await, 404);
+    assert_eq!(caller.ask("a question that is left alone", true).await / 100, 5, "paused after two challenges");
+    program.signal("TERM");
+    assert_eq!(program.code().await, 0);
+    let log = program.stdout() + &program.stderr();
+    assert!(log.lines().count() > 30 && log.contains("DEBUG"), "the loudest level was on");
+    let secrets = credentials(&simulator);
+    must_not_hold(&log, &secrets, "the log");
+    must_not_hold(&log, &[PROMPT.to_owned(), REPLY.to_owned()], "the log");
+    assert!(!log.contains("x5sec") && !log.contains("punish"), "the address of a challenge carries a session");
+    for answer in caller.answers.iter().chain(&stranger.answers) {
+        must_not_hold(answer, &secrets, "an answer");
+    }
+    must_not_hold(stranger.last(), &[PROMPT.to_owned()], "an error");
+    must_be_private(&program.state());
+    assert_eq!(simulator.violations(), Vec::<String>::new());
+}
+
+fn must_be_private(folder: &Path) {
+    let mode = |path: &Path| path.metadata().unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(folder), 0o700);
+    let entries: Vec<_> = folder.read_dir().unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(!entries.is_empty());
+    for path in entries {
+        assert_eq!(mode(&path), 0o600, "{}", path.display());
+    }
+}
+
+#[tokio::test]
+async fn the_server_keeps_its_secrets_in_text_logs() {
+    run_in_server_mode("text").await;
+}
+
+#[tokio::test]
+async fn the_server_keeps_its_secrets_in_json_logs() {
+    run_in_server_mode("json").await;
+}
+
+#[tokio::test]
+async fn a_callers_own_credential_is_nowhere() {
+    for format in ["text", "json"] {
+        let simulator = simulator().await;
+        let mut settings = settings(&simulator, format);
+        settings.retain(|(name, _)| *name != "COOKIE");
+        settings.push(("SERVER_MODE", "false".to_owned()));
+        let mut program = Program::start(&[], &settings);
+        let address = program.address_beside("listening").await;
+        let credential = format!("{KEY};{};{}", simulator.bearer("ada"), simulator.cookie("ada"));
+        let mut caller = Caller::new(address, &credential);
+        for stream in [false, true] {
+            simulator.script(None, Endpoint::Completions, Reply::pieces([REPLY]));
+            assert_eq!(caller.ask(PROMPT, stream).await, 200, "{}", caller.last());
+        }
+        simulator.script(None, Endpoint::Completions, Reply::status(500));
+        assert_eq!(caller.ask(PROMPT, false).await, 502);
+        simulator.expire("ada");
+        assert_eq!(caller.ask(PROMPT, false).await, 401);
+        assert!(caller.last().contains("upstream_unauthorized"));
+        let wrong = format!("{WRONG_KEY};{};{}", simulator.bearer("ada"), simulator.cookie("ada"));
+        let mut stranger = Caller::new(address, &wrong);
+        assert_eq!(stranger.ask(PROMPT, false).await, 401);
+        let odd = format!("{KEY};no token;{}", simulator.cookie("ada"));
+        let mut odd = Caller::new(address, &odd);
+        assert_eq!(odd.ask(PROMPT, false).await, 401);
+        program.signal("INT");
+        assert_eq!(program.code().await, 0);
+        let secrets = credentials(&simulator);
+        let log = program.stdout() + &program.stderr();
+        must_not_hold(&log, &secrets, "the log");
+        must_not_hold(&log, &[PROMPT.to_owned(), REPLY.to_owned()], "the log");
+        for answer in [&caller, &stranger, &odd].into_iter().flat_map(|caller| &caller.answers) {
+            must_not_hold(answer, &secrets, "an answer");
+        }
+        for entry in program.state().read_dir().unwrap() {
+            let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+            must_not_hold(&String::from_utf8_lossy(&bytes), &secrets, "the state");
+        }
+        assert_eq!(simulator.requests_to(Endpoint::Refresh).len(), 0, "nobody else's session is touched");
+    }
+}
+
+#[tokio::test]
+async fn the_log_says_why_there_was_no_answer() {
+    let simulator = simulator().await;
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = format!("http://{}", nobody.local_addr().unwrap());
+    let mut settings = settings(&simulator, "json");
+    settings.retain(|(name, _)| !["LOG_LEVEL", "QWEN_WEB_BASE_URL"].contains(name));
+    settings.push(("QWEN_WEB_BASE_URL", closed));
+    settings.push(("MAX_RETRIES", "0".to_owned()));
+    drop(nobody);
+    let program = Program::start(&[], &settings);
+    let mut caller = Caller::new(program.address_beside("listening").await, KEY);
+    assert_eq!(caller.ask(PROMPT, false).await, 502);
+    let log = program.stderr();
+    let line = log.lines().find(|line| line.contains("no answer")).unwrap_or_else(|| panic!("{log}"));
+    assert!(line.contains("creating a chat") && line.to_lowercase().contains("refused"), "{line}");
+    assert!(!caller.last().to_lowercase().contains("refused"), "a cause is for the log only: {}", caller.last());
+}
+
+#[tokio::test]
+async fn every_fault_of_a_configuration_is_named_and_no_secret_with_it() {
+    let secrets = ["CANARY-token-5b1e44d0", "CANARY-cookie-0a9b8c7d", "CANARY-header-13fa77"].map(str::to_owned);
+    let settings = [
+        ("MAX_IN_FLIGHT", "none".to_owned()),
+        ("COOLDOWN_BASE", "-1".to_owned()),
+        ("QWEN_WEB_BASE_URL", "ftp://nowhere".to_owned()),
+        ("SERVER_PORT", "99999".to_owned()),
+        ("LOG_FORMAT", "loud".to_owned()),
+        ("QWEN_TOKEN", format!("not a token {}", secrets[0])),
+        ("COOKIE", format!("{} without a pair\u{1}", secrets[1])),
+        ("QWEN_WEB_HEADERS", format!("{{\"x\": {}", secrets[2])),
+    ];
+    for command in [&["serve"][..], &["check"], &[]] {
+        let mut program = Program::start(command, &settings);
+        assert_eq!(program.code().await, 64, "{command:?}");
+        let said = program.stderr();
+        for (name, _) in &settings {
+            assert!(said.contains(name), "{command:?}: {name} is not named in {said}");
+        }
+        must_not_hold(&(said + &program.stdout()), &secrets, "the complaint");
+    }
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_the_program_at_once() {
+    let simulator = simulator().await;
+    simulator.set_default(None, Endpoint::Completions, Some(Reply::numbered(5000).paced(Duration::from_millis(10))));
+    let mut program = Program::start(&["serve"], &settings(&simulator, "json"));
+    let address = program.address_beside("listening").await;
+    let asking = crate::app::spawn(async move {
+        let mut caller = Caller::new(address, KEY);
+        let body = json!({"model": "qwen3-max", "stream": true, "messages": [{"role": "user", "content": "x"}]});
+        let request = caller.client.post(format!("http://{address}/v1/chat/completions")).bearer_auth(KEY);
+        let _ = request
+            .header("content-type", "application/json")
+            .body(body.to_string())
+            .send()
+            .await
+            .unwrap()
+            .text()
+            .await;
+        caller.answers.clear();
+    });
+    simulator.wait_for_counters(|counters| counters.open_streams == 1, PATIENCE).await.unwrap();
+    program.signal("TERM");
+    program.until_it_says("asked to stop").await;
+    assert!(program.child.try_wait().unwrap().is_none(), "it waits for the answer");
+    program.signal("TERM");
+    let begun = Instant::now();
+    assert_eq!(program.code().await, 143);
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    asking.abort();
+}
+
+#[tokio::test]
+async fn a_drain_that_takes_too_long_ends_in_time_with_code_0() {
+    let simulator = simulator().await;
+    simulator.set_default(None, Endpoint::Completions, Some(Reply::numbered(5000).paced(Duration::from_millis(10))));
+    let mut settings = settings(&simulator, "text");
+    settings.push(("SHUTDOWN_TIMEOUT", "1s".to_owned()));
+    let mut program = Program::start(&[], &settings);
+    let address = program.address_beside("listening").await;
+    let asking = crate::app::spawn(async move {
+        let mut caller = Caller::new(address, KEY);
+        caller.ask("x", true).await;
+        caller.answers.remove(0)
+    });
+    simulator.wait_for_counters(|counters| counters.open_streams == 1, PATIENCE).await.unwrap();
+    program.signal("TERM");
+    let begun = Instant::now();
+    assert_eq!(program.code().await, 0);
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    let answer = asking.await.unwrap();
+    assert!(answer.contains("shutting_down") && !answer.contains("[DONE]"), "{answer}");
+}
+
+#[tokio::test]
+async fn check_tells_about_each_account_and_changes_nothing() {
+    let simulator = simulator().await;
+    let mut program = Program::start(&["check"], &settings(&simulator, "text"));
+    assert_eq!(program.code().await, 0, "{}", program.stderr());
+    let table = program.stdout();
+    assert_eq!(table.lines().filter(|line| line.contains("usable")).count(), 2, "{table}");
+    must_not_hold(&(table + &program.stderr()), &credentials(&simulator), "the table");
+    assert_eq!(simulator.requests_to(Endpoint::NewChat).len() + simulator.requests_to(Endpoint::Completions).len(), 0);
+    assert_eq!(simulator.violations(), Vec::<String>::new());
+    for account in simulator.accounts() {
+        simulator.set_revoked(&account, true);
+    }
+    let mut program = Program::start(&["check"], &settings(&simulator, "text"));
+    assert_eq!(program.code().await, 1);
+    assert!(program.stdout().contains("log in"), "{}", program.stdout());
+}
+
+#[tokio::test]
+async fn healthcheck_asks_the_running_server() {
+    let simulator = simulator().await;
+    let mut settings = settings(&simulator, "text");
+    let server = Program::start(&["serve"], &settings);
+    let port = server.address_beside("listening").await.port().to_string();
+    let mut good = Program::start(&["healthcheck", "--port", &port], &[]);
+    assert_eq!(good.code().await, 0);
+    settings.retain(|(name, _)| *name != "SERVER_PORT");
+    settings.push(("SERVER_PORT", port));
+    let mut same = Program::start(&["healthcheck"], &settings);
+    assert_eq!(same.code().await, 0, "the server's own settings will do");
+    drop(server);
+    let mut bad = Program::start(&["healthcheck"], &settings);
+    assert_eq!(bad.code().await, 1);
+}
+
+#[tokio::test]
+async fn the_demo_answers_without_anything_else() {
+    let mut program = Program::start(&["demo", "--port", "0"], &[]);
+    let address = program.address_beside("base URL").await;
+    let printed = program.stdout();
+    let key = printed.lines().find_map(|line| line.trim().strip_prefix("key ")).unwrap().trim().to_owned();
+    assert!(printed.contains("curl"), "{printed}");
+    let mut caller = Caller::new(address, &key);
+    for stream in [false, true] {
+        assert_eq!(caller.ask("echo: hello from the demo", stream).await, 200, "{}", caller.last());
+    }
+    assert!(caller.answers[0].contains("hello from the demo"), "{}", caller.answers[0]);
+    program.signal("INT");
+    assert_eq!(program.code().await, 0);
+}
+
+#[tokio::test]
+async fn the_simulator_runs_alone_and_plays_a_scenario() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("scenario.json");
+    std::fs::write(&file, r#"{"accounts":[{"name":"zoe"}],"replies":{"models":[{"fail":{"status":{"code":503}}}]}}"#)
+        .unwrap();
+    let mut program = Program::start(&["simulate", "--port", "0", "--scenario", file.to_str().unwrap()], &[]);
+    let address = program.address_beside("QWEN_WEB_BASE_URL").await;
+    program.until_it_says("zoe: ").await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    for expected in [503, 200] {
+        let response = client.get(format!("http://{address}/api/models")).send().await.unwrap();
+        assert_eq!(response.status().as_u16(), expected);
+    }
+    program.signal("TERM");
+    assert_eq!(program.code().await, 0);
+    std::fs::write(&file, r#"{"acounts":[]}"#).unwrap();
+    let mut program = Program::start(&["simulate", "--scenario", file.to_str().unwrap()], &[]);
+    assert_ne!(program.code().await, 0);
+    assert!(program.stderr().contains("acounts"), "{}", program.stderr());
+}
