@@ -221,10 +221,11 @@ async fn silence_in_the_middle_meets_the_idle_deadline() {
 #[tokio::test]
 async fn an_endless_answer_meets_the_deadline_of_the_whole() {
     let endless_answer = Inserted::UnknownPhase { phase: "answer".to_owned(), content: "on ".to_owned(), tool: false };
-    for what in [endless_answer, Inserted::KeepAlive] {
+    // At leisure, and as fast as the connection takes it.
+    for (what, every_ms) in [(&endless_answer, 10), (&Inserted::KeepAlive, 10), (&endless_answer, 0)] {
         for form in FORMS {
             let app = start(1, Setup::default().with("TOTAL_TIMEOUT", "700ms").with("CONNECT_TIMEOUT", "600ms")).await;
-            let end = End::Endless(Endless { what: what.clone(), every_ms: 10 });
+            let end = End::Endless(Endless { what: what.clone(), every_ms });
             app.simulator.set_default(None, Endpoint::Completions, Some(Reply::answer("on ").ending(end)));
             let answer = ask(&app, form, "x").await;
             let status = if form == Form::Stream { 200 } else { 504 };
