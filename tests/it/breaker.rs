@@ -253,3 +253,35 @@ async fn an_identity_takes_so_many_at_once_and_the_rest_wait() {
     answer.must_say("served");
     until_health(&app, |body| body["identityPool"]["healthy"] == 1).await;
 }
+
+#[tokio::test]
+async fn a_key_that_asks_once_does_not_stand_behind_one_that_floods() {
+    let app = Setup::default()
+        .with("API_KEY", "sk-test-key,sk-quiet-key")
+        .with("MAX_IN_FLIGHT", "1")
+        .with("QUEUE_MAX", "100")
+        .with("QUEUE_WAIT", "30s")
+        .start(Simulator::start(crew(1)).await.unwrap())
+        .await;
+    let slow = Reply::answer("x").with_stream(|stream| stream.first_event_ms = 50);
+    app.simulator.set_default(None, Endpoint::Completions, Some(slow));
+    let flood = join_all((0..40).map(|_| ask(&app, Form::Whole, "flood")));
+    let quiet = async {
+        app.simulator.wait_until(|request| request.endpoint == Some(Endpoint::Completions), PATIENCE).await.unwrap();
+        until_queued(&app).await;
+        let request = app.client.post(app.url("/v1/chat/completions")).bearer_auth("sk-quiet-key");
+        let request = request.header("content-type", "application/json").body(question("quiet").to_string());
+        crate::oracle::read(request, Form::Whole).await
+    };
+    let (flood, quiet) = tokio::join!(flood, quiet);
+    quiet.must_say("x");
+    flood.iter().for_each(|answer| answer.must_say("x"));
+    let asked = app.simulator.requests_to(Endpoint::Completions);
+    let turn = asked.iter().position(|request| request.body.as_ref().unwrap().to_string().contains("quiet"));
+    assert!(turn.is_some_and(|turn| turn < 12), "{turn:?} of 41");
+}
+
+/// Waits until the flood has arrived: a few answers later it certainly has.
+async fn until_queued(app: &TestApp) {
+    app.simulator.wait_for_counters(|counters| counters.completions >= 4, PATIENCE).await.unwrap();
+}
