@@ -12,8 +12,9 @@ use tracing::{info, warn};
 
 use crate::base::ids::IdentityId;
 use crate::base::session::Session;
+use crate::gateway::books::Books;
 use crate::gateway::drift::Drift;
-use crate::gateway::error::{ChatError, outcome_of};
+use crate::gateway::error::ChatError;
 use crate::gateway::janitor::Janitor;
 use crate::gateway::refresher::{RefreshError, Refresher};
 use crate::gateway::turn::{Finished, Turn, TurnParts};
@@ -42,7 +43,7 @@ struct Shared {
     upstream: Arc<QwenWeb>,
     refresher: Refresher,
     janitor: Janitor,
-    store: Arc<Store>,
+    books: Books,
     drift: Drift,
     retries_max: u32,
 }
@@ -99,7 +100,8 @@ impl ChatGateway {
         store: Arc<Store>,
         retries_max: u32,
     ) -> Self {
-        Self(Arc::new(Shared { pool, upstream, refresher, janitor, store, drift: Drift::default(), retries_max }))
+        let books = Books::new(pool.clone(), store);
+        Self(Arc::new(Shared { pool, upstream, refresher, janitor, books, drift: Drift::default(), retries_max }))
     }
 
     /// What the upstream sent that this version does not know.
@@ -313,7 +315,7 @@ impl ChatGateway {
                 error.kind = UpstreamErrorKind::TooLarge;
             }
             progress.challenges += u32::from(error.kind == UpstreamErrorKind::Challenged);
-            self.charge(held, &error, now);
+            self.0.books.charge(held, &error, now);
             if is_pooled {
                 match error.kind {
                     UpstreamErrorKind::Unauthorized if is_renewed => self.0.refresher.given_up(&session),
@@ -323,27 +325,6 @@ impl ChatGateway {
                 }
             }
             return Err(error.into());
-        }
-    }
-
-    /// Tells the pool how an attempt failed, and the state file what has to be remembered.
-    fn charge(&self, lease: Lease, error: &UpstreamError, now: Now) {
-        let session = Arc::clone(lease.session());
-        let outcome = outcome_of(error, now);
-        let is_fact = matches!(
-            outcome,
-            Outcome::RateLimited { .. } | Outcome::Quota { .. } | Outcome::Challenged | Outcome::Dead
-        );
-        let is_pooled = self.0.pool.credential(session.identity()).is_some();
-        if matches!(outcome, Outcome::Challenged) {
-            warn!(
-                identity.id = %session.identity(),
-                "the upstream wants a human: open chat.qwen.ai in a browser with this account and pass its check"
-            );
-        }
-        lease.finish(outcome, now);
-        if is_fact && is_pooled {
-            self.0.store.save_facts(session.key().clone(), self.0.pool.facts(session.identity()));
         }
     }
 
@@ -387,6 +368,7 @@ impl ChatGateway {
                 lease,
                 chat,
                 drift: self.0.drift.clone(),
+                books: self.0.books.clone(),
                 attempts: progress.attempts,
                 idle_timeout: upstream.settings.idle_timeout,
                 deadline: progress.deadline,

@@ -2,6 +2,7 @@
 //!
 //! The only room where the pool and the upstream meet. Speaks neither HTTP nor any caller's dialect.
 
+mod books;
 pub mod chat;
 pub mod drift;
 pub mod error;

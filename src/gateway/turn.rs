@@ -9,8 +9,9 @@ use tokio::time::{Instant, Sleep};
 use tracing::warn;
 
 use crate::base::ids::IdentityId;
+use crate::gateway::books::Books;
 use crate::gateway::drift::Drift;
-use crate::gateway::error::{ChatError, outcome_of};
+use crate::gateway::error::ChatError;
 use crate::gateway::janitor::OwnChat;
 use crate::pool::Now;
 use crate::pool::{Lease, Outcome};
@@ -25,6 +26,7 @@ pub struct Turn {
     lease: Option<Lease>,
     chat: OwnChat,
     drift: Drift,
+    books: Books,
     identity: IdentityId,
     attempts: u32,
     idle_timeout: Duration,
@@ -49,6 +51,7 @@ pub(crate) struct TurnParts {
     pub(crate) lease: Lease,
     pub(crate) chat: OwnChat,
     pub(crate) drift: Drift,
+    pub(crate) books: Books,
     pub(crate) attempts: u32,
     pub(crate) idle_timeout: Duration,
     pub(crate) deadline: Instant,
@@ -56,7 +59,7 @@ pub(crate) struct TurnParts {
 
 impl Turn {
     pub(crate) fn new(stream: ReplyStream, parts: TurnParts) -> Self {
-        let TurnParts { lease, chat, drift, attempts, idle_timeout, deadline } = parts;
+        let TurnParts { lease, chat, drift, books, attempts, idle_timeout, deadline } = parts;
         let now = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until(deadline.min(now + idle_timeout)));
         let identity = lease.identity().clone();
@@ -65,6 +68,7 @@ impl Turn {
             lease: Some(lease),
             chat,
             drift,
+            books,
             identity,
             attempts,
             idle_timeout,
@@ -124,8 +128,9 @@ impl Turn {
             }
             Poll::Ready(Err(error)) => {
                 warn!(identity.id = %self.identity, attempts = self.attempts, error = %ErrorChain(&error), "answer broke off");
-                let outcome = outcome_of(&error, Now::read());
-                self.settle(outcome);
+                if let Some(lease) = self.lease.take() {
+                    self.books.charge(lease, &error, Now::read());
+                }
                 Poll::Ready(Err(ChatError::Upstream { error, attempts: self.attempts }))
             }
         }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use qwen_bridge::simulator::Simulator;
 use qwen_bridge::simulator::reply::{BodyForm, ErrorScript, Failure, Reply, StatusScript};
 use qwen_bridge::simulator::scenario::Endpoint;
+use qwen_bridge::simulator::stream::StreamError;
 
 use crate::app::{Setup, TestApp};
 use crate::oracle::{Answer, FORMS, Form, ask, asked_accounts, counts, crew};
@@ -99,6 +100,20 @@ async fn a_quota_is_kept_over_a_restart() {
     let app = Setup::default().in_dir(state_dir).start(simulator).await;
     must_be_out(&ask(&app, Form::Stream, "x").await, HOUR - 20..=HOUR);
     assert_eq!(asked_accounts(&app.simulator).len(), 7);
+}
+
+#[tokio::test]
+async fn a_quota_that_ends_in_the_middle_of_an_answer_is_kept_too() {
+    let app = start(1).await;
+    let error = StreamError { after: 5, code: "RateLimited".to_owned(), num: Some(4), ..StreamError::default() };
+    app.simulator.script(None, Endpoint::Completions, Reply::numbered(20).breaking(error));
+    let answer = ask(&app, Form::Stream, "x").await;
+    assert_eq!(answer.failure(), (200, "insufficient_quota", "insufficient_quota"), "{}", answer.raw);
+    assert_eq!(counts(&app).await, (0, 0, 1));
+    let (simulator, state_dir) = app.stop().await;
+    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    must_be_out(&ask(&app, Form::Stream, "x").await, 4 * HOUR - 20..=4 * HOUR);
+    assert_eq!(asked_accounts(&app.simulator).len(), 1);
 }
 
 #[tokio::test]
