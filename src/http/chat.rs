@@ -89,7 +89,11 @@ async fn stream(
         ending: state.0.ending.clone(),
         polls,
     };
-    let body = match timeout(hold, &mut opening).await {
+    let opened = tokio::select! {
+        opened = timeout(hold, &mut opening) => opened,
+        () = state.0.ending.cancelled() => return Err(ApiError::shutting_down()),
+    };
+    let body = match opened {
         Ok((Ok(turn), sink)) => ReplyBody::streaming(turn, sink, context),
         Ok((Err(error), _)) => return Err((&error).into()),
         Err(_) => ReplyBody::opening(opening, context),

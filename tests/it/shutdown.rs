@@ -76,7 +76,7 @@ async fn an_answer_that_takes_too_long_is_told() {
 
 #[tokio::test]
 async fn an_answer_that_has_not_begun_is_told_too() {
-    for (form, hold) in [(Form::Whole, "10s"), (Form::Stream, "0")] {
+    for (form, hold) in [(Form::Whole, "10s"), (Form::Stream, "10s"), (Form::Stream, "0")] {
         let simulator = Simulator::start(crew(1)).await.unwrap();
         let app = Setup::default().with("SHUTDOWN_TIMEOUT", "300ms").with("HEADERS_HOLD", hold).start(simulator).await;
         app.simulator.set_default(None, Endpoint::Completions, Some(Reply::failing(Failure::Silence)));
