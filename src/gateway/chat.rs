@@ -27,6 +27,8 @@ use crate::transform::reply::ReplySink;
 use crate::upstream::error::{Blame, UpstreamError, UpstreamErrorKind};
 use crate::upstream::qwen_web::QwenWeb;
 
+/// The largest answer that is collected as a whole; no model says as much.
+const WHOLE_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// A further attempt is worth it only with this much time left.
 const ATTEMPT_TIME_MIN: Duration = Duration::from_secs(5);
 /// When to come back if an identity that was not tried is free.
@@ -137,6 +139,10 @@ impl ChatGateway {
             let finished = loop {
                 match poll_fn(|cx| turn.poll_next(cx, sink)).await {
                     Ok(Some(finished)) => break Ok(finished),
+                    Ok(None) if sink.held_bytes() > WHOLE_BYTES_MAX => {
+                        let error = UpstreamError::new("collecting an answer", UpstreamErrorKind::Protocol);
+                        return Err(ChatError::Upstream { error, attempts: turn.attempts() });
+                    }
                     Ok(None) => {}
                     Err(error) => break Err(error),
                 }

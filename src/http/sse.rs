@@ -20,6 +20,7 @@ use crate::http::access::RequestRecord;
 use crate::http::error::ApiError;
 use crate::http::server::PollCount;
 use crate::transform::openai_reply::{ChunkStream, encode_error};
+use crate::transform::reply::ReplySink as _;
 
 /// A comment: clients skip it, proxies see that the connection lives.
 const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
@@ -163,7 +164,7 @@ impl ReplyBody {
                             self.phase = Phase::Done;
                             return Poll::Ready(last);
                         }
-                        Poll::Ready(Ok(None)) if sink.ready_bytes() < FRAME_BYTES_MAX => {}
+                        Poll::Ready(Ok(None)) if sink.held_bytes() < FRAME_BYTES_MAX => {}
                         Poll::Ready(Ok(None)) => return Poll::Ready(sink.take()),
                         Poll::Ready(Err(error)) => {
                             let Phase::Streaming(streaming) = std::mem::replace(&mut self.phase, Phase::Done) else {
@@ -171,8 +172,8 @@ impl ReplyBody {
                             };
                             return Poll::Ready(self.fail(&(&error).into(), streaming.1));
                         }
-                        Poll::Pending if sink.ready_bytes() == 0 => return self.poll_idle(cx),
-                        Poll::Pending if self.linger.wants_more(sink.ready_bytes(), cx) => return Poll::Pending,
+                        Poll::Pending if sink.held_bytes() == 0 => return self.poll_idle(cx),
+                        Poll::Pending if self.linger.wants_more(sink.held_bytes(), cx) => return Poll::Pending,
                         Poll::Pending => {
                             self.linger.has_spoken = true;
                             return Poll::Ready(sink.take());

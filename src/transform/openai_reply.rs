@@ -424,12 +424,6 @@ impl ChunkStream {
         encode_error(error, &mut self.out);
     }
 
-    /// How many bytes are ready to be sent.
-    #[must_use]
-    pub fn ready_bytes(&self) -> usize {
-        self.out.len()
-    }
-
     /// Takes what is ready to be sent; `None` when there is nothing.
     pub fn take(&mut self) -> Option<Bytes> {
         (!self.out.is_empty()).then(|| self.out.split().freeze())
@@ -444,6 +438,10 @@ impl ReplySink for ChunkStream {
 
     fn ended(&self) -> Option<FinishReason> {
         self.shaper.ended()
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.out.len()
     }
 
     fn reset(&mut self) {
@@ -492,6 +490,10 @@ impl ReplySink for WholeReply {
 
     fn ended(&self) -> Option<FinishReason> {
         self.shaper.ended()
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.builder.content.len() + self.builder.reasoning.len()
     }
 
     fn reset(&mut self) {

@@ -245,6 +245,9 @@ pub trait ReplySink {
     /// Why the caller has enough although the upstream goes on: a stop sequence or a token limit.
     fn ended(&self) -> Option<FinishReason>;
 
+    /// Bytes that are kept until somebody takes them.
+    fn held_bytes(&self) -> usize;
+
     /// Forgets everything since the beginning, because another attempt answers in place of this one.
     fn reset(&mut self);
 }

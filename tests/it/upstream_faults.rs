@@ -9,7 +9,7 @@ use qwen_bridge::simulator::scenario::{AccountScript, Endpoint, Era, Scenario};
 use qwen_bridge::simulator::stream::{Content, CutHow, End, Endless, Inserted, LineEnding, Packets};
 use tokio::net::TcpListener;
 
-use crate::app::{PATIENCE, Setup, TestApp, spawn};
+use crate::app::{PATIENCE, Setup, TestApp, error_of, question, spawn};
 use crate::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, judge_numbered, until_health};
 
 const PIECES: usize = 6;
@@ -216,6 +216,16 @@ async fn silence_in_the_middle_meets_the_idle_deadline() {
         let stop = app.simulator.wait_until(|request| request.endpoint == Some(Endpoint::Stop), PATIENCE).await;
         assert!(stop.is_some(), "what we gave up on is stopped: {what:?}");
     }
+}
+
+#[tokio::test]
+async fn an_answer_that_nobody_could_read_is_not_collected_for_ever() {
+    let app = TestApp::quick().await;
+    let large = Reply::pieces(vec!["x".repeat(1024 * 1024); 40]);
+    app.simulator.set_default(None, Endpoint::Completions, Some(large));
+    let response = app.chat(&question("x")).await;
+    assert_eq!(response.status(), 502);
+    assert_eq!(error_of(response).await["code"], "upstream_error");
 }
 
 #[tokio::test]
