@@ -20,7 +20,7 @@ use crate::base::seed::IdentitySeed;
 use crate::config::settings::{CONFIG_FILE, Draft, RESERVED};
 use crate::config::values::Value;
 use crate::gateway::ChatSettings;
-use crate::http::HttpSettings;
+use crate::http::settings::HttpSettings;
 use crate::pool::PoolSettings;
 use crate::telemetry::{LogFormat, LogSettings};
 use crate::upstream::WebSettings;

@@ -12,7 +12,7 @@ use crate::config::credentials::Credentials;
 use crate::config::fault::Origin;
 use crate::config::values::{self, Expected, Value, base_url, duration, flag, list, one_of, text, whole};
 use crate::gateway::ChatSettings;
-use crate::http::HttpSettings;
+use crate::http::settings::HttpSettings;
 use crate::pool::PoolSettings;
 use crate::telemetry::{self, LogFormat};
 use crate::transform::job::ReasoningFormat;

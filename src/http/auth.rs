@@ -13,9 +13,9 @@ use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
 use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
 use crate::base::secret::{AccessToken, ApiKey, Cookie};
 use crate::base::session::Session;
-use crate::http::HttpSettings;
 use crate::http::drain::Drain;
 use crate::http::error::ApiError;
+use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
 use crate::pool::CallerId;
 

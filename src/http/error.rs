@@ -206,7 +206,7 @@ impl ApiError {
         match error.kind {
             Kind::Unauthorized | Kind::Forbidden => Self::no_account("The upstream refuses the account's session."),
             Kind::RateLimited => {
-                let message = format!("The upstream limits the rate of every account.{said}");
+                let message = format!("The upstream limits how often it may be asked.{said}");
                 let wait = error.retry_after.unwrap_or(Duration::from_secs(WAIT_SECONDS_MAX));
                 Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_exceeded", message)
                     .after(Some(wait))

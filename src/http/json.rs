@@ -8,9 +8,9 @@ use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tokio::time::{Instant, timeout};
 
-use crate::http::HttpSettings;
 use crate::http::drain::Drain;
 use crate::http::error::ApiError;
+use crate::http::settings::HttpSettings;
 
 /// A whole body may take this many times the pause that one piece of it may take.
 const WHOLE_BODY_FACTOR: u32 = 4;

@@ -8,12 +8,12 @@ pub mod error;
 pub mod json;
 pub mod models;
 pub mod server;
+pub mod settings;
 pub mod sse;
 pub mod state;
 pub mod status;
 
 use std::any::Any;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -22,16 +22,14 @@ use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
 use http::header::{ACCEPT_ENCODING, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
-use ipnet::IpNet;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use tower_http::decompression::RequestDecompressionLayer;
 
-use crate::base::secret::ApiKey;
 use crate::http::drain::Drain;
 use crate::http::error::ApiError;
+use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
-use crate::transform::job::ReasoningFormat;
 
 /// How long a browser may remember the answer to a preflight.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(86_400);
@@ -98,35 +96,4 @@ async fn in_our_shape(response: Response) -> Response {
 /// A bug must not cost the caller a torn connection, nor others anything.
 fn panicked(_: Box<dyn Any + Send>) -> Response {
     ApiError::internal().into_response()
-}
-
-/// How our own side of HTTP behaves.
-#[derive(Clone, Debug)]
-pub struct HttpSettings {
-    /// Where to listen: `SERVER_HOST` (127.0.0.1) and `SERVER_PORT`, else `PORT` (8000).
-    pub listen: SocketAddr,
-    /// `API_KEY`, `OPENAI_API_KEYS`, `OPENAI_API_KEY` as one set.
-    pub keys: Vec<ApiKey>,
-    /// `SERVER_MODE`, true. False: each caller brings their own credential.
-    pub server_mode: bool,
-    /// `DEBUG_MODE`, false.
-    pub debug_mode: bool,
-    /// `ALLOW_OPEN`, false: serve without a key on addresses that are not loopback.
-    pub allow_open: bool,
-    /// `MAX_BODY`, 50 MB: the largest request body, decoded.
-    pub body_bytes_max: usize,
-    /// `KEEPALIVE_INTERVAL`, 15 s: between comments on a silent stream.
-    pub keepalive_interval: Duration,
-    /// `HEADERS_HOLD`, 10 s: how long the status waits for the upstream's first word.
-    pub headers_hold: Duration,
-    /// `READ_TIMEOUT`, 30 s: for the head of a request, and between two pieces of its body.
-    pub read_timeout: Duration,
-    /// `WRITE_TIMEOUT`, 60 s: for a caller who does not read.
-    pub write_timeout: Duration,
-    /// `TRUSTED_PROXIES`: networks whose `X-Forwarded-*` is believed.
-    pub trusted_proxies: Vec<IpNet>,
-    /// `CORS_ORIGINS`: `None` for any.
-    pub cors_origins: Option<Vec<String>>,
-    /// `REASONING_FORMAT`: where thoughts go when the caller does not say.
-    pub reasoning_format: ReasoningFormat,
 }

@@ -25,8 +25,8 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
-use crate::http::HttpSettings;
 use crate::http::drain::Drain;
+use crate::http::settings::HttpSettings;
 use crate::shutdown::Supervisor;
 
 /// Open connections at once; further ones wait in the kernel.

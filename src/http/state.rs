@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::gateway::chat::ChatGateway;
 use crate::gateway::models::Models;
 use crate::gateway::refresher::Refresher;
-use crate::http::HttpSettings;
+use crate::http::settings::HttpSettings;
 use crate::pool::IdentityPool;
 
 /// Handles for the handlers. Clones share everything.

@@ -1,0 +1,40 @@
+//! The settings of this room; `config` fills them in.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::base::secret::ApiKey;
+use crate::transform::job::ReasoningFormat;
+
+/// How our own side of HTTP behaves.
+#[derive(Clone, Debug)]
+pub struct HttpSettings {
+    /// Where to listen: `SERVER_HOST` (127.0.0.1) and `SERVER_PORT`, else `PORT` (8000).
+    pub listen: SocketAddr,
+    /// `API_KEY`, `OPENAI_API_KEYS`, `OPENAI_API_KEY` as one set.
+    pub keys: Vec<ApiKey>,
+    /// `SERVER_MODE`, true. False: each caller brings their own credential.
+    pub server_mode: bool,
+    /// `DEBUG_MODE`, false.
+    pub debug_mode: bool,
+    /// `ALLOW_OPEN`, false: serve without a key on addresses that are not loopback.
+    pub allow_open: bool,
+    /// `MAX_BODY`, 50 MB: the largest request body, decoded.
+    pub body_bytes_max: usize,
+    /// `KEEPALIVE_INTERVAL`, 15 s: between comments on a silent stream.
+    pub keepalive_interval: Duration,
+    /// `HEADERS_HOLD`, 10 s: how long the status waits for the upstream's first word.
+    pub headers_hold: Duration,
+    /// `READ_TIMEOUT`, 30 s: for the head of a request, and between two pieces of its body.
+    pub read_timeout: Duration,
+    /// `WRITE_TIMEOUT`, 60 s: for a caller who does not read.
+    pub write_timeout: Duration,
+    /// `TRUSTED_PROXIES`: networks whose `X-Forwarded-*` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `CORS_ORIGINS`: `None` for any.
+    pub cors_origins: Option<Vec<String>>,
+    /// `REASONING_FORMAT`: where thoughts go when the caller does not say.
+    pub reasoning_format: ReasoningFormat,
+}
