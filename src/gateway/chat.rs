@@ -208,7 +208,8 @@ impl ChatGateway {
             let error = match error {
                 AttemptError::Refresh(error) => ChatError::Session(error),
                 AttemptError::Upstream(error)
-                    if asker.own.is_some() && error.kind == UpstreamErrorKind::Unauthorized =>
+                    if asker.own.is_some()
+                        && matches!(error.kind, UpstreamErrorKind::Unauthorized | UpstreamErrorKind::Forbidden) =>
                 {
                     ChatError::OwnCredential(error)
                 }

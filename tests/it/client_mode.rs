@@ -128,6 +128,16 @@ async fn what_is_missing_is_said() {
 }
 
 #[tokio::test]
+async fn an_account_that_may_not_is_the_callers_own_affair() {
+    let app = client_mode(Setup::default()).await;
+    let credential = format!("{KEY};{};{}", app.simulator.bearer("eve"), app.simulator.cookie("eve"));
+    app.simulator.script(Some("eve"), Endpoint::Completions, Reply::error("Forbidden"));
+    let response = ask(&app, &credential, &question("x")).await;
+    assert_eq!(response.status(), 401);
+    assert_eq!(error_of(response).await["code"], "upstream_unauthorized");
+}
+
+#[tokio::test]
 async fn a_refused_credential_is_the_callers_own_affair() {
     let app = client_mode(Setup::default()).await;
     let credential = format!("{KEY};{};{}", app.simulator.bearer("eve"), app.simulator.cookie("eve"));
