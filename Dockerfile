@@ -7,6 +7,8 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev make \
     && rm -rf /var/lib/apt/lists/*
 COPY Cargo.toml Cargo.lock ./
+# The manifest names the benches, so they have to be there although they are not built.
+COPY benches ./benches
 COPY src ./src
 # The two caches outlive a change of the source, so that only this crate is built again.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \

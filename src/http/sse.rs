@@ -30,6 +30,8 @@ const FRAME_BYTES_MAX: usize = 32 * 1024;
 
 /// Nobody is let run any more before a frame of this size: it has saved the most of the writes already.
 const LINGER_BYTES_MAX: usize = 8 * 1024;
+/// Events closer together than this are a burst.
+const BURST_GAP: Duration = Duration::from_millis(2);
 
 /// The future that waits for the first content of an answer.
 pub type Opening = Pin<Box<dyn Future<Output = (Result<Turn, ChatError>, ChunkStream)> + Send>>;
@@ -77,13 +79,14 @@ struct Linger {
 
 impl Linger {
     /// Whether to wait for one more round: as long as each brings something.
-    fn wants_more(&mut self, ready_bytes: usize, cx: &Context<'_>) -> bool {
+    fn wants_more(&mut self, ready_bytes: usize, sent_at: Instant, cx: &Context<'_>) -> bool {
         let now = self.polls.now();
         if self.bytes > 0 && self.at == now {
             return true;
         }
-        // The first words go out at once.
-        if !self.has_spoken || ready_bytes == self.bytes || ready_bytes >= LINGER_BYTES_MAX {
+        // The first words go out at once, and so does what comes after a pause.
+        let is_burst = self.bytes > 0 || (self.has_spoken && sent_at.elapsed() < BURST_GAP);
+        if !is_burst || ready_bytes == self.bytes || ready_bytes >= LINGER_BYTES_MAX {
             return false;
         }
         self.bytes = ready_bytes;
@@ -173,7 +176,7 @@ impl ReplyBody {
                             return Poll::Ready(self.fail(&(&error).into(), streaming.1));
                         }
                         Poll::Pending if sink.held_bytes() == 0 => return self.poll_idle(cx),
-                        Poll::Pending if self.linger.wants_more(sink.held_bytes(), cx) => return Poll::Pending,
+                        Poll::Pending if self.linger.wants_more(sink.held_bytes(), self.sent_at, cx) => return Poll::Pending,
                         Poll::Pending => {
                             self.linger.has_spoken = true;
                             return Poll::Ready(sink.take());
