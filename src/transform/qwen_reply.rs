@@ -220,9 +220,8 @@ impl QwenReplyDecoder {
             }
             "think" => self.text(delta.content, true, sink),
             "image_gen" if !is_tool => {
-                let links = delta.content.and_then(plain).unwrap_or_default();
-                for url in links.split_whitespace() {
-                    self.image(url, sink);
+                for url in links(&delta.content.and_then(plain).unwrap_or_default()) {
+                    self.image(&url, sink);
                 }
                 if is_end {
                     self.ended(sink)?;
@@ -455,6 +454,21 @@ fn scalar(raw: &RawValue) -> Option<Cow<'_, str>> {
         Some(inner) => Some(Cow::Borrowed(inner)),
         None => (!text.starts_with(['{', '['])).then_some(Cow::Borrowed(text)),
     }
+}
+
+/// The addresses in a text. A word without a scheme belongs to the address before it: signed ones may have spaces.
+fn links(text: &str) -> Vec<String> {
+    let mut links: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match links.last_mut() {
+            Some(link) if !word.contains("://") => {
+                link.push(' ');
+                link.push_str(word);
+            }
+            _ => links.push(word.to_owned()),
+        }
+    }
+    links
 }
 
 /// A JSON string as plain text; `None` for any other value. Halves of surrogate pairs at its ends are left out.

@@ -83,6 +83,10 @@ fn members_of_a_delta() {
         r#"{"phase": "image_gen", "content": "https://a/1 https://a/2\nftp://x"}"#,
         "Image { url: \"https://a/1\" } | Image { url: \"https://a/2\" } | Unknown { what: \"image\" }",
     );
+    check_delta(
+        r#"{"phase": "image_gen", "content": "https://a/1?key=a.b.<c d e=4> https://a/2"}"#,
+        "Image { url: \"https://a/1?key=a.b.<c d e=4>\" } | Image { url: \"https://a/2\" }",
+    );
 }
 
 #[test]
