@@ -90,7 +90,7 @@ impl Drop for Record {
         info!(
             request.id = %self.id,
             http.method = %self.method,
-            http.path = ?self.path,
+            http.path = self.path,
             http.status = facts.status,
             model.name = facts.model.as_deref(),
             identity.id = facts.identity,

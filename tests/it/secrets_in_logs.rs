@@ -492,3 +492,21 @@ async fn the_simulator_runs_alone_and_plays_a_scenario() {
     assert_ne!(program.code().await, 0);
     assert!(program.stderr().contains("acounts"), "{}", program.stderr());
 }
+
+#[tokio::test]
+async fn a_requests_line_has_its_path_as_it_is() {
+    for (format, expected) in
+        [("text", "http.path=/v1/chat/completions "), ("json", r#""http.path":"/v1/chat/completions""#)]
+    {
+        let simulator = simulator().await;
+        let mut program = Program::start(&["serve"], &settings(&simulator, format));
+        let mut caller = Caller::new(program.address_beside("listening").await, KEY);
+        assert_eq!(caller.ask("x", false).await, 200);
+        assert_eq!(caller.post("/\u{2028}\u{1b}[31m\"=x", &json!({})).await, 404);
+        program.signal("TERM");
+        assert_eq!(program.code().await, 0);
+        let log = program.stdout() + &program.stderr();
+        assert!(log.contains(expected), "{log}");
+        assert!(!log.contains(['\u{2028}', '\u{1b}']), "{log}");
+    }
+}
