@@ -12,7 +12,7 @@ pub(super) struct Credentials {
     cookies: Vec<Cookie>,
     tokens: Vec<AccessToken>,
     keys: Vec<ApiKey>,
-    /// Where the value that is being added came from; `None` for `cookie.txt`, whose places say it themselves.
+    /// Where the value that is being added came from; `None` for the cookie file, whose places say it themselves.
     pub(super) origin: Option<Origin>,
     /// What cannot be used.
     pub(super) faults: Vec<Fault>,
@@ -46,11 +46,11 @@ impl Credentials {
         }
     }
 
-    /// Takes the text of `cookie.txt`: one header a line, `#` begins a comment line.
-    pub(super) fn add_cookie_file(&mut self, text: &str) {
+    /// Takes the text of `cookie.txt`, or of what stands in for it: one header a line, `#` begins a comment line.
+    pub(super) fn add_cookie_file(&mut self, name: &str, text: &str) {
         let text = text.replace("\r\n", "\n").replace('\r', "\n");
         for (index, line) in text.split('\n').enumerate() {
-            self.add_cookie(line, &format!("cookie.txt line {}", index + 1));
+            self.add_cookie(line, &format!("{name} line {}", index + 1));
         }
     }
 

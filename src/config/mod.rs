@@ -97,7 +97,7 @@ impl Config {
         }
         if let Some(text) = &sources.cookie_file {
             draft.credentials.origin = None;
-            draft.credentials.add_cookie_file(text);
+            draft.credentials.add_cookie_file(&draft.cookie_file, text);
         }
         check_combinations(&draft, &mut faults);
         faults.append(&mut draft.credentials.faults);

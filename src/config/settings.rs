@@ -40,6 +40,7 @@ type Apply = fn(&mut Draft, &Value) -> Result<(), Expected>;
 pub(super) struct Draft {
     pub(super) now: UnixSeconds,
     pub(super) credentials: Credentials,
+    pub(super) cookie_file: String,
     pub(super) pool: PoolSettings,
     pub(super) web: WebSettings,
     pub(super) chat: ChatSettings,
@@ -64,6 +65,7 @@ impl Draft {
         Self {
             now,
             credentials: Credentials::default(),
+            cookie_file: String::new(),
             pool: PoolSettings {
                 degrade_after: 0,
                 trip_after: 0,
@@ -196,7 +198,7 @@ pub(super) const RESERVED: &str = "No effect yet";
 pub const SETTINGS: &[Setting] = &[
     secret(ACCOUNTS, "COOKIE", "Cookie header of a logged-in chat.qwen.ai tab; several are separated by `|||` or line ends, or are an array.",
         |d, v| { d.credentials.add_cookie_setting(v); Ok(()) }),
-    row(ACCOUNTS, COOKIE_FILE, "cookie.txt", "File with one Cookie header a line; joins `COOKIE`.", |_, v| path(v).map(drop)),
+    row(ACCOUNTS, COOKIE_FILE, "cookie.txt", "File with one Cookie header a line; joins `COOKIE`.", |d, v| path(v).map(|v| d.cookie_file = v)),
     secret(ACCOUNTS, "QWEN_TOKEN", "Access token of chat.qwen.ai, for accounts given without a cookie; several are separated by commas.",
         |d, v| { let now = d.now; d.credentials.add_tokens(&list(v)?, now); Ok(()) }),
     secret(ACCOUNTS, "API_KEY", "Keys that callers must send; several are separated by commas.",

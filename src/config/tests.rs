@@ -445,6 +445,13 @@ fn named_files_are_read_and_missed() {
     assert_eq!(sources.cookie_file.as_deref(), Some("a=1\n"));
     assert!(sources.now.0 > 1_700_000_000);
 
+    std::fs::write(dir.path().join("cookies"), "a=1\nno cookie\na=1\n").unwrap();
+    let text = faults(&named(path("settings")));
+    assert!(text.contains(&format!("{} line 2: ", path("cookies"))), "{text}");
+    std::fs::write(dir.path().join("cookies"), "a=1\na=1\n").unwrap();
+    let warnings = load(&named(path("settings"))).warnings.join("\n");
+    assert!(warnings.contains(&format!("{} line 2 repeats", path("cookies"))), "{warnings}");
+
     let missing = named(path("missing"));
     let text = faults(&missing);
     assert!(
