@@ -1,11 +1,16 @@
 //! `healthcheck`: asks the running server whether it lives, for containers without curl.
 
+use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
+use reqwest::StatusCode;
+
+use crate::telemetry::ErrorChain;
+
 const TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Whether the server at this address answers `GET /health` with 200.
+/// Whether the server at this address answers `GET /health` with 200. If not, standard error tells why.
 pub async fn is_alive(listen: SocketAddr) -> bool {
     // "Every address" is no address to call.
     let host = match listen.ip() {
@@ -14,8 +19,15 @@ pub async fn is_alive(listen: SocketAddr) -> bool {
         other => other,
     };
     let url = format!("http://{}/health", SocketAddr::new(host, listen.port()));
-    let Ok(client) = reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build() else {
-        return false;
+    let answered = match reqwest::Client::builder().no_proxy().timeout(TIMEOUT).build() {
+        Ok(client) => client.get(&url).send().await.map_err(reqwest::Error::without_url),
+        Err(error) => Err(error),
     };
-    client.get(url).send().await.is_ok_and(|response| response.status() == reqwest::StatusCode::OK)
+    let why = match answered {
+        Ok(response) if response.status() == StatusCode::OK => return true,
+        Ok(response) => format!("it answered {}", response.status()),
+        Err(error) => ErrorChain(&error).to_string(),
+    };
+    let _ = writeln!(io::stderr(), "qwen-bridge: no healthy server at {url}: {why}");
+    false
 }

@@ -510,3 +510,18 @@ async fn a_requests_line_has_its_path_as_it_is() {
         assert!(!log.contains(['\u{2028}', '\u{1b}']), "{log}");
     }
 }
+
+#[tokio::test]
+async fn a_health_check_that_fails_says_why() {
+    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let mut program = Program::start(&["healthcheck"], &[("SERVER_PORT", nobody.port().to_string())]);
+    assert_eq!(program.code().await, 1);
+    let said = program.stderr();
+    assert!(said.contains(&format!("http://{nobody}/health")) && said.contains("refused"), "{said}");
+
+    let simulator = simulator().await;
+    let port = simulator.web_base_url().port().unwrap();
+    let mut program = Program::start(&["healthcheck"], &[("SERVER_PORT", port.to_string())]);
+    assert_eq!(program.code().await, 1);
+    assert!(program.stderr().contains("40"), "{}", program.stderr());
+}
