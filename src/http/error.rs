@@ -131,6 +131,13 @@ impl ApiError {
         Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, "invalid_json", message)
     }
 
+    /// There is no body.
+    #[must_use]
+    pub fn empty_body() -> Self {
+        let message = "The request body is empty; send a JSON object.";
+        Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, "invalid_json", message)
+    }
+
     /// The body broke off, or cannot be decoded.
     #[must_use]
     pub fn broken_body() -> Self {

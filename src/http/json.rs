@@ -59,6 +59,9 @@ pub async fn read_json(request: Request, settings: &HttpSettings) -> Result<Valu
 }
 
 fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
+    if bytes.trim_ascii().is_empty() {
+        return Err(ApiError::empty_body());
+    }
     serde_json::from_slice(bytes).map_err(|error| ApiError::invalid_json(error.line(), error.column()))
 }
 

@@ -73,6 +73,16 @@ async fn what_is_no_json_object() {
 }
 
 #[tokio::test]
+async fn a_body_that_is_not_there() {
+    let app = TestApp::quick().await;
+    for body in ["", " \r\n\t"] {
+        let error = refused_body(&app, body, body).await;
+        assert_eq!(error["code"], "invalid_json");
+        assert!(error["message"].as_str().unwrap().contains("is empty"), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn wrong_messages() {
     let app = TestApp::quick().await;
     let user = |content: Value| json!([{"role": "user", "content": content}]);
