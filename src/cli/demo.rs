@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 
-use crate::app::App;
+use crate::app::{App, StartError};
 use crate::cli::CommandError;
 use crate::cli::serve::until_signal;
 use crate::config::{Config, Sources};
@@ -43,7 +43,10 @@ pub async fn run(port: Option<u16>, mut sources: Sources) -> Result<(), CommandE
     sources.faults.clear();
     sources.flags.extend(BTreeMap::from(flags.map(|(name, value)| (name.to_owned(), value))));
     let config = Config::load(&sources)?;
-    let app = App::build(config).await?;
+    let app = App::build(config).await.map_err(|error| match error {
+        StartError::Listen(address, error) => CommandError::DemoListen(address, error),
+        other => other.into(),
+    })?;
     let base = format!("http://{}", app.address());
     let _ = write!(
         io::stdout(),

@@ -12,6 +12,7 @@ pub mod simulate;
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::app::StartError;
@@ -29,6 +30,9 @@ pub enum CommandError {
     /// The server cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
+    /// The demo's port is taken. Settings have no say in it.
+    #[error("cannot listen at {0} (--port chooses another port)")]
+    DemoListen(SocketAddr, #[source] io::Error),
     /// The simulator cannot start.
     #[error("cannot start the simulator")]
     Simulator(#[source] io::Error),

@@ -525,3 +525,14 @@ async fn a_health_check_that_fails_says_why() {
     assert_eq!(program.code().await, 1);
     assert!(program.stderr().contains("40"), "{}", program.stderr());
 }
+
+#[tokio::test]
+async fn a_demo_whose_port_is_taken_names_its_own_flag() {
+    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap();
+    let mut program = Program::start(&["demo", "--port", &address.port().to_string()], &[]);
+    assert_eq!(program.code().await, 1);
+    let said = program.stderr();
+    assert!(said.contains(&address.to_string()) && said.contains("--port"), "{said}");
+    assert!(!said.contains("SERVER_PORT"), "the demo does not look at it: {said}");
+}
