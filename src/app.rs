@@ -106,6 +106,7 @@ impl App {
             supervisor.clone(),
             seeds,
             config.chat.refresh_interval,
+            config.chat.auto_refresh,
         );
         refresher.begin(now);
         let models = Models::new(Arc::clone(&upstream), supervisor.clone(), config.chat.models_ttl);
@@ -173,9 +174,7 @@ impl App {
         let Self {
             listener, state, pool, refresher, models, janitor, ledger, store, supervisor, ending, config, ..
         } = self;
-        if config.chat.auto_refresh {
-            supervisor.spawn("refresher", refresher.run(supervisor.stopping()));
-        }
+        supervisor.spawn("refresher", refresher.run(supervisor.stopping()));
         let cleaning =
             janitor::run(janitor.0, janitor.1, ledger, pool.sessions(), Now::read().unix, supervisor.stopping());
         supervisor.spawn("janitor", cleaning);

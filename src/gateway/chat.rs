@@ -29,6 +29,8 @@ use crate::upstream::qwen_web::QwenWeb;
 
 /// The largest answer that is collected as a whole; no model says as much.
 const WHOLE_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// How long a request waits for a token when other identities are left to try.
+const TOKEN_PATIENCE: Duration = Duration::from_secs(5);
 /// A further attempt is worth it only with this much time left.
 const ATTEMPT_TIME_MIN: Duration = Duration::from_secs(5);
 /// When to come back if an identity that was not tried is free.
@@ -158,7 +160,8 @@ impl ChatGateway {
                     info!(identity.id = %turn.identity(), attempt = progress.attempts, error = %ErrorChain(&error), "trying another identity");
                     sink.reset();
                 }
-                Err(error) => return Err(error),
+                Err(error) if asker.own.is_some() => return Err(error),
+                Err(error) => return Err(self.in_sum(error)),
             }
         }
     }
@@ -278,7 +281,10 @@ impl ChatGateway {
                 return Err(UpstreamError::new("asking", UpstreamErrorKind::Unavailable).into());
             };
             let timeout = first_event_timeout(job, self.0.upstream.settings.first_event_timeout);
-            let token_deadline = progress.deadline.min(Instant::now() + timeout);
+            // One that has to wait for its token holds nobody up for long while others could answer.
+            let has_others = is_pooled && self.0.pool.summary(Now::read()).total > progress.tried.len() + 1;
+            let patience = if has_others { timeout.min(TOKEN_PATIENCE) } else { timeout };
+            let token_deadline = progress.deadline.min(Instant::now() + patience);
             if is_pooled
                 && let Err(error) = in_time(&session, token_deadline, self.0.refresher.ensure_fresh(&session)).await
             {
@@ -300,7 +306,7 @@ impl ChatGateway {
             if is_token && is_pooled && progress.may_repeat() {
                 is_renewed = true;
                 held.report(Outcome::Unauthorized, now);
-                let token_deadline = progress.deadline.min(Instant::now() + timeout);
+                let token_deadline = progress.deadline.min(Instant::now() + patience);
                 match in_time(&session, token_deadline, self.0.refresher.replace(&session, generation)).await {
                     Ok(()) => {
                         lease = Some(held);

@@ -4,12 +4,13 @@
 //! leaves cannot cut it off half way. A dead identity never delays the others.
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::{Mutex, Notify, Semaphore, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
@@ -28,6 +29,8 @@ use crate::upstream::token::is_refusal;
 
 /// Refreshes at once: many at a time have been seen to draw a challenge.
 const REFRESHES_MAX: usize = 2;
+/// How long a refresh keeps others from beginning.
+const PLACE_TIME: Duration = Duration::from_secs(4);
 /// The pause between the starts of two refreshes.
 const SPACING: Duration = Duration::from_secs(1);
 /// The pause between two forced refreshes of one identity.
@@ -60,6 +63,8 @@ struct Shared {
     /// Wakes the background round when a token or a state changed.
     changed: Notify,
     sweep: Duration,
+    /// Whether live tokens are replaced before they end. Identities without one are looked after in any case.
+    is_ahead: bool,
 }
 
 /// One identity's refreshes, one at a time.
@@ -111,6 +116,7 @@ impl Refresher {
         supervisor: Supervisor,
         seeds: Vec<(IdentityId, IdentitySeed)>,
         sweep: Duration,
+        is_ahead: bool,
     ) -> Self {
         let gate =
             |seed| Gate { seed, history: Mutex::default(), due_at: parking_lot::Mutex::new(Some(Instant::now())) };
@@ -124,6 +130,7 @@ impl Refresher {
             last_start: Mutex::new(None),
             changed: Notify::new(),
             sweep,
+            is_ahead,
         }))
     }
 
@@ -273,12 +280,22 @@ impl Refresher {
             Some((at, false)) if at >= asked_at => return Err(RefreshError::Failed { identity, source: None }),
             _ => {}
         }
-        let Ok(_permit) = self.0.running.acquire().await else {
+        let Ok(permit) = self.0.running.acquire().await else {
             return Err(RefreshError::Failed { identity, source: None });
         };
         self.space().await;
         let now = Now::read();
-        let result = self.exchange(session, gate, &mut history, now.unix).await;
+        let result = {
+            let mut exchange = pin!(self.exchange(session, gate, &mut history, now.unix));
+            match timeout(PLACE_TIME, exchange.as_mut()).await {
+                Ok(result) => result,
+                // It is not cut off, since it may have rotated something; but the others need not wait for it.
+                Err(_) => {
+                    drop(permit);
+                    exchange.await
+                }
+            }
+        };
         let now = Now::read();
         match result {
             Ok(token) => {
@@ -388,6 +405,10 @@ impl Refresher {
             return;
         };
         let wait = match session.token().filter(|token| token.is_live(now.unix)) {
+            Some(_) if !self.0.is_ahead => {
+                *gate.due_at.lock() = None;
+                return;
+            }
             Some(token) => seconds_until_due(&token, now.unix, fastrand::f64()),
             None => 0,
         };

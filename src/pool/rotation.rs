@@ -169,8 +169,8 @@ const ONE_IN_FLIGHT: u64 = 1 << PLACE_BITS;
 const IN_FLIGHT_MAX: u64 = (1 << 21) - 1;
 const IN_FLIGHT: u64 = IN_FLIGHT_MAX << PLACE_BITS;
 const SECOND: u64 = 1 << 61;
-const LAST: u64 = 1 << 62;
-const AT_CAP: u64 = 1 << 63;
+const AT_CAP: u64 = 1 << 62;
+const LAST: u64 = 1 << 63;
 
 #[cfg(test)]
 mod tests {

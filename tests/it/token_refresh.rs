@@ -105,6 +105,29 @@ async fn a_refresh_that_fails_fails_for_all_who_wait() {
 }
 
 #[tokio::test]
+async fn an_identity_that_hangs_delays_nobody() {
+    for endless in [1, 2] {
+        let crew = ["ada", "bob", "eve", "ivy", "uma"].map(era_b);
+        let simulator = Simulator::start(Scenario::with_accounts(crew)).await.unwrap();
+        for name in ["ada", "uma"].into_iter().take(endless) {
+            simulator.set_default(Some(name), Endpoint::Refresh, Some(Reply::failing(Failure::Silence)));
+        }
+        let app = Setup::default().with("MAX_IN_FLIGHT", "4").start(simulator).await;
+        let answers = join_all((0..6).map(|_| ask(&app, Form::Whole, "echo: x"))).await;
+        for answer in answers {
+            answer.must_say("x");
+            assert!(answer.took < Duration::from_secs(12), "{:?}", answer.took);
+        }
+        // Those with a token answer all that comes, in turn if need be.
+        let answers = join_all((0..40).map(|_| ask(&app, Form::Whole, "echo: y"))).await;
+        for answer in answers {
+            answer.must_say("y");
+            assert!(answer.took < Duration::from_secs(3), "{:?}", answer.took);
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_refused_token_is_renewed_on_the_same_identity() {
     for code in ["Unauthorized", "unauthorized"] {
         for endpoint in [Endpoint::NewChat, Endpoint::Completions] {

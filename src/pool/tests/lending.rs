@@ -87,9 +87,11 @@ fn without_token_they_come_last_and_in_their_time() {
             lease
         })
         .collect();
+    assert!(matches!(refused(&pool, now), LeaseError::Busy { .. }), "one with a token will soon be free");
+    pool.set_credential(&id(1), CredentialState::Dead, now);
     assert_eq!(*try_lease(&pool, now).unwrap().identity(), id(2));
     pool.set_credential(&id(2), missing(now.instant + s(30)), now);
-    assert!(matches!(refused(&pool, now), LeaseError::Busy { .. }));
+    assert!(matches!(refused(&pool, now), LeaseError::Unusable { .. }));
     let expected = (IdentityStatus::Degraded, Some(IdentityReason::TokenMissing));
     assert_eq!(status(&pool, 2, now), expected);
     assert_eq!(view(&pool, 2, now).next_at, Some(now.unix.plus(30)));

@@ -236,7 +236,11 @@ impl Model {
         let all: Vec<_> = (0..self.known.len()).collect();
         let untried: Vec<_> = all.iter().copied().filter(|index| !tried.contains(index)).collect();
         let candidates: Vec<_> = untried.iter().copied().filter(usable).collect();
-        let best = candidates.iter().copied().filter(|index| self.known[*index].in_flight < 2).min_by_key(|index| {
+        // Those without a token are the last resort: a request rather waits for one that has.
+        let has_token = |index: &usize| matches!(self.known[*index].token, Token::Ready);
+        let anybody_has = candidates.iter().any(has_token);
+        let in_turn = candidates.iter().copied().filter(|index| !anybody_has || has_token(index));
+        let best = in_turn.filter(|index| self.known[*index].in_flight < 2).min_by_key(|index| {
             let known = &self.known[*index];
             (known.tier(!tried.is_empty()), known.in_flight, known.picked)
         });
