@@ -118,14 +118,6 @@ impl Turn {
                 }
                 Poll::Ready(Ok(finished))
             }
-            // The policy cut an answer that had begun: that is an ending, not a failure.
-            Poll::Ready(Err(error)) if error.kind == UpstreamErrorKind::ContentPolicy && self.has_content => {
-                self.chat.answer_ended();
-                self.settle(Outcome::Neutral);
-                let finished = Finished { reason: FinishReason::ContentFilter, counts: self.stream.usage() };
-                self.finished = Some(finished);
-                Poll::Ready(Ok(Some(finished)))
-            }
             Poll::Ready(Err(error)) => {
                 warn!(identity.id = %self.identity, attempts = self.attempts, error = %ErrorChain(&error), "answer broke off");
                 if let Some(lease) = self.lease.take() {
@@ -169,6 +161,13 @@ impl Turn {
                 }
                 let reason = sink.ended().or(pulled.finished.then_some(FinishReason::Stop));
                 self.finished = reason.map(|reason| Finished { reason, counts: self.stream.usage() });
+                Poll::Ready(Ok(self.finished))
+            }
+            // The policy cut an answer that had begun: that is an ending, not a failure.
+            Poll::Ready(Err(error)) if error.kind == UpstreamErrorKind::ContentPolicy && self.has_content => {
+                self.chat.answer_ended();
+                self.settle(Outcome::Neutral);
+                self.finished = Some(Finished { reason: FinishReason::ContentFilter, counts: self.stream.usage() });
                 Poll::Ready(Ok(self.finished))
             }
             Poll::Ready(Err(error)) => {

@@ -176,7 +176,9 @@ impl ReplyBody {
                             return Poll::Ready(self.fail(&(&error).into(), streaming.1));
                         }
                         Poll::Pending if sink.held_bytes() == 0 => return self.poll_idle(cx),
-                        Poll::Pending if self.linger.wants_more(sink.held_bytes(), self.sent_at, cx) => return Poll::Pending,
+                        Poll::Pending if self.linger.wants_more(sink.held_bytes(), self.sent_at, cx) => {
+                            return Poll::Pending;
+                        }
                         Poll::Pending => {
                             self.linger.has_spoken = true;
                             return Poll::Ready(sink.take());

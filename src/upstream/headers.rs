@@ -8,7 +8,6 @@
 use std::collections::BTreeMap;
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use url::Url;
 
 use crate::base::ids::UnixSeconds;
 
@@ -16,18 +15,21 @@ use crate::base::ids::UnixSeconds;
 const FRONTEND_VERSION: &str = "0.3.12";
 const USER_AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
 
-/// The set for a base URL, with the configured replacements.
+/// The site that the requests come from, as its own page tells. It stays the same when a base URL leads to a
+/// simulator or to a recording proxy: the auth host refuses any other.
+pub const SITE: &str = "https://chat.qwen.ai";
+
+/// The set, with the configured replacements.
 ///
 /// # Errors
 /// The name of a configured header that cannot be one.
-pub fn standard(base: &Url, overrides: &BTreeMap<String, String>) -> Result<HeaderMap, String> {
-    let origin = base.origin().ascii_serialization();
-    let referer = format!("{origin}/");
+pub fn standard(overrides: &BTreeMap<String, String>) -> Result<HeaderMap, String> {
     let defaults = [
         ("accept", "application/json"),
         ("accept-language", "en-US,en;q=0.9"),
-        ("origin", origin.as_str()),
-        ("referer", referer.as_str()),
+        ("connection", "keep-alive"),
+        ("origin", SITE),
+        ("referer", "https://chat.qwen.ai/"),
         ("sec-fetch-dest", "empty"),
         ("sec-fetch-mode", "cors"),
         ("sec-fetch-site", "same-origin"),
@@ -63,16 +65,12 @@ mod tests {
 
     #[test]
     fn configured_headers_replace_the_standard_ones() {
-        let base = Url::parse("https://chat.qwen.ai/").unwrap();
         let overrides =
             BTreeMap::from([("version".to_owned(), "9.9.9".to_owned()), ("x-extra".to_owned(), "1".to_owned())]);
-        let headers = standard(&base, &overrides).unwrap();
+        let headers = standard(&overrides).unwrap();
         assert_eq!(headers["version"], "9.9.9");
         assert_eq!(headers["x-extra"], "1");
-        assert_eq!(headers["origin"], "https://chat.qwen.ai");
-        assert_eq!(
-            standard(&base, &BTreeMap::from([("bad name".to_owned(), String::new())])),
-            Err("bad name".to_owned())
-        );
+        assert_eq!(headers["origin"], SITE);
+        assert_eq!(standard(&BTreeMap::from([("bad name".to_owned(), String::new())])), Err("bad name".to_owned()));
     }
 }

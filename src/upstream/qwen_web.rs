@@ -100,7 +100,7 @@ impl QwenWeb {
             .tcp_keepalive(Duration::from_secs(60))
             .build()
             .map_err(WebClientError::Client)?;
-        let web_headers = headers::standard(&settings.web_base, &settings.headers).map_err(WebClientError::Header)?;
+        let web_headers = headers::standard(&settings.headers).map_err(WebClientError::Header)?;
         let mut auth_headers = web_headers.clone();
         if let Some(origin) = web_headers.get(ORIGIN) {
             // Without it the host answers "Missing origin".
@@ -131,7 +131,8 @@ impl QwenWeb {
             .await?;
         let value = envelope(DOING, &answer)?;
         let data = value.get("data").unwrap_or(&value);
-        let id = data.get("id").or_else(|| data.get("chat_id")).and_then(Value::as_str);
+        let chat = data.get("chat").unwrap_or(data);
+        let id = chat.get("id").or_else(|| data.get("chat_id")).and_then(Value::as_str);
         match id.filter(|id| is_chat_id(id)) {
             Some(id) => Ok(id.to_owned()),
             None => Err(UpstreamError::new(DOING, UpstreamErrorKind::Protocol)),
@@ -157,7 +158,7 @@ impl QwenWeb {
         let mut request = self.request(Host::Web, Method::POST, &path, Credential::Full(session), Some(body));
         let headers = request.headers_mut();
         headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
-        let referer = format!("{}/c/{chat_id}", self.settings.web_base.origin().ascii_serialization());
+        let referer = format!("{}/c/{chat_id}", headers::SITE);
         if let Ok(referer) = HeaderValue::try_from(referer) {
             headers.insert(REFERER, referer);
         }
@@ -168,7 +169,7 @@ impl QwenWeb {
         };
         session.absorb(response.headers());
         let status = effective_status(&response);
-        if (200..300).contains(&status) && is_event_stream(response.headers()) {
+        if (200..300).contains(&status) && may_be_event_stream(response.headers()) {
             let response: http::Response<reqwest::Body> = response.into();
             return Ok(ReplyStream::new(response.into_body()));
         }
@@ -325,9 +326,11 @@ fn effective_status(response: &reqwest::Response) -> u16 {
     told.unwrap_or_else(|| response.status().as_u16())
 }
 
-fn is_event_stream(headers: &HeaderMap) -> bool {
+/// Whether an answer may be an event stream by its own word, or says nothing of use; then its first bytes decide.
+fn may_be_event_stream(headers: &HeaderMap) -> bool {
     let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    content_type.trim().to_ascii_lowercase().starts_with("text/event-stream")
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    matches!(essence.as_str(), "text/event-stream" | "" | "application/octet-stream" | "text/plain")
 }
 
 async fn read(doing: &'static str, response: reqwest::Response) -> Result<Answer, UpstreamError> {

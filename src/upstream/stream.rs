@@ -122,6 +122,15 @@ impl ReplyStream {
         if any {
             self.head = None;
         }
+        // An envelope that came in place of a stream need not be waited out.
+        let is_whole = |head: &&Vec<u8>| {
+            head.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<serde::de::IgnoredAny>(head).is_ok()
+        };
+        if let Some(error) =
+            self.head.as_ref().filter(is_whole).and_then(|head| classify_body(DOING, 200, "application/json", head))
+        {
+            return Err(error);
+        }
         outcome.map_err(failed)?;
         Ok(any)
     }

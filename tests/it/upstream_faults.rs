@@ -6,7 +6,7 @@ use base64::Engine as _;
 use qwen_bridge::simulator::Simulator;
 use qwen_bridge::simulator::reply::{Failure, RawScript, Reply};
 use qwen_bridge::simulator::scenario::{AccountScript, Endpoint, Era, Scenario};
-use qwen_bridge::simulator::stream::{Content, CutHow, End, Endless, Inserted, LineEnding, Packets};
+use qwen_bridge::simulator::stream::{Content, CutHow, End, Endless, Inserted, LineEnding, Packets, StreamError};
 use tokio::net::TcpListener;
 
 use crate::app::{PATIENCE, Setup, TestApp, error_of, question, spawn};
@@ -215,6 +215,40 @@ async fn silence_in_the_middle_meets_the_idle_deadline() {
         assert_eq!(answer.failure(), (504, "server_error", "upstream_timeout"), "{}", answer.raw);
         let stop = app.simulator.wait_until(|request| request.endpoint == Some(Endpoint::Stop), PATIENCE).await;
         assert!(stop.is_some(), "what we gave up on is stopped: {what:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_policys_word_means_the_same_however_the_bytes_come() {
+    for packets in [Packets::Frames, Packets::One, Packets::Size(19)] {
+        for form in FORMS {
+            let app = start(2, Setup::default()).await;
+            let code = "data_inspection_failed".to_owned();
+            let reply = Reply::pieces(["one ", "two "]).packets(packets.clone());
+            let reply = reply.breaking(StreamError { after: 3, code, ..StreamError::default() });
+            app.simulator.script(None, Endpoint::Completions, reply);
+            let answer = ask(&app, form, "x").await;
+            assert_eq!(
+                (answer.status, answer.content.as_str()),
+                (200, "one two "),
+                "{packets:?} {form:?} {}",
+                answer.raw
+            );
+            assert!(answer.raw.contains("\"finish_reason\":\"content_filter\""), "{}", answer.raw);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_without_a_content_type_is_read_all_the_same() {
+    let body = "data: {\"choices\": [{\"delta\": {\"role\": \"assistant\", \"content\": \"hi\", \"phase\": \"answer\", \
+                \"status\": \"finished\"}}]}\n\n";
+    for content_type in ["application/octet-stream", "text/plain; charset=utf-8", "TEXT/EVENT-STREAM"] {
+        let app = start(1, Setup::default()).await;
+        let content_type = content_type.to_owned();
+        let raw = RawScript { status: 200, content_type, body: body.to_owned(), base64: false };
+        app.simulator.script(None, Endpoint::Completions, Reply::failing(Failure::Raw(raw)));
+        ask(&app, Form::Stream, "x").await.must_say("hi");
     }
 }
 
