@@ -13,13 +13,13 @@ pub enum LeaseError {
     #[error("no Qwen account is configured: add the cookie or token of one and start again")]
     NoneConfigured,
     /// Every usable identity is at its cap, and the queue is full or the wait was in vain.
-    #[error("every account is busy: try again in {} s", seconds(*retry_after))]
+    #[error("every account is busy: try again in {}", in_words(*retry_after))]
     Busy {
         /// When to come back.
         retry_after: Duration,
     },
     /// The upstream asked for a rest.
-    #[error("every account rests ({}): try again in {} s", because(*reason), seconds(*retry_after))]
+    #[error("every account rests ({}): try again in {}", because(*reason), in_words(*retry_after))]
     Resting {
         /// Why.
         reason: CoolingReason,
@@ -37,8 +37,8 @@ pub enum LeaseError {
     /// Nothing is sent for a while, since several identities were asked for a human at once.
     #[error(
         "the upstream asks for a human, so nothing is sent for now: open chat.qwen.ai in a browser \
-         from this network, and try again in {} s",
-        seconds(*retry_after)
+         from this network, and try again in {}",
+        in_words(*retry_after)
     )]
     Paused {
         /// When to come back.
@@ -84,9 +84,14 @@ impl LeaseError {
     }
 }
 
-/// Whole seconds, rounded up, so that nobody is sent back too early.
-fn seconds(length: Duration) -> u64 {
-    length.as_secs().saturating_add(u64::from(length.subsec_nanos() > 0))
+/// A wait as people say it, rounded up, so that nobody is sent back too early.
+fn in_words(length: Duration) -> String {
+    let seconds = length.as_secs().saturating_add(u64::from(length.subsec_nanos() > 0));
+    match seconds {
+        0..=120 => format!("{seconds} s"),
+        121..=7200 => format!("{} min", seconds.div_ceil(60)),
+        _ => format!("{} h", seconds.div_ceil(3600)),
+    }
 }
 
 fn because(reason: CoolingReason) -> &'static str {
@@ -101,9 +106,9 @@ fn remedy(retry_after: Option<Duration>, needs_login: bool) -> String {
     let login = "log in to chat.qwen.ai again and replace the cookie";
     match (retry_after, needs_login) {
         (None, _) => login.to_owned(),
-        (Some(length), false) => format!("try again in {} s", seconds(length)),
+        (Some(length), false) => format!("try again in {}", in_words(length)),
         (Some(length), true) => {
-            format!("try again in {} s, or {login}", seconds(length))
+            format!("try again in {}, or {login}", in_words(length))
         }
     }
 }
@@ -126,6 +131,8 @@ mod tests {
             (unusable(None, true), None, "log in"),
             (unusable(some(4000), false), some(4000), "now: try again in 4 s"),
             (unusable(some(4000), true), some(4000), "4 s, or log in"),
+            (unusable(some(121_000), false), some(121_000), "in 3 min"),
+            (unusable(some(7_201_000), false), some(7_201_000), "in 3 h"),
         ] {
             assert_eq!(error.retry_after(), retry_after);
             assert!(error.to_string().contains(words), "{error}");

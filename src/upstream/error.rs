@@ -215,6 +215,7 @@ pub fn classify(status: u16, said: &Said<'_>) -> UpstreamErrorKind {
         "model_not_found" => Kind::ModelNotFound,
         "not_found" | "404" => Kind::LostChat,
         "bad_request" | "400" if says(&["in progress"]) => Kind::BusyChat,
+        "bad_request" | "400" if says(&["model"]) && says(&["not exist"]) => Kind::ModelNotFound,
         "bad_request" | "400" if says(&["not exist", "deleted"]) => Kind::LostChat,
         "bad_request" | "400" if says(&["too many messages", "invalid file"]) => Kind::InvalidRequest,
         "requestvalidationerror" | "invalid_input" | "invalid_parameter" => Kind::InvalidRequest,
@@ -291,6 +292,7 @@ fn classify_html(status: u16, body: &[u8]) -> UpstreamErrorKind {
     let is_marked = MARKERS.iter().any(|marker| memchr::memmem::find(body, marker).is_some());
     match status {
         _ if is_marked => UpstreamErrorKind::Challenged,
+        401 => UpstreamErrorKind::Unauthorized,
         404 | 500.. => UpstreamErrorKind::Unavailable,
         429 => UpstreamErrorKind::RateLimited,
         _ => UpstreamErrorKind::Challenged,
@@ -343,6 +345,7 @@ mod tests {
         check(200, "Bad_Request", "Invalid input too many messages.", None, Kind::InvalidRequest);
         check(200, "Bad_Request", "Internal error, try again", None, Kind::Unavailable);
         check(200, "Bad_Request", "internal error", None, Kind::Unavailable);
+        check(200, "Bad_Request", "model abc is not exist", None, Kind::ModelNotFound);
         check(200, "Bad_Request", "chat abc is not exist", None, Kind::LostChat);
         check(400, "RequestValidationError", "[\"Field 'chat_id': Field required\"]", None, Kind::InvalidRequest);
         check(404, "CHAT_NOT_FOUND", "This chat has been deleted.", None, Kind::LostChat);
@@ -389,6 +392,8 @@ mod tests {
         check(401, json, r#"{"detail":"not signed in"}"#, Some(Kind::Unauthorized));
         check(200, "text/html", "<!doctypehtml><meta name=\"aliyun_waf_aa\">", Some(Kind::Challenged));
         check(405, "text/html; charset=utf-8", "<html></html>", Some(Kind::Challenged));
+        check(401, "text/html", "<html>sign in</html>", Some(Kind::Unauthorized));
+        check(401, "text/html", "<html>captcha</html>", Some(Kind::Challenged));
         check(504, "text/html", "<html>Gateway Time-out</html>", Some(Kind::Unavailable));
         check(500, "text/plain", "oops", Some(Kind::Unavailable));
         check(200, "application/json", "{torn", Some(Kind::Protocol));
