@@ -75,7 +75,9 @@ async fn stream(
     record: RequestRecord,
     polls: PollCount,
 ) -> Result<Response, ApiError> {
-    let (chats, hold) = (state.0.chats.clone(), state.0.settings.headers_hold);
+    let chats = state.0.chats.clone();
+    // No caller hears nothing for longer than the interval, headers included.
+    let hold = state.0.settings.headers_hold.min(state.0.settings.keepalive_interval);
     let mut sink = ChunkStream::new(&job, encoder);
     let head = sink.head();
     let mut opening = Box::pin(async move {

@@ -1,7 +1,7 @@
 //! Streamed answers.
 
 use std::collections::HashSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use qwen_bridge::simulator::Simulator;
 use qwen_bridge::simulator::reply::Reply;
@@ -272,6 +272,19 @@ async fn the_role_does_not_wait_for_the_first_word() {
     client.send(raw::chat(&streamed("x"))).await;
     assert_eq!(client.head().await.status, 200);
     client.until("\"delta\":{\"role\":\"assistant\",\"content\":\"\"}").await;
+}
+
+#[tokio::test]
+async fn nobody_hears_nothing_for_longer_than_the_interval() {
+    let setup = Setup::default().with("KEEPALIVE_INTERVAL", "300ms");
+    let reply = Reply::answer("x").with_stream(|stream| stream.first_event_ms = 600_000);
+    let app = answering(setup, reply).await;
+    let mut client = Raw::connect(app.address).await;
+    let began = Instant::now();
+    client.send(raw::chat(&streamed("x"))).await;
+    assert_eq!(client.head().await.status, 200);
+    client.until(": keepalive\n\n").await;
+    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
