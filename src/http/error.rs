@@ -13,7 +13,7 @@ use crate::base::facts::CoolingReason;
 use crate::gateway::error::ChatError;
 use crate::gateway::refresher::RefreshError;
 use crate::pool::LeaseError;
-use crate::transform::job::{RequestError, RequestErrorKind};
+use crate::transform::fields::{RequestError, RequestErrorKind};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::wire::openai::{ErrorBody, ErrorDetail};
 

@@ -3,11 +3,13 @@
 //! Lenient in what it reads, except where silence would be a lie: sampling knobs that the web chat lacks are
 //! taken and named as ignored, while a parameter that changes the shape of the answer is refused by its name.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::base::model::ModelSpec;
+use crate::transform::fields::{Fields, RequestError, RequestErrorKind, integer, type_name};
+use crate::transform::messages::messages;
 use crate::transform::models::{ModelInfo, Thinking};
-use crate::transform::prompt::{self, Message, ToolCall};
+use crate::transform::prompt::{self, Message};
 
 /// The largest prompt in bytes of JSON. The upstream's risk engine blocks bodies over about 128 KiB; the largest
 /// that was seen to pass had 117 kB, and the body around the prompt takes about 1.5 kB.
@@ -108,68 +110,6 @@ impl ChatJob {
     #[must_use]
     pub fn chat_type(&self) -> &'static str {
         if self.search { "search" } else { "t2t" }
-    }
-}
-
-/// What is wrong with a request. Always the caller's fault, and nothing has reached the upstream.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{message}")]
-pub struct RequestError {
-    /// The field, as `messages[0].content[1].type`; `None` for the body as a whole.
-    pub param: Option<String>,
-    /// What kind of fault.
-    pub kind: RequestErrorKind,
-    /// What is wrong and how to mend it.
-    pub message: String,
-}
-
-/// Kinds of faults in a request; each has a `code` of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestErrorKind {
-    /// The body is no JSON object.
-    InvalidBody,
-    /// A field that has to be there is not.
-    Missing,
-    /// A field has a value of the wrong type.
-    InvalidType,
-    /// A field has a value that makes no sense.
-    InvalidValue,
-    /// A list has to have something in it.
-    EmptyArray,
-    /// A parameter cannot be honoured.
-    UnsupportedParameter,
-    /// A parameter cannot be honoured with this value.
-    UnsupportedValue,
-    /// No upstream has this model.
-    ModelNotFound,
-    /// The prompt does not fit.
-    TooLong,
-}
-
-impl RequestError {
-    fn new(kind: RequestErrorKind, param: &str, message: String) -> Self {
-        Self { param: Some(param.to_owned()), kind, message }
-    }
-
-    fn missing(param: &str) -> Self {
-        Self::new(RequestErrorKind::Missing, param, format!("Missing required parameter: '{param}'."))
-    }
-
-    fn invalid_type(param: &str, expected: &str, found: &Value) -> Self {
-        let message = format!("Invalid type for '{param}': expected {expected}, but got {}.", type_name(found));
-        Self::new(RequestErrorKind::InvalidType, param, message)
-    }
-
-    fn invalid_value(param: &str, expected: &str) -> Self {
-        Self::new(RequestErrorKind::InvalidValue, param, format!("Invalid value for '{param}': expected {expected}."))
-    }
-
-    fn unsupported(param: &str, why: &str) -> Self {
-        Self::new(RequestErrorKind::UnsupportedParameter, param, format!("Unsupported parameter: '{param}'. {why}"))
-    }
-
-    fn unsupported_value(param: &str, why: &str) -> Self {
-        Self::new(RequestErrorKind::UnsupportedValue, param, format!("Unsupported value: '{param}'. {why}"))
     }
 }
 
@@ -289,78 +229,6 @@ impl ChatRequest {
     }
 }
 
-/// Reads fields of a JSON object; null always means absent.
-struct Fields<'a>(&'a Map<String, Value>);
-
-impl<'a> Fields<'a> {
-    fn get(&self, name: &str) -> Option<&'a Value> {
-        self.0.get(name).filter(|value| !value.is_null())
-    }
-
-    fn text(&self, name: &str) -> Result<Option<&'a str>, RequestError> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Value::String(text)) => Ok(Some(text)),
-            Some(other) => Err(RequestError::invalid_type(name, "a string", other)),
-        }
-    }
-
-    fn flag(&self, name: &str) -> Result<Option<bool>, RequestError> {
-        self.flag_in("", name)
-    }
-
-    fn flag_in(&self, parent: &str, name: &str) -> Result<Option<bool>, RequestError> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Value::Bool(flag)) => Ok(Some(*flag)),
-            Some(other) => Err(RequestError::invalid_type(&path(parent, name), "a boolean", other)),
-        }
-    }
-
-    fn object(&self, name: &str) -> Result<Option<Fields<'a>>, RequestError> {
-        match self.get(name) {
-            None => Ok(None),
-            Some(Value::Object(map)) => Ok(Some(Fields(map))),
-            Some(other) => Err(RequestError::invalid_type(name, "an object", other)),
-        }
-    }
-
-    fn count(&self, name: &str, min: u32) -> Result<Option<u32>, RequestError> {
-        let Some(value) = self.get(name) else {
-            return Ok(None);
-        };
-        let Some(number) = integer(value) else {
-            return Err(RequestError::invalid_type(name, "an integer", value));
-        };
-        match u32::try_from(number) {
-            Ok(number) if number >= min => Ok(Some(number)),
-            _ if number > 0 => Ok(Some(u32::MAX)),
-            _ => Err(RequestError::invalid_value(name, &format!("an integer of at least {min}"))),
-        }
-    }
-}
-
-/// An integer, also when a client wrote it as `1.0`.
-fn integer(value: &Value) -> Option<i64> {
-    #[expect(clippy::cast_possible_truncation, reason = "whole and within range by the check before it")]
-    value.as_i64().or_else(|| value.as_f64().filter(|f| f.fract() == 0.0 && f.abs() < 9e15).map(|f| f as i64))
-}
-
-fn path(parent: &str, name: &str) -> String {
-    if parent.is_empty() { name.to_owned() } else { format!("{parent}.{name}") }
-}
-
-fn type_name(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a boolean",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "an array",
-        Value::Object(_) => "an object",
-    }
-}
-
 /// Bytes of a text as a JSON string, quotes left out.
 fn json_len(text: &str) -> usize {
     text.bytes()
@@ -370,147 +238,6 @@ fn json_len(text: &str) -> usize {
             _ => 1,
         })
         .sum()
-}
-
-fn messages(fields: &Fields<'_>) -> Result<Vec<Message>, RequestError> {
-    let parsed;
-    let list = match fields.get("messages") {
-        None => return Err(RequestError::missing("messages")),
-        Some(Value::Array(list)) => list,
-        // Workflow tools hand the list over as JSON in a string.
-        Some(Value::String(text)) => match serde_json::from_str(text) {
-            Ok(Value::Array(list)) => {
-                parsed = list;
-                &parsed
-            }
-            _ => {
-                return Err(RequestError::invalid_type("messages", "an array", &Value::String(String::new())));
-            }
-        },
-        Some(other) => return Err(RequestError::invalid_type("messages", "an array", other)),
-    };
-    if list.is_empty() {
-        let message = "'messages' is empty: expected at least one message.".to_owned();
-        return Err(RequestError::new(RequestErrorKind::EmptyArray, "messages", message));
-    }
-    list.iter().enumerate().map(|(place, entry)| message(&format!("messages[{place}]"), entry)).collect()
-}
-
-fn message(at: &str, entry: &Value) -> Result<Message, RequestError> {
-    let Value::Object(map) = entry else {
-        return Err(RequestError::invalid_type(at, "an object", entry));
-    };
-    let fields = Fields(map);
-    let role_at = path(at, "role");
-    let role = match map.get("role") {
-        None => return Err(RequestError::missing(&role_at)),
-        Some(Value::String(role)) => role.as_str(),
-        Some(other) => return Err(RequestError::invalid_type(&role_at, "a string", other)),
-    };
-    let text_of = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
-    match role {
-        "system" | "developer" => Ok(Message::System(required_content(at, map)?)),
-        "user" => Ok(Message::User(required_content(at, map)?)),
-        "assistant" => {
-            let calls = tool_calls(at, &fields)?;
-            let text = match map.get("content") {
-                None | Some(Value::Null) => String::new(),
-                Some(content) => content_text(&path(at, "content"), content)?,
-            };
-            Ok(Message::Assistant { text, calls })
-        }
-        "tool" => Ok(Message::ToolResult {
-            id: text_of("tool_call_id"),
-            name: text_of("name"),
-            text: required_content(at, map)?,
-        }),
-        "function" => Ok(Message::ToolResult { id: None, name: text_of("name"), text: required_content(at, map)? }),
-        _ => Err(RequestError::invalid_value(&role_at, "one of 'system', 'developer', 'user', 'assistant', 'tool'")),
-    }
-}
-
-fn required_content(at: &str, map: &Map<String, Value>) -> Result<String, RequestError> {
-    let at = path(at, "content");
-    match map.get("content") {
-        None => Err(RequestError::missing(&at)),
-        Some(content) => content_text(&at, content),
-    }
-}
-
-fn content_text(at: &str, content: &Value) -> Result<String, RequestError> {
-    match content {
-        Value::String(text) => Ok(text.clone()),
-        Value::Array(parts) => {
-            let mut texts = Vec::with_capacity(parts.len());
-            for (place, part) in parts.iter().enumerate() {
-                texts.extend(part_text(&format!("{at}[{place}]"), part)?);
-            }
-            Ok(texts.join("\n"))
-        }
-        other => Err(RequestError::invalid_type(at, "a string or an array of content parts", other)),
-    }
-}
-
-/// The text of a content part; `None` for a part that history may carry and that means nothing here.
-fn part_text(at: &str, part: &Value) -> Result<Option<String>, RequestError> {
-    let Value::Object(map) = part else {
-        return match part {
-            Value::String(text) => Ok(Some(text.clone())),
-            other => Err(RequestError::invalid_type(at, "an object", other)),
-        };
-    };
-    let kind_at = path(at, "type");
-    let kind = match map.get("type") {
-        Some(Value::String(kind)) => kind.as_str(),
-        None | Some(Value::Null) => return Err(RequestError::missing(&kind_at)),
-        Some(other) => return Err(RequestError::invalid_type(&kind_at, "a string", other)),
-    };
-    let field = match kind {
-        "text" | "input_text" | "output_text" => "text",
-        "refusal" => "refusal",
-        // Thoughts in a replayed history are not sent back to the model.
-        "reasoning" | "thinking" | "redacted_thinking" => return Ok(None),
-        "image_url" | "image" | "input_image" | "input_audio" | "file" | "input_file" | "video_url" | "input_video" => {
-            let why = format!("Content of type '{kind}' is not supported by this version; send text only.");
-            return Err(RequestError::unsupported_value(at, &why));
-        }
-        _ => return Err(RequestError::invalid_value(&kind_at, "'text'")),
-    };
-    match map.get(field) {
-        Some(Value::String(text)) => Ok(Some(text.clone())),
-        None | Some(Value::Null) => Err(RequestError::missing(&path(at, field))),
-        Some(other) => Err(RequestError::invalid_type(&path(at, field), "a string", other)),
-    }
-}
-
-fn tool_calls(at: &str, fields: &Fields<'_>) -> Result<Vec<ToolCall>, RequestError> {
-    let calls_at = path(at, "tool_calls");
-    let mut entries: Vec<(String, &Value)> = Vec::new();
-    match fields.get("tool_calls") {
-        None => {}
-        Some(Value::Array(list)) => {
-            entries.extend(list.iter().enumerate().map(|(place, call)| (format!("{calls_at}[{place}]"), call)));
-        }
-        Some(other) => return Err(RequestError::invalid_type(&calls_at, "an array", other)),
-    }
-    let mut calls = Vec::with_capacity(entries.len());
-    for (at, call) in entries {
-        let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
-        let Some(function) = call.get("function").filter(|function| function.is_object()) else {
-            return Err(RequestError::missing(&path(&at, "function")));
-        };
-        let arguments = match function.get("arguments") {
-            Some(Value::String(arguments)) => arguments.clone(),
-            Some(other) => other.to_string(),
-            None => String::new(),
-        };
-        calls.push(ToolCall { id: text(call.get("id")), name: text(function.get("name")), arguments });
-    }
-    if let Some(Value::Object(call)) = fields.get("function_call") {
-        let text = |name: &str| call.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        calls.push(ToolCall { id: String::new(), name: text("name"), arguments: text("arguments") });
-    }
-    Ok(calls)
 }
 
 /// Parameters that change the shape of the answer and cannot be kept.

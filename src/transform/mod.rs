@@ -3,8 +3,10 @@
 //! Up goes a [`job::ChatJob`], down come [`reply::ReplyEvent`]s. Nothing here waits, reads a clock, draws
 //! randomness or logs; ids and times come in as arguments.
 
+pub mod fields;
 pub mod job;
 pub mod limits;
+pub mod messages;
 pub mod models;
 pub mod openai_reply;
 pub mod prompt;
