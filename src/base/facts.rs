@@ -32,3 +32,17 @@ pub enum CoolingReason {
     /// The upstream wants a human.
     Challenge,
 }
+
+/// What an identity is asked for. Each has rests of its own: a day's quota of videos says nothing about chats.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Usage {
+    /// Text.
+    #[default]
+    Chat,
+    /// Making and changing pictures.
+    Image,
+    /// Making videos.
+    Video,
+    /// Handing over files.
+    Upload,
+}

@@ -3,6 +3,7 @@
 //! Up goes a [`job::ChatJob`], down come [`reply::ReplyEvent`]s. Nothing here waits, reads a clock, draws
 //! randomness or logs; ids and times come in as arguments.
 
+pub mod attachment;
 pub mod fields;
 pub mod job;
 pub mod limits;
