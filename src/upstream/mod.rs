@@ -5,6 +5,7 @@
 
 pub mod error;
 pub mod headers;
+pub mod oss_sign;
 pub mod qwen_web;
 mod settings;
 pub mod stream;
