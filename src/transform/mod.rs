@@ -4,6 +4,7 @@
 //! randomness or logs; ids and times come in as arguments.
 
 pub mod attachment;
+pub mod chat_detail;
 pub mod fields;
 pub mod job;
 pub mod limits;
