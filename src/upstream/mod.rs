@@ -9,6 +9,10 @@ pub mod oss_sign;
 pub mod qwen_web;
 mod settings;
 pub mod stream;
+pub mod tasks;
 pub mod token;
+
+#[cfg(test)]
+mod tests;
 
 pub use crate::upstream::settings::WebSettings;

@@ -157,6 +157,26 @@ impl QwenWeb {
         let ids = MessageIds { fid: Uuid::new_v4().to_string(), child: Uuid::new_v4().to_string() };
         let body = qwen_request::encode(job, chat_id, &ids, now())
             .map_err(|_| UpstreamError::new(DOING, UpstreamErrorKind::Protocol))?;
+        let response = self.complete(DOING, session, chat_id, body, deadline).await?;
+        let status = effective_status(&response);
+        if (200..300).contains(&status) && may_be_event_stream(response.headers()) {
+            let response: http::Response<reqwest::Body> = response.into();
+            return Ok(ReplyStream::new(response.into_body()));
+        }
+        let read = tokio::time::timeout_at(deadline, read(DOING, response));
+        let answer = read.await.map_err(|_| UpstreamError::new(DOING, UpstreamErrorKind::Timeout))??;
+        Err(failure(DOING, &answer).unwrap_or_else(|| UpstreamError::new(DOING, UpstreamErrorKind::Protocol)))
+    }
+
+    /// Sends a completion and waits, at most until `deadline`, for the head of its answer.
+    pub(crate) async fn complete(
+        &self,
+        doing: &'static str,
+        session: &Session,
+        chat_id: &str,
+        body: Vec<u8>,
+        deadline: Instant,
+    ) -> Result<reqwest::Response, UpstreamError> {
         let path = format!("/api/v2/chat/completions?chat_id={chat_id}");
         let mut request = self.request(Host::Web, Method::POST, &path, Credential::Full(session), Some(body));
         let headers = request.headers_mut();
@@ -167,18 +187,11 @@ impl QwenWeb {
         }
         let sent = tokio::time::timeout_at(deadline, self.client.execute(request)).await;
         let response = match sent {
-            Err(_) => return Err(UpstreamError::new(DOING, UpstreamErrorKind::Timeout)),
-            Ok(sent) => sent.map_err(|error| UpstreamError::transport(DOING, error))?,
+            Err(_) => return Err(UpstreamError::new(doing, UpstreamErrorKind::Timeout)),
+            Ok(sent) => sent.map_err(|error| UpstreamError::transport(doing, error))?,
         };
         session.absorb(response.headers());
-        let status = effective_status(&response);
-        if (200..300).contains(&status) && may_be_event_stream(response.headers()) {
-            let response: http::Response<reqwest::Body> = response.into();
-            return Ok(ReplyStream::new(response.into_body()));
-        }
-        let read = tokio::time::timeout_at(deadline, read(DOING, response));
-        let answer = read.await.map_err(|_| UpstreamError::new(DOING, UpstreamErrorKind::Timeout))??;
-        Err(failure(DOING, &answer).unwrap_or_else(|| UpstreamError::new(DOING, UpstreamErrorKind::Protocol)))
+        Ok(response)
     }
 
     /// Ends the making of an answer whose reader has left.
@@ -317,8 +330,8 @@ fn now() -> UnixSeconds {
     UnixSeconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// A chat id travels in paths: letters, digits and dashes only.
-fn is_chat_id(id: &str) -> bool {
+/// A chat id, and a task's too, travels in paths: letters, digits and dashes only.
+pub(crate) fn is_chat_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }
 
@@ -336,7 +349,7 @@ fn may_be_event_stream(headers: &HeaderMap) -> bool {
     matches!(essence.as_str(), "text/event-stream" | "" | "application/octet-stream" | "text/plain")
 }
 
-async fn read(doing: &'static str, response: reqwest::Response) -> Result<Answer, UpstreamError> {
+pub(crate) async fn read(doing: &'static str, response: reqwest::Response) -> Result<Answer, UpstreamError> {
     let status = effective_status(&response);
     let headers = response.headers();
     let content_type =
@@ -363,6 +376,14 @@ pub(crate) fn failure(doing: &'static str, answer: &Answer) -> Option<UpstreamEr
     let mut error = classify_body(doing, answer.status, &answer.content_type, &answer.body)?;
     error.retry_after = answer.retry_after;
     Some(error)
+}
+
+/// Whether the route, or what it was asked for, is not there.
+pub(crate) fn is_missing(doing: &'static str, answer: &Answer) -> bool {
+    let error = failure(doing, answer);
+    // A page of the risk engine or a refused token may come with any status.
+    let by_status = |kind| answer.status == 404 && kind == UpstreamErrorKind::Unavailable;
+    error.is_some_and(|error| error.kind == UpstreamErrorKind::LostChat || by_status(error.kind))
 }
 
 /// The JSON of a successful answer.
