@@ -80,6 +80,7 @@ impl Draft {
             web: WebSettings {
                 web_base: nowhere.clone(),
                 auth_base: nowhere,
+                oss_base: None,
                 headers: BTreeMap::new(),
                 connect_timeout: none,
                 first_event_timeout: none,

@@ -11,6 +11,7 @@ mod settings;
 pub mod stream;
 pub mod tasks;
 pub mod token;
+pub mod upload;
 
 #[cfg(test)]
 mod tests;

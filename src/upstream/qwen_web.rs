@@ -33,8 +33,10 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(25 * 3600);
 #[derive(Debug)]
 pub struct QwenWeb {
     client: reqwest::Client,
+    /// For the object storage: nothing of a session is ever given to it.
+    pub(crate) storage: reqwest::Client,
     pub(crate) settings: WebSettings,
-    web_headers: HeaderMap,
+    pub(crate) web_headers: HeaderMap,
     auth_headers: HeaderMap,
 }
 
@@ -93,16 +95,23 @@ impl QwenWeb {
     /// # Errors
     /// [`WebClientError`].
     pub fn new(settings: WebSettings) -> Result<Self, WebClientError> {
-        let mut client = reqwest::Client::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .connect_timeout(settings.connect_timeout)
-            .pool_idle_timeout(Duration::from_secs(60))
-            .tcp_keepalive(Duration::from_secs(60));
+        let builder = || {
+            reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(settings.connect_timeout)
+                .pool_idle_timeout(Duration::from_secs(60))
+                .tcp_keepalive(Duration::from_secs(60))
+        };
         // A simulator on this machine needs no certificates, and a machine that has none can still run one.
-        if [&settings.web_base, &settings.auth_base].iter().all(|base| base.scheme() == "http") {
-            client = client.tls_certs_only([]);
-        }
+        let is_plain = [&settings.web_base, &settings.auth_base].iter().all(|base| base.scheme() == "http");
+        let client = if is_plain { builder().tls_certs_only([]) } else { builder() };
         let client = client.build().map_err(WebClientError::Client)?;
+        // Behind a recording proxy without TLS the storage is still the real one, so its certificates are tried.
+        let storage = match builder().build() {
+            Err(_) if is_plain => builder().tls_certs_only([]).build(),
+            built => built,
+        };
+        let storage = storage.map_err(WebClientError::Client)?;
         let web_headers = headers::standard(&settings.headers).map_err(WebClientError::Header)?;
         let mut auth_headers = web_headers.clone();
         if let Some(origin) = web_headers.get(ORIGIN) {
@@ -110,7 +119,7 @@ impl QwenWeb {
             auth_headers.insert("x-request-origin", origin.clone());
         }
         auth_headers.insert("sec-fetch-site", HeaderValue::from_static("same-site"));
-        Ok(Self { client, settings, web_headers, auth_headers })
+        Ok(Self { client, storage, settings, web_headers, auth_headers })
     }
 
     /// What has to be sent to make a chat for this job.
@@ -325,7 +334,7 @@ fn joined(base: &Url, path: &str) -> Url {
     base.join(path).unwrap_or_else(|_| base.clone())
 }
 
-fn now() -> UnixSeconds {
+pub(crate) fn now() -> UnixSeconds {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     UnixSeconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }

@@ -12,6 +12,8 @@ pub struct WebSettings {
     pub web_base: Url,
     /// `QWEN_AUTH_BASE_URL`, `https://auth.qwen.ai`; without a path.
     pub auth_base: Url,
+    /// `QWEN_OSS_BASE_URL`: where uploads go; absent: to the host that the upstream names for each.
+    pub oss_base: Option<Url>,
     /// `QWEN_WEB_HEADERS`: headers that replace or join the default set, by lower-case name.
     pub headers: BTreeMap<String, String>,
     /// `CONNECT_TIMEOUT`, 10 s.

@@ -2,6 +2,7 @@
 
 mod server;
 mod tasks;
+mod upload;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -14,11 +15,12 @@ use crate::base::session::Session;
 use crate::upstream::WebSettings;
 use crate::upstream::qwen_web::QwenWeb;
 
-fn web(web_base: Url, _oss_base: Option<Url>) -> QwenWeb {
+fn web(web_base: Url, oss_base: Option<Url>) -> QwenWeb {
     let second = Duration::from_secs(1);
     QwenWeb::new(WebSettings {
         auth_base: web_base.clone(),
         web_base,
+        oss_base,
         headers: BTreeMap::new(),
         connect_timeout: 5 * second,
         first_event_timeout: 5 * second,
