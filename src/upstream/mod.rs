@@ -4,6 +4,8 @@
 //! [`error::UpstreamError`].
 
 pub mod error;
+pub mod fetch;
+pub mod guard;
 pub mod headers;
 pub mod oss_sign;
 pub mod qwen_web;
@@ -16,4 +18,4 @@ pub mod upload;
 #[cfg(test)]
 mod tests;
 
-pub use crate::upstream::settings::WebSettings;
+pub use crate::upstream::settings::{HostRule, MediaFetch, WebSettings};

@@ -1,9 +1,10 @@
 //! What the upstream obeys.
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 use std::time::Duration;
 
-use url::Url;
+use url::{Host, Url};
 
 /// Where the web chat is and how patient we are with it.
 #[derive(Clone, Debug)]
@@ -24,4 +25,141 @@ pub struct WebSettings {
     pub idle_timeout: Duration,
     /// `TOTAL_TIMEOUT`, 600 s.
     pub total_timeout: Duration,
+}
+
+/// `MEDIA_FETCH`: which addresses in a caller's request are fetched. `off`, `public` (the default), or a list of
+/// hosts, to which `public` may belong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaFetch {
+    /// Whatever is on the public Internet, at ports 80 and 443.
+    pub is_public: bool,
+    /// Hosts that the owner listed.
+    pub hosts: Vec<HostRule>,
+}
+
+/// A listed host: `example.com`, `*.example.com`, `example.com:8443`, `127.0.0.1:9000`, `[::1]:9000`.
+///
+/// A host that is listed by its name may be anywhere, on this machine too: the owner said so. A pattern says nothing
+/// of addresses, since others may give names under it; what it matches has to be public.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HostRule {
+    host: Host<String>,
+    is_pattern: bool,
+    /// 80 and 443 without.
+    port: Option<u16>,
+}
+
+impl MediaFetch {
+    /// Nothing is fetched.
+    #[must_use]
+    pub fn off() -> Self {
+        Self { is_public: false, hosts: Vec::new() }
+    }
+
+    /// Reads a setting.
+    ///
+    /// # Errors
+    /// Says what was expected in the place of which word.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut setting = Self::off();
+        let words: Vec<&str> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
+        if let [word] = words.as_slice()
+            && word.eq_ignore_ascii_case("off")
+        {
+            return Ok(setting);
+        }
+        if words.is_empty() {
+            return Err("off, public, or a list of hosts was expected".to_owned());
+        }
+        for word in words {
+            if word.eq_ignore_ascii_case("public") {
+                setting.is_public = true;
+                continue;
+            }
+            let rule = HostRule::parse(word).filter(|_| !word.eq_ignore_ascii_case("off"));
+            let expected = || format!("{word:?} is no host such as example.com, *.example.com or 127.0.0.1:9000");
+            setting.hosts.push(rule.ok_or_else(expected)?);
+        }
+        Ok(setting)
+    }
+}
+
+impl HostRule {
+    /// A rule for this one host and port; `None` when that is no host.
+    #[must_use]
+    pub fn exact(host: &str, port: u16) -> Option<Self> {
+        Some(Self { host: Host::parse(host).ok()?, is_pattern: false, port: Some(port) })
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let (pattern, text) = text.strip_prefix("*.").map_or((false, text), |rest| (true, rest));
+        // A colon belongs to the port unless the text is an IPv6 address, bare or in brackets.
+        let (host, port) = match text.rsplit_once(':') {
+            _ if text.parse::<Ipv6Addr>().is_ok() => (format!("[{text}]"), None),
+            Some((host, port)) if !port.ends_with(']') => (host.to_owned(), Some(port.parse().ok()?)),
+            _ => (text.to_owned(), None),
+        };
+        let host = Host::parse(host.strip_suffix('.').unwrap_or(&host)).ok()?;
+        let is_label =
+            |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b));
+        let is_meant = match &host {
+            Host::Domain(name) => name.split('.').all(is_label) && (!pattern || name.contains('.')),
+            Host::Ipv4(_) | Host::Ipv6(_) => !pattern,
+        };
+        is_meant.then_some(Self { host, is_pattern: pattern, port })
+    }
+
+    /// Whether the host is listed by its name or address.
+    pub(crate) fn names(&self, host: &Host<&str>, port: u16) -> bool {
+        !self.is_pattern && self.covers_port(port) && self.host == *host
+    }
+
+    /// Whether the host is one of those that a pattern means.
+    pub(crate) fn includes(&self, host: &Host<&str>, port: u16) -> bool {
+        let (Host::Domain(suffix), Host::Domain(name)) = (&self.host, host) else {
+            return false;
+        };
+        let is_below = || name.strip_suffix(suffix.as_str()).is_some_and(|rest| rest.ends_with('.'));
+        self.is_pattern && self.covers_port(port) && is_below()
+    }
+
+    fn covers_port(&self, port: u16) -> bool {
+        self.port.map_or(matches!(port, 80 | 443), |listed| listed == port)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_fetch() {
+        let check = |text: &str, is_public: bool, hosts: &[(&str, bool, Option<u16>)]| {
+            let setting = MediaFetch::parse(text).unwrap();
+            assert_eq!(setting.is_public, is_public, "{text}");
+            let found: Vec<(String, bool, Option<u16>)> =
+                setting.hosts.iter().map(|rule| (rule.host.to_string(), rule.is_pattern, rule.port)).collect();
+            let expected: Vec<_> = hosts.iter().map(|(host, is, port)| ((*host).to_owned(), *is, *port)).collect();
+            assert_eq!(found, expected, "{text}");
+        };
+        check("off", false, &[]);
+        check(" OFF ", false, &[]);
+        check("public", true, &[]);
+        check("public, files.example.com:8443 ,", true, &[("files.example.com", false, Some(8443))]);
+        check("Example.COM.,*.example.com", false, &[("example.com", false, None), ("example.com", true, None)]);
+        check("127.0.0.1:9000,0x7f.1", false, &[("127.0.0.1", false, Some(9000)), ("127.0.0.1", false, None)]);
+        check(
+            "[::1]:80,::1,[::1]",
+            false,
+            &[("[::1]", false, Some(80)), ("[::1]", false, None), ("[::1]", false, None)],
+        );
+        check("minio", false, &[("minio", false, None)]);
+        for bad in ["", ",", "off,public", "public,off", "*", "*.com", "*.1.2.3.4", "http://a.b", "a.b/c", "a b", "a:b"]
+        {
+            assert!(MediaFetch::parse(bad).is_err(), "{bad}");
+        }
+        for bad in ["a.b:", "a.b:65536", "10.0.0.0/8", "u@a.b", "a.*", ":80"] {
+            assert!(MediaFetch::parse(bad).unwrap_err().contains(bad), "{bad}");
+        }
+    }
 }
