@@ -187,7 +187,7 @@ impl QwenWeb {
                 Ok(()) = taken.changed() => {}
                 () = sleep(pace.idle) => {
                     let what = "could not be handed over (the storage stood still)";
-                    return Err((failed(UPLOADING, UpstreamErrorKind::Timeout, file, what), Remedy::Again));
+                    return Err((failed(UPLOADING, UpstreamErrorKind::Unavailable, file, what), Remedy::Again));
                 }
             }
         };
@@ -195,7 +195,8 @@ impl QwenWeb {
             Ok(response) => response,
             Err(error) => {
                 let what = "could not be handed over (the connection to the storage failed)";
-                let error = UpstreamError { detail: detail(file, what), ..UpstreamError::transport(UPLOADING, error) };
+                let source = UpstreamError::transport(UPLOADING, error).source;
+                let error = UpstreamError { source, ..failed(UPLOADING, UpstreamErrorKind::Unavailable, file, what) };
                 return Err((error, Remedy::Again));
             }
         };

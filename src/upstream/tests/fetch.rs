@@ -16,7 +16,7 @@ const LIMIT: u64 = 4 * 1024 * 1024;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn fetcher(rules: &str, own: &[(String, u16)]) -> MediaFetcher {
-    let patience = Patience { connect: SECOND, idle: SECOND / 4 };
+    let patience = Patience { connect: 5 * SECOND, idle: 5 * SECOND };
     MediaFetcher::with_patience(MediaFetch::parse(rules).unwrap(), own, patience).unwrap()
 }
 
@@ -24,7 +24,7 @@ fn fetcher(rules: &str, own: &[(String, u16)]) -> MediaFetcher {
 async fn fetch(server: &Server, path: &str) -> Result<Fetched, FetchError> {
     let dir = tempfile::tempdir().unwrap();
     let rules = format!("public,{}", server.address);
-    fetcher(&rules, &[]).fetch(&format!("http://{}{path}", server.address), LIMIT, dir.path(), 2 * SECOND).await
+    fetcher(&rules, &[]).fetch(&format!("http://{}{path}", server.address), LIMIT, dir.path(), 20 * SECOND).await
 }
 
 fn text(outcome: Result<Fetched, FetchError>) -> String {
@@ -63,14 +63,14 @@ async fn who_may_be_reached() {
         // What the upstream's results may come from is no place for callers.
         let fetcher = fetcher(rules, &[("127.0.0.1".to_owned(), server.address.port())]);
         for url in [&url, &named] {
-            let error = fetcher.fetch(url, LIMIT, dir.path(), SECOND).await.unwrap_err();
+            let error = fetcher.fetch(url, LIMIT, dir.path(), 5 * SECOND).await.unwrap_err();
             assert!(matches!(error, FetchError::Refused(_)), "{rules}: {error:?}");
             assert_eq!(error.public_text(), NOTHING_USABLE);
         }
     }
     assert!(server.calls().is_empty());
     let rules = format!("localhost:{}", server.address.port());
-    fetcher(&rules, &[]).fetch(&named, LIMIT, dir.path(), SECOND).await.unwrap();
+    fetcher(&rules, &[]).fetch(&named, LIMIT, dir.path(), 5 * SECOND).await.unwrap();
     assert_eq!(server.calls().len(), 1);
 }
 
@@ -140,17 +140,20 @@ async fn lengths_and_encodings() {
 #[tokio::test]
 async fn slow_servers() {
     let silent = Server::writing(|_, _, _| std::thread::park());
-    assert_eq!(text(fetch(&silent, "/").await), "not in time");
+    let dir = tempfile::tempdir().unwrap();
+    let rules = MediaFetch::parse(&silent.address.to_string()).unwrap();
+    let patience = Patience { connect: SECOND, idle: SECOND / 10 };
+    let fetcher = MediaFetcher::with_patience(rules, &[], patience).unwrap();
+    let error = fetcher.fetch(silent.url().as_str(), LIMIT, dir.path(), 20 * SECOND).await.unwrap_err();
+    assert!(matches!(error, FetchError::Timeout), "{error:?}");
     let drip = Server::writing(|_, _, stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n");
         while stream.write_all(b"x").is_ok() {
             std::thread::park_timeout(Duration::from_millis(20));
         }
     });
-    let dir = tempfile::tempdir().unwrap();
-    let url = format!("http://{}/", drip.address);
-    let fetcher = fetcher(&drip.address.to_string(), &[]);
-    let error = fetcher.fetch(&url, LIMIT, dir.path(), SECOND / 2).await.unwrap_err();
+    let fetcher = self::fetcher(&drip.address.to_string(), &[]);
+    let error = fetcher.fetch(drip.url().as_str(), LIMIT, dir.path(), SECOND / 2).await.unwrap_err();
     assert!(matches!(error, FetchError::Timeout), "{error:?}");
 }
 
@@ -159,7 +162,7 @@ async fn a_file_that_cannot_be_kept() {
     let server = Server::answering(|_, _| answer(200, &[], &vec![0; 2 * MEMORY_BYTES_MAX]));
     let dir = tempfile::tempdir().unwrap().path().join("gone");
     let url = format!("http://{}/", server.address);
-    let error = fetcher(&server.address.to_string(), &[]).fetch(&url, LIMIT, &dir, SECOND).await.unwrap_err();
+    let error = fetcher(&server.address.to_string(), &[]).fetch(&url, LIMIT, &dir, 5 * SECOND).await.unwrap_err();
     assert!(matches!(error, FetchError::Spool(_)), "{error:?}");
 }
 
@@ -201,7 +204,7 @@ async fn proxies_are_ignored() {
     if let Some(target) = std::env::var_os(TARGET) {
         let target = target.into_string().unwrap();
         let dir = tempfile::tempdir().unwrap();
-        let fetched = fetcher(&target, &[]).fetch(&format!("http://{target}/"), LIMIT, dir.path(), SECOND).await;
+        let fetched = fetcher(&target, &[]).fetch(&format!("http://{target}/"), LIMIT, dir.path(), 5 * SECOND).await;
         assert_eq!(fetched.unwrap().content.head(9).unwrap(), b"direct");
         return;
     }

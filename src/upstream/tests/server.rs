@@ -45,17 +45,27 @@ impl Server {
 
     /// Lets `write` do what it wants with the connection.
     pub(crate) fn writing(write: impl Fn(&Seen, usize, &mut TcpStream) + Send + Sync + 'static) -> Self {
+        Self::start(|_| true, write)
+    }
+
+    /// The same, but reads the bodies of some requests only; the argument counts them from 0 on.
+    pub(crate) fn start(
+        reads: impl Fn(usize) -> bool + Send + Sync + 'static,
+        write: impl Fn(&Seen, usize, &mut TcpStream) + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let seen = Arc::new(Mutex::new(Vec::new()));
         let server = Self { address, seen: Arc::clone(&seen) };
-        let write = Arc::new(write);
+        let act = Arc::new((reads, write));
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let (seen, write) = (Arc::clone(&seen), Arc::clone(&write));
+                let (seen, act) = (Arc::clone(&seen), Arc::clone(&act));
                 std::thread::spawn(move || {
                     let mut stream = stream.unwrap();
-                    let Some(request) = read(&stream) else { return };
+                    let (reads, write) = &*act;
+                    let reads_body = reads(seen.lock().len());
+                    let Some(request) = read(&stream, reads_body) else { return };
                     let count = {
                         let mut seen = seen.lock();
                         seen.push(request.clone());
@@ -83,7 +93,7 @@ impl Server {
     }
 }
 
-fn read(stream: &TcpStream) -> Option<Seen> {
+fn read(stream: &TcpStream, reads_body: bool) -> Option<Seen> {
     let mut reader = BufReader::new(stream);
     let mut line = String::new();
     reader.read_line(&mut line).ok()?;
@@ -98,8 +108,9 @@ fn read(stream: &TcpStream) -> Option<Seen> {
         headers.append(name.parse::<HeaderName>().unwrap(), value);
     }
     assert!(!headers.contains_key("transfer-encoding"), "bodies have a length");
+    assert!(headers.get_all("content-length").iter().count() <= 1, "one length");
     let length = headers.get("content-length").map_or(0, |value| value.to_str().unwrap().parse().unwrap());
-    let mut body = vec![0; length];
+    let mut body = vec![0; if reads_body { length } else { 0 }];
     reader.read_exact(&mut body).ok()?;
     Some(Seen { method, target, headers, body })
 }

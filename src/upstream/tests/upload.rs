@@ -19,7 +19,7 @@ const SECRETS: [&str; 3] = ["SECRET-canary", "TOKEN-canary", "LINK-canary"];
 
 fn pace() -> Pace {
     let wait = Duration::from_millis(5);
-    Pace { backoff: [wait, wait], idle: Duration::from_millis(400), poll: (wait, wait), reading: 40 * wait }
+    Pace { backoff: [wait, wait], idle: Duration::from_secs(5), poll: (wait, wait), reading: 40 * wait }
 }
 
 fn file(kind: MediaKind, content: Blob) -> Attachment {
@@ -144,7 +144,31 @@ async fn what_is_tried_again() {
     check(statuses(&[307]), 1, 1, Err((Kind::Unavailable, "storage answered 307 SomeCode"))).await;
     let broken = "the connection to the storage failed";
     check(|_, _, _| {}, 3, 1, Err((Kind::Unavailable, broken))).await;
-    check(|_, _, _| std::thread::park(), 3, 1, Err((Kind::Timeout, "the storage stood still"))).await;
+}
+
+#[tokio::test]
+async fn a_storage_that_stands_still() {
+    let (site, storage) = (site(), Server::start(|_| false, |_, _, _| std::thread::park()));
+    let upstream = web(site.url(), Some(storage.url()));
+    let pace = Pace { idle: Duration::from_millis(100), ..pace() };
+    let file = file(MediaKind::Image, Blob::from(vec![1; 8 * 1024 * 1024]));
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let error = upstream.upload_paced(&session(), &file, deadline, &pace).await.unwrap_err();
+    let detail = format!("{AT} could not be handed over (the storage stood still)");
+    assert_eq!((error.kind, error.detail, storage.calls().len()), (Kind::Unavailable, detail, 3));
+}
+
+/// Whether the answer or the closed connection is noticed first is a matter of luck; it has to end well either way.
+#[tokio::test]
+async fn a_refusal_in_the_middle() {
+    let early = |_: &Seen, count: usize, stream: &mut TcpStream| {
+        let _ = std::io::Write::write_all(stream, &answer(if count == 0 { 403 } else { 200 }, &[], b""));
+    };
+    let (site, storage) = (site(), Server::start(|count| count > 0, early));
+    let content = vec![1; 8 * 1024 * 1024];
+    upload(&site, &storage, &file(MediaKind::Image, Blob::from(content.clone()))).await.unwrap();
+    assert_eq!(storage.calls().len(), 2);
+    assert!(storage.seen()[1].body == content);
 }
 
 #[tokio::test]
