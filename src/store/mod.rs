@@ -1,4 +1,4 @@
-//! What outlives the process: renewed sessions, rests, the chats that this server made, the generated key.
+//! What outlives the process: renewed sessions, rests, the chats that this server made, video jobs, the generated key.
 //!
 //! One SQLite file in the state folder, one thread that writes it, one bounded queue in front of that thread. Nothing
 //! on the way of a request waits for the disk, except where a renewed credential must be safe before it is used.
@@ -8,6 +8,7 @@ mod fault;
 mod files;
 mod records;
 mod rows;
+mod schema;
 mod writer;
 
 use std::fmt;
@@ -29,7 +30,7 @@ use crate::store::fault::Fault;
 use crate::store::rows::Rows;
 use crate::store::writer::{Command, Fact};
 
-pub use crate::store::records::{Loaded, OwnedChat, StoredSession};
+pub use crate::store::records::{Loaded, OwnedChat, StoredSession, VideoJob, VideoState};
 
 /// The way to the state file. Shared behind an `Arc`.
 pub struct Store {
@@ -44,8 +45,8 @@ impl Store {
 
     /// Opens the state file in `dir`, makes folder (0700) and file (0600) when they are missing, and reads everything.
     ///
-    /// Modes that let others read are tightened with a warning. A file that is no state file of this version (damaged,
-    /// newer, a symbolic link) is moved aside to `state.db.broken-N`, of which one is kept, and a fresh one begins.
+    /// Modes that let others read are tightened with a warning. A file of an earlier version is brought up to this one.
+    /// One that is no state file of ours (damaged, newer, a symbolic link) is moved aside to `state.db.broken-N`, of which one is kept, and a fresh one begins.
     ///
     /// # Errors
     /// The folder cannot be made or written ([`StoreError::Folder`]), the file cannot be opened for another reason
@@ -82,6 +83,7 @@ impl Store {
             sessions = loaded.sessions.len(),
             facts = loaded.facts.len(),
             chats = loaded.chats.len(),
+            videos = loaded.videos.len(),
             "state file opened"
         );
         let store = Self { queue, lost: AtomicU64::new(0), thread: Mutex::new(Some(thread)) };
@@ -116,6 +118,23 @@ impl Store {
     /// Forgets a chat that was deleted, some time soon.
     pub fn forget_chat(&self, chat_id: &str) {
         self.write_later(Fact::ChatGone(chat_id.to_owned()));
+    }
+
+    /// Saves a video job over what was known of it, and returns when it is safe on the disk, so that nobody is
+    /// told of a video that a crash would make us forget.
+    ///
+    /// # Errors
+    /// It could not be written ([`StoreError::Write`]), or the store is closed ([`StoreError::Closed`]).
+    pub async fn save_video(&self, job: VideoJob) -> Result<(), StoreError> {
+        self.write(Fact::Video(Box::new(job))).await
+    }
+
+    /// Forgets a video job, and returns when that is safe on the disk.
+    ///
+    /// # Errors
+    /// It could not be written ([`StoreError::Write`]), or the store is closed ([`StoreError::Closed`]).
+    pub async fn forget_video(&self, id: &str) -> Result<(), StoreError> {
+        self.write(Fact::VideoGone(id.to_owned())).await
     }
 
     /// Saves the key that was made at the first start, and returns when it is safe on the disk.

@@ -1,6 +1,7 @@
 //! What the state file holds, as the rest of the crate sees it.
 
 use std::collections::HashMap;
+use std::fmt;
 
 use secrecy::SecretString;
 
@@ -18,6 +19,8 @@ pub struct Loaded {
     pub facts: HashMap<CredentialKey, IdentityFacts>,
     /// Chats that this server made and has not deleted yet, oldest first.
     pub chats: Vec<OwnedChat>,
+    /// Video jobs that were not forgotten, oldest first.
+    pub videos: Vec<VideoJob>,
     /// The key that was made at the first start without one.
     pub generated_key: Option<ApiKey>,
 }
@@ -42,4 +45,89 @@ pub struct OwnedChat {
     pub key: CredentialKey,
     /// When it was made.
     pub created_at: UnixSeconds,
+}
+
+/// A video that a caller asked for.
+#[derive(Clone)]
+pub struct VideoJob {
+    /// Our name for it, `video_…`.
+    pub id: String,
+    /// A hash that stands for the caller, who alone may see it.
+    pub owner: String,
+    /// In whose account it is made.
+    pub key: CredentialKey,
+    /// Whether that account is one of the pool's, and not the caller's own.
+    pub is_pooled: bool,
+    /// How far it is.
+    pub state: VideoState,
+    /// The model that the caller named.
+    pub model: String,
+    /// The upstream's name of it.
+    pub upstream_model: String,
+    /// What is to be seen. Not for logs.
+    pub prompt: String,
+    /// The size as the caller named it, such as `1280x720`.
+    pub size: String,
+    /// The upstream's word for the shape, such as `16:9`.
+    pub ratio: String,
+    /// The length as the caller named it.
+    pub seconds: String,
+    /// When it was asked for.
+    pub created_at: UnixSeconds,
+    /// When it was done, well or not.
+    pub completed_at: Option<UnixSeconds>,
+    /// The upstream's chat that it is made in.
+    pub chat_id: Option<String>,
+    /// The upstream's name of it.
+    pub task_id: Option<String>,
+    /// Where the video is. The address carries a key.
+    pub link: Option<SecretString>,
+    /// Why there is none: a code and a message.
+    pub error: Option<(String, String)>,
+    /// A hash of the key with which the caller may ask twice and get one.
+    pub idempotency: Option<String>,
+    /// A hash of the request's body, to tell a repeated request from another one.
+    pub fingerprint: Option<String>,
+}
+
+/// How far a video is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum VideoState {
+    /// It has not begun.
+    Queued,
+    /// The upstream makes it.
+    Running,
+    /// It can be fetched.
+    Completed,
+    /// There will be none.
+    Failed,
+}
+
+impl fmt::Debug for VideoJob {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("VideoJob")
+            .field("id", &self.id)
+            .field("state", &self.state)
+            .field("model", &self.model)
+            .field("created_at", &self.created_at)
+            .field("error_code", &self.error.as_ref().map(|(code, _)| code))
+            .finish_non_exhaustive()
+    }
+}
+
+impl VideoState {
+    /// The word for it in the state file.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Queued => "queued",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+        }
+    }
+
+    /// What a word of the state file means.
+    pub(super) fn of(text: &str) -> Option<Self> {
+        [Self::Queued, Self::Running, Self::Completed, Self::Failed].into_iter().find(|state| state.as_str() == text)
+    }
 }

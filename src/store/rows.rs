@@ -1,9 +1,9 @@
-//! The state file as tables. The only place with SQL.
+//! The rows of the state file, written and read. No SQL outside of here and `schema.rs`.
 
 use std::path::Path;
 use std::time::Duration;
 
-use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::base::facts::{Cooling, CoolingReason, IdentityFacts};
@@ -11,7 +11,8 @@ use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::secret::ApiKey;
 use crate::store::fault::Fault;
 use crate::store::files;
-use crate::store::records::{Loaded, OwnedChat, StoredSession};
+use crate::store::records::{Loaded, OwnedChat, StoredSession, VideoJob, VideoState};
+use crate::store::schema;
 
 /// An open state file.
 pub(super) struct Rows {
@@ -35,11 +36,8 @@ impl Rows {
         if verdict != "ok" {
             return Err(Fault::Content(verdict));
         }
-        migrate(&mut connection)?;
-        connection.execute(
-            "DELETE FROM chats WHERE chat_id NOT IN (SELECT chat_id FROM chats ORDER BY created_at DESC LIMIT ?1)",
-            [CHATS_MAX],
-        )?;
+        schema::migrate(&mut connection)?;
+        prune(&connection)?;
         let rows = Self { connection };
         let loaded = rows.load()?;
         Ok((rows, loaded))
@@ -101,12 +99,21 @@ impl Rows {
                 })
             })?
             .collect::<Result<_, _>>()?;
+        let videos = self
+            .connection
+            .prepare(
+                "SELECT id, owner, key, is_pooled, state, model, upstream_model, prompt, size, ratio, seconds,
+                 created_at, completed_at, chat_id, task_id, link, error_code, error_message, idempotency, fingerprint
+                 FROM videos ORDER BY created_at, id",
+            )?
+            .query_map([], video)?
+            .collect::<Result<_, _>>()?;
         let generated_key = self
             .connection
             .query_row("SELECT value FROM meta WHERE name = ?1", [GENERATED_KEY], |row| row.get::<_, String>(0))
             .optional()?
             .map(|key| ApiKey::new(&key));
-        Ok(Loaded { sessions, facts, chats, generated_key })
+        Ok(Loaded { sessions, facts, chats, videos, generated_key })
     }
 }
 
@@ -166,6 +173,47 @@ pub(super) fn remove_chat(transaction: &Transaction<'_>, chat_id: &str) -> rusql
     Ok(())
 }
 
+/// Writes a video job over what was known of it.
+pub(super) fn put_video(transaction: &Transaction<'_>, job: &VideoJob) -> rusqlite::Result<()> {
+    let (error_code, error_message) = job.error.as_ref().map(|(code, message)| (code, message)).unzip();
+    transaction
+        .prepare_cached(
+            "INSERT OR REPLACE INTO videos (id, owner, key, is_pooled, state, model, upstream_model, prompt, size,
+             ratio, seconds, created_at, completed_at, chat_id, task_id, link, error_code, error_message,
+             idempotency, fingerprint)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+        )?
+        .execute(params![
+            job.id,
+            job.owner,
+            job.key.as_str(),
+            job.is_pooled,
+            job.state.as_str(),
+            job.model,
+            job.upstream_model,
+            job.prompt,
+            job.size,
+            job.ratio,
+            job.seconds,
+            job.created_at.0,
+            job.completed_at.map(|at| at.0),
+            job.chat_id,
+            job.task_id,
+            job.link.as_ref().map(|link| link.expose_secret()),
+            error_code,
+            error_message,
+            job.idempotency,
+            job.fingerprint,
+        ])?;
+    Ok(())
+}
+
+/// Forgets a video job.
+pub(super) fn remove_video(transaction: &Transaction<'_>, id: &str) -> rusqlite::Result<()> {
+    transaction.prepare_cached("DELETE FROM videos WHERE id = ?1")?.execute([id])?;
+    Ok(())
+}
+
 /// Writes the generated key over the earlier one.
 pub(super) fn put_generated_key(transaction: &Transaction<'_>, key: &SecretString) -> rusqlite::Result<()> {
     transaction
@@ -174,18 +222,48 @@ pub(super) fn put_generated_key(transaction: &Transaction<'_>, key: &SecretStrin
     Ok(())
 }
 
-fn migrate(connection: &mut Connection) -> Result<(), Fault> {
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-    match version {
-        VERSION => {}
-        0 => transaction.execute_batch(SCHEMA)?,
-        _ => {
-            return Err(Fault::Content(format!("it has version {version}, and this program writes version {VERSION}")));
-        }
-    }
-    transaction.commit()?;
+/// Forgets what is too old or too much.
+fn prune(connection: &Connection) -> rusqlite::Result<()> {
+    connection.execute(
+        "DELETE FROM chats WHERE chat_id NOT IN (SELECT chat_id FROM chats ORDER BY created_at DESC LIMIT ?1)",
+        [CHATS_MAX],
+    )?;
+    connection.execute(
+        "DELETE FROM videos WHERE id NOT IN (SELECT id FROM videos ORDER BY created_at DESC, id DESC LIMIT ?1)",
+        [VIDEOS_MAX],
+    )?;
     Ok(())
+}
+
+fn video(row: &Row<'_>) -> rusqlite::Result<VideoJob> {
+    let state = VideoState::of(&row.get::<_, String>("state")?);
+    let error = match (row.get("error_code")?, row.get::<_, Option<String>>("error_message")?) {
+        _ if state.is_none() => Some(UNKNOWN_STATE.map(str::to_owned).into()),
+        (Some(code), message) => Some((code, message.unwrap_or_default())),
+        (None, _) => None,
+    };
+    Ok(VideoJob {
+        id: row.get("id")?,
+        owner: row.get("owner")?,
+        key: key(&row.get::<_, String>("key")?),
+        is_pooled: row.get("is_pooled")?,
+        // Nobody can go on with it, and whoever asks for it has to hear an end.
+        state: state.unwrap_or(VideoState::Failed),
+        model: row.get("model")?,
+        upstream_model: row.get("upstream_model")?,
+        prompt: row.get("prompt")?,
+        size: row.get("size")?,
+        ratio: row.get("ratio")?,
+        seconds: row.get("seconds")?,
+        created_at: UnixSeconds(row.get("created_at")?),
+        completed_at: row.get::<_, Option<i64>>("completed_at")?.map(UnixSeconds),
+        chat_id: row.get("chat_id")?,
+        task_id: row.get("task_id")?,
+        link: row.get::<_, Option<String>>("link")?.map(SecretString::from),
+        error,
+        idempotency: row.get("idempotency")?,
+        fingerprint: row.get("fingerprint")?,
+    })
 }
 
 fn key(text: &str) -> CredentialKey {
@@ -209,38 +287,13 @@ fn reason_of(text: &str) -> Option<CoolingReason> {
     }
 }
 
-/// What `user_version` says of a file with the tables below.
-const VERSION: i64 = 1;
-
-const SCHEMA: &str = "
-CREATE TABLE sessions (
-    key TEXT PRIMARY KEY NOT NULL,
-    cookies TEXT NOT NULL,
-    token TEXT,
-    saved_at INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE facts (
-    key TEXT PRIMARY KEY NOT NULL,
-    cooling_reason TEXT,
-    cooling_until INTEGER,
-    cooling_set_at INTEGER,
-    dead_since INTEGER
-) STRICT, WITHOUT ROWID;
-CREATE TABLE chats (
-    chat_id TEXT PRIMARY KEY NOT NULL,
-    key TEXT NOT NULL,
-    created_at INTEGER NOT NULL
-) STRICT, WITHOUT ROWID;
-CREATE TABLE meta (
-    name TEXT PRIMARY KEY NOT NULL,
-    value TEXT NOT NULL
-) STRICT, WITHOUT ROWID;
-PRAGMA user_version = 1;
-";
-
 /// The row of `meta` that holds the generated key.
 const GENERATED_KEY: &str = "generated_key";
 /// How many chats are kept in mind across a restart, the newest ones.
 const CHATS_MAX: i64 = 50_000;
+/// How many video jobs are kept across a restart, the newest ones.
+const VIDEOS_MAX: i64 = 10_000;
+/// The error of a video job whose state a later version wrote, or nobody.
+const UNKNOWN_STATE: [&str; 2] = ["unknown_state", "the job was left in a state that this version does not know"];
 /// How long to wait for another process, such as an instance that is just being replaced.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

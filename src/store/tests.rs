@@ -48,6 +48,7 @@ async fn filled(dir: &Path) {
     for number in 1..=40 {
         store.note_chat(chat(number));
     }
+    store.save_video(video(1)).await.unwrap();
     store.save_generated_key(&ApiKey::new("sk-made")).await.unwrap();
     store.close().await;
 }
@@ -64,6 +65,7 @@ async fn what_was_written_is_there_again() {
     assert_eq!(session.saved_at, UnixSeconds(5));
     assert_eq!(loaded.facts[&key("a")], facts());
     assert_eq!(loaded.chats, (1..=40).map(chat).collect::<Vec<_>>());
+    assert_eq!(loaded.videos.iter().map(whole).collect::<Vec<_>>(), [whole(&video(1))]);
     assert!(loaded.generated_key.unwrap().matches("sk-made"));
 
     store.save_session(key("a"), snapshot("token=2", None), UnixSeconds(6)).await.unwrap();
@@ -161,11 +163,12 @@ async fn a_damaged_file_is_put_aside_and_one_is_kept() {
 #[tokio::test]
 async fn another_version_or_another_programs_file_is_put_aside() {
     for statement in [
-        "PRAGMA user_version = 2",
+        "PRAGMA user_version = 99",
         "PRAGMA user_version = -1",
         "DROP TABLE chats",
         "ALTER TABLE chats RENAME COLUMN key TO owner",
         "PRAGMA user_version = 0",
+        "PRAGMA user_version = 1",
     ] {
         let dir = tempfile::tempdir().unwrap();
         filled(dir.path()).await;
@@ -289,4 +292,159 @@ async fn a_closed_store_says_so() {
     assert!(matches!(saved, Err(StoreError::Closed)));
     store.note_chat(chat(1));
     assert_eq!(store.lost_writes(), 1);
+}
+
+fn video(number: i64) -> VideoJob {
+    VideoJob {
+        id: format!("video_{number:03}"),
+        owner: "caller".to_owned(),
+        key: key("a"),
+        is_pooled: number % 2 == 0,
+        state: VideoState::Queued,
+        model: "qwen-video".to_owned(),
+        upstream_model: "wan".to_owned(),
+        prompt: "CANARY-prompt".to_owned(),
+        size: "1280x720".to_owned(),
+        ratio: "16:9".to_owned(),
+        seconds: "5".to_owned(),
+        created_at: UnixSeconds(number),
+        completed_at: None,
+        chat_id: None,
+        task_id: None,
+        link: None,
+        error: None,
+        idempotency: None,
+        fingerprint: None,
+    }
+}
+
+/// Everything of a job, to compare.
+fn whole(job: &VideoJob) -> String {
+    let VideoJob { id, owner, key, is_pooled, state, model, upstream_model, prompt, size, ratio, seconds, .. } = job;
+    let VideoJob { created_at, completed_at, chat_id, task_id, link, error, idempotency, fingerprint, .. } = job;
+    let link = link.as_ref().map(|link| link.expose_secret());
+    format!(
+        "{id} {owner} {key:?} {is_pooled} {state:?} {model} {upstream_model} {prompt} {size} {ratio} {seconds} \
+         {created_at:?} {completed_at:?} {chat_id:?} {task_id:?} {link:?} {error:?} {idempotency:?} {fingerprint:?}"
+    )
+}
+
+#[tokio::test]
+async fn video_jobs_are_safe_when_acknowledged() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, loaded) = Store::open(dir.path()).unwrap();
+    assert!(loaded.videos.is_empty());
+    let done = VideoJob {
+        state: VideoState::Completed,
+        completed_at: Some(UnixSeconds(70)),
+        chat_id: Some("chat-1".to_owned()),
+        task_id: Some("task-1".to_owned()),
+        link: Some(SecretString::from("https://cdn.example/v.mp4?key=CANARY-link")),
+        idempotency: Some("once".to_owned()),
+        fingerprint: Some("print".to_owned()),
+        ..video(2)
+    };
+    let failed = VideoJob {
+        state: VideoState::Failed,
+        completed_at: Some(UnixSeconds(80)),
+        error: Some(("content_filter".to_owned(), "refused".to_owned())),
+        ..video(3)
+    };
+    let running = VideoJob { state: VideoState::Running, ..video(4) };
+    for job in [&running, &failed, &video(2), &video(1), &video(5), &done] {
+        store.save_video(job.clone()).await.unwrap();
+    }
+    store.forget_video("video_005").await.unwrap();
+    store.forget_video("video_unknown").await.unwrap();
+    // Another reader, while the writer still has the file open.
+    let (_, loaded) = Store::open(dir.path()).unwrap();
+    let jobs: Vec<_> = loaded.videos.iter().map(whole).collect();
+    assert_eq!(jobs, [&video(1), &done, &failed, &running].map(whole), "oldest first");
+    let shown = format!("{loaded:?} {store:?}");
+    assert!(shown.contains("video_002") && shown.contains("content_filter"), "{shown}");
+    assert!(!shown.contains("CANARY"), "{shown}");
+    store.close().await;
+    assert!(matches!(store.save_video(video(6)).await, Err(StoreError::Closed)));
+    assert!(matches!(store.forget_video("video_001").await, Err(StoreError::Closed)));
+}
+
+/// Changes the file of a closed store by hand.
+fn edit(dir: &Path, statements: &str) {
+    let connection = Connection::open(dir.join("state.db")).unwrap();
+    connection.execute_batch(statements).unwrap();
+    connection.close().unwrap();
+}
+
+#[tokio::test]
+async fn a_video_in_an_unknown_state_has_failed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path()).unwrap();
+    for number in 1..=3 {
+        store.save_video(video(number)).await.unwrap();
+    }
+    store.close().await;
+    edit(
+        dir.path(),
+        "UPDATE videos SET state = 'paused', error_code = 'a', error_message = 'b' WHERE id = 'video_001';
+         UPDATE videos SET state = '' WHERE id = 'video_002';
+         UPDATE videos SET error_code = 'alone' WHERE id = 'video_003';",
+    );
+    let (_, loaded) = Store::open(dir.path()).unwrap();
+    for job in &loaded.videos[..2] {
+        assert_eq!(job.state, VideoState::Failed);
+        assert_eq!(job.error.as_ref().unwrap().0, "unknown_state");
+    }
+    assert_eq!(loaded.videos[2].state, VideoState::Queued);
+    assert_eq!(loaded.videos[2].error, Some(("alone".to_owned(), String::new())));
+}
+
+#[tokio::test]
+async fn the_oldest_are_forgotten_when_there_are_too_many() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path()).unwrap();
+    store.close().await;
+    edit(
+        dir.path(),
+        "WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 10003)
+         INSERT INTO videos (id, owner, key, is_pooled, state, model, upstream_model, prompt, size, ratio, seconds,
+                             created_at)
+         SELECT 'video_' || n, '', '', 1, 'queued', '', '', '', '', '', '', n FROM numbers;
+         WITH RECURSIVE numbers (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < 50003)
+         INSERT INTO chats (chat_id, key, created_at) SELECT 'chat-' || n, '', n FROM numbers;",
+    );
+    let (_, loaded) = Store::open(dir.path()).unwrap();
+    assert_eq!((loaded.videos.len(), loaded.chats.len()), (10_000, 50_000));
+    assert_eq!((loaded.videos[0].id.as_str(), loaded.chats[0].chat_id.as_str()), ("video_4", "chat-4"));
+}
+
+/// A state file as version 1 wrote it.
+const FIRST_VERSION: &str = "
+CREATE TABLE sessions (key TEXT PRIMARY KEY NOT NULL, cookies TEXT NOT NULL, token TEXT, saved_at INTEGER NOT NULL)
+STRICT, WITHOUT ROWID;
+CREATE TABLE facts (key TEXT PRIMARY KEY NOT NULL, cooling_reason TEXT, cooling_until INTEGER, cooling_set_at INTEGER,
+                    dead_since INTEGER) STRICT, WITHOUT ROWID;
+CREATE TABLE chats (chat_id TEXT PRIMARY KEY NOT NULL, key TEXT NOT NULL, created_at INTEGER NOT NULL)
+STRICT, WITHOUT ROWID;
+CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
+PRAGMA user_version = 1;
+INSERT INTO sessions VALUES ('a', 'token=1', 'jwt', 5);
+INSERT INTO facts VALUES ('both', 'quota', 90, 50, 7);
+INSERT INTO chats VALUES ('chat-1', 'a', 3);
+INSERT INTO meta VALUES ('generated_key', 'sk-made');
+";
+
+#[tokio::test]
+async fn a_file_of_the_first_version_is_brought_up_to_date() {
+    let dir = tempfile::tempdir().unwrap();
+    edit(dir.path(), FIRST_VERSION);
+    for _ in 0..2 {
+        let (store, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(loaded.sessions[&CredentialKey::from_stored("a")].cookies.expose_secret(), "token=1");
+        assert_eq!(loaded.facts[&CredentialKey::from_stored("both")], facts());
+        assert_eq!(loaded.chats[0].chat_id, "chat-1");
+        assert!(loaded.generated_key.unwrap().matches("sk-made"));
+        store.save_video(video(1)).await.unwrap();
+        store.close().await;
+    }
+    assert_eq!(names(dir.path()), ["state.db"], "nothing was put aside");
 }

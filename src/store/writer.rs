@@ -7,7 +7,7 @@ use tracing::{debug, error};
 
 use crate::base::facts::IdentityFacts;
 use crate::base::ids::CredentialKey;
-use crate::store::records::{OwnedChat, StoredSession};
+use crate::store::records::{OwnedChat, StoredSession, VideoJob};
 use crate::store::rows::{self, Rows};
 
 /// What the thread is told.
@@ -31,6 +31,10 @@ pub(super) enum Fact {
     Chat(OwnedChat),
     /// A chat was deleted.
     ChatGone(String),
+    /// A video job, new or changed.
+    Video(Box<VideoJob>),
+    /// A video job is to be forgotten.
+    VideoGone(String),
     /// The key made at the first start.
     GeneratedKey(SecretString),
 }
@@ -97,6 +101,8 @@ fn write(transaction: &Transaction<'_>, fact: &Fact) -> rusqlite::Result<()> {
         Fact::Facts(key, facts) => rows::put_facts(transaction, key, *facts),
         Fact::Chat(chat) => rows::put_chat(transaction, chat),
         Fact::ChatGone(chat_id) => rows::remove_chat(transaction, chat_id),
+        Fact::Video(job) => rows::put_video(transaction, job),
+        Fact::VideoGone(id) => rows::remove_video(transaction, id),
         Fact::GeneratedKey(key) => rows::put_generated_key(transaction, key),
     }
 }

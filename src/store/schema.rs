@@ -1,0 +1,73 @@
+//! The tables of the state file, and how a file of an earlier version gets them.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use crate::store::fault::Fault;
+
+/// Makes the tables of a new file, and brings those of an older one up to date, all or nothing.
+pub(super) fn migrate(connection: &mut Connection) -> Result<(), Fault> {
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let version: i64 = transaction.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    let steps = usize::try_from(version).ok().and_then(|version| STEPS.get(version..)).ok_or_else(|| {
+        Fault::Content(format!("it has version {version}, and this program writes version {}", STEPS.len()))
+    })?;
+    if !steps.is_empty() {
+        steps.iter().try_for_each(|step| transaction.execute_batch(step))?;
+        transaction.execute_batch(&format!("PRAGMA user_version = {}", STEPS.len()))?;
+    }
+    transaction.commit()?;
+    Ok(())
+}
+
+/// What each version added; `user_version` says how many of them a file has. A new file takes them all, so the way
+/// of an old one is walked every day. A step that was ever released does not change any more.
+const STEPS: &[&str] = &[
+    "
+CREATE TABLE sessions (
+    key TEXT PRIMARY KEY NOT NULL,
+    cookies TEXT NOT NULL,
+    token TEXT,
+    saved_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE facts (
+    key TEXT PRIMARY KEY NOT NULL,
+    cooling_reason TEXT,
+    cooling_until INTEGER,
+    cooling_set_at INTEGER,
+    dead_since INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE TABLE chats (
+    chat_id TEXT PRIMARY KEY NOT NULL,
+    key TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE meta (
+    name TEXT PRIMARY KEY NOT NULL,
+    value TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+",
+    "
+CREATE TABLE videos (
+    id TEXT PRIMARY KEY NOT NULL,
+    owner TEXT NOT NULL,
+    key TEXT NOT NULL,
+    is_pooled INTEGER NOT NULL,
+    state TEXT NOT NULL,
+    model TEXT NOT NULL,
+    upstream_model TEXT NOT NULL,
+    prompt TEXT NOT NULL,
+    size TEXT NOT NULL,
+    ratio TEXT NOT NULL,
+    seconds TEXT NOT NULL,
+    created_at INTEGER NOT NULL,
+    completed_at INTEGER,
+    chat_id TEXT,
+    task_id TEXT,
+    link TEXT,
+    error_code TEXT,
+    error_message TEXT,
+    idempotency TEXT,
+    fingerprint TEXT
+) STRICT;
+",
+];
