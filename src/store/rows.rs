@@ -232,6 +232,12 @@ fn prune(connection: &Connection) -> rusqlite::Result<()> {
         "DELETE FROM videos WHERE id NOT IN (SELECT id FROM videos ORDER BY created_at DESC, id DESC LIMIT ?1)",
         [VIDEOS_MAX],
     )?;
+    // A session in use is saved again and again; one that is not belongs to an account that was removed. Old is what
+    // is old by this clock and beside the newest one: a clock that is wrong for once must not cost every session.
+    connection.execute(
+        "DELETE FROM sessions WHERE saved_at < min(unixepoch(), (SELECT max(saved_at) FROM sessions)) - ?1",
+        [SESSION_SECONDS_MAX],
+    )?;
     Ok(())
 }
 
@@ -293,6 +299,8 @@ const GENERATED_KEY: &str = "generated_key";
 const CHATS_MAX: i64 = 50_000;
 /// How many video jobs are kept across a restart, the newest ones.
 const VIDEOS_MAX: i64 = 10_000;
+/// How long a session is kept that is not saved any more: 90 days.
+const SESSION_SECONDS_MAX: i64 = 90 * 86_400;
 /// The error of a video job whose state a later version wrote, or nobody.
 const UNKNOWN_STATE: [&str; 2] = ["unknown_state", "the job was left in a state that this version does not know"];
 /// How long to wait for another process, such as an instance that is just being replaced.
