@@ -5,8 +5,8 @@ use crate::base::ids::UnixSeconds;
 /// Facts of one identity that a restart must not forget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IdentityFacts {
-    /// A rest that the upstream asked for.
-    pub cooling: Option<Cooling>,
+    /// The rest that the upstream asked for, for each usage.
+    pub cooling: PerUsage<Option<Cooling>>,
     /// Since when the upstream refuses the credential for good.
     pub dead_since: Option<UnixSeconds>,
 }
@@ -25,15 +25,17 @@ pub struct Cooling {
 /// Why an identity rests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CoolingReason {
-    /// Too many requests.
+    /// Too many requests, for one usage.
     Rate,
-    /// The day's quota is gone.
+    /// The day's quota of one usage is gone.
     Quota,
-    /// The upstream wants a human.
+    /// The upstream wants a human. This concerns the whole account.
     Challenge,
 }
 
 /// What an identity is asked for. Each has rests of its own: a day's quota of videos says nothing about chats.
+///
+/// Handing over a file is part of whatever the file is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Usage {
     /// Text.
@@ -43,6 +45,73 @@ pub enum Usage {
     Image,
     /// Making videos.
     Video,
-    /// Handing over files.
-    Upload,
+}
+
+impl Usage {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Chat, Self::Image, Self::Video];
+
+    /// The word for it on disk and in logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Chat => "chat",
+            Self::Image => "image",
+            Self::Video => "video",
+        }
+    }
+}
+
+/// One thing for each usage.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PerUsage<T> {
+    chat: T,
+    image: T,
+    video: T,
+}
+
+impl<T> PerUsage<T> {
+    /// What `make` makes for each usage.
+    pub fn of(mut make: impl FnMut(Usage) -> T) -> Self {
+        Self { chat: make(Usage::Chat), image: make(Usage::Image), video: make(Usage::Video) }
+    }
+
+    /// The one for a usage.
+    pub fn get(&self, usage: Usage) -> &T {
+        match usage {
+            Usage::Chat => &self.chat,
+            Usage::Image => &self.image,
+            Usage::Video => &self.video,
+        }
+    }
+
+    /// The one for a usage, to change it.
+    pub fn get_mut(&mut self, usage: Usage) -> &mut T {
+        match usage {
+            Usage::Chat => &mut self.chat,
+            Usage::Image => &mut self.image,
+            Usage::Video => &mut self.video,
+        }
+    }
+
+    /// Each usage with its own, in the order of [`Usage::ALL`].
+    pub fn iter(&self) -> impl Iterator<Item = (Usage, &T)> {
+        Usage::ALL.into_iter().map(|usage| (usage, self.get(usage)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_usage_has_its_own() {
+        let mut words = PerUsage::of(|usage| usage.as_str().to_owned());
+        assert_eq!(Usage::ALL.map(|usage| words.get(usage).clone()), ["chat", "image", "video"]);
+        for usage in Usage::ALL {
+            words.get_mut(usage).push('!');
+        }
+        let all: Vec<_> = words.iter().map(|(usage, word)| format!("{usage:?} {word}")).collect();
+        assert_eq!(all, ["Chat chat!", "Image image!", "Video video!"]);
+    }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
+use crate::base::facts::Usage;
 use crate::base::ids::IdentityId;
 use crate::base::session::Session;
 use crate::gateway::books::Books;
@@ -190,7 +191,8 @@ impl ChatGateway {
                 Some(session) => IdentityPool::detached(Arc::clone(session)),
                 None => {
                     let tried = progress.tried.clone();
-                    let wanted = Wanted { caller: asker.caller, tried, deadline: progress.deadline.into_std() };
+                    let deadline = progress.deadline.into_std();
+                    let wanted = Wanted { caller: asker.caller, usage: Usage::Chat, tried, deadline };
                     // When nobody else can take over, the failure itself is the answer.
                     match self.0.pool.lease(&wanted).await {
                         Ok(lease) => lease,
@@ -239,7 +241,7 @@ impl ChatGateway {
         if !matches!(error.kind, Kind::RateLimited | Kind::QuotaExhausted { .. } | Kind::Challenged) {
             return ChatError::Upstream { error, attempts };
         }
-        match self.0.pool.outlook(Now::read()) {
+        match self.0.pool.outlook(Usage::Chat, Now::read()) {
             Some(resting) => ChatError::Lease(resting),
             None if error.kind == Kind::Challenged => ChatError::Upstream { error, attempts },
             None => {

@@ -62,7 +62,7 @@ impl LeaseError {
         let rests: Option<Vec<_>> = blocks.iter().map(|block| block.until.and(block.rest)).collect();
         let named = match (rests, reason) {
             (Some(rests), _) => SOONEST_FIRST.into_iter().find(|reason| rests.contains(reason)),
-            (None, IdentityReason::Resting(reason)) => Some(reason),
+            (None, IdentityReason::Resting(_, reason)) => Some(reason),
             (None, _) => None,
         };
         match named {

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::base::facts::{CoolingReason, IdentityFacts};
+use crate::base::facts::{CoolingReason, IdentityFacts, PerUsage, Usage};
 use crate::base::ids::UnixSeconds;
 use crate::base::session::Session;
 use crate::pool::breaker::{Breaker, State};
 use crate::pool::clock::Now;
-use crate::pool::rest::Rest;
+use crate::pool::rest::{Current, Rests};
 use crate::pool::rotation::Standing;
 use crate::pool::settings::PoolSettings;
 use crate::pool::view::{IdentityReason, IdentityStatus, IdentityView};
@@ -33,12 +33,12 @@ pub enum CredentialState {
 pub(crate) struct Slot {
     pub(crate) session: Arc<Session>,
     pub(crate) breaker: Breaker,
-    pub(crate) rest: Rest,
+    pub(crate) rests: Rests,
     credential: CredentialState,
     dead_since: Option<UnixSeconds>,
 }
 
-/// Why an identity cannot be used at a moment.
+/// Why an identity cannot be used for something at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
     pub(crate) reason: IdentityReason,
@@ -53,7 +53,7 @@ impl Slot {
     pub(crate) fn new(session: Arc<Session>, now: Instant) -> Self {
         let credential =
             if session.token().is_some() { CredentialState::Ready } else { CredentialState::Missing { retry_at: now } };
-        Self { session, breaker: Breaker::new(), rest: Rest::default(), credential, dead_since: None }
+        Self { session, breaker: Breaker::new(), rests: Rests::default(), credential, dead_since: None }
     }
 
     pub(crate) fn credential(&self) -> CredentialState {
@@ -71,9 +71,7 @@ impl Slot {
 
     /// Takes up what was written down before a restart.
     pub(crate) fn restore(&mut self, facts: IdentityFacts, now: Now) {
-        if let Some(cooling) = facts.cooling {
-            self.rest.restore(cooling, now);
-        }
+        self.rests.restore(&facts.cooling, now);
         if let Some(since) = facts.dead_since {
             self.credential = CredentialState::Dead;
             self.dead_since = Some(since);
@@ -82,17 +80,17 @@ impl Slot {
 
     /// What has to be written down.
     pub(crate) fn facts(&self) -> IdentityFacts {
-        IdentityFacts { cooling: self.rest.facts(), dead_since: self.dead_since }
+        IdentityFacts { cooling: self.rests.facts(), dead_since: self.dead_since }
     }
 
-    /// From when on it may be picked if nothing else happens; `Err` if no time will do.
-    pub(crate) fn usable_at(&self) -> Result<Option<Instant>, Dead> {
+    /// From when on it may be picked for a usage if nothing else happens; `Err` if no time will do.
+    pub(crate) fn usable_at(&self, usage: Usage) -> Result<Option<Instant>, Dead> {
         let retry_at = match self.credential {
             CredentialState::Ready => None,
             CredentialState::Missing { retry_at } => Some(retry_at),
             CredentialState::Dead => return Err(Dead),
         };
-        Ok(retry_at.max(self.breaker.usable_at()).max(self.rest.until()))
+        Ok(retry_at.max(self.breaker.usable_at()).max(self.rests.until(usage)))
     }
 
     /// How gladly it is picked.
@@ -107,24 +105,25 @@ impl Slot {
         }
     }
 
-    /// Whether it is down for transient failures alone, so that an early probe may be worth a try.
-    pub(crate) fn is_only_tripped(&self, now: Instant) -> bool {
+    /// Whether transient failures alone keep it from a usage, so that an early probe may be worth a try.
+    pub(crate) fn is_only_tripped(&self, usage: Usage, now: Instant) -> bool {
         let has_credential = match self.credential {
             CredentialState::Ready => true,
             CredentialState::Missing { retry_at } => retry_at <= now,
             CredentialState::Dead => false,
         };
-        has_credential && self.rest.active(now).is_none() && matches!(self.breaker.state(now), State::Open { .. })
+        let is_tripped = matches!(self.breaker.state(now), State::Open { .. });
+        has_credential && is_tripped && self.rests.active(usage, now).is_none()
     }
 
-    /// Whether it can be asked at all: neither dead nor resting.
-    pub(crate) fn is_in_use(&self, now: Instant) -> bool {
-        self.credential != CredentialState::Dead && self.rest.active(now).is_none()
+    /// Whether it can be asked for a usage at all: neither dead nor resting.
+    pub(crate) fn is_in_use(&self, usage: Usage, now: Instant) -> bool {
+        self.credential != CredentialState::Dead && self.rests.active(usage, now).is_none()
     }
 
-    /// What keeps it from being used at `now`, the longest reason; a rest goes first among equals.
-    pub(crate) fn block(&self, now: Instant) -> Option<Block> {
-        let rest = self.rest.active(now);
+    /// What keeps it from a usage at `now`, the longest reason; a rest goes first among equals.
+    pub(crate) fn block(&self, usage: Usage, now: Instant) -> Option<Block> {
+        let rest = self.rests.active(usage, now);
         let block = |reason, until| Block { reason, until, rest: rest.map(|rest| rest.reason) };
         let retry_at = match self.credential {
             CredentialState::Ready => None,
@@ -134,7 +133,7 @@ impl Slot {
         [
             retry_at.map(|retry_at| (IdentityReason::TokenMissing, retry_at)),
             self.tripped(now),
-            rest.map(|rest| (IdentityReason::Resting(rest.reason), rest.until)),
+            rest.map(|rest| (IdentityReason::Resting(usage, rest.reason), rest.until)),
         ]
         .into_iter()
         .flatten()
@@ -145,9 +144,13 @@ impl Slot {
 
     /// What people see of it, without what its session knows.
     pub(crate) fn view(&self, settings: &PoolSettings, in_flight: u32, now: Now) -> IdentityView {
-        let until = self.block(now.instant).and_then(|block| block.until);
-        let rest = self.rest.active(now.instant);
-        let (status, reason) = self.status(settings, now.instant);
+        let resting = PerUsage::of(|usage| self.rests.active(usage, now.instant));
+        let (status, reason) = self.status(settings, &resting, now.instant);
+        let until = match reason {
+            Some(IdentityReason::Resting(usage, _)) => self.block(usage, now.instant),
+            _ => self.block(Usage::Chat, now.instant),
+        }
+        .and_then(|block| block.until);
         IdentityView {
             id: self.session.identity().clone(),
             status,
@@ -156,23 +159,34 @@ impl Slot {
             in_flight,
             next_at: until.map(|until| now.unix_at(until)),
             token_expires_at: None,
-            cooling: rest.and_then(|_| self.rest.facts()),
+            cooling: PerUsage::of(|usage| resting.get(usage).map(Current::cooling)),
             dead_since: self.dead_since,
         }
     }
 
-    fn status(&self, settings: &PoolSettings, now: Instant) -> (IdentityStatus, Option<IdentityReason>) {
+    fn status(
+        &self,
+        settings: &PoolSettings,
+        resting: &PerUsage<Option<Current>>,
+        now: Instant,
+    ) -> (IdentityStatus, Option<IdentityReason>) {
         if self.credential == CredentialState::Dead {
             return (IdentityStatus::Down, Some(IdentityReason::LoginNeeded));
         }
-        let rest = self.rest.active(now);
-        let rest = rest.map(|rest| (IdentityReason::Resting(rest.reason), rest.until));
-        let down = [self.tripped(now), rest].into_iter().flatten();
-        if let Some((reason, _)) = down.max_by_key(|(_, until)| *until) {
-            return (IdentityStatus::Down, Some(reason));
+        let reason = |usage, rest: &Current| IdentityReason::Resting(usage, rest.reason);
+        let tripped = self.tripped(now);
+        if tripped.is_some() || resting.iter().all(|(_, rest)| rest.is_some()) {
+            // Chats are what people think of when an account is down.
+            let rest = resting.get(Usage::Chat).map(|rest| (reason(Usage::Chat, &rest), rest.until));
+            let longest = [tripped, rest].into_iter().flatten().max_by_key(|(_, until)| *until);
+            return (IdentityStatus::Down, longest.map(|(reason, _)| reason));
         }
         if matches!(self.credential, CredentialState::Missing { .. }) {
             return (IdentityStatus::Degraded, Some(IdentityReason::TokenMissing));
+        }
+        let rest = resting.iter().find_map(|(usage, rest)| Some(reason(usage, rest.as_ref()?)));
+        if rest.is_some() {
+            return (IdentityStatus::Degraded, rest);
         }
         if self.is_failing(settings) {
             return (IdentityStatus::Degraded, Some(IdentityReason::Failing));

@@ -140,6 +140,7 @@ impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lease")
             .field("identity", self.identity())
+            .field("usage", &self.loan.as_ref().map(|loan| loan.ticket.usage))
             .field("is_probe", &self.is_probe())
             .finish_non_exhaustive()
     }

@@ -1,7 +1,7 @@
 //! Which account serves the next request, and which ones rest.
 //!
 //! An [`IdentityPool`] lends identities as [`Lease`]s and learns from their [`Outcome`]s. Each identity is a slot of
-//! independent facts: a breaker for transient faults, a rest that the upstream asked for, a credential. Nothing
+//! independent facts: a breaker for transient faults, rests that the upstream asked for, a credential. Nothing
 //! here speaks HTTP, spawns a task or sets a timer but the wait in the queue: whatever only time changes is
 //! worked out when somebody asks. One lock guards it all, and it is never held across an await.
 
@@ -31,7 +31,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use crate::base::facts::IdentityFacts;
+use crate::base::facts::{IdentityFacts, Usage};
 use crate::base::ids::{CredentialKey, IdentityId};
 use crate::base::session::Session;
 use crate::pool::clock::after;
@@ -58,6 +58,8 @@ pub struct IdentityPool(Arc<Shared>);
 pub struct Wanted {
     /// Whose request it is: waiting requests of different callers take turns.
     pub caller: CallerId,
+    /// What the identity is to be used for: one that rests from it does not do.
+    pub usage: Usage,
     /// The identities that this request was tried on already.
     pub tried: Vec<IdentityId>,
     /// When the request is of no use any more.
@@ -77,8 +79,8 @@ impl IdentityPool {
         Self(Arc::new(Shared::new(state)))
     }
 
-    /// Takes up what was written down about a credential before a restart: a rest for as long as it was meant,
-    /// at most 25 hours, and a death, which the refresher looks at again on its own schedule.
+    /// Takes up what was written down about a credential before a restart: rests for as long as they were
+    /// meant, at most 25 hours, and a death, which the refresher looks at again on its own schedule.
     pub fn restore(&self, key: &CredentialKey, facts: IdentityFacts, now: Now) {
         self.0.change(now, |state| {
             let identities: Vec<_> = state
@@ -112,7 +114,7 @@ impl IdentityPool {
     /// Says why there is none and when to come back.
     pub fn try_lease(&self, wanted: &Wanted, now: Now) -> Result<Lease, LeaseError> {
         let granted = self.0.ask(now, |state| {
-            state.request(&wanted.tried, now).map_err(|refusal| match refusal {
+            state.request(wanted.usage, &wanted.tried, now).map_err(|refusal| match refusal {
                 Refusal::AtCap => state.busy(),
                 Refusal::Final(error) => error,
             })
@@ -120,10 +122,10 @@ impl IdentityPool {
         granted.map(|grant| Lease::new(&self.0, grant))
     }
 
-    /// Why a new request would get nobody now; `None` if it would, be it after a wait. Lends nothing.
+    /// Why a new request for a usage would get nobody now; `None` if it would, be it after a wait. Lends nothing.
     #[must_use]
-    pub fn outlook(&self, now: Now) -> Option<LeaseError> {
-        self.0.look(|state| state.outlook(now))
+    pub fn outlook(&self, usage: Usage, now: Now) -> Option<LeaseError> {
+        self.0.look(|state| state.outlook(usage, now))
     }
 
     /// A caller's own credential as a lease. It is never in the pool, and its reports go nowhere.
@@ -154,12 +156,12 @@ impl IdentityPool {
         self.0.look(|state| Some(state.find(identity)?.credential()))
     }
 
-    /// Starts an identity over, as its owner asks: closed breaker, no rest. The credential stays what it is.
+    /// Starts an identity over, as its owner asks: closed breaker, no rest from anything. The credential stays what it is.
     pub fn reset(&self, identity: &IdentityId, now: Now) {
         self.0.change(now, |state| {
             state.change(identity, |slot| {
                 slot.breaker.reset();
-                slot.rest.clear();
+                slot.rests.clear();
             });
         });
     }
@@ -200,7 +202,7 @@ impl IdentityPool {
 
     fn enter(&self, wanted: &Wanted, now: Now) -> Result<Entry, LeaseError> {
         let entered = self.0.ask(now, |state| {
-            match state.request(&wanted.tried, now) {
+            match state.request(wanted.usage, &wanted.tried, now) {
                 Ok(grant) => return Ok(Ok(grant)),
                 Err(Refusal::Final(error)) => return Err(error),
                 Err(Refusal::AtCap) => {}
@@ -211,7 +213,7 @@ impl IdentityPool {
                 return Err(state.busy());
             }
             let (reply, answer): (Reply, _) = oneshot::channel();
-            match state.queue.join(wanted.caller, wanted.tried.clone(), reply) {
+            match state.queue.join(wanted.caller, wanted.usage, wanted.tried.clone(), reply) {
                 Ok(number) => Ok(Err((number, deadline, answer))),
                 Err(_full) => Err(state.busy()),
             }
@@ -219,7 +221,7 @@ impl IdentityPool {
         Ok(match entered {
             Ok(grant) => Entry::Lease(Lease::new(&self.0, grant)),
             Err((number, deadline, answer)) => {
-                let place = Place { shared: Arc::clone(&self.0), number, deadline };
+                let place = Place { shared: Arc::clone(&self.0), number, usage: wanted.usage, deadline };
                 Entry::Wait(place, answer)
             }
         })
@@ -238,6 +240,7 @@ type Answer = oneshot::Receiver<Result<Lease, LeaseError>>;
 struct Place {
     shared: Arc<Shared>,
     number: u64,
+    usage: Usage,
     deadline: Instant,
 }
 
@@ -246,7 +249,7 @@ impl Place {
         loop {
             let now = Now::read();
             // Reports wake the queue, but a rest that ends does not report.
-            let change = self.shared.look(|state| state.next_change(now.instant));
+            let change = self.shared.look(|state| state.next_change(self.usage, now.instant));
             let wake = change.map_or(self.deadline, |change| change.min(self.deadline));
             if let Ok(answered) = timeout_at(wake.into(), &mut answer).await {
                 return answered.unwrap_or_else(|_| Err(self.busy()));

@@ -3,8 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::facts::Usage;
 use crate::base::session::Session;
 use crate::pool::error::LeaseError;
+use crate::pool::rest::RestCounts;
 
 /// How a request on an identity went, in the pool's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,17 +18,17 @@ pub enum Outcome {
         /// A short constant word for the kind of fault.
         code: &'static str,
     },
-    /// Too many requests; with the time to wait, if the upstream gave one.
+    /// Too many requests of what the lease was for; with the time to wait, if the upstream gave one.
     RateLimited {
         /// What the upstream said.
         retry_after: Option<Duration>,
     },
-    /// The quota is used up for so long.
+    /// The quota of what the lease was for is used up for so long.
     Quota {
         /// Until it is filled again.
         rest: Duration,
     },
-    /// The upstream wants a human.
+    /// The upstream wants a human, whatever the account is asked for.
     Challenged,
     /// The access token was refused; a refresh may help.
     Unauthorized,
@@ -40,12 +42,13 @@ pub enum Outcome {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
     pub(crate) index: usize,
+    pub(crate) usage: Usage,
     pub(crate) epoch: u64,
     pub(crate) is_probe: bool,
     /// The number of the probe after a pause, if this is one.
     pub(crate) egress_probe: Option<u64>,
     /// Rests that the identity had been asked for by then.
-    pub(crate) rests: u32,
+    pub(crate) rests: RestCounts,
 }
 
 /// An identity to lend.

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 
+use crate::base::facts::Usage;
 use crate::base::ids::IdentityId;
 
 /// Stands for whoever sent a request: requests of one caller wait in one line.
@@ -29,6 +30,7 @@ struct Line<W> {
 #[derive(Debug)]
 pub(crate) struct Waiter<W> {
     number: u64,
+    pub(crate) usage: Usage,
     pub(crate) tried: Vec<IdentityId>,
     pub(crate) reply: W,
 }
@@ -55,14 +57,14 @@ impl<W> Queue<W> {
 
     /// Adds a request at the end of its caller's line and returns the number to leave with; gives the reply
     /// back when the queue is full.
-    pub(crate) fn join(&mut self, caller: CallerId, tried: Vec<IdentityId>, reply: W) -> Result<u64, W> {
+    pub(crate) fn join(&mut self, caller: CallerId, usage: Usage, tried: Vec<IdentityId>, reply: W) -> Result<u64, W> {
         if self.count >= self.max {
             return Err(reply);
         }
         let number = self.next_number;
         self.next_number += 1;
         self.count += 1;
-        let waiter = Waiter { number, tried, reply };
+        let waiter = Waiter { number, usage, tried, reply };
         match self.lines.iter_mut().find(|line| line.caller == caller) {
             Some(line) => line.waiters.push_back(waiter),
             None => self.lines.push_back(Line { caller, waiters: VecDeque::from([waiter]) }),
@@ -125,7 +127,7 @@ mod tests {
     fn queue(waiting: &[(u64, &'static str)]) -> Queue<&'static str> {
         let mut queue = Queue::new(8);
         for (caller, name) in waiting {
-            queue.join(CallerId(*caller), Vec::new(), *name).unwrap();
+            queue.join(CallerId(*caller), Usage::Chat, Vec::new(), *name).unwrap();
         }
         queue
     }
@@ -146,7 +148,7 @@ mod tests {
         let mut queue = queue(&[(1, "a1"), (1, "a2"), (1, "a3"), (2, "b1"), (3, "c1"), (2, "b2")]);
         assert_eq!(served(&mut queue, 1), ["a1"]);
         assert_eq!(served(&mut queue, 3), ["b1", "c1", "a2"]);
-        queue.join(CallerId(3), Vec::new(), "c2").unwrap();
+        queue.join(CallerId(3), Usage::Chat, Vec::new(), "c2").unwrap();
         assert_eq!(served(&mut queue, 9), ["b2", "a3", "c2"]);
         assert_eq!(queue.len(), 0);
     }
@@ -154,16 +156,16 @@ mod tests {
     #[test]
     fn the_queue_is_bounded_and_whoever_leaves_makes_room() {
         let mut queue = Queue::new(2);
-        let first = queue.join(CallerId(1), Vec::new(), "first").unwrap();
-        let second = queue.join(CallerId(1), Vec::new(), "second").unwrap();
-        assert_eq!(queue.join(CallerId(2), Vec::new(), "third"), Err("third"));
+        let first = queue.join(CallerId(1), Usage::Chat, Vec::new(), "first").unwrap();
+        let second = queue.join(CallerId(1), Usage::Chat, Vec::new(), "second").unwrap();
+        assert_eq!(queue.join(CallerId(2), Usage::Chat, Vec::new(), "third"), Err("third"));
         assert!(queue.leave(first));
         assert!(!queue.leave(first));
         assert_eq!(queue.len(), 1);
-        queue.join(CallerId(2), Vec::new(), "third").unwrap();
+        queue.join(CallerId(2), Usage::Chat, Vec::new(), "third").unwrap();
         assert!(queue.leave(second));
         assert_eq!(served(&mut queue, 9), ["third"]);
-        assert_eq!(Queue::new(0).join(CallerId(1), Vec::new(), ()), Err(()));
+        assert_eq!(Queue::new(0).join(CallerId(1), Usage::Chat, Vec::new(), ()), Err(()));
     }
 
     #[test]

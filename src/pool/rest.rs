@@ -1,21 +1,29 @@
 //! The rests that the upstream asks of one identity: rate limits, quotas, challenges. Pure.
 //!
-//! A rest is a date, a breaker counts faults: two facts of one identity which never move each other.
+//! A rest is a date, a breaker counts faults: two facts of one identity which never move each other. Rates and quotas
+//! belong to one usage, a challenge to the whole account.
 
 use std::time::{Duration, Instant};
 
-use crate::base::facts::{Cooling, CoolingReason};
+use crate::base::facts::{Cooling, CoolingReason, PerUsage, Usage};
 use crate::base::ids::UnixSeconds;
 use crate::pool::clock::{Now, after, doubled, stretched};
 
-/// The rest of one identity, and how often it had to be sent to rest without being told for how long.
+/// All rests of one identity.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Rest {
-    current: Option<Current>,
-    rate_strikes: u32,
-    challenge_strikes: u32,
-    /// Rests asked for so far. A lease of before the last one can tell nothing about it.
-    count: u32,
+pub(crate) struct Rests {
+    /// Rates and quotas.
+    own: PerUsage<Rest>,
+    /// Challenges.
+    shared: Rest,
+}
+
+/// How many rests an identity had been asked for, of one usage and of all together. A lease of before the last one
+/// can tell nothing about it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RestCounts {
+    own: u32,
+    shared: u32,
 }
 
 /// A rest, over or not.
@@ -27,93 +35,125 @@ pub(crate) struct Current {
     set_at: UnixSeconds,
 }
 
-impl Rest {
-    /// The rest that is not over yet.
-    pub(crate) fn active(&self, now: Instant) -> Option<Current> {
-        self.current.filter(|current| now < current.until)
+/// A line of rests, and how often the identity had to be sent to rest without being told for how long.
+#[derive(Clone, Debug, Default)]
+struct Rest {
+    current: Option<Current>,
+    strikes: u32,
+    count: u32,
+}
+
+impl Rests {
+    /// The longest rest of a usage that is not over yet.
+    pub(crate) fn active(&self, usage: Usage, now: Instant) -> Option<Current> {
+        self.newest(usage).filter(|current| now < current.until)
     }
 
-    /// The end of the newest rest, over or not.
-    pub(crate) fn until(&self) -> Option<Instant> {
-        self.current.map(|current| current.until)
+    /// The end of the longest rest of a usage, over or not.
+    pub(crate) fn until(&self, usage: Usage) -> Option<Instant> {
+        self.newest(usage).map(|current| current.until)
     }
 
     /// Rests asked for so far.
-    pub(crate) fn count(&self) -> u32 {
-        self.count
+    pub(crate) fn counts(&self, usage: Usage) -> RestCounts {
+        RestCounts { own: self.own.get(usage).count, shared: self.shared.count }
     }
 
     /// What has to be written down.
-    pub(crate) fn facts(&self) -> Option<Cooling> {
-        self.current.map(|current| Cooling {
-            reason: current.reason,
-            until: current.until_unix,
-            set_at: current.set_at,
-        })
+    pub(crate) fn facts(&self) -> PerUsage<Option<Cooling>> {
+        PerUsage::of(|usage| self.newest(usage).map(Current::cooling))
     }
 
     /// Too many requests (classes R and R′): as long as the upstream says, else a minute that doubles.
-    pub(crate) fn rate(&mut self, retry_after: Option<Duration>, now: Now, jitter: f64) {
+    pub(crate) fn rate(&mut self, usage: Usage, retry_after: Option<Duration>, now: Now, jitter: f64) {
+        let rest = self.own.get_mut(usage);
         let length = match retry_after {
             Some(length) => stretched(length.clamp(REST_MIN, REST_MAX), RATE_JITTER, jitter),
             // Requests that were in flight together bring one refusal each; that is one strike, not four.
-            None if self.is_resting_for(CoolingReason::Rate, now) => return,
-            None => {
-                let length = doubled(RATE_BASE, self.rate_strikes, RATE_MAX);
-                self.rate_strikes = self.rate_strikes.saturating_add(1);
-                length
-            }
+            None if rest.is_resting_for(CoolingReason::Rate, now) => return,
+            None => doubled(RATE_BASE, rest.strike(), RATE_MAX),
         };
-        self.begin(CoolingReason::Rate, length, now);
+        rest.begin(CoolingReason::Rate, length, now);
     }
 
     /// The quota is gone (class Q) for as long as the caller worked out.
-    pub(crate) fn quota(&mut self, length: Duration, now: Now) {
-        self.begin(CoolingReason::Quota, length.clamp(REST_MIN, REST_MAX), now);
+    pub(crate) fn quota(&mut self, usage: Usage, length: Duration, now: Now) {
+        self.own.get_mut(usage).begin(CoolingReason::Quota, length.clamp(REST_MIN, REST_MAX), now);
     }
 
-    /// The upstream wants a human (class W): 1, 3, 6, 12, … times `base`, at most two hours.
+    /// The upstream wants a human (class W): 1, 3, 6, 12, … times `base`, at most two hours, for every usage.
     pub(crate) fn challenge(&mut self, base: Duration, now: Now) {
-        if self.is_resting_for(CoolingReason::Challenge, now) {
+        if self.shared.is_resting_for(CoolingReason::Challenge, now) {
             return;
         }
-        let length = match self.challenge_strikes.checked_sub(1) {
+        let length = match self.shared.strike().checked_sub(1) {
             None => base.min(CHALLENGE_MAX),
             Some(doublings) => doubled(base.saturating_mul(3), doublings, CHALLENGE_MAX),
         };
-        self.challenge_strikes = self.challenge_strikes.saturating_add(1);
-        self.begin(CoolingReason::Challenge, length, now);
+        self.shared.begin(CoolingReason::Challenge, length, now);
     }
 
-    /// A good result of a lease that was given out after `count` rests: the next unknown rest is a first one
-    /// again. A stream that began before the last rest says nothing about it.
-    pub(crate) fn succeed(&mut self, count: u32, now: Instant) {
-        if count == self.count {
-            self.rate_strikes = 0;
-            self.challenge_strikes = 0;
-            if self.active(now).is_none() {
-                self.current = None;
+    /// A good result of a lease that was given out after so many rests: the next unknown rest is a first one again.
+    /// A stream that began before the last rest says nothing about it, and one of another usage only about
+    /// challenges.
+    pub(crate) fn succeed(&mut self, usage: Usage, counts: RestCounts, now: Instant) {
+        self.own.get_mut(usage).succeed(counts.own, now);
+        self.shared.succeed(counts.shared, now);
+    }
+
+    /// Takes up rests that were written down. Neither a clock that stepped back nor a spoilt file can make one
+    /// longer than it was meant to be, or than 25 hours.
+    pub(crate) fn restore(&mut self, facts: &PerUsage<Option<Cooling>>, now: Now) {
+        for (usage, cooling) in facts.iter() {
+            let Some(cooling) = cooling else {
+                continue;
+            };
+            let seconds = cooling.until.seconds_since(now.unix).min(cooling.until.seconds_since(cooling.set_at));
+            let length = Duration::from_secs(seconds).min(REST_MAX);
+            if !length.is_zero() {
+                let rest = match cooling.reason {
+                    CoolingReason::Rate | CoolingReason::Quota => self.own.get_mut(usage),
+                    CoolingReason::Challenge => &mut self.shared,
+                };
+                rest.begin(cooling.reason, length, now);
             }
         }
     }
 
-    /// Takes up a rest that was written down. Neither a clock that stepped back nor a spoilt file can make it
-    /// longer than it was meant to be, or than 25 hours.
-    pub(crate) fn restore(&mut self, cooling: Cooling, now: Now) {
-        let seconds = cooling.until.seconds_since(now.unix).min(cooling.until.seconds_since(cooling.set_at));
-        let length = Duration::from_secs(seconds).min(REST_MAX);
-        if !length.is_zero() {
-            self.begin(cooling.reason, length, now);
-        }
+    /// Ends all rests and forgets all strikes.
+    pub(crate) fn clear(&mut self) {
+        self.shared.clear();
+        Usage::ALL.into_iter().for_each(|usage| self.own.get_mut(usage).clear());
     }
 
-    /// Ends the rest and forgets all strikes.
-    pub(crate) fn clear(&mut self) {
-        *self = Self { count: self.count, ..Self::default() };
+    /// The one of a usage that ends last; a challenge goes last among equals.
+    fn newest(&self, usage: Usage) -> Option<Current> {
+        let both = [self.shared.current, self.own.get(usage).current];
+        both.into_iter().flatten().max_by_key(|current| current.until)
+    }
+}
+
+impl Current {
+    /// This rest as it is shown and written down.
+    pub(crate) fn cooling(self) -> Cooling {
+        Cooling { reason: self.reason, until: self.until_unix, set_at: self.set_at }
+    }
+}
+
+impl Rest {
+    fn active(&self, now: Instant) -> Option<Current> {
+        self.current.filter(|current| now < current.until)
     }
 
     fn is_resting_for(&self, reason: CoolingReason, now: Now) -> bool {
         self.active(now.instant).is_some_and(|current| current.reason == reason)
+    }
+
+    /// One strike more; returns how many there were.
+    fn strike(&mut self) -> u32 {
+        let before = self.strikes;
+        self.strikes = before.saturating_add(1);
+        before
     }
 
     /// Of two rests the longer one stays, with its reason.
@@ -123,6 +163,19 @@ impl Rest {
         if self.active(now.instant).is_none_or(|current| current.until < until) {
             self.current = Some(Current { reason, until, until_unix: now.unix_at(until), set_at: now.unix });
         }
+    }
+
+    fn succeed(&mut self, count: u32, now: Instant) {
+        if count == self.count {
+            self.strikes = 0;
+            if self.active(now).is_none() {
+                self.current = None;
+            }
+        }
+    }
+
+    fn clear(&mut self) {
+        *self = Self { count: self.count, ..Self::default() };
     }
 }
 
@@ -150,8 +203,17 @@ mod tests {
         Now { instant: now.instant + length, unix: now.unix_at(now.instant + length) }
     }
 
-    fn length(rest: &Rest, now: Now) -> Duration {
-        rest.active(now.instant).map_or(Duration::ZERO, |current| current.until - now.instant)
+    fn length_of(rests: &Rests, usage: Usage, now: Now) -> Duration {
+        rests.active(usage, now.instant).map_or(Duration::ZERO, |current| current.until - now.instant)
+    }
+
+    fn length(rests: &Rests, now: Now) -> Duration {
+        length_of(rests, Usage::Chat, now)
+    }
+
+    /// A good result of a lease that is given out and comes back now.
+    fn succeed(rests: &mut Rests, usage: Usage, now: Now) {
+        rests.succeed(usage, rests.counts(usage), now.instant);
     }
 
     #[test]
@@ -165,40 +227,42 @@ mod tests {
             (s(26 * 3600), 0.0, s(25 * 3600)),
             (Duration::MAX, 0.0, s(25 * 3600)),
         ] {
-            let (mut rest, now) = (Rest::default(), start());
-            rest.rate(Some(told), now, jitter);
+            let (mut rest, now) = (Rests::default(), start());
+            rest.rate(Usage::Chat, Some(told), now, jitter);
             assert_eq!(length(&rest, now), expected, "{told:?} {jitter}");
-            assert_eq!(rest.active(now.instant + expected), None);
-            assert_eq!(rest.active(now.instant).unwrap().reason, CoolingReason::Rate);
+            assert_eq!(rest.active(Usage::Chat, now.instant + expected), None);
+            assert_eq!(rest.active(Usage::Chat, now.instant).unwrap().reason, CoolingReason::Rate);
         }
     }
 
     #[test]
     fn an_unknown_rate_rest_doubles_until_a_success() {
-        let (mut rest, mut now) = (Rest::default(), start());
+        let (mut rest, mut now) = (Rests::default(), start());
         let mut lengths = Vec::new();
+        let mut before = rest.counts(Usage::Chat);
         for _ in 0..7 {
-            rest.rate(None, now, 1.0);
+            before = rest.counts(Usage::Chat);
+            rest.rate(Usage::Chat, None, now, 1.0);
             let length = length(&rest, now);
-            rest.rate(None, now, 0.0);
+            rest.rate(Usage::Chat, None, now, 0.0);
             now = plus(now, length);
             lengths.push(length.as_secs());
         }
         assert_eq!(lengths, [60, 120, 240, 480, 960, 1800, 1800]);
-        rest.succeed(rest.count() - 1, now.instant);
-        rest.rate(None, now, 0.0);
+        rest.succeed(Usage::Chat, before, now.instant);
+        rest.rate(Usage::Chat, None, now, 0.0);
         assert_eq!(length(&rest, now), s(1800), "an older lease's success");
         now = plus(now, s(1800));
-        assert!(rest.facts().is_some());
-        rest.succeed(rest.count(), now.instant);
-        assert_eq!(rest.facts(), None);
-        rest.rate(None, now, 0.0);
+        assert!(rest.facts().get(Usage::Chat).is_some());
+        succeed(&mut rest, Usage::Chat, now);
+        assert_eq!(rest.facts(), PerUsage::default());
+        rest.rate(Usage::Chat, None, now, 0.0);
         assert_eq!(length(&rest, now), s(60));
     }
 
     #[test]
     fn challenges_rest_longer_and_longer() {
-        let (mut rest, mut now) = (Rest::default(), start());
+        let (mut rest, mut now) = (Rests::default(), start());
         let mut minutes = Vec::new();
         for _ in 0..6 {
             rest.challenge(s(300), now);
@@ -208,32 +272,32 @@ mod tests {
             minutes.push(length.as_secs() / 60);
         }
         assert_eq!(minutes, [5, 15, 30, 60, 120, 120]);
-        rest.succeed(rest.count(), now.instant);
+        succeed(&mut rest, Usage::Chat, now);
         rest.challenge(s(300), now);
         assert_eq!(length(&rest, now), s(300));
-        let mut rest = Rest::default();
+        let mut rest = Rests::default();
         rest.challenge(s(9000), now);
         assert_eq!(length(&rest, now), s(7200));
     }
 
     #[test]
     fn a_shorter_rest_never_ends_a_longer_one() {
-        let (mut rest, now) = (Rest::default(), start());
-        rest.quota(s(3600), now);
-        rest.rate(Some(s(10)), now, 0.0);
-        rest.rate(None, now, 0.0);
+        let (mut rest, now) = (Rests::default(), start());
+        rest.quota(Usage::Chat, s(3600), now);
+        rest.rate(Usage::Chat, Some(s(10)), now, 0.0);
+        rest.rate(Usage::Chat, None, now, 0.0);
         assert_eq!(length(&rest, now), s(3600));
-        assert_eq!(rest.facts().unwrap().reason, CoolingReason::Quota);
-        rest.rate(Some(s(7200)), now, 0.0);
+        assert_eq!(rest.facts().get(Usage::Chat).unwrap().reason, CoolingReason::Quota);
+        rest.rate(Usage::Chat, Some(s(7200)), now, 0.0);
         assert_eq!(length(&rest, now), s(7200));
-        assert_eq!(rest.facts().unwrap().reason, CoolingReason::Rate);
-        rest.succeed(rest.count(), now.instant);
+        assert_eq!(rest.facts().get(Usage::Chat).unwrap().reason, CoolingReason::Rate);
+        succeed(&mut rest, Usage::Chat, now);
         assert_eq!(length(&rest, now), s(7200), "a success ends no rest");
         rest.clear();
         assert_eq!(length(&rest, now), s(0));
-        rest.quota(s(0), now);
+        rest.quota(Usage::Chat, s(0), now);
         assert_eq!(length(&rest, now), s(1));
-        rest.quota(s(90_001), now);
+        rest.quota(Usage::Chat, s(90_001), now);
         assert_eq!(length(&rest, now), s(90_000));
     }
 
@@ -250,17 +314,64 @@ mod tests {
             (90_001, -5, 90_000),
             (i64::MAX, i64::MIN, 90_000),
         ] {
-            let (mut rest, now) = (Rest::default(), start());
+            let (mut rest, now) = (Rests::default(), start());
             let cooling =
                 Cooling { reason: CoolingReason::Quota, until: now.unix.plus(until), set_at: now.unix.plus(set_at) };
-            rest.restore(cooling, now);
+            rest.restore(&PerUsage::of(|usage| (usage == Usage::Chat).then_some(cooling)), now);
+            assert_eq!(length_of(&rest, Usage::Image, now), s(0));
             assert_eq!(length(&rest, now), s(expected), "{until} {set_at}");
         }
-        let (mut rest, now) = (Rest::default(), start());
-        rest.quota(s(500), now);
+        let (mut rest, now) = (Rests::default(), start());
+        rest.quota(Usage::Chat, s(500), now);
         let later = plus(now, s(100));
-        let mut second = Rest::default();
-        second.restore(rest.facts().unwrap(), later);
+        let mut second = Rests::default();
+        second.restore(&rest.facts(), later);
         assert_eq!(length(&second, later), s(400));
+    }
+
+    #[test]
+    fn rates_and_quotas_are_of_one_usage_and_challenges_of_all() {
+        let (mut rests, now) = (Rests::default(), start());
+        let lengths = |rests: &Rests| Usage::ALL.map(|usage| length_of(rests, usage, now).as_secs());
+        rests.rate(Usage::Image, None, now, 0.0);
+        rests.quota(Usage::Video, s(1000), now);
+        assert_eq!(lengths(&rests), [0, 60, 1000]);
+        rests.challenge(s(300), now);
+        assert_eq!(lengths(&rests), [300, 300, 1000], "the longer one counts");
+        let reasons = Usage::ALL.map(|usage| rests.active(usage, now.instant).unwrap().reason);
+        assert_eq!(reasons, [CoolingReason::Challenge, CoolingReason::Challenge, CoolingReason::Quota]);
+        rests.rate(Usage::Image, None, now, 0.0);
+        rests.challenge(s(300), now);
+        assert_eq!(lengths(&rests), [300, 300, 1000], "each was one strike, behind a longer rest too");
+        let mut restored = Rests::default();
+        restored.restore(&rests.facts(), now);
+        assert_eq!(lengths(&restored), [300, 300, 1000]);
+        assert_eq!(restored.facts(), rests.facts());
+        rests.clear();
+        assert_eq!(lengths(&rests), [0, 0, 0]);
+        assert_eq!(rests.facts(), PerUsage::default());
+    }
+
+    #[test]
+    fn a_success_tells_about_its_usage_and_about_challenges() {
+        let (mut rests, start) = (Rests::default(), start());
+        let old_chat = rests.counts(Usage::Chat);
+        rests.rate(Usage::Video, None, start, 0.0);
+        rests.challenge(s(300), start);
+        let now = plus(start, s(300));
+        rests.succeed(Usage::Chat, old_chat, now.instant);
+        rests.challenge(s(300), now);
+        assert_eq!(length(&rests, now), s(900), "that one began before the challenge");
+        let now = plus(now, s(900));
+        succeed(&mut rests, Usage::Chat, now);
+        rests.challenge(s(300), now);
+        assert_eq!(length(&rests, now), s(300));
+        let now = plus(now, s(300));
+        rests.rate(Usage::Video, None, now, 0.0);
+        assert_eq!(length_of(&rests, Usage::Video, now), s(120), "chats say nothing about videos");
+        let now = plus(now, s(120));
+        succeed(&mut rests, Usage::Video, now);
+        rests.rate(Usage::Video, None, now, 0.0);
+        assert_eq!(length_of(&rests, Usage::Video, now), s(60));
     }
 }

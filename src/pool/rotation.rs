@@ -4,15 +4,23 @@
 //! ties to the one that waited longest. Not an index into a filtered list: that skews whenever the list changes
 //! its length, and picks the identity again that has just failed.
 
-/// The order of all identities, in 16 bytes each, so that a thousand of them are looked through in less than a
-/// microsecond.
+use crate::base::facts::{PerUsage, Usage};
+
+/// The order of all identities: a line of its own for each usage, so that its quota is used up evenly whatever else
+/// is asked for; but what is in flight counts in all of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Rotation {
+    lines: PerUsage<Line>,
+    /// In-flight requests at which an identity takes no more, shifted to its bits of the rank.
+    cap: u64,
+}
+
+/// One line, in 16 bytes for each identity, so that a thousand of them are looked through in less than a microsecond.
+#[derive(Clone, Debug)]
+struct Line {
     turns: Vec<Turn>,
     /// The place at the very back.
     back: u64,
-    /// In-flight requests at which an identity takes no more, shifted to its bits of the rank.
-    cap: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -50,23 +58,24 @@ pub(crate) enum Standing {
 pub(crate) const NEVER: u64 = u64::MAX;
 
 impl Rotation {
-    /// A line of `count` identities, all usable, in their order.
+    /// Lines of `count` identities, all usable, in their order.
     pub(crate) fn new(count: usize, in_flight_max: u32) -> Self {
         let turns: Vec<_> = (0_u64..).take(count).map(|place| Turn { usable_at: 0, rank: place }).collect();
+        let back = turns.last().map_or(0, |turn| turn.rank + 1);
         Self {
-            back: turns.last().map_or(0, |turn| turn.rank + 1),
-            turns,
+            lines: PerUsage::of(|_| Line { turns: turns.clone(), back }),
             cap: u64::from(in_flight_max).clamp(1, IN_FLIGHT_MAX) << PLACE_BITS,
         }
     }
 
     /// The usable identity with the fewest in flight, then the longest in line, that is not among `tried`.
     /// A first attempt takes its turn with anybody who is usable; a retry prefers the healthy.
-    pub(crate) fn choose(&self, now: u64, tried: &[usize]) -> Choice {
+    pub(crate) fn choose(&self, usage: Usage, now: u64, tried: &[usize]) -> Choice {
+        let line = self.lines.get(usage);
         let (rank, index) = if tried.is_empty() {
-            self.least(now, !SECOND, |_| true)
+            line.least(now, !SECOND, |_| true)
         } else {
-            self.least(now, !0, |index| !tried.contains(&index))
+            line.least(now, !0, |index| !tried.contains(&index))
         };
         match rank {
             NEVER => Choice::Nobody,
@@ -75,58 +84,49 @@ impl Rotation {
         }
     }
 
-    /// The least rank of those who are usable and wanted, and whose it is.
-    fn least(&self, now: u64, compared: u64, wants: impl Fn(usize) -> bool) -> (u64, usize) {
-        let mut least = (NEVER, 0);
-        for (index, turn) in self.turns.iter().enumerate() {
-            let rank = if turn.usable_at <= now && wants(index) { turn.rank & compared } else { NEVER };
-            if rank < least.0 {
-                least = (rank, index);
-            }
-        }
-        least
-    }
-
     /// The one longest in line of those that `admits` and that are below their cap, usable or not.
-    pub(crate) fn longest_unpicked(&self, mut admits: impl FnMut(usize) -> bool) -> Option<usize> {
-        let mut line: Vec<_> = self
-            .turns
-            .iter()
-            .enumerate()
-            .filter(|(_, turn)| turn.rank & AT_CAP == 0)
-            .map(|(index, turn)| (turn.rank & PLACE, index))
-            .collect();
+    pub(crate) fn longest_unpicked(&self, usage: Usage, mut admits: impl FnMut(usize) -> bool) -> Option<usize> {
+        let turns = self.lines.get(usage).turns.iter().enumerate();
+        let mut line: Vec<_> =
+            turns.filter(|(_, turn)| turn.rank & AT_CAP == 0).map(|(index, turn)| (turn.rank & PLACE, index)).collect();
         line.sort_unstable();
         line.into_iter().map(|(_, index)| index).find(|index| admits(*index))
     }
 
-    /// One more in flight, and to the back of the line.
-    pub(crate) fn take(&mut self, index: usize) {
-        let back = self.back;
-        if let Some(turn) = self.turns.get_mut(index) {
-            turn.rank = (turn.rank & !PLACE) + ONE_IN_FLIGHT + (back & PLACE);
-            if turn.rank & IN_FLIGHT >= self.cap {
-                turn.rank |= AT_CAP;
+    /// One more in flight, and to the back of the line of this usage.
+    pub(crate) fn take(&mut self, usage: Usage, index: usize) {
+        for each in Usage::ALL {
+            if let Some(turn) = self.lines.get_mut(each).turns.get_mut(index) {
+                turn.rank += ONE_IN_FLIGHT;
+                if turn.rank & IN_FLIGHT >= self.cap {
+                    turn.rank |= AT_CAP;
+                }
             }
-            self.back += 1;
+        }
+        let line = self.lines.get_mut(usage);
+        if let Some(turn) = line.turns.get_mut(index) {
+            turn.rank = turn.rank & !PLACE | line.back & PLACE;
+            line.back += 1;
         }
     }
 
-    /// One less in flight; its place in line stays.
+    /// One less in flight; its place in every line stays.
     pub(crate) fn give_back(&mut self, index: usize) {
-        if let Some(turn) = self.turns.get_mut(index)
-            && turn.rank & IN_FLIGHT > 0
-        {
-            turn.rank -= ONE_IN_FLIGHT;
-            if turn.rank & IN_FLIGHT < self.cap {
-                turn.rank &= !AT_CAP;
+        for usage in Usage::ALL {
+            if let Some(turn) = self.lines.get_mut(usage).turns.get_mut(index)
+                && turn.rank & IN_FLIGHT > 0
+            {
+                turn.rank -= ONE_IN_FLIGHT;
+                if turn.rank & IN_FLIGHT < self.cap {
+                    turn.rank &= !AT_CAP;
+                }
             }
         }
     }
 
-    /// From when on and how gladly an identity is used.
-    pub(crate) fn place(&mut self, index: usize, usable_at: u64, standing: Standing) {
-        if let Some(turn) = self.turns.get_mut(index) {
+    /// From when on and how gladly an identity is used for something.
+    pub(crate) fn place(&mut self, usage: Usage, index: usize, usable_at: u64, standing: Standing) {
+        if let Some(turn) = self.lines.get_mut(usage).turns.get_mut(index) {
             turn.usable_at = usable_at;
             turn.rank = turn.rank & !(SECOND | LAST)
                 | match standing {
@@ -139,20 +139,40 @@ impl Rotation {
 
     /// Requests in flight on one identity.
     pub(crate) fn in_flight(&self, index: usize) -> u32 {
-        self.turns.get(index).map_or(0, Turn::in_flight)
+        self.any_line().get(index).map_or(0, Turn::in_flight)
     }
 
     /// Requests in flight on all.
     pub(crate) fn in_flight_total(&self) -> usize {
-        self.turns
+        self.any_line()
             .iter()
             .map(|turn| usize::try_from(turn.in_flight()).unwrap_or(usize::MAX))
             .fold(0, usize::saturating_add)
     }
 
     /// The next tick after `now` at which somebody becomes usable by time alone.
-    pub(crate) fn next_change(&self, now: u64) -> Option<u64> {
-        self.turns.iter().map(|turn| turn.usable_at).filter(|at| *at > now && *at != NEVER).min()
+    pub(crate) fn next_change(&self, usage: Usage, now: u64) -> Option<u64> {
+        let turns = self.lines.get(usage).turns.iter();
+        turns.map(|turn| turn.usable_at).filter(|at| *at > now && *at != NEVER).min()
+    }
+
+    /// For what is the same in all of them.
+    fn any_line(&self) -> &[Turn] {
+        &self.lines.get(Usage::Chat).turns
+    }
+}
+
+impl Line {
+    /// The least rank of those who are usable and wanted, and whose it is.
+    fn least(&self, now: u64, compared: u64, wants: impl Fn(usize) -> bool) -> (u64, usize) {
+        let mut least = (NEVER, 0);
+        for (index, turn) in self.turns.iter().enumerate() {
+            let rank = if turn.usable_at <= now && wants(index) { turn.rank & compared } else { NEVER };
+            if rank < least.0 {
+                least = (rank, index);
+            }
+        }
+        least
     }
 }
 
@@ -179,10 +199,10 @@ mod tests {
     fn picks(rotation: &mut Rotation, count: usize) -> Vec<usize> {
         (0..count)
             .map(|_| {
-                let Choice::Free(index) = rotation.choose(10, &[]) else {
+                let Choice::Free(index) = rotation.choose(Usage::Chat, 10, &[]) else {
                     panic!("nobody free in {rotation:?}");
                 };
-                rotation.take(index);
+                rotation.take(Usage::Chat, index);
                 rotation.give_back(index);
                 index
             })
@@ -198,72 +218,97 @@ mod tests {
     fn the_fewest_in_flight_come_first_then_the_longest_in_line() {
         let mut rotation = Rotation::new(3, 4);
         let mut order = Vec::new();
-        while let Choice::Free(index) = rotation.choose(0, &[]) {
-            rotation.take(index);
+        while let Choice::Free(index) = rotation.choose(Usage::Chat, 0, &[]) {
+            rotation.take(Usage::Chat, index);
             order.push(index);
         }
         assert_eq!(order, [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2]);
-        assert_eq!(rotation.choose(0, &[]), Choice::AtCap);
-        assert_eq!(rotation.choose(0, &[0, 1, 2]), Choice::Nobody);
+        assert_eq!(rotation.choose(Usage::Chat, 0, &[]), Choice::AtCap);
+        assert_eq!(rotation.choose(Usage::Chat, 0, &[0, 1, 2]), Choice::Nobody);
         rotation.give_back(1);
-        assert_eq!(rotation.choose(0, &[]), Choice::Free(1));
-        assert_eq!(rotation.choose(0, &[1]), Choice::AtCap);
+        assert_eq!(rotation.choose(Usage::Chat, 0, &[]), Choice::Free(1));
+        assert_eq!(rotation.choose(Usage::Chat, 0, &[1]), Choice::AtCap);
         assert_eq!(rotation.in_flight(1), 3);
         assert_eq!(rotation.in_flight_total(), 11);
         rotation.give_back(2);
         rotation.give_back(2);
-        assert_eq!(rotation.choose(0, &[]), Choice::Free(2));
+        assert_eq!(rotation.choose(Usage::Chat, 0, &[]), Choice::Free(2));
     }
 
     #[test]
     fn time_and_standing_decide_who_is_asked() {
         let mut rotation = Rotation::new(4, 1);
-        rotation.place(0, 11, Standing::First);
-        rotation.place(1, 10, Standing::Last);
-        rotation.place(2, 0, Standing::Second);
-        rotation.place(3, NEVER, Standing::First);
-        assert_eq!(rotation.choose(9, &[]), Choice::Free(2));
-        assert_eq!(rotation.choose(10, &[2]), Choice::Free(1));
-        assert_eq!(rotation.choose(10, &[]), Choice::Free(2));
-        assert_eq!(rotation.choose(11, &[]), Choice::Free(0));
-        assert_eq!(rotation.choose(9, &[2]), Choice::Nobody);
-        assert_eq!(rotation.next_change(0), Some(10));
-        assert_eq!(rotation.next_change(10), Some(11));
-        assert_eq!(rotation.next_change(11), None);
-        rotation.take(0);
-        rotation.take(2);
+        rotation.place(Usage::Chat, 0, 11, Standing::First);
+        rotation.place(Usage::Chat, 1, 10, Standing::Last);
+        rotation.place(Usage::Chat, 2, 0, Standing::Second);
+        rotation.place(Usage::Chat, 3, NEVER, Standing::First);
+        assert_eq!(rotation.choose(Usage::Chat, 9, &[]), Choice::Free(2));
+        assert_eq!(rotation.choose(Usage::Chat, 10, &[2]), Choice::Free(1));
+        assert_eq!(rotation.choose(Usage::Chat, 10, &[]), Choice::Free(2));
+        assert_eq!(rotation.choose(Usage::Chat, 11, &[]), Choice::Free(0));
+        assert_eq!(rotation.choose(Usage::Chat, 9, &[2]), Choice::Nobody);
+        assert_eq!(rotation.next_change(Usage::Chat, 0), Some(10));
+        assert_eq!(rotation.next_change(Usage::Chat, 10), Some(11));
+        assert_eq!(rotation.next_change(Usage::Chat, 11), None);
+        rotation.take(Usage::Chat, 0);
+        rotation.take(Usage::Chat, 2);
         // A first attempt takes the degraded in turn, a retry does not.
         let mut rotation = Rotation::new(3, 4);
-        rotation.place(0, 0, Standing::Second);
-        assert_eq!(rotation.choose(0, &[]), Choice::Free(0));
-        assert_eq!(rotation.choose(0, &[2]), Choice::Free(1));
-        rotation.place(0, 0, Standing::First);
-        assert_eq!(rotation.choose(0, &[2]), Choice::Free(0));
+        rotation.place(Usage::Chat, 0, 0, Standing::Second);
+        assert_eq!(rotation.choose(Usage::Chat, 0, &[]), Choice::Free(0));
+        assert_eq!(rotation.choose(Usage::Chat, 0, &[2]), Choice::Free(1));
+        rotation.place(Usage::Chat, 0, 0, Standing::First);
+        assert_eq!(rotation.choose(Usage::Chat, 0, &[2]), Choice::Free(0));
+    }
+
+    #[test]
+    fn each_usage_has_a_line_of_its_own_but_the_load_is_one() {
+        let mut rotation = Rotation::new(2, 2);
+        let mut order = Vec::new();
+        for usage in [Usage::Chat, Usage::Video, Usage::Chat, Usage::Video, Usage::Image] {
+            let Choice::Free(index) = rotation.choose(usage, 0, &[]) else {
+                panic!("nobody free in {rotation:?}");
+            };
+            rotation.take(usage, index);
+            rotation.give_back(index);
+            order.push(index);
+        }
+        assert_eq!(order, [0, 0, 1, 1, 0], "one after the other, whatever else is asked for");
+        rotation.take(Usage::Video, 0);
+        assert_eq!(rotation.choose(Usage::Chat, 0, &[]), Choice::Free(1), "the other one is busy");
+        rotation.take(Usage::Video, 0);
+        assert_eq!(rotation.choose(Usage::Image, 0, &[1]), Choice::AtCap);
+        assert_eq!((rotation.in_flight(0), rotation.in_flight_total()), (2, 2));
+        rotation.place(Usage::Video, 1, 7, Standing::First);
+        assert_eq!(rotation.choose(Usage::Video, 6, &[0]), Choice::Nobody);
+        assert_eq!(rotation.choose(Usage::Chat, 6, &[0]), Choice::Free(1));
+        assert_eq!((rotation.next_change(Usage::Video, 0), rotation.next_change(Usage::Chat, 0)), (Some(7), None));
+        assert_eq!(rotation.longest_unpicked(Usage::Chat, |_| true), Some(1), "below the cap");
     }
 
     #[test]
     fn nothing_is_given_back_twice_and_a_cap_of_nothing_is_one() {
         let mut rotation = Rotation::new(1, 0);
         rotation.give_back(0);
-        assert_eq!(rotation.choose(0, &[]), Choice::Free(0));
-        rotation.take(0);
-        assert_eq!(rotation.choose(0, &[]), Choice::AtCap);
-        assert_eq!(Rotation::new(0, 1).choose(0, &[]), Choice::Nobody);
+        assert_eq!(rotation.choose(Usage::Chat, 0, &[]), Choice::Free(0));
+        rotation.take(Usage::Chat, 0);
+        assert_eq!(rotation.choose(Usage::Chat, 0, &[]), Choice::AtCap);
+        assert_eq!(Rotation::new(0, 1).choose(Usage::Chat, 0, &[]), Choice::Nobody);
     }
 
     #[test]
     fn the_longest_unpicked_need_not_be_usable() {
         let mut rotation = Rotation::new(3, 1);
         for index in 0..3 {
-            rotation.place(index, NEVER, Standing::Second);
+            rotation.place(Usage::Chat, index, NEVER, Standing::Second);
         }
-        assert_eq!(rotation.longest_unpicked(|_| true), Some(0));
-        rotation.take(0);
-        assert_eq!(rotation.longest_unpicked(|_| true), Some(1));
+        assert_eq!(rotation.longest_unpicked(Usage::Chat, |_| true), Some(0));
+        rotation.take(Usage::Chat, 0);
+        assert_eq!(rotation.longest_unpicked(Usage::Chat, |_| true), Some(1));
         rotation.give_back(0);
-        assert_eq!(rotation.longest_unpicked(|index| index != 1), Some(2));
-        rotation.take(1);
-        rotation.take(2);
-        assert_eq!(rotation.longest_unpicked(|_| true), Some(0));
+        assert_eq!(rotation.longest_unpicked(Usage::Chat, |index| index != 1), Some(2));
+        rotation.take(Usage::Chat, 1);
+        rotation.take(Usage::Chat, 2);
+        assert_eq!(rotation.longest_unpicked(Usage::Chat, |_| true), Some(0));
     }
 }

@@ -8,6 +8,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::base::facts::{PerUsage, Usage};
 use crate::base::ids::IdentityId;
 use crate::base::session::Session;
 use crate::pool::blame::Blame;
@@ -64,7 +65,7 @@ impl<W> PoolState<W> {
     }
 
     /// Picks an identity for a request that has tried some already.
-    pub(crate) fn request(&mut self, tried: &[IdentityId], now: Now) -> Result<Grant, Refusal> {
+    pub(crate) fn request(&mut self, usage: Usage, tried: &[IdentityId], now: Now) -> Result<Grant, Refusal> {
         if self.slots.is_empty() {
             return Err(Refusal::Final(LeaseError::NoneConfigured));
         }
@@ -77,34 +78,35 @@ impl<W> PoolState<W> {
             let retry_after = until.saturating_duration_since(now.instant);
             return Err(Refusal::Final(LeaseError::Paused { retry_after }));
         }
-        let index = match self.rotation.choose(self.tick(now.instant), &tried) {
+        let index = match self.rotation.choose(usage, self.tick(now.instant), &tried) {
             Choice::Free(index) => index,
             Choice::AtCap => return Err(Refusal::AtCap),
             Choice::Nobody => {
-                self.early(&tried, now.instant).ok_or_else(|| Refusal::Final(self.refusal(&tried, now.instant)))?
+                let early = self.early(usage, &tried, now.instant);
+                early.ok_or_else(|| Refusal::Final(self.refusal(usage, &tried, now.instant)))?
             }
         };
-        self.grant(index, gate, tried.is_empty(), now.instant).ok_or(Refusal::AtCap)
+        self.grant(usage, index, gate, tried.is_empty(), now.instant).ok_or(Refusal::AtCap)
     }
 
     /// Why nobody could be lent now; `None` if somebody could, be it after a wait in the queue.
-    pub(crate) fn outlook(&self, now: Now) -> Option<LeaseError> {
+    pub(crate) fn outlook(&self, usage: Usage, now: Now) -> Option<LeaseError> {
         if self.slots.is_empty() {
             return Some(LeaseError::NoneConfigured);
         }
         if let Gate::Shut { until } = self.egress.gate(now.instant) {
             return Some(LeaseError::Paused { retry_after: until.saturating_duration_since(now.instant) });
         }
-        match self.rotation.choose(self.tick(now.instant), &[]) {
+        match self.rotation.choose(usage, self.tick(now.instant), &[]) {
             Choice::Free(_) | Choice::AtCap => None,
-            Choice::Nobody => Some(self.refusal(&[], now.instant)),
+            Choice::Nobody => Some(self.refusal(usage, &[], now.instant)),
         }
     }
 
     /// Changes what a result changes. `is_end` says whether the lease ends with it; while it goes on, a probe
     /// keeps its slot. Returns the epoch under which the lease goes on.
     pub(crate) fn apply(&mut self, ticket: Ticket, outcome: Outcome, is_end: bool, now: Now) -> u64 {
-        let Ticket { index, epoch, .. } = ticket;
+        let Ticket { index, usage, epoch, .. } = ticket;
         let mut next_epoch = epoch;
         match outcome {
             Outcome::Success => {
@@ -112,18 +114,18 @@ impl<W> PoolState<W> {
                 self.egress.succeed(ticket.egress_probe);
                 if let Some(slot) = self.slots.get_mut(index) {
                     next_epoch = slot.breaker.succeed(epoch, now.instant);
-                    slot.rest.succeed(ticket.rests, now.instant);
+                    slot.rests.succeed(usage, ticket.rests, now.instant);
                 }
             }
             Outcome::Transient { code } => self.transient(ticket, code, now.instant),
             Outcome::RateLimited { retry_after } => {
                 let jitter = (self.jitter)();
-                self.slot(index, |slot| slot.rest.rate(retry_after, now, jitter));
+                self.slot(index, |slot| slot.rests.rate(usage, retry_after, now, jitter));
             }
-            Outcome::Quota { rest } => self.slot(index, |slot| slot.rest.quota(rest, now)),
+            Outcome::Quota { rest } => self.slot(index, |slot| slot.rests.quota(usage, rest, now)),
             Outcome::Challenged => {
                 let base = self.settings.challenge_rest;
-                self.slot(index, |slot| slot.rest.challenge(base, now));
+                self.slot(index, |slot| slot.rests.challenge(base, now));
                 self.egress.challenged(index, ticket.egress_probe, now.instant);
             }
             Outcome::Unauthorized => self.slot(index, |slot| {
@@ -166,16 +168,18 @@ impl<W> PoolState<W> {
             return Vec::new();
         }
         let mut queue = mem::replace(&mut self.queue, Queue::new(0));
-        // Who has tried nobody yet is like everybody else who has not: one look is enough for all of them.
-        let mut is_full = false;
+        // Who has tried nobody yet is like everybody else who has not and wants the same: one look is enough for all
+        // of them.
+        let mut is_full = PerUsage::<bool>::default();
         let answers = queue.serve(|waiter| {
-            if is_full && waiter.tried.is_empty() {
+            let is_full = is_full.get_mut(waiter.usage);
+            if *is_full && waiter.tried.is_empty() {
                 return Verdict::Stay;
             }
-            match self.request(&waiter.tried, now) {
+            match self.request(waiter.usage, &waiter.tried, now) {
                 Ok(grant) => Verdict::Serve(Ok(grant)),
                 Err(Refusal::AtCap) => {
-                    is_full |= waiter.tried.is_empty();
+                    *is_full |= waiter.tried.is_empty();
                     Verdict::Stay
                 }
                 Err(Refusal::Final(error)) => Verdict::Refuse(Err(error)),
@@ -195,9 +199,9 @@ impl<W> PoolState<W> {
         LeaseError::Busy { retry_after: stretched(BUSY_RETRY_MIN, BUSY_RETRY_JITTER, (self.jitter)()) }
     }
 
-    /// The next moment at which time alone makes an identity usable.
-    pub(crate) fn next_change(&self, now: Instant) -> Option<Instant> {
-        let tick = self.rotation.next_change(self.tick(now))?;
+    /// The next moment at which time alone makes an identity usable for something.
+    pub(crate) fn next_change(&self, usage: Usage, now: Instant) -> Option<Instant> {
+        let tick = self.rotation.next_change(usage, self.tick(now))?;
         self.origin.checked_add(Duration::from_nanos(tick))
     }
 
@@ -259,9 +263,9 @@ impl<W> PoolState<W> {
     }
 
     fn transient(&mut self, ticket: Ticket, code: &'static str, now: Instant) {
-        let Ticket { index, epoch, .. } = ticket;
+        let Ticket { index, usage, epoch, .. } = ticket;
         // More than three make no difference to the rule, so no need to count a thousand.
-        let in_use = self.slots.iter().filter(|slot| slot.is_in_use(now)).take(3).count();
+        let in_use = self.slots.iter().filter(|slot| slot.is_in_use(usage, now)).take(3).count();
         if self.blame.fail(code, index, in_use, now) {
             // The upstream's fault moves nobody's breaker.
             return;
@@ -288,14 +292,14 @@ impl<W> PoolState<W> {
             .fold(Tally::default(), Tally::plus)
     }
 
-    fn grant(&mut self, index: usize, gate: Gate, is_first: bool, now: Instant) -> Option<Grant> {
+    fn grant(&mut self, usage: Usage, index: usize, gate: Gate, is_first: bool, now: Instant) -> Option<Grant> {
         let jitter = (self.jitter)();
         let slot = self.slots.get_mut(index)?;
         let admission = slot.breaker.admit(now, &self.settings, jitter);
         let session = Arc::clone(&slot.session);
-        let rests = slot.rest.count();
+        let rests = slot.rests.counts(usage);
         let egress_probe = (gate == Gate::Probe).then(|| self.egress.begin_probe(now, self.settings.probe_lease));
-        self.rotation.take(index);
+        self.rotation.take(usage, index);
         if admission.is_probe {
             self.sync(index);
         }
@@ -303,39 +307,41 @@ impl<W> PoolState<W> {
             self.budget.deposit();
         }
         Some(Grant {
-            ticket: Ticket { index, epoch: admission.epoch, is_probe: admission.is_probe, egress_probe, rests },
+            ticket: Ticket { index, usage, epoch: admission.epoch, is_probe: admission.is_probe, egress_probe, rests },
             session,
         })
     }
 
     /// Controlled panic: rather than nothing, an identity that is down for transient failures alone is probed
     /// before its time, now and then. Not when somebody else is merely busy, or was tried and is well.
-    fn early(&mut self, tried: &[usize], now: Instant) -> Option<usize> {
+    fn early(&mut self, usage: Usage, tried: &[usize], now: Instant) -> Option<usize> {
         let is_due = |at| now.saturating_duration_since(at) >= EARLY_EVERY;
-        if !self.early_at.is_none_or(is_due) || self.rotation.choose(self.tick(now), &[]) != Choice::Nobody {
+        if !self.early_at.is_none_or(is_due) || self.rotation.choose(usage, self.tick(now), &[]) != Choice::Nobody {
             return None;
         }
         let slots = &self.slots;
-        let index = self.rotation.longest_unpicked(|index| {
-            !tried.contains(&index) && slots.get(index).is_some_and(|slot| slot.is_only_tripped(now))
+        let index = self.rotation.longest_unpicked(usage, |index| {
+            !tried.contains(&index) && slots.get(index).is_some_and(|slot| slot.is_only_tripped(usage, now))
         })?;
         self.early_at = Some(now);
         Some(index)
     }
 
     /// Why none of the identities that were not tried can be used.
-    fn refusal(&self, tried: &[usize], now: Instant) -> LeaseError {
+    fn refusal(&self, usage: Usage, tried: &[usize], now: Instant) -> LeaseError {
         let untried = self.slots.iter().enumerate().filter(|(index, _)| !tried.contains(index));
-        let blocks: Vec<_> = untried.filter_map(|(_, slot)| slot.block(now)).collect();
+        let blocks: Vec<_> = untried.filter_map(|(_, slot)| slot.block(usage, now)).collect();
         LeaseError::of(&blocks, now)
     }
 
     /// Tells the rotation what has become of an identity.
     fn sync(&mut self, index: usize) {
         if let Some(slot) = self.slots.get(index) {
-            let usable_at = slot.usable_at().map_or(NEVER, |at| at.map_or(0, |at| self.tick(at)));
             let standing = slot.standing(&self.settings);
-            self.rotation.place(index, usable_at, standing);
+            for usage in Usage::ALL {
+                let usable_at = slot.usable_at(usage).map_or(NEVER, |at| at.map_or(0, |at| self.tick(at)));
+                self.rotation.place(usage, index, usable_at, standing);
+            }
         }
     }
 

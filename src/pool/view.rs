@@ -1,6 +1,6 @@
 //! What people see of the pool: one of three states for each identity, and why. No secret is in here.
 
-use crate::base::facts::{Cooling, CoolingReason};
+use crate::base::facts::{Cooling, CoolingReason, PerUsage, Usage};
 use crate::base::ids::{IdentityId, UnixSeconds};
 
 /// How an identity is, in the words that people see.
@@ -8,7 +8,7 @@ use crate::base::ids::{IdentityId, UnixSeconds};
 pub enum IdentityStatus {
     /// In use.
     Healthy,
-    /// Still in use after some failures, or short of a token.
+    /// Still in use after some failures, short of a token, or not used for everything.
     Degraded,
     /// Not used until its time.
     Down,
@@ -31,8 +31,9 @@ impl IdentityStatus {
 pub enum IdentityReason {
     /// The upstream refuses the credential for good: somebody has to log in again.
     LoginNeeded,
-    /// It rests because the upstream asked for it.
-    Resting(CoolingReason),
+    /// It is not used for this because the upstream asked for a rest. One that rests from several things has chats
+    /// named, if they are among them.
+    Resting(Usage, CoolingReason),
     /// It failed too often, and waits for its cooldown to end or for a request to try it.
     Tripped,
     /// Its cooldown is over and one request tries it right now.
@@ -44,14 +45,18 @@ pub enum IdentityReason {
 }
 
 impl IdentityReason {
-    /// The word for it in JSON and logs.
+    /// The word for it in JSON and logs. It names what the identity is not used for, unless that is chats.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
             Self::LoginNeeded => "login_needed",
-            Self::Resting(CoolingReason::Rate) => "rate_limited",
-            Self::Resting(CoolingReason::Quota) => "quota_exhausted",
-            Self::Resting(CoolingReason::Challenge) => "challenged",
+            Self::Resting(_, CoolingReason::Challenge) => "challenged",
+            Self::Resting(Usage::Chat, CoolingReason::Rate) => "rate_limited",
+            Self::Resting(Usage::Chat, CoolingReason::Quota) => "quota_exhausted",
+            Self::Resting(Usage::Image, CoolingReason::Rate) => "image_rate_limited",
+            Self::Resting(Usage::Image, CoolingReason::Quota) => "image_quota_exhausted",
+            Self::Resting(Usage::Video, CoolingReason::Rate) => "video_rate_limited",
+            Self::Resting(Usage::Video, CoolingReason::Quota) => "video_quota_exhausted",
             Self::Tripped => "tripped",
             Self::Probing => "probing",
             Self::TokenMissing => "token_missing",
@@ -73,12 +78,13 @@ pub struct IdentityView {
     pub fails: u32,
     /// Requests under way.
     pub in_flight: u32,
-    /// When it may be used again; `None` when it may now, or when no time will heal it.
+    /// When it may be used again, for what `reason` names or else for chats; `None` when it may now, or when no time
+    /// will heal it.
     pub next_at: Option<UnixSeconds>,
     /// When its access token ends, if it has one that says so.
     pub token_expires_at: Option<UnixSeconds>,
-    /// The rest that the upstream asked for, while it lasts.
-    pub cooling: Option<Cooling>,
+    /// The rest that the upstream asked for, for each usage, while it lasts.
+    pub cooling: PerUsage<Option<Cooling>>,
     /// Since when the upstream refuses the credential.
     pub dead_since: Option<UnixSeconds>,
 }

@@ -1,12 +1,13 @@
 //! The rows of the state file, written and read. No SQL outside of here and `schema.rs`.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::base::facts::{Cooling, CoolingReason, IdentityFacts};
+use crate::base::facts::{Cooling, CoolingReason, IdentityFacts, Usage};
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::secret::ApiKey;
 use crate::store::fault::Fault;
@@ -71,23 +72,7 @@ impl Rows {
                 Ok((key(&row.get::<_, String>(0)?), session))
             })?
             .collect::<Result<_, _>>()?;
-        let facts = self
-            .connection
-            .prepare("SELECT key, cooling_reason, cooling_until, cooling_set_at, dead_since FROM facts")?
-            .query_map([], |row| {
-                let (reason, until, set_at): (Option<String>, Option<i64>, Option<i64>) =
-                    (row.get(1)?, row.get(2)?, row.get(3)?);
-                // A reason that this version does not know is no reason to rest.
-                let cooling = match (reason.as_deref().and_then(reason_of), until, set_at) {
-                    (Some(reason), Some(until), Some(set_at)) => {
-                        Some(Cooling { reason, until: UnixSeconds(until), set_at: UnixSeconds(set_at) })
-                    }
-                    _ => None,
-                };
-                let facts = IdentityFacts { cooling, dead_since: row.get::<_, Option<i64>>(4)?.map(UnixSeconds) };
-                Ok((key(&row.get::<_, String>(0)?), facts))
-            })?
-            .collect::<Result<_, _>>()?;
+        let facts = self.load_facts()?;
         let chats = self
             .connection
             .prepare("SELECT chat_id, key, created_at FROM chats ORDER BY created_at, chat_id")?
@@ -115,6 +100,28 @@ impl Rows {
             .map(|key| ApiKey::new(&key));
         Ok(Loaded { sessions, facts, chats, videos, generated_key })
     }
+
+    fn load_facts(&self) -> rusqlite::Result<HashMap<CredentialKey, IdentityFacts>> {
+        let mut facts: HashMap<CredentialKey, IdentityFacts> = HashMap::new();
+        let mut deaths = self.connection.prepare("SELECT key, dead_since FROM facts")?;
+        let mut rows = deaths.query([])?;
+        while let Some(row) = rows.next()? {
+            let dead_since = row.get::<_, Option<i64>>(1)?.map(UnixSeconds);
+            facts.entry(key(&row.get::<_, String>(0)?)).or_default().dead_since = dead_since;
+        }
+        let mut rests = self.connection.prepare("SELECT key, usage, reason, until, set_at FROM rests")?;
+        let mut rows = rests.query([])?;
+        while let Some(row) = rows.next()? {
+            let (usage, reason): (String, String) = (row.get(1)?, row.get(2)?);
+            // A word that this version does not know is no reason to rest.
+            if let (Some(usage), Some(reason)) = (usage_of(&usage), reason_of(&reason)) {
+                let (until, set_at) = (UnixSeconds(row.get(3)?), UnixSeconds(row.get(4)?));
+                let facts = facts.entry(key(&row.get::<_, String>(0)?)).or_default();
+                *facts.cooling.get_mut(usage) = Some(Cooling { reason, until, set_at });
+            }
+        }
+        Ok(facts)
+    }
 }
 
 /// Writes a session over the earlier one.
@@ -134,28 +141,30 @@ pub(super) fn put_session(
     Ok(())
 }
 
-/// Writes the facts of an identity over the earlier ones; removes the row when they say nothing.
+/// Writes the facts of an identity over the earlier ones; what they do not say leaves no row.
 pub(super) fn put_facts(
     transaction: &Transaction<'_>,
     key: &CredentialKey,
     facts: IdentityFacts,
 ) -> rusqlite::Result<()> {
-    if facts == IdentityFacts::default() {
-        transaction.prepare_cached("DELETE FROM facts WHERE key = ?1")?.execute([key.as_str()])?;
-        return Ok(());
+    match facts.dead_since {
+        Some(since) => transaction
+            .prepare_cached("INSERT OR REPLACE INTO facts (key, dead_since) VALUES (?1, ?2)")?
+            .execute((key.as_str(), since.0))?,
+        None => transaction.prepare_cached("DELETE FROM facts WHERE key = ?1")?.execute([key.as_str()])?,
+    };
+    for (usage, cooling) in facts.cooling.iter() {
+        match cooling {
+            Some(Cooling { reason, until, set_at }) => transaction
+                .prepare_cached(
+                    "INSERT OR REPLACE INTO rests (key, usage, reason, until, set_at) VALUES (?1, ?2, ?3, ?4, ?5)",
+                )?
+                .execute((key.as_str(), usage.as_str(), reason_text(*reason), until.0, set_at.0))?,
+            None => transaction
+                .prepare_cached("DELETE FROM rests WHERE key = ?1 AND usage = ?2")?
+                .execute((key.as_str(), usage.as_str()))?,
+        };
     }
-    transaction
-        .prepare_cached(
-            "INSERT OR REPLACE INTO facts (key, cooling_reason, cooling_until, cooling_set_at, dead_since)
-             VALUES (?1, ?2, ?3, ?4, ?5)",
-        )?
-        .execute((
-            key.as_str(),
-            facts.cooling.map(|cooling| reason_text(cooling.reason)),
-            facts.cooling.map(|cooling| cooling.until.0),
-            facts.cooling.map(|cooling| cooling.set_at.0),
-            facts.dead_since.map(|since| since.0),
-        ))?;
     Ok(())
 }
 
@@ -274,6 +283,10 @@ fn video(row: &Row<'_>) -> rusqlite::Result<VideoJob> {
 
 fn key(text: &str) -> CredentialKey {
     CredentialKey::from_stored(text)
+}
+
+fn usage_of(text: &str) -> Option<Usage> {
+    Usage::ALL.into_iter().find(|usage| usage.as_str() == text)
 }
 
 fn reason_text(reason: CoolingReason) -> &'static str {

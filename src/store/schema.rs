@@ -70,4 +70,24 @@ CREATE TABLE videos (
     fingerprint TEXT
 ) STRICT;
 ",
+    // A rest belongs to one usage. There was only one before; but whoever is challenged rests from everything.
+    "
+CREATE TABLE rests (
+    key TEXT NOT NULL,
+    usage TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    until INTEGER NOT NULL,
+    set_at INTEGER NOT NULL,
+    PRIMARY KEY (key, usage)
+) STRICT, WITHOUT ROWID;
+INSERT INTO rests
+SELECT key, usage, cooling_reason, cooling_until, cooling_set_at
+FROM facts JOIN (SELECT 'chat' AS usage UNION ALL SELECT 'image' UNION ALL SELECT 'video')
+WHERE cooling_reason IS NOT NULL AND cooling_until IS NOT NULL AND cooling_set_at IS NOT NULL
+AND (usage = 'chat' OR cooling_reason = 'challenge');
+ALTER TABLE facts DROP COLUMN cooling_reason;
+ALTER TABLE facts DROP COLUMN cooling_until;
+ALTER TABLE facts DROP COLUMN cooling_set_at;
+DELETE FROM facts WHERE dead_since IS NULL;
+",
 ];

@@ -1,5 +1,6 @@
 //! Reopening, modes, damage, and a queue that is full.
 
+use std::collections::HashMap;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
@@ -8,7 +9,7 @@ use rusqlite::Connection;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::*;
-use crate::base::facts::{Cooling, CoolingReason};
+use crate::base::facts::{Cooling, CoolingReason, PerUsage, Usage};
 
 fn key(name: &str) -> CredentialKey {
     CredentialKey::of(name)
@@ -22,11 +23,23 @@ fn chat(number: i64) -> OwnedChat {
     OwnedChat { chat_id: format!("chat-{number}"), key: key("a"), created_at: UnixSeconds(number) }
 }
 
+fn cooling(reason: CoolingReason, until: i64) -> Cooling {
+    Cooling { reason, until: UnixSeconds(until), set_at: UnixSeconds(50) }
+}
+
+/// A rest from one thing alone.
+fn only(usage: Usage, cooling: Cooling) -> PerUsage<Option<Cooling>> {
+    PerUsage::of(|each| (each == usage).then_some(cooling))
+}
+
+/// What is known of an account that is dead, rests from videos for long and from chats for a while.
 fn facts() -> IdentityFacts {
-    IdentityFacts {
-        cooling: Some(Cooling { reason: CoolingReason::Quota, until: UnixSeconds(90), set_at: UnixSeconds(50) }),
-        dead_since: Some(UnixSeconds(7)),
-    }
+    let cooling = PerUsage::of(|usage| match usage {
+        Usage::Chat => Some(cooling(CoolingReason::Rate, 70)),
+        Usage::Image => None,
+        Usage::Video => Some(cooling(CoolingReason::Quota, 90)),
+    });
+    IdentityFacts { cooling, dead_since: Some(UnixSeconds(7)) }
 }
 
 fn mode(path: &Path) -> u32 {
@@ -78,6 +91,28 @@ async fn what_was_written_is_there_again() {
     assert!(loaded.sessions[&key("a")].token.is_none());
     assert!(loaded.facts.is_empty());
     assert_eq!(loaded.chats.len(), 39);
+}
+
+#[tokio::test]
+async fn facts_replace_one_another_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let resting = |usage| {
+        let cooling = only(usage, cooling(CoolingReason::Rate, 80));
+        IdentityFacts { cooling, dead_since: None }
+    };
+    for written in [facts(), resting(Usage::Image), resting(Usage::Chat), facts(), IdentityFacts::default()] {
+        let (store, _) = Store::open(dir.path()).unwrap();
+        store.save_facts(key("a"), written);
+        store.save_facts(key("b"), facts());
+        store.close().await;
+        let (_, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(loaded.facts.get(&key("a")).copied().unwrap_or_default(), written);
+        assert_eq!(loaded.facts[&key("b")], facts());
+    }
+    edit(dir.path(), "UPDATE rests SET usage = 'music' WHERE usage = 'chat'; UPDATE rests SET reason = 'mood'");
+    let (_, loaded) = Store::open(dir.path()).unwrap();
+    let known = IdentityFacts { cooling: PerUsage::default(), ..facts() };
+    assert_eq!(loaded.facts[&key("b")], known, "what nobody understands is no rest");
 }
 
 #[tokio::test]
@@ -169,6 +204,8 @@ async fn another_version_or_another_programs_file_is_put_aside() {
         "ALTER TABLE chats RENAME COLUMN key TO owner",
         "PRAGMA user_version = 0",
         "PRAGMA user_version = 1",
+        "PRAGMA user_version = 2",
+        "DROP TABLE rests",
     ] {
         let dir = tempfile::tempdir().unwrap();
         filled(dir.path()).await;
@@ -453,7 +490,8 @@ STRICT, WITHOUT ROWID;
 CREATE TABLE meta (name TEXT PRIMARY KEY NOT NULL, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
 PRAGMA user_version = 1;
 INSERT INTO sessions VALUES ('a', 'token=1', 'jwt', 5);
-INSERT INTO facts VALUES ('both', 'quota', 90, 50, 7);
+INSERT INTO facts VALUES ('both', 'quota', 90, 50, 7), ('rests', 'rate', 90, 50, NULL), ('dead', NULL, NULL, NULL, 7),
+    ('challenged', 'challenge', 90, 50, NULL), ('odd', 'mood', 90, 50, NULL), ('half', 'rate', 90, NULL, NULL);
 INSERT INTO chats VALUES ('chat-1', 'a', 3);
 INSERT INTO meta VALUES ('generated_key', 'sk-made');
 ";
@@ -462,10 +500,21 @@ INSERT INTO meta VALUES ('generated_key', 'sk-made');
 async fn a_file_of_the_first_version_is_brought_up_to_date() {
     let dir = tempfile::tempdir().unwrap();
     edit(dir.path(), FIRST_VERSION);
+    let chats = |reason| only(Usage::Chat, cooling(reason, 90));
+    let everything = PerUsage::of(|_| Some(cooling(CoolingReason::Challenge, 90)));
+    let expected = [
+        ("both", chats(CoolingReason::Quota), Some(UnixSeconds(7))),
+        ("rests", chats(CoolingReason::Rate), None),
+        ("dead", PerUsage::default(), Some(UnixSeconds(7))),
+        ("challenged", everything, None),
+    ];
+    let expected = expected
+        .map(|(key, cooling, dead_since)| (CredentialKey::from_stored(key), IdentityFacts { cooling, dead_since }));
+    let expected = HashMap::from(expected);
     for _ in 0..2 {
         let (store, loaded) = Store::open(dir.path()).unwrap();
         assert_eq!(loaded.sessions[&CredentialKey::from_stored("a")].cookies.expose_secret(), "token=1");
-        assert_eq!(loaded.facts[&CredentialKey::from_stored("both")], facts());
+        assert_eq!(loaded.facts, expected);
         assert_eq!(loaded.chats[0].chat_id, "chat-1");
         assert!(loaded.generated_key.unwrap().matches("sk-made"));
         store.save_video(video(1)).await.unwrap();

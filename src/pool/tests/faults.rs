@@ -1,17 +1,20 @@
 //! What results do to the pool: rests, pauses, blame, early probes, credentials.
 
-use crate::base::facts::{Cooling, CoolingReason, IdentityFacts};
+use crate::base::facts::{Cooling, CoolingReason, IdentityFacts, PerUsage, Usage};
 use crate::pool::tests::{
-    FAULT, HEALTHY, TRIPPED, id, lease_of, own_fault, plus, pool, pool_with, s, settings, start, status, trip,
-    try_lease, view, wanted,
+    FAULT, HEALTHY, TRIPPED, id, lease_for, lease_of, only, own_fault, plus, pool, pool_with, s, settings, start,
+    status, trip, try_lease, view, wanted,
 };
 use crate::pool::{CredentialState, IdentityReason, IdentityStatus, LeaseError, Outcome};
 
 const CHALLENGED: Outcome = Outcome::Challenged;
 const LIMITED: Outcome = Outcome::RateLimited { retry_after: None };
 
+/// An identity that rests from chats alone, or from everything when it was challenged.
 fn resting(reason: CoolingReason) -> (IdentityStatus, Option<IdentityReason>) {
-    (IdentityStatus::Down, Some(IdentityReason::Resting(reason)))
+    let is_challenge = reason == CoolingReason::Challenge;
+    let status = if is_challenge { IdentityStatus::Down } else { IdentityStatus::Degraded };
+    (status, Some(IdentityReason::Resting(Usage::Chat, reason)))
 }
 
 #[test]
@@ -124,7 +127,8 @@ fn late_results_count_as_facts_but_not_in_the_breaker() {
     let after = view(&pool, 1, now);
     assert_eq!((after.status, after.next_at), (before.status, before.next_at));
     late.next().unwrap().finish(Outcome::Quota { rest: s(7200) }, now);
-    assert_eq!(status(&pool, 1, now), resting(CoolingReason::Quota));
+    let reason = IdentityReason::Resting(Usage::Chat, CoolingReason::Quota);
+    assert_eq!(status(&pool, 1, now), (IdentityStatus::Down, Some(reason)), "tripped, and resting for longer");
     assert_eq!(view(&pool, 1, now).next_at, Some(now.unix.plus(7200)));
 }
 
@@ -172,16 +176,18 @@ fn rests_are_kept_and_written_down() {
         lease_of(&pool, 1, now).finish(outcome, now);
         assert_eq!(status(&pool, 1, now), resting(reason));
         let cooling = Cooling { reason, until: now.unix.plus(length), set_at: now.unix };
-        assert_eq!(view(&pool, 1, now).cooling, Some(cooling));
+        let every = PerUsage::of(|_| Some(cooling));
+        let expected = if reason == CoolingReason::Challenge { every } else { only(Usage::Chat, cooling) };
+        assert_eq!(view(&pool, 1, now).cooling, expected);
         assert_eq!(view(&pool, 1, now).next_at, Some(cooling.until));
         assert_eq!(view(&pool, 1, now).fails, 0, "no fault of the breaker");
-        assert_eq!(pool.facts(&id(1)).cooling, Some(cooling));
+        assert_eq!(pool.facts(&id(1)).cooling, expected);
         assert_eq!(pool.facts(&id(2)), IdentityFacts::default());
         let over = plus(now, s(u64::try_from(length).unwrap()));
         let last = plus(now, s(u64::try_from(length).unwrap()) - std::time::Duration::from_millis(1));
         assert!(pool.try_lease(&wanted(&[2], last), last).is_err());
         assert_eq!(status(&pool, 1, over), HEALTHY);
-        assert_eq!(view(&pool, 1, over).cooling, None);
+        assert_eq!(view(&pool, 1, over).cooling, PerUsage::default());
         lease_of(&pool, 1, over).finish(Outcome::Success, over);
         assert_eq!(pool.facts(&id(1)), IdentityFacts::default());
     }
@@ -379,7 +385,7 @@ fn the_dead_are_left_alone_until_they_are_well_again() {
     assert_eq!(pool.credential(&id(1)), Some(CredentialState::Dead));
     let later = plus(now, s(90_000));
     pool.set_credential(&id(1), CredentialState::Dead, later);
-    let facts = IdentityFacts { cooling: None, dead_since: Some(now.unix) };
+    let facts = IdentityFacts { cooling: PerUsage::default(), dead_since: Some(now.unix) };
     assert_eq!(pool.facts(&id(1)), facts, "the first date stays");
     assert_eq!(view(&pool, 1, later).dead_since, Some(now.unix));
     assert_eq!(view(&pool, 1, later).next_at, None);
@@ -418,24 +424,38 @@ fn a_refused_token_puts_its_identity_behind_the_others() {
 #[test]
 fn facts_survive_a_restart() {
     let now = start();
-    let pool_before = pool(3, now);
+    let pool_before = pool(4, now);
     lease_of(&pool_before, 1, now).finish(Outcome::Quota { rest: s(3600) }, now);
     lease_of(&pool_before, 2, now).finish(Outcome::Dead, now);
-    let later = plus(now, s(600));
-    let pool_after = pool(3, later);
+    lease_for(Usage::Video, &pool_before, 3, now).finish(Outcome::Quota { rest: s(7200) }, now);
+    lease_of(&pool_before, 3, now).finish(Outcome::RateLimited { retry_after: Some(s(900)) }, now);
+    lease_for(Usage::Image, &pool_before, 4, now).finish(Outcome::RateLimited { retry_after: Some(s(3600)) }, now);
+    lease_of(&pool_before, 4, now).finish(Outcome::Quota { rest: s(5) }, now);
+    pool_before.reset(&id(4), now);
+    lease_of(&pool_before, 4, now).finish(CHALLENGED, now);
+    let later = plus(now, s(200));
+    let pool_after = pool(4, later);
     for session in pool_before.sessions() {
         let facts = pool_before.facts(session.identity());
         pool_after.restore(session.key(), facts, later);
     }
-    for number in 1..=3 {
+    for number in 1..=4 {
         let mut expected = view(&pool_before, number, later);
-        if let Some(cooling) = &mut expected.cooling {
-            cooling.set_at = later.unix;
+        for usage in Usage::ALL {
+            if let Some(cooling) = expected.cooling.get_mut(usage) {
+                cooling.set_at = later.unix;
+            }
         }
         assert_eq!(view(&pool_after, number, later), expected);
     }
-    let cooling = view(&pool_after, 1, later).cooling.unwrap();
-    assert_eq!(cooling.until, now.unix.plus(3600));
+    let until = |number: usize| {
+        let cooling = view(&pool_after, number, later).cooling;
+        Usage::ALL.map(|usage| cooling.get(usage).map(|cooling| cooling.until.seconds_since(now.unix)))
+    };
+    assert_eq!(until(1), [Some(3600), None, None]);
+    assert_eq!(until(2), [None; 3]);
+    assert_eq!(until(3), [Some(900), None, Some(7200)]);
+    assert_eq!(until(4), [Some(300); 3]);
 }
 
 #[test]

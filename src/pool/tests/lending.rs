@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::base::facts::CoolingReason;
+use crate::base::facts::{CoolingReason, Usage};
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::secret::Cookie;
 use crate::base::session::Session;
@@ -190,7 +190,7 @@ fn a_rest_that_outlasts_the_cooldown_is_the_reason() {
     late.finish(Outcome::Quota { rest: s(301) }, now);
     let resting = LeaseError::Resting { reason: CoolingReason::Quota, retry_after: s(301) };
     assert_eq!(refused(&pool, now), resting);
-    let reason = IdentityReason::Resting(CoolingReason::Quota);
+    let reason = IdentityReason::Resting(Usage::Chat, CoolingReason::Quota);
     assert_eq!(status(&pool, 1, now), (IdentityStatus::Down, Some(reason)));
 }
 
@@ -271,27 +271,33 @@ fn first_attempts_earn_retries() {
 fn words_of_states_and_reasons_are_distinct() {
     let statuses = [IdentityStatus::Healthy, IdentityStatus::Degraded, IdentityStatus::Down];
     assert_eq!(statuses.map(IdentityStatus::as_str), ["healthy", "degraded", "down"]);
-    let reasons = [
+    let rests = Usage::ALL.into_iter().flat_map(|usage| {
+        [CoolingReason::Rate, CoolingReason::Quota].map(|reason| IdentityReason::Resting(usage, reason))
+    });
+    let others = [
         IdentityReason::LoginNeeded,
-        IdentityReason::Resting(CoolingReason::Rate),
-        IdentityReason::Resting(CoolingReason::Quota),
-        IdentityReason::Resting(CoolingReason::Challenge),
+        IdentityReason::Resting(Usage::Chat, CoolingReason::Challenge),
         IdentityReason::Tripped,
         IdentityReason::Probing,
         IdentityReason::TokenMissing,
         IdentityReason::Failing,
     ];
+    let words: Vec<_> = rests.chain(others).map(IdentityReason::as_str).collect();
     assert_eq!(
-        reasons.map(IdentityReason::as_str),
+        words,
         [
-            "login_needed",
             "rate_limited",
             "quota_exhausted",
+            "image_rate_limited",
+            "image_quota_exhausted",
+            "video_rate_limited",
+            "video_quota_exhausted",
+            "login_needed",
             "challenged",
             "tripped",
             "probing",
             "token_missing",
-            "failing"
+            "failing",
         ]
     );
 }

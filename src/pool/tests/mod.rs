@@ -4,11 +4,13 @@ mod breaker;
 mod faults;
 mod lending;
 mod model;
+mod usages;
 mod waiting;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::base::facts::{PerUsage, Usage};
 use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
 use crate::base::secret::AccessToken;
 use crate::base::session::Session;
@@ -64,7 +66,12 @@ fn pool(count: usize, now: Now) -> IdentityPool {
 }
 
 fn wanted(tried: &[usize], now: Now) -> Wanted {
-    Wanted { caller: CallerId(1), tried: tried.iter().copied().map(id).collect(), deadline: now.instant + s(600) }
+    wanted_for(Usage::Chat, tried, now)
+}
+
+fn wanted_for(usage: Usage, tried: &[usize], now: Now) -> Wanted {
+    let tried = tried.iter().copied().map(id).collect();
+    Wanted { caller: CallerId(1), usage, tried, deadline: now.instant + s(600) }
 }
 
 fn try_lease(pool: &IdentityPool, now: Now) -> Result<Lease, LeaseError> {
@@ -73,8 +80,17 @@ fn try_lease(pool: &IdentityPool, now: Now) -> Result<Lease, LeaseError> {
 
 /// A lease of one identity, whoever's turn it is. All others must be free to be passed over.
 fn lease_of(pool: &IdentityPool, number: usize, now: Now) -> Lease {
+    lease_for(Usage::Chat, pool, number, now)
+}
+
+fn lease_for(usage: Usage, pool: &IdentityPool, number: usize, now: Now) -> Lease {
     let others: Vec<_> = (1..=pool.sessions().len()).filter(|other| *other != number).collect();
-    pool.try_lease(&wanted(&others, now), now).unwrap()
+    pool.try_lease(&wanted_for(usage, &others, now), now).unwrap()
+}
+
+/// Something for one usage, and nothing for the others.
+fn only<T: Copy>(usage: Usage, it: T) -> PerUsage<Option<T>> {
+    PerUsage::of(|each| (each == usage).then_some(it))
 }
 
 fn view(pool: &IdentityPool, number: usize, now: Now) -> IdentityView {

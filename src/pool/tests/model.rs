@@ -4,8 +4,11 @@
 
 use proptest::prelude::*;
 
-use crate::pool::tests::{id, own_fault, plus, pool_with, s, settings, start, wanted};
-use crate::pool::{CredentialState, IdentityPool, IdentityStatus, Lease, LeaseError, Now, Outcome, PoolSettings};
+use crate::base::facts::{CoolingReason, Usage};
+use crate::pool::tests::{id, own_fault, plus, pool_with, s, settings, start, wanted, wanted_for};
+use crate::pool::{
+    CredentialState, IdentityPool, IdentityReason, IdentityStatus, Lease, LeaseError, Now, Outcome, PoolSettings,
+};
 
 fn tight() -> PoolSettings {
     PoolSettings { degrade_after: 2, trip_after: 3, in_flight_max: 2, ..settings() }
@@ -13,7 +16,7 @@ fn tight() -> PoolSettings {
 
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Lease { tried: u8 },
+    Lease { usage: Usage, tried: u8 },
     Finish { which: usize, end: End },
     Report { which: usize, end: End },
     FirstContent { which: usize },
@@ -63,9 +66,10 @@ fn steps() -> impl Strategy<Value = Step> {
         2 => (1..100_u64).prop_map(Token::Missing),
         1 => Just(Token::Dead),
     ];
+    let usage = prop_oneof![3 => Just(Usage::Chat), 1 => Just(Usage::Image), 2 => Just(Usage::Video)];
     prop_oneof![
-        12 => Just(Step::Lease { tried: 0 }),
-        4 => any::<u8>().prop_map(|tried| Step::Lease { tried }),
+        12 => usage.clone().prop_map(|usage| Step::Lease { usage, tried: 0 }),
+        4 => (usage, any::<u8>()).prop_map(|(usage, tried)| Step::Lease { usage, tried }),
         14 => (which.clone(), ends()).prop_map(|(which, end)| Step::Finish { which, end }),
         1 => (which.clone(), ends()).prop_map(|(which, end)| Step::Report { which, end }),
         2 => which.clone().prop_map(|which| Step::FirstContent { which }),
@@ -90,12 +94,23 @@ struct Known {
     trips: u32,
     epoch: u64,
     calm_since: u64,
-    rest: Option<(char, u64)>,
-    rests: u32,
-    rate_strikes: u32,
+    /// By usage.
+    used: [Used; 3],
+    /// Until when it rests from everything, because a human is wanted.
+    challenged: Option<u64>,
     challenges: u32,
+    /// How often it was challenged.
+    challenge_count: u32,
     token: Token,
     in_flight: u32,
+}
+
+/// What the model knows of one usage of one identity.
+#[derive(Clone, Debug)]
+struct Used {
+    rest: Option<(CoolingReason, u64)>,
+    rests: u32,
+    rate_strikes: u32,
     picked: u64,
 }
 
@@ -103,8 +118,10 @@ struct Known {
 struct Held {
     lease: Lease,
     index: usize,
+    usage: Usage,
     epoch: u64,
     rests: u32,
+    challenge_count: u32,
 }
 
 struct Model {
@@ -139,19 +156,30 @@ impl Known {
         {
             self.open(since + 60);
         }
-        if self.rest.is_some_and(|(_, until)| now >= until) {
-            self.rest = None;
+        for used in &mut self.used {
+            used.rest = used.rest.filter(|(_, until)| now < *until);
+        }
+        self.challenged = self.challenged.filter(|until| now < *until);
+    }
+
+    fn rest_for(&mut self, usage: Usage, reason: CoolingReason, seconds: u64, now: u64) {
+        let used = &mut self.used[usage as usize];
+        used.rests += 1;
+        if used.rest.is_none_or(|(_, until)| until < now + seconds) {
+            used.rest = Some((reason, now + seconds));
         }
     }
 
-    fn rest_for(&mut self, reason: char, seconds: u64, now: u64) {
-        self.rests += 1;
-        if self.rest.is_none_or(|(_, until)| until < now + seconds) {
-            self.rest = Some((reason, now + seconds));
+    /// The rest of a usage: its own or the one of the whole account, whichever is longer.
+    fn rest(&self, usage: Usage) -> Option<(CoolingReason, u64)> {
+        let challenge = self.challenged.map(|until| (CoolingReason::Challenge, until));
+        match (self.used[usage as usize].rest, challenge) {
+            (Some(own), Some(challenge)) => Some(if own.1 >= challenge.1 { own } else { challenge }),
+            (own, challenge) => own.or(challenge),
         }
     }
 
-    fn is_usable(&self, now: u64) -> bool {
+    fn is_usable(&self, usage: Usage, now: u64) -> bool {
         let has_token = match self.token {
             Token::Ready => true,
             Token::Missing(at) => at <= now,
@@ -162,7 +190,7 @@ impl Known {
             Gate::Open { until } => until <= now,
             Gate::Probing { .. } => false,
         };
-        has_token && admits && self.rest.is_none()
+        has_token && admits && self.rest(usage).is_none()
     }
 
     fn tier(&self, is_retry: bool) -> u32 {
@@ -175,16 +203,18 @@ impl Known {
 
     fn status(&self) -> IdentityStatus {
         let is_dead = matches!(self.token, Token::Dead);
-        if is_dead || self.gate != Gate::Closed || self.rest.is_some() {
+        let resting = Usage::ALL.into_iter().filter(|usage| self.rest(*usage).is_some()).count();
+        if is_dead || self.gate != Gate::Closed || resting == 3 {
             IdentityStatus::Down
-        } else if self.fails >= 2 || !matches!(self.token, Token::Ready) {
+        } else if self.fails >= 2 || !matches!(self.token, Token::Ready) || resting > 0 {
             IdentityStatus::Degraded
         } else {
             IdentityStatus::Healthy
         }
     }
 
-    fn next_at(&self, now: u64) -> Option<u64> {
+    /// When it may be used for something again.
+    fn next_at(&self, usage: Usage, now: u64) -> Option<u64> {
         let token = match self.token {
             Token::Ready => None,
             Token::Missing(at) => Some(at),
@@ -195,7 +225,7 @@ impl Known {
             Gate::Open { until } => Some(until),
             Gate::Probing { since } => Some(since + 60),
         };
-        let rest = self.rest.map(|(_, until)| until);
+        let rest = self.rest(usage).map(|(_, until)| until);
         token.max(gate).max(rest).filter(|at| *at > now)
     }
 }
@@ -215,13 +245,17 @@ impl Model {
                 trips: 0,
                 epoch: 0,
                 calm_since: 0,
-                rest: None,
-                rests: 0,
-                rate_strikes: 0,
+                used: Usage::ALL.map(|_| Used {
+                    rest: None,
+                    rests: 0,
+                    rate_strikes: 0,
+                    picked: u64::try_from(index).unwrap(),
+                }),
+                challenged: None,
                 challenges: 0,
+                challenge_count: 0,
                 token: Token::Ready,
                 in_flight: 0,
-                picked: u64::try_from(index).unwrap(),
             })
             .collect();
         Self { now: 0, known, picks: u64::try_from(count).unwrap(), early_at: None }
@@ -231,8 +265,9 @@ impl Model {
         self.known.iter_mut().for_each(|known| known.pass_time(self.now));
     }
 
-    fn pick(&mut self, tried: &[usize]) -> Expected {
-        let usable = |index: &usize| self.known[*index].is_usable(self.now);
+    fn pick(&mut self, usage: Usage, tried: &[usize]) -> Expected {
+        let usable = |index: &usize| self.known[*index].is_usable(usage, self.now);
+        let picked = |index: usize| self.known[index].used[usage as usize].picked;
         let all: Vec<_> = (0..self.known.len()).collect();
         let untried: Vec<_> = all.iter().copied().filter(|index| !tried.contains(index)).collect();
         let candidates: Vec<_> = untried.iter().copied().filter(usable).collect();
@@ -242,7 +277,7 @@ impl Model {
         let in_turn = candidates.iter().copied().filter(|index| !anybody_has || has_token(index));
         let best = in_turn.filter(|index| self.known[*index].in_flight < 2).min_by_key(|index| {
             let known = &self.known[*index];
-            (known.tier(!tried.is_empty()), known.in_flight, known.picked)
+            (known.tier(!tried.is_empty()), known.in_flight, picked(*index))
         });
         if let Some(index) = best {
             return Expected::Pick(index);
@@ -263,9 +298,9 @@ impl Model {
                     let gate = known.gate;
                     let mut freed = known.clone();
                     freed.gate = Gate::Closed;
-                    matches!(gate, Gate::Open { .. }) && freed.is_usable(self.now) && known.in_flight < 2
+                    matches!(gate, Gate::Open { .. }) && freed.is_usable(usage, self.now) && known.in_flight < 2
                 })
-                .min_by_key(|index| self.known[*index].picked);
+                .min_by_key(|index| picked(*index));
             if let Some(index) = early {
                 self.early_at = Some(self.now);
                 return Expected::Pick(index);
@@ -275,9 +310,9 @@ impl Model {
     }
 
     /// Returns whether it is a probe.
-    fn take(&mut self, index: usize) -> bool {
+    fn take(&mut self, usage: Usage, index: usize) -> bool {
         let known = &mut self.known[index];
-        known.picked = self.picks;
+        known.used[usage as usize].picked = self.picks;
         self.picks += 1;
         known.in_flight += 1;
         let is_probe = known.gate != Gate::Closed;
@@ -302,8 +337,11 @@ impl Model {
                         held.epoch = known.epoch;
                     }
                 }
-                if held.rests == known.rests {
-                    known.rate_strikes = 0;
+                let used = &mut known.used[held.usage as usize];
+                if held.rests == used.rests {
+                    used.rate_strikes = 0;
+                }
+                if held.challenge_count == known.challenge_count {
                     known.challenges = 0;
                 }
             }
@@ -322,19 +360,23 @@ impl Model {
                 }
             }
             End::Fault | End::Neutral => {}
-            End::Limited if known.rest.is_some_and(|(reason, _)| reason == 'r') => {}
             End::Limited => {
-                let seconds = (60 << known.rate_strikes.min(8)).min(1800);
-                known.rate_strikes += 1;
-                known.rest_for('r', seconds, now);
+                let used = &mut known.used[held.usage as usize];
+                if !matches!(used.rest, Some((CoolingReason::Rate, _))) {
+                    let seconds = (60 << used.rate_strikes.min(8)).min(1800);
+                    used.rate_strikes += 1;
+                    known.rest_for(held.usage, CoolingReason::Rate, seconds, now);
+                }
             }
-            End::LimitedFor => known.rest_for('r', 45, now),
-            End::Quota => known.rest_for('q', 1000, now),
-            End::Challenged if known.rest.is_some_and(|(reason, _)| reason == 'c') => {}
+            End::LimitedFor => known.rest_for(held.usage, CoolingReason::Rate, 45, now),
+            End::Quota => known.rest_for(held.usage, CoolingReason::Quota, 1000, now),
             End::Challenged => {
-                let seconds = [300, 900, 1800, 3600, 7200][known.challenges.min(4) as usize];
-                known.challenges += 1;
-                known.rest_for('c', seconds, now);
+                if known.challenged.is_none() {
+                    let seconds = [300, 900, 1800, 3600, 7200][known.challenges.min(4) as usize];
+                    known.challenges += 1;
+                    known.challenge_count += 1;
+                    known.challenged = Some(now + seconds);
+                }
             }
             End::Unauthorized => {
                 if matches!(known.token, Token::Ready) {
@@ -371,20 +413,21 @@ impl Pair {
         plus(self.start, s(self.model.now))
     }
 
-    fn lease(&mut self, tried: u8) {
+    fn lease(&mut self, usage: Usage, tried: u8) {
         let now = self.now();
         let count = self.model.known.len();
         let tried: Vec<_> = (0..count).filter(|index| tried >> index & 1 == 1).collect();
-        let expected = self.model.pick(&tried);
+        let expected = self.model.pick(usage, &tried);
         let numbers: Vec<_> = tried.iter().map(|index| index + 1).collect();
-        let got = self.pool.try_lease(&wanted(&numbers, now), now);
+        let got = self.pool.try_lease(&wanted_for(usage, &numbers, now), now);
         match (expected, got) {
             (Expected::Pick(index), Ok(lease)) => {
                 assert_eq!(*lease.identity(), id(index + 1));
-                assert_eq!(lease.is_probe(), self.model.take(index));
+                assert_eq!(lease.is_probe(), self.model.take(usage, index));
                 let known = &self.model.known[index];
-                let (epoch, rests) = (known.epoch, known.rests);
-                self.held.push(Held { lease, index, epoch, rests });
+                let (epoch, rests) = (known.epoch, known.used[usage as usize].rests);
+                let challenge_count = known.challenge_count;
+                self.held.push(Held { lease, index, usage, epoch, rests, challenge_count });
             }
             (Expected::Busy, Err(LeaseError::Busy { .. })) => {}
             (Expected::Refused, Err(error)) => {
@@ -463,15 +506,18 @@ impl Pair {
         let known = &mut self.model.known[index];
         known.close(0);
         known.trips = 0;
-        known.rest = None;
-        known.rate_strikes = 0;
+        for used in &mut known.used {
+            used.rest = None;
+            used.rate_strikes = 0;
+        }
+        known.challenged = None;
         known.challenges = 0;
         self.pool.reset(&id(index + 1), self.now());
     }
 
     fn step(&mut self, step: Step) {
         match step {
-            Step::Lease { tried } => self.lease(tried),
+            Step::Lease { usage, tried } => self.lease(usage, tried),
             Step::Finish { which, end } => self.finish(which, end),
             Step::Report { which, end } => self.report(which, end),
             Step::FirstContent { which } => self.first_content(which),
@@ -490,12 +536,27 @@ impl Pair {
             assert_eq!(view.status, known.status(), "{view:?} {known:?}");
             assert_eq!(view.fails, known.fails, "{view:?} {known:?}");
             assert_eq!(view.in_flight, known.in_flight, "{view:?} {known:?}");
-            let next_at = known.next_at(self.model.now);
-            let next_at = next_at.map(|at| self.start.unix.plus(i64::try_from(at).unwrap()));
-            assert_eq!(view.next_at, next_at, "{view:?} {known:?}");
-            assert_eq!(view.cooling.is_some(), known.rest.is_some());
+            let unix = |at| self.start.unix.plus(i64::try_from(at).unwrap());
+            let named = match view.reason {
+                Some(IdentityReason::Resting(usage, reason)) => {
+                    assert_eq!(known.rest(usage).map(|(reason, _)| reason), Some(reason), "{view:?} {known:?}");
+                    assert!(usage == Usage::Chat || known.rest(Usage::Chat).is_none(), "{view:?} {known:?}");
+                    usage
+                }
+                _ => Usage::Chat,
+            };
+            assert_eq!(view.next_at, known.next_at(named, self.model.now).map(unix), "{view:?} {known:?}");
+            for (usage, cooling) in view.cooling.iter() {
+                let cooling = cooling.map(|cooling| (cooling.reason, cooling.until));
+                let rest = known.rest(usage).map(|(reason, until)| (reason, unix(until)));
+                assert_eq!(cooling, rest, "{usage:?} {view:?} {known:?}");
+            }
             let is_dead = matches!(known.token, Token::Dead);
             assert_eq!(view.dead_since.is_some(), is_dead);
+        }
+        for usage in Usage::ALL {
+            let is_hopeless = !self.model.known.iter().any(|known| known.is_usable(usage, self.model.now));
+            assert_eq!(self.pool.outlook(usage, now).is_some(), is_hopeless, "{usage:?}");
         }
         let summary = self.pool.summary(now);
         assert_eq!(summary.total, views.len());
@@ -516,7 +577,7 @@ impl Pair {
         }
         self.step(Step::Wait { seconds: 2 * 3600 + 61 });
         for _ in 0..self.model.known.len() {
-            self.step(Step::Lease { tried: 0 });
+            self.step(Step::Lease { usage: Usage::Chat, tried: 0 });
             self.step(Step::Finish { which: 0, end: End::Success });
         }
         for view in self.pool.views(self.now()) {

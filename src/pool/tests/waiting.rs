@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::task::{JoinSet, yield_now};
 use tokio::time::{advance, timeout};
 
+use crate::base::facts::Usage;
 use crate::pool::tests::{id, own_fault, pool_with, s, settings};
 use crate::pool::{CallerId, IdentityPool, Lease, LeaseError, Now, Outcome, PoolSettings, Wanted};
 
@@ -15,7 +16,11 @@ fn one_at_a_time() -> PoolSettings {
 }
 
 fn wanted(caller: u64) -> Wanted {
-    Wanted { caller: CallerId(caller), tried: Vec::new(), deadline: Now::read().instant + s(600) }
+    wanted_for(Usage::Chat, caller)
+}
+
+fn wanted_for(usage: Usage, caller: u64) -> Wanted {
+    Wanted { caller: CallerId(caller), usage, tried: Vec::new(), deadline: Now::read().instant + s(600) }
 }
 
 type Answers = JoinSet<(&'static str, Result<Lease, LeaseError>)>;
@@ -203,6 +208,48 @@ async fn those_who_want_another_do_not_block_the_line() {
     let (name, lease) = next(&mut answers).await;
     assert_eq!(name, "any");
     assert_eq!(*lease.unwrap().identity(), id(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_freed_slot_goes_to_the_first_that_it_fits() {
+    let pool = pool_with(2, one_at_a_time(), Now::read());
+    let (first, second) = (pool.lease(&wanted(1)).await.unwrap(), pool.lease(&wanted(1)).await.unwrap());
+    let mut answers = Answers::new();
+    for (name, usage) in [("video", Usage::Video), ("chat", Usage::Chat), ("image", Usage::Image)] {
+        ask(&mut answers, &pool, name, wanted_for(usage, 1));
+        settle().await;
+    }
+    assert_eq!(queued(&pool), 3);
+    first.finish(Outcome::Success, Now::read());
+    let (name, video) = next(&mut answers).await;
+    assert_eq!(name, "video");
+    video.unwrap().finish(Outcome::Quota { rest: s(3600) }, Now::read());
+    let (name, chat) = next(&mut answers).await;
+    let chat = chat.unwrap();
+    assert_eq!((name, chat.identity()), ("chat", &id(1)), "it rests from videos alone");
+    ask(&mut answers, &pool, "another video", wanted_for(Usage::Video, 2));
+    settle().await;
+    chat.finish(Outcome::Success, Now::read());
+    let (name, image) = next(&mut answers).await;
+    assert_eq!((name, image.unwrap().identity()), ("image", &id(1)));
+    settle().await;
+    assert_eq!(queued(&pool), 1, "the first is no use for a video");
+    second.finish(Outcome::Success, Now::read());
+    let (name, lease) = next(&mut answers).await;
+    assert_eq!((name, lease.unwrap().identity()), ("another video", &id(2)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_of_a_rest_from_one_thing_serves_those_who_wait_for_it() {
+    let pool = pool_with(2, one_at_a_time(), Now::read());
+    let rest = Outcome::RateLimited { retry_after: Some(s(4)) };
+    pool.lease(&wanted_for(Usage::Video, 1)).await.unwrap().finish(rest, Now::read());
+    let _held = pool.lease(&wanted_for(Usage::Video, 1)).await.unwrap();
+    let began = Now::read().instant;
+    let lease = pool.lease(&wanted_for(Usage::Video, 1)).await.unwrap();
+    assert_eq!(*lease.identity(), id(1));
+    let waited = Now::read().instant - began;
+    assert!((s(4)..s(5)).contains(&waited), "{waited:?}");
 }
 
 #[tokio::test(start_paused = true)]
