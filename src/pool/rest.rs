@@ -347,6 +347,10 @@ mod tests {
         restored.restore(&rests.facts(), now);
         assert_eq!(lengths(&restored), [300, 300, 1000]);
         assert_eq!(restored.facts(), rests.facts());
+        restored.challenge(s(300), plus(now, s(100)));
+        assert_eq!(lengths(&restored), [300, 300, 1000], "it is known to be challenged");
+        rests.quota(Usage::Chat, s(300), now);
+        assert_eq!(rests.active(Usage::Chat, now.instant).unwrap().reason, CoolingReason::Quota, "among equals");
         rests.clear();
         assert_eq!(lengths(&rests), [0, 0, 0]);
         assert_eq!(rests.facts(), PerUsage::default());

@@ -240,6 +240,23 @@ async fn a_freed_slot_goes_to_the_first_that_it_fits() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn those_who_want_something_else_do_not_block_the_line() {
+    let pool = pool_with(2, one_at_a_time(), Now::read());
+    pool.lease(&wanted_for(Usage::Video, 1)).await.unwrap().finish(Outcome::Quota { rest: s(3600) }, Now::read());
+    let (first, _second) = (pool.lease(&wanted(1)).await.unwrap(), pool.lease(&wanted(1)).await.unwrap());
+    assert_eq!(*first.identity(), id(1));
+    let mut answers = Answers::new();
+    for (name, usage) in [("video", Usage::Video), ("chat", Usage::Chat)] {
+        ask(&mut answers, &pool, name, wanted_for(usage, 1));
+        settle().await;
+    }
+    first.finish(Outcome::Success, Now::read());
+    let (name, lease) = next(&mut answers).await;
+    assert_eq!((name, lease.unwrap().identity()), ("chat", &id(1)));
+    assert_eq!(queued(&pool), 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_end_of_a_rest_from_one_thing_serves_those_who_wait_for_it() {
     let pool = pool_with(2, one_at_a_time(), Now::read());
     let rest = Outcome::RateLimited { retry_after: Some(s(4)) };
