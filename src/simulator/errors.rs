@@ -45,3 +45,49 @@ fn known(code: &str) -> (u16, &'static str) {
         _ => (400, "Internal error!"),
     }
 }
+
+/// What the object storage says instead of taking or giving an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct OssError {
+    pub(crate) status: u16,
+    pub(crate) code: &'static str,
+    pub(crate) message: &'static str,
+}
+
+impl OssError {
+    pub(crate) const ACCESS_DENIED: Self =
+        Self { status: 403, code: "AccessDenied", message: "You have no right to access this object." };
+    pub(crate) const SIGNATURE: Self = Self {
+        status: 403,
+        code: "SignatureDoesNotMatch",
+        message: "The request signature we calculated does not match the signature you provided. Check your key and \
+                  signing method.",
+    };
+    pub(crate) const SKEWED: Self = Self {
+        status: 403,
+        code: "RequestTimeTooSkewed",
+        message: "The difference between the request time and the current time is too large.",
+    };
+    pub(crate) const TOKEN_EXPIRED: Self =
+        Self { status: 403, code: "SecurityTokenExpired", message: "The security token you provided has expired." };
+    pub(crate) const TOKEN_INVALID: Self =
+        Self { status: 403, code: "InvalidSecurityToken", message: "The security token you provided is invalid." };
+    pub(crate) const NO_SUCH_ACCESS_KEY: Self = Self {
+        status: 403,
+        code: "InvalidAccessKeyId",
+        message: "The OSS Access Key Id you provided does not exist in our records.",
+    };
+    pub(crate) const INVALID_ARGUMENT: Self =
+        Self { status: 400, code: "InvalidArgument", message: "Authorization or a header of it is invalid." };
+    pub(crate) const NO_SUCH_KEY: Self =
+        Self { status: 404, code: "NoSuchKey", message: "The specified key does not exist." };
+}
+
+/// The body of an error of the object storage.
+pub(crate) fn oss_error_xml(code: &str, message: &str) -> String {
+    format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error>\n  <Code>{code}</Code>\n  <Message>{message}</Message>\n  \
+         <RequestId>65F1A2B3C4D5E6F708192A3B</RequestId>\n  \
+         <HostId>qwen-webui-prod.oss-accelerate.aliyuncs.com</HostId>\n</Error>\n"
+    )
+}

@@ -66,6 +66,7 @@ mod frames;
 mod jar;
 mod json;
 mod manners;
+pub mod media_script;
 pub mod record;
 pub mod reply;
 pub mod scenario;

@@ -7,6 +7,10 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::simulator::errors::oss_error_xml;
+use crate::simulator::media_script::{
+    GrantScript, ParseEnd, ParseScript, PictureForm, PictureScript, PutScript, PutStop, VideoEnd, VideoScript,
+};
 use crate::simulator::stream::{Bench, Cut, CutHow, End, Insert, Inserted, Packets, Pause, StreamError, StreamScript};
 
 /// One scripted reply. Everything left out is as an ordinary call would have it.
@@ -21,6 +25,16 @@ pub struct Reply {
     pub fail: Option<Failure>,
     /// How a completion streams; other endpoints do not look at it.
     pub stream: StreamScript,
+    /// What a completion that makes pictures makes.
+    pub picture: PictureScript,
+    /// What a completion that makes a video makes.
+    pub video: VideoScript,
+    /// What the right to upload is like, at `sts` and `sts_v1`.
+    pub grant: GrantScript,
+    /// Where an upload stops, at `oss_put`.
+    pub put: Option<PutScript>,
+    /// How a file is parsed, at `file_parse`.
+    pub parse: ParseScript,
 }
 
 /// What happens in place of the ordinary answer.
@@ -202,6 +216,74 @@ impl Reply {
     #[must_use]
     pub fn challenge(form: ChallengeForm, status: u16) -> Self {
         Self::failing(Failure::Challenge(Challenge { form, status }))
+    }
+
+    /// An error of the object storage, at `oss_put` and `oss_get`: XML with this code.
+    #[must_use]
+    pub fn oss_error(status: u16, code: &str) -> Self {
+        Self::failing(Failure::Raw(RawScript {
+            status,
+            content_type: "application/xml".to_owned(),
+            body: oss_error_xml(code, "As the script wants it."),
+            base64: false,
+        }))
+    }
+
+    /// An upload of which only so many bytes are read, at `oss_put`.
+    #[must_use]
+    pub fn put_stopping(after_bytes: u64, how: PutStop) -> Self {
+        Self { put: Some(PutScript { after_bytes, how }), ..Self::default() }
+    }
+
+    /// The right to upload, good for so long, and a link that is good for so long, at `sts`.
+    #[must_use]
+    pub fn granting(grant: Duration, link: Duration) -> Self {
+        let grant = GrantScript { grant_seconds: grant.as_secs(), link_seconds: link.as_secs() };
+        Self { grant, ..Self::default() }
+    }
+
+    /// A file that comes to this end in the parser, at `file_parse`.
+    #[must_use]
+    pub fn parsing(end: ParseEnd) -> Self {
+        Self { parse: ParseScript { end, ..ParseScript::default() }, ..Self::default() }
+    }
+
+    /// So many pictures, whatever the prompt says.
+    #[must_use]
+    pub fn pictures(count: usize) -> Self {
+        Self::default().with_picture(|picture| picture.count = Some(count))
+    }
+
+    /// Pictures written in another way.
+    #[must_use]
+    pub fn pictures_as(form: PictureForm) -> Self {
+        Self::default().with_picture(|picture| picture.form = form)
+    }
+
+    /// Text where a picture was asked for.
+    #[must_use]
+    pub fn no_picture_but(text: &str) -> Self {
+        Self::answer(text).with_picture(|picture| picture.form = PictureForm::Text)
+    }
+
+    /// This reply with changes to its pictures.
+    #[must_use]
+    pub fn with_picture(mut self, describe: impl FnOnce(&mut PictureScript)) -> Self {
+        describe(&mut self.picture);
+        self
+    }
+
+    /// A video that comes to this end.
+    #[must_use]
+    pub fn video(end: VideoEnd) -> Self {
+        Self::default().with_video(|video| video.end = end)
+    }
+
+    /// This reply with changes to its video.
+    #[must_use]
+    pub fn with_video(mut self, describe: impl FnOnce(&mut VideoScript)) -> Self {
+        describe(&mut self.video);
+        self
     }
 
     /// Any failure.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::simulator::media_script::{GrantScript, ParseScript, PictureScript, VideoScript};
 use crate::simulator::reply::Reply;
 use crate::simulator::stream::{Packets, StreamScript};
 
@@ -24,6 +25,9 @@ pub struct Scenario {
     pub page_size: usize,
     /// How many requests are remembered; older ones are forgotten.
     pub records_max: usize,
+    /// What the links of generated pictures and videos begin with, such as `https://cdn.qwenlm.ai`. Left out: the
+    /// chat host of this run, as the client calls it.
+    pub media_base: Option<String>,
     /// Who can sign in.
     pub accounts: Vec<AccountScript>,
     /// Replies for whoever calls next, each used once, after those of the account itself.
@@ -58,6 +62,8 @@ pub struct AccountScript {
     pub has_session_cookie: bool,
     /// How many chats it had before.
     pub old_chats: usize,
+    /// How many videos it may have made on one day (UTC); left out: any number.
+    pub videos_per_day: Option<u64>,
     /// Replies for this account, each used once.
     pub replies: BTreeMap<Endpoint, Vec<Reply>>,
     /// What this account is answered when no scripted reply is left.
@@ -115,6 +121,31 @@ pub enum Endpoint {
     UserStatus,
     /// `GET /api/v2/users/user/settings` and its `update`.
     Settings,
+    /// `POST /api/v2/files/getstsToken`.
+    Sts,
+    /// `POST /api/v1/files/getstsToken`, without an envelope.
+    StsV1,
+    /// `PUT` of an object to the object storage.
+    OssPut,
+    /// `GET` of the signed link to an object.
+    OssGet,
+    /// `POST /api/v2/files/parse`.
+    FileParse,
+    /// `POST /api/v2/files/parse/status`.
+    FileParseStatus,
+    /// `GET /api/v2/task/status/{id}`.
+    TaskStatus,
+    /// `GET /api/v1/tasks/status/{id}`, without an envelope.
+    TaskStatusV1,
+    /// `GET` of a generated picture or video.
+    MediaLink,
+}
+
+impl Endpoint {
+    /// Whether this is a host of its own in the real world, which must not see the credentials of the site.
+    pub(crate) fn is_elsewhere(self) -> bool {
+        matches!(self, Self::OssPut | Self::OssGet | Self::MediaLink)
+    }
 }
 
 /// Why a scenario cannot be played.
@@ -137,6 +168,7 @@ impl Default for Scenario {
             busy_after_close_ms: 3_000,
             page_size: 50,
             records_max: 20_000,
+            media_base: None,
             accounts: vec![AccountScript::new("ada", Era::A), AccountScript::new("bob", Era::B)],
             replies: BTreeMap::new(),
             defaults: BTreeMap::new(),
@@ -158,6 +190,7 @@ impl Default for AccountScript {
             old_session_dies: false,
             has_session_cookie: false,
             old_chats: 3,
+            videos_per_day: None,
             replies: BTreeMap::new(),
             defaults: BTreeMap::new(),
         }
@@ -255,6 +288,19 @@ fn check_reply(endpoint: Endpoint, reply: &Reply) -> Result<(), ScenarioError> {
     let nonsense = |text: &str| Err(ScenarioError::Nonsense(format!("{endpoint:?}: {text}")));
     if endpoint != Endpoint::Completions && reply.stream != StreamScript::default() {
         return nonsense("only completions stream");
+    }
+    let makes_media = reply.picture != PictureScript::default() || reply.video != VideoScript::default();
+    if endpoint != Endpoint::Completions && makes_media {
+        return nonsense("only completions make pictures and videos");
+    }
+    if !matches!(endpoint, Endpoint::Sts | Endpoint::StsV1) && reply.grant != GrantScript::default() {
+        return nonsense("only sts and sts_v1 grant uploads");
+    }
+    if endpoint != Endpoint::OssPut && reply.put.is_some() {
+        return nonsense("only oss_put stops in the middle of an upload");
+    }
+    if endpoint != Endpoint::FileParse && reply.parse != ParseScript::default() {
+        return nonsense("only file_parse says how a file is parsed");
     }
     if reply.stream.packets == Packets::Size(0) {
         return nonsense("a packet has at least one byte");
