@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::simulator::chats::Turn;
-use crate::simulator::errors::{RATE_TEMPLATE, details_of, status_of};
+use crate::simulator::errors::{OssError, RATE_TEMPLATE, details_of, oss_error_xml, status_of};
 use crate::simulator::reply::{BodyForm, Challenge, ChallengeForm, ErrorScript, Failure, RawScript, StatusScript};
 use crate::simulator::steps::Step;
 
@@ -137,6 +137,39 @@ impl Answer {
         }
     }
 
+    /// An error of the object storage or of the CDN.
+    pub(crate) fn oss_error(error: OssError) -> Self {
+        Self::new(error.status, "application/xml", oss_error_xml(error.code, error.message))
+    }
+
+    /// The object is stored.
+    pub(crate) fn oss_done() -> Self {
+        Self { headers: Vec::new(), ..Self::new(200, "", Bytes::new()) }
+    }
+
+    /// A file, or the range of it that was asked for.
+    pub(crate) fn part(content_type: &str, file: &Bytes, range: Option<&str>) -> Self {
+        let length = file.len();
+        let mut answer = match range.and_then(|range| range.strip_prefix("bytes=")) {
+            None => Self::new(200, content_type, file.clone()),
+            Some(range) => match bounds(range, length) {
+                Some((first, end)) => {
+                    let mut answer = Self::new(206, content_type, file.slice(first..end));
+                    let part = format!("bytes {first}-{}/{length}", end.saturating_sub(1));
+                    answer.headers.push(("content-range".to_owned(), part));
+                    answer
+                }
+                None => {
+                    let mut answer = Self::new(416, "application/xml", Bytes::new());
+                    answer.headers.push(("content-range".to_owned(), format!("bytes */{length}")));
+                    answer
+                }
+            },
+        };
+        answer.headers.push(("accept-ranges".to_owned(), "bytes".to_owned()));
+        answer
+    }
+
     /// A scripted failure; `None` for a silence, which depends on the endpoint.
     pub(crate) fn failure(failure: &Failure, request_id: &str, path: &str) -> Option<Self> {
         match failure {
@@ -188,6 +221,19 @@ impl Answer {
             if raw.base64 { STANDARD.decode(&raw.body).unwrap_or_default() } else { raw.body.clone().into_bytes() };
         Self::new(raw.status, &raw.content_type, body)
     }
+}
+
+/// First byte and end of a range, of which there may be only one.
+fn bounds(range: &str, length: usize) -> Option<(usize, usize)> {
+    let (first, last) = range.split_once('-')?;
+    let (first, end) = if first.is_empty() {
+        let tail: usize = last.parse().ok()?;
+        (length.saturating_sub(tail), length)
+    } else {
+        let end = if last.is_empty() { length } else { last.parse::<usize>().ok()?.saturating_add(1) };
+        (first.parse().ok()?, end.min(length))
+    };
+    (first < end).then_some((first, end))
 }
 
 /// The content type of an ordinary answer.

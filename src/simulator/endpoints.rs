@@ -13,14 +13,17 @@ use crate::simulator::catalogue;
 use crate::simulator::chats::Deleted;
 use crate::simulator::errors::{CHAT_GONE, REVOKED};
 use crate::simulator::record::Host;
+use crate::simulator::reply::Reply;
 use crate::simulator::scenario::Endpoint;
 use crate::simulator::scripts::Stage;
 use crate::simulator::steps::Step;
 use crate::simulator::world::{Call, World};
+use crate::simulator::{files, oss};
 
 /// Which endpoint a request is for.
 pub(crate) fn endpoint_of(host: Host, method: &Method, path: &str) -> Option<Endpoint> {
-    let path = path.split('?').next()?.trim_end_matches('/');
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    let path = path.trim_end_matches('/');
     let is_get = method == Method::GET;
     let is_post = method == Method::POST;
     let is_delete = method == Method::DELETE;
@@ -43,23 +46,42 @@ pub(crate) fn endpoint_of(host: Host, method: &Method, path: &str) -> Option<End
         "/api/v2/users/status" if is_post => Some(Endpoint::UserStatus),
         "/api/v2/users/user/settings" if is_get => Some(Endpoint::Settings),
         "/api/v2/users/user/settings/update" if is_post => Some(Endpoint::Settings),
-        _ => {
-            let id = path.strip_prefix("/api/v2/chats/")?;
-            match (id.contains('/'), is_get, is_delete) {
-                (false, true, _) => Some(Endpoint::ReadChat),
-                (false, _, true) => Some(Endpoint::DeleteChat),
-                _ => None,
-            }
-        }
+        "/api/v2/files/getstsToken" if is_post => Some(Endpoint::Sts),
+        "/api/v1/files/getstsToken" if is_post => Some(Endpoint::StsV1),
+        "/api/v2/files/parse" if is_post => Some(Endpoint::FileParse),
+        "/api/v2/files/parse/status" if is_post => Some(Endpoint::FileParseStatus),
+        _ if is_get && query.contains("x-oss-signature=") => Some(Endpoint::OssGet),
+        _ => endpoint_with_id(method, path),
     }
+}
+
+/// Paths that end with an id, and those of other hosts, which answer here as well.
+fn endpoint_with_id(method: &Method, path: &str) -> Option<Endpoint> {
+    let has_id = |prefix: &str| path.strip_prefix(prefix).is_some_and(|id| !id.is_empty() && !id.contains('/'));
+    if has_id("/api/v2/chats/") {
+        return match *method {
+            Method::GET => Some(Endpoint::ReadChat),
+            Method::DELETE => Some(Endpoint::DeleteChat),
+            _ => None,
+        };
+    }
+    if path.starts_with("/api/") {
+        return None;
+    }
+    if method == Method::PUT {
+        return Some(Endpoint::OssPut);
+    }
+    None
 }
 
 /// Answers a request for anything but completions.
 pub(crate) async fn answer(world: &World, call: &Call, endpoint: Endpoint) -> Answer {
     let account = match endpoint {
         Endpoint::Models | Endpoint::Auths | Endpoint::Session | Endpoint::Refresh => None,
+        _ if endpoint.is_elsewhere() => None,
         _ => match refuse_caller(call) {
             Ok(account) => Some(account),
+            Err(_) if call.is_v1() => return signed_out(),
             Err(answer) => return *answer,
         },
     };
@@ -69,7 +91,7 @@ pub(crate) async fn answer(world: &World, call: &Call, endpoint: Endpoint) -> An
         Some(failure) => Answer::failure(failure, &call.request_id, &call.path)
             .unwrap_or_else(|| Answer::steps(JSON, vec![Step::Hold], None)),
         None => match &account {
-            Some(account) => signed_in(world, call, endpoint, account),
+            Some(account) => signed_in(world, call, endpoint, account, &reply),
             None => at_the_door(world, call, endpoint),
         },
     };
@@ -81,11 +103,12 @@ fn at_the_door(world: &World, call: &Call, endpoint: Endpoint) -> Answer {
         Endpoint::Models => models(call),
         Endpoint::Auths => auths(world, call),
         Endpoint::Session => session(world, call),
+        Endpoint::OssGet => oss::get(world, call),
         _ => refresh(world, call),
     }
 }
 
-fn signed_in(world: &World, call: &Call, endpoint: Endpoint, account: &Account) -> Answer {
+fn signed_in(world: &World, call: &Call, endpoint: Endpoint, account: &Arc<Account>, reply: &Reply) -> Answer {
     match endpoint {
         Endpoint::NewChat => new_chat(world, call, account),
         Endpoint::ListChats => list_chats(world, call, account),
@@ -93,6 +116,9 @@ fn signed_in(world: &World, call: &Call, endpoint: Endpoint, account: &Account) 
         Endpoint::DeleteChat => delete(world, call, account),
         Endpoint::Stop => stop(world, call, account),
         Endpoint::Settings => settings(world, call, account),
+        Endpoint::Sts | Endpoint::StsV1 => files::grant(world, call, account, reply),
+        Endpoint::FileParse => files::parse(world, call, account, reply),
+        Endpoint::FileParseStatus => files::parse_status(world, call, account),
         _ => Answer::envelope(&call.request_id, &json!(true)),
     }
 }
@@ -120,6 +146,12 @@ pub(crate) fn refuse_caller(call: &Call) -> Result<Arc<Account>, Box<Answer>> {
     Err(Box::new(refused))
 }
 
+/// The refusal of the older routes.
+fn signed_out() -> Answer {
+    let detail = "Your session has expired or the token is invalid. Please sign in again.";
+    Answer::flat(401, &json!({ "detail": detail }))
+}
+
 fn models(call: &Call) -> Answer {
     let list = json!({ "data": catalogue::models() });
     if call.bare_path() == "/api/models" {
@@ -132,10 +164,7 @@ fn models(call: &Call) -> Answer {
 fn auths(world: &World, call: &Call) -> Answer {
     let account = match refuse_caller(call) {
         Ok(account) => account,
-        Err(_) => {
-            let detail = "Your session has expired or the token is invalid. Please sign in again.";
-            return Answer::flat(401, &json!({ "detail": detail }));
-        }
+        Err(_) => return signed_out(),
     };
     let token = world.accounts.renew_session(&account);
     let body = json!({
@@ -306,7 +335,7 @@ fn set(object: &mut Value, key: &str, value: Value) {
     }
 }
 
-fn last_segment(call: &Call) -> &str {
+pub(crate) fn last_segment(call: &Call) -> &str {
     let path = call.bare_path().trim_end_matches('/');
     path.rsplit('/').next().unwrap_or_default()
 }

@@ -19,6 +19,9 @@ pub(crate) fn inspect(world: &World, call: &Call, endpoint: Option<Endpoint>) {
     let Some(endpoint) = endpoint else {
         return;
     };
+    if endpoint.is_elsewhere() && (call.caller.has_cookies || call.caller.has_bearer) {
+        world.violation(call, "credentials of the site sent to another host");
+    }
     let missing: Vec<_> = expected(call, endpoint).into_iter().filter(|name| !call.has(name)).collect();
     if !missing.is_empty() {
         world.violation(call, &format!("missing headers: {}", missing.join(", ")));
@@ -27,8 +30,8 @@ pub(crate) fn inspect(world: &World, call: &Call, endpoint: Option<Endpoint>) {
 
 /// The headers that a browser of this site would have sent.
 fn expected(call: &Call, endpoint: Endpoint) -> Vec<&'static str> {
-    // Anybody may ask for the models.
-    if endpoint == Endpoint::Models {
+    // Anybody may ask for the models, and other hosts know nothing of these headers.
+    if endpoint == Endpoint::Models || endpoint.is_elsewhere() {
         return Vec::new();
     }
     let mut names = STANDARD.to_vec();

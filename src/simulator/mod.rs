@@ -62,11 +62,14 @@ mod chats;
 mod completions;
 mod endpoints;
 mod errors;
+mod files;
 mod frames;
 mod jar;
 mod json;
 mod manners;
 pub mod media_script;
+mod oss;
+mod oss_signature;
 pub mod record;
 pub mod reply;
 pub mod scenario;
@@ -77,6 +80,7 @@ mod steps;
 pub mod stream;
 mod tokens;
 mod turn;
+mod uploads;
 mod world;
 
 #[cfg(test)]
@@ -98,6 +102,7 @@ use crate::simulator::record::{Counters, Host, RecordedRequest};
 use crate::simulator::reply::Reply;
 use crate::simulator::scenario::{Endpoint, Scenario};
 use crate::simulator::server::{bind, listen};
+pub use crate::simulator::uploads::UploadView;
 use crate::simulator::world::World;
 
 /// A running simulator. Dropped, it closes its listeners and all connections.
@@ -177,10 +182,19 @@ impl Simulator {
         self.world.accounts.bearer(account).unwrap_or_default()
     }
 
-    /// Every token of every account that was given so far, for tests that look for leaks.
+    /// What stands for the object storage: an object's key, percent-encoded, is the path.
+    #[must_use]
+    pub fn oss_base_url(&self) -> Url {
+        base_url(self.chat)
+    }
+
+    /// Every token of every account that was given so far, and what was given to upload with, for tests that look
+    /// for leaks.
     #[must_use]
     pub fn secrets(&self) -> Vec<String> {
-        self.world.accounts.tokens()
+        let mut secrets = self.world.accounts.tokens();
+        secrets.extend(self.world.uploads.secrets());
+        secrets
     }
 
     /// The names of all accounts, in the order of the scenario.
@@ -268,6 +282,17 @@ impl Simulator {
     #[must_use]
     pub fn chats(&self, account: Option<&str>) -> Vec<ChatView> {
         self.world.chats.views(account)
+    }
+
+    /// All files in the bucket, in the order of their arrival; one that came twice is where it came last.
+    #[must_use]
+    pub fn uploads(&self) -> Vec<UploadView> {
+        self.world.uploads.views()
+    }
+
+    /// Ends the signed links that an account was given so far, as five minutes would.
+    pub fn expire_links(&self, account: &str) {
+        self.world.uploads.expire_links(account);
     }
 
     /// Stops, and waits until the last connection is closed.

@@ -40,9 +40,9 @@ pub struct RecordedRequest {
     pub headers: Vec<(String, String)>,
     /// The body, if it is JSON.
     pub body: Option<Value>,
-    /// How many bytes the body had.
+    /// How many bytes the body had; of an upload, how many of them have been read.
     pub body_bytes: usize,
-    /// When the whole request had arrived.
+    /// When the whole request had arrived; of an upload, its head.
     pub received_at: Instant,
     /// The HTTP status answered; `None` while there is no head yet.
     pub status: Option<u16>,
@@ -118,6 +118,10 @@ pub struct Counters {
     pub refreshes: u64,
     /// Chats deleted.
     pub deletes: u64,
+    /// Calls for the right to upload, on either route, refused ones included.
+    pub grants: u64,
+    /// Uploads to the object storage, failed ones included.
+    pub puts: u64,
     /// Connections open on either host.
     pub open_connections: u64,
 }
@@ -139,6 +143,8 @@ pub(crate) struct Tallies {
     pub(crate) completions: AtomicU64,
     pub(crate) refreshes: AtomicU64,
     pub(crate) deletes: AtomicU64,
+    pub(crate) grants: AtomicU64,
+    pub(crate) puts: AtomicU64,
     pub(crate) open_connections: AtomicU64,
 }
 
@@ -246,6 +252,8 @@ impl Journal {
             completions: tallies.completions.load(Ordering::SeqCst),
             refreshes: tallies.refreshes.load(Ordering::SeqCst),
             deletes: tallies.deletes.load(Ordering::SeqCst),
+            grants: tallies.grants.load(Ordering::SeqCst),
+            puts: tallies.puts.load(Ordering::SeqCst),
             open_connections: tallies.open_connections.load(Ordering::SeqCst),
         }
     }
@@ -283,6 +291,14 @@ impl Ticket {
     /// The number of the request.
     pub(crate) fn number(&self) -> u64 {
         self.entry.number
+    }
+
+    /// More of an upload was read.
+    pub(crate) fn read(&self, bytes: usize) {
+        self.entry.request.lock().body_bytes += bytes;
+        if self.journal.changes.receiver_count() > 0 {
+            self.journal.changed();
+        }
     }
 
     pub(crate) fn answered(&self, status: u16, effective_status: u16) {

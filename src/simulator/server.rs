@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::header::{HeaderName, HeaderValue};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
@@ -26,6 +27,7 @@ use crate::simulator::completions::complete;
 use crate::simulator::endpoints::{answer, endpoint_of, nowhere};
 use crate::simulator::jar::{REGION, acw_tc};
 use crate::simulator::manners::inspect;
+use crate::simulator::oss::put;
 use crate::simulator::record::{EndedHow, Host, RecordedRequest, Ticket};
 use crate::simulator::reply::Reply;
 use crate::simulator::scenario::Endpoint;
@@ -92,11 +94,19 @@ async fn handle(
     request: Request<Incoming>,
 ) -> Result<Response<ScriptedBody>, Torn> {
     let (parts, body) = request.into_parts();
-    let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
-    let body = body.map_err(|_| Torn)?.to_bytes();
     let path = parts.uri.path_and_query().map_or_else(|| parts.uri.path().to_owned(), ToString::to_string);
     let endpoint = endpoint_of(host, &parts.method, &path);
-    let caller = world.accounts.caller(&parts.headers);
+    let (body, upload) = if endpoint == Some(Endpoint::OssPut) {
+        (Bytes::new(), Some(body))
+    } else {
+        let body = Limited::new(body, BODY_BYTES_MAX).collect().await;
+        (body.map_err(|_| Torn)?.to_bytes(), None)
+    };
+    let mut caller = world.accounts.caller(&parts.headers);
+    let owner = endpoint.and_then(|endpoint| world.owner(endpoint, &path, &parts.headers));
+    if owner.is_some() {
+        caller.account = owner;
+    }
     let request_id = parts
         .headers
         .get("x-request-id")
@@ -108,8 +118,12 @@ async fn handle(
     call.number = ticket.number();
     inspect(&world, &call, endpoint);
     let attempt = count(&world, endpoint);
-    let answer = decide(&world, &call, endpoint, attempt).await;
-    respond(&call, answer, ticket, &fuse)
+    let answer = match upload {
+        Some(body) => put(&world, &call, body, &ticket).await.inspect_err(|_| fuse.light())?,
+        None => decide(&world, &call, endpoint, attempt).await,
+    };
+    let is_of_site = !endpoint.is_some_and(Endpoint::is_elsewhere);
+    respond(&call, answer, ticket, &fuse, is_of_site)
 }
 
 async fn decide(world: &World, call: &Call, endpoint: Option<Endpoint>, attempt: u64) -> Answer {
@@ -134,7 +148,13 @@ fn refused(reply: &Reply, call: &Call) -> Option<Answer> {
     Answer::failure(failure, &call.request_id, &call.path)
 }
 
-fn respond(call: &Call, answer: Answer, mut ticket: Ticket, fuse: &Arc<Fuse>) -> Result<Response<ScriptedBody>, Torn> {
+fn respond(
+    call: &Call,
+    answer: Answer,
+    mut ticket: Ticket,
+    fuse: &Arc<Fuse>,
+    is_of_site: bool,
+) -> Result<Response<ScriptedBody>, Torn> {
     let status = answer.status;
     let mut body = match answer.payload {
         Payload::Reset => {
@@ -166,6 +186,20 @@ fn respond(call: &Call, answer: Answer, mut ticket: Ticket, fuse: &Arc<Fuse>) ->
     if let Some(effective) = answer.effective_status {
         append(headers, "x-actual-status-code", &effective.to_string());
     }
+    if is_of_site {
+        sign_of_edge(call, headers);
+    }
+    for (name, value) in &answer.scripted_headers {
+        if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+            headers.remove(&name);
+        }
+        append(headers, name, value);
+    }
+    Ok(response)
+}
+
+/// What the edge of the site puts on every answer.
+fn sign_of_edge(call: &Call, headers: &mut HeaderMap) {
     append(headers, "ga-ap", REGION);
     let edge = acw_tc(call.account_name());
     if call.caller.acw_tc.as_deref() != Some(&*edge) {
@@ -176,13 +210,6 @@ fn respond(call: &Call, answer: Answer, mut ticket: Ticket, fuse: &Arc<Fuse>) ->
         let cookie = format!("x-ap={REGION}; path=/; Max-Age=86400");
         append(headers, "set-cookie", &cookie);
     }
-    for (name, value) in &answer.scripted_headers {
-        if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
-            headers.remove(&name);
-        }
-        append(headers, name, value);
-    }
-    Ok(response)
 }
 
 fn append(headers: &mut HeaderMap, name: &str, value: &str) {
@@ -225,6 +252,8 @@ fn count(world: &World, endpoint: Option<Endpoint>) -> u64 {
     let tallies = &world.journal.tallies;
     match endpoint {
         Some(Endpoint::Completions) => tallies.completions.fetch_add(1, Ordering::SeqCst) + 1,
+        Some(Endpoint::Sts | Endpoint::StsV1) => tallies.grants.fetch_add(1, Ordering::SeqCst) + 1,
+        Some(Endpoint::OssPut) => tallies.puts.fetch_add(1, Ordering::SeqCst) + 1,
         Some(Endpoint::Refresh) => tallies.refreshes.fetch_add(1, Ordering::SeqCst) + 1,
         _ => 0,
     }

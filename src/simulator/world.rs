@@ -12,11 +12,13 @@ use tokio_util::sync::CancellationToken;
 
 use crate::simulator::accounts::{Account, Accounts, Caller};
 use crate::simulator::chats::Chats;
+use crate::simulator::oss_signature::access_key;
 use crate::simulator::record::{Host, Journal};
 use crate::simulator::reply::Reply;
 use crate::simulator::scenario::{Endpoint, Scenario};
 use crate::simulator::scripts::{Scripts, Stage};
 use crate::simulator::stream::Bench;
+use crate::simulator::uploads::Uploads;
 
 /// Everything the two listeners share.
 pub(crate) struct World {
@@ -26,6 +28,7 @@ pub(crate) struct World {
     pub(crate) chats: Arc<Chats>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) scripts: Scripts,
+    pub(crate) uploads: Uploads,
     pub(crate) settings: Mutex<HashMap<Arc<str>, Value>>,
     pub(crate) benches: Mutex<HashMap<Bench, BenchStream>>,
 }
@@ -67,6 +70,7 @@ impl World {
             chats: Arc::new(chats),
             journal: Arc::new(Journal::new(scenario.records_max.max(1), stop)),
             scripts: Scripts::new(scenario),
+            uploads: Uploads::default(),
             settings: Mutex::default(),
             benches: Mutex::default(),
         }
@@ -75,6 +79,17 @@ impl World {
     /// The scripted reply for this call, if there is one.
     pub(crate) fn reply(&self, call: &Call, endpoint: Endpoint, stage: Stage) -> Option<Arc<Reply>> {
         self.scripts.take(call.account_name(), endpoint, stage)
+    }
+
+    /// Who is meant by a request that carries no credential of the site: the owner of what it asks for.
+    pub(crate) fn owner(&self, endpoint: Endpoint, _path: &str, headers: &HeaderMap) -> Option<Arc<Account>> {
+        match endpoint {
+            Endpoint::OssPut => {
+                let grant = self.uploads.by_access_key(access_key(headers)?)?;
+                Some(Arc::clone(&grant.account))
+            }
+            _ => None,
+        }
     }
 
     pub(crate) fn violation(&self, call: &Call, text: &str) {
@@ -88,6 +103,11 @@ impl World {
 impl Call {
     pub(crate) fn bare_path(&self) -> &str {
         self.path.split('?').next().unwrap_or(&self.path)
+    }
+
+    /// Whether this is one of the older routes, which have no envelope.
+    pub(crate) fn is_v1(&self) -> bool {
+        self.path.starts_with("/api/v1/")
     }
 
     /// The value of a query parameter.

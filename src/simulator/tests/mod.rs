@@ -6,3 +6,4 @@ mod faults;
 mod identities;
 mod journal;
 mod streams;
+mod uploads;
