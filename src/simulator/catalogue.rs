@@ -33,6 +33,11 @@ pub(crate) fn always_thinks(id: &str) -> bool {
     MODELS.iter().any(|model| model.id == id && model.thinking == Thinking::Always)
 }
 
+/// Whether a model sees and whether it hears; `None` for an unknown one.
+pub(crate) fn senses(id: &str) -> Option<(bool, bool)> {
+    MODELS.iter().find(|model| model.id == id).map(|model| (model.sees, model.hears))
+}
+
 fn object(model: &Model) -> Value {
     let thinks = model.thinking != Thinking::Never;
     let seeing = u8::from(model.sees);

@@ -58,6 +58,11 @@ struct Message {
     role: &'static str,
     content: String,
     model: String,
+    chat_type: String,
+    files: Value,
+    /// `content_list`; left out: the content as an answer.
+    parts: Option<Value>,
+    extra: Value,
     /// Unix seconds.
     at: u64,
 }
@@ -97,6 +102,9 @@ pub(crate) struct Asked {
     pub(crate) parent_id: Option<String>,
     pub(crate) content: String,
     pub(crate) model: String,
+    pub(crate) chat_type: String,
+    /// `files[]` as they came.
+    pub(crate) files: Value,
 }
 
 /// An answer that is running in a chat. Dropped early, it goes on occupying the chat for a while.
@@ -108,6 +116,9 @@ pub(crate) struct Turn {
     pub(crate) response_id: String,
     pub(crate) stop: CancellationToken,
     pub(crate) answer: String,
+    /// `content_list` of the answer; left out: the answer as one part.
+    pub(crate) parts: Option<Value>,
+    pub(crate) extra: Value,
     pub(crate) is_over: bool,
 }
 
@@ -148,6 +159,10 @@ impl Chats {
             role: "user",
             content: format!("What did I want to remember about trip {}?", place + 1),
             model: "qwen3-max".to_owned(),
+            chat_type: "t2t".to_owned(),
+            files: json!([]),
+            parts: None,
+            extra: json!({}),
             at,
         };
         let answer = Message {
@@ -156,6 +171,10 @@ impl Chats {
             role: "assistant",
             content: "That you packed an umbrella and never needed it.".to_owned(),
             model: "qwen3-max".to_owned(),
+            chat_type: "t2t".to_owned(),
+            files: json!([]),
+            parts: None,
+            extra: json!({}),
             at,
         };
         self.insert(Chat {
@@ -239,6 +258,13 @@ impl Chats {
         gone
     }
 
+    /// The chat type of a chat that nobody has written to yet.
+    pub(crate) fn type_of_unused(&self, id: &str) -> Option<String> {
+        let chats = self.chats.lock();
+        let chat = chats.get(id).filter(|chat| chat.messages.is_empty())?;
+        Some(chat.chat_type.clone())
+    }
+
     /// Why a message would be refused.
     pub(crate) fn would_refuse(&self, owner: &str, asked: &Asked) -> Option<TurnRefused> {
         match self.chats.lock().get(&asked.chat_id) {
@@ -263,9 +289,9 @@ impl Chats {
         chat.admit(owner, asked)?;
         let parent_id = Uuid::new_v4().to_string();
         let at = now_ms() / 1000;
-        for (id, parent, role, content) in [
-            (&parent_id, asked.parent_id.as_ref(), "user", &*asked.content),
-            (&response_id, Some(&parent_id), "assistant", ""),
+        for (id, parent, role, content, files) in [
+            (&parent_id, asked.parent_id.as_ref(), "user", &*asked.content, &asked.files),
+            (&response_id, Some(&parent_id), "assistant", "", &json!([])),
         ] {
             chat.messages.push(Message {
                 id: id.clone(),
@@ -273,6 +299,10 @@ impl Chats {
                 role,
                 content: content.to_owned(),
                 model: asked.model.clone(),
+                chat_type: asked.chat_type.clone(),
+                files: files.clone(),
+                parts: None,
+                extra: json!({}),
                 at,
             });
         }
@@ -286,6 +316,8 @@ impl Chats {
             response_id,
             stop,
             answer: String::new(),
+            parts: None,
+            extra: json!({}),
             is_over: false,
         })
     }
@@ -352,7 +384,9 @@ impl Chat {
             .filter(|other| other.parent.as_ref() == Some(&message.id))
             .map(|other| other.id.as_str())
             .collect();
-        let parts = if message.role == "assistant" {
+        let parts = if let Some(parts) = &message.parts {
+            parts.clone()
+        } else if message.role == "assistant" {
             json!([{
                 "phase": "answer", "content": message.content, "status": "finished", "role": "assistant",
                 "extra": null, "usage": {},
@@ -363,8 +397,8 @@ impl Chat {
         json!({
             "id": message.id, "role": message.role, "content": message.content, "parentId": message.parent,
             "childrenIds": children, "timestamp": message.at, "models": [message.model],
-            "modelName": message.model, "chat_type": self.chat_type, "files": [], "content_list": parts,
-            "reasoning_content": null, "extra": {},
+            "modelName": message.model, "chat_type": message.chat_type, "files": message.files,
+            "content_list": parts, "reasoning_content": null, "extra": message.extra,
         })
     }
 }
@@ -387,6 +421,8 @@ impl Turn {
         let mut stored = chat.messages.iter_mut();
         if let Some(message) = stored.find(|one| one.id == self.response_id) {
             message.content = std::mem::take(&mut self.answer);
+            message.parts = self.parts.take();
+            message.extra = self.extra.take();
         }
         let is_mine = |one: &Running| one.response_id == self.response_id;
         if !chat.running.as_ref().is_some_and(is_mine) {
@@ -416,6 +452,8 @@ mod tests {
             parent_id: parent.map(str::to_owned),
             content: "hello".to_owned(),
             model: "m".to_owned(),
+            chat_type: "t2t".to_owned(),
+            files: json!([]),
         }
     }
 

@@ -118,8 +118,13 @@ impl<'a> Caller<'a> {
 
     /// A new chat's id.
     pub(crate) async fn chat(&self) -> String {
+        self.chat_for("t2t").await
+    }
+
+    /// The id of a new chat of this type.
+    pub(crate) async fn chat_for(&self, chat_type: &str) -> String {
         let body = json!({
-            "title": "New Chat", "models": ["qwen3-max"], "chat_mode": "normal", "chat_type": "t2t",
+            "title": "New Chat", "models": ["qwen3-max"], "chat_mode": "normal", "chat_type": chat_type,
             "timestamp": 1_790_000_000_000_u64, "project_id": "",
         });
         let read = self.post("/api/v2/chats/new", &body).await;
@@ -151,6 +156,12 @@ impl<'a> Caller<'a> {
         let account = Some(self.name.as_str());
         self.simulator.script(account, Endpoint::Completions, reply);
         self.ask("hello").await
+    }
+
+    /// A wish for a picture or a video in a new chat.
+    pub(crate) async fn wish(&self, chat_type: &str, prompt: &str, files: Value) -> Read {
+        let chat = self.chat_for(chat_type).await;
+        self.complete(&chat, &media_question(&chat, chat_type, prompt, files)).await
     }
 
     /// The record of the last completion, once its answer is over.
@@ -215,6 +226,19 @@ pub(crate) fn search_question(chat: &str, prompt: &str) -> Value {
     message["chat_type"] = json!("search");
     message["sub_chat_type"] = json!("search");
     message["extra"]["meta"]["subChatType"] = json!("search");
+    body
+}
+
+/// A wish for a picture or a video, 16:9.
+pub(crate) fn media_question(chat: &str, chat_type: &str, prompt: &str, files: Value) -> Value {
+    let mut body = question(chat, prompt);
+    body["stream"] = json!(!chat_type.ends_with("2v"));
+    body["size"] = json!("16:9");
+    let message = &mut body["messages"][0];
+    message["chat_type"] = json!(chat_type);
+    message["sub_chat_type"] = json!(chat_type);
+    message["extra"]["meta"] = json!({ "subChatType": chat_type, "size": "16:9" });
+    message["files"] = files;
     body
 }
 

@@ -8,28 +8,45 @@ use uuid::Uuid;
 
 use crate::simulator::accounts::{Account, Standing, now_ms};
 use crate::simulator::answers::{Answer, EVENT_STREAM};
+use crate::simulator::attachments::{self, Attached, sentence};
 use crate::simulator::catalogue::always_thinks;
 use crate::simulator::chats::{Asked, Turn, TurnRefused};
 use crate::simulator::endpoints::refuse_caller;
 use crate::simulator::errors::INVALID_INPUT;
 use crate::simulator::frames::Voice;
+use crate::simulator::media::{Size, size_of};
+use crate::simulator::pictures::{self, count_in};
 use crate::simulator::reply::{Challenge, ChallengeForm, ErrorScript, Failure, Reply};
 use crate::simulator::scenario::Endpoint;
 use crate::simulator::scripts::Stage;
 use crate::simulator::speech::Question;
 use crate::simulator::steps::Step;
 use crate::simulator::stream::{Bench, Content, StreamError, StreamScript};
-use crate::simulator::turn::{bench_packets, plan, plan_bench};
+use crate::simulator::turn::{bench_packets, plan, plan_bench, plan_frames};
+use crate::simulator::videos::{self, Wish};
 use crate::simulator::world::{BenchStream, Call, World};
 
 /// What a good request asks for.
 struct Request {
     asked: Asked,
     role: String,
-    chat_type: String,
     wants_thinking: bool,
     wants_raw_thinking: bool,
     has_phases: bool,
+    mode: Mode,
+    size: Option<String>,
+    /// What came along, or what a stream says about it.
+    files: Result<Vec<Attached>, StreamError>,
+}
+
+/// What a chat type makes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mode {
+    Text,
+    Picture,
+    Video,
+    /// Known to the site, but not simulated.
+    Other,
 }
 
 /// Answers a completion.
@@ -38,9 +55,9 @@ pub(crate) async fn complete(world: &World, call: &Call, attempt: u64) -> Answer
         Ok(checked) => checked,
         Err(answer) => return *answer,
     };
-    let is_text = TEXT_TYPES.contains(&&*request.chat_type);
-    let stage = if is_text { Stage::Behind } else { Stage::Failing };
-    let reply = world.reply(call, Endpoint::Completions, stage);
+    let stage = if request.mode == Mode::Other { Stage::Failing } else { Stage::Behind };
+    // What cannot be answered uses up no script.
+    let reply = request.files.as_ref().ok().and_then(|_| world.reply(call, Endpoint::Completions, stage));
     let reply = reply.unwrap_or_default();
     tokio::time::sleep(Duration::from_millis(reply.delay_ms)).await;
     let failure = reply.fail.as_ref();
@@ -48,68 +65,112 @@ pub(crate) async fn complete(world: &World, call: &Call, attempt: u64) -> Answer
     if let Some(answer) = failed {
         return answer.with_headers(&reply.headers);
     }
-    if !is_text && reply.fail.is_none() {
-        return Answer::error(&call.request_id, &no_media());
+    match (&request.files, request.mode, &reply.fail) {
+        (_, Mode::Other, None) => return Answer::error(&call.request_id, &not_simulated()),
+        (Err(fault), Mode::Video, _) => return Answer::refusal_with(&call.request_id, &fault.code, &fault.details),
+        _ => {}
     }
     let bench = reply.stream.bench.map(|bench| bench_stream(world, bench));
     let response_id = bench.as_ref().map(|bench| bench.response_id.clone());
     let response_id = response_id.unwrap_or_else(|| Uuid::new_v4().to_string());
-    match world.chats.begin(&account.name, &request.asked, response_id) {
-        Ok(turn) => stream(world, &reply, turn, &request, attempt, bench).with_headers(&reply.headers),
-        Err(refused) => refuse_turn(world, call, &request, &refused),
-    }
+    let turn = match world.chats.begin(&account.name, &request.asked, response_id) {
+        Ok(turn) => turn,
+        Err(refused) => return refuse_turn(world, call, &request, &refused),
+    };
+    let answer = match request.mode {
+        Mode::Video if reply.fail.is_none() => {
+            let wish = Wish { chat_type: &request.asked.chat_type, ratio: request.size.as_deref().unwrap_or("16:9") };
+            videos::begin(world, call, &account, turn, &wish, &reply.video)
+        }
+        _ => {
+            let play = Play { world, call, account: &account, reply: &reply, request: &request, attempt };
+            play.stream(turn, bench)
+        }
+    };
+    answer.with_headers(&reply.headers)
 }
 
-fn stream(
-    world: &World,
-    reply: &Reply,
-    mut turn: Turn,
-    request: &Request,
+/// Everything that a stream depends on.
+struct Play<'a> {
+    world: &'a World,
+    call: &'a Call,
+    account: &'a Arc<Account>,
+    reply: &'a Reply,
+    request: &'a Request,
     attempt: u64,
-    bench: Option<BenchStream>,
-) -> Answer {
-    let voice = Voice {
-        chat_id: turn.chat_id.clone(),
-        parent_id: turn.parent_id.clone(),
-        response_id: turn.response_id.clone(),
-        index: 0,
-        timestamp: now_ms() / 1000,
-        has_phases: request.has_phases,
-    };
-    if reply.fail == Some(Failure::Silence) {
-        return Answer::steps(EVENT_STREAM, vec![Step::Hold], Some(turn));
-    }
-    if let Some(bench) = bench {
-        let steps = plan_bench(&reply.stream, &voice, bench.packets, world.pace_ms);
-        return Answer::steps(EVENT_STREAM, steps, Some(turn));
-    }
-    let refuses_haste = always_thinks(&request.asked.model) && !request.wants_thinking;
-    let script = if request.role == "system" {
-        &StreamScript { content: Content::Created, ..StreamScript::default() }
-    } else if refuses_haste {
-        &StreamScript {
-            error: Some(StreamError {
-                after: 1,
-                code: "invalid_input".to_owned(),
-                details: INVALID_INPUT.to_owned(),
-                ..StreamError::default()
-            }),
-            ..StreamScript::default()
+}
+
+impl Play<'_> {
+    fn stream(&self, mut turn: Turn, bench: Option<BenchStream>) -> Answer {
+        let Self { world, reply, request, .. } = self;
+        let voice = Voice {
+            chat_id: turn.chat_id.clone(),
+            parent_id: turn.parent_id.clone(),
+            response_id: turn.response_id.clone(),
+            index: 0,
+            timestamp: now_ms() / 1000,
+            has_phases: request.has_phases,
+        };
+        if reply.fail == Some(Failure::Silence) {
+            return Answer::steps(EVENT_STREAM, vec![Step::Hold], Some(turn));
         }
-    } else {
-        &reply.stream
-    };
-    let question = Question {
-        prompt: request.asked.content.clone(),
-        wants_thinking: request.wants_thinking,
-        wants_raw_thinking: request.wants_raw_thinking,
-        wants_search: request.chat_type == "search",
-        attempt,
-        second_response_id: Uuid::new_v4().to_string(),
-    };
-    let plan = plan(script, &voice, &question, world.pace_ms);
-    turn.answer = plan.answer;
-    Answer::steps(EVENT_STREAM, plan.steps, Some(turn))
+        if let Some(bench) = bench {
+            let steps = plan_bench(&reply.stream, &voice, bench.packets, world.pace_ms);
+            return Answer::steps(EVENT_STREAM, steps, Some(turn));
+        }
+        if let Some(error) = self.fault() {
+            let script = StreamScript { error: Some(error), ..StreamScript::default() };
+            let steps = plan_frames(&script, &voice, vec![voice.created()], world.pace_ms);
+            return Answer::steps(EVENT_STREAM, steps, Some(turn));
+        }
+        if request.mode == Mode::Picture {
+            return self.pictures(turn, &voice);
+        }
+        let nothing = StreamScript { content: Content::Created, ..StreamScript::default() };
+        let script = if request.role == "system" { &nothing } else { &reply.stream };
+        let question = Question {
+            prompt: request.asked.content.clone(),
+            wants_thinking: request.wants_thinking,
+            wants_raw_thinking: request.wants_raw_thinking,
+            wants_search: request.asked.chat_type == "search",
+            seen: request.files.as_ref().ok().and_then(|files| sentence(files)),
+            attempt: self.attempt,
+            second_response_id: Uuid::new_v4().to_string(),
+        };
+        let plan = plan(script, &voice, &question, world.pace_ms);
+        turn.answer = plan.answer;
+        Answer::steps(EVENT_STREAM, plan.steps, Some(turn))
+    }
+
+    /// What is said in the place of an answer that the request cannot get.
+    fn fault(&self) -> Option<StreamError> {
+        let request = self.request;
+        let files = match &request.files {
+            Ok(files) => files,
+            Err(fault) => return Some(fault.clone()),
+        };
+        let has_picture = files.iter().any(Attached::is_picture);
+        let is_at_fault = match request.mode {
+            Mode::Picture => request.asked.chat_type == "image_edit" && !has_picture,
+            _ => always_thinks(&request.asked.model) && !request.wants_thinking && request.role != "system",
+        };
+        is_at_fault.then(invalid_input)
+    }
+
+    fn pictures(&self, mut turn: Turn, voice: &Voice) -> Answer {
+        let Self { world, reply, request, .. } = self;
+        let script = &reply.picture;
+        let size = size_of(request.size.as_deref().unwrap_or("1:1")).unwrap_or(Size { width: 256, height: 256 });
+        let count = script.count.unwrap_or_else(|| count_in(&request.asked.content));
+        let ids = (turn.chat_id.as_str(), turn.response_id.as_str());
+        let pictures: Vec<_> = (0..count).map(|_| world.media.picture(self.call, self.account, ids, size)).collect();
+        let frames = pictures::frames(script, &reply.stream, voice, &pictures);
+        let remembered = pictures::remembered(script, &reply.stream, &pictures);
+        turn.answer = remembered.content;
+        turn.parts = Some(remembered.parts);
+        let steps = plan_frames(&reply.stream, voice, frames, world.pace_ms);
+        Answer::steps(EVENT_STREAM, steps, Some(turn))
+    }
 }
 
 /// The checks that need no chat, in the order of the real one: edge, session, body.
@@ -149,27 +210,75 @@ fn check(world: &World, call: &Call) -> Result<(Arc<Account>, Request), Box<Answ
             return Err(Box::new(answer));
         }
     };
-    let request = Request::read(&body, message, chat_id);
-    if !CHAT_TYPES.contains(&&*request.chat_type) {
+    let mut request = Request::read(&body, message, chat_id);
+    if !CHAT_TYPES.contains(&&*request.asked.chat_type) {
         return bad(INTERNAL);
     }
-    let sub_types = [message.get("sub_chat_type"), message.pointer("/extra/meta/subChatType")];
-    let given = sub_types.into_iter().flatten().filter_map(Value::as_str);
-    if given.into_iter().any(|sub| sub != request.chat_type) && request.chat_type != "artifacts" {
-        world.violation(call, "the three chat types of the message differ");
+    if request.mode != Mode::Text && request.size.as_deref().is_some_and(|size| size_of(size).is_none()) {
+        return bad("Invalid size.");
     }
+    inspect(world, call, &request, &body, message);
     if request.role == "function" {
         return bad("Something wrong with request!");
     }
     // Refusals that depend on the chat come before any scripted reply is used up.
-    match world.chats.would_refuse(&account.name, &request.asked) {
-        Some(refused) => Err(Box::new(refuse_turn(world, call, &request, &refused))),
-        None => Ok((account, request)),
+    if let Some(refused) = world.chats.would_refuse(&account.name, &request.asked) {
+        return Err(Box::new(refuse_turn(world, call, &request, &refused)));
+    }
+    if request.mode == Mode::Video
+        && let Some(limit) = world.tasks.refusal(&account)
+    {
+        return Err(Box::new(Answer::error(id, &limit)));
+    }
+    let entries = message.get("files").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    request.files = attachments::check(world, call, &account, entries);
+    if let Ok(files) = &request.files {
+        let needs_frame = request.asked.chat_type == "i2v" && !files.first().is_some_and(Attached::is_picture);
+        if needs_frame {
+            request.files = Err(invalid_input());
+        } else if request.mode == Mode::Text {
+            attachments::inspect_senses(world, call, &request.asked.model, files);
+        }
+    }
+    Ok((account, request))
+}
+
+/// Writes down what the site itself would have sent otherwise.
+fn inspect(world: &World, call: &Call, request: &Request, body: &Value, message: &Value) {
+    let chat_type = &*request.asked.chat_type;
+    let sub_types = [message.get("sub_chat_type"), message.pointer("/extra/meta/subChatType")];
+    let given = sub_types.into_iter().flatten().filter_map(Value::as_str);
+    if given.into_iter().any(|sub| sub != chat_type) && chat_type != "artifacts" {
+        world.violation(call, "the three chat types of the message differ");
+    }
+    if !matches!(request.mode, Mode::Picture | Mode::Video) {
+        return;
+    }
+    let streams = body.get("stream").and_then(Value::as_bool) == Some(true);
+    if streams != (request.mode == Mode::Picture) {
+        world.violation(call, &format!("stream is {streams} for chat type {chat_type}"));
+    }
+    let inner = message.pointer("/extra/meta/size").and_then(Value::as_str);
+    if inner.is_some_and(|inner| inner != "auto" && Some(inner) != request.size.as_deref()) {
+        world.violation(call, "the two sizes of the message differ");
+    }
+    let made_for = world.chats.type_of_unused(&request.asked.chat_id);
+    if let Some(made_for) = made_for.filter(|made_for| made_for != chat_type) {
+        world.violation(call, &format!("chat type {chat_type} in a new chat that was made for {made_for}"));
     }
 }
 
-/// What pictures and videos are answered until they are simulated.
-fn no_media() -> ErrorScript {
+fn invalid_input() -> StreamError {
+    StreamError {
+        after: 1,
+        code: "invalid_input".to_owned(),
+        details: INVALID_INPUT.to_owned(),
+        ..StreamError::default()
+    }
+}
+
+/// What chat types are answered that are not simulated.
+fn not_simulated() -> ErrorScript {
     ErrorScript { code: "internal_error".to_owned(), effective_status: Some(400), ..ErrorScript::default() }
 }
 
@@ -190,6 +299,17 @@ fn refuse_turn(world: &World, call: &Call, request: &Request, refused: &TurnRefu
     }
 }
 
+impl Mode {
+    fn of(chat_type: &str) -> Self {
+        match chat_type {
+            "t2t" | "search" | "artifacts" | "web_dev" | "learn" => Self::Text,
+            "t2i" | "image_edit" => Self::Picture,
+            "t2v" | "i2v" => Self::Video,
+            _ => Self::Other,
+        }
+    }
+}
+
 impl Request {
     fn read(body: &Value, message: &Value, chat_id: &str) -> Self {
         let text = |value: Option<&Value>| {
@@ -205,18 +325,23 @@ impl Request {
             Some(other) => other.to_string(),
             None => String::new(),
         };
+        let chat_type = text(message.get("chat_type"));
         Self {
             asked: Asked {
                 chat_id: chat_id.to_owned(),
                 parent_id: parents.find(|id| !id.is_empty()).map(str::to_owned),
                 content,
                 model: text(body.get("model")),
+                files: message.get("files").cloned().unwrap_or_else(|| Value::Array(Vec::new())),
+                chat_type: chat_type.clone(),
             },
             role: text(message.get("role")),
-            chat_type: text(message.get("chat_type")),
             wants_thinking: feature("thinking_enabled").and_then(Value::as_bool) == Some(true),
             wants_raw_thinking: feature("thinking_format").and_then(Value::as_str) == Some("full"),
             has_phases: feature("output_schema").and_then(Value::as_str) == Some("phase"),
+            mode: Mode::of(&chat_type),
+            size: body.get("size").and_then(Value::as_str).map(str::to_owned),
+            files: Ok(Vec::new()),
         }
     }
 }
@@ -263,6 +388,3 @@ const CHAT_TYPES: &[&str] = &[
     "deep_research_webdev",
     "agent_mode",
 ];
-
-/// Those that are simulated. Pictures and videos come later.
-const TEXT_TYPES: &[&str] = &["t2t", "search", "artifacts", "web_dev", "learn"];

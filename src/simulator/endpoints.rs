@@ -18,7 +18,7 @@ use crate::simulator::scenario::Endpoint;
 use crate::simulator::scripts::Stage;
 use crate::simulator::steps::Step;
 use crate::simulator::world::{Call, World};
-use crate::simulator::{files, oss};
+use crate::simulator::{files, oss, videos};
 
 /// Which endpoint a request is for.
 pub(crate) fn endpoint_of(host: Host, method: &Method, path: &str) -> Option<Endpoint> {
@@ -58,6 +58,7 @@ pub(crate) fn endpoint_of(host: Host, method: &Method, path: &str) -> Option<End
 /// Paths that end with an id, and those of other hosts, which answer here as well.
 fn endpoint_with_id(method: &Method, path: &str) -> Option<Endpoint> {
     let has_id = |prefix: &str| path.strip_prefix(prefix).is_some_and(|id| !id.is_empty() && !id.contains('/'));
+    let is_get = method == Method::GET;
     if has_id("/api/v2/chats/") {
         return match *method {
             Method::GET => Some(Endpoint::ReadChat),
@@ -66,10 +67,15 @@ fn endpoint_with_id(method: &Method, path: &str) -> Option<Endpoint> {
         };
     }
     if path.starts_with("/api/") {
-        return None;
+        let is_new = is_get && has_id("/api/v2/task/status/");
+        let is_old = is_get && has_id("/api/v1/tasks/status/");
+        return is_new.then_some(Endpoint::TaskStatus).or(is_old.then_some(Endpoint::TaskStatusV1));
     }
     if method == Method::PUT {
         return Some(Endpoint::OssPut);
+    }
+    if is_get && path.starts_with("/output/") {
+        return Some(Endpoint::MediaLink);
     }
     None
 }
@@ -104,6 +110,7 @@ fn at_the_door(world: &World, call: &Call, endpoint: Endpoint) -> Answer {
         Endpoint::Auths => auths(world, call),
         Endpoint::Session => session(world, call),
         Endpoint::OssGet => oss::get(world, call),
+        Endpoint::MediaLink => world.media.serve(call),
         _ => refresh(world, call),
     }
 }
@@ -119,6 +126,7 @@ fn signed_in(world: &World, call: &Call, endpoint: Endpoint, account: &Arc<Accou
         Endpoint::Sts | Endpoint::StsV1 => files::grant(world, call, account, reply),
         Endpoint::FileParse => files::parse(world, call, account, reply),
         Endpoint::FileParseStatus => files::parse_status(world, call, account),
+        Endpoint::TaskStatus | Endpoint::TaskStatusV1 => videos::status(world, call, account),
         _ => Answer::envelope(&call.request_id, &json!(true)),
     }
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use crate::simulator::json::python;
+use crate::simulator::media::Size;
 use crate::simulator::stream::{ErrorForm, SearchForm, SearchResult, StreamError, UsageScript};
 
 /// What all frames of one answer share.
@@ -42,6 +43,8 @@ struct Choice<D> {
 #[serde(untagged)]
 pub(crate) enum Usage {
     Known(KnownUsage),
+    /// Of a picture.
+    Picture(PictureUsage),
     /// `{}`, as tool results have it.
     Empty {},
 }
@@ -55,6 +58,16 @@ pub(crate) struct KnownUsage {
     input_tokens_details: InputDetails,
     output_tokens_details: OutputDetails,
     prompt_tokens_details: PromptDetails,
+}
+
+#[derive(Clone, Copy, Serialize)]
+pub(crate) struct PictureUsage {
+    input_tokens: u64,
+    output_tokens: u64,
+    characters: u64,
+    width: u32,
+    image_count: u64,
+    height: u32,
 }
 
 #[derive(Clone, Copy, Serialize)]
@@ -99,6 +112,21 @@ struct TextDelta<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     phase: Option<&'a str>,
     status: &'static str,
+}
+
+#[derive(Serialize)]
+struct PictureDelta<'a> {
+    role: &'static str,
+    content: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phase: Option<&'static str>,
+    extra: PictureExtra,
+    status: &'static str,
+}
+
+#[derive(Serialize)]
+struct PictureExtra {
+    output_image_hw: [[u32; 2]; 1],
 }
 
 #[derive(Serialize)]
@@ -215,6 +243,31 @@ impl Voice {
     pub(crate) fn text(&self, phase: &str, content: &str, usage: Usage) -> String {
         let delta = TextDelta { role: "assistant", content, phase: self.has_phases.then_some(phase), status: "typing" };
         self.delta(delta, Some(usage), true)
+    }
+
+    /// One generated picture.
+    pub(crate) fn picture(&self, url: &str, size: Size) -> String {
+        let Size { width, height } = size;
+        let delta = PictureDelta {
+            role: "assistant",
+            content: url,
+            phase: self.has_phases.then_some("image_gen"),
+            extra: PictureExtra { output_image_hw: [[height, width]] },
+            status: "typing",
+        };
+        let usage = PictureUsage { input_tokens: 0, output_tokens: 0, characters: 0, width, image_count: 1, height };
+        self.delta(delta, Some(Usage::Picture(usage)), true)
+    }
+
+    /// The result of the tool that edits pictures.
+    pub(crate) fn edited(&self, urls: &[&str], id: &str) -> String {
+        let images: Vec<_> = urls.iter().map(|url| json!({ "image": url })).collect();
+        let delta = json!({
+            "role": "function", "content": "", "phase": "image_edit_tool", "status": "finished",
+            "name": "image_edit_tool", "function_id": id,
+            "extra": { "image_list": images, "function_id": id, "display_position": "answer" },
+        });
+        self.delta(delta, Some(Usage::Empty {}), true)
     }
 
     /// Everything thought so far in this round.

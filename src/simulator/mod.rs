@@ -57,6 +57,7 @@
 
 mod accounts;
 mod answers;
+mod attachments;
 mod catalogue;
 mod chats;
 mod completions;
@@ -67,9 +68,11 @@ mod frames;
 mod jar;
 mod json;
 mod manners;
+mod media;
 pub mod media_script;
 mod oss;
 mod oss_signature;
+mod pictures;
 pub mod record;
 pub mod reply;
 pub mod scenario;
@@ -81,6 +84,7 @@ pub mod stream;
 mod tokens;
 mod turn;
 mod uploads;
+mod videos;
 mod world;
 
 #[cfg(test)]
@@ -103,6 +107,7 @@ use crate::simulator::reply::Reply;
 use crate::simulator::scenario::{Endpoint, Scenario};
 use crate::simulator::server::{bind, listen};
 pub use crate::simulator::uploads::UploadView;
+pub use crate::simulator::videos::TaskView;
 use crate::simulator::world::World;
 
 /// A running simulator. Dropped, it closes its listeners and all connections.
@@ -290,9 +295,21 @@ impl Simulator {
         self.world.uploads.views()
     }
 
+    /// Links to pictures of other sites that came with messages.
+    #[must_use]
+    pub fn foreign_links(&self) -> Vec<String> {
+        self.world.uploads.foreign_links()
+    }
+
     /// Ends the signed links that an account was given so far, as five minutes would.
     pub fn expire_links(&self, account: &str) {
         self.world.uploads.expire_links(account);
+    }
+
+    /// All videos that were begun, in the order of their making.
+    #[must_use]
+    pub fn tasks(&self) -> Vec<TaskView> {
+        self.world.tasks.views()
     }
 
     /// Stops, and waits until the last connection is closed.

@@ -13,6 +13,8 @@ pub(crate) struct Question {
     /// `thinking_format` is `full`.
     pub(crate) wants_raw_thinking: bool,
     pub(crate) wants_search: bool,
+    /// What came along, as a sentence.
+    pub(crate) seen: Option<String>,
     /// Which completion of the run this is, from 1.
     pub(crate) attempt: u64,
     /// Id of a second answer.
@@ -47,7 +49,11 @@ impl Speech {
             (Some(pieces), _, _) => pieces.clone(),
             (None, Some(count), _) => (0..count).map(|place| format!("⟨{attempt}:{place}⟩")).collect(),
             (None, None, Some(answer)) => small_pieces(answer),
-            (None, None, None) => small_pieces(&default_answer(question, !searches.is_empty())),
+            (None, None, None) => {
+                let answer = default_answer(question, !searches.is_empty());
+                let seen = question.seen.iter().map(|seen| format!("{seen}\n\n"));
+                small_pieces(&seen.chain([answer]).collect::<String>())
+            }
         };
         let thinking = script.thinking.unwrap_or(if question.wants_raw_thinking {
             ThinkingForm::Raw
@@ -172,7 +178,7 @@ impl Speech {
 }
 
 /// Pieces of 1 to 12 characters, always the same for the same text.
-fn small_pieces(text: &str) -> Vec<String> {
+pub(crate) fn small_pieces(text: &str) -> Vec<String> {
     let mut rest = text.chars();
     let mut pieces = Vec::new();
     for length in [3, 8, 5, 1, 12, 6, 9, 2, 10, 4].into_iter().cycle() {

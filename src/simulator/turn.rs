@@ -21,7 +21,17 @@ pub(crate) struct Plan {
 pub(crate) fn plan(script: &StreamScript, voice: &Voice, question: &Question, scenario_pace_ms: u64) -> Plan {
     let speech = Speech::new(script, question);
     let answer = speech.pieces.concat();
-    let mut frames = speech.frames(script, voice, question);
+    let frames = speech.frames(script, voice, question);
+    Plan { steps: plan_frames(script, voice, frames, scenario_pace_ms), answer }
+}
+
+/// Plans a stream of these frames, the last of which finishes it.
+pub(crate) fn plan_frames(
+    script: &StreamScript,
+    voice: &Voice,
+    mut frames: Vec<String>,
+    scenario_pace_ms: u64,
+) -> Vec<Step> {
     let mut has_end = matches!(script.end, End::Finished | End::Open) && script.content == Content::Whole;
     if !has_end && script.content == Content::Whole {
         frames.pop();
@@ -52,7 +62,7 @@ pub(crate) fn plan(script: &StreamScript, voice: &Voice, question: &Question, sc
         steps.push(Step::Finished);
     }
     steps.push(last_step(script, voice));
-    Plan { steps, answer }
+    steps
 }
 
 /// Plans a stream of many equal frames, whose packets may be shared by many streams.
@@ -265,6 +275,7 @@ mod tests {
             wants_thinking: false,
             wants_raw_thinking: false,
             wants_search: false,
+            seen: None,
             attempt: 1,
             second_response_id: "s".into(),
         };

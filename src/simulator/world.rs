@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::simulator::accounts::{Account, Accounts, Caller};
 use crate::simulator::chats::Chats;
+use crate::simulator::media::Media;
 use crate::simulator::oss_signature::access_key;
 use crate::simulator::record::{Host, Journal};
 use crate::simulator::reply::Reply;
@@ -19,6 +20,7 @@ use crate::simulator::scenario::{Endpoint, Scenario};
 use crate::simulator::scripts::{Scripts, Stage};
 use crate::simulator::stream::Bench;
 use crate::simulator::uploads::Uploads;
+use crate::simulator::videos::Tasks;
 
 /// Everything the two listeners share.
 pub(crate) struct World {
@@ -29,6 +31,8 @@ pub(crate) struct World {
     pub(crate) journal: Arc<Journal>,
     pub(crate) scripts: Scripts,
     pub(crate) uploads: Uploads,
+    pub(crate) media: Media,
+    pub(crate) tasks: Tasks,
     pub(crate) settings: Mutex<HashMap<Arc<str>, Value>>,
     pub(crate) benches: Mutex<HashMap<Bench, BenchStream>>,
 }
@@ -71,6 +75,8 @@ impl World {
             journal: Arc::new(Journal::new(scenario.records_max.max(1), stop)),
             scripts: Scripts::new(scenario),
             uploads: Uploads::default(),
+            media: Media::new(scenario.media_base.as_deref()),
+            tasks: Tasks::default(),
             settings: Mutex::default(),
             benches: Mutex::default(),
         }
@@ -82,12 +88,13 @@ impl World {
     }
 
     /// Who is meant by a request that carries no credential of the site: the owner of what it asks for.
-    pub(crate) fn owner(&self, endpoint: Endpoint, _path: &str, headers: &HeaderMap) -> Option<Arc<Account>> {
+    pub(crate) fn owner(&self, endpoint: Endpoint, path: &str, headers: &HeaderMap) -> Option<Arc<Account>> {
         match endpoint {
             Endpoint::OssPut => {
                 let grant = self.uploads.by_access_key(access_key(headers)?)?;
                 Some(Arc::clone(&grant.account))
             }
+            Endpoint::MediaLink => self.media.owner(path.split('?').next()?),
             _ => None,
         }
     }

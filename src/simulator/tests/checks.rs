@@ -43,7 +43,12 @@ async fn bodies_are_checked() {
     };
     let internal = "Internal error, please try again later.";
     check(kind("image_gen"), "Bad_Request", internal, 400).await;
-    check(kind("t2i"), "internal_error", "Internal Error", 400).await;
+    check(kind("deep_research"), "internal_error", "Internal Error", 400).await;
+    let badly_sized = |body: &mut Value| {
+        kind("t2i")(body);
+        body["size"] = json!("2:1");
+    };
+    check(badly_sized, "Bad_Request", "Invalid size.", 400).await;
     let function = |body: &mut Value| body["messages"][0]["role"] = json!("function");
     check(function, "Bad_Request", "Something wrong with request!", 400).await;
 }

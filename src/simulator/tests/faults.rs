@@ -322,17 +322,17 @@ async fn a_content_length_may_lie() {
 }
 
 #[tokio::test]
-async fn pictures_can_be_refused_by_script() {
+async fn what_is_not_simulated_can_be_refused_by_script() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "ada");
     simulator.script(None, Endpoint::Completions, Reply::error("RateLimited"));
     simulator.script(None, Endpoint::Completions, Reply::answer("for text"));
-    let chat = caller.chat().await;
-    let mut body = question(&chat, "a cat");
+    let chat = caller.chat_for("deep_research").await;
+    let mut body = question(&chat, "cats");
     let message = &mut body["messages"][0];
-    message["chat_type"] = "t2i".into();
-    message["sub_chat_type"] = "t2i".into();
-    message["extra"]["meta"]["subChatType"] = "t2i".into();
+    message["chat_type"] = "deep_research".into();
+    message["sub_chat_type"] = "deep_research".into();
+    message["extra"]["meta"]["subChatType"] = "deep_research".into();
     assert_eq!(caller.complete(&chat, &body).await.code(), "RateLimited");
     assert_eq!(caller.complete(&chat, &body).await.code(), "internal_error");
     assert_eq!(answer_of(&caller.ask("x").await.text), "for text");

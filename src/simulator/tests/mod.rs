@@ -5,5 +5,7 @@ mod endpoints;
 mod faults;
 mod identities;
 mod journal;
+mod pictures;
 mod streams;
 mod uploads;
+mod videos;

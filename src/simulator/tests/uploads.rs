@@ -12,7 +12,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use crate::simulator::Simulator;
-use crate::simulator::client::{Caller, Read, SOON, read, start};
+use crate::simulator::client::{Caller, Read, SOON, answer_of, frames, question, read, start};
 use crate::simulator::media_script::{ParseEnd, PutStop};
 use crate::simulator::record::{EndedHow, RecordedRequest};
 use crate::simulator::reply::Reply;
@@ -102,6 +102,22 @@ async fn upload(caller: &Caller<'_>, name: &str, filetype: &str, content_type: &
     let done = send(signed(caller, &grant, content_type, true).body(bytes.to_vec())).await;
     assert_eq!((done.status, done.text.as_str()), (200, ""));
     grant
+}
+
+/// The entry of a message for an uploaded file.
+fn entry(grant: &Value, kind: &str, class: &str) -> Value {
+    json!({
+        "type": kind, "id": grant["file_id"], "url": grant["file_url"], "showType": kind, "file_class": class,
+        "status": "uploaded",
+    })
+}
+
+async fn ask(caller: &Caller<'_>, files: Value) -> Read {
+    let chat = caller.chat().await;
+    let mut body = question(&chat, "echo: and so on");
+    body["model"] = json!("qwen3.7-plus");
+    body["messages"][0]["files"] = files;
+    caller.complete(&chat, &body).await
 }
 
 async fn parsed(caller: &Caller<'_>, grant: &Value) {
@@ -375,5 +391,95 @@ async fn parsing_ends_as_scripted() {
         let data = caller.post("/api/v2/files/parse/status", &asked).await.data();
         assert_eq!((&data["status"], &data["error_msg"]), (&json!(status), &error));
         assert_eq!(simulator.uploads().pop().unwrap().parsed.as_deref(), Some(status));
+        let refused = ask(&caller, json!([entry(&grant, "file", "document")])).await;
+        assert_eq!(frames(&refused.text)[1]["error"]["code"], "invalid_input");
     }
+}
+
+#[tokio::test]
+async fn answers_tell_what_came() {
+    let simulator = start().await;
+    let caller = Caller::new(&simulator, "ada");
+    let picture = upload(&caller, "a.png", "image", "image/png", b"picture").await;
+    let other = upload(&caller, "b.webp", "image/webp", "image/webp", b"another").await;
+    let video = upload(&caller, "c.mp4", "video", "video/mp4", b"video").await;
+    let document = upload(&caller, "d.txt", "file", "text/plain", "Text ü 字".as_bytes()).await;
+    parsed(&caller, &document).await;
+    let mut bare = entry(&other, "image", "vision");
+    let link = bare["url"].as_str().unwrap().split('?').next().unwrap().to_owned();
+    bare["url"] = json!(link);
+    let files = json!([
+        entry(&picture, "image", "vision"),
+        bare,
+        entry(&video, "video", "video"),
+        entry(&document, "file", "document")
+    ]);
+    let answer = answer_of(&ask(&caller, files).await.text);
+    let hash = |bytes: &[u8]| hex(&Sha256::digest(bytes)[..4]);
+    let expected = format!(
+        "I can see 2 pictures, 1 video, 0 sounds and 1 document: a.png (image/png, 7 bytes, sha256 {}), b.webp \
+         (image/webp, 7 bytes, sha256 {}), c.mp4 (video/mp4, 5 bytes, sha256 {}), d.txt (text/plain, 11 bytes, sha256 \
+         {}, 8 characters).\n\nand so on",
+        hash(b"picture"),
+        hash(b"another"),
+        hash(b"video"),
+        hash("Text ü 字".as_bytes())
+    );
+    assert_eq!(answer, expected);
+    is_clean(&simulator);
+    let chat = simulator.chats(Some("ada")).pop().unwrap().id;
+    let data = caller.get(&format!("/api/v2/chats/{chat}")).await.data();
+    assert_eq!(data["chat"]["messages"][0]["files"][0]["id"], picture["file_id"]);
+}
+
+#[tokio::test]
+async fn files_that_do_not_fit_are_refused() {
+    let simulator = start().await;
+    let (ada, bob) = (Caller::new(&simulator, "ada"), Caller::new(&simulator, "bob"));
+    let outside = |kind: &str, class: &str| {
+        json!([{
+            "type": kind, "showType": kind, "file_class": class, "status": "uploaded", "url": "https://a.example/x",
+        }])
+    };
+    let error = |text: &str| frames(text).last().unwrap()["error"].clone();
+    assert_eq!(error(&ask(&ada, outside("file", "document")).await.text), "Internal error!");
+    for (kind, class) in [("video", "video"), ("audio", "audio")] {
+        let refused = ask(&ada, outside(kind, class)).await;
+        assert_eq!(error(&refused.text)["code"], "invalid_input");
+    }
+    let seen = answer_of(&ask(&ada, outside("image", "vision")).await.text);
+    assert!(seen.starts_with("I can see 1 picture, 0 videos, 0 sounds and 0 documents: https://a.example/x (a link)."));
+    assert_eq!(simulator.foreign_links(), ["https://a.example/x"]);
+
+    let empty = grant(&ada, "a.png", "image", 1).await;
+    let refused = ask(&ada, json!([entry(&empty, "image", "vision")])).await;
+    assert_eq!(error(&refused.text)["code"], "invalid_input", "nothing was uploaded");
+    let document = upload(&ada, "a.txt", "file", "text/plain", b"x").await;
+    let refused = ask(&ada, json!([entry(&document, "file", "file")])).await;
+    assert_eq!(error(&refused.text)["code"], "invalid_input", "nobody had it parsed");
+    let picture = upload(&ada, "a.png", "image", "image/png", b"x").await;
+    simulator.expire_links("ada");
+    let refused = ask(&ada, json!([entry(&picture, "image", "vision")])).await;
+    assert_eq!(error(&refused.text)["code"], "invalid_input", "the link is over");
+    is_clean(&simulator);
+
+    simulator.script(None, Endpoint::Completions, Reply::answer("unused"));
+    let refused = ask(&bob, json!([entry(&picture, "image", "vision")])).await;
+    assert_eq!(error(&refused.text), "Internal error!");
+    assert_eq!(simulator.scripts_left(), 1, "a refused file uses up no script");
+    assert!(simulator.violations()[0].contains("another account's file"));
+}
+
+#[tokio::test]
+async fn odd_entries_are_written_down() {
+    let simulator = start().await;
+    let caller = Caller::new(&simulator, "ada");
+    let picture = upload(&caller, "a.png", "image", "image/png", b"x").await;
+    let chat = caller.chat().await;
+    let mut body = question(&chat, "x");
+    body["messages"][0]["files"] = json!([entry(&picture, "image", "image")]);
+    caller.complete(&chat, &body).await;
+    let violations = simulator.violations();
+    assert!(violations[0].contains("file_class \"image\""), "{violations:?}");
+    assert!(violations[1].contains("a picture for qwen3-max, which has no sense for it"), "{violations:?}");
 }
