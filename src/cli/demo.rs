@@ -30,6 +30,7 @@ pub async fn run(port: Option<u16>, mut sources: Sources) -> Result<(), CommandE
         ("COOKIE", cookies.join("|||")),
         ("QWEN_WEB_BASE_URL", simulator.web_base_url().to_string()),
         ("QWEN_AUTH_BASE_URL", simulator.auth_base_url().to_string()),
+        ("QWEN_OSS_BASE_URL", simulator.oss_base_url().to_string()),
         ("SERVER_HOST", "127.0.0.1".to_owned()),
         ("SERVER_PORT", port.unwrap_or(PORT).to_string()),
         ("SERVER_MODE", "true".to_owned()),
