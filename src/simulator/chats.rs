@@ -63,6 +63,8 @@ struct Message {
     /// `content_list`; left out: the content as an answer.
     parts: Option<Value>,
     extra: Value,
+    /// How often it is still read as if nothing had come.
+    late_reads: u32,
     /// Unix seconds.
     at: u64,
 }
@@ -119,6 +121,8 @@ pub(crate) struct Turn {
     /// `content_list` of the answer; left out: the answer as one part.
     pub(crate) parts: Option<Value>,
     pub(crate) extra: Value,
+    /// How often the chat is read before it has the answer.
+    pub(crate) late_reads: u32,
     pub(crate) is_over: bool,
 }
 
@@ -163,6 +167,7 @@ impl Chats {
             files: json!([]),
             parts: None,
             extra: json!({}),
+            late_reads: 0,
             at,
         };
         let answer = Message {
@@ -175,6 +180,7 @@ impl Chats {
             files: json!([]),
             parts: None,
             extra: json!({}),
+            late_reads: 0,
             at,
         };
         self.insert(Chat {
@@ -217,9 +223,12 @@ impl Chats {
 
     /// One chat in full; `None` if the account has none of this id.
     pub(crate) fn read(&self, owner: &str, id: &str) -> Option<Value> {
-        let chats = self.chats.lock();
-        let chat = chats.get(id).filter(|chat| *chat.owner == *owner)?;
+        let mut chats = self.chats.lock();
+        let chat = chats.get_mut(id).filter(|chat| *chat.owner == *owner)?;
         let messages: Vec<_> = chat.messages.iter().map(|one| chat.message(one)).collect();
+        for message in &mut chat.messages {
+            message.late_reads = message.late_reads.saturating_sub(1);
+        }
         let by_id: Map<_, _> =
             messages.iter().filter_map(|one| Some((one.get("id")?.as_str()?.to_owned(), one.clone()))).collect();
         let current = chat.messages.last().map(|last| last.id.clone());
@@ -303,6 +312,7 @@ impl Chats {
                 files: files.clone(),
                 parts: None,
                 extra: json!({}),
+                late_reads: 0,
                 at,
             });
         }
@@ -318,6 +328,7 @@ impl Chats {
             answer: String::new(),
             parts: None,
             extra: json!({}),
+            late_reads: 0,
             is_over: false,
         })
     }
@@ -384,7 +395,11 @@ impl Chat {
             .filter(|other| other.parent.as_ref() == Some(&message.id))
             .map(|other| other.id.as_str())
             .collect();
-        let parts = if let Some(parts) = &message.parts {
+        let is_late = message.late_reads > 0;
+        let content = if is_late { "" } else { &*message.content };
+        let parts = if is_late {
+            json!([])
+        } else if let Some(parts) = &message.parts {
             parts.clone()
         } else if message.role == "assistant" {
             json!([{
@@ -395,7 +410,7 @@ impl Chat {
             Value::Null
         };
         json!({
-            "id": message.id, "role": message.role, "content": message.content, "parentId": message.parent,
+            "id": message.id, "role": message.role, "content": content, "parentId": message.parent,
             "childrenIds": children, "timestamp": message.at, "models": [message.model],
             "modelName": message.model, "chat_type": message.chat_type, "files": message.files,
             "content_list": parts, "reasoning_content": null, "extra": message.extra,
@@ -423,6 +438,7 @@ impl Turn {
             message.content = std::mem::take(&mut self.answer);
             message.parts = self.parts.take();
             message.extra = self.extra.take();
+            message.late_reads = self.late_reads;
         }
         let is_mine = |one: &Running| one.response_id == self.response_id;
         if !chat.running.as_ref().is_some_and(is_mine) {

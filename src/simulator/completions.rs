@@ -168,6 +168,7 @@ impl Play<'_> {
         let remembered = pictures::remembered(script, &reply.stream, &pictures);
         turn.answer = remembered.content;
         turn.parts = Some(remembered.parts);
+        turn.late_reads = script.late_reads;
         let steps = plan_frames(&reply.stream, voice, frames, world.pace_ms);
         Answer::steps(EVENT_STREAM, steps, Some(turn))
     }

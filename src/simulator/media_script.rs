@@ -72,6 +72,8 @@ pub struct PictureScript {
     pub form: PictureForm,
     /// The stream has none of them and finishes, but the chat's own record has them all.
     pub lost: bool,
+    /// How often the chat's own record is read before it has them.
+    pub late_reads: u32,
 }
 
 /// How pictures are written in a stream.
@@ -132,7 +134,7 @@ impl Default for ParseScript {
 
 impl Default for PictureScript {
     fn default() -> Self {
-        Self { count: None, keep_alives: 2, form: PictureForm::ImageGen, lost: false }
+        Self { count: None, keep_alives: 2, form: PictureForm::ImageGen, lost: false, late_reads: 0 }
     }
 }
 

@@ -5,6 +5,9 @@
 //! every mistake a script asks for. It writes down each request, and each thing that no honest client would send.
 //! It uses no other room of this crate.
 //!
+//! The object storage and the CDN stand on the port of the chat host as well: uploads go to the object's key as a
+//! path, signed for the real bucket, and links of generated pictures and videos begin with this host.
+//!
 //! # Scenario files
 //!
 //! `qwen-bridge simulate --scenario FILE` plays a JSON file. Every key may be left out; a key that does not exist is
@@ -52,6 +55,35 @@
 //! and at last the built-in one. Replies of the edge (`status`, `challenge`, `redirect`, `reset`, `raw`) come before
 //! anything of the request is looked at; all others are used up only by a call that would have been served.
 //! Frames are counted as they are sent: `"after": 1` is right after `response.created`.
+//!
+//! # Files, pictures, videos
+//!
+//! ```json
+//! {
+//!   "accounts": [ { "name": "ada", "era": "A", "videos_per_day": 3 } ],
+//!   "replies": {
+//!     "sts": [ { "fail": { "error": { "code": "RateLimited" } } }, { "grant": { "grant_seconds": 0 } } ],
+//!     "oss_put": [ { "fail": { "status": { "code": 503 } } }, { "put": { "after_bytes": 1000, "how": "close" } } ],
+//!     "file_parse": [ { "parse": { "polls": 0, "end": { "failed": "unreadable" } } } ],
+//!     "completions": [
+//!       { "picture": { "count": 2, "keep_alives": 5 }, "stream": { "cut": { "after": 6 } } },
+//!       { "picture": { "lost": true, "late_reads": 2 } },
+//!       { "video": { "polls": 10, "end": { "failed": "no boats today" } } }
+//!     ]
+//!   },
+//!   "defaults": { "task_status": { "fail": { "status": { "code": 404 } } } }
+//! }
+//! ```
+//!
+//! - The first call for the right to upload is refused, and what the second one gives is over at once. The first
+//!   upload is turned away, the second is closed after about a kilobyte. The first document cannot be parsed.
+//! - The first prompt gets keep-alives and no picture before its stream is torn; the second stream finishes without
+//!   a picture, which is in the chat from the third reading on; the third prompt, for a video, fails after ten
+//!   questions, which have to take the older route.
+//!
+//! Which part of a reply counts is up to the prompt's chat type: `stream.answer` says nothing about pictures, and
+//! `picture` nothing about text. A prompt for `two pictures` gets two.
+//! Files that came with a message are counted and named, with their hash, at the start of the built-in answer.
 //!
 //! The built-in answer says that it is simulated. A prompt with `echo:` gets back whatever comes after it.
 

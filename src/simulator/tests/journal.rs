@@ -77,6 +77,32 @@ async fn the_scenario_of_the_documentation_works() {
     assert_eq!(ada.get("/api/models").await.status, 405);
 }
 
+#[test]
+fn the_media_scenario_of_the_documentation_is_what_rust_builds() {
+    use crate::simulator::media_script::{ParseEnd, ParseScript, PutStop, VideoEnd};
+    use crate::simulator::stream::CutHow;
+    let doc = include_str!("../mod.rs");
+    let (_, json) = doc.split_once("# Files, pictures, videos\n//!\n//! ```json\n").unwrap();
+    let (json, _) = json.split_once("//! ```").unwrap();
+    let at_once = Reply::granting(Duration::ZERO, Duration::from_secs(300));
+    let unreadable = ParseScript { polls: 0, end: ParseEnd::Failed("unreadable".into()) };
+    let pictures = Reply::pictures(2).with_picture(|picture| picture.keep_alives = 5);
+    let late = Reply::default().with_picture(|picture| (picture.lost, picture.late_reads) = (true, 2));
+    let video = Reply::video(VideoEnd::Failed("no boats today".into())).with_video(|video| video.polls = 10);
+    let ada = AccountScript { videos_per_day: Some(3), ..AccountScript::new("ada", Era::A) };
+    let mut built = Scenario { accounts: vec![ada], ..Scenario::default() }
+        .replying(Endpoint::Sts, Reply::error("RateLimited"))
+        .replying(Endpoint::Sts, at_once)
+        .replying(Endpoint::OssPut, Reply::status(503))
+        .replying(Endpoint::OssPut, Reply::put_stopping(1_000, PutStop::Close))
+        .replying(Endpoint::FileParse, Reply { parse: unreadable, ..Reply::default() })
+        .replying(Endpoint::Completions, pictures.cut_after(6, CutHow::Fin))
+        .replying(Endpoint::Completions, late)
+        .replying(Endpoint::Completions, video);
+    built.defaults.insert(Endpoint::TaskStatus, Reply::status(404));
+    assert_eq!(Scenario::from_json(&json.replace("//!", "")).unwrap(), built);
+}
+
 #[tokio::test]
 async fn rust_builds_what_json_says() {
     let json = r#"{

@@ -147,6 +147,14 @@ async fn pictures_fail_as_scripted() {
     let found = reqwest::get(kept.as_str().unwrap()).await.unwrap();
     assert_eq!(found.status(), 200);
 
+    let late = Reply::default().with_picture(|picture| (picture.lost, picture.late_reads) = (true, 2));
+    wish(late).await;
+    let mut counts = Vec::new();
+    for _ in 0..3 {
+        counts.push(last_message(&caller).await["content_list"].as_array().unwrap().len());
+    }
+    assert_eq!(counts, [0, 0, 2]);
+
     let waiting = wish(Reply::default().with_picture(|picture| picture.keep_alives = 7)).await;
     assert_eq!(frames(&waiting.text).len(), 11);
 }
