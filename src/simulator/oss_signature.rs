@@ -112,31 +112,35 @@ fn check_v4(request: &Signed<'_>, fields: &str, secret: &str) -> Result<(), OssE
     // The simulator stands where the bucket's own host would, so a signed host may be either of the two.
     let hosts = [header("host").unwrap_or_default(), request.host];
     let is_good = hosts.iter().any(|host| {
-        let headers = v4_headers(request.headers, &additional, host);
-        let uri = canonical_uri(request.bucket, request.key);
-        let names = additional.join(";");
-        let canonical = format!("{}\n{uri}\n\n{headers}\n{names}\n{UNSIGNED}", request.method);
+        let canonical = v4_canonical(request, "", &additional, host);
         sign_v4(secret, stamp, scope, &canonical) == signature
     });
     if is_good { Ok(()) } else { Err(OssError::SIGNATURE) }
 }
 
-/// `content-type`, `content-md5`, all of `x-oss-` and the additional ones, in alphabetical order, a line each.
-fn v4_headers(headers: &HeaderMap, additional: &[&str], host: &str) -> String {
-    let mut lines: Vec<_> = headers
-        .iter()
-        .filter(|(name, _)| {
-            let name = name.as_str();
-            let is_standard = name == "content-type" || name == "content-md5" || name.starts_with("x-oss-");
-            is_standard || additional.contains(&name)
-        })
-        .map(|(name, value)| {
-            let value = if name == "host" { host.to_owned() } else { text(value.as_bytes()) };
-            format!("{name}:{}\n", value.trim())
-        })
-        .collect();
-    lines.sort_unstable();
-    lines.concat()
+/// What is signed: of the headers, `content-type`, `content-md5`, all of `x-oss-` and the additional ones.
+fn v4_canonical(request: &Signed<'_>, query: &str, additional: &[&str], host: &str) -> String {
+    let mut headers = lines(request.headers, |name| {
+        let is_standard = name == "content-type" || name == "content-md5" || name.starts_with("x-oss-");
+        is_standard || (additional.contains(&name) && name != "host")
+    });
+    if additional.contains(&"host") {
+        headers.push(("host".to_owned(), host.to_owned()));
+    }
+    let uri = canonical_uri(request.bucket, request.key);
+    format!("{}\n{uri}\n{query}\n{}\n{}\n{UNSIGNED}", request.method, joined(headers), additional.join(";"))
+}
+
+/// Headers with such names.
+fn lines(headers: &HeaderMap, is_it: impl Fn(&str) -> bool) -> Vec<(String, String)> {
+    let wanted = headers.iter().filter(|(name, _)| is_it(name.as_str()));
+    wanted.map(|(name, value)| (name.as_str().to_owned(), text(value.as_bytes()).trim().to_owned())).collect()
+}
+
+/// A line each, in the alphabetical order of their names.
+fn joined(mut headers: Vec<(String, String)>) -> String {
+    headers.sort_unstable();
+    headers.iter().map(|(name, value)| format!("{name}:{value}\n")).collect()
 }
 
 fn sign_v4(secret: &str, stamp: &str, scope: &str, canonical: &str) -> String {
@@ -153,16 +157,10 @@ fn check_v1(request: &Signed<'_>, fields: &str, secret: &str) -> Result<(), OssE
     let signed_at = httpdate::parse_http_date(&date).map_err(|_| OssError::ACCESS_DENIED)?;
     let signed_at = Timestamp::try_from(signed_at).map_err(|_| OssError::ACCESS_DENIED)?;
     on_time(signed_at.as_second(), request.now)?;
-    let mut own: Vec<_> = request
-        .headers
-        .iter()
-        .filter(|(name, _)| name.as_str().starts_with("x-oss-"))
-        .map(|(name, value)| format!("{name}:{}\n", text(value.as_bytes()).trim()))
-        .collect();
-    own.sort_unstable();
+    let own = joined(lines(request.headers, |name| name.starts_with("x-oss-")));
     let (method, bucket, key) = (request.method, request.bucket, request.key);
     let (digest, kind) = (header("content-md5"), header("content-type"));
-    let canonical = format!("{method}\n{digest}\n{kind}\n{date}\n{}/{bucket}/{key}", own.concat());
+    let canonical = format!("{method}\n{digest}\n{kind}\n{date}\n{own}/{bucket}/{key}");
     let expected = STANDARD.encode(hmac_sha1(secret, &canonical));
     let given = fields.split_once(':').map(|(_, signature)| signature);
     if given == Some(&*expected) { Ok(()) } else { Err(OssError::SIGNATURE) }
@@ -262,6 +260,48 @@ mod tests {
         assert_eq!(encoded(name, true), "u-1/f_Bild%201%2B2%20%28%C3%BC%29.png");
         assert_eq!(decoded(&encoded(name, false)), name);
         assert_eq!(decoded("100%_%4"), "100%_%4");
+    }
+
+    // Requests and signatures of the public tests of Aliyun's own SDKs.
+    #[test]
+    fn version_4_makes_the_published_signatures() {
+        let query = "%2Bparam1=value3&%2Bparam2&%7Cparam1=value4&%7Cparam2&param1=value1&param2";
+        for (stamp, token, additional, expected) in [
+            ("20231216T162057Z", None, &[][..], "e21d18daa82167720f9b1047ae7e7f1ce7cb77a31e8203a7d5f4624fa0284afe"),
+            (
+                "20231217T034736Z",
+                Some("token"),
+                &[],
+                "b94a3f999cf85bcdc00d332fbd3734ba03e48382c36fa4d5af5df817395bd9ea",
+            ),
+            (
+                "20231216T172512Z",
+                None,
+                &["abc", "zabc"],
+                "4a4183c187c07c8947db7620deb0a6b38d9fbdd34187b6dbaccb316fa251212f",
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            for (name, value) in [
+                ("x-oss-head1", "value"),
+                ("abc", "value"),
+                ("zabc", "value"),
+                ("xyz", "value"),
+                ("content-type", "text/plain"),
+                ("x-oss-content-sha256", UNSIGNED),
+                ("x-oss-date", stamp),
+            ] {
+                headers.insert(name, value.parse().unwrap());
+            }
+            if let Some(token) = token {
+                headers.insert("x-oss-security-token", token.parse().unwrap());
+            }
+            let key = "1234+-/123/1.txt";
+            let request = Signed { method: "PUT", bucket: "bucket", key, headers: &headers, host: "", now: 0 };
+            let scope = format!("{}/cn-hangzhou/oss/aliyun_v4_request", stamp.split('T').next().unwrap());
+            let canonical = v4_canonical(&request, query, additional, "");
+            assert_eq!(sign_v4("sk", stamp, &scope, &canonical), expected);
+        }
     }
 
     // The example of Aliyun's page on V1 signatures, which has no security token.
