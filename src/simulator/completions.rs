@@ -163,7 +163,8 @@ impl Play<'_> {
         let size = size_of(request.size.as_deref().unwrap_or("1:1")).unwrap_or(Size { width: 256, height: 256 });
         let count = script.count.unwrap_or_else(|| count_in(&request.asked.content));
         let ids = (turn.chat_id.as_str(), turn.response_id.as_str());
-        let pictures: Vec<_> = (0..count).map(|_| world.media.picture(self.call, self.account, ids, size)).collect();
+        let base = world.media_base(self.call);
+        let pictures: Vec<_> = (0..count).map(|_| world.media.picture(&base, self.account, ids, size)).collect();
         let frames = pictures::frames(script, &reply.stream, voice, &pictures);
         let remembered = pictures::remembered(script, &reply.stream, &pictures);
         turn.answer = remembered.content;

@@ -110,7 +110,7 @@ fn at_the_door(world: &World, call: &Call, endpoint: Endpoint) -> Answer {
         Endpoint::Auths => auths(world, call),
         Endpoint::Session => session(world, call),
         Endpoint::OssGet => oss::get(world, call),
-        Endpoint::MediaLink => world.media.serve(call),
+        Endpoint::MediaLink => oss::generated(world, call),
         _ => refresh(world, call),
     }
 }
@@ -251,7 +251,7 @@ fn list_chats(world: &World, call: &Call, account: &Account) -> Answer {
 }
 
 fn read_chat(world: &World, call: &Call, account: &Account) -> Answer {
-    match world.chats.read(&account.name, last_segment(call)) {
+    match world.chats.read(&account.name, call.last_segment()) {
         Some(chat) => Answer::envelope(&call.request_id, &chat),
         None => Answer::refusal_with(&call.request_id, "Not_Found", CHAT_GONE),
     }
@@ -281,7 +281,7 @@ fn delete(world: &World, call: &Call, account: &Account) -> Answer {
         }
         return done;
     }
-    if delete_one(world, call, account, last_segment(call)) {
+    if delete_one(world, call, account, call.last_segment()) {
         return done;
     }
     Answer::refusal_with(id, "Not_Found", CHAT_GONE)
@@ -341,9 +341,4 @@ fn set(object: &mut Value, key: &str, value: Value) {
     if let Some(object) = object.as_object_mut() {
         object.insert(key.to_owned(), value);
     }
-}
-
-pub(crate) fn last_segment(call: &Call) -> &str {
-    let path = call.bare_path().trim_end_matches('/');
-    path.rsplit('/').next().unwrap_or_default()
 }

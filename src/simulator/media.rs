@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
-use http::header::RANGE;
 use image::{ImageFormat, Rgb, RgbImage};
 use parking_lot::Mutex;
 use serde_json::json;
@@ -14,15 +13,11 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use crate::simulator::accounts::{Account, now_ms};
-use crate::simulator::answers::Answer;
-use crate::simulator::errors::OssError;
-use crate::simulator::oss::base_of;
 use crate::simulator::tokens::sign;
-use crate::simulator::world::Call;
 
 /// Everything that was generated in a run.
+#[derive(Default)]
 pub(crate) struct Media {
-    base: Option<String>,
     made: Mutex<HashMap<String, Made>>,
     count: AtomicU64,
 }
@@ -55,15 +50,10 @@ pub(crate) struct Picture {
 }
 
 impl Media {
-    pub(crate) fn new(base: Option<&str>) -> Self {
-        let base = base.map(|base| base.trim_end_matches('/').to_owned());
-        Self { base, made: Mutex::default(), count: AtomicU64::new(0) }
-    }
-
     /// A new picture.
     pub(crate) fn picture(
         &self,
-        call: &Call,
+        base: &str,
         owner: &Arc<Account>,
         (chat_id, response_id): (&str, &str),
         size: Size,
@@ -72,7 +62,7 @@ impl Media {
         let resource = format!("{}{:04x}", now_ms() / 1000, count.wrapping_mul(0x9e37) & 0xffff);
         let path = format!("/output/{}/t2i/{response_id}/{resource}.png", owner.user_id);
         let query = self.insert(&path, owner, &resource, chat_id, What::Picture(size));
-        Picture { url: format!("{}{query}", self.base(call)), size }
+        Picture { url: format!("{base}{query}"), size }
     }
 
     /// The place of a new video, without a base: it is made before anybody asks for it.
@@ -84,11 +74,6 @@ impl Media {
     ) -> String {
         let path = format!("/output/{}/{chat_type}/{chat_id}/{task_id}.mp4", owner.user_id);
         self.insert(&path, owner, task_id, chat_id, What::Video { bytes })
-    }
-
-    /// What links begin with.
-    pub(crate) fn base(&self, call: &Call) -> String {
-        self.base.clone().unwrap_or_else(|| base_of(call))
     }
 
     fn insert(&self, path: &str, owner: &Arc<Account>, resource: &str, chat_id: &str, what: What) -> String {
@@ -116,18 +101,13 @@ impl Media {
         }
     }
 
-    /// Serves a link.
-    pub(crate) fn serve(&self, call: &Call) -> Answer {
-        let path = call.bare_path();
-        let made = self.made.lock().get(path).cloned();
-        let Some(made) = made.filter(|made| call.query("key").as_deref() == Some(&*made.key)) else {
-            return Answer::oss_error(OssError::ACCESS_DENIED);
-        };
-        let range = call.headers.get(RANGE).and_then(|value| value.to_str().ok());
-        match made.what {
-            What::Picture(size) => Answer::part("image/png", &png(path, size), range),
-            What::Video { bytes } => Answer::part("video/mp4", &mp4(path, bytes), range),
-        }
+    /// Content type and bytes behind a path, for who has its key.
+    pub(crate) fn file(&self, path: &str, key: &str) -> Option<(&'static str, Bytes)> {
+        let made = self.made.lock().get(path).cloned().filter(|made| made.key == key)?;
+        Some(match made.what {
+            What::Picture(size) => ("image/png", png(path, size)),
+            What::Video { bytes } => ("video/mp4", mp4(path, bytes)),
+        })
     }
 }
 

@@ -113,6 +113,7 @@ mod server;
 mod speech;
 mod steps;
 pub mod stream;
+mod tasks;
 mod tokens;
 mod turn;
 mod uploads;
@@ -138,8 +139,8 @@ use crate::simulator::record::{Counters, Host, RecordedRequest};
 use crate::simulator::reply::Reply;
 use crate::simulator::scenario::{Endpoint, Scenario};
 use crate::simulator::server::{bind, listen};
+pub use crate::simulator::tasks::TaskView;
 pub use crate::simulator::uploads::UploadView;
-pub use crate::simulator::videos::TaskView;
 use crate::simulator::world::World;
 
 /// A running simulator. Dropped, it closes its listeners and all connections.

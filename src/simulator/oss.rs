@@ -1,10 +1,9 @@
-//! The object storage: uploads are read as they come, so that a large one costs no memory here.
+//! The object storage and the CDN: uploads are read as they come, so that a large one costs no memory here.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{HOST, RANGE};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
@@ -62,12 +61,18 @@ pub(crate) async fn put(world: &World, call: &Call, body: Incoming, ticket: &Tic
 pub(crate) fn get(world: &World, call: &Call) -> Answer {
     let (path, query) = call.path.split_once('?').unwrap_or((&call.path, ""));
     match world.uploads.linked(path, query) {
-        Some(object) if object.is_whole => {
-            let range = call.headers.get(RANGE).and_then(|value| value.to_str().ok());
-            Answer::part(&object.content_type, &object.bytes, range)
-        }
+        Some(object) if object.is_whole => Answer::part(&object.content_type, &object.bytes, call.range()),
         Some(_) => Answer::oss_error(OssError::NO_SUCH_KEY),
         None => Answer::oss_error(OssError::SIGNATURE),
+    }
+}
+
+/// A generated picture or video by its link.
+pub(crate) fn generated(world: &World, call: &Call) -> Answer {
+    let key = call.query("key").unwrap_or_default();
+    match world.media.file(call.bare_path(), &key) {
+        Some((content_type, file)) => Answer::part(content_type, &file, call.range()),
+        None => Answer::oss_error(OssError::ACCESS_DENIED),
     }
 }
 
@@ -143,10 +148,4 @@ async fn halt(stop: PutScript, ticket: &Ticket) -> Torn {
         PutStop::Close => ticket.ended(EndedHow::Torn),
     }
     Torn
-}
-
-/// The base URL of this run as the client calls it.
-pub(crate) fn base_of(call: &Call) -> String {
-    let host = call.headers.get(HOST).and_then(|value| value.to_str().ok());
-    format!("http://{}", host.unwrap_or("127.0.0.1"))
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
+use http::header::{HOST, RANGE};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
@@ -19,8 +20,8 @@ use crate::simulator::reply::Reply;
 use crate::simulator::scenario::{Endpoint, Scenario};
 use crate::simulator::scripts::{Scripts, Stage};
 use crate::simulator::stream::Bench;
+use crate::simulator::tasks::Tasks;
 use crate::simulator::uploads::Uploads;
-use crate::simulator::videos::Tasks;
 
 /// Everything the two listeners share.
 pub(crate) struct World {
@@ -32,6 +33,7 @@ pub(crate) struct World {
     pub(crate) scripts: Scripts,
     pub(crate) uploads: Uploads,
     pub(crate) media: Media,
+    media_base: Option<String>,
     pub(crate) tasks: Tasks,
     pub(crate) settings: Mutex<HashMap<Arc<str>, Value>>,
     pub(crate) benches: Mutex<HashMap<Bench, BenchStream>>,
@@ -75,7 +77,8 @@ impl World {
             journal: Arc::new(Journal::new(scenario.records_max.max(1), stop)),
             scripts: Scripts::new(scenario),
             uploads: Uploads::default(),
-            media: Media::new(scenario.media_base.as_deref()),
+            media: Media::default(),
+            media_base: scenario.media_base.as_ref().map(|base| base.trim_end_matches('/').to_owned()),
             tasks: Tasks::default(),
             settings: Mutex::default(),
             benches: Mutex::default(),
@@ -85,6 +88,14 @@ impl World {
     /// The scripted reply for this call, if there is one.
     pub(crate) fn reply(&self, call: &Call, endpoint: Endpoint, stage: Stage) -> Option<Arc<Reply>> {
         self.scripts.take(call.account_name(), endpoint, stage)
+    }
+
+    /// What the links of generated pictures and videos begin with.
+    pub(crate) fn media_base(&self, call: &Call) -> String {
+        self.media_base.clone().unwrap_or_else(|| {
+            let host = call.headers.get(HOST).and_then(|value| value.to_str().ok());
+            format!("http://{}", host.unwrap_or("127.0.0.1"))
+        })
     }
 
     /// Who is meant by a request that carries no credential of the site: the owner of what it asks for.
@@ -110,6 +121,17 @@ impl World {
 impl Call {
     pub(crate) fn bare_path(&self) -> &str {
         self.path.split('?').next().unwrap_or(&self.path)
+    }
+
+    /// The id at the end of the path.
+    pub(crate) fn last_segment(&self) -> &str {
+        let path = self.bare_path().trim_end_matches('/');
+        path.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Which bytes of a file are wanted.
+    pub(crate) fn range(&self) -> Option<&str> {
+        self.headers.get(RANGE)?.to_str().ok()
     }
 
     /// Whether this is one of the older routes, which have no envelope.
