@@ -128,12 +128,14 @@ impl Play<'_> {
         }
         let nothing = StreamScript { content: Content::Created, ..StreamScript::default() };
         let script = if request.role == "system" { &nothing } else { &reply.stream };
+        let files = request.files.as_deref().unwrap_or_default();
         let question = Question {
             prompt: request.asked.content.clone(),
             wants_thinking: request.wants_thinking,
             wants_raw_thinking: request.wants_raw_thinking,
             wants_search: request.asked.chat_type == "search",
-            seen: request.files.as_ref().ok().and_then(|files| sentence(files)),
+            seen: sentence(files),
+            pictures: files.iter().map(|file| u64::from(file.is_picture())).sum(),
             attempt: self.attempt,
             second_response_id: Uuid::new_v4().to_string(),
         };

@@ -58,6 +58,8 @@ pub(crate) struct KnownUsage {
     input_tokens_details: InputDetails,
     output_tokens_details: OutputDetails,
     prompt_tokens_details: PromptDetails,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_tokens: Option<u64>,
 }
 
 #[derive(Clone, Copy, Serialize)]
@@ -72,6 +74,8 @@ pub(crate) struct PictureUsage {
 
 #[derive(Clone, Copy, Serialize)]
 struct InputDetails {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_tokens: Option<u64>,
     text_tokens: u64,
 }
 
@@ -90,17 +94,22 @@ struct PromptDetails {
 impl From<UsageScript> for Usage {
     fn from(script: UsageScript) -> Self {
         let reasoning = script.reasoning_tokens;
+        let image_tokens = (script.image_tokens > 0).then_some(script.image_tokens);
         Self::Known(KnownUsage {
             input_tokens: script.input_tokens,
             output_tokens: script.output_tokens,
             characters: 0,
             total_tokens: script.input_tokens + script.output_tokens,
-            input_tokens_details: InputDetails { text_tokens: script.input_tokens },
+            input_tokens_details: InputDetails {
+                image_tokens,
+                text_tokens: script.input_tokens.saturating_sub(script.image_tokens),
+            },
             output_tokens_details: OutputDetails {
                 reasoning_tokens: (reasoning > 0).then_some(reasoning),
                 text_tokens: script.output_tokens.saturating_sub(reasoning),
             },
             prompt_tokens_details: PromptDetails { cached_tokens: script.cached_tokens },
+            image_tokens,
         })
     }
 }
@@ -405,7 +414,13 @@ mod tests {
     }
 
     fn usage() -> Usage {
-        Usage::from(UsageScript { input_tokens: 40, output_tokens: 7, reasoning_tokens: 3, cached_tokens: 0 })
+        Usage::from(UsageScript {
+            input_tokens: 40,
+            output_tokens: 7,
+            reasoning_tokens: 3,
+            cached_tokens: 0,
+            image_tokens: 0,
+        })
     }
 
     const USAGE: &str = r#""usage": {"input_tokens": 40, "output_tokens": 7, "characters": 0, "total_tokens": 47, "input_tokens_details": {"text_tokens": 40}, "output_tokens_details": {"reasoning_tokens": 3, "text_tokens": 4}, "prompt_tokens_details": {"cached_tokens": 0}}, "timestamp": 1790000000}"#;

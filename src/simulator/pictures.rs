@@ -28,7 +28,13 @@ pub(crate) fn frames(
     }
     frames.extend((0..script.keep_alives).map(|_| voice.keep_alive()));
     let shown = if script.lost { &[] } else { pictures };
-    let usage = Usage::from(UsageScript { input_tokens: 40, output_tokens: 20, reasoning_tokens: 0, cached_tokens: 0 });
+    let usage = Usage::from(UsageScript {
+        input_tokens: 40,
+        output_tokens: 20,
+        reasoning_tokens: 0,
+        cached_tokens: 0,
+        image_tokens: 0,
+    });
     let said = |frames: &mut Vec<String>, text: &str| {
         frames.extend(small_pieces(text).iter().map(|piece| voice.text("answer", piece, usage)));
         frames.push(voice.finished("answer"));

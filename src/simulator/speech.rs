@@ -15,6 +15,8 @@ pub(crate) struct Question {
     pub(crate) wants_search: bool,
     /// What came along, as a sentence.
     pub(crate) seen: Option<String>,
+    /// How many pictures of it.
+    pub(crate) pictures: u64,
     /// Which completion of the run this is, from 1.
     pub(crate) attempt: u64,
     /// Id of a second answer.
@@ -63,10 +65,11 @@ impl Speech {
         let counted = |text: &str| u64::try_from(text.chars().count().div_ceil(4)).unwrap_or(0);
         let thought: u64 = reasoning.iter().flatten().map(|(_, thought)| counted(thought)).sum();
         let last_usage = script.usage.unwrap_or(UsageScript {
-            input_tokens: HIDDEN_PROMPT_TOKENS + counted(&question.prompt),
+            input_tokens: HIDDEN_PROMPT_TOKENS + counted(&question.prompt) + question.pictures * PICTURE_TOKENS,
             output_tokens: thought + u64::try_from(pieces.len()).unwrap_or(0),
             reasoning_tokens: thought,
             cached_tokens: 0,
+            image_tokens: question.pictures * PICTURE_TOKENS,
         });
         Self { pieces, reasoning, thinking, searches, last_usage }
     }
@@ -243,6 +246,9 @@ fn thoughts(steps: &[(&str, &str)]) -> Vec<(String, String)> {
 
 /// Of the hidden system prompt that the site adds.
 pub(crate) const HIDDEN_PROMPT_TOKENS: u64 = 1_200;
+
+/// Of one picture, whatever its size.
+const PICTURE_TOKENS: u64 = 158;
 
 const FIRST_THOUGHTS: &[(&str, &str)] = &[
     ("Reading the message", "Somebody tries the simulator. They should get a friendly text."),

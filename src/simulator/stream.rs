@@ -190,6 +190,9 @@ pub struct UsageScript {
     /// Of the prompt, out of a cache.
     #[serde(default)]
     pub cached_tokens: u64,
+    /// Of the prompt, for its pictures.
+    #[serde(default)]
+    pub image_tokens: u64,
 }
 
 /// An error inside a stream.

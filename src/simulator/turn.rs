@@ -93,6 +93,7 @@ pub(crate) fn bench_packets(bench: Bench, voice: &Voice) -> Arc<[Bytes]> {
             output_tokens,
             reasoning_tokens: 0,
             cached_tokens: 0,
+            image_tokens: 0,
         })
     };
     let typing = (1..=events).map(|count| voice.text("answer", &content, usage(count)));
@@ -134,6 +135,7 @@ fn inserted(what: &Inserted, voice: &Voice) -> String {
         output_tokens: 1,
         reasoning_tokens: 0,
         cached_tokens: 0,
+        image_tokens: 0,
     });
     match what {
         Inserted::KeepAlive => voice.keep_alive(),
@@ -276,6 +278,7 @@ mod tests {
             wants_raw_thinking: false,
             wants_search: false,
             seen: None,
+            pictures: 0,
             attempt: 1,
             second_response_id: "s".into(),
         };

@@ -15,7 +15,8 @@ fn delta(frame: &Value) -> &Value {
 async fn a_fast_answer_is_spelled_as_recorded() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "ada");
-    let usage = UsageScript { input_tokens: 1049, output_tokens: 2, reasoning_tokens: 0, cached_tokens: 0 };
+    let usage =
+        UsageScript { input_tokens: 1049, output_tokens: 2, reasoning_tokens: 0, cached_tokens: 0, image_tokens: 0 };
     let reply = Reply::pieces(["Grüß", " dich"]).with_stream(|stream| stream.usage = Some(usage));
     let chat = caller.chat().await;
     simulator.script(Some("ada"), Endpoint::Completions, reply);

@@ -414,7 +414,10 @@ async fn answers_tell_what_came() {
         entry(&video, "video", "video"),
         entry(&document, "file", "document")
     ]);
-    let answer = answer_of(&ask(&caller, files).await.text);
+    let reply = ask(&caller, files).await.text;
+    let usage = &frames(&reply)[1]["usage"];
+    assert_eq!((&usage["image_tokens"], &usage["input_tokens_details"]["image_tokens"]), (&json!(316), &json!(316)));
+    let answer = answer_of(&reply);
     let hash = |bytes: &[u8]| hex(&Sha256::digest(bytes)[..4]);
     let expected = format!(
         "I can see 2 pictures, 1 video, 0 sounds and 1 document: a.png (image/png, 7 bytes, sha256 {}), b.webp \
