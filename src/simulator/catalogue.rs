@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_model_says_how_it_thinks() {
+    fn each_model_says_how_it_thinks_and_what_it_senses() {
         let models = models();
         let meta = |id: &str| {
             let models = models.as_array().unwrap();
@@ -197,6 +197,21 @@ mod tests {
         assert_eq!(meta("qwen3.7-max")["modality"], json!(["text"]));
         assert_eq!(meta("qwen3-coder-plus")["capabilities"]["thinking"], false);
         assert_eq!(meta("qwen3-coder-plus")["max_generation_length"], 65_536);
+        for (id, sees, hears) in [
+            ("qwen3-vl-plus", true, false),
+            ("qwen3.5-omni-plus", true, true),
+            ("qwen3-coder-plus", false, false),
+            ("qwen3.7-max", false, false),
+        ] {
+            let (meta, senses) = (meta(id), senses(id).unwrap());
+            assert_eq!(senses, (sees, hears), "{id}");
+            for (name, expected) in [("document", true), ("vision", sees), ("video", sees), ("audio", hears)] {
+                assert_eq!(meta["capabilities"][name], expected, "{id} {name}");
+                assert_eq!(meta["abilities"][name], u8::from(expected), "{id} {name}");
+            }
+            let makes = |kind: &str| meta["chat_type"].as_array().unwrap().iter().any(|one| one == kind);
+            assert!(["t2i", "image_edit", "t2v"].into_iter().all(makes), "{id}");
+        }
         assert!(always_thinks("qwen3-235b-thinking") && !always_thinks("qwen3-235b"));
     }
 }
