@@ -19,7 +19,7 @@
 //! | 3 | [`pool`], [`upstream`], [`store`] | who we are; the world out there; what outlives the process |
 //! | 2 | [`transform`] | pure translation |
 //! | 1 | [`sse`], [`wire`] | pure framing; mirrors of what travels |
-//! | 0 | [`base`], [`shutdown`], [`telemetry`] | ids, secrets, sessions; who owns tasks; logs |
+//! | 0 | [`base`], [`blob`], [`shutdown`], [`telemetry`] | ids, secrets, sessions; bytes of files; who owns tasks; logs |
 //!
 //! `pool`, `upstream` and `store` never meet: `gateway` introduces them.
 //!
@@ -51,6 +51,7 @@
 
 pub mod app;
 pub mod base;
+pub mod blob;
 pub mod cli;
 pub mod config;
 pub mod gateway;

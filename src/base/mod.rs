@@ -2,7 +2,6 @@
 //!
 //! Nothing here waits, logs or reads a clock. Every other room may import this one; it imports none.
 
-pub mod blob;
 pub mod facts;
 pub mod ids;
 pub mod model;

@@ -1,6 +1,6 @@
 //! Files that go with a prompt: what they are, and how the upstream names them once it has them.
 
-use crate::base::blob::Blob;
+use crate::blob::Blob;
 
 /// What a file is to the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

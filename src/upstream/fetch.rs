@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 use url::Url;
 
-use crate::base::blob::{Blob, BlobWriter};
+use crate::blob::{Blob, BlobWriter};
 use crate::telemetry::ErrorChain;
 use crate::upstream::guard::{NOT_PUBLIC, Reach, follow, is_public, permit};
 use crate::upstream::qwen_web::WebClientError;

@@ -21,8 +21,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use url::Url;
 
-use crate::base::blob::Blob;
 use crate::base::session::Session;
+use crate::blob::Blob;
 use crate::transform::attachment::{Attachment, MediaKind, UploadedFile};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind, presentable};
 use crate::upstream::oss_sign::{self, Signable, UNSIGNED_PAYLOAD};

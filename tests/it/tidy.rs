@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// Rooms on their floors, lowest first. A file imports its own room and rooms on lower floors.
 const FLOORS: &[&[&str]] = &[
-    &["base", "shutdown", "telemetry"],
+    &["base", "blob", "shutdown", "telemetry"],
     &["sse", "wire"],
     &["transform"],
     &["pool", "upstream", "store"],

@@ -7,7 +7,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use http_body_util::BodyExt as _;
 
-use crate::base::blob::MEMORY_BYTES_MAX;
+use crate::blob::MEMORY_BYTES_MAX;
 use crate::upstream::MediaFetch;
 use crate::upstream::fetch::{FetchError, Fetched, MediaFetcher, NOTHING_USABLE, Patience};
 use crate::upstream::tests::server::{Server, answer};

@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use url::Url;
 
-use crate::base::blob::Blob;
 use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
 use crate::base::secret::{AccessToken, Cookie};
 use crate::base::session::Session;
+use crate::blob::Blob;
 use crate::transform::attachment::{Attachment, MediaKind};
 use crate::upstream::fetch::{MediaFetcher, WHOLE};
 use crate::upstream::qwen_web::QwenWeb;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::base::blob::{Blob, BlobWriter, MEMORY_BYTES_MAX};
+use crate::blob::{Blob, BlobWriter, MEMORY_BYTES_MAX};
 use crate::transform::attachment::{Attachment, MediaKind};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind as Kind};
 use crate::upstream::tests::server::{Seen, Server, answer, json as reply};

@@ -222,12 +222,12 @@ mod tests {
             let mut read = Vec::new();
             blob.reader().read_to_end(&mut read).unwrap();
             assert!(read == bytes, "{len}");
-            assert_eq!(blob.head(7).unwrap(), bytes.get(..7.min(len)).unwrap());
+            assert_eq!(blob.head(7).unwrap(), &bytes[..7.min(len)]);
             let mut tail = blob.reader();
             tail.seek(SeekFrom::End(-i64::try_from(3.min(len)).unwrap())).unwrap();
             let mut read = Vec::new();
             tail.read_to_end(&mut read).unwrap();
-            assert_eq!(read, bytes.get(len - 3.min(len)..).unwrap());
+            assert_eq!(read, &bytes[len - 3.min(len)..]);
         }
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0, "nothing with a name is left");
     }
