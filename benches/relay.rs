@@ -177,6 +177,7 @@ impl Server {
             .env("COOKIE", cookies.join("|||"))
             .env("QWEN_WEB_BASE_URL", simulator.web_base_url().to_string())
             .env("QWEN_AUTH_BASE_URL", simulator.auth_base_url().to_string())
+            .env("QWEN_OSS_BASE_URL", simulator.oss_base_url().to_string())
             .env("STATE_DIR", state.path())
             .env("SERVER_PORT", "0")
             .env("MAX_IN_FLIGHT", "1000")

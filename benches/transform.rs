@@ -13,6 +13,7 @@ use qwen_bridge::transform::job::{ChatJob, ChatRequest, ReasoningFormat};
 use qwen_bridge::transform::openai_reply::{ChunkEncoder, ChunkStream, WholeReply};
 use qwen_bridge::transform::qwen_reply::QwenReplyDecoder;
 use qwen_bridge::transform::reply::{FinishReason, ReplyError, ReplySink};
+use qwen_bridge::transform::resolve::Rules;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]
@@ -74,7 +75,10 @@ fn stream(with_usage: bool, piece: &str) -> String {
 
 fn job() -> Option<ChatJob> {
     let body = serde_json::json!({"model": "qwen3-max", "messages": [{"role": "user", "content": "Hi"}]});
-    ChatRequest::parse(&body).ok()?.resolve("qwen3-max", ReasoningFormat::Parsed, false, |_| None).ok()
+    let reasoning_format = ReasoningFormat::Parsed;
+    let rules =
+        Rules { default_model: "qwen3-max", reasoning_format, vision_fallback: "", models: &[], is_live: false };
+    ChatRequest::parse(&body, &[]).ok()?.resolve(&rules).ok()
 }
 
 /// Decodes a stream into `sink`; `after_read` is called as the connection would, once for each read.

@@ -18,6 +18,7 @@ use crate::base::secret::{AccessToken, ApiKey};
 use crate::base::seed::IdentitySeed;
 use crate::base::session::Session;
 use crate::config::{Config, KeyPolicy};
+use crate::gateway::attachments::Attachments;
 use crate::gateway::chat::ChatGateway;
 use crate::gateway::janitor::{self, Janitor, JanitorQueue};
 use crate::gateway::models::Models;
@@ -28,6 +29,7 @@ use crate::pool::{IdentityPool, Now};
 use crate::shutdown::Supervisor;
 use crate::store::{Loaded, OwnedChat, Store, StoreError};
 use crate::telemetry::ErrorChain;
+use crate::upstream::fetch::MediaFetcher;
 use crate::upstream::qwen_web::{QwenWeb, WebClientError};
 
 /// How long connections get to write their last words after their streams were ended.
@@ -112,17 +114,21 @@ impl App {
         let models = Models::new(Arc::clone(&upstream), supervisor.clone(), config.chat.models_ttl);
         let janitor =
             Janitor::new(Arc::clone(&upstream), supervisor.clone(), Arc::clone(&store), config.chat.keep_chats);
+        let fetcher = Arc::new(MediaFetcher::new(config.media_fetch.clone(), &config.web.own_hosts())?);
+        let attachments = Attachments::new(Arc::clone(&upstream), fetcher, config.state_dir.clone());
         let chats = ChatGateway::new(
             pool.clone(),
             upstream,
             refresher.clone(),
             janitor.0.clone(),
+            attachments.clone(),
             Arc::clone(&store),
             config.chat.retries_max,
         );
         let ending = CancellationToken::new();
         let state = AppState::new(Parts {
             chats,
+            attachments,
             models: models.clone(),
             pool: pool.clone(),
             refresher: refresher.clone(),

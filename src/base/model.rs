@@ -7,11 +7,32 @@ pub enum SuffixEffect {
     Thinking,
     /// The model may search the web.
     Search,
+    /// Something else than text is made.
+    Make(Product),
+}
+
+/// What is made in place of text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Product {
+    /// A picture, from words.
+    Image,
+    /// A picture, from pictures.
+    ImageEdit,
+    /// A video.
+    Video,
 }
 
 /// The one table of suffixes. Parsing, the variants in the model list and the README's table follow it.
-pub const SUFFIXES: &[(&str, SuffixEffect)] =
-    &[("-thinking", SuffixEffect::Thinking), ("-search", SuffixEffect::Search)];
+pub const SUFFIXES: &[(&str, SuffixEffect)] = &[
+    ("-thinking", SuffixEffect::Thinking),
+    ("-search", SuffixEffect::Search),
+    ("-image", SuffixEffect::Make(Product::Image)),
+    ("-image_edit", SuffixEffect::Make(Product::ImageEdit)),
+    ("-video", SuffixEffect::Make(Product::Video)),
+];
+
+/// Other spellings of suffixes, taken but not listed.
+const SPELLINGS: &[(&str, SuffixEffect)] = &[("-image-edit", SuffixEffect::Make(Product::ImageEdit))];
 
 /// The prefix that names the web chat among the kinds of upstream.
 pub const WEB_PREFIX: &str = "web/";
@@ -25,6 +46,8 @@ pub struct ModelSpec {
     pub thinking: bool,
     /// The suffix `-search` was there.
     pub search: bool,
+    /// What the last suffix for it asks to be made; `None` for text.
+    pub product: Option<Product>,
     /// Whether `base` is in the catalogue that was asked.
     pub is_known: bool,
 }
@@ -36,9 +59,10 @@ impl ModelSpec {
     pub fn parse(name: &str, is_known: impl Fn(&str) -> bool) -> Self {
         let name = name.trim();
         let mut base = if is_known(name) { name } else { name.strip_prefix(WEB_PREFIX).unwrap_or(name) };
-        let (mut thinking, mut search) = (false, false);
+        let (mut thinking, mut search, mut product) = (false, false, None);
         while !is_known(base) {
-            let stripped = SUFFIXES.iter().find_map(|(suffix, effect)| Some((base.strip_suffix(suffix)?, effect)));
+            let mut suffixes = SPELLINGS.iter().chain(SUFFIXES);
+            let stripped = suffixes.find_map(|(suffix, effect)| Some((base.strip_suffix(suffix)?, effect)));
             let Some((shorter, effect)) = stripped.filter(|(shorter, _)| !shorter.is_empty()) else {
                 break;
             };
@@ -46,9 +70,10 @@ impl ModelSpec {
             match effect {
                 SuffixEffect::Thinking => thinking = true,
                 SuffixEffect::Search => search = true,
+                SuffixEffect::Make(what) => product = product.or(Some(*what)),
             }
         }
-        Self { base: base.to_owned(), thinking, search, is_known: is_known(base) }
+        Self { base: base.to_owned(), thinking, search, product, is_known: is_known(base) }
     }
 }
 
@@ -61,7 +86,8 @@ mod tests {
         let catalogue = ["qwen3-max", "qwen3-235b-thinking", "web/odd"];
         let check = |name: &str, base: &str, thinking: bool, search: bool, is_known: bool| {
             let spec = ModelSpec::parse(name, |id| catalogue.contains(&id));
-            assert_eq!(spec, ModelSpec { base: base.to_owned(), thinking, search, is_known }, "{name}");
+            let expected = ModelSpec { base: base.to_owned(), thinking, search, product: None, is_known };
+            assert_eq!(spec, expected, "{name}");
         };
         check("qwen3-max", "qwen3-max", false, false, true);
         check(" qwen3-max ", "qwen3-max", false, false, true);
@@ -79,5 +105,23 @@ mod tests {
         check("gpt-4o-search", "gpt-4o", false, true, false);
         check("-thinking", "-thinking", false, false, false);
         check("", "", false, false, false);
+    }
+
+    #[test]
+    fn what_is_made() {
+        for (name, base, product) in [
+            ("qwen3-max", "qwen3-max", None),
+            ("qwen3-max-image", "qwen3-max", Some(Product::Image)),
+            ("qwen3-max-image_edit", "qwen3-max", Some(Product::ImageEdit)),
+            ("qwen3-max-image-edit", "qwen3-max", Some(Product::ImageEdit)),
+            ("qwen3-max-video", "qwen3-max", Some(Product::Video)),
+            ("web/qwen3-max-thinking-video-search", "qwen3-max", Some(Product::Video)),
+            ("qwen3-max-image-video", "qwen3-max", Some(Product::Video)),
+            ("qwen-image", "qwen-image", None),
+            ("qwen-image-image", "qwen-image", Some(Product::Image)),
+        ] {
+            let spec = ModelSpec::parse(name, |id| ["qwen3-max", "qwen-image"].contains(&id));
+            assert_eq!((spec.base.as_str(), spec.product), (base, product), "{name}");
+        }
     }
 }

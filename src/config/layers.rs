@@ -34,8 +34,9 @@ impl Layers {
         ])
     }
 
-    /// The strongest value of a key. An empty text counts as not given: compose files pass `${NAME:-}` on.
-    pub(super) fn value(&self, name: &str) -> Option<(Origin, &Value)> {
+    /// The strongest value of a key. An empty text counts as not given, since compose files pass `${NAME:-}` on,
+    /// except where it means something.
+    pub(super) fn value(&self, name: &str, empty_counts: bool) -> Option<(Origin, &Value)> {
         self.0.iter().find_map(|(origin, values)| {
             let value = values.get(name)?;
             let is_empty = match value {
@@ -43,7 +44,7 @@ impl Layers {
                 Value::List(parts) => parts.is_empty(),
                 Value::Table(table) => table.is_empty(),
             };
-            (!is_empty).then_some((*origin, value))
+            (!is_empty || empty_counts).then_some((*origin, value))
         })
     }
 }

@@ -23,7 +23,7 @@ use crate::gateway::ChatSettings;
 use crate::http::settings::HttpSettings;
 use crate::pool::PoolSettings;
 use crate::telemetry::{LogFormat, LogSettings};
-use crate::upstream::WebSettings;
+use crate::upstream::{MediaFetch, WebSettings};
 
 pub use crate::config::fault::{ConfigError, Fault, Origin};
 pub use crate::config::settings::{SETTINGS, Setting};
@@ -40,6 +40,8 @@ pub struct Config {
     pub pool: PoolSettings,
     /// Where the web chat is and how patient we are with it.
     pub web: WebSettings,
+    /// Which addresses of files are fetched for callers.
+    pub media_fetch: MediaFetch,
     /// How chats are answered.
     pub chat: ChatSettings,
     /// How our own side of HTTP behaves.
@@ -86,7 +88,7 @@ impl Config {
                 let default = Value::Text(setting.default.to_owned());
                 apply(&mut draft, setting, Origin::Default, &default, &mut faults);
             }
-            let Some((origin, value)) = layers.value(setting.name) else {
+            let Some((origin, value)) = layers.value(setting.name, setting.empty_counts) else {
                 continue;
             };
             draft.origins.insert(setting.name, origin);
@@ -116,6 +118,7 @@ impl Config {
             log: log_settings(&draft, sources.stderr_is_terminal),
             pool: draft.pool,
             web: draft.web,
+            media_fetch: draft.media_fetch,
             chat: draft.chat,
             http: draft.http,
             state_dir: PathBuf::from(draft.state_dir),

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use url::Url;
@@ -16,7 +17,7 @@ use crate::http::settings::HttpSettings;
 use crate::pool::PoolSettings;
 use crate::telemetry::{self, LogFormat};
 use crate::transform::job::ReasoningFormat;
-use crate::upstream::WebSettings;
+use crate::upstream::{MediaFetch, WebSettings};
 
 /// One setting, as it is listed for people.
 pub struct Setting {
@@ -30,6 +31,8 @@ pub struct Setting {
     pub help: &'static str,
     /// Whether its value must never be shown.
     pub is_secret: bool,
+    /// Whether an empty value is one, and not the lack of one.
+    pub(super) empty_counts: bool,
     pub(super) apply: Apply,
 }
 
@@ -43,6 +46,7 @@ pub(super) struct Draft {
     pub(super) cookie_file: String,
     pub(super) pool: PoolSettings,
     pub(super) web: WebSettings,
+    pub(super) media_fetch: MediaFetch,
     pub(super) chat: ChatSettings,
     pub(super) http: HttpSettings,
     pub(super) host: Option<IpAddr>,
@@ -87,6 +91,7 @@ impl Draft {
                 idle_timeout: none,
                 total_timeout: none,
             },
+            media_fetch: MediaFetch::off(),
             chat: ChatSettings {
                 retries_max: 0,
                 default_model: String::new(),
@@ -109,6 +114,8 @@ impl Draft {
                 trusted_proxies: Vec::new(),
                 cors_origins: None,
                 reasoning_format: ReasoningFormat::Parsed,
+                spool: PathBuf::new(),
+                vision_fallback: String::new(),
             },
             host: None,
             server_port: (None, 0),
@@ -134,12 +141,23 @@ const fn row(
     help: &'static str,
     apply: Apply,
 ) -> Setting {
-    Setting { section, name, default, help, is_secret: false, apply }
+    Setting { section, name, default, help, is_secret: false, empty_counts: false, apply }
 }
 
 /// A row whose value is never shown.
 const fn secret(section: &'static str, name: &'static str, help: &'static str, apply: Apply) -> Setting {
     Setting { is_secret: true, ..row(section, name, "", help, apply) }
+}
+
+/// A row whose value may be empty.
+const fn or_empty(
+    section: &'static str,
+    name: &'static str,
+    default: &'static str,
+    help: &'static str,
+    apply: Apply,
+) -> Setting {
+    Setting { empty_counts: true, ..row(section, name, default, help, apply) }
 }
 
 /// A name that is accepted for a part that is not built yet. Its value may be a secret.
@@ -243,6 +261,10 @@ pub const SETTINGS: &[Setting] = &[
     row(CHATS, "REASONING_FORMAT", "parsed", "Where thoughts go: `parsed` into `reasoning_content`, `raw` into `<think>` tags, `hidden` nowhere.",
         |d, v| put(&mut d.http.reasoning_format, one_of(v, &[
             ("parsed", ReasoningFormat::Parsed), ("raw", ReasoningFormat::Raw), ("hidden", ReasoningFormat::Hidden)]))),
+    or_empty(CHATS, "VISION_FALLBACK_MODEL", "qwen3-vl-plus", "Answers when the model that was asked for cannot take the pictures or other files sent to it; empty: such a request is refused.",
+        |d, v| put(&mut d.http.vision_fallback, model(v))),
+    row(CHATS, "MEDIA_FETCH", "public", "Which addresses of files are fetched for callers: `off`, `public`, and hosts (`host`, `*.host`, `host:port`) that may also be private, separated by commas.",
+        |d, v| put(&mut d.media_fetch, text(v).and_then(MediaFetch::parse))),
     row(CHATS, "MODELS_TTL", "10m", "How long the list of models counts as fresh.",
         |d, v| put(&mut d.chat.models_ttl, duration(v, SECOND))),
     row(CHATS, "KEEP_CHATS", "false", "`true`: leave the chats that this server made in the account.",
@@ -273,6 +295,8 @@ pub const SETTINGS: &[Setting] = &[
         |d, v| put(&mut d.web.web_base, base_url(v))),
     row(UPSTREAM, "QWEN_AUTH_BASE_URL", "https://auth.qwen.ai", "Where tokens are renewed.",
         |d, v| put(&mut d.web.auth_base, base_url(v))),
+    row(UPSTREAM, "QWEN_OSS_BASE_URL", "", "Where files are uploaded; not set: the storage that the upstream names, on `*.aliyuncs.com` only.",
+        |d, v| { d.web.oss_base = Some(base_url(v)?); Ok(()) }),
     secret(UPSTREAM, "QWEN_WEB_HEADERS", "Headers that replace or join those sent to the web chat, as an object (JSON text in the environment).",
         |d, v| put(&mut d.web.headers, values::headers(v))),
     row(UPSTREAM, "CONNECT_TIMEOUT", "10s", "Until a connection stands.",
@@ -286,7 +310,7 @@ pub const SETTINGS: &[Setting] = &[
 
     row(PROCESS, CONFIG_FILE, "config.json", "File with settings; cannot be set in that file itself.", |_, v| path(v).map(drop)),
     row(PROCESS, "STATE_DIR", "./data", "Folder for what outlives the process: renewed sessions, the list of own chats, a generated key.",
-        |d, v| put(&mut d.state_dir, path(v))),
+        |d, v| { d.state_dir = path(v)?; d.http.spool = PathBuf::from(&d.state_dir); Ok(()) }),
     row(PROCESS, "LOG_LEVEL", "info", "`error`, `warn`, `info`, `debug`, `trace`, `off`, or a filter such as `info,qwen_bridge=debug`.",
         |d, v| put(&mut d.log_level, text(v).and_then(log_level))),
     row(PROCESS, "LOG_FORMAT", "", "`text` or `json`; not set: text on a terminal, else JSON.",
@@ -296,9 +320,6 @@ pub const SETTINGS: &[Setting] = &[
     row(PROCESS, "SHUTDOWN_TIMEOUT", "30s", "How long open answers may take to end after SIGTERM.",
         |d, v| put(&mut d.shutdown_timeout, duration(v, Duration::ZERO))),
 
-    reserved("VISION_FALLBACK_MODEL", "Model for pictures sent to a model that cannot see."),
-    reserved("MEDIA_FETCH", "Which picture URLs are fetched."),
-    reserved("QWEN_OSS_BASE_URL", "Where files are uploaded."),
     reserved("ADMIN_SECRET_KEY", "Key of the admin page."),
     reserved("RATE_LIMIT_RPS", "Requests a second of one key."),
     reserved("RATE_LIMIT_BURST", "Requests at once beyond that rate."),

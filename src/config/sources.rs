@@ -85,7 +85,7 @@ impl Sources {
     fn read_named(&mut self, setting: &str) -> Option<String> {
         // Faults of the layers are found again, and then reported, when everything is loaded.
         let layers = self.layers(&mut Vec::new());
-        let named = layers.value(setting).and_then(|(_, value)| match value {
+        let named = layers.value(setting, false).and_then(|(_, value)| match value {
             Value::Text(_) => values::text(value).ok().map(str::to_owned),
             Value::List(_) | Value::Table(_) => None,
         });

@@ -13,17 +13,20 @@ use tracing::{info, warn};
 use crate::base::facts::Usage;
 use crate::base::ids::IdentityId;
 use crate::base::session::Session;
+use crate::gateway::attachments::Attachments;
+use crate::gateway::attempt::{Attempts, Failed};
 use crate::gateway::books::Books;
 use crate::gateway::drift::Drift;
 use crate::gateway::error::ChatError;
 use crate::gateway::janitor::Janitor;
 use crate::gateway::refresher::{RefreshError, Refresher};
-use crate::gateway::turn::{Finished, Turn, TurnParts};
+use crate::gateway::turn::{Finished, Turn};
+use crate::gateway::video_task::VideoTasks;
 use crate::pool::Now;
 use crate::pool::{CallerId, IdentityPool, Lease, Outcome, Wanted};
 use crate::store::Store;
 use crate::telemetry::ErrorChain;
-use crate::transform::job::{ChatJob, ThinkingWish};
+use crate::transform::job::{ChatJob, Task};
 use crate::transform::reply::ReplySink;
 use crate::upstream::error::{Blame, UpstreamError, UpstreamErrorKind};
 use crate::upstream::qwen_web::QwenWeb;
@@ -45,12 +48,17 @@ pub struct ChatGateway(Arc<Shared>);
 
 struct Shared {
     pool: IdentityPool,
-    upstream: Arc<QwenWeb>,
     refresher: Refresher,
-    janitor: Janitor,
-    books: Books,
-    drift: Drift,
+    attempts: Attempts,
     retries_max: u32,
+}
+
+impl Shared {
+    /// How long a request may take in all. Videos are made in minutes.
+    fn total_timeout(&self, job: &ChatJob) -> Duration {
+        let base = self.attempts.upstream.settings.total_timeout;
+        if matches!(job.task, Task::Video(_)) { base * 2 } else { base }
+    }
 }
 
 /// Who asks, and with what.
@@ -72,13 +80,15 @@ struct Progress {
     deadline: Instant,
     retries_left: u32,
     has_repeated: bool,
+    /// Something was begun that must not be begun twice.
+    is_final: bool,
 }
 
 impl Progress {
     /// Whether the same identity may be asked once more. Once in a request, and it is one of its retries.
     fn may_repeat(&mut self) -> bool {
         self.retries_left = self.retries_left.saturating_sub(u32::from(!self.has_repeated));
-        !std::mem::replace(&mut self.has_repeated, true)
+        !std::mem::replace(&mut self.has_repeated, true) && !self.is_final
     }
 }
 
@@ -102,17 +112,20 @@ impl ChatGateway {
         upstream: Arc<QwenWeb>,
         refresher: Refresher,
         janitor: Janitor,
+        attachments: Attachments,
         store: Arc<Store>,
         retries_max: u32,
     ) -> Self {
         let books = Books::new(pool.clone(), store);
-        Self(Arc::new(Shared { pool, upstream, refresher, janitor, books, drift: Drift::default(), retries_max }))
+        let videos = VideoTasks { upstream: Arc::clone(&upstream), refresher: refresher.clone() };
+        let attempts = Attempts { upstream, janitor, attachments, videos, books, drift: Drift::default() };
+        Self(Arc::new(Shared { pool, refresher, attempts, retries_max }))
     }
 
     /// What the upstream sent that this version does not know.
     #[must_use]
     pub fn drift(&self) -> &Drift {
-        &self.0.drift
+        &self.0.attempts.drift
     }
 
     /// Begins an answer: returns when its first content has gone to `sink`.
@@ -120,7 +133,7 @@ impl ChatGateway {
     /// # Errors
     /// [`ChatError`]: nothing has been said, and `sink` is as at the beginning.
     pub async fn open(&self, job: &ChatJob, asker: &Asker, sink: &mut impl ReplySink) -> Result<Turn, ChatError> {
-        let mut progress = self.progress(asker);
+        let mut progress = self.progress(job, asker);
         self.attempts(job, asker, sink, &mut progress).await
     }
 
@@ -135,8 +148,8 @@ impl ChatGateway {
         asker: &Asker,
         sink: &mut impl ReplySink,
     ) -> Result<(Turn, Finished), ChatError> {
-        let mut progress = self.progress(asker);
-        let half = Instant::now() + self.0.upstream.settings.total_timeout / 2;
+        let mut progress = self.progress(job, asker);
+        let half = Instant::now() + self.0.total_timeout(job) / 2;
         loop {
             let mut turn = self.attempts(job, asker, sink, &mut progress).await?;
             let finished = loop {
@@ -162,19 +175,20 @@ impl ChatGateway {
                     sink.reset();
                 }
                 Err(error) if asker.own.is_some() => return Err(error),
-                Err(error) => return Err(self.in_sum(error)),
+                Err(error) => return Err(self.in_sum(job.usage(), error)),
             }
         }
     }
 
-    fn progress(&self, asker: &Asker) -> Progress {
+    fn progress(&self, job: &ChatJob, asker: &Asker) -> Progress {
         Progress {
             attempts: 0,
             challenges: 0,
             tried: Vec::new(),
-            deadline: Instant::now() + self.0.upstream.settings.total_timeout,
+            deadline: Instant::now() + self.0.total_timeout(job),
             retries_left: self.0.retries_max.saturating_sub(asker.client_retries),
             has_repeated: false,
+            is_final: false,
         }
     }
 
@@ -192,11 +206,13 @@ impl ChatGateway {
                 None => {
                     let tried = progress.tried.clone();
                     let deadline = progress.deadline.into_std();
-                    let wanted = Wanted { caller: asker.caller, usage: Usage::Chat, tried, deadline };
+                    let wanted = Wanted { caller: asker.caller, usage: job.usage(), tried, deadline };
                     // When nobody else can take over, the failure itself is the answer.
                     match self.0.pool.lease(&wanted).await {
                         Ok(lease) => lease,
-                        Err(error) => return Err(last.map_or(ChatError::Lease(error), |last| self.in_sum(last))),
+                        Err(error) => {
+                            return Err(last.map_or(ChatError::Lease(error), |last| self.in_sum(job.usage(), last)));
+                        }
                     }
                 }
             };
@@ -220,11 +236,12 @@ impl ChatGateway {
                 }
                 AttemptError::Upstream(error) => ChatError::Upstream { error, attempts: progress.attempts },
             };
-            let is_final = blame == Blame::Caller || asker.own.is_some() || progress.challenges >= 2;
+            let is_final =
+                blame == Blame::Caller || asker.own.is_some() || progress.challenges >= 2 || progress.is_final;
             if is_final || !self.may_retry(progress, &identity) {
                 log_end(&identity, progress.attempts, &error);
                 let is_own = asker.own.is_some();
-                return Err(if is_own { error } else { self.in_sum(error) });
+                return Err(if is_own { error } else { self.in_sum(job.usage(), error) });
             }
             info!(identity.id = %identity, attempt = progress.attempts, error = %ErrorChain(&error), "trying another identity");
             last = Some(error);
@@ -233,7 +250,7 @@ impl ChatGateway {
 
     /// What a caller is told when the identities that were tried have to rest: not how long the last of them rests,
     /// but when the first of all is back. If one is there already, trying again at once is the best advice.
-    fn in_sum(&self, error: ChatError) -> ChatError {
+    fn in_sum(&self, usage: Usage, error: ChatError) -> ChatError {
         use UpstreamErrorKind as Kind;
         let ChatError::Upstream { error, attempts } = error else {
             return error;
@@ -241,7 +258,7 @@ impl ChatGateway {
         if !matches!(error.kind, Kind::RateLimited | Kind::QuotaExhausted { .. } | Kind::Challenged) {
             return ChatError::Upstream { error, attempts };
         }
-        match self.0.pool.outlook(Usage::Chat, Now::read()) {
+        match self.0.pool.outlook(usage, Now::read()) {
             Some(resting) => ChatError::Lease(resting),
             None if error.kind == Kind::Challenged => ChatError::Upstream { error, attempts },
             None => {
@@ -282,7 +299,7 @@ impl ChatGateway {
             let Some(held) = lease.take() else {
                 return Err(UpstreamError::new("asking", UpstreamErrorKind::Unavailable).into());
             };
-            let timeout = first_event_timeout(job, self.0.upstream.settings.first_event_timeout);
+            let timeout = self.0.attempts.first_event_timeout(job);
             // One that has to wait for its token holds nobody up for long while others could answer.
             let has_others = is_pooled && self.0.pool.summary(Now::read()).total > progress.tried.len() + 1;
             let patience = if has_others { timeout.min(TOKEN_PATIENCE) } else { timeout };
@@ -295,10 +312,13 @@ impl ChatGateway {
             }
             let generation = session.token_generation();
             progress.attempts += 1;
-            let (mut error, held) = match self.attempt(held, job, is_pooled, sink, progress).await {
+            let (number, deadline) = (progress.attempts, progress.deadline);
+            let attempt = Box::pin(self.0.attempts.make(held, job, is_pooled, sink, number, deadline));
+            let Failed { mut error, lease: held, is_final } = match attempt.await {
                 Ok(turn) => return Ok(turn),
                 Err(failed) => failed,
             };
+            progress.is_final |= is_final;
             sink.reset();
             let now = Now::read();
             // An expired token draws a challenge too: then it is the token that has to be renewed.
@@ -330,7 +350,7 @@ impl ChatGateway {
                 error.kind = UpstreamErrorKind::TooLarge;
             }
             progress.challenges += u32::from(error.kind == UpstreamErrorKind::Challenged);
-            self.0.books.charge(held, &error, now);
+            self.0.attempts.books.charge(held, &error, now);
             if is_pooled {
                 match error.kind {
                     UpstreamErrorKind::Unauthorized if is_renewed => self.0.refresher.given_up(&session),
@@ -340,72 +360,6 @@ impl ChatGateway {
                 }
             }
             return Err(error.into());
-        }
-    }
-
-    /// One try: a new chat, the question, the first content. Gives the lease back when it fails.
-    async fn attempt(
-        &self,
-        lease: Lease,
-        job: &ChatJob,
-        is_pooled: bool,
-        sink: &mut impl ReplySink,
-        progress: &Progress,
-    ) -> Result<Turn, (UpstreamError, Lease)> {
-        let session = Arc::clone(lease.session());
-        let upstream = &self.0.upstream;
-        let timeout = first_event_timeout(job, upstream.settings.first_event_timeout);
-        let deadline = progress.deadline.min(Instant::now() + timeout);
-        let timed_out = || UpstreamError::new("waiting for the first word", UpstreamErrorKind::Timeout);
-        let new_chat = match QwenWeb::new_chat(job) {
-            Ok(new_chat) => new_chat,
-            Err(error) => return Err((error, lease)),
-        };
-        let mut chat = match timeout_at(deadline, self.0.janitor.make(&session, new_chat, is_pooled)).await {
-            Ok(Ok(chat)) => chat,
-            Ok(Err(error)) => return Err((error, lease)),
-            Err(_) => return Err((timed_out(), lease)),
-        };
-        chat.answer_begins();
-        let stream = match upstream.ask(&session, job, chat.id(), deadline).await {
-            Ok(stream) => stream,
-            Err(error) => {
-                // An answer that was refused at the door does not have to be stopped.
-                if error.source.is_none() && error.kind != UpstreamErrorKind::Timeout {
-                    chat.answer_ended();
-                }
-                return Err((error, lease));
-            }
-        };
-        let mut turn = Turn::new(
-            stream,
-            TurnParts {
-                lease,
-                chat,
-                drift: self.0.drift.clone(),
-                books: self.0.books.clone(),
-                attempts: progress.attempts,
-                idle_timeout: upstream.settings.idle_timeout,
-                deadline: progress.deadline,
-            },
-        );
-        let begun = timeout_at(deadline, async {
-            while !turn.has_content() {
-                if poll_fn(|cx| turn.poll_upstream(cx, sink)).await?.is_some() {
-                    break;
-                }
-            }
-            Ok(())
-        });
-        let error = match begun.await {
-            Ok(Ok(())) => return Ok(turn),
-            Ok(Err(error)) => error,
-            Err(_) => timed_out(),
-        };
-        match turn.lease_mut() {
-            Some(lease) => Err((error, lease)),
-            // A turn has its lease until it is settled, and this one was not.
-            None => Err((error, IdentityPool::detached(session))),
         }
     }
 }
@@ -427,9 +381,4 @@ async fn in_time(
         RefreshError::Failed { identity: session.identity().clone(), source }
     };
     timeout_at(deadline, refresh).await.unwrap_or_else(|_| Err(late()))
-}
-
-/// Thinking and searching take their time before the first word.
-fn first_event_timeout(job: &ChatJob, base: Duration) -> Duration {
-    if job.search || job.thinking != ThinkingWish::Off { base * 2 } else { base }
 }

@@ -2,6 +2,8 @@
 //!
 //! The only room where the pool and the upstream meet. Speaks neither HTTP nor any caller's dialect.
 
+pub mod attachments;
+mod attempt;
 mod books;
 pub mod chat;
 pub mod drift;
@@ -10,6 +12,7 @@ pub mod janitor;
 pub mod models;
 pub mod refresher;
 pub mod turn;
+mod video_task;
 
 use std::time::Duration;
 

@@ -1,5 +1,6 @@
 //! One turn under way: an answer, the identity that it runs on, and the chat that it lives in.
 
+use std::collections::HashSet;
 use std::future::Future as _;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -22,7 +23,8 @@ use crate::upstream::stream::ReplyStream;
 
 /// An answer that is being read. Dropping it before its end stops the upstream and charges nobody.
 pub struct Turn {
-    stream: ReplyStream,
+    /// `None` for what did not come as a stream.
+    stream: Option<ReplyStream>,
     lease: Option<Lease>,
     chat: OwnChat,
     drift: Drift,
@@ -34,6 +36,8 @@ pub struct Turn {
     deadline: Instant,
     timer: Pin<Box<Sleep>>,
     has_content: bool,
+    /// Pictures that were shown.
+    pictures: HashSet<String>,
     finished: Option<Finished>,
 }
 
@@ -58,7 +62,19 @@ pub(crate) struct TurnParts {
 }
 
 impl Turn {
+    /// A turn whose whole answer has gone to the sink already.
+    pub(crate) fn done(parts: TurnParts) -> Self {
+        let mut turn = Self::over(None, parts);
+        turn.end(FinishReason::Stop);
+        turn
+    }
+
+    /// A turn that reads this stream.
     pub(crate) fn new(stream: ReplyStream, parts: TurnParts) -> Self {
+        Self::over(Some(stream), parts)
+    }
+
+    fn over(stream: Option<ReplyStream>, parts: TurnParts) -> Self {
         let TurnParts { lease, chat, drift, books, attempts, idle_timeout, deadline } = parts;
         let now = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until(deadline.min(now + idle_timeout)));
@@ -76,8 +92,35 @@ impl Turn {
             deadline,
             timer,
             has_content: false,
+            pictures: HashSet::new(),
             finished: None,
         }
+    }
+
+    /// Ends the turn well, whatever its stream does.
+    pub(crate) fn end(&mut self, reason: FinishReason) {
+        self.chat.answer_ended();
+        self.finished = Some(Finished { reason, counts: self.usage() });
+    }
+
+    /// The upstream's id of the answer, once it is known.
+    pub(crate) fn response_id(&self) -> Option<&str> {
+        self.stream.as_ref().and_then(ReplyStream::response_id)
+    }
+
+    /// The chat that the answer is in.
+    pub(crate) fn chat_id(&self) -> &str {
+        self.chat.id()
+    }
+
+    /// Whether a picture was shown.
+    pub(crate) fn has_pictures(&self) -> bool {
+        !self.pictures.is_empty()
+    }
+
+    /// Notes a picture; false when it was shown before.
+    pub(crate) fn is_new_picture(&mut self, url: &str) -> bool {
+        self.pictures.insert(url.to_owned())
     }
 
     /// Which identity answers.
@@ -136,12 +179,19 @@ impl Turn {
         if self.finished.is_some() {
             return Poll::Ready(Ok(self.finished));
         }
-        let Self { stream, drift, has_content, .. } = self;
+        let Self { stream, drift, has_content, pictures, .. } = self;
+        let Some(stream) = stream else {
+            return Poll::Ready(Err(UpstreamError::new("reading an answer", UpstreamErrorKind::Truncated)));
+        };
         let had_content = *has_content;
         let polled = stream.poll_pull(cx, &mut |event| {
             *has_content |= event.is_content();
-            if let ReplyEvent::Unknown { what } = &event {
-                drift.note(what);
+            match &event {
+                ReplyEvent::Unknown { what } => drift.note(what),
+                ReplyEvent::Image { url } => {
+                    pictures.insert((*url).to_owned());
+                }
+                _ => {}
             }
             sink.event(event);
         });
@@ -149,7 +199,7 @@ impl Turn {
             if let Some(lease) = &self.lease {
                 lease.first_content();
             }
-            self.chat.answer_is(self.stream.response_id());
+            self.chat.answer_is(self.stream.as_ref().and_then(ReplyStream::response_id));
         }
         match polled {
             Poll::Ready(Ok(pulled)) => {
@@ -160,14 +210,14 @@ impl Turn {
                     self.chat.answer_ended();
                 }
                 let reason = sink.ended().or(pulled.finished.then_some(FinishReason::Stop));
-                self.finished = reason.map(|reason| Finished { reason, counts: self.stream.usage() });
+                self.finished = reason.map(|reason| Finished { reason, counts: self.usage() });
                 Poll::Ready(Ok(self.finished))
             }
             // The policy cut an answer that had begun: that is an ending, not a failure.
             Poll::Ready(Err(error)) if error.kind == UpstreamErrorKind::ContentPolicy && self.has_content => {
                 self.chat.answer_ended();
                 self.settle(Outcome::Neutral);
-                self.finished = Some(Finished { reason: FinishReason::ContentFilter, counts: self.stream.usage() });
+                self.finished = Some(Finished { reason: FinishReason::ContentFilter, counts: self.usage() });
                 Poll::Ready(Ok(self.finished))
             }
             Poll::Ready(Err(error)) => {
@@ -193,6 +243,10 @@ impl Turn {
             self.timer.as_mut().reset(self.deadline.min(idle_until));
         }
         Poll::Pending
+    }
+
+    fn usage(&self) -> Option<TokenCounts> {
+        self.stream.as_ref().and_then(ReplyStream::usage)
     }
 
     fn settle(&mut self, outcome: Outcome) {

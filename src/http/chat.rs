@@ -6,8 +6,7 @@ use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue};
-use serde_json::Value;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use tokio::time::timeout;
 use uuid::Uuid;
 
@@ -15,12 +14,15 @@ use crate::gateway::chat::Asker;
 use crate::http::access::RequestRecord;
 use crate::http::auth::Caller;
 use crate::http::error::ApiError;
-use crate::http::json::read_json;
+use crate::http::json::{JsonBody, read_json};
 use crate::http::server::PollCount;
 use crate::http::sse::{ReplyBody, StreamContext};
 use crate::http::state::AppState;
-use crate::transform::job::{ChatJob, ChatRequest};
+use crate::transform::job::{ChatJob, ChatRequest, PROMPT_FILE};
 use crate::transform::openai_reply::{ChunkEncoder, ChunkStream, WholeReply};
+
+/// A body of this size is worth a thread of its own.
+const LARGE_BODY_BYTES: usize = 256 * 1024;
 
 /// The routes of this file.
 pub fn routes() -> Router<AppState> {
@@ -36,13 +38,12 @@ async fn create_chat_completion(
 ) -> Result<Response, Response> {
     let client_retries = client_retries(request.headers());
     let body = read_json(request, &state.0.settings).await?;
-    let (job, is_streamed, include_usage) = check(&state, &body).await.map_err(ApiError::into_response)?;
-    drop(body);
+    let (job, is_streamed, include_usage) = check(&state, body).await.map_err(ApiError::into_response)?;
     record.model(&job.model);
     let asker = Asker { caller: caller.id, own: caller.own, client_retries };
     let id = format!("chatcmpl-{}", Uuid::new_v4().simple());
     let created = unix_seconds();
-    let ignored = ignored_header(&job);
+    let notes = note_headers(&job);
     let mut response = if is_streamed {
         record.streamed();
         let encoder = ChunkEncoder::new(&id, created, &job.model, include_usage);
@@ -51,19 +52,27 @@ async fn create_chat_completion(
         whole(&state, &job, &asker, &id, created, &record).await
     }
     .map_err(ApiError::into_response)?;
-    if let Some(ignored) = ignored {
-        response.headers_mut().insert("x-bridge-ignored", ignored);
-    }
+    response.headers_mut().extend(notes);
     Ok(response)
 }
 
-async fn check(state: &AppState, body: &Value) -> Result<(ChatJob, bool, bool), ApiError> {
-    let request = ChatRequest::parse(body)?;
+async fn check(state: &AppState, body: JsonBody) -> Result<(ChatJob, bool, bool), ApiError> {
+    let request = parse(body).await?;
     let (is_streamed, include_usage) = (request.stream, request.include_usage);
     let catalogue = state.0.models.current().await;
-    let format = state.0.settings.reasoning_format;
-    let job = request.resolve(&state.0.default_model, format, catalogue.is_live, |id| catalogue.find(id))?;
+    let mut job = request.resolve(&state.rules(&catalogue))?;
+    job.files = state.0.attachments.gather(std::mem::take(&mut job.files)).await?;
     Ok((job, is_streamed, include_usage))
+}
+
+/// Decoding and hashing of large files would hold up everybody else, so that is done aside.
+async fn parse(body: JsonBody) -> Result<ChatRequest, ApiError> {
+    let is_large = body.bytes > LARGE_BODY_BYTES;
+    let parse = move || ChatRequest::parse(&body.value, &body.lifted);
+    if !is_large {
+        return Ok(parse()?);
+    }
+    Ok(tokio::task::spawn_blocking(parse).await.map_err(|_| ApiError::internal())??)
 }
 
 /// Waits for the first content as long as the status may wait; from then on the answer's body goes on waiting.
@@ -127,20 +136,47 @@ async fn whole(
 }
 
 /// How often the caller's SDK has tried this request already.
-fn client_retries(headers: &HeaderMap) -> u32 {
+pub(crate) fn client_retries(headers: &HeaderMap) -> u32 {
     let value = headers.get("x-stainless-retry-count").and_then(|value| value.to_str().ok());
     value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
 }
 
-/// Names the parameters that were taken without effect.
-fn ignored_header(job: &ChatJob) -> Option<HeaderValue> {
-    if job.ignored.is_empty() {
-        return None;
+/// What a caller has to know about how the request was understood.
+pub(crate) fn note_headers(job: &ChatJob) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let mut note = |name: &'static str, value: String| {
+        headers.extend(HeaderValue::try_from(value).ok().map(|value| (HeaderName::from_static(name), value)));
+    };
+    if !job.ignored.is_empty() {
+        note(IGNORED, job.ignored.join(","));
     }
-    HeaderValue::try_from(job.ignored.join(",")).ok()
+    if let Some(model) = &job.notes.fallback_model {
+        note(FALLBACK_MODEL, model.clone());
+    }
+    if job.notes.omitted_files > 0 {
+        note(OMITTED_FILES, job.notes.omitted_files.to_string());
+    }
+    if job.notes.has_prompt_file {
+        note(PROMPT_AS_FILE, PROMPT_FILE.to_owned());
+    }
+    if let Some(aspect) = job.aspect() {
+        note(ASPECT_RATIO, aspect.to_string());
+    }
+    headers
 }
 
-fn unix_seconds() -> i64 {
+/// Parameters that were taken without effect.
+pub(crate) const IGNORED: &str = "x-bridge-ignored";
+/// The model that answers in place of the one that was asked for, which cannot take the files.
+pub(crate) const FALLBACK_MODEL: &str = "x-bridge-fallback-model";
+/// How many older files had no room beside the newer ones.
+pub(crate) const OMITTED_FILES: &str = "x-bridge-omitted-files";
+/// The name of the file that the conversation went as, being too long for a prompt.
+pub(crate) const PROMPT_AS_FILE: &str = "x-bridge-prompt-file";
+/// The ratio of the picture or video, which may be only near to the size that was asked for.
+pub(crate) const ASPECT_RATIO: &str = "x-bridge-aspect-ratio";
+
+pub(crate) fn unix_seconds() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }

@@ -14,7 +14,7 @@ use crate::gateway::error::ChatError;
 use crate::gateway::refresher::RefreshError;
 use crate::pool::LeaseError;
 use crate::transform::fields::{RequestError, RequestErrorKind};
-use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind, presentable};
 use crate::wire::openai::{ErrorBody, ErrorDetail};
 
 /// The longest wait that a client is asked to sit through by itself; SDKs sleep for whatever they are told.
@@ -136,6 +136,37 @@ impl ApiError {
     pub fn empty_body() -> Self {
         let message = "The request body is empty; send a JSON object.";
         Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, "invalid_json", message)
+    }
+
+    /// The upstream answered, but not with a picture.
+    #[must_use]
+    pub fn no_picture(text: &str, is_refused: bool) -> Self {
+        let said: String = presentable(text);
+        if is_refused {
+            let message = format!("The upstream's content policy refuses this picture. {said}");
+            return Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, "content_filter", message.trim().to_owned());
+        }
+        let message = if said.is_empty() {
+            "The upstream made no picture.".to_owned()
+        } else {
+            format!("The upstream made no picture, but answered: {said}")
+        };
+        Self::new(StatusCode::BAD_GATEWAY, SERVER_ERROR, "upstream_empty", message)
+    }
+
+    /// The upstream made something, but it cannot be fetched from where it says.
+    #[must_use]
+    pub fn lost_result(noun: &str) -> Self {
+        let message = format!("The upstream made the {noun}, but it cannot be fetched from the upstream's storage.");
+        Self::new(StatusCode::BAD_GATEWAY, SERVER_ERROR, "upstream_error", message)
+    }
+
+    /// The body is no form that can be read.
+    #[must_use]
+    pub fn broken_form() -> Self {
+        let message = "The body is not a readable multipart form. Send each field as its own part, with the boundary \
+                       that the content type names.";
+        Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, "invalid_form", message)
     }
 
     /// The body broke off, or cannot be decoded.
@@ -284,6 +315,11 @@ impl From<RequestError> for ApiError {
             RequestErrorKind::UnsupportedValue => (StatusCode::BAD_REQUEST, "unsupported_value"),
             RequestErrorKind::ModelNotFound => (StatusCode::NOT_FOUND, "model_not_found"),
             RequestErrorKind::TooLong => (StatusCode::BAD_REQUEST, "context_length_exceeded"),
+            RequestErrorKind::InvalidFile => (StatusCode::BAD_REQUEST, "invalid_file"),
+            RequestErrorKind::UnsupportedFile => (StatusCode::BAD_REQUEST, "unsupported_file_type"),
+            RequestErrorKind::FileTooLarge => (StatusCode::BAD_REQUEST, "file_too_large"),
+            RequestErrorKind::FileUnreachable => (StatusCode::BAD_REQUEST, "file_unreachable"),
+            RequestErrorKind::TooManyFiles => (StatusCode::BAD_REQUEST, "too_many_files"),
         };
         Self { param: error.param, ..Self::new(status, INVALID_REQUEST, code, error.message) }
     }

@@ -1,61 +1,50 @@
-//! Request bodies: read within limits of size and time, then parsed, with errors in the callers' dialect.
+//! JSON bodies: read within limits, large files taken out on the way, with errors in the callers' dialect.
 
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
-use bytes::BytesMut;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE};
-use http_body_util::BodyExt as _;
+use http::header::CONTENT_TYPE;
 use serde_json::Value;
-use tokio::time::{Instant, timeout};
+use tracing::warn;
 
+use crate::blob::Blob;
+use crate::http::body::BodyReader;
 use crate::http::drain::Drain;
 use crate::http::error::ApiError;
+use crate::http::lift::Lifter;
 use crate::http::settings::HttpSettings;
 
-/// A whole body may take this many times the pause that one piece of it may take.
-const WHOLE_BODY_FACTOR: u32 = 4;
+/// A body that was read.
+#[derive(Debug)]
+pub struct JsonBody {
+    /// Its JSON.
+    pub value: Value,
+    /// The files that were taken out of it.
+    pub lifted: Vec<Blob>,
+    /// How many bytes of JSON were left.
+    pub bytes: usize,
+}
 
 /// Reads a JSON body.
 ///
 /// # Errors
 /// The ready answer: 400, 408, 413 or 415 in OpenAI's shape.
-pub async fn read_json(request: Request, settings: &HttpSettings) -> Result<Value, Response> {
-    let limit = settings.body_bytes_max;
+pub async fn read_json(request: Request, settings: &HttpSettings) -> Result<JsonBody, Response> {
     let content_type = request.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?").to_owned());
     if let Some(content_type) = content_type.filter(|content_type| !is_json(content_type)) {
         Drain::refuse(request);
         return Err(ApiError::wrong_content_type(&content_type).into_response());
     }
-    let declared = request.headers().get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-    let drain = Drain::of(&request);
-    let mut body = request.into_body();
-    let too_large = |body| {
-        if let Some(drain) = &drain {
-            drain.leave(body);
-        }
-        ([(CONNECTION, "close")], ApiError::body_too_large(limit)).into_response()
-    };
-    if declared.is_some_and(|bytes| bytes > limit as u64) {
-        return Err(too_large(body));
+    let mut body = BodyReader::new(request, settings)?;
+    let mut lifter = Lifter::new(&settings.spool);
+    while let Some(piece) = body.piece().await? {
+        lifter.push(&piece).map_err(|error| {
+            warn!(error = %error, "a large file cannot be kept in STATE_DIR while it passes through");
+            ApiError::internal().into_response()
+        })?;
     }
-    let deadline = Instant::now() + settings.read_timeout * WHOLE_BODY_FACTOR;
-    let mut bytes = BytesMut::new();
-    loop {
-        let wait = settings.read_timeout.min(deadline.saturating_duration_since(Instant::now()));
-        let frame = match timeout(wait, body.frame()).await {
-            Err(_) => return Err(ApiError::body_timeout().into_response()),
-            Ok(None) => break,
-            Ok(Some(Err(_))) => return Err(ApiError::broken_body().into_response()),
-            Ok(Some(Ok(frame))) => frame,
-        };
-        if let Ok(data) = frame.into_data() {
-            if bytes.len() + data.len() > limit {
-                return Err(too_large(body));
-            }
-            bytes.extend_from_slice(&data);
-        }
-    }
-    parse(&bytes).map_err(|error| error.into_response())
+    let (json, lifted) = lifter.finish();
+    let value = parse(&json).map_err(|error| error.into_response())?;
+    Ok(JsonBody { value, lifted, bytes: json.len() })
 }
 
 fn parse(bytes: &[u8]) -> Result<Value, ApiError> {

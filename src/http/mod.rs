@@ -2,11 +2,14 @@
 
 pub mod access;
 pub mod auth;
+mod body;
 pub mod chat;
 pub mod drain;
 pub mod error;
 pub mod json;
+mod lift;
 pub mod models;
+pub mod multipart;
 pub mod server;
 pub mod settings;
 pub mod sse;
@@ -69,7 +72,11 @@ fn cors(settings: &HttpSettings) -> CorsLayer {
             HeaderName::from_static("x-request-id"),
             RETRY_AFTER,
             HeaderName::from_static("x-should-retry"),
-            HeaderName::from_static("x-bridge-ignored"),
+            HeaderName::from_static(chat::IGNORED),
+            HeaderName::from_static(chat::FALLBACK_MODEL),
+            HeaderName::from_static(chat::OMITTED_FILES),
+            HeaderName::from_static(chat::PROMPT_AS_FILE),
+            HeaderName::from_static(chat::ASPECT_RATIO),
         ])
         .max_age(PREFLIGHT_AGE)
 }

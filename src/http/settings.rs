@@ -1,6 +1,7 @@
 //! The settings of this room; `config` fills them in.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -35,6 +36,11 @@ pub struct HttpSettings {
     pub trusted_proxies: Vec<IpNet>,
     /// `CORS_ORIGINS`: `None` for any.
     pub cors_origins: Option<Vec<String>>,
+    /// `STATE_DIR`: where large files are kept, without a name, while they pass through.
+    pub spool: PathBuf,
+    /// `VISION_FALLBACK_MODEL`, `qwen3-vl-plus`: answers in place of a model that cannot take the files; empty for
+    /// none.
+    pub vision_fallback: String,
     /// `REASONING_FORMAT`: where thoughts go when the caller does not say.
     pub reasoning_format: ReasoningFormat,
 }

@@ -4,11 +4,13 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::gateway::attachments::Attachments;
 use crate::gateway::chat::ChatGateway;
-use crate::gateway::models::Models;
+use crate::gateway::models::{Catalogue, Models};
 use crate::gateway::refresher::Refresher;
 use crate::http::settings::HttpSettings;
 use crate::pool::IdentityPool;
+use crate::transform::resolve::Rules;
 
 /// Handles for the handlers. Clones share everything.
 #[derive(Clone)]
@@ -18,6 +20,8 @@ pub struct AppState(pub(crate) Arc<Parts>);
 pub struct Parts {
     /// Answers chats.
     pub chats: ChatGateway,
+    /// Fetches the files that requests name by their address.
+    pub attachments: Attachments,
     /// Lists models.
     pub models: Models,
     /// For the status page and `/health`: looked at, never leased from here.
@@ -39,5 +43,16 @@ impl AppState {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
+    }
+
+    /// What holds for every request, by this catalogue.
+    pub(crate) fn rules<'a>(&'a self, catalogue: &'a Catalogue) -> Rules<'a> {
+        Rules {
+            default_model: &self.0.default_model,
+            reasoning_format: self.0.settings.reasoning_format,
+            vision_fallback: &self.0.settings.vision_fallback,
+            models: &catalogue.models,
+            is_live: catalogue.is_live,
+        }
     }
 }

@@ -35,11 +35,26 @@ pub enum RequestErrorKind {
     ModelNotFound,
     /// The prompt does not fit.
     TooLong,
+    /// A file is damaged, or its encoding is.
+    InvalidFile,
+    /// A file is of a type that cannot be handed on.
+    UnsupportedFile,
+    /// A file is too large, in bytes or in pixels.
+    FileTooLarge,
+    /// A file cannot be had from where the caller said.
+    FileUnreachable,
+    /// More files than the upstream takes.
+    TooManyFiles,
 }
 
 impl RequestError {
     pub(crate) fn new(kind: RequestErrorKind, param: &str, message: String) -> Self {
         Self { param: Some(param.to_owned()), kind, message }
+    }
+
+    pub(crate) fn not_an_object(found: &str) -> Self {
+        let message = format!("The request body has to be a JSON object, but it is {found}.");
+        Self { param: None, kind: RequestErrorKind::InvalidBody, message }
     }
 
     pub(crate) fn missing(param: &str) -> Self {

@@ -5,15 +5,29 @@
 
 use serde_json::Value;
 
-use crate::base::model::ModelSpec;
+use crate::base::facts::Usage;
+use crate::blob::Blob;
+use crate::transform::aspect::Aspect;
+use crate::transform::attachment::JobFile;
 use crate::transform::fields::{Fields, RequestError, RequestErrorKind, integer, type_name};
-use crate::transform::messages::messages;
-use crate::transform::models::{ModelInfo, Thinking};
+use crate::transform::messages::{self, PlacedFile};
 use crate::transform::prompt::{self, Message};
 
-/// The largest prompt in bytes of JSON. The upstream's risk engine blocks bodies over about 128 KiB; the largest
+/// The largest prompt in bytes of JSON; longer ones go as a file. The upstream's risk engine blocks bodies over about 128 KiB; the largest
 /// that was seen to pass had 117 kB, and the body around the prompt takes about 1.5 kB.
 pub const PROMPT_JSON_BYTES_MAX: usize = 114_000;
+
+/// How much of a prompt that goes as a file is said inline too. Long prompts are slow, files are read less
+/// faithfully: this is the middle.
+const INLINE_BYTES_MAX: usize = 48_000;
+/// The bytes of JSON that one file takes beside the prompt.
+const FILE_JSON_BYTES: usize = 1_500;
+/// The most bytes of a conversation, which then goes as a document.
+pub const CONVERSATION_BYTES_MAX: usize = 20_000_000;
+/// What a long prompt is called as a file.
+pub const PROMPT_FILE: &str = "conversation.txt";
+/// How many pictures of earlier turns can be changed in this one.
+const PICTURES_IN_TEXT_MAX: usize = 5;
 
 /// How many stop sequences OpenAI allows.
 const STOPS_MAX: usize = 4;
@@ -58,8 +72,20 @@ impl ReasoningFormat {
 pub struct ChatRequest {
     /// The model as asked; `None` for the default.
     pub model: Option<String>,
-    /// The prompt for the upstream.
+    /// The prompt for the upstream, marks of files included.
     pub prompt: String,
+    /// The conversation, where it is too long to be the prompt.
+    pub prompt_file: Option<String>,
+    /// What the user says since the last answer: the prompt where no text is made.
+    pub turn_text: String,
+    /// The files that go along.
+    pub files: Vec<RequestFile>,
+    /// How many older files had no room.
+    pub omitted_files: usize,
+    /// Pictures that texts of the conversation show, the last ones only.
+    pub pictures: Vec<RequestFile>,
+    /// `size`, for pictures and videos.
+    pub size: Option<String>,
     /// Whether the answer is streamed.
     pub stream: bool,
     /// Whether the stream ends with a chunk of counts.
@@ -80,6 +106,41 @@ pub struct ChatRequest {
     pub ignored: Vec<&'static str>,
 }
 
+/// A file of a conversation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RequestFile {
+    /// The file.
+    pub file: JobFile,
+    /// The message that it stands in.
+    pub message: usize,
+    /// Whether it came after the assistant's last message.
+    pub is_current: bool,
+}
+
+/// What is to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Text.
+    Text,
+    /// A picture from words.
+    Image(Aspect),
+    /// A picture from pictures.
+    ImageEdit(Aspect),
+    /// A video, from words or from a picture.
+    Video(Aspect),
+}
+
+/// What a caller has to be told about how the request was understood.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// The model that answers in place of one that cannot take the files.
+    pub fallback_model: Option<String>,
+    /// How many older files had no room.
+    pub omitted_files: usize,
+    /// The conversation goes as a file.
+    pub has_prompt_file: bool,
+}
+
 /// What goes up: everything that an upstream has to know to answer one turn.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChatJob {
@@ -87,8 +148,12 @@ pub struct ChatJob {
     pub model: String,
     /// The upstream's id of the model.
     pub upstream_model: String,
+    /// What is to be made.
+    pub task: Task,
     /// The one prompt.
     pub prompt: String,
+    /// The files that go with it, in order.
+    pub files: Vec<JobFile>,
     /// Whether to think.
     pub thinking: ThinkingWish,
     /// Tokens to think with.
@@ -103,28 +168,52 @@ pub struct ChatJob {
     pub reasoning_format: ReasoningFormat,
     /// Parameters that were taken without effect.
     pub ignored: Vec<&'static str>,
+    /// What the caller has to be told.
+    pub notes: Notes,
 }
 
 impl ChatJob {
+    /// What it is charged to.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        match self.task {
+            Task::Text => Usage::Chat,
+            Task::Image(_) | Task::ImageEdit(_) => Usage::Image,
+            Task::Video(_) => Usage::Video,
+        }
+    }
+
     /// The upstream's word for this kind of chat.
     #[must_use]
     pub fn chat_type(&self) -> &'static str {
-        if self.search { "search" } else { "t2t" }
+        match self.task {
+            Task::Text if self.search => "search",
+            Task::Text => "t2t",
+            Task::Image(_) => "t2i",
+            Task::ImageEdit(_) => "image_edit",
+            Task::Video(_) if self.files.is_empty() => "t2v",
+            Task::Video(_) => "i2v",
+        }
+    }
+
+    /// The ratio of what is made.
+    #[must_use]
+    pub fn aspect(&self) -> Option<Aspect> {
+        match self.task {
+            Task::Text => None,
+            Task::Image(aspect) | Task::ImageEdit(aspect) | Task::Video(aspect) => Some(aspect),
+        }
     }
 }
 
 impl ChatRequest {
-    /// Reads the body of `POST /v1/chat/completions`.
+    /// Reads the body of `POST /v1/chat/completions`. `lifted` holds what was taken out of it while it was read.
     ///
     /// # Errors
     /// The first fault found, by the field that has it.
-    pub fn parse(body: &Value) -> Result<Self, RequestError> {
+    pub fn parse(body: &Value, lifted: &[Blob]) -> Result<Self, RequestError> {
         let Value::Object(map) = body else {
-            return Err(RequestError {
-                param: None,
-                kind: RequestErrorKind::InvalidBody,
-                message: format!("The request body has to be a JSON object, but it is {}.", type_name(body)),
-            });
+            return Err(RequestError::not_an_object(type_name(body)));
         };
         let fields = Fields(map);
         let model = fields.text("model")?;
@@ -134,29 +223,36 @@ impl ChatRequest {
                 "the name of a model, or no 'model' at all for the default",
             ));
         }
-        let messages = messages(&fields)?;
-        let prompt = prompt::render(&messages);
-        let has_text = messages.iter().any(|message| match message {
+        let mut parsed = None;
+        let list = messages::list(&fields, &mut parsed)?;
+        let conversation = messages::conversation(list)?;
+        let has_text = conversation.messages.iter().any(|message| match message {
             Message::System(text) | Message::User(text) | Message::ToolResult { text, .. } => !text.trim().is_empty(),
             Message::Assistant { text, calls } => !text.trim().is_empty() || !calls.is_empty(),
         });
-        if !has_text {
-            return Err(RequestError::invalid_value("messages", "at least one message with text in it"));
+        if !has_text && conversation.files.is_empty() {
+            return Err(RequestError::invalid_value("messages", "at least one message with text or a file in it"));
         }
-        let json_bytes = json_len(&prompt);
-        if json_bytes > PROMPT_JSON_BYTES_MAX {
-            let message = format!(
-                "This conversation takes {json_bytes} bytes, but the upstream's maximum context length for one \
-                 request is {PROMPT_JSON_BYTES_MAX} bytes. Shorten or drop older messages."
-            );
-            return Err(RequestError::new(RequestErrorKind::TooLong, "messages", message));
-        }
+        let (prompt, prompt_file) = prompt_of(&conversation.messages, conversation.files.len())?;
         refuse_unsupported(&fields)?;
         let thinking_budget = thinking_budget(&fields)?;
         let reasoning_format = reasoning_format(&fields)?;
+        let load = |placed: &PlacedFile<'_>| -> Result<RequestFile, RequestError> {
+            let file = placed.part.load(&placed.at, &placed.label, lifted)?;
+            Ok(RequestFile { file, message: placed.message, is_current: placed.is_current })
+        };
+        // What a text merely shows may be anything; only a request to change it makes it matter.
+        let shown = conversation.pictures_in_text.iter().rev().take(PICTURES_IN_TEXT_MAX);
+        let pictures = shown.rev().filter_map(|placed| load(placed).ok()).collect();
         Ok(Self {
             model: model.map(str::to_owned),
             prompt,
+            prompt_file,
+            files: conversation.files.iter().map(load).collect::<Result<_, _>>()?,
+            omitted_files: conversation.omitted,
+            pictures,
+            turn_text: conversation.turn_text,
+            size: fields.text("size")?.map(str::to_owned),
             stream: fields.flag("stream")?.unwrap_or(false),
             include_usage: match fields.object("stream_options")? {
                 Some(options) => options.flag_in("stream_options", "include_usage")?.unwrap_or(false),
@@ -174,63 +270,36 @@ impl ChatRequest {
             ignored: ignored(&fields)?,
         })
     }
+}
 
-    /// Joins the request with what the catalogue says about its model.
-    ///
-    /// `lookup` finds a model by its exact id. `is_live` tells that the catalogue is the upstream's own, so that
-    /// a name which it lacks is wrong; without it an unknown name is passed on.
-    ///
-    /// # Errors
-    /// [`RequestErrorKind::ModelNotFound`].
-    pub fn resolve<'a>(
-        self,
-        default_model: &str,
-        default_format: ReasoningFormat,
-        is_live: bool,
-        lookup: impl Fn(&str) -> Option<&'a ModelInfo>,
-    ) -> Result<ChatJob, RequestError> {
-        let model = self.model.unwrap_or_else(|| default_model.to_owned());
-        let spec = ModelSpec::parse(&model, |id| lookup(id).is_some());
-        if !spec.is_known && is_live {
-            let message = format!(
-                "The model '{}' does not exist upstream. GET /v1/models lists the names that can be used.",
-                model.chars().take(100).collect::<String>()
-            );
-            return Err(RequestError::new(RequestErrorKind::ModelNotFound, "model", message));
+/// The prompt of a conversation, and the file beside it where it is too long.
+fn prompt_of(messages: &[Message], files: usize) -> Result<(String, Option<String>), RequestError> {
+    let prompt = prompt::render(messages);
+    let max = PROMPT_JSON_BYTES_MAX.saturating_sub(files.saturating_mul(FILE_JSON_BYTES));
+    if json_len(&prompt) <= max {
+        return Ok((prompt, None));
+    }
+    if prompt.len() > CONVERSATION_BYTES_MAX {
+        let message = format!(
+            "This conversation takes {} bytes, but the upstream's maximum context length for one request is \
+             {CONVERSATION_BYTES_MAX} bytes. Shorten or drop older messages.",
+            prompt.len()
+        );
+        return Err(RequestError::new(RequestErrorKind::TooLong, "messages", message));
+    }
+    // Escapes can make the JSON of a text longer than the text, at worst six times.
+    let mut room = INLINE_BYTES_MAX.min(max / 2);
+    loop {
+        let long = prompt::render_long(messages, PROMPT_FILE, room);
+        if json_len(&long.inline) <= max || room < 1000 {
+            return Ok((long.inline, Some(long.file)));
         }
-        let mut ignored = self.ignored;
-        let ability = lookup(&spec.base).map_or(Thinking::OnRequest, |info| info.thinking);
-        let suffix = spec.thinking.then_some((ThinkingWish::On, "model"));
-        let thinking = match (ability, self.thinking.or(suffix)) {
-            (Thinking::OnRequest, wish) => wish.map_or(ThinkingWish::Off, |(wish, _)| wish),
-            (Thinking::Never, None | Some((ThinkingWish::Off, _))) => ThinkingWish::Off,
-            (Thinking::Never, Some((ThinkingWish::On | ThinkingWish::Auto, field))) => {
-                ignored.push(field);
-                ThinkingWish::Off
-            }
-            (Thinking::Always, Some((ThinkingWish::Off, field))) => {
-                ignored.push(field);
-                ThinkingWish::On
-            }
-            (Thinking::Always, None | Some((ThinkingWish::On | ThinkingWish::Auto, _))) => ThinkingWish::On,
-        };
-        Ok(ChatJob {
-            model,
-            upstream_model: spec.base,
-            prompt: self.prompt,
-            thinking,
-            thinking_budget: self.thinking_budget,
-            search: self.search.unwrap_or(spec.search),
-            stop: self.stop,
-            tokens_max: self.tokens_max,
-            reasoning_format: self.reasoning_format.unwrap_or(default_format),
-            ignored,
-        })
+        room /= 2;
     }
 }
 
 /// Bytes of a text as a JSON string, quotes left out.
-fn json_len(text: &str) -> usize {
+pub(crate) fn json_len(text: &str) -> usize {
     text.bytes()
         .map(|byte| match byte {
             b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 8 | 12 => 2,

@@ -1,21 +1,66 @@
-//! OpenAI's `messages` into the messages of a prompt: every role and every form of content that clients replay.
+//! OpenAI's `messages` into the messages of a prompt and the files beside it: every role and every form of content
+//! that clients replay.
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use crate::transform::fields::{Fields, RequestError, RequestErrorKind, path};
+use crate::transform::files::{FilePart, file_part, markdown_pictures};
+use crate::transform::media_type::MediaKind;
 use crate::transform::prompt::{Message, ToolCall};
 
-pub(crate) fn messages(fields: &Fields<'_>) -> Result<Vec<Message>, RequestError> {
-    let parsed;
+/// A conversation, read and checked except for what is in its files.
+pub(crate) struct Conversation<'a> {
+    /// The messages, with marks where files stood.
+    pub(crate) messages: Vec<Message>,
+    /// The files that go along, in order.
+    pub(crate) files: Vec<PlacedFile<'a>>,
+    /// Older files that have no room beside the newer ones. Their marks say so.
+    pub(crate) omitted: usize,
+    /// Markdown pictures in texts of users and assistants, in order. They are of use where pictures are changed.
+    pub(crate) pictures_in_text: Vec<PlacedFile<'a>>,
+    /// What the user says since the assistant's last message, without marks.
+    pub(crate) turn_text: String,
+}
+
+/// A file and its place.
+#[derive(Clone, Debug)]
+pub(crate) struct PlacedFile<'a> {
+    /// The field that it came in.
+    pub(crate) at: String,
+    /// What it is called in the prompt.
+    pub(crate) label: String,
+    /// The message that it stands in.
+    pub(crate) message: usize,
+    /// Whether it came after the assistant's last message.
+    pub(crate) is_current: bool,
+    pub(crate) part: FilePart<'a>,
+}
+
+/// A message whose text is not put together yet.
+struct Draft<'a> {
+    role: Role,
+    segments: Vec<Segment<'a>>,
+}
+
+enum Role {
+    System,
+    User,
+    Assistant(Vec<ToolCall>),
+    ToolResult { id: Option<String>, name: Option<String> },
+}
+
+enum Segment<'a> {
+    Text(&'a str),
+    File { at: String, part: FilePart<'a> },
+}
+
+/// The list of messages. `parsed` keeps a list that came as JSON in a string, as workflow tools hand it over.
+pub(crate) fn list<'a>(fields: &Fields<'a>, parsed: &'a mut Option<Vec<Value>>) -> Result<&'a [Value], RequestError> {
     let list = match fields.get("messages") {
         None => return Err(RequestError::missing("messages")),
         Some(Value::Array(list)) => list,
-        // Workflow tools hand the list over as JSON in a string.
         Some(Value::String(text)) => match serde_json::from_str(text) {
-            Ok(Value::Array(list)) => {
-                parsed = list;
-                &parsed
-            }
+            Ok(Value::Array(list)) => parsed.insert(list),
             _ => {
                 return Err(RequestError::invalid_type("messages", "an array", &Value::String(String::new())));
             }
@@ -26,10 +71,127 @@ pub(crate) fn messages(fields: &Fields<'_>) -> Result<Vec<Message>, RequestError
         let message = "'messages' is empty: expected at least one message.".to_owned();
         return Err(RequestError::new(RequestErrorKind::EmptyArray, "messages", message));
     }
-    list.iter().enumerate().map(|(place, entry)| message(&format!("messages[{place}]"), entry)).collect()
+    Ok(list)
 }
 
-fn message(at: &str, entry: &Value) -> Result<Message, RequestError> {
+/// Reads the conversation.
+pub(crate) fn conversation(list: &[Value]) -> Result<Conversation<'_>, RequestError> {
+    let drafts: Vec<Draft<'_>> = list
+        .iter()
+        .enumerate()
+        .map(|(place, entry)| draft(&format!("messages[{place}]"), entry))
+        .collect::<Result<_, _>>()?;
+    let turn = drafts.iter().rposition(|draft| matches!(draft.role, Role::Assistant(_))).map_or(0, |place| place + 1);
+    let mut files = placed(&drafts, turn);
+    let keeps = within_limits(&files)?;
+    // A conversation that is one message goes as it is, without marks.
+    let is_marked = drafts.len() > 1;
+    let turn_text = turn_text(drafts.get(turn..).unwrap_or_default());
+    let pictures_in_text = pictures_in_text(&drafts, turn);
+    let mut marks = files.iter().zip(&keeps).map(|(file, keep)| mark(&file.label, *keep));
+    let messages = drafts.into_iter().map(|draft| message(draft, is_marked, &mut marks)).collect();
+    drop(marks);
+    let mut keep = keeps.iter();
+    let count = files.len();
+    files.retain(|_| keep.next().is_none_or(|keep| *keep));
+    Ok(Conversation { messages, omitted: count - files.len(), files, pictures_in_text, turn_text })
+}
+
+fn placed<'a>(drafts: &[Draft<'a>], turn: usize) -> Vec<PlacedFile<'a>> {
+    let mut files: Vec<PlacedFile<'a>> = Vec::new();
+    let mut counts = [0; 4];
+    for (message, draft) in drafts.iter().enumerate() {
+        for segment in &draft.segments {
+            let Segment::File { at, part } = segment else { continue };
+            let kind = part.likely_kind();
+            let (noun, count) = match (kind, &mut counts) {
+                (MediaKind::Image, [count, _, _, _]) => ("image", count),
+                (MediaKind::Video, [_, count, _, _]) => ("video", count),
+                (MediaKind::Audio, [_, _, count, _]) => ("audio", count),
+                (MediaKind::Document, [_, _, _, count]) => ("document", count),
+            };
+            *count += 1;
+            let label = match part.name {
+                // Quotes and brackets would end the mark.
+                Some(name) => name.chars().filter(|c| !c.is_control() && !"\"<>".contains(*c)).take(100).collect(),
+                None => format!("{noun}-{count}"),
+            };
+            files.push(PlacedFile { at: at.clone(), label, message, is_current: message >= turn, part: *part });
+        }
+    }
+    files
+}
+
+/// Which files go along: all of this turn, which may not be too many, and the newest of the earlier ones.
+fn within_limits(files: &[PlacedFile<'_>]) -> Result<Vec<bool>, RequestError> {
+    let mut keeps = vec![false; files.len()];
+    for kind in [MediaKind::Image, MediaKind::Video, MediaKind::Audio, MediaKind::Document] {
+        let max = kind.count_max();
+        let of_kind = || files.iter().zip(0..).filter(move |(file, _)| file.part.likely_kind() == kind);
+        if let Some((excess, _)) = of_kind().filter(|(file, _)| file.is_current).nth(max) {
+            let noun = kind.noun();
+            let message = format!("'{}' is one {noun} too many: one turn takes {max} at most.", excess.at);
+            return Err(RequestError::new(RequestErrorKind::TooManyFiles, &excess.at, message));
+        }
+        let mut places: Vec<usize> = of_kind().map(|(_, place)| place).collect();
+        let newest = places.split_off(places.len().saturating_sub(max));
+        newest.into_iter().for_each(|place| keeps.get_mut(place).into_iter().for_each(|keep| *keep = true));
+    }
+    Ok(keeps)
+}
+
+fn mark(label: &str, is_kept: bool) -> String {
+    if is_kept { format!("<file name=\"{label}\"/>") } else { format!("<file name=\"{label}\" omitted=\"true\"/>") }
+}
+
+fn turn_text(turn: &[Draft<'_>]) -> String {
+    let texts = turn.iter().filter(|draft| matches!(draft.role, Role::User)).map(|draft| {
+        let texts = draft.segments.iter().filter_map(|segment| match segment {
+            Segment::Text(text) => Some(*text),
+            Segment::File { .. } => None,
+        });
+        texts.collect::<Vec<_>>().join("\n")
+    });
+    texts.filter(|text| !text.trim().is_empty()).collect::<Vec<_>>().join("\n\n")
+}
+
+fn pictures_in_text<'a>(drafts: &[Draft<'a>], turn: usize) -> Vec<PlacedFile<'a>> {
+    let mut found = Vec::new();
+    for (message, draft) in drafts.iter().enumerate() {
+        if !matches!(draft.role, Role::User | Role::Assistant(_)) {
+            continue;
+        }
+        for segment in &draft.segments {
+            let Segment::Text(text) = segment else { continue };
+            for payload in markdown_pictures(text) {
+                let part = FilePart { payload, kind: Some(MediaKind::Image), claim: None, name: None, is_bare: false };
+                let at = format!("messages[{message}].content");
+                let label = format!("picture-{}", found.len() + 1);
+                found.push(PlacedFile { at, label, message, is_current: message >= turn, part });
+            }
+        }
+    }
+    found
+}
+
+fn message(draft: Draft<'_>, is_marked: bool, marks: &mut impl Iterator<Item = String>) -> Message {
+    let mut texts = Vec::with_capacity(draft.segments.len());
+    for segment in draft.segments {
+        match segment {
+            Segment::Text(text) => texts.push(text.to_owned()),
+            Segment::File { .. } => texts.extend(marks.next().filter(|_| is_marked)),
+        }
+    }
+    let text = texts.join("\n");
+    match draft.role {
+        Role::System => Message::System(text),
+        Role::User => Message::User(text),
+        Role::Assistant(calls) => Message::Assistant { text, calls },
+        Role::ToolResult { id, name } => Message::ToolResult { id, name, text },
+    }
+}
+
+fn draft<'a>(at: &str, entry: &'a Value) -> Result<Draft<'a>, RequestError> {
     let Value::Object(map) = entry else {
         return Err(RequestError::invalid_type(at, "an object", entry));
     };
@@ -41,54 +203,47 @@ fn message(at: &str, entry: &Value) -> Result<Message, RequestError> {
         Some(other) => return Err(RequestError::invalid_type(&role_at, "a string", other)),
     };
     let text_of = |name: &str| fields.get(name).and_then(Value::as_str).map(str::to_owned);
-    match role {
-        "system" | "developer" => Ok(Message::System(required_content(at, map)?)),
-        "user" => Ok(Message::User(required_content(at, map)?)),
-        "assistant" => {
-            let calls = tool_calls(at, &fields)?;
-            let text = match map.get("content") {
-                None | Some(Value::Null) => String::new(),
-                Some(content) => content_text(&path(at, "content"), content)?,
-            };
-            Ok(Message::Assistant { text, calls })
+    let role = match role {
+        "system" | "developer" => Role::System,
+        "user" => Role::User,
+        "assistant" => Role::Assistant(tool_calls(at, &fields)?),
+        "tool" => Role::ToolResult { id: text_of("tool_call_id"), name: text_of("name") },
+        "function" => Role::ToolResult { id: None, name: text_of("name") },
+        _ => {
+            return Err(RequestError::invalid_value(
+                &role_at,
+                "one of 'system', 'developer', 'user', 'assistant', 'tool'",
+            ));
         }
-        "tool" => Ok(Message::ToolResult {
-            id: text_of("tool_call_id"),
-            name: text_of("name"),
-            text: required_content(at, map)?,
-        }),
-        "function" => Ok(Message::ToolResult { id: None, name: text_of("name"), text: required_content(at, map)? }),
-        _ => Err(RequestError::invalid_value(&role_at, "one of 'system', 'developer', 'user', 'assistant', 'tool'")),
-    }
+    };
+    let content_at = path(at, "content");
+    let segments = match (map.get("content"), &role) {
+        (None | Some(Value::Null), Role::Assistant(_)) => Vec::new(),
+        (None, _) => return Err(RequestError::missing(&content_at)),
+        (Some(content), _) => segments(&content_at, content)?,
+    };
+    Ok(Draft { role, segments })
 }
 
-fn required_content(at: &str, map: &Map<String, Value>) -> Result<String, RequestError> {
-    let at = path(at, "content");
-    match map.get("content") {
-        None => Err(RequestError::missing(&at)),
-        Some(content) => content_text(&at, content),
-    }
-}
-
-fn content_text(at: &str, content: &Value) -> Result<String, RequestError> {
+fn segments<'a>(at: &str, content: &'a Value) -> Result<Vec<Segment<'a>>, RequestError> {
     match content {
-        Value::String(text) => Ok(text.clone()),
+        Value::String(text) => Ok(vec![Segment::Text(text)]),
         Value::Array(parts) => {
-            let mut texts = Vec::with_capacity(parts.len());
+            let mut segments = Vec::with_capacity(parts.len());
             for (place, part) in parts.iter().enumerate() {
-                texts.extend(part_text(&format!("{at}[{place}]"), part)?);
+                segments.extend(segment(&format!("{at}[{place}]"), part)?);
             }
-            Ok(texts.join("\n"))
+            Ok(segments)
         }
         other => Err(RequestError::invalid_type(at, "a string or an array of content parts", other)),
     }
 }
 
-/// The text of a content part; `None` for a part that history may carry and that means nothing here.
-fn part_text(at: &str, part: &Value) -> Result<Option<String>, RequestError> {
+/// One content part; `None` for a part that history may carry and that means nothing here.
+fn segment<'a>(at: &str, part: &'a Value) -> Result<Option<Segment<'a>>, RequestError> {
     let Value::Object(map) = part else {
         return match part {
-            Value::String(text) => Ok(Some(text.clone())),
+            Value::String(text) => Ok(Some(Segment::Text(text))),
             other => Err(RequestError::invalid_type(at, "an object", other)),
         };
     };
@@ -98,19 +253,21 @@ fn part_text(at: &str, part: &Value) -> Result<Option<String>, RequestError> {
         None | Some(Value::Null) => return Err(RequestError::missing(&kind_at)),
         Some(other) => return Err(RequestError::invalid_type(&kind_at, "a string", other)),
     };
+    if let Some(part) = file_part(at, kind, map) {
+        return Ok(Some(Segment::File { at: at.to_owned(), part: part? }));
+    }
     let field = match kind {
         "text" | "input_text" | "output_text" => "text",
         "refusal" => "refusal",
         // Thoughts in a replayed history are not sent back to the model.
         "reasoning" | "thinking" | "redacted_thinking" => return Ok(None),
-        "image_url" | "image" | "input_image" | "input_audio" | "file" | "input_file" | "video_url" | "input_video" => {
-            let why = format!("Content of type '{kind}' is not supported by this version; send text only.");
-            return Err(RequestError::unsupported_value(at, &why));
+        _ => {
+            let known = "one of 'text', 'image_url', 'input_audio', 'file', 'video_url'";
+            return Err(RequestError::invalid_value(&kind_at, known));
         }
-        _ => return Err(RequestError::invalid_value(&kind_at, "'text'")),
     };
     match map.get(field) {
-        Some(Value::String(text)) => Ok(Some(text.clone())),
+        Some(Value::String(text)) => Ok(Some(Segment::Text(text))),
         None | Some(Value::Null) => Err(RequestError::missing(&path(at, field))),
         Some(other) => Err(RequestError::invalid_type(&path(at, field), "a string", other)),
     }

@@ -3,11 +3,14 @@
 //! Up goes a [`job::ChatJob`], down come [`reply::ReplyEvent`]s. Nothing here waits, reads a clock, draws
 //! randomness or logs; ids and times come in as arguments.
 
+pub mod aspect;
 pub mod attachment;
 pub mod chat_detail;
 pub mod fields;
+pub mod files;
 pub mod job;
 pub mod limits;
+pub mod media_type;
 pub mod messages;
 pub mod models;
 pub mod openai_reply;
@@ -15,6 +18,7 @@ pub mod prompt;
 pub mod qwen_reply;
 pub mod qwen_request;
 pub mod reply;
+pub mod resolve;
 
 #[cfg(test)]
 mod tests;

@@ -2,7 +2,8 @@
 
 use serde_json::Value;
 
-use crate::base::model::{SUFFIXES, SuffixEffect};
+use crate::base::model::{Product, SUFFIXES, SuffixEffect};
+use crate::transform::media_type::MediaKind;
 
 /// What a model can do about thinking.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,6 +14,33 @@ pub enum Thinking {
     OnRequest,
     /// It cannot be kept from thinking.
     Always,
+}
+
+/// What a model takes besides text, and what it makes. `None` where the upstream says nothing of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Abilities {
+    /// It sees pictures.
+    pub image: Option<bool>,
+    /// It watches videos.
+    pub video: Option<bool>,
+    /// It hears.
+    pub audio: Option<bool>,
+    /// It reads documents.
+    pub document: Option<bool>,
+}
+
+impl Abilities {
+    /// Whether files of a kind can be sent; what is not known may be tried.
+    #[must_use]
+    pub fn takes(&self, kind: MediaKind) -> bool {
+        let known = match kind {
+            MediaKind::Image => self.image,
+            MediaKind::Video => self.video,
+            MediaKind::Audio => self.audio,
+            MediaKind::Document => self.document,
+        };
+        known != Some(false)
+    }
 }
 
 /// One model of the catalogue.
@@ -28,8 +56,23 @@ pub struct ModelInfo {
     pub thinking: Thinking,
     /// Whether the chat type `search` is offered.
     pub search: bool,
+    /// What can be sent to it.
+    pub abilities: Abilities,
+    /// Whether pictures and videos can be made in its chats.
+    pub makes: Makes,
     /// Tokens of context, when the upstream says so.
     pub context_length: Option<u64>,
+}
+
+/// What is made in the chats of a model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Makes {
+    /// Chat type `t2i`.
+    pub image: bool,
+    /// Chat type `image_edit`.
+    pub image_edit: bool,
+    /// Chat type `t2v`.
+    pub video: bool,
 }
 
 /// The date that models without one get, so that `created` stays the same from call to call.
@@ -76,14 +119,32 @@ fn model_of(entry: &Value) -> Option<ModelInfo> {
         (false, _) => Thinking::Never,
     };
     let chat_types = meta.get("chat_type").and_then(Value::as_array);
-    let search = chat_types.is_some_and(|types| types.iter().any(|word| word == "search"));
+    let offers = |wanted: &str| chat_types.is_some_and(|types| types.iter().any(|word| word == wanted));
+    // Numbers and flags stand side by side and mean the same.
+    let takes = |name: &str| {
+        let level = meta.get("abilities").and_then(|abilities| abilities.get(name)).and_then(Value::as_u64);
+        let flag = meta.get("capabilities").and_then(|capabilities| capabilities.get(name)).and_then(Value::as_bool);
+        let told = meta.get("abilities").is_some_and(Value::is_object)
+            || meta.get("capabilities").is_some_and(Value::is_object);
+        match (level.map(|level| level > 0), flag) {
+            (None, None) => told.then_some(false),
+            (level, flag) => Some(level == Some(true) || flag == Some(true)),
+        }
+    };
     let created = info.get("created_at").and_then(Value::as_u64).and_then(|at| u32::try_from(at).ok());
     Some(ModelInfo {
         id: id.to_owned(),
         created: created.filter(|at| *at > 0).unwrap_or(CREATED_DEFAULT),
         owned_by: entry.get("owned_by").and_then(Value::as_str).unwrap_or("qwen").to_owned(),
         thinking,
-        search,
+        search: offers("search"),
+        abilities: Abilities {
+            image: takes("vision"),
+            video: takes("video"),
+            audio: takes("audio"),
+            document: takes("document"),
+        },
+        makes: Makes { image: offers("t2i"), image_edit: offers("image_edit"), video: offers("t2v") },
         context_length: meta.get("max_context_length").and_then(Value::as_u64),
     })
 }
@@ -97,6 +158,8 @@ pub fn builtin_catalogue() -> Vec<ModelInfo> {
         owned_by: "qwen".to_owned(),
         thinking,
         search: true,
+        abilities: Abilities::default(),
+        makes: Makes { image: true, image_edit: true, video: true },
         context_length: None,
     };
     vec![
@@ -115,15 +178,27 @@ pub fn with_variants(models: &[ModelInfo]) -> Vec<(String, &ModelInfo)> {
     for model in models {
         names.push((model.id.clone(), model));
         let mut variants = vec![model.id.clone()];
+        let mut products = Vec::new();
         for (suffix, effect) in SUFFIXES {
-            let offered = match effect {
+            let is_offered = match effect {
                 SuffixEffect::Thinking => model.thinking == Thinking::OnRequest,
                 SuffixEffect::Search => model.search,
+                SuffixEffect::Make(product) => {
+                    let makes = match product {
+                        Product::Image => model.makes.image,
+                        Product::ImageEdit => model.makes.image_edit,
+                        Product::Video => model.makes.video,
+                    };
+                    products.extend(makes.then(|| format!("{}{suffix}", model.id)));
+                    false
+                }
             };
-            if offered {
+            if is_offered {
                 variants.extend(variants.clone().iter().map(|name| format!("{name}{suffix}")));
             }
         }
+        // Thinking and searching mean nothing where no text is made.
+        variants.extend(products);
         for name in variants.into_iter().skip(1) {
             if !models.iter().any(|other| other.id == name) {
                 names.push((name, model));
@@ -141,7 +216,7 @@ mod tests {
 
     fn check(body: &Value, expected: &str) {
         let described = |model: ModelInfo| {
-            let ModelInfo { id, created, owned_by, thinking, search, context_length } = model;
+            let ModelInfo { id, created, owned_by, thinking, search, context_length, .. } = model;
             format!("{id} {created} {owned_by} {thinking:?} {search} {}", context_length.unwrap_or(0))
         };
         let models = parse_catalogue(body.to_string().as_bytes());
@@ -198,10 +273,40 @@ mod tests {
     }
 
     #[test]
+    fn what_can_be_sent_and_made() {
+        let abilities = |meta: Value| {
+            let models = parse_catalogue(json!({"data": [{"id": "m", "info": {"meta": meta}}]}).to_string().as_bytes());
+            let model = models.unwrap().remove(0);
+            let told = [MediaKind::Image, MediaKind::Video, MediaKind::Audio, MediaKind::Document];
+            let takes: Vec<&str> =
+                told.into_iter().filter(|kind| model.abilities.takes(*kind)).map(MediaKind::noun).collect();
+            let Makes { image, image_edit, video } = model.makes;
+            format!("{} {image} {image_edit} {video}", takes.join("+"))
+        };
+        let all = "picture+video+sound+document";
+        assert_eq!(abilities(json!({})), format!("{all} false false false"));
+        assert_eq!(abilities(json!({"capabilities": {"vision": true}})), "picture false false false");
+        assert_eq!(
+            abilities(json!({"abilities": {"vision": 1, "audio": 0, "document": 2}})),
+            "picture+document false false false"
+        );
+        assert_eq!(
+            abilities(json!({"abilities": {"vision": 0}, "capabilities": {"vision": true}})),
+            "picture false false false"
+        );
+        assert_eq!(abilities(json!({"capabilities": {}, "chat_type": ["t2t", "t2i", "t2v"]})), " true false true");
+        assert_eq!(
+            abilities(json!({"capabilities": 5, "chat_type": ["image_edit"]})),
+            format!("{all} false true false")
+        );
+    }
+
+    #[test]
     fn names() {
         let model = |id: &str, thinking, search| ModelInfo {
             thinking,
             search,
+            makes: Makes::default(),
             id: id.to_owned(),
             ..builtin_catalogue().into_iter().next().unwrap()
         };
@@ -213,6 +318,11 @@ mod tests {
         check(&[model("a", Thinking::Never, false)], "a");
         check(&[model("a", Thinking::Always, true)], "a a-search");
         check(&[model("a", Thinking::OnRequest, true)], "a a-thinking a-search a-thinking-search");
+        let maker = ModelInfo {
+            makes: Makes { image: true, image_edit: true, video: true },
+            ..model("a", Thinking::Never, true)
+        };
+        check(&[maker], "a a-search a-image a-image_edit a-video");
         let own = [model("a", Thinking::OnRequest, false), model("a-thinking", Thinking::Always, false)];
         check(&own, "a a-thinking");
         let builtin = builtin_catalogue();

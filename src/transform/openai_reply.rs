@@ -97,6 +97,11 @@ impl ReplyShaper {
                 self.answer(Text::Plain(&format!("{before}![image]({url})")), out);
                 self.after_image = true;
             }
+            ReplyEvent::Video { url } => {
+                let before = if self.is_answering { "\n\n" } else { "" };
+                self.answer(Text::Plain(&format!("{before}[video]({url})")), out);
+                self.after_image = true;
+            }
             ReplyEvent::Source(source) => self.sources.push(source),
             ReplyEvent::Started { .. } | ReplyEvent::Activity | ReplyEvent::Unknown { .. } | ReplyEvent::Finished => {}
         }

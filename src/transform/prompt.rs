@@ -9,7 +9,10 @@
 //!   `<tool_call id="…" name="…">arguments</tool_call>`. One sentence at the head says how to read it, and one
 //!   at the end says what to do when the last message is not the user's.
 //!
-//! Nothing is left out and nothing is shortened.
+//! Files stand where they were sent, as `<file name="…"/>`, with `omitted="true"` where an older one had no room.
+//!
+//! Nothing is left out and nothing is shortened. A conversation over the upstream's limit goes as a text file, with
+//! the system messages and the newest ones written out once more beside it: models read files less faithfully.
 
 use std::fmt::Write as _;
 
@@ -61,45 +64,95 @@ pub fn render(messages: &[Message]) -> String {
     if let [Message::User(text)] = messages {
         return text.clone();
     }
-    let mut prompt = String::from(HEAD);
-    for message in messages {
-        prompt.push_str("\n\n");
-        match message {
-            Message::System(text) => block(&mut prompt, "system", text),
-            Message::User(text) => block(&mut prompt, "user", text),
-            Message::Assistant { text, calls } => {
-                let mut inner = text.clone();
-                for call in calls {
-                    if !inner.is_empty() {
-                        inner.push('\n');
-                    }
-                    let attributes = attributes(Some(&call.id), Some(&call.name));
-                    // Writing into a String cannot fail.
-                    let _ = write!(inner, "<tool_call{attributes}>{}</tool_call>", call.arguments);
-                }
-                block(&mut prompt, "assistant", &inner);
-            }
-            Message::ToolResult { id, name, text } => {
-                let attributes = attributes(id.as_deref(), name.as_deref());
-                let _ = write!(prompt, "<tool_result{attributes}>\n{text}\n</tool_result>");
-            }
-        }
-    }
-    let ending = match messages.last() {
-        Some(Message::Assistant { .. }) => AFTER_ASSISTANT,
-        Some(Message::ToolResult { .. }) => AFTER_TOOL,
-        Some(Message::System(_)) if !messages.iter().any(|message| matches!(message, Message::User(_))) => AFTER_SYSTEM,
-        Some(Message::System(_) | Message::User(_)) | None => "",
-    };
-    if !ending.is_empty() {
-        prompt.push_str("\n\n");
-        prompt.push_str(ending);
-    }
-    prompt
+    let blocks = std::iter::once(HEAD.to_owned()).chain(messages.iter().map(block)).chain(ending(messages));
+    blocks.collect::<Vec<_>>().join("\n\n")
 }
 
-fn block(prompt: &mut String, tag: &str, text: &str) {
-    let _ = write!(prompt, "<{tag}>\n{text}\n</{tag}>");
+/// A conversation that is too long to be sent as a prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LongPrompt {
+    /// What is said in the message: how to read the file, and the newest part once more.
+    pub inline: String,
+    /// The whole conversation, for the file.
+    pub file: String,
+}
+
+/// Writes a long conversation as a file called `file_name` and a prompt of at most about `inline_max` bytes.
+#[must_use]
+pub fn render_long(messages: &[Message], file_name: &str, inline_max: usize) -> LongPrompt {
+    let blocks: Vec<String> = messages.iter().map(block).collect();
+    let is_system = |place: &usize| matches!(messages.get(*place), Some(Message::System(_)));
+    let mut shown: Vec<Option<String>> = vec![None; blocks.len()];
+    let mut room = inline_max;
+    // System messages may take half of the room; then the newest messages take what they can, from the end on.
+    let systems = (0..blocks.len()).filter(is_system);
+    let others = (0..blocks.len()).rev().filter(|place| !is_system(place));
+    for (places, share) in [(systems.collect::<Vec<_>>(), inline_max / 2), (others.collect(), inline_max)] {
+        let mut left = room.min(share);
+        for place in places {
+            let Some(block) = blocks.get(place) else { continue };
+            let is_last = place + 1 == blocks.len();
+            let text = if block.len() <= left {
+                block.clone()
+            } else if is_last || is_system(&place) {
+                excerpt(block, left)
+            } else {
+                break;
+            };
+            left = left.saturating_sub(text.len());
+            room = room.saturating_sub(text.len());
+            shown.get_mut(place).into_iter().for_each(|slot| *slot = Some(text.clone()));
+        }
+    }
+    let head = format!(
+        "The whole conversation is in the attached file {file_name}, one block for each message in order; read it. \
+         Follow the <system> blocks, and write only the assistant's next message, without tags around it. Its newest \
+         part stands here once more."
+    );
+    let blocks_shown = shown.into_iter().flatten();
+    let inline = std::iter::once(head).chain(blocks_shown).chain(ending(messages)).collect::<Vec<_>>().join("\n\n");
+    LongPrompt { inline, file: blocks.join("\n\n") }
+}
+
+/// The beginning and the end of a text, with a mark between them.
+fn excerpt(text: &str, bytes: usize) -> String {
+    let half = bytes / 2;
+    let start = text.get(..text.floor_char_boundary(half)).unwrap_or_default();
+    let end = text.get(text.ceil_char_boundary(text.len().saturating_sub(half))..).unwrap_or_default();
+    format!("{start}\n[… what is between is in the file …]\n{end}")
+}
+
+fn ending(messages: &[Message]) -> Option<String> {
+    let ending = match messages.last()? {
+        Message::Assistant { .. } => AFTER_ASSISTANT,
+        Message::ToolResult { .. } => AFTER_TOOL,
+        Message::System(_) if !messages.iter().any(|message| matches!(message, Message::User(_))) => AFTER_SYSTEM,
+        Message::System(_) | Message::User(_) => return None,
+    };
+    Some(ending.to_owned())
+}
+
+fn block(message: &Message) -> String {
+    match message {
+        Message::System(text) => format!("<system>\n{text}\n</system>"),
+        Message::User(text) => format!("<user>\n{text}\n</user>"),
+        Message::Assistant { text, calls } => {
+            let mut inner = text.clone();
+            for call in calls {
+                if !inner.is_empty() {
+                    inner.push('\n');
+                }
+                let attributes = attributes(Some(&call.id), Some(&call.name));
+                // Writing into a String cannot fail.
+                let _ = write!(inner, "<tool_call{attributes}>{}</tool_call>", call.arguments);
+            }
+            format!("<assistant>\n{inner}\n</assistant>")
+        }
+        Message::ToolResult { id, name, text } => {
+            let attributes = attributes(id.as_deref(), name.as_deref());
+            format!("<tool_result{attributes}>\n{text}\n</tool_result>")
+        }
+    }
 }
 
 fn attributes(id: Option<&str>, name: Option<&str>) -> String {
@@ -147,6 +200,33 @@ mod tests {
 
         Go on, using the tool results above.
         "#);
+    }
+
+    #[test]
+    fn a_long_conversation_keeps_its_newest_part_inline() {
+        let user = |text: String| Message::User(text);
+        let says = |text: &str| Message::Assistant { text: text.to_owned(), calls: vec![] };
+        let messages =
+            [Message::System("Be terse.".into()), user("old ".repeat(500)), says("Noted."), user("And now?".into())];
+        let long = render_long(&messages, "conversation.txt", 200);
+        assert_eq!(long.file, messages.iter().map(block).collect::<Vec<_>>().join("\n\n"));
+        let (_, shown) = long.inline.split_once("\n\n").unwrap();
+        assert_eq!(
+            shown,
+            "<system>\nBe terse.\n</system>\n\n<assistant>\nNoted.\n</assistant>\n\n<user>\nAnd now?\n</user>"
+        );
+        assert!(long.inline.contains("conversation.txt"));
+    }
+
+    #[test]
+    fn a_long_message_shows_its_beginning_and_its_end() {
+        let text = format!("First: {} :last ü", "ü".repeat(5000));
+        let long = render_long(&[Message::User(text.clone())], "c.txt", 100);
+        assert!(long.inline.len() < 500, "{}", long.inline);
+        assert!(long.inline.contains("<user>\nFirst: ") && long.inline.contains(":last ü\n</user>"), "{}", long.inline);
+        assert!(long.file.contains(&text));
+        let system = render_long(&[Message::System("s".repeat(5000)), Message::User("Hi".into())], "c.txt", 1000);
+        assert!(system.inline.len() < 1400 && system.inline.ends_with("<user>\nHi\n</user>"), "{}", system.inline);
     }
 
     fn check(messages: &[Message], expected: &str) {

@@ -33,6 +33,8 @@ pub struct QwenReplyDecoder {
     /// First half of a surrogate pair whose second half is in the next piece of text, and whether that is a thought.
     pending_surrogate: Option<(u16, bool)>,
     images: HashSet<String>,
+    /// Pictures were asked for: what is said in place of them is kept until its end, since it may be addresses.
+    held: Option<String>,
     /// Addresses of the search hits so far, each at its place in the upstream's list.
     sources: Vec<String>,
 }
@@ -51,6 +53,12 @@ impl QwenReplyDecoder {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A decoder for an answer that has to be pictures.
+    #[must_use]
+    pub fn for_pictures() -> Self {
+        Self { held: Some(String::new()), ..Self::default() }
     }
 
     /// The upstream's id of the answer, once it is known.
@@ -206,7 +214,7 @@ impl QwenReplyDecoder {
             // Without a phase: streams of 2025, or a request that did not ask for phases.
             "answer" | "" if !is_tool => {
                 self.summary_ended(sink);
-                self.text(delta.content, false, sink);
+                self.answer(delta.content, sink);
                 if is_end {
                     self.ended(sink)?;
                 }
@@ -255,6 +263,30 @@ impl QwenReplyDecoder {
         sink(ReplyEvent::Activity);
     }
 
+    fn answer(&mut self, content: Option<&RawValue>, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        let Some(held) = &mut self.held else {
+            return self.text(content, false, sink);
+        };
+        held.push_str(&content.and_then(plain).unwrap_or_default());
+        if held.len() > HELD_BYTES_MAX {
+            self.release(sink);
+            self.held = None;
+        }
+    }
+
+    /// Hands out what was held: pictures, if it is nothing but addresses.
+    fn release(&mut self, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        let Some(held) = self.held.as_mut().map(std::mem::take).filter(|held| !held.trim().is_empty()) else {
+            return;
+        };
+        if held.split_whitespace().all(is_link) {
+            held.split_whitespace().for_each(|url| self.image(url, sink));
+        } else {
+            (self.has_content, self.has_said) = (true, true);
+            sink(ReplyEvent::Text(Text::Plain(&held)));
+        }
+    }
+
     fn text(&mut self, content: Option<&RawValue>, is_reasoning: bool, sink: &mut impl FnMut(ReplyEvent<'_>)) {
         let Some(literal) = content.map(RawValue::get) else {
             return;
@@ -289,8 +321,7 @@ impl QwenReplyDecoder {
     }
 
     fn image(&mut self, url: &str, sink: &mut impl FnMut(ReplyEvent<'_>)) {
-        let is_link = url.starts_with("https://") || url.starts_with("http://");
-        if !is_link {
+        if !is_link(url) {
             sink(ReplyEvent::Unknown { what: "image" });
         } else if self.images.insert(url.to_owned()) {
             (self.has_content, self.has_said) = (true, true);
@@ -321,6 +352,7 @@ impl QwenReplyDecoder {
     }
 
     fn ended(&mut self, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
+        self.release(sink);
         if !self.has_content {
             return Err(ReplyError::Empty);
         }
@@ -406,6 +438,9 @@ const OTHERS_MAX: usize = 8;
 /// Values of `function_call` that call nothing.
 const NO_CALL: [&str; 4] = ["{}", "[]", "\"\"", "false"];
 
+/// The longest text that is kept where pictures were asked for.
+const HELD_BYTES_MAX: usize = 64 * 1024;
+
 /// Tools of the web chat that are known to appear as phases, and phases that say nothing.
 const TOOL_PHASES: [&str; 24] = [
     "web_search",
@@ -457,6 +492,10 @@ fn scalar(raw: &RawValue) -> Option<Cow<'_, str>> {
 }
 
 /// The addresses in a text. A word without a scheme belongs to the address before it: signed ones may have spaces.
+fn is_link(word: &str) -> bool {
+    word.starts_with("https://") || word.starts_with("http://")
+}
+
 fn links(text: &str) -> Vec<String> {
     let mut links: Vec<String> = Vec::new();
     for word in text.split_whitespace() {

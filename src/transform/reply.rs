@@ -127,6 +127,11 @@ pub enum ReplyEvent<'a> {
         /// Where it lies.
         url: &'a str,
     },
+    /// A video that is done.
+    Video {
+        /// Where it lies.
+        url: &'a str,
+    },
     /// What a search found, in the order that `[[1]]` in the text counts.
     Source(Source),
     /// A built-in tool is at work; nothing to show, but the upstream is alive.
@@ -144,7 +149,7 @@ impl ReplyEvent<'_> {
     /// Whether the caller gets to see something with this event; the first such event ends failover.
     #[must_use]
     pub fn is_content(&self) -> bool {
-        matches!(self, Self::Text(_) | Self::Reasoning(_) | Self::Image { .. })
+        matches!(self, Self::Text(_) | Self::Reasoning(_) | Self::Image { .. } | Self::Video { .. })
     }
 }
 

@@ -19,7 +19,8 @@ pub struct UpstreamError {
     pub doing: &'static str,
     /// What kind of failure.
     pub kind: UpstreamErrorKind,
-    /// The upstream's own text: at most 200 characters, without addresses and control characters. May be shown.
+    /// The upstream's own text, or which file of the request failed: at most 200 characters, without addresses and
+    /// control characters. May be shown.
     pub detail: String,
     /// When the upstream said to come back.
     pub retry_after: Option<Duration>,

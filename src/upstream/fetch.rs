@@ -33,6 +33,9 @@ pub const WHOLE: Duration = Duration::from_secs(30);
 /// How long fetching a video may take as a whole.
 pub const WHOLE_VIDEO: Duration = Duration::from_secs(300);
 
+/// Where the upstream gives out pictures and videos that it made.
+const RESULTS_HOST: &str = "cdn.qwenlm.ai";
+
 /// The client for media. Make one and keep it; its methods keep no connection.
 #[derive(Debug)]
 pub struct MediaFetcher {
@@ -158,6 +161,19 @@ impl MediaFetcher {
             guarded: client(Reach::Public)?,
             trusting: client(Reach::Anywhere)?,
         })
+    }
+
+    /// Whether an address is one under which the upstream gives out what it made. It can read that itself.
+    #[must_use]
+    pub fn is_own_link(&self, url: &str) -> bool {
+        let Ok(url) = Url::parse(url) else {
+            return false;
+        };
+        let Some((host, port)) = url.host().zip(url.port_or_known_default()) else {
+            return false;
+        };
+        let is_storage = url.scheme() == "https" && matches!(host, url::Host::Domain(RESULTS_HOST));
+        is_storage || self.results.hosts.iter().any(|rule| rule.names(&host, port))
     }
 
     /// Fetches what a caller's request points to, at most `limit` bytes within `whole`. Large content goes to a

@@ -12,9 +12,10 @@ use uuid::Uuid;
 
 use crate::base::ids::UnixSeconds;
 use crate::base::session::Session;
-use crate::transform::job::ChatJob;
+use crate::transform::job::{ChatJob, Task};
 use crate::transform::models::{ModelInfo, parse_catalogue};
-use crate::transform::qwen_request::{self, MessageIds};
+use crate::transform::qwen_reply::QwenReplyDecoder;
+use crate::transform::qwen_request::{self, FileRef, MessageIds};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body};
 use crate::upstream::headers;
 use crate::upstream::settings::WebSettings;
@@ -159,18 +160,21 @@ impl QwenWeb {
         &self,
         session: &Session,
         job: &ChatJob,
+        files: &[FileRef],
         chat_id: &str,
         deadline: Instant,
     ) -> Result<ReplyStream, UpstreamError> {
         const DOING: &str = "asking";
-        let ids = MessageIds { fid: Uuid::new_v4().to_string(), child: Uuid::new_v4().to_string() };
-        let body = qwen_request::encode(job, chat_id, &ids, now())
-            .map_err(|_| UpstreamError::new(DOING, UpstreamErrorKind::Protocol))?;
+        let body = message_body(DOING, job, files, chat_id)?;
         let response = self.complete(DOING, session, chat_id, body, deadline).await?;
         let status = effective_status(&response);
         if (200..300).contains(&status) && may_be_event_stream(response.headers()) {
+            let decoder = match job.task {
+                Task::Image(_) | Task::ImageEdit(_) => QwenReplyDecoder::for_pictures(),
+                Task::Text | Task::Video(_) => QwenReplyDecoder::new(),
+            };
             let response: http::Response<reqwest::Body> = response.into();
-            return Ok(ReplyStream::new(response.into_body()));
+            return Ok(ReplyStream::new(response.into_body(), decoder));
         }
         let read = tokio::time::timeout_at(deadline, read(DOING, response));
         let answer = read.await.map_err(|_| UpstreamError::new(DOING, UpstreamErrorKind::Timeout))??;
@@ -327,6 +331,19 @@ impl QwenWeb {
         *request.body_mut() = body.map(reqwest::Body::from);
         request
     }
+}
+
+/// The body of a completion: one message, with fresh ids.
+pub(crate) fn message_body(
+    doing: &'static str,
+    job: &ChatJob,
+    files: &[FileRef],
+    chat_id: &str,
+) -> Result<Vec<u8>, UpstreamError> {
+    let fresh = || Uuid::new_v4().to_string();
+    let ids = MessageIds { fid: fresh(), child: fresh(), files: files.iter().map(|_| [fresh(), fresh()]).collect() };
+    qwen_request::encode(job, files, chat_id, &ids, now())
+        .map_err(|_| UpstreamError::new(doing, UpstreamErrorKind::Protocol))
 }
 
 /// A base URL has no path, so joining an absolute path cannot fail; if it did, the base itself is asked.

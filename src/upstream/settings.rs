@@ -27,6 +27,16 @@ pub struct WebSettings {
     pub total_timeout: Duration,
 }
 
+impl WebSettings {
+    /// Host and port of everything that stands for the upstream.
+    #[must_use]
+    pub fn own_hosts(&self) -> Vec<(String, u16)> {
+        let bases = [Some(&self.web_base), self.oss_base.as_ref()];
+        let host = |base: &Url| Some((base.host_str()?.to_owned(), base.port_or_known_default()?));
+        bases.into_iter().flatten().filter_map(host).collect()
+    }
+}
+
 /// `MEDIA_FETCH`: which addresses in a caller's request are fetched. `off`, `public` (the default), or a list of
 /// hosts, to which `public` may belong.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -51,8 +51,8 @@ impl From<SseError> for PullError {
 impl ReplyStream {
     /// A stream over the body of a response.
     #[must_use]
-    pub fn new(body: reqwest::Body) -> Self {
-        Self { body, sse: SseDecoder::new(), decoder: QwenReplyDecoder::new(), head: Some(Vec::new()) }
+    pub fn new(body: reqwest::Body, decoder: QwenReplyDecoder) -> Self {
+        Self { body, sse: SseDecoder::new(), decoder, head: Some(Vec::new()) }
     }
 
     /// The upstream's id of the answer, once it is known.

@@ -7,8 +7,12 @@ use url::Url;
 
 use crate::base::session::Session;
 use crate::sse::{SseDecoder, SseError};
+use crate::transform::job::ChatJob;
+use crate::transform::qwen_request::FileRef;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body, presentable};
-use crate::upstream::qwen_web::{Answer, Credential, Host, QwenWeb, envelope, is_chat_id, is_missing, read};
+use crate::upstream::qwen_web::{
+    Answer, Credential, Host, QwenWeb, envelope, is_chat_id, is_missing, message_body, read,
+};
 
 /// How far a task of the upstream is.
 #[derive(Clone, PartialEq, Eq)]
@@ -38,18 +42,19 @@ impl std::fmt::Debug for TaskStatus {
 }
 
 impl QwenWeb {
-    /// Sends a job for a video into a chat and gives the id of the task. `body` is a whole completion with
-    /// `stream: false`.
+    /// Sends a job for a video into a chat and gives the id of the task.
     ///
     /// # Errors
     /// [`UpstreamError`]; [`UpstreamErrorKind::Protocol`] for an answer without a task.
     pub async fn start_video(
         &self,
         session: &Session,
-        body: Vec<u8>,
+        job: &ChatJob,
+        files: &[FileRef],
         chat_id: &str,
         deadline: Instant,
     ) -> Result<String, UpstreamError> {
+        let body = message_body(STARTING, job, files, chat_id)?;
         let response = Box::pin(self.complete(STARTING, session, chat_id, body, deadline)).await?;
         let answer = tokio::time::timeout_at(deadline, read(STARTING, response)).await;
         let answer = answer.map_err(|_| UpstreamError::new(STARTING, UpstreamErrorKind::Timeout))??;

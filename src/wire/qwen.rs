@@ -33,7 +33,7 @@ pub struct NewChat<'a> {
 /// Body of `POST /api/v2/chat/completions`: exactly one message.
 #[derive(Debug, Serialize)]
 pub struct ChatPayload<'a> {
-    /// Always true for text.
+    /// True for everything but videos.
     pub stream: bool,
     /// `2.1`.
     pub version: &'a str,
@@ -57,6 +57,9 @@ pub struct ChatPayload<'a> {
     pub messages: [ChatMessage<'a>; 1],
     /// Seconds since 1970.
     pub timestamp: i64,
+    /// The ratio of a picture or a video.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<&'a str>,
 }
 
 /// The one message of a [`ChatPayload`].
@@ -81,14 +84,14 @@ pub struct ChatMessage<'a> {
     /// `chat`.
     pub user_action: &'a str,
     /// Uploaded files.
-    pub files: [IgnoredFile; 0],
+    pub files: Vec<FileEntry<'a>>,
     /// Seconds since 1970.
     pub timestamp: i64,
     /// The one model.
     pub models: [&'a str; 1],
     /// Empty.
     pub model: &'a str,
-    /// `t2t` or `search`.
+    /// `t2t`, `search`, `t2i`, `image_edit`, `t2v` or `i2v`.
     pub chat_type: &'a str,
     /// The same.
     pub sub_chat_type: &'a str,
@@ -98,9 +101,124 @@ pub struct ChatMessage<'a> {
     pub extra: MessageExtra<'a>,
 }
 
-/// A file entry. Uploads are not built yet, so none can exist.
+/// An entry of `files`: of a file that this account uploaded, or, with the first group of fields alone, of a link
+/// that the upstream gave out.
 #[derive(Debug, Serialize)]
-pub enum IgnoredFile {}
+pub struct FileEntry<'a> {
+    /// `image`, `video`, `audio` or `file`.
+    #[serde(rename = "type")]
+    pub kind: &'a str,
+    /// The file's name.
+    pub name: &'a str,
+    /// Its media type.
+    pub file_type: &'a str,
+    /// The same word as `type`.
+    #[serde(rename = "showType")]
+    pub show_type: &'a str,
+    /// `vision`, `video`, `audio` or `document`.
+    pub file_class: &'a str,
+    /// `uploaded`.
+    pub status: &'a str,
+    /// Where the upstream finds it, query included.
+    pub url: &'a str,
+    /// What only uploads have.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub upload: Option<FileUpload<'a>>,
+}
+
+/// The part of a [`FileEntry`] that tells of an upload.
+#[derive(Debug, Serialize)]
+pub struct FileUpload<'a> {
+    /// The file once more, as the site's page keeps it.
+    pub file: FileRecord<'a>,
+    /// The upstream's id.
+    pub id: &'a str,
+    /// Empty.
+    pub collection_name: &'a str,
+    /// 0 even when it is done.
+    pub progress: u8,
+    /// `success`.
+    #[serde(rename = "greenNet")]
+    pub green_net: &'a str,
+    /// Bytes.
+    pub size: u64,
+    /// Empty.
+    pub error: &'a str,
+    /// A fresh UUID.
+    #[serde(rename = "itemId")]
+    pub item_id: &'a str,
+    /// A fresh UUID.
+    #[serde(rename = "uploadTaskId")]
+    pub upload_task_id: &'a str,
+}
+
+/// `file` of a [`FileUpload`].
+#[derive(Debug, Serialize)]
+pub struct FileRecord<'a> {
+    /// Milliseconds since 1970.
+    pub created_at: i64,
+    /// `{}`.
+    pub data: Empty,
+    /// The name.
+    pub filename: &'a str,
+    /// Null.
+    pub hash: Option<&'a str>,
+    /// The upstream's id.
+    pub id: &'a str,
+    /// Absent for a guest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_id: Option<&'a str>,
+    /// Name, size and type.
+    pub meta: FileMeta<'a>,
+    /// Milliseconds since 1970; the page spells it so.
+    pub update_at: i64,
+    /// What only documents have.
+    #[serde(flatten, skip_serializing_if = "Option::is_none")]
+    pub document: Option<DocumentRecord<'a>>,
+}
+
+/// An empty object.
+#[derive(Debug, Serialize)]
+pub struct Empty {}
+
+/// `meta` of a [`FileRecord`].
+#[derive(Debug, Serialize)]
+pub struct FileMeta<'a> {
+    /// The name.
+    pub name: &'a str,
+    /// Bytes.
+    pub size: u64,
+    /// The media type.
+    pub content_type: &'a str,
+    /// For documents, which the upstream reads beforehand.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parse_meta: Option<ParseMeta<'a>>,
+}
+
+/// `parse_meta` of a [`FileMeta`].
+#[derive(Debug, Serialize)]
+pub struct ParseMeta<'a> {
+    /// `success`.
+    pub parse_status: &'a str,
+}
+
+/// What a browser knows of a file, for documents.
+#[derive(Debug, Serialize)]
+pub struct DocumentRecord<'a> {
+    /// Milliseconds since 1970.
+    #[serde(rename = "lastModified")]
+    pub last_modified: i64,
+    /// The name.
+    pub name: &'a str,
+    /// Empty.
+    #[serde(rename = "webkitRelativePath")]
+    pub webkit_relative_path: &'a str,
+    /// Bytes.
+    pub size: u64,
+    /// The media type.
+    #[serde(rename = "type")]
+    pub kind: &'a str,
+}
 
 /// `feature_config` of a message.
 #[derive(Debug, Serialize)]
@@ -138,6 +256,9 @@ pub struct MessageMeta<'a> {
     /// The chat type once more.
     #[serde(rename = "subChatType")]
     pub sub_chat_type: &'a str,
+    /// The ratio once more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub size: Option<&'a str>,
 }
 
 /// One frame of the event stream, whatever it is. Every key may be missing or of another type than expected.

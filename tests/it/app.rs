@@ -77,6 +77,7 @@ impl Setup {
                 ("COOKIE", cookies.join("|||")),
                 ("QWEN_WEB_BASE_URL", simulator.web_base_url().to_string()),
                 ("QWEN_AUTH_BASE_URL", simulator.auth_base_url().to_string()),
+                ("QWEN_OSS_BASE_URL", simulator.oss_base_url().to_string()),
                 ("SERVER_PORT", "0".to_owned()),
                 ("STATE_DIR", state_dir.path().display().to_string()),
             ]

@@ -33,13 +33,13 @@ const TRANSIENT: Expected =
     Expected { calls: 3, counts: (1, 2, 0), is_saved: true, ..expected(502, "server_error", "upstream_error") };
 const QUOTA: Expected = Expected {
     calls: 3,
-    counts: (0, 0, 3),
+    counts: (0, 3, 0),
     is_saved: true,
     ..expected(429, "insufficient_quota", "insufficient_quota")
 };
 const RATE: Expected = Expected {
     calls: 3,
-    counts: (0, 0, 3),
+    counts: (0, 3, 0),
     is_saved: true,
     ..expected(429, "rate_limit_error", "rate_limit_exceeded")
 };

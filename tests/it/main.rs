@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod app;
+mod attachments;
 mod auth;
 mod bad_input;
 mod breaker;

@@ -76,10 +76,16 @@ async fn every_listed_name_can_be_asked_for_and_retrieved() {
         let id = model["id"].as_str().unwrap();
         let one = app.get(&format!("/v1/models/{id}")).send().await.unwrap();
         assert_eq!(json_of(one).await, model);
+        // Videos take their time, and have tests of their own.
+        if id.ends_with("-video") {
+            continue;
+        }
         let mut body = question("echo: x");
         body["model"] = json!(id);
         let answer = json_of(app.chat(&body).await).await;
-        assert_eq!((content(&answer), &answer["model"]), ("x", &json!(id)));
+        let is_picture = id.ends_with("-image") || id.ends_with("-image_edit");
+        let said = if is_picture { "![image](http" } else { "x" };
+        assert!(content(&answer).starts_with(said) && answer["model"] == json!(id), "{answer}");
     }
 }
 
@@ -108,7 +114,7 @@ async fn an_unknown_name_is_not_found() {
 #[tokio::test]
 async fn a_chat_with_an_unknown_model_is_not_found_and_costs_nothing() {
     let app = TestApp::quick().await;
-    for model in ["gpt-4o", "qwen-turbo", "qwen3-maxx", "qwen3-max-image", "oauth/qwen3-max", "-thinking"] {
+    for model in ["gpt-4o", "qwen-turbo", "qwen3-maxx", "gpt-image-1-image", "oauth/qwen3-max", "-thinking"] {
         for stream in [false, true] {
             let mut body = question("x");
             (body["model"], body["stream"]) = (json!(model), json!(stream));

@@ -47,7 +47,7 @@ async fn a_quota_of_hours_is_told_and_nothing_is_sent_until_then() {
         }
         assert_eq!(asked_accounts(&app.simulator).len(), 1);
         assert!(app.simulator.requests_to(Endpoint::NewChat).len() == 1, "{sends}");
-        assert_eq!(counts(&app).await, (0, 0, 1));
+        assert_eq!(counts(&app).await, (0, 1, 0));
     }
 }
 
@@ -89,7 +89,7 @@ async fn a_quota_is_kept_over_a_restart() {
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
     let (simulator, state_dir) = app.stop().await;
     let app = Setup::default().in_dir(state_dir).start(simulator).await;
-    assert_eq!(counts(&app).await, (1, 0, 1));
+    assert_eq!(counts(&app).await, (1, 1, 0));
     for _ in 0..4 {
         ask(&app, Form::Whole, "echo: x").await.must_say("x");
     }
@@ -109,7 +109,7 @@ async fn a_quota_that_ends_in_the_middle_of_an_answer_is_kept_too() {
     app.simulator.script(None, Endpoint::Completions, Reply::numbered(20).breaking(error));
     let answer = ask(&app, Form::Stream, "x").await;
     assert_eq!(answer.failure(), (200, "insufficient_quota", "insufficient_quota"), "{}", answer.raw);
-    assert_eq!(counts(&app).await, (0, 0, 1));
+    assert_eq!(counts(&app).await, (0, 1, 0));
     let (simulator, state_dir) = app.stop().await;
     let app = Setup::default().in_dir(state_dir).start(simulator).await;
     must_be_out(&ask(&app, Form::Stream, "x").await, 4 * HOUR - 20..=4 * HOUR);
@@ -145,7 +145,7 @@ async fn retry_after_is_read_in_all_its_forms() {
             assert_eq!(answer.header("x-should-retry"), Some(if told > 60 { "false" } else { "true" }), "{values:?}");
         }
         assert_eq!(asked_accounts(&app.simulator).len(), 1, "{values:?}");
-        assert_eq!(counts(&app).await, (0, 0, 1));
+        assert_eq!(counts(&app).await, (0, 1, 0));
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod cuts;
 mod drift;
+mod files;
 mod fixtures;
 mod replies;
 mod requests;
@@ -10,9 +11,11 @@ use serde_json::{Value, json};
 
 use crate::sse::{SseDecoder, SseError};
 use crate::transform::job::{ChatJob, ChatRequest, ReasoningFormat};
+use crate::transform::models::ModelInfo;
 use crate::transform::openai_reply::{ChunkEncoder, ChunkStream, WholeReply};
 use crate::transform::qwen_reply::QwenReplyDecoder;
 use crate::transform::reply::{FinishReason, ReplyError, ReplyEvent, ReplySink, TokenCounts};
+use crate::transform::resolve::Rules;
 
 /// What one upstream stream becomes.
 #[derive(Debug, PartialEq)]
@@ -41,7 +44,13 @@ impl From<SseError> for Failure {
 fn job(more: &Value) -> ChatJob {
     let mut body = json!({"model": "qwen3-max", "messages": [{"role": "user", "content": "Hi"}]});
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    ChatRequest::parse(&body).unwrap().resolve("qwen3-max", ReasoningFormat::Parsed, false, |_| None).unwrap()
+    ChatRequest::parse(&body, &[]).unwrap().resolve(&rules(&[], false)).unwrap()
+}
+
+/// The rules of a server whose upstream has these models.
+fn rules(models: &[ModelInfo], is_live: bool) -> Rules<'_> {
+    let reasoning_format = ReasoningFormat::Parsed;
+    Rules { default_model: "free", reasoning_format, vision_fallback: "sees", models, is_live }
 }
 
 /// Sends the parts through everything. Only reply errors can come back: no test breaks the limits of the framing.
@@ -90,6 +99,7 @@ fn again<'a>(event: &'a ReplyEvent<'_>) -> ReplyEvent<'a> {
         ReplyEvent::Text(text) => ReplyEvent::Text(*text),
         ReplyEvent::Reasoning(text) => ReplyEvent::Reasoning(*text),
         ReplyEvent::Image { url } => ReplyEvent::Image { url },
+        ReplyEvent::Video { url } => ReplyEvent::Video { url },
         ReplyEvent::Source(source) => ReplyEvent::Source(source.clone()),
         ReplyEvent::Activity => ReplyEvent::Activity,
         ReplyEvent::Unknown { what } => ReplyEvent::Unknown { what },

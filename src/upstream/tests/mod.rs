@@ -56,7 +56,7 @@ fn calls_can_move_between_threads() {
         content: Blob::from(Vec::new()),
     };
     is_send(upstream.upload(&session, &file, deadline));
-    is_send(upstream.start_video(&session, Vec::new(), "c", deadline));
+    is_send(upstream.start_video(&session, &tasks::job(), &[], "c", deadline));
     is_send(upstream.task_status(&session, "t"));
     is_send(upstream.chat_detail(&session, "c"));
     let fetcher = MediaFetcher::new(MediaFetch::off(), &[]).unwrap();

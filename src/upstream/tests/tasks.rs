@@ -5,6 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use crate::transform::aspect::Aspect;
+use crate::transform::job::{ChatJob, Task};
+use crate::transform::resolve::media_job;
 use crate::upstream::error::UpstreamErrorKind as Kind;
 use crate::upstream::tasks::TaskStatus;
 use crate::upstream::tests::server::{Server, answer, json as reply};
@@ -12,6 +15,11 @@ use crate::upstream::tests::{session, web};
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(10)
+}
+
+pub(super) fn job() -> ChatJob {
+    let task = Task::Video(Aspect::Tall);
+    media_job("m-video".to_owned(), "m".to_owned(), task, "Waves".to_owned(), Vec::new(), Vec::new())
 }
 
 #[tokio::test]
@@ -52,14 +60,18 @@ async fn starting() {
         let shown = String::from_utf8_lossy(&bytes).into_owned();
         let server = Server::answering(move |_, _| bytes.clone());
         let upstream = web(server.url(), None);
-        let started = upstream.start_video(&session(), b"{\"stream\":false}".to_vec(), "chat-1", soon()).await;
+        let started = upstream.start_video(&session(), &job(), &[], "chat-1", soon()).await;
         assert_eq!(started.as_deref().map_err(|error| error.kind), expected, "{shown}");
         let seen = server.seen();
         assert_eq!(seen[0].target, "/api/v2/chat/completions?chat_id=chat-1");
         assert_eq!(seen[0].header("referer"), "https://chat.qwen.ai/c/chat-1");
         assert_eq!(seen[0].header("x-accel-buffering"), "no");
         assert_eq!(seen[0].header("authorization"), "Bearer SESSION-canary");
-        assert_eq!(seen[0].body, b"{\"stream\":false}");
+        let body: Value = serde_json::from_slice(&seen[0].body).unwrap();
+        assert_eq!(
+            (&body["stream"], &body["size"], &body["messages"][0]["chat_type"]),
+            (&json!(false), &json!("9:16"), &json!("t2v"))
+        );
     }
 }
 
@@ -68,7 +80,7 @@ async fn a_video_that_is_not_started_in_time() {
     let server = Server::writing(|_, _, _| std::thread::park());
     let upstream = web(server.url(), None);
     let deadline = Instant::now() + Duration::from_millis(50);
-    let error = upstream.start_video(&session(), b"{}".to_vec(), "c", deadline).await.unwrap_err();
+    let error = upstream.start_video(&session(), &job(), &[], "c", deadline).await.unwrap_err();
     assert_eq!(error.kind, Kind::Timeout);
 }
 

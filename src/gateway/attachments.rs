@@ -1,0 +1,186 @@
+//! Files of a request: fetched and checked before anybody is asked, handed over to the account that answers.
+//!
+//! A file belongs to the account that uploaded it, so each attempt hands over anew; the same bytes go to the same
+//! account once, for as long as the upstream's link to them lives.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_util::future::{join_all, try_join_all};
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+use tokio::time::Instant;
+
+use crate::base::ids::CredentialKey;
+use crate::base::session::Session;
+use crate::blob::ContentHash;
+use crate::transform::attachment::{Attachment, JobFile, RemoteFile, UploadedFile};
+use crate::transform::fields::{RequestError, RequestErrorKind};
+use crate::transform::files::file_error;
+use crate::transform::media_type::MediaKind;
+use crate::transform::qwen_request::FileRef;
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
+use crate::upstream::fetch::{FetchError, FetchedResult, MediaFetcher, WHOLE, WHOLE_VIDEO};
+use crate::upstream::qwen_web::QwenWeb;
+
+/// Uploads that are remembered; of more, those that end first are forgotten.
+const KEPT_MAX: usize = 1024;
+/// The most bytes of a picture that the upstream made.
+const RESULT_BYTES_MAX: u64 = 64_000_000;
+
+/// Fetches and hands over files. Clones share what is remembered.
+#[derive(Clone)]
+pub struct Attachments(Arc<Shared>);
+
+struct Shared {
+    upstream: Arc<QwenWeb>,
+    fetcher: Arc<MediaFetcher>,
+    /// Where large files are kept while they pass through.
+    spool: PathBuf,
+    kept: Mutex<HashMap<Key, Arc<OnceCell<Kept>>>>,
+}
+
+/// The same bytes in the same account.
+#[derive(Clone, PartialEq, Eq, Hash)]
+struct Key(CredentialKey, ContentHash, MediaKind);
+
+struct Kept {
+    file: UploadedFile,
+    until: Instant,
+}
+
+impl Attachments {
+    /// Files that pass through `spool` on their way.
+    #[must_use]
+    pub fn new(upstream: Arc<QwenWeb>, fetcher: Arc<MediaFetcher>, spool: PathBuf) -> Self {
+        Self(Arc::new(Shared { upstream, fetcher, spool, kept: Mutex::default() }))
+    }
+
+    /// Fetches what a request names by its address, all at once, and checks it. Links of the upstream itself stay.
+    ///
+    /// # Errors
+    /// The first file, in order, that cannot be had or used. Nothing was uploaded.
+    pub async fn gather(&self, files: Vec<JobFile>) -> Result<Vec<JobFile>, RequestError> {
+        let gathered = join_all(files.into_iter().map(|file| async {
+            match file {
+                JobFile::Remote(file) if self.0.fetcher.is_own_link(&file.url) && file.kind == MediaKind::Image => {
+                    Ok(JobFile::Link(file))
+                }
+                JobFile::Remote(file) => self.fetch(&file).await.map(JobFile::Ready),
+                ready @ (JobFile::Ready(_) | JobFile::Link(_)) => Ok(ready),
+            }
+        }));
+        gathered.await.into_iter().collect()
+    }
+
+    async fn fetch(&self, file: &RemoteFile) -> Result<Attachment, RequestError> {
+        let RemoteFile { at, label, kind, url } = file;
+        let whole = if *kind == MediaKind::Video { WHOLE_VIDEO } else { WHOLE };
+        let fetched = self.0.fetcher.fetch(url, kind.bytes_max(), &self.0.spool, whole).await.map_err(|error| {
+            let noun = kind.noun();
+            let (kind, why) = match error {
+                FetchError::TooLarge { limit } => {
+                    (RequestErrorKind::FileTooLarge, format!("is larger than {limit} bytes"))
+                }
+                // Whether something answers at an address is nobody's business who only holds a key here.
+                _ => (
+                    RequestErrorKind::FileUnreachable,
+                    "cannot be fetched from its address; it has to be public, answer within the time, and be a file \
+                     of that kind. You can send the file itself as a data URI"
+                        .to_owned(),
+                ),
+            };
+            RequestError::new(kind, at, format!("The {noun} in '{at}' {why}."))
+        })?;
+        let label = match kind {
+            // The name tells a reader more than a number.
+            MediaKind::Document => fetched.name.as_deref().unwrap_or(label),
+            MediaKind::Image | MediaKind::Video | MediaKind::Audio => label,
+        };
+        // The head of a file on the disk is read here; a page of memory, whatever its size.
+        Attachment::check(at, label, *kind, fetched.content).map_err(|fault| file_error(at, *kind, &fault))
+    }
+
+    /// Fetches a picture that the upstream made.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub async fn result(&self, url: &str) -> Result<FetchedResult, FetchError> {
+        self.0.fetcher.fetch_result(url, RESULT_BYTES_MAX).await
+    }
+
+    /// Hands the files over to the account of this session, all at once.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] of the first that fails.
+    pub(crate) async fn hand_over(
+        &self,
+        session: &Session,
+        files: &[JobFile],
+        is_pooled: bool,
+        deadline: Instant,
+    ) -> Result<Vec<FileRef>, UpstreamError> {
+        try_join_all(files.iter().map(|file| async move {
+            match file {
+                JobFile::Ready(file) if is_pooled => self.once(session, file, deadline).await.map(FileRef::Uploaded),
+                // What belongs to a caller's own account is not remembered.
+                JobFile::Ready(file) => {
+                    self.0.upstream.upload(session, file, deadline).await.map(|it| FileRef::Uploaded(it.file))
+                }
+                JobFile::Link(link) => Ok(FileRef::Link(link.clone())),
+                JobFile::Remote(_) => Err(UpstreamError::new("handing files over", UpstreamErrorKind::InvalidRequest)),
+            }
+        }))
+        .await
+    }
+
+    async fn once(
+        &self,
+        session: &Session,
+        file: &Attachment,
+        deadline: Instant,
+    ) -> Result<UploadedFile, UpstreamError> {
+        let key = Key(session.key().clone(), file.content.hash(), file.kind);
+        let cell = self.cell(key);
+        let kept = cell
+            .get_or_try_init(|| async {
+                let uploaded = self.0.upstream.upload(session, file, deadline).await?;
+                Ok::<_, UpstreamError>(Kept { file: uploaded.file, until: Instant::now() + uploaded.lives_for })
+            })
+            .await?;
+        Ok(UploadedFile { name: file.name.clone(), ..kept.file.clone() })
+    }
+
+    /// The place of an upload: a fresh one when there is none or its link has ended.
+    fn cell(&self, key: Key) -> Arc<OnceCell<Kept>> {
+        let now = Instant::now();
+        let mut kept = self.0.kept.lock();
+        let is_over = |cell: &Arc<OnceCell<Kept>>| cell.get().is_some_and(|kept| kept.until <= now);
+        if kept.len() >= KEPT_MAX {
+            // Of an upload that failed nobody waits for, nothing is left.
+            kept.retain(|_, cell| !is_over(cell) && (cell.initialized() || Arc::strong_count(cell) > 1));
+        }
+        if kept.len() >= KEPT_MAX {
+            let first = kept.iter().filter_map(|(key, cell)| Some((cell.get()?.until, key))).min_by_key(|(at, _)| *at);
+            if let Some(key) = first.map(|(_, key)| key.clone()) {
+                kept.remove(&key);
+            }
+        }
+        let cell = kept.entry(key).or_default();
+        if is_over(cell) {
+            *cell = Arc::default();
+        }
+        Arc::clone(cell)
+    }
+
+    /// Forgets uploads that the upstream does not want to know.
+    pub(crate) fn forget(&self, session: &Session, files: &[JobFile]) {
+        let mut kept = self.0.kept.lock();
+        for file in files {
+            if let JobFile::Ready(file) = file {
+                kept.remove(&Key(session.key().clone(), file.content.hash(), file.kind));
+            }
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! One try on one identity: its files, a chat, the question, and the first content of the answer. Pictures are
+//! waited for until all of them are there, videos until they are made.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::info;
+
+use crate::base::session::Session;
+use crate::gateway::attachments::Attachments;
+use crate::gateway::books::Books;
+use crate::gateway::drift::Drift;
+use crate::gateway::janitor::{Janitor, OwnChat};
+use crate::gateway::turn::{Turn, TurnParts};
+use crate::gateway::video_task::VideoTasks;
+use crate::pool::{IdentityPool, Lease};
+use crate::transform::chat_detail::image_links;
+use crate::transform::job::{ChatJob, Task, ThinkingWish};
+use crate::transform::qwen_request::FileRef;
+use crate::transform::reply::{FinishReason, ReplyEvent, ReplySink};
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
+use crate::upstream::qwen_web::QwenWeb;
+
+/// The pauses before each look into a chat for pictures that the stream lost. The upstream writes them down a little
+/// later than it sends them.
+const RECOVERY_PAUSES: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(2),
+];
+
+/// Makes attempts.
+pub(crate) struct Attempts {
+    pub(crate) upstream: Arc<QwenWeb>,
+    pub(crate) janitor: Janitor,
+    pub(crate) attachments: Attachments,
+    pub(crate) videos: VideoTasks,
+    pub(crate) books: Books,
+    pub(crate) drift: Drift,
+}
+
+/// A try that came to nothing, and the lease to report it on.
+pub(crate) struct Failed {
+    pub(crate) error: UpstreamError,
+    pub(crate) lease: Lease,
+    /// Trying elsewhere would make, and cost, the same thing twice.
+    pub(crate) is_final: bool,
+}
+
+impl Attempts {
+    /// One try. Gives the lease back when it fails.
+    pub(crate) async fn make(
+        &self,
+        lease: Lease,
+        job: &ChatJob,
+        is_pooled: bool,
+        sink: &mut impl ReplySink,
+        number: u32,
+        deadline: Instant,
+    ) -> Result<Turn, Failed> {
+        let session = Arc::clone(lease.session());
+        let (files, mut chat) = match self.prepare(&session, job, is_pooled, deadline).await {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(Failed { error, lease, is_final: false }),
+        };
+        chat.answer_begins();
+        let parts = |lease, chat| TurnParts {
+            lease,
+            chat,
+            drift: self.drift.clone(),
+            books: self.books.clone(),
+            attempts: number,
+            idle_timeout: self.upstream.settings.idle_timeout,
+            deadline,
+        };
+        if let Task::Video(_) = job.task {
+            return match self.video(&session, job, &files, &mut chat, sink, deadline).await {
+                Ok(()) => Ok(Turn::done(parts(lease, chat))),
+                Err((error, is_final)) => Err(Failed { error, lease, is_final }),
+            };
+        }
+        let first = deadline.min(Instant::now() + self.first_event_timeout(job));
+        let stream = match self.upstream.ask(&session, job, &files, chat.id(), first).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                // An answer that was refused at the door does not have to be stopped.
+                if error.source.is_none() && error.kind != UpstreamErrorKind::Timeout {
+                    chat.answer_ended();
+                }
+                self.doubt_files(&session, job, &error);
+                return Err(Failed { error, lease, is_final: false });
+            }
+        };
+        let mut turn = Turn::new(stream, parts(lease, chat));
+        let error = match self.begin(&mut turn, job, sink, first, deadline).await {
+            Ok(()) => return Ok(turn),
+            Err(error) => error,
+        };
+        if is_picture(job) && self.recover(&session, &mut turn, sink, &error, deadline).await {
+            return Ok(turn);
+        }
+        self.doubt_files(&session, job, &error);
+        let lease = turn.lease_mut();
+        // A turn has its lease until it is settled, and this one was not.
+        let lease = lease.unwrap_or_else(|| IdentityPool::detached(session));
+        Err(Failed { error, lease, is_final: false })
+    }
+
+    /// Files and chat at the same time: each takes its while, and neither needs the other.
+    async fn prepare(
+        &self,
+        session: &Arc<Session>,
+        job: &ChatJob,
+        is_pooled: bool,
+        deadline: Instant,
+    ) -> Result<(Vec<FileRef>, OwnChat), UpstreamError> {
+        let patience = deadline.min(Instant::now() + self.first_event_timeout(job));
+        let making = async {
+            let made = timeout_at(patience, self.janitor.make(session, QwenWeb::new_chat(job)?, is_pooled)).await;
+            made.unwrap_or_else(|_| Err(UpstreamError::new("creating a chat", UpstreamErrorKind::Timeout)))
+        };
+        let files = self.attachments.hand_over(session, &job.files, is_pooled, deadline);
+        tokio::try_join!(files, making)
+    }
+
+    /// Reads to the first content; where pictures are made, to the end.
+    async fn begin(
+        &self,
+        turn: &mut Turn,
+        job: &ChatJob,
+        sink: &mut impl ReplySink,
+        first: Instant,
+        deadline: Instant,
+    ) -> Result<(), UpstreamError> {
+        let begun = timeout_at(first, async {
+            while !turn.has_content() {
+                if poll_fn(|cx| turn.poll_upstream(cx, sink)).await?.is_some() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        begun.await.unwrap_or_else(|_| Err(timed_out()))?;
+        if !is_picture(job) {
+            return Ok(());
+        }
+        let ended = timeout_at(deadline, async {
+            while poll_fn(|cx| turn.poll_upstream(cx, sink)).await?.is_none() {}
+            Ok(())
+        });
+        ended.await.unwrap_or_else(|_| Err(timed_out()))
+    }
+
+    /// An upstream that fails on a request with files may have lost them: the next one hands them over anew.
+    fn doubt_files(&self, session: &Session, job: &ChatJob, error: &UpstreamError) {
+        use UpstreamErrorKind as Kind;
+        if matches!(error.kind, Kind::InvalidRequest | Kind::Unavailable | Kind::Empty) {
+            self.attachments.forget(session, &job.files);
+        }
+    }
+
+    /// Looks into the chat for pictures that the stream did not bring to its end. Whether there are any now.
+    async fn recover(
+        &self,
+        session: &Session,
+        turn: &mut Turn,
+        sink: &mut impl ReplySink,
+        error: &UpstreamError,
+        deadline: Instant,
+    ) -> bool {
+        use UpstreamErrorKind as Kind;
+        if !matches!(error.kind, Kind::Truncated | Kind::Empty | Kind::Timeout | Kind::Protocol) {
+            return false;
+        }
+        let Some(response_id) = turn.response_id().map(str::to_owned) else {
+            return false;
+        };
+        for pause in RECOVERY_PAUSES {
+            sleep(pause).await;
+            let Ok(detail) = self.upstream.chat_detail(session, turn.chat_id()).await else {
+                continue;
+            };
+            let links = image_links(&detail, Some(&response_id));
+            let is_there = !links.is_empty();
+            for url in links {
+                if turn.is_new_picture(&url) {
+                    sink.event(ReplyEvent::Image { url: &url });
+                }
+            }
+            if is_there || Instant::now() >= deadline {
+                break;
+            }
+        }
+        let has_pictures = turn.has_pictures();
+        if has_pictures {
+            info!(identity.id = %session.identity(), "pictures found in the chat after the stream had lost them");
+            turn.end(FinishReason::Stop);
+        }
+        has_pictures
+    }
+
+    /// Starts a video and waits until it is made.
+    async fn video(
+        &self,
+        session: &Arc<Session>,
+        job: &ChatJob,
+        files: &[FileRef],
+        chat: &mut OwnChat,
+        sink: &mut impl ReplySink,
+        deadline: Instant,
+    ) -> Result<(), (UpstreamError, bool)> {
+        let first = deadline.min(Instant::now() + self.first_event_timeout(job));
+        let started = self.upstream.start_video(session, job, files, chat.id(), first).await;
+        // There is nothing to stop: a task goes on whatever happens here.
+        chat.answer_ended();
+        let task = started.map_err(|error| {
+            // Without an answer it is not known whether the task began.
+            let is_unclear = error.source.is_some() || error.kind == UpstreamErrorKind::Timeout;
+            (error, is_unclear)
+        })?;
+        let url = self.videos.follow(session, &task, deadline).await.map_err(|error| (error, true))?;
+        sink.event(ReplyEvent::Video { url: &url });
+        sink.event(ReplyEvent::Finished);
+        Ok(())
+    }
+
+    /// Thinking and searching take their time before the first word, pictures and files more.
+    pub(crate) fn first_event_timeout(&self, job: &ChatJob) -> Duration {
+        let base = self.upstream.settings.first_event_timeout;
+        match job.task {
+            Task::Image(_) | Task::ImageEdit(_) => base * 3,
+            Task::Text if job.search || job.thinking != ThinkingWish::Off || !job.files.is_empty() => base * 2,
+            Task::Text | Task::Video(_) => base,
+        }
+    }
+}
+
+fn timed_out() -> UpstreamError {
+    UpstreamError::new("waiting for the first word", UpstreamErrorKind::Timeout)
+}
+
+fn is_picture(job: &ChatJob) -> bool {
+    matches!(job.task, Task::Image(_) | Task::ImageEdit(_))
+}

@@ -1,0 +1,123 @@
+//! Multipart forms, as the SDKs send files: texts become JSON fields, files become blobs.
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
+use futures_util::stream;
+use http::header::CONTENT_TYPE;
+use multer::Multipart;
+use parking_lot::Mutex;
+use serde_json::{Map, Value};
+use tracing::warn;
+
+use crate::blob::{Blob, BlobWriter};
+use crate::http::body::BodyReader;
+use crate::http::error::ApiError;
+use crate::http::settings::HttpSettings;
+
+/// The most fields of a form.
+const FIELDS_MAX: usize = 64;
+/// The longest text of a field.
+const TEXT_BYTES_MAX: usize = 1024 * 1024;
+
+/// A form that was read.
+#[derive(Debug, Default)]
+pub struct Form {
+    /// The fields with texts; one that came twice has its last text.
+    pub fields: Map<String, Value>,
+    /// The fields with files, in order.
+    pub files: Vec<FormFile>,
+}
+
+/// A file of a form.
+#[derive(Clone, Debug)]
+pub struct FormFile {
+    /// The field, as `image` or `image[]`.
+    pub field: String,
+    /// The file's name.
+    pub name: String,
+    /// Its bytes.
+    pub content: Blob,
+}
+
+/// Whether a request says that it carries a form.
+#[must_use]
+pub fn is_form(request: &Request) -> bool {
+    boundary(request).is_some()
+}
+
+fn boundary(request: &Request) -> Option<String> {
+    let content_type = request.headers().get(CONTENT_TYPE)?.to_str().ok()?;
+    multer::parse_boundary(content_type).ok()
+}
+
+/// Reads a form.
+///
+/// # Errors
+/// The ready answer: 400, 408 or 413 in OpenAI's shape.
+pub async fn read_form(request: Request, settings: &HttpSettings) -> Result<Form, Response> {
+    let Some(boundary) = boundary(&request) else {
+        return Err(ApiError::broken_form().into_response());
+    };
+    let body = BodyReader::new(request, settings)?;
+    // The parser's errors hide ours, so the answer is kept beside it.
+    let refused = Arc::new(Mutex::new(None));
+    let pieces = stream::unfold(Some(body), {
+        let refused = Arc::clone(&refused);
+        move |body| {
+            let refused = Arc::clone(&refused);
+            async move {
+                let mut body = body?;
+                match body.piece().await {
+                    Ok(piece) => piece.map(|piece| (Ok(piece), Some(body))),
+                    Err(answer) => {
+                        *refused.lock() = Some(answer);
+                        Some((Err(std::io::Error::from(std::io::ErrorKind::Other)), None))
+                    }
+                }
+            }
+        }
+    });
+    let read = collect(Multipart::new(Box::pin(pieces), boundary), settings).await;
+    let answer = refused.lock().take();
+    match (answer, read) {
+        (Some(answer), _) => Err(answer),
+        (None, Ok(form)) => Ok(form),
+        (None, Err(error)) => Err(error.into_response()),
+    }
+}
+
+async fn collect(mut parts: Multipart<'_>, settings: &HttpSettings) -> Result<Form, ApiError> {
+    let broken = |_| ApiError::broken_form();
+    let mut form = Form::default();
+    let mut count = 0;
+    while let Some(mut part) = parts.next_field().await.map_err(broken)? {
+        count += 1;
+        let field = part.name().unwrap_or_default().to_owned();
+        if count > FIELDS_MAX || field.len() > 100 {
+            return Err(ApiError::broken_form());
+        }
+        let Some(name) = part.file_name().map(str::to_owned) else {
+            let mut text = Vec::new();
+            while let Some(piece) = part.chunk().await.map_err(broken)? {
+                text.extend_from_slice(&piece);
+                if text.len() > TEXT_BYTES_MAX {
+                    return Err(ApiError::body_too_large(TEXT_BYTES_MAX));
+                }
+            }
+            let text = String::from_utf8(text).map_err(|_| ApiError::broken_form())?;
+            form.fields.insert(field, Value::String(text));
+            continue;
+        };
+        let mut writer = BlobWriter::new(&settings.spool);
+        while let Some(piece) = part.chunk().await.map_err(broken)? {
+            writer.push(&piece).map_err(|error| {
+                warn!(error = %error, "a large file cannot be kept in STATE_DIR while it passes through");
+                ApiError::internal()
+            })?;
+        }
+        form.files.push(FormFile { field, name, content: writer.finish() });
+    }
+    Ok(form)
+}

@@ -1,0 +1,310 @@
+//! Files that callers send: how they reach the upstream, and what happens when they do not.
+
+use std::io::Cursor;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use image::ImageFormat;
+use qwen_bridge::simulator::Simulator;
+use qwen_bridge::simulator::media_script::{ParseEnd, PutStop};
+use qwen_bridge::simulator::reply::Reply;
+use qwen_bridge::simulator::scenario::{AccountScript, Endpoint, Era, Scenario};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::app::{Setup, TestApp, content, error_of, json_of};
+
+/// A picture of its own for each number.
+pub(crate) fn png(number: u8) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    let pixel = image::Rgb([number, 100, 200]);
+    image::RgbImage::from_pixel(8, 8, pixel).write_to(&mut bytes, ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+pub(crate) fn data_uri(essence: &str, bytes: &[u8]) -> String {
+    format!("data:{essence};base64,{}", STANDARD.encode(bytes))
+}
+
+pub(crate) fn image_part(number: u8) -> Value {
+    json!({"type": "image_url", "image_url": {"url": data_uri("image/png", &png(number))}})
+}
+
+fn file_part(name: &str, essence: &str, bytes: &[u8]) -> Value {
+    json!({"type": "file", "file": {"filename": name, "file_data": data_uri(essence, bytes)}})
+}
+
+pub(crate) fn with_parts(model: &str, text: &str, parts: Vec<Value>) -> Value {
+    let mut all = vec![json!({"type": "text", "text": text})];
+    all.extend(parts);
+    json!({"model": model, "messages": [{"role": "user", "content": all}]})
+}
+
+/// A model of the simulator that takes every kind of file.
+pub(crate) const OMNI: &str = "qwen3.5-omni-plus";
+
+fn hash(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+async fn two_accounts(describe: impl FnOnce(Scenario) -> Scenario) -> TestApp {
+    let accounts = ["ada", "ben"].map(|name| AccountScript::new(name, Era::A));
+    TestApp::start(describe(Scenario::with_accounts(accounts).paced_ms(0))).await
+}
+
+#[tokio::test]
+async fn a_picture_arrives_byte_for_byte() {
+    let app = TestApp::quick().await;
+    let answer = json_of(app.chat(&with_parts("qwen3-vl-plus", "What is it?", vec![image_part(1)])).await).await;
+    let said = content(&answer);
+    assert!(said.contains("1 picture"), "{said}");
+    assert!(said.contains(&format!("sha256 {}", hash(&png(1)))), "{said}");
+    let [upload] = app.simulator.uploads().try_into().unwrap();
+    assert_eq!(upload.bytes, png(1));
+    assert_eq!((upload.filetype.as_str(), upload.content_type.as_str()), ("image", "image/png"));
+    let asked = app.asked();
+    let file = &asked.message()["files"][0];
+    assert_eq!(
+        (&file["type"], &file["file_class"], &file["status"]),
+        (&json!("image"), &json!("vision"), &json!("uploaded"))
+    );
+    assert_eq!(asked.prompt(), "What is it?");
+    app.assert_clean();
+}
+
+#[tokio::test]
+async fn every_kind_of_file_in_one_turn() {
+    let app = TestApp::quick().await;
+    let wav = b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0\x01\0\x01\0";
+    let mp4 = b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2mp41 and so on";
+    let parts = vec![
+        image_part(1),
+        image_part(2),
+        json!({"type": "input_audio", "input_audio": {"data": STANDARD.encode(wav), "format": "wav"}}),
+        json!({"type": "video_url", "video_url": {"url": data_uri("video/mp4", mp4)}}),
+        file_part("notes.txt", "text/plain", "Grüße, 字".as_bytes()),
+        file_part("paper.pdf", "application/pdf", b"%PDF-1.7 invented"),
+    ];
+    for stream in [false, true] {
+        let mut body = with_parts(OMNI, "What are these?", parts.clone());
+        body["stream"] = json!(stream);
+        let said = if stream {
+            app.stream(&body).await.content()
+        } else {
+            content(&json_of(app.chat(&body).await).await).to_owned()
+        };
+        for part in ["2 pictures", "1 video", "1 sound", "2 documents", "notes.txt", "paper.pdf"] {
+            assert!(said.contains(part), "{part}: {said}");
+        }
+        for bytes in [png(1).as_slice(), &png(2), wav, mp4, "Grüße, 字".as_bytes()] {
+            assert!(said.contains(&hash(bytes)), "{said}");
+        }
+    }
+    app.assert_clean();
+}
+
+#[tokio::test]
+async fn the_same_bytes_are_uploaded_once_for_each_account() {
+    let app = two_accounts(|scenario| scenario).await;
+    let body = with_parts("qwen3-vl-plus", "What is it?", vec![image_part(1), image_part(1), image_part(2)]);
+    for _ in 0..6 {
+        let answer = json_of(app.chat(&body).await).await;
+        assert!(content(&answer).contains("3 pictures"), "{answer}");
+    }
+    let uploads = app.simulator.uploads();
+    assert_eq!(uploads.len(), 4, "two pictures, two accounts: {uploads:?}");
+    // The link ends: what was kept is of no use any more.
+    app.assert_clean();
+}
+
+#[tokio::test]
+async fn a_link_that_ends_soon_is_not_used_again() {
+    let app = TestApp::start(
+        Scenario::with_accounts([AccountScript::new("ada", Era::A)])
+            .paced_ms(0)
+            .replying(Endpoint::Sts, Reply::granting(Duration::from_secs(3600), Duration::from_secs(20))),
+    )
+    .await;
+    let body = with_parts("qwen3-vl-plus", "What is it?", vec![image_part(1)]);
+    for _ in 0..2 {
+        json_of(app.chat(&body).await).await;
+    }
+    assert_eq!(app.simulator.uploads().len(), 2);
+    app.assert_clean();
+}
+
+#[tokio::test]
+async fn failover_uploads_anew() {
+    let app = two_accounts(|scenario| scenario).await;
+    app.simulator.script(None, Endpoint::Completions, Reply::status(503));
+    let body = with_parts("qwen3-vl-plus", "What is it?", vec![image_part(1)]);
+    let answer = app.chat(&body).await;
+    assert_eq!(answer.status(), 200, "{:?}", answer.text().await);
+    let mut owners: Vec<String> = app.simulator.uploads().into_iter().map(|upload| upload.account).collect();
+    owners.sort_unstable();
+    owners.dedup();
+    assert_eq!(owners, ["ada", "ben"]);
+    app.assert_clean();
+}
+
+/// A chat with one picture, after this was scripted for one account.
+async fn upload_with(scripts: Vec<(Endpoint, Reply)>) -> (TestApp, u16, String) {
+    let app = TestApp::start(Scenario::with_accounts([AccountScript::new("ada", Era::A)]).paced_ms(0)).await;
+    for (endpoint, reply) in scripts {
+        app.simulator.script(None, endpoint, reply);
+    }
+    let response = app.chat(&with_parts("qwen3-vl-plus", "What is it?", vec![image_part(1)])).await;
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    (app, status, text)
+}
+
+#[tokio::test]
+async fn a_storage_that_stumbles_is_asked_again() {
+    for scripts in [
+        vec![(Endpoint::OssPut, Reply::oss_error(503, "ServiceUnavailable"))],
+        vec![
+            (Endpoint::OssPut, Reply::oss_error(500, "InternalError")),
+            (Endpoint::OssPut, Reply::oss_error(502, "x")),
+        ],
+        vec![(Endpoint::OssPut, Reply::oss_error(403, "SecurityTokenExpired"))],
+        vec![(Endpoint::OssPut, Reply::put_stopping(1, PutStop::Close))],
+        vec![(Endpoint::Sts, Reply::granting(Duration::ZERO, Duration::from_secs(300)))],
+        vec![(Endpoint::Sts, Reply::status(404))],
+    ] {
+        let shown = format!("{scripts:?}");
+        let (app, status, text) = upload_with(scripts).await;
+        assert_eq!(status, 200, "{shown}: {text}");
+        assert!(text.contains("1 picture"), "{shown}: {text}");
+        assert_eq!(app.simulator.scripts_left(), 0, "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn a_storage_that_refuses_costs_an_error_and_never_the_picture() {
+    let refused = || (Endpoint::OssPut, Reply::oss_error(503, "ServiceUnavailable"));
+    let (app, status, text) = upload_with(vec![refused(), refused(), refused()]).await;
+    assert_eq!(status, 502, "{text}");
+    assert!(text.contains("messages[0].content[1]"), "{text}");
+    assert_eq!(app.simulator.requests_to(Endpoint::Completions).len(), 0);
+    for secret in app.simulator.secrets() {
+        assert!(!text.contains(&secret));
+    }
+}
+
+#[tokio::test]
+async fn documents_are_read_before_they_are_asked_about() {
+    let app = TestApp::quick().await;
+    let part = || file_part("notes.md", "text/markdown", b"# Notes\nOne.");
+    let answer = json_of(app.chat(&with_parts("qwen3-max", "Sum up", vec![part()])).await).await;
+    assert!(content(&answer).contains("notes.md"), "{answer}");
+    assert_eq!(app.simulator.uploads()[0].parsed.as_deref(), Some("success"));
+    app.simulator.set_default(None, Endpoint::FileParse, Some(Reply::parsing(ParseEnd::Failed("unreadable".into()))));
+    let other = file_part("torn.pdf", "application/pdf", b"%PDF-1.7 torn");
+    let response = app.chat(&with_parts("qwen3-max", "Sum up", vec![other])).await;
+    assert_eq!(response.status(), 400);
+    let error = error_of(response).await;
+    assert!(
+        error["message"].as_str().unwrap().contains("torn.pdf")
+            || error["message"].as_str().unwrap().contains("messages[0].content[1]"),
+        "{error}"
+    );
+    app.assert_clean();
+}
+
+#[tokio::test]
+async fn a_model_that_cannot_see_is_replaced_for_the_whole_turn() {
+    let app = TestApp::quick().await;
+    let response = app.chat(&with_parts("qwen3-coder-plus", "What is it?", vec![image_part(1)])).await;
+    assert_eq!(response.headers()["x-bridge-fallback-model"], "qwen3-vl-plus");
+    let answer = json_of(response).await;
+    assert_eq!(answer["model"], "qwen3-coder-plus");
+    assert!(content(&answer).contains("1 picture"), "{answer}");
+    assert_eq!(app.asked().0["model"], "qwen3-vl-plus");
+    let chats = app.simulator.requests_to(Endpoint::NewChat);
+    assert_eq!(chats.last().unwrap().body.as_ref().unwrap()["models"], json!(["qwen3-vl-plus"]));
+    // Text alone needs nobody else.
+    let response = app.chat(&with_parts("qwen3-coder-plus", "Hi", vec![])).await;
+    assert!(!response.headers().contains_key("x-bridge-fallback-model"));
+}
+
+#[tokio::test]
+async fn without_a_fallback_such_a_request_is_refused() {
+    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+    let app = Setup::default().with("VISION_FALLBACK_MODEL", "").start(simulator).await;
+    let response = app.chat(&with_parts("qwen3-coder-plus", "What is it?", vec![image_part(1)])).await;
+    assert_eq!(response.status(), 400);
+    let error = error_of(response).await;
+    assert_eq!(error["param"], "messages[0].content[1]");
+    assert_eq!(app.simulator.uploads().len(), 0);
+    assert_eq!(app.turns(), 0);
+}
+
+#[tokio::test]
+async fn bad_files_reach_nobody() {
+    let app = TestApp::quick().await;
+    let image = |url: String| json!({"type": "image_url", "image_url": {"url": url}});
+    let six: Vec<Value> = (0..6).map(image_part).collect();
+    for (parts, code) in [
+        (vec![image("data:image/png;base64,@@@@".into())], "invalid_file"),
+        (vec![image(data_uri("image/png", b"<html>"))], "unsupported_file_type"),
+        (vec![image(data_uri("text/html", &png(1)))], "unsupported_file_type"),
+        (vec![image("file:///etc/passwd".into())], "invalid_value"),
+        (vec![image("http://127.0.0.1/a.png".into())], "file_unreachable"),
+        (vec![image("http://169.254.169.254/latest/meta-data".into())], "file_unreachable"),
+        (vec![image("http://[::ffff:7f00:1]/a.png".into())], "file_unreachable"),
+        (vec![file_part("a.exe", "application/octet-stream", b"MZ\x90\0\x03\0\0\0")], "unsupported_file_type"),
+        (vec![json!({"type": "file", "file": {"file_id": "file-123"}})], "unsupported_parameter"),
+        (six, "too_many_files"),
+    ] {
+        let shown: String = format!("{parts:?}").chars().take(200).collect();
+        let response = app.chat(&with_parts("qwen3-vl-plus", "What is it?", parts)).await;
+        assert_eq!(response.status(), 400, "{shown}");
+        let error = error_of(response).await;
+        assert_eq!(error["code"], code, "{shown} {error}");
+        assert!(error["param"].as_str().unwrap().starts_with("messages[0].content["), "{error}");
+    }
+    assert_eq!(app.simulator.uploads().len(), 0);
+    assert_eq!(app.turns(), 0);
+}
+
+#[tokio::test]
+async fn long_conversations_go_as_a_file() {
+    let app = TestApp::quick().await;
+    let long = "Line of the report. ".repeat(15_000);
+    let body = json!({"model": "qwen3-max", "messages": [
+        {"role": "system", "content": "Be terse."},
+        {"role": "user", "content": long},
+        {"role": "assistant", "content": "Read."},
+        {"role": "user", "content": "What is the last word of it?"},
+    ]});
+    let response = app.chat(&body).await;
+    assert_eq!(response.headers()["x-bridge-prompt-file"], "conversation.txt");
+    let answer = json_of(response).await;
+    assert!(content(&answer).contains("conversation.txt"), "{answer}");
+    let [upload] = app.simulator.uploads().try_into().unwrap();
+    assert_eq!((upload.name.as_str(), upload.parsed.as_deref()), ("conversation.txt", Some("success")));
+    let text = String::from_utf8(upload.bytes.to_vec()).unwrap();
+    assert!(text.contains(&long) && text.ends_with("<user>\nWhat is the last word of it?\n</user>"));
+    let asked = app.asked();
+    assert!(asked.prompt().contains("<user>\nWhat is the last word of it?\n</user>"), "{}", asked.prompt());
+    assert!(asked.prompt().contains("Be terse.") && asked.prompt().len() < 60_000);
+    app.assert_clean();
+}
+
+#[tokio::test]
+async fn a_large_file_in_json_passes_through_the_disk() {
+    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+    let app = Setup::default().with("MAX_BODY", "100MB").start(simulator).await;
+    let mut video = b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2mp41".to_vec();
+    video.resize(30_000_000, 7);
+    let part = json!({"type": "video_url", "video_url": {"url": data_uri("video/mp4", &video)}});
+    let response = app.chat(&with_parts(OMNI, "What is it?", vec![part])).await;
+    let answer = json_of(response).await;
+    assert!(content(&answer).contains(&hash(&video)), "{answer}");
+    let left: Vec<_> =
+        std::fs::read_dir(app.state_dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert!(left.iter().all(|name| name.to_string_lossy().starts_with("state.db")), "{left:?}");
+    app.assert_clean();
+}
