@@ -1,7 +1,7 @@
 //! The bytes of a request's body, within limits of size and time.
 
 use axum::extract::Request;
-use axum::response::{IntoResponse as _, Response};
+use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http_body_util::BodyExt as _;
@@ -28,11 +28,11 @@ impl BodyReader {
     /// A reader of this request's body, which is refused at once when it says of itself that it is too large.
     ///
     /// # Errors
-    /// The ready answer: 413.
-    pub(crate) fn new(request: Request, settings: &HttpSettings) -> Result<Self, Response> {
+    /// [`BodyError::TooLarge`].
+    pub(crate) fn new(request: Request, settings: &HttpSettings) -> Result<Self, BodyError> {
         let length = request.headers().get(CONTENT_LENGTH);
         let declared = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
-        let reader = Self {
+        let mut reader = Self {
             drain: Drain::of(&request),
             body: request.into_body(),
             read: 0,
@@ -46,14 +46,14 @@ impl BodyReader {
     /// The next piece; `None` at the end.
     ///
     /// # Errors
-    /// The ready answer: 400, 408 or 413.
-    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, Response> {
+    /// [`BodyError`].
+    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, BodyError> {
         loop {
             let wait = self.pause.min(self.deadline.saturating_duration_since(Instant::now()));
             let frame = match timeout(wait, self.body.frame()).await {
-                Err(_) => return Err(ApiError::body_timeout().into_response()),
+                Err(_) => return Err(BodyError::Timeout),
                 Ok(None) => return Ok(None),
-                Ok(Some(Err(_))) => return Err(ApiError::broken_body().into_response()),
+                Ok(Some(Err(_))) => return Err(BodyError::Broken),
                 Ok(Some(Ok(frame))) => frame,
             };
             let Ok(data) = frame.into_data() else {
@@ -61,17 +61,37 @@ impl BodyReader {
             };
             self.read = self.read.saturating_add(data.len());
             if self.read > self.limit {
-                let rest = Self { body: std::mem::take(&mut self.body), drain: self.drain.take(), ..*self };
-                return Err(rest.too_large());
+                return Err(self.too_large());
             }
             return Ok(Some(data));
         }
     }
 
-    fn too_large(self) -> Response {
+    fn too_large(&mut self) -> BodyError {
         if let Some(drain) = &self.drain {
-            drain.leave(self.body);
+            drain.leave(std::mem::take(&mut self.body));
         }
-        ([(CONNECTION, "close")], ApiError::body_too_large(self.limit)).into_response()
+        BodyError::TooLarge(self.limit)
+    }
+}
+
+/// Why a body cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyError {
+    /// It has more bytes than this many.
+    TooLarge(usize),
+    /// It stalls, or takes too long as a whole.
+    Timeout,
+    /// The connection broke, or its framing is wrong.
+    Broken,
+}
+
+impl IntoResponse for BodyError {
+    fn into_response(self) -> Response {
+        match self {
+            Self::TooLarge(limit) => ([(CONNECTION, "close")], ApiError::body_too_large(limit)).into_response(),
+            Self::Timeout => ApiError::body_timeout().into_response(),
+            Self::Broken => ApiError::broken_body().into_response(),
+        }
     }
 }

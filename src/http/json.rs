@@ -7,7 +7,7 @@ use serde_json::Value;
 use tracing::warn;
 
 use crate::blob::Blob;
-use crate::http::body::BodyReader;
+use crate::http::body::{BodyError, BodyReader};
 use crate::http::drain::Drain;
 use crate::http::error::ApiError;
 use crate::http::lift::Lifter;
@@ -34,9 +34,9 @@ pub async fn read_json(request: Request, settings: &HttpSettings) -> Result<Json
         Drain::refuse(request);
         return Err(ApiError::wrong_content_type(&content_type).into_response());
     }
-    let mut body = BodyReader::new(request, settings)?;
+    let mut body = BodyReader::new(request, settings).map_err(BodyError::into_response)?;
     let mut lifter = Lifter::new(&settings.spool);
-    while let Some(piece) = body.piece().await? {
+    while let Some(piece) = body.piece().await.map_err(BodyError::into_response)? {
         lifter.push(&piece).map_err(|error| {
             warn!(error = %error, "a large file cannot be kept in STATE_DIR while it passes through");
             ApiError::internal().into_response()

@@ -288,7 +288,7 @@ mod tests {
         for bad in [
             format!("{encoded}A"),
             format!("{encoded}=AAA"),
-            format!("{}==AA", &encoded[..80_002]),
+            format!("{}==AA", encoded.get(..80_002).unwrap()),
             format!("{encoded}\\n"),
             format!("{encoded} "),
             late,

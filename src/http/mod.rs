@@ -6,6 +6,7 @@ mod body;
 pub mod chat;
 pub mod drain;
 pub mod error;
+pub mod images;
 pub mod json;
 mod lift;
 pub mod models;
@@ -43,6 +44,7 @@ pub fn router(state: AppState) -> Router {
     let cors = cors(&state.0.settings);
     Router::new()
         .merge(chat::routes())
+        .merge(images::routes())
         .merge(models::routes())
         .merge(status::routes())
         .fallback(async |request: Request| refuse(ApiError::not_found(request.uri().path()), request))

@@ -1,5 +1,6 @@
 //! Multipart forms, as the SDKs send files: texts become JSON fields, files become blobs.
 
+use std::io;
 use std::sync::Arc;
 
 use axum::extract::Request;
@@ -12,7 +13,7 @@ use serde_json::{Map, Value};
 use tracing::warn;
 
 use crate::blob::{Blob, BlobWriter};
-use crate::http::body::BodyReader;
+use crate::http::body::{BodyError, BodyReader};
 use crate::http::error::ApiError;
 use crate::http::settings::HttpSettings;
 
@@ -60,31 +61,24 @@ pub async fn read_form(request: Request, settings: &HttpSettings) -> Result<Form
     let Some(boundary) = boundary(&request) else {
         return Err(ApiError::broken_form().into_response());
     };
-    let body = BodyReader::new(request, settings)?;
-    // The parser's errors hide ours, so the answer is kept beside it.
+    let body = BodyReader::new(request, settings).map_err(BodyError::into_response)?;
+    // The parser's errors hide ours, so ours is kept beside it.
     let refused = Arc::new(Mutex::new(None));
-    let pieces = stream::unfold(Some(body), {
-        let refused = Arc::clone(&refused);
-        move |body| {
-            let refused = Arc::clone(&refused);
-            async move {
-                let mut body = body?;
-                match body.piece().await {
-                    Ok(piece) => piece.map(|piece| (Ok(piece), Some(body))),
-                    Err(answer) => {
-                        *refused.lock() = Some(answer);
-                        Some((Err(std::io::Error::from(std::io::ErrorKind::Other)), None))
-                    }
-                }
+    let pieces = stream::unfold(Some((body, Arc::clone(&refused))), async |state| {
+        let (mut body, refused) = state?;
+        match body.piece().await {
+            Ok(piece) => piece.map(|piece| (Ok(piece), Some((body, refused)))),
+            Err(error) => {
+                *refused.lock() = Some(error);
+                Some((Err(io::Error::from(io::ErrorKind::Other)), None))
             }
         }
     });
     let read = collect(Multipart::new(Box::pin(pieces), boundary), settings).await;
-    let answer = refused.lock().take();
-    match (answer, read) {
-        (Some(answer), _) => Err(answer),
-        (None, Ok(form)) => Ok(form),
-        (None, Err(error)) => Err(error.into_response()),
+    let refused = refused.lock().take();
+    match refused {
+        Some(error) => Err(error.into_response()),
+        None => read.map_err(ApiError::into_response),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod attachment;
 pub mod chat_detail;
 pub mod fields;
 pub mod files;
+pub mod images;
 pub mod job;
 pub mod limits;
 pub mod media_type;

@@ -156,12 +156,12 @@ impl ChatRequest {
             // Without a picture there is nothing to change, but something to draw.
             Product::ImageEdit if pictures.is_empty() => (Task::Image(aspect), Vec::new(), ""),
             Product::ImageEdit => {
-                let count = current().count().max(EDIT_PICTURES_MAX).min(IMAGES_MAX);
+                let count = current().count().clamp(EDIT_PICTURES_MAX, IMAGES_MAX);
                 let first = pictures.len().saturating_sub(count);
                 (Task::ImageEdit(aspect), pictures.iter().skip(first).collect(), EDIT_PROMPT)
             }
             Product::Video => {
-                let frame: Vec<_> = current().last().into_iter().collect();
+                let frame: Vec<_> = current().next_back().into_iter().collect();
                 let prompt = if frame.is_empty() { "" } else { ANIMATE_PROMPT };
                 (Task::Video(aspect), frame, prompt)
             }

@@ -17,6 +17,7 @@ mod failover;
 mod limits;
 mod models;
 mod oracle;
+mod pictures;
 mod quota;
 mod raw;
 mod reasoning;

@@ -59,7 +59,7 @@ fn described(file: &JobFile) -> String {
             format!("{at} {name} {} {content_type} {}", kind.noun(), content.len())
         }
         JobFile::Remote(RemoteFile { at, label, kind, url }) => format!("{at} {label} {} {url}", kind.noun()),
-        JobFile::Link(_) => unreachable!("nothing here knows the upstream's links"),
+        JobFile::Link(file) => format!("link {}", file.url),
     }
 }
 
