@@ -74,6 +74,22 @@ pub(crate) fn list<'a>(fields: &Fields<'a>, parsed: &'a mut Option<Vec<Value>>) 
     Ok(list)
 }
 
+/// Looks at the messages as far as an upstream of its own dialect leaves that to us: each is an object with a role.
+pub(crate) fn check_roles(list: &[Value]) -> Result<(), RequestError> {
+    for (place, entry) in list.iter().enumerate() {
+        let at = format!("messages[{place}]");
+        let Value::Object(map) = entry else {
+            return Err(RequestError::invalid_type(&at, "an object", entry));
+        };
+        match map.get("role") {
+            Some(Value::String(_)) => {}
+            None => return Err(RequestError::missing(&path(&at, "role"))),
+            Some(other) => return Err(RequestError::invalid_type(&path(&at, "role"), "a string", other)),
+        }
+    }
+    Ok(())
+}
+
 /// Reads the conversation.
 pub(crate) fn conversation(list: &[Value]) -> Result<Conversation<'_>, RequestError> {
     let drafts: Vec<Draft<'_>> = list

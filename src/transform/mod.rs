@@ -14,6 +14,7 @@ pub mod limits;
 pub mod media_type;
 pub mod messages;
 pub mod models;
+pub mod openai_dialect;
 pub mod openai_reply;
 pub mod prompt;
 pub mod qwen_reply;

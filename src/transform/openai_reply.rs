@@ -103,7 +103,11 @@ impl ReplyShaper {
                 self.after_image = true;
             }
             ReplyEvent::Source(source) => self.sources.push(source),
-            ReplyEvent::Started { .. } | ReplyEvent::Activity | ReplyEvent::Unknown { .. } | ReplyEvent::Finished => {}
+            ReplyEvent::Chunk { .. }
+            | ReplyEvent::Started { .. }
+            | ReplyEvent::Activity
+            | ReplyEvent::Unknown { .. }
+            | ReplyEvent::Finished => {}
         }
     }
 

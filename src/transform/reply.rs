@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 
 use memchr::memchr;
+use serde_json::Value;
 
 /// A piece of text, either as the JSON string literal that the upstream sent or as plain text.
 ///
@@ -132,6 +133,13 @@ pub enum ReplyEvent<'a> {
         /// Where it lies.
         url: &'a str,
     },
+    /// A chunk, or a whole completion, of an upstream that speaks OpenAI's dialect itself.
+    Chunk {
+        /// As it came.
+        json: &'a Value,
+        /// Whether it has anything for the caller.
+        is_content: bool,
+    },
     /// What a search found, in the order that `[[1]]` in the text counts.
     Source(Source),
     /// A built-in tool is at work; nothing to show, but the upstream is alive.
@@ -149,7 +157,14 @@ impl ReplyEvent<'_> {
     /// Whether the caller gets to see something with this event; the first such event ends failover.
     #[must_use]
     pub fn is_content(&self) -> bool {
-        matches!(self, Self::Text(_) | Self::Reasoning(_) | Self::Image { .. } | Self::Video { .. })
+        matches!(
+            self,
+            Self::Text(_)
+                | Self::Reasoning(_)
+                | Self::Image { .. }
+                | Self::Video { .. }
+                | Self::Chunk { is_content: true, .. }
+        )
     }
 }
 

@@ -4,6 +4,7 @@ mod cuts;
 mod drift;
 mod files;
 mod fixtures;
+mod openai_dialect;
 mod replies;
 mod requests;
 
@@ -100,6 +101,7 @@ fn again<'a>(event: &'a ReplyEvent<'_>) -> ReplyEvent<'a> {
         ReplyEvent::Reasoning(text) => ReplyEvent::Reasoning(*text),
         ReplyEvent::Image { url } => ReplyEvent::Image { url },
         ReplyEvent::Video { url } => ReplyEvent::Video { url },
+        ReplyEvent::Chunk { json, is_content } => ReplyEvent::Chunk { json, is_content: *is_content },
         ReplyEvent::Source(source) => ReplyEvent::Source(source.clone()),
         ReplyEvent::Activity => ReplyEvent::Activity,
         ReplyEvent::Unknown { what } => ReplyEvent::Unknown { what },
