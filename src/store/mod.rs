@@ -30,7 +30,7 @@ use crate::store::fault::Fault;
 use crate::store::rows::Rows;
 use crate::store::writer::{Command, Fact};
 
-pub use crate::store::records::{Loaded, OwnedChat, StoredSession, VideoJob, VideoState};
+pub use crate::store::records::{Loaded, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState};
 
 /// The way to the state file. Shared behind an `Arc`.
 pub struct Store {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use bytes::Bytes;
 use secrecy::SecretString;
 
 use crate::base::facts::IdentityFacts;
@@ -70,7 +71,7 @@ pub struct VideoJob {
     pub size: String,
     /// The upstream's word for the shape, such as `16:9`.
     pub ratio: String,
-    /// The length as the caller named it.
+    /// How long it is, as callers are told.
     pub seconds: String,
     /// When it was asked for.
     pub created_at: UnixSeconds,
@@ -84,10 +85,21 @@ pub struct VideoJob {
     pub link: Option<SecretString>,
     /// Why there is none: a code and a message.
     pub error: Option<(String, String)>,
+    /// The picture that it begins with, kept until the upstream has it.
+    pub picture: Option<VideoPicture>,
     /// A hash of the key with which the caller may ask twice and get one.
     pub idempotency: Option<String>,
     /// A hash of the request's body, to tell a repeated request from another one.
     pub fingerprint: Option<String>,
+}
+
+/// The picture that a video begins with.
+#[derive(Clone)]
+pub enum VideoPicture {
+    /// Its bytes, checked when they came in.
+    Bytes(Bytes),
+    /// An address that the upstream itself gave out. It carries a key.
+    Link(SecretString),
 }
 
 /// How far a video is.

@@ -12,7 +12,7 @@ use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::secret::ApiKey;
 use crate::store::fault::Fault;
 use crate::store::files;
-use crate::store::records::{Loaded, OwnedChat, StoredSession, VideoJob, VideoState};
+use crate::store::records::{Loaded, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState};
 use crate::store::schema;
 
 /// An open state file.
@@ -88,8 +88,8 @@ impl Rows {
             .connection
             .prepare(
                 "SELECT id, owner, key, is_pooled, state, model, upstream_model, prompt, size, ratio, seconds,
-                 created_at, completed_at, chat_id, task_id, link, error_code, error_message, idempotency, fingerprint
-                 FROM videos ORDER BY created_at, id",
+                 created_at, completed_at, chat_id, task_id, link, error_code, error_message, idempotency, fingerprint,
+                 picture, picture_link FROM videos ORDER BY created_at, id",
             )?
             .query_map([], video)?
             .collect::<Result<_, _>>()?;
@@ -185,12 +185,18 @@ pub(super) fn remove_chat(transaction: &Transaction<'_>, chat_id: &str) -> rusql
 /// Writes a video job over what was known of it.
 pub(super) fn put_video(transaction: &Transaction<'_>, job: &VideoJob) -> rusqlite::Result<()> {
     let (error_code, error_message) = job.error.as_ref().map(|(code, message)| (code, message)).unzip();
+    let (picture, picture_link) = match &job.picture {
+        None => (None, None),
+        Some(VideoPicture::Bytes(bytes)) => (Some(bytes.as_ref()), None),
+        Some(VideoPicture::Link(link)) => (None, Some(link.expose_secret())),
+    };
     transaction
         .prepare_cached(
             "INSERT OR REPLACE INTO videos (id, owner, key, is_pooled, state, model, upstream_model, prompt, size,
              ratio, seconds, created_at, completed_at, chat_id, task_id, link, error_code, error_message,
-             idempotency, fingerprint)
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
+             idempotency, fingerprint, picture, picture_link)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20,
+             ?21, ?22)",
         )?
         .execute(params![
             job.id,
@@ -213,6 +219,8 @@ pub(super) fn put_video(transaction: &Transaction<'_>, job: &VideoJob) -> rusqli
             error_message,
             job.idempotency,
             job.fingerprint,
+            picture,
+            picture_link,
         ])?;
     Ok(())
 }
@@ -257,6 +265,10 @@ fn video(row: &Row<'_>) -> rusqlite::Result<VideoJob> {
         (Some(code), message) => Some((code, message.unwrap_or_default())),
         (None, _) => None,
     };
+    let picture = match (row.get::<_, Option<Vec<u8>>>("picture")?, row.get::<_, Option<String>>("picture_link")?) {
+        (Some(bytes), _) => Some(VideoPicture::Bytes(bytes.into())),
+        (None, link) => link.map(|link| VideoPicture::Link(link.into())),
+    };
     Ok(VideoJob {
         id: row.get("id")?,
         owner: row.get("owner")?,
@@ -276,6 +288,7 @@ fn video(row: &Row<'_>) -> rusqlite::Result<VideoJob> {
         task_id: row.get("task_id")?,
         link: row.get::<_, Option<String>>("link")?.map(SecretString::from),
         error,
+        picture,
         idempotency: row.get("idempotency")?,
         fingerprint: row.get("fingerprint")?,
     })

@@ -90,4 +90,9 @@ ALTER TABLE facts DROP COLUMN cooling_until;
 ALTER TABLE facts DROP COLUMN cooling_set_at;
 DELETE FROM facts WHERE dead_since IS NULL;
 ",
+    // A job that waits may begin with a picture, which must not be lost with the process.
+    "
+ALTER TABLE videos ADD COLUMN picture BLOB;
+ALTER TABLE videos ADD COLUMN picture_link TEXT;
+",
 ];

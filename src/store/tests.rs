@@ -350,6 +350,7 @@ fn video(number: i64) -> VideoJob {
         task_id: None,
         link: None,
         error: None,
+        picture: None,
         idempotency: None,
         fingerprint: None,
     }
@@ -358,11 +359,17 @@ fn video(number: i64) -> VideoJob {
 /// Everything of a job, to compare.
 fn whole(job: &VideoJob) -> String {
     let VideoJob { id, owner, key, is_pooled, state, model, upstream_model, prompt, size, ratio, seconds, .. } = job;
-    let VideoJob { created_at, completed_at, chat_id, task_id, link, error, idempotency, fingerprint, .. } = job;
+    let VideoJob { created_at, completed_at, chat_id, task_id, link, error, picture, idempotency, fingerprint, .. } =
+        job;
+    let picture = picture.as_ref().map(|picture| match picture {
+        VideoPicture::Bytes(bytes) => format!("{bytes:?}"),
+        VideoPicture::Link(link) => link.expose_secret().to_owned(),
+    });
     let link = link.as_ref().map(|link| link.expose_secret());
     format!(
         "{id} {owner} {key:?} {is_pooled} {state:?} {model} {upstream_model} {prompt} {size} {ratio} {seconds} \
-         {created_at:?} {completed_at:?} {chat_id:?} {task_id:?} {link:?} {error:?} {idempotency:?} {fingerprint:?}"
+         {created_at:?} {completed_at:?} {chat_id:?} {task_id:?} {link:?} {error:?} {idempotency:?} {fingerprint:?} \
+         {picture:?}"
     )
 }
 
@@ -387,8 +394,11 @@ async fn video_jobs_are_safe_when_acknowledged() {
         error: Some(("content_filter".to_owned(), "refused".to_owned())),
         ..video(3)
     };
-    let running = VideoJob { state: VideoState::Running, ..video(4) };
-    for job in [&running, &failed, &video(2), &video(1), &video(5), &done] {
+    let picture = Some(VideoPicture::Bytes(b"CANARY-picture".as_slice().into()));
+    let running = VideoJob { state: VideoState::Running, picture, ..video(4) };
+    let picture = Some(VideoPicture::Link(SecretString::from("https://cdn.example/p.png?key=CANARY-link")));
+    let queued = VideoJob { picture, ..video(1) };
+    for job in [&running, &failed, &video(2), &queued, &video(5), &done] {
         store.save_video(job.clone()).await.unwrap();
     }
     store.forget_video("video_005").await.unwrap();
@@ -396,7 +406,7 @@ async fn video_jobs_are_safe_when_acknowledged() {
     // Another reader, while the writer still has the file open.
     let (_, loaded) = Store::open(dir.path()).unwrap();
     let jobs: Vec<_> = loaded.videos.iter().map(whole).collect();
-    assert_eq!(jobs, [&video(1), &done, &failed, &running].map(whole), "oldest first");
+    assert_eq!(jobs, [&queued, &done, &failed, &running].map(whole), "oldest first");
     let shown = format!("{loaded:?} {store:?}");
     assert!(shown.contains("video_002") && shown.contains("content_filter"), "{shown}");
     assert!(!shown.contains("CANARY"), "{shown}");
