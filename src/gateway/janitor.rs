@@ -68,6 +68,8 @@ pub struct OwnChat {
     in_ledger: bool,
     /// An answer may be under way upstream; its id when known.
     answering: Option<Option<String>>,
+    /// Whoever needs the chat goes on with it after a restart.
+    outlives_process: bool,
 }
 
 impl Janitor {
@@ -110,7 +112,20 @@ impl Janitor {
             let key = session.key().clone();
             self.0.store.note_chat(OwnedChat { chat_id: chat_id.clone(), key, created_at: now });
         }
-        OwnChat { janitor: self.clone(), session: Arc::clone(session), chat_id, in_ledger, answering: None }
+        self.own(session, chat_id, in_ledger)
+    }
+
+    /// Takes over a chat that an earlier run made and left in the ledger because it was still needed. It outlives
+    /// this process too, if it has to.
+    pub(crate) fn adopt_again(&self, session: &Arc<Session>, chat_id: &str, is_pooled: bool) -> OwnChat {
+        let mut chat = self.own(session, chat_id.to_owned(), is_pooled && !self.0.keep_chats);
+        chat.outlive_process();
+        chat
+    }
+
+    fn own(&self, session: &Arc<Session>, chat_id: String, in_ledger: bool) -> OwnChat {
+        let session = Arc::clone(session);
+        OwnChat { janitor: self.clone(), session, chat_id, in_ledger, answering: None, outlives_process: false }
     }
 
     fn stop(&self, session: Arc<Session>, chat_id: String, response_id: Option<String>) {
@@ -148,10 +163,19 @@ impl OwnChat {
     pub fn answer_ended(&mut self) {
         self.answering = None;
     }
+
+    /// From now on the chat is left alone when it is dropped because the process stops: the next run needs it. The
+    /// ledger still has it, and whoever reads that must know who needs it.
+    pub(crate) fn outlive_process(&mut self) {
+        self.outlives_process = true;
+    }
 }
 
 impl Drop for OwnChat {
     fn drop(&mut self) {
+        if self.outlives_process && self.janitor.0.supervisor.stopping().is_cancelled() {
+            return;
+        }
         let chat_id = std::mem::take(&mut self.chat_id);
         if let Some(response_id) = self.answering.take() {
             self.janitor.stop(Arc::clone(&self.session), chat_id.clone(), response_id);
