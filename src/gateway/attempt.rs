@@ -14,7 +14,7 @@ use crate::gateway::books::Books;
 use crate::gateway::drift::Drift;
 use crate::gateway::janitor::{Janitor, OwnChat};
 use crate::gateway::turn::{Turn, TurnParts};
-use crate::gateway::video_task::VideoTasks;
+use crate::gateway::video_task::{Found, VideoTasks};
 use crate::pool::{IdentityPool, Lease};
 use crate::transform::chat_detail::image_links;
 use crate::transform::job::{ChatJob, Task, ThinkingWish};
@@ -32,6 +32,92 @@ const RECOVERY_PAUSES: [Duration; 5] = [
     Duration::from_secs(2),
     Duration::from_secs(2),
 ];
+
+/// How long a chat is looked into for a video whose start was not answered.
+const LOST_START_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Something that is tried on one identity after the other.
+pub(crate) trait Attempt: Send {
+    /// What comes of it when it works.
+    type Done: Send;
+
+    /// One try, the `number`th. Gives the lease back when it fails.
+    fn run(
+        &mut self,
+        lease: Lease,
+        number: u32,
+        deadline: Instant,
+    ) -> impl Future<Output = Result<Self::Done, Failed>> + Send;
+
+    /// Forgets what a failed try has left.
+    fn reset(&mut self);
+}
+
+/// Answers a chat, up to the first content that goes to the sink.
+pub(crate) struct Answering<'a, S> {
+    pub(crate) attempts: &'a Attempts,
+    pub(crate) job: &'a ChatJob,
+    pub(crate) is_pooled: bool,
+    pub(crate) sink: &'a mut S,
+}
+
+impl<S: ReplySink + Send> Attempt for Answering<'_, S> {
+    type Done = Turn;
+
+    async fn run(&mut self, lease: Lease, number: u32, deadline: Instant) -> Result<Turn, Failed> {
+        self.attempts.answer(lease, self.job, self.is_pooled, self.sink, number, deadline).await
+    }
+
+    fn reset(&mut self) {
+        self.sink.reset();
+    }
+}
+
+/// Starts a video that somebody else follows.
+pub(crate) struct Starting<'a, D> {
+    pub(crate) attempts: &'a Attempts,
+    pub(crate) job: &'a ChatJob,
+    pub(crate) is_pooled: bool,
+    pub(crate) diary: &'a mut D,
+}
+
+impl<D: VideoDiary> Attempt for Starting<'_, D> {
+    type Done = StartedVideo;
+
+    async fn run(&mut self, lease: Lease, _number: u32, deadline: Instant) -> Result<StartedVideo, Failed> {
+        self.attempts.start_video(lease, self.job, self.is_pooled, self.diary, deadline).await
+    }
+
+    fn reset(&mut self) {}
+}
+
+/// Where it is written down how far the start of a video is, before the next step is taken.
+pub(crate) trait VideoDiary: Send {
+    /// The question is about to be asked in this chat. If this says no, it is not.
+    fn asks(&mut self, session: &Session, chat: &mut OwnChat) -> impl Future<Output = bool> + Send;
+
+    /// It was refused, so nothing was begun in that chat.
+    fn refused(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// For those who are lost with the process anyway.
+struct NoDiary;
+
+impl VideoDiary for NoDiary {
+    async fn asks(&mut self, _: &Session, _: &mut OwnChat) -> bool {
+        true
+    }
+
+    async fn refused(&mut self) {}
+}
+
+/// A video that the upstream makes.
+pub(crate) struct StartedVideo {
+    pub(crate) lease: Lease,
+    pub(crate) chat: OwnChat,
+    /// The upstream's name of it.
+    pub(crate) task: String,
+}
 
 /// Makes attempts.
 pub(crate) struct Attempts {
@@ -52,8 +138,8 @@ pub(crate) struct Failed {
 }
 
 impl Attempts {
-    /// One try. Gives the lease back when it fails.
-    pub(crate) async fn make(
+    /// One try to answer. Gives the lease back when it fails.
+    async fn answer(
         &self,
         lease: Lease,
         job: &ChatJob,
@@ -63,11 +149,6 @@ impl Attempts {
         deadline: Instant,
     ) -> Result<Turn, Failed> {
         let session = Arc::clone(lease.session());
-        let (files, mut chat) = match self.prepare(&session, job, is_pooled, deadline).await {
-            Ok(prepared) => prepared,
-            Err(error) => return Err(Failed { error, lease, is_final: false }),
-        };
-        chat.answer_begins();
         let parts = |lease, chat| TurnParts {
             lease,
             chat,
@@ -78,11 +159,22 @@ impl Attempts {
             deadline,
         };
         if let Task::Video(_) = job.task {
-            return match self.video(&session, job, &files, &mut chat, sink, deadline).await {
-                Ok(()) => Ok(Turn::done(parts(lease, chat))),
-                Err((error, is_final)) => Err(Failed { error, lease, is_final }),
+            let started = self.start_video(lease, job, is_pooled, &mut NoDiary, deadline).await?;
+            let StartedVideo { lease, chat, task } = started;
+            return match self.videos.follow(&session, &task, deadline).await {
+                Ok(url) => {
+                    sink.event(ReplyEvent::Video { url: &url });
+                    sink.event(ReplyEvent::Finished);
+                    Ok(Turn::done(parts(lease, chat)))
+                }
+                Err(error) => Err(Failed { error, lease, is_final: true }),
             };
         }
+        let (files, mut chat) = match self.prepare(&session, job, is_pooled, deadline).await {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(Failed { error, lease, is_final: false }),
+        };
+        chat.answer_begins();
         let first = deadline.min(Instant::now() + self.first_event_timeout(job));
         let stream = match self.upstream.ask(&session, job, &files, chat.id(), first).await {
             Ok(stream) => stream,
@@ -203,29 +295,52 @@ impl Attempts {
         has_pictures
     }
 
-    /// Starts a video and waits until it is made.
-    async fn video(
+    /// One try to start a video. Gives the lease back when it fails.
+    ///
+    /// When the start is not answered, the video may be in the making all the same; the chat knows. If it does not
+    /// tell, that is the end: another try could make, and cost, a second video.
+    async fn start_video(
         &self,
-        session: &Arc<Session>,
+        lease: Lease,
         job: &ChatJob,
-        files: &[FileRef],
-        chat: &mut OwnChat,
-        sink: &mut impl ReplySink,
+        is_pooled: bool,
+        diary: &mut impl VideoDiary,
         deadline: Instant,
-    ) -> Result<(), (UpstreamError, bool)> {
+    ) -> Result<StartedVideo, Failed> {
+        let session = Arc::clone(lease.session());
+        let (files, mut chat) = match self.prepare(&session, job, is_pooled, deadline).await {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(Failed { error, lease, is_final: false }),
+        };
+        if !diary.asks(&session, &mut chat).await {
+            // Nobody's fault here; the diary knows whose.
+            let error = UpstreamError::new("starting a video", UpstreamErrorKind::InvalidRequest);
+            return Err(Failed { error, lease, is_final: true });
+        }
+        chat.answer_begins();
         let first = deadline.min(Instant::now() + self.first_event_timeout(job));
-        let started = self.upstream.start_video(session, job, files, chat.id(), first).await;
+        let started = self.upstream.start_video(&session, job, &files, chat.id(), first).await;
         // There is nothing to stop: a task goes on whatever happens here.
         chat.answer_ended();
-        let task = started.map_err(|error| {
-            // Without an answer it is not known whether the task began.
-            let is_unclear = error.source.is_some() || error.kind == UpstreamErrorKind::Timeout;
-            (error, is_unclear)
-        })?;
-        let url = self.videos.follow(session, &task, deadline).await.map_err(|error| (error, true))?;
-        sink.event(ReplyEvent::Video { url: &url });
-        sink.event(ReplyEvent::Finished);
-        Ok(())
+        let error = match started {
+            Ok(task) => return Ok(StartedVideo { lease, chat, task }),
+            Err(error) => error,
+        };
+        let is_answered =
+            error.source.is_none() && !matches!(error.kind, UpstreamErrorKind::Timeout | UpstreamErrorKind::Protocol);
+        if is_answered {
+            self.doubt_files(&session, job, &error);
+            diary.refused().await;
+            return Err(Failed { error, lease, is_final: false });
+        }
+        let patience = deadline.min(Instant::now() + LOST_START_PATIENCE);
+        match self.videos.find(&session, chat.id(), patience).await {
+            Found::Task(task) => {
+                info!(identity.id = %session.identity(), "video found in its chat after its start was not answered");
+                Ok(StartedVideo { lease, chat, task })
+            }
+            Found::Nothing | Found::Unclear => Err(Failed { error, lease, is_final: true }),
+        }
     }
 
     /// Thinking and searching take their time before the first word, pictures and files more.

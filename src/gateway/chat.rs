@@ -14,7 +14,7 @@ use crate::base::facts::Usage;
 use crate::base::ids::IdentityId;
 use crate::base::session::Session;
 use crate::gateway::attachments::Attachments;
-use crate::gateway::attempt::{Attempts, Failed};
+use crate::gateway::attempt::{Answering, Attempt, Attempts, Failed, StartedVideo, Starting, VideoDiary};
 use crate::gateway::books::Books;
 use crate::gateway::drift::Drift;
 use crate::gateway::error::ChatError;
@@ -132,9 +132,14 @@ impl ChatGateway {
     ///
     /// # Errors
     /// [`ChatError`]: nothing has been said, and `sink` is as at the beginning.
-    pub async fn open(&self, job: &ChatJob, asker: &Asker, sink: &mut impl ReplySink) -> Result<Turn, ChatError> {
+    pub async fn open(
+        &self,
+        job: &ChatJob,
+        asker: &Asker,
+        sink: &mut (impl ReplySink + Send),
+    ) -> Result<Turn, ChatError> {
         let mut progress = self.progress(job, asker);
-        self.attempts(job, asker, sink, &mut progress).await
+        self.attempts(job, asker, &mut self.answering(job, asker, sink), &mut progress).await
     }
 
     /// Answers as a whole: everything has gone to `sink` when this returns. A cut in the middle of an answer is
@@ -146,12 +151,12 @@ impl ChatGateway {
         &self,
         job: &ChatJob,
         asker: &Asker,
-        sink: &mut impl ReplySink,
+        sink: &mut (impl ReplySink + Send),
     ) -> Result<(Turn, Finished), ChatError> {
         let mut progress = self.progress(job, asker);
         let half = Instant::now() + self.0.total_timeout(job) / 2;
         loop {
-            let mut turn = self.attempts(job, asker, sink, &mut progress).await?;
+            let mut turn = self.attempts(job, asker, &mut self.answering(job, asker, sink), &mut progress).await?;
             let finished = loop {
                 match poll_fn(|cx| turn.poll_next(cx, sink)).await {
                     Ok(Some(finished)) => break Ok(finished),
@@ -180,6 +185,32 @@ impl ChatGateway {
         }
     }
 
+    /// Starts a video: returns when the upstream makes it. What was begun is in the diary at each moment.
+    ///
+    /// # Errors
+    /// [`ChatError`].
+    pub(crate) async fn start_video(
+        &self,
+        job: &ChatJob,
+        asker: &Asker,
+        diary: &mut impl VideoDiary,
+        deadline: Instant,
+    ) -> Result<StartedVideo, ChatError> {
+        let mut progress = self.progress(job, asker);
+        progress.deadline = progress.deadline.min(deadline);
+        let mut starting = Starting { attempts: &self.0.attempts, job, is_pooled: asker.own.is_none(), diary };
+        self.attempts(job, asker, &mut starting, &mut progress).await
+    }
+
+    /// Follows videos, and finds them.
+    pub(crate) fn videos(&self) -> &VideoTasks {
+        &self.0.attempts.videos
+    }
+
+    fn answering<'a, S>(&'a self, job: &'a ChatJob, asker: &Asker, sink: &'a mut S) -> Answering<'a, S> {
+        Answering { attempts: &self.0.attempts, job, is_pooled: asker.own.is_none(), sink }
+    }
+
     fn progress(&self, job: &ChatJob, asker: &Asker) -> Progress {
         Progress {
             attempts: 0,
@@ -192,13 +223,13 @@ impl ChatGateway {
         }
     }
 
-    async fn attempts(
+    async fn attempts<A: Attempt>(
         &self,
         job: &ChatJob,
         asker: &Asker,
-        sink: &mut impl ReplySink,
+        attempt: &mut A,
         progress: &mut Progress,
-    ) -> Result<Turn, ChatError> {
+    ) -> Result<A::Done, ChatError> {
         let mut last = None;
         loop {
             let lease = match &asker.own {
@@ -217,11 +248,11 @@ impl ChatGateway {
                 }
             };
             let identity = lease.identity().clone();
-            let error = match self.on_one_identity(lease, job, asker, sink, progress).await {
-                Ok(turn) => return Ok(turn),
+            let error = match self.on_one_identity(lease, job, asker, attempt, progress).await {
+                Ok(done) => return Ok(done),
                 Err(error) => error,
             };
-            sink.reset();
+            attempt.reset();
             let blame = match &error {
                 AttemptError::Upstream(error) => error.kind.blame(),
                 AttemptError::Refresh(_) => Blame::Identity,
@@ -283,14 +314,14 @@ impl ChatGateway {
 
     /// Everything that one identity may be asked for one request: the attempt, once more after a refused token,
     /// and once more in a new chat if the chat was lost or busy.
-    async fn on_one_identity(
+    async fn on_one_identity<A: Attempt>(
         &self,
         lease: Lease,
         job: &ChatJob,
         asker: &Asker,
-        sink: &mut impl ReplySink,
+        attempt: &mut A,
         progress: &mut Progress,
-    ) -> Result<Turn, AttemptError> {
+    ) -> Result<A::Done, AttemptError> {
         let session = Arc::clone(lease.session());
         let is_pooled = asker.own.is_none();
         let mut lease = Some(lease);
@@ -313,13 +344,13 @@ impl ChatGateway {
             let generation = session.token_generation();
             progress.attempts += 1;
             let (number, deadline) = (progress.attempts, progress.deadline);
-            let attempt = Box::pin(self.0.attempts.make(held, job, is_pooled, sink, number, deadline));
-            let Failed { mut error, lease: held, is_final } = match attempt.await {
-                Ok(turn) => return Ok(turn),
+            let tried = Box::pin(attempt.run(held, number, deadline));
+            let Failed { mut error, lease: held, is_final } = match tried.await {
+                Ok(done) => return Ok(done),
                 Err(failed) => failed,
             };
             progress.is_final |= is_final;
-            sink.reset();
+            attempt.reset();
             let now = Now::read();
             // An expired token draws a challenge too: then it is the token that has to be renewed.
             let is_stale = session.token().is_some_and(|token| !token.is_live(now.unix));

@@ -1,4 +1,5 @@
-//! Following a video that the upstream makes: asked after now and then, by the identity that started it.
+//! Following a video that the upstream makes: asked after now and then, by the identity that started it. And
+//! finding it, when the answer that named it was lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use tracing::debug;
 use crate::base::session::Session;
 use crate::gateway::refresher::Refresher;
 use crate::telemetry::ErrorChain;
+use crate::transform::chat_detail::{is_untouched, video_task};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::qwen_web::QwenWeb;
 use crate::upstream::tasks::TaskStatus;
@@ -22,6 +24,12 @@ const CHALLENGE_PAUSE: Duration = Duration::from_secs(300);
 /// A task that is not known this often in a row is lost. One that was just begun may not be known everywhere yet.
 const UNKNOWN_MAX: u32 = 4;
 
+/// A chat that is seen without a question this often is one that nothing was asked in: a question that was just sent
+/// may not be written down yet.
+const UNTOUCHED_LOOKS: u32 = 3;
+/// A chat that is seen with a question but without a task this often will not have one.
+const TASKLESS_LOOKS: u32 = 6;
+
 const DOING: &str = "making a video";
 
 /// Follows tasks. Clones are the same.
@@ -31,7 +39,51 @@ pub(crate) struct VideoTasks {
     pub(crate) refresher: Refresher,
 }
 
+/// What a chat tells of the video that was, or was not, begun in it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// This task makes it.
+    Task(String),
+    /// Nothing was asked.
+    Nothing,
+    /// It cannot be told: the chat is gone, cannot be read, or has a question and no task.
+    Unclear,
+}
+
 impl VideoTasks {
+    /// Looks into a chat for its video, again and again where that may help, until `deadline` at most.
+    pub(crate) async fn find(&self, session: &Arc<Session>, chat_id: &str, deadline: Instant) -> Found {
+        let (mut pause, mut untouched, mut taskless) = (PAUSE_MIN, 0, 0);
+        loop {
+            self.freshen(session).await;
+            let generation = session.token_generation();
+            let mut wait = pause;
+            match self.upstream.chat_detail(session, chat_id).await {
+                Ok(detail) => {
+                    if let Some(task) = video_task(&detail) {
+                        return Found::Task(task);
+                    }
+                    let is_untouched = is_untouched(&detail);
+                    untouched = if is_untouched { untouched + 1 } else { 0 };
+                    taskless += u32::from(!is_untouched);
+                    if untouched >= UNTOUCHED_LOOKS {
+                        return Found::Nothing;
+                    }
+                    if taskless >= TASKLESS_LOOKS {
+                        return Found::Unclear;
+                    }
+                }
+                Err(error) if error.kind == UpstreamErrorKind::LostChat => return Found::Unclear,
+                Err(error) => wait = self.after_failure(session, generation, &error, pause).await,
+            }
+            if Instant::now() + wait >= deadline {
+                return Found::Unclear;
+            }
+            sleep(wait).await;
+            pause = (pause * 3 / 2).min(PAUSE_MAX);
+        }
+    }
+
     /// Waits for the link to a video. A failed look is no failed task; only the upstream's word, a task that nobody
     /// knows any more, or the deadline ends it.
     ///
@@ -45,6 +97,7 @@ impl VideoTasks {
     ) -> Result<String, UpstreamError> {
         let (mut pause, mut unknown) = (PAUSE_MIN, 0);
         loop {
+            self.freshen(session).await;
             let generation = session.token_generation();
             let looked = self.upstream.task_status(session, task).await;
             let mut wait = pause;
@@ -56,17 +109,8 @@ impl VideoTasks {
                 }
                 Ok(TaskStatus::Running) => unknown = 0,
                 Err(error) => {
-                    debug!(identity.id = %session.identity(), error = %ErrorChain(&error), "video not asked after");
-                    match error.kind {
-                        UpstreamErrorKind::LostChat => unknown += 1,
-                        UpstreamErrorKind::Unauthorized => {
-                            // What comes of it shows at the next look.
-                            let _ = self.refresher.replace(session, generation).await;
-                        }
-                        UpstreamErrorKind::Challenged => wait = CHALLENGE_PAUSE,
-                        UpstreamErrorKind::RateLimited => wait = error.retry_after.unwrap_or(PAUSE_MAX).max(pause),
-                        _ => {}
-                    }
+                    unknown += u32::from(error.kind == UpstreamErrorKind::LostChat);
+                    wait = self.after_failure(session, generation, &error, pause).await;
                 }
             }
             if unknown >= UNKNOWN_MAX {
@@ -78,6 +122,32 @@ impl VideoTasks {
             }
             sleep(wait).await;
             pause = (pause * 3 / 2).min(PAUSE_MAX);
+        }
+    }
+
+    /// A video takes longer than many a token lives. What comes of it shows at the next look.
+    async fn freshen(&self, session: &Arc<Session>) {
+        let _ = self.refresher.ensure_fresh(session).await;
+    }
+
+    /// What a failed look asks for, and the pause before the next one.
+    async fn after_failure(
+        &self,
+        session: &Arc<Session>,
+        generation: u64,
+        error: &UpstreamError,
+        pause: Duration,
+    ) -> Duration {
+        debug!(identity.id = %session.identity(), error = %ErrorChain(error), "video not asked after");
+        match error.kind {
+            UpstreamErrorKind::Unauthorized => {
+                // What comes of it shows at the next look.
+                let _ = self.refresher.replace(session, generation).await;
+                pause
+            }
+            UpstreamErrorKind::Challenged => CHALLENGE_PAUSE,
+            UpstreamErrorKind::RateLimited => error.retry_after.unwrap_or(PAUSE_MAX).max(pause),
+            _ => pause,
         }
     }
 }

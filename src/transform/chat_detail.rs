@@ -35,6 +35,15 @@ pub fn video_task(detail: &Value) -> Option<String> {
     Some(id.to_owned())
 }
 
+/// Whether nothing was ever asked in the chat. A shape that this version does not know says nothing.
+#[must_use]
+pub fn is_untouched(detail: &Value) -> bool {
+    let chat = detail.get("chat").unwrap_or(detail);
+    let list = chat.get("messages").and_then(Value::as_array).map(Vec::len);
+    let map = chat.get("history").and_then(|history| history.get("messages")?.as_object()).map(serde_json::Map::len);
+    (list.is_some() || map.is_some()) && list.unwrap_or(0) == 0 && map.unwrap_or(0) == 0
+}
+
 /// All messages, those of the list first, each with its key if it comes from the map.
 fn messages(detail: &Value) -> impl Iterator<Item = (Option<&str>, &Value)> {
     let chat = detail.get("chat").unwrap_or(detail);
@@ -182,6 +191,23 @@ mod tests {
         check(json!({"messages": [said("a", "assistant", 0)]}), None, &["https://x/a"]);
         for odd in [json!(null), json!([]), json!({"chat": 1}), json!({"chat": {"messages": [1, null]}})] {
             check(odd, Some("a"), &[]);
+        }
+    }
+
+    #[test]
+    fn chats_without_a_question() {
+        for (detail, expected) in [
+            (json!({"chat": {"messages": [], "history": {"messages": {}}}}), true),
+            (json!({"chat": {"messages": []}}), true),
+            (json!({"chat": {"history": {"messages": {}}}}), true),
+            (json!({"messages": []}), true),
+            (json!({"chat": {"messages": [{"role": "user"}], "history": {"messages": {}}}}), false),
+            (json!({"chat": {"messages": [], "history": {"messages": {"a": {}}}}}), false),
+            (json!({"chat": {}}), false),
+            (json!({"chat": {"messages": "later"}}), false),
+            (json!(null), false),
+        ] {
+            assert_eq!(is_untouched(&detail), expected, "{detail}");
         }
     }
 
