@@ -36,6 +36,14 @@ enum Content {
     File(File),
 }
 
+impl ContentHash {
+    /// The 32 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 impl Blob {
     /// How many bytes.
     #[must_use]

@@ -21,6 +21,7 @@ pub mod qwen_reply;
 pub mod qwen_request;
 pub mod reply;
 pub mod resolve;
+pub mod videos;
 
 #[cfg(test)]
 mod tests;
