@@ -23,7 +23,9 @@ use crate::gateway::chat::ChatGateway;
 use crate::gateway::janitor::{self, Janitor, JanitorQueue};
 use crate::gateway::models::Models;
 use crate::gateway::refresher::Refresher;
+use crate::gateway::video_jobs::{VideoJobs, VideoParts};
 use crate::http;
+use crate::http::error::ApiError;
 use crate::http::state::{AppState, Parts};
 use crate::pool::{IdentityPool, Now};
 use crate::shutdown::Supervisor;
@@ -46,6 +48,7 @@ pub struct App {
     pool: IdentityPool,
     refresher: Refresher,
     models: Models,
+    videos: VideoJobs,
     janitor: (Janitor, JanitorQueue),
     ledger: Vec<OwnedChat>,
     store: Arc<Store>,
@@ -77,20 +80,7 @@ impl App {
         let refused = |error| StartError::Store(config.state_dir.display().to_string(), error);
         let (store, loaded) = Store::open(Path::new(&config.state_dir)).map_err(refused)?;
         let store = Arc::new(store);
-        let refused = |error| StartError::Store(config.state_dir.display().to_string(), error);
-        let generated_key = match (config.key_policy, &loaded.generated_key) {
-            (KeyPolicy::GenerateKey, Some(kept)) => {
-                config.http.keys.push(kept.clone());
-                None
-            }
-            (KeyPolicy::GenerateKey, None) => {
-                let key = ApiKey::new(&format!("sk-{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()));
-                store.save_generated_key(&key).await.map_err(refused)?;
-                config.http.keys.push(key.clone());
-                Some(key)
-            }
-            (KeyPolicy::Keys | KeyPolicy::OpenOnLoopback | KeyPolicy::OpenKnowingly, _) => None,
-        };
+        let generated_key = complete_keys(&mut config, &store, &loaded).await?;
         let now = Now::read();
         let supervisor = Supervisor::new();
         let upstream = Arc::new(QwenWeb::new(config.web.clone())?);
@@ -125,10 +115,25 @@ impl App {
             Arc::clone(&store),
             config.chat.retries_max,
         );
+        let videos = VideoJobs::new(
+            VideoParts {
+                chats: chats.clone(),
+                attachments: attachments.clone(),
+                pool: pool.clone(),
+                janitor: janitor.0.clone(),
+                store: Arc::clone(&store),
+                supervisor: supervisor.clone(),
+                describe: ApiError::told,
+            },
+            loaded.videos,
+        );
+        // A chat that a video is made in goes to the janitor when the video is done.
+        let ledger = loaded.chats.into_iter().filter(|chat| !videos.needs_chat(&chat.chat_id)).collect();
         let ending = CancellationToken::new();
         let state = AppState::new(Parts {
             chats,
             attachments,
+            videos: videos.clone(),
             models: models.clone(),
             pool: pool.clone(),
             refresher: refresher.clone(),
@@ -140,7 +145,6 @@ impl App {
         let wanted = config.http.listen;
         let listener = TcpListener::bind(wanted).await.map_err(|error| StartError::Listen(wanted, error))?;
         let address = listener.local_addr().map_err(|error| StartError::Listen(wanted, error))?;
-        let ledger = loaded.chats;
         Ok(Self {
             listener,
             address,
@@ -149,6 +153,7 @@ impl App {
             pool,
             refresher,
             models,
+            videos,
             janitor,
             ledger,
             store,
@@ -178,13 +183,26 @@ impl App {
         }
         self.log_start();
         let Self {
-            listener, state, pool, refresher, models, janitor, ledger, store, supervisor, ending, config, ..
+            listener,
+            state,
+            pool,
+            refresher,
+            models,
+            videos,
+            janitor,
+            ledger,
+            store,
+            supervisor,
+            ending,
+            config,
+            ..
         } = self;
         supervisor.spawn("refresher", refresher.run(supervisor.stopping()));
         let cleaning =
             janitor::run(janitor.0, janitor.1, ledger, pool.sessions(), Now::read().unix, supervisor.stopping());
         supervisor.spawn("janitor", cleaning);
         models.fetch_in_background();
+        videos.resume();
         let connections = Supervisor::new();
         let accepting = {
             let (router, settings, connections) = (http::router(state), config.http.clone(), connections.clone());
@@ -226,6 +244,24 @@ impl App {
             }
             KeyPolicy::Keys | KeyPolicy::GenerateKey => {}
         }
+    }
+}
+
+/// Adds the key of this server's own making where the configuration wants one; gives it if it was made just now.
+async fn complete_keys(config: &mut Config, store: &Store, loaded: &Loaded) -> Result<Option<ApiKey>, StartError> {
+    match (config.key_policy, &loaded.generated_key) {
+        (KeyPolicy::GenerateKey, Some(kept)) => {
+            config.http.keys.push(kept.clone());
+            Ok(None)
+        }
+        (KeyPolicy::GenerateKey, None) => {
+            let key = ApiKey::new(&format!("sk-{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()));
+            let refused = |error| StartError::Store(config.state_dir.display().to_string(), error);
+            store.save_generated_key(&key).await.map_err(refused)?;
+            config.http.keys.push(key.clone());
+            Ok(Some(key))
+        }
+        (KeyPolicy::Keys | KeyPolicy::OpenOnLoopback | KeyPolicy::OpenKnowingly, _) => Ok(None),
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use futures_util::future::{join_all, try_join_all};
+use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
@@ -21,7 +22,7 @@ use crate::transform::files::file_error;
 use crate::transform::media_type::MediaKind;
 use crate::transform::qwen_request::FileRef;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
-use crate::upstream::fetch::{FetchError, FetchedResult, MediaFetcher, WHOLE, WHOLE_VIDEO};
+use crate::upstream::fetch::{FetchError, FetchedResult, MediaFetcher, OpenResult, WHOLE, WHOLE_VIDEO};
 use crate::upstream::qwen_web::QwenWeb;
 
 /// Uploads that are remembered; of more, those that end first are forgotten.
@@ -108,6 +109,14 @@ impl Attachments {
     /// [`FetchError`].
     pub async fn result(&self, url: &str) -> Result<FetchedResult, FetchError> {
         self.0.fetcher.fetch_result(url, RESULT_BYTES_MAX).await
+    }
+
+    /// Opens what the upstream made, or a `range` of it, to be streamed on.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub async fn open_result(&self, url: &str, range: Option<&HeaderValue>) -> Result<OpenResult, FetchError> {
+        self.0.fetcher.open_result(url, range).await
     }
 
     /// Hands the files over to the account of this session, all at once.

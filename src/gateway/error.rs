@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::gateway::refresher::RefreshError;
 use crate::pool::{LeaseError, Now, Outcome};
+use crate::store::StoreError;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 
 /// Seconds of the day after which a quota without a date returns: midnight UTC and up to this much.
@@ -30,6 +31,12 @@ pub enum ChatError {
     /// No identity has a usable session.
     #[error("no session is usable")]
     Session(#[source] RefreshError),
+    /// The account that something was begun in is not one of this server's any more.
+    #[error("the account that it was begun in is not configured any more")]
+    AccountGone,
+    /// What has to outlive the process cannot be written down.
+    #[error("the state file does not take it")]
+    NotKept(#[source] StoreError),
 }
 
 /// What a failure means for the identity that it happened on.

@@ -12,6 +12,7 @@ pub mod janitor;
 pub mod models;
 pub mod refresher;
 pub mod turn;
+pub mod video_jobs;
 mod video_task;
 
 use std::time::Duration;

@@ -34,6 +34,19 @@ pub struct Caller {
     pub own: Option<Arc<Session>>,
 }
 
+impl Caller {
+    /// What the caller is called on disk: a hash of the key or, in client mode, of the credential. All callers of a
+    /// server without keys are one, and whoever brings a renewed credential is another.
+    pub(crate) fn hash(&self, keys: &[ApiKey]) -> CredentialKey {
+        if let Some(own) = &self.own {
+            return own.key().clone();
+        }
+        // The id is the key's place, counted from 1; hashing is left to those few who need it.
+        let place = usize::try_from(self.id.0).ok().and_then(|place| place.checked_sub(1));
+        CredentialKey::of(place.and_then(|place| keys.get(place)).map_or("", ApiKey::expose))
+    }
+}
+
 /// The layer.
 ///
 /// # Errors

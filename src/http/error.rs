@@ -161,6 +161,62 @@ impl ApiError {
         Self::new(StatusCode::BAD_GATEWAY, SERVER_ERROR, "upstream_error", message)
     }
 
+    /// There is no such video, or it is somebody else's: nobody is told which.
+    #[must_use]
+    pub fn video_not_found() -> Self {
+        let message = "There is no video of this id that belongs to your key. Videos are kept for seven days.";
+        Self::new(StatusCode::NOT_FOUND, INVALID_REQUEST, "video_not_found", message)
+    }
+
+    /// The video has no content, or not yet. `status` is its state, `why` what went wrong.
+    #[must_use]
+    pub fn video_not_ready(status: &str, why: Option<&str>) -> Self {
+        let message = match why {
+            None => {
+                format!("This video is not made yet, its status is '{status}'. Ask after it until it is 'completed'.")
+            }
+            Some(why) => format!("There is no video, its status is '{status}': {why}"),
+        };
+        Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, "video_not_ready", message)
+    }
+
+    /// More videos are in the making than this server takes.
+    #[must_use]
+    pub fn too_many_videos() -> Self {
+        let message = "This server makes as many videos as it can at once. Try again when one of them is done.";
+        let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "server_busy", message);
+        error.after(Some(Duration::from_secs(WAIT_SECONDS_MAX)))
+    }
+
+    /// An idempotency key came with two different bodies.
+    #[must_use]
+    pub fn idempotency_key_reused() -> Self {
+        let message = "This Idempotency-Key was used with another request body before. Take a new key for a new \
+                       request, and send the same body when you try one again.";
+        Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, "idempotency_key_reuse", message)
+    }
+
+    /// An idempotency key that is too long or no text.
+    #[must_use]
+    pub fn invalid_idempotency_key(bytes_max: usize) -> Self {
+        let message = format!("The Idempotency-Key has to be a text of 1 to {bytes_max} bytes.");
+        Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, "invalid_idempotency_key", message)
+    }
+
+    /// A range that lies outside of the file.
+    #[must_use]
+    pub fn range_not_satisfiable() -> Self {
+        let message = "The file is shorter than the range that was asked for.";
+        Self::new(StatusCode::RANGE_NOT_SATISFIABLE, INVALID_REQUEST, "range_not_satisfiable", message)
+    }
+
+    /// Code and message, for where a failure is told without a status.
+    #[must_use]
+    pub fn told(error: &ChatError) -> (String, String) {
+        let error = Self::from(error);
+        (error.code().to_owned(), error.message)
+    }
+
     /// The body is no form that can be read.
     #[must_use]
     pub fn broken_form() -> Self {
@@ -359,6 +415,8 @@ impl From<&ChatError> for ApiError {
                 "upstream_unauthorized",
                 "The upstream refuses the token and cookie that you sent. Log in at chat.qwen.ai and copy them anew.",
             ),
+            ChatError::AccountGone => Self::no_account("The account that this was begun in was removed."),
+            ChatError::NotKept(_) => Self::internal(),
             ChatError::Session(RefreshError::Refused { .. }) => {
                 Self::no_account("The upstream refuses the account's session.")
             }

@@ -16,6 +16,7 @@ pub mod settings;
 pub mod sse;
 pub mod state;
 pub mod status;
+pub mod videos;
 
 use std::any::Any;
 use std::time::Duration;
@@ -47,6 +48,7 @@ pub fn router(state: AppState) -> Router {
         .merge(images::routes())
         .merge(models::routes())
         .merge(status::routes())
+        .merge(videos::routes())
         .fallback(async |request: Request| refuse(ApiError::not_found(request.uri().path()), request))
         .method_not_allowed_fallback(async |request: Request| refuse(ApiError::wrong_method(request.method()), request))
         .layer(RequestDecompressionLayer::new())

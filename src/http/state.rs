@@ -8,6 +8,7 @@ use crate::gateway::attachments::Attachments;
 use crate::gateway::chat::ChatGateway;
 use crate::gateway::models::{Catalogue, Models};
 use crate::gateway::refresher::Refresher;
+use crate::gateway::video_jobs::VideoJobs;
 use crate::http::settings::HttpSettings;
 use crate::pool::IdentityPool;
 use crate::transform::resolve::Rules;
@@ -22,6 +23,8 @@ pub struct Parts {
     pub chats: ChatGateway,
     /// Fetches the files that requests name by their address.
     pub attachments: Attachments,
+    /// Makes videos in the background.
+    pub videos: VideoJobs,
     /// Lists models.
     pub models: Models,
     /// For the status page and `/health`: looked at, never leased from here.

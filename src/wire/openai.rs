@@ -28,6 +28,61 @@ pub struct Model<'a> {
     pub context_length: Option<u64>,
 }
 
+/// A video, made or in the making.
+#[derive(Debug, Serialize)]
+pub struct Video<'a> {
+    /// `video_…`.
+    pub id: &'a str,
+    /// `video`.
+    pub object: &'static str,
+    /// The name that was asked for.
+    pub model: &'a str,
+    /// `queued`, `in_progress`, `completed` or `failed`.
+    pub status: &'static str,
+    /// Percent.
+    pub progress: u64,
+    /// Seconds since 1970.
+    pub created_at: i64,
+    /// Seconds since 1970, once there is an end.
+    pub completed_at: Option<i64>,
+    /// Not known.
+    pub expires_at: Option<i64>,
+    /// What is to be seen.
+    pub prompt: &'a str,
+    /// As it was asked for.
+    pub size: &'a str,
+    /// The length.
+    pub seconds: &'a str,
+    /// There is no remixing here.
+    pub remixed_from_video_id: Option<&'a str>,
+    /// Why there is none.
+    pub error: Option<VideoError<'a>>,
+}
+
+/// Why there is no video.
+#[derive(Debug, Serialize)]
+pub struct VideoError<'a> {
+    /// For programs.
+    pub code: &'a str,
+    /// For people.
+    pub message: &'a str,
+}
+
+/// A page of videos.
+#[derive(Debug, Serialize)]
+pub struct VideoList<'a> {
+    /// `list`.
+    pub object: &'static str,
+    /// The videos.
+    pub data: Vec<Video<'a>>,
+    /// The first one's id.
+    pub first_id: Option<&'a str>,
+    /// The last one's id.
+    pub last_id: Option<&'a str>,
+    /// Whether more follow.
+    pub has_more: bool,
+}
+
 /// A whole chat completion.
 #[derive(Debug, Serialize)]
 pub struct ChatCompletion<'a> {
