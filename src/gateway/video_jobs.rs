@@ -19,9 +19,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
-use crate::base::blob::Blob;
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::session::Session;
+use crate::blob::Blob;
 use crate::gateway::attachments::Attachments;
 use crate::gateway::attempt::{StartedVideo, VideoDiary};
 use crate::gateway::chat::{Asker, ChatGateway};

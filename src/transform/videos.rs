@@ -3,8 +3,8 @@
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use crate::base::blob::Blob;
 use crate::base::model::Product;
+use crate::blob::Blob;
 use crate::transform::aspect::Aspect;
 use crate::transform::attachment::JobFile;
 use crate::transform::fields::{Fields, RequestError, RequestErrorKind};

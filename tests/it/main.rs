@@ -29,3 +29,4 @@ mod status;
 mod tidy;
 mod token_refresh;
 mod upstream_faults;
+mod videos;

@@ -1,0 +1,726 @@
+//! Videos as jobs: asked for at once, made in the background, their callers' alone, and never made twice.
+
+use std::io::Cursor;
+use std::time::{Duration, Instant};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::future::join_all;
+use image::{ImageFormat, RgbImage};
+use qwen_bridge::simulator::Simulator;
+use qwen_bridge::simulator::media_script::VideoEnd;
+use qwen_bridge::simulator::reply::{ErrorScript, Reply};
+use qwen_bridge::simulator::scenario::Endpoint;
+use reqwest::Response;
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::app::{KEY, Setup, TestApp, error_of, json_of, question};
+use crate::oracle::{FORMS, Form, ask, asked_accounts, crew, read, until, until_all_healthy};
+
+/// How long a video may take here, pauses between two looks included.
+const VIDEO_PATIENCE: Duration = Duration::from_secs(30);
+const OTHER_KEY: &str = "sk-other-key";
+
+fn boat() -> Value {
+    json!({"model": "qwen3-max", "prompt": "A boat at sea", "size": "1280x720"})
+}
+
+/// Videos that are done at the first look.
+fn soon() -> Reply {
+    Reply::video(VideoEnd::Success).with_video(|video| video.polls = 0)
+}
+
+/// A video that is never done.
+fn stalled() -> Reply {
+    Reply::video(VideoEnd::Stalled)
+}
+
+/// A server with so many accounts, where every question for a video gets this.
+async fn start(count: usize, reply: Reply) -> TestApp {
+    start_with(Setup::default(), count, reply).await
+}
+
+async fn start_with(setup: Setup, count: usize, reply: Reply) -> TestApp {
+    let simulator = Simulator::start(crew(count)).await.unwrap();
+    simulator.set_default(None, Endpoint::Completions, Some(reply));
+    setup.start(simulator).await
+}
+
+async fn good(response: Response) -> Value {
+    let status = response.status();
+    let body = json_of(response).await;
+    assert_eq!(status, 200, "{body}");
+    body
+}
+
+async fn create(app: &TestApp, body: &Value) -> String {
+    let video = good(app.post("/v1/videos", body).send().await.unwrap()).await;
+    must_be_a_video(&video);
+    video["id"].as_str().unwrap().to_owned()
+}
+
+async fn look(app: &TestApp, id: &str) -> Value {
+    let video = good(app.get(&format!("/v1/videos/{id}")).send().await.unwrap()).await;
+    must_be_a_video(&video);
+    video
+}
+
+/// Asks after a video until this is true of it.
+async fn until_video(app: &TestApp, id: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+    let deadline = Instant::now() + VIDEO_PATIENCE;
+    loop {
+        let video = look(app, id).await;
+        if is_it(&video) {
+            return video;
+        }
+        assert!(Instant::now() < deadline, "never came: {video}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn until_done(app: &TestApp, id: &str) -> Value {
+    until_video(app, id, |video| video["status"] == "completed" || video["status"] == "failed").await
+}
+
+/// Looks at the shape, which typed clients depend on.
+#[track_caller]
+fn must_be_a_video(video: &Value) {
+    let mut keys: Vec<_> = video.as_object().unwrap().keys().map(String::as_str).collect();
+    keys.sort_unstable();
+    let expected = [
+        "completed_at",
+        "created_at",
+        "error",
+        "expires_at",
+        "id",
+        "model",
+        "object",
+        "progress",
+        "prompt",
+        "remixed_from_video_id",
+        "seconds",
+        "size",
+        "status",
+    ];
+    assert_eq!(keys, expected, "{video}");
+    assert_eq!(video["object"], "video");
+    assert!(video["id"].as_str().unwrap().starts_with("video_"));
+    assert_eq!(video["seconds"], "5");
+    let (status, progress) = (video["status"].as_str().unwrap(), video["progress"].as_u64().unwrap());
+    assert!(["queued", "in_progress", "completed", "failed"].contains(&status), "{video}");
+    assert!(if status == "completed" { progress == 100 } else { progress <= 95 }, "{video}");
+    assert_eq!(video["error"].is_null(), status != "failed", "{video}");
+    assert_eq!(video["completed_at"].is_null(), status != "completed" && status != "failed", "{video}");
+}
+
+/// The bytes that the simulator has behind the link of its `place`th video, from the end.
+fn filler(app: &TestApp, place: usize) -> Vec<u8> {
+    let task = app.simulator.tasks().remove(place);
+    let (user, kind) = (app.simulator.user_id(&task.account), &task.chat_type);
+    let path = format!("/output/{user}/{kind}/{}/{}.mp4", task.chat_id, task.id);
+    Sha256::digest(path).iter().copied().cycle().take(4_096).collect()
+}
+
+/// All that is written down. A file that goes away meanwhile is of the database, which is just being closed.
+fn bytes_in(state_dir: &tempfile::TempDir) -> Vec<u8> {
+    let entries = state_dir.path().read_dir().unwrap();
+    entries.filter_map(|entry| std::fs::read(entry.ok()?.path()).ok()).flatten().collect()
+}
+
+/// A form of texts and of one file.
+fn form(fields: &[(&str, &str)], file: Option<(&str, &str, &[u8])>) -> (String, Vec<u8>) {
+    const BOUNDARY: &str = "----a-boundary";
+    let mut body = Vec::new();
+    for (name, text) in fields {
+        let part = format!("--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{text}\r\n");
+        body.extend_from_slice(part.as_bytes());
+    }
+    if let Some((name, file_name, bytes)) = file {
+        let head = format!(
+            "--{BOUNDARY}\r\ncontent-disposition: form-data; name=\"{name}\"; filename=\"{file_name}\"\r\n\
+             content-type: application/octet-stream\r\n\r\n"
+        );
+        body.extend_from_slice(head.as_bytes());
+        body.extend_from_slice(bytes);
+        body.extend_from_slice(b"\r\n");
+    }
+    body.extend_from_slice(format!("--{BOUNDARY}--\r\n").as_bytes());
+    (format!("multipart/form-data; boundary={BOUNDARY}"), body)
+}
+
+fn picture() -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    RgbImage::from_fn(32, 18, |x, y| image::Rgb([x as u8, y as u8, 7])).write_to(&mut bytes, ImageFormat::Png).unwrap();
+    bytes.into_inner()
+}
+
+#[tokio::test]
+async fn a_video_is_asked_for_waited_for_and_fetched() {
+    let app = start(1, Reply::video(VideoEnd::Success)).await;
+    let asked_at = Instant::now();
+    let response = app.post("/v1/videos", &boat()).send().await.unwrap();
+    assert!(asked_at.elapsed() < Duration::from_secs(3), "it does not wait for the video");
+    assert_eq!(response.headers()["x-bridge-aspect-ratio"], "16:9");
+    assert!(!response.headers().contains_key("x-bridge-ignored"));
+    let video = good(response).await;
+    must_be_a_video(&video);
+    assert_eq!((&video["status"], &video["progress"]), (&json!("queued"), &json!(0)));
+    assert_eq!((&video["model"], &video["prompt"]), (&json!("qwen3-max"), &json!("A boat at sea")));
+    assert_eq!(video["size"], "1280x720");
+    let id = video["id"].as_str().unwrap();
+    let content = format!("/v1/videos/{id}/content");
+
+    let early = app.get(&content).send().await.unwrap();
+    assert_eq!(early.status(), 400);
+    assert_eq!(error_of(early).await["code"], "video_not_ready");
+    until_video(&app, id, |video| video["status"] == "in_progress").await;
+    let done = until_done(&app, id).await;
+    assert_eq!(done["status"], "completed", "{done}");
+
+    let whole = app.get(&content).send().await.unwrap();
+    assert_eq!((whole.status().as_u16(), &whole.headers()["content-type"]), (200, &"video/mp4".parse().unwrap()));
+    let length: usize = whole.headers()["content-length"].to_str().unwrap().parse().unwrap();
+    let bytes = whole.bytes().await.unwrap();
+    assert_eq!(bytes.len(), length);
+    assert_eq!(&bytes[4..12], b"ftypisom");
+    assert!(bytes.ends_with(&filler(&app, 0)), "another file");
+
+    let part = app.get(&content).header("range", "bytes=4-11").send().await.unwrap();
+    assert_eq!((part.status().as_u16(), &part.headers()["content-type"]), (206, &"video/mp4".parse().unwrap()));
+    assert_eq!(part.headers()["content-range"], format!("bytes 4-11/{length}"));
+    assert_eq!(part.bytes().await.unwrap(), bytes.slice(4..12));
+    let outside = app.get(&content).header("range", format!("bytes={length}-")).send().await.unwrap();
+    assert_eq!(outside.status(), 416);
+    assert_eq!(error_of(outside).await["code"], "range_not_satisfiable");
+    let variant = app.get(&format!("{content}?variant=thumbnail")).send().await.unwrap();
+    assert_eq!(variant.status(), 400);
+    assert_eq!(error_of(variant).await["param"], "variant");
+    assert_eq!(app.get(&format!("{content}?variant=video")).send().await.unwrap().status(), 200);
+    app.simulator.script(None, Endpoint::MediaLink, Reply::status(403));
+    let gone = app.get(&content).send().await.unwrap();
+    assert_eq!(gone.status(), 502);
+    assert_eq!(error_of(gone).await["code"], "upstream_error");
+
+    until("the chat to be deleted", || app.simulator.chats(None).iter().all(|chat| chat.is_old)).await;
+    assert_eq!(app.simulator.tasks().len(), 1);
+    app.assert_clean();
+}
+
+#[tokio::test]
+async fn a_form_with_a_picture_brings_the_picture_to_life() {
+    let app = start(1, soon()).await;
+    let picture = picture();
+    let fields = [("model", "qwen3-max-video"), ("prompt", "Let it sail"), ("seconds", "8"), ("size", "720x1280")];
+    let (content_type, body) = form(&fields, Some(("input_reference", "boat.png", &picture)));
+    let request = app.client.post(app.url("/v1/videos")).bearer_auth(KEY).header("content-type", content_type);
+    let response = request.body(body).send().await.unwrap();
+    assert_eq!(response.headers()["x-bridge-ignored"], "seconds");
+    assert_eq!(response.headers()["x-bridge-aspect-ratio"], "9:16");
+    let video = good(response).await;
+    must_be_a_video(&video);
+    assert_eq!((&video["model"], &video["size"]), (&json!("qwen3-max-video"), &json!("720x1280")));
+    let done = until_done(&app, video["id"].as_str().unwrap()).await;
+    assert_eq!(done["status"], "completed", "{done}");
+    assert_eq!(app.simulator.tasks().remove(0).chat_type, "i2v");
+    let uploads = app.simulator.uploads();
+    assert_eq!(uploads.len(), 1);
+    assert!(uploads[0].is_whole && uploads[0].bytes == picture);
+    assert_eq!((app.asked().prompt(), app.asked().chat_type()), ("Let it sail", "i2v"));
+    assert_eq!((&app.asked().0["size"], &app.asked().0["model"]), (&json!("9:16"), &json!("qwen3-max")));
+    app.assert_clean();
+}
+
+#[tokio::test]
+async fn a_picture_comes_in_json_in_every_form() {
+    let app = start(1, soon()).await;
+    let payload = format!("data:image/png;base64,{}", STANDARD.encode(picture()));
+    for reference in [json!(payload), json!({"image_url": payload}), json!({"url": payload}), json!([payload])] {
+        let mut body = boat();
+        body["input_reference"] = reference;
+        let done = until_done(&app, &create(&app, &body).await).await;
+        assert_eq!(done["status"], "completed", "{done}");
+    }
+    let kinds: Vec<_> = app.simulator.tasks().into_iter().map(|task| task.chat_type).collect();
+    assert_eq!(kinds, ["i2v"; 4]);
+    assert_eq!(app.simulator.uploads().len(), 1, "the same bytes go up once");
+    app.assert_clean();
+}
+
+#[tokio::test]
+async fn what_goes_wrong_is_told_by_the_job() {
+    let out = Reply::error_with(ErrorScript { code: "RateLimited".into(), num: Some(3), ..ErrorScript::default() });
+    let sunk = Reply::video(VideoEnd::Failed("the boat sank".into())).with_video(|video| video.polls = 0);
+    let gone = Reply::video(VideoEnd::Vanished).with_video(|video| video.polls = 0);
+    let cases = [
+        (sunk, "upstream_error", "the boat sank"),
+        (gone, "upstream_error", "lost the video"),
+        (Reply::error("data_inspection_failed"), "content_filter", "content policy"),
+        (out, "insufficient_quota", "quota"),
+        (Reply::status(500), "upstream_error", "failed"),
+        (Reply::error("Not_Found_Model"), "upstream_error", ""),
+    ];
+    join_all(cases.map(async |(reply, code, words)| {
+        let app = start(1, reply).await;
+        let id = create(&app, &boat()).await;
+        let failed = until_done(&app, &id).await;
+        assert_eq!((&failed["status"], &failed["error"]["code"]), (&json!("failed"), &json!(code)), "{failed}");
+        assert!(failed["error"]["message"].as_str().unwrap().contains(words), "{failed}");
+        let content = app.get(&format!("/v1/videos/{id}/content")).send().await.unwrap();
+        assert_eq!(content.status(), 400);
+        let error = error_of(content).await;
+        assert!(error["message"].as_str().unwrap().contains(words), "{error}");
+        until("the chats to be deleted", || app.simulator.chats(None).iter().all(|chat| chat.is_old)).await;
+        app.assert_clean();
+    }))
+    .await;
+}
+
+#[tokio::test]
+async fn the_older_route_alone_tells_of_a_video_too() {
+    let app = start(1, soon()).await;
+    app.simulator.set_default(None, Endpoint::TaskStatus, Some(Reply::status(404)));
+    let done = until_done(&app, &create(&app, &boat()).await).await;
+    assert_eq!(done["status"], "completed", "{done}");
+}
+
+#[tokio::test]
+async fn a_start_that_is_not_answered_is_found_in_its_chat() {
+    let app = start(2, soon().with_video(|video| video.lost = true)).await;
+    let done = until_done(&app, &create(&app, &boat()).await).await;
+    assert_eq!(done["status"], "completed", "{done}");
+    assert_eq!(app.simulator.tasks().len(), 1);
+    app.assert_clean();
+}
+
+#[tokio::test]
+async fn a_start_of_which_nothing_is_known_is_not_tried_again() {
+    let app = start(2, Reply::failing(qwen_bridge::simulator::reply::Failure::Reset)).await;
+    let failed = until_done(&app, &create(&app, &boat()).await).await;
+    assert_eq!((&failed["status"], &failed["error"]["code"]), (&json!("failed"), &json!("upstream_error")));
+    assert_eq!(app.simulator.requests_to(Endpoint::Completions).len(), 1, "{failed}");
+}
+
+#[tokio::test]
+async fn an_empty_quota_of_one_account_leaves_its_chats_alone() {
+    let app = start(2, soon()).await;
+    let out = Reply::error_with(ErrorScript { code: "RateLimited".into(), num: Some(3), ..ErrorScript::default() });
+    app.simulator.script(Some("ada"), Endpoint::Completions, out.clone());
+    for _ in 0..2 {
+        let done = until_done(&app, &create(&app, &boat()).await).await;
+        assert_eq!(done["status"], "completed", "{done}");
+    }
+    let makers: Vec<_> = app.simulator.tasks().into_iter().map(|task| task.account).collect();
+    assert_eq!(makers, ["bob", "bob"]);
+    let before = asked_accounts(&app.simulator).len();
+    for _ in 0..2 {
+        ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    }
+    let mut askers = asked_accounts(&app.simulator).split_off(before);
+    askers.sort();
+    assert_eq!(askers, ["ada", "bob"]);
+    app.assert_clean();
+}
+
+async fn with_idempotency(app: &TestApp, key: &str, idempotency: &str, body: &Value) -> Response {
+    let request = app.post("/v1/videos", body).header("idempotency-key", idempotency);
+    let mut request = request.build().unwrap();
+    request.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
+    app.client.execute(request).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_repeated_request_gets_the_same_video() {
+    let setup = Setup::default().with("API_KEY", &format!("{KEY},{OTHER_KEY}"));
+    let app = start_with(setup, 1, soon()).await;
+    let same = async |app: &TestApp, key: &str, once: &str, body: &Value| {
+        let video = good(with_idempotency(app, key, once, body).await).await;
+        video["id"].as_str().unwrap().to_owned()
+    };
+    let wish = boat();
+    let ids = join_all((0..4).map(|_| same(&app, KEY, "once", &wish))).await;
+    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    let done = until_done(&app, &ids[0]).await;
+    assert_eq!(done["status"], "completed", "{done}");
+    assert_eq!(same(&app, KEY, "once", &boat()).await, ids[0], "also when it is done");
+    let mut other = boat();
+    other["prompt"] = json!("Another boat");
+    let refused = with_idempotency(&app, KEY, "once", &other).await;
+    assert_eq!(refused.status(), 400);
+    assert_eq!(error_of(refused).await["code"], "idempotency_key_reuse");
+    let others = same(&app, OTHER_KEY, "once", &other).await;
+    assert_ne!(others, ids[0], "the keys of two callers are two keys");
+    for wrong in ["", &"x".repeat(256)] {
+        let refused = with_idempotency(&app, KEY, wrong, &boat()).await;
+        assert_eq!(refused.status(), 400, "{wrong}");
+        assert_eq!(error_of(refused).await["code"], "invalid_idempotency_key");
+    }
+    until("both videos to be begun", || app.simulator.tasks().len() == 2).await;
+
+    let (simulator, state_dir) = app.stop().await;
+    let bytes = bytes_in(&state_dir);
+    for secret in [KEY, OTHER_KEY] {
+        assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "a key is written down");
+    }
+    // The order of the keys is nobody's name.
+    let setup = Setup::default().with("API_KEY", &format!("{OTHER_KEY},{KEY}")).in_dir(state_dir);
+    let app = setup.start(simulator).await;
+    assert_eq!(same(&app, KEY, "once", &boat()).await, ids[0]);
+    assert_eq!(same(&app, OTHER_KEY, "once", &other).await, others);
+    assert_eq!(app.simulator.tasks().len(), 2);
+    app.assert_clean();
+}
+
+#[tokio::test]
+async fn nobody_sees_the_videos_of_others() {
+    let setup = Setup::default().with("API_KEY", &format!("{KEY},{OTHER_KEY}"));
+    let app = start_with(setup, 1, stalled()).await;
+    let id = create(&app, &boat()).await;
+    let as_other = |request: reqwest::RequestBuilder| {
+        let mut request = request.build().unwrap();
+        request.headers_mut().insert("authorization", format!("Bearer {OTHER_KEY}").parse().unwrap());
+        app.client.execute(request)
+    };
+    let delete = app.client.delete(app.url(&format!("/v1/videos/{id}")));
+    for request in [app.get(&format!("/v1/videos/{id}")), app.get(&format!("/v1/videos/{id}/content")), delete] {
+        let refused = as_other(request).await.unwrap();
+        assert_eq!(refused.status(), 404);
+        assert_eq!(error_of(refused).await["code"], "video_not_found");
+    }
+    let list = good(as_other(app.get("/v1/videos")).await.unwrap()).await;
+    assert_eq!(list, json!({"object": "list", "data": [], "first_id": null, "last_id": null, "has_more": false}));
+    assert_eq!(as_other(app.get(&format!("/v1/videos?after={id}"))).await.unwrap().status(), 404);
+    look(&app, &id).await;
+    for id in ["video_unknown", "%ff", "a%20b", "video_'--"] {
+        for path in ["", "/content"] {
+            let refused = app.get(&format!("/v1/videos/{id}{path}")).send().await.unwrap();
+            assert_eq!(refused.status(), 404, "{id}");
+            assert_eq!(error_of(refused).await["code"], "video_not_found", "{id}");
+        }
+    }
+    assert_eq!(app.post(&format!("/v1/videos/{id}/remix"), &boat()).send().await.unwrap().status(), 404);
+    let nobody = app.client.get(app.url(&format!("/v1/videos/{id}"))).send().await.unwrap();
+    assert_eq!(nobody.status(), 401);
+}
+
+#[tokio::test]
+async fn videos_are_listed_page_by_page() {
+    let app = start(1, stalled()).await;
+    let mut ids = Vec::new();
+    for _ in 0..5 {
+        ids.push(create(&app, &boat()).await);
+    }
+    let page = async |query: &str| {
+        let list = good(app.get(&format!("/v1/videos{query}")).send().await.unwrap()).await;
+        let data = list["data"].as_array().unwrap().clone();
+        data.iter().for_each(must_be_a_video);
+        let found: Vec<String> = data.iter().map(|video| video["id"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(list["object"], "list");
+        assert_eq!(list["first_id"].as_str(), found.first().map(String::as_str));
+        assert_eq!(list["last_id"].as_str(), found.last().map(String::as_str));
+        (found, list["has_more"].as_bool().unwrap())
+    };
+    assert_eq!(page("?order=asc").await, (ids.clone(), false));
+    let mut newest = ids.clone();
+    newest.reverse();
+    assert_eq!(page("").await, (newest.clone(), false));
+    assert_eq!(page("?limit=2").await, (newest[..2].to_vec(), true));
+    assert_eq!(page(&format!("?limit=2&after={}", newest[1])).await, (newest[2..4].to_vec(), true));
+    assert_eq!(page(&format!("?limit=2&after={}", newest[3])).await, (newest[4..].to_vec(), false));
+    assert_eq!(page(&format!("?order=asc&after={}", ids[4])).await, (Vec::new(), false));
+    assert_eq!(page("?limit=5&before=x").await, (newest, false));
+    for (query, param) in [("limit=0", "limit"), ("limit=101", "limit"), ("limit=x", "limit"), ("order=up", "order")] {
+        let refused = app.get(&format!("/v1/videos?{query}")).send().await.unwrap();
+        assert_eq!(refused.status(), 400, "{query}");
+        assert_eq!(error_of(refused).await["param"], param);
+    }
+}
+
+#[tokio::test]
+async fn a_video_can_be_deleted_at_any_time() {
+    let app = start(1, stalled()).await;
+    let id = create(&app, &boat()).await;
+    until_video(&app, &id, |video| video["status"] == "in_progress").await;
+    let delete = async |id: &str| {
+        let path = app.url(&format!("/v1/videos/{id}"));
+        let deleted = good(app.client.delete(path).bearer_auth(KEY).send().await.unwrap()).await;
+        assert_eq!(deleted, json!({"id": id, "object": "video.deleted", "deleted": true}));
+        for path in ["", "/content"] {
+            assert_eq!(app.get(&format!("/v1/videos/{id}{path}")).send().await.unwrap().status(), 404);
+        }
+    };
+    delete(&id).await;
+    until("the chat to be deleted", || app.simulator.chats(None).iter().all(|chat| chat.is_old)).await;
+    let looks = app.simulator.requests_to(Endpoint::TaskStatus).len();
+    app.simulator.set_default(None, Endpoint::Completions, Some(soon()));
+    let id = create(&app, &boat()).await;
+    until_done(&app, &id).await;
+    delete(&id).await;
+    assert_eq!(app.simulator.requests_to(Endpoint::TaskStatus).len(), looks + 1, "nobody asks after it any more");
+    let (simulator, state_dir) = app.stop().await;
+    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    let list = good(app.get("/v1/videos").send().await.unwrap()).await;
+    assert_eq!(list["data"], json!([]));
+    app.assert_clean();
+}
+
+/// A server that can be killed: all that it does runs on a runtime of its own.
+struct Mortal {
+    app: TestApp,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Mortal {
+    async fn start(setup: Setup, simulator: Simulator) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let app = runtime.spawn(setup.start(simulator)).await.unwrap();
+        Self { app, runtime }
+    }
+
+    /// Ends it where it is, without a word to anybody.
+    async fn kill(self) -> (Simulator, tempfile::TempDir) {
+        let TestApp { simulator, state_dir, .. } = self.app;
+        let runtime = self.runtime;
+        tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(5))).await.unwrap();
+        (simulator, state_dir)
+    }
+}
+
+async fn mortal(count: usize, reply: Reply) -> Mortal {
+    let simulator = Simulator::start(crew(count)).await.unwrap();
+    simulator.set_default(None, Endpoint::Completions, Some(reply));
+    Mortal::start(Setup::default(), simulator).await
+}
+
+/// Starts again after a kill, waits for the video, and looks that there is one only.
+async fn goes_on(id: &str, (simulator, state_dir): (Simulator, tempfile::TempDir)) -> TestApp {
+    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    let done = until_done(&app, id).await;
+    assert_eq!(done["status"], "completed", "{done}");
+    assert_eq!(app.simulator.tasks().len(), 1);
+    let content = app.get(&format!("/v1/videos/{id}/content")).send().await.unwrap();
+    assert!(content.bytes().await.unwrap().ends_with(&filler(&app, 0)));
+    app.assert_clean();
+    app
+}
+
+const LONG: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn killed_before_there_was_a_chat() {
+    let mortal = mortal(1, soon()).await;
+    mortal.app.simulator.script(None, Endpoint::NewChat, Reply::default().delayed(LONG));
+    let mut body = boat();
+    body["input_reference"] = json!(format!("data:image/png;base64,{}", STANDARD.encode(picture())));
+    let id = create(&mortal.app, &body).await;
+    until("a chat to be asked for", || !mortal.app.simulator.requests_to(Endpoint::NewChat).is_empty()).await;
+    let app = goes_on(&id, mortal.kill().await).await;
+    assert_eq!(app.simulator.tasks()[0].chat_type, "i2v", "the picture was kept");
+    assert_eq!(app.simulator.uploads()[0].bytes, picture());
+}
+
+#[tokio::test]
+async fn killed_before_the_question_was_asked() {
+    let mortal = mortal(2, soon()).await;
+    mortal.app.simulator.script(None, Endpoint::Completions, Reply::status(503).delayed(LONG));
+    let id = create(&mortal.app, &boat()).await;
+    until("the question", || !mortal.app.simulator.requests_to(Endpoint::Completions).is_empty()).await;
+    let app = goes_on(&id, mortal.kill().await).await;
+    until("the chats to be deleted", || app.simulator.chats(None).iter().all(|chat| chat.is_old)).await;
+}
+
+#[tokio::test]
+async fn killed_before_the_answer_came() {
+    let mortal = mortal(2, soon().with_video(|video| video.lost = true)).await;
+    mortal.app.simulator.script(None, Endpoint::ReadChat, Reply::default().delayed(LONG));
+    let id = create(&mortal.app, &boat()).await;
+    until("the chat to be read", || !mortal.app.simulator.requests_to(Endpoint::ReadChat).is_empty()).await;
+    let app = goes_on(&id, mortal.kill().await).await;
+    until("the chat to be deleted", || app.simulator.chats(None).iter().all(|chat| chat.is_old)).await;
+}
+
+#[tokio::test]
+async fn killed_while_the_video_was_made() {
+    let mortal = mortal(2, Reply::video(VideoEnd::Success).with_video(|video| video.polls = 3)).await;
+    let id = create(&mortal.app, &boat()).await;
+    until_video(&mortal.app, &id, |video| video["status"] == "in_progress").await;
+    let app = goes_on(&id, mortal.kill().await).await;
+    until("the chat to be deleted", || app.simulator.chats(None).iter().all(|chat| chat.is_old)).await;
+    // And once more, now that it is done.
+    let (simulator, state_dir) = app.stop().await;
+    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    assert_eq!(look(&app, &id).await["status"], "completed");
+    let content = app.get(&format!("/v1/videos/{id}/content")).send().await.unwrap();
+    assert!(content.bytes().await.unwrap().ends_with(&filler(&app, 0)));
+}
+
+#[tokio::test]
+async fn a_stop_in_order_leaves_the_chat_of_a_video_in_the_making() {
+    let app = start(1, stalled()).await;
+    let id = create(&app, &boat()).await;
+    until_video(&app, &id, |video| video["status"] == "in_progress").await;
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    let asked_at = Instant::now();
+    let (simulator, state_dir) = app.stop().await;
+    assert!(asked_at.elapsed() < Duration::from_secs(4), "a video holds up no stop");
+    let task = simulator.tasks().remove(0);
+    let own = |simulator: &Simulator| {
+        let chats = simulator.chats(None).into_iter().filter(|chat| !chat.is_old);
+        chats.map(|chat| chat.id).collect::<Vec<_>>()
+    };
+    assert_eq!(own(&simulator), [task.chat_id.as_str()]);
+    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    until("it to be asked after again", || app.simulator.tasks()[0].polls > task.polls + 1).await;
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    until("the other chat to be deleted", || own(&app.simulator).len() == 1).await;
+    assert_eq!(own(&app.simulator), [task.chat_id]);
+    assert_eq!(look(&app, &id).await["status"], "in_progress");
+    app.assert_clean();
+}
+
+#[tokio::test]
+async fn a_video_whose_account_was_removed_fails() {
+    let app = start(2, stalled()).await;
+    let id = create(&app, &boat()).await;
+    until_video(&app, &id, |video| video["status"] == "in_progress").await;
+    let maker = app.simulator.tasks().remove(0).account;
+    let (simulator, state_dir) = app.stop().await;
+    let other = simulator.cookie(if maker == "ada" { "bob" } else { "ada" });
+    let app = Setup::default().with("COOKIE", &other).in_dir(state_dir).start(simulator).await;
+    let failed = until_done(&app, &id).await;
+    assert_eq!(failed["error"]["code"], "no_available_account", "{failed}");
+}
+
+#[tokio::test]
+async fn in_client_mode_a_video_goes_on_when_its_caller_asks() {
+    let simulator = Simulator::start(crew(2)).await.unwrap();
+    simulator.set_default(None, Endpoint::Completions, Some(Reply::video(VideoEnd::Success)));
+    let credential =
+        |simulator: &Simulator, name: &str| format!("{};{}", simulator.bearer(name), simulator.cookie(name));
+    let setup = || Setup::default().with("SERVER_MODE", "false").without("API_KEY");
+    let mortal = Mortal::start(setup(), simulator).await;
+    let (ada, bob) = (credential(&mortal.app.simulator, "ada"), credential(&mortal.app.simulator, "bob"));
+    let get = async |app: &TestApp, path: &str, who: &str| {
+        app.client.get(app.url(path)).bearer_auth(who).send().await.unwrap()
+    };
+    let request = mortal.app.client.post(mortal.app.url("/v1/videos")).bearer_auth(&ada);
+    let request = request.header("content-type", "application/json").body(boat().to_string());
+    let video = good(request.send().await.unwrap()).await;
+    let path = format!("/v1/videos/{}", video["id"].as_str().unwrap());
+    until("a first look", || mortal.app.simulator.tasks().first().is_some_and(|task| task.polls > 0)).await;
+    let (simulator, state_dir) = mortal.kill().await;
+    let bytes = bytes_in(&state_dir);
+    let token = simulator.bearer("ada");
+    assert!(!bytes.windows(token.len()).any(|window| window == token.as_bytes()), "the credential is written down");
+
+    let app = setup().in_dir(state_dir).start(simulator).await;
+    assert_eq!(get(&app, &path, &bob).await.status(), 404);
+    let deadline = Instant::now() + VIDEO_PATIENCE;
+    loop {
+        let video = good(get(&app, &path, &ada).await).await;
+        if video["status"] == "completed" {
+            break;
+        }
+        assert!(Instant::now() < deadline && video["status"] != "failed", "{video}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    let content = get(&app, &format!("{path}/content"), &ada).await;
+    assert!(content.bytes().await.unwrap().ends_with(&filler(&app, 0)));
+    assert_eq!(app.simulator.tasks().len(), 1);
+    assert_eq!(app.simulator.tasks()[0].account, "ada");
+    until("the chat to be deleted", || app.simulator.chats(None).iter().all(|chat| chat.is_old)).await;
+    app.assert_clean();
+}
+
+#[tokio::test]
+async fn requests_that_are_wrong() {
+    let app = start(1, soon()).await;
+    // The live catalogue knows what does not exist.
+    until("the catalogue", || !app.simulator.requests_to(Endpoint::Models).is_empty()).await;
+    let two = format!("data:image/png;base64,{}", STANDARD.encode(picture()));
+    for (fields, status, param, code) in [
+        (json!({"prompt": null}), 400, "prompt", "missing_required_parameter"),
+        (json!({"prompt": " \n"}), 400, "prompt", "invalid_value"),
+        (json!({"prompt": ["x"]}), 400, "prompt", "invalid_type"),
+        (json!({"prompt": "x".repeat(120_000)}), 400, "prompt", "context_length_exceeded"),
+        (json!({"model": ""}), 400, "model", "invalid_value"),
+        (json!({"model": 5}), 400, "model", "invalid_type"),
+        (json!({"model": "sora-2"}), 404, "model", "model_not_found"),
+        (json!({"model": "qwen3-max-image"}), 400, "model", "unsupported_value"),
+        (json!({"size": 5}), 400, "size", "invalid_type"),
+        (json!({"size": "x".repeat(40)}), 400, "size", "invalid_value"),
+        (json!({"seconds": "soon"}), 400, "seconds", "invalid_value"),
+        (json!({"seconds": 0}), 400, "seconds", "invalid_value"),
+        (json!({"seconds": true}), 400, "seconds", "invalid_type"),
+        (json!({"input_reference": 5}), 400, "input_reference", "invalid_type"),
+        (json!({"input_reference": {}}), 400, "input_reference.image_url", "missing_required_parameter"),
+        (json!({"input_reference": {"file_id": "file-1"}}), 400, "input_reference.file_id", "unsupported_parameter"),
+        (json!({"input_reference": [two, two]}), 400, "input_reference", "too_many_files"),
+        (json!({"input_reference": "data:image/png;base64,AAAA"}), 400, "input_reference", "unsupported_file_type"),
+        (json!({"input_reference": "data:video/mp4;base64,AAAA"}), 400, "input_reference", "unsupported_file_type"),
+    ] {
+        let mut body = boat();
+        for (name, value) in fields.as_object().unwrap() {
+            body[name] = value.clone();
+        }
+        let shown: String = fields.to_string().chars().take(100).collect();
+        let refused = app.post("/v1/videos", &body).send().await.unwrap();
+        assert_eq!(refused.status(), status, "{shown}");
+        let error = error_of(refused).await;
+        assert_eq!((&error["param"], &error["code"]), (&json!(param), &json!(code)), "{shown}: {error}");
+    }
+    for body in ["", "{", "[]", "nope"] {
+        let refused = app.post("/v1/videos", &Value::Null).body(body).send().await.unwrap();
+        assert_eq!(refused.status(), 400, "{body}");
+        error_of(refused).await;
+    }
+    let (content_type, body) = form(&[("prompt", "x")], Some(("input_reference", "a.txt", b"no picture")));
+    let request = app.client.post(app.url("/v1/videos")).bearer_auth(KEY).header("content-type", content_type);
+    let refused = request.body(body).send().await.unwrap();
+    assert_eq!(refused.status(), 400);
+    assert_eq!(error_of(refused).await["code"], "unsupported_file_type");
+    assert_eq!(app.turns(), 0);
+    assert_eq!(good(app.get("/v1/videos").send().await.unwrap()).await["data"], json!([]));
+    // What OpenAI's clients leave out has a default.
+    let video = good(app.post("/v1/videos", &json!({"prompt": "A boat"})).send().await.unwrap()).await;
+    assert_eq!((&video["model"], &video["size"]), (&json!("qwen3-max"), &json!("1280x720")));
+}
+
+#[tokio::test]
+async fn a_server_takes_so_many_videos_at_once() {
+    let app = start(1, stalled()).await;
+    app.simulator.set_default(None, Endpoint::NewChat, Some(Reply::default().delayed(LONG)));
+    let wish = boat();
+    let mut ids = join_all((0..32).map(|_| create(&app, &wish))).await;
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), 32);
+    let refused = app.post("/v1/videos", &wish).send().await.unwrap();
+    assert_eq!((refused.status().as_u16(), &refused.headers()["retry-after"]), (429, &"60".parse().unwrap()));
+    assert_eq!(error_of(refused).await["code"], "server_busy");
+    let path = app.url(&format!("/v1/videos/{}", ids[0]));
+    good(app.client.delete(path).bearer_auth(KEY).send().await.unwrap()).await;
+    create(&app, &wish).await;
+}
+
+#[tokio::test]
+async fn the_chat_route_waits_for_a_video() {
+    let setup = Setup::default().with("KEEPALIVE_INTERVAL", "200ms").with("HEADERS_HOLD", "0");
+    let app = start_with(setup, 1, Reply::video(VideoEnd::Success)).await;
+    until_all_healthy(&app).await;
+    for form in FORMS {
+        let mut body = question("A boat at sea");
+        body["model"] = json!("qwen3-max-video");
+        body["stream"] = json!(form == Form::Stream);
+        let answer = read(app.post("/v1/chat/completions", &body), form).await;
+        let task = app.simulator.tasks().pop().unwrap();
+        assert_eq!((answer.status, answer.finish.as_deref()), (200, Some("stop")), "{}", answer.raw);
+        assert!(answer.content.contains(&format!("/{}.mp4?key=", task.id)), "{}", answer.raw);
+        if form == Form::Stream {
+            assert!(answer.raw.matches("\n:").count() > 3, "{}", answer.raw);
+        }
+    }
+    assert_eq!(app.simulator.tasks().len(), 2);
+    until("the chats to be deleted", || app.simulator.chats(None).iter().all(|chat| chat.is_old)).await;
+    app.assert_clean();
+}
