@@ -12,6 +12,7 @@ use crate::base::session::Session;
 use crate::gateway::attachments::Attachments;
 use crate::gateway::books::Books;
 use crate::gateway::drift::Drift;
+use crate::gateway::failover::{Attempt, Failed};
 use crate::gateway::janitor::{Janitor, OwnChat};
 use crate::gateway::turn::{Turn, TurnParts};
 use crate::gateway::video_task::{Found, VideoTasks};
@@ -35,23 +36,6 @@ const RECOVERY_PAUSES: [Duration; 5] = [
 
 /// How long a chat is looked into for a video whose start was not answered.
 const LOST_START_PATIENCE: Duration = Duration::from_secs(15);
-
-/// Something that is tried on one identity after the other.
-pub(crate) trait Attempt: Send {
-    /// What comes of it when it works.
-    type Done: Send;
-
-    /// One try, the `number`th. Gives the lease back when it fails.
-    fn run(
-        &mut self,
-        lease: Lease,
-        number: u32,
-        deadline: Instant,
-    ) -> impl Future<Output = Result<Self::Done, Failed>> + Send;
-
-    /// Forgets what a failed try has left.
-    fn reset(&mut self);
-}
 
 /// Answers a chat, up to the first content that goes to the sink.
 pub(crate) struct Answering<'a, S> {
@@ -127,14 +111,6 @@ pub(crate) struct Attempts {
     pub(crate) videos: VideoTasks,
     pub(crate) books: Books,
     pub(crate) drift: Drift,
-}
-
-/// A try that came to nothing, and the lease to report it on.
-pub(crate) struct Failed {
-    pub(crate) error: UpstreamError,
-    pub(crate) lease: Lease,
-    /// Trying elsewhere would make, and cost, the same thing twice.
-    pub(crate) is_final: bool,
 }
 
 impl Attempts {

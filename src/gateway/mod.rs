@@ -8,6 +8,7 @@ mod books;
 pub mod chat;
 pub mod drift;
 pub mod error;
+pub mod failover;
 pub mod janitor;
 pub mod models;
 pub mod refresher;

@@ -10,7 +10,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderVal
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::gateway::chat::Asker;
+use crate::gateway::failover::Asker;
 use crate::http::access::RequestRecord;
 use crate::http::auth::Caller;
 use crate::http::error::ApiError;

@@ -10,7 +10,7 @@ use futures_util::future::try_join_all;
 use serde_json::{Map, Value, json};
 
 use crate::blob::Blob;
-use crate::gateway::chat::Asker;
+use crate::gateway::failover::Asker;
 use crate::http::access::RequestRecord;
 use crate::http::auth::Caller;
 use crate::http::chat::{client_retries, note_headers, unix_seconds};
