@@ -127,7 +127,7 @@ impl Attempts {
         let session = Arc::clone(lease.session());
         let parts = |lease, chat| TurnParts {
             lease,
-            chat,
+            chat: Some(chat),
             drift: self.drift.clone(),
             books: self.books.clone(),
             attempts: number,
@@ -141,7 +141,7 @@ impl Attempts {
                 Ok(url) => {
                     sink.event(ReplyEvent::Video { url: &url });
                     sink.event(ReplyEvent::Finished);
-                    Ok(Turn::done(parts(lease, chat)))
+                    Ok(Turn::done(parts(lease, chat), None))
                 }
                 Err(error) => Err(Failed { error, lease, is_final: true }),
             };

@@ -17,6 +17,7 @@ use crate::gateway::error::ChatError;
 use crate::gateway::failover::{Asker, Failover, Terms};
 use crate::gateway::janitor::Janitor;
 use crate::gateway::refresher::Refresher;
+use crate::gateway::tokens::Tokens;
 use crate::gateway::turn::{Finished, Turn};
 use crate::gateway::video_task::VideoTasks;
 use crate::pool::IdentityPool;
@@ -68,7 +69,7 @@ impl ChatGateway {
         let videos = VideoTasks { upstream: Arc::clone(&upstream), refresher: refresher.clone() };
         let drift = Drift::default();
         let attempts = Attempts { upstream, janitor, attachments, videos, books: books.clone(), drift };
-        let failover = Failover { pool, tokens: refresher, books, retries_max };
+        let failover = Failover { pool, tokens: Tokens::Web(refresher), books, retries_max };
         Self(Arc::new(Shared { failover, attempts }))
     }
 

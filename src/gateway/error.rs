@@ -62,6 +62,7 @@ pub(crate) fn outcome_of(error: &UpstreamError, now: Now) -> Outcome {
         | Kind::InvalidRequest
         | Kind::ModelNotFound
         | Kind::TooLarge
+        | Kind::TooLong
         | Kind::LostChat
         | Kind::BusyChat => Outcome::Neutral,
         Kind::Unavailable | Kind::Timeout | Kind::Truncated | Kind::Empty | Kind::Protocol => {

@@ -12,7 +12,8 @@ use crate::base::ids::IdentityId;
 use crate::base::session::Session;
 use crate::gateway::books::Books;
 use crate::gateway::error::ChatError;
-use crate::gateway::refresher::{RefreshError, Refresher};
+use crate::gateway::refresher::RefreshError;
+use crate::gateway::tokens::Tokens;
 use crate::pool::{CallerId, IdentityPool, Lease, Now, Outcome, Wanted};
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::{Blame, UpstreamError, UpstreamErrorKind};
@@ -117,7 +118,7 @@ impl From<UpstreamError> for AttemptError {
 /// Tries requests on the identities of one pool.
 pub(crate) struct Failover {
     pub(crate) pool: IdentityPool,
-    pub(crate) tokens: Refresher,
+    pub(crate) tokens: Tokens,
     pub(crate) books: Books,
     pub(crate) retries_max: u32,
 }
@@ -272,7 +273,7 @@ impl Failover {
             let is_stale = session.token().is_some_and(|token| !token.is_live(now.unix));
             let is_token = error.kind == UpstreamErrorKind::Unauthorized
                 || (error.kind == UpstreamErrorKind::Challenged && is_stale);
-            if is_token && is_pooled && progress.may_repeat() {
+            if is_token && is_pooled && self.tokens.are_renewed() && progress.may_repeat() {
                 is_renewed = true;
                 held.report(Outcome::Unauthorized, now);
                 let token_deadline = progress.deadline.min(Instant::now() + patience);

@@ -12,6 +12,8 @@ pub mod failover;
 pub mod janitor;
 pub mod models;
 pub mod refresher;
+pub mod relay;
+mod tokens;
 pub mod turn;
 pub mod video_jobs;
 mod video_task;

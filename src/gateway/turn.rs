@@ -26,7 +26,8 @@ pub struct Turn {
     /// `None` for what did not come as a stream.
     stream: Option<ReplyStream>,
     lease: Option<Lease>,
-    chat: OwnChat,
+    /// `None` where the upstream keeps no chats.
+    chat: Option<OwnChat>,
     drift: Drift,
     books: Books,
     identity: IdentityId,
@@ -53,7 +54,7 @@ pub struct Finished {
 /// What a turn needs besides its stream.
 pub(crate) struct TurnParts {
     pub(crate) lease: Lease,
-    pub(crate) chat: OwnChat,
+    pub(crate) chat: Option<OwnChat>,
     pub(crate) drift: Drift,
     pub(crate) books: Books,
     pub(crate) attempts: u32,
@@ -63,9 +64,10 @@ pub(crate) struct TurnParts {
 
 impl Turn {
     /// A turn whose whole answer has gone to the sink already.
-    pub(crate) fn done(parts: TurnParts) -> Self {
+    pub(crate) fn done(parts: TurnParts, counts: Option<TokenCounts>) -> Self {
         let mut turn = Self::over(None, parts);
-        turn.end(FinishReason::Stop);
+        turn.answer_ended();
+        turn.finished = Some(Finished { reason: FinishReason::Stop, counts });
         turn
     }
 
@@ -99,7 +101,7 @@ impl Turn {
 
     /// Ends the turn well, whatever its stream does.
     pub(crate) fn end(&mut self, reason: FinishReason) {
-        self.chat.answer_ended();
+        self.answer_ended();
         self.finished = Some(Finished { reason, counts: self.usage() });
     }
 
@@ -108,9 +110,15 @@ impl Turn {
         self.stream.as_ref().and_then(ReplyStream::response_id)
     }
 
-    /// The chat that the answer is in.
+    /// The chat that the answer is in; empty where there is none.
     pub(crate) fn chat_id(&self) -> &str {
-        self.chat.id()
+        self.chat.as_ref().map_or("", OwnChat::id)
+    }
+
+    fn answer_ended(&mut self) {
+        if let Some(chat) = &mut self.chat {
+            chat.answer_ended();
+        }
     }
 
     /// Whether a picture was shown.
@@ -199,7 +207,10 @@ impl Turn {
             if let Some(lease) = &self.lease {
                 lease.first_content();
             }
-            self.chat.answer_is(self.stream.as_ref().and_then(ReplyStream::response_id));
+            let response_id = self.stream.as_ref().and_then(ReplyStream::response_id);
+            if let Some(chat) = &mut self.chat {
+                chat.answer_is(response_id);
+            }
         }
         match polled {
             Poll::Ready(Ok(pulled)) => {
@@ -207,7 +218,7 @@ impl Turn {
                     self.last_progress = Instant::now();
                 }
                 if pulled.finished {
-                    self.chat.answer_ended();
+                    self.answer_ended();
                 }
                 let reason = sink.ended().or(pulled.finished.then_some(FinishReason::Stop));
                 self.finished = reason.map(|reason| Finished { reason, counts: self.usage() });
@@ -215,7 +226,7 @@ impl Turn {
             }
             // The policy cut an answer that had begun: that is an ending, not a failure.
             Poll::Ready(Err(error)) if error.kind == UpstreamErrorKind::ContentPolicy && self.has_content => {
-                self.chat.answer_ended();
+                self.answer_ended();
                 self.settle(Outcome::Neutral);
                 self.finished = Some(Finished { reason: FinishReason::ContentFilter, counts: self.usage() });
                 Poll::Ready(Ok(self.finished))
@@ -224,7 +235,7 @@ impl Turn {
                 // When we gave up on it, the upstream may still be writing.
                 let gave_up = matches!(error.kind, UpstreamErrorKind::Protocol | UpstreamErrorKind::Timeout);
                 if error.source.is_none() && !gave_up {
-                    self.chat.answer_ended();
+                    self.answer_ended();
                 }
                 Poll::Ready(Err(error))
             }

@@ -333,6 +333,11 @@ impl ApiError {
                     Self::new(StatusCode::PAYLOAD_TOO_LARGE, INVALID_REQUEST, "context_length_exceeded", message);
                 Self { param: Some("messages".to_owned()), ..error }
             }
+            Kind::TooLong => {
+                let message = format!("The messages are longer than this model's maximum context length.{said}");
+                let error = Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, "context_length_exceeded", message);
+                Self { param: Some("messages".to_owned()), ..error }
+            }
             Kind::Timeout => {
                 let message =
                     format!("The upstream did not answer in time{tries}. Try again later, or ask for less.{said}");

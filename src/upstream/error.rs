@@ -57,6 +57,8 @@ pub enum UpstreamErrorKind {
     ModelNotFound,
     /// The risk engine minds the size of the request, whoever sends it.
     TooLarge,
+    /// More than the model reads.
+    TooLong,
     /// Connection, TLS, DNS, 5xx, overload, or an error without information.
     Unavailable,
     /// A deadline of ours passed.
@@ -94,6 +96,7 @@ impl fmt::Display for UpstreamErrorKind {
             Self::InvalidRequest => "the upstream finds the request wrong",
             Self::ModelNotFound => "the upstream does not have this model",
             Self::TooLarge => "the request is too large for the upstream",
+            Self::TooLong => "the request is longer than the model reads",
             Self::Unavailable => "the upstream failed",
             Self::Timeout => "the upstream did not answer in time",
             Self::Truncated => "the upstream broke off its answer",
@@ -112,6 +115,7 @@ impl UpstreamErrorKind {
             | Self::InvalidRequest
             | Self::ModelNotFound
             | Self::TooLarge
+            | Self::TooLong
             | Self::LostChat
             | Self::BusyChat => Blame::Caller,
             Self::Unauthorized
@@ -138,6 +142,7 @@ impl UpstreamErrorKind {
             Self::InvalidRequest => "invalid_request",
             Self::ModelNotFound => "model_not_found",
             Self::TooLarge => "too_large",
+            Self::TooLong => "too_long",
             Self::Unavailable => "unavailable",
             Self::Timeout => "timeout",
             Self::Truncated => "truncated",

@@ -7,6 +7,8 @@ pub mod error;
 pub mod fetch;
 pub mod guard;
 pub mod headers;
+pub mod openai_api;
+pub mod openai_error;
 pub mod oss_sign;
 pub mod qwen_web;
 mod settings;

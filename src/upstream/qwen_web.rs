@@ -421,7 +421,7 @@ pub(crate) fn envelope(doing: &'static str, answer: &Answer) -> Result<Value, Up
 }
 
 /// `Retry-After` in seconds or as a date, at most [`RETRY_AFTER_MAX`]; `None` for anything that is neither.
-fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+pub(crate) fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
     let text = text.trim();
     let wait = match text.parse::<u64>() {
         Ok(seconds) => Duration::from_secs(seconds),

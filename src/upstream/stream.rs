@@ -7,9 +7,11 @@ use bytes::Bytes;
 use http_body::Body as _;
 
 use crate::sse::{SseDecoder, SseError};
+use crate::transform::openai_dialect::RelayDecoder;
 use crate::transform::qwen_reply::QwenReplyDecoder;
 use crate::transform::reply::{ReplyError, ReplyEvent, TokenCounts};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body};
+use crate::upstream::openai_error;
 
 /// How much one pull takes at most, so that a fast upstream does not starve the other connections.
 const PULL_BYTES_MAX: usize = 256 * 1024;
@@ -18,11 +20,50 @@ const HEAD_BYTES_MAX: usize = 4 * 1024;
 
 const DOING: &str = "reading an answer";
 
+/// What reads the events, by the dialect of the upstream.
+enum Decoder {
+    Qwen(QwenReplyDecoder),
+    OpenAi(RelayDecoder),
+}
+
+impl Decoder {
+    fn push(&mut self, data: &[u8], sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
+        match self {
+            Self::Qwen(decoder) => decoder.push(data, sink),
+            Self::OpenAi(decoder) => decoder.push(data, sink),
+        }
+    }
+
+    fn finish(&mut self, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
+        match self {
+            Self::Qwen(decoder) => decoder.finish(),
+            Self::OpenAi(decoder) => decoder.finish(sink),
+        }
+    }
+
+    /// What a failure means, by the upstream's own table.
+    fn error(&self, error: &ReplyError) -> UpstreamError {
+        match (self, error) {
+            (Self::OpenAi(_), ReplyError::Refused { code, details, .. }) => {
+                openai_error::in_stream(DOING, code, details)
+            }
+            _ => UpstreamError::in_stream(error),
+        }
+    }
+
+    fn failed(&self, error: PullError) -> UpstreamError {
+        match error {
+            PullError::Framing => UpstreamError::new(DOING, UpstreamErrorKind::Protocol),
+            PullError::Reply(error) => self.error(&error),
+        }
+    }
+}
+
 /// An answer that is being streamed. Pulled by whoever reads it; dropping it closes the connection.
 pub struct ReplyStream {
     body: reqwest::Body,
     sse: SseDecoder,
-    decoder: QwenReplyDecoder,
+    decoder: Decoder,
     /// The first bytes, until the first event shows that this is an event stream.
     head: Option<Vec<u8>>,
 }
@@ -49,22 +90,42 @@ impl From<SseError> for PullError {
 }
 
 impl ReplyStream {
-    /// A stream over the body of a response.
+    /// A stream of the web chat over the body of a response.
     #[must_use]
     pub fn new(body: reqwest::Body, decoder: QwenReplyDecoder) -> Self {
+        Self { body, sse: SseDecoder::new(), decoder: Decoder::Qwen(decoder), head: Some(Vec::new()) }
+    }
+
+    /// A stream of an upstream that speaks OpenAI's dialect.
+    #[must_use]
+    pub fn relayed(body: reqwest::Body) -> Self {
+        let decoder = Decoder::OpenAi(RelayDecoder::default());
         Self { body, sse: SseDecoder::new(), decoder, head: Some(Vec::new()) }
     }
 
-    /// The upstream's id of the answer, once it is known.
+    /// The upstream's id of the answer, once it is known; only the web chat has a use for it.
     #[must_use]
     pub fn response_id(&self) -> Option<&str> {
-        self.decoder.response_id()
+        match &self.decoder {
+            Decoder::Qwen(decoder) => decoder.response_id(),
+            Decoder::OpenAi(_) => None,
+        }
     }
 
     /// The upstream's counts so far.
     #[must_use]
     pub fn usage(&self) -> Option<TokenCounts> {
-        self.decoder.usage()
+        match &self.decoder {
+            Decoder::Qwen(decoder) => decoder.usage(),
+            Decoder::OpenAi(decoder) => decoder.usage(),
+        }
+    }
+
+    fn is_finished(&self) -> bool {
+        match &self.decoder {
+            Decoder::Qwen(decoder) => decoder.is_finished(),
+            Decoder::OpenAi(decoder) => decoder.is_finished(),
+        }
     }
 
     /// Takes everything that has already arrived and hands it to `sink`; waits only when there is nothing.
@@ -97,7 +158,7 @@ impl ReplyStream {
                     self.end(sink)?;
                 }
             }
-            pulled.finished = self.decoder.is_finished();
+            pulled.finished = self.is_finished();
             if pulled.finished || bytes >= PULL_BYTES_MAX {
                 if !pulled.finished {
                     cx.waker().wake_by_ref();
@@ -131,7 +192,7 @@ impl ReplyStream {
         {
             return Err(error);
         }
-        outcome.map_err(failed)?;
+        outcome.map_err(|error| self.decoder.failed(error))?;
         Ok(any)
     }
 
@@ -152,8 +213,8 @@ impl ReplyStream {
         match outcome {
             // The last frame was cut in the middle.
             Err(PullError::Reply(ReplyError::Json)) => Err(UpstreamError::new(DOING, UpstreamErrorKind::Truncated)),
-            Err(error) => Err(failed(error)),
-            Ok(()) => self.decoder.finish().map_err(|error| UpstreamError::in_stream(&error)),
+            Err(error) => Err(self.decoder.failed(error)),
+            Ok(()) => self.decoder.finish(sink).map_err(|error| self.decoder.error(&error)),
         }
     }
 }
@@ -168,11 +229,4 @@ fn broken(error: reqwest::Error) -> UpstreamError {
         kind => kind,
     };
     UpstreamError { kind, ..error }
-}
-
-fn failed(error: PullError) -> UpstreamError {
-    match error {
-        PullError::Framing => UpstreamError::new(DOING, UpstreamErrorKind::Protocol),
-        PullError::Reply(error) => UpstreamError::in_stream(&error),
-    }
 }

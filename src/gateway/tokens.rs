@@ -1,0 +1,60 @@
+//! Where the identities of a pool get their tokens from.
+
+use std::sync::Arc;
+
+use crate::base::session::Session;
+use crate::gateway::refresher::{RefreshError, Refresher};
+
+/// How the tokens of one kind of identity are kept fresh.
+#[derive(Clone)]
+pub(crate) enum Tokens {
+    /// By the cookies of a browser.
+    Web(Refresher),
+    /// Not at all: a key is good until its owner ends it.
+    Fixed,
+}
+
+impl Tokens {
+    /// Waits until the session has a token that can be used.
+    ///
+    /// # Errors
+    /// [`RefreshError`].
+    pub(crate) async fn ensure_fresh(&self, session: &Arc<Session>) -> Result<(), RefreshError> {
+        match self {
+            Self::Web(refresher) => refresher.ensure_fresh(session).await,
+            Self::Fixed => Ok(()),
+        }
+    }
+
+    /// Whether a refused token can be replaced by another.
+    pub(crate) fn are_renewed(&self) -> bool {
+        !matches!(self, Self::Fixed)
+    }
+
+    /// Replaces a token that was refused.
+    ///
+    /// # Errors
+    /// [`RefreshError`].
+    pub(crate) async fn replace(&self, session: &Arc<Session>, generation: u64) -> Result<(), RefreshError> {
+        match self {
+            Self::Web(refresher) => refresher.replace(session, generation).await,
+            Self::Fixed => Err(RefreshError::Refused { identity: session.identity().clone() }),
+        }
+    }
+
+    /// The same, without waiting for it.
+    pub(crate) fn replace_later(&self, session: &Arc<Session>, generation: u64) {
+        match self {
+            Self::Web(refresher) => refresher.replace_later(session, generation),
+            Self::Fixed => {}
+        }
+    }
+
+    /// Notes that the credential itself is refused.
+    pub(crate) fn given_up(&self, session: &Arc<Session>) {
+        match self {
+            Self::Web(refresher) => refresher.given_up(session),
+            Self::Fixed => {}
+        }
+    }
+}

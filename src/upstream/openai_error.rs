@@ -1,0 +1,152 @@
+//! What upstreams of OpenAI's dialect say went wrong: the portal for OAuth accounts and the endpoints for keys.
+//!
+//! Quota is looked for before everything else: it comes as 401, 403 or 429, and a new token does not bring it back.
+
+use serde_json::Value;
+
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind, presentable};
+
+/// What an answer other than a completion means.
+#[must_use]
+pub fn classify_answer(doing: &'static str, status: u16, content_type: &str, body: &[u8]) -> UpstreamError {
+    let is_html = content_type.contains("html") || body.trim_ascii_start().starts_with(b"<");
+    if is_html {
+        let kind = match status {
+            401 => UpstreamErrorKind::Unauthorized,
+            404 | 429 | 500.. => by_status(status),
+            _ => UpstreamErrorKind::Challenged,
+        };
+        return UpstreamError::new(doing, kind);
+    }
+    let value: Value = match serde_json::from_slice(body) {
+        Ok(value) => value,
+        // Some gateways in front answer in plain words.
+        Err(_) => Value::String(String::from_utf8_lossy(body).chars().take(500).collect()),
+    };
+    let error = value.get("error").filter(|error| !error.is_null()).unwrap_or(&value);
+    let text = |name: &str| match error.get(name) {
+        Some(Value::String(text)) => text.clone(),
+        Some(Value::Number(number)) => number.to_string(),
+        _ => String::new(),
+    };
+    let message = error.as_str().map_or_else(|| text("message"), str::to_owned);
+    let kind = classify(status, &text("code"), &text("type"), &message);
+    UpstreamError { detail: presentable(&message), ..UpstreamError::new(doing, kind) }
+}
+
+/// What a failure in the middle of a stream means.
+#[must_use]
+pub fn in_stream(doing: &'static str, code: &str, message: &str) -> UpstreamError {
+    let kind = classify(200, code, "", message);
+    UpstreamError { detail: presentable(message), ..UpstreamError::new(doing, kind) }
+}
+
+/// The table: status, code, type and text into a kind. Numbers inside a text mean nothing.
+#[must_use]
+pub fn classify(status: u16, code: &str, kind: &str, message: &str) -> UpstreamErrorKind {
+    use UpstreamErrorKind as Kind;
+    let (code, kind, message) = (code.to_ascii_lowercase(), kind.to_ascii_lowercase(), message.to_lowercase());
+    let is = |word: &str| code == word || kind == word;
+    let says = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    let is_throttled = code.starts_with("throttling")
+        || is("rate_limit_exceeded")
+        || is("rate_limit_error")
+        || says(&["too many requests", "throttling triggered", "rate limit"]);
+    let is_quota = is("insufficient_quota")
+        || is("quota_exceeded")
+        || code == "allocationquota.freetieronly"
+        || says(&["free allocated quota exceeded", "allocated quota exceeded", "exceeded your current quota"]);
+    let is_length = is("context_length_exceeded")
+        || says(&["range of input length", "maximum context length", "context length exceeded"]);
+    let is_content = is("data_inspection_failed") || is("datainspectionfailed") || is("content_filter");
+    match status {
+        _ if is_quota => Kind::QuotaExhausted { hours: None },
+        _ if is_throttled => Kind::RateLimited,
+        _ if is_content => Kind::ContentPolicy,
+        _ if is("invalid_api_key") || is("invalid_token") || says(&["invalid access token", "token expired"]) => {
+            Kind::Unauthorized
+        }
+        _ if is_length => Kind::TooLong,
+        _ if is("model_not_found") || says(&["model not supported", "model does not exist", "model not exist"]) => {
+            Kind::ModelNotFound
+        }
+        504 => Kind::Timeout,
+        _ if says(&["stream timeout"]) => Kind::Timeout,
+        400 | 409 | 413 | 422 => Kind::InvalidRequest,
+        200..400 if is("invalid_parameter_error") || is("invalidparameter") || is("invalid_request_error") => {
+            Kind::InvalidRequest
+        }
+        _ => by_status(status),
+    }
+}
+
+fn by_status(status: u16) -> UpstreamErrorKind {
+    match status {
+        401 => UpstreamErrorKind::Unauthorized,
+        403 => UpstreamErrorKind::Forbidden,
+        404 => UpstreamErrorKind::ModelNotFound,
+        408 | 504 => UpstreamErrorKind::Timeout,
+        429 => UpstreamErrorKind::RateLimited,
+        _ => UpstreamErrorKind::Unavailable,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::UpstreamErrorKind as Kind;
+    use super::*;
+
+    #[test]
+    fn the_table() {
+        let quota = Kind::QuotaExhausted { hours: None };
+        for (status, code, kind, message, expected) in [
+            (
+                401,
+                "invalid_api_key",
+                "invalid_request_error",
+                "invalid access token or token expired",
+                Kind::Unauthorized,
+            ),
+            (401, "", "", "Incorrect API key provided.", Kind::Unauthorized),
+            (401, "insufficient_quota", "", "", quota),
+            (403, "insufficient_quota", "", "", quota),
+            (403, "AllocationQuota.FreeTierOnly", "", "", quota),
+            (403, "", "", "invalid api-key", Kind::Forbidden),
+            (429, "insufficient_quota", "insufficient_quota", "Free allocated quota exceeded.", quota),
+            (429, "", "", "hour allocated quota exceeded", quota),
+            (429, "rate_limit_exceeded", "", "", Kind::RateLimited),
+            (429, "Throttling.RateQuota", "", "", Kind::RateLimited),
+            (429, "", "", "Too many requests", Kind::RateLimited),
+            (400, "invalid_parameter_error", "invalid_request_error", "bad request", Kind::InvalidRequest),
+            (400, "InvalidParameter", "", "Range of input length should be [1, 129024]", Kind::TooLong),
+            (400, "", "", "model not supported", Kind::ModelNotFound),
+            (404, "model_not_found", "", "", Kind::ModelNotFound),
+            (400, "data_inspection_failed", "", "", Kind::ContentPolicy),
+            (422, "", "", "", Kind::InvalidRequest),
+            (504, "", "", "stream timeout", Kind::Timeout),
+            (200, "", "", "stream timeout", Kind::Timeout),
+            (200, "internal_error", "", "request 401 of 429", Kind::Unavailable),
+            (500, "", "", "", Kind::Unavailable),
+            (502, "", "", "", Kind::Unavailable),
+            (503, "", "", "", Kind::Unavailable),
+        ] {
+            assert_eq!(classify(status, code, kind, message), expected, "{status} {code} {kind} {message}");
+        }
+    }
+
+    #[test]
+    fn answers_in_every_form() {
+        let check = |status: u16, content_type: &str, body: &str, expected: Kind, detail: &str| {
+            let error = classify_answer("asking", status, content_type, body.as_bytes());
+            assert_eq!((error.kind, error.detail.as_str()), (expected, detail), "{status} {body}");
+        };
+        let json = "application/json";
+        check(401, json, r#"{"error":{"code":"invalid_api_key","message":"no"}}"#, Kind::Unauthorized, "no");
+        check(504, "text/plain", "stream timeout", Kind::Timeout, "stream timeout");
+        check(504, json, "\"stream timeout\"", Kind::Timeout, "stream timeout");
+        check(500, json, r#"{"code":"Throttling","message":"slow"}"#, Kind::RateLimited, "slow");
+        check(502, "text/html", "<html>502 Bad Gateway</html>", Kind::Unavailable, "");
+        check(200, "text/html", "<html>punish</html>", Kind::Challenged, "");
+        check(400, json, "", Kind::InvalidRequest, "");
+    }
+}
