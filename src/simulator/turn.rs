@@ -7,7 +7,9 @@ use crate::simulator::errors::details_of;
 use crate::simulator::frames::{Usage, Voice};
 use crate::simulator::speech::{HIDDEN_PROMPT_TOKENS, Question, Speech};
 use crate::simulator::steps::Step;
-use crate::simulator::stream::{Bench, Content, CutHow, End, Inserted, LineEnding, Packets, StreamScript, UsageScript};
+use crate::simulator::stream::{
+    Bench, Content, CutHow, End, Inserted, LineEnding, Packets, StreamError, StreamScript, UsageScript,
+};
 use bytes::Bytes;
 
 /// A stream to be played.
@@ -25,10 +27,19 @@ pub(crate) fn plan(script: &StreamScript, voice: &Voice, question: &Question, sc
     Plan { steps: plan_frames(script, voice, frames, scenario_pace_ms), answer }
 }
 
+/// What can come between the frames of an answer, or in the place of one, as the endpoint spells it.
+pub(crate) trait Interjections {
+    /// Something that does not belong to the answer.
+    fn inserted(&self, what: &Inserted) -> String;
+
+    /// The error that ends the stream.
+    fn broken(&self, error: &StreamError) -> String;
+}
+
 /// Plans a stream of these frames, the last of which finishes it.
 pub(crate) fn plan_frames(
     script: &StreamScript,
-    voice: &Voice,
+    voice: &dyn Interjections,
     mut frames: Vec<String>,
     scenario_pace_ms: u64,
 ) -> Vec<Step> {
@@ -38,8 +49,7 @@ pub(crate) fn plan_frames(
     }
     if let Some(error) = &script.error {
         frames.truncate(error.after);
-        let details = if error.details.is_empty() { details_of(&error.code) } else { &error.details };
-        frames.push(voice.error(error, details));
+        frames.push(voice.broken(error));
         has_end = false;
     }
     let cut_after = script.cut.and_then(|cut| cut.after);
@@ -104,7 +114,7 @@ pub(crate) fn bench_packets(bench: Bench, voice: &Voice) -> Arc<[Bytes]> {
 }
 
 /// Frames, inserts and pauses in their order; each frame a packet.
-fn spaced(script: &StreamScript, voice: &Voice, frames: Vec<String>, pace: Duration) -> Vec<Step> {
+fn spaced(script: &StreamScript, voice: &dyn Interjections, frames: Vec<String>, pace: Duration) -> Vec<Step> {
     let mut steps = Vec::new();
     if script.bom {
         steps.push(Step::Send(Bytes::from_static("\u{feff}".as_bytes())));
@@ -113,7 +123,7 @@ fn spaced(script: &StreamScript, voice: &Voice, frames: Vec<String>, pace: Durat
     let mut frames = frames.into_iter();
     for place in 0..=total {
         for insert in script.inserts.iter().filter(|one| one.after == place) {
-            let text = inserted(&insert.what, voice);
+            let text = voice.inserted(&insert.what);
             steps.push(Step::Send(with_ending(text, script.line_ending)));
         }
         for pause in script.pauses.iter().filter(|one| one.after == place) {
@@ -129,21 +139,28 @@ fn spaced(script: &StreamScript, voice: &Voice, frames: Vec<String>, pace: Durat
     steps
 }
 
-fn inserted(what: &Inserted, voice: &Voice) -> String {
-    let usage = Usage::from(UsageScript {
-        input_tokens: HIDDEN_PROMPT_TOKENS,
-        output_tokens: 1,
-        reasoning_tokens: 0,
-        cached_tokens: 0,
-        image_tokens: 0,
-    });
-    match what {
-        Inserted::KeepAlive => voice.keep_alive(),
-        Inserted::Comment(text) => format!(": {text}\n\n"),
-        Inserted::StrayTrue => "data: true\n\n".to_owned(),
-        Inserted::Done => "data: [DONE]\n\n".to_owned(),
-        Inserted::Text(text) => format!("{text}\n\n"),
-        Inserted::UnknownPhase { phase, content, tool } => voice.unknown(phase, content, *tool, usage),
+impl Interjections for Voice {
+    fn inserted(&self, what: &Inserted) -> String {
+        let usage = Usage::from(UsageScript {
+            input_tokens: HIDDEN_PROMPT_TOKENS,
+            output_tokens: 1,
+            reasoning_tokens: 0,
+            cached_tokens: 0,
+            image_tokens: 0,
+        });
+        match what {
+            Inserted::KeepAlive => self.keep_alive(),
+            Inserted::Comment(text) => format!(": {text}\n\n"),
+            Inserted::StrayTrue => "data: true\n\n".to_owned(),
+            Inserted::Done => "data: [DONE]\n\n".to_owned(),
+            Inserted::Text(text) => format!("{text}\n\n"),
+            Inserted::UnknownPhase { phase, content, tool } => self.unknown(phase, content, *tool, usage),
+        }
+    }
+
+    fn broken(&self, error: &StreamError) -> String {
+        let details = if error.details.is_empty() { details_of(&error.code) } else { &error.details };
+        self.error(error, details)
     }
 }
 
@@ -211,7 +228,7 @@ fn repacked(steps: Vec<Step>, packets: &Packets, pace: Duration) -> Vec<Step> {
     steps
 }
 
-fn last_step(script: &StreamScript, voice: &Voice) -> Step {
+fn last_step(script: &StreamScript, voice: &dyn Interjections) -> Step {
     match (script.cut.map(|cut| cut.how), &script.end) {
         (Some(CutHow::Fin), _) => Step::Tear { with_reset: false },
         (Some(CutHow::Reset), _) => Step::Tear { with_reset: true },
@@ -219,7 +236,7 @@ fn last_step(script: &StreamScript, voice: &Voice) -> Step {
         (None, _) if script.error.is_some() => Step::EndOfBody,
         (None, End::Open | End::Stalled) => Step::Hold,
         (None, End::Endless(endless)) => Step::Endless {
-            packet: with_ending(inserted(&endless.what, voice), script.line_ending),
+            packet: with_ending(voice.inserted(&endless.what), script.line_ending),
             pace: Duration::from_millis(endless.every_ms),
         },
     }
