@@ -7,8 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
+use crate::simulator::api_script::ApiFailure;
 use crate::simulator::chats::Turn;
 use crate::simulator::errors::{OssError, RATE_TEMPLATE, details_of, oss_error_xml, status_of};
+use crate::simulator::oauth_script::OAuthFailure;
 use crate::simulator::reply::{BodyForm, Challenge, ChallengeForm, ErrorScript, Failure, RawScript, StatusScript};
 use crate::simulator::steps::Step;
 
@@ -21,6 +23,8 @@ pub(crate) struct Answer {
     /// Replace ordinary ones of the same name.
     pub(crate) scripted_headers: BTreeMap<String, String>,
     pub(crate) payload: Payload,
+    /// The id of an answer that streams without a turn in a chat.
+    pub(crate) stream_id: Option<String>,
 }
 
 /// What comes after the head.
@@ -42,6 +46,7 @@ impl Answer {
             headers: vec![("content-type".to_owned(), content_type.to_owned())],
             scripted_headers: BTreeMap::new(),
             payload: Payload::Whole(body.into()),
+            stream_id: None,
         }
     }
 
@@ -137,6 +142,16 @@ impl Answer {
         }
     }
 
+    /// A stream of an OpenAI-shaped endpoint, or a whole answer of it in steps.
+    pub(crate) fn api_steps(content_type: &str, steps: Vec<Step>, stream_id: Option<String>) -> Self {
+        Self { effective_status: None, stream_id, ..Self::steps(content_type, steps, None) }
+    }
+
+    /// The head of an answer, and this.
+    pub(crate) fn text(content_type: &str, body: &str) -> Self {
+        Self::new(200, content_type, body.to_owned())
+    }
+
     /// An error of the object storage or of the CDN.
     pub(crate) fn oss_error(error: OssError) -> Self {
         Self::new(error.status, "application/xml", oss_error_xml(error.code, error.message))
@@ -184,7 +199,28 @@ impl Answer {
             Failure::Reset => Some(Self { payload: Payload::Reset, ..Self::new(200, JSON, Bytes::new()) }),
             Failure::Silence => None,
             Failure::Raw(raw) => Some(Self::raw(raw)),
+            Failure::OAuth(failure) => Some(Self::oauth(failure)),
+            Failure::Api(failure) => Some(Self::api(failure, request_id)),
         }
+    }
+
+    /// A refusal of the OAuth endpoints.
+    pub(crate) fn oauth(failure: &OAuthFailure) -> Self {
+        let refusal = failure.spelled();
+        Self::new(refusal.status, JSON, refusal.body.to_string()).waiting(&refusal.retry_after)
+    }
+
+    /// An error of an OpenAI-shaped endpoint.
+    pub(crate) fn api(failure: &ApiFailure, request_id: &str) -> Self {
+        let error = failure.spelled();
+        let (content_type, body) = error.body(request_id);
+        Self::new(error.status, content_type, body).waiting(&error.retry_after)
+    }
+
+    fn waiting(mut self, retry_after: &[String]) -> Self {
+        let waits = retry_after.iter().map(|value| ("retry-after".to_owned(), value.clone()));
+        self.headers.extend(waits);
+        self
     }
 
     fn status(script: &StatusScript) -> Self {
@@ -209,11 +245,7 @@ impl Answer {
             }
             BodyForm::Empty => ("text/plain", String::new()),
         };
-        let mut answer = Self::new(code, content_type, body);
-        let waits = script.retry_after.iter();
-        let waits = waits.map(|value| ("retry-after".to_owned(), value.clone()));
-        answer.headers.extend(waits);
-        answer
+        Self::new(code, content_type, body).waiting(&script.retry_after)
     }
 
     fn raw(raw: &RawScript) -> Self {

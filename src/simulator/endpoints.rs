@@ -50,6 +50,13 @@ pub(crate) fn endpoint_of(host: Host, method: &Method, path: &str) -> Option<End
         "/api/v1/files/getstsToken" if is_post => Some(Endpoint::StsV1),
         "/api/v2/files/parse" if is_post => Some(Endpoint::FileParse),
         "/api/v2/files/parse/status" if is_post => Some(Endpoint::FileParseStatus),
+        "/api/v1/oauth2/device/code" if is_post => Some(Endpoint::DeviceCode),
+        "/api/v1/oauth2/token" if is_post => Some(Endpoint::DeviceToken),
+        "/portal/v1/chat/completions" if is_post => Some(Endpoint::PortalChat),
+        "/portal/v1/models" if is_get => Some(Endpoint::PortalModels),
+        "/key/v1/chat/completions" if is_post => Some(Endpoint::KeyChat),
+        "/key/v1/models" if is_get => Some(Endpoint::KeyModels),
+        "/key/v1/embeddings" if is_post => Some(Endpoint::KeyEmbeddings),
         _ if is_get && query.contains("x-oss-signature=") => Some(Endpoint::OssGet),
         _ => endpoint_with_id(method, path),
     }

@@ -19,8 +19,16 @@ pub(crate) fn inspect(world: &World, call: &Call, endpoint: Option<Endpoint>) {
     let Some(endpoint) = endpoint else {
         return;
     };
-    if endpoint.is_elsewhere() && (call.caller.has_cookies || call.caller.has_bearer) {
+    let is_elsewhere = endpoint.is_elsewhere() && (call.caller.has_cookies || call.caller.has_bearer);
+    if is_elsewhere || (endpoint.is_api() && (call.caller.has_cookies || call.caller.account.is_some())) {
         world.violation(call, "credentials of the site sent to another host");
+    }
+    if endpoint.is_oauth() && (call.caller.has_cookies || call.caller.has_bearer) {
+        world.violation(call, "credentials of the site sent to the OAuth door");
+    }
+    let bearer = call.bearer().filter(|_| !endpoint.is_api());
+    if bearer.is_some_and(|token| world.oauth.owner(token).is_some() || world.oauth.key_owner(token).is_some()) {
+        world.violation(call, "an OAuth token or a key sent to the web chat");
     }
     let missing: Vec<_> = expected(call, endpoint).into_iter().filter(|name| !call.has(name)).collect();
     if !missing.is_empty() {
@@ -31,7 +39,7 @@ pub(crate) fn inspect(world: &World, call: &Call, endpoint: Option<Endpoint>) {
 /// The headers that a browser of this site would have sent.
 fn expected(call: &Call, endpoint: Endpoint) -> Vec<&'static str> {
     // Anybody may ask for the models, and other hosts know nothing of these headers.
-    if endpoint == Endpoint::Models || endpoint.is_elsewhere() {
+    if endpoint == Endpoint::Models || endpoint.is_elsewhere() || endpoint.is_oauth() || endpoint.is_api() {
         return Vec::new();
     }
     let mut names = STANDARD.to_vec();

@@ -89,22 +89,31 @@
 
 mod accounts;
 mod answers;
+pub mod api_script;
 mod attachments;
 mod catalogue;
 mod chats;
+mod chunks;
 mod completions;
+mod device;
+mod embeddings;
+mod endpoint;
 mod endpoints;
 mod errors;
 mod files;
 mod frames;
+mod guests;
 mod jar;
 mod json;
 mod manners;
 mod media;
 pub mod media_script;
+mod oauth;
+pub mod oauth_script;
 mod oss;
 mod oss_signature;
 mod pictures;
+mod portal;
 pub mod record;
 pub mod reply;
 pub mod scenario;
@@ -134,14 +143,16 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 use url::Url;
 
+use crate::simulator::api_script::PortalScript;
 pub use crate::simulator::chats::ChatView;
+pub use crate::simulator::oauth::Life;
 use crate::simulator::record::{Counters, Host, RecordedRequest};
 use crate::simulator::reply::Reply;
 use crate::simulator::scenario::{Endpoint, Scenario};
 use crate::simulator::server::{bind, listen};
 pub use crate::simulator::tasks::TaskView;
 pub use crate::simulator::uploads::UploadView;
-use crate::simulator::world::World;
+use crate::simulator::world::{KEYS, World};
 
 /// A running simulator. Dropped, it closes its listeners and all connections.
 ///
@@ -184,9 +195,9 @@ impl Simulator {
         scenario.check().map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
         let stop = CancellationToken::new();
         let tracker = TaskTracker::new();
-        let world = Arc::new(World::new(&scenario, stop.clone()));
         let (chat_listener, chat) = bind(scenario.port).await?;
         let (auth_listener, auth) = bind(scenario.auth_port).await?;
+        let world = Arc::new(World::new(&scenario, chat, stop.clone()));
         for (listener, host) in [(chat_listener, Host::Chat), (auth_listener, Host::Auth)] {
             let world = Arc::clone(&world);
             let inner = tracker.clone();
@@ -226,12 +237,71 @@ impl Simulator {
         base_url(self.chat)
     }
 
-    /// Every token of every account that was given so far, and what was given to upload with, for tests that look
-    /// for leaks.
+    /// What stands for `https://portal.qwen.ai/v1`.
+    #[must_use]
+    pub fn portal_base_url(&self) -> Url {
+        parsed(self.world.oauth.portal_url())
+    }
+
+    /// What stands for `https://dashscope.aliyuncs.com/compatible-mode/v1`, and for the hosts of the plans.
+    #[must_use]
+    pub fn key_base_url(&self) -> Url {
+        parsed(&format!("http://{}{KEYS}", self.chat))
+    }
+
+    /// The names of all OAuth accounts, in the order of the scenario.
+    #[must_use]
+    pub fn oauth_accounts(&self) -> Vec<String> {
+        self.world.oauth.accounts()
+    }
+
+    /// The names of all keys, in the order of the scenario.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        self.world.oauth.keys()
+    }
+
+    /// The key of this name; empty for an unknown one.
+    #[must_use]
+    pub fn key(&self, name: &str) -> String {
+        self.world.oauth.key(name).unwrap_or_default()
+    }
+
+    /// The text of an `oauth_creds.json` with the newest tokens of this account; empty for an unknown one.
+    #[must_use]
+    pub fn oauth_credentials(&self, account: &str) -> String {
+        self.oauth_credentials_for(account, Life::Fresh)
+    }
+
+    /// The same with an access token that lives so long; the refresh token is good.
+    #[must_use]
+    pub fn oauth_credentials_for(&self, account: &str, life: Life) -> String {
+        let credentials = self.world.oauth.credentials(account, life);
+        credentials.map_or_else(String::new, |credentials| format!("{credentials:#}"))
+    }
+
+    /// The owner of this OAuth account types the code in and says yes; `false` if it is not shown anywhere.
+    pub fn approve(&self, user_code: &str, account: &str) -> bool {
+        self.world.oauth.decide(user_code, Some(account))
+    }
+
+    /// Somebody types the code in and says no; `false` if it is not shown anywhere.
+    pub fn deny(&self, user_code: &str) -> bool {
+        self.world.oauth.decide(user_code, None)
+    }
+
+    /// Changes what the portal is like.
+    pub fn set_portal(&self, portal: PortalScript) {
+        *self.world.portal.lock() = portal;
+    }
+
+    /// Every token, key and code of every account that was given so far, and what was given to upload with, for
+    /// tests that look for leaks.
     #[must_use]
     pub fn secrets(&self) -> Vec<String> {
         let mut secrets = self.world.accounts.tokens();
         secrets.extend(self.world.uploads.secrets());
+        secrets.extend(self.world.oauth.secrets());
         secrets
     }
 
@@ -268,11 +338,13 @@ impl Simulator {
     /// Ends all session and access tokens of an account that were given so far.
     pub fn expire(&self, account: &str) {
         self.world.accounts.expire(account);
+        self.world.oauth.expire(account);
     }
 
-    /// Takes everything an account has, as a sign-out elsewhere would, or gives it back.
+    /// Takes everything an account has, as a sign-out elsewhere would, or a key, or gives it back.
     pub fn set_revoked(&self, account: &str, is_revoked: bool) {
         self.world.accounts.set_revoked(account, is_revoked);
+        self.world.oauth.set_revoked(account, is_revoked);
     }
 
     /// All requests that are remembered, oldest first, as far as they have come.
@@ -354,6 +426,10 @@ impl Simulator {
 }
 
 fn base_url(address: SocketAddr) -> Url {
-    #[expect(clippy::expect_used, reason = "a socket address is a host and a port")]
-    Url::parse(&format!("http://{address}/")).expect("address as URL")
+    parsed(&format!("http://{address}/"))
+}
+
+fn parsed(url: &str) -> Url {
+    #[expect(clippy::expect_used, reason = "a socket address is a host and a port, and the path is one of ours")]
+    Url::parse(url).expect("address as URL")
 }

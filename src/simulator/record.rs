@@ -38,7 +38,7 @@ pub struct RecordedRequest {
     pub path: String,
     /// Names in lower case, values as text, in the order of arrival.
     pub headers: Vec<(String, String)>,
-    /// The body, if it is JSON.
+    /// The body, if it is JSON; of a form, an object of its fields.
     pub body: Option<Value>,
     /// How many bytes the body had; of an upload, how many of them have been read.
     pub body_bytes: usize,
@@ -122,6 +122,14 @@ pub struct Counters {
     pub grants: u64,
     /// Uploads to the object storage, failed ones included.
     pub puts: u64,
+    /// Device logins begun, refused ones included.
+    pub device_logins: u64,
+    /// Polls of device logins, refused ones included.
+    pub polls: u64,
+    /// Refreshes of OAuth tokens, refused ones included.
+    pub oauth_refreshes: u64,
+    /// Completions of the portal and with keys, refused ones included.
+    pub api_chats: u64,
     /// Connections open on either host.
     pub open_connections: u64,
 }
@@ -145,6 +153,10 @@ pub(crate) struct Tallies {
     pub(crate) deletes: AtomicU64,
     pub(crate) grants: AtomicU64,
     pub(crate) puts: AtomicU64,
+    pub(crate) device_logins: AtomicU64,
+    pub(crate) polls: AtomicU64,
+    pub(crate) oauth_refreshes: AtomicU64,
+    pub(crate) api_chats: AtomicU64,
     pub(crate) open_connections: AtomicU64,
 }
 
@@ -254,6 +266,10 @@ impl Journal {
             deletes: tallies.deletes.load(Ordering::SeqCst),
             grants: tallies.grants.load(Ordering::SeqCst),
             puts: tallies.puts.load(Ordering::SeqCst),
+            device_logins: tallies.device_logins.load(Ordering::SeqCst),
+            polls: tallies.polls.load(Ordering::SeqCst),
+            oauth_refreshes: tallies.oauth_refreshes.load(Ordering::SeqCst),
+            api_chats: tallies.api_chats.load(Ordering::SeqCst),
             open_connections: tallies.open_connections.load(Ordering::SeqCst),
         }
     }

@@ -7,10 +7,12 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::simulator::api_script::{ApiFailure, ChatScript};
 use crate::simulator::errors::oss_error_xml;
 use crate::simulator::media_script::{
     GrantScript, ParseEnd, ParseScript, PictureForm, PictureScript, PutScript, PutStop, VideoEnd, VideoScript,
 };
+use crate::simulator::oauth_script::{DeviceScript, OAuthFailure, TokenScript};
 use crate::simulator::stream::{Bench, Cut, CutHow, End, Insert, Inserted, Packets, Pause, StreamError, StreamScript};
 
 /// One scripted reply. Everything left out is as an ordinary call would have it.
@@ -35,6 +37,12 @@ pub struct Reply {
     pub put: Option<PutScript>,
     /// How a file is parsed, at `file_parse`.
     pub parse: ParseScript,
+    /// What a device login is like, at `device_code`.
+    pub device: DeviceScript,
+    /// What tokens are given, at `device_token` and `refresh_token`.
+    pub token: TokenScript,
+    /// What the answer is like beyond its stream, at `portal_chat` and `key_chat`.
+    pub chat: ChatScript,
 }
 
 /// What happens in place of the ordinary answer.
@@ -55,12 +63,17 @@ pub enum Failure {
     Silence,
     /// Any bytes.
     Raw(RawScript),
+    /// What the OAuth endpoints say; given only to a call that would otherwise have been served.
+    #[serde(rename = "oauth")]
+    OAuth(OAuthFailure),
+    /// What the portal and the endpoint with keys say; given only to a call that would otherwise have been served.
+    Api(ApiFailure),
 }
 
 impl Failure {
     /// Whether this comes from the edge, which looks at nothing of the request.
     pub(crate) fn is_of_the_edge(&self) -> bool {
-        !matches!(self, Self::Error(_) | Self::Silence)
+        !matches!(self, Self::Error(_) | Self::OAuth(_) | Self::Api(_) | Self::Silence)
     }
 }
 
@@ -283,6 +296,41 @@ impl Reply {
     #[must_use]
     pub fn with_video(mut self, describe: impl FnOnce(&mut VideoScript)) -> Self {
         describe(&mut self.video);
+        self
+    }
+
+    /// A device login, at `device_code`.
+    #[must_use]
+    pub fn device(describe: impl FnOnce(&mut DeviceScript)) -> Self {
+        let mut reply = Self::default();
+        describe(&mut reply.device);
+        reply
+    }
+
+    /// What tokens are given, at `device_token` and `refresh_token`.
+    #[must_use]
+    pub fn token(describe: impl FnOnce(&mut TokenScript)) -> Self {
+        let mut reply = Self::default();
+        describe(&mut reply.token);
+        reply
+    }
+
+    /// A refusal of the OAuth endpoints.
+    #[must_use]
+    pub fn oauth(failure: OAuthFailure) -> Self {
+        Self::failing(Failure::OAuth(failure))
+    }
+
+    /// An error of the portal or of the endpoint with keys.
+    #[must_use]
+    pub fn api(failure: ApiFailure) -> Self {
+        Self::failing(Failure::Api(failure))
+    }
+
+    /// This reply with changes to what an OpenAI-shaped answer is like.
+    #[must_use]
+    pub fn with_chat(mut self, describe: impl FnOnce(&mut ChatScript)) -> Self {
+        describe(&mut self.chat);
         self
     }
 

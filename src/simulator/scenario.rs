@@ -5,11 +5,16 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use thiserror::Error;
 
+use crate::simulator::api_script::{ChatScript, PortalScript};
+pub use crate::simulator::endpoint::Endpoint;
+pub use crate::simulator::guests::{KeyScript, OAuthAccount};
 use crate::simulator::media_script::{GrantScript, ParseScript, PictureScript, VideoScript};
-use crate::simulator::reply::Reply;
+use crate::simulator::oauth_script::{DeviceScript, TokenScript};
+use crate::simulator::reply::{Failure, Reply};
 use crate::simulator::stream::{Packets, StreamScript};
 
-/// Everything that is set before the start. [`Scenario::default`] has two accounts, `ada` (era A) and `bob` (era B).
+/// Everything that is set before the start. [`Scenario::default`] has two accounts, `ada` (era A) and `bob` (era B),
+/// two OAuth accounts, `cleo` and `dora`, and one key, `kay`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Scenario {
@@ -30,6 +35,12 @@ pub struct Scenario {
     pub media_base: Option<String>,
     /// Who can sign in.
     pub accounts: Vec<AccountScript>,
+    /// Who can sign in with OAuth.
+    pub oauth_accounts: Vec<OAuthAccount>,
+    /// Static keys.
+    pub keys: Vec<KeyScript>,
+    /// What the portal is like.
+    pub portal: PortalScript,
     /// Replies for whoever calls next, each used once, after those of the account itself.
     pub replies: BTreeMap<Endpoint, Vec<Reply>>,
     /// What is answered when no scripted reply is left; an account's own default goes first.
@@ -93,61 +104,6 @@ pub enum Rotation {
     New,
 }
 
-/// What can be called, and scripted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Endpoint {
-    /// `GET /api/v1/auths/` of the chat host.
-    Auths,
-    /// `GET /api/v2/auths/` of the auth host.
-    Session,
-    /// `GET /api/v2/auths/refresh` of the auth host.
-    Refresh,
-    /// `GET /api/models` and `GET /api/v2/models/`.
-    Models,
-    /// `POST /api/v2/chats/new`.
-    NewChat,
-    /// `GET /api/v2/chats/`.
-    ListChats,
-    /// `GET /api/v2/chats/{id}`.
-    ReadChat,
-    /// `DELETE /api/v2/chats/{id}`, `POST /api/v2/chats/batch_delete`, `DELETE /api/v2/chats/`.
-    DeleteChat,
-    /// `POST /api/v2/chat/completions`.
-    Completions,
-    /// `POST /api/v2/chat/completions/stop`.
-    Stop,
-    /// `POST /api/v2/users/status`.
-    UserStatus,
-    /// `GET /api/v2/users/user/settings` and its `update`.
-    Settings,
-    /// `POST /api/v2/files/getstsToken`.
-    Sts,
-    /// `POST /api/v1/files/getstsToken`, without an envelope.
-    StsV1,
-    /// `PUT` of an object to the object storage.
-    OssPut,
-    /// `GET` of the signed link to an object.
-    OssGet,
-    /// `POST /api/v2/files/parse`.
-    FileParse,
-    /// `POST /api/v2/files/parse/status`.
-    FileParseStatus,
-    /// `GET /api/v2/task/status/{id}`.
-    TaskStatus,
-    /// `GET /api/v1/tasks/status/{id}`, without an envelope.
-    TaskStatusV1,
-    /// `GET` of a generated picture or video.
-    MediaLink,
-}
-
-impl Endpoint {
-    /// Whether this is a host of its own in the real world, which must not see the credentials of the site.
-    pub(crate) fn is_elsewhere(self) -> bool {
-        matches!(self, Self::OssPut | Self::OssGet | Self::MediaLink)
-    }
-}
-
 /// Why a scenario cannot be played.
 #[derive(Debug, Error)]
 pub enum ScenarioError {
@@ -158,6 +114,9 @@ pub enum ScenarioError {
     #[error("{0}")]
     Nonsense(String),
 }
+
+/// For whom, the queues, and what is answered when they are empty.
+pub(crate) type Scripted<'a> = (Option<&'a str>, &'a BTreeMap<Endpoint, Vec<Reply>>, &'a BTreeMap<Endpoint, Reply>);
 
 impl Default for Scenario {
     fn default() -> Self {
@@ -170,6 +129,9 @@ impl Default for Scenario {
             records_max: 20_000,
             media_base: None,
             accounts: vec![AccountScript::new("ada", Era::A), AccountScript::new("bob", Era::B)],
+            oauth_accounts: vec![OAuthAccount::new("cleo"), OAuthAccount::new("dora")],
+            keys: vec![KeyScript::new("kay")],
+            portal: PortalScript::default(),
             replies: BTreeMap::new(),
             defaults: BTreeMap::new(),
         }
@@ -223,16 +185,54 @@ impl Scenario {
         Ok(scenario)
     }
 
-    /// A scenario with nothing but these accounts, and no waits between packets.
+    /// A scenario with these accounts in the place of `ada` and `bob`, and no waits between packets.
     #[must_use]
     pub fn with_accounts(accounts: impl IntoIterator<Item = AccountScript>) -> Self {
         Self { accounts: accounts.into_iter().collect(), pace_ms: 0, ..Self::default() }
+    }
+
+    /// A scenario with nothing but these OAuth accounts, and no waits between packets.
+    #[must_use]
+    pub fn with_oauth(accounts: impl IntoIterator<Item = OAuthAccount>) -> Self {
+        Self { oauth_accounts: accounts.into_iter().collect(), ..Self::empty() }
+    }
+
+    /// A scenario with nothing but these keys, and no waits between packets.
+    #[must_use]
+    pub fn with_keys(keys: impl IntoIterator<Item = KeyScript>) -> Self {
+        Self { keys: keys.into_iter().collect(), ..Self::empty() }
+    }
+
+    fn empty() -> Self {
+        let (accounts, oauth_accounts, keys) = (Vec::new(), Vec::new(), Vec::new());
+        Self { accounts, oauth_accounts, keys, pace_ms: 0, ..Self::default() }
     }
 
     /// This scenario with one more account.
     #[must_use]
     pub fn account(mut self, account: AccountScript) -> Self {
         self.accounts.push(account);
+        self
+    }
+
+    /// This scenario with one more OAuth account.
+    #[must_use]
+    pub fn oauth_account(mut self, account: OAuthAccount) -> Self {
+        self.oauth_accounts.push(account);
+        self
+    }
+
+    /// This scenario with one more key.
+    #[must_use]
+    pub fn key(mut self, key: KeyScript) -> Self {
+        self.keys.push(key);
+        self
+    }
+
+    /// This scenario with another portal.
+    #[must_use]
+    pub fn portal(mut self, portal: PortalScript) -> Self {
+        self.portal = portal;
         self
     }
 
@@ -258,25 +258,36 @@ impl Scenario {
         self
     }
 
+    /// Everything scripted, and for whom; those for everybody come last.
+    pub(crate) fn scripts(&self) -> Vec<Scripted<'_>> {
+        let accounts = self.accounts.iter().map(|one| (Some(one.name.as_str()), &one.replies, &one.defaults));
+        let oauth = self.oauth_accounts.iter().map(|one| (Some(one.name.as_str()), &one.replies, &one.defaults));
+        let keys = self.keys.iter().map(|one| (Some(one.name.as_str()), &one.replies, &one.defaults));
+        accounts.chain(oauth).chain(keys).chain([(None, &self.replies, &self.defaults)]).collect()
+    }
+
     pub(crate) fn check(&self) -> Result<(), ScenarioError> {
         let nonsense = |text: String| Err(ScenarioError::Nonsense(text));
-        for (place, account) in self.accounts.iter().enumerate() {
-            if account.name.is_empty() {
-                return nonsense(format!("account {} has no name", place + 1));
-            }
-            let earlier = self.accounts.iter().take(place);
-            if earlier.into_iter().any(|other| other.name == account.name) {
-                return nonsense(format!("two accounts are called {}", account.name));
+        let accounts = self.accounts.iter().map(|account| account.name.as_str()).collect::<Vec<_>>();
+        let guests = self.oauth_accounts.iter().map(|account| account.name.as_str());
+        let guests = guests.chain(self.keys.iter().map(|key| key.name.as_str())).collect::<Vec<_>>();
+        for names in [accounts, guests] {
+            for (place, name) in names.iter().enumerate() {
+                if name.is_empty() {
+                    return nonsense(format!("account {} has no name", place + 1));
+                }
+                if names.iter().take(place).any(|other| other == name) {
+                    return nonsense(format!("two accounts are called {name}"));
+                }
             }
         }
         if self.page_size == 0 {
             return nonsense("page_size must be at least 1".to_owned());
         }
-        let scripts = self.accounts.iter().map(|account| &account.replies);
-        let queues = scripts.chain([&self.replies]).flatten();
+        let all = self.scripts();
+        let queues = all.iter().flat_map(|(_, replies, _)| *replies);
         let queued = queues.flat_map(|(endpoint, replies)| replies.iter().map(move |reply| (*endpoint, reply)));
-        let defaults = self.accounts.iter().map(|account| &account.defaults);
-        let standing = defaults.chain([&self.defaults]).flatten().map(|(endpoint, reply)| (*endpoint, reply));
+        let standing = all.iter().flat_map(|(_, _, defaults)| *defaults).map(|(endpoint, reply)| (*endpoint, reply));
         for (endpoint, reply) in queued.chain(standing) {
             check_reply(endpoint, reply)?;
         }
@@ -286,8 +297,29 @@ impl Scenario {
 
 fn check_reply(endpoint: Endpoint, reply: &Reply) -> Result<(), ScenarioError> {
     let nonsense = |text: &str| Err(ScenarioError::Nonsense(format!("{endpoint:?}: {text}")));
-    if endpoint != Endpoint::Completions && reply.stream != StreamScript::default() {
+    let streams = endpoint == Endpoint::Completions || endpoint.is_chat();
+    if !streams && reply.stream != StreamScript::default() {
         return nonsense("only completions stream");
+    }
+    if endpoint.is_chat() && reply.stream.bench.is_some() {
+        return nonsense("only completions of the web chat can be benched");
+    }
+    if !endpoint.is_chat() && reply.chat != ChatScript::default() {
+        return nonsense("only portal_chat and key_chat have chunks");
+    }
+    if endpoint != Endpoint::DeviceCode && reply.device != DeviceScript::default() {
+        return nonsense("only device_code begins a device login");
+    }
+    if !matches!(endpoint, Endpoint::DeviceToken | Endpoint::RefreshToken) && reply.token != TokenScript::default() {
+        return nonsense("only device_token and refresh_token give tokens");
+    }
+    match &reply.fail {
+        Some(Failure::OAuth(_)) if !endpoint.is_oauth() => return nonsense("oauth errors are for the OAuth endpoints"),
+        Some(Failure::Api(_)) if !endpoint.is_api() => return nonsense("api errors are for the portal and for keys"),
+        Some(Failure::Error(_)) if endpoint.is_oauth() || endpoint.is_api() => {
+            return nonsense("errors in an envelope are for the web chat");
+        }
+        _ => {}
     }
     let makes_media = reply.picture != PictureScript::default() || reply.video != VideoScript::default();
     if endpoint != Endpoint::Completions && makes_media {
@@ -349,6 +381,17 @@ mod tests {
             (r#"{"replies":{"sts":[{"parse":{"polls":9}}]}}"#, "only file_parse"),
             (r#"{"defaults":{"completions":{"stream":{"cut":{}}}}}"#, "needs at_byte or after"),
             (r#"{"defaults":{"completions":{"stream":{"packets":{"size":0}}}}}"#, "one byte"),
+            (r#"{"oauth_accounts":[{"name":"a"}],"keys":[{"name":"a"}]}"#, "two accounts are called a"),
+            (r#"{"oauth_accounts":[{"name":"a","era":"A"}]}"#, "unknown field `era`"),
+            (r#"{"keys":[{"name":""}]}"#, "has no name"),
+            (r#"{"portal":{"closed":true}}"#, "unknown field `closed`"),
+            (r#"{"replies":{"completions":[{"chat":{"lacks_done":true}}]}}"#, "only portal_chat"),
+            (r#"{"replies":{"portal_chat":[{"stream":{"bench":{"events":9}}}]}}"#, "benched"),
+            (r#"{"replies":{"device_token":[{"device":{"pending":9}}]}}"#, "only device_code"),
+            (r#"{"replies":{"device_code":[{"token":{"expires_in":9}}]}}"#, "only device_token"),
+            (r#"{"replies":{"stop":[{"fail":{"api":"quota"}}]}}"#, "api errors"),
+            (r#"{"replies":{"stop":[{"fail":{"oauth":"slow_down"}}]}}"#, "oauth errors"),
+            (r#"{"replies":{"key_chat":[{"fail":{"error":{"code":"x"}}}]}}"#, "in an envelope"),
             (r#"{"page_size":0}"#, "page_size"),
         ] {
             let found = complaint(text);

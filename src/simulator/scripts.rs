@@ -36,11 +36,7 @@ pub(crate) enum Stage {
 impl Scripts {
     pub(crate) fn new(scenario: &Scenario) -> Self {
         let scripts = Self { state: Mutex::default() };
-        let accounts = scenario.accounts.iter().map(|account| {
-            let name = Some(account.name.as_str());
-            (name, &account.replies, &account.defaults)
-        });
-        for (name, replies, defaults) in accounts.chain([(None, &scenario.replies, &scenario.defaults)]) {
+        for (name, replies, defaults) in scenario.scripts() {
             for (endpoint, queue) in replies {
                 for reply in queue {
                     scripts.push(name, *endpoint, reply.clone());

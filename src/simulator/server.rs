@@ -9,13 +9,14 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderName, HeaderValue};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
+use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -34,6 +35,7 @@ use crate::simulator::scenario::Endpoint;
 use crate::simulator::scripts::Stage;
 use crate::simulator::steps::{Fuse, ScriptedBody, Torn};
 use crate::simulator::world::{Call, World};
+use crate::simulator::{device, portal};
 
 /// Accepts connections until it is stopped.
 pub(crate) async fn listen(
@@ -95,7 +97,7 @@ async fn handle(
 ) -> Result<Response<ScriptedBody>, Torn> {
     let (parts, body) = request.into_parts();
     let path = parts.uri.path_and_query().map_or_else(|| parts.uri.path().to_owned(), ToString::to_string);
-    let endpoint = endpoint_of(host, &parts.method, &path);
+    let mut endpoint = endpoint_of(host, &parts.method, &path);
     let (body, upload) = if endpoint == Some(Endpoint::OssPut) {
         (Bytes::new(), Some(body))
     } else {
@@ -112,8 +114,21 @@ async fn handle(
         .get("x-request-id")
         .and_then(|value| value.to_str().ok())
         .map_or_else(|| Uuid::new_v4().to_string(), str::to_owned);
-    let mut call =
-        Call { number: 0, host, method: parts.method, path, headers: parts.headers, body, request_id, caller };
+    let mut call = Call {
+        number: 0,
+        host,
+        method: parts.method,
+        path,
+        headers: parts.headers,
+        body,
+        request_id,
+        caller,
+        guest: None,
+    };
+    if endpoint == Some(Endpoint::DeviceToken) && call.form("grant_type").as_deref() == Some("refresh_token") {
+        endpoint = Some(Endpoint::RefreshToken);
+    }
+    call.guest = endpoint.and_then(|endpoint| world.guest(endpoint, &call));
     let ticket = world.journal.open(recorded(&call, endpoint));
     call.number = ticket.number();
     inspect(&world, &call, endpoint);
@@ -122,7 +137,7 @@ async fn handle(
         Some(body) => put(&world, &call, body, &ticket).await.inspect_err(|_| fuse.light())?,
         None => decide(&world, &call, endpoint, attempt).await,
     };
-    let is_of_site = !endpoint.is_some_and(Endpoint::is_elsewhere);
+    let is_of_site = !endpoint.is_some_and(|endpoint| endpoint.is_elsewhere() || endpoint.is_api());
     respond(&call, answer, ticket, &fuse, is_of_site)
 }
 
@@ -136,10 +151,11 @@ async fn decide(world: &World, call: &Call, endpoint: Option<Endpoint>, attempt:
         tokio::time::sleep(Duration::from_millis(reply.delay_ms)).await;
         return answer.with_headers(&reply.headers);
     }
-    if endpoint == Endpoint::Completions {
-        complete(world, call, attempt).await
-    } else {
-        answer(world, call, endpoint).await
+    match endpoint {
+        Endpoint::Completions => complete(world, call, attempt).await,
+        _ if endpoint.is_oauth() => device::answer(world, call, endpoint).await,
+        _ if endpoint.is_api() => portal::answer(world, call, endpoint, attempt).await,
+        _ => answer(world, call, endpoint).await,
     }
 }
 
@@ -167,8 +183,9 @@ fn respond(
             ScriptedBody::whole(bytes, ticket, Arc::clone(fuse))
         }
         Payload::Steps { steps, turn } => {
-            if let Some(turn) = &turn {
-                ticket.streams(&turn.response_id);
+            let id = turn.as_ref().map(|turn| &turn.response_id).or(answer.stream_id.as_ref());
+            if let Some(id) = id {
+                ticket.streams(id);
             }
             ticket.answered(status, answer.effective_status.unwrap_or(status));
             ScriptedBody::stepwise(steps, turn, ticket, Arc::clone(fuse))
@@ -234,7 +251,7 @@ fn recorded(call: &Call, endpoint: Option<Endpoint>) -> RecordedRequest {
         method: call.method.to_string(),
         path: call.path.clone(),
         headers: headers.collect(),
-        body: call.json(),
+        body: call.json().or_else(|| fields(call)),
         body_bytes: call.body.len(),
         received_at: Instant::now(),
         status: None,
@@ -247,6 +264,16 @@ fn recorded(call: &Call, endpoint: Option<Endpoint>) -> RecordedRequest {
     }
 }
 
+/// A form as an object.
+fn fields(call: &Call) -> Option<Value> {
+    let content_type = call.headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    if !content_type.starts_with("application/x-www-form-urlencoded") {
+        return None;
+    }
+    let fields = url::form_urlencoded::parse(&call.body);
+    Some(Value::Object(fields.map(|(name, value)| (name.into_owned(), Value::from(value))).collect()))
+}
+
 /// Counts a call; for a completion, which one it is.
 fn count(world: &World, endpoint: Option<Endpoint>) -> u64 {
     let tallies = &world.journal.tallies;
@@ -254,6 +281,10 @@ fn count(world: &World, endpoint: Option<Endpoint>) -> u64 {
         Some(Endpoint::Completions) => tallies.completions.fetch_add(1, Ordering::SeqCst) + 1,
         Some(Endpoint::Sts | Endpoint::StsV1) => tallies.grants.fetch_add(1, Ordering::SeqCst) + 1,
         Some(Endpoint::OssPut) => tallies.puts.fetch_add(1, Ordering::SeqCst) + 1,
+        Some(Endpoint::DeviceCode) => tallies.device_logins.fetch_add(1, Ordering::SeqCst) + 1,
+        Some(Endpoint::DeviceToken) => tallies.polls.fetch_add(1, Ordering::SeqCst) + 1,
+        Some(Endpoint::RefreshToken) => tallies.oauth_refreshes.fetch_add(1, Ordering::SeqCst) + 1,
+        Some(Endpoint::PortalChat | Endpoint::KeyChat) => tallies.api_chats.fetch_add(1, Ordering::SeqCst) + 1,
         Some(Endpoint::Refresh) => tallies.refreshes.fetch_add(1, Ordering::SeqCst) + 1,
         _ => 0,
     }

@@ -26,7 +26,7 @@ pub(crate) struct Question {
 /// What a stream says, before it is cut into frames.
 pub(crate) struct Speech {
     pub(crate) pieces: Vec<String>,
-    reasoning: Vec<Vec<(String, String)>>,
+    pub(crate) reasoning: Vec<Vec<(String, String)>>,
     thinking: ThinkingForm,
     searches: Vec<SearchScript>,
     last_usage: UsageScript,

@@ -1,19 +1,22 @@
 //! Everything the two listeners share.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
-use http::header::{HOST, RANGE};
+use http::header::{AUTHORIZATION, HOST, RANGE};
 use parking_lot::Mutex;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::simulator::accounts::{Account, Accounts, Caller};
+use crate::simulator::api_script::PortalScript;
 use crate::simulator::chats::Chats;
 use crate::simulator::media::Media;
+use crate::simulator::oauth::OAuth;
 use crate::simulator::oss_signature::access_key;
 use crate::simulator::record::{Host, Journal};
 use crate::simulator::reply::Reply;
@@ -28,6 +31,8 @@ pub(crate) struct World {
     pub(crate) pace_ms: u64,
     pub(crate) page_size: usize,
     pub(crate) accounts: Accounts,
+    pub(crate) oauth: OAuth,
+    pub(crate) portal: Mutex<PortalScript>,
     pub(crate) chats: Arc<Chats>,
     pub(crate) journal: Arc<Journal>,
     pub(crate) scripts: Scripts,
@@ -57,10 +62,13 @@ pub(crate) struct Call {
     pub(crate) body: Bytes,
     pub(crate) request_id: String,
     pub(crate) caller: Caller,
+    /// The OAuth account or key that is meant, at the endpoints that know them.
+    pub(crate) guest: Option<Arc<str>>,
 }
 
 impl World {
-    pub(crate) fn new(scenario: &Scenario, stop: CancellationToken) -> Self {
+    /// `chat` is where the chat host listens.
+    pub(crate) fn new(scenario: &Scenario, chat: SocketAddr, stop: CancellationToken) -> Self {
         let accounts = Accounts::new(&scenario.accounts);
         let linger = Duration::from_millis(scenario.busy_after_close_ms);
         let chats = Chats::new(linger);
@@ -73,6 +81,8 @@ impl World {
             pace_ms: scenario.pace_ms,
             page_size: scenario.page_size,
             accounts,
+            oauth: OAuth::new(&scenario.oauth_accounts, &scenario.keys, format!("http://{chat}{PORTAL}")),
+            portal: Mutex::new(scenario.portal.clone()),
             chats: Arc::new(chats),
             journal: Arc::new(Journal::new(scenario.records_max.max(1), stop)),
             scripts: Scripts::new(scenario),
@@ -106,6 +116,20 @@ impl World {
                 Some(Arc::clone(&grant.account))
             }
             Endpoint::MediaLink => self.media.owner(path.split('?').next()?),
+            _ => None,
+        }
+    }
+
+    /// The OAuth account or key that is meant by a call to an endpoint that knows them.
+    pub(crate) fn guest(&self, endpoint: Endpoint, call: &Call) -> Option<Arc<str>> {
+        match endpoint {
+            Endpoint::DeviceToken => self.oauth.flow_owner(&call.form("device_code")?),
+            Endpoint::RefreshToken => self.oauth.owner(&call.form("refresh_token")?),
+            _ if endpoint.is_api() => {
+                let bearer = call.bearer()?;
+                let key = self.oauth.key_owner(bearer).map(|key| key.name.as_str().into());
+                key.or_else(|| self.oauth.owner(bearer))
+            }
             _ => None,
         }
     }
@@ -147,6 +171,17 @@ impl Call {
             .map(|(_, value)| value.into_owned())
     }
 
+    /// The first value of a form field.
+    pub(crate) fn form(&self, name: &str) -> Option<String> {
+        let mut fields = url::form_urlencoded::parse(&self.body);
+        fields.find(|(found, _)| found == name).map(|(_, value)| value.into_owned())
+    }
+
+    /// The Bearer token.
+    pub(crate) fn bearer(&self) -> Option<&str> {
+        self.headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
+    }
+
     pub(crate) fn json(&self) -> Option<Value> {
         serde_json::from_slice(&self.body).ok()
     }
@@ -160,6 +195,13 @@ impl Call {
     }
 
     pub(crate) fn account_name(&self) -> Option<&str> {
-        self.account().map(|account| &*account.name)
+        let guest = self.guest.as_deref();
+        guest.or_else(|| self.account().map(|account| &*account.name))
     }
 }
+
+/// Where the portal is on the chat host of this run.
+pub(crate) const PORTAL: &str = "/portal/v1";
+
+/// Where static keys are good.
+pub(crate) const KEYS: &str = "/key/v1";
