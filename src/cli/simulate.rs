@@ -39,6 +39,11 @@ pub async fn run(port: Option<u16>, scenario: Option<PathBuf>) -> Result<(), Com
     for account in simulator.accounts() {
         let _ = writeln!(out, "    {account}: {}", simulator.cookie(&account));
     }
+    let (portal, keys) = (simulator.portal_base_url(), simulator.key_base_url());
+    let _ = writeln!(out, "\nDevice logins grant themselves and lead to {portal}; these keys are good at {keys}:\n");
+    for key in simulator.keys() {
+        let _ = writeln!(out, "    {key}: {}", simulator.key(&key));
+    }
     let _ = writeln!(out, "\nCtrl-C stops it.");
     until_signal().await;
     simulator.stop().await;

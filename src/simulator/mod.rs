@@ -85,6 +85,40 @@
 //! `picture` nothing about text. A prompt for `two pictures` gets two.
 //! Files that came with a message are counted and named, with their hash, at the start of the built-in answer.
 //!
+//! # OAuth and keys
+//!
+//! The chat host has the OAuth door as well, and beside the site two endpoints in the shape of OpenAI's: the portal,
+//! for access tokens, and one for static keys. A device login is granted by the first OAuth account after one poll,
+//! unless its reply says otherwise; the reply at `device_code` counts for the whole login.
+//!
+//! ```json
+//! {
+//!   "oauth_accounts": [
+//!     { "name": "cleo", "access_token_seconds": 60, "refresh_rotation": "new", "resource_url": { "other": "x.example" },
+//!       "replies": {
+//!         "refresh_token": [ { "delay_ms": 500, "token": { "body": "lost" } } ],
+//!         "portal_chat": [
+//!           { "fail": { "api": { "throttled": "7" } } },
+//!           { "stream": { "pieces": ["half ", "an answer"], "cut": { "after": 2 } } },
+//!           { "chat": { "chunks": "bare", "lacks_done": true } }
+//!         ]
+//!       } }
+//!   ],
+//!   "keys": [ { "name": "kay", "chats_per_window": 1200 } ],
+//!   "portal": { "needs_system_parts": true },
+//!   "replies": {
+//!     "device_code": [ { "device": { "polls": ["slow_down", "slow_down_429"], "approval": "denied" } } ],
+//!     "device_token": [ { "fail": { "oauth": { "rate_limited": "30" } } } ]
+//!   }
+//! }
+//! ```
+//!
+//! - `cleo`'s first refresh takes half a second, and the connection breaks when the old refresh token is dead already.
+//!   Its first chat is throttled, the second torn, the chunks of the third have no ids, and no `[DONE]` comes.
+//! - The first login polls too fast twice, is told to wait once, and is denied; somewhere in between, a poll meets a
+//!   rate limit.
+//! - With `tools`, a line `call: NAME {"some": "arguments"}` of the prompt makes a call.
+//!
 //! The built-in answer says that it is simulated. A prompt with `echo:` gets back whatever comes after it.
 
 mod accounts;

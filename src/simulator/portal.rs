@@ -29,13 +29,13 @@ pub(crate) async fn answer(world: &World, call: &Call, endpoint: Endpoint, attem
             Err(ApiFailure::Other(ApiError::new(404, "not_found", "Not Found")))
         }
         Endpoint::PortalChat | Endpoint::PortalModels => check_token(world, call, &portal),
-        _ => check_key(world, call, endpoint),
+        _ => check_key(world, call),
     };
     let body = match endpoint {
         Endpoint::PortalChat => {
             checked.and_then(|()| check_chat(call)).and_then(|body| check_portal(call, &portal, body))
         }
-        Endpoint::KeyChat => checked.and_then(|()| check_chat(call)),
+        Endpoint::KeyChat => checked.and_then(|()| check_chat(call)).and_then(|body| check_window(world, call, body)),
         Endpoint::KeyEmbeddings => checked.and_then(|()| call.json().ok_or(ApiFailure::InvalidParameter)),
         _ => checked.map(|()| Value::Null),
     };
@@ -72,19 +72,21 @@ fn check_token(world: &World, call: &Call, portal: &PortalScript) -> Result<(), 
     Ok(())
 }
 
-fn check_key(world: &World, call: &Call, endpoint: Endpoint) -> Result<(), ApiFailure> {
+fn check_key(world: &World, call: &Call) -> Result<(), ApiFailure> {
     let key = call.bearer().unwrap_or_default();
     if world.oauth.owner(key).is_some() {
         world.violation(call, "an OAuth token sent to the endpoint with keys");
     }
-    let owner = world.oauth.key_owner(key).filter(|_| world.oauth.key_worth(key) == Worth::Good);
-    let Some(owner) = owner else {
-        return Err(ApiFailure::IncorrectKey);
-    };
-    if endpoint == Endpoint::KeyChat && !world.oauth.uses(owner) {
+    if world.oauth.key_worth(key) == Worth::Good { Ok(()) } else { Err(ApiFailure::IncorrectKey) }
+}
+
+/// Counts what is good so far.
+fn check_window(world: &World, call: &Call, body: Value) -> Result<Value, ApiFailure> {
+    let owner = call.bearer().and_then(|key| world.oauth.key_owner(key));
+    if owner.is_some_and(|owner| !world.oauth.uses(owner)) {
         return Err(ApiFailure::Window(Window::Hour));
     }
-    Ok(())
+    Ok(body)
 }
 
 fn check_chat(call: &Call) -> Result<Value, ApiFailure> {

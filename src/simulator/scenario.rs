@@ -290,6 +290,10 @@ impl Scenario {
         let standing = all.iter().flat_map(|(_, _, defaults)| *defaults).map(|(endpoint, reply)| (*endpoint, reply));
         for (endpoint, reply) in queued.chain(standing) {
             check_reply(endpoint, reply)?;
+            let owner = reply.device.account.as_ref();
+            if let Some(name) = owner.filter(|name| !self.oauth_accounts.iter().any(|one| one.name == **name)) {
+                return nonsense(format!("no OAuth account is called {name}"));
+            }
         }
         Ok(())
     }
@@ -383,6 +387,7 @@ mod tests {
             (r#"{"defaults":{"completions":{"stream":{"packets":{"size":0}}}}}"#, "one byte"),
             (r#"{"oauth_accounts":[{"name":"a"}],"keys":[{"name":"a"}]}"#, "two accounts are called a"),
             (r#"{"oauth_accounts":[{"name":"a","era":"A"}]}"#, "unknown field `era`"),
+            (r#"{"replies":{"device_code":[{"device":{"account":"ada"}}]}}"#, "no OAuth account is called ada"),
             (r#"{"keys":[{"name":""}]}"#, "has no name"),
             (r#"{"portal":{"closed":true}}"#, "unknown field `closed`"),
             (r#"{"replies":{"completions":[{"chat":{"lacks_done":true}}]}}"#, "only portal_chat"),

@@ -1,5 +1,7 @@
 //! Device logins and refreshes.
 
+use std::time::Duration;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::Client;
@@ -315,6 +317,25 @@ async fn refreshes_go_as_scripted() {
     assert!(try_refresh(&simulator, &old).await.is_err());
     assert_eq!(refresh(&simulator, &old).await.status, 400);
     assert_eq!(simulator.violations().len(), 1);
+}
+
+#[tokio::test]
+async fn a_refresh_counts_even_if_nobody_waits_for_it() {
+    let simulator = start().await;
+    let old = text(&credentials(&simulator, "cleo"), "refresh_token").to_owned();
+    let slow = Reply::default().delayed(Duration::from_millis(300));
+    simulator.script(Some("cleo"), Endpoint::RefreshToken, slow.clone());
+    let given_up = tokio::time::timeout(Duration::from_millis(100), refresh(&simulator, &old)).await;
+    assert!(given_up.is_err());
+    assert_eq!(refresh(&simulator, &old).await.status, 400);
+    assert_eq!(simulator.violations().len(), 1);
+    // The file would have the new one if it had arrived; of two at the same time one gets it.
+    let new = text(&credentials(&simulator, "cleo"), "refresh_token").to_owned();
+    simulator.script(Some("cleo"), Endpoint::RefreshToken, slow);
+    let (one, other) = tokio::join!(refresh(&simulator, &new), refresh(&simulator, &new));
+    let mut statuses = [one.status, other.status];
+    statuses.sort_unstable();
+    assert_eq!((statuses, simulator.violations().len()), ([200, 400], 2));
 }
 
 #[tokio::test]

@@ -372,6 +372,7 @@ async fn keys_open_their_own_door() {
         assert_eq!((status, &*message), (401, "Incorrect API key provided."));
     }
     assert_eq!(simulator.key("plan"), "sk-sp-0123");
+    assert_eq!(ask("sk-sp-0123".into(), json!({})).await.status, 400);
     for expected in [200, 200, 429] {
         let read = ask("sk-sp-0123".into(), question("echo: x", false)).await;
         assert_eq!(read.status, expected);
