@@ -314,6 +314,12 @@ impl Simulator {
         credentials.map_or_else(String::new, |credentials| format!("{credentials:#}"))
     }
 
+    /// The user codes that are shown and good now, oldest first.
+    #[must_use]
+    pub fn user_codes(&self) -> Vec<String> {
+        self.world.oauth.user_codes()
+    }
+
     /// The owner of this OAuth account types the code in and says yes; `false` if it is not shown anywhere.
     pub fn approve(&self, user_code: &str, account: &str) -> bool {
         self.world.oauth.decide(user_code, Some(account))

@@ -54,6 +54,8 @@ struct Current {
 
 /// A device login under way.
 struct Flow {
+    /// Which login of the run this is.
+    number: usize,
     user_code: String,
     challenge: String,
     ends_at_ms: u64,
@@ -220,6 +222,7 @@ impl OAuth {
         let device_code = opaque();
         let first = self.accounts.first().map(|account| account.name.clone());
         let flow = Flow {
+            number: count,
             user_code: user_code.clone(),
             challenge: challenge.to_owned(),
             ends_at_ms: now_ms().saturating_add(script.expires_in.saturating_mul(1000)),
@@ -233,6 +236,16 @@ impl OAuth {
         };
         state.flows.insert(device_code.clone(), flow);
         Codes { device_code, user_code }
+    }
+
+    /// What is shown to owners who have not signed in yet, oldest first.
+    pub(crate) fn user_codes(&self) -> Vec<String> {
+        let now = now_ms();
+        let state = self.state.lock();
+        let open = state.flows.values().filter(|flow| !flow.is_used && flow.ends_at_ms > now);
+        let mut open: Vec<_> = open.map(|flow| (flow.number, flow.user_code.clone())).collect();
+        open.sort();
+        open.into_iter().map(|(_, code)| code).collect()
     }
 
     /// The owner says yes (with an account) or no; `false` if nobody shows this code, or it is too late.

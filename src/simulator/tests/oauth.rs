@@ -8,12 +8,14 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use crate::simulator::api_script::{ApiFailure, ChunkForm, PortalScript};
 use crate::simulator::client::{Read, read};
 use crate::simulator::oauth_script::{
     Approval, OAuthError, OAuthFailure, ResourceUrl, TokenBody, TokenRotation, TokenScript,
 };
 use crate::simulator::reply::{BodyForm, Failure, Reply, StatusScript};
-use crate::simulator::scenario::{Endpoint, OAuthAccount, Scenario};
+use crate::simulator::scenario::{Endpoint, KeyScript, OAuthAccount, Scenario};
+use crate::simulator::stream::CutHow;
 use crate::simulator::{Life, Simulator};
 
 const CLIENT: &str = "f0304373b74a44d2b584a3fb70ca9e56";
@@ -228,6 +230,7 @@ async fn owners_decide() {
     simulator.script(None, Endpoint::DeviceCode, awaited("YES-1"));
     simulator.script(None, Endpoint::DeviceCode, awaited("NO-2"));
     let (yes, no) = (begin(&simulator).await, begin(&simulator).await);
+    assert_eq!(simulator.user_codes(), ["YES-1", "NO-2"]);
     for codes in [&yes, &no] {
         assert_eq!(text(&poll(&simulator, codes).await.json(), "error"), "authorization_pending");
     }
@@ -238,6 +241,7 @@ async fn owners_decide() {
     refresh(&simulator, text(&tokens, "refresh_token")).await.json();
     assert_eq!(simulator.requests_to(Endpoint::RefreshToken)[0].account.as_deref(), Some("dora"));
     assert!(!simulator.deny("YES-1"), "it is over");
+    assert_eq!(simulator.user_codes(), ["NO-2"]);
 
     simulator.script(None, Endpoint::DeviceCode, Reply::device(|device| device.expires_in = 0));
     let codes = begin(&simulator).await;
@@ -389,4 +393,34 @@ async fn credentials_of_the_site_stay_away() {
     let parts = ["sent to the OAuth door", "sent to another host", "sent to the web chat"];
     assert_eq!(found.len(), parts.len(), "{found:?}");
     assert!(found.iter().zip(parts).all(|(found, part)| found.contains(part)), "{found:?}");
+}
+
+#[test]
+fn the_oauth_scenario_of_the_documentation_is_what_rust_builds() {
+    let doc = include_str!("../mod.rs");
+    let (_, json) = doc.split_once("# OAuth and keys\n").unwrap();
+    let (_, json) = json.split_once("//! ```json\n").unwrap();
+    let (json, _) = json.split_once("//! ```").unwrap();
+    let cleo = OAuthAccount {
+        access_token_seconds: 60,
+        resource_url: ResourceUrl::Other("x.example".into()),
+        ..OAuthAccount::new("cleo")
+    };
+    let lost = Reply::token(|token| token.body = TokenBody::Lost).delayed(Duration::from_millis(500));
+    let bare = Reply::default().with_chat(|chat| (chat.chunks, chat.lacks_done) = (ChunkForm::Bare, true));
+    let cleo = cleo
+        .replying(Endpoint::RefreshToken, lost)
+        .replying(Endpoint::PortalChat, Reply::api(ApiFailure::Throttled("7".into())))
+        .replying(Endpoint::PortalChat, Reply::pieces(["half ", "an answer"]).cut_after(2, CutHow::Fin))
+        .replying(Endpoint::PortalChat, bare);
+    let login = Reply::device(|device| {
+        device.polls = vec![OAuthFailure::SlowDown, OAuthFailure::SlowDown429];
+        device.approval = Approval::Denied;
+    });
+    let kay = KeyScript { chats_per_window: Some(1_200), ..KeyScript::new("kay") };
+    let built = Scenario { oauth_accounts: vec![cleo], keys: vec![kay], ..Scenario::default() }
+        .portal(PortalScript { needs_system_parts: true, ..PortalScript::default() })
+        .replying(Endpoint::DeviceCode, login)
+        .replying(Endpoint::DeviceToken, Reply::oauth(OAuthFailure::RateLimited("30".into())));
+    assert_eq!(Scenario::from_json(&json.replace("//!", "")).unwrap(), built);
 }
