@@ -21,6 +21,8 @@ use std::process::{Child, Command, Stdio};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body, Frame};
@@ -41,6 +43,10 @@ const ACCOUNTS: usize = 10;
 const KEY: &str = "bench";
 /// Bytes of content of an event.
 const CONTENT_BYTES: usize = 40;
+/// What a video begins with; a multiple of three, as the blocks are, so that its base64 can be put together.
+const VIDEO_HEAD: &[u8] = b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2mp41\0\0";
+const VIDEO_BLOCK_BYTES: usize = 60_000;
+const VIDEO_BLOCKS: usize = 100_000_000 / VIDEO_BLOCK_BYTES;
 
 /// One row of the table.
 struct Load {
@@ -111,6 +117,89 @@ async fn compare(only: Option<&str>) {
     if only.is_none_or(|only| "memory".contains(only)) {
         memory().await;
     }
+    if only.is_none_or(|only| "files".contains(only)) {
+        files().await;
+    }
+}
+
+/// Memory that a video of 100 MB takes on its way through, from an address and in the body, and how long it takes.
+async fn files() {
+    let address = video_server().await;
+    let settings = [("MEDIA_FETCH", address.to_string()), ("MAX_BODY", "200MB".to_owned())];
+    let server = Server::bridge_with(Reply::numbered(3), &settings).await;
+    let inline = |blocks: usize| {
+        let piece = STANDARD.encode([0; VIDEO_BLOCK_BYTES]);
+        let head = ["data:video/mp4;base64,", &STANDARD.encode(VIDEO_HEAD)].concat();
+        (head, piece, blocks)
+    };
+    let by_address = |blocks: usize| (format!("http://{address}/{blocks}.mp4"), String::new(), 0);
+    // Small ones beforehand: connections, threads and code are there.
+    for (head, piece, blocks) in [inline(1), by_address(1)] {
+        send_video(server.address, &head, &piece, blocks).await;
+    }
+    for (what, (head, piece, blocks)) in
+        [("by its address", by_address(VIDEO_BLOCKS)), ("inline", inline(VIDEO_BLOCKS))]
+    {
+        server.forget_peak();
+        let (before, began) = (server.peak_kib(), Instant::now());
+        send_video(server.address, &head, &piece, blocks).await;
+        let (added, took) = ((server.peak_kib() - before) as f64 / 1024.0, began.elapsed().as_secs_f64());
+        println!("video of 100 MB {what}: {added:.1} MiB at most, {took:.2} s");
+    }
+}
+
+/// Asks about a video whose address is `head` and so many times `piece`.
+async fn send_video(address: SocketAddr, head: &str, piece: &str, pieces: usize) {
+    let before = format!(
+        "{{\"model\":\"qwen3.5-omni-plus\",\"messages\":[{{\"role\":\"user\",\"content\":[{{\"type\":\"video_url\",\
+         \"video_url\":{{\"url\":\"{head}"
+    );
+    let after = "\"}}]}]}";
+    let length = before.len() + piece.len() * pieces + after.len();
+    let head = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n\
+         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{before}"
+    );
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(head.as_bytes()).await.unwrap();
+    for _ in 0..pieces {
+        stream.write_all(piece.as_bytes()).await.unwrap();
+    }
+    stream.write_all(after.as_bytes()).await.unwrap();
+    let mut answer = Answer::default();
+    let mut buffer = vec![0; 64 * 1024];
+    while !answer.is_over() {
+        let count = stream.read(&mut buffer).await.unwrap();
+        assert!(count > 0, "the server hung up: {}", String::from_utf8_lossy(&answer.tail));
+        answer.take(&buffer[..count]);
+    }
+}
+
+/// Gives out `/BLOCKS.mp4`: a head, and so many blocks of nothing.
+async fn video_server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    socket.read_buf(&mut head).await.unwrap();
+                }
+                let head = String::from_utf8(head).unwrap();
+                let blocks: usize = head.split(['/', '.']).nth(1).unwrap().parse().unwrap();
+                let length = VIDEO_HEAD.len() + blocks * VIDEO_BLOCK_BYTES;
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
+                socket.write_all(&[head.as_bytes(), VIDEO_HEAD].concat()).await.unwrap();
+                let block = vec![0; VIDEO_BLOCK_BYTES];
+                for _ in 0..blocks {
+                    socket.write_all(&block).await.unwrap();
+                }
+            });
+        }
+    });
+    address
 }
 
 /// Memory per open stream that has fallen silent.
@@ -163,6 +252,10 @@ impl Drop for Server {
 
 impl Server {
     async fn bridge(reply: Reply) -> Self {
+        Self::bridge_with(reply, &[]).await
+    }
+
+    async fn bridge_with(reply: Reply, settings: &[(&str, String)]) -> Self {
         let accounts = (0..ACCOUNTS).map(|place| AccountScript::new(&format!("bench{place}"), Era::A));
         let mut scenario = Scenario::with_accounts(accounts);
         scenario.records_max = 1;
@@ -182,6 +275,7 @@ impl Server {
             .env("SERVER_PORT", "0")
             .env("MAX_IN_FLIGHT", "1000")
             .env("LOG_FORMAT", "json")
+            .envs(settings.iter().map(|(name, value)| (name, value)))
             .stderr(Stdio::piped())
             .stdout(Stdio::null());
         let mut child = command.spawn().unwrap();
@@ -223,8 +317,22 @@ impl Server {
     }
 
     fn resident_kib(&self) -> i64 {
+        self.status_kib("VmRSS:")
+    }
+
+    /// The most that it has ever had in memory.
+    fn peak_kib(&self) -> i64 {
+        self.status_kib("VmHWM:")
+    }
+
+    /// Lets the peak begin anew, at what is in memory now.
+    fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
+    }
+
+    fn status_kib(&self, name: &str) -> i64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 }
