@@ -147,7 +147,9 @@ impl MediaType {
         let ending = ending.filter(|ending| !ending.is_empty() && ending.bytes().all(|b| b.is_ascii_alphanumeric()));
         let found = infer::get(head).map(|found| found.mime_type());
         let known = found.and_then(|found| FORMATS.iter().find(|(word, ..)| *word == found));
-        if let Some((_, essence, extension, kind)) = known {
+        // Signatures of two letters are also how words begin; but what is in a picture or a sound is no text.
+        let is_word = |kind: MediaKind| kind != MediaKind::Document && is_text(head);
+        if let Some((_, essence, extension, kind)) = known.filter(|(.., kind)| !is_word(*kind)) {
             return Some(Self { kind: *kind, essence: (*essence).to_owned(), extension: (*extension).to_owned() });
         }
         let is_container = matches!(found, Some("application/zip" | "application/x-ole-storage"));
@@ -245,6 +247,12 @@ mod tests {
         check(b"\x01\x02\x03", "a.txt", "-");
         check(b"", "a.txt", "-");
         check(b"MZ\x90\0\x03", "a.txt", "-");
+        // Words that begin as formats do.
+        check(b"BMI,weight\n21,70\n", "a.csv", "document text/csv csv");
+        check(b"GIFs are pictures.", "a.txt", "document text/plain txt");
+        check(b"ID3 is a learner of trees.", "", "document text/plain txt");
+        check(b"RIFFs: WEBPages and more", "a.md", "document text/markdown md");
+        check(b"%PDF-1.4\nall letters", "a.txt", "document application/pdf pdf");
     }
 
     #[test]
