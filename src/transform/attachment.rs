@@ -1,7 +1,7 @@
 //! Files that go with a prompt: what a caller sent, what is checked, and how the upstream names what it has.
 
 use std::fmt;
-use std::io::BufReader;
+use std::io::{self, BufReader, Read as _};
 
 use image::ImageReader;
 
@@ -19,6 +19,8 @@ pub const SIDE_MAX: u32 = 16_384;
 const HEAD_BYTES: usize = 8192;
 /// How far before its end a whole picture has its last mark.
 const TAIL_BYTES: u64 = 64 * 1024;
+/// How many segments may stand before a JPEG tells its sides. Profiles and comments take some hundreds at most.
+const JPEG_SEGMENTS_MAX: usize = 4096;
 /// The longest name that is handed on.
 const NAME_CHARS_MAX: usize = 100;
 
@@ -80,15 +82,10 @@ impl Attachment {
     }
 }
 
-/// Reads the size of a picture from its header, and looks for its end: a bomb costs nothing, and a torn file is
+/// Takes the size of a picture from its header, and looks for its end: a bomb costs nothing, and a torn file is
 /// not handed on.
 fn check_picture(content: &Blob, media_type: &MediaType) -> Result<(), FileFault> {
-    let mut reader =
-        ImageReader::new(BufReader::new(content.reader())).with_guessed_format().map_err(|_| FileFault::Broken)?;
-    let mut limits = image::Limits::default();
-    limits.max_alloc = Some(16 * MEGABYTE);
-    reader.limits(limits);
-    let (width, height) = reader.into_dimensions().map_err(|_| FileFault::Broken)?;
+    let (width, height) = if media_type.extension == "jpg" { jpeg_sides(content) } else { sides(content) }?;
     if width == 0 || height == 0 {
         return Err(FileFault::Broken);
     }
@@ -111,6 +108,44 @@ fn check_picture(content: &Blob, media_type: &MediaType) -> Result<(), FileFault
         }
     }
     memchr::memmem::find(&tail, end).map(|_| ()).ok_or(FileFault::Broken)
+}
+
+fn sides(content: &Blob) -> Result<(u32, u32), FileFault> {
+    let mut reader =
+        ImageReader::new(BufReader::new(content.reader())).with_guessed_format().map_err(|_| FileFault::Broken)?;
+    let mut limits = image::Limits::default();
+    limits.max_alloc = Some(16 * MEGABYTE);
+    reader.limits(limits);
+    reader.into_dimensions().map_err(|_| FileFault::Broken)
+}
+
+/// The sides of a JPEG, from the segment that tells them. The library reads a JPEG whole before it looks at it.
+fn jpeg_sides(content: &Blob) -> Result<(u32, u32), FileFault> {
+    let mut reader = BufReader::new(content.reader());
+    let mut read = |skip: i64| -> io::Result<[u8; 4]> {
+        let mut four = [0; 4];
+        reader.seek_relative(skip)?;
+        reader.read_exact(&mut four).map(|()| four)
+    };
+    let mut skip = 2;
+    for _ in 0..JPEG_SEGMENTS_MAX {
+        // Any number of filling bytes may stand before a marker.
+        match read(skip).map_err(|_| FileFault::Broken)? {
+            [0xff, 0xff, ..] => skip = -3,
+            // Tables and restart marks aside, these begin a picture: a precision, then height and width.
+            [0xff, 0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf, _, _] => {
+                let [_, a, b, c] = read(0).map_err(|_| FileFault::Broken)?;
+                let [d, ..] = read(0).map_err(|_| FileFault::Broken)?;
+                return Ok((u32::from_be_bytes([0, 0, c, d]), u32::from_be_bytes([0, 0, a, b])));
+            }
+            [0xff, 0x01 | 0xd0..=0xd7, _, _] => skip = -2,
+            // Rows or the end, and no picture begun.
+            [0xff, 0x00 | 0xd8..=0xda, _, _] => return Err(FileFault::Broken),
+            [0xff, _, high, low] => skip = i64::from(u16::from_be_bytes([high, low])) - 2,
+            _ => return Err(FileFault::Broken),
+        }
+    }
+    Err(FileFault::Broken)
 }
 
 /// The bytes of a file: at hand, or where to fetch them.
