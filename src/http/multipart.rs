@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
@@ -10,6 +11,7 @@ use http::header::CONTENT_TYPE;
 use multer::Multipart;
 use parking_lot::Mutex;
 use serde_json::{Map, Value};
+use tokio::task::yield_now;
 use tracing::warn;
 
 use crate::blob::{Blob, BlobWriter};
@@ -19,6 +21,8 @@ use crate::http::settings::HttpSettings;
 
 /// The most fields of a form.
 const FIELDS_MAX: usize = 64;
+/// How much may come before a field has begun. The parser keeps all of that, and looks through it for every piece.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
 /// The longest text of a field.
 const TEXT_BYTES_MAX: usize = 1024 * 1024;
 
@@ -64,17 +68,27 @@ pub async fn read_form(request: Request, settings: &HttpSettings) -> Result<Form
     let body = BodyReader::new(request, settings).map_err(BodyError::into_response)?;
     // The parser's errors hide ours, so ours is kept beside it.
     let refused = Arc::new(Mutex::new(None));
-    let pieces = stream::unfold(Some((body, Arc::clone(&refused))), async |state| {
-        let (mut body, refused) = state?;
+    let unseen = Arc::new(AtomicUsize::new(0));
+    let state = (body, Arc::clone(&refused), Arc::clone(&unseen));
+    let pieces = stream::unfold(Some(state), async |state| {
+        let (mut body, refused, unseen) = state?;
+        // The parser takes whatever is there before it looks at any of it: let there be one piece at a time.
+        yield_now().await;
+        if unseen.load(Ordering::Relaxed) > HEAD_BYTES_MAX {
+            return Some((Err(io::Error::from(io::ErrorKind::InvalidData)), None));
+        }
         match body.piece().await {
-            Ok(piece) => piece.map(|piece| (Ok(piece), Some((body, refused)))),
+            Ok(piece) => piece.map(|piece| {
+                unseen.fetch_add(piece.len(), Ordering::Relaxed);
+                (Ok(piece), Some((body, refused, unseen)))
+            }),
             Err(error) => {
                 *refused.lock() = Some(error);
                 Some((Err(io::Error::from(io::ErrorKind::Other)), None))
             }
         }
     });
-    let read = collect(Multipart::new(Box::pin(pieces), boundary), settings).await;
+    let read = collect(Multipart::new(Box::pin(pieces), boundary), settings, &unseen).await;
     let refused = refused.lock().take();
     match refused {
         Some(error) => Err(error.into_response()),
@@ -82,11 +96,14 @@ pub async fn read_form(request: Request, settings: &HttpSettings) -> Result<Form
     }
 }
 
-async fn collect(mut parts: Multipart<'_>, settings: &HttpSettings) -> Result<Form, ApiError> {
+/// Reads the fields. `unseen` counts what the parser has got since it last gave anything.
+async fn collect(mut parts: Multipart<'_>, settings: &HttpSettings, unseen: &AtomicUsize) -> Result<Form, ApiError> {
     let broken = |_| ApiError::broken_form();
+    let saw = || unseen.store(0, Ordering::Relaxed);
     let mut form = Form::default();
     let mut count = 0;
     while let Some(mut part) = parts.next_field().await.map_err(broken)? {
+        saw();
         count += 1;
         let field = part.name().unwrap_or_default().to_owned();
         if count > FIELDS_MAX || field.len() > 100 {
@@ -95,6 +112,7 @@ async fn collect(mut parts: Multipart<'_>, settings: &HttpSettings) -> Result<Fo
         let Some(name) = part.file_name().map(str::to_owned) else {
             let mut text = Vec::new();
             while let Some(piece) = part.chunk().await.map_err(broken)? {
+                saw();
                 text.extend_from_slice(&piece);
                 if text.len() > TEXT_BYTES_MAX {
                     return Err(ApiError::body_too_large(TEXT_BYTES_MAX));
@@ -106,6 +124,7 @@ async fn collect(mut parts: Multipart<'_>, settings: &HttpSettings) -> Result<Fo
         };
         let mut writer = BlobWriter::new(&settings.spool);
         while let Some(piece) = part.chunk().await.map_err(broken)? {
+            saw();
             writer.push(&piece).map_err(|error| {
                 warn!(error = %error, "a large file cannot be kept in STATE_DIR while it passes through");
                 ApiError::internal()
