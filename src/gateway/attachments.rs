@@ -12,11 +12,12 @@ use http::HeaderValue;
 use parking_lot::Mutex;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
+use tracing::debug;
 
 use crate::base::ids::CredentialKey;
 use crate::base::session::Session;
 use crate::blob::ContentHash;
-use crate::transform::attachment::{Attachment, JobFile, RemoteFile, UploadedFile};
+use crate::transform::attachment::{Attachment, FileFault, JobFile, RemoteFile, UploadedFile};
 use crate::transform::fields::{RequestError, RequestErrorKind};
 use crate::transform::files::file_error;
 use crate::transform::media_type::MediaKind;
@@ -78,21 +79,19 @@ impl Attachments {
     async fn fetch(&self, file: &RemoteFile) -> Result<Attachment, RequestError> {
         let RemoteFile { at, label, kind, url } = file;
         let whole = if *kind == MediaKind::Video { WHOLE_VIDEO } else { WHOLE };
-        let fetched = self.0.fetcher.fetch(url, kind.bytes_max(), &self.0.spool, whole).await.map_err(|error| {
+        // Whether something answers at an address, and what, is nobody's business who only holds a key here.
+        let useless = || {
             let noun = kind.noun();
-            let (kind, why) = match error {
-                FetchError::TooLarge { limit } => {
-                    (RequestErrorKind::FileTooLarge, format!("is larger than {limit} bytes"))
-                }
-                // Whether something answers at an address is nobody's business who only holds a key here.
-                _ => (
-                    RequestErrorKind::FileUnreachable,
-                    "cannot be fetched from its address; it has to be public, answer within the time, and be a file \
-                     of that kind. You can send the file itself as a data URI"
-                        .to_owned(),
-                ),
-            };
-            RequestError::new(kind, at, format!("The {noun} in '{at}' {why}."))
+            let message = format!(
+                "The {noun} in '{at}' cannot be fetched from its address; it has to be public, answer within the time, \
+                 and be a file of that kind. You can send the file itself as a data URI."
+            );
+            RequestError::new(RequestErrorKind::FileUnreachable, at, message)
+        };
+        let fetched = self.0.fetcher.fetch(url, kind.bytes_max(), &self.0.spool, whole).await;
+        let fetched = fetched.map_err(|error| match error {
+            FetchError::TooLarge { limit } => file_error(at, *kind, &FileFault::TooLarge(limit)),
+            _ => useless(),
         })?;
         let label = match kind {
             // The name tells a reader more than a number.
@@ -100,7 +99,13 @@ impl Attachments {
             MediaKind::Image | MediaKind::Video | MediaKind::Audio => label,
         };
         // The head of a file on the disk is read here; a page of memory, whatever its size.
-        Attachment::check(at, label, *kind, fetched.content).map_err(|fault| file_error(at, *kind, &fault))
+        Attachment::check(at, label, *kind, fetched.content).map_err(|fault| match fault {
+            FileFault::TooLarge(_) | FileFault::TooManyPixels(..) => file_error(at, *kind, &fault),
+            FileFault::Empty | FileFault::Unsupported(_) | FileFault::Broken => {
+                debug!(media.at = at, ?fault, "what was fetched cannot be used");
+                useless()
+            }
+        })
     }
 
     /// Fetches a picture that the upstream made.
