@@ -44,7 +44,8 @@ pub(crate) fn with_parts(model: &str, text: &str, parts: Vec<Value>) -> Value {
 /// A model of the simulator that takes every kind of file.
 pub(crate) const OMNI: &str = "qwen3.5-omni-plus";
 
-fn hash(bytes: &[u8]) -> String {
+/// The beginning of the hash that the simulator tells of a file.
+pub(crate) fn hash(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 

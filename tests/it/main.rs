@@ -15,6 +15,8 @@ mod client_mode;
 mod cors;
 mod failover;
 mod limits;
+mod media_bombs;
+mod media_fetch;
 mod models;
 mod oracle;
 mod pictures;

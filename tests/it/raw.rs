@@ -66,6 +66,11 @@ impl Raw {
         }
     }
 
+    /// Whether the server has said nothing yet that was not read.
+    pub(crate) fn is_silent(&mut self) -> bool {
+        self.unread.is_empty() && self.stream.try_read_buf(&mut self.unread).is_err()
+    }
+
     /// Says that nothing more will be sent.
     pub(crate) async fn end(&mut self) {
         // A connection that the server has closed has ended, too.

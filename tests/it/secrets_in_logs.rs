@@ -17,13 +17,13 @@ use tempfile::TempDir;
 
 use crate::app::PATIENCE;
 
-const KEY: &str = "sk-CANARY-key-4c7d1f90ab";
+pub(crate) const KEY: &str = "sk-CANARY-key-4c7d1f90ab";
 const WRONG_KEY: &str = "sk-CANARY-wrong-77ab01fe3c";
 const PROMPT: &str = "CANARY-prompt-59d1c3";
 const REPLY: &str = "CANARY-reply-e07b42";
 
 /// A running program. Killed when dropped.
-struct Program {
+pub(crate) struct Program {
     child: Child,
     folder: TempDir,
 }
@@ -36,7 +36,7 @@ impl Drop for Program {
 }
 
 impl Program {
-    fn start(arguments: &[&str], settings: &[(&str, String)]) -> Self {
+    pub(crate) fn start(arguments: &[&str], settings: &[(&str, String)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let output = |name: &str| File::create(folder.path().join(name)).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_qwen-bridge"))
@@ -49,6 +49,18 @@ impl Program {
             .spawn()
             .unwrap();
         Self { child, folder }
+    }
+
+    /// What `/proc` says of its memory under this name, in KiB.
+    pub(crate) fn memory_kib(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// Lets the peak of its memory begin anew, at what is in memory now.
+    pub(crate) fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
     }
 
     fn stdout(&self) -> String {
@@ -64,7 +76,7 @@ impl Program {
     }
 
     /// The first loopback address in the first line of either output with this word in it.
-    async fn address_beside(&self, word: &str) -> SocketAddr {
+    pub(crate) async fn address_beside(&self, word: &str) -> SocketAddr {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let output = self.stdout() + &self.stderr();
@@ -106,7 +118,8 @@ impl Program {
     }
 }
 
-fn settings(simulator: &Simulator, format: &str) -> Vec<(&'static str, String)> {
+/// What the program needs in front of this simulator, at its loudest.
+pub(crate) fn settings(simulator: &Simulator, format: &str) -> Vec<(&'static str, String)> {
     let cookies: Vec<String> = simulator.accounts().iter().map(|account| simulator.cookie(account)).collect();
     vec![
         ("API_KEY", KEY.to_owned()),
