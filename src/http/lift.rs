@@ -20,6 +20,8 @@ const LIFT_BYTES_MIN: usize = 64 * 1024;
 const URI_HEAD_MAX: usize = 200;
 /// The keys under which bare base64 is expected.
 const BARE_KEYS: [&[u8]; 4] = [b"file_data", b"data", b"b64_json", b"image"];
+/// The keys under which a string is what somebody says, whatever it looks like.
+const TEXT_KEYS: [&[u8]; 4] = [b"content", b"text", b"prompt", b"arguments"];
 
 /// Copies JSON and takes files out of it.
 pub(crate) struct Lifter {
@@ -168,17 +170,22 @@ impl Lifter {
 /// Where the base64 of the string at `start` begins, if it is a string to be lifted.
 fn encoded_from(json: &[u8], start: usize) -> Option<usize> {
     let (before, text) = json.split_at_checked(start)?;
+    let is_under = |names: &[&[u8]]| {
+        let before = before.strip_suffix(b"\"").map(<[u8]>::trim_ascii_end);
+        let before = before.and_then(|before| before.strip_suffix(b":")).map(<[u8]>::trim_ascii_end);
+        let key = before.and_then(|before| before.strip_suffix(b"\""));
+        let is_key =
+            |name: &&[u8]| key.and_then(|key| key.strip_suffix(*name)).is_some_and(|rest| rest.ends_with(b"\""));
+        names.iter().any(is_key)
+    };
     let head = text.get(..URI_HEAD_MAX.min(text.len()))?;
     if head.get(..5)?.eq_ignore_ascii_case(b"data:") {
         let marker = b";base64,";
         let at = head.windows(marker.len()).position(|window| window.eq_ignore_ascii_case(marker))?;
-        return Some(start + at + marker.len());
+        return (!is_under(&TEXT_KEYS)).then_some(start + at + marker.len());
     }
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
-    let before = before.strip_suffix(b"\"")?.trim_ascii_end().strip_suffix(b":")?.trim_ascii_end();
-    let key = before.strip_suffix(b"\"")?;
-    let is_bare = BARE_KEYS.iter().any(|bare| key.strip_suffix(*bare).is_some_and(|rest| rest.ends_with(b"\"")));
-    (is_bare && text.iter().all(is_base64)).then_some(start)
+    (is_under(&BARE_KEYS) && text.iter().all(is_base64)).then_some(start)
 }
 
 impl Lifting {
@@ -277,6 +284,20 @@ mod tests {
                 assert_eq!((&json["a"], &json["small"], &json["text"]), (&body["a"], &body["small"], &body["text"]));
             }
         }
+    }
+
+    #[test]
+    fn what_somebody_says_stays() {
+        let uri = format!("data:image/png;base64,{}", STANDARD.encode(bytes(90_000)));
+        let body = json!({"messages": [
+            {"content": uri}, {"content": format!("{uri} is what?")}, {"content": [{"text": uri}]},
+            {"tool_calls": [{"function": {"arguments": uri}}]},
+        ], "prompt": uri});
+        for cut in [999, usize::MAX] {
+            assert_eq!(lifted(&body.to_string(), cut), (body.clone(), Vec::new()));
+        }
+        let body = json!({"context": uri, "content": [uri]});
+        assert_eq!(lifted(&body.to_string(), 999).1.len(), 2);
     }
 
     #[test]
