@@ -20,7 +20,7 @@ use percent_encoding::percent_decode_str;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use tokio::time::timeout;
 use tracing::{debug, warn};
-use url::Url;
+use url::{Position, Url};
 
 use crate::blob::{Blob, BlobWriter};
 use crate::telemetry::ErrorChain;
@@ -387,19 +387,13 @@ fn name(url: &str) -> Option<String> {
     name.chars().any(|c| c.is_ascii_alphanumeric()).then_some(name)
 }
 
-/// Leaves the reason in the log, beside the address without its query.
+/// Leaves the reason in the log, beside the host. Paths tell accounts, and with some services they are keys.
 fn logged<T>(url: &str, outcome: Result<T, FetchError>) -> Result<T, FetchError> {
     if let Err(error) = &outcome {
-        let url = Url::parse(url).ok().map(|mut url| {
-            url.set_query(None);
-            url.set_fragment(None);
-            // These cannot fail for http, and nothing else is ever fetched.
-            let _ = url.set_username("");
-            let _ = url.set_password(None);
-            url
-        });
-        let url = url.as_ref().filter(|url| matches!(url.scheme(), "http" | "https")).map_or("", Url::as_str);
-        debug!(media.url = ?url.chars().take(200).collect::<String>(), error = %ErrorChain(error), "media not fetched");
+        let url = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let host = url.as_ref().map_or("", |url| &url[Position::BeforeHost..Position::AfterPort]);
+        let host = host.chars().take(200).collect::<String>();
+        debug!(media.host = ?host, error = %ErrorChain(error), "media not fetched");
     }
     outcome
 }
