@@ -1,7 +1,7 @@
 //! Files that callers send: how they reach the upstream, and what happens when they do not.
 
 use std::io::Cursor;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -192,6 +192,26 @@ async fn a_storage_that_refuses_costs_an_error_and_never_the_picture() {
     for secret in app.simulator.secrets() {
         assert!(!text.contains(&secret));
     }
+}
+
+/// Those of one turn do not wait for each other, nor for the chat.
+#[tokio::test]
+async fn files_of_a_turn_go_up_at_once() {
+    let app = TestApp::start(Scenario::with_accounts([AccountScript::new("ada", Era::A)]).paced_ms(0)).await;
+    let slow = Duration::from_millis(400);
+    app.simulator.set_default(None, Endpoint::OssPut, Some(Reply::default().delayed(slow)));
+    let began = Instant::now();
+    let response = app.chat(&with_parts("qwen3-vl-plus", "What are they?", (1..=5).map(image_part).collect())).await;
+    assert!(content(&json_of(response).await).contains("5 pictures"));
+    assert!(began.elapsed() < 5 * slow, "{:?}", began.elapsed());
+    let puts = app.simulator.requests_to(Endpoint::OssPut);
+    assert_eq!(puts.len(), 5);
+    let last_begun = puts.iter().map(|put| put.received_at).max().unwrap();
+    let first_ended = puts.iter().map(|put| put.ended.as_ref().unwrap().at).min().unwrap();
+    assert!(last_begun < first_ended, "one waited for another");
+    let chat = &app.simulator.requests_to(Endpoint::NewChat)[0];
+    assert!(chat.received_at < first_ended, "the chat waited for the files");
+    app.assert_clean();
 }
 
 #[tokio::test]

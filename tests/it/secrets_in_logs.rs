@@ -10,17 +10,21 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use qwen_bridge::simulator::Simulator;
+use qwen_bridge::simulator::media_script::{ParseEnd, PutStop};
 use qwen_bridge::simulator::reply::{ChallengeForm, Reply};
 use qwen_bridge::simulator::scenario::{AccountScript, Endpoint, Era, Rotation, Scenario};
+use qwen_bridge::simulator::stream::CutHow;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::app::PATIENCE;
+use crate::attachments::{OMNI, data_uri, image_part, with_parts};
 
 pub(crate) const KEY: &str = "sk-CANARY-key-4c7d1f90ab";
 const WRONG_KEY: &str = "sk-CANARY-wrong-77ab01fe3c";
 const PROMPT: &str = "CANARY-prompt-59d1c3";
 const REPLY: &str = "CANARY-reply-e07b42";
+const LINK_KEY: &str = "CANARY-link-8e20c6d17f";
 
 /// A running program. Killed when dropped.
 pub(crate) struct Program {
@@ -239,7 +243,7 @@ async fn run_in_server_mode(format: &str) {
     for reply in [
         Reply::status(500),
         Reply::error("internal_error"),
-        Reply::pieces([REPLY, REPLY]).cut_after(2, qwen_bridge::simulator::stream::CutHow::Reset),
+        Reply::pieces([REPLY, REPLY]).cut_after(2, CutHow::Reset),
         Reply::error("data_inspection_failed"),
         Reply::challenge(ChallengeForm::Json, 200),
     ] {
@@ -292,6 +296,115 @@ async fn the_server_keeps_its_secrets_in_text_logs() {
 #[tokio::test]
 async fn the_server_keeps_its_secrets_in_json_logs() {
     run_in_server_mode("json").await;
+}
+
+/// What the simulator gave away beside credentials: the queries of signed links, and the keys of results.
+fn links(simulator: &Simulator) -> Vec<String> {
+    let mut texts: Vec<String> = simulator
+        .requests_to(Endpoint::Completions)
+        .into_iter()
+        .filter_map(|asked| Some(asked.body?.to_string()))
+        .collect();
+    texts.extend(simulator.requests_to(Endpoint::MediaLink).into_iter().map(|asked| asked.path));
+    let values = texts.iter().flat_map(|text| text.split(['?', '&']).skip(1)).filter_map(|pair| {
+        let (name, value) = pair.split_once('=')?;
+        let is_secret = name == "key" || name.contains("ignature") || name.contains("token");
+        let end = value.find(|c: char| !c.is_ascii_alphanumeric() && !"%-._~".contains(c)).unwrap_or(value.len());
+        is_secret.then(|| value[..end].to_owned())
+    });
+    values.filter(|value| value.len() >= 16).collect()
+}
+
+/// Pictures, documents and results, well and failing.
+async fn run_with_files(format: &str) {
+    let simulator = simulator().await;
+    let elsewhere = Simulator::start(Scenario::default()).await.unwrap();
+    let media = elsewhere.web_base_url().to_string();
+    let mut settings = settings(&simulator, format);
+    let host = media.trim_start_matches("http://").trim_end_matches('/').to_owned();
+    settings.extend([("QWEN_OSS_BASE_URL", simulator.oss_base_url().to_string()), ("MEDIA_FETCH", host)]);
+    let mut program = Program::start(&["serve"], &settings);
+    let mut caller = Caller::new(program.address_beside("listening").await, KEY);
+    let mut number = 0;
+    // New bytes each time, so that each is uploaded.
+    let mut picture = || {
+        number += 1;
+        image_part(number)
+    };
+    let document = json!({"type": "file", "file": {
+        "filename": "notes.txt", "file_data": data_uri("text/plain", PROMPT.as_bytes()),
+    }});
+    for (endpoint, reply, status) in [
+        (Endpoint::OssPut, Reply::default(), 200),
+        (Endpoint::Completions, Reply::error("internal_error"), 200),
+        (Endpoint::OssPut, Reply::oss_error(503, "ServiceUnavailable"), 200),
+        (Endpoint::OssPut, Reply::oss_error(403, "SecurityTokenExpired"), 200),
+        (Endpoint::OssPut, Reply::put_stopping(1, PutStop::Close), 200),
+        (Endpoint::OssPut, Reply::oss_error(400, "InvalidArgument"), 502),
+        (Endpoint::Sts, Reply::error("RateLimited"), 200),
+        (Endpoint::FileParse, Reply::parsing(ParseEnd::Failed("unreadable".to_owned())), 400),
+    ] {
+        let shown = format!("{reply:?}");
+        let part = if endpoint == Endpoint::FileParse { document.clone() } else { picture() };
+        // A storage that refuses is asked by each account.
+        let times = if status == 502 { 2 } else { 1 };
+        (0..times).for_each(|_| simulator.script(None, endpoint, reply.clone()));
+        let found = caller.post("/v1/chat/completions", &with_parts(OMNI, PROMPT, vec![part])).await;
+        assert_eq!(found, status, "{shown}: {}", caller.last());
+    }
+    // Somebody's own signed link, at a host that gives nothing.
+    let url = format!("{media}bot{LINK_KEY}/a.png?sig={LINK_KEY}");
+    let part = json!({"type": "image_url", "image_url": {"url": url}});
+    assert_eq!(caller.post("/v1/chat/completions", &with_parts(OMNI, PROMPT, vec![part])).await, 400);
+    must_not_hold(caller.last(), &[LINK_KEY.to_owned()], "an error");
+    let sent = caller.answers.len();
+    // Results, whose links belong to the caller and to nobody else.
+    for (form, body) in [("url", json!({"prompt": PROMPT})), ("b64_json", json!({"prompt": PROMPT}))] {
+        let mut body = body;
+        body["response_format"] = json!(form);
+        assert_eq!(caller.post("/v1/images/generations", &body).await, 200, "{}", caller.last());
+    }
+    simulator.set_default(None, Endpoint::MediaLink, Some(Reply::status(500)));
+    let body = json!({"prompt": PROMPT, "response_format": "b64_json"});
+    assert_eq!(caller.post("/v1/images/generations", &body).await, 502);
+    let lost = caller.last().to_owned();
+    simulator.script(None, Endpoint::Completions, Reply::pictures(1).cut_after(3, CutHow::Reset));
+    let body = json!({"model": "qwen3-max-image", "messages": [{"role": "user", "content": PROMPT}]});
+    assert_eq!(caller.post("/v1/chat/completions", &body).await, 200, "{}", caller.last());
+    program.signal("TERM");
+    assert_eq!(program.code().await, 0);
+    let log = program.stdout() + &program.stderr();
+    assert!(log.contains("media not fetched"), "the loudest level was on");
+    let (secrets, links) = (credentials(&simulator), links(&simulator));
+    assert!(simulator.uploads().len() > 5 && links.len() > 8, "{links:?}");
+    must_not_hold(&log, &secrets, "the log");
+    must_not_hold(&log, &links, "the log");
+    must_not_hold(&log, &[LINK_KEY, PROMPT, REPLY].map(str::to_owned), "the log");
+    assert!(!log.contains("x-oss-") && !log.contains("key="), "a query is in the log");
+    // A link to a result has the account's id in its path.
+    let ids: Vec<String> = simulator.accounts().iter().map(|account| simulator.user_id(account)).collect();
+    let keys: Vec<String> = secrets.iter().filter(|secret| !ids.contains(secret)).cloned().collect();
+    for (place, answer) in caller.answers.iter().enumerate() {
+        must_not_hold(answer, if place < sent { &secrets } else { &keys }, "an answer");
+        assert!(!answer.contains("x-oss-"), "{answer}");
+    }
+    for answer in caller.answers[..sent].iter().chain([&lost]) {
+        must_not_hold(answer, &links, "an answer");
+    }
+    for entry in program.state().read_dir().unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap();
+        must_not_hold(&String::from_utf8_lossy(&bytes), &links, "the state");
+    }
+}
+
+#[tokio::test]
+async fn files_and_results_keep_their_secrets_in_text_logs() {
+    run_with_files("text").await;
+}
+
+#[tokio::test]
+async fn files_and_results_keep_their_secrets_in_json_logs() {
+    run_with_files("json").await;
 }
 
 #[tokio::test]

@@ -486,3 +486,15 @@ fn files_in_the_upstreams_words() {
     let body: Value = serde_json::from_slice(&body).unwrap();
     insta::assert_json_snapshot!(body);
 }
+
+/// The bytes that were decoded while the body came in are those that go up: no copy, and nothing is decoded again.
+#[test]
+fn what_was_lifted_is_shared() {
+    let lifted = Blob::from(picture(ImageFormat::Png, 2, 3));
+    let url = format!("data:image/png;base64,{LIFTED_PREFIX}0");
+    let messages = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]);
+    let request = request(&messages, std::slice::from_ref(&lifted)).unwrap();
+    let job = request.resolve(&rules(&[], false)).unwrap();
+    let [JobFile::Ready(file)] = job.files.as_slice() else { panic!("{job:?}") };
+    assert_eq!(file.content.in_memory().unwrap().as_ptr(), lifted.in_memory().unwrap().as_ptr());
+}
