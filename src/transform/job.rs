@@ -279,14 +279,7 @@ fn prompt_of(messages: &[Message], files: usize) -> Result<(String, Option<Strin
     if json_len(&prompt) <= max {
         return Ok((prompt, None));
     }
-    if prompt.len() > CONVERSATION_BYTES_MAX {
-        let message = format!(
-            "This conversation takes {} bytes, but the upstream's maximum context length for one request is \
-             {CONVERSATION_BYTES_MAX} bytes. Shorten or drop older messages.",
-            prompt.len()
-        );
-        return Err(RequestError::new(RequestErrorKind::TooLong, "messages", message));
-    }
+    fits_conversation(prompt.len())?;
     // Escapes can make the JSON of a text longer than the text, at worst six times.
     let mut room = INLINE_BYTES_MAX.min(max / 2);
     loop {
@@ -296,6 +289,21 @@ fn prompt_of(messages: &[Message], files: usize) -> Result<(String, Option<Strin
         }
         room /= 2;
     }
+}
+
+/// Refuses a conversation of so many bytes that the upstream takes it in no form.
+///
+/// # Errors
+/// [`RequestErrorKind::TooLong`].
+pub(crate) fn fits_conversation(bytes: usize) -> Result<(), RequestError> {
+    if bytes <= CONVERSATION_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "This conversation takes {bytes} bytes, but the upstream's maximum context length for one request is \
+         {CONVERSATION_BYTES_MAX} bytes. Shorten or drop older messages."
+    );
+    Err(RequestError::new(RequestErrorKind::TooLong, "messages", message))
 }
 
 /// Bytes of a text as a JSON string, quotes left out.

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use crate::transform::fields::{Fields, RequestError, RequestErrorKind, path};
 use crate::transform::files::{FilePart, file_part, markdown_pictures};
+use crate::transform::job::fits_conversation;
 use crate::transform::media_type::MediaKind;
 use crate::transform::prompt::{Message, ToolCall};
 
@@ -40,6 +41,17 @@ pub(crate) struct PlacedFile<'a> {
 struct Draft<'a> {
     role: Role,
     segments: Vec<Segment<'a>>,
+}
+
+impl Draft<'_> {
+    /// How much is said in it.
+    fn text_bytes(&self) -> usize {
+        let bytes = |segment: &Segment<'_>| match segment {
+            Segment::Text(text) => text.len(),
+            Segment::File { .. } => 0,
+        };
+        self.segments.iter().map(bytes).sum()
+    }
 }
 
 enum Role {
@@ -97,6 +109,8 @@ pub(crate) fn conversation(list: &[Value]) -> Result<Conversation<'_>, RequestEr
         .enumerate()
         .map(|(place, entry)| draft(&format!("messages[{place}]"), entry))
         .collect::<Result<_, _>>()?;
+    // Said before anything is copied: what does not fit may be as large as a body can be.
+    fits_conversation(drafts.iter().map(Draft::text_bytes).sum())?;
     let turn = drafts.iter().rposition(|draft| matches!(draft.role, Role::Assistant(_))).map_or(0, |place| place + 1);
     let mut files = placed(&drafts, turn);
     let keeps = within_limits(&files)?;

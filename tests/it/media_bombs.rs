@@ -440,3 +440,17 @@ async fn eight_large_pictures_at_once() {
     assert!(added <= 16, "{added} MiB");
     assert_eq!(server.simulator.uploads().len(), 9);
 }
+
+/// A body is there as it came, with its escapes resolved, and as the string that is kept; not more often.
+#[tokio::test]
+async fn a_text_that_is_too_long_is_not_copied() {
+    let server = Measured::start(&[]).await;
+    let before = server.program.memory_kib("VmRSS:");
+    let long = "A line of a book.\n".repeat(1_300_000);
+    let messages = json!([{"role": "user", "content": long}, {"role": "user", "content": "Sum it up"}]);
+    let (status, answer) = server.ask(&json!({"model": "qwen3-max", "messages": messages})).await;
+    assert_eq!(status, 400, "{answer}");
+    assert_eq!(checked_error(&answer)["code"], "context_length_exceeded");
+    let (added, once) = (server.added_mib(before), long.len() as u64 / (1024 * 1024));
+    assert!(added <= 3 * once + 12, "{added} MiB for {once} MiB");
+}
