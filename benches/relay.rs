@@ -45,8 +45,9 @@ const KEY: &str = "bench";
 const CONTENT_BYTES: usize = 40;
 /// What a video begins with; a multiple of three, as the blocks are, so that its base64 can be put together.
 const VIDEO_HEAD: &[u8] = b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2mp41\0\0";
-const VIDEO_BLOCK_BYTES: usize = 60_000;
-const VIDEO_BLOCKS: usize = 100_000_000 / VIDEO_BLOCK_BYTES;
+const BLOCK_BYTES: usize = 60_000;
+/// As far as the sides of a JPEG are told.
+const JPEG_HEAD: &[u8] = &[0xff, 0xd8, 0xff, 0xc0, 0, 11, 8, 0, 8, 0, 8, 1, 1, 0x11, 0];
 
 /// One row of the table.
 struct Load {
@@ -122,56 +123,88 @@ async fn compare(only: Option<&str>) {
     }
 }
 
-/// Memory that a video of 100 MB takes on its way through, from an address and in the body, and how long it takes.
+/// Memory that large files take on their way through, and how long they take: a video of 100 MB, from an address and
+/// in the body, and pictures of 20 MB of eight callers at once.
 async fn files() {
     let address = video_server().await;
     let settings = [("MEDIA_FETCH", address.to_string()), ("MAX_BODY", "200MB".to_owned())];
     let server = Server::bridge_with(Reply::numbered(3), &settings).await;
-    let inline = |blocks: usize| {
-        let piece = STANDARD.encode([0; VIDEO_BLOCK_BYTES]);
-        let head = ["data:video/mp4;base64,", &STANDARD.encode(VIDEO_HEAD)].concat();
-        (head, piece, blocks)
+    let by_address = |blocks: usize| Upload {
+        kind: "video_url",
+        head: format!("http://{address}/{blocks}.mp4"),
+        blocks: 0,
+        tail: String::new(),
     };
-    let by_address = |blocks: usize| (format!("http://{address}/{blocks}.mp4"), String::new(), 0);
+    let inline = |blocks: usize| Upload {
+        kind: "video_url",
+        head: ["data:video/mp4;base64,", &STANDARD.encode(VIDEO_HEAD)].concat(),
+        blocks,
+        tail: String::new(),
+    };
+    let picture = |blocks: usize| Upload {
+        kind: "image_url",
+        head: ["data:image/jpeg;base64,", &STANDARD.encode(JPEG_HEAD)].concat(),
+        blocks,
+        // What is between does not matter; only the end makes each one different.
+        tail: STANDARD.encode([0xff, 0xd9, fastrand::u8(..)]),
+    };
+    let video_blocks = 100_000_000 / BLOCK_BYTES;
     // Small ones beforehand: connections, threads and code are there.
-    for (head, piece, blocks) in [inline(1), by_address(1)] {
-        send_video(server.address, &head, &piece, blocks).await;
+    for upload in [inline(1), by_address(1), picture(1)] {
+        upload.send(server.address).await;
     }
-    for (what, (head, piece, blocks)) in
-        [("by its address", by_address(VIDEO_BLOCKS)), ("inline", inline(VIDEO_BLOCKS))]
-    {
+    let pictures = (0..8).map(|_| picture(19_900_000 / BLOCK_BYTES)).collect();
+    for (what, uploads) in [
+        ("video of 100 MB by its address", vec![by_address(video_blocks)]),
+        ("video of 100 MB inline", vec![inline(video_blocks)]),
+        ("8 pictures of 20 MB at once", pictures),
+    ] {
         server.forget_peak();
         let (before, began) = (server.peak_kib(), Instant::now());
-        send_video(server.address, &head, &piece, blocks).await;
+        let sent: Vec<_> = uploads.into_iter().map(|upload| tokio::spawn(upload.send(server.address))).collect();
+        for sent in sent {
+            sent.await.unwrap();
+        }
         let (added, took) = ((server.peak_kib() - before) as f64 / 1024.0, began.elapsed().as_secs_f64());
-        println!("video of 100 MB {what}: {added:.1} MiB at most, {took:.2} s");
+        println!("{what}: {added:.1} MiB at most, {took:.2} s");
     }
 }
 
-/// Asks about a video whose address is `head` and so many times `piece`.
-async fn send_video(address: SocketAddr, head: &str, piece: &str, pieces: usize) {
-    let before = format!(
-        "{{\"model\":\"qwen3.5-omni-plus\",\"messages\":[{{\"role\":\"user\",\"content\":[{{\"type\":\"video_url\",\
-         \"video_url\":{{\"url\":\"{head}"
-    );
-    let after = "\"}}]}]}";
-    let length = before.len() + piece.len() * pieces + after.len();
-    let head = format!(
-        "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n\
-         Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{before}"
-    );
-    let mut stream = TcpStream::connect(address).await.unwrap();
-    stream.write_all(head.as_bytes()).await.unwrap();
-    for _ in 0..pieces {
-        stream.write_all(piece.as_bytes()).await.unwrap();
-    }
-    stream.write_all(after.as_bytes()).await.unwrap();
-    let mut answer = Answer::default();
-    let mut buffer = vec![0; 64 * 1024];
-    while !answer.is_over() {
-        let count = stream.read(&mut buffer).await.unwrap();
-        assert!(count > 0, "the server hung up: {}", String::from_utf8_lossy(&answer.tail));
-        answer.take(&buffer[..count]);
+/// A question about a file, whose address is `head`, so many blocks of nothing, and `tail`.
+struct Upload {
+    kind: &'static str,
+    head: String,
+    blocks: usize,
+    tail: String,
+}
+
+impl Upload {
+    async fn send(self, address: SocketAddr) {
+        let Self { kind, head, blocks, tail } = self;
+        let block = STANDARD.encode([0; BLOCK_BYTES]);
+        let before = format!(
+            "{{\"model\":\"qwen3.5-omni-plus\",\"messages\":[{{\"role\":\"user\",\"content\":[{{\"type\":\"{kind}\",\
+             \"{kind}\":{{\"url\":\"{head}"
+        );
+        let after = format!("{tail}\"}}}}]}}]}}");
+        let length = before.len() + block.len() * blocks + after.len();
+        let head = format!(
+            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {KEY}\r\n\
+             Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n{before}"
+        );
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(head.as_bytes()).await.unwrap();
+        for _ in 0..blocks {
+            stream.write_all(block.as_bytes()).await.unwrap();
+        }
+        stream.write_all(after.as_bytes()).await.unwrap();
+        let mut answer = Answer::default();
+        let mut buffer = vec![0; 64 * 1024];
+        while !answer.is_over() {
+            let count = stream.read(&mut buffer).await.unwrap();
+            assert!(count > 0, "the server hung up: {}", String::from_utf8_lossy(&answer.tail));
+            answer.take(&buffer[..count]);
+        }
     }
 }
 
@@ -189,10 +222,10 @@ async fn video_server() -> SocketAddr {
                 }
                 let head = String::from_utf8(head).unwrap();
                 let blocks: usize = head.split(['/', '.']).nth(1).unwrap().parse().unwrap();
-                let length = VIDEO_HEAD.len() + blocks * VIDEO_BLOCK_BYTES;
+                let length = VIDEO_HEAD.len() + blocks * BLOCK_BYTES;
                 let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n");
                 socket.write_all(&[head.as_bytes(), VIDEO_HEAD].concat()).await.unwrap();
-                let block = vec![0; VIDEO_BLOCK_BYTES];
+                let block = vec![0; BLOCK_BYTES];
                 for _ in 0..blocks {
                     socket.write_all(&block).await.unwrap();
                 }
