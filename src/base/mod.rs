@@ -5,6 +5,7 @@
 pub mod facts;
 pub mod ids;
 pub mod model;
+pub mod oauth;
 pub mod secret;
 pub mod seed;
 pub mod session;

@@ -158,6 +158,12 @@ impl AccessToken {
         self.expires_at
     }
 
+    /// The same token with an end that is known from elsewhere: opaque tokens do not tell it themselves.
+    #[must_use]
+    pub fn ending_at(self, expires_at: Option<UnixSeconds>) -> Self {
+        Self { expires_at, ..self }
+    }
+
     /// When the token was made by its own `iat`, which web tokens usually lack.
     #[must_use]
     pub fn issued_at(&self) -> Option<UnixSeconds> {

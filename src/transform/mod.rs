@@ -15,6 +15,7 @@ pub mod media_type;
 pub mod messages;
 pub mod models;
 pub mod openai_dialect;
+pub mod oauth;
 pub mod openai_reply;
 pub mod prompt;
 pub mod qwen_reply;
