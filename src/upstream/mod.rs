@@ -10,6 +10,7 @@ pub mod headers;
 pub mod openai_api;
 pub mod openai_error;
 pub mod oss_sign;
+pub mod qwen_oauth;
 pub mod qwen_web;
 mod settings;
 pub mod stream;
@@ -20,4 +21,4 @@ pub mod upload;
 #[cfg(test)]
 mod tests;
 
-pub use crate::upstream::settings::{HostRule, MediaFetch, WebSettings};
+pub use crate::upstream::settings::{HostRule, MediaFetch, OAuthSettings, WebSettings};

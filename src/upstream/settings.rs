@@ -37,6 +37,19 @@ impl WebSettings {
     }
 }
 
+/// Where OAuth accounts log in, and as which program.
+#[derive(Clone, Debug)]
+pub struct OAuthSettings {
+    /// `QWEN_OAUTH_BASE_URL`, `https://chat.qwen.ai`; without a path.
+    pub base: Url,
+    /// `QWEN_OAUTH_CLIENT_ID`: the public one of the official command line.
+    pub client_id: String,
+    /// `QWEN_OAUTH_SCOPE`: words with spaces between them.
+    pub scope: String,
+    /// `CONNECT_TIMEOUT`, 10 s.
+    pub connect_timeout: Duration,
+}
+
 /// `MEDIA_FETCH`: which addresses in a caller's request are fetched. `off`, `public` (the default), or a list of
 /// hosts, to which `public` may belong.
 #[derive(Clone, Debug, PartialEq, Eq)]

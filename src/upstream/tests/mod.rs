@@ -1,6 +1,7 @@
 //! The upstream room against servers on this machine that answer as each test wants.
 
 mod fetch;
+mod oauth;
 mod server;
 mod tasks;
 mod upload;
