@@ -6,6 +6,7 @@
 
 mod fault;
 mod files;
+pub mod oauth_files;
 mod records;
 mod rows;
 mod schema;
@@ -244,5 +245,7 @@ pub enum StoreError {
 /// The name of the file in the state folder.
 const FILE_NAME: &str = "state.db";
 
+#[cfg(test)]
+mod oauth_tests;
 #[cfg(test)]
 mod tests;
