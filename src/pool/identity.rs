@@ -36,6 +36,9 @@ pub(crate) struct Slot {
     pub(crate) rests: Rests,
     credential: CredentialState,
     dead_since: Option<UnixSeconds>,
+    /// Taken out of the pool. The place stays, because leases know it by its number; it is given to the next one that
+    /// comes once nothing is in flight on it.
+    is_gone: bool,
 }
 
 /// Why an identity cannot be used for something at a moment.
@@ -53,7 +56,17 @@ impl Slot {
     pub(crate) fn new(session: Arc<Session>, now: Instant) -> Self {
         let credential =
             if session.token().is_some() { CredentialState::Ready } else { CredentialState::Missing { retry_at: now } };
-        Self { session, breaker: Breaker::new(), rests: Rests::default(), credential, dead_since: None }
+        Self { session, breaker: Breaker::new(), rests: Rests::default(), credential, dead_since: None, is_gone: false }
+    }
+
+    /// Takes it out of the pool.
+    pub(crate) fn leave(&mut self) {
+        self.is_gone = true;
+    }
+
+    /// Whether it was taken out of the pool.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_gone
     }
 
     pub(crate) fn credential(&self) -> CredentialState {
@@ -85,6 +98,9 @@ impl Slot {
 
     /// From when on it may be picked for a usage if nothing else happens; `Err` if no time will do.
     pub(crate) fn usable_at(&self, usage: Usage) -> Result<Option<Instant>, Dead> {
+        if self.is_gone {
+            return Err(Dead);
+        }
         let retry_at = match self.credential {
             CredentialState::Ready => None,
             CredentialState::Missing { retry_at } => Some(retry_at),
@@ -113,12 +129,12 @@ impl Slot {
             CredentialState::Dead => false,
         };
         let is_tripped = matches!(self.breaker.state(now), State::Open { .. });
-        has_credential && is_tripped && self.rests.active(usage, now).is_none()
+        !self.is_gone && has_credential && is_tripped && self.rests.active(usage, now).is_none()
     }
 
     /// Whether it can be asked for a usage at all: neither dead nor resting.
     pub(crate) fn is_in_use(&self, usage: Usage, now: Instant) -> bool {
-        self.credential != CredentialState::Dead && self.rests.active(usage, now).is_none()
+        !self.is_gone && self.credential != CredentialState::Dead && self.rests.active(usage, now).is_none()
     }
 
     /// What keeps it from a usage at `now`, the longest reason; a rest goes first among equals.

@@ -85,7 +85,6 @@ impl IdentityPool {
         self.0.change(now, |state| {
             let identities: Vec<_> = state
                 .slots()
-                .iter()
                 .filter(|slot| slot.session.key() == key)
                 .map(|slot| slot.session.identity().clone())
                 .collect();
@@ -134,13 +133,20 @@ impl IdentityPool {
         Lease::detached(session)
     }
 
+    /// Takes up one more identity, last in line; `false` when one of that name is there already.
+    pub fn add(&self, session: Arc<Session>, now: Now) -> bool {
+        self.0.change(now, |state| state.add(session, now.instant))
+    }
+
+    /// Lets an identity go; `false` when there is none of that name. Leases of it go on until they end.
+    pub fn remove(&self, identity: &IdentityId, now: Now) -> bool {
+        self.0.change(now, |state| state.remove(identity))
+    }
+
     /// The sessions of all identities, in the order of configuration.
     #[must_use]
     pub fn sessions(&self) -> Vec<Arc<Session>> {
-        self.0.look(|state| {
-            let slots = state.slots().iter();
-            slots.map(|slot| Arc::clone(&slot.session)).collect()
-        })
+        self.0.look(|state| state.slots().map(|slot| Arc::clone(&slot.session)).collect())
     }
 
     /// Takes up what the refresher found out about a credential.

@@ -124,6 +124,26 @@ impl Rotation {
         }
     }
 
+    /// One more identity, at the back of every line.
+    pub(crate) fn push(&mut self) {
+        for usage in Usage::ALL {
+            let line = self.lines.get_mut(usage);
+            line.turns.push(Turn { usable_at: 0, rank: line.back & PLACE });
+            line.back += 1;
+        }
+    }
+
+    /// Another identity in the place of one, at the back of every line.
+    pub(crate) fn renew(&mut self, index: usize) {
+        for usage in Usage::ALL {
+            let line = self.lines.get_mut(usage);
+            if let Some(turn) = line.turns.get_mut(index) {
+                *turn = Turn { usable_at: 0, rank: line.back & PLACE };
+                line.back += 1;
+            }
+        }
+    }
+
     /// From when on and how gladly an identity is used for something.
     pub(crate) fn place(&mut self, usage: Usage, index: usize, usable_at: u64, standing: Standing) {
         if let Some(turn) = self.lines.get_mut(usage).turns.get_mut(index) {

@@ -66,11 +66,11 @@ impl<W> PoolState<W> {
 
     /// Picks an identity for a request that has tried some already.
     pub(crate) fn request(&mut self, usage: Usage, tried: &[IdentityId], now: Now) -> Result<Grant, Refusal> {
-        if self.slots.is_empty() {
+        if self.indices.is_empty() {
             return Err(Refusal::Final(LeaseError::NoneConfigured));
         }
         let tried = self.known(tried);
-        if tried.len() >= self.slots.len() {
+        if tried.len() >= self.indices.len() {
             return Err(Refusal::Final(LeaseError::AllTried));
         }
         let gate = self.egress.gate(now.instant);
@@ -91,7 +91,7 @@ impl<W> PoolState<W> {
 
     /// Why nobody could be lent now; `None` if somebody could, be it after a wait in the queue.
     pub(crate) fn outlook(&self, usage: Usage, now: Now) -> Option<LeaseError> {
-        if self.slots.is_empty() {
+        if self.indices.is_empty() {
             return Some(LeaseError::NoneConfigured);
         }
         if let Gate::Shut { until } = self.egress.gate(now.instant) {
@@ -218,9 +218,49 @@ impl<W> PoolState<W> {
         self.slots.get(*self.indices.get(identity)?)
     }
 
-    /// All identities.
-    pub(crate) fn slots(&self) -> &[Slot] {
-        &self.slots
+    /// All identities, in the order of their places.
+    pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
+        self.present().map(|(_, slot)| slot)
+    }
+
+    /// Takes up an identity, at the back of the line; `false` when one of that name is there.
+    pub(crate) fn add(&mut self, session: Arc<Session>, now: Instant) -> bool {
+        let identity = session.identity().clone();
+        if self.indices.contains_key(&identity) {
+            return false;
+        }
+        let slot = Slot::new(session, now);
+        let rotation = &self.rotation;
+        let is_free = |(index, slot): &(usize, &mut Slot)| slot.is_gone() && rotation.in_flight(*index) == 0;
+        let index = match self.slots.iter_mut().enumerate().find(is_free) {
+            Some((index, place)) => {
+                *place = slot;
+                self.rotation.renew(index);
+                index
+            }
+            None => {
+                self.slots.push(slot);
+                self.rotation.push();
+                self.slots.len() - 1
+            }
+        };
+        self.indices.insert(identity, index);
+        self.sync(index);
+        true
+    }
+
+    /// Lets an identity go. What is in flight on it ends as it would have; nothing new begins.
+    pub(crate) fn remove(&mut self, identity: &IdentityId) -> bool {
+        let Some(index) = self.indices.remove(identity) else {
+            return false;
+        };
+        self.slot(index, Slot::leave);
+        self.sync(index);
+        true
+    }
+
+    fn present(&self) -> impl Iterator<Item = (usize, &Slot)> {
+        self.slots.iter().enumerate().filter(|(_, slot)| !slot.is_gone())
     }
 
     /// Whether the upstream is blamed for the failures of all.
@@ -230,17 +270,13 @@ impl<W> PoolState<W> {
 
     /// All identities as people see them, without what their sessions know.
     pub(crate) fn views(&self, now: Now) -> Vec<IdentityView> {
-        self.slots
-            .iter()
-            .enumerate()
-            .map(|(index, slot)| slot.view(&self.settings, self.rotation.in_flight(index), now))
-            .collect()
+        self.present().map(|(index, slot)| slot.view(&self.settings, self.rotation.in_flight(index), now)).collect()
     }
 
     /// The pool as people see it.
     pub(crate) fn summary(&self, now: Now) -> PoolSummary {
         let mut summary = PoolSummary {
-            total: self.slots.len(),
+            total: self.indices.len(),
             healthy: 0,
             degraded: 0,
             down: 0,
@@ -284,9 +320,7 @@ impl<W> PoolState<W> {
 
     /// How all identities but one went lately.
     fn rest_of_pool(&self, index: usize, now: Instant) -> Tally {
-        self.slots
-            .iter()
-            .enumerate()
+        self.present()
             .filter(|(other, _)| *other != index)
             .map(|(_, slot)| slot.breaker.tally(now))
             .fold(Tally::default(), Tally::plus)
@@ -329,7 +363,7 @@ impl<W> PoolState<W> {
 
     /// Why none of the identities that were not tried can be used.
     fn refusal(&self, usage: Usage, tried: &[usize], now: Instant) -> LeaseError {
-        let untried = self.slots.iter().enumerate().filter(|(index, _)| !tried.contains(index));
+        let untried = self.present().filter(|(index, _)| !tried.contains(index));
         let blocks: Vec<_> = untried.filter_map(|(_, slot)| slot.block(usage, now)).collect();
         LeaseError::of(&blocks, now)
     }

@@ -3,6 +3,7 @@
 mod breaker;
 mod faults;
 mod lending;
+mod membership;
 mod model;
 mod usages;
 mod waiting;
