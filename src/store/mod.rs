@@ -106,6 +106,20 @@ impl Store {
         self.write(Fact::Session(key, session)).await
     }
 
+    /// Saves renewed OAuth credentials under the name of what they were renewed from, and returns when they are safe
+    /// on the disk.
+    ///
+    /// # Errors
+    /// They could not be written ([`StoreError::Write`]), or the store is closed ([`StoreError::Closed`]).
+    pub async fn save_oauth(
+        &self,
+        key: CredentialKey,
+        credentials: SecretString,
+        now: UnixSeconds,
+    ) -> Result<(), StoreError> {
+        self.write(Fact::OAuth(key, credentials, now)).await
+    }
+
     /// Saves what is known about an identity, some time soon. Facts that say nothing remove the row.
     pub fn save_facts(&self, key: CredentialKey, facts: IdentityFacts) {
         self.write_later(Fact::Facts(key, facts));

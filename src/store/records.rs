@@ -15,6 +15,8 @@ use crate::base::secret::ApiKey;
 pub struct Loaded {
     /// Renewed sessions by credential.
     pub sessions: HashMap<CredentialKey, StoredSession>,
+    /// Renewed OAuth credentials, as JSON, by what they were renewed from.
+    pub oauth: HashMap<CredentialKey, SecretString>,
     /// Rests and dead credentials. Moments are as they were written: whoever uses them caps what a clock that
     /// stepped back would prolong.
     pub facts: HashMap<CredentialKey, IdentityFacts>,

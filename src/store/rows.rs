@@ -72,6 +72,11 @@ impl Rows {
                 Ok((key(&row.get::<_, String>(0)?), session))
             })?
             .collect::<Result<_, _>>()?;
+        let oauth = self
+            .connection
+            .prepare("SELECT key, credentials FROM oauth")?
+            .query_map([], |row| Ok((key(&row.get::<_, String>(0)?), SecretString::from(row.get::<_, String>(1)?))))?
+            .collect::<Result<_, _>>()?;
         let facts = self.load_facts()?;
         let chats = self
             .connection
@@ -98,7 +103,7 @@ impl Rows {
             .query_row("SELECT value FROM meta WHERE name = ?1", [GENERATED_KEY], |row| row.get::<_, String>(0))
             .optional()?
             .map(|key| ApiKey::new(&key));
-        Ok(Loaded { sessions, facts, chats, videos, generated_key })
+        Ok(Loaded { sessions, oauth, facts, chats, videos, generated_key })
     }
 
     fn load_facts(&self) -> rusqlite::Result<HashMap<CredentialKey, IdentityFacts>> {
@@ -138,6 +143,19 @@ pub(super) fn put_session(
             session.token.as_ref().map(|token| token.expose_secret()),
             session.saved_at.0,
         ))?;
+    Ok(())
+}
+
+/// Writes renewed OAuth credentials over the earlier ones.
+pub(super) fn put_oauth(
+    transaction: &Transaction<'_>,
+    key: &CredentialKey,
+    credentials: &SecretString,
+    now: UnixSeconds,
+) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO oauth (key, credentials, saved_at) VALUES (?1, ?2, ?3)")?
+        .execute((key.as_str(), credentials.expose_secret(), now.0))?;
     Ok(())
 }
 
@@ -253,6 +271,10 @@ fn prune(connection: &Connection) -> rusqlite::Result<()> {
     // is old by this clock and beside the newest one: a clock that is wrong for once must not cost every session.
     connection.execute(
         "DELETE FROM sessions WHERE saved_at < min(unixepoch(), (SELECT max(saved_at) FROM sessions)) - ?1",
+        [SESSION_SECONDS_MAX],
+    )?;
+    connection.execute(
+        "DELETE FROM oauth WHERE saved_at < min(unixepoch(), (SELECT max(saved_at) FROM oauth)) - ?1",
         [SESSION_SECONDS_MAX],
     )?;
     Ok(())

@@ -95,4 +95,11 @@ DELETE FROM facts WHERE dead_since IS NULL;
 ALTER TABLE videos ADD COLUMN picture BLOB;
 ALTER TABLE videos ADD COLUMN picture_link TEXT;
 ",
+    "
+CREATE TABLE oauth (
+    key TEXT PRIMARY KEY NOT NULL,
+    credentials TEXT NOT NULL,
+    saved_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+",
 ];

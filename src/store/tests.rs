@@ -57,6 +57,7 @@ fn names(dir: &Path) -> Vec<String> {
 async fn filled(dir: &Path) {
     let (store, _) = Store::open(dir).unwrap();
     store.save_session(key("a"), snapshot("token=1", Some("jwt")), UnixSeconds(5)).await.unwrap();
+    store.save_oauth(key("a"), SecretString::from("{\"r\":1}"), UnixSeconds(5)).await.unwrap();
     store.save_facts(key("a"), facts());
     for number in 1..=40 {
         store.note_chat(chat(number));
@@ -76,6 +77,7 @@ async fn what_was_written_is_there_again() {
     assert_eq!(session.cookies.expose_secret(), "token=1");
     assert_eq!(session.token.as_ref().unwrap().expose_secret(), "jwt");
     assert_eq!(session.saved_at, UnixSeconds(5));
+    assert_eq!(loaded.oauth[&key("a")].expose_secret(), "{\"r\":1}");
     assert_eq!(loaded.facts[&key("a")], facts());
     assert_eq!(loaded.chats, (1..=40).map(chat).collect::<Vec<_>>());
     assert_eq!(loaded.videos.iter().map(whole).collect::<Vec<_>>(), [whole(&video(1))]);

@@ -6,7 +6,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::{debug, error};
 
 use crate::base::facts::IdentityFacts;
-use crate::base::ids::CredentialKey;
+use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::store::records::{OwnedChat, StoredSession, VideoJob};
 use crate::store::rows::{self, Rows};
 
@@ -25,6 +25,8 @@ pub(super) type Written = oneshot::Sender<rusqlite::Result<()>>;
 pub(super) enum Fact {
     /// A renewed session.
     Session(CredentialKey, StoredSession),
+    /// Renewed OAuth credentials.
+    OAuth(CredentialKey, SecretString, UnixSeconds),
     /// What is known about an identity.
     Facts(CredentialKey, IdentityFacts),
     /// A chat was made.
@@ -98,6 +100,7 @@ fn commit(rows: &mut Rows, batch: &mut Vec<(Fact, Option<Written>)>) {
 fn write(transaction: &Transaction<'_>, fact: &Fact) -> rusqlite::Result<()> {
     match fact {
         Fact::Session(key, session) => rows::put_session(transaction, key, session),
+        Fact::OAuth(key, credentials, now) => rows::put_oauth(transaction, key, credentials, *now),
         Fact::Facts(key, facts) => rows::put_facts(transaction, key, *facts),
         Fact::Chat(chat) => rows::put_chat(transaction, chat),
         Fact::ChatGone(chat_id) => rows::remove_chat(transaction, chat_id),
