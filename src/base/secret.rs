@@ -45,6 +45,51 @@ impl fmt::Debug for ApiKey {
     }
 }
 
+/// A key of an upstream that needs no login.
+#[derive(Clone)]
+pub struct UpstreamKey(SecretString);
+
+impl UpstreamKey {
+    /// The longest accepted key in bytes.
+    pub const BYTES_MAX: usize = 512;
+
+    /// Checks and wraps a key.
+    ///
+    /// # Errors
+    /// Empty, too long, or with characters that no header can carry.
+    pub fn parse(text: &str) -> Result<Self, SecretError> {
+        let text = text.trim();
+        if text.is_empty() {
+            return Err(SecretError::Empty);
+        }
+        if text.len() > Self::BYTES_MAX {
+            return Err(SecretError::TooLong { bytes_max: Self::BYTES_MAX });
+        }
+        if !text.bytes().all(|byte| (0x21..0x7f).contains(&byte)) {
+            return Err(SecretError::NotAscii);
+        }
+        Ok(Self(SecretString::from(text)))
+    }
+
+    /// What this key is called on disk.
+    #[must_use]
+    pub fn key(&self) -> CredentialKey {
+        CredentialKey::of(self.0.expose_secret())
+    }
+
+    /// The key itself.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for UpstreamKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UpstreamKey([REDACTED])")
+    }
+}
+
 /// The `Cookie` header of a logged-in browser, as configured: `name=value; name=value`.
 #[derive(Clone)]
 pub struct Cookie(SecretString);
@@ -324,8 +369,9 @@ mod tests {
     #[test]
     fn nothing_is_shown() {
         let shown = format!(
-            "{:?} {:?} {:?}",
+            "{:?} {:?} {:?} {:?}",
             ApiKey::new("hush-1"),
+            UpstreamKey::parse("hush-4").unwrap(),
             Cookie::parse("token=hush-2").unwrap(),
             AccessToken::parse(&jwt(r#"{"id": "hush-3"}"#), NOW).unwrap()
         );

@@ -1,6 +1,8 @@
 //! What one configured identity starts with.
 
-use crate::base::secret::{AccessToken, Cookie};
+use url::Url;
+
+use crate::base::secret::{AccessToken, Cookie, UpstreamKey};
 
 /// The credentials of one identity as configured: a cookie, a token, or both of one account.
 ///
@@ -11,4 +13,13 @@ pub struct IdentitySeed {
     pub cookie: Option<Cookie>,
     /// A token given on its own (`QWEN_TOKEN`).
     pub token: Option<AccessToken>,
+}
+
+/// A key of an OpenAI-compatible upstream, and where that is (`QWEN_API_KEYS`).
+#[derive(Clone, Debug)]
+pub struct StaticKey {
+    /// The key.
+    pub key: UpstreamKey,
+    /// The address before `/chat/completions`, without a slash at its end.
+    pub base: Url,
 }

@@ -16,14 +16,14 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::base::seed::IdentitySeed;
+use crate::base::seed::{IdentitySeed, StaticKey};
 use crate::config::settings::{CONFIG_FILE, Draft, RESERVED};
 use crate::config::values::Value;
-use crate::gateway::ChatSettings;
+use crate::gateway::{AccountSettings, ChatSettings};
 use crate::http::settings::HttpSettings;
 use crate::pool::PoolSettings;
 use crate::telemetry::{LogFormat, LogSettings};
-use crate::upstream::{MediaFetch, WebSettings};
+use crate::upstream::{MediaFetch, OAuthSettings, WebSettings};
 
 pub use crate::config::fault::{ConfigError, Fault, Origin};
 pub use crate::config::settings::{SETTINGS, Setting};
@@ -36,6 +36,12 @@ pub const EX_USAGE: u8 = 64;
 pub struct Config {
     /// The configured identities in their order: cookies first, then tokens without a cookie. May be empty.
     pub identities: Vec<IdentitySeed>,
+    /// Where OAuth accounts log in.
+    pub oauth: OAuthSettings,
+    /// Where OAuth accounts are found, and when they are renewed.
+    pub accounts: AccountSettings,
+    /// Keys of OpenAI-compatible upstreams, in their order. May be empty.
+    pub static_keys: Vec<StaticKey>,
     /// How the pool treats its identities.
     pub pool: PoolSettings,
     /// Where the web chat is and how patient we are with it.
@@ -83,6 +89,8 @@ impl Config {
         let mut warnings = Vec::new();
         let layers = sources.layers(&mut faults);
         let mut draft = Draft::blank(sources.now);
+        draft.home = sources.home.as_ref().map(PathBuf::from);
+        draft.accounts.shared_dir = draft.home.as_ref().map(|home| home.join(".qwen"));
         for setting in SETTINGS {
             if !setting.default.is_empty() {
                 let default = Value::Text(setting.default.to_owned());
@@ -116,6 +124,9 @@ impl Config {
         Ok(Self {
             identities,
             log: log_settings(&draft, sources.stderr_is_terminal),
+            oauth: OAuthSettings { connect_timeout: draft.web.connect_timeout, ..draft.oauth },
+            accounts: draft.accounts,
+            static_keys: draft.static_keys,
             pool: draft.pool,
             web: draft.web,
             media_fetch: draft.media_fetch,

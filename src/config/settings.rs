@@ -9,15 +9,17 @@ use std::time::Duration;
 use url::Url;
 
 use crate::base::ids::UnixSeconds;
+use crate::base::seed::StaticKey;
 use crate::config::credentials::Credentials;
 use crate::config::fault::Origin;
 use crate::config::values::{self, Expected, Value, base_url, duration, flag, list, one_of, text, whole};
-use crate::gateway::ChatSettings;
+use crate::gateway::{AccountSettings, ChatSettings};
 use crate::http::settings::HttpSettings;
 use crate::pool::PoolSettings;
 use crate::telemetry::{self, LogFormat};
 use crate::transform::job::ReasoningFormat;
-use crate::upstream::{MediaFetch, WebSettings};
+use crate::transform::oauth::with_version;
+use crate::upstream::{MediaFetch, OAuthSettings, WebSettings};
 
 /// One setting, as it is listed for people.
 pub struct Setting {
@@ -42,7 +44,11 @@ type Apply = fn(&mut Draft, &Value) -> Result<(), Expected>;
 /// A configuration in the making.
 pub(super) struct Draft {
     pub(super) now: UnixSeconds,
+    pub(super) home: Option<PathBuf>,
     pub(super) credentials: Credentials,
+    pub(super) oauth: OAuthSettings,
+    pub(super) accounts: AccountSettings,
+    pub(super) static_keys: Vec<StaticKey>,
     pub(super) cookie_file: String,
     pub(super) pool: PoolSettings,
     pub(super) web: WebSettings,
@@ -68,7 +74,22 @@ impl Draft {
         let nowhere = Url::parse("https://localhost/").expect("constant URL");
         Self {
             now,
+            home: None,
             credentials: Credentials::default(),
+            oauth: OAuthSettings {
+                base: nowhere.clone(),
+                client_id: String::new(),
+                scope: String::new(),
+                connect_timeout: none,
+            },
+            accounts: AccountSettings {
+                dir: PathBuf::new(),
+                shared_dir: None,
+                given: Vec::new(),
+                refresh_buffer: none,
+                api_base: None,
+            },
+            static_keys: Vec::new(),
             cookie_file: String::new(),
             pool: PoolSettings {
                 degrade_after: 0,
@@ -204,6 +225,7 @@ pub(super) const CONFIG_FILE: &str = "CONFIG_FILE";
 pub(super) const COOKIE_FILE: &str = "COOKIE_FILE";
 
 const ACCOUNTS: &str = "Accounts and keys";
+const OPENAI: &str = "OAuth accounts and static keys";
 const LISTENING: &str = "Listening";
 const CHATS: &str = "Chats and models";
 const POOL: &str = "The pool of identities";
@@ -234,6 +256,23 @@ pub const SETTINGS: &[Setting] = &[
         |d, v| put(&mut d.chat.auto_refresh, flag(v))),
     row(ACCOUNTS, "TOKEN_REFRESH_INTERVAL_HOURS", "24", "How often all tokens are looked through, in hours.",
         |d, v| put(&mut d.chat.refresh_interval, values::hours(v))),
+
+    secret(OPENAI, "QWEN_OAUTH_CREDS", "OAuth credentials as JSON, one object or several; renewed tokens are kept in `STATE_DIR`.",
+        |d, v| { d.accounts.given = values::oauth_credentials(v, d.now)?; Ok(()) }),
+    row(OPENAI, "QWEN_DIR", ".qwen", "Folder with `oauth_creds.json` and `oauth_creds_<id>.json`; `~` is the user's folder. The file of the official command line in `~/.qwen` is used besides.",
+        |d, v| put(&mut d.accounts.dir, values::folder(v, d.home.as_deref()))),
+    row(OPENAI, "TOKEN_REFRESH_BUFFER", "5m", "How long before its end an OAuth token is renewed.",
+        |d, v| put(&mut d.accounts.refresh_buffer, duration(v, Duration::ZERO))),
+    row(OPENAI, "QWEN_OAUTH_BASE_URL", "https://chat.qwen.ai", "Where OAuth accounts log in.",
+        |d, v| put(&mut d.oauth.base, base_url(v))),
+    row(OPENAI, "QWEN_OAUTH_CLIENT_ID", "f0304373b74a44d2b584a3fb70ca9e56", "As which program OAuth accounts log in.",
+        |d, v| put(&mut d.oauth.client_id, text(v).map(str::to_owned))),
+    row(OPENAI, "QWEN_OAUTH_SCOPE", "openid profile email model.completion", "What OAuth accounts are asked to agree to.",
+        |d, v| put(&mut d.oauth.scope, text(v).map(str::to_owned))),
+    row(OPENAI, "API_BASE_URL", "", "Where OAuth accounts chat, whatever their credentials say; not set: there, else `https://portal.qwen.ai/v1`.",
+        |d, v| { d.accounts.api_base = Some(with_version(values::api_url(v)?)); Ok(()) }),
+    secret(OPENAI, "QWEN_API_KEYS", "Keys of OpenAI-compatible upstreams, as `key@https://host/v1`; several are separated by commas.",
+        |d, v| put(&mut d.static_keys, values::static_keys(v))),
 
     row(LISTENING, "SERVER_HOST", "127.0.0.1", "Address to listen at; `0.0.0.0` for all.",
         |d, v| { d.host = Some(values::host(v)?); Ok(()) }),
@@ -323,12 +362,4 @@ pub const SETTINGS: &[Setting] = &[
     reserved("ADMIN_SECRET_KEY", "Key of the admin page."),
     reserved("RATE_LIMIT_RPS", "Requests a second of one key."),
     reserved("RATE_LIMIT_BURST", "Requests at once beyond that rate."),
-    reserved("QWEN_API_KEYS", "Static keys of an OpenAI-compatible upstream, as `key@base-url`."),
-    reserved("QWEN_OAUTH_CREDS", "OAuth credentials."),
-    reserved("QWEN_OAUTH_BASE_URL", "Where OAuth accounts log in."),
-    reserved("QWEN_OAUTH_CLIENT_ID", "OAuth client id."),
-    reserved("QWEN_OAUTH_SCOPE", "OAuth scope."),
-    reserved("QWEN_DIR", "Folder with OAuth credentials."),
-    reserved("TOKEN_REFRESH_BUFFER", "How long before its end an OAuth token is renewed."),
-    reserved("API_BASE_URL", "Where OAuth accounts chat."),
 ];

@@ -25,6 +25,8 @@ pub struct Sources {
     pub file: Option<String>,
     /// The text of `cookie.txt`, if there is one.
     pub cookie_file: Option<String>,
+    /// The folder of the user, if the environment tells.
+    pub home: Option<String>,
     /// Whether standard error is a terminal, which decides about the look of log lines.
     pub stderr_is_terminal: bool,
     /// The present moment, against which tokens are read.
@@ -43,6 +45,7 @@ impl Sources {
             dotenv: None,
             file: None,
             cookie_file: None,
+            home: None,
             stderr_is_terminal: false,
             now,
             faults: Vec::new(),
@@ -59,6 +62,8 @@ impl Sources {
             stderr_is_terminal: io::stderr().is_terminal(),
             ..Self::empty(UnixSeconds(i64::try_from(seconds).unwrap_or(i64::MAX)))
         };
+        let folder = |name| std::env::var_os(name)?.into_string().ok().filter(|home| !home.is_empty());
+        sources.home = folder("HOME").or_else(|| folder("USERPROFILE"));
         for setting in SETTINGS {
             let Some(value) = std::env::var_os(setting.name) else {
                 continue;

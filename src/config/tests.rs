@@ -416,15 +416,15 @@ fn a_config_json_that_is_none_says_where() {
 #[test]
 fn warnings_tell_what_has_no_effect_yet() {
     let mut sources = env(&[
-        ("QWEN_API_KEYS", "sk-secret@https://x"),
+        ("ADMIN_SECRET_KEY", "sk-secret"),
         ("SERVER_HOST", "0.0.0.0"),
         ("API_KEY", "short"),
         ("QWEN_TOKEN", &format!("e30.{}.s", URL_SAFE_NO_PAD.encode("{\"exp\":5}"))),
     ]);
     sources.file = Some("{\"RATE_LIMIT_RPS\": 3}".to_owned());
     insta::assert_snapshot!(load(&sources).warnings.join("\n"), @r#"
+        ADMIN_SECRET_KEY (environment) has no effect yet
         RATE_LIMIT_RPS (config.json) has no effect yet
-        QWEN_API_KEYS (environment) has no effect yet
         QWEN_TOKEN entry 1 has expired
         a key has fewer than 16 characters and can be guessed; openssl rand -hex 24 makes a better one
         "#);
@@ -484,5 +484,70 @@ fn every_setting_has_a_row_of_its_own() {
     assert_eq!(once.len(), names.len());
     for setting in SETTINGS {
         assert!(setting.help.ends_with('.'), "{}", setting.name);
+    }
+}
+
+#[test]
+fn oauth_accounts() {
+    let config = load(&Sources::empty(NOW));
+    assert_eq!(config.oauth.base.as_str(), "https://chat.qwen.ai/");
+    assert_eq!(config.oauth.client_id, "f0304373b74a44d2b584a3fb70ca9e56");
+    assert_eq!(config.oauth.scope, "openid profile email model.completion");
+    assert_eq!(config.oauth.connect_timeout, Duration::from_secs(10));
+    assert_eq!((config.accounts.dir, config.accounts.shared_dir), (PathBuf::from(".qwen"), None));
+    assert_eq!((config.accounts.refresh_buffer, config.accounts.api_base), (Duration::from_secs(300), None));
+    assert!(config.accounts.given.is_empty() && config.static_keys.is_empty());
+
+    let folder = |given: &str| {
+        let sources = Sources { home: Some("/home/me".to_owned()), ..env(&[("QWEN_DIR", given)]) };
+        let accounts = load(&sources).accounts;
+        assert_eq!(accounts.shared_dir, Some(PathBuf::from("/home/me/.qwen")));
+        accounts.dir.to_str().unwrap().to_owned()
+    };
+    assert_eq!(folder("accounts"), "accounts");
+    assert_eq!(folder("/var/lib/x"), "/var/lib/x");
+    assert_eq!(folder("~"), "/home/me/");
+    assert_eq!(folder("~/.qwen"), "/home/me/.qwen");
+    assert!(faults(&env(&[("QWEN_DIR", "~/x")])).contains("no HOME"));
+    assert!(faults(&env(&[("QWEN_DIR", "~other/x")])).contains("whole path"));
+
+    let base = |given: &str| load(&env(&[("API_BASE_URL", given)])).accounts.api_base.unwrap().to_string();
+    assert_eq!(base("https://portal.qwen.ai"), "https://portal.qwen.ai/v1");
+    assert_eq!(base("https://a.example/x/v1/"), "https://a.example/x/v1");
+    assert_eq!(base("http://127.0.0.1:9"), "http://127.0.0.1:9/v1");
+    assert!(faults(&env(&[("API_BASE_URL", "http://a.example")])).contains("https://"));
+
+    let given = |text: &str| load(&env(&[("QWEN_OAUTH_CREDS", text)])).accounts.given.len();
+    assert_eq!(given(r#"{"access_token": "a"}"#), 1);
+    assert_eq!(given(r#"[{"access_token": "a"}, {"refresh_token": "b"}]"#), 2);
+    let from_file = |text: &str| load(&file(text)).accounts.given.len();
+    assert_eq!(from_file(r#"{QWEN_OAUTH_CREDS: {access_token: "a", expiry_date: 1800000000000}}"#), 1);
+    assert_eq!(from_file(r#"{QWEN_OAUTH_CREDS: ["{\"access_token\": \"a\"}", "{\"access_token\": \"b\"}"]}"#), 2);
+    for bad in [r#"{"access_token": "hush"#, r#"{"x": "hush"}"#, "hush", r#"{"access_token": "hu sh"}"#] {
+        let text = faults(&env(&[("QWEN_OAUTH_CREDS", bad)]));
+        assert!(text.contains("QWEN_OAUTH_CREDS (environment)") && !text.contains("hu"), "{text}");
+    }
+}
+
+#[test]
+fn static_keys() {
+    let keys = |text: &str| -> Vec<String> {
+        let keys = load(&env(&[("QWEN_API_KEYS", text)])).static_keys;
+        keys.iter().map(|it| format!("{} {}", it.key.expose(), it.base)).collect()
+    };
+    assert_eq!(
+        keys("sk-1@https://dashscope.aliyuncs.com/compatible-mode/v1/, a@b@http://127.0.0.1:9/v1"),
+        ["sk-1 https://dashscope.aliyuncs.com/compatible-mode/v1", "a@b http://127.0.0.1:9/v1"]
+    );
+    for (bad, expected) in [
+        ("hush", "entry 1 must be key@https://"),
+        ("a@https://x.example/v1,hush@", "entry 2 must be key@https://"),
+        ("@https://x.example/v1", "has a key that is empty"),
+        ("hu sh@https://x.example/v1", "has a key that has characters"),
+        ("hush@http://x.example/v1", "has an address that must begin with https://"),
+        ("hush@https://x.example/v1?a=b", "has an address that must be without query"),
+    ] {
+        let text = faults(&env(&[("QWEN_API_KEYS", bad)]));
+        assert!(text.contains(expected) && !text.contains("hush"), "{text}");
     }
 }

@@ -2,11 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use url::{Host, Url};
+
+use crate::base::ids::UnixSeconds;
+use crate::base::oauth::OAuthCredentials;
+use crate::base::secret::UpstreamKey;
+use crate::base::seed::StaticKey;
 
 /// A value as it was given: a text, or one of the shapes that `config.json` adds.
 #[derive(Clone)]
@@ -134,15 +140,28 @@ pub(super) fn size(value: &Value, min: usize, max: usize) -> Result<usize, Expec
 
 /// Where a server is: `https://host`, or `http://` on this machine.
 pub(super) fn base_url(value: &Value) -> Result<Url, Expected> {
-    let url = Url::parse(text(value)?).map_err(|_| "must be a URL such as https://chat.qwen.ai")?;
+    let url = api_url(value)?;
+    if url.path() != "/" {
+        return Err("must end after the host, without path or query".to_owned());
+    }
+    Ok(url)
+}
+
+/// The same with a path.
+pub(super) fn api_url(value: &Value) -> Result<Url, Expected> {
+    url_of(text(value)?)
+}
+
+fn url_of(text: &str) -> Result<Url, Expected> {
+    let url = Url::parse(text).map_err(|_| "must be a URL such as https://chat.qwen.ai")?;
     if !matches!(url.scheme(), "http" | "https") {
         return Err("must begin with https://".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
         return Err("must not hold a user name or password".to_owned());
     }
-    if url.path() != "/" || url.query().is_some() || url.fragment().is_some() {
-        return Err("must end after the host, without path or query".to_owned());
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err("must be without query".to_owned());
     }
     let is_loopback = match url.host() {
         Some(Host::Domain(name)) => name == "localhost",
@@ -155,6 +174,55 @@ pub(super) fn base_url(value: &Value) -> Result<Url, Expected> {
             .to_owned());
     }
     Ok(url)
+}
+
+/// A folder. `~` is the user's.
+pub(super) fn folder(value: &Value, home: Option<&Path>) -> Result<PathBuf, Expected> {
+    let text = text(value)?;
+    let Some(rest) = text.strip_prefix('~') else {
+        return Ok(PathBuf::from(text));
+    };
+    let rest = match rest.strip_prefix(['/', '\\']) {
+        Some(rest) => rest,
+        None if rest.is_empty() => rest,
+        None => return Err("must be a folder; of another user's folder only the whole path will do".to_owned()),
+    };
+    let home = home.ok_or("must be a whole path, since the environment has no HOME for the ~")?;
+    Ok(home.join(rest))
+}
+
+/// OAuth credentials: JSON texts, or an object.
+pub(super) fn oauth_credentials(value: &Value, now: UnixSeconds) -> Result<Vec<OAuthCredentials>, Expected> {
+    let texts = match value {
+        Value::Text(text) => vec![text.clone()],
+        Value::List(texts) => texts.clone(),
+        Value::Table(table) => vec![serde_json::to_string(table).map_err(|_| "must be JSON")?],
+    };
+    let mut all = Vec::new();
+    for (place, text) in (1..).zip(&texts) {
+        let parsed = OAuthCredentials::parse_all(text, now);
+        all.extend(parsed.map_err(|error| match texts.len() {
+            1 => error.to_string(),
+            _ => format!("entry {place} {error}"),
+        })?);
+    }
+    Ok(all)
+}
+
+/// `key@base-url`, several.
+pub(super) fn static_keys(value: &Value) -> Result<Vec<StaticKey>, Expected> {
+    let parse = |(place, part): (usize, &String)| {
+        let wrong = |why: &str| format!("entry {place} {why}");
+        let (key, base) =
+            part.rfind("@http").and_then(|at| part.split_at_checked(at)).ok_or_else(|| wrong(STATIC_KEY_EXPECTED))?;
+        let key = UpstreamKey::parse(key).map_err(|error| wrong(&format!("has a key that {error}")))?;
+        let mut base =
+            url_of(base.trim_start_matches('@')).map_err(|why| wrong(&format!("has an address that {why}")))?;
+        let path = base.path().trim_end_matches('/').to_owned();
+        base.set_path(&path);
+        Ok(StaticKey { key, base })
+    };
+    (1..).zip(&list(value)?).map(parse).collect()
 }
 
 /// An address to listen at. Of names only `localhost` is known: nothing is looked up.
@@ -268,5 +336,6 @@ const NOT_YOURS: &[&str] = &[
     "transfer-encoding",
     "upgrade",
 ];
+const STATIC_KEY_EXPECTED: &str = "must be key@https://host/path";
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 const ORIGINS_EXPECTED: &str = "must be * or a list of origins such as https://chat.example.org";

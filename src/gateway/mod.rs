@@ -18,7 +18,12 @@ pub mod turn;
 pub mod video_jobs;
 mod video_task;
 
+use std::path::PathBuf;
 use std::time::Duration;
+
+use url::Url;
+
+use crate::base::oauth::OAuthCredentials;
 
 /// How chats are answered.
 #[derive(Clone, Debug)]
@@ -35,4 +40,19 @@ pub struct ChatSettings {
     pub refresh_interval: Duration,
     /// `KEEP_CHATS`, false: leave the chats that this server made in the account.
     pub keep_chats: bool,
+}
+
+/// Where OAuth accounts are found, and when they are renewed.
+#[derive(Clone, Debug)]
+pub struct AccountSettings {
+    /// `QWEN_DIR`, `.qwen`: our own files of credentials.
+    pub dir: PathBuf,
+    /// The folder of the official command line, of which one file is used; `None` when nobody knows where it is.
+    pub shared_dir: Option<PathBuf>,
+    /// `QWEN_OAUTH_CREDS`, in their order.
+    pub given: Vec<OAuthCredentials>,
+    /// `TOKEN_REFRESH_BUFFER`, 5 min: how long before its end a token is renewed.
+    pub refresh_buffer: Duration,
+    /// `API_BASE_URL`, with `/v1`: where all accounts chat, whatever their credentials say.
+    pub api_base: Option<Url>,
 }
