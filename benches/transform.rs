@@ -10,7 +10,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use qwen_bridge::sse::{SseDecoder, SseError};
 use qwen_bridge::transform::job::{ChatJob, ChatRequest, ReasoningFormat};
-use qwen_bridge::transform::openai_reply::{ChunkEncoder, ChunkStream, WholeReply};
+use qwen_bridge::transform::openai_reply::{ChunkEncoder, ChunkStream, EventSink, WholeReply};
 use qwen_bridge::transform::qwen_reply::QwenReplyDecoder;
 use qwen_bridge::transform::reply::{FinishReason, ReplyError, ReplySink};
 use qwen_bridge::transform::resolve::Rules;

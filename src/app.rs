@@ -1,5 +1,6 @@
 //! The composition root: the one place where parts are made and joined, and stopped in order.
 
+use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -13,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
+use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, IdentityId};
 use crate::base::secret::{AccessToken, ApiKey};
 use crate::base::seed::IdentitySeed;
@@ -21,8 +23,10 @@ use crate::config::{Config, KeyPolicy};
 use crate::gateway::attachments::Attachments;
 use crate::gateway::chat::ChatGateway;
 use crate::gateway::janitor::{self, Janitor, JanitorQueue};
+use crate::gateway::kinds::Kinds;
 use crate::gateway::models::Models;
 use crate::gateway::refresher::Refresher;
+use crate::gateway::relay::{self, RelayGateway, RelaySettings};
 use crate::gateway::video_jobs::{VideoJobs, VideoParts};
 use crate::http;
 use crate::http::error::ApiError;
@@ -32,6 +36,7 @@ use crate::shutdown::Supervisor;
 use crate::store::{Loaded, OwnedChat, Store, StoreError};
 use crate::telemetry::ErrorChain;
 use crate::upstream::fetch::MediaFetcher;
+use crate::upstream::openai_api::OpenAiApi;
 use crate::upstream::qwen_web::{QwenWeb, WebClientError};
 
 /// How long connections get to write their last words after their streams were ended.
@@ -129,9 +134,13 @@ impl App {
         );
         // A chat that a video is made in goes to the janitor when the video is done.
         let ledger = loaded.chats.into_iter().filter(|chat| !videos.needs_chat(&chat.chat_id)).collect();
+        let keys = static_keys(&config, &store, &loaded.facts, now)?;
+        let has_web = !config.http.server_mode || pool.summary(now).total > 0 || keys.is_empty();
+        let kinds = Kinds::new(models.clone(), has_web, keys);
         let ending = CancellationToken::new();
         let state = AppState::new(Parts {
             chats,
+            kinds,
             attachments,
             videos: videos.clone(),
             models: models.clone(),
@@ -263,6 +272,25 @@ async fn complete_keys(config: &mut Config, store: &Store, loaded: &Loaded) -> R
         }
         (KeyPolicy::Keys | KeyPolicy::OpenOnLoopback | KeyPolicy::OpenKnowingly, _) => Ok(None),
     }
+}
+
+/// The way to the endpoints of static keys. In client mode callers bring what they use, so there is none.
+fn static_keys(
+    config: &Config,
+    store: &Arc<Store>,
+    facts: &HashMap<CredentialKey, IdentityFacts>,
+    now: Now,
+) -> Result<RelayGateway, WebClientError> {
+    let seeds = if config.http.server_mode { config.static_keys.as_slice() } else { &[] };
+    let (sessions, targets) = relay::keys(seeds);
+    let pool = IdentityPool::new(sessions, config.pool.clone());
+    for (key, facts) in facts {
+        // A key that was refused may have been paid for since; only what has a date is remembered.
+        pool.restore(key, IdentityFacts { dead_since: None, ..*facts }, now);
+    }
+    let api = OpenAiApi::new(config.web.connect_timeout, config.web.idle_timeout)?;
+    let settings = RelaySettings::like(&config.web, config.chat.models_ttl);
+    Ok(RelayGateway::new(pool, api, targets, Arc::clone(store), settings, config.chat.retries_max))
 }
 
 /// A session for each configured identity, with what an earlier run learnt.

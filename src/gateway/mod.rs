@@ -10,6 +10,7 @@ pub mod drift;
 pub mod error;
 pub mod failover;
 pub mod janitor;
+pub mod kinds;
 pub mod models;
 pub mod refresher;
 pub mod relay;

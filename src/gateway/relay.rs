@@ -13,7 +13,9 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
 
 use crate::base::facts::Usage;
-use crate::base::ids::IdentityId;
+use crate::base::ids::{IdentityId, UnixSeconds};
+use crate::base::secret::AccessToken;
+use crate::base::seed::StaticKey;
 use crate::base::session::Session;
 use crate::gateway::books::Books;
 use crate::gateway::drift::Drift;
@@ -24,7 +26,7 @@ use crate::gateway::turn::{Finished, Turn, TurnParts};
 use crate::pool::{IdentityPool, Lease, Now, Outcome};
 use crate::store::Store;
 use crate::telemetry::ErrorChain;
-use crate::transform::openai_dialect::{RelayDecoder, RelayRequest};
+use crate::transform::openai_dialect::{Profile, RelayDecoder, RelayRequest};
 use crate::transform::reply::ReplySink;
 use crate::upstream::WebSettings;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
@@ -91,6 +93,20 @@ pub struct RelayJob {
     pub upstream_model: String,
     /// What was asked.
     pub request: RelayRequest,
+}
+
+/// The sessions of static keys, and where each of them goes.
+#[must_use]
+pub fn keys(keys: &[StaticKey]) -> (Vec<Arc<Session>>, HashMap<IdentityId, Target>) {
+    let (mut sessions, mut targets) = (Vec::new(), HashMap::new());
+    for (place, StaticKey { key, base }) in (1..).zip(keys) {
+        let identity = IdentityId::named(&format!("key-{place}"));
+        // What is no JWT does not end by itself, and a key is none.
+        let Ok(token) = AccessToken::parse(key.expose(), UnixSeconds(0)) else { continue };
+        sessions.push(Arc::new(Session::new(identity.clone(), key.key(), None, Some(token))));
+        targets.insert(identity, Target { base: base.clone(), profile: Profile::Key });
+    }
+    (sessions, targets)
 }
 
 impl RelayGateway {

@@ -6,20 +6,26 @@ use axum::Router;
 use axum::extract::{Extension, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
+use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use serde_json::Value;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::gateway::failover::Asker;
+use crate::gateway::kinds::Route;
+use crate::gateway::relay::{RelayGateway, RelayJob};
 use crate::http::access::RequestRecord;
 use crate::http::auth::Caller;
 use crate::http::error::ApiError;
 use crate::http::json::{JsonBody, read_json};
+use crate::http::lift::put_back;
 use crate::http::server::PollCount;
-use crate::http::sse::{ReplyBody, StreamContext};
+use crate::http::sse::{Opening, ReplyBody, StreamContext};
 use crate::http::state::AppState;
 use crate::transform::job::{ChatJob, ChatRequest, PROMPT_FILE};
-use crate::transform::openai_reply::{ChunkEncoder, ChunkStream, WholeReply};
+use crate::transform::openai_dialect::{RelayChunks, RelayRequest, RelayWhole};
+use crate::transform::openai_reply::{ChunkEncoder, ChunkStream, EventSink, WholeReply};
 
 /// A body of this size is worth a thread of its own.
 const LARGE_BODY_BYTES: usize = 256 * 1024;
@@ -37,7 +43,19 @@ async fn create_chat_completion(
     request: Request,
 ) -> Result<Response, Response> {
     let client_retries = client_retries(request.headers());
-    let body = read_json(request, &state.0.settings).await?;
+    let mut body = read_json(request, &state.0.settings).await?;
+    let asked = body.value.get("model").and_then(Value::as_str);
+    match state.0.kinds.choose(asked).await {
+        Route::Web => {}
+        Route::Nobody => return Err(ApiError::model_not_found(asked.unwrap_or_default()).into_response()),
+        Route::Relay(gateway, upstream_model) => {
+            let restored = put_back(&mut body.value, &body.lifted).map_err(|_| ApiError::internal());
+            restored.map_err(ApiError::into_response)?;
+            let asker = Asker { caller: caller.id, own: None, client_retries };
+            let answered = relay(&state, gateway, upstream_model, body.value, asker, record, polls).await;
+            return answered.map_err(ApiError::into_response);
+        }
+    }
     let (job, is_streamed, include_usage) = check(&state, body).await.map_err(ApiError::into_response)?;
     record.model(&job.model);
     let asker = Asker { caller: caller.id, own: caller.own, client_retries };
@@ -75,7 +93,7 @@ async fn parse(body: JsonBody) -> Result<ChatRequest, ApiError> {
     Ok(tokio::task::spawn_blocking(parse).await.map_err(|_| ApiError::internal())??)
 }
 
-/// Waits for the first content as long as the status may wait; from then on the answer's body goes on waiting.
+/// The web chat's answer as a stream.
 async fn stream(
     state: &AppState,
     job: ChatJob,
@@ -85,14 +103,25 @@ async fn stream(
     polls: PollCount,
 ) -> Result<Response, ApiError> {
     let chats = state.0.chats.clone();
-    // No caller hears nothing for longer than the interval, headers included.
-    let hold = state.0.settings.headers_hold.min(state.0.settings.keepalive_interval);
     let mut sink = ChunkStream::new(&job, encoder);
     let head = sink.head();
-    let mut opening = Box::pin(async move {
+    let opening: Opening<ChunkStream> = Box::pin(async move {
         let opened = chats.open(&job, &asker, &mut sink).await;
         (opened, sink)
     });
+    event_stream(state, head, opening, record, polls).await
+}
+
+/// Waits for the first content as long as the status may wait; from then on the answer's body goes on waiting.
+async fn event_stream<S: EventSink + Unpin + Send + 'static>(
+    state: &AppState,
+    head: Bytes,
+    mut opening: Opening<S>,
+    record: RequestRecord,
+    polls: PollCount,
+) -> Result<Response, ApiError> {
+    // No caller hears nothing for longer than the interval, headers included.
+    let hold = state.0.settings.headers_hold.min(state.0.settings.keepalive_interval);
     let context = StreamContext {
         head,
         record,
@@ -114,6 +143,41 @@ async fn stream(
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
     headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
     Ok((headers, axum::body::Body::new(body)).into_response())
+}
+
+/// The answer of an upstream that speaks the same dialect.
+async fn relay(
+    state: &AppState,
+    gateway: RelayGateway,
+    upstream_model: String,
+    body: Value,
+    asker: Asker,
+    record: RequestRecord,
+    polls: PollCount,
+) -> Result<Response, ApiError> {
+    let request = RelayRequest::parse(body)?;
+    let model = request.model.clone().unwrap_or_else(|| upstream_model.clone());
+    record.model(&model);
+    let (id, created) = (format!("chatcmpl-{}", Uuid::new_v4().simple()), unix_seconds());
+    let job = RelayJob { model, upstream_model, request };
+    if job.request.stream {
+        record.streamed();
+        let mut sink = RelayChunks::new(&id, created, &job.model, job.request.include_usage);
+        let head = sink.head();
+        let opening: Opening<RelayChunks> = Box::pin(async move {
+            let opened = gateway.open(&job, &asker, &mut sink).await;
+            (opened, sink)
+        });
+        return event_stream(state, head, opening, record, polls).await;
+    }
+    let mut sink = RelayWhole::default();
+    let answered = tokio::select! {
+        answered = gateway.complete(&job, &asker, &mut sink) => answered,
+        () = state.0.ending.cancelled() => return Err(ApiError::shutting_down()),
+    };
+    let (turn, _) = answered.map_err(|error| ApiError::from(&error))?;
+    record.answered_by(turn.identity().as_str(), turn.attempts());
+    Ok(([(CONTENT_TYPE, "application/json")], sink.finish(&id, created, &job.model)).into_response())
 }
 
 async fn whole(

@@ -4,12 +4,13 @@
 //! Lifted is a long string that is a base64 `data:` URI, or that stands under one of the keys that are for bare
 //! base64. Its text is replaced by [`LIFTED_PREFIX`] and the place of its bytes.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use memchr::{memchr, memchr2};
+use serde_json::Value;
 
 use crate::blob::{Blob, BlobWriter};
 use crate::transform::files::LIFTED_PREFIX;
@@ -167,6 +168,29 @@ impl Lifter {
     }
 }
 
+/// Puts what was taken out back where it was, for whoever needs the body as it came.
+///
+/// # Errors
+/// The disk's.
+pub(crate) fn put_back(value: &mut Value, lifted: &[Blob]) -> io::Result<()> {
+    match value {
+        Value::String(text) => {
+            let Some((head, place)) = text.split_once(LIFTED_PREFIX) else {
+                return Ok(());
+            };
+            if let Some(blob) = place.parse::<usize>().ok().and_then(|place| lifted.get(place)) {
+                let mut bytes = Vec::new();
+                blob.reader().read_to_end(&mut bytes)?;
+                *text = format!("{head}{}", STANDARD.encode(bytes));
+            }
+            Ok(())
+        }
+        Value::Array(list) => list.iter_mut().try_for_each(|entry| put_back(entry, lifted)),
+        Value::Object(map) => map.values_mut().try_for_each(|entry| put_back(entry, lifted)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+    }
+}
+
 /// Where the base64 of the string at `start` begins, if it is a string to be lifted.
 fn encoded_from(json: &[u8], start: usize) -> Option<usize> {
     let (before, text) = json.split_at_checked(start)?;
@@ -240,10 +264,8 @@ impl Lifting {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
-
     use proptest::prelude::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -323,6 +345,20 @@ mod tests {
         // Escaped slashes are what some writers of JSON make of every slash.
         let body = json!({"url": format!("data:image/png;base64,{encoded}")}).to_string().replace('/', "\\/");
         assert_eq!(lifted(&body, 1000).1, [bytes(90_000)]);
+    }
+
+    #[test]
+    fn what_was_taken_out_can_be_put_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let encoded = STANDARD.encode(bytes(90_001));
+        let body = json!({"a": [{"url": format!("data:image/png;base64,{encoded}")}], "data": encoded, "b": 1});
+        let mut lifter = Lifter::new(dir.path());
+        lifter.push(body.to_string().as_bytes()).unwrap();
+        let (json, blobs) = lifter.finish();
+        let mut value = serde_json::from_slice(&json).unwrap();
+        assert_ne!(value, body);
+        put_back(&mut value, &blobs).unwrap();
+        assert_eq!(value, body);
     }
 
     proptest! {

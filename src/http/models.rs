@@ -9,7 +9,7 @@ use http::header::CONTENT_TYPE;
 
 use crate::http::error::ApiError;
 use crate::http::state::AppState;
-use crate::transform::models::{ModelInfo, with_variants};
+use crate::transform::models::{CREATED_DEFAULT, ModelInfo, with_variants};
 use crate::wire::openai::{Model, ModelList};
 
 /// The routes of this file.
@@ -20,7 +20,8 @@ pub fn routes() -> Router<AppState> {
 async fn list_models(State(state): State<AppState>) -> Result<Response, ApiError> {
     let catalogue = state.0.models.current().await;
     let names = with_variants(&catalogue.models);
-    let data = names.iter().map(|(id, info)| model(id, info)).collect();
+    let others = state.0.kinds.other_names().await;
+    let data = names.iter().map(|(id, info)| model(id, info)).chain(others.iter().map(|id| other(id))).collect();
     json(&ModelList { object: "list", data })
 }
 
@@ -36,8 +37,14 @@ async fn retrieve_model(
     let names = with_variants(&catalogue.models);
     match names.iter().find(|(name, _)| *name == id) {
         Some((id, info)) => json(&model(id, info)),
+        None if state.0.kinds.other_names().await.contains(&id) => json(&other(&id)),
         None => Err(ApiError::model_not_found(&id)),
     }
+}
+
+/// A model of another kind of upstream, which tells no more than the name.
+fn other(id: &str) -> Model<'_> {
+    Model { id, object: "model", created: CREATED_DEFAULT, owned_by: "qwen", context_length: None }
 }
 
 fn model<'a>(id: &'a str, info: &'a ModelInfo) -> Model<'a> {

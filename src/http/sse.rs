@@ -19,8 +19,7 @@ use crate::gateway::turn::Turn;
 use crate::http::access::RequestRecord;
 use crate::http::error::ApiError;
 use crate::http::server::PollCount;
-use crate::transform::openai_reply::{ChunkStream, encode_error};
-use crate::transform::reply::ReplySink as _;
+use crate::transform::openai_reply::{EventSink, encode_error};
 
 /// A comment: clients skip it, proxies see that the connection lives.
 const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
@@ -34,13 +33,13 @@ const LINGER_BYTES_MAX: usize = 8 * 1024;
 const BURST_GAP: Duration = Duration::from_millis(2);
 
 /// The future that waits for the first content of an answer.
-pub type Opening = Pin<Box<dyn Future<Output = (Result<Turn, ChatError>, ChunkStream)> + Send>>;
+pub type Opening<S> = Pin<Box<dyn Future<Output = (Result<Turn, ChatError>, S)> + Send>>;
 
 /// The body of a streamed answer. Dropping it ends the upstream's work on it.
-pub struct ReplyBody {
+pub struct ReplyBody<S> {
     /// The chunk with the role, until it is sent: callers see life before the first content is there.
     head: Option<Bytes>,
-    phase: Phase,
+    phase: Phase<S>,
     record: RequestRecord,
     keepalive: Duration,
     sent_at: Instant,
@@ -96,28 +95,28 @@ impl Linger {
     }
 }
 
-enum Phase {
+enum Phase<S> {
     /// Headers are out, the first content is not there yet.
-    Opening(Opening),
-    Streaming(Box<(Turn, ChunkStream)>),
+    Opening(Opening<S>),
+    Streaming(Box<(Turn, S)>),
     Done,
 }
 
-impl ReplyBody {
+impl<S: EventSink> ReplyBody<S> {
     /// A body whose answer has begun.
     #[must_use]
-    pub fn streaming(turn: Turn, sink: ChunkStream, context: StreamContext) -> Self {
+    pub fn streaming(turn: Turn, sink: S, context: StreamContext) -> Self {
         context.record.answered_by(turn.identity().as_str(), turn.attempts());
         Self::new(Phase::Streaming(Box::new((turn, sink))), context)
     }
 
     /// A body that goes on waiting for the first content.
     #[must_use]
-    pub fn opening(opening: Opening, context: StreamContext) -> Self {
+    pub fn opening(opening: Opening<S>, context: StreamContext) -> Self {
         Self::new(Phase::Opening(opening), context)
     }
 
-    fn new(phase: Phase, context: StreamContext) -> Self {
+    fn new(phase: Phase<S>, context: StreamContext) -> Self {
         let StreamContext { head, record, keepalive, ending, polls } = context;
         let sent_at = Instant::now();
         Self {
@@ -133,7 +132,7 @@ impl ReplyBody {
         }
     }
 
-    fn fail(&mut self, error: &ApiError, mut sink: ChunkStream) -> Option<Bytes> {
+    fn fail(&mut self, error: &ApiError, mut sink: S) -> Option<Bytes> {
         self.record.failed(error.code());
         self.phase = Phase::Done;
         sink.fail(&error.body());
@@ -216,7 +215,7 @@ impl ReplyBody {
     }
 }
 
-impl Body for ReplyBody {
+impl<S: EventSink + Unpin> Body for ReplyBody<S> {
     type Data = Bytes;
     type Error = Infallible;
 

@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::gateway::attachments::Attachments;
 use crate::gateway::chat::ChatGateway;
+use crate::gateway::kinds::Kinds;
 use crate::gateway::models::{Catalogue, Models};
 use crate::gateway::refresher::Refresher;
 use crate::gateway::video_jobs::VideoJobs;
@@ -21,6 +22,8 @@ pub struct AppState(pub(crate) Arc<Parts>);
 pub struct Parts {
     /// Answers chats.
     pub chats: ChatGateway,
+    /// Chooses between the kinds of upstreams.
+    pub kinds: Kinds,
     /// Fetches the files that requests name by their address.
     pub attachments: Attachments,
     /// Makes videos in the background.

@@ -65,7 +65,8 @@ fn about(state: &AppState) -> Value {
 /// The page needs nothing from elsewhere: no script, no font, no picture.
 fn status_page(state: &AppState) -> String {
     let settings = &state.0.settings;
-    let summary = state.0.pool.summary(Now::read());
+    let now = Now::read();
+    let summary = state.0.pool.summary(now).and(state.0.kinds.keys().pool().summary(now));
     let mode = if settings.server_mode {
         "server: this machine's accounts answer"
     } else {
@@ -106,7 +107,7 @@ fn prefers_html(headers: &HeaderMap) -> bool {
 async fn health(State(state): State<AppState>) -> Json<Value> {
     let settings = &state.0.settings;
     let now = Now::read();
-    let summary = state.0.pool.summary(now);
+    let summary = state.0.pool.summary(now).and(state.0.kinds.keys().pool().summary(now));
     Json(json!({
         "status": "OK",
         "service": SERVICE,

@@ -109,3 +109,20 @@ pub struct PoolSummary {
     /// Until when nothing is sent, because several identities were challenged together.
     pub paused_until: Option<UnixSeconds>,
 }
+
+impl PoolSummary {
+    /// Two pools as one.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            total: self.total + other.total,
+            healthy: self.healthy + other.healthy,
+            degraded: self.degraded + other.degraded,
+            down: self.down + other.down,
+            in_flight: self.in_flight + other.in_flight,
+            queued: self.queued + other.queued,
+            upstream_degraded: self.upstream_degraded || other.upstream_degraded,
+            paused_until: self.paused_until.max(other.paused_until),
+        }
+    }
+}

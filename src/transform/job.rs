@@ -9,7 +9,7 @@ use crate::base::facts::Usage;
 use crate::blob::Blob;
 use crate::transform::aspect::Aspect;
 use crate::transform::attachment::JobFile;
-use crate::transform::fields::{Fields, RequestError, RequestErrorKind, integer, type_name};
+use crate::transform::fields::{Fields, RequestError, integer, type_name};
 use crate::transform::messages::{self, PlacedFile};
 use crate::transform::prompt::{self, Message};
 
@@ -22,8 +22,6 @@ pub const PROMPT_JSON_BYTES_MAX: usize = 114_000;
 const INLINE_BYTES_MAX: usize = 48_000;
 /// The bytes of JSON that one file takes beside the prompt.
 const FILE_JSON_BYTES: usize = 1_500;
-/// The most bytes of a conversation, which then goes as a document.
-pub const CONVERSATION_BYTES_MAX: usize = 20_000_000;
 /// What a long prompt is called as a file.
 pub const PROMPT_FILE: &str = "conversation.txt";
 /// How many pictures of earlier turns can be changed in this one.
@@ -279,7 +277,7 @@ fn prompt_of(messages: &[Message], files: usize) -> Result<(String, Option<Strin
     if json_len(&prompt) <= max {
         return Ok((prompt, None));
     }
-    fits_conversation(prompt.len())?;
+    messages::fits(prompt.len())?;
     // Escapes can make the JSON of a text longer than the text, at worst six times.
     let mut room = INLINE_BYTES_MAX.min(max / 2);
     loop {
@@ -289,21 +287,6 @@ fn prompt_of(messages: &[Message], files: usize) -> Result<(String, Option<Strin
         }
         room /= 2;
     }
-}
-
-/// Refuses a conversation of so many bytes that the upstream takes it in no form.
-///
-/// # Errors
-/// [`RequestErrorKind::TooLong`].
-pub(crate) fn fits_conversation(bytes: usize) -> Result<(), RequestError> {
-    if bytes <= CONVERSATION_BYTES_MAX {
-        return Ok(());
-    }
-    let message = format!(
-        "This conversation takes {bytes} bytes, but the upstream's maximum context length for one request is \
-         {CONVERSATION_BYTES_MAX} bytes. Shorten or drop older messages."
-    );
-    Err(RequestError::new(RequestErrorKind::TooLong, "messages", message))
 }
 
 /// Bytes of a text as a JSON string, quotes left out.

@@ -5,9 +5,11 @@ use serde_json::Value;
 
 use crate::transform::fields::{Fields, RequestError, RequestErrorKind, path};
 use crate::transform::files::{FilePart, file_part, markdown_pictures};
-use crate::transform::job::fits_conversation;
 use crate::transform::media_type::MediaKind;
 use crate::transform::prompt::{Message, ToolCall};
+
+/// The most bytes of a conversation, which then goes as a document.
+pub const CONVERSATION_BYTES_MAX: usize = 20_000_000;
 
 /// A conversation, read and checked except for what is in its files.
 pub(crate) struct Conversation<'a> {
@@ -110,7 +112,7 @@ pub(crate) fn conversation(list: &[Value]) -> Result<Conversation<'_>, RequestEr
         .map(|(place, entry)| draft(&format!("messages[{place}]"), entry))
         .collect::<Result<_, _>>()?;
     // Said before anything is copied: what does not fit may be as large as a body can be.
-    fits_conversation(drafts.iter().map(Draft::text_bytes).sum())?;
+    fits(drafts.iter().map(Draft::text_bytes).sum())?;
     let turn = drafts.iter().rposition(|draft| matches!(draft.role, Role::Assistant(_))).map_or(0, |place| place + 1);
     let mut files = placed(&drafts, turn);
     let keeps = within_limits(&files)?;
@@ -125,6 +127,21 @@ pub(crate) fn conversation(list: &[Value]) -> Result<Conversation<'_>, RequestEr
     let count = files.len();
     files.retain(|_| keep.next().is_none_or(|keep| *keep));
     Ok(Conversation { messages, omitted: count - files.len(), files, pictures_in_text, turn_text })
+}
+
+/// Refuses a conversation of so many bytes that the upstream takes it in no form.
+///
+/// # Errors
+/// [`RequestErrorKind::TooLong`].
+pub(crate) fn fits(bytes: usize) -> Result<(), RequestError> {
+    if bytes <= CONVERSATION_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "This conversation takes {bytes} bytes, but the upstream's maximum context length for one request is \
+         {CONVERSATION_BYTES_MAX} bytes. Shorten or drop older messages."
+    );
+    Err(RequestError::new(RequestErrorKind::TooLong, "messages", message))
 }
 
 fn placed<'a>(drafts: &[Draft<'a>], turn: usize) -> Vec<PlacedFile<'a>> {

@@ -76,7 +76,7 @@ pub struct Makes {
 }
 
 /// The date that models without one get, so that `created` stays the same from call to call.
-const CREATED_DEFAULT: u32 = 1_732_711_466;
+pub const CREATED_DEFAULT: u32 = 1_732_711_466;
 
 /// Reads `{"data": [Model…]}` or `{"success": true, "data": {"data": [Model…]}}`. Entries without an id and
 /// repeated ids are left out; inactive models too.

@@ -7,13 +7,14 @@
 
 use std::collections::HashSet;
 
-use bytes::BytesMut;
-use serde_json::value::RawValue;
+use bytes::{Bytes, BytesMut};
 use serde_json::{Map, Value, json};
 
 use crate::transform::fields::{Fields, RequestError, type_name};
 use crate::transform::messages;
+use crate::transform::openai_reply::{EventSink, encode_error};
 use crate::transform::reply::{FinishReason, ReplyError, ReplyEvent, ReplySink, TokenCounts};
+use crate::wire::openai::ErrorBody;
 
 /// What kind of upstream a body is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -304,16 +305,17 @@ pub struct RelayChunks {
     created: i64,
     model: String,
     include_usage: bool,
-    /// The upstream's id has been taken over.
-    has_id: bool,
+    /// The first event went out, with the role of the first choice.
+    is_begun: bool,
     /// Choices whose role is out.
     with_role: HashSet<u64>,
-    usage: Option<Box<RawValue>>,
+    usage: Option<Value>,
     out: BytesMut,
 }
 
 impl RelayChunks {
-    /// A stream for one request. `id` and `created` stand in for what the upstream leaves out.
+    /// A stream for one request. Its chunks all carry this `id`, `created` and `model`: several upstreams, or
+    /// attempts, may have a part in it.
     #[must_use]
     pub fn new(id: &str, created: i64, model: &str, include_usage: bool) -> Self {
         Self {
@@ -321,7 +323,7 @@ impl RelayChunks {
             created,
             model: model.to_owned(),
             include_usage,
-            has_id: false,
+            is_begun: false,
             with_role: HashSet::new(),
             usage: None,
             out: BytesMut::new(),
@@ -332,21 +334,14 @@ impl RelayChunks {
         let Value::Object(chunk) = chunk else {
             return;
         };
-        if !self.has_id {
-            self.has_id = true;
-            if let Some(id) = chunk.get("id").and_then(Value::as_str).filter(|id| !id.is_empty()) {
-                id.clone_into(&mut self.id);
-            }
-            self.created = chunk.get("created").and_then(Value::as_i64).unwrap_or(self.created);
-        }
         if let Some(usage) = chunk.get("usage").filter(|usage| usage.is_object()) {
-            self.usage = RawValue::from_string(usage.to_string()).ok();
+            self.usage = Some(usage.clone());
         }
         let Some(choices) = chunk.get("choices").and_then(Value::as_array).filter(|choices| !choices.is_empty()) else {
             return;
         };
         let choices: Vec<Value> = choices.iter().zip(0..).map(|(choice, place)| self.choice(choice, place)).collect();
-        let mut repaired = self.head();
+        let mut repaired = self.head_fields();
         for (name, value) in chunk {
             if !repaired.contains_key(name) && name != "usage" {
                 repaired.insert(name.clone(), value.clone());
@@ -356,7 +351,7 @@ impl RelayChunks {
         if self.include_usage {
             repaired.insert("usage".to_owned(), Value::Null);
         }
-        self.write(&Value::Object(repaired).to_string());
+        write_event(&mut self.out, &Value::Object(repaired).to_string());
     }
 
     fn choice(&mut self, choice: &Value, place: u64) -> Value {
@@ -377,7 +372,7 @@ impl RelayChunks {
         choice
     }
 
-    fn head(&self) -> Map<String, Value> {
+    fn head_fields(&self) -> Map<String, Value> {
         let mut head = Map::new();
         head.insert("id".to_owned(), self.id.as_str().into());
         head.insert("object".to_owned(), "chat.completion.chunk".into());
@@ -385,28 +380,46 @@ impl RelayChunks {
         head.insert("model".to_owned(), self.model.as_str().into());
         head
     }
+}
 
-    fn write(&mut self, data: &str) {
-        self.out.extend_from_slice(b"data: ");
-        self.out.extend_from_slice(data.as_bytes());
-        self.out.extend_from_slice(b"\n\n");
-    }
-
-    /// Ends the stream: the counts if they were asked for, then the mark, once.
-    pub fn finish(&mut self) {
-        if let Some(usage) = self.usage.take().filter(|_| self.include_usage) {
-            let mut last = self.head();
-            last.insert("choices".to_owned(), json!([]));
-            last.insert("usage".to_owned(), serde_json::from_str(usage.get()).unwrap_or_default());
-            self.write(&Value::Object(last).to_string());
+impl EventSink for RelayChunks {
+    fn head(&mut self) -> Bytes {
+        self.is_begun = true;
+        self.with_role.insert(0);
+        let mut head = self.head_fields();
+        let delta = json!({"role": "assistant", "content": ""});
+        head.insert("choices".to_owned(), json!([{"index": 0, "delta": delta, "finish_reason": null}]));
+        if self.include_usage {
+            head.insert("usage".to_owned(), Value::Null);
         }
-        self.write("[DONE]");
+        let mut out = BytesMut::new();
+        write_event(&mut out, &Value::Object(head).to_string());
+        out.freeze()
     }
 
-    /// Everything since the last call.
-    pub fn out(&mut self) -> &mut BytesMut {
-        &mut self.out
+    fn finish(&mut self, _reason: FinishReason, _counts: Option<TokenCounts>) {
+        if let Some(usage) = self.usage.take().filter(|_| self.include_usage) {
+            let mut last = self.head_fields();
+            last.insert("choices".to_owned(), json!([]));
+            last.insert("usage".to_owned(), usage);
+            write_event(&mut self.out, &Value::Object(last).to_string());
+        }
+        write_event(&mut self.out, "[DONE]");
     }
+
+    fn fail(&mut self, error: &ErrorBody<'_>) {
+        encode_error(error, &mut self.out);
+    }
+
+    fn take(&mut self) -> Option<Bytes> {
+        (!self.out.is_empty()).then(|| self.out.split().freeze())
+    }
+}
+
+fn write_event(out: &mut BytesMut, data: &str) {
+    out.extend_from_slice(b"data: ");
+    out.extend_from_slice(data.as_bytes());
+    out.extend_from_slice(b"\n\n");
 }
 
 impl ReplySink for RelayChunks {
@@ -427,7 +440,8 @@ impl ReplySink for RelayChunks {
     fn reset(&mut self) {
         self.out.clear();
         self.with_role.clear();
-        (self.has_id, self.usage) = (false, None);
+        self.with_role.extend(self.is_begun.then_some(0));
+        self.usage = None;
     }
 }
 

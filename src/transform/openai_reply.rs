@@ -405,6 +405,21 @@ pub struct ChunkStream {
     out: BytesMut,
 }
 
+/// An answer on its way out as an event stream.
+pub trait EventSink: ReplySink {
+    /// The first event, which shows that the answer is under way. It belongs to no attempt.
+    fn head(&mut self) -> Bytes;
+
+    /// Writes the end of the stream.
+    fn finish(&mut self, reason: FinishReason, counts: Option<TokenCounts>);
+
+    /// Writes an error as the last event.
+    fn fail(&mut self, error: &ErrorBody<'_>);
+
+    /// Takes what is ready to be sent; `None` when there is nothing.
+    fn take(&mut self) -> Option<Bytes>;
+}
+
 impl ChunkStream {
     /// The stream that answers `job`.
     #[must_use]
@@ -412,29 +427,26 @@ impl ChunkStream {
         let shaper = ReplyShaper::new(job);
         Self { fresh: shaper.clone(), shaper, encoder, out: BytesMut::new() }
     }
+}
 
-    /// The first chunk, which carries the role. It belongs to no attempt, so it is not kept in the stream.
-    #[must_use]
-    pub fn head(&self) -> Bytes {
+impl EventSink for ChunkStream {
+    fn head(&mut self) -> Bytes {
         let mut head = BytesMut::new();
         self.encoder.role(&mut head);
         head.freeze()
     }
 
-    /// Writes the end of the stream.
-    pub fn finish(&mut self, reason: FinishReason, counts: Option<TokenCounts>) {
+    fn finish(&mut self, reason: FinishReason, counts: Option<TokenCounts>) {
         let Self { shaper, encoder, out, .. } = self;
         let ending = shaper.finish(reason, counts, &mut |piece| encoder.piece(piece, out));
         encoder.finish(&ending, out);
     }
 
-    /// Writes an error as the last event.
-    pub fn fail(&mut self, error: &ErrorBody<'_>) {
+    fn fail(&mut self, error: &ErrorBody<'_>) {
         encode_error(error, &mut self.out);
     }
 
-    /// Takes what is ready to be sent; `None` when there is nothing.
-    pub fn take(&mut self) -> Option<Bytes> {
+    fn take(&mut self) -> Option<Bytes> {
         (!self.out.is_empty()).then(|| self.out.split().freeze())
     }
 }

@@ -14,6 +14,7 @@ mod clean_guest;
 mod client_mode;
 mod cors;
 mod failover;
+mod keys;
 mod limits;
 mod media_bombs;
 mod media_fetch;

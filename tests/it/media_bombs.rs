@@ -159,7 +159,7 @@ async fn bombs_are_seen_by_their_heads() {
         ("a PNG without a side", hollow(0, 8), "invalid_file"),
         ("a JPEG with the largest sides", jpeg(65_535, 65_535, 0), "file_too_large"),
         ("a JPEG without a side", jpeg(0, 8, 0), "invalid_file"),
-        ("a large JPEG with the largest sides", jpeg(65_535, 65_535, 10_000_000), "file_too_large"),
+        ("a large JPEG with the largest sides", jpeg(65_535, 65_535, 4_000_000), "file_too_large"),
         ("a JPEG of comments", [&jpeg(8, 8, 2_000_000)[..1_900_000], &[0xff, 0xd9]].concat(), "invalid_file"),
         (
             "a JPEG of empty segments",
@@ -190,7 +190,7 @@ async fn bombs_are_seen_by_their_heads() {
         ("a paper", b"%PDF-1.7\n".to_vec(), unsupported),
         ("a video", b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2mp41".to_vec(), unsupported),
     ] {
-        let began = Instant::now();
+        let began = server.program.cpu();
         let (status, answer) = server.ask(&picture(&data_uri("image/png", &bytes))).await;
         if status != 400 {
             wrong.push(format!("{what}: {status} {answer}"));
@@ -200,7 +200,8 @@ async fn bombs_are_seen_by_their_heads() {
         if (&error["code"], &error["param"]) != (&json!(code), &json!("messages[0].content[1]")) {
             wrong.push(format!("{what}: {error}"));
         }
-        assert!(began.elapsed() < Duration::from_secs(2), "{what}: {:?}", began.elapsed());
+        let took = server.program.cpu() - began;
+        assert!(took < Duration::from_secs(2), "{what}: {took:?}");
     }
     assert_eq!(wrong, Vec::<String>::new());
     let uploads = server.simulator.uploads().len();
@@ -222,10 +223,11 @@ async fn bombs_are_seen_by_their_heads() {
         gif(8, 8, 100_000),
         [png(1), b"PK\x03\x04 and a second life as an archive".to_vec()].concat(),
     ] {
-        let began = Instant::now();
+        let began = server.program.cpu();
         let (status, answer) = server.ask(&picture(&data_uri("image/png", &bytes))).await;
         assert_eq!(status, 200, "{answer}");
-        assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+        let took = server.program.cpu() - began;
+        assert!(took < Duration::from_secs(2), "{took:?}");
     }
     assert_eq!(server.simulator.uploads().len(), uploads + 4);
     let added = server.added_mib(before);
@@ -412,7 +414,7 @@ async fn the_head_of_a_field_has_an_end() {
         let response = send_form(&app, "multipart/form-data; boundary=x", body).await;
         assert_eq!(response.status(), 400, "{begin:?}");
         assert_eq!(error_of(response).await["code"], "invalid_form");
-        assert!(began.elapsed() < Duration::from_secs(2), "{begin:?}: {:?}", began.elapsed());
+        assert!(began.elapsed() < PATIENCE, "{begin:?}: {:?}", began.elapsed());
     }
 }
 

@@ -237,7 +237,7 @@ fn only_one_place_reads_the_environment() {
 fn secrets_are_exposed_in_a_short_list_of_files() {
     let exposing: Vec<String> =
         files().into_iter().filter(|file| file.code.contains("expose_secret")).map(|file| file.name).collect();
-    assert!(exposing.len() <= 10, "{exposing:?}");
+    assert!(exposing.len() <= 12, "{exposing:?}");
     let may = ["base/", "config/", "gateway/refresher.rs", "gateway/video_jobs.rs", "store/", "upstream/", "app.rs"];
     for name in exposing {
         assert!(may.iter().any(|allowed| name.starts_with(allowed)), "{name}");

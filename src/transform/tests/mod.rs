@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::sse::{SseDecoder, SseError};
 use crate::transform::job::{ChatJob, ChatRequest, ReasoningFormat};
 use crate::transform::models::ModelInfo;
-use crate::transform::openai_reply::{ChunkEncoder, ChunkStream, WholeReply};
+use crate::transform::openai_reply::{ChunkEncoder, ChunkStream, EventSink as _, WholeReply};
 use crate::transform::qwen_reply::QwenReplyDecoder;
 use crate::transform::reply::{FinishReason, ReplyError, ReplyEvent, ReplySink, TokenCounts};
 use crate::transform::resolve::Rules;

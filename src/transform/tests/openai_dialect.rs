@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 
 use crate::transform::openai_dialect::{Profile, RelayChunks, RelayDecoder, RelayRequest, RelayWhole};
-use crate::transform::reply::{ReplyError, ReplyEvent, ReplySink as _, TokenCounts};
+use crate::transform::openai_reply::EventSink as _;
+use crate::transform::reply::{FinishReason, ReplyError, ReplyEvent, ReplySink as _, TokenCounts};
 
 fn encoded(body: Value, profile: Profile) -> Value {
     let request = RelayRequest::parse(body).unwrap();
@@ -108,9 +109,10 @@ fn relayed(events: &[&str], include_usage: bool) -> (String, Result<(), ReplyErr
     }
     outcome = outcome.and_then(|()| decoder.finish(&mut |_| {}));
     if outcome.is_ok() {
-        chunks.finish();
+        chunks.finish(FinishReason::Stop, None);
     }
-    (String::from_utf8(chunks.out().to_vec()).unwrap(), outcome, decoder.usage())
+    let out = chunks.take().unwrap_or_default();
+    (String::from_utf8(out.to_vec()).unwrap(), outcome, decoder.usage())
 }
 
 #[test]
@@ -132,6 +134,20 @@ fn chunks_are_repaired() {
     assert!(!out.contains("usage"), "{out}");
     assert_eq!(out.matches("[DONE]").count(), 1);
     assert_eq!(out.matches("\"role\"").count(), 1);
+}
+
+#[test]
+fn the_role_goes_out_once_however_many_attempts_there_are() {
+    let mut chunks = RelayChunks::new("ours", 7, "asked", false);
+    let head = chunks.head();
+    assert!(head.ends_with(b"\n\n") && head.windows(6).any(|window| window == b"\"role\""));
+    for _ in 0..2 {
+        chunks.reset();
+        let chunk = json!({"choices": [{"delta": {"role": "assistant", "content": "a"}}, {"index": 1, "delta": {"content": "b"}}]});
+        chunks.event(ReplyEvent::Chunk { json: &chunk, is_content: true });
+        let out = String::from_utf8(chunks.take().unwrap().to_vec()).unwrap();
+        assert_eq!(out.matches("role").count(), 1, "the second choice's: {out}");
+    }
 }
 
 #[test]

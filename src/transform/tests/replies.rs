@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::transform::openai_reply::{ChunkEncoder, ChunkStream, WholeReply, encode_error};
+use crate::transform::openai_reply::{ChunkEncoder, ChunkStream, EventSink as _, WholeReply, encode_error};
 use crate::transform::reply::{FinishReason, ReplyEvent, ReplySink, Source, Text, TokenCounts};
 use crate::wire::openai::{ErrorBody, ErrorDetail};
 

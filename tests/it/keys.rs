@@ -1,0 +1,222 @@
+//! Static keys: endpoints that speak OpenAI's dialect themselves, beside the web chat.
+
+use qwen_bridge::simulator::Simulator;
+use qwen_bridge::simulator::api_script::{ApiFailure, ChunkForm, UsageChunk};
+use qwen_bridge::simulator::reply::Reply;
+use qwen_bridge::simulator::scenario::{Endpoint, KeyScript, Scenario};
+use qwen_bridge::simulator::stream::CutHow;
+use serde_json::{Value, json};
+
+use crate::app::{Setup, TestApp, content, error_of, json_of, question};
+
+/// A server with the web accounts of the scenario and all of its keys.
+async fn with_keys(scenario: Scenario) -> TestApp {
+    let simulator = Simulator::start(scenario.paced_ms(0)).await.unwrap();
+    let base = simulator.key_base_url();
+    let keys: Vec<String> = simulator.keys().iter().map(|name| format!("{}@{base}", simulator.key(name))).collect();
+    Setup::default().with("QWEN_API_KEYS", &keys.join(",")).start(simulator).await
+}
+
+fn ask(model: &str, text: &str) -> Value {
+    let mut body = question(text);
+    body["model"] = json!(model);
+    body
+}
+
+#[tokio::test]
+async fn a_key_answers_whole_and_streamed() {
+    let app = with_keys(Scenario::default()).await;
+    let mut body = ask("key/qwen3.7-plus", "echo: Grüße");
+    body["temperature"] = json!(0);
+    body["response_format"] = json!({"type": "text"});
+    body["stop"] = json!(["never"]);
+    let answer = json_of(app.chat(&body).await).await;
+    assert_eq!((content(&answer), &answer["model"]), ("Grüße", &json!("key/qwen3.7-plus")));
+    assert!(answer["usage"]["total_tokens"].as_u64().unwrap() > 0);
+    let sent = app.simulator.requests_to(Endpoint::KeyChat).pop().unwrap().body.unwrap();
+    assert_eq!(
+        (&sent["temperature"], &sent["stop"], &sent["model"]),
+        (&json!(0), &json!(["never"]), &json!("qwen3.7-plus"))
+    );
+    let transcript = app.stream(&body).await;
+    assert!(transcript.is_done && transcript.error().is_none(), "{transcript:?}");
+    assert_eq!(transcript.content(), "Grüße");
+    assert_eq!(transcript.finish_reasons(), ["stop"]);
+    let roles = transcript.chunks.iter().filter(|chunk| chunk["choices"][0]["delta"]["role"].is_string()).count();
+    assert_eq!(roles, 1);
+    assert!(transcript.chunks.iter().all(|chunk| chunk.get("usage").is_none()));
+    body["stream_options"] = json!({"include_usage": true});
+    let transcript = app.stream(&body).await;
+    let last = transcript.chunks.last().unwrap();
+    assert_eq!(last["choices"], json!([]));
+    assert!(last["usage"]["total_tokens"].as_u64().unwrap() > 0, "{last}");
+    app.assert_clean();
+}
+
+#[tokio::test]
+async fn tools_and_thoughts_pass_through() {
+    let app = with_keys(Scenario::default()).await;
+    let mut body = ask("key/qwen3.7-plus", "call: weather {\"city\": \"Oslo\"}");
+    body["tools"] = json!([{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]);
+    let answer = json_of(app.chat(&body).await).await;
+    let call = &answer["choices"][0]["message"]["tool_calls"][0]["function"];
+    assert_eq!(call["name"], "weather");
+    let arguments: Value = serde_json::from_str(call["arguments"].as_str().unwrap()).unwrap();
+    assert_eq!(arguments, json!({"city": "Oslo"}));
+    assert_eq!(answer["choices"][0]["finish_reason"], "tool_calls");
+    let transcript = app.stream(&body).await;
+    assert_eq!(transcript.finish_reasons(), ["tool_calls"]);
+    let mut body = ask("key/qwen3.7-plus", "echo: x");
+    body["reasoning_effort"] = json!("low");
+    let transcript = app.stream(&body).await;
+    assert!(!transcript.reasoning().is_empty(), "{transcript:?}");
+}
+
+#[tokio::test]
+async fn whose_model_it_is() {
+    let app = with_keys(Scenario::default()).await;
+    let listed = json_of(app.get("/v1/models").send().await.unwrap()).await;
+    let ids: Vec<&str> = listed["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+    let key_models: Vec<&str> = ids.iter().filter_map(|id| id.strip_prefix("key/")).collect();
+    assert!(!key_models.is_empty(), "{ids:?}");
+    let web = |id: &&&str| ids.iter().filter(|other| *other == *id).count() == 1;
+    assert!(ids.iter().filter(web).count() == ids.len(), "each name once: {ids:?}");
+    // A name that the web chat has is the web chat's; one that only the key has is the key's.
+    let web_turns = || app.simulator.requests_to(Endpoint::Completions).len();
+    let key_turns = || app.simulator.requests_to(Endpoint::KeyChat).len();
+    json_of(app.chat(&ask("qwen3-max", "echo: x")).await).await;
+    assert_eq!((web_turns(), key_turns()), (1, 0));
+    json_of(app.chat(&ask("web/qwen3-max", "echo: x")).await).await;
+    assert_eq!((web_turns(), key_turns()), (2, 0));
+    let only_key = key_models.iter().find(|id| {
+        ids.contains(*id)
+            && listed["data"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|model| model["id"] == **id && model.get("context_length").is_none_or(Value::is_null))
+    });
+    if let Some(id) = only_key {
+        json_of(app.chat(&ask(id, "echo: x")).await).await;
+        assert_eq!((web_turns(), key_turns()), (2, 1), "{id}");
+    }
+    let response = app.chat(&ask("nobody-has-this", "x")).await;
+    assert_eq!(response.status(), 404);
+    assert_eq!(error_of(response).await["code"], "model_not_found");
+}
+
+#[tokio::test]
+async fn keys_alone_are_enough() {
+    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+    let key = format!("{}@{}", simulator.key("kay"), simulator.key_base_url());
+    let app = Setup::default().without("COOKIE").with("QWEN_API_KEYS", &key).start(simulator).await;
+    let mut body = question("echo: x");
+    body.as_object_mut().unwrap().remove("model");
+    let answer = json_of(app.chat(&body).await).await;
+    assert_eq!(content(&answer), "x");
+    let response = app.chat(&ask("qwen-turbo", "x")).await;
+    assert_eq!(response.status(), 404);
+    let health = json_of(app.get("/health").send().await.unwrap()).await;
+    assert_eq!(health["identityPool"]["healthy"], 1, "{health}");
+}
+
+#[tokio::test]
+async fn without_a_key_the_prefix_leads_nowhere() {
+    let app = TestApp::quick().await;
+    for model in ["key/qwen3-max", "key/"] {
+        let response = app.chat(&ask(model, "x")).await;
+        assert_eq!(response.status(), 404, "{model}");
+    }
+    assert_eq!(app.turns(), 0);
+}
+
+#[tokio::test]
+async fn failures_have_their_own_status() {
+    let app = with_keys(Scenario::default()).await;
+    for (failure, status, code) in [
+        (ApiFailure::Quota, 429, "insufficient_quota"),
+        (ApiFailure::Quota403, 429, "insufficient_quota"),
+        (ApiFailure::FreeTierOnly, 429, "insufficient_quota"),
+        (ApiFailure::Throttled("7".to_owned()), 429, "rate_limit_exceeded"),
+        (ApiFailure::InvalidParameter, 400, "rejected_by_upstream"),
+        (ApiFailure::ContextOverflow(1000), 400, "context_length_exceeded"),
+        (ApiFailure::ModelNotSupported, 404, "model_not_found"),
+        (ApiFailure::Inspection, 400, "content_filter"),
+        (ApiFailure::StreamTimeout, 504, "upstream_timeout"),
+        (ApiFailure::StreamTimeoutJson, 504, "upstream_timeout"),
+        (ApiFailure::Server(502), 502, "upstream_error"),
+    ] {
+        for stream in [false, true] {
+            // A server of its own each: a quota that is gone stays gone.
+            let app = if matches!(status, 429) { &with_keys(Scenario::default()).await } else { &app };
+            app.simulator.script(None, Endpoint::KeyChat, Reply::api(failure.clone()));
+            let mut body = ask("key/qwen3.7-plus", "x");
+            body["stream"] = json!(stream);
+            let response = app.chat(&body).await;
+            assert_eq!(response.status(), status, "{failure:?} {stream}");
+            assert_eq!(error_of(response).await["code"], code, "{failure:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn another_key_takes_over() {
+    let app = with_keys(Scenario::default().key(KeyScript { name: "lee".to_owned(), ..KeyScript::default() })).await;
+    for failure in [ApiFailure::Server(503), ApiFailure::IncorrectKey] {
+        app.simulator.script(None, Endpoint::KeyChat, Reply::api(failure.clone()));
+        let answer = json_of(app.chat(&ask("key/qwen3.7-plus", "echo: x")).await).await;
+        assert_eq!(content(&answer), "x", "{failure:?}");
+    }
+    // The key that was refused rests until the server starts again.
+    let before = app.simulator.requests_to(Endpoint::KeyChat).len();
+    for _ in 0..4 {
+        json_of(app.chat(&ask("key/qwen3.7-plus", "echo: x")).await).await;
+    }
+    let asked = app.simulator.requests_to(Endpoint::KeyChat);
+    let mut owners: Vec<_> = asked.iter().skip(before).map(|request| request.account.clone()).collect();
+    owners.dedup();
+    assert_eq!(owners.len(), 1, "{owners:?}");
+}
+
+#[tokio::test]
+async fn odd_streams_come_out_even() {
+    let app = with_keys(Scenario::default()).await;
+    for reply in [
+        Reply::default().with_chat(|chat| chat.chunks = ChunkForm::Bare),
+        Reply::default().with_chat(|chat| chat.chunks = ChunkForm::RoleOnEach),
+        Reply::default().with_chat(|chat| chat.lacks_done = true),
+        Reply::default().with_chat(|chat| chat.usage_chunk = UsageChunk::Never),
+    ] {
+        let shown = format!("{reply:?}");
+        app.simulator.script(None, Endpoint::KeyChat, reply);
+        let transcript = app.stream(&ask("key/qwen3.7-plus", "echo: even")).await;
+        assert_eq!((transcript.content().as_str(), transcript.is_done), ("even", true), "{shown}");
+        let ids: std::collections::HashSet<_> = transcript.chunks.iter().map(|chunk| chunk["id"].to_string()).collect();
+        assert_eq!(ids.len(), 1, "{shown}");
+        assert!(
+            transcript
+                .chunks
+                .iter()
+                .all(|chunk| chunk["object"] == "chat.completion.chunk" && chunk["created"].is_i64())
+        );
+    }
+    for how in [CutHow::Fin, CutHow::Reset, CutHow::CleanEnd] {
+        app.simulator.script(None, Endpoint::KeyChat, Reply::pieces(["a", "b", "c"]).cut_after(3, how));
+        let transcript = app.stream(&ask("key/qwen3.7-plus", "x")).await;
+        assert!(!transcript.is_done, "{how:?}");
+        assert_eq!(transcript.error().unwrap()["code"], "upstream_truncated", "{how:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_is_never_shown() {
+    let app = with_keys(Scenario::default()).await;
+    let key = app.simulator.key("kay");
+    for path in ["/health", "/", "/v1/models"] {
+        let text = app.get(path).send().await.unwrap().text().await.unwrap();
+        assert!(!text.contains(&key), "{path}");
+    }
+    app.simulator.script(None, Endpoint::KeyChat, Reply::api(ApiFailure::IncorrectKey));
+    let text = app.chat(&ask("key/qwen3.7-plus", "x")).await.text().await.unwrap();
+    assert!(!text.contains(&key), "{text}");
+}
