@@ -338,6 +338,18 @@ impl OAuthCredentials {
         self.resource_url.as_deref()
     }
 
+    /// Reads what [`OAuthCredentials::to_json`] wrote.
+    #[must_use]
+    pub fn of_stored(text: &SecretString, now: UnixSeconds) -> Option<Self> {
+        Self::parse(text.expose_secret(), now).ok()
+    }
+
+    /// Stands for all of it, secrets included.
+    #[must_use]
+    pub fn fingerprint(&self) -> CredentialKey {
+        CredentialKey::of(self.to_json().expose_secret())
+    }
+
     /// Whether both are the same login: equal tokens, whatever else differs.
     #[must_use]
     pub fn is_same_login(&self, other: &Self) -> bool {

@@ -6,18 +6,23 @@ pub mod attachments;
 mod attempt;
 mod books;
 pub mod chat;
+pub mod device_login;
 pub mod drift;
 pub mod error;
 pub mod failover;
 pub mod janitor;
 pub mod kinds;
 pub mod models;
+pub mod oauth_accounts;
 pub mod refresher;
 pub mod relay;
 mod tokens;
 pub mod turn;
 pub mod video_jobs;
 mod video_task;
+
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 use std::time::Duration;

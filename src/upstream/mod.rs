@@ -19,6 +19,6 @@ pub mod token;
 pub mod upload;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use crate::upstream::settings::{HostRule, MediaFetch, OAuthSettings, WebSettings};

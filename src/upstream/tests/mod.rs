@@ -2,7 +2,7 @@
 
 mod fetch;
 mod oauth;
-mod server;
+pub(crate) mod server;
 mod tasks;
 mod upload;
 
