@@ -43,6 +43,11 @@ async fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
             let config = configured(flags)?;
             return Ok(exit(cli::check::run(config).await?));
         }
+        Command::Auth(command) => {
+            // Warnings about cookies and keys are not what was asked for.
+            let config = Config::load(&Sources::from_process(flags))?;
+            return Ok(exit(cli::auth::run(command, &config.accounts, &config.oauth).await?));
+        }
         Command::Healthcheck(_) => {
             let config = Config::load(&Sources::from_process(flags))?;
             return Ok(exit(cli::healthcheck::is_alive(config.http.listen).await));

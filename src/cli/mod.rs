@@ -4,6 +4,7 @@
 
 #![expect(clippy::doc_markdown, reason = "these comments are the help text on terminals, where backticks are noise")]
 
+pub mod auth;
 pub mod check;
 pub mod demo;
 pub mod healthcheck;
@@ -16,6 +17,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use crate::app::StartError;
+use crate::cli::auth::{AuthCommand, AuthError};
 use crate::config::ConfigError;
 use crate::simulator::scenario::ScenarioError;
 
@@ -36,6 +38,9 @@ pub enum CommandError {
     /// The simulator cannot start.
     #[error("cannot start the simulator")]
     Simulator(#[source] io::Error),
+    /// An account could not be added, listed or removed.
+    #[error(transparent)]
+    Auth(#[from] AuthError),
     /// The scenario file cannot be read.
     #[error("cannot read the scenario {0}")]
     ScenarioFile(String, #[source] io::Error),
@@ -109,6 +114,9 @@ pub enum Command {
     },
     /// Check the settings, and ask the upstream about each account once without changing anything
     Check,
+    /// OAuth accounts: log in, list, remove, import, look how they are
+    #[command(subcommand)]
+    Auth(AuthCommand),
     /// Ask the running server whether it lives; exit 0 or 1
     Healthcheck(Listen),
 }
@@ -125,7 +133,7 @@ impl Cli {
     pub fn flags(&self) -> BTreeMap<String, String> {
         let listen = match &self.command {
             Some(Command::Serve(listen) | Command::Healthcheck(listen)) => Some(listen),
-            Some(Command::Demo { .. } | Command::Simulate { .. } | Command::Check) | None => None,
+            Some(Command::Demo { .. } | Command::Simulate { .. } | Command::Check | Command::Auth(_)) | None => None,
         };
         let common = &self.common;
         let mut flags = BTreeMap::new();
@@ -190,12 +198,22 @@ mod tests {
     #[test]
     fn commands_are_told_apart() {
         assert!(matches!(parse("qwen-bridge").command(), Command::Serve(_)));
+        assert!(matches!(parse("qwen-bridge auth add work").command(), Command::Auth(AuthCommand::Add { .. })));
+        assert!(matches!(
+            parse("qwen-bridge auth list --json").command(),
+            Command::Auth(AuthCommand::List { json: true })
+        ));
         assert!(matches!(parse("qwen-bridge demo").command(), Command::Demo { port: None }));
         assert!(matches!(
             parse("qwen-bridge simulate --port 7 --scenario x.json").command(),
             Command::Simulate { port: Some(7), scenario: Some(_) }
         ));
-        for line in ["qwen-bridge nothing", "qwen-bridge demo --host ::1", "qwen-bridge demo --port 99999"] {
+        for line in [
+            "qwen-bridge nothing",
+            "qwen-bridge demo --host ::1",
+            "qwen-bridge demo --port 99999",
+            "qwen-bridge auth add",
+        ] {
             assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
         }
     }

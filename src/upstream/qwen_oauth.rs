@@ -7,7 +7,7 @@ use std::fmt;
 use std::time::Duration;
 
 use http::Method;
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderValue};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use url::Url;
@@ -16,12 +16,14 @@ use uuid::Uuid;
 
 use crate::base::ids::UnixSeconds;
 use crate::base::oauth::{OAuthCredentials, RefreshToken, TokenGrant, UnixMillis};
+use crate::base::secret::AccessToken;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body, presentable};
 use crate::upstream::qwen_web::{Answer, WebClientError, read};
 use crate::upstream::settings::OAuthSettings;
 
 const LOGIN: &str = "beginning a login";
 const POLLING: &str = "waiting for a login";
+const PROBING: &str = "asking whether the token is taken";
 const REFRESHING: &str = "refreshing a token";
 /// How long one call may take. Shorter than the ten seconds after which other programs take a lock on the
 /// credentials for forgotten.
@@ -206,6 +208,25 @@ impl QwenOAuth {
             retry_after: answer.retry_after,
             ..UpstreamError::new(REFRESHING, kind)
         }))
+    }
+
+    /// Asks where an account chats whether its token is taken, by a call that changes nothing. The call is not
+    /// documented, so only a refusal of the token says something for sure.
+    ///
+    /// # Errors
+    /// [`UpstreamError`].
+    pub async fn probe(&self, api_base: &Url, token: &AccessToken) -> Result<(), UpstreamError> {
+        let mut url = api_base.clone();
+        url.set_path(&format!("{}/models", api_base.path().trim_end_matches('/')));
+        let mut request = reqwest::Request::new(Method::GET, url);
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
+            .map_err(|_| UpstreamError::new(PROBING, UpstreamErrorKind::Protocol))?;
+        bearer.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, bearer);
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let sent = self.client.execute(request).await.map_err(|error| UpstreamError::transport(PROBING, error))?;
+        let answer = read(PROBING, sent).await?;
+        classify_body(PROBING, answer.status, &answer.content_type, &answer.body).map_or(Ok(()), Err)
     }
 
     async fn token(&self, doing: &'static str, form: &[(&str, &str)]) -> Result<Answer, UpstreamError> {

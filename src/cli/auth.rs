@@ -1,0 +1,618 @@
+//! `auth`: OAuth accounts by hand. Works on the files alone; a running server notices within seconds.
+
+use std::fs::File;
+use std::io::{self, IsTerminal as _, Read as _, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use clap::Subcommand;
+use qrcode::QrCode;
+use qrcode::render::unicode::Dense1x2;
+use serde_json::{Value, json};
+
+use crate::base::ids::UnixSeconds;
+use crate::base::oauth::{AccountId, AccountIdError, CredentialsError, OAuthCredentials};
+use crate::gateway::AccountSettings;
+use crate::gateway::device_login::{LoginFailure, PendingLogin};
+use crate::pool::Now;
+use crate::shutdown::signal;
+use crate::store::oauth_files::{OAuthFileError, OAuthFiles};
+use crate::telemetry::ErrorChain;
+use crate::transform::oauth::api_base;
+use crate::upstream::OAuthSettings;
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
+use crate::upstream::qwen_oauth::QwenOAuth;
+use crate::upstream::qwen_web::WebClientError;
+
+/// What to do with accounts.
+#[derive(Clone, Debug, Subcommand)]
+pub enum AuthCommand {
+    /// Log an account in with a browser, here or on a telephone; its file goes into QWEN_DIR
+    Add {
+        /// Name of the account: letters, digits and . _ @ -
+        id: String,
+        /// Do not open a browser
+        #[arg(long)]
+        no_browser: bool,
+        /// Print JSON, one object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// List the accounts
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove an account's file from QWEN_DIR
+    Remove {
+        /// Name of the account
+        id: String,
+    },
+    /// Take over credentials that another program wrote
+    Import {
+        /// Its file: oauth_creds.json, or what a proxy made of it
+        file: PathBuf,
+        /// Name of the account; by the file's name when absent
+        id: Option<String>,
+        /// Replace an account of that name
+        #[arg(long)]
+        force: bool,
+    },
+    /// Show how each account is; exit 0 when one is usable
+    Health {
+        /// Ask the upstream once for each token that is not over
+        #[arg(long)]
+        probe: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Why nothing came of it. Every message is for the terminal, and none holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum AuthError {
+    /// The name will not do.
+    #[error(transparent)]
+    Name(#[from] AccountIdError),
+    /// A file.
+    #[error(transparent)]
+    File(#[from] OAuthFileError),
+    /// There is no such account.
+    #[error("there is no account {0} in {1}")]
+    Unknown(AccountId, String),
+    /// There is one already.
+    #[error("{0} is there already, --force replaces it")]
+    Exists(String),
+    /// The file to import cannot be read.
+    #[error("{0} cannot be read")]
+    Import(String, #[source] io::Error),
+    /// The file to import holds something else.
+    #[error("{0} holds no credentials")]
+    Content(String, #[source] CredentialsError),
+    /// No HTTP client.
+    #[error("cannot prepare for calls of the upstream")]
+    Client(#[from] WebClientError),
+    /// The upstream did not take part.
+    #[error("the login cannot begin")]
+    Upstream(#[from] UpstreamError),
+    /// The owner did not agree, or not in time.
+    #[error(transparent)]
+    Login(#[from] LoginFailure),
+    /// Ctrl-C.
+    #[error("stopped, nothing was changed")]
+    Stopped,
+}
+
+/// Runs a command; whether all is well.
+///
+/// # Errors
+/// [`AuthError`].
+pub async fn run(command: AuthCommand, accounts: &AccountSettings, oauth: &OAuthSettings) -> Result<bool, AuthError> {
+    let mut out = io::stdout();
+    let is_terminal = out.is_terminal();
+    match command {
+        AuthCommand::Add { id, no_browser, json } => {
+            let account = AccountId::parse(&id)?;
+            let look = match (json, is_terminal) {
+                (true, _) => Look::Json,
+                (false, true) => Look::Terminal { opens_browser: !no_browser },
+                (false, false) => Look::Plain,
+            };
+            let upstream = QwenOAuth::new(oauth.clone())?;
+            tokio::select! {
+                added = add(&mut out, &upstream, accounts, &account, look) => added,
+                Ok(_) = signal() => Err(AuthError::Stopped),
+            }
+        }
+        AuthCommand::List { json } => list(&mut out, accounts, json).await,
+        AuthCommand::Remove { id } => remove(&mut out, accounts, &AccountId::parse(&id)?).await,
+        AuthCommand::Import { file, id, force } => import(&mut out, accounts, &file, id.as_deref(), force).await,
+        AuthCommand::Health { probe, json } => {
+            let upstream = if probe { Some(QwenOAuth::new(oauth.clone())?) } else { None };
+            health(&mut out, accounts, upstream.as_ref(), json).await
+        }
+    }
+}
+
+/// How a login is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    Json,
+    Plain,
+    Terminal { opens_browser: bool },
+}
+
+async fn add(
+    out: &mut (impl Write + Send),
+    upstream: &QwenOAuth,
+    accounts: &AccountSettings,
+    account: &AccountId,
+    look: Look,
+) -> Result<bool, AuthError> {
+    let login = PendingLogin::begin(upstream).await?;
+    let (code, link) = (&login.code, &login.code.verification_uri_complete);
+    if look == Look::Json {
+        let shown = json!({
+            "user_code": code.user_code, "verification_uri": code.verification_uri,
+            "verification_uri_complete": link, "expires_in": code.expires_in.as_secs(),
+        });
+        say(out, &shown.to_string());
+    } else {
+        say(
+            out,
+            &format!("Open this address and agree, on any device:\n\n    {link}\n\nThe code is {}.", code.user_code),
+        );
+        if let Look::Terminal { opens_browser } = look {
+            say(out, &qr(link).unwrap_or_default());
+            let is_opened = opens_browser && open_browser(link);
+            say(out, if is_opened { "A browser was opened." } else { "No browser was opened, so copy the address." });
+        }
+        say(out, "Waiting; Ctrl-C gives up.");
+    }
+    let credentials = login.finish(upstream).await?;
+    let files = OAuthFiles::all_in(&accounts.dir);
+    let expires_at = credentials.expires_at().map(|at| at.seconds());
+    files.write(account, credentials).await?;
+    let path = files.path_of(account);
+    if look == Look::Json {
+        let expires_at = expires_at.map(|at| at.0);
+        say(out, &json!({"account": account.as_str(), "file": path, "expires_at": expires_at}).to_string());
+    } else {
+        say(out, &format!("Logged in. The credentials of {account} are in {}.", path.display()));
+    }
+    Ok(true)
+}
+
+async fn list(out: &mut (impl Write + Send), accounts: &AccountSettings, as_json: bool) -> Result<bool, AuthError> {
+    let now = Now::read().unix;
+    let rows = rows(accounts, now).await?;
+    if as_json {
+        let rows: Vec<Value> = rows.iter().map(|row| row.json(now)).collect();
+        say(out, &json!({ "accounts": rows }).to_string());
+        return Ok(true);
+    }
+    say(out, &format!("{} OAuth {}.", rows.len(), if rows.len() == 1 { "account" } else { "accounts" }));
+    if rows.is_empty() {
+        say(out, "Add one with: qwen-bridge auth add ID");
+    }
+    for row in &rows {
+        say(out, &format!("{:<20} {:<12} {:<34} {}", row.name, row.state(now), row.expiry(now), row.place));
+    }
+    Ok(true)
+}
+
+async fn remove(
+    out: &mut (impl Write + Send),
+    accounts: &AccountSettings,
+    account: &AccountId,
+) -> Result<bool, AuthError> {
+    let files = OAuthFiles::all_in(&accounts.dir);
+    if !files.remove(account).await? {
+        return Err(AuthError::Unknown(account.clone(), accounts.dir.display().to_string()));
+    }
+    say(out, &format!("Removed {}.", files.path_of(account).display()));
+    Ok(true)
+}
+
+async fn import(
+    out: &mut (impl Write + Send),
+    accounts: &AccountSettings,
+    file: &Path,
+    id: Option<&str>,
+    is_forced: bool,
+) -> Result<bool, AuthError> {
+    let shown = file.display().to_string();
+    let account = match id {
+        Some(id) => AccountId::parse(id)?,
+        None => named_by(file),
+    };
+    let mut text = String::new();
+    let read = File::open(file).and_then(|file| file.take(IMPORT_BYTES_MAX).read_to_string(&mut text));
+    read.map_err(|error| AuthError::Import(shown.clone(), error))?;
+    let parsed = OAuthCredentials::parse(&text, Now::read().unix);
+    let credentials = parsed.map_err(|error| AuthError::Content(shown.clone(), error))?;
+    let has_refresh_token = credentials.refresh_token().is_some();
+    let files = OAuthFiles::all_in(&accounts.dir);
+    let path = files.path_of(&account);
+    if path.exists() && !is_forced {
+        return Err(AuthError::Exists(path.display().to_string()));
+    }
+    files.write(&account, credentials).await?;
+    say(out, &format!("Imported {shown} as {account} into {}.", path.display()));
+    if has_refresh_token {
+        say(out, "Let only one program go on with this login: each refresh ends the token that the other one has.");
+    } else {
+        say(out, "There is no refresh token in it, so it ends with its access token.");
+    }
+    Ok(true)
+}
+
+async fn health(
+    out: &mut (impl Write + Send),
+    accounts: &AccountSettings,
+    probe: Option<&QwenOAuth>,
+    as_json: bool,
+) -> Result<bool, AuthError> {
+    let now = Now::read().unix;
+    let rows = rows(accounts, now).await?;
+    let (mut usable, mut working, mut failed) = (0, 0, 0);
+    let mut shown = Vec::new();
+    for row in &rows {
+        usable += usize::from(row.is_usable(now));
+        let told = match probe {
+            Some(upstream) => ask(upstream, accounts, row, now).await,
+            None => None,
+        };
+        let (word, error) = match &told {
+            None => (None, row.problem()),
+            Some(Ok(())) => (Some("working"), None),
+            Some(Err(error)) => (Some("failed"), Some(advice(error))),
+        };
+        working += usize::from(matches!(told, Some(Ok(()))));
+        failed += usize::from(matches!(told, Some(Err(_))));
+        if as_json {
+            let mut value = row.json(now);
+            if let Value::Object(fields) = &mut value {
+                fields.insert("probe".to_owned(), word.into());
+                fields.insert("error".to_owned(), error.into());
+            }
+            shown.push(value);
+        } else {
+            let word = word.map(|word| format!(", {word}")).unwrap_or_default();
+            let error = error.map(|error| format!(" ({error})")).unwrap_or_default();
+            say(out, &format!("{:<20} {}{word}, {}{error}", row.name, row.state(now), row.expiry(now)));
+        }
+    }
+    let total = rows.len();
+    if as_json {
+        let summary = json!({"total": total, "usable": usable, "working": working, "failed": failed});
+        say(out, &json!({"accounts": shown, "summary": summary}).to_string());
+    } else {
+        let probed = if probe.is_some() { format!(", {working} working, {failed} failed") } else { String::new() };
+        say(out, &format!("{total} in all, {usable} usable{probed}."));
+    }
+    Ok(if probe.is_some() { working > 0 } else { usable > 0 })
+}
+
+/// The answer about one account, if it has a token worth asking with.
+async fn ask(
+    upstream: &QwenOAuth,
+    accounts: &AccountSettings,
+    row: &Row,
+    now: UnixSeconds,
+) -> Option<Result<(), UpstreamError>> {
+    let credentials = row.credentials.as_ref().ok()?;
+    let token = credentials.bearer(now).filter(|token| token.is_live(now))?;
+    let base = match &accounts.api_base {
+        Some(base) => base.clone(),
+        None => api_base(credentials.resource_url(), &[]).ok()?,
+    };
+    Some(upstream.probe(&base, &token).await)
+}
+
+fn advice(error: &UpstreamError) -> String {
+    match error.kind {
+        UpstreamErrorKind::Unauthorized => {
+            "portal rejects this token; OAuth's free tier closed on 2026-04-15, a static key works".to_owned()
+        }
+        _ => ErrorChain(error).to_string(),
+    }
+}
+
+/// One account as it is found.
+struct Row {
+    name: String,
+    place: String,
+    credentials: Result<OAuthCredentials, String>,
+}
+
+impl Row {
+    fn is_usable(&self, now: UnixSeconds) -> bool {
+        self.credentials.as_ref().is_ok_and(|credentials| {
+            credentials.refresh_token().is_some() || credentials.bearer(now).is_some_and(|token| token.is_live(now))
+        })
+    }
+
+    fn state(&self, now: UnixSeconds) -> &'static str {
+        match &self.credentials {
+            Err(_) => "unusable",
+            Ok(credentials) if credentials.bearer(now).is_some_and(|token| token.is_live(now)) => "valid",
+            Ok(credentials) if credentials.refresh_token().is_some() => "expired",
+            Ok(_) => "needs login",
+        }
+    }
+
+    fn problem(&self) -> Option<String> {
+        self.credentials.as_ref().err().cloned()
+    }
+
+    fn expires_at(&self) -> Option<UnixSeconds> {
+        Some(self.credentials.as_ref().ok()?.expires_at()?.seconds())
+    }
+
+    fn expiry(&self, now: UnixSeconds) -> String {
+        let Some(at) = self.expires_at() else { return "end unknown".to_owned() };
+        let moment = jiff::Timestamp::from_second(at.0).map_or_else(|_| "-".to_owned(), |at| at.to_string());
+        if now < at {
+            format!("until {moment} ({} min)", at.seconds_since(now) / 60)
+        } else {
+            format!("since {moment}")
+        }
+    }
+
+    fn json(&self, now: UnixSeconds) -> Value {
+        json!({
+            "account": self.name, "place": self.place, "state": self.state(now).replace(' ', "_"),
+            "expires_at": self.expires_at().map(|at| at.0), "error": self.problem(),
+        })
+    }
+}
+
+/// Every account that a server would find, in its order.
+async fn rows(accounts: &AccountSettings, now: UnixSeconds) -> Result<Vec<Row>, AuthError> {
+    let own = OAuthFiles::all_in(&accounts.dir);
+    let real = |dir: &Path| dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    let shared = accounts.shared_dir.as_deref().filter(|shared| real(shared) != real(&accounts.dir));
+    let mut rows = Vec::new();
+    let folders = std::iter::once((own, None))
+        .chain(shared.map(|shared| (OAuthFiles::unnamed_in(shared), Some("qwen-cli".to_owned()))));
+    for (files, name) in folders {
+        for account in files.scan().await?.into_keys() {
+            let read = files.read(&account, now).await;
+            rows.push(Row {
+                name: name.clone().unwrap_or_else(|| account.to_string()),
+                place: files.path_of(&account).display().to_string(),
+                credentials: read.map(|file| file.credentials).map_err(|error| ErrorChain(&error).to_string()),
+            });
+        }
+    }
+    rows.extend((1..).zip(&accounts.given).map(|(number, credentials): (usize, _)| Row {
+        name: format!("env-{number}"),
+        place: "QWEN_OAUTH_CREDS".to_owned(),
+        credentials: Ok(credentials.clone()),
+    }));
+    Ok(rows)
+}
+
+/// `oauth_creds_<id>.json` names its account, and so does the file of a proxy; anything else is the unnamed one.
+fn named_by(file: &Path) -> AccountId {
+    let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+    let name = ["oauth_creds_", "qwen-"].iter().find_map(|prefix| stem.strip_prefix(prefix));
+    name.and_then(|name| AccountId::parse(name).ok()).unwrap_or_else(AccountId::unnamed)
+}
+
+/// The address as a picture of half blocks, dark on light whatever the terminal's colours are.
+fn qr(link: &str) -> Option<String> {
+    let code = QrCode::new(link).ok()?;
+    Some(code.render::<Dense1x2>().dark_color(Dense1x2::Dark).light_color(Dense1x2::Light).build())
+}
+
+/// Asks the desktop to open an address, which is known to be http or https. Nobody waits for it.
+fn open_browser(link: &str) -> bool {
+    let (program, first): (&str, &[&str]) = if cfg!(target_os = "macos") {
+        ("open", &[])
+    } else if cfg!(windows) {
+        ("rundll32", &["url.dll,FileProtocolHandler"])
+    } else {
+        ("xdg-open", &[])
+    };
+    let mut command = Command::new(program);
+    // A browser of the terminal must not take it over.
+    command.args(first).arg(link).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().is_ok()
+}
+
+fn say(out: &mut impl Write, line: &str) {
+    // Whoever closed the pipe does not want to hear it.
+    let _ = writeln!(out, "{line}");
+    let _ = out.flush();
+}
+
+const IMPORT_BYTES_MAX: u64 = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::time::Duration;
+
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::upstream::tests::server::{Server, json as answer};
+
+    struct Desk {
+        dir: TempDir,
+        accounts: AccountSettings,
+    }
+
+    impl Desk {
+        fn new() -> Self {
+            let dir = TempDir::new().unwrap();
+            let accounts = AccountSettings {
+                dir: dir.path().join("own"),
+                shared_dir: Some(dir.path().join("shared")),
+                given: Vec::new(),
+                refresh_buffer: Duration::from_secs(300),
+                api_base: None,
+            };
+            Self { dir, accounts }
+        }
+
+        fn file(&self, name: &str, content: &Value) -> PathBuf {
+            let path = self.dir.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, content.to_string()).unwrap();
+            path
+        }
+    }
+
+    fn text(out: &[u8]) -> String {
+        let text = String::from_utf8(out.to_vec()).unwrap();
+        assert!(!text.contains("hush"), "{text}");
+        text
+    }
+
+    fn client(server: &Server) -> QwenOAuth {
+        QwenOAuth::new(OAuthSettings {
+            base: server.url(),
+            client_id: "c".to_owned(),
+            scope: "s".to_owned(),
+            connect_timeout: Duration::from_secs(5),
+        })
+        .unwrap()
+    }
+
+    fn endpoint(last: Value) -> Server {
+        Server::answering(move |seen, _| match seen.target.as_str() {
+            "/api/v1/oauth2/device/code" => {
+                answer(200, &json!({"device_code": "hush-d", "user_code": "ABC_DEF", "interval": 1}))
+            }
+            "/v1/models" => {
+                answer(if seen.header("authorization") == "Bearer hush-good" { 200 } else { 401 }, &json!({}))
+            }
+            _ => answer(if last.get("error").is_some() { 400 } else { 200 }, &last),
+        })
+    }
+
+    #[tokio::test]
+    async fn an_account_is_added() {
+        let desk = Desk::new();
+        let server = endpoint(json!({"access_token": "hush-a", "refresh_token": "hush-r", "expires_in": 60}));
+        for look in [Look::Plain, Look::Terminal { opens_browser: false }, Look::Json] {
+            let mut out = Vec::new();
+            let account = AccountId::parse("work").unwrap();
+            assert!(add(&mut out, &client(&server), &desk.accounts, &account, look).await.unwrap());
+            let shown = text(&out);
+            assert!(shown.contains("https://chat.qwen.ai/authorize?user_code=ABC_DEF&client=qwen-code"), "{shown}");
+            assert!(shown.contains("oauth_creds_work.json"), "{shown}");
+            assert_eq!(shown.contains('█'), look == Look::Terminal { opens_browser: false }, "{shown}");
+            if look == Look::Json {
+                assert!(shown.lines().all(|line| serde_json::from_str::<Value>(line).is_ok()), "{shown}");
+            }
+        }
+        let written = fs::read_to_string(desk.accounts.dir.join("oauth_creds_work.json")).unwrap();
+        assert!(written.contains("hush-r"));
+    }
+
+    #[tokio::test]
+    async fn a_login_that_is_refused_leaves_nothing() {
+        let desk = Desk::new();
+        let server = endpoint(json!({"error": "access_denied"}));
+        let mut out = Vec::new();
+        let error =
+            add(&mut out, &client(&server), &desk.accounts, &AccountId::unnamed(), Look::Plain).await.unwrap_err();
+        assert!(matches!(error, AuthError::Login(LoginFailure::Denied)), "{error}");
+        assert!(!desk.accounts.dir.exists());
+    }
+
+    #[tokio::test]
+    async fn accounts_are_listed_and_removed() {
+        let mut desk = Desk::new();
+        let mut out = Vec::new();
+        assert!(list(&mut out, &desk.accounts, false).await.unwrap());
+        assert!(text(&out).starts_with("0 OAuth accounts."), "{}", text(&out));
+        let far = (Now::read().unix.0 + 3600) * 1000;
+        desk.file("own/oauth_creds_a.json", &json!({"access_token": "hush", "expiry_date": far}));
+        desk.file(
+            "own/oauth_creds_b.json",
+            &json!({"access_token": "hush", "refresh_token": "hush", "expiry_date": 5}),
+        );
+        desk.file("own/oauth_creds_c.json", &json!({"access_token": {"hush": 1}}));
+        desk.file("shared/oauth_creds.json", &json!({"access_token": "hush", "expiry_date": 5}));
+        desk.accounts.given = vec![OAuthCredentials::parse(r#"{"access_token": "hush"}"#, Now::read().unix).unwrap()];
+        let mut out = Vec::new();
+        list(&mut out, &desk.accounts, true).await.unwrap();
+        let shown: Value = serde_json::from_str(&text(&out)).unwrap();
+        let states: Vec<_> = shown["accounts"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|row| format!("{} {}", row["account"].as_str().unwrap(), row["state"].as_str().unwrap()))
+            .collect();
+        assert_eq!(states, ["a valid", "b expired", "c unusable", "qwen-cli needs_login", "env-1 valid"]);
+        let mut out = Vec::new();
+        assert!(health(&mut out, &desk.accounts, None, false).await.unwrap());
+        assert!(text(&out).contains("5 in all, 3 usable."), "{}", text(&out));
+
+        let account = AccountId::parse("a").unwrap();
+        assert!(remove(&mut Vec::new(), &desk.accounts, &account).await.unwrap());
+        let error = remove(&mut Vec::new(), &desk.accounts, &account).await.unwrap_err();
+        assert!(error.to_string().contains("no account a"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn a_probe_tells_working_tokens_from_refused_ones() {
+        let mut desk = Desk::new();
+        let server = endpoint(json!({}));
+        desk.accounts.api_base = Some(server.url().join("v1").unwrap());
+        desk.file("own/oauth_creds_bad.json", &json!({"access_token": "hush-bad"}));
+        let mut out = Vec::new();
+        assert!(!health(&mut out, &desk.accounts, Some(&client(&server)), false).await.unwrap());
+        assert!(text(&out).contains("free tier closed"), "{}", text(&out));
+        desk.file("own/oauth_creds_good.json", &json!({"access_token": "hush-good"}));
+        let mut out = Vec::new();
+        assert!(health(&mut out, &desk.accounts, Some(&client(&server)), true).await.unwrap());
+        let shown: Value = serde_json::from_str(&text(&out)).unwrap();
+        assert_eq!(shown["summary"], json!({"total": 2, "usable": 2, "working": 1, "failed": 1}));
+    }
+
+    #[tokio::test]
+    async fn files_of_other_programs_are_imported() {
+        let desk = Desk::new();
+        let proxy = json!({"access_token": "hush", "refresh_token": "hush", "email": "me@x.example", "type": "qwen",
+            "expired": "2026-09-21T13:33:20Z"});
+        let path = desk.file("qwen-me@x.example.json", &proxy);
+        let mut out = Vec::new();
+        assert!(import(&mut out, &desk.accounts, &path, None, false).await.unwrap());
+        assert!(text(&out).contains("as me@x.example into"), "{}", text(&out));
+        let target = desk.accounts.dir.join("oauth_creds_me@x.example.json");
+        let written: Value = serde_json::from_slice(&fs::read(&target).unwrap()).unwrap();
+        assert_eq!(written["expiry_date"], 1_789_997_600_000_i64);
+        let again = import(&mut Vec::new(), &desk.accounts, &path, None, false).await.unwrap_err();
+        assert!(matches!(again, AuthError::Exists(_)), "{again}");
+        assert!(import(&mut Vec::new(), &desk.accounts, &path, None, true).await.unwrap());
+        assert!(import(&mut Vec::new(), &desk.accounts, &path, Some("other"), false).await.unwrap());
+        let bad = desk.file("bad.json", &json!({"hush": 1}));
+        let error = import(&mut Vec::new(), &desk.accounts, &bad, None, false).await.unwrap_err();
+        assert!(!ErrorChain(&error).to_string().contains("hush"), "{error}");
+        let error = import(&mut Vec::new(), &desk.accounts, &path, Some("../x"), false).await.unwrap_err();
+        assert!(matches!(error, AuthError::Name(_)), "{error}");
+        let missing = desk.dir.path().join("missing.json");
+        assert!(import(&mut Vec::new(), &desk.accounts, &missing, None, false).await.is_err());
+    }
+
+    #[test]
+    fn imports_are_named_by_their_files() {
+        for (file, expected) in [
+            ("/x/oauth_creds.json", "default"),
+            ("oauth_creds_work.json", "work"),
+            ("qwen-1755.json", "1755"),
+            ("anything.json", "default"),
+            ("oauth_creds_.x.json", "default"),
+        ] {
+            assert_eq!(named_by(Path::new(file)).as_str(), expected, "{file}");
+        }
+    }
+}
