@@ -25,8 +25,9 @@ use crate::gateway::chat::ChatGateway;
 use crate::gateway::janitor::{self, Janitor, JanitorQueue};
 use crate::gateway::kinds::Kinds;
 use crate::gateway::models::Models;
+use crate::gateway::oauth_accounts::OAuthAccounts;
 use crate::gateway::refresher::Refresher;
-use crate::gateway::relay::{self, RelayGateway, RelaySettings};
+use crate::gateway::relay::{self, RelayGateway, RelaySettings, Targets};
 use crate::gateway::video_jobs::{VideoJobs, VideoParts};
 use crate::http;
 use crate::http::error::ApiError;
@@ -37,6 +38,7 @@ use crate::store::{Loaded, OwnedChat, Store, StoreError};
 use crate::telemetry::ErrorChain;
 use crate::upstream::fetch::MediaFetcher;
 use crate::upstream::openai_api::OpenAiApi;
+use crate::upstream::qwen_oauth::QwenOAuth;
 use crate::upstream::qwen_web::{QwenWeb, WebClientError};
 
 /// How long connections get to write their last words after their streams were ended.
@@ -52,6 +54,7 @@ pub struct App {
     state: AppState,
     pool: IdentityPool,
     refresher: Refresher,
+    accounts: OAuthAccounts,
     models: Models,
     videos: VideoJobs,
     janitor: (Janitor, JanitorQueue),
@@ -120,6 +123,8 @@ impl App {
             Arc::clone(&store),
             config.chat.retries_max,
         );
+        let has_web = !config.http.server_mode || pool.summary(now).total > 0;
+        let (kinds, accounts) = kinds(&config, &store, &supervisor, &loaded, (models.clone(), has_web), now).await?;
         let videos = VideoJobs::new(
             VideoParts {
                 chats: chats.clone(),
@@ -134,9 +139,6 @@ impl App {
         );
         // A chat that a video is made in goes to the janitor when the video is done.
         let ledger = loaded.chats.into_iter().filter(|chat| !videos.needs_chat(&chat.chat_id)).collect();
-        let keys = static_keys(&config, &store, &loaded.facts, now)?;
-        let has_web = !config.http.server_mode || pool.summary(now).total > 0 || keys.is_empty();
-        let kinds = Kinds::new(models.clone(), has_web, keys);
         let ending = CancellationToken::new();
         let state = AppState::new(Parts {
             chats,
@@ -161,6 +163,7 @@ impl App {
             state,
             pool,
             refresher,
+            accounts,
             models,
             videos,
             janitor,
@@ -196,6 +199,7 @@ impl App {
             state,
             pool,
             refresher,
+            accounts,
             models,
             videos,
             janitor,
@@ -207,6 +211,9 @@ impl App {
             ..
         } = self;
         supervisor.spawn("refresher", refresher.run(supervisor.stopping()));
+        if config.http.server_mode {
+            supervisor.spawn("oauth accounts", accounts.run(supervisor.stopping()));
+        }
         let cleaning =
             janitor::run(janitor.0, janitor.1, ledger, pool.sessions(), Now::read().unix, supervisor.stopping());
         supervisor.spawn("janitor", cleaning);
@@ -274,6 +281,31 @@ async fn complete_keys(config: &mut Config, store: &Store, loaded: &Loaded) -> R
     }
 }
 
+/// All kinds of upstreams beside the web chat, and the OAuth accounts.
+async fn kinds(
+    config: &Config,
+    store: &Arc<Store>,
+    supervisor: &Supervisor,
+    loaded: &Loaded,
+    (web, has_web): (Models, bool),
+    now: Now,
+) -> Result<(Kinds, OAuthAccounts), WebClientError> {
+    let keys = static_keys(config, store, &loaded.facts, now)?;
+    let pool = IdentityPool::new(Vec::new(), config.pool.clone());
+    let login = Arc::new(QwenOAuth::new(config.oauth.clone())?);
+    let (settings, accounts_pool) = (config.accounts.clone(), pool.clone());
+    let accounts = OAuthAccounts::new(settings, accounts_pool, login, Arc::clone(store), supervisor.clone(), loaded);
+    // In client mode callers bring what they use.
+    if config.http.server_mode {
+        accounts.begin().await;
+    }
+    let api = OpenAiApi::new(config.web.connect_timeout, config.web.idle_timeout)?;
+    let settings = RelaySettings::like(&config.web, config.chat.models_ttl);
+    let targets = Targets::Accounts(accounts.clone());
+    let oauth = RelayGateway::new(pool, api, targets, Arc::clone(store), settings, config.chat.retries_max);
+    Ok((Kinds::new(web, has_web, oauth, keys), accounts))
+}
+
 /// The way to the endpoints of static keys. In client mode callers bring what they use, so there is none.
 fn static_keys(
     config: &Config,
@@ -290,7 +322,7 @@ fn static_keys(
     }
     let api = OpenAiApi::new(config.web.connect_timeout, config.web.idle_timeout)?;
     let settings = RelaySettings::like(&config.web, config.chat.models_ttl);
-    Ok(RelayGateway::new(pool, api, targets, Arc::clone(store), settings, config.chat.retries_max))
+    Ok(RelayGateway::new(pool, api, Targets::Keys(targets), Arc::clone(store), settings, config.chat.retries_max))
 }
 
 /// A session for each configured identity, with what an earlier run learnt.

@@ -1,4 +1,4 @@
-//! Answering through upstreams that speak OpenAI's dialect: static keys, and later OAuth accounts. The request goes
+//! Answering through upstreams that speak OpenAI's dialect: static keys and OAuth accounts. The request goes
 //! up as it came, on one identity after the other, and the answer comes down as it is.
 
 use std::collections::{HashMap, HashSet};
@@ -21,6 +21,7 @@ use crate::gateway::books::Books;
 use crate::gateway::drift::Drift;
 use crate::gateway::error::ChatError;
 use crate::gateway::failover::{Asker, Attempt, Failed, Failover, Terms};
+use crate::gateway::oauth_accounts::OAuthAccounts;
 use crate::gateway::tokens::Tokens;
 use crate::gateway::turn::{Finished, Turn, TurnParts};
 use crate::pool::{IdentityPool, Lease, Now, Outcome};
@@ -43,12 +44,37 @@ pub struct RelayGateway(Arc<Shared>);
 struct Shared {
     failover: Failover,
     api: OpenAiApi,
-    targets: HashMap<IdentityId, Target>,
+    targets: Targets,
     drift: Drift,
     settings: RelaySettings,
     models: ArcSwap<RelayModels>,
     fetching: Mutex<()>,
 }
+
+/// Where the requests of each identity go.
+pub enum Targets {
+    /// Each key to its own endpoint.
+    Keys(HashMap<IdentityId, Target>),
+    /// Each account to where its credentials say, which a refresh may change.
+    Accounts(OAuthAccounts),
+}
+
+impl Targets {
+    fn of(&self, identity: &IdentityId) -> Option<Target> {
+        match self {
+            Self::Keys(targets) => targets.get(identity).cloned(),
+            Self::Accounts(accounts) => {
+                let base = accounts.api_base(identity)?.inspect_err(|error| {
+                    warn!(identity.id = %identity, error = %error, "no token is sent there");
+                });
+                Some(Target { base: base.ok()?, profile: Profile::Portal })
+            }
+        }
+    }
+}
+
+/// The models of the portal, which has no list of its own. Two are names that it keeps for whatever is newest.
+pub const PORTAL_MODELS: [&str; 4] = ["qwen3-coder-plus", "qwen3-coder-flash", "coder-model", "vision-model"];
 
 /// How patient relaying is.
 #[derive(Clone, Debug)]
@@ -115,14 +141,18 @@ impl RelayGateway {
     pub fn new(
         pool: IdentityPool,
         api: OpenAiApi,
-        targets: HashMap<IdentityId, Target>,
+        targets: Targets,
         store: Arc<Store>,
         settings: RelaySettings,
         retries_max: u32,
     ) -> Self {
         let books = Books::new(pool.clone(), store);
-        let failover = Failover { pool, tokens: Tokens::Fixed, books, retries_max };
-        let models = ArcSwap::from_pointee(RelayModels { names: Vec::new(), due_at: Instant::now() });
+        let (tokens, names) = match &targets {
+            Targets::Keys(_) => (Tokens::Fixed, Vec::new()),
+            Targets::Accounts(accounts) => (Tokens::OAuth(accounts.clone()), PORTAL_MODELS.map(str::to_owned).to_vec()),
+        };
+        let failover = Failover { pool, tokens, books, retries_max };
+        let models = ArcSwap::from_pointee(RelayModels { names, due_at: Instant::now() });
         let (drift, fetching) = (Drift::default(), Mutex::new(()));
         Self(Arc::new(Shared { failover, api, targets, drift, settings, models, fetching }))
     }
@@ -130,7 +160,7 @@ impl RelayGateway {
     /// Whether there is anybody to relay to.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.targets.is_empty()
+        self.0.failover.pool.sessions().is_empty()
     }
 
     /// The identities.
@@ -142,7 +172,7 @@ impl RelayGateway {
     /// The newest list of models, fetched when it is due. Never fails: what cannot be fetched stays as it was.
     pub async fn models(&self) -> Arc<RelayModels> {
         let current = self.0.models.load_full();
-        if Instant::now() < current.due_at {
+        if Instant::now() < current.due_at || matches!(self.0.targets, Targets::Accounts(_)) {
             return current;
         }
         let _only_one = self.0.fetching.lock().await;
@@ -153,8 +183,8 @@ impl RelayGateway {
         let mut names: Vec<String> = Vec::new();
         let mut is_complete = true;
         for session in self.0.failover.pool.sessions() {
-            let Some(target) = self.0.targets.get(session.identity()) else { continue };
-            match self.0.api.models(&session, target).await {
+            let Some(target) = self.0.targets.of(session.identity()) else { continue };
+            match self.0.api.models(&session, &target).await {
                 Ok(found) => names.extend(found),
                 Err(error) => {
                     is_complete = false;
@@ -223,8 +253,8 @@ impl RelayGateway {
 }
 
 impl Shared {
-    fn target(&self, session: &Session) -> Result<&Target, UpstreamError> {
-        let target = self.targets.get(session.identity());
+    fn target(&self, session: &Session) -> Result<Target, UpstreamError> {
+        let target = self.targets.of(session.identity());
         target.ok_or_else(|| UpstreamError::new("asking", UpstreamErrorKind::Unavailable))
     }
 }
@@ -243,9 +273,9 @@ impl<S: ReplySink + Send> Relaying<'_, S> {
         let body = job.request.encode(&job.upstream_model, target.profile);
         if job.request.stream {
             let first = deadline.min(Instant::now() + shared.settings.first_event_timeout);
-            return Ok(Answer::Stream(shared.api.stream(session, target, body, first).await?, first));
+            return Ok(Answer::Stream(shared.api.stream(session, &target, body, first).await?, first));
         }
-        let body = shared.api.whole(session, target, "chat/completions", body, deadline).await?;
+        let body = shared.api.whole(session, &target, "chat/completions", body, deadline).await?;
         let mut decoder = RelayDecoder::default();
         decoder.whole(&body, &mut |event| sink.event(event)).map_err(|error| UpstreamError::in_stream(&error))?;
         Ok(Answer::Whole(decoder))
@@ -318,7 +348,7 @@ impl Attempt for Passing<'_> {
         let session = Arc::clone(lease.session());
         let passed = async {
             let target = self.shared.target(&session)?;
-            self.shared.api.whole(&session, target, self.path, self.body.clone(), deadline).await
+            self.shared.api.whole(&session, &target, self.path, self.body.clone(), deadline).await
         };
         match passed.await {
             Ok(bytes) => {

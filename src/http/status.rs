@@ -66,7 +66,12 @@ fn about(state: &AppState) -> Value {
 fn status_page(state: &AppState) -> String {
     let settings = &state.0.settings;
     let now = Now::read();
-    let summary = state.0.pool.summary(now).and(state.0.kinds.keys().pool().summary(now));
+    let summary = state
+        .0
+        .pool
+        .summary(now)
+        .and(state.0.kinds.oauth().pool().summary(now))
+        .and(state.0.kinds.keys().pool().summary(now));
     let mode = if settings.server_mode {
         "server: this machine's accounts answer"
     } else {
@@ -107,7 +112,12 @@ fn prefers_html(headers: &HeaderMap) -> bool {
 async fn health(State(state): State<AppState>) -> Json<Value> {
     let settings = &state.0.settings;
     let now = Now::read();
-    let summary = state.0.pool.summary(now).and(state.0.kinds.keys().pool().summary(now));
+    let summary = state
+        .0
+        .pool
+        .summary(now)
+        .and(state.0.kinds.oauth().pool().summary(now))
+        .and(state.0.kinds.keys().pool().summary(now));
     Json(json!({
         "status": "OK",
         "service": SERVICE,

@@ -19,6 +19,7 @@ mod limits;
 mod media_bombs;
 mod media_fetch;
 mod models;
+mod oauth;
 mod oracle;
 mod pictures;
 mod quota;

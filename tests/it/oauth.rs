@@ -1,0 +1,121 @@
+//! OAuth accounts: the portal that speaks OpenAI's dialect itself, with tokens that are renewed.
+
+use std::path::Path;
+
+use qwen_bridge::simulator::api_script::{ApiFailure, PortalScript};
+use qwen_bridge::simulator::reply::Reply;
+use qwen_bridge::simulator::scenario::{Endpoint, Scenario};
+use qwen_bridge::simulator::{Life, Simulator};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::app::{PATIENCE, Setup, TestApp, content, error_of, json_of, question};
+
+fn put(dir: &Path, name: &str, text: &str) {
+    std::fs::write(dir.join(format!("oauth_creds_{name}.json")), text).unwrap();
+}
+
+/// A server with these OAuth accounts, in files of its own, and no other.
+async fn with_accounts(scenario: Scenario, accounts: &[(&str, Life)]) -> (TestApp, TempDir) {
+    let simulator = Simulator::start(scenario.paced_ms(0)).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    for (account, life) in accounts {
+        put(dir.path(), account, &simulator.oauth_credentials_for(account, *life));
+    }
+    let setup = Setup::default()
+        .without("COOKIE")
+        .with("QWEN_DIR", &dir.path().display().to_string())
+        .with("QWEN_OAUTH_BASE_URL", simulator.web_base_url().as_str());
+    (setup.start(simulator).await, dir)
+}
+
+fn ask(text: &str) -> Value {
+    let mut body = question(text);
+    body["model"] = json!("qwen3-coder-plus");
+    body
+}
+
+#[tokio::test]
+async fn an_account_answers_whole_and_streamed() {
+    let (app, _dir) = with_accounts(Scenario::default(), &[("cleo", Life::Fresh)]).await;
+    let mut body = ask("echo: Grüße");
+    body["temperature"] = json!(0);
+    let answer = json_of(app.chat(&body).await).await;
+    assert_eq!(content(&answer), "Grüße");
+    let transcript = app.stream(&body).await;
+    assert_eq!((transcript.content().as_str(), transcript.is_done), ("Grüße", true));
+    let sent = app.simulator.requests_to(Endpoint::PortalChat).pop().unwrap().body.unwrap();
+    assert_eq!(sent["temperature"], 0);
+    assert_eq!(sent["messages"][0]["role"], "system");
+    assert_eq!(sent["messages"][0]["content"][0]["cache_control"]["type"], "ephemeral");
+    app.assert_clean();
+}
+
+#[tokio::test]
+async fn a_token_that_has_ended_is_renewed_before_it_is_used() {
+    let (app, dir) = with_accounts(Scenario::default(), &[("cleo", Life::Expired)]).await;
+    let answer = json_of(app.chat(&ask("echo: x")).await).await;
+    assert_eq!(content(&answer), "x");
+    assert_eq!(app.simulator.counters().oauth_refreshes, 1);
+    let kept: Value =
+        serde_json::from_str(&std::fs::read_to_string(dir.path().join("oauth_creds_cleo.json")).unwrap()).unwrap();
+    let first: Value = serde_json::from_str(&app.simulator.oauth_credentials_for("cleo", Life::Expired)).unwrap();
+    assert_ne!(kept["access_token"], first["access_token"]);
+    app.assert_clean();
+}
+
+#[tokio::test]
+async fn a_refused_token_is_renewed_and_the_same_account_answers() {
+    let (app, _dir) = with_accounts(Scenario::default(), &[("cleo", Life::Fresh)]).await;
+    app.simulator.expire("cleo");
+    let answer = json_of(app.chat(&ask("echo: x")).await).await;
+    assert_eq!(content(&answer), "x");
+    assert_eq!(app.simulator.requests_to(Endpoint::PortalChat).len(), 2);
+    app.assert_clean();
+}
+
+#[tokio::test]
+async fn another_account_takes_over() {
+    // S000-42, S000-44, S000-45: the second account answers what the first could not.
+    for failure in [ApiFailure::Quota, ApiFailure::Server(502), ApiFailure::Throttled("60".to_owned())] {
+        let accounts = [("cleo", Life::Fresh), ("dora", Life::Fresh)];
+        let (app, _dir) = with_accounts(Scenario::default(), &accounts).await;
+        app.simulator.script(None, Endpoint::PortalChat, Reply::api(failure.clone()));
+        let answer = json_of(app.chat(&ask("echo: x")).await).await;
+        assert_eq!(content(&answer), "x", "{failure:?}");
+        let asked = app.simulator.requests_to(Endpoint::PortalChat);
+        assert_eq!(asked.len(), 2, "{failure:?}");
+        assert_ne!(asked[0].account, asked[1].account, "{failure:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_portal_that_takes_no_tokens_is_named() {
+    let (app, _dir) = with_accounts(Scenario::default(), &[("cleo", Life::Fresh)]).await;
+    app.simulator.set_portal(PortalScript { free_tier_closed: true, ..PortalScript::default() });
+    let response = app.chat(&ask("echo: x")).await;
+    assert_eq!(response.status(), 503);
+    assert_eq!(error_of(response).await["code"], "no_available_account");
+    app.assert_clean();
+}
+
+#[tokio::test]
+async fn accounts_come_and_go_while_the_server_runs() {
+    let (app, dir) = with_accounts(Scenario::default(), &[]).await;
+    let total = async || json_of(app.get("/health").send().await.unwrap()).await["identityPool"]["total"].clone();
+    assert_eq!(total().await, 0);
+    put(dir.path(), "cleo", &app.simulator.oauth_credentials("cleo"));
+    let until = async |wanted: u64| {
+        tokio::time::timeout(PATIENCE, async {
+            while total().await != wanted {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+        })
+        .await
+        .expect("the change was not noticed");
+    };
+    until(1).await;
+    assert_eq!(content(&json_of(app.chat(&ask("echo: x")).await).await), "x");
+    std::fs::remove_file(dir.path().join("oauth_creds_cleo.json")).unwrap();
+    until(0).await;
+}
