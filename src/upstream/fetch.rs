@@ -35,6 +35,9 @@ pub const WHOLE_VIDEO: Duration = Duration::from_secs(300);
 
 /// Where the upstream gives out pictures and videos that it made.
 const RESULTS_HOST: &str = "cdn.qwenlm.ai";
+/// Where results are on it, and what their links are signed with.
+const RESULTS_PATH: &str = "/output/";
+const RESULTS_KEY: &str = "key";
 
 /// The client for media. Make one and keep it; its methods keep no connection.
 #[derive(Debug)]
@@ -173,7 +176,10 @@ impl MediaFetcher {
             return false;
         };
         let is_storage = url.scheme() == "https" && matches!(host, url::Host::Domain(RESULTS_HOST));
-        is_storage || self.results.hosts.iter().any(|rule| rule.names(&host, port))
+        // The host of the web chat has more to say than results, and whatever is called one goes up unseen.
+        let is_result =
+            || url.path().starts_with(RESULTS_PATH) || url.query_pairs().any(|(name, _)| name == RESULTS_KEY);
+        is_storage || (self.results.hosts.iter().any(|rule| rule.names(&host, port)) && is_result())
     }
 
     /// Fetches what a caller's request points to, at most `limit` bytes within `whole`. Large content goes to a

@@ -74,6 +74,25 @@ async fn who_may_be_reached() {
     assert_eq!(server.calls().len(), 1);
 }
 
+#[test]
+fn what_counts_as_a_result() {
+    let fetcher = fetcher("public", &[("127.0.0.1".to_owned(), 9000)]);
+    for (url, expected) in [
+        ("https://cdn.qwenlm.ai/output/u/t2i/r/1.png?key=x", true),
+        ("https://cdn.qwenlm.ai/x.png", true),
+        ("http://cdn.qwenlm.ai/output/u/t2i/r/1.png?key=x", false),
+        ("https://cdn.qwenlm.ai.example.com/output/x.png?key=x", false),
+        ("http://127.0.0.1:9000/output/u/t2i/r/1.png", true),
+        ("http://127.0.0.1:9000/results/1.png?key=x", true),
+        ("http://127.0.0.1:9000/static/favicon.png", false),
+        ("http://127.0.0.1:9000/", false),
+        ("http://127.0.0.1:9001/output/u/t2i/r/1.png?key=x", false),
+        ("/output/1.png?key=x", false),
+    ] {
+        assert_eq!(fetcher.is_own_link(url), expected, "{url}");
+    }
+}
+
 #[tokio::test]
 async fn redirects() {
     let elsewhere = Server::answering(|_, _| answer(200, &[], b"secret"));
