@@ -145,7 +145,7 @@ impl QwenWeb {
         }
     }
 
-    /// Asks for a credential, by the newer route or by the older one where that is missing.
+    /// Asks for a credential, by the newer route or, where that is missing or out of order, by the older one.
     async fn lend(&self, session: &Session, file: &Attachment) -> Result<StsCredential, UpstreamError> {
         let kind = match file.kind {
             MediaKind::Image => "image",
@@ -155,22 +155,43 @@ impl QwenWeb {
         };
         // The frontend has sent the size as a string since 0.3.11; both are accepted.
         let body = json!({"filename": file.name, "filesize": file.content.len().to_string(), "filetype": kind});
+        let mut first = None;
         for path in ["/api/v2/files/getstsToken", "/api/v1/files/getstsToken"] {
-            let lent_at = Instant::now();
             let body = Some(body.to_string().into());
-            let answer = self.call(LENDING, Host::Web, Method::POST, path, Credential::Full(session), body).await?;
-            if is_missing(LENDING, &answer) {
-                continue;
+            let error = match self.lend_by(path, session, file, body).await {
+                Ok(Some(sts)) => return Ok(sts),
+                Ok(None) => continue,
+                Err(error) => error,
+            };
+            // A route that fails, or says what cannot be read, says nothing of the other one; nothing was spent yet.
+            if !matches!(error.kind, UpstreamErrorKind::Unavailable | UpstreamErrorKind::Protocol) {
+                return Err(error);
             }
-            let value = envelope(LENDING, &answer).map_err(|error| blamed(error, file))?;
-            let sts = StsCredential::parse(&value, self.settings.oss_base.as_ref(), lent_at);
-            return sts.map_err(|what| UpstreamError {
-                detail: what.to_owned(),
-                ..UpstreamError::new(LENDING, UpstreamErrorKind::Protocol)
-            });
+            first = first.or(Some(error));
         }
         let detail = "it has no route for uploads".to_owned();
-        Err(UpstreamError { detail, ..UpstreamError::new(LENDING, UpstreamErrorKind::Protocol) })
+        Err(first.unwrap_or(UpstreamError { detail, ..UpstreamError::new(LENDING, UpstreamErrorKind::Protocol) }))
+    }
+
+    /// A credential by one route; `None` where there is no such route.
+    async fn lend_by(
+        &self,
+        path: &str,
+        session: &Session,
+        file: &Attachment,
+        body: Option<Vec<u8>>,
+    ) -> Result<Option<StsCredential>, UpstreamError> {
+        let lent_at = Instant::now();
+        let answer = self.call(LENDING, Host::Web, Method::POST, path, Credential::Full(session), body).await?;
+        if is_missing(LENDING, &answer) {
+            return Ok(None);
+        }
+        let value = envelope(LENDING, &answer).map_err(|error| blamed(error, file))?;
+        let sts = StsCredential::parse(&value, self.settings.oss_base.as_ref(), lent_at);
+        sts.map(Some).map_err(|what| UpstreamError {
+            detail: what.to_owned(),
+            ..UpstreamError::new(LENDING, UpstreamErrorKind::Protocol)
+        })
     }
 
     /// One try.

@@ -228,6 +228,10 @@ async fn credentials_of_the_older_route() {
         reply(404, &json!({"detail": "Not Found"})),
         answer(404, &[("content-type", "text/html")], b"<html>404"),
         reply(200, &json!({"success": false, "data": {"code": "Not_Found"}})),
+        reply(405, &json!({"detail": "Method Not Allowed"})),
+        reply(500, &json!({"detail": "Internal Server Error"})),
+        reply(200, &json!({"success": true, "data": {}})),
+        answer(200, &[("content-type", "application/json")], b"{"),
     ] {
         let missing = Arc::new(missing);
         let site =
@@ -254,9 +258,9 @@ async fn refused_credentials() {
     };
     check(reply(401, &json!({})), 1, Kind::Unauthorized, "").await;
     check(reply(429, &json!({})), 1, Kind::RateLimited, "").await;
-    check(reply(503, &json!({})), 1, Kind::Unavailable, "").await;
+    check(reply(503, &json!({})), 2, Kind::Unavailable, "").await;
     check(reply(404, &json!({})), 2, Kind::Protocol, "it has no route for uploads").await;
-    check(reply(200, &json!({"success": true, "data": {}})), 1, Kind::Protocol, "the upload credential has no key id")
+    check(reply(200, &json!({"success": true, "data": {}})), 2, Kind::Protocol, "the upload credential has no key id")
         .await;
     let invalid = json!({"success": false, "data": {"code": "Bad_Request", "details": "Invalid file information!"}});
     check(reply(200, &invalid), 1, Kind::InvalidRequest, &format!("{AT}: Invalid file information!")).await;
