@@ -1,12 +1,13 @@
 //! Files that go with a prompt: what a caller sent, what is checked, and how the upstream names what it has.
 
 use std::fmt;
-use std::io::{self, BufReader, Read as _};
+use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
 
 use image::ImageReader;
 
 use crate::blob::Blob;
 use crate::transform::media_type::{MEGABYTE, MediaType};
+use crate::transform::picture;
 
 pub use crate::transform::media_type::MediaKind;
 
@@ -17,10 +18,8 @@ pub const SIDE_MAX: u32 = 16_384;
 
 /// How much of a file tells its type.
 const HEAD_BYTES: usize = 8192;
-/// How far before its end a whole picture has its last mark.
+/// How far before its end a whole GIF has its last mark.
 const TAIL_BYTES: u64 = 64 * 1024;
-/// How many segments may stand before a JPEG tells its sides. Profiles and comments take some hundreds at most.
-const JPEG_SEGMENTS_MAX: usize = 4096;
 /// The longest name that is handed on.
 const NAME_CHARS_MAX: usize = 100;
 
@@ -82,70 +81,36 @@ impl Attachment {
     }
 }
 
-/// Takes the size of a picture from its header, and looks for its end: a bomb costs nothing, and a torn file is
-/// not handed on.
+/// Reads the size of a picture and looks for its end, without unpacking anything: a bomb costs nothing, and a torn
+/// file is not handed on.
 fn check_picture(content: &Blob, media_type: &MediaType) -> Result<(), FileFault> {
-    let (width, height) = if media_type.extension == "jpg" { jpeg_sides(content) } else { sides(content) }?;
-    if width == 0 || height == 0 {
-        return Err(FileFault::Broken);
-    }
+    let size = match media_type.extension.as_str() {
+        "png" => picture::png(content.reader()).ok().flatten(),
+        "jpg" => picture::jpeg(content.reader()).ok().flatten(),
+        other => header_size(content).filter(|_| other != "gif" || has_gif_end(content)),
+    };
+    let (width, height) = size.filter(|(width, height)| *width > 0 && *height > 0).ok_or(FileFault::Broken)?;
     if width > SIDE_MAX || height > SIDE_MAX || u64::from(width) * u64::from(height) > PIXELS_MAX {
         return Err(FileFault::TooManyPixels(width, height));
     }
-    let end: &[u8] = match media_type.extension.as_str() {
-        "png" => b"IEND",
-        "jpg" => &[0xff, 0xd9],
-        "gif" => &[0x3b],
-        _ => return Ok(()),
-    };
-    let start = content.len().saturating_sub(TAIL_BYTES);
-    let mut tail = vec![0; usize::try_from(content.len() - start).unwrap_or(0)];
-    let mut filled = 0;
-    while let Some(rest) = tail.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-        match content.read_at(start + filled as u64, rest) {
-            Ok(0) | Err(_) => return Err(FileFault::Broken),
-            Ok(count) => filled += count,
-        }
-    }
-    memchr::memmem::find(&tail, end).map(|_| ()).ok_or(FileFault::Broken)
+    Ok(())
 }
 
-fn sides(content: &Blob) -> Result<(u32, u32), FileFault> {
-    let mut reader =
-        ImageReader::new(BufReader::new(content.reader())).with_guessed_format().map_err(|_| FileFault::Broken)?;
+/// What the header says, for formats that have all of it at their beginning.
+fn header_size(content: &Blob) -> Option<(u32, u32)> {
+    let mut reader = ImageReader::new(BufReader::new(content.reader())).with_guessed_format().ok()?;
     let mut limits = image::Limits::default();
     limits.max_alloc = Some(16 * MEGABYTE);
     reader.limits(limits);
-    reader.into_dimensions().map_err(|_| FileFault::Broken)
+    reader.into_dimensions().ok()
 }
 
-/// The sides of a JPEG, from the segment that tells them. The library reads a JPEG whole before it looks at it.
-fn jpeg_sides(content: &Blob) -> Result<(u32, u32), FileFault> {
-    let mut reader = BufReader::new(content.reader());
-    let mut read = |skip: i64| -> io::Result<[u8; 4]> {
-        let mut four = [0; 4];
-        reader.seek_relative(skip)?;
-        reader.read_exact(&mut four).map(|()| four)
-    };
-    let mut skip = 2;
-    for _ in 0..JPEG_SEGMENTS_MAX {
-        // Any number of filling bytes may stand before a marker.
-        match read(skip).map_err(|_| FileFault::Broken)? {
-            [0xff, 0xff, ..] => skip = -3,
-            // Tables and restart marks aside, these begin a picture: a precision, then height and width.
-            [0xff, 0xc0..=0xc3 | 0xc5..=0xc7 | 0xc9..=0xcb | 0xcd..=0xcf, _, _] => {
-                let [_, a, b, c] = read(0).map_err(|_| FileFault::Broken)?;
-                let [d, ..] = read(0).map_err(|_| FileFault::Broken)?;
-                return Ok((u32::from_be_bytes([0, 0, c, d]), u32::from_be_bytes([0, 0, a, b])));
-            }
-            [0xff, 0x01 | 0xd0..=0xd7, _, _] => skip = -2,
-            // Rows or the end, and no picture begun.
-            [0xff, 0x00 | 0xd8..=0xda, _, _] => return Err(FileFault::Broken),
-            [0xff, _, high, low] => skip = i64::from(u16::from_be_bytes([high, low])) - 2,
-            _ => return Err(FileFault::Broken),
-        }
-    }
-    Err(FileFault::Broken)
+fn has_gif_end(content: &Blob) -> bool {
+    let start = content.len().saturating_sub(TAIL_BYTES);
+    let mut reader = content.reader();
+    let mut tail = Vec::new();
+    let is_read = reader.seek(SeekFrom::Start(start)).is_ok() && reader.read_to_end(&mut tail).is_ok();
+    is_read && memchr::memchr(0x3b, &tail).is_some()
 }
 
 /// The bytes of a file: at hand, or where to fetch them.

@@ -17,6 +17,7 @@ pub mod models;
 pub mod oauth;
 pub mod openai_dialect;
 pub mod openai_reply;
+mod picture;
 pub mod prompt;
 pub mod qwen_reply;
 pub mod qwen_request;
