@@ -61,7 +61,8 @@ impl QwenWeb {
         started(&answer)
     }
 
-    /// Asks how far a task is, by the newer route, and by the older one where that is missing or knows no such task.
+    /// Asks how far a task is, by the newer route, and by the older one where that is missing, out of order, or
+    /// knows no such task.
     ///
     /// # Errors
     /// [`UpstreamErrorKind::LostChat`] when neither route knows the task: it never was, belongs to another account,
@@ -70,15 +71,24 @@ impl QwenWeb {
         if !is_chat_id(task_id) {
             return Err(UpstreamError::new(FOLLOWING, UpstreamErrorKind::LostChat));
         }
+        let mut first = None;
         for route in ["/api/v2/task/status", "/api/v1/tasks/status"] {
             let path = format!("{route}/{task_id}");
             let call = self.call(FOLLOWING, Host::Web, Method::GET, &path, Credential::Full(session), None);
-            let answer = call.await?;
-            if !is_missing(FOLLOWING, &answer) {
-                return status(&envelope(FOLLOWING, &answer)?);
+            let looked = match call.await {
+                Ok(answer) if is_missing(FOLLOWING, &answer) => continue,
+                Ok(answer) => envelope(FOLLOWING, &answer).and_then(|value| status(&value)),
+                Err(error) => Err(error),
+            };
+            match looked {
+                // A route that is out of order says nothing of the other one.
+                Err(error) if matches!(error.kind, UpstreamErrorKind::Unavailable | UpstreamErrorKind::Protocol) => {
+                    first = first.or(Some(error));
+                }
+                looked => return looked,
             }
         }
-        Err(UpstreamError::new(FOLLOWING, UpstreamErrorKind::LostChat))
+        Err(first.unwrap_or_else(|| UpstreamError::new(FOLLOWING, UpstreamErrorKind::LostChat)))
     }
 
     /// The whole chat as the upstream keeps it, at most 8 MiB: what [`crate::transform::chat_detail`] reads.

@@ -109,10 +109,10 @@ async fn following() {
     }
     let url = "https://cdn.qwenlm.ai/output/u/t2v/c/t.mp4?key=x";
     check(v2(json!({"task_status": "success", "content": url})), none(), 1, done(url)).await;
-    check(v2(json!({"task_status": "success", "content": "no link"})), none(), 1, Err(Kind::Protocol)).await;
+    check(v2(json!({"task_status": "success", "content": "no link"})), none(), 2, Err(Kind::Protocol)).await;
     check(v2(json!({"task_status": "failed", "message": "no\nluck"})), none(), 1, failed("no luck")).await;
     check(v2(json!({"task_status": "exploded"})), none(), 1, failed("exploded")).await;
-    check(v2(json!({"other": 1})), none(), 1, Err(Kind::Protocol)).await;
+    check(v2(json!({"other": 1})), none(), 2, Err(Kind::Protocol)).await;
     let flat = reply(200, &json!({"chat_type": "t2v", "task_status": "success", "content": url}));
     check(lost(), flat.clone(), 2, done(url)).await;
     check(none(), flat.clone(), 2, done(url)).await;
@@ -123,7 +123,12 @@ async fn following() {
     check(lost(), reply(401, &json!({})), 2, Err(Kind::Unauthorized)).await;
     check(reply(401, &json!({})), flat.clone(), 1, Err(Kind::Unauthorized)).await;
     check(answer(404, &[("content-type", "text/html")], b"<html>punish"), flat.clone(), 1, Err(Kind::Challenged)).await;
-    check(answer(502, &[], b""), flat, 1, Err(Kind::Unavailable)).await;
+    check(answer(502, &[], b""), none(), 2, Err(Kind::Unavailable)).await;
+    check(answer(502, &[], b""), answer(429, &[], b""), 2, Err(Kind::RateLimited)).await;
+    for broken in [answer(502, &[], b""), answer(405, &[], b"{}"), v2(json!({})), v2(json!({"task_status": "success"}))]
+    {
+        check(broken, flat.clone(), 2, done(url)).await;
+    }
 }
 
 #[tokio::test]
