@@ -273,8 +273,8 @@ impl Attempts {
 
     /// One try to start a video. Gives the lease back when it fails.
     ///
-    /// When the start is not answered, the video may be in the making all the same; the chat knows. If it does not
-    /// tell, that is the end: another try could make, and cost, a second video.
+    /// When the start is not answered, or by something that failed, the video may be in the making all the same; the
+    /// chat knows. If it does not tell, that is the end: another try could make, and cost, a second video.
     async fn start_video(
         &self,
         lease: Lease,
@@ -304,19 +304,22 @@ impl Attempts {
         };
         let is_answered =
             error.source.is_none() && !matches!(error.kind, UpstreamErrorKind::Timeout | UpstreamErrorKind::Protocol);
-        if is_answered {
-            self.doubt_files(&session, job, &error);
-            diary.refused().await;
-            return Err(Failed { error, lease, is_final: false });
-        }
-        let patience = deadline.min(Instant::now() + LOST_START_PATIENCE);
-        match self.videos.find(&session, chat.id(), patience).await {
-            Found::Task(task) => {
+        let is_refused = is_answered && error.kind != UpstreamErrorKind::Unavailable;
+        if !is_refused {
+            let patience = deadline.min(Instant::now() + LOST_START_PATIENCE);
+            let found = self.videos.find(&session, chat.id(), patience).await;
+            if let Found::Task(task) = found {
                 info!(identity.id = %session.identity(), "video found in its chat after its start was not answered");
-                Ok(StartedVideo { lease, chat, task })
+                return Ok(StartedVideo { lease, chat, task });
             }
-            Found::Nothing | Found::Unclear => Err(Failed { error, lease, is_final: true }),
+            // A page without a word of the upstream may be a gateway's, which knows nothing of what is behind it.
+            if !is_answered || (error.detail.is_empty() && found != Found::Nothing) {
+                return Err(Failed { error, lease, is_final: true });
+            }
         }
+        self.doubt_files(&session, job, &error);
+        diary.refused().await;
+        Err(Failed { error, lease, is_final: false })
     }
 
     /// Thinking and searching take their time before the first word, pictures and files more.

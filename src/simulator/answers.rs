@@ -39,7 +39,7 @@ pub(crate) enum Payload {
 }
 
 impl Answer {
-    fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
+    pub(crate) fn new(status: u16, content_type: &str, body: impl Into<Bytes>) -> Self {
         Self {
             status,
             effective_status: None,

@@ -103,6 +103,8 @@ pub struct VideoScript {
     pub bytes: usize,
     /// The video is begun, but the connection is reset before anything is answered.
     pub lost: bool,
+    /// The video is begun, but something in front of the upstream answers with a page of this status.
+    pub hidden_by: Option<u16>,
 }
 
 /// How the making of a video ends.
@@ -140,6 +142,6 @@ impl Default for PictureScript {
 
 impl Default for VideoScript {
     fn default() -> Self {
-        Self { polls: 2, end: VideoEnd::Success, bytes: 4_096, lost: false }
+        Self { polls: 2, end: VideoEnd::Success, bytes: 4_096, lost: false, hidden_by: None }
     }
 }

@@ -49,6 +49,9 @@ pub(crate) fn begin(
     turn.extra = extra;
     turn.parts = Some(Value::Array(Vec::new()));
     turn.over();
+    if let Some(status) = script.hidden_by {
+        return Answer::new(status, "text/html", "<html><h1>Gateway</h1></html>");
+    }
     let answer = Answer::envelope(&call.request_id, &data);
     if script.lost { Answer { payload: Payload::Reset, ..answer } } else { answer }
 }

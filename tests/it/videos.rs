@@ -294,6 +294,28 @@ async fn a_start_that_is_not_answered_is_found_in_its_chat() {
 }
 
 #[tokio::test]
+async fn a_start_behind_a_page_of_a_gateway_is_found_in_its_chat() {
+    for status in [500, 502, 504] {
+        let app = start(2, soon().with_video(|video| video.hidden_by = Some(status))).await;
+        let done = until_done(&app, &create(&app, &boat()).await).await;
+        assert_eq!(done["status"], "completed", "{status}: {done}");
+        assert_eq!(app.simulator.tasks().len(), 1, "{status}");
+        app.assert_clean();
+    }
+}
+
+#[tokio::test]
+async fn a_start_that_failed_before_anything_was_asked_is_tried_elsewhere() {
+    let app = start(2, soon()).await;
+    app.simulator.script(None, Endpoint::Completions, Reply::status(502));
+    let done = until_done(&app, &create(&app, &boat()).await).await;
+    assert_eq!(done["status"], "completed", "{done}");
+    assert_eq!(app.simulator.requests_to(Endpoint::Completions).len(), 2);
+    assert_eq!(app.simulator.tasks().len(), 1);
+    app.assert_clean();
+}
+
+#[tokio::test]
 async fn a_start_of_which_nothing_is_known_is_not_tried_again() {
     let app = start(2, Reply::failing(qwen_bridge::simulator::reply::Failure::Reset)).await;
     let failed = until_done(&app, &create(&app, &boat()).await).await;
