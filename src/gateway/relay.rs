@@ -273,7 +273,8 @@ impl<S: ReplySink + Send> Relaying<'_, S> {
         let body = job.request.encode(&job.upstream_model, target.profile);
         if job.request.stream {
             let first = deadline.min(Instant::now() + shared.settings.first_event_timeout);
-            return Ok(Answer::Stream(shared.api.stream(session, &target, body, first).await?, first));
+            let stream = shared.api.stream(session, &target, body, first).await?;
+            return Ok(Answer::Stream(Box::new(stream), first));
         }
         let body = shared.api.whole(session, &target, "chat/completions", body, deadline).await?;
         let mut decoder = RelayDecoder::default();
@@ -283,7 +284,7 @@ impl<S: ReplySink + Send> Relaying<'_, S> {
 }
 
 enum Answer {
-    Stream(ReplyStream, Instant),
+    Stream(Box<ReplyStream>, Instant),
     Whole(RelayDecoder),
 }
 
@@ -310,7 +311,7 @@ impl<S: ReplySink + Send> Attempt for Relaying<'_, S> {
             Answer::Whole(decoder) => return Ok(Turn::done(parts, decoder.usage())),
             Answer::Stream(stream, first) => (stream, first),
         };
-        let mut turn = Turn::new(stream, parts);
+        let mut turn = Turn::new(*stream, parts);
         let sink = &mut *self.sink;
         let begun = timeout_at(first, async {
             while !turn.has_content() {
