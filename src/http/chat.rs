@@ -21,7 +21,7 @@ use crate::http::error::ApiError;
 use crate::http::json::{JsonBody, read_json};
 use crate::http::lift::put_back;
 use crate::http::server::PollCount;
-use crate::http::sse::{Opening, ReplyBody, StreamContext};
+use crate::http::sse::{Following, Opening, ReplyBody, StreamContext};
 use crate::http::state::AppState;
 use crate::transform::job::{ChatJob, ChatRequest, PROMPT_FILE};
 use crate::transform::openai_dialect::{RelayChunks, RelayRequest, RelayWhole};
@@ -109,14 +109,16 @@ async fn stream(
         let opened = chats.open(&job, &asker, &mut sink).await;
         (opened, sink)
     });
-    event_stream(state, head, opening, record, polls).await
+    event_stream(state, head, opening, None, record, polls).await
 }
 
-/// Waits for the first content as long as the status may wait; from then on the answer's body goes on waiting.
-async fn event_stream<S: EventSink + Unpin + Send + 'static>(
+/// Waits for the first content as long as the status may wait; from then on the answer's body goes on waiting. Answers
+/// that follow in the same stream cannot change its status any more.
+pub(crate) async fn event_stream<S: EventSink + Unpin + Send + 'static>(
     state: &AppState,
     head: Bytes,
     mut opening: Opening<S>,
+    following: Option<Following<S>>,
     record: RequestRecord,
     polls: PollCount,
 ) -> Result<Response, ApiError> {
@@ -137,7 +139,8 @@ async fn event_stream<S: EventSink + Unpin + Send + 'static>(
         Ok((Ok(turn), sink)) => ReplyBody::streaming(turn, sink, context),
         Ok((Err(error), _)) => return Err((&error).into()),
         Err(_) => ReplyBody::opening(opening, context),
-    };
+    }
+    .followed_by(following);
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
@@ -168,7 +171,7 @@ async fn relay(
             let opened = gateway.open(&job, &asker, &mut sink).await;
             (opened, sink)
         });
-        return event_stream(state, head, opening, record, polls).await;
+        return event_stream(state, head, opening, None, record, polls).await;
     }
     let mut sink = RelayWhole::default();
     let answered = tokio::select! {

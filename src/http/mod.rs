@@ -4,6 +4,7 @@ pub mod access;
 pub mod auth;
 mod body;
 pub mod chat;
+pub mod completions;
 pub mod drain;
 pub mod error;
 pub mod images;
@@ -45,6 +46,7 @@ pub fn router(state: AppState) -> Router {
     let cors = cors(&state.0.settings);
     Router::new()
         .merge(chat::routes())
+        .merge(completions::routes())
         .merge(images::routes())
         .merge(models::routes())
         .merge(status::routes())

@@ -35,11 +35,15 @@ const BURST_GAP: Duration = Duration::from_millis(2);
 /// The future that waits for the first content of an answer.
 pub type Opening<S> = Pin<Box<dyn Future<Output = (Result<Turn, ChatError>, S)> + Send>>;
 
+/// Begins the answer that follows a finished one in the same stream; `None` when that was the last.
+pub type Following<S> = Box<dyn FnMut(S) -> Option<Opening<S>> + Send>;
+
 /// The body of a streamed answer. Dropping it ends the upstream's work on it.
 pub struct ReplyBody<S> {
     /// The chunk with the role, until it is sent: callers see life before the first content is there.
     head: Option<Bytes>,
     phase: Phase<S>,
+    following: Option<Following<S>>,
     record: RequestRecord,
     keepalive: Duration,
     sent_at: Instant,
@@ -116,12 +120,19 @@ impl<S: EventSink> ReplyBody<S> {
         Self::new(Phase::Opening(opening), context)
     }
 
+    /// Lets further answers follow in the same stream.
+    #[must_use]
+    pub fn followed_by(self, following: Option<Following<S>>) -> Self {
+        Self { following, ..self }
+    }
+
     fn new(phase: Phase<S>, context: StreamContext) -> Self {
         let StreamContext { head, record, keepalive, ending, polls } = context;
         let sent_at = Instant::now();
         Self {
             head: Some(head),
             phase,
+            following: None,
             record,
             keepalive,
             sent_at,
@@ -137,6 +148,15 @@ impl<S: EventSink> ReplyBody<S> {
         self.phase = Phase::Done;
         sink.fail(&error.body());
         sink.take()
+    }
+
+    /// An answer is over: the next one begins, if there is one.
+    fn follow(&mut self) {
+        let Phase::Streaming(streaming) = std::mem::replace(&mut self.phase, Phase::Done) else {
+            return;
+        };
+        let opening = self.following.as_mut().and_then(|following| following(streaming.1));
+        self.phase = opening.map_or(Phase::Done, Phase::Opening);
     }
 
     /// What to send next; `None` at the end.
@@ -163,7 +183,7 @@ impl<S: EventSink> ReplyBody<S> {
                         Poll::Ready(Ok(Some(finished))) => {
                             sink.finish(finished.reason, finished.counts);
                             let last = sink.take();
-                            self.phase = Phase::Done;
+                            self.follow();
                             return Poll::Ready(last);
                         }
                         Poll::Ready(Ok(None)) if sink.held_bytes() < FRAME_BYTES_MAX => {}

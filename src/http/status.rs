@@ -48,6 +48,7 @@ fn about(state: &AppState) -> Value {
         "message": "Your own Qwen accounts as an API for OpenAI clients.",
         "endpoints": {
             "chat_completions": "POST /v1/chat/completions",
+            "completions": "POST /v1/completions",
             "images": "POST /v1/images/generations",
             "image_edits": "POST /v1/images/edits",
             "videos": "POST /v1/videos",
@@ -93,7 +94,8 @@ fn status_page(state: &AppState) -> String {
          th{{text-align:left;padding-right:2rem;font-weight:600}}code{{background:#f2f2f2;padding:.1em .3em}}</style>\
          <h1>{SERVICE} {VERSION}</h1><p>Your own Qwen accounts as an API for OpenAI clients.</p>\
          <table><tr><th>mode</th><td>{mode}</td></tr><tr><th>key</th><td>{key}</td></tr>{accounts}</table>\
-         <h2>Endpoints</h2><ul><li><code>POST /v1/chat/completions</code></li><li><code>POST /v1/images/generations</code></li>\
+         <h2>Endpoints</h2><ul><li><code>POST /v1/chat/completions</code></li>\
+         <li><code>POST /v1/completions</code></li><li><code>POST /v1/images/generations</code></li>\
          <li><code>POST /v1/images/edits</code></li><li><code>POST /v1/videos</code></li>\
          <li><code>GET /v1/models</code></li>\
          <li><code>GET /health</code></li><li><code>POST /refresh-token</code></li></ul></html>"

@@ -6,6 +6,7 @@
 pub mod aspect;
 pub mod attachment;
 pub mod chat_detail;
+pub mod completions;
 pub mod fields;
 pub mod files;
 pub mod images;

@@ -71,6 +71,12 @@ impl RelayRequest {
         Ok(Self { model, stream, include_usage, body })
     }
 
+    /// Roughly how many bytes the messages have; for estimates where the upstream does not count.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.body.get("messages").map_or(0, |messages| messages.to_string().len())
+    }
+
     /// The body for the upstream, under the name that the upstream has for the model.
     #[must_use]
     pub fn encode(&self, upstream_model: &str, profile: Profile) -> Vec<u8> {

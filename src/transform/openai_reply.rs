@@ -76,6 +76,24 @@ impl ReplyShaper {
         }
     }
 
+    /// A shaper that changes nothing but leaves out thoughts, for an upstream that keeps the limits itself and was
+    /// asked with a prompt of so many bytes.
+    #[must_use]
+    pub fn without_limits(prompt_bytes: usize) -> Self {
+        Self {
+            limiter: None,
+            format: ReasoningFormat::Hidden,
+            think_open: false,
+            is_answering: false,
+            after_image: false,
+            prompt_bytes: prompt_bytes as u64,
+            content_bytes: 0,
+            reasoning_bytes: 0,
+            sources: Vec::new(),
+            marks: None,
+        }
+    }
+
     /// Why the answer is over for the caller although the upstream goes on.
     #[must_use]
     pub fn ended(&self) -> Option<FinishReason> {

@@ -156,6 +156,37 @@ pub struct UrlCitation<'a> {
     pub url: &'a str,
 }
 
+/// An answer of `/v1/completions`, whole or a chunk of it.
+#[derive(Debug, Serialize)]
+pub struct TextCompletion<'a> {
+    /// `cmpl-…`.
+    pub id: &'a str,
+    /// `text_completion`.
+    pub object: &'static str,
+    /// Seconds since 1970.
+    pub created: i64,
+    /// The name that was asked for.
+    pub model: &'a str,
+    /// One for each prompt; a chunk has one, and the chunk of counts none.
+    pub choices: Vec<TextChoice<'a>>,
+    /// Counts over all prompts; null in chunks before the last where they were asked for, absent where not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub usage: Option<Option<CompletionUsage>>,
+}
+
+/// The text that follows a prompt, or a piece of it.
+#[derive(Debug, Serialize)]
+pub struct TextChoice<'a> {
+    /// The text.
+    pub text: &'a str,
+    /// The place of its prompt.
+    pub index: u32,
+    /// Null.
+    pub logprobs: Option<()>,
+    /// Null until the end.
+    pub finish_reason: Option<&'static str>,
+}
+
 /// `usage`.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct CompletionUsage {
@@ -169,6 +200,28 @@ pub struct CompletionUsage {
     pub prompt_tokens_details: PromptTokensDetails,
     /// Parts of the completion.
     pub completion_tokens_details: CompletionTokensDetails,
+}
+
+impl CompletionUsage {
+    /// Both together, as for one request that took several turns.
+    #[must_use]
+    pub fn and(self, other: Option<Self>) -> Self {
+        let Some(other) = other else {
+            return self;
+        };
+        let (prompt, completion) = (&self.prompt_tokens_details, &self.completion_tokens_details);
+        Self {
+            prompt_tokens: self.prompt_tokens + other.prompt_tokens,
+            completion_tokens: self.completion_tokens + other.completion_tokens,
+            total_tokens: self.total_tokens + other.total_tokens,
+            prompt_tokens_details: PromptTokensDetails {
+                cached_tokens: prompt.cached_tokens + other.prompt_tokens_details.cached_tokens,
+            },
+            completion_tokens_details: CompletionTokensDetails {
+                reasoning_tokens: completion.reasoning_tokens + other.completion_tokens_details.reasoning_tokens,
+            },
+        }
+    }
 }
 
 /// `usage.prompt_tokens_details`.

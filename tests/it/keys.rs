@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::app::{Setup, TestApp, content, error_of, json_of, question};
 
 /// A server with the web accounts of the scenario and all of its keys.
-async fn with_keys(scenario: Scenario) -> TestApp {
+pub(crate) async fn with_keys(scenario: Scenario) -> TestApp {
     let simulator = Simulator::start(scenario.paced_ms(0)).await.unwrap();
     let base = simulator.key_base_url();
     let keys: Vec<String> = simulator.keys().iter().map(|name| format!("{}@{base}", simulator.key(name))).collect();

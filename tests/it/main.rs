@@ -12,6 +12,7 @@ mod chat_complete;
 mod chat_stream;
 mod clean_guest;
 mod client_mode;
+mod completions;
 mod cors;
 mod failover;
 mod keys;
