@@ -248,6 +248,22 @@ impl ApiError {
         Self { param: Some("model".to_owned()), ..error }
     }
 
+    /// Nobody who could make embeddings is configured.
+    #[must_use]
+    pub fn embeddings_not_supported() -> Self {
+        let message = "The web chat makes no embeddings. The owner of this server can name an endpoint that does, \
+                       with its key, in QWEN_API_KEYS.";
+        Self::new(StatusCode::NOT_IMPLEMENTED, SERVER_ERROR, "embeddings_not_supported", message).finally()
+    }
+
+    /// The upstream answered with something else than what was asked for.
+    #[must_use]
+    pub fn unreadable_answer() -> Self {
+        let message = "The upstream gave an answer that cannot be read. This is not the fault of your request; try \
+                       again later.";
+        Self::new(StatusCode::BAD_GATEWAY, SERVER_ERROR, "upstream_error", message).finally()
+    }
+
     /// This server has no identities of its own to act on.
     #[must_use]
     pub fn not_in_client_mode() -> Self {

@@ -6,6 +6,7 @@ mod body;
 pub mod chat;
 pub mod completions;
 pub mod drain;
+pub mod embeddings;
 pub mod error;
 pub mod images;
 pub mod json;
@@ -47,6 +48,7 @@ pub fn router(state: AppState) -> Router {
     Router::new()
         .merge(chat::routes())
         .merge(completions::routes())
+        .merge(embeddings::routes())
         .merge(images::routes())
         .merge(models::routes())
         .merge(status::routes())

@@ -49,6 +49,7 @@ fn about(state: &AppState) -> Value {
         "endpoints": {
             "chat_completions": "POST /v1/chat/completions",
             "completions": "POST /v1/completions",
+            "embeddings": "POST /v1/embeddings",
             "images": "POST /v1/images/generations",
             "image_edits": "POST /v1/images/edits",
             "videos": "POST /v1/videos",
@@ -95,7 +96,8 @@ fn status_page(state: &AppState) -> String {
          <h1>{SERVICE} {VERSION}</h1><p>Your own Qwen accounts as an API for OpenAI clients.</p>\
          <table><tr><th>mode</th><td>{mode}</td></tr><tr><th>key</th><td>{key}</td></tr>{accounts}</table>\
          <h2>Endpoints</h2><ul><li><code>POST /v1/chat/completions</code></li>\
-         <li><code>POST /v1/completions</code></li><li><code>POST /v1/images/generations</code></li>\
+         <li><code>POST /v1/completions</code></li><li><code>POST /v1/embeddings</code></li>\
+         <li><code>POST /v1/images/generations</code></li>\
          <li><code>POST /v1/images/edits</code></li><li><code>POST /v1/videos</code></li>\
          <li><code>GET /v1/models</code></li>\
          <li><code>GET /health</code></li><li><code>POST /refresh-token</code></li></ul></html>"

@@ -7,6 +7,7 @@ pub mod aspect;
 pub mod attachment;
 pub mod chat_detail;
 pub mod completions;
+pub mod embeddings;
 pub mod fields;
 pub mod files;
 pub mod images;

@@ -14,6 +14,7 @@ mod clean_guest;
 mod client_mode;
 mod completions;
 mod cors;
+mod embeddings;
 mod failover;
 mod keys;
 mod limits;
