@@ -403,10 +403,13 @@ fn named_by(file: &Path) -> AccountId {
     name.and_then(|name| AccountId::parse(name).ok()).unwrap_or_else(AccountId::unnamed)
 }
 
-/// The address as a picture of half blocks, dark on light whatever the terminal's colours are.
+/// The address as a picture of half blocks, black on white whatever the terminal's colours are: not every camera
+/// reads it the other way round.
 fn qr(link: &str) -> Option<String> {
     let code = QrCode::new(link).ok()?;
-    Some(code.render::<Dense1x2>().dark_color(Dense1x2::Dark).light_color(Dense1x2::Light).build())
+    let picture = code.render::<Dense1x2>().dark_color(Dense1x2::Dark).light_color(Dense1x2::Light).build();
+    let lines = picture.lines().map(|line| format!("\u{1b}[30;107m{line}\u{1b}[0m"));
+    Some(lines.collect::<Vec<_>>().join("\n"))
 }
 
 /// Asks the desktop to open an address, which is known to be http or https. Nobody waits for it.
