@@ -15,7 +15,7 @@
 //! | 7 | [`app`], [`simulator`] | makes and joins the parts; a scripted upstream, which nothing else of the product imports |
 //! | 6 | [`config`] | flags, environment, `.env`, `config.json`: typed and checked, all faults at once |
 //! | 5 | [`http`] | our side of HTTP: routes, key check, errors, event streams, the accept loop |
-//! | 4 | [`gateway`] | the flows: answering a chat, refreshing tokens, listing models, cleaning up |
+//! | 4 | [`gateway`] | the flows: answering a chat, logging in, refreshing tokens, listing models, cleaning up |
 //! | 3 | [`pool`], [`upstream`], [`store`] | who we are; the world out there; what outlives the process |
 //! | 2 | [`transform`] | pure translation |
 //! | 1 | [`sse`], [`wire`] | pure framing; mirrors of what travels |

@@ -1,4 +1,4 @@
-//! The flows: answering a chat, keeping tokens fresh, listing models, cleaning up.
+//! The flows: answering a chat, logging in, keeping tokens fresh, listing models, cleaning up.
 //!
 //! The only room where the pool and the upstream meet. Speaks neither HTTP nor any caller's dialect.
 
@@ -13,7 +13,10 @@ pub mod failover;
 pub mod janitor;
 pub mod kinds;
 pub mod models;
+pub mod oauth_account;
 pub mod oauth_accounts;
+mod oauth_refresh;
+mod oauth_scan;
 pub mod refresher;
 pub mod relay;
 mod tokens;

@@ -3,43 +3,40 @@
 //! The files are shared with other programs. Whoever renews does so under the lock, looks first whether somebody
 //! else has, and writes the successor of a refresh token down before anybody uses what came with it.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::fmt;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::warn;
 use url::Url;
 
 use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
-use crate::base::oauth::{AccountId, OAuthCredentials, RefreshToken, UnixMillis};
+use crate::base::oauth::{AccountId, OAuthCredentials};
 use crate::base::session::Session;
 use crate::gateway::AccountSettings;
+use crate::gateway::oauth_account::{
+    Account, AccountError, AccountState, AccountView, Known, Place, Refusal, seconds_until_due,
+};
 use crate::pool::{CredentialState, IdentityPool, Now};
 use crate::shutdown::Supervisor;
-use crate::store::oauth_files::{FileStamp, OAuthFile, OAuthFileError, OAuthFiles, Replaced};
+use crate::store::oauth_files::{OAuthFileError, OAuthFiles};
 use crate::store::{Loaded, Store};
-use crate::telemetry::ErrorChain;
 use crate::transform::oauth::{ApiBaseError, api_base};
-use crate::upstream::error::UpstreamError;
-use crate::upstream::qwen_oauth::{QwenOAuth, RefreshFailure};
+use crate::upstream::qwen_oauth::QwenOAuth;
 
 /// How often files are looked at. What another program wrote is in use within five seconds.
 const SCAN_EVERY: Duration = Duration::from_secs(2);
 /// A token that ends sooner is not sent any more.
-const FLOOR_SECONDS: i64 = 30;
+pub(crate) const FLOOR_SECONDS: i64 = 30;
 /// Refreshes at once: many at a time have been blamed for closed accounts.
 const REFRESHES_MAX: usize = 4;
-/// Backoff after failures that say nothing about the refresh token.
-const BACKOFF_BASE: Duration = Duration::from_secs(30);
-const BACKOFF_MAX: Duration = Duration::from_secs(30 * 60);
 /// How often a refused account is tried again whose refresh token is good: from half an hour, doubling, to a day.
 const RECHECK_BASE: Duration = Duration::from_secs(30 * 60);
 const RECHECK_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -49,150 +46,35 @@ const YOUNG: Duration = Duration::from_secs(10 * 60);
 const FORCE_SPACING: Duration = Duration::from_secs(10);
 /// The assumed rest of a token's life when nothing is said of it.
 const UNKNOWN_LIFETIME_SECONDS: u64 = 600;
-/// How many spent refresh tokens of one account are known again.
-const SPENT_MAX: usize = 16;
 /// Over which time the first refreshes of a start are spread.
 const SPREAD: Duration = Duration::from_secs(3);
-/// The name of the official command line's account.
-const SHARED_NAME: &str = "qwen-cli";
 
 /// All OAuth accounts. Clones share them.
 #[derive(Clone)]
-pub struct OAuthAccounts(Arc<Shared>);
+pub struct OAuthAccounts(pub(crate) Arc<Shared>);
 
-struct Shared {
-    settings: AccountSettings,
-    pool: IdentityPool,
-    upstream: Arc<QwenOAuth>,
-    store: Arc<Store>,
-    supervisor: Supervisor,
-    folders: Vec<OAuthFiles>,
-    accounts: Mutex<BTreeMap<IdentityId, Arc<Account>>>,
+/// What all clones share.
+pub(crate) struct Shared {
+    pub(crate) settings: AccountSettings,
+    pub(crate) pool: IdentityPool,
+    pub(crate) upstream: Arc<QwenOAuth>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) folders: Vec<OAuthFiles>,
+    pub(crate) accounts: Mutex<BTreeMap<IdentityId, Arc<Account>>>,
     /// Refresh tokens that the upstream refused.
-    dead: Mutex<HashSet<CredentialKey>>,
+    pub(crate) dead: Mutex<HashSet<CredentialKey>>,
     /// Renewed credentials that could not go where the ones before came from, by those.
-    kept: Mutex<HashMap<CredentialKey, OAuthCredentials>>,
+    pub(crate) kept: Mutex<HashMap<CredentialKey, OAuthCredentials>>,
     /// What an earlier run learnt about accounts, until they appear.
-    facts: HashMap<CredentialKey, IdentityFacts>,
+    pub(crate) facts: HashMap<CredentialKey, IdentityFacts>,
     /// Files that cannot be used, why, and in which round of looking that was found last.
-    faults: Mutex<BTreeMap<PathBuf, (String, u64)>>,
-    rounds: AtomicU64,
-    running: Semaphore,
+    pub(crate) faults: Mutex<BTreeMap<PathBuf, (String, u64)>>,
+    pub(crate) rounds: AtomicU64,
+    pub(crate) running: Semaphore,
     /// Only one looks at the files at a time.
-    scanning: AsyncMutex<()>,
-    changed: Notify,
-}
-
-struct Account {
-    session: Arc<Session>,
-    place: Place,
-    /// One refresh at a time; what is `known` changes under it.
-    gate: AsyncMutex<()>,
-    known: Mutex<Known>,
-}
-
-/// Where credentials come from, and go to.
-#[derive(Clone)]
-enum Place {
-    File { files: OAuthFiles, account: AccountId },
-    Given { number: usize },
-}
-
-struct Known {
-    credentials: OAuthCredentials,
-    stamp: Option<FileStamp>,
-    /// Stands for the text that the credentials came from.
-    origin: CredentialKey,
-    is_refused: Option<Refusal>,
-    renewed_at: Option<Instant>,
-    forced_at: Option<Instant>,
-    last_failure: Option<Instant>,
-    failures: u32,
-    rechecks: u32,
-    retry_at: Option<Instant>,
-    due_at: Option<Instant>,
-    /// Refresh tokens that were renewed away, the latest last.
-    spent: VecDeque<CredentialKey>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Refusal {
-    /// The refresh token.
-    Login,
-    /// A token that is fresh from a refresh.
-    Portal,
-}
-
-/// How an account is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccountState {
-    /// It has a token that is good by its own word.
-    Ready,
-    /// Its token is over, and a refresh is due.
-    Expired,
-    /// Somebody has to log in again.
-    NeedsLogin,
-    /// Tokens are handed out for it and then refused where it chats.
-    PortalRefuses,
-}
-
-impl AccountState {
-    /// The word for it in JSON and logs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Expired => "expired",
-            Self::NeedsLogin => "needs_login",
-            Self::PortalRefuses => "portal_refuses",
-        }
-    }
-
-    /// What to do about it, for people.
-    #[must_use]
-    pub fn advice(self) -> &'static str {
-        match self {
-            Self::Ready => "nothing",
-            Self::Expired => "nothing, it is renewed when it is needed",
-            Self::NeedsLogin => "log in again with: qwen-bridge auth add ID",
-            Self::PortalRefuses => "portal rejects OAuth tokens (free tier closed 2026-04-15); use a static key",
-        }
-    }
-}
-
-/// One account as people see it.
-#[derive(Clone, Debug)]
-pub struct AccountView {
-    /// Its name in the pool.
-    pub identity: IdentityId,
-    /// Where its credentials are: a file, or an entry of `QWEN_OAUTH_CREDS`.
-    pub place: String,
-    /// How it is.
-    pub state: AccountState,
-    /// When its access token ends, if it says so.
-    pub expires_at: Option<UnixSeconds>,
-    /// Whether it can be renewed at all.
-    pub has_refresh_token: bool,
-}
-
-/// Why there is no fresh token.
-#[derive(Debug, thiserror::Error)]
-pub enum AccountError {
-    /// Somebody has to log in again.
-    #[error("the login of {0} is over, log in again")]
-    NeedsLogin(IdentityId),
-    /// There is no such account, or not any more.
-    #[error("the account {0} is gone")]
-    Gone(IdentityId),
-    /// The upstream gave no answer that tells; it is tried again later.
-    #[error("no fresh token for {0}")]
-    Upstream(IdentityId, #[source] UpstreamError),
-    /// The credentials cannot be locked or read; it is tried again later.
-    #[error("no fresh token for {0}")]
-    File(IdentityId, #[source] OAuthFileError),
-    /// A refresh that somebody else waited for failed, or we are stopping.
-    #[error("no fresh token for {0}")]
-    Failed(IdentityId),
+    pub(crate) scanning: AsyncMutex<()>,
+    pub(crate) changed: Notify,
 }
 
 impl OAuthAccounts {
@@ -396,153 +278,16 @@ impl OAuthAccounts {
         self.0.faults.lock().iter().map(|(path, (why, _))| (path.clone(), why.clone())).collect()
     }
 
-    fn all(&self) -> Vec<Arc<Account>> {
+    pub(crate) fn all(&self) -> Vec<Arc<Account>> {
         self.0.accounts.lock().values().cloned().collect()
     }
 
-    fn find(&self, identity: &IdentityId) -> Option<Arc<Account>> {
+    pub(crate) fn find(&self, identity: &IdentityId) -> Option<Arc<Account>> {
         self.0.accounts.lock().get(identity).cloned()
     }
 
-    // ---- files
-
-    /// Brings the accounts up to what is in the files.
-    async fn scan(&self) {
-        let _scanning = self.0.scanning.lock().await;
-        let round = self.0.rounds.fetch_add(1, Ordering::Relaxed) + 1;
-        for (folder, files) in self.0.folders.iter().enumerate() {
-            let found = match files.scan().await {
-                Ok(found) => found,
-                Err(error) => {
-                    // Nothing is known of the files, so nobody leaves.
-                    self.complain(files.dir().to_owned(), &error);
-                    continue;
-                }
-            };
-            let is_own = folder == 0;
-            for (account, stamp) in &found {
-                let identity = if is_own { account.identity() } else { shared_identity() };
-                self.look_at(identity, files, account, *stamp).await;
-            }
-            for account in self.all() {
-                let gone = matches!(&account.place, Place::File { files: its, account: name }
-                    if its.dir() == files.dir() && !found.contains_key(name));
-                if gone {
-                    self.forget(&account);
-                }
-            }
-            // What was not found wrong again is well by now.
-            self.0.faults.lock().retain(|path, (_, found_in)| *found_in >= round || path.parent() != Some(files.dir()));
-        }
-    }
-
-    async fn look_at(&self, identity: IdentityId, files: &OAuthFiles, account: &AccountId, stamp: FileStamp) {
-        let now = Now::read();
-        let present = self.find(&identity);
-        if let Some(present) = &present {
-            let is_its_own = matches!(&present.place, Place::File { files: its, .. } if its.dir() == files.dir());
-            if !is_its_own || present.known.lock().stamp == Some(stamp) {
-                return;
-            }
-        }
-        let file = match files.read(account, now.unix).await {
-            Ok(file) => file,
-            // Perhaps it is just being written, so whatever is known stays in use, and the next look tells more.
-            Err(error) => return self.complain(files.path_of(account), &error),
-        };
-        match present {
-            Some(present) => {
-                // While a refresh is under way it looks at the file itself.
-                if let Ok(_gate) = present.gate.try_lock() {
-                    self.adopt(&present, file, now).await;
-                }
-            }
-            None => {
-                let place = Place::File { files: files.clone(), account: account.clone() };
-                self.add(identity, place, file.credentials, Some(file.stamp), file.text_key);
-            }
-        }
-    }
-
-    fn add(
-        &self,
-        identity: IdentityId,
-        place: Place,
-        credentials: OAuthCredentials,
-        stamp: Option<FileStamp>,
-        origin: CredentialKey,
-    ) {
-        let now = Now::read();
-        let credentials = self.0.kept.lock().get(&origin).cloned().unwrap_or(credentials);
-        if let Some(other) = self.owner_of(&credentials) {
-            let why =
-                format!("the same login as {other}; a refresh of one would end the other, so only that one is used");
-            return self.complain_of(place.path(), why);
-        }
-        let key = CredentialKey::of(&format!("oauth account {identity}"));
-        let session = Arc::new(Session::new(identity.clone(), key, None, None));
-        if let Some(token) = credentials.bearer(now.unix) {
-            session.install_token(token);
-        }
-        let account = Arc::new(Account {
-            session: Arc::clone(&session),
-            place,
-            gate: AsyncMutex::new(()),
-            known: Mutex::new(Known::new(credentials, stamp, origin)),
-        });
-        if !self.0.pool.add(Arc::clone(&session), now) {
-            let why = format!("another account is called {identity} already");
-            return self.complain_of(account.place.path(), why);
-        }
-        if let Some(facts) = self.0.facts.get(session.key()) {
-            self.0.pool.restore(session.key(), *facts, now);
-        }
-        self.0.accounts.lock().insert(identity.clone(), Arc::clone(&account));
-        self.plan(&account, now);
-        self.settle(&account, now);
-        info!(identity.id = %identity, "OAuth account in use");
-    }
-
-    fn forget(&self, account: &Account) {
-        let identity = account.session.identity();
-        self.0.accounts.lock().remove(identity);
-        self.0.pool.remove(identity, Now::read());
-        info!(identity.id = %identity, "OAuth account gone with its file");
-    }
-
-    /// Takes up what somebody else wrote. The caller holds the gate.
-    async fn adopt(&self, account: &Account, file: OAuthFile, now: Now) {
-        let identity = account.session.identity();
-        let credentials = self.0.kept.lock().get(&file.text_key).cloned().unwrap_or_else(|| file.credentials.clone());
-        let refresh_key = credentials.refresh_token().map(RefreshToken::key);
-        let ours = {
-            let mut known = account.known.lock();
-            known.stamp = Some(file.stamp);
-            known.origin = file.text_key.clone();
-            if known.credentials.is_same_login(&credentials) {
-                return;
-            }
-            let is_spent = refresh_key.as_ref().is_some_and(|key| known.spent.contains(key));
-            is_spent.then(|| known.credentials.clone())
-        };
-        if let (Some(ours), Place::File { files, account: name }) = (ours, &account.place) {
-            // Somebody had read the file before our refresh and wrote it back after it.
-            warn!(identity.id = %identity, "a spent refresh token came back into the file, its successor is put there again");
-            match files.replace(name, file.credentials, ours, now.unix).await {
-                Ok(Replaced::Done(stamp)) => account.known.lock().stamp = Some(stamp),
-                // Looked at again soon.
-                Ok(Replaced::Superseded(_)) => account.known.lock().stamp = None,
-                Err(error) => self.complain(files.path_of(name), &error),
-            }
-            return;
-        }
-        info!(identity.id = %identity, "credentials changed by another program");
-        account.known.lock().rechecks = 0;
-        self.install(account, credentials, now);
-    }
-
     /// Puts credentials in use that are safe where they are.
-    fn install(&self, account: &Account, credentials: OAuthCredentials, now: Now) {
+    pub(crate) fn install(&self, account: &Account, credentials: OAuthCredentials, now: Now) {
         let token = credentials.bearer(now.unix);
         {
             let mut known = account.known.lock();
@@ -558,32 +303,6 @@ impl OAuthAccounts {
         self.settle(account, now);
     }
 
-    /// The account that has this login, or had it before a refresh.
-    fn owner_of(&self, credentials: &OAuthCredentials) -> Option<IdentityId> {
-        let key = credentials.refresh_token()?.key();
-        let is_owner = |account: &Arc<Account>| {
-            let known = account.known.lock();
-            known.spent.contains(&key) || known.credentials.refresh_token().is_some_and(|token| token.key() == key)
-        };
-        self.all().iter().find(|account| is_owner(account)).map(|account| account.session.identity().clone())
-    }
-
-    fn complain(&self, path: PathBuf, error: &OAuthFileError) {
-        self.complain_of(Some(path), ErrorChain(error).to_string());
-    }
-
-    /// Says once what is wrong with a file; [`OAuthAccounts::faults`] says it as long as it is so.
-    fn complain_of(&self, path: Option<PathBuf>, why: String) {
-        let path = path.unwrap_or_else(|| PathBuf::from("QWEN_OAUTH_CREDS"));
-        let round = self.0.rounds.load(Ordering::Relaxed);
-        let before = self.0.faults.lock().insert(path.clone(), (why.clone(), round));
-        if before.is_none_or(|(before, _)| before != why) {
-            warn!(path = %path.display(), reason = %why, "OAuth credentials not used");
-        }
-    }
-
-    // ---- states
-
     fn state(&self, session: &Session, known: &Known, now: UnixSeconds) -> AccountState {
         let is_live = session.token().is_some_and(|token| token.is_live(now));
         let can_refresh =
@@ -598,7 +317,7 @@ impl OAuthAccounts {
     }
 
     /// Tells the pool how the account is.
-    fn settle(&self, account: &Account, now: Now) {
+    pub(crate) fn settle(&self, account: &Account, now: Now) {
         let state = {
             let known = account.known.lock();
             let retry_at = known.retry_at.map_or(now.instant, Instant::into_std).max(now.instant);
@@ -612,7 +331,7 @@ impl OAuthAccounts {
     }
 
     /// Notes when the token should be renewed.
-    fn plan(&self, account: &Account, now: Now) {
+    pub(crate) fn plan(&self, account: &Account, now: Now) {
         let mut known = account.known.lock();
         let can_refresh =
             known.credentials.refresh_token().is_some_and(|token| !self.0.dead.lock().contains(&token.key()));
@@ -645,282 +364,6 @@ impl OAuthAccounts {
                     let _ = accounts.refresh(&account, generation).await;
                 });
             }
-        }
-    }
-
-    // ---- refreshing
-
-    /// One refresh, unless somebody else has just done it.
-    async fn refresh(&self, account: &Account, generation: u64) -> Result<(), AccountError> {
-        let session = &account.session;
-        let identity = session.identity().clone();
-        let asked_at = Instant::now();
-        let _gate = account.gate.lock().await;
-        if session.token_generation() != generation {
-            return Ok(());
-        }
-        // Whoever waited for a refresh that failed has its answer.
-        if account.known.lock().last_failure.is_some_and(|at| at >= asked_at) {
-            return Err(AccountError::Failed(identity));
-        }
-        let Ok(_permit) = self.0.running.acquire().await else {
-            return Err(AccountError::Failed(identity));
-        };
-        let result = match account.place.clone() {
-            Place::File { files, account: name } => self.renew_file(account, &files, &name, generation).await,
-            Place::Given { .. } => self.renew_given(account).await,
-        };
-        let now = Now::read();
-        match &result {
-            Ok(()) => {}
-            Err(AccountError::NeedsLogin(_)) => {
-                account.known.lock().last_failure = Some(Instant::now());
-                self.settle(account, now);
-            }
-            Err(AccountError::Gone(_)) => self.forget(account),
-            Err(error) => {
-                let wait = {
-                    let mut known = account.known.lock();
-                    let wait = backoff(known.failures, fastrand::f64()).max(retry_after(error));
-                    known.failures = known.failures.saturating_add(1);
-                    known.last_failure = Some(Instant::now());
-                    known.retry_at = Some(Instant::now() + wait);
-                    known.due_at = known.retry_at;
-                    wait
-                };
-                warn!(identity.id = %identity, error = %ErrorChain(error), retry_seconds = wait.as_secs(), "OAuth token not refreshed");
-                // A token that is still good serves on.
-                self.settle(account, now);
-            }
-        }
-        result
-    }
-
-    async fn renew_given(&self, account: &Account) -> Result<(), AccountError> {
-        let old = account.known.lock().credentials.clone();
-        let new = match self.exchange(account, &old).await? {
-            Ok(new) => new,
-            Err(refused) => return Err(self.refuse(account, refused)),
-        };
-        self.keep(account, &new).await;
-        self.renewed(account, &old, new);
-        Ok(())
-    }
-
-    async fn renew_file(
-        &self,
-        account: &Account,
-        files: &OAuthFiles,
-        name: &AccountId,
-        generation: u64,
-    ) -> Result<(), AccountError> {
-        let identity = account.session.identity();
-        let failed = |error| match error {
-            OAuthFileError::Missing(_) => AccountError::Gone(identity.clone()),
-            error => AccountError::File(identity.clone(), error),
-        };
-        let _lock = files.lock(name).await.map_err(|error| match error {
-            // The folder went with the file.
-            OAuthFileError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-                AccountError::Gone(identity.clone())
-            }
-            error => AccountError::File(identity.clone(), error),
-        })?;
-        let now = Now::read();
-        let mut file = files.read(name, now.unix).await.map_err(failed)?;
-        self.adopt(account, file.clone(), now).await;
-        if has_news(&account.session, generation, now) {
-            return Ok(());
-        }
-        let old = account.known.lock().credentials.clone();
-        let new = match self.exchange(account, &old).await? {
-            Ok(new) => new,
-            Err(refused) => {
-                // A program that knows no lock may have renewed it under our eyes.
-                let now = Now::read();
-                file = files.read(name, now.unix).await.map_err(failed)?;
-                self.adopt(account, file, now).await;
-                if has_news(&account.session, generation, now) {
-                    return Ok(());
-                }
-                let is_other =
-                    account.known.lock().credentials.refresh_token().is_some_and(|token| token.key() != refused);
-                return Err(if is_other {
-                    AccountError::Failed(identity.clone())
-                } else {
-                    self.refuse(account, refused)
-                });
-            }
-        };
-        let now = Now::read();
-        match files.replace(name, self.written(account, &file), new.clone(), now.unix).await {
-            Ok(Replaced::Done(stamp)) => {
-                self.renewed(account, &old, new);
-                account.known.lock().stamp = Some(stamp);
-            }
-            Ok(Replaced::Superseded(theirs)) => {
-                debug!(identity.id = %identity, "another login came into the file during the refresh");
-                account.known.lock().spend(&old);
-                self.adopt(account, *theirs, now).await;
-            }
-            Err(OAuthFileError::Missing(_)) => return Err(AccountError::Gone(identity.clone())),
-            Err(error) => {
-                // The token before is spent, so the new one has to lie somewhere before it is used.
-                self.complain(files.path_of(name), &error);
-                self.keep(account, &new).await;
-                self.renewed(account, &old, new);
-            }
-        }
-        Ok(())
-    }
-
-    /// What is in the file: not what is known when that could not be written there.
-    fn written(&self, account: &Account, file: &OAuthFile) -> OAuthCredentials {
-        let known = account.known.lock();
-        if self.0.kept.lock().contains_key(&known.origin) {
-            file.credentials.clone()
-        } else {
-            known.credentials.clone()
-        }
-    }
-
-    /// Asks the upstream for a new token; `Ok(Err)` with the name of a refresh token that is refused.
-    async fn exchange(
-        &self,
-        account: &Account,
-        old: &OAuthCredentials,
-    ) -> Result<Result<OAuthCredentials, CredentialKey>, AccountError> {
-        let identity = account.session.identity();
-        let Some(token) = old.refresh_token() else {
-            return Err(AccountError::NeedsLogin(identity.clone()));
-        };
-        let key = token.key();
-        if self.0.dead.lock().contains(&key) {
-            return Err(AccountError::NeedsLogin(identity.clone()));
-        }
-        match self.0.upstream.refresh(token, Now::read().unix).await {
-            Ok(grant) => {
-                let now = UnixMillis(Now::read().unix.0.saturating_mul(1000));
-                debug!(identity.id = %identity, "OAuth token refreshed");
-                Ok(Ok(old.renewed(grant, now)))
-            }
-            Err(RefreshFailure::Dead { message }) => {
-                warn!(identity.id = %identity, reason = %message, "refresh token refused");
-                Ok(Err(key))
-            }
-            Err(RefreshFailure::Transient(error)) => Err(AccountError::Upstream(identity.clone(), error)),
-        }
-    }
-
-    /// Remembers a dead refresh token, across restarts too, so that it is not tried again.
-    fn refuse(&self, account: &Account, key: CredentialKey) -> AccountError {
-        let identity = account.session.identity().clone();
-        warn!(identity.id = %identity, "login is over, log in again");
-        let facts = IdentityFacts { dead_since: Some(Now::read().unix), ..IdentityFacts::default() };
-        self.0.store.save_facts(key.clone(), facts);
-        self.0.dead.lock().insert(key);
-        account.known.lock().due_at = None;
-        AccountError::NeedsLogin(identity)
-    }
-
-    /// Writes renewed credentials down that cannot go where the ones before came from.
-    async fn keep(&self, account: &Account, new: &OAuthCredentials) {
-        let origin = account.known.lock().origin.clone();
-        let saved = self.0.store.save_oauth(origin.clone(), new.to_json(), Now::read().unix).await;
-        if let Err(error) = saved {
-            let identity = account.session.identity();
-            warn!(identity.id = %identity, error = %ErrorChain(&error), "renewed credentials not written down, they are lost with the process");
-        }
-        self.0.kept.lock().insert(origin, new.clone());
-    }
-
-    fn renewed(&self, account: &Account, old: &OAuthCredentials, new: OAuthCredentials) {
-        {
-            let mut known = account.known.lock();
-            known.spend(old);
-            known.renewed_at = Some(Instant::now());
-        }
-        self.install(account, new, Now::read());
-    }
-}
-
-impl Known {
-    fn new(credentials: OAuthCredentials, stamp: Option<FileStamp>, origin: CredentialKey) -> Self {
-        Self {
-            credentials,
-            stamp,
-            origin,
-            is_refused: None,
-            renewed_at: None,
-            forced_at: None,
-            last_failure: None,
-            failures: 0,
-            rechecks: 0,
-            retry_at: None,
-            due_at: None,
-            spent: VecDeque::new(),
-        }
-    }
-
-    /// Notes that a refresh token was renewed away.
-    fn spend(&mut self, old: &OAuthCredentials) {
-        if let Some(token) = old.refresh_token() {
-            if self.spent.len() >= SPENT_MAX {
-                self.spent.pop_front();
-            }
-            self.spent.push_back(token.key());
-        }
-    }
-}
-
-impl Place {
-    fn path(&self) -> Option<PathBuf> {
-        match self {
-            Self::File { files, account } => Some(files.path_of(account)),
-            Self::Given { .. } => None,
-        }
-    }
-}
-
-impl fmt::Display for Place {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::File { files, account } => write!(f, "{}", files.path_of(account).display()),
-            Self::Given { number } => write!(f, "QWEN_OAUTH_CREDS entry {number}"),
-        }
-    }
-}
-
-/// Whether the session got a token meanwhile that is worth a try.
-fn has_news(session: &Session, generation: u64, now: Now) -> bool {
-    session.token_generation() != generation
-        && session.token().is_some_and(|token| token.is_live(now.unix.plus(FLOOR_SECONDS)))
-}
-
-fn shared_identity() -> IdentityId {
-    IdentityId::named(&format!("oauth:{SHARED_NAME}"))
-}
-
-/// How long to wait before a token is renewed that lives for so many seconds more: until `buffer` before its end,
-/// but at least half of what is left, and up to a tenth of the buffer earlier by `jitter` in 0..=1.
-fn seconds_until_due(left: u64, buffer: Duration, jitter: f64) -> Duration {
-    let left = Duration::from_secs(left);
-    let margin = buffer.mul_f64(1.0 + 0.1 * jitter.clamp(0.0, 1.0)).min(left / 2);
-    left.saturating_sub(margin)
-}
-
-/// How long to wait after so many failures in a row; `jitter` in 0..=1 takes away up to half of it.
-fn backoff(failures: u32, jitter: f64) -> Duration {
-    let ceiling = (BACKOFF_BASE * 2_u32.saturating_pow(failures.min(8))).min(BACKOFF_MAX);
-    ceiling.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
-}
-
-/// When the upstream said to come back, if it did.
-fn retry_after(error: &AccountError) -> Duration {
-    match error {
-        AccountError::Upstream(_, error) => error.retry_after.unwrap_or_default().min(BACKOFF_MAX),
-        AccountError::NeedsLogin(_) | AccountError::Gone(_) | AccountError::File(..) | AccountError::Failed(_) => {
-            Duration::ZERO
         }
     }
 }

@@ -167,7 +167,7 @@ impl Process {
         self.session(name).token().map_or("-".to_owned(), |token| token.expose().to_owned())
     }
 
-    async fn replace(&self, name: &str) -> Result<(), crate::gateway::oauth_accounts::AccountError> {
+    async fn replace(&self, name: &str) -> Result<(), crate::gateway::oauth_account::AccountError> {
         let session = self.session(name);
         self.accounts.replace(&session, session.token_generation()).await
     }

@@ -1,0 +1,233 @@
+//! One OAuth account: where its credentials lie, what is known of them, how it looks to people, when it is due.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::Mutex as AsyncMutex;
+use tokio::time::Instant;
+
+use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
+use crate::base::oauth::{AccountId, OAuthCredentials};
+use crate::base::session::Session;
+use crate::store::oauth_files::{FileStamp, OAuthFileError, OAuthFiles};
+use crate::upstream::error::UpstreamError;
+
+/// One account in use.
+pub(crate) struct Account {
+    pub(crate) session: Arc<Session>,
+    pub(crate) place: Place,
+    /// One refresh at a time; what is `known` changes under it.
+    pub(crate) gate: AsyncMutex<()>,
+    pub(crate) known: Mutex<Known>,
+}
+
+/// Where credentials come from, and go to.
+#[derive(Clone)]
+pub(crate) enum Place {
+    File { files: OAuthFiles, account: AccountId },
+    Given { number: usize },
+}
+
+/// What is known of an account.
+pub(crate) struct Known {
+    pub(crate) credentials: OAuthCredentials,
+    pub(crate) stamp: Option<FileStamp>,
+    /// Stands for the text that the credentials came from.
+    pub(crate) origin: CredentialKey,
+    pub(crate) is_refused: Option<Refusal>,
+    pub(crate) renewed_at: Option<Instant>,
+    pub(crate) forced_at: Option<Instant>,
+    pub(crate) last_failure: Option<Instant>,
+    pub(crate) failures: u32,
+    pub(crate) rechecks: u32,
+    pub(crate) retry_at: Option<Instant>,
+    pub(crate) due_at: Option<Instant>,
+    /// Refresh tokens that were renewed away, the latest last.
+    pub(crate) spent: VecDeque<CredentialKey>,
+}
+
+/// What was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refusal {
+    /// The refresh token.
+    Login,
+    /// A token that is fresh from a refresh.
+    Portal,
+}
+
+/// How an account is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountState {
+    /// It has a token that is good by its own word.
+    Ready,
+    /// Its token is over, and a refresh is due.
+    Expired,
+    /// Somebody has to log in again.
+    NeedsLogin,
+    /// Tokens are handed out for it and then refused where it chats.
+    PortalRefuses,
+}
+
+impl AccountState {
+    /// The word for it in JSON and logs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Ready => "ready",
+            Self::Expired => "expired",
+            Self::NeedsLogin => "needs_login",
+            Self::PortalRefuses => "portal_refuses",
+        }
+    }
+
+    /// What to do about it, for people.
+    #[must_use]
+    pub fn advice(self) -> &'static str {
+        match self {
+            Self::Ready => "nothing",
+            Self::Expired => "nothing, it is renewed when it is needed",
+            Self::NeedsLogin => "log in again with: qwen-bridge auth add ID",
+            Self::PortalRefuses => "portal rejects OAuth tokens (free tier closed 2026-04-15); use a static key",
+        }
+    }
+}
+
+/// One account as people see it.
+#[derive(Clone, Debug)]
+pub struct AccountView {
+    /// Its name in the pool.
+    pub identity: IdentityId,
+    /// Where its credentials are: a file, or an entry of `QWEN_OAUTH_CREDS`.
+    pub place: String,
+    /// How it is.
+    pub state: AccountState,
+    /// When its access token ends, if it says so.
+    pub expires_at: Option<UnixSeconds>,
+    /// Whether it can be renewed at all.
+    pub has_refresh_token: bool,
+}
+
+/// Why there is no fresh token.
+#[derive(Debug, thiserror::Error)]
+pub enum AccountError {
+    /// Somebody has to log in again.
+    #[error("the login of {0} is over, log in again")]
+    NeedsLogin(IdentityId),
+    /// There is no such account, or not any more.
+    #[error("the account {0} is gone")]
+    Gone(IdentityId),
+    /// The upstream gave no answer that tells; it is tried again later.
+    #[error("no fresh token for {0}")]
+    Upstream(IdentityId, #[source] UpstreamError),
+    /// The credentials cannot be locked or read; it is tried again later.
+    #[error("no fresh token for {0}")]
+    File(IdentityId, #[source] OAuthFileError),
+    /// A refresh that somebody else waited for failed, or we are stopping.
+    #[error("no fresh token for {0}")]
+    Failed(IdentityId),
+}
+
+impl Known {
+    pub(crate) fn new(credentials: OAuthCredentials, stamp: Option<FileStamp>, origin: CredentialKey) -> Self {
+        Self {
+            credentials,
+            stamp,
+            origin,
+            is_refused: None,
+            renewed_at: None,
+            forced_at: None,
+            last_failure: None,
+            failures: 0,
+            rechecks: 0,
+            retry_at: None,
+            due_at: None,
+            spent: VecDeque::new(),
+        }
+    }
+
+    /// Notes that a refresh token was renewed away.
+    pub(crate) fn spend(&mut self, old: &OAuthCredentials) {
+        if let Some(token) = old.refresh_token() {
+            if self.spent.len() >= SPENT_MAX {
+                self.spent.pop_front();
+            }
+            self.spent.push_back(token.key());
+        }
+    }
+}
+
+impl Place {
+    /// The file, if it is one.
+    pub(crate) fn path(&self) -> Option<PathBuf> {
+        match self {
+            Self::File { files, account } => Some(files.path_of(account)),
+            Self::Given { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { files, account } => write!(f, "{}", files.path_of(account).display()),
+            Self::Given { number } => write!(f, "QWEN_OAUTH_CREDS entry {number}"),
+        }
+    }
+}
+
+/// How long to wait before a token is renewed that lives for so many seconds more: until `buffer` before its end,
+/// but at least half of what is left, and up to a tenth of the buffer earlier by `jitter` in 0..=1.
+pub(crate) fn seconds_until_due(left: u64, buffer: Duration, jitter: f64) -> Duration {
+    let left = Duration::from_secs(left);
+    let margin = buffer.mul_f64(1.0 + 0.1 * jitter.clamp(0.0, 1.0)).min(left / 2);
+    left.saturating_sub(margin)
+}
+
+/// How long to wait after so many failures in a row; `jitter` in 0..=1 takes away up to half of it.
+pub(crate) fn backoff(failures: u32, jitter: f64) -> Duration {
+    let ceiling = (BACKOFF_BASE * 2_u32.saturating_pow(failures.min(8))).min(BACKOFF_MAX);
+    ceiling.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
+}
+
+/// When the upstream said to come back, if it did.
+pub(crate) fn retry_after(error: &AccountError) -> Duration {
+    match error {
+        AccountError::Upstream(_, error) => error.retry_after.unwrap_or_default().min(BACKOFF_MAX),
+        AccountError::NeedsLogin(_) | AccountError::Gone(_) | AccountError::File(..) | AccountError::Failed(_) => {
+            Duration::ZERO
+        }
+    }
+}
+
+/// Backoff after failures that say nothing about the refresh token.
+const BACKOFF_BASE: Duration = Duration::from_secs(30);
+const BACKOFF_MAX: Duration = Duration::from_secs(30 * 60);
+/// How many spent refresh tokens of one account are known again.
+const SPENT_MAX: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn when_a_token_is_due() {
+        let due = |left, buffer, jitter| seconds_until_due(left, Duration::from_secs(buffer), jitter).as_secs();
+        assert_eq!(due(3600, 300, 0.0), 3300);
+        assert_eq!(due(3600, 300, 1.0), 3270);
+        assert_eq!(due(3600, 0, 1.0), 3600);
+        assert_eq!(due(400, 300, 0.0), 200, "at least half of what is left");
+        assert_eq!(due(3600, 30_000, 0.0), 1800, "a buffer that was meant in milliseconds");
+        assert_eq!(due(0, 300, 1.0), 0);
+    }
+
+    #[test]
+    fn failures_are_spaced_out() {
+        let waits: Vec<_> = (0..8).map(|failures| backoff(failures, 0.0).as_secs()).collect();
+        assert_eq!(waits, [30, 60, 120, 240, 480, 960, 1800, 1800]);
+        assert_eq!((backoff(0, 1.0).as_secs(), backoff(u32::MAX, 0.0).as_secs()), (15, 1800));
+    }
+}
