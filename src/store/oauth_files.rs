@@ -136,8 +136,11 @@ impl OAuthFiles {
     /// [`OAuthFileError::Io`].
     pub async fn write(&self, account: &AccountId, credentials: OAuthCredentials) -> Result<FileStamp, OAuthFileError> {
         let (dir, path) = (Arc::clone(&self.dir), self.path_of(account));
+        aside(move || make_folder(&dir).map_err(|source| failed(&dir, "made", source))).await?;
+        // A program that refreshes at this moment would write over the login. One that never gives its lock back
+        // does not keep an owner from logging in.
+        let _lock = self.lock(account).await.ok();
         aside(move || {
-            make_folder(&dir).map_err(|source| failed(&dir, "made", source))?;
             let path = real(&path);
             let temp = Temp::write(&path, &credentials)?;
             fs::rename(&temp.0, &path).map_err(|source| failed(&path, "written", source))?;

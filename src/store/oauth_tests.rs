@@ -194,6 +194,23 @@ async fn a_held_lock_is_waited_for_and_a_forgotten_one_taken_away() {
     assert_eq!(fs::read_to_string(&path).unwrap(), "theirs again");
 }
 
+#[tokio::test]
+async fn a_login_waits_for_a_refresh_to_end() {
+    let dir = TempDir::new().unwrap();
+    let files = OAuthFiles::all_in(dir.path());
+    let account = id("a");
+    let lock = files.lock(&account).await.unwrap();
+    let begin = Instant::now();
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        drop(lock);
+    };
+    let (written, ()) = tokio::join!(files.write(&account, credentials("r")), release);
+    written.unwrap();
+    assert!(begin.elapsed() >= Duration::from_millis(200));
+    assert_eq!(names(dir.path()), ["oauth_creds_a.json"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lock_that_is_never_given_back_is_given_up() {
     let dir = TempDir::new().unwrap();
