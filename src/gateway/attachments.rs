@@ -20,7 +20,7 @@ use crate::blob::ContentHash;
 use crate::transform::attachment::{Attachment, FileFault, JobFile, RemoteFile, UploadedFile};
 use crate::transform::fields::{RequestError, RequestErrorKind};
 use crate::transform::files::file_error;
-use crate::transform::media_type::MediaKind;
+use crate::transform::media_type::{MediaKind, MediaType};
 use crate::transform::qwen_request::FileRef;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::fetch::{FetchError, FetchedResult, MediaFetcher, OpenResult, WHOLE, WHOLE_VIDEO};
@@ -30,6 +30,8 @@ use crate::upstream::qwen_web::QwenWeb;
 const KEPT_MAX: usize = 1024;
 /// The most bytes of a picture that the upstream made.
 const RESULT_BYTES_MAX: u64 = 64_000_000;
+/// How much of a result tells what it is.
+const HEAD_BYTES: usize = 8192;
 
 /// Fetches and hands over files. Clones share what is remembered.
 #[derive(Clone)]
@@ -113,7 +115,13 @@ impl Attachments {
     /// # Errors
     /// [`FetchError`].
     pub async fn result(&self, url: &str) -> Result<FetchedResult, FetchError> {
-        self.0.fetcher.fetch_result(url, RESULT_BYTES_MAX).await
+        let result = self.0.fetcher.fetch_result(url, RESULT_BYTES_MAX).await?;
+        // Storages answer 200 with a page, or with nothing, when a link has expired.
+        let head = result.content.get(..result.content.len().min(HEAD_BYTES)).unwrap_or_default();
+        match MediaType::of_bytes(head, "") {
+            Some(MediaType { kind: MediaKind::Image, .. }) => Ok(result),
+            _ => Err(FetchError::Refused("the result is no picture")),
+        }
     }
 
     /// Opens what the upstream made, or a `range` of it, to be streamed on.

@@ -227,6 +227,14 @@ impl MediaFetcher {
         let opening = Box::pin(self.get(&self.results, url, range));
         let response = logged(url, timeout(WHOLE, opening).await.unwrap_or(Err(FetchError::Timeout)))?;
         let (head, body) = http::Response::<reqwest::Body>::from(response).into_parts();
+        // Storages may answer 200 with a page when a link has expired.
+        let is_page = |found: String| {
+            let found = found.to_ascii_lowercase();
+            found.starts_with("text/") || found.starts_with("application/json") || found.starts_with("application/xml")
+        };
+        if head.status.is_success() && content_type(&head.headers).is_some_and(is_page) {
+            return Err(FetchError::Refused("the result is a page"));
+        }
         let passed = |name: &HeaderName| head.headers.get(name).map(|value| (name.clone(), value.clone()));
         Ok(OpenResult { status: head.status, headers: PASSED_ON.iter().filter_map(passed).collect(), body })
     }

@@ -124,6 +124,11 @@ async fn the_route_for_pictures() {
     let [entry] = made["data"].as_array().unwrap().as_slice() else { panic!("{made}") };
     assert_eq!(entry.as_object().unwrap().len(), 1);
     assert!(STANDARD.decode(entry["b64_json"].as_str().unwrap()).unwrap().starts_with(b"\x89PNG"));
+    // A link that has expired may be answered with a page.
+    app.simulator.script(None, Endpoint::MediaLink, Reply::status(200));
+    let lost = app.post("/v1/images/generations", &body).send().await.unwrap();
+    assert_eq!(lost.status(), 502);
+    assert_eq!(error_of(lost).await["code"], "upstream_error");
     app.assert_clean();
 }
 

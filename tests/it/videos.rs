@@ -197,10 +197,12 @@ async fn a_video_is_asked_for_waited_for_and_fetched() {
     assert_eq!(variant.status(), 400);
     assert_eq!(error_of(variant).await["param"], "variant");
     assert_eq!(app.get(&format!("{content}?variant=video")).send().await.unwrap().status(), 200);
-    app.simulator.script(None, Endpoint::MediaLink, Reply::status(403));
-    let gone = app.get(&content).send().await.unwrap();
-    assert_eq!(gone.status(), 502);
-    assert_eq!(error_of(gone).await["code"], "upstream_error");
+    for refusal in [Reply::status(403), Reply::status(200)] {
+        app.simulator.script(None, Endpoint::MediaLink, refusal);
+        let gone = app.get(&content).send().await.unwrap();
+        assert_eq!(gone.status(), 502);
+        assert_eq!(error_of(gone).await["code"], "upstream_error");
+    }
 
     until("the chat to be deleted", || app.simulator.chats(None).iter().all(|chat| chat.is_old)).await;
     assert_eq!(app.simulator.tasks().len(), 1);

@@ -210,6 +210,12 @@ async fn results() {
     let picture = fetcher.fetch_result(&url, 10).await.unwrap();
     assert_eq!((&picture.content[..], picture.content_type.as_deref()), (&b"0123456789"[..], Some("video/mp4")));
     assert!(matches!(fetcher.fetch_result(&url, 9).await.unwrap_err(), FetchError::TooLarge { limit: 9 }));
+    for page in ["text/html; charset=utf-8", "application/json", "Application/XML"] {
+        let server = Server::answering(move |_, _| answer(200, &[("content-type", page)], b"expired"));
+        let fetcher = self::fetcher("off", &[("127.0.0.1".to_owned(), server.address.port())]);
+        let refused = fetcher.open_result(&format!("http://{}/v.mp4", server.address), None).await;
+        assert!(matches!(refused, Err(FetchError::Refused(_))), "{page}");
+    }
     let other = Server::answering(|_, _| answer(200, &[], b"x"));
     let error = fetcher.fetch_result(&format!("http://{}/", other.address), 10).await.unwrap_err();
     assert!(matches!(error, FetchError::Refused(_)), "{error:?}");
