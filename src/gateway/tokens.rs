@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use crate::base::session::Session;
-use crate::gateway::oauth_accounts::{AccountError, OAuthAccounts};
+use crate::gateway::oauth_account::AccountError;
+use crate::gateway::oauth_accounts::OAuthAccounts;
 use crate::gateway::refresher::{RefreshError, Refresher};
 
 /// How the tokens of one kind of identity are kept fresh.
