@@ -241,18 +241,19 @@ impl Attempts {
         deadline: Instant,
     ) -> bool {
         use UpstreamErrorKind as Kind;
-        if !matches!(error.kind, Kind::Truncated | Kind::Empty | Kind::Timeout | Kind::Protocol) {
+        let is_lost = matches!(error.kind, Kind::Truncated | Kind::Empty | Kind::Timeout | Kind::Protocol);
+        // A failure that the stream told of comes too late to take back a picture that is there.
+        if !is_lost && !turn.has_pictures() {
             return false;
         }
-        let Some(response_id) = turn.response_id().map(str::to_owned) else {
-            return false;
-        };
+        // The chat is new, so without an id the last answer in it is this one.
+        let response_id = turn.response_id().map(str::to_owned);
         for pause in RECOVERY_PAUSES {
             sleep(pause).await;
             let Ok(detail) = self.upstream.chat_detail(session, turn.chat_id()).await else {
                 continue;
             };
-            let links = image_links(&detail, Some(&response_id));
+            let links = image_links(&detail, response_id.as_deref());
             let is_there = !links.is_empty();
             for url in links {
                 if turn.is_new_picture(&url) {
@@ -265,7 +266,7 @@ impl Attempts {
         }
         let has_pictures = turn.has_pictures();
         if has_pictures {
-            info!(identity.id = %session.identity(), "pictures found in the chat after the stream had lost them");
+            info!(identity.id = %session.identity(), "pictures kept that the stream did not bring to its end");
             turn.end(FinishReason::Stop);
         }
         has_pictures

@@ -30,6 +30,9 @@ const UNTOUCHED_LOOKS: u32 = 3;
 /// A chat that is seen with a question but without a task this often will not have one.
 const TASKLESS_LOOKS: u32 = 6;
 
+/// So many answers in a row that make no sense, or refuse the account, will not be followed by a better one.
+const USELESS_MAX: u32 = 12;
+
 const DOING: &str = "making a video";
 
 /// Follows tasks. Clones are the same.
@@ -95,7 +98,7 @@ impl VideoTasks {
         task: &str,
         deadline: Instant,
     ) -> Result<String, UpstreamError> {
-        let (mut pause, mut unknown) = (PAUSE_MIN, 0);
+        let (mut pause, mut unknown, mut useless) = (PAUSE_MIN, 0, 0);
         loop {
             self.freshen(session).await;
             let generation = session.token_generation();
@@ -107,9 +110,14 @@ impl VideoTasks {
                     let detail = if message.is_empty() { "the upstream gives no reason".to_owned() } else { message };
                     return Err(UpstreamError { detail, ..UpstreamError::new(DOING, UpstreamErrorKind::Unavailable) });
                 }
-                Ok(TaskStatus::Running) => unknown = 0,
+                Ok(TaskStatus::Running) => (unknown, useless) = (0, 0),
                 Err(error) => {
-                    unknown += u32::from(error.kind == UpstreamErrorKind::LostChat);
+                    use UpstreamErrorKind as Kind;
+                    unknown += u32::from(error.kind == Kind::LostChat);
+                    useless += u32::from(matches!(error.kind, Kind::Protocol | Kind::Unauthorized | Kind::Forbidden));
+                    if useless >= USELESS_MAX {
+                        return Err(error);
+                    }
                     wait = self.after_failure(session, generation, &error, pause).await;
                 }
             }

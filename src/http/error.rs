@@ -151,7 +151,8 @@ impl ApiError {
         } else {
             format!("The upstream made no picture, but answered: {said}")
         };
-        Self::new(StatusCode::BAD_GATEWAY, SERVER_ERROR, "upstream_empty", message)
+        // The same words would get the same answer, and cost once more.
+        Self::new(StatusCode::BAD_GATEWAY, SERVER_ERROR, "upstream_empty", message).finally()
     }
 
     /// The upstream made something, but it cannot be fetched from where it says.

@@ -118,8 +118,14 @@ async fn collect(mut parts: Multipart<'_>, settings: &HttpSettings, unseen: &Ato
                     return Err(ApiError::body_too_large(TEXT_BYTES_MAX));
                 }
             }
-            let text = String::from_utf8(text).map_err(|_| ApiError::broken_form())?;
-            form.fields.insert(field, Value::String(text));
+            match String::from_utf8(text) {
+                Ok(text) => drop(form.fields.insert(field, Value::String(text))),
+                // Some clients send files without a name.
+                Err(bytes) => {
+                    let content = Blob::from(bytes.into_bytes());
+                    form.files.push(FormFile { field, name: String::new(), content });
+                }
+            }
             continue;
         };
         let mut writer = BlobWriter::new(&settings.spool);

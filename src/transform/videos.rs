@@ -56,7 +56,8 @@ impl VideoRequest {
             return Err(RequestError::invalid_value("model", "the name of a model, or no 'model' for the default"));
         }
         let size = fields.text("size")?.map(str::trim).filter(|size| !size.is_empty()).unwrap_or(SIZE_DEFAULT);
-        if size.len() > SIZE_BYTES_MAX {
+        // It is handed back, and strict clients read it as a size.
+        if size.len() > SIZE_BYTES_MAX || !is_size(size) {
             return Err(RequestError::invalid_value("size", "a size such as '1280x720'"));
         }
         let mut ignored = Vec::new();
@@ -86,6 +87,12 @@ impl VideoRequest {
         let task = Task::Video(Aspect::of_size(&self.size));
         Ok(media_job(model, spec.base, task, self.prompt, self.picture.into_iter().collect(), self.ignored))
     }
+}
+
+/// Whether a text is two numbers with an `x` or a colon between them.
+fn is_size(text: &str) -> bool {
+    let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    text.split_once(['x', ':']).is_some_and(|(width, height)| is_number(width) && is_number(height))
 }
 
 /// A length, which forms and OpenAI's own clients send as text.

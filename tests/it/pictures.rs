@@ -5,7 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use qwen_bridge::simulator::media_script::PictureForm;
 use qwen_bridge::simulator::reply::Reply;
 use qwen_bridge::simulator::scenario::Endpoint;
-use qwen_bridge::simulator::stream::CutHow;
+use qwen_bridge::simulator::stream::{CutHow, StreamError};
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 
@@ -69,6 +69,8 @@ async fn pictures_that_the_stream_lost_are_found_in_the_chat() {
         Reply::pictures(2).with_picture(|picture| picture.lost = true),
         Reply::pictures(2).cut_after(2, CutHow::CleanEnd),
         Reply::pictures(2).cut_after(3, CutHow::Reset),
+        // Not even the answer's id came.
+        Reply::pictures(2).cut_after(0, CutHow::CleanEnd),
     ] {
         let shown = format!("{reply:?}");
         app.simulator.script(None, Endpoint::Completions, reply);
@@ -162,6 +164,26 @@ async fn the_route_for_changed_pictures() {
 }
 
 #[tokio::test]
+async fn a_picture_without_a_file_name_is_a_picture() {
+    let app = TestApp::quick().await;
+    let form = Form::new().text("prompt", "Bluer").part("image", Part::bytes(png(1)));
+    let response = app.client.post(app.url("/v1/images/edits")).bearer_auth(KEY).multipart(form).send().await.unwrap();
+    let made = json_of(response).await;
+    assert_eq!(made["data"].as_array().map(Vec::len), Some(1), "{made}");
+    assert_eq!(app.simulator.uploads()[0].bytes, png(1));
+}
+
+#[tokio::test]
+async fn a_failure_after_a_picture_does_not_take_it_back() {
+    let app = TestApp::quick().await;
+    let error = StreamError { after: 4, code: "internal_error".to_owned(), ..StreamError::default() };
+    app.simulator.script(None, Endpoint::Completions, Reply::pictures(1).breaking(error));
+    let answer = json_of(app.chat(&draw("Boats")).await).await;
+    assert_eq!(links(content(&answer)).len(), 1, "{answer}");
+    assert_eq!(app.simulator.requests_to(Endpoint::Completions).len(), 1);
+}
+
+#[tokio::test]
 async fn bad_requests_for_pictures() {
     let app = TestApp::quick().await;
     let image = data_uri("image/png", &png(1));
@@ -207,6 +229,7 @@ async fn an_upstream_that_draws_nothing() {
     let body = json!({"prompt": "A lighthouse"});
     let response = app.post("/v1/images/generations", &body).send().await.unwrap();
     assert_eq!(response.status(), 502);
+    assert_eq!(response.headers()["x-should-retry"], "false");
     let error = error_of(response).await;
     assert_eq!(error["code"], "upstream_empty");
     assert!(error["message"].as_str().unwrap().contains("I would rather not."), "{error}");
