@@ -251,7 +251,7 @@ fn notices(draft: &Draft, identities: &[IdentitySeed], policy: KeyPolicy) -> Vec
         );
     }
     let is_beyond = !http.listen.ip().is_loopback();
-    if is_beyond && http.keys.iter().any(|key| key.expose().len() < KEY_BYTES_ADVISED) {
+    if is_beyond && http.keys.iter().chain(&http.admin_key).any(|key| key.expose().len() < KEY_BYTES_ADVISED) {
         notices.push(format!(
             "a key has fewer than {KEY_BYTES_ADVISED} characters and can be guessed; openssl rand -hex 24 makes a better one"
         ));

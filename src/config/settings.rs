@@ -9,6 +9,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::base::ids::UnixSeconds;
+use crate::base::secret::ApiKey;
 use crate::base::seed::StaticKey;
 use crate::config::credentials::Credentials;
 use crate::config::fault::Origin;
@@ -124,6 +125,7 @@ impl Draft {
             http: HttpSettings {
                 listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
                 keys: Vec::new(),
+                admin_key: None,
                 server_mode: false,
                 debug_mode: false,
                 allow_open: false,
@@ -248,6 +250,8 @@ pub const SETTINGS: &[Setting] = &[
         |d, v| { d.credentials.add_keys("OPENAI_API_KEYS", &list(v)?); Ok(()) }),
     secret(ACCOUNTS, "OPENAI_API_KEY", "More keys; joins `API_KEY`.",
         |d, v| { d.credentials.add_keys("OPENAI_API_KEY", &list(v)?); Ok(()) }),
+    secret(ACCOUNTS, "ADMIN_SECRET_KEY", "Key of the owner's pages under `/admin`; not set: there are none.",
+        |d, v| { d.http.admin_key = Some(ApiKey::new(text(v)?)); Ok(()) }),
     row(ACCOUNTS, "SERVER_MODE", "true", "`false`: client mode, each caller sends their own `Bearer [key;]token;cookie`.",
         |d, v| put(&mut d.http.server_mode, flag(v))),
     row(ACCOUNTS, "ALLOW_OPEN", "false", "`true`: serve beyond this machine without a key, knowingly.",
@@ -359,7 +363,6 @@ pub const SETTINGS: &[Setting] = &[
     row(PROCESS, "SHUTDOWN_TIMEOUT", "30s", "How long open answers may take to end after SIGTERM.",
         |d, v| put(&mut d.shutdown_timeout, duration(v, Duration::ZERO))),
 
-    reserved("ADMIN_SECRET_KEY", "Key of the admin page."),
     reserved("RATE_LIMIT_RPS", "Requests a second of one key."),
     reserved("RATE_LIMIT_BURST", "Requests at once beyond that rate."),
 ];

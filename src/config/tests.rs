@@ -416,14 +416,12 @@ fn a_config_json_that_is_none_says_where() {
 #[test]
 fn warnings_tell_what_has_no_effect_yet() {
     let mut sources = env(&[
-        ("ADMIN_SECRET_KEY", "sk-secret"),
         ("SERVER_HOST", "0.0.0.0"),
         ("API_KEY", "short"),
         ("QWEN_TOKEN", &format!("e30.{}.s", URL_SAFE_NO_PAD.encode("{\"exp\":5}"))),
     ]);
     sources.file = Some("{\"RATE_LIMIT_RPS\": 3}".to_owned());
     insta::assert_snapshot!(load(&sources).warnings.join("\n"), @r#"
-        ADMIN_SECRET_KEY (environment) has no effect yet
         RATE_LIMIT_RPS (config.json) has no effect yet
         QWEN_TOKEN entry 1 has expired
         a key has fewer than 16 characters and can be guessed; openssl rand -hex 24 makes a better one

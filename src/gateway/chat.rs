@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::info;
 
+use crate::base::session::Session;
 use crate::gateway::attachments::Attachments;
 use crate::gateway::attempt::{Answering, Attempts, StartedVideo, Starting, VideoDiary};
 use crate::gateway::books::Books;
@@ -77,6 +78,17 @@ impl ChatGateway {
     #[must_use]
     pub fn drift(&self) -> &Drift {
         &self.0.attempts.drift
+    }
+
+    /// Asks the upstream whether it accepts this session, by a call that changes nothing there. The pool hears nothing
+    /// of what comes of it. A token that has ended is renewed first, as for any use: a stale one draws a challenge.
+    ///
+    /// # Errors
+    /// [`ChatError`]: why it is not accepted, or why nobody knows.
+    pub async fn probe(&self, session: &Arc<Session>) -> Result<(), ChatError> {
+        self.0.failover.tokens.ensure_fresh(session).await.map_err(ChatError::Session)?;
+        let probed = self.0.attempts.upstream.probe(session).await;
+        probed.map_err(|error| ChatError::Upstream { error, attempts: 1 })
     }
 
     /// Begins an answer: returns when its first content has gone to `sink`.

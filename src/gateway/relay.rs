@@ -204,6 +204,16 @@ impl RelayGateway {
         fresh
     }
 
+    /// Asks an endpoint whether it accepts this session, by listing its models. The pool hears nothing of what comes of
+    /// it.
+    ///
+    /// # Errors
+    /// [`ChatError::Upstream`]: why it is not accepted, or why nobody knows.
+    pub async fn probe(&self, session: &Session) -> Result<(), ChatError> {
+        let probed = async { self.0.api.models(session, self.0.target(session)?).await.map(drop) };
+        probed.await.map_err(|error| ChatError::Upstream { error, attempts: 1 })
+    }
+
     /// Begins an answer: returns when its first content has gone to `sink`.
     ///
     /// # Errors

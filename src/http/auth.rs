@@ -5,19 +5,24 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use axum::Json;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
-use axum::response::Response;
-use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN, WWW_AUTHENTICATE};
 
 use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
 use crate::base::secret::{AccessToken, ApiKey, Cookie};
 use crate::base::session::Session;
 use crate::http::drain::Drain;
-use crate::http::error::ApiError;
+use crate::http::error::{ApiError, ErrorCode};
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
 use crate::pool::CallerId;
+
+/// What lies under this path is the owner's and wants the admin key, and no other.
+const ADMIN_PATH: &str = "/admin";
 
 /// The paths that need no key. Everything else does, whatever the method.
 pub const PUBLIC_PATHS: [&str; 2] = ["/", "/health"];
@@ -50,12 +55,13 @@ impl Caller {
 /// The layer.
 ///
 /// # Errors
-/// 401 for a missing or wrong key, 403 for a foreign name or page on an open server.
+/// 401 for a missing or wrong key, 403 for a foreign name or page on an open server, 503 for the owner's pages where
+/// there are none.
 pub async fn require_key(
     State(state): State<AppState>,
     mut request: Request,
     next: Next,
-) -> Result<Response, ApiError> {
+) -> Result<Response, Response> {
     match admit(&state.0.settings, request.uri().path(), request.headers()) {
         Ok(None) => Ok(next.run(request).await),
         Ok(Some(caller)) => {
@@ -64,28 +70,85 @@ pub async fn require_key(
         }
         Err(error) => {
             Drain::refuse(request);
-            Err(error)
+            Err(error.into_response())
         }
     }
 }
 
+/// Why somebody is not let in.
+enum Refusal {
+    Caller(ApiError),
+    Admin(AdminRefusal),
+}
+
+impl From<ApiError> for Refusal {
+    fn from(error: ApiError) -> Self {
+        Self::Caller(error)
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        match self {
+            Self::Caller(error) => error.into_response(),
+            Self::Admin(refusal) => refusal.into_response(),
+        }
+    }
+}
+
+/// Why somebody does not get to the owner's pages.
+#[derive(Clone, Copy)]
+enum AdminRefusal {
+    NotConfigured,
+    Missing,
+    Wrong,
+}
+
+impl IntoResponse for AdminRefusal {
+    /// These pages have an error shape of their own.
+    fn into_response(self) -> Response {
+        let (status, code, message) = match self {
+            Self::NotConfigured => {
+                (StatusCode::SERVICE_UNAVAILABLE, "admin_not_configured", "Admin endpoint not configured")
+            }
+            Self::Missing => (StatusCode::UNAUTHORIZED, "admin_key_missing", "Missing Authorization header"),
+            Self::Wrong => (StatusCode::UNAUTHORIZED, "invalid_admin_key", "Invalid admin key"),
+        };
+        let mut response = (status, Json(serde_json::json!({ "error": message }))).into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        response.extensions_mut().insert(ErrorCode(code));
+        response
+    }
+}
+
+fn admit_owner(settings: &HttpSettings, headers: &HeaderMap) -> Result<(), AdminRefusal> {
+    let key = settings.admin_key.as_ref().ok_or(AdminRefusal::NotConfigured)?;
+    let offered = bearer(headers).ok_or(AdminRefusal::Missing)?;
+    if key.matches(offered) { Ok(()) } else { Err(AdminRefusal::Wrong) }
+}
+
 /// Who calls; `None` where nobody is asked.
-fn admit(settings: &HttpSettings, path: &str, headers: &HeaderMap) -> Result<Option<Caller>, ApiError> {
+fn admit(settings: &HttpSettings, path: &str, headers: &HeaderMap) -> Result<Option<Caller>, Refusal> {
     // Without a key, a page in the owner's browser must not reach this server: neither under a name of its own,
     // nor by a POST that needs no preflight, whose effect it has without reading the answer.
     if settings.keys.is_empty() && settings.server_mode && !settings.allow_open {
         if !is_own_name(headers) {
-            return Err(ApiError::wrong_host());
+            return Err(ApiError::wrong_host().into());
         }
         if !is_welcome_origin(headers, settings.cors_origins.as_deref()) {
-            return Err(ApiError::wrong_origin());
+            return Err(ApiError::wrong_origin().into());
         }
     }
     if PUBLIC_PATHS.contains(&path) {
         return Ok(None);
     }
+    if path.strip_prefix(ADMIN_PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
+        return admit_owner(settings, headers).map(|()| None).map_err(Refusal::Admin);
+    }
     let caller = if settings.server_mode { server_caller } else { client_caller };
-    caller(&settings.keys, headers).map(Some)
+    Ok(Some(caller(&settings.keys, headers)?))
 }
 
 fn server_caller(keys: &[ApiKey], headers: &HeaderMap) -> Result<Caller, ApiError> {

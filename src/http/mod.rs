@@ -1,6 +1,7 @@
 //! Our side of HTTP: routes, the key check, answers in OpenAI's shape.
 
 pub mod access;
+pub mod admin;
 pub mod auth;
 mod body;
 pub mod chat;
@@ -46,6 +47,7 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(86_400);
 pub fn router(state: AppState) -> Router {
     let cors = cors(&state.0.settings);
     Router::new()
+        .merge(admin::routes())
         .merge(chat::routes())
         .merge(completions::routes())
         .merge(embeddings::routes())

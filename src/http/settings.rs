@@ -16,6 +16,8 @@ pub struct HttpSettings {
     pub listen: SocketAddr,
     /// `API_KEY`, `OPENAI_API_KEYS`, `OPENAI_API_KEY` as one set.
     pub keys: Vec<ApiKey>,
+    /// `ADMIN_SECRET_KEY`: for the owner's pages; `None` for no such pages.
+    pub admin_key: Option<ApiKey>,
     /// `SERVER_MODE`, true. False: each caller brings their own credential.
     pub server_mode: bool,
     /// `DEBUG_MODE`, false.

@@ -44,11 +44,35 @@ pub struct Parts {
     pub ending: CancellationToken,
 }
 
+/// Which kind of upstream a pool's identities belong to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PoolKind {
+    /// The web chat.
+    Web,
+    /// Endpoints of static keys.
+    Key,
+}
+
+impl PoolKind {
+    /// The word for it, which is also the prefix of its models.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Web => "web",
+            Self::Key => "key",
+        }
+    }
+}
+
 impl AppState {
     /// State over these parts.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
+    }
+
+    /// The pools of all kinds.
+    pub(crate) fn pools(&self) -> [(PoolKind, &IdentityPool); 2] {
+        [(PoolKind::Web, &self.0.pool), (PoolKind::Key, self.0.kinds.keys().pool())]
     }
 
     /// What holds for every request, by this catalogue.

@@ -55,6 +55,7 @@ fn about(state: &AppState) -> Value {
             "videos": "POST /v1/videos",
             "models": "GET /v1/models",
             "health": "GET /health",
+            "admin_health": "GET /admin/health",
             "refresh_token": "POST /refresh-token",
         },
         "authentication": {
@@ -214,7 +215,8 @@ async fn refresh_token(State(state): State<AppState>) -> Result<Response, ApiErr
     Ok((status, Json(body)).into_response())
 }
 
-fn timestamp(now: UnixSeconds) -> String {
+/// A moment as people and programs read it: ISO 8601, in UTC.
+pub(crate) fn timestamp(now: UnixSeconds) -> String {
     jiff::Timestamp::from_second(now.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 

@@ -1,6 +1,7 @@
 //! The whole server over loopback, in front of the simulator: one module for each capability.
 #![cfg(test)]
 
+mod admin_health;
 mod app;
 mod attachments;
 mod auth;
