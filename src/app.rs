@@ -32,7 +32,7 @@ use crate::gateway::video_jobs::{VideoJobs, VideoParts};
 use crate::http;
 use crate::http::error::ApiError;
 use crate::http::state::{AppState, Parts};
-use crate::pool::{IdentityPool, Now};
+use crate::pool::{IdentityPool, Now, PoolSettings, Strategy};
 use crate::shutdown::Supervisor;
 use crate::store::{Loaded, OwnedChat, Store, StoreError};
 use crate::telemetry::ErrorChain;
@@ -291,7 +291,8 @@ async fn kinds(
     now: Now,
 ) -> Result<(Kinds, OAuthAccounts), WebClientError> {
     let keys = static_keys(config, store, &loaded.facts, now)?;
-    let pool = IdentityPool::new(Vec::new(), config.pool.clone());
+    let fresh_first = PoolSettings { strategy: Strategy::FreshWeighted, ..config.pool.clone() };
+    let pool = IdentityPool::new(Vec::new(), fresh_first);
     let login = Arc::new(QwenOAuth::new(config.oauth.clone())?);
     let (settings, accounts_pool) = (config.accounts.clone(), pool.clone());
     let accounts = OAuthAccounts::new(settings, accounts_pool, login, Arc::clone(store), supervisor.clone(), loaded);

@@ -16,7 +16,7 @@ use crate::config::fault::Origin;
 use crate::config::values::{self, Expected, Value, base_url, duration, flag, list, one_of, text, whole};
 use crate::gateway::{AccountSettings, ChatSettings};
 use crate::http::settings::HttpSettings;
-use crate::pool::PoolSettings;
+use crate::pool::{PoolSettings, Strategy};
 use crate::telemetry::{self, LogFormat};
 use crate::transform::job::ReasoningFormat;
 use crate::transform::oauth::with_version;
@@ -93,6 +93,7 @@ impl Draft {
             static_keys: Vec::new(),
             cookie_file: String::new(),
             pool: PoolSettings {
+                strategy: Strategy::RoundRobin,
                 degrade_after: 0,
                 trip_after: 0,
                 cooldown_base: none,

@@ -8,6 +8,7 @@ use crate::base::ids::UnixSeconds;
 use crate::base::session::Session;
 use crate::pool::breaker::{Breaker, State};
 use crate::pool::clock::Now;
+use crate::pool::freshness;
 use crate::pool::rest::{Current, Rests};
 use crate::pool::rotation::Standing;
 use crate::pool::settings::PoolSettings;
@@ -107,6 +108,15 @@ impl Slot {
             CredentialState::Dead => return Err(Dead),
         };
         Ok(retry_at.max(self.breaker.usable_at()).max(self.rests.until(usage)))
+    }
+
+    /// Seconds that its token has left; negative when it is over, or there is none.
+    pub(crate) fn life(&self, now: Now) -> i64 {
+        match self.session.token().map(|token| token.expires_at()) {
+            Some(Some(at)) => at.0.saturating_sub(now.unix.0),
+            Some(None) => freshness::UNKNOWN_SECONDS,
+            None => freshness::NONE_SECONDS,
+        }
     }
 
     /// How gladly it is picked.

@@ -11,6 +11,7 @@ mod budget;
 mod clock;
 mod egress;
 mod error;
+mod freshness;
 mod identity;
 mod lease;
 mod outcome;
@@ -45,7 +46,7 @@ pub use crate::pool::identity::CredentialState;
 pub use crate::pool::lease::Lease;
 pub use crate::pool::outcome::Outcome;
 pub use crate::pool::queue::CallerId;
-pub use crate::pool::settings::PoolSettings;
+pub use crate::pool::settings::{PoolSettings, Strategy};
 
 pub use crate::pool::view::{IdentityReason, IdentityStatus, IdentityView, PoolSummary};
 

@@ -84,6 +84,17 @@ impl Rotation {
         }
     }
 
+    /// All that would do as gladly as the one that [`Rotation::choose`] gave, and itself; in no order of load or turn.
+    pub(crate) fn peers(&self, usage: Usage, now: u64, tried: &[usize], chosen: usize) -> Vec<usize> {
+        let turns = &self.lines.get(usage).turns;
+        let compared = if tried.is_empty() { AT_CAP | LAST } else { AT_CAP | LAST | SECOND };
+        let tier = turns.get(chosen).map(|turn| turn.rank & compared);
+        let is_peer = |(index, turn): &(usize, &Turn)| {
+            turn.usable_at <= now && Some(turn.rank & compared) == tier && !tried.contains(index)
+        };
+        turns.iter().enumerate().filter(is_peer).map(|(index, _)| index).collect()
+    }
+
     /// The one longest in line of those that `admits` and that are below their cap, usable or not.
     pub(crate) fn longest_unpicked(&self, usage: Usage, mut admits: impl FnMut(usize) -> bool) -> Option<usize> {
         let turns = self.lines.get(usage).turns.iter().enumerate();
@@ -279,6 +290,25 @@ mod tests {
         assert_eq!(rotation.choose(Usage::Chat, 0, &[2]), Choice::Free(1));
         rotation.place(Usage::Chat, 0, 0, Standing::First);
         assert_eq!(rotation.choose(Usage::Chat, 0, &[2]), Choice::Free(0));
+    }
+
+    #[test]
+    fn peers_share_the_tier_of_the_chosen() {
+        let mut rotation = Rotation::new(6, 1);
+        rotation.place(Usage::Chat, 0, 11, Standing::First);
+        rotation.place(Usage::Chat, 1, 0, Standing::Last);
+        rotation.place(Usage::Chat, 2, 0, Standing::Second);
+        rotation.take(Usage::Video, 3);
+        let peers = |now, tried: &[usize]| {
+            let Choice::Free(chosen) = rotation.choose(Usage::Chat, now, tried) else {
+                panic!("nobody free in {rotation:?}");
+            };
+            rotation.peers(Usage::Chat, now, tried, chosen)
+        };
+        assert_eq!(peers(10, &[]), [2, 4, 5], "neither who rests, nor who has no token, nor who is at the cap");
+        assert_eq!(peers(11, &[]), [0, 2, 4, 5]);
+        assert_eq!(peers(10, &[4]), [5], "a retry prefers the healthy");
+        assert_eq!(peers(10, &[4, 5]), [2], "and takes who is left");
     }
 
     #[test]

@@ -2,9 +2,21 @@
 
 use std::time::Duration;
 
+/// How the one is chosen that serves next, of all that would do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// The one with the fewest in flight, then the one that waited longest.
+    #[default]
+    RoundRobin,
+    /// By chance; the more life a token has left, the likelier.
+    FreshWeighted,
+}
+
 /// How the pool treats its identities. Defaults: `reliability` section of the README.
 #[derive(Clone, Debug)]
 pub struct PoolSettings {
+    /// How the next identity is chosen. Each kind of identity has its own.
+    pub strategy: Strategy,
     /// Transient failures in a row after which an identity is shown as degraded (`DEGRADE_AFTER`, 3).
     pub degrade_after: u32,
     /// Transient failures in a row after which an identity is down (`TRIP_AFTER`, 5).

@@ -16,11 +16,12 @@ use crate::pool::budget::RetryBudget;
 use crate::pool::clock::{Now, stretched};
 use crate::pool::egress::{Egress, Gate};
 use crate::pool::error::LeaseError;
+use crate::pool::freshness;
 use crate::pool::identity::{CredentialState, Slot};
 use crate::pool::outcome::{Grant, Outcome, Refusal, Ticket};
 use crate::pool::queue::{Queue, Verdict};
 use crate::pool::rotation::{Choice, NEVER, Rotation};
-use crate::pool::settings::PoolSettings;
+use crate::pool::settings::{PoolSettings, Strategy};
 use crate::pool::view::{IdentityStatus, IdentityView, PoolSummary};
 use crate::pool::window::Tally;
 
@@ -28,7 +29,7 @@ use crate::pool::window::Tally;
 #[derive(Debug)]
 pub(crate) struct PoolState<W> {
     settings: PoolSettings,
-    /// A number in 0..=1 for each length that is to be spread.
+    /// A random number in 0..1, for each length that is to be spread and each draw.
     jitter: fn() -> f64,
     /// Tick 0 of the rotation.
     origin: Instant,
@@ -79,7 +80,7 @@ impl<W> PoolState<W> {
             return Err(Refusal::Final(LeaseError::Paused { retry_after }));
         }
         let index = match self.rotation.choose(usage, self.tick(now.instant), &tried) {
-            Choice::Free(index) => index,
+            Choice::Free(index) => self.drawn(usage, index, &tried, now),
             Choice::AtCap => return Err(Refusal::AtCap),
             Choice::Nobody => {
                 let early = self.early(usage, &tried, now.instant);
@@ -344,6 +345,21 @@ impl<W> PoolState<W> {
             ticket: Ticket { index, usage, epoch: admission.epoch, is_probe: admission.is_probe, egress_probe, rests },
             session,
         })
+    }
+
+    /// Who serves instead of the one whose turn it is, where that is a matter of chance.
+    fn drawn(&self, usage: Usage, next: usize, tried: &[usize], now: Now) -> usize {
+        match self.settings.strategy {
+            Strategy::RoundRobin => next,
+            Strategy::FreshWeighted => {
+                let peers = self.rotation.peers(usage, self.tick(now.instant), tried, next);
+                let life =
+                    |index: &usize| self.slots.get(*index).map_or(freshness::NONE_SECONDS, |slot| slot.life(now));
+                let weights = freshness::weights(&peers.iter().map(life).collect::<Vec<_>>());
+                let place = freshness::draw(&weights, (self.jitter)());
+                place.and_then(|place| peers.get(place).copied()).unwrap_or(next)
+            }
+        }
     }
 
     /// Controlled panic: rather than nothing, an identity that is down for transient failures alone is probed

@@ -17,7 +17,7 @@ use crate::base::ids::IdentityId;
 use crate::base::oauth::{AccountId, OAuthCredentials};
 use crate::gateway::AccountSettings;
 use crate::gateway::oauth_accounts::OAuthAccounts;
-use crate::pool::{IdentityPool, Now, PoolSettings};
+use crate::pool::{IdentityPool, Now, PoolSettings, Strategy};
 use crate::shutdown::Supervisor;
 use crate::store::Store;
 use crate::store::oauth_files::OAuthFiles;
@@ -186,6 +186,7 @@ impl Process {
 
 fn pool_settings() -> PoolSettings {
     PoolSettings {
+        strategy: Strategy::FreshWeighted,
         degrade_after: 3,
         trip_after: 5,
         cooldown_base: Duration::from_secs(300),

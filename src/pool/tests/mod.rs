@@ -5,6 +5,7 @@ mod faults;
 mod lending;
 mod membership;
 mod model;
+mod strategy;
 mod usages;
 mod waiting;
 
@@ -17,7 +18,7 @@ use crate::base::secret::AccessToken;
 use crate::base::session::Session;
 use crate::pool::{
     CallerId, CredentialState, IdentityPool, IdentityReason, IdentityStatus, IdentityView, Lease, LeaseError, Now,
-    Outcome, PoolSettings, Wanted,
+    Outcome, PoolSettings, Strategy, Wanted,
 };
 
 const fn s(seconds: u64) -> Duration {
@@ -34,6 +35,7 @@ fn plus(now: Now, length: Duration) -> Now {
 
 fn settings() -> PoolSettings {
     PoolSettings {
+        strategy: Strategy::RoundRobin,
         degrade_after: 3,
         trip_after: 5,
         cooldown_base: s(300),
