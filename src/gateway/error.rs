@@ -7,8 +7,8 @@ use crate::pool::{LeaseError, Now, Outcome};
 use crate::store::StoreError;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 
-/// Seconds of the day after which a quota without a date returns: midnight UTC and up to this much.
-const QUOTA_JITTER_SECONDS: u64 = 300;
+/// A day of UTC, which has no leap seconds on this clock.
+const DAY_SECONDS: u32 = 86_400;
 
 /// Why a chat was not answered.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +39,13 @@ pub enum ChatError {
     NotKept(#[source] StoreError),
 }
 
+/// The next midnight of UTC is when a day's quota comes back. Nothing but a caller's request uses an account then, so
+/// there is no herd to spread.
+fn until_midnight(now: Now) -> Duration {
+    let into_day = now.unix.0.rem_euclid(i64::from(DAY_SECONDS)).unsigned_abs();
+    Duration::from_secs(u64::from(DAY_SECONDS) - into_day)
+}
+
 /// What a failure means for the identity that it happened on.
 pub(crate) fn outcome_of(error: &UpstreamError, now: Now) -> Outcome {
     use UpstreamErrorKind as Kind;
@@ -50,10 +57,7 @@ pub(crate) fn outcome_of(error: &UpstreamError, now: Now) -> Outcome {
             let rest = match (hours, error.retry_after) {
                 (Some(hours), _) => Duration::from_secs(hours.saturating_mul(3600)),
                 (None, Some(rest)) => rest,
-                (None, None) => {
-                    let into_day = now.unix.0.rem_euclid(86_400).unsigned_abs();
-                    Duration::from_secs(86_400 - into_day + fastrand::u64(0..=QUOTA_JITTER_SECONDS))
-                }
+                (None, None) => until_midnight(now),
             };
             Outcome::Quota { rest }
         }

@@ -90,6 +90,39 @@ async fn another_account_takes_over() {
 }
 
 #[tokio::test]
+async fn a_spent_quota_rests_until_midnight_and_over_a_restart() {
+    // S000-44, S000-49, S000-50: with a word for quota it is the day that is over, whatever the status is.
+    for failure in [ApiFailure::Quota, ApiFailure::Quota403, ApiFailure::CurrentQuota] {
+        let left = || 86_400 - jiff::Timestamp::now().as_second().rem_euclid(86_400).unsigned_abs();
+        if left() < 60 {
+            return;
+        }
+        let accounts = [("cleo", Life::Fresh), ("dora", Life::Fresh)];
+        let (app, dir) = with_accounts(Scenario::default(), &accounts).await;
+        app.simulator.script(None, Endpoint::PortalChat, Reply::api(failure.clone()));
+        app.simulator.script(None, Endpoint::PortalChat, Reply::api(failure.clone()));
+        let told = async |app: &TestApp| {
+            let response = app.chat(&ask("echo: x")).await;
+            assert_eq!(response.status(), 429, "{failure:?}");
+            let told: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+            assert_eq!(error_of(response).await["code"], "insufficient_quota", "{failure:?}");
+            told
+        };
+        let first = told(&app).await;
+        assert!((left()..=left() + 10).contains(&first), "{first}");
+        let (simulator, state_dir) = app.stop().await;
+        let setup = Setup::default()
+            .without("COOKIE")
+            .with("QWEN_DIR", &dir.path().display().to_string())
+            .with("QWEN_OAUTH_BASE_URL", simulator.web_base_url().as_str());
+        let app = setup.in_dir(state_dir).start(simulator).await;
+        let second = told(&app).await;
+        assert!((left()..=first).contains(&second), "{second}");
+        assert_eq!(app.simulator.requests_to(Endpoint::PortalChat).len(), 2, "{failure:?}");
+    }
+}
+
+#[tokio::test]
 async fn a_portal_that_takes_no_tokens_is_named() {
     let (app, _dir) = with_accounts(Scenario::default(), &[("cleo", Life::Fresh)]).await;
     app.simulator.set_portal(PortalScript { free_tier_closed: true, ..PortalScript::default() });

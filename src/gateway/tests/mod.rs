@@ -2,6 +2,7 @@
 
 mod login;
 mod oauth;
+mod quota;
 
 use std::collections::HashMap;
 use std::path::PathBuf;
