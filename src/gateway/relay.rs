@@ -209,9 +209,14 @@ impl RelayGateway {
     ///
     /// # Errors
     /// [`ChatError::Upstream`]: why it is not accepted, or why nobody knows.
-    pub async fn probe(&self, session: &Session) -> Result<(), ChatError> {
-        let probed = async { self.0.api.models(session, self.0.target(session)?).await.map(drop) };
-        probed.await.map_err(|error| ChatError::Upstream { error, attempts: 1 })
+    pub async fn probe(&self, session: &Arc<Session>) -> Result<(), ChatError> {
+        self.0.failover.tokens.ensure_fresh(session).await.map_err(ChatError::Session)?;
+        let probed = async { self.0.api.models(session, &self.0.target(session)?).await.map(drop) };
+        match probed.await {
+            // The portal has no such list, and says so only to those whom it lets in.
+            Err(error) if error.kind == UpstreamErrorKind::ModelNotFound => Ok(()),
+            probed => probed.map_err(|error| ChatError::Upstream { error, attempts: 1 }),
+        }
     }
 
     /// Begins an answer: returns when its first content has gone to `sink`.

@@ -150,6 +150,7 @@ async fn active(state: &AppState, kind: PoolKind, known: Account, session: &Arc<
     let asking = async {
         match kind {
             PoolKind::Web => state.0.chats.probe(session).await,
+            PoolKind::OAuth => state.0.kinds.oauth().probe(session).await,
             PoolKind::Key => state.0.kinds.keys().probe(session).await,
         }
     };

@@ -49,6 +49,8 @@ pub struct Parts {
 pub(crate) enum PoolKind {
     /// The web chat.
     Web,
+    /// The portal of OAuth accounts.
+    OAuth,
     /// Endpoints of static keys.
     Key,
 }
@@ -58,6 +60,7 @@ impl PoolKind {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Web => "web",
+            Self::OAuth => "oauth",
             Self::Key => "key",
         }
     }
@@ -71,8 +74,9 @@ impl AppState {
     }
 
     /// The pools of all kinds.
-    pub(crate) fn pools(&self) -> [(PoolKind, &IdentityPool); 2] {
-        [(PoolKind::Web, &self.0.pool), (PoolKind::Key, self.0.kinds.keys().pool())]
+    pub(crate) fn pools(&self) -> [(PoolKind, &IdentityPool); 3] {
+        let kinds = &self.0.kinds;
+        [(PoolKind::Web, &self.0.pool), (PoolKind::OAuth, kinds.oauth().pool()), (PoolKind::Key, kinds.keys().pool())]
     }
 
     /// What holds for every request, by this catalogue.
