@@ -214,6 +214,7 @@ impl App {
         if config.http.server_mode {
             supervisor.spawn("oauth accounts", accounts.run(supervisor.stopping()));
         }
+        supervisor.spawn("counts", Arc::clone(&store).keep_counts(supervisor.stopping()));
         let cleaning =
             janitor::run(janitor.0, janitor.1, ledger, pool.sessions(), Now::read().unix, supervisor.stopping());
         supervisor.spawn("janitor", cleaning);

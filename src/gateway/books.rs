@@ -4,9 +4,11 @@ use std::sync::Arc;
 
 use tracing::warn;
 
+use crate::base::session::Session;
 use crate::gateway::error::outcome_of;
 use crate::pool::{IdentityPool, Lease, Now, Outcome};
-use crate::store::Store;
+use crate::store::{AccountDays, Spent, Store};
+use crate::transform::reply::TokenCounts;
 use crate::upstream::error::UpstreamError;
 
 /// Keeps the accounts of all identities. Clones keep the same ones.
@@ -19,6 +21,33 @@ pub(crate) struct Books {
 impl Books {
     pub(crate) fn new(pool: IdentityPool, store: Arc<Store>) -> Self {
         Self { pool, store }
+    }
+
+    /// Counts a request that an account answers. Its tokens come when they are known.
+    pub(crate) fn count_request(&self, session: &Session) {
+        self.count(session, Spent { requests: 1, ..Spent::default() });
+    }
+
+    /// Counts the tokens of an answer, whole or cut short.
+    pub(crate) fn count_tokens(&self, session: &Session, tokens: TokenCounts) {
+        let TokenCounts { prompt, completion, cached, .. } = tokens;
+        self.count(session, Spent { requests: 0, prompt, completion, cached });
+    }
+
+    /// What each account did on its last days, in the order of configuration.
+    pub(crate) fn spending(&self) -> Vec<AccountDays> {
+        let days = |session: Arc<Session>| AccountDays {
+            identity: session.identity().clone(),
+            days: self.store.days(session.key()),
+        };
+        self.pool.sessions().into_iter().map(days).collect()
+    }
+
+    /// Nothing is kept about credentials that callers bring.
+    fn count(&self, session: &Session, spent: Spent) {
+        if self.pool.credential(session.identity()).is_some() {
+            self.store.count(session.key(), spent, Now::read().unix);
+        }
     }
 
     /// Ends a lease with a failure. Rests and deaths outlive the process.

@@ -22,7 +22,7 @@ use crate::gateway::tokens::Tokens;
 use crate::gateway::turn::{Finished, Turn};
 use crate::gateway::video_task::VideoTasks;
 use crate::pool::IdentityPool;
-use crate::store::Store;
+use crate::store::{AccountDays, Store};
 use crate::telemetry::ErrorChain;
 use crate::transform::job::{ChatJob, Task};
 use crate::transform::reply::ReplySink;
@@ -89,6 +89,12 @@ impl ChatGateway {
         self.0.failover.tokens.ensure_fresh(session).await.map_err(ChatError::Session)?;
         let probed = self.0.attempts.upstream.probe(session).await;
         probed.map_err(|error| ChatError::Upstream { error, attempts: 1 })
+    }
+
+    /// What each account did on its last days.
+    #[must_use]
+    pub fn spending(&self) -> Vec<AccountDays> {
+        self.0.failover.books.spending()
     }
 
     /// Begins an answer: returns when its first content has gone to `sink`.

@@ -263,7 +263,10 @@ impl Failover {
             let (number, deadline) = (progress.attempts, progress.deadline);
             let tried = Box::pin(attempt.run(held, number, deadline));
             let Failed { mut error, lease: held, is_final } = match tried.await {
-                Ok(done) => return Ok(done),
+                Ok(done) => {
+                    self.books.count_request(&session);
+                    return Ok(done);
+                }
                 Err(failed) => failed,
             };
             progress.is_final |= is_final;

@@ -25,7 +25,7 @@ use crate::gateway::oauth_accounts::OAuthAccounts;
 use crate::gateway::tokens::Tokens;
 use crate::gateway::turn::{Finished, Turn, TurnParts};
 use crate::pool::{IdentityPool, Lease, Now, Outcome};
-use crate::store::Store;
+use crate::store::{AccountDays, Store};
 use crate::telemetry::ErrorChain;
 use crate::transform::openai_dialect::{Profile, RelayDecoder, RelayRequest};
 use crate::transform::reply::ReplySink;
@@ -167,6 +167,12 @@ impl RelayGateway {
     #[must_use]
     pub fn pool(&self) -> &IdentityPool {
         &self.0.failover.pool
+    }
+
+    /// What each account did on its last days.
+    #[must_use]
+    pub fn spending(&self) -> Vec<AccountDays> {
+        self.0.failover.books.spending()
     }
 
     /// The newest list of models, fetched when it is due. Never fails: what cannot be fetched stays as it was.

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::future::Future as _;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use tokio::time::{Instant, Sleep};
 use tracing::warn;
 
 use crate::base::ids::IdentityId;
+use crate::base::session::Session;
 use crate::gateway::books::Books;
 use crate::gateway::drift::Drift;
 use crate::gateway::error::ChatError;
@@ -31,6 +33,8 @@ pub struct Turn {
     drift: Drift,
     books: Books,
     identity: IdentityId,
+    /// Whose tokens are counted.
+    session: Arc<Session>,
     attempts: u32,
     idle_timeout: Duration,
     last_progress: Instant,
@@ -81,6 +85,7 @@ impl Turn {
         let now = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until(deadline.min(now + idle_timeout)));
         let identity = lease.identity().clone();
+        let session = Arc::clone(lease.session());
         Self {
             stream,
             lease: Some(lease),
@@ -88,6 +93,7 @@ impl Turn {
             drift,
             books,
             identity,
+            session,
             attempts,
             idle_timeout,
             last_progress: now,
@@ -263,6 +269,16 @@ impl Turn {
     fn settle(&mut self, outcome: Outcome) {
         if let Some(lease) = self.lease.take() {
             lease.finish(outcome, Now::read());
+        }
+    }
+}
+
+impl Drop for Turn {
+    /// However it ended, and whoever left: what the upstream says that it cost is spent.
+    fn drop(&mut self) {
+        let counts = self.finished.and_then(|finished| finished.counts).or_else(|| self.usage());
+        if let Some(counts) = counts {
+            self.books.count_tokens(&self.session, counts);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! on the way of a request waits for the disk, except where a renewed credential must be safe before it is used.
 //! The face of this room speaks of facts, not of SQL. Called by `app` (open, close), `pool` and `gateway`.
 
+mod daily;
 mod fault;
 mod files;
 pub mod oauth_files;
@@ -15,28 +16,34 @@ mod writer;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::secret::ApiKey;
 use crate::base::session::SessionSnapshot;
+use crate::store::daily::Daily;
 use crate::store::fault::Fault;
 use crate::store::rows::Rows;
 use crate::store::writer::{Command, Fact};
 
+pub use crate::store::daily::{AccountDays, DaySpent, Spent, UtcDay};
 pub use crate::store::records::{Loaded, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState};
 
 /// The way to the state file. Shared behind an `Arc`.
 pub struct Store {
     queue: mpsc::Sender<Command>,
     lost: AtomicU64,
+    daily: Mutex<Daily>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -57,7 +64,7 @@ impl Store {
         // SQLite refuses symbolic links anywhere in the path, and the folder itself may well be one.
         let dir = &files::prepare_folder(dir).map_err(folder)?;
         let path = dir.join(FILE_NAME);
-        let (rows, loaded) = match Rows::open(&path) {
+        let (rows, loaded, daily) = match Rows::open(&path) {
             Err(Fault::Content(why)) => {
                 let aside = files::move_aside(&path).map_err(folder)?;
                 warn!(
@@ -87,7 +94,8 @@ impl Store {
             videos = loaded.videos.len(),
             "state file opened"
         );
-        let store = Self { queue, lost: AtomicU64::new(0), thread: Mutex::new(Some(thread)) };
+        let daily = Mutex::new(daily);
+        let store = Self { queue, lost: AtomicU64::new(0), daily, thread: Mutex::new(Some(thread)) };
         Ok((store, loaded))
     }
 
@@ -123,6 +131,37 @@ impl Store {
     /// Saves what is known about an identity, some time soon. Facts that say nothing remove the row.
     pub fn save_facts(&self, key: CredentialKey, facts: IdentityFacts) {
         self.write_later(Fact::Facts(key, facts));
+    }
+
+    /// Counts what an account did, in memory. [`Store::keep_counts`] writes it down.
+    pub fn count(&self, key: &CredentialKey, spent: Spent, now: UnixSeconds) {
+        self.daily.lock().add(key, UtcDay::of(now), spent);
+    }
+
+    /// What an account did on each of the last 31 days on which it did anything, oldest first.
+    #[must_use]
+    pub fn days(&self, key: &CredentialKey) -> Vec<DaySpent> {
+        self.daily.lock().days(key)
+    }
+
+    /// Writes counts down every few seconds until `stop`. Those of the last seconds go with [`Store::close`].
+    pub async fn keep_counts(self: Arc<Self>, stop: CancellationToken) {
+        while stop.run_until_cancelled(tokio::time::sleep(COUNTS_EVERY)).await.is_some() {
+            self.save_counts();
+        }
+    }
+
+    /// Has what was counted since the last time written down, some time soon and all at once.
+    fn save_counts(&self) {
+        let rows = self.daily.lock().take_changed();
+        if rows.is_empty() {
+            return;
+        }
+        // A queue that is full is no loss here: the sums are still known, and go next time.
+        match self.queue.try_reserve() {
+            Ok(place) => place.send(Command::Write(Fact::Days(rows), None)),
+            Err(_) => self.daily.lock().keep_changed(rows),
+        }
     }
 
     /// Remembers a chat that this server made, some time soon.
@@ -168,6 +207,11 @@ impl Store {
 
     /// Writes everything that waits and closes the file. What is saved afterwards is lost, and counted.
     pub async fn close(&self) {
+        let rows = self.daily.lock().take_changed();
+        if !rows.is_empty() {
+            // An error says that the thread is gone already.
+            let _ = self.queue.send(Command::Write(Fact::Days(rows), None)).await;
+        }
         let (closed, is_closed) = oneshot::channel();
         if self.queue.send(Command::Close(closed)).await.is_ok() {
             // An error says that the thread is gone, which is what we wait for.
@@ -255,6 +299,9 @@ pub enum StoreError {
     #[error("the state file is closed")]
     Closed,
 }
+
+/// How often counts are written down.
+const COUNTS_EVERY: Duration = Duration::from_secs(5);
 
 /// The name of the file in the state folder.
 const FILE_NAME: &str = "state.db";

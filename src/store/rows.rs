@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use crate::base::facts::{Cooling, CoolingReason, IdentityFacts, Usage};
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::secret::ApiKey;
+use crate::store::daily::{Daily, DaySpent, Spent, UtcDay};
 use crate::store::fault::Fault;
 use crate::store::files;
 use crate::store::records::{Loaded, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState};
@@ -22,7 +23,7 @@ pub(super) struct Rows {
 
 impl Rows {
     /// Opens the file, makes the tables when it is new, and reads all of it.
-    pub(super) fn open(path: &Path) -> Result<(Self, Loaded), Fault> {
+    pub(super) fn open(path: &Path) -> Result<(Self, Loaded, Daily), Fault> {
         files::prepare_file(path)?;
         let flags =
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
@@ -40,8 +41,8 @@ impl Rows {
         schema::migrate(&mut connection)?;
         prune(&connection)?;
         let rows = Self { connection };
-        let loaded = rows.load()?;
-        Ok((rows, loaded))
+        let (loaded, daily) = (rows.load()?, rows.load_days()?);
+        Ok((rows, loaded, daily))
     }
 
     /// Writes several facts, or none of them.
@@ -104,6 +105,16 @@ impl Rows {
             .optional()?
             .map(|key| ApiKey::new(&key));
         Ok(Loaded { sessions, oauth, facts, chats, videos, generated_key })
+    }
+
+    fn load_days(&self) -> rusqlite::Result<Daily> {
+        let mut days = self.connection.prepare("SELECT key, day, requests, prompt, completion, cached FROM days")?;
+        let rows = days.query_map([], |row| {
+            let count = |column| row.get::<_, i64>(column).map(|count| count.try_into().unwrap_or(0));
+            let spent = Spent { requests: count(2)?, prompt: count(3)?, completion: count(4)?, cached: count(5)? };
+            Ok((key(&row.get::<_, String>(0)?), DaySpent { day: UtcDay::numbered(row.get(1)?), spent }))
+        })?;
+        Ok(Daily::of(rows.collect::<rusqlite::Result<Vec<_>>>()?))
     }
 
     fn load_facts(&self) -> rusqlite::Result<HashMap<CredentialKey, IdentityFacts>> {
@@ -182,6 +193,24 @@ pub(super) fn put_facts(
                 .prepare_cached("DELETE FROM rests WHERE key = ?1 AND usage = ?2")?
                 .execute((key.as_str(), usage.as_str()))?,
         };
+    }
+    Ok(())
+}
+
+/// Writes days of accounts over what was known of them, and forgets those that are too many.
+pub(super) fn put_days(transaction: &Transaction<'_>, days: &[(CredentialKey, DaySpent)]) -> rusqlite::Result<()> {
+    let mut put = transaction.prepare_cached(
+        "INSERT OR REPLACE INTO days (key, day, requests, prompt, completion, cached) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+    )?;
+    let mut prune = transaction.prepare_cached(
+        "DELETE FROM days WHERE key = ?1 AND day NOT IN (SELECT day FROM days WHERE key = ?1 ORDER BY day DESC LIMIT ?2)",
+    )?;
+    let column = |count: u64| i64::try_from(count).unwrap_or(i64::MAX);
+    for (key, DaySpent { day, spent }) in days {
+        let Spent { requests, prompt, completion, cached } = *spent;
+        let (requests, prompt) = (column(requests), column(prompt));
+        put.execute((key.as_str(), day.number(), requests, prompt, column(completion), column(cached)))?;
+        prune.execute((key.as_str(), Daily::DAYS_MAX))?;
     }
     Ok(())
 }
@@ -276,6 +305,12 @@ fn prune(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute(
         "DELETE FROM oauth WHERE saved_at < min(unixepoch(), (SELECT max(saved_at) FROM oauth)) - ?1",
         [SESSION_SECONDS_MAX],
+    )?;
+    // The days of an account that was removed go as its session does.
+    connection.execute(
+        "DELETE FROM days WHERE key IN (SELECT key FROM days GROUP BY key
+         HAVING max(day) < min(unixepoch() / 86400, (SELECT max(day) FROM days)) - ?1)",
+        [SESSION_SECONDS_MAX / 86_400],
     )?;
     Ok(())
 }

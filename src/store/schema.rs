@@ -102,4 +102,16 @@ CREATE TABLE oauth (
     saved_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ",
+    // What each account did on each day, as days since 1970.
+    "
+CREATE TABLE days (
+    key TEXT NOT NULL,
+    day INTEGER NOT NULL,
+    requests INTEGER NOT NULL,
+    prompt INTEGER NOT NULL,
+    completion INTEGER NOT NULL,
+    cached INTEGER NOT NULL,
+    PRIMARY KEY (key, day)
+) STRICT, WITHOUT ROWID;
+",
 ];

@@ -7,6 +7,7 @@ use tracing::{debug, error};
 
 use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, UnixSeconds};
+use crate::store::daily::DaySpent;
 use crate::store::records::{OwnedChat, StoredSession, VideoJob};
 use crate::store::rows::{self, Rows};
 
@@ -29,6 +30,8 @@ pub(super) enum Fact {
     OAuth(CredentialKey, SecretString, UnixSeconds),
     /// What is known about an identity.
     Facts(CredentialKey, IdentityFacts),
+    /// What accounts did on days.
+    Days(Vec<(CredentialKey, DaySpent)>),
     /// A chat was made.
     Chat(OwnedChat),
     /// A chat was deleted.
@@ -102,6 +105,7 @@ fn write(transaction: &Transaction<'_>, fact: &Fact) -> rusqlite::Result<()> {
         Fact::Session(key, session) => rows::put_session(transaction, key, session),
         Fact::OAuth(key, credentials, now) => rows::put_oauth(transaction, key, credentials, *now),
         Fact::Facts(key, facts) => rows::put_facts(transaction, key, *facts),
+        Fact::Days(days) => rows::put_days(transaction, days),
         Fact::Chat(chat) => rows::put_chat(transaction, chat),
         Fact::ChatGone(chat_id) => rows::remove_chat(transaction, chat_id),
         Fact::Video(job) => rows::put_video(transaction, job),

@@ -16,6 +16,7 @@ mod client_mode;
 mod completions;
 mod cors;
 mod embeddings;
+mod counts;
 mod failover;
 mod keys;
 mod limits;

@@ -1,0 +1,198 @@
+//! What each account did on each day of UTC: requests and tokens. Counted in memory and written down now and then,
+//! so that nobody who counts waits for the disk.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
+
+/// What an account did, on one day or since the last look.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Spent {
+    /// Requests that it answered, or began to.
+    pub requests: u64,
+    /// Tokens of prompts.
+    pub prompt: u64,
+    /// Tokens of answers, thinking included.
+    pub completion: u64,
+    /// The part of `prompt` that came from a cache.
+    pub cached: u64,
+}
+
+impl Spent {
+    /// Both together.
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            requests: self.requests.saturating_add(other.requests),
+            prompt: self.prompt.saturating_add(other.prompt),
+            completion: self.completion.saturating_add(other.completion),
+            cached: self.cached.saturating_add(other.cached),
+        }
+    }
+}
+
+/// A day of UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct UtcDay(i64);
+
+impl UtcDay {
+    /// The day of a moment.
+    #[must_use]
+    pub fn of(moment: UnixSeconds) -> Self {
+        Self(moment.0.div_euclid(DAY_SECONDS))
+    }
+
+    /// Its first second.
+    #[must_use]
+    pub fn begin(self) -> UnixSeconds {
+        UnixSeconds(self.0.saturating_mul(DAY_SECONDS))
+    }
+
+    /// Its number, counted from 1970-01-01.
+    pub(super) fn number(self) -> i64 {
+        self.0
+    }
+
+    /// The day of this number.
+    pub(super) fn numbered(number: i64) -> Self {
+        Self(number)
+    }
+}
+
+/// One day of one account.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DaySpent {
+    /// Which day.
+    pub day: UtcDay,
+    /// What was done.
+    pub spent: Spent,
+}
+
+/// What an account did on each day on which it did anything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccountDays {
+    /// Its name in the pool.
+    pub identity: IdentityId,
+    /// At most 31 days of UTC, oldest first.
+    pub days: Vec<DaySpent>,
+}
+
+/// The days of all accounts, the newest of each.
+#[derive(Debug, Default)]
+pub(super) struct Daily {
+    accounts: HashMap<CredentialKey, BTreeMap<UtcDay, Spent>>,
+    /// What is not written down yet.
+    changed: BTreeSet<(CredentialKey, UtcDay)>,
+}
+
+impl Daily {
+    /// Days of an account that are kept.
+    pub(super) const DAYS_MAX: u8 = 31;
+
+    /// Takes up what was written down.
+    pub(super) fn of(rows: impl IntoIterator<Item = (CredentialKey, DaySpent)>) -> Self {
+        let mut daily = Self::default();
+        for (key, row) in rows {
+            daily.accounts.entry(key).or_default().insert(row.day, row.spent);
+        }
+        daily
+    }
+
+    /// Adds to a day of an account.
+    pub(super) fn add(&mut self, key: &CredentialKey, day: UtcDay, spent: Spent) {
+        let days = match self.accounts.get_mut(key) {
+            Some(days) => days,
+            None => self.accounts.entry(key.clone()).or_default(),
+        };
+        let sum = days.entry(day).or_default();
+        *sum = sum.plus(spent);
+        // Counted by days that there are and not by the calendar, so that a clock that is wrong for once costs none.
+        while days.len() > usize::from(Self::DAYS_MAX) {
+            days.pop_first();
+        }
+        self.changed.insert((key.clone(), day));
+    }
+
+    /// The days of an account, oldest first.
+    pub(super) fn days(&self, key: &CredentialKey) -> Vec<DaySpent> {
+        let days = self.accounts.get(key).into_iter().flatten();
+        days.map(|(day, spent)| DaySpent { day: *day, spent: *spent }).collect()
+    }
+
+    /// What has changed since the last time.
+    pub(super) fn take_changed(&mut self) -> Vec<(CredentialKey, DaySpent)> {
+        let changed = std::mem::take(&mut self.changed);
+        let whole = |(key, day): (CredentialKey, UtcDay)| {
+            let spent = *self.accounts.get(&key)?.get(&day)?;
+            Some((key, DaySpent { day, spent }))
+        };
+        changed.into_iter().filter_map(whole).collect()
+    }
+
+    /// How many days are not written down.
+    #[cfg(test)]
+    pub(super) fn changed(&self) -> usize {
+        self.changed.len()
+    }
+
+    /// These could not be written down and have to be once more.
+    pub(super) fn keep_changed(&mut self, rows: Vec<(CredentialKey, DaySpent)>) {
+        self.changed.extend(rows.into_iter().map(|(key, row)| (key, row.day)));
+    }
+}
+
+const DAY_SECONDS: i64 = 86_400;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tokens(prompt: u64) -> Spent {
+        Spent { prompt, ..Spent::default() }
+    }
+
+    #[test]
+    fn days_are_those_of_utc() {
+        for (moment, day) in [(-1, -1), (0, 0), (86_399, 0), (86_400, 1), (1_790_000_000, 20_717)] {
+            assert_eq!(UtcDay::of(UnixSeconds(moment)), UtcDay::numbered(day), "{moment}");
+        }
+        assert_eq!(UtcDay::numbered(2).begin(), UnixSeconds(172_800));
+    }
+
+    #[test]
+    fn s000_06_each_account_has_the_newest_31_days() {
+        let (mut daily, key, other) = (Daily::default(), CredentialKey::of("a"), CredentialKey::of("b"));
+        for number in 1..=40 {
+            daily.add(&key, UtcDay::numbered(number), tokens(1));
+            daily.add(&key, UtcDay::numbered(number), Spent { requests: 2, prompt: 1, completion: 3, cached: 4 });
+        }
+        // The clock was wrong for a moment, both ways.
+        daily.add(&key, UtcDay::numbered(-5), tokens(1));
+        daily.add(&key, UtcDay::numbered(9000), tokens(1));
+        daily.add(&other, UtcDay::numbered(40), tokens(7));
+        let days = daily.days(&key);
+        assert_eq!(days.len(), 31);
+        assert_eq!((days[0].day, days[30].day), (UtcDay::numbered(11), UtcDay::numbered(9000)));
+        assert_eq!(days[29].spent, Spent { requests: 2, prompt: 2, completion: 3, cached: 4 });
+        assert_eq!(daily.days(&other), [DaySpent { day: UtcDay::numbered(40), spent: tokens(7) }]);
+        assert_eq!(daily.days(&CredentialKey::of("c")), []);
+    }
+
+    #[test]
+    fn only_what_changed_is_written_and_as_a_whole() {
+        let (key, today) = (CredentialKey::of("a"), UtcDay::numbered(3));
+        let row = |spent| (key.clone(), DaySpent { day: today, spent });
+        let mut daily = Daily::of([row(tokens(5))]);
+        assert_eq!(daily.take_changed(), []);
+        daily.add(&key, today, tokens(1));
+        daily.add(&key, today, tokens(1));
+        let changed = daily.take_changed();
+        assert_eq!(changed, [row(tokens(7))]);
+        assert_eq!(daily.take_changed(), []);
+        daily.keep_changed(changed);
+        daily.add(&key, today, tokens(1));
+        assert_eq!(daily.take_changed(), [row(tokens(8))]);
+        daily.add(&key, today, tokens(u64::MAX));
+        assert_eq!(daily.days(&key)[0].spent, tokens(u64::MAX), "no overflow");
+    }
+}

@@ -1,0 +1,99 @@
+//! What each account did on each day: counted for callers' requests, and kept over a restart.
+
+use std::path::Path;
+
+use qwen_bridge::base::ids::{CredentialKey, UnixSeconds};
+use qwen_bridge::base::secret::{Cookie, UpstreamKey};
+use qwen_bridge::simulator::Simulator;
+use qwen_bridge::simulator::reply::Reply;
+use qwen_bridge::simulator::scenario::{Endpoint, Scenario};
+use qwen_bridge::store::{Spent, Store, UtcDay};
+use serde_json::{Value, json};
+
+use crate::app::{Setup, json_of, question};
+use crate::oracle::crew;
+
+/// What the state file of a server that has stopped says of an account for today.
+fn kept(state_dir: &Path, key: &CredentialKey) -> Spent {
+    let (store, _) = Store::open(state_dir).unwrap();
+    let days = store.days(key);
+    let today = UtcDay::of(UnixSeconds(jiff::Timestamp::now().as_second()));
+    assert!(days.iter().all(|day| day.day.begin().0 >= today.begin().0 - 86_400), "{days:?}");
+    // Midnight may pass while a test runs.
+    days.iter().fold(Spent::default(), |sum, day| sum.plus(day.spent))
+}
+
+fn web_key(simulator: &Simulator, account: &str) -> CredentialKey {
+    Cookie::parse(&simulator.cookie(account)).unwrap().key()
+}
+
+/// What callers were told, as one answered request.
+fn told(usage: &Value) -> Spent {
+    let count = |at: &str| usage.pointer(at).and_then(Value::as_u64).unwrap_or(0);
+    let cached = count("/prompt_tokens_details/cached_tokens");
+    Spent { requests: 1, prompt: count("/prompt_tokens"), completion: count("/completion_tokens"), cached }
+}
+
+#[tokio::test]
+async fn s000_06_counts_of_each_account_survive_a_restart() {
+    let mut app = Setup::default().start(Simulator::start(crew(2)).await.unwrap()).await;
+    let mut sum = [Spent::default(); 2];
+    for run in 0..2 {
+        for turn in 0..4 {
+            let usage = if turn < 2 {
+                app.ask("echo: some words").await["usage"].clone()
+            } else {
+                let mut body = question("echo: more words");
+                body["stream_options"] = json!({"include_usage": true});
+                app.stream(&body).await.chunks.last().unwrap()["usage"].clone()
+            };
+            let spent = told(&usage);
+            assert!(spent.prompt > 0 && spent.completion > 0, "{usage}");
+            // Round robin, from the first on after a restart.
+            sum[turn % 2] = sum[turn % 2].plus(spent);
+        }
+        let (simulator, state_dir) = app.stop().await;
+        for (account, sum) in ["ada", "bob"].into_iter().zip(sum) {
+            assert_eq!(kept(state_dir.path(), &web_key(&simulator, account)), sum, "{account} in run {run}");
+        }
+        app = Setup::default().in_dir(state_dir).start(simulator).await;
+    }
+}
+
+#[tokio::test]
+async fn s000_06_an_attempt_that_failed_is_charged_to_nobody() {
+    let app = Setup::default().start(Simulator::start(crew(2)).await.unwrap()).await;
+    app.simulator.script(Some("ada"), Endpoint::Completions, Reply::status(502));
+    let usage = app.ask("echo: x").await["usage"].clone();
+    let (simulator, state_dir) = app.stop().await;
+    assert_eq!(kept(state_dir.path(), &web_key(&simulator, "ada")), Spent::default());
+    assert_eq!(kept(state_dir.path(), &web_key(&simulator, "bob")), told(&usage));
+}
+
+#[tokio::test]
+async fn s000_06_keys_are_counted_too_and_callers_own_credentials_are_not() {
+    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+    let name = simulator.keys().remove(0);
+    let key = simulator.key(&name);
+    let setup = Setup::default().with("QWEN_API_KEYS", &format!("{key}@{}", simulator.key_base_url()));
+    let app = setup.start(simulator).await;
+    let mut body = question("echo: x");
+    body["model"] = json!("key/qwen3.7-plus");
+    let usage = json_of(app.chat(&body).await).await["usage"].clone();
+    // Without asking for it, a stream's usage is counted all the same.
+    app.stream(&body).await;
+    let (simulator, state_dir) = app.stop().await;
+    let counted = kept(state_dir.path(), &UpstreamKey::parse(&key).unwrap().key());
+    assert_eq!(counted, told(&usage).plus(told(&usage)));
+
+    let app = Setup::default().with("SERVER_MODE", "false").without("API_KEY").start(simulator).await;
+    let account = app.simulator.accounts().remove(0);
+    let credential = format!("{};{}", app.simulator.bearer(&account), app.simulator.cookie(&account));
+    let request = app.client.post(app.url("/v1/chat/completions")).bearer_auth(credential);
+    let request = request.header("content-type", "application/json").body(question("echo: x").to_string());
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    let (_, state_dir) = app.stop().await;
+    let file = rusqlite::Connection::open(state_dir.path().join("state.db")).unwrap();
+    let rows: i64 = file.query_row("SELECT count(*) FROM days", [], |row| row.get(0)).unwrap();
+    assert_eq!(rows, 0);
+}
