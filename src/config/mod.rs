@@ -17,10 +17,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::base::seed::{IdentitySeed, StaticKey};
-use crate::config::settings::{CONFIG_FILE, Draft, RESERVED};
+use crate::config::settings::{CONFIG_FILE, Draft};
 use crate::config::values::Value;
 use crate::gateway::{AccountSettings, ChatSettings};
-use crate::http::settings::HttpSettings;
+use crate::http::settings::{HttpSettings, RateLimit};
 use crate::pool::PoolSettings;
 use crate::telemetry::{LogFormat, LogSettings};
 use crate::upstream::{MediaFetch, OAuthSettings, WebSettings};
@@ -101,9 +101,6 @@ impl Config {
             };
             draft.origins.insert(setting.name, origin);
             apply(&mut draft, setting, origin, value, &mut faults);
-            if setting.section == RESERVED {
-                warnings.push(format!("{} ({origin}) has no effect yet", setting.name));
-            }
         }
         if let Some(text) = &sources.cookie_file {
             draft.credentials.origin = None;
@@ -116,6 +113,7 @@ impl Config {
         warnings.append(&mut draft.credentials.warnings);
         draft.http.keys = draft.credentials.keys().to_vec();
         draft.http.listen = listen(&draft);
+        draft.http.rate_limit = draft.rate_rps.map(|per_second| rate_limit(per_second, draft.rate_burst));
         let key_policy = key_policy(&draft.http);
         warnings.extend(notices(&draft, &identities, key_policy));
         if !faults.is_empty() {
@@ -256,10 +254,20 @@ fn notices(draft: &Draft, identities: &[IdentitySeed], policy: KeyPolicy) -> Vec
             "a key has fewer than {KEY_BYTES_ADVISED} characters and can be guessed; openssl rand -hex 24 makes a better one"
         ));
     }
+    if draft.rate_burst.is_some() && draft.rate_rps.is_none() {
+        notices.push("RATE_LIMIT_BURST has no effect without RATE_LIMIT_RPS".to_owned());
+    }
     if policy == KeyPolicy::OpenKnowingly && http.server_mode {
         notices.push("ALLOW_OPEN: whoever reaches this address can use the configured accounts".to_owned());
     }
     notices
+}
+
+/// Twice the rate at once, unless something else was set.
+fn rate_limit(per_second: f64, burst: Option<u32>) -> RateLimit {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 200 000 by the checks")]
+    let double = (per_second * 2.0).ceil() as u32;
+    RateLimit { per_second, burst: burst.unwrap_or(double.max(1)) }
 }
 
 fn log_settings(draft: &Draft, is_terminal: bool) -> LogSettings {

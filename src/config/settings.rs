@@ -56,6 +56,8 @@ pub(super) struct Draft {
     pub(super) media_fetch: MediaFetch,
     pub(super) chat: ChatSettings,
     pub(super) http: HttpSettings,
+    pub(super) rate_rps: Option<f64>,
+    pub(super) rate_burst: Option<u32>,
     pub(super) host: Option<IpAddr>,
     pub(super) server_port: (Option<IpAddr>, u16),
     pub(super) port: (Option<IpAddr>, u16),
@@ -127,6 +129,7 @@ impl Draft {
                 listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
                 keys: Vec::new(),
                 admin_key: None,
+                rate_limit: None,
                 server_mode: false,
                 debug_mode: false,
                 allow_open: false,
@@ -141,6 +144,8 @@ impl Draft {
                 spool: PathBuf::new(),
                 vision_fallback: String::new(),
             },
+            rate_rps: None,
+            rate_burst: None,
             host: None,
             server_port: (None, 0),
             port: (None, 0),
@@ -182,11 +187,6 @@ const fn or_empty(
     apply: Apply,
 ) -> Setting {
     Setting { empty_counts: true, ..row(section, name, default, help, apply) }
-}
-
-/// A name that is accepted for a part that is not built yet. Its value may be a secret.
-const fn reserved(name: &'static str, help: &'static str) -> Setting {
-    secret(RESERVED, name, help, |_, _| Ok(()))
 }
 
 /// Puts a value in its place.
@@ -234,8 +234,6 @@ const CHATS: &str = "Chats and models";
 const POOL: &str = "The pool of identities";
 const UPSTREAM: &str = "The upstream";
 const PROCESS: &str = "Files, logs, stopping";
-/// The section of settings that have no effect yet.
-pub(super) const RESERVED: &str = "No effect yet";
 
 /// All settings, in the order in which they are listed for people.
 #[rustfmt::skip]
@@ -289,6 +287,10 @@ pub const SETTINGS: &[Setting] = &[
         |d, v| put(&mut d.http.cors_origins, values::origins(v))),
     row(LISTENING, "TRUSTED_PROXIES", "", "Networks of reverse proxies whose `X-Forwarded-*` headers are believed, separated by commas.",
         |d, v| put(&mut d.http.trusted_proxies, values::networks(v))),
+    row(LISTENING, "RATE_LIMIT_RPS", "", "Requests a second of one key, or of one address where there is none, to everything under `/v1/`; not set: no limit.",
+        |d, v| { d.rate_rps = Some(values::rate(v)?); Ok(()) }),
+    row(LISTENING, "RATE_LIMIT_BURST", "", "Requests at once after a pause; not set: twice `RATE_LIMIT_RPS`.",
+        |d, v| { d.rate_burst = Some(whole(v, 1, 1_000_000)?); Ok(()) }),
     row(LISTENING, "MAX_BODY", "50MB", "Largest request body, after decompression.",
         |d, v| put(&mut d.http.body_bytes_max, values::size(v, 1024, 1 << 30))),
     row(LISTENING, "READ_TIMEOUT", "30s", "For the head of a request, and between two pieces of its body.",
@@ -364,6 +366,4 @@ pub const SETTINGS: &[Setting] = &[
     row(PROCESS, "SHUTDOWN_TIMEOUT", "30s", "How long open answers may take to end after SIGTERM.",
         |d, v| put(&mut d.shutdown_timeout, duration(v, Duration::ZERO))),
 
-    reserved("RATE_LIMIT_RPS", "Requests a second of one key."),
-    reserved("RATE_LIMIT_BURST", "Requests at once beyond that rate."),
 ];

@@ -413,18 +413,43 @@ fn a_config_json_that_is_none_says_where() {
     check("\"secret\"", "JSON object");
 }
 
+// S004-30
 #[test]
-fn warnings_tell_what_has_no_effect_yet() {
+fn a_rate_has_a_burst() {
+    let limit = |pairs: &[(&str, &str)]| {
+        load(&env(pairs)).http.rate_limit.map(|RateLimit { per_second, burst }| (per_second, burst))
+    };
+    assert_eq!(limit(&[]), None);
+    assert_eq!(limit(&[("RATE_LIMIT_BURST", "5")]), None);
+    assert_eq!(limit(&[("RATE_LIMIT_RPS", "10")]), Some((10.0, 20)));
+    assert_eq!(limit(&[("RATE_LIMIT_RPS", "1.2")]), Some((1.2, 3)));
+    assert_eq!(limit(&[("RATE_LIMIT_RPS", "0.1")]), Some((0.1, 1)));
+    assert_eq!(limit(&[("RATE_LIMIT_RPS", "10"), ("RATE_LIMIT_BURST", "5")]), Some((10.0, 5)));
+    for (name, value) in [
+        ("RATE_LIMIT_RPS", "0"),
+        ("RATE_LIMIT_RPS", "-1"),
+        ("RATE_LIMIT_RPS", "NaN"),
+        ("RATE_LIMIT_RPS", "inf"),
+        ("RATE_LIMIT_RPS", "fast"),
+        ("RATE_LIMIT_BURST", "0"),
+        ("RATE_LIMIT_BURST", "1.5"),
+    ] {
+        assert!(faults(&env(&[(name, value)])).contains(name), "{name}={value}");
+    }
+}
+
+#[test]
+fn warnings_tell_what_stops_nothing() {
     let mut sources = env(&[
         ("SERVER_HOST", "0.0.0.0"),
         ("API_KEY", "short"),
         ("QWEN_TOKEN", &format!("e30.{}.s", URL_SAFE_NO_PAD.encode("{\"exp\":5}"))),
     ]);
-    sources.file = Some("{\"RATE_LIMIT_RPS\": 3}".to_owned());
+    sources.file = Some("{\"RATE_LIMIT_BURST\": 3}".to_owned());
     insta::assert_snapshot!(load(&sources).warnings.join("\n"), @r#"
-        RATE_LIMIT_RPS (config.json) has no effect yet
         QWEN_TOKEN entry 1 has expired
         a key has fewer than 16 characters and can be guessed; openssl rand -hex 24 makes a better one
+        RATE_LIMIT_BURST has no effect without RATE_LIMIT_RPS
         "#);
 }
 

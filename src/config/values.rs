@@ -69,6 +69,12 @@ where
         .ok_or_else(|| format!("must be a whole number from {min} to {max}"))
 }
 
+/// How many a second: more than 0, with or without a fraction.
+pub(super) fn rate(value: &Value) -> Result<f64, Expected> {
+    let rate = text(value)?.parse::<f64>().ok().filter(|rate| (RATE_MIN..=RATE_MAX).contains(rate));
+    rate.ok_or_else(|| format!("must be a number from {RATE_MIN} to {RATE_MAX}"))
+}
+
 /// `500ms`, `30s`, `5m`, `2h`, `1d`, or a number of seconds; from `min` to a year.
 pub(super) fn duration(value: &Value, min: Duration) -> Result<Duration, Expected> {
     duration_in(text(value)?, 1.0, min)
@@ -338,4 +344,8 @@ const NOT_YOURS: &[&str] = &[
 ];
 const STATIC_KEY_EXPECTED: &str = "must be key@https://host/path";
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// One in a quarter of an hour.
+const RATE_MIN: f64 = 0.001;
+/// More than one machine can count.
+const RATE_MAX: f64 = 100_000.0;
 const ORIGINS_EXPECTED: &str = "must be * or a list of origins such as https://chat.example.org";

@@ -1,6 +1,6 @@
 //! Around every request: its id, the headers that every answer carries, and its one line in the log.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -19,6 +19,7 @@ use tracing::info;
 use uuid::Uuid;
 
 use crate::http::error::ErrorCode;
+use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -156,9 +157,44 @@ fn request_id(headers: &HeaderMap) -> String {
 /// Whether a trusted proxy says that the caller came over TLS.
 fn is_behind_tls(state: &AppState, request: &Request) -> bool {
     let proto = request.headers().get("x-forwarded-proto").and_then(|value| value.to_str().ok());
-    let peer: Option<IpAddr> = request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip());
-    let is_trusted = |peer: IpAddr| state.0.settings.trusted_proxies.iter().any(|net| net.contains(&peer));
-    proto == Some("https") && peer.is_some_and(is_trusted)
+    proto == Some("https") && peer(request).is_some_and(|peer| is_trusted(&state.0.settings, peer))
+}
+
+/// Where the caller is, as far as somebody says so who is believed: the nearest address that is none of our proxies'.
+pub(crate) fn caller_address(settings: &HttpSettings, request: &Request) -> IpAddr {
+    let mut address = peer(request).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let lines = |name: &str| request.headers().get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    let forwarded: Vec<&str> = lines("x-forwarded-for").flat_map(|line| line.split(',')).map(str::trim).collect();
+    // Each proxy adds at the end whom it heard; what stands before the last one that is trusted may be made up.
+    let mut heard = forwarded.into_iter().rev();
+    while is_trusted(settings, address) {
+        let Some(said) = heard.next() else {
+            let said = lines("x-real-ip").next().and_then(parse_address);
+            return said.filter(|_| peer(request) == Some(address)).unwrap_or(address);
+        };
+        let Some(next) = parse_address(said) else {
+            break;
+        };
+        address = next;
+    }
+    address
+}
+
+/// An address as proxies write it, maybe with a port.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
+    address.ok().map(|address| address.to_canonical())
+}
+
+/// Who is at the other end of the connection.
+fn peer(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical())
+}
+
+fn is_trusted(settings: &HttpSettings, address: IpAddr) -> bool {
+    settings.trusted_proxies.iter().any(|net| net.contains(&address))
 }
 
 /// Lets a body through and keeps the record until it has ended.

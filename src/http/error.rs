@@ -249,6 +249,14 @@ impl ApiError {
         Self { param: Some("model".to_owned()), ..error }
     }
 
+    /// The caller asks more often than `RATE_LIMIT_RPS` allows.
+    #[must_use]
+    pub fn too_many_requests(wait: Duration) -> Self {
+        let message = "Rate limit exceeded: this server takes no more requests from you for now (RATE_LIMIT_RPS). Wait \
+                       for the time that Retry-After names.";
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_exceeded", message).after(Some(wait))
+    }
+
     /// Nobody who could make embeddings is configured.
     #[must_use]
     pub fn embeddings_not_supported() -> Self {

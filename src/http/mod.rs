@@ -14,6 +14,7 @@ pub mod json;
 mod lift;
 pub mod models;
 pub mod multipart;
+mod rate_limit;
 pub mod server;
 pub mod settings;
 pub mod sse;
@@ -22,6 +23,7 @@ pub mod status;
 pub mod videos;
 
 use std::any::Any;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -36,6 +38,7 @@ use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::http::drain::Drain;
 use crate::http::error::ApiError;
+use crate::http::rate_limit::RateLimiter;
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
 
@@ -43,10 +46,12 @@ use crate::http::state::AppState;
 const PREFLIGHT_AGE: Duration = Duration::from_secs(86_400);
 
 /// Every route and every layer. From outside in: the log line and common headers, CORS (its preflight needs no
-/// key), panics, the key, decoding of bodies.
+/// key), panics, the key, how often it asks, decoding of
+/// bodies.
 pub fn router(state: AppState) -> Router {
     let cors = cors(&state.0.settings);
-    Router::new()
+    let limiter = RateLimiter::new(&state.0.settings).map(Arc::new);
+    let routes = Router::new()
         .merge(admin::routes())
         .merge(chat::routes())
         .merge(completions::routes())
@@ -58,7 +63,12 @@ pub fn router(state: AppState) -> Router {
         .fallback(async |request: Request| refuse(ApiError::not_found(request.uri().path()), request))
         .method_not_allowed_fallback(async |request: Request| refuse(ApiError::wrong_method(request.method()), request))
         .layer(RequestDecompressionLayer::new())
-        .layer(map_response(in_our_shape))
+        .layer(map_response(in_our_shape));
+    let routes = match limiter {
+        Some(limiter) => routes.layer(from_fn_with_state(limiter, rate_limit::limit)),
+        None => routes,
+    };
+    routes
         .layer(from_fn_with_state(state.clone(), auth::require_key))
         .layer(CatchPanicLayer::custom(panicked))
         .layer(cors)
@@ -82,6 +92,9 @@ fn cors(settings: &HttpSettings) -> CorsLayer {
             HeaderName::from_static("x-request-id"),
             RETRY_AFTER,
             HeaderName::from_static("x-should-retry"),
+            rate_limit::LIMIT,
+            rate_limit::REMAINING,
+            rate_limit::RESET,
             HeaderName::from_static(chat::IGNORED),
             HeaderName::from_static(chat::FALLBACK_MODEL),
             HeaderName::from_static(chat::OMITTED_FILES),

@@ -18,6 +18,8 @@ pub struct HttpSettings {
     pub keys: Vec<ApiKey>,
     /// `ADMIN_SECRET_KEY`: for the owner's pages; `None` for no such pages.
     pub admin_key: Option<ApiKey>,
+    /// `RATE_LIMIT_RPS` and `RATE_LIMIT_BURST`; `None` for no limit.
+    pub rate_limit: Option<RateLimit>,
     /// `SERVER_MODE`, true. False: each caller brings their own credential.
     pub server_mode: bool,
     /// `DEBUG_MODE`, false.
@@ -45,4 +47,13 @@ pub struct HttpSettings {
     pub vision_fallback: String,
     /// `REASONING_FORMAT`: where thoughts go when the caller does not say.
     pub reasoning_format: ReasoningFormat,
+}
+
+/// How often one caller may ask.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct RateLimit {
+    /// Requests a second in the long run, more than 0.
+    pub per_second: f64,
+    /// Requests at once, at least 1.
+    pub burst: u32,
 }

@@ -27,6 +27,7 @@ mod oauth;
 mod oracle;
 mod pictures;
 mod quota;
+mod rate_limit;
 mod raw;
 mod reasoning;
 mod restart;
