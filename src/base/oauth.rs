@@ -326,6 +326,12 @@ impl OAuthCredentials {
         self.refresh_token.as_ref()
     }
 
+    /// How the access token is to be presented, `Bearer`.
+    #[must_use]
+    pub fn token_type(&self) -> &str {
+        &self.token_type
+    }
+
     /// When the access token ends, as far as is known.
     #[must_use]
     pub fn expires_at(&self) -> Option<UnixMillis> {

@@ -113,6 +113,15 @@ impl Session {
         state.revision += 1;
     }
 
+    /// Takes the token away, so that the next use has to get a new one. Counts as no installed token: whoever waits
+    /// for one goes on waiting.
+    pub fn forget_token(&self) {
+        let mut state = self.state.lock();
+        if state.token.take().is_some() {
+            state.revision += 1;
+        }
+    }
+
     /// The value of one cookie.
     #[must_use]
     pub fn cookie(&self, name: &str) -> Option<SecretString> {
@@ -277,6 +286,16 @@ mod tests {
         assert!(after.cookie("gone").is_none());
         assert_eq!(after.token().unwrap().expose(), "t");
         assert!(!format!("{after:?}").contains("refresh"));
+    }
+
+    #[test]
+    fn a_forgotten_token_is_no_newer_one() {
+        let session = session("token=a");
+        session.install_token(AccessToken::parse("t", crate::base::ids::UnixSeconds(0)).unwrap());
+        session.forget_token();
+        session.forget_token();
+        assert!(session.token().is_none() && session.authorization().is_none());
+        assert_eq!((session.token_generation(), session.revision()), (1, 2));
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use secrecy::SecretString;
+use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -121,6 +122,8 @@ struct Shared {
     supervisor: Supervisor,
     /// The latest last.
     flows: Mutex<VecDeque<Entry>>,
+    /// Whoever would join a login waits until the one that is just beginning has something to show.
+    joining: AsyncMutex<()>,
 }
 
 struct Entry {
@@ -128,6 +131,8 @@ struct Entry {
     account: AccountId,
     state: FlowState,
     cancel: CancellationToken,
+    /// What its owner is shown and how long it is good, once the upstream has answered.
+    shown: Option<(Flow, Instant)>,
 }
 
 /// A login as whoever began it sees it. What it shows is for the owner's eyes.
@@ -173,7 +178,33 @@ impl DeviceLogins {
     /// No logins yet. Those that succeed become accounts of `accounts`.
     #[must_use]
     pub fn new(accounts: OAuthAccounts, upstream: Arc<QwenOAuth>, supervisor: Supervisor) -> Self {
-        Self(Arc::new(Shared { accounts, upstream, supervisor, flows: Mutex::default() }))
+        Self(Arc::new(Shared {
+            accounts,
+            upstream,
+            supervisor,
+            flows: Mutex::default(),
+            joining: AsyncMutex::default(),
+        }))
+    }
+
+    /// The login of this account that is under way, with what is left of its time, else a new one.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn join_or_start(&self, account: AccountId) -> Result<Flow, StartError> {
+        let _joining = self.0.joining.lock().await;
+        match self.under_way(&account) {
+            Some(flow) => Ok(flow),
+            None => self.start(account).await,
+        }
+    }
+
+    fn under_way(&self, account: &AccountId) -> Option<Flow> {
+        let flows = self.0.flows.lock();
+        let entry = flows.iter().find(|entry| entry.account == *account && entry.state == FlowState::Pending)?;
+        let (flow, ends_at) = entry.shown.as_ref()?;
+        let expires_in = ends_at.saturating_duration_since(Instant::now());
+        (!expires_in.is_zero()).then(|| Flow { expires_in, ..flow.clone() })
     }
 
     /// Begins a login and returns as soon as there is something to show; the rest goes on by itself. An earlier
@@ -203,7 +234,8 @@ impl DeviceLogins {
                 flows.remove(oldest);
             }
             let state = FlowState::Pending;
-            flows.push_back(Entry { id: id.clone(), account: account.clone(), state, cancel: cancel.clone() });
+            let (id, account, cancel) = (id.clone(), account.clone(), cancel.clone());
+            flows.push_back(Entry { id, account, state, cancel, shown: None });
         }
         // Gives the place back if whoever asked leaves before there is an answer.
         let mut place = PlaceTaken { logins: self, id: id.clone(), is_kept: false };
@@ -218,6 +250,9 @@ impl DeviceLogins {
             expires_in: code.expires_in.min(PATIENCE),
             interval: code.interval.clamp(INTERVAL_MIN, INTERVAL_MAX),
         };
+        if let Some(entry) = self.0.flows.lock().iter_mut().find(|entry| entry.id == id) {
+            entry.shown = Some((flow.clone(), Instant::now() + flow.expires_in));
+        }
         let (logins, stopping) = (self.clone(), self.0.supervisor.stopping());
         self.0.supervisor.spawn("wait for a login", async move {
             let state = tokio::select! {

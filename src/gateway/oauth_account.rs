@@ -11,8 +11,9 @@ use tokio::sync::Mutex as AsyncMutex;
 use tokio::time::Instant;
 
 use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
-use crate::base::oauth::{AccountId, OAuthCredentials};
+use crate::base::oauth::{AccountId, OAuthCredentials, UnixMillis};
 use crate::base::session::Session;
+use crate::pool::Now;
 use crate::store::oauth_files::{FileStamp, OAuthFileError, OAuthFiles};
 use crate::upstream::error::UpstreamError;
 
@@ -36,6 +37,8 @@ pub(crate) enum Place {
 pub(crate) struct Known {
     pub(crate) credentials: OAuthCredentials,
     pub(crate) stamp: Option<FileStamp>,
+    /// When these credentials were taken up.
+    pub(crate) taken_at: UnixSeconds,
     /// Stands for the text that the credentials came from.
     pub(crate) origin: CredentialKey,
     pub(crate) is_refused: Option<Refusal>,
@@ -105,8 +108,18 @@ pub struct AccountView {
     pub place: String,
     /// How it is.
     pub state: AccountState,
-    /// When its access token ends, if it says so.
+    /// When the access token in use ends, if it says so.
     pub expires_at: Option<UnixSeconds>,
+    /// Whether there is an access token in use; it may be over.
+    pub has_token: bool,
+    /// When the credentials were taken up, from a file or a refresh.
+    pub taken_at: UnixSeconds,
+    /// Whether the credentials have an access token.
+    pub has_access_token: bool,
+    /// How the access token is presented, `Bearer`.
+    pub token_type: String,
+    /// When the access token ends by the credentials' word.
+    pub expiry_date: Option<UnixMillis>,
     /// Whether it can be renewed at all.
     pub has_refresh_token: bool,
 }
@@ -136,6 +149,7 @@ impl Known {
         Self {
             credentials,
             stamp,
+            taken_at: Now::read().unix,
             origin,
             is_refused: None,
             renewed_at: None,

@@ -19,6 +19,7 @@ use url::Url;
 use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
 use crate::base::oauth::{AccountId, OAuthCredentials};
+use crate::base::secret::AccessToken;
 use crate::base::session::Session;
 use crate::gateway::AccountSettings;
 use crate::gateway::oauth_account::{
@@ -265,11 +266,42 @@ impl OAuthAccounts {
                 identity: account.session.identity().clone(),
                 place: account.place.to_string(),
                 state: self.state(&account.session, &known, now.unix),
-                expires_at: token.and_then(|token| token.expires_at()),
+                expires_at: token.as_ref().and_then(AccessToken::expires_at),
+                has_token: token.is_some(),
+                taken_at: known.taken_at,
+                has_access_token: known.credentials.access_token().is_some(),
+                token_type: known.credentials.token_type().to_owned(),
+                expiry_date: known.credentials.expires_at(),
                 has_refresh_token: known.credentials.refresh_token().is_some(),
             }
         };
         self.all().into_iter().map(view).collect()
+    }
+
+    /// The live session of an account; `None` for one that is not there.
+    #[must_use]
+    pub fn session(&self, identity: &IdentityId) -> Option<Arc<Session>> {
+        self.find(identity).map(|account| Arc::clone(&account.session))
+    }
+
+    /// Forgets the access tokens in use, so that the next request of each account has to renew its own. Files stay as
+    /// they are, and so does a token that could not be renewed. Returns how many were forgotten.
+    pub fn forget_tokens(&self) -> usize {
+        let now = Now::read();
+        let mut forgotten = 0;
+        for account in self.all() {
+            let can_refresh = {
+                let known = account.known.lock();
+                let token = known.credentials.refresh_token();
+                token.is_some_and(|token| !self.0.dead.lock().contains(&token.key()))
+            };
+            if can_refresh && account.session.token().is_some() {
+                account.session.forget_token();
+                self.settle(&account, now);
+                forgotten += 1;
+            }
+        }
+        forgotten
     }
 
     /// Files that look like credentials and cannot be used, and why.
@@ -292,6 +324,7 @@ impl OAuthAccounts {
         {
             let mut known = account.known.lock();
             known.credentials = credentials;
+            known.taken_at = now.unix;
             known.is_refused = None;
             known.failures = 0;
             known.retry_at = None;
