@@ -148,6 +148,7 @@ impl App {
             models: models.clone(),
             pool: pool.clone(),
             refresher: refresher.clone(),
+            counters: Arc::default(),
             settings: config.http.clone(),
             default_model: config.chat.default_model.clone(),
             auto_refresh: config.chat.auto_refresh,

@@ -114,6 +114,8 @@ impl Config {
         draft.http.keys = draft.credentials.keys().to_vec();
         draft.http.listen = listen(&draft);
         draft.http.rate_limit = draft.rate_rps.map(|per_second| rate_limit(per_second, draft.rate_burst));
+        let log = log_settings(&draft, sources.stderr_is_terminal);
+        draft.http.log_level.clone_from(&log.filter);
         let key_policy = key_policy(&draft.http);
         warnings.extend(notices(&draft, &identities, key_policy));
         if !faults.is_empty() {
@@ -121,7 +123,7 @@ impl Config {
         }
         Ok(Self {
             identities,
-            log: log_settings(&draft, sources.stderr_is_terminal),
+            log,
             oauth: OAuthSettings { connect_timeout: draft.web.connect_timeout, ..draft.oauth },
             accounts: draft.accounts,
             static_keys: draft.static_keys,

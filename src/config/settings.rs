@@ -132,6 +132,7 @@ impl Draft {
                 rate_limit: None,
                 server_mode: false,
                 debug_mode: false,
+                log_level: String::new(),
                 allow_open: false,
                 body_bytes_max: 0,
                 keepalive_interval: none,

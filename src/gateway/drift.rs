@@ -27,6 +27,12 @@ impl Drift {
         }
     }
 
+    /// How many so far, by kind.
+    #[must_use]
+    pub fn counts(&self) -> BTreeMap<String, u64> {
+        self.0.lock().clone()
+    }
+
     /// How many so far, over all kinds.
     #[must_use]
     pub fn total(&self) -> u64 {

@@ -175,6 +175,12 @@ impl RelayGateway {
         self.0.failover.books.spending()
     }
 
+    /// What these upstreams sent that this version does not know.
+    #[must_use]
+    pub fn drift(&self) -> &Drift {
+        &self.0.drift
+    }
+
     /// The newest list of models, fetched when it is due. Never fails: what cannot be fetched stays as it was.
     pub async fn models(&self) -> Arc<RelayModels> {
         let current = self.0.models.load_full();

@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use tracing::info;
 use uuid::Uuid;
 
+use crate::http::counters::Counters;
 use crate::http::error::ErrorCode;
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
@@ -36,6 +37,7 @@ struct Record {
     method: Method,
     path: String,
     began: Instant,
+    counters: Arc<Counters>,
     facts: Mutex<Facts>,
 }
 
@@ -71,7 +73,9 @@ impl RequestRecord {
 
     /// The answer is a stream.
     pub fn streamed(&self) {
-        self.0.facts.lock().streamed = true;
+        if !std::mem::replace(&mut self.0.facts.lock().streamed, true) {
+            self.0.counters.stream_began();
+        }
     }
 
     /// The answer ended with this error, although its status was fine.
@@ -83,6 +87,7 @@ impl RequestRecord {
 impl Drop for Record {
     fn drop(&mut self) {
         let facts = self.facts.get_mut();
+        self.counters.request_ended(facts.status, facts.streamed);
         let outcome = match (facts.code, facts.is_complete) {
             (Some(code), _) => code,
             (None, true) => "ok",
@@ -107,11 +112,13 @@ impl Drop for Record {
 /// The layer.
 pub async fn access(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
+    state.0.counters.request_began();
     let record = RequestRecord(Arc::new(Record {
         id,
         method: request.method().clone(),
         path: request.uri().path().chars().take(200).collect(),
         began: Instant::now(),
+        counters: Arc::clone(&state.0.counters),
         facts: Mutex::default(),
     }));
     let is_preflight = request.method() == Method::OPTIONS;

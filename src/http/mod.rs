@@ -6,6 +6,8 @@ pub mod auth;
 mod body;
 pub mod chat;
 pub mod completions;
+pub mod counters;
+pub mod detailed;
 pub mod drain;
 pub mod embeddings;
 pub mod error;
@@ -55,6 +57,7 @@ pub fn router(state: AppState) -> Router {
         .merge(admin::routes())
         .merge(chat::routes())
         .merge(completions::routes())
+        .merge(detailed::routes())
         .merge(embeddings::routes())
         .merge(images::routes())
         .merge(models::routes())

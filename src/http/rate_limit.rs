@@ -177,6 +177,7 @@ mod tests {
             rate_limit: Some(RateLimit { per_second: 10.0, burst: 20 }),
             server_mode: true,
             debug_mode: false,
+            log_level: String::new(),
             allow_open: false,
             body_bytes_max: 0,
             keepalive_interval: Duration::ZERO,

@@ -24,6 +24,8 @@ pub struct HttpSettings {
     pub server_mode: bool,
     /// `DEBUG_MODE`, false.
     pub debug_mode: bool,
+    /// What is logged, as `health/detailed` shows it: a level or a filter.
+    pub log_level: String,
     /// `ALLOW_OPEN`, false: serve without a key on addresses that are not loopback.
     pub allow_open: bool,
     /// `MAX_BODY`, 50 MB: the largest request body, decoded.

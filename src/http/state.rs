@@ -10,6 +10,7 @@ use crate::gateway::kinds::Kinds;
 use crate::gateway::models::{Catalogue, Models};
 use crate::gateway::refresher::Refresher;
 use crate::gateway::video_jobs::VideoJobs;
+use crate::http::counters::Counters;
 use crate::http::settings::HttpSettings;
 use crate::pool::IdentityPool;
 use crate::transform::resolve::Rules;
@@ -34,6 +35,8 @@ pub struct Parts {
     pub pool: IdentityPool,
     /// For `POST /refresh-token`.
     pub refresher: Refresher,
+    /// What was done so far.
+    pub counters: Arc<Counters>,
     /// How this side of HTTP behaves.
     pub settings: HttpSettings,
     /// `DEFAULT_MODEL`.

@@ -18,6 +18,7 @@ mod cors;
 mod counts;
 mod embeddings;
 mod failover;
+mod health_detailed;
 mod keys;
 mod limits;
 mod media_bombs;
