@@ -22,6 +22,7 @@ use crate::base::session::Session;
 use crate::config::{Config, KeyPolicy};
 use crate::gateway::attachments::Attachments;
 use crate::gateway::chat::ChatGateway;
+use crate::gateway::device_login::DeviceLogins;
 use crate::gateway::janitor::{self, Janitor, JanitorQueue};
 use crate::gateway::kinds::Kinds;
 use crate::gateway::models::Models;
@@ -123,8 +124,8 @@ impl App {
             Arc::clone(&store),
             config.chat.retries_max,
         );
-        let has_web = !config.http.server_mode || pool.summary(now).total > 0;
-        let (kinds, accounts) = kinds(&config, &store, &supervisor, &loaded, (models.clone(), has_web), now).await?;
+        let (accounts, logins, oauth_pool) = oauth_accounts(&config, &store, &supervisor, &loaded).await?;
+        let kinds = kinds(&config, &store, &loaded, (models.clone(), &pool), (accounts.clone(), oauth_pool), now)?;
         let videos = VideoJobs::new(
             VideoParts {
                 chats: chats.clone(),
@@ -147,6 +148,8 @@ impl App {
             videos: videos.clone(),
             models: models.clone(),
             pool: pool.clone(),
+            accounts: accounts.clone(),
+            logins,
             refresher: refresher.clone(),
             counters: Arc::default(),
             settings: config.http.clone(),
@@ -248,7 +251,10 @@ impl App {
     }
 
     fn log_start(&self) {
-        let summary = self.pool.summary(Now::read());
+        let now = Now::read();
+        let (portal, keys) =
+            (self.state.0.kinds.oauth().pool().summary(now), self.state.0.kinds.keys().pool().summary(now));
+        let summary = self.pool.summary(now).and(portal).and(keys);
         info!(address = %self.address, identities = summary.total, version = env!("CARGO_PKG_VERSION"), "listening");
         if self.config.http.server_mode && summary.total == 0 {
             warn!("no account is configured: put the cookie of one into cookie.txt (or COOKIE) and start again");
@@ -283,30 +289,48 @@ async fn complete_keys(config: &mut Config, store: &Store, loaded: &Loaded) -> R
     }
 }
 
-/// All kinds of upstreams beside the web chat, and the OAuth accounts.
-async fn kinds(
+/// The OAuth accounts, their logins, and the pool that they are in.
+async fn oauth_accounts(
     config: &Config,
     store: &Arc<Store>,
     supervisor: &Supervisor,
     loaded: &Loaded,
-    (web, has_web): (Models, bool),
-    now: Now,
-) -> Result<(Kinds, OAuthAccounts), WebClientError> {
-    let keys = static_keys(config, store, &loaded.facts, now)?;
+) -> Result<(OAuthAccounts, DeviceLogins, IdentityPool), WebClientError> {
     let fresh_first = PoolSettings { strategy: Strategy::FreshWeighted, ..config.pool.clone() };
     let pool = IdentityPool::new(Vec::new(), fresh_first);
     let login = Arc::new(QwenOAuth::new(config.oauth.clone())?);
-    let (settings, accounts_pool) = (config.accounts.clone(), pool.clone());
-    let accounts = OAuthAccounts::new(settings, accounts_pool, login, Arc::clone(store), supervisor.clone(), loaded);
+    let accounts = OAuthAccounts::new(
+        config.accounts.clone(),
+        pool.clone(),
+        Arc::clone(&login),
+        Arc::clone(store),
+        supervisor.clone(),
+        loaded,
+    );
     // In client mode callers bring what they use.
     if config.http.server_mode {
         accounts.begin().await;
     }
+    let logins = DeviceLogins::new(accounts.clone(), login, supervisor.clone());
+    Ok((accounts, logins, pool))
+}
+
+/// All kinds of upstreams.
+fn kinds(
+    config: &Config,
+    store: &Arc<Store>,
+    loaded: &Loaded,
+    (web, web_pool): (Models, &IdentityPool),
+    (accounts, pool): (OAuthAccounts, IdentityPool),
+    now: Now,
+) -> Result<Kinds, WebClientError> {
+    let has_web = !config.http.server_mode || web_pool.summary(now).total > 0;
+    let keys = static_keys(config, store, &loaded.facts, now)?;
     let api = OpenAiApi::new(config.web.connect_timeout, config.web.idle_timeout)?;
     let settings = RelaySettings::like(&config.web, config.chat.models_ttl);
-    let targets = Targets::Accounts(accounts.clone());
+    let targets = Targets::Accounts(accounts);
     let oauth = RelayGateway::new(pool, api, targets, Arc::clone(store), settings, config.chat.retries_max);
-    Ok((Kinds::new(web, has_web, oauth, keys), accounts))
+    Ok(Kinds::new(web, has_web, oauth, keys))
 }
 
 /// The way to the endpoints of static keys. In client mode callers bring what they use, so there is none.

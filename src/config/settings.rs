@@ -362,7 +362,7 @@ pub const SETTINGS: &[Setting] = &[
         |d, v| put(&mut d.log_level, text(v).and_then(log_level))),
     row(PROCESS, "LOG_FORMAT", "", "`text` or `json`; not set: text on a terminal, else JSON.",
         |d, v| put(&mut d.log_format, one_of(v, &[("text", Some(LogFormat::Text)), ("json", Some(LogFormat::Json))]))),
-    row(PROCESS, "DEBUG_MODE", "false", "`true`: log at level debug when `LOG_LEVEL` is not set.",
+    row(PROCESS, "DEBUG_MODE", "false", "`true`: log at level debug when `LOG_LEVEL` is not set, and serve `/v1/debug/*` to the owner.",
         |d, v| put(&mut d.http.debug_mode, flag(v))),
     row(PROCESS, "SHUTDOWN_TIMEOUT", "30s", "How long open answers may take to end after SIGTERM.",
         |d, v| put(&mut d.shutdown_timeout, duration(v, Duration::ZERO))),

@@ -27,6 +27,12 @@ const ADMIN_PATH: &str = "/admin";
 /// The paths that need no key. Everything else does, whatever the method.
 pub const PUBLIC_PATHS: [&str; 2] = ["/", "/health"];
 
+/// Whether a path is for the owner: it needs the admin key, and no other will do. What is only served for debugging
+/// is an unknown path otherwise, and treated as one.
+fn is_for_owner(settings: &HttpSettings, path: &str) -> bool {
+    path == "/auth" || (settings.debug_mode && path.starts_with("/v1/debug/"))
+}
+
 const CLIENT_FORMAT: &str = "In client mode send 'Authorization: Bearer TOKEN;COOKIE', or 'Bearer KEY;TOKEN;COOKIE' when the \
                              server has a key. Everything after the token is the cookie.";
 
@@ -147,8 +153,31 @@ fn admit(settings: &HttpSettings, path: &str, headers: &HeaderMap) -> Result<Opt
     if path.strip_prefix(ADMIN_PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/')) {
         return admit_owner(settings, headers).map(|()| None).map_err(Refusal::Admin);
     }
+    if is_for_owner(settings, path) {
+        check_admin(settings, headers)?;
+        return Ok(None);
+    }
     let caller = if settings.server_mode { server_caller } else { client_caller };
     Ok(Some(caller(&settings.keys, headers)?))
+}
+
+/// Whether the owner asks: `ADMIN_SECRET_KEY` as `Authorization: Bearer`, or as `x-admin-key`.
+///
+/// # Errors
+/// 503 when there is no admin key, 401 for a missing or wrong one.
+fn check_admin(settings: &HttpSettings, headers: &HeaderMap) -> Result<(), ApiError> {
+    let Some(key) = &settings.admin_key else {
+        return Err(ApiError::no_admin_key());
+    };
+    let offered: Vec<&str> = bearer(headers).into_iter().chain(header_key(headers, "x-admin-key")).collect();
+    if offered.iter().any(|offered| key.matches(offered)) {
+        return Ok(());
+    }
+    Err(ApiError::unauthenticated(if offered.is_empty() {
+        "The admin key is missing: send it as 'Authorization: Bearer KEY' or as 'x-admin-key: KEY'."
+    } else {
+        "This is not the admin key. It is set by ADMIN_SECRET_KEY where the server runs."
+    }))
 }
 
 fn server_caller(keys: &[ApiKey], headers: &HeaderMap) -> Result<Caller, ApiError> {
@@ -211,7 +240,11 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 fn api_key(headers: &HeaderMap) -> Option<&str> {
-    text(headers.get("x-api-key")?).map(str::trim).filter(|key| !key.is_empty())
+    header_key(headers, "x-api-key")
+}
+
+fn header_key<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    text(headers.get(name)?).map(str::trim).filter(|key| !key.is_empty())
 }
 
 /// A key may have any letters, and one that looks like the right one is as wrong as any other.

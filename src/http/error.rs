@@ -10,7 +10,9 @@ use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 
 use crate::base::facts::CoolingReason;
+use crate::gateway::device_login::{LoginFailure, StartError};
 use crate::gateway::error::ChatError;
+use crate::gateway::oauth_account::AccountError;
 use crate::gateway::refresher::RefreshError;
 use crate::pool::LeaseError;
 use crate::transform::fields::{RequestError, RequestErrorKind};
@@ -276,8 +278,73 @@ impl ApiError {
     /// This server has no identities of its own to act on.
     #[must_use]
     pub fn not_in_client_mode() -> Self {
-        let message = "In client mode the server keeps no accounts, so there is nothing to refresh.";
+        let message = "In client mode the server keeps no accounts, so there is nothing to refresh or to log in.";
         Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, "client_mode", message)
+    }
+
+    /// The owner's routes are closed because there is no key for them.
+    #[must_use]
+    pub fn no_admin_key() -> Self {
+        let message = "This route is for the owner of the server and is closed: set ADMIN_SECRET_KEY where the server \
+                       runs, then send it as 'Authorization: Bearer KEY' or as 'x-admin-key: KEY'.";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER_ERROR, "admin_key_not_set", message).finally()
+    }
+
+    /// The same failure under another word for what failed, as some clients know it.
+    #[must_use]
+    pub fn typed(self, kind: &'static str) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// A login was asked after without saying which.
+    #[must_use]
+    pub fn no_flow_id() -> Self {
+        let message = "Which login? Send the flow_id that its beginning was answered with: {\"flow_id\": \"…\"}.";
+        let error = Self::new(StatusCode::BAD_REQUEST, "invalid_request", "missing_required_parameter", message);
+        Self { param: Some("flow_id".to_owned()), ..error }
+    }
+
+    /// There is no such login, or not any more.
+    #[must_use]
+    pub fn login_not_found() -> Self {
+        let message = "There is no login of this flow_id, or it ended long ago. Begin one anew.";
+        Self::new(StatusCode::NOT_FOUND, INVALID_REQUEST, "login_not_found", message)
+    }
+
+    /// A text that is no name of an account. `why` says what one is.
+    #[must_use]
+    pub fn invalid_account(why: impl std::fmt::Display) -> Self {
+        let message = sentence(&why.to_string());
+        let error = Self::new(StatusCode::BAD_REQUEST, INVALID_REQUEST, "invalid_value", message);
+        Self { param: Some("account".to_owned()), ..error }
+    }
+
+    /// Whoever logs accounts in failed.
+    #[must_use]
+    pub fn of_login_service(error: &UpstreamError) -> Self {
+        use UpstreamErrorKind as Kind;
+        let said = if error.detail.is_empty() { String::new() } else { format!(" It said: {}", error.detail) };
+        match error.kind {
+            Kind::Challenged => Self::challenged(None),
+            Kind::RateLimited | Kind::QuotaExhausted { .. } => Self::logins_limited(error.retry_after),
+            Kind::Timeout => {
+                let message = "Qwen's login service did not answer in time. Try again in a moment.";
+                Self::new(StatusCode::GATEWAY_TIMEOUT, SERVER_ERROR, "upstream_timeout", message).finally()
+            }
+            _ => {
+                let message = format!(
+                    "Qwen's login service failed. Try again in a moment; if that does not help, see whether this \
+                     machine reaches it (QWEN_OAUTH_BASE_URL).{said}"
+                );
+                Self::new(StatusCode::BAD_GATEWAY, SERVER_ERROR, "upstream_error", message).finally()
+            }
+        }
+    }
+
+    fn logins_limited(wait: Option<Duration>) -> Self {
+        let message = "Qwen's login service has had enough of logins for now. Begin one anew later.";
+        let wait = wait.unwrap_or(Duration::from_secs(WAIT_SECONDS_MAX));
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "rate_limit_exceeded", message).after(Some(wait))
     }
 
     /// The server is going down.
@@ -386,6 +453,61 @@ impl ApiError {
         let message = "The upstream wants a human: the owner of this server has to open chat.qwen.ai in a browser, \
                        pass its check and wait a few minutes. Nothing is sent meanwhile.";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER_ERROR, "upstream_challenge", message).after(wait)
+    }
+}
+
+impl From<&StartError> for ApiError {
+    fn from(error: &StartError) -> Self {
+        match error {
+            StartError::TooMany => {
+                let message = format!(
+                    "{}. An unfinished one ends when its code does.",
+                    sentence(&error.to_string()).trim_end_matches('.')
+                );
+                let error = Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limit_error", "server_busy", message);
+                error.after(Some(Duration::from_secs(WAIT_SECONDS_MAX)))
+            }
+            StartError::Upstream(error) => Self::of_login_service(error),
+        }
+    }
+}
+
+impl From<&LoginFailure> for ApiError {
+    fn from(failure: &LoginFailure) -> Self {
+        let over = |status, code, message: &str| Self::new(status, INVALID_REQUEST, code, message).finally();
+        match failure {
+            LoginFailure::Denied => {
+                let message = "The owner of the account said no. Begin a login anew and agree to it in the browser.";
+                over(StatusCode::BAD_REQUEST, "login_denied", message)
+            }
+            LoginFailure::Expired => {
+                let message = "The code of this login is not good any more. Begin one anew and agree to it in time.";
+                over(StatusCode::GONE, "login_expired", message)
+            }
+            LoginFailure::Cancelled => {
+                let message = "This login was taken back: a later one of the same account was begun, or the server \
+                               stops. Go on with that one.";
+                over(StatusCode::GONE, "login_cancelled", message)
+            }
+            LoginFailure::RateLimited { retry_after } => Self::logins_limited(*retry_after),
+            LoginFailure::Failed(why) => {
+                let message = format!("Nothing came of this login: {} Begin one anew.", sentence(why));
+                Self::new(StatusCode::BAD_GATEWAY, SERVER_ERROR, "login_failed", message).finally()
+            }
+        }
+    }
+}
+
+impl From<&AccountError> for ApiError {
+    fn from(error: &AccountError) -> Self {
+        match error {
+            AccountError::Upstream(_, error) => Self::of_login_service(error),
+            AccountError::NeedsLogin(_) | AccountError::Gone(_) | AccountError::File(..) | AccountError::Failed(_) => {
+                let message = format!("{} The server's log tells more.", sentence(&error.to_string()));
+                let error = Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER_ERROR, "no_available_account", message);
+                error.after(Some(Duration::from_secs(30)))
+            }
+        }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod error;
 pub mod images;
 pub mod json;
 mod lift;
+pub mod login;
 pub mod models;
 pub mod multipart;
 mod rate_limit;
@@ -53,13 +54,17 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(86_400);
 pub fn router(state: AppState) -> Router {
     let cors = cors(&state.0.settings);
     let limiter = RateLimiter::new(&state.0.settings).map(Arc::new);
+    // Without DEBUG_MODE these paths are as unknown as any other.
+    let debug = if state.0.settings.debug_mode { login::debug_routes() } else { Router::new() };
     let routes = Router::new()
         .merge(admin::routes())
         .merge(chat::routes())
         .merge(completions::routes())
+        .merge(debug)
         .merge(detailed::routes())
         .merge(embeddings::routes())
         .merge(images::routes())
+        .merge(login::routes())
         .merge(models::routes())
         .merge(status::routes())
         .merge(videos::routes())

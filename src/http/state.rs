@@ -6,8 +6,10 @@ use tokio_util::sync::CancellationToken;
 
 use crate::gateway::attachments::Attachments;
 use crate::gateway::chat::ChatGateway;
+use crate::gateway::device_login::DeviceLogins;
 use crate::gateway::kinds::Kinds;
 use crate::gateway::models::{Catalogue, Models};
+use crate::gateway::oauth_accounts::OAuthAccounts;
 use crate::gateway::refresher::Refresher;
 use crate::gateway::video_jobs::VideoJobs;
 use crate::http::counters::Counters;
@@ -33,6 +35,10 @@ pub struct Parts {
     pub models: Models,
     /// For the status page and `/health`: looked at, never leased from here.
     pub pool: IdentityPool,
+    /// OAuth accounts, for their owner.
+    pub accounts: OAuthAccounts,
+    /// Logs OAuth accounts in.
+    pub logins: DeviceLogins,
     /// For `POST /refresh-token`.
     pub refresher: Refresher,
     /// What was done so far.

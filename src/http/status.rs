@@ -42,7 +42,7 @@ fn about(state: &AppState) -> Value {
     } else {
         "Authorization: Bearer [KEY;]TOKEN;COOKIE"
     };
-    json!({
+    let mut about = json!({
         "name": SERVICE,
         "version": VERSION,
         "message": "Your own Qwen accounts as an API for OpenAI clients.",
@@ -58,12 +58,27 @@ fn about(state: &AppState) -> Value {
             "health_detailed": "GET /health/detailed",
             "admin_health": "GET /admin/health",
             "refresh_token": "POST /refresh-token",
+            "auth": "GET /auth",
         },
         "authentication": {
             "required": !settings.keys.is_empty() || !settings.server_mode,
             "type": format,
         },
-    })
+    });
+    if settings.debug_mode
+        && let Some(Value::Object(endpoints)) = about.get_mut("endpoints")
+    {
+        let debug = json!({
+            "token_status": "GET /v1/debug/token",
+            "token_forget": "DELETE /v1/debug/token",
+            "auth_test": "GET /v1/debug/auth/test",
+            "auth_initiate": "POST /v1/debug/auth/initiate",
+            "auth_poll": "POST /v1/debug/auth/poll",
+            "account": "GET /v1/debug/account/{id}",
+        });
+        endpoints.insert("debug".to_owned(), debug);
+    }
+    about
 }
 
 /// The page needs nothing from elsewhere: no script, no font, no picture.
@@ -102,7 +117,7 @@ fn status_page(state: &AppState) -> String {
          <li><code>POST /v1/images/generations</code></li>\
          <li><code>POST /v1/images/edits</code></li><li><code>POST /v1/videos</code></li>\
          <li><code>GET /v1/models</code></li>\
-         <li><code>GET /health</code></li><li><code>POST /refresh-token</code></li></ul></html>"
+         <li><code>GET /health</code></li><li><code>POST /refresh-token</code></li><li><code>GET /auth</code></li></ul></html>"
     )
 }
 

@@ -21,6 +21,7 @@ mod failover;
 mod health_detailed;
 mod keys;
 mod limits;
+mod login;
 mod media_bombs;
 mod media_fetch;
 mod models;

@@ -307,6 +307,46 @@ async fn the_server_keeps_its_secrets_in_json_logs() {
     run_in_server_mode("json").await;
 }
 
+#[tokio::test]
+async fn logins_keep_their_secrets() {
+    const ADMIN_KEY: &str = "sk-CANARY-admin-90b1c77d2e";
+    let simulator = simulator().await;
+    let mut settings = settings(&simulator, "json");
+    settings.extend([
+        ("ADMIN_SECRET_KEY", ADMIN_KEY.to_owned()),
+        ("DEBUG_MODE", "true".to_owned()),
+        ("QWEN_OAUTH_BASE_URL", simulator.web_base_url().to_string()),
+    ]);
+    let mut program = Program::start(&["serve"], &settings);
+    let mut owner = Caller::new(program.address_beside("listening").await, ADMIN_KEY);
+    assert_eq!(owner.post("/v1/debug/auth/initiate", &json!({"account": "me"})).await, 200);
+    let body = owner.last();
+    let flow: Value = serde_json::from_str(&body[body.find("}{").unwrap() + 1..]).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while owner.post("/v1/debug/auth/poll", &flow).await != 200 {
+        assert!(Instant::now() < deadline, "{}", owner.last());
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let mut caller = Caller::new(owner.address, KEY);
+    let body = json!({"model": "oauth/qwen3-coder-plus", "messages": [{"role": "user", "content": PROMPT}]});
+    assert_eq!(caller.post("/v1/chat/completions", &body).await, 200);
+    let mut stranger = Caller::new(owner.address, KEY);
+    assert_eq!(stranger.post("/v1/debug/auth/poll", &flow).await, 401);
+    program.signal("TERM");
+    assert_eq!(program.code().await, 0);
+    let log = program.stdout() + &program.stderr();
+    assert!(log.contains("logged in") && log.contains("DEBUG"), "{log}");
+    let mut secrets = credentials(&simulator);
+    secrets.push(ADMIN_KEY.to_owned());
+    must_not_hold(&log, &secrets, "the log");
+    must_not_hold(&log, &[PROMPT.to_owned()], "the log");
+    for answer in owner.answers.iter().chain(&stranger.answers) {
+        must_not_hold(answer, &secrets, "an answer");
+    }
+    must_be_private(&program.folder.path().join(".qwen"));
+    assert_eq!(simulator.violations(), Vec::<String>::new());
+}
+
 /// What the simulator gave away beside credentials: the queries of signed links, and the keys of results.
 fn links(simulator: &Simulator) -> Vec<String> {
     let mut texts: Vec<String> = simulator
