@@ -93,13 +93,7 @@ impl App {
         let now = Now::read();
         let supervisor = Supervisor::new();
         let upstream = Arc::new(QwenWeb::new(config.web.clone())?);
-        // In client mode each caller brings a credential, and this server's own are not used.
-        let seeds = if config.http.server_mode { config.identities.clone() } else { Vec::new() };
-        let (sessions, seeds) = sessions(seeds, &loaded, now);
-        let pool = IdentityPool::new(sessions, config.pool.clone());
-        for (key, facts) in &loaded.facts {
-            pool.restore(key, *facts, now);
-        }
+        let (pool, seeds) = web_pool(&config, &loaded, now);
         let refresher = Refresher::new(
             pool.clone(),
             Arc::clone(&upstream),
@@ -287,6 +281,18 @@ async fn complete_keys(config: &mut Config, store: &Store, loaded: &Loaded) -> R
         }
         (KeyPolicy::Keys | KeyPolicy::OpenOnLoopback | KeyPolicy::OpenKnowingly, _) => Ok(None),
     }
+}
+
+/// The pool of the web chat's accounts, and what is configured for each.
+fn web_pool(config: &Config, loaded: &Loaded, now: Now) -> (IdentityPool, Vec<(IdentityId, IdentitySeed)>) {
+    // In client mode each caller brings a credential, and this server's own are not used.
+    let seeds = if config.http.server_mode { config.identities.clone() } else { Vec::new() };
+    let (sessions, seeds) = sessions(seeds, loaded, now);
+    let pool = IdentityPool::new(sessions, config.pool.clone());
+    for (key, facts) in &loaded.facts {
+        pool.restore(key, *facts, now);
+    }
+    (pool, seeds)
 }
 
 /// The OAuth accounts, their logins, and the pool that they are in.
