@@ -2,6 +2,7 @@
 //! `?probe=1` asks the upstream about each account once, by a call that changes nothing and costs no quota. Neither
 //! counts for or against an account. The shapes are those of a forerunner, which its users' scripts read.
 
+use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,13 +18,14 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::base::facts::{CoolingReason, Usage};
-use crate::base::ids::UnixSeconds;
+use crate::base::ids::{IdentityId, UnixSeconds};
 use crate::base::session::Session;
 use crate::gateway::error::ChatError;
 use crate::gateway::refresher::RefreshError;
 use crate::http::state::{AppState, PoolKind};
 use crate::http::status::timestamp;
 use crate::pool::{IdentityReason, IdentityStatus, IdentityView, Now};
+use crate::store::{AccountDays, Spent, UtcDay};
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::UpstreamErrorKind;
 
@@ -69,6 +71,18 @@ struct Account {
     /// The HTTP status that stands for `status`: 200, 429, 401, 500, or 0 for no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     api_status: Option<u16>,
+    /// What it did on this day of UTC.
+    today: Today,
+}
+
+/// Counts of one day.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Today {
+    requests: u64,
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    cached_tokens: u64,
 }
 
 async fn admin_health(
@@ -102,8 +116,23 @@ fn prefers_text(headers: &HeaderMap) -> bool {
     }
 }
 
+/// What every account did today.
+fn todays(state: &AppState, now: UnixSeconds) -> HashMap<IdentityId, Today> {
+    let kinds = &state.0.kinds;
+    let all = [state.0.chats.spending(), kinds.oauth().spending(), kinds.keys().spending()];
+    let today = UtcDay::of(now);
+    let of_today = |account: AccountDays| {
+        let spent = account.days.iter().find(|day| day.day == today)?.spent;
+        let Spent { requests, prompt, completion, cached } = spent;
+        let counts = Today { requests, prompt_tokens: prompt, completion_tokens: completion, cached_tokens: cached };
+        Some((account.identity, counts))
+    };
+    all.into_iter().flatten().filter_map(of_today).collect()
+}
+
 async fn accounts(state: &AppState, is_active: bool) -> Vec<Account> {
     let now = Now::read();
+    let todays = todays(state, now.unix);
     let mut asked = Vec::new();
     for (kind, pool) in state.pools() {
         let is_paused = pool.summary(now).paused_until.is_some();
@@ -114,7 +143,8 @@ async fn accounts(state: &AppState, is_active: bool) -> Vec<Account> {
         }
     }
     let found = stream::iter(asked).map(async |(kind, view, session, is_active)| {
-        let known = passive(kind, &view, now.unix);
+        let today = todays.get(&view.id).copied().unwrap_or_default();
+        let known = Account { today, ..passive(kind, &view, now.unix) };
         if is_active { active(state, kind, known, &session).await } else { known }
     });
     found.buffered(PROBES_MAX).collect().await
@@ -142,6 +172,7 @@ fn passive(kind: PoolKind, view: &IdentityView, now: UnixSeconds) -> Account {
         error: view.reason.map(|reason| reason.as_str().to_owned()),
         is_failed: view.status == IdentityStatus::Down,
         api_status,
+        today: Today::default(),
     }
 }
 

@@ -131,7 +131,7 @@ impl IntoResponse for AdminRefusal {
 
 fn admit_owner(settings: &HttpSettings, headers: &HeaderMap) -> Result<(), AdminRefusal> {
     let key = settings.admin_key.as_ref().ok_or(AdminRefusal::NotConfigured)?;
-    let offered = bearer(headers).ok_or(AdminRefusal::Missing)?;
+    let offered = bearer(headers).or_else(|| header_key(headers, "x-admin-key")).ok_or(AdminRefusal::Missing)?;
     if key.matches(offered) { Ok(()) } else { Err(AdminRefusal::Wrong) }
 }
 

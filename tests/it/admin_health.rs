@@ -96,6 +96,7 @@ async fn it_tells_what_is_known_and_asks_nobody() {
     let expected = json!({
         "account": web["account"], "kind": "web", "status": "healthy", "expiresIn": web["expiresIn"], "error": null,
         "isFailed": false, "apiStatus": 200,
+        "today": {"requests": 0, "promptTokens": 0, "completionTokens": 0, "cachedTokens": 0},
     });
     assert_eq!(web, &expected);
     let key = account(&health, 2);
@@ -185,4 +186,26 @@ async fn people_get_text_when_they_ask() {
             assert!(text.starts_with('{'), "{text}");
         }
     }
+}
+
+// S000-06
+#[tokio::test]
+async fn it_tells_what_each_account_did_today() {
+    let app = started().await;
+    for model in ["qwen3-max", "key/qwen3.7-plus"] {
+        let mut body = question("echo: x");
+        body["model"] = json!(model);
+        json_of(app.chat(&body).await).await;
+    }
+    let health = health(&app, PATH).await;
+    let sum = |kind: &str, name: &str| -> u64 {
+        let of_kind = health["accounts"].as_array().unwrap().iter().filter(|account| account["kind"] == kind);
+        of_kind.map(|account| account["today"][name].as_u64().unwrap()).sum()
+    };
+    for kind in ["web", "key"] {
+        assert_eq!(sum(kind, "requests"), 1, "{health}");
+        assert!(sum(kind, "promptTokens") > 0 && sum(kind, "completionTokens") > 0, "{health}");
+    }
+    let response = app.client.get(app.url(PATH)).header("x-admin-key", ADMIN_KEY).send().await.unwrap();
+    assert_eq!(response.status(), 200);
 }

@@ -152,3 +152,47 @@ async fn accounts_come_and_go_while_the_server_runs() {
     std::fs::remove_file(dir.path().join("oauth_creds_cleo.json")).unwrap();
     until(0).await;
 }
+
+#[tokio::test]
+async fn tools_pass_through() {
+    // S002-12
+    let (app, _dir) = with_accounts(Scenario::default(), &[("cleo", Life::Fresh)]).await;
+    let mut body = ask("call: weather {\"city\": \"Oslo\"}");
+    body["tools"] = json!([{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]);
+    let answer = json_of(app.chat(&body).await).await;
+    let call = &answer["choices"][0]["message"]["tool_calls"][0]["function"];
+    assert_eq!(call["name"], "weather");
+    assert_eq!(app.stream(&body).await.finish_reasons(), ["tool_calls"]);
+}
+
+#[tokio::test]
+async fn an_account_that_cannot_be_renewed_leaves_the_request_to_another() {
+    // S000-40
+    let accounts = [("cleo", Life::Expired), ("dora", Life::Fresh)];
+    let (app, _dir) = with_accounts(Scenario::default(), &accounts).await;
+    app.simulator.set_default(Some("cleo"), Endpoint::RefreshToken, Some(Reply::status(503)));
+    for _ in 0..6 {
+        let answer = json_of(app.chat(&ask("echo: x")).await).await;
+        assert_eq!(content(&answer), "x");
+    }
+    let asked = app.simulator.requests_to(Endpoint::PortalChat);
+    assert!(asked.iter().all(|request| request.account.as_deref() == Some("dora")), "{asked:?}");
+}
+
+/// The body of a workflow tool: plain JSON without a key, the messages maybe as text.
+#[tokio::test]
+async fn a_workflow_tool_is_served() {
+    // S004-62, S004-63, S004-64
+    let (app, _dir) = with_accounts(Scenario::default(), &[("cleo", Life::Fresh)]).await;
+    let messages = json!([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "echo: Hello"}]);
+    for messages in [messages.clone(), json!(messages.to_string())] {
+        let mut body =
+            json!({"model": "qwen3-coder-plus", "max_tokens": 150, "temperature": 0.7, "messages": messages});
+        let answer = json_of(app.chat(&body).await).await;
+        assert_eq!(answer["choices"][0]["message"]["content"], "Hello");
+        body["model"] = json!("qwen-turbo");
+        let response = app.chat(&body).await;
+        assert_eq!(response.status(), 404);
+        assert_eq!(error_of(response).await["code"], "model_not_found");
+    }
+}
