@@ -31,6 +31,8 @@ pub async fn run(port: Option<u16>, mut sources: Sources) -> Result<(), CommandE
         ("QWEN_WEB_BASE_URL", simulator.web_base_url().to_string()),
         ("QWEN_AUTH_BASE_URL", simulator.auth_base_url().to_string()),
         ("QWEN_OSS_BASE_URL", simulator.oss_base_url().to_string()),
+        ("QWEN_OAUTH_BASE_URL", simulator.web_base_url().to_string()),
+        ("QWEN_DIR", folder.0.join("qwen").display().to_string()),
         ("SERVER_HOST", "127.0.0.1".to_owned()),
         ("SERVER_PORT", port.unwrap_or(PORT).to_string()),
         ("SERVER_MODE", "true".to_owned()),
@@ -41,6 +43,8 @@ pub async fn run(port: Option<u16>, mut sources: Sources) -> Result<(), CommandE
     sources.env.retain(|name, _| kept.contains(&name.as_str()));
     sources.flags.retain(|name, _| kept.contains(&name.as_str()));
     (sources.dotenv, sources.file, sources.cookie_file) = (None, None, None);
+    // There the official command line keeps an account of its own.
+    sources.home = None;
     sources.faults.clear();
     sources.flags.extend(BTreeMap::from(flags.map(|(name, value)| (name.to_owned(), value))));
     let config = Config::load(&sources)?;

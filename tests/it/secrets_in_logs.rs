@@ -649,6 +649,28 @@ async fn the_demo_answers_without_anything_else() {
 }
 
 #[tokio::test]
+async fn the_demo_leaves_the_account_of_its_user_alone() {
+    let home = tempfile::tempdir().unwrap();
+    std::fs::create_dir(home.path().join(".qwen")).unwrap();
+    let account = r#"{"access_token":"theirs","refresh_token":"theirs too","expiry_date":1}"#;
+    let file = home.path().join(".qwen/oauth_creds.json");
+    std::fs::write(&file, account).unwrap();
+    let mut program = Program::start(&["demo", "--port", "0"], &[("HOME", home.path().display().to_string())]);
+    let address = program.address_beside("base URL").await;
+    let printed = program.stdout();
+    let key = printed.lines().find_map(|line| line.trim().strip_prefix("key ")).unwrap().trim().to_owned();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let models = client.get(format!("http://{address}/v1/models")).bearer_auth(key).send().await.unwrap();
+    let models = models.text().await.unwrap();
+    // Accounts like theirs would bring it along.
+    assert!(models.contains("qwen3-max") && !models.contains("coder-model"), "{models}");
+    program.signal("INT");
+    assert_eq!(program.code().await, 0);
+    assert!(!program.stderr().contains("oauth"), "{}", program.stderr());
+    assert_eq!(std::fs::read_to_string(file).unwrap(), account);
+}
+
+#[tokio::test]
 async fn the_simulator_runs_alone_and_plays_a_scenario() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("scenario.json");
