@@ -30,11 +30,12 @@ pub async fn run(port: Option<u16>, scenario: Option<PathBuf>) -> Result<(), Com
     let _ = writeln!(
         out,
         "A simulated chat.qwen.ai. Start the server in front of it with\n\n\
-         \x20   QWEN_WEB_BASE_URL={}\n\x20   QWEN_AUTH_BASE_URL={}\n\x20   QWEN_OSS_BASE_URL={}\n\nand the cookie of \
-         one or more of its accounts:\n",
+         \x20   QWEN_WEB_BASE_URL={}\n\x20   QWEN_AUTH_BASE_URL={}\n\x20   QWEN_OSS_BASE_URL={}\n\
+         \x20   QWEN_OAUTH_BASE_URL={}\n\nand the cookie of one or more of its accounts:\n",
         simulator.web_base_url(),
         simulator.auth_base_url(),
-        simulator.oss_base_url()
+        simulator.oss_base_url(),
+        simulator.web_base_url()
     );
     for account in simulator.accounts() {
         let _ = writeln!(out, "    {account}: {}", simulator.cookie(&account));
