@@ -444,8 +444,10 @@ impl ApiError {
     }
 
     fn no_account(why: &str) -> Self {
-        let message =
-            format!("{why} The owner of this server has to log in at chat.qwen.ai again and paste the new cookie.");
+        let message = format!(
+            "{why} The owner of this server has to log the account in again: with a new cookie from chat.qwen.ai, with \
+             `qwen-bridge auth add`, or with a new key, whichever it has."
+        );
         Self::new(StatusCode::SERVICE_UNAVAILABLE, SERVER_ERROR, "no_available_account", message).finally()
     }
 
