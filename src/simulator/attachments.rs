@@ -120,7 +120,8 @@ fn inspect(world: &World, call: &Call, kind: Kind, entry: &Value) {
     }
 }
 
-fn invalid_input() -> StreamError {
+/// What a turn is answered whose files cannot be used.
+pub(crate) fn invalid_input() -> StreamError {
     StreamError {
         after: 1,
         code: "invalid_input".to_owned(),

@@ -8,11 +8,10 @@ use uuid::Uuid;
 
 use crate::simulator::accounts::{Account, Standing, now_ms};
 use crate::simulator::answers::{Answer, EVENT_STREAM};
-use crate::simulator::attachments::{self, Attached, sentence};
+use crate::simulator::attachments::{self, Attached, invalid_input, sentence};
 use crate::simulator::catalogue::always_thinks;
 use crate::simulator::chats::{Asked, Turn, TurnRefused};
 use crate::simulator::endpoints::refuse_caller;
-use crate::simulator::errors::INVALID_INPUT;
 use crate::simulator::frames::Voice;
 use crate::simulator::media::{Size, size_of};
 use crate::simulator::pictures::{self, count_in};
@@ -269,15 +268,6 @@ fn inspect(world: &World, call: &Call, request: &Request, body: &Value, message:
     let made_for = world.chats.type_of_unused(&request.asked.chat_id);
     if let Some(made_for) = made_for.filter(|made_for| made_for != chat_type) {
         world.violation(call, &format!("chat type {chat_type} in a new chat that was made for {made_for}"));
-    }
-}
-
-fn invalid_input() -> StreamError {
-    StreamError {
-        after: 1,
-        code: "invalid_input".to_owned(),
-        details: INVALID_INPUT.to_owned(),
-        ..StreamError::default()
     }
 }
 
