@@ -29,14 +29,19 @@
 //!    and its one line in the log; [`http::auth`] lets the caller in.
 //! 2. [`http::chat`] reads the body within limits; [`transform::job`] checks every field and, with the catalogue of
 //!    [`gateway::models`], makes the job. What is wrong so far reached nobody.
-//! 3. [`gateway::chat`] tries: a lease from [`pool`], a fresh token from [`gateway::refresher`], a new chat and the
-//!    question by [`upstream::qwen_web`]. A failure goes to the pool with its blame, and the next identity tries.
+//! 3. [`gateway::chat`] says what an attempt is and [`gateway::failover`] makes them: a lease from [`pool`], a fresh
+//!    token from [`gateway::refresher`], the files by [`gateway::attachments`], a new chat and the question by
+//!    [`upstream::qwen_web`]. A failure goes to the pool with its blame, and the next identity tries.
 //! 4. [`upstream::stream`] pulls bytes through [`sse`] and [`transform::qwen_reply`]; the first content ends
 //!    failover. Until then the status waits too, for at most `HEADERS_HOLD`.
 //! 5. [`http::sse`] is the body: the caller's connection polls it, it polls the upstream's, and
 //!    [`transform::openai_reply`] writes what came into one frame. No task and no channel lies between.
 //! 6. At the end the lease tells the pool, and the chat goes to [`gateway::janitor`] for deletion. When the caller
 //!    leaves, everything is dropped, and dropping does the rest: the upstream is stopped, nobody is charged.
+//!
+//! [`gateway::kinds`] looks at the model first: one of an OAuth account or a static key goes to [`gateway::relay`] in
+//! place of steps 2 and 3. There the caller's body passes through [`transform::openai_dialect`] to
+//! [`upstream::openai_api`], with the same failover over a pool of its own.
 //!
 //! # Adding things
 //!
