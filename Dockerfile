@@ -9,6 +9,7 @@ RUN apt-get update \
 COPY Cargo.toml Cargo.lock ./
 # The manifest names the benches, so they have to be there although they are not built.
 COPY benches ./benches
+COPY crates ./crates
 COPY src ./src
 # The two caches outlive a change of the source, so that only this crate is built again.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \

@@ -8,12 +8,12 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use qwen_bridge::chat::job::{ChatJob, ChatRequest, ReasoningFormat};
+use qwen_bridge::chat::reply::{FinishReason, ReplyError, ReplySink};
+use qwen_bridge::chat::resolve::Rules;
+use qwen_bridge::dialect::openai::reply::{ChunkEncoder, ChunkStream, EventSink, WholeReply};
 use qwen_bridge::sse::{SseDecoder, SseError};
-use qwen_bridge::transform::job::{ChatJob, ChatRequest, ReasoningFormat};
-use qwen_bridge::transform::openai_reply::{ChunkEncoder, ChunkStream, EventSink, WholeReply};
-use qwen_bridge::transform::qwen_reply::QwenReplyDecoder;
-use qwen_bridge::transform::reply::{FinishReason, ReplyError, ReplySink};
-use qwen_bridge::transform::resolve::Rules;
+use qwen_bridge::upstream::web::decode::QwenReplyDecoder;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 #[global_allocator]

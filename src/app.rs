@@ -20,27 +20,27 @@ use crate::base::secret::{AccessToken, ApiKey};
 use crate::base::seed::IdentitySeed;
 use crate::base::session::Session;
 use crate::config::{Config, KeyPolicy};
+use crate::gateway::accounts::device_login::DeviceLogins;
+use crate::gateway::accounts::oauth::OAuthAccounts;
+use crate::gateway::accounts::web::Refresher;
+use crate::gateway::answer::chat::ChatGateway;
+use crate::gateway::answer::relay::{self, RelayGateway, RelaySettings, Targets};
 use crate::gateway::attachments::Attachments;
-use crate::gateway::chat::ChatGateway;
-use crate::gateway::device_login::DeviceLogins;
+use crate::gateway::catalogue::Models;
 use crate::gateway::janitor::{self, Janitor, JanitorQueue};
-use crate::gateway::kinds::Kinds;
-use crate::gateway::models::Models;
-use crate::gateway::oauth_accounts::OAuthAccounts;
-use crate::gateway::refresher::Refresher;
-use crate::gateway::relay::{self, RelayGateway, RelaySettings, Targets};
-use crate::gateway::video_jobs::{VideoJobs, VideoParts};
+use crate::gateway::route::Kinds;
+use crate::gateway::videos::jobs::{VideoJobs, VideoParts};
 use crate::http;
-use crate::http::error::ApiError;
+use crate::http::failure::ApiError;
 use crate::http::state::{AppState, Parts};
 use crate::pool::{IdentityPool, Now, PoolSettings, Strategy};
 use crate::shutdown::Supervisor;
 use crate::store::{Loaded, OwnedChat, Store, StoreError};
 use crate::telemetry::ErrorChain;
-use crate::upstream::fetch::MediaFetcher;
-use crate::upstream::openai_api::OpenAiApi;
-use crate::upstream::qwen_oauth::QwenOAuth;
-use crate::upstream::qwen_web::{QwenWeb, WebClientError};
+use crate::upstream::media::fetch::MediaFetcher;
+use crate::upstream::oauth::client::QwenOAuth;
+use crate::upstream::openai::client::OpenAiApi;
+use crate::upstream::web::client::{QwenWeb, WebClientError};
 
 /// How long connections get to write their last words after their streams were ended.
 const LAST_WORDS: Duration = Duration::from_secs(2);
@@ -223,7 +223,7 @@ impl App {
             let (router, settings, connections) = (http::router(state), config.http.clone(), connections.clone());
             async move {
                 let stop = connections.stopping();
-                http::server::serve(listener, router, &settings, &connections, stop).await;
+                http::serve::server::serve(listener, router, &settings, &connections, stop).await;
             }
         };
         connections.spawn("accept", accepting);

@@ -33,11 +33,13 @@ async fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
             let config = configured(flags)?;
             cli::serve::run(config).await?;
         }
+        #[cfg(feature = "demo")]
         Command::Demo { port } => {
             // Only the look of log lines is taken from the configuration, so nothing else of it can be wrong here.
             let sources = Sources::from_process(flags);
             cli::demo::run(port, sources).await?;
         }
+        #[cfg(feature = "demo")]
         Command::Simulate { port, scenario } => cli::simulate::run(port, scenario).await?,
         Command::Check => {
             let config = configured(flags)?;

@@ -4,7 +4,6 @@
 
 pub mod facts;
 pub mod ids;
-pub mod model;
 pub mod oauth;
 pub mod secret;
 pub mod seed;

@@ -13,16 +13,16 @@ use serde_json::{Value, json};
 use crate::base::ids::UnixSeconds;
 use crate::base::oauth::{AccountId, AccountIdError, CredentialsError, OAuthCredentials};
 use crate::gateway::AccountSettings;
-use crate::gateway::device_login::{LoginFailure, PendingLogin};
+use crate::gateway::accounts::device_login::{LoginFailure, PendingLogin};
 use crate::pool::Now;
 use crate::shutdown::signal;
 use crate::store::oauth_files::{OAuthFileError, OAuthFiles};
 use crate::telemetry::ErrorChain;
-use crate::transform::oauth::api_base;
 use crate::upstream::OAuthSettings;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
-use crate::upstream::qwen_oauth::QwenOAuth;
-use crate::upstream::qwen_web::WebClientError;
+use crate::upstream::oauth::client::QwenOAuth;
+use crate::upstream::oauth::pkce::api_base;
+use crate::upstream::web::client::WebClientError;
 
 /// What to do with accounts.
 #[derive(Clone, Debug, Subcommand)]

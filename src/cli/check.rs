@@ -13,7 +13,7 @@ use crate::pool::Now;
 use crate::store::Store;
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
-use crate::upstream::qwen_web::QwenWeb;
+use crate::upstream::web::client::QwenWeb;
 
 /// Prints a row for each account; whether at least one is usable.
 ///

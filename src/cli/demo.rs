@@ -10,8 +10,8 @@ use crate::app::{App, StartError};
 use crate::cli::CommandError;
 use crate::cli::serve::until_signal;
 use crate::config::{Config, Sources};
-use crate::simulator::Simulator;
-use crate::simulator::scenario::Scenario;
+use simulator::Simulator;
+use simulator::script::scenario::Scenario;
 
 /// The port of the server when none is asked for, as with `serve`.
 const PORT: u16 = 8000;

@@ -6,20 +6,26 @@
 
 pub mod auth;
 pub mod check;
+#[cfg(feature = "demo")]
 pub mod demo;
 pub mod healthcheck;
 pub mod serve;
+#[cfg(feature = "demo")]
 pub mod simulate;
 
 use std::collections::BTreeMap;
+#[cfg(feature = "demo")]
 use std::io;
+#[cfg(feature = "demo")]
 use std::net::SocketAddr;
+#[cfg(feature = "demo")]
 use std::path::PathBuf;
 
 use crate::app::StartError;
 use crate::cli::auth::{AuthCommand, AuthError};
 use crate::config::ConfigError;
-use crate::simulator::scenario::ScenarioError;
+#[cfg(feature = "demo")]
+use simulator::script::scenario::ScenarioError;
 
 use clap::{Args, Parser, Subcommand};
 
@@ -32,18 +38,22 @@ pub enum CommandError {
     /// The server cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
+    #[cfg(feature = "demo")]
     /// The demo's port is taken. Settings have no say in it.
     #[error("cannot listen at {0} (--port chooses another port)")]
     DemoListen(SocketAddr, #[source] io::Error),
+    #[cfg(feature = "demo")]
     /// The simulator cannot start.
     #[error("cannot start the simulator")]
     Simulator(#[source] io::Error),
     /// An account could not be added, listed or removed.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    #[cfg(feature = "demo")]
     /// The scenario file cannot be read.
     #[error("cannot read the scenario {0}")]
     ScenarioFile(String, #[source] io::Error),
+    #[cfg(feature = "demo")]
     /// The scenario file is wrong.
     #[error("the scenario {0} is wrong")]
     Scenario(String, #[source] ScenarioError),
@@ -97,12 +107,14 @@ pub struct Listen {
 pub enum Command {
     /// Run the server
     Serve(Listen),
+    #[cfg(feature = "demo")]
     /// Run the server with a simulated upstream and two sample accounts; needs no account and no network
     Demo {
         /// Port to listen at [default: 8000]
         #[arg(long, value_name = "PORT")]
         port: Option<u16>,
     },
+    #[cfg(feature = "demo")]
     /// Run the simulated upstream alone
     Simulate {
         /// Port to listen at; a free one when absent
@@ -133,7 +145,9 @@ impl Cli {
     pub fn flags(&self) -> BTreeMap<String, String> {
         let listen = match &self.command {
             Some(Command::Serve(listen) | Command::Healthcheck(listen)) => Some(listen),
-            Some(Command::Demo { .. } | Command::Simulate { .. } | Command::Check | Command::Auth(_)) | None => None,
+            Some(Command::Check | Command::Auth(_)) | None => None,
+            #[cfg(feature = "demo")]
+            Some(Command::Demo { .. } | Command::Simulate { .. }) => None,
         };
         let common = &self.common;
         let mut flags = BTreeMap::new();

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use crate::cli::CommandError;
 use crate::cli::serve::until_signal;
-use crate::simulator::Simulator;
-use crate::simulator::scenario::Scenario;
+use simulator::Simulator;
+use simulator::script::scenario::Scenario;
 
 /// Runs the simulator until SIGTERM or SIGINT.
 ///

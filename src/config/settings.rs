@@ -11,6 +11,7 @@ use url::Url;
 use crate::base::ids::UnixSeconds;
 use crate::base::secret::ApiKey;
 use crate::base::seed::StaticKey;
+use crate::chat::job::ReasoningFormat;
 use crate::config::credentials::Credentials;
 use crate::config::fault::Origin;
 use crate::config::values::{self, Expected, Value, base_url, duration, flag, list, one_of, text, whole};
@@ -18,8 +19,7 @@ use crate::gateway::{AccountSettings, ChatSettings};
 use crate::http::settings::HttpSettings;
 use crate::pool::{PoolSettings, Strategy};
 use crate::telemetry::{self, LogFormat};
-use crate::transform::job::ReasoningFormat;
-use crate::transform::oauth::with_version;
+use crate::upstream::oauth::pkce::with_version;
 use crate::upstream::{MediaFetch, OAuthSettings, WebSettings};
 
 /// One setting, as it is listed for people.

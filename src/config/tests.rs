@@ -5,8 +5,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
 use super::*;
 use crate::base::ids::UnixSeconds;
+use crate::chat::job::ReasoningFormat;
 use crate::config::settings::names;
-use crate::transform::job::ReasoningFormat;
 
 const NOW: UnixSeconds = UnixSeconds(1_800_000_000);
 

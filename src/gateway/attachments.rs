@@ -16,15 +16,15 @@ use tracing::debug;
 
 use crate::base::ids::CredentialKey;
 use crate::base::session::Session;
-use crate::blob::ContentHash;
-use crate::transform::attachment::{Attachment, FileFault, JobFile, RemoteFile, UploadedFile};
-use crate::transform::fields::{RequestError, RequestErrorKind};
-use crate::transform::files::file_error;
-use crate::transform::media_type::{MediaKind, MediaType};
-use crate::transform::qwen_request::FileRef;
+use crate::dialect::openai::fields::{RequestError, RequestErrorKind};
+use crate::dialect::openai::parts::file_error;
+use crate::files::attachment::{Attachment, FileFault, JobFile, RemoteFile, UploadedFile};
+use crate::files::blob::ContentHash;
+use crate::files::media_type::{MediaKind, MediaType};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
-use crate::upstream::fetch::{FetchError, FetchedResult, MediaFetcher, OpenResult, WHOLE, WHOLE_VIDEO};
-use crate::upstream::qwen_web::QwenWeb;
+use crate::upstream::media::fetch::{FetchError, FetchedResult, MediaFetcher, OpenResult, WHOLE, WHOLE_VIDEO};
+use crate::upstream::web::client::QwenWeb;
+use crate::upstream::web::encode::FileRef;
 
 /// Uploads that are remembered; of more, those that end first are forgotten.
 const KEPT_MAX: usize = 1024;

@@ -19,7 +19,7 @@ use crate::shutdown::Supervisor;
 use crate::store::{OwnedChat, Store};
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
-use crate::upstream::qwen_web::{NewChat, QwenWeb};
+use crate::upstream::web::client::{NewChat, QwenWeb};
 
 /// Chats that may wait to be deleted; more stay in the ledger until the next start.
 const QUEUE_MAX: usize = 4096;

@@ -2,27 +2,14 @@
 //!
 //! The only room where the pool and the upstream meet. Speaks neither HTTP nor any caller's dialect.
 
+pub mod accounts;
+pub mod answer;
 pub mod attachments;
-mod attempt;
-mod books;
-pub mod chat;
-pub mod device_login;
+pub mod catalogue;
 pub mod drift;
-pub mod error;
-pub mod failover;
 pub mod janitor;
-pub mod kinds;
-pub mod models;
-pub mod oauth_account;
-pub mod oauth_accounts;
-mod oauth_refresh;
-mod oauth_scan;
-pub mod refresher;
-pub mod relay;
-mod tokens;
-pub mod turn;
-pub mod video_jobs;
-mod video_task;
+pub mod route;
+pub mod videos;
 
 #[cfg(test)]
 mod tests;

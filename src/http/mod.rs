@@ -1,29 +1,12 @@
 //! Our side of HTTP: routes, the key check, answers in OpenAI's shape.
 
-pub mod access;
-pub mod admin;
-pub mod auth;
-mod body;
-pub mod chat;
-pub mod completions;
-pub mod counters;
-pub mod detailed;
-pub mod drain;
-pub mod embeddings;
-pub mod error;
-pub mod images;
-pub mod json;
-mod lift;
-pub mod login;
-pub mod models;
-pub mod multipart;
-mod rate_limit;
-pub mod server;
+pub mod failure;
+pub mod openai;
+pub mod owner;
+pub mod serve;
 pub mod settings;
-pub mod sse;
 pub mod state;
-pub mod status;
-pub mod videos;
+pub mod stream;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -39,9 +22,12 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use tower_http::decompression::RequestDecompressionLayer;
 
-use crate::http::drain::Drain;
-use crate::http::error::ApiError;
-use crate::http::rate_limit::RateLimiter;
+use crate::http::failure::ApiError;
+use crate::http::openai::{chat, completions, embeddings, images, models, videos};
+use crate::http::owner::{admin, detailed, login, status};
+use crate::http::serve::drain::Drain;
+use crate::http::serve::rate_limit::RateLimiter;
+use crate::http::serve::{access, auth, rate_limit};
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
 
@@ -120,7 +106,7 @@ fn refuse(error: ApiError, request: Request) -> ApiError {
 /// A refusal of the decoding layer, which speaks plain text, in OpenAI's shape.
 async fn in_our_shape(response: Response) -> Response {
     if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE
-        && response.extensions().get::<error::ErrorCode>().is_none()
+        && response.extensions().get::<failure::ErrorCode>().is_none()
     {
         let mut refusal = ApiError::unsupported_encoding().into_response();
         if let Some(supported) = response.headers().get(ACCEPT_ENCODING) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use crate::base::secret::ApiKey;
-use crate::transform::job::ReasoningFormat;
+use crate::chat::job::ReasoningFormat;
 
 /// How our own side of HTTP behaves.
 #[derive(Clone, Debug)]

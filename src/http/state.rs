@@ -4,18 +4,18 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::chat::resolve::Rules;
+use crate::gateway::accounts::device_login::DeviceLogins;
+use crate::gateway::accounts::oauth::OAuthAccounts;
+use crate::gateway::accounts::web::Refresher;
+use crate::gateway::answer::chat::ChatGateway;
 use crate::gateway::attachments::Attachments;
-use crate::gateway::chat::ChatGateway;
-use crate::gateway::device_login::DeviceLogins;
-use crate::gateway::kinds::Kinds;
-use crate::gateway::models::{Catalogue, Models};
-use crate::gateway::oauth_accounts::OAuthAccounts;
-use crate::gateway::refresher::Refresher;
-use crate::gateway::video_jobs::VideoJobs;
-use crate::http::counters::Counters;
+use crate::gateway::catalogue::{Catalogue, Models};
+use crate::gateway::route::Kinds;
+use crate::gateway::videos::jobs::VideoJobs;
+use crate::http::owner::counters::Counters;
 use crate::http::settings::HttpSettings;
 use crate::pool::IdentityPool;
-use crate::transform::resolve::Rules;
 
 /// Handles for the handlers. Clones share everything.
 #[derive(Clone)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::transform::reply::ReplyError;
+use crate::chat::reply::ReplyError;
 
 /// A failed call of the upstream.
 #[derive(Debug, thiserror::Error)]

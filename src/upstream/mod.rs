@@ -4,19 +4,11 @@
 //! [`error::UpstreamError`].
 
 pub mod error;
-pub mod fetch;
-pub mod guard;
-pub mod headers;
-pub mod openai_api;
-pub mod openai_error;
-pub mod oss_sign;
-pub mod qwen_oauth;
-pub mod qwen_web;
+pub mod media;
+pub mod oauth;
+pub mod openai;
 mod settings;
-pub mod stream;
-pub mod tasks;
-pub mod token;
-pub mod upload;
+pub mod web;
 
 #[cfg(test)]
 pub(crate) mod tests;

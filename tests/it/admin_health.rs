@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::api_script::ApiFailure;
-use qwen_bridge::simulator::reply::{Failure, Reply};
-use qwen_bridge::simulator::scenario::{AccountScript, Endpoint, Era, Scenario};
 use reqwest::Response;
 use serde_json::{Value, json};
+use simulator::Simulator;
+use simulator::script::api_script::ApiFailure;
+use simulator::script::reply::{Failure, Reply};
+use simulator::script::scenario::{AccountScript, Endpoint, Era, Scenario};
 
 use crate::app::{KEY, Setup, TestApp, json_of, question};
 

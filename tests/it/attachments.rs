@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use image::ImageFormat;
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::media_script::{ParseEnd, PutStop};
-use qwen_bridge::simulator::reply::Reply;
-use qwen_bridge::simulator::scenario::{AccountScript, Endpoint, Era, Scenario};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use simulator::Simulator;
+use simulator::script::media_script::{ParseEnd, PutStop};
+use simulator::script::reply::Reply;
+use simulator::script::scenario::{AccountScript, Endpoint, Era, Scenario};
 
 use crate::app::{Setup, TestApp, content, error_of, json_of};
 

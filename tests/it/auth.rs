@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::scenario::{Endpoint, Scenario};
 use serde_json::json;
+use simulator::Simulator;
+use simulator::script::scenario::{Endpoint, Scenario};
 
 use crate::app::{KEY, Setup, TestApp, content, error_of, json_of, question};
 use crate::raw::Raw;

@@ -3,9 +3,9 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::reply::{Failure, Reply};
-use qwen_bridge::simulator::scenario::Endpoint;
+use simulator::Simulator;
+use simulator::script::reply::{Failure, Reply};
+use simulator::script::scenario::Endpoint;
 
 use crate::app::{PATIENCE, Setup, TestApp, question, spawn};
 use crate::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, until_health};

@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::reply::{Failure, Reply};
-use qwen_bridge::simulator::scenario::Endpoint;
-use qwen_bridge::simulator::stream::End;
 use serde_json::json;
+use simulator::Simulator;
+use simulator::script::reply::{Failure, Reply};
+use simulator::script::scenario::Endpoint;
+use simulator::script::stream::End;
 
 use crate::app::{PATIENCE, Setup, TestApp, question, spawn};
 use crate::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, until};
@@ -26,7 +26,7 @@ async fn start() -> TestApp {
 async fn leave_when(
     app: &TestApp,
     form: Form,
-    is_time: impl FnMut(&qwen_bridge::simulator::record::RecordedRequest) -> bool,
+    is_time: impl FnMut(&simulator::record::RecordedRequest) -> bool,
 ) -> Instant {
     let mut body = question("a long story");
     body["stream"] = json!(form == Form::Stream);

@@ -1,9 +1,9 @@
 //! When the upstream wants a human: the identity is parked, hardly anything is sent, and nothing is passed on.
 
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::reply::{ChallengeForm, Reply};
-use qwen_bridge::simulator::scenario::Endpoint;
 use serde_json::json;
+use simulator::Simulator;
+use simulator::script::reply::{ChallengeForm, Reply};
+use simulator::script::scenario::Endpoint;
 
 use crate::app::{Setup, TestApp};
 use crate::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health};

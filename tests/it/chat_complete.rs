@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::reply::Reply;
-use qwen_bridge::simulator::scenario::{Endpoint, Scenario};
 use serde_json::{Value, json};
+use simulator::Simulator;
+use simulator::script::reply::Reply;
+use simulator::script::scenario::{Endpoint, Scenario};
 
 use crate::app::{PATIENCE, Setup, TestApp, content, error_of, json_of, question};
 

@@ -3,11 +3,11 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::reply::Reply;
-use qwen_bridge::simulator::scenario::{Endpoint, Scenario};
-use qwen_bridge::simulator::stream::{CutHow, End, Endless, Inserted, LineEnding, Packets, StreamError};
 use serde_json::{Value, json};
+use simulator::Simulator;
+use simulator::script::reply::Reply;
+use simulator::script::scenario::{Endpoint, Scenario};
+use simulator::script::stream::{CutHow, End, Endless, Inserted, LineEnding, Packets, StreamError};
 
 use crate::app::{KEY, PATIENCE, Setup, TestApp, Transcript, checked_error, error_of, json_of, question, spawn};
 use crate::raw::{self, Raw};

@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::record::RecordedRequest;
-use qwen_bridge::simulator::reply::{ErrorScript, Reply};
-use qwen_bridge::simulator::scenario::Endpoint;
+use simulator::Simulator;
+use simulator::record::RecordedRequest;
+use simulator::script::reply::{ErrorScript, Reply};
+use simulator::script::scenario::Endpoint;
 
 use crate::app::{PATIENCE, Setup, TestApp};
 use crate::oracle::{FORMS, Form, ask, crew, until};

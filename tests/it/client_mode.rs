@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::reply::Reply;
-use qwen_bridge::simulator::scenario::{AccountScript, Endpoint, Era, Scenario};
 use serde_json::{Value, json};
+use simulator::Simulator;
+use simulator::script::reply::Reply;
+use simulator::script::scenario::{AccountScript, Endpoint, Era, Scenario};
 
 use crate::app::{KEY, Setup, TestApp, content, error_of, json_of, question};
 

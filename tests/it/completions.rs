@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use qwen_bridge::simulator::reply::{ErrorScript, Reply};
-use qwen_bridge::simulator::scenario::{Endpoint, Scenario};
-use qwen_bridge::simulator::stream::{CutHow, ThinkingForm};
 use reqwest::Response;
 use serde_json::{Value, json};
+use simulator::script::reply::{ErrorScript, Reply};
+use simulator::script::scenario::{Endpoint, Scenario};
+use simulator::script::stream::{CutHow, ThinkingForm};
 
 use crate::app::{TestApp, Transcript, error_of, json_of};
 use crate::keys::with_keys;

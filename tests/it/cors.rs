@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::scenario::Scenario;
 use reqwest::{Method, Response};
 use serde_json::json;
+use simulator::Simulator;
+use simulator::script::scenario::Scenario;
 
 use crate::app::{Setup, TestApp, question};
 

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use qwen_bridge::base::ids::{CredentialKey, UnixSeconds};
 use qwen_bridge::base::secret::{Cookie, UpstreamKey};
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::reply::Reply;
-use qwen_bridge::simulator::scenario::{Endpoint, Scenario};
 use qwen_bridge::store::{Spent, Store, UtcDay};
 use serde_json::{Value, json};
+use simulator::Simulator;
+use simulator::script::reply::Reply;
+use simulator::script::scenario::{Endpoint, Scenario};
 
 use crate::app::{Setup, json_of, question};
 use crate::oracle::crew;

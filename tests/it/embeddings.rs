@@ -2,10 +2,10 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use qwen_bridge::simulator::api_script::ApiFailure;
-use qwen_bridge::simulator::reply::Reply;
-use qwen_bridge::simulator::scenario::{Endpoint, Scenario};
 use serde_json::{Value, json};
+use simulator::script::api_script::ApiFailure;
+use simulator::script::reply::Reply;
+use simulator::script::scenario::{Endpoint, Scenario};
 
 use crate::app::{TestApp, error_of, json_of};
 use crate::keys::with_keys;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::reply::{BodyForm, ErrorScript, Failure, Reply, StatusScript};
-use qwen_bridge::simulator::scenario::Endpoint;
-use qwen_bridge::simulator::stream::{Content, ErrorForm, StreamError};
+use simulator::Simulator;
+use simulator::script::reply::{BodyForm, ErrorScript, Failure, Reply, StatusScript};
+use simulator::script::scenario::Endpoint;
+use simulator::script::stream::{Content, ErrorForm, StreamError};
 
 use crate::app::{Setup, TestApp};
 use crate::oracle::{Answer, FORMS, Form, accounts_of, ask, asked_accounts, asked_chats, counts, crew, health};
@@ -364,14 +364,14 @@ async fn retries_of_the_whole_pool_have_a_budget() {
         ("bob", Reply::streaming(|stream| stream.content = Content::Created)),
         (
             "cem",
-            Reply::failing(Failure::Raw(qwen_bridge::simulator::reply::RawScript {
+            Reply::failing(Failure::Raw(simulator::script::reply::RawScript {
                 status: 200,
                 content_type: "application/json".to_owned(),
                 body: "no json".to_owned(),
                 base64: false,
             })),
         ),
-        ("dua", Reply::numbered(3).cut_at_byte(150, qwen_bridge::simulator::stream::CutHow::CleanEnd)),
+        ("dua", Reply::numbered(3).cut_at_byte(150, simulator::script::stream::CutHow::CleanEnd)),
     ] {
         simulator.set_default(Some(name), Endpoint::Completions, Some(reply));
     }

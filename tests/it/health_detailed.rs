@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::reply::Reply;
-use qwen_bridge::simulator::scenario::{Endpoint, Scenario};
 use serde_json::{Value, json};
+use simulator::Simulator;
+use simulator::script::reply::Reply;
+use simulator::script::scenario::{Endpoint, Scenario};
 
 use crate::app::{KEY, Setup, TestApp, json_of, question};
 use crate::keys::with_keys;

@@ -1,11 +1,11 @@
 //! Static keys: endpoints that speak OpenAI's dialect themselves, beside the web chat.
 
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::api_script::{ApiFailure, ChunkForm, UsageChunk};
-use qwen_bridge::simulator::reply::Reply;
-use qwen_bridge::simulator::scenario::{Endpoint, KeyScript, Scenario};
-use qwen_bridge::simulator::stream::CutHow;
 use serde_json::{Value, json};
+use simulator::Simulator;
+use simulator::script::api_script::{ApiFailure, ChunkForm, UsageChunk};
+use simulator::script::reply::Reply;
+use simulator::script::scenario::{Endpoint, KeyScript, Scenario};
+use simulator::script::stream::CutHow;
 
 use crate::app::{Setup, TestApp, content, error_of, json_of, question};
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::scenario::Scenario;
 use serde_json::json;
+use simulator::Simulator;
+use simulator::script::scenario::Scenario;
 use tokio::time::timeout;
 
 use crate::app::{KEY, PATIENCE, Setup, TestApp, checked_error, content, error_of, json_of, question};

@@ -4,12 +4,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use qwen_bridge::simulator::oauth_script::{Approval, OAuthError, OAuthFailure};
-use qwen_bridge::simulator::reply::{ChallengeForm, Reply};
-use qwen_bridge::simulator::scenario::{Endpoint, Scenario};
-use qwen_bridge::simulator::{Life, Simulator};
 use reqwest::Response;
 use serde_json::{Value, json};
+use simulator::script::oauth_script::{Approval, OAuthError, OAuthFailure};
+use simulator::script::reply::{ChallengeForm, Reply};
+use simulator::script::scenario::{Endpoint, Scenario};
+use simulator::{Life, Simulator};
 use tempfile::TempDir;
 
 use crate::app::{KEY, PATIENCE, Setup, TestApp, content, error_of, json_of, question};

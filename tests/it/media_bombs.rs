@@ -10,9 +10,9 @@ use flate2::write::ZlibEncoder;
 use flate2::{Compression, Crc};
 use futures_util::future::join_all;
 use image::ImageFormat;
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::scenario::{Endpoint, Scenario};
 use serde_json::{Value, json};
+use simulator::Simulator;
+use simulator::script::scenario::{Endpoint, Scenario};
 
 use crate::app::{KEY, PATIENCE, Setup, TestApp, checked_error, error_of, json_of};
 use crate::attachments::{data_uri, hash, png, with_parts};

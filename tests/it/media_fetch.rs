@@ -7,9 +7,9 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::scenario::Scenario;
 use serde_json::{Value, json};
+use simulator::Simulator;
+use simulator::script::scenario::Scenario;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;

@@ -3,10 +3,10 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::reply::{ChallengeForm, Reply};
-use qwen_bridge::simulator::scenario::{Endpoint, Scenario};
 use serde_json::{Value, json};
+use simulator::Simulator;
+use simulator::script::reply::{ChallengeForm, Reply};
+use simulator::script::scenario::{Endpoint, Scenario};
 
 use crate::app::{Setup, TestApp, content, error_of, json_of, question};
 
@@ -136,7 +136,7 @@ async fn the_list_never_fails() {
         Reply::status(401),
         Reply::challenge(ChallengeForm::Html, 405),
         Reply::error("internal_error"),
-        Reply::failing(qwen_bridge::simulator::reply::Failure::Reset),
+        Reply::failing(simulator::script::reply::Failure::Reset),
     ] {
         let app = without_catalogue(reply.clone()).await;
         let models = list(&app).await;

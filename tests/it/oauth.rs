@@ -2,11 +2,11 @@
 
 use std::path::Path;
 
-use qwen_bridge::simulator::api_script::{ApiFailure, PortalScript};
-use qwen_bridge::simulator::reply::Reply;
-use qwen_bridge::simulator::scenario::{Endpoint, Scenario};
-use qwen_bridge::simulator::{Life, Simulator};
 use serde_json::{Value, json};
+use simulator::script::api_script::{ApiFailure, PortalScript};
+use simulator::script::reply::Reply;
+use simulator::script::scenario::{Endpoint, Scenario};
+use simulator::{Life, Simulator};
 use tempfile::TempDir;
 
 use crate::app::{PATIENCE, Setup, TestApp, content, error_of, json_of, question};

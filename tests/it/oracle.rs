@@ -2,11 +2,11 @@
 
 use std::time::{Duration, Instant};
 
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::record::RecordedRequest;
-use qwen_bridge::simulator::scenario::{AccountScript, Endpoint, Era, Scenario};
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
+use simulator::Simulator;
+use simulator::record::RecordedRequest;
+use simulator::script::scenario::{AccountScript, Endpoint, Era, Scenario};
 
 use crate::app::{PATIENCE, TestApp, Transcript, question};
 

@@ -2,12 +2,12 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use qwen_bridge::simulator::media_script::PictureForm;
-use qwen_bridge::simulator::reply::Reply;
-use qwen_bridge::simulator::scenario::Endpoint;
-use qwen_bridge::simulator::stream::{CutHow, StreamError};
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
+use simulator::script::media_script::PictureForm;
+use simulator::script::reply::Reply;
+use simulator::script::scenario::Endpoint;
+use simulator::script::stream::{CutHow, StreamError};
 
 use crate::app::{KEY, TestApp, content, error_of, json_of, question};
 use crate::attachments::{data_uri, image_part, png, with_parts};

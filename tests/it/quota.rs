@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::reply::{BodyForm, ErrorScript, Failure, Reply, StatusScript};
-use qwen_bridge::simulator::scenario::Endpoint;
-use qwen_bridge::simulator::stream::StreamError;
+use simulator::Simulator;
+use simulator::script::reply::{BodyForm, ErrorScript, Failure, Reply, StatusScript};
+use simulator::script::scenario::Endpoint;
+use simulator::script::stream::StreamError;
 
 use crate::app::{Setup, TestApp};
 use crate::oracle::{Answer, FORMS, Form, ask, asked_accounts, counts, crew};

@@ -1,10 +1,10 @@
 //! Thoughts: where they go, and every way to switch them on and off.
 
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::reply::Reply;
-use qwen_bridge::simulator::scenario::{Endpoint, Scenario};
-use qwen_bridge::simulator::stream::{Content, ThinkingForm};
 use serde_json::{Value, json};
+use simulator::Simulator;
+use simulator::script::reply::Reply;
+use simulator::script::scenario::{Endpoint, Scenario};
+use simulator::script::stream::{Content, ThinkingForm};
 
 use crate::app::{Setup, TestApp, content, error_of, json_of, question};
 

@@ -2,9 +2,9 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::reply::Reply;
-use qwen_bridge::simulator::scenario::{AccountScript, Endpoint, Era, Rotation, Scenario};
+use simulator::Simulator;
+use simulator::script::reply::Reply;
+use simulator::script::scenario::{AccountScript, Endpoint, Era, Rotation, Scenario};
 
 use crate::app::{KEY, PATIENCE, Setup};
 use crate::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, until_all_healthy, until_health};

@@ -2,10 +2,10 @@
 
 use std::collections::HashSet;
 
-use qwen_bridge::simulator::reply::Reply;
-use qwen_bridge::simulator::scenario::Endpoint;
-use qwen_bridge::simulator::stream::{SearchForm, SearchResult, SearchScript};
 use serde_json::{Value, json};
+use simulator::script::reply::Reply;
+use simulator::script::scenario::Endpoint;
+use simulator::script::stream::{SearchForm, SearchResult, SearchScript};
 
 use crate::app::{TestApp, content, error_of, json_of, question};
 

@@ -9,12 +9,12 @@ use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::media_script::{ParseEnd, PutStop};
-use qwen_bridge::simulator::reply::{ChallengeForm, Reply};
-use qwen_bridge::simulator::scenario::{AccountScript, Endpoint, Era, Rotation, Scenario};
-use qwen_bridge::simulator::stream::CutHow;
 use serde_json::{Value, json};
+use simulator::Simulator;
+use simulator::script::media_script::{ParseEnd, PutStop};
+use simulator::script::reply::{ChallengeForm, Reply};
+use simulator::script::scenario::{AccountScript, Endpoint, Era, Rotation, Scenario};
+use simulator::script::stream::CutHow;
 use tempfile::TempDir;
 
 use crate::app::PATIENCE;

@@ -2,10 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::reply::{Failure, Reply};
-use qwen_bridge::simulator::scenario::Endpoint;
-use qwen_bridge::simulator::stream::{End, Endless, Inserted};
+use simulator::Simulator;
+use simulator::script::reply::{Failure, Reply};
+use simulator::script::scenario::Endpoint;
+use simulator::script::stream::{End, Endless, Inserted};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 

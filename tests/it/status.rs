@@ -2,9 +2,9 @@
 
 use std::collections::HashSet;
 
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::scenario::{AccountScript, Endpoint, Era, Scenario};
 use serde_json::{Value, json};
+use simulator::Simulator;
+use simulator::script::scenario::{AccountScript, Endpoint, Era, Scenario};
 
 use crate::app::{KEY, Setup, TestApp, error_of, json_of, question};
 

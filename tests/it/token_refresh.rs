@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::reply::{ChallengeForm, Failure, Reply};
-use qwen_bridge::simulator::scenario::{AccountScript, Endpoint, Era, Scenario};
 use serde_json::json;
+use simulator::Simulator;
+use simulator::script::reply::{ChallengeForm, Failure, Reply};
+use simulator::script::scenario::{AccountScript, Endpoint, Era, Scenario};
 
 use crate::app::{KEY, PATIENCE, Setup, TestApp};
 use crate::oracle::{

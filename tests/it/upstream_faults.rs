@@ -3,10 +3,10 @@
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::reply::{Failure, RawScript, Reply};
-use qwen_bridge::simulator::scenario::{AccountScript, Endpoint, Era, Scenario};
-use qwen_bridge::simulator::stream::{Content, CutHow, End, Endless, Inserted, LineEnding, Packets, StreamError};
+use simulator::Simulator;
+use simulator::script::reply::{Failure, RawScript, Reply};
+use simulator::script::scenario::{AccountScript, Endpoint, Era, Scenario};
+use simulator::script::stream::{Content, CutHow, End, Endless, Inserted, LineEnding, Packets, StreamError};
 use tokio::net::TcpListener;
 
 use crate::app::{PATIENCE, Setup, TestApp, error_of, question, spawn};

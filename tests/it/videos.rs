@@ -7,13 +7,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::join_all;
 use image::{ImageFormat, RgbImage};
-use qwen_bridge::simulator::Simulator;
-use qwen_bridge::simulator::media_script::VideoEnd;
-use qwen_bridge::simulator::reply::{ErrorScript, Reply};
-use qwen_bridge::simulator::scenario::Endpoint;
 use reqwest::Response;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use simulator::Simulator;
+use simulator::script::media_script::VideoEnd;
+use simulator::script::reply::{ErrorScript, Reply};
+use simulator::script::scenario::Endpoint;
 
 use crate::app::{KEY, Setup, TestApp, error_of, json_of, question};
 use crate::oracle::{FORMS, Form, ask, asked_accounts, crew, read, until, until_all_healthy};
@@ -319,7 +319,7 @@ async fn a_start_that_failed_before_anything_was_asked_is_tried_elsewhere() {
 
 #[tokio::test]
 async fn a_start_of_which_nothing_is_known_is_not_tried_again() {
-    let app = start(2, Reply::failing(qwen_bridge::simulator::reply::Failure::Reset)).await;
+    let app = start(2, Reply::failing(simulator::script::reply::Failure::Reset)).await;
     let failed = until_done(&app, &create(&app, &boat()).await).await;
     assert_eq!((&failed["status"], &failed["error"]["code"]), (&json!("failed"), &json!("upstream_error")));
     assert_eq!(app.simulator.requests_to(Endpoint::Completions).len(), 1, "{failed}");

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::gateway::device_login::{DeviceLogins, FlowState, LoginFailure, StartError};
+use crate::gateway::accounts::device_login::{DeviceLogins, FlowState, LoginFailure, StartError};
 use crate::gateway::tests::{Endpoint, Home, Process, content, id, until};
 
 fn logins(process: &Process, endpoint: &Endpoint) -> DeviceLogins {

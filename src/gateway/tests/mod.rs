@@ -17,13 +17,13 @@ use url::form_urlencoded;
 use crate::base::ids::IdentityId;
 use crate::base::oauth::{AccountId, OAuthCredentials};
 use crate::gateway::AccountSettings;
-use crate::gateway::oauth_accounts::OAuthAccounts;
+use crate::gateway::accounts::oauth::OAuthAccounts;
 use crate::pool::{IdentityPool, Now, PoolSettings, Strategy};
 use crate::shutdown::Supervisor;
 use crate::store::Store;
 use crate::store::oauth_files::OAuthFiles;
 use crate::upstream::OAuthSettings;
-use crate::upstream::qwen_oauth::QwenOAuth;
+use crate::upstream::oauth::client::QwenOAuth;
 use crate::upstream::tests::server::{Seen, Server, json as answer};
 
 /// An endpoint on which each refresh token is good once: `name-3` becomes `name-4`.
@@ -168,7 +168,7 @@ impl Process {
         self.session(name).token().map_or("-".to_owned(), |token| token.expose().to_owned())
     }
 
-    async fn replace(&self, name: &str) -> Result<(), crate::gateway::oauth_account::AccountError> {
+    async fn replace(&self, name: &str) -> Result<(), crate::gateway::accounts::oauth_account::AccountError> {
         let session = self.session(name);
         self.accounts.replace(&session, session.token_generation()).await
     }

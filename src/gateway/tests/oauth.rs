@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::base::ids::{CredentialKey, IdentityId};
 use crate::base::oauth::{AccountId, RefreshToken};
-use crate::gateway::oauth_account::AccountError;
+use crate::gateway::accounts::oauth_account::AccountError;
 use crate::gateway::tests::{Endpoint, Home, content, id, login, until};
 use crate::pool::{CredentialState, Now};
 use crate::upstream::tests::server::json as answer;

@@ -6,8 +6,8 @@ use crate::base::facts::{CoolingReason, Usage};
 use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
 use crate::base::secret::AccessToken;
 use crate::base::session::Session;
-use crate::gateway::books::Books;
-use crate::gateway::error::outcome_of;
+use crate::gateway::answer::books::Books;
+use crate::gateway::answer::error::outcome_of;
 use crate::pool::{CallerId, Lease, LeaseError, Outcome, Wanted};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 

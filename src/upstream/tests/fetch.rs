@@ -7,9 +7,9 @@ use std::time::Duration;
 use http::HeaderValue;
 use http_body_util::BodyExt as _;
 
-use crate::blob::MEMORY_BYTES_MAX;
+use crate::files::blob::MEMORY_BYTES_MAX;
 use crate::upstream::MediaFetch;
-use crate::upstream::fetch::{FetchError, Fetched, MediaFetcher, NOTHING_USABLE, Patience};
+use crate::upstream::media::fetch::{FetchError, Fetched, MediaFetcher, NOTHING_USABLE, Patience};
 use crate::upstream::tests::server::{Server, answer};
 
 const LIMIT: u64 = 4 * 1024 * 1024;

@@ -15,10 +15,10 @@ use url::Url;
 use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
 use crate::base::secret::{AccessToken, Cookie};
 use crate::base::session::Session;
-use crate::blob::Blob;
-use crate::transform::attachment::{Attachment, MediaKind};
-use crate::upstream::fetch::{MediaFetcher, WHOLE};
-use crate::upstream::qwen_web::QwenWeb;
+use crate::files::attachment::{Attachment, MediaKind};
+use crate::files::blob::Blob;
+use crate::upstream::media::fetch::{MediaFetcher, WHOLE};
+use crate::upstream::web::client::QwenWeb;
 use crate::upstream::{MediaFetch, WebSettings};
 
 fn web(web_base: Url, oss_base: Option<Url>) -> QwenWeb {

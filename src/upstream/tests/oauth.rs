@@ -12,7 +12,7 @@ use crate::base::ids::UnixSeconds;
 use crate::base::oauth::{RefreshToken, UnixMillis};
 use crate::upstream::OAuthSettings;
 use crate::upstream::error::UpstreamErrorKind as Kind;
-use crate::upstream::qwen_oauth::{Poll, QwenOAuth, RefreshFailure};
+use crate::upstream::oauth::client::{Poll, QwenOAuth, RefreshFailure};
 use crate::upstream::tests::server::{Seen, Server, answer, json as json_answer};
 
 const NOW: UnixMillis = UnixMillis(1_790_000_000_000);

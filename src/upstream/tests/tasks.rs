@@ -5,13 +5,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::transform::aspect::Aspect;
-use crate::transform::job::{ChatJob, Task};
-use crate::transform::resolve::media_job;
+use crate::chat::aspect::Aspect;
+use crate::chat::job::{ChatJob, Task};
+use crate::chat::resolve::media_job;
 use crate::upstream::error::UpstreamErrorKind as Kind;
-use crate::upstream::tasks::TaskStatus;
 use crate::upstream::tests::server::{Server, answer, json as reply};
 use crate::upstream::tests::{session, web};
+use crate::upstream::web::tasks::TaskStatus;
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(10)

@@ -7,12 +7,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
-use crate::blob::{Blob, BlobWriter, MEMORY_BYTES_MAX};
-use crate::transform::attachment::{Attachment, MediaKind};
+use crate::files::attachment::{Attachment, MediaKind};
+use crate::files::blob::{Blob, BlobWriter, MEMORY_BYTES_MAX};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind as Kind};
 use crate::upstream::tests::server::{Seen, Server, answer, json as reply};
 use crate::upstream::tests::{session, web};
-use crate::upstream::upload::{Pace, Uploaded};
+use crate::upstream::web::upload::{Pace, Uploaded};
 
 const AT: &str = "messages[0].content[1]";
 const SECRETS: [&str; 3] = ["SECRET-canary", "TOKEN-canary", "LINK-canary"];

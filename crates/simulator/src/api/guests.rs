@@ -1,0 +1,91 @@
+//! Who comes without a browser: OAuth accounts and static keys, as a scenario has them.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+use crate::endpoint::Endpoint;
+use crate::script::oauth_script::{ResourceUrl, TokenRotation};
+use crate::script::reply::Reply;
+
+/// One account that signs in with Qwen's OAuth.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OAuthAccount {
+    /// What scripts and records call it.
+    pub name: String,
+    /// Nothing it has is accepted.
+    pub revoked: bool,
+    /// How long an access token lives.
+    pub access_token_seconds: u64,
+    /// What a refresh does to the refresh token.
+    pub refresh_rotation: TokenRotation,
+    /// What token answers and credentials say of where the API is.
+    pub resource_url: ResourceUrl,
+    /// Replies for this account, each used once.
+    pub replies: BTreeMap<Endpoint, Vec<Reply>>,
+    /// What this account is answered when no scripted reply is left.
+    pub defaults: BTreeMap<Endpoint, Reply>,
+}
+
+/// One static key of an endpoint in the shape of DashScope.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KeyScript {
+    /// What scripts and records call it.
+    pub name: String,
+    /// The key itself. Left out: `sk-` and something that is the same in every run.
+    pub key: Option<String>,
+    /// It is not accepted.
+    pub revoked: bool,
+    /// How many chats of five hours it is good for, as in a Coding Plan; left out: any number.
+    pub chats_per_window: Option<usize>,
+    /// Replies for this key, each used once.
+    pub replies: BTreeMap<Endpoint, Vec<Reply>>,
+    /// What this key is answered when no scripted reply is left.
+    pub defaults: BTreeMap<Endpoint, Reply>,
+}
+
+impl Default for OAuthAccount {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            revoked: false,
+            access_token_seconds: 6 * 3600,
+            refresh_rotation: TokenRotation::default(),
+            resource_url: ResourceUrl::default(),
+            replies: BTreeMap::new(),
+            defaults: BTreeMap::new(),
+        }
+    }
+}
+
+impl OAuthAccount {
+    /// An ordinary account.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), ..Self::default() }
+    }
+
+    /// This account with one more scripted reply.
+    #[must_use]
+    pub fn replying(mut self, endpoint: Endpoint, reply: Reply) -> Self {
+        self.replies.entry(endpoint).or_default().push(reply);
+        self
+    }
+}
+
+impl KeyScript {
+    /// An ordinary key.
+    #[must_use]
+    pub fn new(name: &str) -> Self {
+        Self { name: name.to_owned(), ..Self::default() }
+    }
+
+    /// This key with one more scripted reply.
+    #[must_use]
+    pub fn replying(mut self, endpoint: Endpoint, reply: Reply) -> Self {
+        self.replies.entry(endpoint).or_default().push(reply);
+        self
+    }
+}

@@ -1,0 +1,406 @@
+//! Who lives in the simulated upstream and what it answers: the scenario, from a file or built in Rust.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use thiserror::Error;
+
+pub use crate::api::guests::{KeyScript, OAuthAccount};
+pub use crate::endpoint::Endpoint;
+use crate::script::api_script::{ChatScript, PortalScript};
+use crate::script::media_script::{GrantScript, ParseScript, PictureScript, VideoScript};
+use crate::script::oauth_script::{DeviceScript, TokenScript};
+use crate::script::reply::{Failure, Reply};
+use crate::script::stream::{Packets, StreamScript};
+
+/// Everything that is set before the start. [`Scenario::default`] has two accounts, `ada` (era A) and `bob` (era B),
+/// two OAuth accounts, `cleo` and `dora`, and one key, `kay`.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Scenario {
+    /// Port of the chat host; 0: any free one.
+    pub port: u16,
+    /// Port of the auth host; 0: any free one.
+    pub auth_port: u16,
+    /// Between two packets of a stream that says nothing else.
+    pub pace_ms: u64,
+    /// How long an answer goes on occupying its chat after its reader has left without a stop.
+    pub busy_after_close_ms: u64,
+    /// How many chats one page of the list has.
+    pub page_size: usize,
+    /// How many requests are remembered; older ones are forgotten.
+    pub records_max: usize,
+    /// What the links of generated pictures and videos begin with, such as `https://cdn.qwenlm.ai`. Left out: the
+    /// chat host of this run, as the client calls it.
+    pub media_base: Option<String>,
+    /// Who can sign in.
+    pub accounts: Vec<AccountScript>,
+    /// Who can sign in with OAuth.
+    pub oauth_accounts: Vec<OAuthAccount>,
+    /// Static keys.
+    pub keys: Vec<KeyScript>,
+    /// What the portal is like.
+    pub portal: PortalScript,
+    /// Replies for whoever calls next, each used once, after those of the account itself.
+    pub replies: BTreeMap<Endpoint, Vec<Reply>>,
+    /// What is answered when no scripted reply is left; an account's own default goes first.
+    pub defaults: BTreeMap<Endpoint, Reply>,
+}
+
+/// One account.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AccountScript {
+    /// What scripts and records call it.
+    pub name: String,
+    /// Which way it signs in.
+    pub era: Era,
+    /// Its cookie begins with tokens whose time is over: for good in era A, until a refresh in era B.
+    pub expired: bool,
+    /// Nothing it has is accepted.
+    pub revoked: bool,
+    /// How long an access token of era B lives.
+    pub access_token_seconds: u64,
+    /// How long session and refresh tokens live.
+    pub session_seconds: u64,
+    /// What a refresh does to the refresh token.
+    pub refresh_rotation: Rotation,
+    /// Whether a refresh answers `expires_at`.
+    pub gives_expires_at: bool,
+    /// Era A: whether the old session token dies when `/api/v1/auths/` gives a new one.
+    pub old_session_dies: bool,
+    /// Era B: whether the jar also has a `token` cookie (good for everything but completions).
+    pub has_session_cookie: bool,
+    /// How many chats it had before.
+    pub old_chats: usize,
+    /// How many videos it may have made on one day (UTC); left out: any number.
+    pub videos_per_day: Option<u64>,
+    /// Replies for this account, each used once.
+    pub replies: BTreeMap<Endpoint, Vec<Reply>>,
+    /// What this account is answered when no scripted reply is left.
+    pub defaults: BTreeMap<Endpoint, Reply>,
+}
+
+/// Which way an account signs in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+pub enum Era {
+    /// One long-lived JWT, in the cookie `token` and as Bearer.
+    #[default]
+    A,
+    /// The cookie `refresh_token`, and short access tokens from the auth host.
+    B,
+}
+
+/// What a refresh does to the refresh token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rotation {
+    /// The answer has none.
+    Absent,
+    /// The answer repeats it.
+    #[default]
+    Same,
+    /// The answer and a `Set-Cookie` have a new one, and the old one is revoked.
+    New,
+}
+
+/// Why a scenario cannot be played.
+#[derive(Debug, Error)]
+pub enum ScenarioError {
+    /// Not JSON, or JSON with keys or values that do not belong.
+    #[error("read the scenario")]
+    Json(#[from] serde_json::Error),
+    /// Well-formed, but it makes no sense.
+    #[error("{0}")]
+    Nonsense(String),
+}
+
+/// For whom, the queues, and what is answered when they are empty.
+pub(crate) type Scripted<'a> = (Option<&'a str>, &'a BTreeMap<Endpoint, Vec<Reply>>, &'a BTreeMap<Endpoint, Reply>);
+
+impl Default for Scenario {
+    fn default() -> Self {
+        Self {
+            port: 0,
+            auth_port: 0,
+            pace_ms: 10,
+            busy_after_close_ms: 3_000,
+            page_size: 50,
+            records_max: 20_000,
+            media_base: None,
+            accounts: vec![AccountScript::new("ada", Era::A), AccountScript::new("bob", Era::B)],
+            oauth_accounts: vec![OAuthAccount::new("cleo"), OAuthAccount::new("dora")],
+            keys: vec![KeyScript::new("kay")],
+            portal: PortalScript::default(),
+            replies: BTreeMap::new(),
+            defaults: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for AccountScript {
+    fn default() -> Self {
+        Self {
+            name: String::new(),
+            era: Era::A,
+            expired: false,
+            revoked: false,
+            access_token_seconds: 900,
+            session_seconds: 30 * 24 * 3600,
+            refresh_rotation: Rotation::Same,
+            gives_expires_at: true,
+            old_session_dies: false,
+            has_session_cookie: false,
+            old_chats: 3,
+            videos_per_day: None,
+            replies: BTreeMap::new(),
+            defaults: BTreeMap::new(),
+        }
+    }
+}
+
+impl AccountScript {
+    /// An ordinary account.
+    #[must_use]
+    pub fn new(name: &str, era: Era) -> Self {
+        Self { name: name.to_owned(), era, ..Self::default() }
+    }
+
+    /// This account with one more scripted reply.
+    #[must_use]
+    pub fn replying(mut self, endpoint: Endpoint, reply: Reply) -> Self {
+        self.replies.entry(endpoint).or_default().push(reply);
+        self
+    }
+}
+
+impl Scenario {
+    /// Reads a scenario file. Keys that are left out keep their default; unknown keys are refused.
+    ///
+    /// # Errors
+    /// [`ScenarioError::Json`] with line and column, [`ScenarioError::Nonsense`] for what JSON cannot tell.
+    pub fn from_json(text: &str) -> Result<Self, ScenarioError> {
+        let scenario: Self = serde_json::from_str(text)?;
+        scenario.check()?;
+        Ok(scenario)
+    }
+
+    /// A scenario with these accounts in the place of `ada` and `bob`, and no waits between packets.
+    #[must_use]
+    pub fn with_accounts(accounts: impl IntoIterator<Item = AccountScript>) -> Self {
+        Self { accounts: accounts.into_iter().collect(), pace_ms: 0, ..Self::default() }
+    }
+
+    /// A scenario with nothing but these OAuth accounts, and no waits between packets.
+    #[must_use]
+    pub fn with_oauth(accounts: impl IntoIterator<Item = OAuthAccount>) -> Self {
+        Self { oauth_accounts: accounts.into_iter().collect(), ..Self::empty() }
+    }
+
+    /// A scenario with nothing but these keys, and no waits between packets.
+    #[must_use]
+    pub fn with_keys(keys: impl IntoIterator<Item = KeyScript>) -> Self {
+        Self { keys: keys.into_iter().collect(), ..Self::empty() }
+    }
+
+    fn empty() -> Self {
+        let (accounts, oauth_accounts, keys) = (Vec::new(), Vec::new(), Vec::new());
+        Self { accounts, oauth_accounts, keys, pace_ms: 0, ..Self::default() }
+    }
+
+    /// This scenario with one more account.
+    #[must_use]
+    pub fn account(mut self, account: AccountScript) -> Self {
+        self.accounts.push(account);
+        self
+    }
+
+    /// This scenario with one more OAuth account.
+    #[must_use]
+    pub fn oauth_account(mut self, account: OAuthAccount) -> Self {
+        self.oauth_accounts.push(account);
+        self
+    }
+
+    /// This scenario with one more key.
+    #[must_use]
+    pub fn key(mut self, key: KeyScript) -> Self {
+        self.keys.push(key);
+        self
+    }
+
+    /// This scenario with another portal.
+    #[must_use]
+    pub fn portal(mut self, portal: PortalScript) -> Self {
+        self.portal = portal;
+        self
+    }
+
+    /// This scenario with one more reply for whoever calls next.
+    #[must_use]
+    pub fn replying(mut self, endpoint: Endpoint, reply: Reply) -> Self {
+        self.replies.entry(endpoint).or_default().push(reply);
+        self
+    }
+
+    /// This scenario with another wait between packets.
+    #[must_use]
+    pub fn paced_ms(mut self, pace_ms: u64) -> Self {
+        self.pace_ms = pace_ms;
+        self
+    }
+
+    /// This scenario on fixed ports.
+    #[must_use]
+    pub fn on_ports(mut self, chat: u16, auth: u16) -> Self {
+        self.port = chat;
+        self.auth_port = auth;
+        self
+    }
+
+    /// Everything scripted, and for whom; those for everybody come last.
+    pub(crate) fn scripts(&self) -> Vec<Scripted<'_>> {
+        let accounts = self.accounts.iter().map(|one| (Some(one.name.as_str()), &one.replies, &one.defaults));
+        let oauth = self.oauth_accounts.iter().map(|one| (Some(one.name.as_str()), &one.replies, &one.defaults));
+        let keys = self.keys.iter().map(|one| (Some(one.name.as_str()), &one.replies, &one.defaults));
+        accounts.chain(oauth).chain(keys).chain([(None, &self.replies, &self.defaults)]).collect()
+    }
+
+    pub(crate) fn check(&self) -> Result<(), ScenarioError> {
+        let nonsense = |text: String| Err(ScenarioError::Nonsense(text));
+        let accounts = self.accounts.iter().map(|account| account.name.as_str()).collect::<Vec<_>>();
+        let guests = self.oauth_accounts.iter().map(|account| account.name.as_str());
+        let guests = guests.chain(self.keys.iter().map(|key| key.name.as_str())).collect::<Vec<_>>();
+        for names in [accounts, guests] {
+            for (place, name) in names.iter().enumerate() {
+                if name.is_empty() {
+                    return nonsense(format!("account {} has no name", place + 1));
+                }
+                if names.iter().take(place).any(|other| other == name) {
+                    return nonsense(format!("two accounts are called {name}"));
+                }
+            }
+        }
+        if self.page_size == 0 {
+            return nonsense("page_size must be at least 1".to_owned());
+        }
+        let all = self.scripts();
+        let queues = all.iter().flat_map(|(_, replies, _)| *replies);
+        let queued = queues.flat_map(|(endpoint, replies)| replies.iter().map(move |reply| (*endpoint, reply)));
+        let standing = all.iter().flat_map(|(_, _, defaults)| *defaults).map(|(endpoint, reply)| (*endpoint, reply));
+        for (endpoint, reply) in queued.chain(standing) {
+            check_reply(endpoint, reply)?;
+            let owner = reply.device.account.as_ref();
+            if let Some(name) = owner.filter(|name| !self.oauth_accounts.iter().any(|one| one.name == **name)) {
+                return nonsense(format!("no OAuth account is called {name}"));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn check_reply(endpoint: Endpoint, reply: &Reply) -> Result<(), ScenarioError> {
+    let nonsense = |text: &str| Err(ScenarioError::Nonsense(format!("{endpoint:?}: {text}")));
+    let streams = endpoint == Endpoint::Completions || endpoint.is_chat();
+    if !streams && reply.stream != StreamScript::default() {
+        return nonsense("only completions stream");
+    }
+    if endpoint.is_chat() && reply.stream.bench.is_some() {
+        return nonsense("only completions of the web chat can be benched");
+    }
+    if !endpoint.is_chat() && reply.chat != ChatScript::default() {
+        return nonsense("only portal_chat and key_chat have chunks");
+    }
+    if endpoint != Endpoint::DeviceCode && reply.device != DeviceScript::default() {
+        return nonsense("only device_code begins a device login");
+    }
+    if !matches!(endpoint, Endpoint::DeviceToken | Endpoint::RefreshToken) && reply.token != TokenScript::default() {
+        return nonsense("only device_token and refresh_token give tokens");
+    }
+    match &reply.fail {
+        Some(Failure::OAuth(_)) if !endpoint.is_oauth() => return nonsense("oauth errors are for the OAuth endpoints"),
+        Some(Failure::Api(_)) if !endpoint.is_api() => return nonsense("api errors are for the portal and for keys"),
+        Some(Failure::Error(_)) if endpoint.is_oauth() || endpoint.is_api() => {
+            return nonsense("errors in an envelope are for the web chat");
+        }
+        _ => {}
+    }
+    let makes_media = reply.picture != PictureScript::default() || reply.video != VideoScript::default();
+    if endpoint != Endpoint::Completions && makes_media {
+        return nonsense("only completions make pictures and videos");
+    }
+    if !matches!(endpoint, Endpoint::Sts | Endpoint::StsV1) && reply.grant != GrantScript::default() {
+        return nonsense("only sts and sts_v1 grant uploads");
+    }
+    if endpoint != Endpoint::OssPut && reply.put.is_some() {
+        return nonsense("only oss_put stops in the middle of an upload");
+    }
+    if endpoint != Endpoint::FileParse && reply.parse != ParseScript::default() {
+        return nonsense("only file_parse says how a file is parsed");
+    }
+    if reply.stream.packets == Packets::Size(0) {
+        return nonsense("a packet has at least one byte");
+    }
+    let cut = reply.stream.cut;
+    if cut.is_some_and(|cut| cut.at_byte.is_none() && cut.after.is_none()) {
+        return nonsense("a cut needs at_byte or after");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaint(text: &str) -> String {
+        let error = Scenario::from_json(text).unwrap_err();
+        match error {
+            ScenarioError::Json(error) => error.to_string(),
+            ScenarioError::Nonsense(text) => text,
+        }
+    }
+
+    #[test]
+    fn an_empty_file_is_the_default() {
+        assert_eq!(Scenario::from_json("{}").unwrap(), Scenario::default());
+        let names: Vec<_> =
+            Scenario::default().accounts.into_iter().map(|account| (account.name, account.era)).collect();
+        assert_eq!(names, [("ada".into(), Era::A), ("bob".into(), Era::B)]);
+    }
+
+    #[test]
+    fn faults_are_named() {
+        for (text, part) in [
+            (r#"{"prot":1}"#, "unknown field `prot`"),
+            (r#"{"accounts":[{"name":"a","error":"A"}]}"#, "unknown field `error`"),
+            (r#"{"replies":{"completion":[]}}"#, "unknown variant `completion`"),
+            (r#"{"replies":{"stop":[{"fail":"explode"}]}}"#, "unknown variant `explode`"),
+            (r#"{"accounts":[{}]}"#, "account 1 has no name"),
+            (r#"{"accounts":[{"name":"a"},{"name":"a"}]}"#, "two accounts are called a"),
+            (r#"{"replies":{"stop":[{"stream":{"answer":"x"}}]}}"#, "only completions stream"),
+            (r#"{"replies":{"stop":[{"picture":{"count":2}}]}}"#, "only completions make pictures"),
+            (r#"{"replies":{"stop":[{"video":{"polls":9}}]}}"#, "only completions make pictures"),
+            (r#"{"replies":{"stop":[{"grant":{"link_seconds":9}}]}}"#, "only sts"),
+            (r#"{"replies":{"sts":[{"put":{"how":"hang"}}]}}"#, "only oss_put"),
+            (r#"{"replies":{"sts":[{"parse":{"polls":9}}]}}"#, "only file_parse"),
+            (r#"{"defaults":{"completions":{"stream":{"cut":{}}}}}"#, "needs at_byte or after"),
+            (r#"{"defaults":{"completions":{"stream":{"packets":{"size":0}}}}}"#, "one byte"),
+            (r#"{"oauth_accounts":[{"name":"a"}],"keys":[{"name":"a"}]}"#, "two accounts are called a"),
+            (r#"{"oauth_accounts":[{"name":"a","era":"A"}]}"#, "unknown field `era`"),
+            (r#"{"replies":{"device_code":[{"device":{"account":"ada"}}]}}"#, "no OAuth account is called ada"),
+            (r#"{"keys":[{"name":""}]}"#, "has no name"),
+            (r#"{"portal":{"closed":true}}"#, "unknown field `closed`"),
+            (r#"{"replies":{"completions":[{"chat":{"lacks_done":true}}]}}"#, "only portal_chat"),
+            (r#"{"replies":{"portal_chat":[{"stream":{"bench":{"events":9}}}]}}"#, "benched"),
+            (r#"{"replies":{"device_token":[{"device":{"pending":9}}]}}"#, "only device_code"),
+            (r#"{"replies":{"device_code":[{"token":{"expires_in":9}}]}}"#, "only device_token"),
+            (r#"{"replies":{"stop":[{"fail":{"api":"quota"}}]}}"#, "api errors"),
+            (r#"{"replies":{"stop":[{"fail":{"oauth":"slow_down"}}]}}"#, "oauth errors"),
+            (r#"{"replies":{"key_chat":[{"fail":{"error":{"code":"x"}}}]}}"#, "in an envelope"),
+            (r#"{"page_size":0}"#, "page_size"),
+        ] {
+            let found = complaint(text);
+            assert!(found.contains(part), "{text}: {found}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The queues of scripted replies, and the defaults behind them.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::script::reply::{Failure, Reply};
+use crate::script::scenario::{Endpoint, Scenario};
+
+/// For whom a reply is (`None`: whoever calls next), and where.
+type Place = (Option<String>, Endpoint);
+
+/// All scripted replies that were not used yet.
+pub(crate) struct Scripts {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    queues: HashMap<Place, VecDeque<Arc<Reply>>>,
+    defaults: HashMap<Place, Arc<Reply>>,
+}
+
+/// Which replies are looked for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Those of the edge, which looks at nothing of the request.
+    Edge,
+    /// Those of the edge, and other failures.
+    Failing,
+    /// All.
+    Behind,
+}
+
+impl Scripts {
+    pub(crate) fn new(scenario: &Scenario) -> Self {
+        let scripts = Self { state: Mutex::default() };
+        for (name, replies, defaults) in scenario.scripts() {
+            for (endpoint, queue) in replies {
+                for reply in queue {
+                    scripts.push(name, *endpoint, reply.clone());
+                }
+            }
+            for (endpoint, reply) in defaults {
+                scripts.set_default(name, *endpoint, Some(reply.clone()));
+            }
+        }
+        scripts
+    }
+
+    pub(crate) fn push(&self, account: Option<&str>, endpoint: Endpoint, reply: Reply) {
+        let place = (account.map(str::to_owned), endpoint);
+        let mut state = self.state.lock();
+        let queue = state.queues.entry(place).or_default();
+        queue.push_back(Arc::new(reply));
+    }
+
+    pub(crate) fn set_default(&self, account: Option<&str>, endpoint: Endpoint, reply: Option<Reply>) {
+        let place = (account.map(str::to_owned), endpoint);
+        let mut state = self.state.lock();
+        match reply {
+            Some(reply) => state.defaults.insert(place, Arc::new(reply)),
+            None => state.defaults.remove(&place),
+        };
+    }
+
+    /// The reply for this call: queue of the account, queue of all, default of the account, default of all.
+    /// A reply that does not fit the stage stays for later.
+    pub(crate) fn take(&self, account: Option<&str>, endpoint: Endpoint, stage: Stage) -> Option<Arc<Reply>> {
+        let fits = |reply: &Reply| match stage {
+            Stage::Edge => reply.fail.as_ref().is_some_and(Failure::is_of_the_edge),
+            Stage::Failing => reply.fail.is_some(),
+            Stage::Behind => true,
+        };
+        let own = account.map(|account| (Some(account.to_owned()), endpoint));
+        let places: Vec<Place> = own.into_iter().chain([(None, endpoint)]).collect();
+        let mut state = self.state.lock();
+        for place in &places {
+            if let Some(queue) = state.queues.get_mut(place)
+                && let Some(front) = queue.front()
+            {
+                if !fits(front) {
+                    return None;
+                }
+                return queue.pop_front();
+            }
+        }
+        let mut defaults = places.iter().filter_map(|place| state.defaults.get(place));
+        defaults.next().filter(|reply| fits(reply)).map(Arc::clone)
+    }
+
+    /// How many scripted replies are left in all queues.
+    pub(crate) fn left(&self) -> usize {
+        self.state.lock().queues.values().map(VecDeque::len).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_reply_is_taken_first() {
+        let scripts = Scripts::new(&Scenario::default());
+        let delayed = |ms: u64| Reply { delay_ms: ms, ..Reply::default() };
+        let at = Endpoint::Stop;
+        scripts.set_default(None, at, Some(delayed(4)));
+        scripts.set_default(Some("ada"), at, Some(delayed(3)));
+        scripts.push(None, at, delayed(2));
+        scripts.push(Some("ada"), at, delayed(1));
+        let take = |account| scripts.take(account, at, Stage::Behind).unwrap().delay_ms;
+        assert_eq!(scripts.left(), 2);
+        for expected in [1, 2, 3, 3] {
+            assert_eq!(take(Some("ada")), expected);
+        }
+        assert_eq!((take(Some("bob")), take(None)), (4, 4));
+    }
+
+    #[test]
+    fn the_edge_takes_only_its_own() {
+        let scripts = Scripts::new(&Scenario::default());
+        let at = Endpoint::Completions;
+        scripts.push(None, at, Reply::error("RateLimited"));
+        scripts.push(None, at, Reply::status(503));
+        assert!(scripts.take(None, at, Stage::Edge).is_none());
+        assert!(scripts.take(None, at, Stage::Behind).is_some());
+        assert!(scripts.take(None, at, Stage::Edge).is_some());
+    }
+}

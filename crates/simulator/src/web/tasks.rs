@@ -1,0 +1,123 @@
+//! Videos in the making.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use crate::script::media_script::{VideoEnd, VideoScript};
+use crate::script::reply::ErrorScript;
+use crate::web::accounts::{Account, now_ms};
+
+/// One video as tests see it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TaskView {
+    /// Its id.
+    pub id: String,
+    /// Who asked for it.
+    pub account: String,
+    /// In which chat.
+    pub chat_id: String,
+    /// `t2v` or `i2v`.
+    pub chat_type: String,
+    /// How often its owner asked how far it is.
+    pub polls: u32,
+}
+
+/// All videos of a run.
+#[derive(Default)]
+pub(crate) struct Tasks {
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    tasks: HashMap<String, Task>,
+    /// In the order of their making.
+    order: Vec<String>,
+    /// How many an account made on a day.
+    made: HashMap<(Arc<str>, u64), u64>,
+}
+
+/// One of them.
+pub(crate) struct Task {
+    pub(crate) owner: Arc<str>,
+    pub(crate) chat_id: String,
+    pub(crate) chat_type: String,
+    pub(crate) script: VideoScript,
+    /// Path and query of the file.
+    pub(crate) place: String,
+    pub(crate) polls: u32,
+}
+
+impl Tasks {
+    /// The refusal for an account that has made all the videos it may make today.
+    pub(crate) fn refusal(&self, account: &Account) -> Option<ErrorScript> {
+        let allowed = account.script.videos_per_day?;
+        let now = now_ms() / 1000;
+        let made = self.state.lock().made.get(&(Arc::clone(&account.name), now / DAY)).copied().unwrap_or(0);
+        (made >= allowed).then(|| ErrorScript {
+            code: "RateLimited".to_owned(),
+            num: Some((DAY - now % DAY).div_ceil(3_600)),
+            ..ErrorScript::default()
+        })
+    }
+
+    pub(crate) fn views(&self) -> Vec<TaskView> {
+        let state = self.state.lock();
+        let tasks = state.order.iter().filter_map(|id| Some((id, state.tasks.get(id)?)));
+        tasks
+            .map(|(id, task)| TaskView {
+                id: id.clone(),
+                account: task.owner.to_string(),
+                chat_id: task.chat_id.clone(),
+                chat_type: task.chat_type.clone(),
+                polls: task.polls,
+            })
+            .collect()
+    }
+
+    pub(crate) fn insert(&self, id: &str, task: Task) {
+        let mut state = self.state.lock();
+        let day = (Arc::clone(&task.owner), now_ms() / 1000 / DAY);
+        *state.made.entry(day).or_default() += 1;
+        state.order.push(id.to_owned());
+        state.tasks.insert(id.to_owned(), task);
+    }
+
+    /// Asks once more how far a video is. There is no clock: every question brings it on.
+    pub(crate) fn poll(&self, account: &Account, id: &str) -> Polled {
+        let mut state = self.state.lock();
+        let Some(task) = state.tasks.get_mut(id) else {
+            return Polled::Missing;
+        };
+        if task.owner != account.name {
+            return Polled::Foreign;
+        }
+        task.polls = task.polls.saturating_add(1);
+        let chat_type = task.chat_type.clone();
+        let is_open = task.polls <= task.script.polls;
+        match &task.script.end {
+            VideoEnd::Stalled => Polled::So { chat_type, status: "running", message: String::new(), place: None },
+            _ if is_open => Polled::So { chat_type, status: "running", message: String::new(), place: None },
+            VideoEnd::Vanished => Polled::Missing,
+            VideoEnd::Failed(message) => {
+                Polled::So { chat_type, status: "failed", message: message.clone(), place: None }
+            }
+            VideoEnd::Success => {
+                let place = Some(task.place.clone());
+                Polled::So { chat_type, status: "success", message: String::new(), place }
+            }
+        }
+    }
+}
+
+/// How far a task is.
+pub(crate) enum Polled {
+    So { chat_type: String, status: &'static str, message: String, place: Option<String> },
+    Missing,
+    Foreign,
+}
+
+/// Seconds.
+const DAY: u64 = 86_400;

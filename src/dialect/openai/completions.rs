@@ -1,0 +1,430 @@
+//! OpenAI's older `POST /v1/completions`: each prompt is a chat of one user message, and the answers come back as
+//! plain texts, without thoughts.
+
+use std::collections::VecDeque;
+
+use bytes::{Bytes, BytesMut};
+use serde_json::{Map, Value, json};
+
+use crate::chat::reply::{FinishReason, ReplyEvent, ReplySink, Text, TokenCounts};
+use crate::dialect::openai::fields::{Fields, RequestError, RequestErrorKind, integer, type_name};
+use crate::dialect::openai::reply::{EventSink, Piece, ReplyShaper, encode_error};
+use crate::dialect::openai::wire::{CompletionUsage, ErrorBody, TextChoice, TextCompletion};
+
+/// The most prompts of one request; each of them is a turn of its own.
+pub const PROMPTS_MAX: usize = 8;
+
+/// Fields of chats, which mean nothing here and would change what is asked.
+const CHAT_ONLY: [&str; 10] = [
+    "messages",
+    "tools",
+    "functions",
+    "tool_choice",
+    "function_call",
+    "parallel_tool_calls",
+    "modalities",
+    "audio",
+    "reasoning_format",
+    "size",
+];
+
+/// A request whose own words are in order.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CompletionsRequest {
+    /// The prompts, at least one and at most [`PROMPTS_MAX`], none of them blank.
+    pub prompts: Vec<String>,
+    /// Whether the answer is streamed.
+    pub stream: bool,
+    /// Whether the stream ends with a chunk of counts.
+    pub include_usage: bool,
+    /// Where the prompts came from: `prompt`, or `prompt[…]` for each.
+    is_list: bool,
+    /// What a chat takes over as it is.
+    body: Map<String, Value>,
+}
+
+impl CompletionsRequest {
+    /// Reads the body of `POST /v1/completions`.
+    ///
+    /// # Errors
+    /// The first fault found, by the field that has it.
+    pub fn parse(body: Value) -> Result<Self, RequestError> {
+        let mut body = match body {
+            Value::Object(body) => body,
+            other => return Err(RequestError::not_an_object(type_name(&other))),
+        };
+        let fields = Fields(&body);
+        let (prompts, is_list) = prompts(&fields)?;
+        refuse_unsupported(&fields)?;
+        let stream = fields.flag("stream")?.unwrap_or(false);
+        let include_usage = match fields.object("stream_options")? {
+            Some(options) => options.flag_in("stream_options", "include_usage")?.unwrap_or(false),
+            None => false,
+        };
+        for name in CHAT_ONLY.iter().chain(&["prompt", "echo", "suffix", "best_of", "n", "logprobs"]) {
+            body.remove(*name);
+        }
+        Ok(Self { prompts, stream, include_usage, is_list, body })
+    }
+
+    /// The model as asked; `None` for the default, or where the field is no name at all.
+    #[must_use]
+    pub fn model(&self) -> Option<&str> {
+        self.body.get("model").and_then(Value::as_str)
+    }
+
+    /// The body of the chat that a prompt stands for.
+    #[must_use]
+    pub fn chat(&self, prompt: &str) -> Value {
+        let mut body = self.body.clone();
+        body.insert("messages".to_owned(), json!([{"role": "user", "content": prompt}]));
+        Value::Object(body)
+    }
+
+    /// What a chat finds wrong with its message is wrong with the prompt that it came from.
+    #[must_use]
+    pub fn blame(&self, place: usize, error: RequestError) -> RequestError {
+        if error.param.as_ref().is_none_or(|param| !param.starts_with("messages")) {
+            return error;
+        }
+        RequestError { param: Some(at(self.is_list, place)), ..error }
+    }
+}
+
+fn at(is_list: bool, place: usize) -> String {
+    if is_list { format!("prompt[{place}]") } else { "prompt".to_owned() }
+}
+
+fn prompts(fields: &Fields<'_>) -> Result<(Vec<String>, bool), RequestError> {
+    const EXPECTED: &str = "a string or an array of strings";
+    let tokens = || RequestError::unsupported_value("prompt", "Prompts of token ids cannot be read; send text.");
+    let (prompts, is_list) = match fields.get("prompt") {
+        None => return Err(RequestError::missing("prompt")),
+        Some(Value::String(text)) => (vec![text.clone()], false),
+        Some(Value::Array(list)) if list.is_empty() => {
+            let message = "'prompt' is empty: expected at least one prompt.".to_owned();
+            return Err(RequestError::new(RequestErrorKind::EmptyArray, "prompt", message));
+        }
+        Some(Value::Array(list)) => {
+            let text = |(place, entry): (usize, &Value)| match entry {
+                Value::String(text) => Ok(text.clone()),
+                Value::Number(_) | Value::Array(_) => Err(tokens()),
+                other => Err(RequestError::invalid_type(&at(true, place), "a string", other)),
+            };
+            (list.iter().enumerate().map(text).collect::<Result<Vec<_>, _>>()?, true)
+        }
+        Some(other) => return Err(RequestError::invalid_type("prompt", EXPECTED, other)),
+    };
+    if prompts.len() > PROMPTS_MAX {
+        return Err(RequestError::invalid_value("prompt", &format!("at most {PROMPTS_MAX} prompts")));
+    }
+    if let Some(place) = prompts.iter().position(|prompt| prompt.trim().is_empty()) {
+        return Err(RequestError::invalid_value(&at(is_list, place), "a prompt with text in it"));
+    }
+    Ok((prompts, is_list))
+}
+
+/// Parameters that change the answer and cannot be kept. Values that ask for nothing are fine.
+fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), RequestError> {
+    if fields.flag("echo")? == Some(true) {
+        return Err(RequestError::unsupported("echo", "The prompt is not repeated; put it before the text yourself."));
+    }
+    if fields.text("suffix")?.is_some_and(|suffix| !suffix.is_empty()) {
+        return Err(RequestError::unsupported("suffix", "Nothing can be inserted before a given end."));
+    }
+    for name in ["n", "best_of"] {
+        let Some(value) = fields.get(name) else { continue };
+        match integer(value) {
+            Some(1) => {}
+            Some(2..) => {
+                let why = "One choice is made for each prompt; give several prompts for several choices.";
+                return Err(RequestError::unsupported_value(name, why));
+            }
+            Some(_) => return Err(RequestError::invalid_value(name, "1")),
+            None => return Err(RequestError::invalid_type(name, "an integer", value)),
+        }
+    }
+    // 0 asks for the probabilities of what was said.
+    if fields.get("logprobs").is_some_and(|value| *value != Value::Bool(false)) {
+        return Err(RequestError::unsupported("logprobs", "The upstream gives no log probabilities."));
+    }
+    Ok(())
+}
+
+/// The text of one answer, from a web chat or from an upstream that speaks OpenAI's dialect.
+#[derive(Clone, Debug)]
+pub struct TextReply {
+    shaper: ReplyShaper,
+    fresh: ReplyShaper,
+    /// What nobody has taken yet.
+    text: String,
+    /// Why an upstream of OpenAI's dialect ended.
+    reason: Option<FinishReason>,
+}
+
+impl TextReply {
+    /// A text that is shaped so.
+    #[must_use]
+    pub fn new(shaper: ReplyShaper) -> Self {
+        Self { fresh: shaper.clone(), shaper, text: String::new(), reason: None }
+    }
+
+    /// Ends the text: what is left of it, why it ended, and what it took.
+    fn finish(&mut self, reason: FinishReason, counts: Option<TokenCounts>) -> (String, FinishReason, CompletionUsage) {
+        let Self { shaper, text, .. } = self;
+        let ending = shaper.finish(self.reason.unwrap_or(reason), counts, &mut |piece| append(piece, text));
+        (std::mem::take(text), ending.reason, ending.usage)
+    }
+
+    /// A chunk or a whole completion of OpenAI's dialect.
+    fn chunk(&mut self, chunk: &Value) {
+        let Some(choice) = chunk.pointer("/choices/0") else { return };
+        let said = choice.get("delta").or_else(|| choice.get("message"));
+        let text = |name| said.and_then(|said| said.get(name)?.as_str()).filter(|text| !text.is_empty());
+        let Self { shaper, text: out, .. } = self;
+        let mut push = |event| shaper.push(event, &mut |piece| append(piece, out));
+        if let Some(thought) = text("reasoning_content") {
+            push(ReplyEvent::Reasoning(Text::Plain(thought)));
+        }
+        if let Some(text) = text("content") {
+            push(ReplyEvent::Text(Text::Plain(text)));
+        }
+        match choice.get("finish_reason").and_then(Value::as_str) {
+            None => {}
+            Some("length") => self.reason = Some(FinishReason::Length),
+            Some("content_filter") => self.reason = Some(FinishReason::ContentFilter),
+            Some(_) => self.reason = Some(FinishReason::Stop),
+        }
+    }
+}
+
+fn append(piece: Piece<'_>, out: &mut String) {
+    match piece {
+        Piece::Content(text) => text.append_to(out),
+        Piece::Reasoning(_) => {}
+    }
+}
+
+impl ReplySink for TextReply {
+    fn event(&mut self, event: ReplyEvent<'_>) {
+        if let ReplyEvent::Chunk { json, .. } = event {
+            self.chunk(json);
+            return;
+        }
+        let Self { shaper, text, .. } = self;
+        shaper.push(event, &mut |piece| append(piece, text));
+    }
+
+    fn ended(&self) -> Option<FinishReason> {
+        self.shaper.ended()
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    fn reset(&mut self) {
+        self.shaper = self.fresh.clone();
+        self.text.clear();
+        self.reason = None;
+    }
+}
+
+/// What all answers of one request carry.
+#[derive(Clone, Debug)]
+pub struct TextHead {
+    /// `cmpl-…`.
+    pub id: String,
+    /// Seconds since 1970.
+    pub created: i64,
+    /// The name that was asked for.
+    pub model: String,
+}
+
+impl TextHead {
+    fn completion<'a>(&'a self, choices: Vec<TextChoice<'a>>, usage: Option<Option<CompletionUsage>>) -> String {
+        let completion = TextCompletion {
+            id: &self.id,
+            object: "text_completion",
+            created: self.created,
+            model: &self.model,
+            choices,
+            usage,
+        };
+        // Plain strings and numbers always serialise.
+        serde_json::to_string(&completion).unwrap_or_default()
+    }
+}
+
+/// The whole answer to all prompts, each text with the end of its turn.
+#[must_use]
+pub fn whole(head: &TextHead, texts: Vec<(TextReply, FinishReason, Option<TokenCounts>)>) -> String {
+    let mut usage = None;
+    let ended: Vec<_> = texts.into_iter().map(|(mut text, reason, counts)| text.finish(reason, counts)).collect();
+    let choices = ended.iter().zip(0..).map(|((text, reason, used), index)| {
+        usage = Some(used.and(usage));
+        TextChoice { text, index, logprobs: None, finish_reason: Some(reason.as_str()) }
+    });
+    let choices = choices.collect();
+    head.completion(choices, Some(usage))
+}
+
+/// The answers as a stream of `text_completion` chunks: one prompt after the other, each with its index.
+#[derive(Debug)]
+pub struct TextStream {
+    head: TextHead,
+    include_usage: bool,
+    current: TextReply,
+    index: u32,
+    /// The texts that are still to come.
+    waiting: VecDeque<TextReply>,
+    usage: Option<CompletionUsage>,
+    out: BytesMut,
+}
+
+impl TextStream {
+    /// A stream whose answers are shaped so, in their order; `None` without any.
+    #[must_use]
+    pub fn new(head: TextHead, include_usage: bool, texts: Vec<TextReply>) -> Option<Self> {
+        let mut waiting = VecDeque::from(texts);
+        let current = waiting.pop_front()?;
+        Some(Self { head, include_usage, current, index: 0, waiting, usage: None, out: BytesMut::new() })
+    }
+
+    fn chunk(&self, text: &str, finish_reason: Option<&'static str>) -> String {
+        let choice = TextChoice { text, index: self.index, logprobs: None, finish_reason };
+        self.head.completion(vec![choice], self.include_usage.then_some(None))
+    }
+
+    /// Writes what has gathered, in chunks of a bearable length.
+    fn flush(&mut self) {
+        let text = std::mem::take(&mut self.current.text);
+        let mut rest = text.as_str();
+        while !rest.is_empty() {
+            let (head, tail) = rest.split_at(rest.floor_char_boundary(CHUNK_TEXT_BYTES_MAX));
+            rest = tail;
+            let chunk = self.chunk(head, None);
+            write_event(&mut self.out, &chunk);
+        }
+    }
+}
+
+/// The most text that one chunk carries: with every escape its line stays under 64 KiB.
+const CHUNK_TEXT_BYTES_MAX: usize = 10 * 1024;
+
+fn write_event(out: &mut BytesMut, data: &str) {
+    out.extend_from_slice(b"data: ");
+    out.extend_from_slice(data.as_bytes());
+    out.extend_from_slice(b"\n\n");
+}
+
+impl EventSink for TextStream {
+    fn head(&mut self) -> Bytes {
+        let mut out = BytesMut::new();
+        write_event(&mut out, &self.chunk("", None));
+        out.freeze()
+    }
+
+    /// Ends one prompt's answer. The next one's begins in the same stream, and the last one ends it.
+    fn finish(&mut self, reason: FinishReason, counts: Option<TokenCounts>) {
+        let (text, reason, usage) = self.current.finish(reason, counts);
+        self.current.text = text;
+        self.flush();
+        let last = self.chunk("", Some(reason.as_str()));
+        write_event(&mut self.out, &last);
+        self.usage = Some(usage.and(self.usage));
+        if let Some(next) = self.waiting.pop_front() {
+            self.current = next;
+            self.index += 1;
+            return;
+        }
+        if self.include_usage {
+            let usage = self.head.completion(Vec::new(), Some(self.usage));
+            write_event(&mut self.out, &usage);
+        }
+        write_event(&mut self.out, "[DONE]");
+    }
+
+    fn fail(&mut self, error: &ErrorBody<'_>) {
+        self.flush();
+        encode_error(error, &mut self.out);
+    }
+
+    fn take(&mut self) -> Option<Bytes> {
+        self.flush();
+        (!self.out.is_empty()).then(|| self.out.split().freeze())
+    }
+}
+
+impl ReplySink for TextStream {
+    fn event(&mut self, event: ReplyEvent<'_>) {
+        self.current.event(event);
+    }
+
+    fn ended(&self) -> Option<FinishReason> {
+        self.current.ended()
+    }
+
+    fn held_bytes(&self) -> usize {
+        self.current.held_bytes() + self.out.len()
+    }
+
+    fn reset(&mut self) {
+        self.current.reset();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(body: Value) -> Result<CompletionsRequest, RequestError> {
+        CompletionsRequest::parse(body)
+    }
+
+    #[test]
+    fn prompts_in_every_form() {
+        assert_eq!(parse(json!({"prompt": "a"})).unwrap().prompts, ["a"]);
+        assert_eq!(parse(json!({"prompt": ["a", "b"]})).unwrap().prompts, ["a", "b"]);
+        let harmless = json!({
+            "prompt": "a", "n": 1, "best_of": 1.0, "echo": false, "suffix": "", "logprobs": null, "stream": null,
+        });
+        assert!(parse(harmless).is_ok());
+        let many = vec!["a"; PROMPTS_MAX + 1];
+        for (body, kind, param) in [
+            (json!({}), RequestErrorKind::Missing, "prompt"),
+            (json!({"prompt": null}), RequestErrorKind::Missing, "prompt"),
+            (json!({"prompt": 1}), RequestErrorKind::InvalidType, "prompt"),
+            (json!({"prompt": []}), RequestErrorKind::EmptyArray, "prompt"),
+            (json!({"prompt": [1, 2]}), RequestErrorKind::UnsupportedValue, "prompt"),
+            (json!({"prompt": [[1], [2]]}), RequestErrorKind::UnsupportedValue, "prompt"),
+            (json!({"prompt": ["a", true]}), RequestErrorKind::InvalidType, "prompt[1]"),
+            (json!({"prompt": ["a", " "]}), RequestErrorKind::InvalidValue, "prompt[1]"),
+            (json!({"prompt": ""}), RequestErrorKind::InvalidValue, "prompt"),
+            (json!({"prompt": many}), RequestErrorKind::InvalidValue, "prompt"),
+            (json!({"prompt": "a", "echo": true}), RequestErrorKind::UnsupportedParameter, "echo"),
+            (json!({"prompt": "a", "suffix": "b"}), RequestErrorKind::UnsupportedParameter, "suffix"),
+            (json!({"prompt": "a", "best_of": 2}), RequestErrorKind::UnsupportedValue, "best_of"),
+            (json!({"prompt": "a", "n": 0}), RequestErrorKind::InvalidValue, "n"),
+            (json!({"prompt": "a", "n": "2"}), RequestErrorKind::InvalidType, "n"),
+            (json!({"prompt": "a", "logprobs": 0}), RequestErrorKind::UnsupportedParameter, "logprobs"),
+            (json!({"prompt": "a", "stream": "yes"}), RequestErrorKind::InvalidType, "stream"),
+        ] {
+            let error = parse(body.clone()).unwrap_err();
+            assert_eq!((error.kind, error.param.as_deref()), (kind, Some(param)), "{body}");
+        }
+        assert_eq!(parse(json!([])).unwrap_err().kind, RequestErrorKind::InvalidBody);
+    }
+
+    #[test]
+    fn a_prompt_is_a_chat_of_one_message() {
+        let body = json!({"prompt": ["a", "b"], "model": "m", "max_tokens": 5, "stop": ["x"], "tools": [1], "n": 1});
+        let request = parse(body).unwrap();
+        let expected =
+            json!({"model": "m", "max_tokens": 5, "stop": ["x"], "messages": [{"role": "user", "content": "b"}]});
+        assert_eq!(request.chat(&request.prompts[1]), expected);
+        let blamed = request.blame(1, RequestError::missing("messages[0].content"));
+        assert_eq!(blamed.param.as_deref(), Some("prompt[1]"));
+        assert_eq!(request.blame(1, RequestError::missing("stop")).param.as_deref(), Some("stop"));
+    }
+}

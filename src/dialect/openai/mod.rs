@@ -1,0 +1,11 @@
+//! OpenAI's dialect: chat completions, legacy completions, embeddings, images and videos.
+
+pub mod completions;
+pub mod embeddings;
+pub mod fields;
+pub mod images;
+pub mod messages;
+pub mod parts;
+pub mod reply;
+pub mod videos;
+pub mod wire;

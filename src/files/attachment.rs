@@ -1,0 +1,199 @@
+//! Files that go with a prompt: what a caller sent, what is checked, and how the upstream names what it has.
+
+use std::fmt;
+use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
+
+use image::ImageReader;
+
+use crate::files::blob::Blob;
+use crate::files::media_type::{MEGABYTE, MediaType};
+use crate::files::picture;
+
+pub use crate::files::media_type::MediaKind;
+
+/// The most pixels of one picture: more is a bomb, or of no use to a model that scales it down.
+pub const PIXELS_MAX: u64 = 64_000_000;
+/// The most pixels of a side of a picture.
+pub const SIDE_MAX: u32 = 16_384;
+
+/// How much of a file tells its type.
+const HEAD_BYTES: usize = 8192;
+/// How far before its end a whole GIF has its last mark.
+const TAIL_BYTES: u64 = 64 * 1024;
+/// The longest name that is handed on.
+const NAME_CHARS_MAX: usize = 100;
+
+/// A file of the caller, checked: its type is what its bytes say, and it is within the limits.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    /// The field that it came in, as `messages[0].content[1]`.
+    pub at: String,
+    /// A name that is safe everywhere: letters, digits, `.`, `-` and `_`, at most 128 characters, with the ending
+    /// of its type.
+    pub name: String,
+    /// What it is.
+    pub kind: MediaKind,
+    /// Its media type, as `image/png`.
+    pub content_type: String,
+    /// Its bytes.
+    pub content: Blob,
+}
+
+/// What is wrong with a file, to be said after the name of the field.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileFault {
+    /// No bytes.
+    Empty,
+    /// More bytes than this many.
+    TooLarge(u64),
+    /// Not of the kind that the field is for, or of no supported format.
+    Unsupported(String),
+    /// Its head cannot be read, or its end is missing.
+    Broken,
+    /// A picture with sides of this many pixels.
+    TooManyPixels(u32, u32),
+}
+
+impl Attachment {
+    /// Checks the bytes of a file that came as `kind`. Reads the head and the end, never the whole.
+    ///
+    /// # Errors
+    /// [`FileFault`]. A disk that cannot be read counts as a broken file.
+    pub fn check(at: &str, label: &str, kind: MediaKind, content: Blob) -> Result<Self, FileFault> {
+        if content.is_empty() {
+            return Err(FileFault::Empty);
+        }
+        if content.len() > kind.bytes_max() {
+            return Err(FileFault::TooLarge(kind.bytes_max()));
+        }
+        let head = content.head(HEAD_BYTES).map_err(|_| FileFault::Broken)?;
+        let found = MediaType::of_bytes(&head, label);
+        let media_type = match found {
+            Some(found) if found.kind == kind => found,
+            Some(found) => return Err(FileFault::Unsupported(found.essence)),
+            None => return Err(FileFault::Unsupported(String::new())),
+        };
+        if kind == MediaKind::Image {
+            check_picture(&content, &media_type)?;
+        }
+        let name = file_name(label, &media_type.extension);
+        Ok(Self { at: at.to_owned(), name, kind, content_type: media_type.essence, content })
+    }
+}
+
+/// Reads the size of a picture and looks for its end, without unpacking anything: a bomb costs nothing, and a torn
+/// file is not handed on.
+fn check_picture(content: &Blob, media_type: &MediaType) -> Result<(), FileFault> {
+    let size = match media_type.extension.as_str() {
+        "png" => picture::png(content.reader()).ok().flatten(),
+        "jpg" => picture::jpeg(content.reader()).ok().flatten(),
+        other => header_size(content).filter(|_| other != "gif" || has_gif_end(content)),
+    };
+    let (width, height) = size.filter(|(width, height)| *width > 0 && *height > 0).ok_or(FileFault::Broken)?;
+    if width > SIDE_MAX || height > SIDE_MAX || u64::from(width) * u64::from(height) > PIXELS_MAX {
+        return Err(FileFault::TooManyPixels(width, height));
+    }
+    Ok(())
+}
+
+/// What the header says, for formats that have all of it at their beginning.
+fn header_size(content: &Blob) -> Option<(u32, u32)> {
+    let mut reader = ImageReader::new(BufReader::new(content.reader())).with_guessed_format().ok()?;
+    let mut limits = image::Limits::default();
+    limits.max_alloc = Some(16 * MEGABYTE);
+    reader.limits(limits);
+    reader.into_dimensions().ok()
+}
+
+fn has_gif_end(content: &Blob) -> bool {
+    let start = content.len().saturating_sub(TAIL_BYTES);
+    let mut reader = content.reader();
+    let mut tail = Vec::new();
+    let is_read = reader.seek(SeekFrom::Start(start)).is_ok() && reader.read_to_end(&mut tail).is_ok();
+    is_read && memchr::memchr(0x3b, &tail).is_some()
+}
+
+/// The bytes of a file: at hand, or where to fetch them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobFile {
+    /// Checked and here.
+    Ready(Attachment),
+    /// To be fetched from elsewhere.
+    Remote(RemoteFile),
+    /// A link that the upstream itself gave out: it can read it as it is.
+    Link(RemoteFile),
+}
+
+/// A file that a caller named by its address.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RemoteFile {
+    /// The field, as in [`Attachment::at`].
+    pub at: String,
+    /// The name without an ending, or as the caller gave it.
+    pub label: String,
+    /// What it has to be.
+    pub kind: MediaKind,
+    /// `http` or `https`.
+    pub url: String,
+}
+
+impl JobFile {
+    /// What it is.
+    #[must_use]
+    pub fn kind(&self) -> MediaKind {
+        match self {
+            Self::Ready(file) => file.kind,
+            Self::Remote(file) | Self::Link(file) => file.kind,
+        }
+    }
+
+    /// The field that it came in.
+    #[must_use]
+    pub fn at(&self) -> &str {
+        match self {
+            Self::Ready(file) => &file.at,
+            Self::Remote(file) | Self::Link(file) => &file.at,
+        }
+    }
+}
+
+/// A file as the upstream has it. It belongs to the account that uploaded it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct UploadedFile {
+    /// The upstream's id.
+    pub file_id: String,
+    /// The signed link that the upstream gave, query included. It is a secret for as long as it lives.
+    pub url: String,
+    /// The account's id, from the file's path; `None` for a guest.
+    pub user_id: Option<String>,
+    /// As [`Attachment::name`].
+    pub name: String,
+    /// As [`Attachment::kind`].
+    pub kind: MediaKind,
+    /// As [`Attachment::content_type`].
+    pub content_type: String,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+impl fmt::Debug for UploadedFile {
+    /// Without the link, which is a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UploadedFile").field("file_id", &self.file_id).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A name of the alphabet that every system takes, without an ending.
+#[must_use]
+pub fn safe_stem(name: &str) -> Option<String> {
+    let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
+    let stem = last.rsplit_once('.').map_or(last, |(stem, _)| stem);
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
+    let safe: String = stem.chars().map(|c| if is_plain(c) { c } else { '_' }).take(NAME_CHARS_MAX).collect();
+    let safe = safe.trim_matches('.').to_owned();
+    safe.chars().any(|c| c.is_ascii_alphanumeric()).then_some(safe)
+}
+
+fn file_name(label: &str, extension: &str) -> String {
+    format!("{}.{extension}", safe_stem(label).unwrap_or_else(|| "file".to_owned()))
+}

@@ -1,0 +1,402 @@
+//! OAuth accounts: found in files and settings, kept in the pool while they are there, renewed before they end.
+//!
+//! The files are shared with other programs. Whoever renews does so under the lock, looks first whether somebody
+//! else has, and writes the successor of a refresh token down before anybody uses what came with it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, oneshot};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+use url::Url;
+
+use crate::base::facts::IdentityFacts;
+use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
+use crate::base::oauth::{AccountId, OAuthCredentials};
+use crate::base::secret::AccessToken;
+use crate::base::session::Session;
+use crate::gateway::AccountSettings;
+use crate::gateway::accounts::oauth_account::{
+    Account, AccountError, AccountState, AccountView, Known, Place, Refusal, seconds_until_due,
+};
+use crate::pool::{CredentialState, IdentityPool, Now};
+use crate::shutdown::Supervisor;
+use crate::store::oauth_files::{OAuthFileError, OAuthFiles};
+use crate::store::{Loaded, Store};
+use crate::upstream::oauth::client::QwenOAuth;
+use crate::upstream::oauth::pkce::{ApiBaseError, api_base};
+
+/// How often files are looked at. What another program wrote is in use within five seconds.
+const SCAN_EVERY: Duration = Duration::from_secs(2);
+/// A token that ends sooner is not sent any more.
+pub(crate) const FLOOR_SECONDS: i64 = 30;
+/// Refreshes at once: many at a time have been blamed for closed accounts.
+const REFRESHES_MAX: usize = 4;
+/// How often a refused account is tried again whose refresh token is good: from half an hour, doubling, to a day.
+const RECHECK_BASE: Duration = Duration::from_secs(30 * 60);
+const RECHECK_MAX: Duration = Duration::from_secs(24 * 3600);
+/// A token younger than this was not refused for its age.
+const YOUNG: Duration = Duration::from_secs(10 * 60);
+/// The pause between two forced refreshes of one account.
+const FORCE_SPACING: Duration = Duration::from_secs(10);
+/// The assumed rest of a token's life when nothing is said of it.
+const UNKNOWN_LIFETIME_SECONDS: u64 = 600;
+/// Over which time the first refreshes of a start are spread.
+const SPREAD: Duration = Duration::from_secs(3);
+
+/// All OAuth accounts. Clones share them.
+#[derive(Clone)]
+pub struct OAuthAccounts(pub(crate) Arc<Shared>);
+
+/// What all clones share.
+pub(crate) struct Shared {
+    pub(crate) settings: AccountSettings,
+    pub(crate) pool: IdentityPool,
+    pub(crate) upstream: Arc<QwenOAuth>,
+    pub(crate) store: Arc<Store>,
+    pub(crate) supervisor: Supervisor,
+    pub(crate) folders: Vec<OAuthFiles>,
+    pub(crate) accounts: Mutex<BTreeMap<IdentityId, Arc<Account>>>,
+    /// Refresh tokens that the upstream refused.
+    pub(crate) dead: Mutex<HashSet<CredentialKey>>,
+    /// Renewed credentials that could not go where the ones before came from, by those.
+    pub(crate) kept: Mutex<HashMap<CredentialKey, OAuthCredentials>>,
+    /// What an earlier run learnt about accounts, until they appear.
+    pub(crate) facts: HashMap<CredentialKey, IdentityFacts>,
+    /// Files that cannot be used, why, and in which round of looking that was found last.
+    pub(crate) faults: Mutex<BTreeMap<PathBuf, (String, u64)>>,
+    pub(crate) rounds: AtomicU64,
+    pub(crate) running: Semaphore,
+    /// Only one looks at the files at a time.
+    pub(crate) scanning: AsyncMutex<()>,
+    pub(crate) changed: Notify,
+}
+
+impl OAuthAccounts {
+    /// The accounts of these settings. None is in the pool before [`OAuthAccounts::begin`].
+    #[must_use]
+    pub fn new(
+        settings: AccountSettings,
+        pool: IdentityPool,
+        upstream: Arc<QwenOAuth>,
+        store: Arc<Store>,
+        supervisor: Supervisor,
+        loaded: &Loaded,
+    ) -> Self {
+        let now = Now::read();
+        let mut folders = vec![OAuthFiles::all_in(&settings.dir)];
+        let real = |dir: &PathBuf| dir.canonicalize().unwrap_or_else(|_| dir.clone());
+        if let Some(shared) = &settings.shared_dir
+            && real(shared) != real(&settings.dir)
+        {
+            folders.push(OAuthFiles::unnamed_in(shared));
+        }
+        let kept = loaded.oauth.iter().filter_map(|(key, text)| {
+            // What this program wrote and cannot read any more is of no use to anybody.
+            Some((key.clone(), OAuthCredentials::of_stored(text, now.unix)?))
+        });
+        let dead = loaded.facts.iter().filter(|(_, facts)| facts.dead_since.is_some());
+        Self(Arc::new(Shared {
+            folders,
+            kept: Mutex::new(kept.collect()),
+            dead: Mutex::new(dead.map(|(key, _)| key.clone()).collect()),
+            facts: loaded.facts.clone(),
+            settings,
+            pool,
+            upstream,
+            store,
+            supervisor,
+            accounts: Mutex::default(),
+            faults: Mutex::default(),
+            rounds: AtomicU64::new(0),
+            running: Semaphore::new(REFRESHES_MAX),
+            scanning: AsyncMutex::new(()),
+            changed: Notify::new(),
+        }))
+    }
+
+    /// Takes up all accounts that there are. Makes no call of the upstream.
+    pub async fn begin(&self) {
+        self.scan().await;
+        let given = self.0.settings.given.clone();
+        for (number, credentials) in (1..).zip(given) {
+            let identity = IdentityId::named(&format!("oauth:env-{number}"));
+            let origin = CredentialKey::of(&format!("given {}", credentials.fingerprint().as_str()));
+            self.add(identity, Place::Given { number }, credentials, None, origin);
+        }
+    }
+
+    /// Looks at the files and refreshes ahead of expiry until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        loop {
+            self.scan().await;
+            self.refresh_due();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(SCAN_EVERY) => {}
+                () = self.0.changed.notified() => {}
+            }
+        }
+    }
+
+    /// Returns once the session has a token that is good for a while, which it usually has.
+    ///
+    /// # Errors
+    /// [`AccountError`]; not while the old token is still good for something.
+    pub async fn ensure_fresh(&self, session: &Arc<Session>) -> Result<(), AccountError> {
+        let now = Now::read().unix;
+        let is_live_at = |at: UnixSeconds| session.token().is_some_and(|token| token.is_live(at));
+        if is_live_at(now.plus(FLOOR_SECONDS)) {
+            return Ok(());
+        }
+        let result = self.replace(session, session.token_generation()).await;
+        if result.is_err() && is_live_at(Now::read().unix) { Ok(()) } else { result }
+    }
+
+    /// Returns once the session has a newer token than the one of `generation`, as after a 401. The refresh goes on
+    /// when nobody waits for it any more.
+    ///
+    /// # Errors
+    /// [`AccountError`].
+    pub async fn replace(&self, session: &Arc<Session>, generation: u64) -> Result<(), AccountError> {
+        let identity = session.identity().clone();
+        let Some(account) = self.find(&identity) else {
+            return Err(AccountError::Gone(identity));
+        };
+        let (done, result) = oneshot::channel();
+        let accounts = self.clone();
+        self.0.supervisor.spawn("refresh an OAuth token", async move {
+            // Nobody waits any more: the new token is in its place all the same.
+            let _ = done.send(accounts.refresh(&account, generation).await);
+        });
+        result.await.unwrap_or(Err(AccountError::Failed(identity)))
+    }
+
+    /// [`OAuthAccounts::replace`] without waiting for it.
+    pub fn replace_later(&self, session: &Arc<Session>, generation: u64) {
+        if let Some(account) = self.find(session.identity()) {
+            let accounts = self.clone();
+            self.0.supervisor.spawn("refresh an OAuth token", async move {
+                // Logged where it happens.
+                let _ = accounts.refresh(&account, generation).await;
+            });
+        }
+    }
+
+    /// Takes up that a token was refused which a refresh had just brought, or for which there is none. A young one
+    /// means that the portal takes no OAuth tokens at all, which is looked at again later and later; else somebody
+    /// has to log in.
+    pub fn given_up(&self, session: &Arc<Session>) {
+        let Some(account) = self.find(session.identity()) else {
+            return;
+        };
+        let now = Now::read();
+        {
+            let mut known = account.known.lock();
+            let is_young = known.renewed_at.is_some_and(|at| at.elapsed() < YOUNG);
+            let is_live = session.token().is_some_and(|token| token.is_live(now.unix));
+            if is_young && is_live {
+                let wait = (RECHECK_BASE * 2_u32.saturating_pow(known.rechecks.min(8))).min(RECHECK_MAX);
+                known.is_refused = Some(Refusal::Portal);
+                known.rechecks = known.rechecks.saturating_add(1);
+                known.due_at = Some(Instant::now() + wait);
+                warn!(identity.id = %session.identity(), "portal rejects OAuth tokens (free tier closed 2026-04-15)");
+            } else {
+                known.is_refused = Some(Refusal::Login);
+                known.due_at = None;
+                warn!(identity.id = %session.identity(), "token refused, log in again");
+            }
+        }
+        self.settle(&account, now);
+    }
+
+    /// Refreshes every account now, at most every ten seconds each, and tells how each one went.
+    pub async fn refresh_all(&self) -> Vec<(IdentityId, Result<(), AccountError>)> {
+        let mut results = Vec::new();
+        for account in self.all() {
+            let session = &account.session;
+            let is_too_soon = {
+                let mut known = account.known.lock();
+                let recently = known.forced_at.is_some_and(|at| at.elapsed() < FORCE_SPACING);
+                if !recently {
+                    known.forced_at = Some(Instant::now());
+                }
+                recently && session.token().is_some_and(|token| token.is_live(Now::read().unix))
+            };
+            let result = if is_too_soon { Ok(()) } else { self.replace(session, session.token_generation()).await };
+            results.push((session.identity().clone(), result));
+        }
+        results
+    }
+
+    /// Writes a fresh login into our own folder and takes it up at once.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub async fn log_in(&self, account: &AccountId, credentials: OAuthCredentials) -> Result<(), OAuthFileError> {
+        OAuthFiles::all_in(&self.0.settings.dir).write(account, credentials).await?;
+        self.scan().await;
+        Ok(())
+    }
+
+    /// Where an account chats; `None` for one that is not there.
+    #[must_use]
+    pub fn api_base(&self, identity: &IdentityId) -> Option<Result<Url, ApiBaseError>> {
+        let account = self.find(identity)?;
+        if let Some(base) = &self.0.settings.api_base {
+            return Some(Ok(base.clone()));
+        }
+        let known = account.known.lock();
+        Some(api_base(known.credentials.resource_url(), &[]))
+    }
+
+    /// All accounts as people see them, by name.
+    #[must_use]
+    pub fn views(&self, now: Now) -> Vec<AccountView> {
+        let view = |account: Arc<Account>| {
+            let known = account.known.lock();
+            let token = account.session.token();
+            AccountView {
+                identity: account.session.identity().clone(),
+                place: account.place.to_string(),
+                state: self.state(&account.session, &known, now.unix),
+                expires_at: token.as_ref().and_then(AccessToken::expires_at),
+                has_token: token.is_some(),
+                taken_at: known.taken_at,
+                has_access_token: known.credentials.access_token().is_some(),
+                token_type: known.credentials.token_type().to_owned(),
+                expiry_date: known.credentials.expires_at(),
+                has_refresh_token: known.credentials.refresh_token().is_some(),
+            }
+        };
+        self.all().into_iter().map(view).collect()
+    }
+
+    /// The live session of an account; `None` for one that is not there.
+    #[must_use]
+    pub fn session(&self, identity: &IdentityId) -> Option<Arc<Session>> {
+        self.find(identity).map(|account| Arc::clone(&account.session))
+    }
+
+    /// Forgets the access tokens in use, so that the next request of each account has to renew its own. Files stay as
+    /// they are, and so does a token that could not be renewed. Returns how many were forgotten.
+    pub fn forget_tokens(&self) -> usize {
+        let now = Now::read();
+        let mut forgotten = 0;
+        for account in self.all() {
+            let can_refresh = {
+                let known = account.known.lock();
+                let token = known.credentials.refresh_token();
+                token.is_some_and(|token| !self.0.dead.lock().contains(&token.key()))
+            };
+            if can_refresh && account.session.token().is_some() {
+                account.session.forget_token();
+                self.settle(&account, now);
+                forgotten += 1;
+            }
+        }
+        forgotten
+    }
+
+    /// Files that look like credentials and cannot be used, and why.
+    #[must_use]
+    pub fn faults(&self) -> Vec<(PathBuf, String)> {
+        self.0.faults.lock().iter().map(|(path, (why, _))| (path.clone(), why.clone())).collect()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Arc<Account>> {
+        self.0.accounts.lock().values().cloned().collect()
+    }
+
+    pub(crate) fn find(&self, identity: &IdentityId) -> Option<Arc<Account>> {
+        self.0.accounts.lock().get(identity).cloned()
+    }
+
+    /// Puts credentials in use that are safe where they are.
+    pub(crate) fn install(&self, account: &Account, credentials: OAuthCredentials, now: Now) {
+        let token = credentials.bearer(now.unix);
+        {
+            let mut known = account.known.lock();
+            known.credentials = credentials;
+            known.taken_at = now.unix;
+            known.is_refused = None;
+            known.failures = 0;
+            known.retry_at = None;
+        }
+        if let Some(token) = token {
+            account.session.install_token(token);
+        }
+        self.plan(account, now);
+        self.settle(account, now);
+    }
+
+    fn state(&self, session: &Session, known: &Known, now: UnixSeconds) -> AccountState {
+        let is_live = session.token().is_some_and(|token| token.is_live(now));
+        let can_refresh =
+            known.credentials.refresh_token().is_some_and(|token| !self.0.dead.lock().contains(&token.key()));
+        match known.is_refused {
+            Some(Refusal::Portal) => AccountState::PortalRefuses,
+            Some(Refusal::Login) => AccountState::NeedsLogin,
+            None if is_live => AccountState::Ready,
+            None if can_refresh => AccountState::Expired,
+            None => AccountState::NeedsLogin,
+        }
+    }
+
+    /// Tells the pool how the account is.
+    pub(crate) fn settle(&self, account: &Account, now: Now) {
+        let state = {
+            let known = account.known.lock();
+            let retry_at = known.retry_at.map_or(now.instant, Instant::into_std).max(now.instant);
+            match self.state(&account.session, &known, now.unix) {
+                AccountState::Ready => CredentialState::Ready,
+                AccountState::Expired => CredentialState::Missing { retry_at },
+                AccountState::NeedsLogin | AccountState::PortalRefuses => CredentialState::Dead,
+            }
+        };
+        self.0.pool.set_credential(account.session.identity(), state, now);
+    }
+
+    /// Notes when the token should be renewed.
+    pub(crate) fn plan(&self, account: &Account, now: Now) {
+        let mut known = account.known.lock();
+        let can_refresh =
+            known.credentials.refresh_token().is_some_and(|token| !self.0.dead.lock().contains(&token.key()));
+        let token = account.session.token().filter(|token| token.is_live(now.unix));
+        let left = token
+            .map_or(0, |token| token.expires_at().map_or(UNKNOWN_LIFETIME_SECONDS, |at| at.seconds_since(now.unix)));
+        let wait = seconds_until_due(left, self.0.settings.refresh_buffer, fastrand::f64());
+        // Many that are over at the start are not all renewed in the same moment.
+        let spread = if left == 0 { SPREAD.mul_f64(fastrand::f64()) } else { Duration::ZERO };
+        known.due_at = can_refresh.then(|| Instant::now() + wait + spread);
+        drop(known);
+        self.0.changed.notify_one();
+    }
+
+    fn refresh_due(&self) {
+        let now = Instant::now();
+        for account in self.all() {
+            let is_due = {
+                let mut known = account.known.lock();
+                let is_due = known.due_at.is_some_and(|at| at <= now);
+                if is_due {
+                    known.due_at = None;
+                }
+                is_due
+            };
+            if is_due {
+                let (accounts, generation) = (self.clone(), account.session.token_generation());
+                self.0.supervisor.spawn("refresh an OAuth token", async move {
+                    // Logged where it happens.
+                    let _ = accounts.refresh(&account, generation).await;
+                });
+            }
+        }
+    }
+}

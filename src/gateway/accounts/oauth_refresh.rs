@@ -1,0 +1,218 @@
+//! Refreshes of OAuth accounts: one at a time for each, under the lock that other programs know.
+
+use std::io;
+
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use crate::base::facts::IdentityFacts;
+use crate::base::ids::CredentialKey;
+use crate::base::oauth::{AccountId, OAuthCredentials, UnixMillis};
+use crate::base::session::Session;
+use crate::gateway::accounts::oauth::{FLOOR_SECONDS, OAuthAccounts};
+use crate::gateway::accounts::oauth_account::{Account, AccountError, Place, backoff, retry_after};
+use crate::pool::Now;
+use crate::store::oauth_files::{OAuthFile, OAuthFileError, OAuthFiles, Replaced};
+use crate::telemetry::ErrorChain;
+use crate::upstream::oauth::client::RefreshFailure;
+
+impl OAuthAccounts {
+    /// One refresh, unless somebody else has just done it.
+    pub(crate) async fn refresh(&self, account: &Account, generation: u64) -> Result<(), AccountError> {
+        let session = &account.session;
+        let identity = session.identity().clone();
+        let asked_at = Instant::now();
+        let _gate = account.gate.lock().await;
+        if session.token_generation() != generation {
+            return Ok(());
+        }
+        // Whoever waited for a refresh that failed has its answer.
+        if account.known.lock().last_failure.is_some_and(|at| at >= asked_at) {
+            return Err(AccountError::Failed(identity));
+        }
+        let Ok(_permit) = self.0.running.acquire().await else {
+            return Err(AccountError::Failed(identity));
+        };
+        let result = match account.place.clone() {
+            Place::File { files, account: name } => self.renew_file(account, &files, &name, generation).await,
+            Place::Given { .. } => self.renew_given(account).await,
+        };
+        let now = Now::read();
+        match &result {
+            Ok(()) => {}
+            Err(AccountError::NeedsLogin(_)) => {
+                account.known.lock().last_failure = Some(Instant::now());
+                self.settle(account, now);
+            }
+            Err(AccountError::Gone(_)) => self.forget(account),
+            Err(error) => {
+                let wait = {
+                    let mut known = account.known.lock();
+                    let wait = backoff(known.failures, fastrand::f64()).max(retry_after(error));
+                    known.failures = known.failures.saturating_add(1);
+                    known.last_failure = Some(Instant::now());
+                    known.retry_at = Some(Instant::now() + wait);
+                    known.due_at = known.retry_at;
+                    wait
+                };
+                warn!(identity.id = %identity, error = %ErrorChain(error), retry_seconds = wait.as_secs(), "OAuth token not refreshed");
+                // A token that is still good serves on.
+                self.settle(account, now);
+            }
+        }
+        result
+    }
+
+    async fn renew_given(&self, account: &Account) -> Result<(), AccountError> {
+        let old = account.known.lock().credentials.clone();
+        let new = match self.exchange(account, &old).await? {
+            Ok(new) => new,
+            Err(refused) => return Err(self.refuse(account, refused)),
+        };
+        self.keep(account, &new).await;
+        self.renewed(account, &old, new);
+        Ok(())
+    }
+
+    async fn renew_file(
+        &self,
+        account: &Account,
+        files: &OAuthFiles,
+        name: &AccountId,
+        generation: u64,
+    ) -> Result<(), AccountError> {
+        let identity = account.session.identity();
+        let failed = |error| match error {
+            OAuthFileError::Missing(_) => AccountError::Gone(identity.clone()),
+            error => AccountError::File(identity.clone(), error),
+        };
+        let _lock = files.lock(name).await.map_err(|error| match error {
+            // The folder went with the file.
+            OAuthFileError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                AccountError::Gone(identity.clone())
+            }
+            error => AccountError::File(identity.clone(), error),
+        })?;
+        let now = Now::read();
+        let mut file = files.read(name, now.unix).await.map_err(failed)?;
+        self.adopt(account, file.clone(), now).await;
+        if has_news(&account.session, generation, now) {
+            return Ok(());
+        }
+        let old = account.known.lock().credentials.clone();
+        let new = match self.exchange(account, &old).await? {
+            Ok(new) => new,
+            Err(refused) => {
+                // A program that knows no lock may have renewed it under our eyes.
+                let now = Now::read();
+                file = files.read(name, now.unix).await.map_err(failed)?;
+                self.adopt(account, file, now).await;
+                if has_news(&account.session, generation, now) {
+                    return Ok(());
+                }
+                let is_other =
+                    account.known.lock().credentials.refresh_token().is_some_and(|token| token.key() != refused);
+                return Err(if is_other {
+                    AccountError::Failed(identity.clone())
+                } else {
+                    self.refuse(account, refused)
+                });
+            }
+        };
+        let now = Now::read();
+        match files.replace(name, self.written(account, &file), new.clone(), now.unix).await {
+            Ok(Replaced::Done(stamp)) => {
+                self.renewed(account, &old, new);
+                account.known.lock().stamp = Some(stamp);
+            }
+            Ok(Replaced::Superseded(theirs)) => {
+                debug!(identity.id = %identity, "another login came into the file during the refresh");
+                account.known.lock().spend(&old);
+                self.adopt(account, *theirs, now).await;
+            }
+            Err(OAuthFileError::Missing(_)) => return Err(AccountError::Gone(identity.clone())),
+            Err(error) => {
+                // The token before is spent, so the new one has to lie somewhere before it is used.
+                self.complain(files.path_of(name), &error);
+                self.keep(account, &new).await;
+                self.renewed(account, &old, new);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is in the file: not what is known when that could not be written there.
+    fn written(&self, account: &Account, file: &OAuthFile) -> OAuthCredentials {
+        let known = account.known.lock();
+        if self.0.kept.lock().contains_key(&known.origin) {
+            file.credentials.clone()
+        } else {
+            known.credentials.clone()
+        }
+    }
+
+    /// Asks the upstream for a new token; `Ok(Err)` with the name of a refresh token that is refused.
+    async fn exchange(
+        &self,
+        account: &Account,
+        old: &OAuthCredentials,
+    ) -> Result<Result<OAuthCredentials, CredentialKey>, AccountError> {
+        let identity = account.session.identity();
+        let Some(token) = old.refresh_token() else {
+            return Err(AccountError::NeedsLogin(identity.clone()));
+        };
+        let key = token.key();
+        if self.0.dead.lock().contains(&key) {
+            return Err(AccountError::NeedsLogin(identity.clone()));
+        }
+        match self.0.upstream.refresh(token, Now::read().unix).await {
+            Ok(grant) => {
+                let now = UnixMillis(Now::read().unix.0.saturating_mul(1000));
+                debug!(identity.id = %identity, "OAuth token refreshed");
+                Ok(Ok(old.renewed(grant, now)))
+            }
+            Err(RefreshFailure::Dead { message }) => {
+                warn!(identity.id = %identity, reason = %message, "refresh token refused");
+                Ok(Err(key))
+            }
+            Err(RefreshFailure::Transient(error)) => Err(AccountError::Upstream(identity.clone(), error)),
+        }
+    }
+
+    /// Remembers a dead refresh token, across restarts too, so that it is not tried again.
+    fn refuse(&self, account: &Account, key: CredentialKey) -> AccountError {
+        let identity = account.session.identity().clone();
+        warn!(identity.id = %identity, "login is over, log in again");
+        let facts = IdentityFacts { dead_since: Some(Now::read().unix), ..IdentityFacts::default() };
+        self.0.store.save_facts(key.clone(), facts);
+        self.0.dead.lock().insert(key);
+        account.known.lock().due_at = None;
+        AccountError::NeedsLogin(identity)
+    }
+
+    /// Writes renewed credentials down that cannot go where the ones before came from.
+    async fn keep(&self, account: &Account, new: &OAuthCredentials) {
+        let origin = account.known.lock().origin.clone();
+        let saved = self.0.store.save_oauth(origin.clone(), new.to_json(), Now::read().unix).await;
+        if let Err(error) = saved {
+            let identity = account.session.identity();
+            warn!(identity.id = %identity, error = %ErrorChain(&error), "renewed credentials not written down, they are lost with the process");
+        }
+        self.0.kept.lock().insert(origin, new.clone());
+    }
+
+    fn renewed(&self, account: &Account, old: &OAuthCredentials, new: OAuthCredentials) {
+        {
+            let mut known = account.known.lock();
+            known.spend(old);
+            known.renewed_at = Some(Instant::now());
+        }
+        self.install(account, new, Now::read());
+    }
+}
+
+/// Whether the session got a token meanwhile that is worth a try.
+fn has_news(session: &Session, generation: u64, now: Now) -> bool {
+    session.token_generation() != generation
+        && session.token().is_some_and(|token| token.is_live(now.unix.plus(FLOOR_SECONDS)))
+}

@@ -1,0 +1,79 @@
+//! Where the identities of a pool get their tokens from.
+
+use std::sync::Arc;
+
+use crate::base::session::Session;
+use crate::gateway::accounts::oauth::OAuthAccounts;
+use crate::gateway::accounts::oauth_account::AccountError;
+use crate::gateway::accounts::web::{RefreshError, Refresher};
+
+/// How the tokens of one kind of identity are kept fresh.
+#[derive(Clone)]
+pub(crate) enum Tokens {
+    /// By the cookies of a browser.
+    Web(Refresher),
+    /// By refresh tokens.
+    OAuth(OAuthAccounts),
+    /// Not at all: a key is good until its owner ends it.
+    Fixed,
+}
+
+impl Tokens {
+    /// Waits until the session has a token that can be used.
+    ///
+    /// # Errors
+    /// [`RefreshError`].
+    pub(crate) async fn ensure_fresh(&self, session: &Arc<Session>) -> Result<(), RefreshError> {
+        match self {
+            Self::Web(refresher) => refresher.ensure_fresh(session).await,
+            Self::OAuth(accounts) => accounts.ensure_fresh(session).await.map_err(told),
+            Self::Fixed => Ok(()),
+        }
+    }
+
+    /// Whether a refused token can be replaced by another.
+    pub(crate) fn are_renewed(&self) -> bool {
+        !matches!(self, Self::Fixed)
+    }
+
+    /// Replaces a token that was refused.
+    ///
+    /// # Errors
+    /// [`RefreshError`].
+    pub(crate) async fn replace(&self, session: &Arc<Session>, generation: u64) -> Result<(), RefreshError> {
+        match self {
+            Self::Web(refresher) => refresher.replace(session, generation).await,
+            Self::OAuth(accounts) => accounts.replace(session, generation).await.map_err(told),
+            Self::Fixed => Err(RefreshError::Refused { identity: session.identity().clone() }),
+        }
+    }
+
+    /// The same, without waiting for it.
+    pub(crate) fn replace_later(&self, session: &Arc<Session>, generation: u64) {
+        match self {
+            Self::Web(refresher) => refresher.replace_later(session, generation),
+            Self::OAuth(accounts) => accounts.replace_later(session, generation),
+            Self::Fixed => {}
+        }
+    }
+
+    /// Notes that the credential itself is refused.
+    pub(crate) fn given_up(&self, session: &Arc<Session>) {
+        match self {
+            Self::Web(refresher) => refresher.given_up(session),
+            Self::OAuth(accounts) => accounts.given_up(session),
+            Self::Fixed => {}
+        }
+    }
+}
+
+/// Why an account has no fresh token, in the words for every kind.
+fn told(error: AccountError) -> RefreshError {
+    match error {
+        AccountError::NeedsLogin(identity) | AccountError::Gone(identity) => RefreshError::Refused { identity },
+        AccountError::Upstream(identity, source) => RefreshError::Failed { identity, source: Some(source) },
+        AccountError::File(identity, _) | AccountError::Failed(identity) => {
+            RefreshError::Failed { identity, source: None }
+        }
+    }
+}

@@ -1,0 +1,343 @@
+//! One try on one identity: its files, a chat, the question, and the first content of the answer. Pictures are
+//! waited for until all of them are there, videos until they are made.
+
+use std::future::poll_fn;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep, timeout_at};
+use tracing::info;
+
+use crate::base::session::Session;
+use crate::chat::job::{ChatJob, Task, ThinkingWish};
+use crate::chat::reply::{FinishReason, ReplyEvent, ReplySink};
+use crate::gateway::answer::books::Books;
+use crate::gateway::answer::failover::{Attempt, Failed};
+use crate::gateway::answer::turn::{Turn, TurnParts};
+use crate::gateway::attachments::Attachments;
+use crate::gateway::drift::Drift;
+use crate::gateway::janitor::{Janitor, OwnChat};
+use crate::gateway::videos::task::{Found, VideoTasks};
+use crate::pool::{IdentityPool, Lease};
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
+use crate::upstream::web::client::QwenWeb;
+use crate::upstream::web::detail::image_links;
+use crate::upstream::web::encode::FileRef;
+
+/// The pauses before each look into a chat for pictures that the stream lost. The upstream writes them down a little
+/// later than it sends them.
+const RECOVERY_PAUSES: [Duration; 5] = [
+    Duration::from_millis(100),
+    Duration::from_millis(400),
+    Duration::from_secs(1),
+    Duration::from_secs(2),
+    Duration::from_secs(2),
+];
+
+/// How long a chat is looked into for a video whose start was not answered.
+const LOST_START_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Answers a chat, up to the first content that goes to the sink.
+pub(crate) struct Answering<'a, S> {
+    pub(crate) attempts: &'a Attempts,
+    pub(crate) job: &'a ChatJob,
+    pub(crate) is_pooled: bool,
+    pub(crate) sink: &'a mut S,
+}
+
+impl<S: ReplySink + Send> Attempt for Answering<'_, S> {
+    type Done = Turn;
+
+    async fn run(&mut self, lease: Lease, number: u32, deadline: Instant) -> Result<Turn, Failed> {
+        self.attempts.answer(lease, self.job, self.is_pooled, self.sink, number, deadline).await
+    }
+
+    fn reset(&mut self) {
+        self.sink.reset();
+    }
+}
+
+/// Starts a video that somebody else follows.
+pub(crate) struct Starting<'a, D> {
+    pub(crate) attempts: &'a Attempts,
+    pub(crate) job: &'a ChatJob,
+    pub(crate) is_pooled: bool,
+    pub(crate) diary: &'a mut D,
+}
+
+impl<D: VideoDiary> Attempt for Starting<'_, D> {
+    type Done = StartedVideo;
+
+    async fn run(&mut self, lease: Lease, _number: u32, deadline: Instant) -> Result<StartedVideo, Failed> {
+        self.attempts.start_video(lease, self.job, self.is_pooled, self.diary, deadline).await
+    }
+
+    fn reset(&mut self) {}
+}
+
+/// Where it is written down how far the start of a video is, before the next step is taken.
+pub(crate) trait VideoDiary: Send {
+    /// The question is about to be asked in this chat. If this says no, it is not.
+    fn asks(&mut self, session: &Session, chat: &mut OwnChat) -> impl Future<Output = bool> + Send;
+
+    /// It was refused, so nothing was begun in that chat.
+    fn refused(&mut self) -> impl Future<Output = ()> + Send;
+}
+
+/// For those who are lost with the process anyway.
+struct NoDiary;
+
+impl VideoDiary for NoDiary {
+    async fn asks(&mut self, _: &Session, _: &mut OwnChat) -> bool {
+        true
+    }
+
+    async fn refused(&mut self) {}
+}
+
+/// A video that the upstream makes.
+pub(crate) struct StartedVideo {
+    pub(crate) lease: Lease,
+    pub(crate) chat: OwnChat,
+    /// The upstream's name of it.
+    pub(crate) task: String,
+}
+
+/// Makes attempts.
+pub(crate) struct Attempts {
+    pub(crate) upstream: Arc<QwenWeb>,
+    pub(crate) janitor: Janitor,
+    pub(crate) attachments: Attachments,
+    pub(crate) videos: VideoTasks,
+    pub(crate) books: Books,
+    pub(crate) drift: Drift,
+}
+
+impl Attempts {
+    /// One try to answer. Gives the lease back when it fails.
+    async fn answer(
+        &self,
+        lease: Lease,
+        job: &ChatJob,
+        is_pooled: bool,
+        sink: &mut impl ReplySink,
+        number: u32,
+        deadline: Instant,
+    ) -> Result<Turn, Failed> {
+        let session = Arc::clone(lease.session());
+        let parts = |lease, chat| TurnParts {
+            lease,
+            chat: Some(chat),
+            drift: self.drift.clone(),
+            books: self.books.clone(),
+            attempts: number,
+            idle_timeout: self.upstream.settings.idle_timeout,
+            deadline,
+        };
+        if let Task::Video(_) = job.task {
+            let started = self.start_video(lease, job, is_pooled, &mut NoDiary, deadline).await?;
+            let StartedVideo { lease, chat, task } = started;
+            return match self.videos.follow(&session, &task, deadline).await {
+                Ok(url) => {
+                    sink.event(ReplyEvent::Video { url: &url });
+                    sink.event(ReplyEvent::Finished);
+                    Ok(Turn::done(parts(lease, chat), None))
+                }
+                Err(error) => Err(Failed { error, lease, is_final: true }),
+            };
+        }
+        let (files, mut chat) = match self.prepare(&session, job, is_pooled, deadline).await {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(Failed { error, lease, is_final: false }),
+        };
+        chat.answer_begins();
+        let first = deadline.min(Instant::now() + self.first_event_timeout(job));
+        let stream = match self.upstream.ask(&session, job, &files, chat.id(), first).await {
+            Ok(stream) => stream,
+            Err(error) => {
+                // An answer that was refused at the door does not have to be stopped.
+                if error.source.is_none() && error.kind != UpstreamErrorKind::Timeout {
+                    chat.answer_ended();
+                }
+                self.doubt_files(&session, job, &error);
+                return Err(Failed { error, lease, is_final: false });
+            }
+        };
+        let mut turn = Turn::new(stream, parts(lease, chat));
+        let error = match self.begin(&mut turn, job, sink, first, deadline).await {
+            Ok(()) => return Ok(turn),
+            Err(error) => error,
+        };
+        if is_picture(job) && self.recover(&session, &mut turn, sink, &error, deadline).await {
+            return Ok(turn);
+        }
+        self.doubt_files(&session, job, &error);
+        let lease = turn.lease_mut();
+        // A turn has its lease until it is settled, and this one was not.
+        let lease = lease.unwrap_or_else(|| IdentityPool::detached(session));
+        Err(Failed { error, lease, is_final: false })
+    }
+
+    /// Files and chat at the same time: each takes its while, and neither needs the other.
+    async fn prepare(
+        &self,
+        session: &Arc<Session>,
+        job: &ChatJob,
+        is_pooled: bool,
+        deadline: Instant,
+    ) -> Result<(Vec<FileRef>, OwnChat), UpstreamError> {
+        let patience = deadline.min(Instant::now() + self.first_event_timeout(job));
+        let making = async {
+            let made = timeout_at(patience, self.janitor.make(session, QwenWeb::new_chat(job)?, is_pooled)).await;
+            made.unwrap_or_else(|_| Err(UpstreamError::new("creating a chat", UpstreamErrorKind::Timeout)))
+        };
+        let files = self.attachments.hand_over(session, &job.files, is_pooled, deadline);
+        tokio::try_join!(files, making)
+    }
+
+    /// Reads to the first content; where pictures are made, to the end.
+    async fn begin(
+        &self,
+        turn: &mut Turn,
+        job: &ChatJob,
+        sink: &mut impl ReplySink,
+        first: Instant,
+        deadline: Instant,
+    ) -> Result<(), UpstreamError> {
+        let begun = timeout_at(first, async {
+            while !turn.has_content() {
+                if poll_fn(|cx| turn.poll_upstream(cx, sink)).await?.is_some() {
+                    break;
+                }
+            }
+            Ok(())
+        });
+        begun.await.unwrap_or_else(|_| Err(timed_out()))?;
+        if !is_picture(job) {
+            return Ok(());
+        }
+        let ended = timeout_at(deadline, async {
+            while poll_fn(|cx| turn.poll_upstream(cx, sink)).await?.is_none() {}
+            Ok(())
+        });
+        ended.await.unwrap_or_else(|_| Err(timed_out()))
+    }
+
+    /// An upstream that fails on a request with files may have lost them: the next one hands them over anew.
+    fn doubt_files(&self, session: &Session, job: &ChatJob, error: &UpstreamError) {
+        use UpstreamErrorKind as Kind;
+        if matches!(error.kind, Kind::InvalidRequest | Kind::Unavailable | Kind::Empty) {
+            self.attachments.forget(session, &job.files);
+        }
+    }
+
+    /// Looks into the chat for pictures that the stream did not bring to its end. Whether there are any now.
+    async fn recover(
+        &self,
+        session: &Session,
+        turn: &mut Turn,
+        sink: &mut impl ReplySink,
+        error: &UpstreamError,
+        deadline: Instant,
+    ) -> bool {
+        use UpstreamErrorKind as Kind;
+        let is_lost = matches!(error.kind, Kind::Truncated | Kind::Empty | Kind::Timeout | Kind::Protocol);
+        // A failure that the stream told of comes too late to take back a picture that is there.
+        if !is_lost && !turn.has_pictures() {
+            return false;
+        }
+        // The chat is new, so without an id the last answer in it is this one.
+        let response_id = turn.response_id().map(str::to_owned);
+        for pause in RECOVERY_PAUSES {
+            sleep(pause).await;
+            let Ok(detail) = self.upstream.chat_detail(session, turn.chat_id()).await else {
+                continue;
+            };
+            let links = image_links(&detail, response_id.as_deref());
+            let is_there = !links.is_empty();
+            for url in links {
+                if turn.is_new_picture(&url) {
+                    sink.event(ReplyEvent::Image { url: &url });
+                }
+            }
+            if is_there || Instant::now() >= deadline {
+                break;
+            }
+        }
+        let has_pictures = turn.has_pictures();
+        if has_pictures {
+            info!(identity.id = %session.identity(), "pictures kept that the stream did not bring to its end");
+            turn.end(FinishReason::Stop);
+        }
+        has_pictures
+    }
+
+    /// One try to start a video. Gives the lease back when it fails.
+    ///
+    /// When the start is not answered, or by something that failed, the video may be in the making all the same; the
+    /// chat knows. If it does not tell, that is the end: another try could make, and cost, a second video.
+    async fn start_video(
+        &self,
+        lease: Lease,
+        job: &ChatJob,
+        is_pooled: bool,
+        diary: &mut impl VideoDiary,
+        deadline: Instant,
+    ) -> Result<StartedVideo, Failed> {
+        let session = Arc::clone(lease.session());
+        let (files, mut chat) = match self.prepare(&session, job, is_pooled, deadline).await {
+            Ok(prepared) => prepared,
+            Err(error) => return Err(Failed { error, lease, is_final: false }),
+        };
+        if !diary.asks(&session, &mut chat).await {
+            // Nobody's fault here; the diary knows whose.
+            let error = UpstreamError::new("starting a video", UpstreamErrorKind::InvalidRequest);
+            return Err(Failed { error, lease, is_final: true });
+        }
+        chat.answer_begins();
+        let first = deadline.min(Instant::now() + self.first_event_timeout(job));
+        let started = self.upstream.start_video(&session, job, &files, chat.id(), first).await;
+        // There is nothing to stop: a task goes on whatever happens here.
+        chat.answer_ended();
+        let error = match started {
+            Ok(task) => return Ok(StartedVideo { lease, chat, task }),
+            Err(error) => error,
+        };
+        let is_answered =
+            error.source.is_none() && !matches!(error.kind, UpstreamErrorKind::Timeout | UpstreamErrorKind::Protocol);
+        let is_refused = is_answered && error.kind != UpstreamErrorKind::Unavailable;
+        if !is_refused {
+            let patience = deadline.min(Instant::now() + LOST_START_PATIENCE);
+            let found = self.videos.find(&session, chat.id(), patience).await;
+            if let Found::Task(task) = found {
+                info!(identity.id = %session.identity(), "video found in its chat after its start was not answered");
+                return Ok(StartedVideo { lease, chat, task });
+            }
+            // A page without a word of the upstream may be a gateway's, which knows nothing of what is behind it.
+            if !is_answered || (error.detail.is_empty() && found != Found::Nothing) {
+                return Err(Failed { error, lease, is_final: true });
+            }
+        }
+        self.doubt_files(&session, job, &error);
+        diary.refused().await;
+        Err(Failed { error, lease, is_final: false })
+    }
+
+    /// Thinking and searching take their time before the first word, pictures and files more.
+    pub(crate) fn first_event_timeout(&self, job: &ChatJob) -> Duration {
+        let base = self.upstream.settings.first_event_timeout;
+        match job.task {
+            Task::Image(_) | Task::ImageEdit(_) => base * 3,
+            Task::Text if job.search || job.thinking != ThinkingWish::Off || !job.files.is_empty() => base * 2,
+            Task::Text | Task::Video(_) => base,
+        }
+    }
+}
+
+fn timed_out() -> UpstreamError {
+    UpstreamError::new("waiting for the first word", UpstreamErrorKind::Timeout)
+}
+
+fn is_picture(job: &ChatJob) -> bool {
+    matches!(job.task, Task::Image(_) | Task::ImageEdit(_))
+}

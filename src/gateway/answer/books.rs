@@ -1,0 +1,73 @@
+//! Who pays for a failure, said to the pool and, where it has to be remembered, written down.
+
+use std::sync::Arc;
+
+use tracing::warn;
+
+use crate::base::session::Session;
+use crate::chat::reply::TokenCounts;
+use crate::gateway::answer::error::outcome_of;
+use crate::pool::{IdentityPool, Lease, Now, Outcome};
+use crate::store::{AccountDays, Spent, Store};
+use crate::upstream::error::UpstreamError;
+
+/// Keeps the accounts of all identities. Clones keep the same ones.
+#[derive(Clone)]
+pub(crate) struct Books {
+    pool: IdentityPool,
+    store: Arc<Store>,
+}
+
+impl Books {
+    pub(crate) fn new(pool: IdentityPool, store: Arc<Store>) -> Self {
+        Self { pool, store }
+    }
+
+    /// Counts a request that an account answers. Its tokens come when they are known.
+    pub(crate) fn count_request(&self, session: &Session) {
+        self.count(session, Spent { requests: 1, ..Spent::default() });
+    }
+
+    /// Counts the tokens of an answer, whole or cut short.
+    pub(crate) fn count_tokens(&self, session: &Session, tokens: TokenCounts) {
+        let TokenCounts { prompt, completion, cached, .. } = tokens;
+        self.count(session, Spent { requests: 0, prompt, completion, cached });
+    }
+
+    /// What each account did on its last days, in the order of configuration.
+    pub(crate) fn spending(&self) -> Vec<AccountDays> {
+        let days = |session: Arc<Session>| AccountDays {
+            identity: session.identity().clone(),
+            days: self.store.days(session.key()),
+        };
+        self.pool.sessions().into_iter().map(days).collect()
+    }
+
+    /// Nothing is kept about credentials that callers bring.
+    fn count(&self, session: &Session, spent: Spent) {
+        if self.pool.credential(session.identity()).is_some() {
+            self.store.count(session.key(), spent, Now::read().unix);
+        }
+    }
+
+    /// Ends a lease with a failure. Rests and deaths outlive the process.
+    pub(crate) fn charge(&self, lease: Lease, error: &UpstreamError, now: Now) {
+        let session = Arc::clone(lease.session());
+        let outcome = outcome_of(error, now);
+        let is_fact = matches!(
+            outcome,
+            Outcome::RateLimited { .. } | Outcome::Quota { .. } | Outcome::Challenged | Outcome::Dead
+        );
+        let is_pooled = self.pool.credential(session.identity()).is_some();
+        if matches!(outcome, Outcome::Challenged) {
+            warn!(
+                identity.id = %session.identity(),
+                "the upstream wants a human: open chat.qwen.ai in a browser with this account and pass its check"
+            );
+        }
+        lease.finish(outcome, now);
+        if is_fact && is_pooled {
+            self.store.save_facts(session.key().clone(), self.pool.facts(session.identity()));
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! Which kind of upstream a request goes to, by the name of its model.
+
+use crate::chat::suffix::{ModelSpec, WEB_PREFIX};
+use crate::gateway::answer::relay::RelayGateway;
+use crate::gateway::catalogue::Models;
+
+/// The prefix that asks for an OAuth account.
+pub const OAUTH_PREFIX: &str = "oauth/";
+/// The prefix that asks for a static key.
+pub const KEY_PREFIX: &str = "key/";
+/// What is asked for where nothing is, if the upstream has it.
+const DEFAULT_MODEL: &str = "qwen3-coder-plus";
+
+/// The kinds that are configured.
+#[derive(Clone)]
+pub struct Kinds {
+    web: Models,
+    /// Whether the web chat has accounts, or callers bring their own.
+    has_web: bool,
+    oauth: RelayGateway,
+    keys: RelayGateway,
+}
+
+/// Where a request goes.
+pub enum Route {
+    /// To the web chat; whether it has the model shows there.
+    Web,
+    /// To an upstream that speaks OpenAI's dialect, under this name of the model.
+    Relay(RelayGateway, String),
+    /// The name asks for a kind that is not configured, or that does not have the model.
+    Nobody,
+}
+
+impl Kinds {
+    /// The kinds behind these handles. Without web accounts, callers who bring none are not sent there.
+    #[must_use]
+    pub fn new(web: Models, has_web: bool, oauth: RelayGateway, keys: RelayGateway) -> Self {
+        Self { web, has_web, oauth, keys }
+    }
+
+    /// The endpoints of static keys.
+    #[must_use]
+    pub fn keys(&self) -> &RelayGateway {
+        &self.keys
+    }
+
+    /// The portal of OAuth accounts.
+    #[must_use]
+    pub fn oauth(&self) -> &RelayGateway {
+        &self.oauth
+    }
+
+    /// Those who relay, each with its prefix, in the order in which they are chosen.
+    fn relays(&self) -> impl Iterator<Item = (&'static str, &RelayGateway)> {
+        let all = [(OAUTH_PREFIX, &self.oauth), (KEY_PREFIX, &self.keys)];
+        all.into_iter().filter(|(_, gateway)| !gateway.is_empty())
+    }
+
+    /// Chooses by prefix, else the kind whose catalogue has the model, else the web chat.
+    pub async fn choose(&self, model: Option<&str>) -> Route {
+        // Accounts may come and go; with nobody at all, the web chat is what there should be.
+        let has_web = self.has_web || self.relays().next().is_none();
+        let Some(name) = model.map(str::trim) else {
+            return if has_web { Route::Web } else { self.default_route().await };
+        };
+        for prefix in [OAUTH_PREFIX, KEY_PREFIX] {
+            let Some(name) = name.strip_prefix(prefix) else { continue };
+            let gateway = self.relays().find(|(its, _)| *its == prefix).filter(|_| !name.is_empty());
+            // A name that the list lacks may still be served: lists are incomplete.
+            return gateway.map_or(Route::Nobody, |(_, gateway)| Route::Relay(gateway.clone(), name.to_owned()));
+        }
+        if name.starts_with(WEB_PREFIX) {
+            return Route::Web;
+        }
+        if has_web {
+            let catalogue = self.web.current().await;
+            if ModelSpec::parse(name, |id| catalogue.find(id).is_some()).is_known {
+                return Route::Web;
+            }
+        }
+        for (_, gateway) in self.relays() {
+            if gateway.models().await.names.iter().any(|known| known == name) {
+                return Route::Relay(gateway.clone(), name.to_owned());
+            }
+        }
+        if has_web { Route::Web } else { Route::Nobody }
+    }
+
+    /// Where a request without a model goes when the web chat has no accounts.
+    async fn default_route(&self) -> Route {
+        for (_, gateway) in self.relays() {
+            let models = gateway.models().await;
+            let default = models.names.iter().find(|name| *name == DEFAULT_MODEL).or(models.names.first());
+            if let Some(default) = default {
+                return Route::Relay(gateway.clone(), default.clone());
+            }
+        }
+        Route::Nobody
+    }
+
+    /// The names of the models of other kinds than the web chat: with their prefix, and without it where no kind
+    /// before has one of that name.
+    pub async fn other_names(&self) -> Vec<String> {
+        let catalogue = self.web.current().await;
+        let mut names: Vec<String> = Vec::new();
+        for (prefix, gateway) in self.relays() {
+            let models = gateway.models().await;
+            for name in &models.names {
+                if !names.contains(name) && (!self.has_web || catalogue.find(name).is_none()) {
+                    names.push(name.clone());
+                }
+            }
+            names.extend(models.names.iter().map(|name| format!("{prefix}{name}")));
+        }
+        names
+    }
+}

@@ -1,0 +1,4 @@
+//! Videos: jobs that outlive their request, and the upstream's tasks behind them.
+
+pub mod jobs;
+pub(crate) mod task;

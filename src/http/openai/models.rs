@@ -1,0 +1,57 @@
+//! `GET /v1/models` and `/v1/models/{id}`: never fails, whatever the upstream does.
+
+use axum::Router;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use http::header::CONTENT_TYPE;
+
+use crate::chat::models::{CREATED_DEFAULT, ModelInfo, with_variants};
+use crate::dialect::openai::wire::{Model, ModelList};
+use crate::http::failure::ApiError;
+use crate::http::state::AppState;
+
+/// The routes of this file.
+pub fn routes() -> Router<AppState> {
+    Router::new().route("/v1/models", get(list_models)).route("/v1/models/{*id}", get(retrieve_model))
+}
+
+async fn list_models(State(state): State<AppState>) -> Result<Response, ApiError> {
+    let catalogue = state.0.models.current().await;
+    let names = with_variants(&catalogue.models);
+    let others = state.0.kinds.other_names().await;
+    let data = names.iter().map(|(id, info)| model(id, info)).chain(others.iter().map(|id| other(id))).collect();
+    json(&ModelList { object: "list", data })
+}
+
+async fn retrieve_model(
+    State(state): State<AppState>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    // Bytes that are no text once decoded name no model; the rejection itself would be plain text.
+    let Ok(Path(id)) = id else {
+        return Err(ApiError::model_not_found("\u{fffd}"));
+    };
+    let catalogue = state.0.models.current().await;
+    let names = with_variants(&catalogue.models);
+    match names.iter().find(|(name, _)| *name == id) {
+        Some((id, info)) => json(&model(id, info)),
+        None if state.0.kinds.other_names().await.contains(&id) => json(&other(&id)),
+        None => Err(ApiError::model_not_found(&id)),
+    }
+}
+
+/// A model of another kind of upstream, which tells no more than the name.
+fn other(id: &str) -> Model<'_> {
+    Model { id, object: "model", created: CREATED_DEFAULT, owned_by: "qwen", context_length: None }
+}
+
+fn model<'a>(id: &'a str, info: &'a ModelInfo) -> Model<'a> {
+    Model { id, object: "model", created: info.created, owned_by: &info.owned_by, context_length: info.context_length }
+}
+
+fn json(value: &impl serde::Serialize) -> Result<Response, ApiError> {
+    let body = serde_json::to_vec(value).map_err(|_| ApiError::internal())?;
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}

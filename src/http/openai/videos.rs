@@ -1,0 +1,250 @@
+//! `POST /v1/videos` and what belongs to it: videos as jobs, of which their callers alone hear.
+
+use axum::Router;
+use axum::body::Body as AnswerBody;
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Extension, Path, RawQuery, Request, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::{get, post};
+use futures_util::StreamExt as _;
+use http::StatusCode;
+use http::header::{
+    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
+    LAST_MODIFIED, RANGE,
+};
+use http_body_util::BodyExt as _;
+use serde::Serialize;
+use serde_json::json;
+use tracing::warn;
+
+use crate::base::ids::UnixSeconds;
+use crate::dialect::openai::fields::RequestError;
+use crate::dialect::openai::videos::{
+    IDEMPOTENCY_KEY_BYTES_MAX, VideoRequest, fingerprint, idempotency_hash, progress_after,
+};
+use crate::dialect::openai::wire::{Video, VideoError, VideoList};
+use crate::gateway::videos::jobs::{NewVideo, Once, VideoJobError, VideoOwner};
+use crate::http::failure::ApiError;
+use crate::http::openai::chat::{client_retries, note_headers, unix_seconds};
+use crate::http::openai::images::Body;
+use crate::http::serve::access::RequestRecord;
+use crate::http::serve::auth::Caller;
+use crate::http::state::AppState;
+use crate::store::{VideoJob, VideoState};
+use crate::telemetry::ErrorChain;
+
+/// Jobs on a page when the caller does not say.
+const PAGE_DEFAULT: usize = 20;
+/// The most jobs on a page.
+const PAGE_MAX: usize = 100;
+/// What is passed on of a file's headers.
+const PASSED_ON: [HeaderName; 5] = [CONTENT_LENGTH, CONTENT_RANGE, ACCEPT_RANGES, ETAG, LAST_MODIFIED];
+
+/// The routes of this file.
+pub fn routes() -> Router<AppState> {
+    Router::new()
+        .route("/v1/videos", post(create_video).get(list_videos))
+        .route("/v1/videos/{id}", get(retrieve_video).delete(delete_video))
+        .route("/v1/videos/{id}/content", get(retrieve_content))
+}
+
+async fn create_video(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    Extension(record): Extension<RequestRecord>,
+    request: Request,
+) -> Result<Response, Response> {
+    let client_retries = client_retries(request.headers());
+    let key = idempotency_key(request.headers()).map_err(ApiError::into_response)?;
+    let body = Body::read(&state, request).await?;
+    let taken_up = async {
+        let owner = owner(&state, &caller);
+        let files: Vec<_> =
+            body.files.iter().map(|file| (file.field.as_str(), file.name.as_str(), &file.content)).collect();
+        let request = VideoRequest::parse(&body.fields, &files, &body.lifted)?;
+        let once = key.map(|key| Once {
+            key: idempotency_hash(&owner.hash, &key),
+            fingerprint: fingerprint(&body.fields, &files, &body.lifted),
+        });
+        drop(body);
+        let size = request.size.clone();
+        let catalogue = state.0.models.current().await;
+        let mut job = request.resolve(&state.rules(&catalogue))?;
+        record.model(&job.model);
+        let notes = note_headers(&job);
+        let known = once.as_ref().map(|once| state.0.videos.asked_before(&owner, once)).transpose()?.flatten();
+        let video = match known {
+            Some(known) => known,
+            None => {
+                job.files = state.0.attachments.gather(std::mem::take(&mut job.files)).await?;
+                state.0.videos.create(NewVideo { owner, job, size, once, client_retries }).await?
+            }
+        };
+        Ok((notes, json_of(&shown(&video))?).into_response())
+    };
+    taken_up.await.map_err(ApiError::into_response)
+}
+
+async fn retrieve_video(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    json_of(&shown(&find(&state, &caller, id)?))
+}
+
+async fn list_videos(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, ApiError> {
+    let (mut after, mut limit, mut is_newest_first) = (None, PAGE_DEFAULT, true);
+    for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        match &*name {
+            "after" => after = Some(value.into_owned()),
+            "limit" => {
+                let wrong = || RequestError::invalid_value("limit", &format!("an integer from 1 to {PAGE_MAX}"));
+                limit = value.parse().ok().filter(|limit| (1..=PAGE_MAX).contains(limit)).ok_or_else(wrong)?;
+            }
+            "order" => match &*value {
+                "asc" => is_newest_first = false,
+                "desc" => is_newest_first = true,
+                _ => return Err(RequestError::invalid_value("order", "'asc' or 'desc'").into()),
+            },
+            _ => {}
+        }
+    }
+    let page = state.0.videos.list(&owner(&state, &caller), after.as_deref(), limit, is_newest_first)?;
+    json_of(&VideoList {
+        object: "list",
+        data: page.jobs.iter().map(shown).collect(),
+        first_id: page.jobs.first().map(|job| job.id.as_str()),
+        last_id: page.jobs.last().map(|job| job.id.as_str()),
+        has_more: page.has_more,
+    })
+}
+
+async fn delete_video(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    id: Result<Path<String>, PathRejection>,
+) -> Result<Response, ApiError> {
+    let Path(id) = id.map_err(|_| ApiError::video_not_found())?;
+    state.0.videos.delete(&owner(&state, &caller), &id).await?;
+    json_of(&json!({ "id": id, "object": "video.deleted", "deleted": true }))
+}
+
+/// The video itself, from the upstream's storage through this server: its link carries a key.
+async fn retrieve_content(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    id: Result<Path<String>, PathRejection>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    let job = find(&state, &caller, id)?;
+    let query = query.unwrap_or_default();
+    let mut variants = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "variant");
+    if variants.any(|(_, value)| value != "video") {
+        let why = "The upstream makes the video alone, without pictures of it.";
+        return Err(RequestError::unsupported_value("variant", why).into());
+    }
+    let Some(link) = &job.link else {
+        return Err(ApiError::video_not_ready(status(&job), job.error.as_ref().map(|(_, why)| why.as_str())));
+    };
+    let opened = state.0.videos.open(link, headers.get(RANGE)).await;
+    let opened = opened.map_err(|error| {
+        warn!(video.id = %job.id, error = %ErrorChain(&error), "video not to be had from its link");
+        ApiError::lost_result("video")
+    })?;
+    let passed = PASSED_ON.into_iter().filter_map(|name| {
+        let value = opened.headers.get(&name)?.clone();
+        Some((name, value))
+    });
+    let mut passed: HeaderMap = passed.collect();
+    if opened.status == StatusCode::RANGE_NOT_SATISFIABLE {
+        let range = passed.remove(CONTENT_RANGE).map(|range| (CONTENT_RANGE, range));
+        let mut refusal = ApiError::range_not_satisfiable().into_response();
+        refusal.headers_mut().extend(range);
+        return Ok(refusal);
+    }
+    passed.insert(CONTENT_TYPE, HeaderValue::from_static("video/mp4"));
+    // Whoever is still loading when the server ends sees the connection close before the last byte.
+    let ending = state.0.ending.clone().cancelled_owned();
+    let body = AnswerBody::from_stream(opened.body.into_data_stream().take_until(ending));
+    Ok((opened.status, passed, body).into_response())
+}
+
+fn find(state: &AppState, caller: &Caller, id: Result<Path<String>, PathRejection>) -> Result<VideoJob, ApiError> {
+    // Bytes that are no text once decoded name no video; the rejection itself would be plain text.
+    let Path(id) = id.map_err(|_| ApiError::video_not_found())?;
+    Ok(state.0.videos.get(&owner(state, caller), &id)?)
+}
+
+fn owner(state: &AppState, caller: &Caller) -> VideoOwner {
+    let hash = caller.hash(&state.0.settings.keys);
+    VideoOwner { hash: hash.as_str().to_owned(), own: caller.own.clone() }
+}
+
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+    let Some(key) = headers.get("idempotency-key") else {
+        return Ok(None);
+    };
+    let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= IDEMPOTENCY_KEY_BYTES_MAX);
+    match key {
+        Some(key) => Ok(Some(key.to_owned())),
+        None => Err(ApiError::invalid_idempotency_key(IDEMPOTENCY_KEY_BYTES_MAX)),
+    }
+}
+
+fn shown(job: &VideoJob) -> Video<'_> {
+    let until = job.completed_at.unwrap_or(UnixSeconds(unix_seconds()));
+    let progress = match job.state {
+        VideoState::Queued => 0,
+        VideoState::Running | VideoState::Failed => progress_after(until.seconds_since(job.created_at)),
+        VideoState::Completed => 100,
+    };
+    Video {
+        id: &job.id,
+        object: "video",
+        model: &job.model,
+        status: status(job),
+        progress,
+        created_at: job.created_at.0,
+        completed_at: job.completed_at.map(|at| at.0),
+        expires_at: None,
+        prompt: &job.prompt,
+        size: &job.size,
+        seconds: &job.seconds,
+        remixed_from_video_id: None,
+        error: job.error.as_ref().map(|(code, message)| VideoError { code, message }),
+    }
+}
+
+fn status(job: &VideoJob) -> &'static str {
+    match job.state {
+        VideoState::Queued => "queued",
+        VideoState::Running => "in_progress",
+        VideoState::Completed => "completed",
+        VideoState::Failed => "failed",
+    }
+}
+
+fn json_of(value: &impl Serialize) -> Result<Response, ApiError> {
+    let body = serde_json::to_vec(value).map_err(|_| ApiError::internal())?;
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+impl From<VideoJobError> for ApiError {
+    fn from(error: VideoJobError) -> Self {
+        match error {
+            VideoJobError::NotFound => Self::video_not_found(),
+            VideoJobError::KeyReused => Self::idempotency_key_reused(),
+            VideoJobError::Busy => Self::too_many_videos(),
+            VideoJobError::NotKept(_) | VideoJobError::Unreadable(_) => {
+                warn!(error = %ErrorChain(&error), "video not taken up or forgotten");
+                Self::internal()
+            }
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! Around every request: its id, the headers that every answer carries, and its one line in the log.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Instant;
+
+use axum::body::Body;
+use axum::extract::{ConnectInfo, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{ACCESS_CONTROL_ALLOW_HEADERS, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
+use tracing::info;
+use uuid::Uuid;
+
+use crate::http::failure::ErrorCode;
+use crate::http::owner::counters::Counters;
+use crate::http::settings::HttpSettings;
+use crate::http::state::AppState;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const REQUEST_ID_BYTES_MAX: usize = 128;
+
+/// What the log line of a request tells beyond its status. Handlers fill it in; it is written when the answer's
+/// body ends or is dropped.
+#[derive(Clone, Debug)]
+pub struct RequestRecord(Arc<Record>);
+
+#[derive(Debug)]
+struct Record {
+    id: String,
+    method: Method,
+    path: String,
+    began: Instant,
+    counters: Arc<Counters>,
+    facts: Mutex<Facts>,
+}
+
+#[derive(Debug, Default)]
+struct Facts {
+    status: u16,
+    model: Option<String>,
+    identity: Option<String>,
+    attempts: u32,
+    streamed: bool,
+    code: Option<&'static str>,
+    is_complete: bool,
+}
+
+impl RequestRecord {
+    /// The request's id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.0.id
+    }
+
+    /// The model that was asked for.
+    pub fn model(&self, model: &str) {
+        self.0.facts.lock().model = Some(model.chars().take(100).collect());
+    }
+
+    /// Which identity answered, after how many attempts.
+    pub fn answered_by(&self, identity: &str, attempts: u32) {
+        let mut facts = self.0.facts.lock();
+        facts.identity = Some(identity.to_owned());
+        facts.attempts = attempts;
+    }
+
+    /// The answer is a stream.
+    pub fn streamed(&self) {
+        if !std::mem::replace(&mut self.0.facts.lock().streamed, true) {
+            self.0.counters.stream_began();
+        }
+    }
+
+    /// The answer ended with this error, although its status was fine.
+    pub fn failed(&self, code: &'static str) {
+        self.0.facts.lock().code = Some(code);
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        let facts = self.facts.get_mut();
+        self.counters.request_ended(facts.status, facts.streamed);
+        let outcome = match (facts.code, facts.is_complete) {
+            (Some(code), _) => code,
+            (None, true) => "ok",
+            (None, false) => "caller_left",
+        };
+        info!(
+            request.id = %self.id,
+            http.method = %self.method,
+            http.path = self.path,
+            http.status = facts.status,
+            model.name = facts.model.as_deref(),
+            identity.id = facts.identity,
+            attempts = facts.attempts,
+            stream = facts.streamed,
+            outcome,
+            duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "request"
+        );
+    }
+}
+
+/// The layer.
+pub async fn access(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+    let id = request_id(request.headers());
+    state.0.counters.request_began();
+    let record = RequestRecord(Arc::new(Record {
+        id,
+        method: request.method().clone(),
+        path: request.uri().path().chars().take(200).collect(),
+        began: Instant::now(),
+        counters: Arc::clone(&state.0.counters),
+        facts: Mutex::default(),
+    }));
+    let is_preflight = request.method() == Method::OPTIONS;
+    let is_tls = is_behind_tls(&state, &request);
+    request.extensions_mut().insert(record.clone());
+    let mut response = next.run(request).await;
+    if is_preflight && response.status() == StatusCode::OK {
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response.headers_mut().remove(CONTENT_LENGTH);
+        let fallback = HeaderValue::from_static("authorization, content-type, x-api-key");
+        response.headers_mut().entry(ACCESS_CONTROL_ALLOW_HEADERS).or_insert(fallback);
+    }
+    let headers = response.headers_mut();
+    headers.insert("x-content-type-options", HeaderValue::from_static("nosniff"));
+    headers.insert("x-frame-options", HeaderValue::from_static("DENY"));
+    headers.insert("referrer-policy", HeaderValue::from_static("no-referrer"));
+    if is_tls {
+        headers.insert("strict-transport-security", HeaderValue::from_static("max-age=15552000"));
+    }
+    if let Ok(id) = HeaderValue::try_from(record.id()) {
+        headers.insert(REQUEST_ID, id);
+    }
+    {
+        let mut facts = record.0.facts.lock();
+        facts.status = response.status().as_u16();
+        if let Some(ErrorCode(code)) = response.extensions().get() {
+            facts.code = Some(code);
+        }
+    }
+    response.map(|body| Body::new(RecordedBody { body, record }))
+}
+
+/// A caller's own id if it is a plain word, else a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let offered = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    let is_plain = |id: &&str| {
+        (1..=REQUEST_ID_BYTES_MAX).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:".contains(&byte))
+    };
+    offered.filter(is_plain).map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
+}
+
+/// Whether a trusted proxy says that the caller came over TLS.
+fn is_behind_tls(state: &AppState, request: &Request) -> bool {
+    let proto = request.headers().get("x-forwarded-proto").and_then(|value| value.to_str().ok());
+    proto == Some("https") && peer(request).is_some_and(|peer| is_trusted(&state.0.settings, peer))
+}
+
+/// Where the caller is, as far as somebody says so who is believed: the nearest address that is none of our proxies'.
+pub(crate) fn caller_address(settings: &HttpSettings, request: &Request) -> IpAddr {
+    let mut address = peer(request).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+    let lines = |name: &str| request.headers().get_all(name).into_iter().filter_map(|value| value.to_str().ok());
+    let forwarded: Vec<&str> = lines("x-forwarded-for").flat_map(|line| line.split(',')).map(str::trim).collect();
+    // Each proxy adds at the end whom it heard; what stands before the last one that is trusted may be made up.
+    let mut heard = forwarded.into_iter().rev();
+    while is_trusted(settings, address) {
+        let Some(said) = heard.next() else {
+            let said = lines("x-real-ip").next().and_then(parse_address);
+            return said.filter(|_| peer(request) == Some(address)).unwrap_or(address);
+        };
+        let Some(next) = parse_address(said) else {
+            break;
+        };
+        address = next;
+    }
+    address
+}
+
+/// An address as proxies write it, maybe with a port.
+fn parse_address(text: &str) -> Option<IpAddr> {
+    let text = text.trim();
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let address = bare.parse().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
+    address.ok().map(|address| address.to_canonical())
+}
+
+/// Who is at the other end of the connection.
+fn peer(request: &Request) -> Option<IpAddr> {
+    request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical())
+}
+
+fn is_trusted(settings: &HttpSettings, address: IpAddr) -> bool {
+    settings.trusted_proxies.iter().any(|net| net.contains(&address))
+}
+
+/// Lets a body through and keeps the record until it has ended.
+struct RecordedBody {
+    body: Body,
+    record: RequestRecord,
+}
+
+impl RecordedBody {
+    fn note_end(&self) {
+        if self.body.is_end_stream() {
+            self.record.0.facts.lock().is_complete = true;
+        }
+    }
+}
+
+impl HttpBody for RecordedBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let this = self.get_mut();
+        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        match &polled {
+            Poll::Ready(None) => this.record.0.facts.lock().is_complete = true,
+            Poll::Ready(Some(_)) => this.note_end(),
+            Poll::Pending => {}
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // Hyper may never poll an empty body; to have looked is then the end.
+        self.note_end();
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

@@ -1,0 +1,97 @@
+//! The bytes of a request's body, within limits of size and time.
+
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH};
+use http_body_util::BodyExt as _;
+use tokio::time::{Instant, timeout};
+
+use crate::http::failure::ApiError;
+use crate::http::serve::drain::Drain;
+use crate::http::settings::HttpSettings;
+
+/// A whole body may take this many times the pause that one piece of it may take.
+const WHOLE_BODY_FACTOR: u32 = 4;
+
+/// Reads a body piece by piece.
+pub(crate) struct BodyReader {
+    body: axum::body::Body,
+    drain: Option<Drain>,
+    read: usize,
+    limit: usize,
+    pause: std::time::Duration,
+    deadline: Instant,
+}
+
+impl BodyReader {
+    /// A reader of this request's body, which is refused at once when it says of itself that it is too large.
+    ///
+    /// # Errors
+    /// [`BodyError::TooLarge`].
+    pub(crate) fn new(request: Request, settings: &HttpSettings) -> Result<Self, BodyError> {
+        let length = request.headers().get(CONTENT_LENGTH);
+        let declared = length.and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+        let mut reader = Self {
+            drain: Drain::of(&request),
+            body: request.into_body(),
+            read: 0,
+            limit: settings.body_bytes_max,
+            pause: settings.read_timeout,
+            deadline: Instant::now() + settings.read_timeout * WHOLE_BODY_FACTOR,
+        };
+        if declared.is_some_and(|bytes| bytes > reader.limit as u64) { Err(reader.too_large()) } else { Ok(reader) }
+    }
+
+    /// The next piece; `None` at the end.
+    ///
+    /// # Errors
+    /// [`BodyError`].
+    pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, BodyError> {
+        loop {
+            let wait = self.pause.min(self.deadline.saturating_duration_since(Instant::now()));
+            let frame = match timeout(wait, self.body.frame()).await {
+                Err(_) => return Err(BodyError::Timeout),
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(_))) => return Err(BodyError::Broken),
+                Ok(Some(Ok(frame))) => frame,
+            };
+            let Ok(data) = frame.into_data() else {
+                continue;
+            };
+            self.read = self.read.saturating_add(data.len());
+            if self.read > self.limit {
+                return Err(self.too_large());
+            }
+            return Ok(Some(data));
+        }
+    }
+
+    fn too_large(&mut self) -> BodyError {
+        if let Some(drain) = &self.drain {
+            drain.leave(std::mem::take(&mut self.body));
+        }
+        BodyError::TooLarge(self.limit)
+    }
+}
+
+/// Why a body cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BodyError {
+    /// It has more bytes than this many.
+    TooLarge(usize),
+    /// It stalls, or takes too long as a whole.
+    Timeout,
+    /// The connection broke, or its framing is wrong.
+    Broken,
+}
+
+impl IntoResponse for BodyError {
+    fn into_response(self) -> Response {
+        match self {
+            Self::TooLarge(limit) => ([(CONNECTION, "close")], ApiError::body_too_large(limit)).into_response(),
+            Self::Timeout => ApiError::body_timeout().into_response(),
+            Self::Broken => ApiError::broken_body().into_response(),
+        }
+    }
+}

@@ -1,0 +1,500 @@
+//! Files in requests: every form that clients send, what is wrong with them, and what is made of them.
+
+use std::io::Cursor;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use image::ImageFormat;
+use serde_json::{Value, json};
+
+use crate::base::ids::UnixSeconds;
+use crate::chat::job::{ChatJob, ChatRequest, PROMPT_JSON_BYTES_MAX, json_len};
+use crate::chat::models::{Abilities, Makes, ModelInfo, Thinking};
+use crate::chat::resolve::Rules;
+use crate::dialect::openai::fields::RequestError;
+use crate::dialect::openai::parts::LIFTED_PREFIX;
+use crate::files::attachment::{Attachment, JobFile, RemoteFile, UploadedFile};
+use crate::files::blob::Blob;
+use crate::files::media_type::{IMAGE_BYTES_MAX, MediaKind};
+use crate::tests::rules;
+use crate::upstream::web::encode::{FileRef, MessageIds, encode};
+
+fn picture(format: ImageFormat, width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = Cursor::new(Vec::new());
+    image::DynamicImage::new_rgb8(width, height).write_to(&mut bytes, format).unwrap();
+    bytes.into_inner()
+}
+
+fn data_uri(essence: &str, bytes: &[u8]) -> String {
+    format!("data:{essence};base64,{}", STANDARD.encode(bytes))
+}
+
+fn png() -> String {
+    data_uri("image/png", &picture(ImageFormat::Png, 2, 3))
+}
+
+/// A small PNG whose header says otherwise, checksum included.
+fn bomb(width: u32, height: u32) -> Vec<u8> {
+    let mut bytes = picture(ImageFormat::Png, 1, 1);
+    bytes[16..20].copy_from_slice(&width.to_be_bytes());
+    bytes[20..24].copy_from_slice(&height.to_be_bytes());
+    let mut crc = !0_u32;
+    for byte in &bytes[12..29] {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0xedb8_8320 } else { crc >> 1 };
+        }
+    }
+    bytes[29..33].copy_from_slice(&(!crc).to_be_bytes());
+    bytes
+}
+
+fn request(messages: &Value, lifted: &[Blob]) -> Result<ChatRequest, RequestError> {
+    ChatRequest::parse(&json!({ "messages": messages }), lifted)
+}
+
+fn described(file: &JobFile) -> String {
+    match file {
+        JobFile::Ready(Attachment { at, name, kind, content_type, content }) => {
+            format!("{at} {name} {} {content_type} {}", kind.noun(), content.len())
+        }
+        JobFile::Remote(RemoteFile { at, label, kind, url }) => format!("{at} {label} {} {url}", kind.noun()),
+        JobFile::Link(file) => format!("link {}", file.url),
+    }
+}
+
+fn outcome(messages: &Value, lifted: &[Blob]) -> String {
+    match request(messages, lifted) {
+        Ok(request) => request.files.iter().map(|file| described(&file.file)).collect::<Vec<_>>().join(" | "),
+        Err(error) => format!("! {:?} {}", error.kind, error.param.unwrap_or_default()),
+    }
+}
+
+/// One user message with this one part.
+fn check(part: &Value, expected: &str) {
+    let shown: String = part.to_string().chars().take(200).collect();
+    assert_eq!(outcome(&json!([{"role": "user", "content": [part]}]), &[]), expected, "{shown}");
+}
+
+const AT: &str = "messages[0].content[0]";
+
+#[test]
+fn pictures_in_every_form() {
+    let size = picture(ImageFormat::Png, 2, 3).len();
+    let bare = STANDARD.encode(picture(ImageFormat::Png, 2, 3));
+    let expected = format!("{AT} image-1.png picture image/png {size}");
+    for part in [
+        json!({"type": "image_url", "image_url": {"url": png(), "detail": "high"}}),
+        json!({"type": "image_url", "image_url": png()}),
+        json!({"type": "image", "image": png()}),
+        json!({"type": "image", "image_url": {"url": png()}}),
+        json!({"type": "image", "url": png()}),
+        json!({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": bare}}),
+        json!({"type": "input_image", "image_url": png(), "detail": "auto"}),
+        // The bytes decide which kind of picture it is.
+        json!({"type": "image_url", "image_url": {"url": data_uri("image/jpeg", &picture(ImageFormat::Png, 2, 3))}}),
+        json!({"type": "image_url", "image_url": {"url": data_uri("application/octet-stream", &picture(ImageFormat::Png, 2, 3))}}),
+        json!({"type": "image_url", "image_url": {"url": data_uri("", &picture(ImageFormat::Png, 2, 3))}}),
+    ] {
+        check(&part, &expected);
+    }
+    for (format, essence, ending) in [
+        (ImageFormat::Jpeg, "image/jpeg", "jpg"),
+        (ImageFormat::Gif, "image/gif", "gif"),
+        (ImageFormat::WebP, "image/webp", "webp"),
+        (ImageFormat::Bmp, "image/bmp", "bmp"),
+        (ImageFormat::Tiff, "image/tiff", "tiff"),
+        (ImageFormat::Ico, "image/x-icon", "ico"),
+    ] {
+        let bytes = picture(format, 4, 4);
+        let part = json!({"type": "image_url", "image_url": {"url": data_uri(essence, &bytes)}});
+        check(&part, &format!("{AT} image-1.{ending} picture {essence} {}", bytes.len()));
+    }
+}
+
+#[test]
+fn other_files_in_every_form() {
+    let wav = b"RIFF\x24\0\0\0WAVEfmt \x10\0\0\0";
+    let mp4 = b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2mp41";
+    check(
+        &json!({"type": "input_audio", "input_audio": {"data": STANDARD.encode(wav), "format": "wav"}}),
+        &format!("{AT} audio-1.wav sound audio/wav {}", wav.len()),
+    );
+    for part in [
+        json!({"type": "video_url", "video_url": {"url": data_uri("video/mp4", mp4)}}),
+        json!({"type": "video_url", "video_url": data_uri("video/mp4", mp4)}),
+        json!({"type": "input_video", "input_video": {"data": STANDARD.encode(mp4), "format": "mp4"}}),
+        json!({"type": "input_video", "video_url": {"url": data_uri("video/mp4", mp4)}}),
+    ] {
+        check(&part, &format!("{AT} video-1.mp4 video video/mp4 {}", mp4.len()));
+    }
+    for (file, expected) in [
+        (
+            json!({"file_data": data_uri("application/pdf", b"%PDF-1.7 x"), "filename": "a b.pdf"}),
+            "a_b.pdf document application/pdf 10",
+        ),
+        (
+            json!({"file_data": STANDARD.encode(b"%PDF-1.7 x"), "filename": "../x/r.pdf"}),
+            "r.pdf document application/pdf 10",
+        ),
+        (json!({"file_data": data_uri("text/csv", b"a,b\n"), "filename": "t.csv"}), "t.csv document text/csv 4"),
+        (json!({"file_data": data_uri("text/plain", b"x")}), "document-1.txt document text/plain 1"),
+        (json!({"file_data": STANDARD.encode("Grüße"), "filename": "文件.md"}), "file.md document text/markdown 7"),
+        (json!({"file_data": STANDARD.encode(wav)}), "document-1.wav sound audio/wav 20"),
+    ] {
+        check(&json!({"type": "file", "file": file}), &format!("{AT} {expected}"));
+    }
+    check(
+        &json!({"type": "input_file", "file_data": data_uri("text/plain", b"x"), "filename": "n.txt"}),
+        &format!("{AT} n.txt document text/plain 1"),
+    );
+}
+
+#[test]
+fn addresses() {
+    for (part, expected) in [
+        (
+            json!({"type": "image_url", "image_url": {"url": "https://e.org/a.png"}}),
+            "image-1 picture https://e.org/a.png",
+        ),
+        (json!({"type": "image_url", "image_url": "HTTP://e.org/a"}), "image-1 picture HTTP://e.org/a"),
+        (json!({"type": "video_url", "video_url": {"url": "https://e.org/a"}}), "video-1 video https://e.org/a"),
+        (
+            json!({"type": "input_file", "file_url": "https://e.org/a.pdf?x"}),
+            "document-1 document https://e.org/a.pdf?x",
+        ),
+        (json!({"type": "input_file", "file_url": "https://e.org/a.png"}), "image-1 picture https://e.org/a.png"),
+    ] {
+        check(&part, &format!("{AT} {expected}"));
+    }
+    for bad in ["file:///etc/passwd", "ftp://e.org/a.png", "//e.org/a.png", "a.png", "", "javascript:1", "gopher://x"] {
+        check(&json!({"type": "image_url", "image_url": {"url": bad}}), &format!("! InvalidValue {AT}"));
+    }
+    let long = format!("https://e.org/{}", "a".repeat(2048));
+    check(&json!({"type": "image_url", "image_url": {"url": long}}), &format!("! InvalidValue {AT}"));
+}
+
+#[test]
+fn what_is_wrong_with_files() {
+    let image = |url: &str| json!({"type": "image_url", "image_url": {"url": url}});
+    let whole = picture(ImageFormat::Png, 20, 20);
+    let torn = &whole[..whole.len() - 20];
+    for (url, expected) in [
+        (png().replace('=', ""), "InvalidFile"),
+        (png().replace("iVBOR", "iVB OR"), "InvalidFile"),
+        (png().replace("iVBOR", "iVB\nOR"), "InvalidFile"),
+        ("data:image/png;base64,%%%%".to_owned(), "InvalidFile"),
+        ("data:image/png;base64,".to_owned(), "InvalidFile"),
+        ("data:image/png,%89PNG".to_owned(), "InvalidValue"),
+        ("data:image/png;base64".to_owned(), "InvalidValue"),
+        (data_uri("text/html", &whole), "UnsupportedFile"),
+        (data_uri("application/pdf", &whole), "UnsupportedFile"),
+        (data_uri("image/png", b"<html><script>"), "UnsupportedFile"),
+        (data_uri("image/png", b"%PDF-1.7"), "UnsupportedFile"),
+        (data_uri("image/svg+xml", b"<svg xmlns=\"http://www.w3.org/2000/svg\"/>"), "UnsupportedFile"),
+        (data_uri("image/png", &[0, 1, 2, 3]), "UnsupportedFile"),
+        (data_uri("image/png", torn), "InvalidFile"),
+        (data_uri("image/png", &whole[..20]), "InvalidFile"),
+        (data_uri("image/jpeg", &picture(ImageFormat::Jpeg, 64, 64)[..300]), "InvalidFile"),
+        (data_uri("image/png", &bomb(20_000, 20_000)), "FileTooLarge"),
+        (data_uri("image/png", &bomb(65_000, 1)), "FileTooLarge"),
+        (data_uri("image/png", &bomb(9_000, 9_000)), "FileTooLarge"),
+        (data_uri("image/png", &bomb(0, 5)), "InvalidFile"),
+        (data_uri("image/png", &vec![0; usize::try_from(IMAGE_BYTES_MAX).unwrap() + 1]), "FileTooLarge"),
+    ] {
+        check(&image(&url), &format!("! {expected} {AT}"));
+    }
+    let fields = [
+        (json!({"type": "image_url"}), format!("! Missing {AT}.url")),
+        (json!({"type": "image_url", "image_url": {}}), format!("! Missing {AT}.image_url.url")),
+        (json!({"type": "image_url", "image_url": 5}), format!("! InvalidType {AT}.image_url")),
+        (json!({"type": "image_url", "image_url": {"url": 5}}), format!("! InvalidType {AT}.image_url.url")),
+        (json!({"type": "input_audio", "input_audio": {"format": "wav"}}), format!("! Missing {AT}.input_audio.data")),
+        (json!({"type": "file", "file": {"filename": "a"}}), format!("! Missing {AT}.file.file_data")),
+        (json!({"type": "file", "file": {"file_id": "file-1"}}), format!("! UnsupportedParameter {AT}.file.file_id")),
+        (json!({"type": "video_url", "video_url": {"url": png()}}), format!("! UnsupportedFile {AT}")),
+        (
+            json!({"type": "input_audio", "input_audio": {"data": STANDARD.encode(&whole)}}),
+            format!("! UnsupportedFile {AT}"),
+        ),
+        (json!({"type": "file", "file": {"file_data": STANDARD.encode([0, 1])}}), format!("! UnsupportedFile {AT}")),
+    ];
+    for (part, expected) in fields {
+        check(&part, &expected);
+    }
+}
+
+#[test]
+fn what_was_taken_out_of_the_body_comes_back() {
+    let blob = Blob::from(picture(ImageFormat::Png, 2, 3));
+    let part = |place: &str| {
+        json!([{"role": "user", "content": [
+            {"type": "image_url", "image_url": {"url": format!("data:image/png;base64,{LIFTED_PREFIX}{place}")}},
+        ]}])
+    };
+    let expected = format!("{AT} image-1.png picture image/png {}", blob.len());
+    assert_eq!(outcome(&part("0"), std::slice::from_ref(&blob)), expected);
+    for place in ["1", "-1", "x", ""] {
+        assert_eq!(outcome(&part(place), std::slice::from_ref(&blob)), format!("! InvalidFile {AT}"), "{place}");
+    }
+}
+
+fn images(count: usize) -> Vec<Value> {
+    let part = |at| json!({"type": "image_url", "image_url": {"url": format!("https://e.org/{at}.png")}});
+    (0..count).map(part).collect()
+}
+
+#[test]
+fn how_many_files_a_turn_takes() {
+    let user = |parts: Vec<Value>| json!({"role": "user", "content": parts});
+    let said = json!({"role": "assistant", "content": "I see."});
+    let names = |messages: Value| {
+        request(&messages, &[]).map(|request| {
+            let url = |file: &JobFile| described(file).rsplit('/').next().unwrap().to_owned();
+            let names: Vec<String> = request.files.iter().map(|file| url(&file.file)).collect();
+            format!("{} omitted {}", names.join(" "), request.omitted_files)
+        })
+    };
+    assert_eq!(names(json!([user(images(5))])).unwrap(), "0.png 1.png 2.png 3.png 4.png omitted 0");
+    let error = names(json!([user(images(6))])).unwrap_err();
+    assert_eq!(error.param.as_deref(), Some("messages[0].content[5]"));
+    let error = names(json!([user(images(3)), user(images(3))])).unwrap_err();
+    assert_eq!(error.param.as_deref(), Some("messages[1].content[2]"));
+    // Of what was seen before, the newest stay.
+    assert_eq!(
+        names(json!([user(images(4)), said, user(images(3))])).unwrap(),
+        "2.png 3.png 0.png 1.png 2.png omitted 2"
+    );
+    assert_eq!(names(json!([user(images(9)), said, user(vec![])])).unwrap(), "4.png 5.png 6.png 7.png 8.png omitted 4");
+    let videos: Vec<Value> = (0..2).map(|_| json!({"type": "video_url", "video_url": "https://e.org/v.mp4"})).collect();
+    assert!(names(json!([user(videos)])).is_err());
+}
+
+#[test]
+fn marks_stand_where_files_stood() {
+    let mut first = images(6);
+    first.insert(0, json!({"type": "text", "text": "See:"}));
+    let messages = json!([
+        {"role": "user", "content": first},
+        {"role": "assistant", "content": "Seen."},
+        {"role": "user", "content": [
+            {"type": "text", "text": "And this?"},
+            {"type": "file", "file": {"file_data": data_uri("text/plain", b"x"), "filename": "a\"b<c.txt"}},
+        ]},
+    ]);
+    insta::assert_snapshot!(request(&messages, &[]).unwrap().prompt, @r#"
+    This is a conversation, one block for each message in order. Follow the <system> blocks, and write only the assistant's next message, without tags around it.
+
+    <user>
+    See:
+    <file name="image-1" omitted="true"/>
+    <file name="image-2"/>
+    <file name="image-3"/>
+    <file name="image-4"/>
+    <file name="image-5"/>
+    <file name="image-6"/>
+    </user>
+
+    <assistant>
+    Seen.
+    </assistant>
+
+    <user>
+    And this?
+    <file name="abc.txt"/>
+    </user>
+    "#);
+    let alone = json!([{"role": "user", "content": [{"type": "text", "text": "See:"}, images(1)[0]]}]);
+    assert_eq!(request(&alone, &[]).unwrap().prompt, "See:");
+    let only = json!([{"role": "user", "content": images(1)}]);
+    assert_eq!(request(&only, &[]).unwrap().prompt, "");
+}
+
+fn model(id: &str, abilities: Abilities) -> ModelInfo {
+    ModelInfo {
+        id: id.to_owned(),
+        created: 1,
+        owned_by: "qwen".to_owned(),
+        thinking: Thinking::OnRequest,
+        search: true,
+        abilities,
+        makes: Makes::default(),
+        context_length: Some(1000),
+    }
+}
+
+fn catalogue() -> Vec<ModelInfo> {
+    let blind = Abilities { image: Some(false), video: Some(false), audio: Some(false), document: Some(true) };
+    let sees = Abilities { image: Some(true), ..blind };
+    let hears = Abilities { audio: Some(true), ..sees };
+    vec![model("free", Abilities::default()), model("blind", blind), model("sees", sees), model("hears", hears)]
+}
+
+fn resolved(body: &Value, vision_fallback: &str) -> Result<ChatJob, RequestError> {
+    let models = catalogue();
+    let rules = Rules { vision_fallback, ..rules(&models, true) };
+    ChatRequest::parse(body, &[])?.resolve(&rules)
+}
+
+#[test]
+fn models_that_cannot_take_the_files() {
+    let check = |model: &str, part: Value, fallback: &str, expected: &str| {
+        let body = json!({"model": model, "messages": [{"role": "user", "content": ["Hi", part]}]});
+        let found = match resolved(&body, fallback) {
+            Ok(job) => format!("{} {} {}", job.model, job.upstream_model, job.notes.fallback_model.unwrap_or_default()),
+            Err(error) => format!("! {:?} {}", error.kind, error.param.unwrap()),
+        };
+        assert_eq!(found.trim_end(), expected, "{model} {part} {fallback}");
+    };
+    let image = || images(1).remove(0);
+    let sound = || json!({"type": "audio_url", "audio_url": "https://e.org/a.mp3"});
+    let video = || json!({"type": "video_url", "video_url": "https://e.org/a.mp4"});
+    let paper = || json!({"type": "input_file", "file_url": "https://e.org/a.pdf"});
+    check("sees", image(), "sees", "sees sees");
+    check("free", image(), "sees", "free free");
+    check("blind", image(), "sees", "blind sees sees");
+    check("blind-thinking", image(), "sees", "blind-thinking sees sees");
+    check("blind", paper(), "sees", "blind blind");
+    check("blind", image(), "", "! UnsupportedValue messages[0].content[1]");
+    check("sees", sound(), "", "! UnsupportedValue messages[0].content[1]");
+    // The configured model may not hear, or be gone; another one may do.
+    check("sees", sound(), "sees", "sees free free");
+    check("blind", image(), "gone", "blind free free");
+    check("hears", video(), "sees", "hears free free");
+}
+
+#[test]
+fn what_is_made_of_which_pictures() {
+    let check = |model: &str, messages: Value, expected: &str| {
+        let body = json!({"model": model, "messages": messages, "size": "1792x1024"});
+        let found = match resolved(&body, "sees") {
+            Ok(job) => {
+                let urls: Vec<String> =
+                    job.files.iter().map(|file| described(file).rsplit('/').next().unwrap().to_owned()).collect();
+                format!(
+                    "{} {:?} {} {:?}",
+                    job.chat_type(),
+                    job.prompt,
+                    urls.join("+"),
+                    job.aspect().map(|it| it.as_str())
+                )
+            }
+            Err(error) => format!("! {:?} {}", error.kind, error.param.unwrap()),
+        };
+        assert_eq!(found, expected, "{model} {messages}");
+    };
+    let user = |text: &str, count: usize| {
+        let mut parts = images(count);
+        parts.insert(0, json!(text));
+        json!({"role": "user", "content": parts})
+    };
+    let drew = |names: &[&str]| {
+        let texts: Vec<String> = names.iter().map(|name| format!("![image](https://e.org/{name})")).collect();
+        json!({"role": "assistant", "content": texts.join("\n\n")})
+    };
+    let wide = r#"Some("16:9")"#;
+    check("free-image", json!([user("A cat", 0)]), &format!("t2i \"A cat\"  {wide}"));
+    check(
+        "free-image",
+        json!([{"role": "system", "content": "s"}, user("A cat", 0)]),
+        &format!("t2i \"A cat\"  {wide}"),
+    );
+    check("free-image", json!([user("old", 1), drew(&["o.png"]), user("A dog", 0)]), &format!("t2i \"A dog\"  {wide}"));
+    check("free-image", json!([user("Like this", 2)]), &format!("image_edit \"Like this\" 0.png+1.png {wide}"));
+    check("free-image", json!([user("", 0)]), "! InvalidValue messages");
+    check("free-image_edit", json!([user("Bluer", 1)]), &format!("image_edit \"Bluer\" 0.png {wide}"));
+    check("free-image-edit", json!([user("", 1)]), &format!("image_edit \"Edit this picture.\" 0.png {wide}"));
+    check("free-image_edit", json!([user("A cat", 0)]), &format!("t2i \"A cat\"  {wide}"));
+    check(
+        "free-image_edit",
+        json!([user("a", 2), drew(&["x.png", "y.png"]), user("Bluer", 0)]),
+        &format!("image_edit \"Bluer\" 1.png+x.png+y.png {wide}"),
+    );
+    check(
+        "free-image_edit",
+        json!([drew(&["x.png", "y.png"]), user("Bluer", 5)]),
+        &format!("image_edit \"Bluer\" 0.png+1.png+2.png+3.png+4.png {wide}"),
+    );
+    check("free-video", json!([user("Waves", 0)]), &format!("t2v \"Waves\"  {wide}"));
+    check("free-video", json!([user("Move", 2)]), &format!("i2v \"Move\" 1.png {wide}"));
+    check("free-video", json!([drew(&["x.png"]), user("Waves", 0)]), &format!("t2v \"Waves\"  {wide}"));
+    let with_sound =
+        json!([{"role": "user", "content": ["Draw it", {"type": "audio_url", "audio_url": "https://e.org/a.mp3"}]}]);
+    check("free-image", with_sound, "! UnsupportedValue messages[0].content[1]");
+}
+
+#[test]
+fn long_conversations_go_as_a_file() {
+    let ask = |text: String, model: &str| {
+        let messages = json!([{"role": "system", "content": "Be terse."}, {"role": "user", "content": text}, {"role": "user", "content": "Now?"}]);
+        resolved(&json!({"model": model, "messages": messages}), "sees")
+    };
+    let short = ask("x".repeat(1000), "free").unwrap();
+    assert!(short.files.is_empty() && !short.notes.has_prompt_file);
+    // Twice the limit as JSON, and little as text.
+    for text in ["\"".repeat(PROMPT_JSON_BYTES_MAX), "\u{1}".repeat(PROMPT_JSON_BYTES_MAX / 3)] {
+        let mut models = catalogue();
+        models[0].context_length = None;
+        let body = json!({"messages": [{"role": "user", "content": text}, {"role": "user", "content": "Now?"}]});
+        let job = ChatRequest::parse(&body, &[]).unwrap().resolve(&rules(&models, true)).unwrap();
+        assert!(json_len(&job.prompt) <= PROMPT_JSON_BYTES_MAX, "{}", json_len(&job.prompt));
+        assert!(job.prompt.contains("<user>\nNow?\n</user>") && job.prompt.contains("conversation.txt"));
+        let [JobFile::Ready(file)] = job.files.as_slice() else { panic!("{:?}", job.files) };
+        assert_eq!((file.name.as_str(), file.kind), ("conversation.txt", MediaKind::Document));
+        assert!(file.content.len() > text.len() as u64 && job.notes.has_prompt_file);
+    }
+    // More than the model can read, by its own word.
+    let error = ask("x".repeat(PROMPT_JSON_BYTES_MAX), "free").unwrap_err();
+    assert_eq!(format!("{:?}", error.kind), "TooLong");
+    let body = json!({"messages": [{"role": "user", "content": "x".repeat(20_000_001)}]});
+    let error = ChatRequest::parse(&body, &[]).unwrap_err();
+    assert_eq!(format!("{:?} {}", error.kind, error.param.unwrap()), "TooLong messages");
+    // What is drawn cannot be read from a file.
+    let error = ask("x".repeat(PROMPT_JSON_BYTES_MAX), "free-image").unwrap_err();
+    assert_eq!(format!("{:?}", error.kind), "TooLong");
+}
+
+#[test]
+fn files_in_the_upstreams_words() {
+    let upload = |kind, name: &str, content_type: &str| {
+        FileRef::Uploaded(UploadedFile {
+            file_id: "f-1".to_owned(),
+            url: format!("https://storage/u-1/f-1_{name}?x-oss-signature=s"),
+            user_id: Some("u-1".to_owned()),
+            name: name.to_owned(),
+            kind,
+            content_type: content_type.to_owned(),
+            size: 5,
+        })
+    };
+    let link = FileRef::Link(RemoteFile {
+        at: String::new(),
+        label: "picture-1".to_owned(),
+        kind: MediaKind::Image,
+        url: "https://cdn/x.png?key=k".to_owned(),
+    });
+    let files =
+        [upload(MediaKind::Document, "a.pdf", "application/pdf"), upload(MediaKind::Video, "v.mp4", "video/mp4"), link];
+    let job =
+        resolved(&json!({"model": "free-video", "messages": [{"role": "user", "content": "Waves"}]}), "").unwrap();
+    let ids = MessageIds {
+        fid: "fid".to_owned(),
+        child: "child".to_owned(),
+        files: (0..3).map(|at| [format!("item-{at}"), format!("task-{at}")]).collect(),
+    };
+    let body = encode(&job, &files, "chat-1", &ids, UnixSeconds(1_790_000_000)).unwrap();
+    let body: Value = serde_json::from_slice(&body).unwrap();
+    insta::assert_json_snapshot!(body);
+}
+
+/// The bytes that were decoded while the body came in are those that go up: no copy, and nothing is decoded again.
+#[test]
+fn what_was_lifted_is_shared() {
+    let lifted = Blob::from(picture(ImageFormat::Png, 2, 3));
+    let url = format!("data:image/png;base64,{LIFTED_PREFIX}0");
+    let messages = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]);
+    let request = request(&messages, std::slice::from_ref(&lifted)).unwrap();
+    let job = request.resolve(&rules(&[], false)).unwrap();
+    let [JobFile::Ready(file)] = job.files.as_slice() else { panic!("{job:?}") };
+    assert_eq!(file.content.in_memory().unwrap().as_ptr(), lifted.in_memory().unwrap().as_ptr());
+}

@@ -1,0 +1,159 @@
+//! The whole way of an answer: upstream bytes to events, to OpenAI's stream and to OpenAI's whole answer.
+
+mod cuts;
+mod drift;
+mod files;
+mod fixtures;
+mod openai_dialect;
+mod replies;
+mod requests;
+
+use serde_json::{Value, json};
+
+use crate::chat::job::{ChatJob, ChatRequest, ReasoningFormat};
+use crate::chat::models::ModelInfo;
+use crate::chat::reply::{FinishReason, ReplyError, ReplyEvent, ReplySink, TokenCounts};
+use crate::chat::resolve::Rules;
+use crate::dialect::openai::reply::{ChunkEncoder, ChunkStream, EventSink as _, WholeReply};
+use crate::sse::{SseDecoder, SseError};
+use crate::upstream::web::decode::QwenReplyDecoder;
+
+/// What one upstream stream becomes.
+#[derive(Debug, PartialEq)]
+struct Answer {
+    events: Vec<String>,
+    outcome: Result<(), ReplyError>,
+    response_id: Option<String>,
+    counts: Option<TokenCounts>,
+    /// As the caller gets it; without its end when the answer failed.
+    stream: String,
+    whole: Value,
+}
+
+#[derive(Debug)]
+enum Failure {
+    Framing,
+    Reply(ReplyError),
+}
+
+impl From<SseError> for Failure {
+    fn from(_: SseError) -> Self {
+        Self::Framing
+    }
+}
+
+fn job(more: &Value) -> ChatJob {
+    let mut body = json!({"model": "qwen3-max", "messages": [{"role": "user", "content": "Hi"}]});
+    body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    ChatRequest::parse(&body, &[]).unwrap().resolve(&rules(&[], false)).unwrap()
+}
+
+/// The rules of a server whose upstream has these models.
+fn rules(models: &[ModelInfo], is_live: bool) -> Rules<'_> {
+    let reasoning_format = ReasoningFormat::Parsed;
+    Rules { default_model: "free", reasoning_format, vision_fallback: "sees", models, is_live }
+}
+
+/// Sends the parts through everything. Only reply errors can come back: no test breaks the limits of the framing.
+fn answer(parts: &[&[u8]], job: &ChatJob) -> Answer {
+    let mut stream = ChunkStream::new(job, ChunkEncoder::new("chatcmpl-1", 1_790_000_000, "qwen3-max", true));
+    let mut whole = WholeReply::new(job);
+    let (mut sse, mut decoder, mut events) = (SseDecoder::new(), QwenReplyDecoder::new(), Vec::new());
+    let mut push = |data: &[u8]| {
+        let mut sink = |event: ReplyEvent<'_>| {
+            events.push(described(&event));
+            stream.event(again(&event));
+            whole.event(event);
+        };
+        decoder.push(data, &mut sink).map_err(Failure::Reply)
+    };
+    let mut outcome = Ok(());
+    for part in parts {
+        outcome = outcome.and_then(|()| sse.push(part, &mut push));
+    }
+    outcome = outcome.and_then(|()| sse.finish(&mut push));
+    let outcome = match outcome {
+        Ok(()) => decoder.finish(),
+        Err(Failure::Reply(error)) => Err(error),
+        Err(Failure::Framing) => panic!("a limit of the framing was met"),
+    };
+    let counts = decoder.usage();
+    if outcome.is_ok() {
+        stream.finish(FinishReason::Stop, counts);
+    }
+    let stream = [stream.head(), stream.take().unwrap_or_default()].concat();
+    let whole = whole.finish("chatcmpl-1", 1_790_000_000, "qwen3-max", FinishReason::Stop, counts);
+    Answer {
+        events,
+        outcome,
+        response_id: decoder.response_id().map(str::to_owned),
+        counts,
+        stream: String::from_utf8(stream.to_vec()).unwrap(),
+        whole: serde_json::from_slice(&whole).unwrap(),
+    }
+}
+
+/// Events cannot be copied, since nobody but a test wants to.
+fn again<'a>(event: &'a ReplyEvent<'_>) -> ReplyEvent<'a> {
+    match event {
+        ReplyEvent::Started { response_id } => ReplyEvent::Started { response_id },
+        ReplyEvent::Text(text) => ReplyEvent::Text(*text),
+        ReplyEvent::Reasoning(text) => ReplyEvent::Reasoning(*text),
+        ReplyEvent::Image { url } => ReplyEvent::Image { url },
+        ReplyEvent::Video { url } => ReplyEvent::Video { url },
+        ReplyEvent::Chunk { json, is_content } => ReplyEvent::Chunk { json, is_content: *is_content },
+        ReplyEvent::Source(source) => ReplyEvent::Source(source.clone()),
+        ReplyEvent::Activity => ReplyEvent::Activity,
+        ReplyEvent::Unknown { what } => ReplyEvent::Unknown { what },
+        ReplyEvent::Finished => ReplyEvent::Finished,
+    }
+}
+
+fn described(event: &ReplyEvent<'_>) -> String {
+    match event {
+        ReplyEvent::Text(text) => format!("Text {:?}", text.plain()),
+        ReplyEvent::Reasoning(text) => format!("Reasoning {:?}", text.plain()),
+        other => format!("{other:?}"),
+    }
+}
+
+impl Answer {
+    /// The chunks of the stream, each checked for what every client needs.
+    fn chunks(&self) -> Vec<Value> {
+        let mut chunks: Vec<Value> = Vec::new();
+        for event in self.stream.split_terminator("\n\n") {
+            let data = event.strip_prefix("data: ").unwrap();
+            assert!(event.len() < 64 * 1024 && !data.contains('\n'), "{event}");
+            if data == "[DONE]" {
+                continue;
+            }
+            let chunk: Value = serde_json::from_str(data).unwrap();
+            assert_eq!(chunk["id"], "chatcmpl-1");
+            assert_eq!(chunk["object"], "chat.completion.chunk");
+            assert_eq!(chunk["created"], 1_790_000_000);
+            assert_eq!(chunk["model"], "qwen3-max");
+            for choice in chunk["choices"].as_array().unwrap() {
+                assert_eq!(choice["index"], 0);
+                let delta = choice["delta"].as_object().unwrap();
+                assert!(choice.get("finish_reason").is_some() && choice.get("logprobs").is_some());
+                assert_eq!(delta.contains_key("role"), chunks.is_empty(), "the role comes first and once: {chunk}");
+            }
+            chunks.push(chunk);
+        }
+        chunks
+    }
+
+    /// A field of all deltas, joined.
+    fn joined(&self, field: &str) -> String {
+        let deltas = self.chunks();
+        deltas.iter().filter_map(|chunk| chunk["choices"][0]["delta"][field].as_str()).collect()
+    }
+
+    fn content(&self) -> String {
+        self.joined("content")
+    }
+
+    fn reasoning(&self) -> String {
+        self.joined("reasoning_content")
+    }
+}

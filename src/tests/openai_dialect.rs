@@ -1,0 +1,203 @@
+//! Bodies that are passed on, and answers that are handed on.
+
+use serde_json::{Value, json};
+
+use crate::chat::reply::{FinishReason, ReplyError, ReplyEvent, ReplySink as _, TokenCounts};
+use crate::dialect::openai::reply::EventSink as _;
+use crate::upstream::openai::translate::{Profile, RelayChunks, RelayDecoder, RelayRequest, RelayWhole};
+
+fn encoded(body: Value, profile: Profile) -> Value {
+    let request = RelayRequest::parse(body).unwrap();
+    serde_json::from_slice(&request.encode("up", profile)).unwrap()
+}
+
+#[test]
+fn every_field_goes_up() {
+    let body = json!({
+        "model": "asked", "temperature": 0, "top_p": 0.0, "stop": ["a"], "seed": 1, "n": 2, "logprobs": true,
+        "response_format": {"type": "json_object"}, "unknown": {"deep": [1]}, "max_tokens": null,
+        "tools": [{"type": "function", "function": {"name": "f", "parameters": {}}}], "tool_choice": "auto",
+        "messages": [
+            {"role": "user", "content": "Hi"},
+            {"role": "assistant", "content": null, "tool_calls": [{"id": "1", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1}"}}]},
+            {"role": "tool", "tool_call_id": "1", "name": "f", "content": "r"},
+        ],
+    });
+    let mut expected = body.clone();
+    expected["model"] = json!("up");
+    expected.as_object_mut().unwrap().remove("max_tokens");
+    assert_eq!(encoded(body, Profile::Key), expected);
+}
+
+#[test]
+fn what_is_changed_for_the_upstream() {
+    let check = |more: Value, expected: Value| {
+        let mut body = json!({"messages": [{"role": "user", "content": "Hi"}]});
+        body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        let mut found = encoded(body, Profile::Key);
+        let found = found.as_object_mut().unwrap();
+        found.remove("messages");
+        found.remove("model");
+        assert_eq!(Value::Object(found.clone()), expected, "{more}");
+    };
+    check(json!({"stream": true}), json!({"stream": true, "stream_options": {"include_usage": true}}));
+    check(
+        json!({"stream": true, "stream_options": {"include_usage": false, "x": 1}}),
+        json!({"stream": true, "stream_options": {"include_usage": true, "x": 1}}),
+    );
+    check(json!({"stream_options": {"include_usage": true}}), json!({}));
+    check(json!({"reasoning_effort": "none"}), json!({"enable_thinking": false}));
+    check(json!({"reasoning_effort": "low"}), json!({"enable_thinking": true, "thinking_budget": 1024}));
+    check(json!({"reasoning": {"effort": "medium"}}), json!({"enable_thinking": true, "thinking_budget": 8192}));
+    check(
+        json!({"reasoning_effort": "high", "thinking_budget": 5}),
+        json!({"enable_thinking": true, "thinking_budget": 5}),
+    );
+    check(json!({"reasoning_effort": "high", "enable_thinking": false}), json!({"enable_thinking": false}));
+    check(json!({"include_reasoning": true, "reasoning_effort": "odd"}), json!({}));
+}
+
+#[test]
+fn messages_for_the_portal() {
+    let messages = |messages: Value| encoded(json!({ "messages": messages }), Profile::Portal)["messages"].clone();
+    let cached = |text: &str| json!({"type": "text", "text": text, "cache_control": {"type": "ephemeral"}});
+    assert_eq!(
+        messages(json!([{"role": "user", "content": "Hi"}])),
+        json!([{"role": "system", "content": [cached("")]}, {"role": "user", "content": "Hi"}])
+    );
+    assert_eq!(
+        messages(json!([
+            {"role": "system", "content": "a"},
+            {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "text", "text": "y"}]},
+            {"role": "developer", "content": [{"type": "text", "text": "b"}]},
+            {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {"url": "u"}}]},
+        ])),
+        json!([
+            {"role": "system", "content": [cached("a"), cached("b")]},
+            {"role": "user", "content": "x\ny"},
+            {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "image_url", "image_url": {"url": "u"}}]},
+        ])
+    );
+    let listed = json!("[{\"role\":\"user\",\"content\":\"Hi\"}]");
+    assert_eq!(messages(listed)[1]["content"], "Hi");
+}
+
+#[test]
+fn bodies_that_are_not_passed_on() {
+    for (body, expected) in [
+        (json!([]), "InvalidBody -"),
+        (json!({}), "Missing messages"),
+        (json!({"messages": []}), "EmptyArray messages"),
+        (json!({"messages": [5]}), "InvalidType messages[0]"),
+        (json!({"messages": [{"content": "x"}]}), "Missing messages[0].role"),
+        (json!({"messages": [{"role": "user"}], "model": 5}), "InvalidType model"),
+        (json!({"messages": [{"role": "user"}], "model": ""}), "InvalidValue model"),
+        (json!({"messages": [{"role": "user"}], "stream": "yes"}), "InvalidType stream"),
+    ] {
+        let error = RelayRequest::parse(body.clone()).unwrap_err();
+        assert_eq!(format!("{:?} {}", error.kind, error.param.as_deref().unwrap_or("-")), expected, "{body}");
+    }
+}
+
+/// What comes out of these events, and how they ended.
+fn relayed(events: &[&str], include_usage: bool) -> (String, Result<(), ReplyError>, Option<TokenCounts>) {
+    let mut decoder = RelayDecoder::default();
+    let mut chunks = RelayChunks::new("ours", 7, "asked", include_usage);
+    let mut outcome = Ok(());
+    for event in events {
+        outcome = outcome.and_then(|()| decoder.push(event.as_bytes(), &mut |event| chunks.event(event)));
+    }
+    outcome = outcome.and_then(|()| decoder.finish(&mut |_| {}));
+    if outcome.is_ok() {
+        chunks.finish(FinishReason::Stop, None);
+    }
+    let out = chunks.take().unwrap_or_default();
+    (String::from_utf8(out.to_vec()).unwrap(), outcome, decoder.usage())
+}
+
+#[test]
+fn chunks_are_repaired() {
+    let events = [
+        r#"{"choices":[{"delta":{"role":"assistant","content":""}}],"model":"m"}"#,
+        r#"{"id":"late","created":5,"choices":[{"index":0,"delta":{"role":"assistant","content":"Hi"},"logprobs":{"x":1}}],"system_fingerprint":"f","usage":null}"#,
+        r#"{"choices":[{"index":0,"delta":{"reasoning_content":"hm","content":null}}]}"#,
+        r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7}}"#,
+        r#"{"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":4,"total_tokens":7,"prompt_tokens_details":{"cached_tokens":2}}}"#,
+        "[DONE]",
+        "[DONE]",
+    ];
+    let (out, outcome, counts) = relayed(&events, true);
+    assert_eq!(outcome, Ok(()));
+    assert_eq!(counts, Some(TokenCounts { prompt: 3, completion: 4, reasoning: 0, cached: 2 }));
+    insta::assert_snapshot!(out);
+    let (out, ..) = relayed(&events, false);
+    assert!(!out.contains("usage"), "{out}");
+    assert_eq!(out.matches("[DONE]").count(), 1);
+    assert_eq!(out.matches("\"role\"").count(), 1);
+}
+
+#[test]
+fn the_role_goes_out_once_however_many_attempts_there_are() {
+    let mut chunks = RelayChunks::new("ours", 7, "asked", false);
+    let head = chunks.head();
+    assert!(head.ends_with(b"\n\n") && head.windows(6).any(|window| window == b"\"role\""));
+    for _ in 0..2 {
+        chunks.reset();
+        let chunk = json!({"choices": [{"delta": {"role": "assistant", "content": "a"}}, {"index": 1, "delta": {"content": "b"}}]});
+        chunks.event(ReplyEvent::Chunk { json: &chunk, is_content: true });
+        let out = String::from_utf8(chunks.take().unwrap().to_vec()).unwrap();
+        assert_eq!(out.matches("role").count(), 1, "the second choice's: {out}");
+    }
+}
+
+#[test]
+fn how_a_stream_may_end() {
+    let text = r#"{"choices":[{"delta":{"content":"Hi"}}]}"#;
+    let end = r#"{"choices":[{"delta":{},"finish_reason":"tool_calls"}]}"#;
+    let call =
+        r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"1","function":{"name":"f","arguments":""}}]}}]}"#;
+    for (events, expected) in [
+        (&[text, end][..], Ok(())),
+        (&[call, end, "[DONE]"], Ok(())),
+        (&[text], Err(ReplyError::Truncated)),
+        (&[text, "[DONE]"], Err(ReplyError::Truncated)),
+        (&[], Err(ReplyError::Empty)),
+        (&["[DONE]"], Err(ReplyError::Empty)),
+        (&[r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#], Err(ReplyError::Empty)),
+        (&[text, "{"], Err(ReplyError::Json)),
+    ] {
+        assert_eq!(relayed(events, false).1, expected, "{events:?}");
+    }
+    let refused = |event: &str| match relayed(&[event], false).1 {
+        Err(ReplyError::Refused { code, details, .. }) => format!("{code}: {details}"),
+        other => format!("{other:?}"),
+    };
+    assert_eq!(refused(r#"{"error":{"code":"insufficient_quota","message":"m","type":"t"}}"#), "insufficient_quota: m");
+    assert_eq!(refused(r#"{"error":{"message":"m","type":"t","code":null}}"#), "t: m");
+    assert_eq!(refused(r#"{"error":"stream timeout"}"#), ": stream timeout");
+    assert_eq!(refused(r#"{"code":"Throttling","message":"slow","request_id":"r"}"#), "Throttling: slow");
+}
+
+#[test]
+fn whole_completions() {
+    let whole = |body: Value| {
+        let (mut decoder, mut whole) = (RelayDecoder::default(), RelayWhole::default());
+        decoder.whole(body.to_string().as_bytes(), &mut |event: ReplyEvent<'_>| whole.event(event))?;
+        Ok::<Value, ReplyError>(serde_json::from_slice(&whole.finish("ours", 7, "asked")).unwrap())
+    };
+    let message = json!({"role": "assistant", "content": "Hi", "reasoning_content": "hm", "tool_calls": []});
+    let choices = json!([{"index": 0, "message": message, "finish_reason": "stop", "logprobs": {"a": 1}}]);
+    let usage = json!({"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "prompt_tokens_details": {"cached_tokens": 1}});
+    let answer =
+        whole(json!({"id": "theirs", "created": 5, "object": "x", "model": "up", "choices": choices, "usage": usage}))
+            .unwrap();
+    assert_eq!(
+        answer,
+        json!({"id": "theirs", "created": 5, "object": "chat.completion", "model": "asked", "choices": choices, "usage": usage})
+    );
+    let answer = whole(json!({"choices": choices})).unwrap();
+    assert_eq!((&answer["id"], &answer["created"]), (&json!("ours"), &json!(7)));
+    assert_eq!(whole(json!({"choices": []})), Err(ReplyError::Empty));
+    assert_eq!(whole(json!([])), Err(ReplyError::Empty));
+    assert!(matches!(whole(json!({"error": {"message": "m"}})), Err(ReplyError::Refused { .. })));
+}

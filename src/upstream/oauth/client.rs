@@ -1,0 +1,388 @@
+//! The OAuth endpoints of chat.qwen.ai: device login and the refresh of tokens.
+//!
+//! Bodies are forms, answers are JSON, except when the risk engine puts a page in their place. The statuses of the
+//! two slow-downs differ between what clients have seen, so the word counts and not the number.
+
+use std::fmt;
+use std::time::Duration;
+
+use http::Method;
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue};
+use secrecy::{ExposeSecret as _, SecretString};
+use serde_json::Value;
+use url::Url;
+use url::form_urlencoded::Serializer;
+use uuid::Uuid;
+
+use crate::base::ids::UnixSeconds;
+use crate::base::oauth::{OAuthCredentials, RefreshToken, TokenGrant, UnixMillis};
+use crate::base::secret::AccessToken;
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body, presentable};
+use crate::upstream::settings::OAuthSettings;
+use crate::upstream::web::client::{Answer, WebClientError, read};
+
+const LOGIN: &str = "beginning a login";
+const POLLING: &str = "waiting for a login";
+const PROBING: &str = "asking whether the token is taken";
+const REFRESHING: &str = "refreshing a token";
+/// How long one call may take. Shorter than the ten seconds after which other programs take a lock on the
+/// credentials for forgotten.
+const CALL_TIMEOUT: Duration = Duration::from_secs(8);
+/// Between two polls when the answer names no interval (RFC 8628, section 3.2).
+const INTERVAL: Duration = Duration::from_secs(5);
+/// How long a code is good that does not say it.
+const CODE_LIFETIME: Duration = Duration::from_secs(600);
+
+/// The client of the OAuth endpoints.
+#[derive(Debug)]
+pub struct QwenOAuth {
+    client: reqwest::Client,
+    settings: OAuthSettings,
+}
+
+/// A login that waits for its owner.
+#[derive(Clone)]
+pub struct DeviceCode {
+    /// What polls with. Secret.
+    pub device_code: SecretString,
+    /// What the owner types in.
+    pub user_code: String,
+    /// Where.
+    pub verification_uri: String,
+    /// The same with the code in it.
+    pub verification_uri_complete: String,
+    /// How long the code is good.
+    pub expires_in: Duration,
+    /// How long to wait between two polls.
+    pub interval: Duration,
+}
+
+/// What a poll found.
+#[derive(Debug)]
+pub enum Poll {
+    /// The owner has not decided yet.
+    Pending,
+    /// The same, and we ask too often.
+    SlowDown,
+    /// The owner agreed.
+    Granted(Box<OAuthCredentials>),
+    /// The owner refused.
+    Denied,
+    /// The code is not good any more.
+    Expired,
+    /// Too many requests; not to be polled again.
+    RateLimited {
+        /// When to begin again, if the answer says so.
+        retry_after: Option<Duration>,
+    },
+    /// The endpoint refuses for another reason.
+    Failed {
+        /// Its words, fit to be shown.
+        message: String,
+    },
+    /// No answer that tells, so worth another poll.
+    Unreachable(UpstreamError),
+}
+
+/// Why there is no new token.
+#[derive(Debug, thiserror::Error)]
+pub enum RefreshFailure {
+    /// The refresh token is not accepted any more: somebody has to log in again.
+    #[error("the refresh token is refused{}", in_brackets(message))]
+    Dead {
+        /// The endpoint's words, fit to be shown.
+        message: String,
+    },
+    /// Nothing that tells about the refresh token.
+    #[error(transparent)]
+    Transient(UpstreamError),
+}
+
+impl QwenOAuth {
+    /// A client for these settings.
+    ///
+    /// # Errors
+    /// [`WebClientError`].
+    pub fn new(settings: OAuthSettings) -> Result<Self, WebClientError> {
+        let builder = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .connect_timeout(settings.connect_timeout.min(CALL_TIMEOUT))
+            .timeout(CALL_TIMEOUT);
+        // A simulator on this machine needs no certificates, and a machine that has none can still run one.
+        let builder = if settings.base.scheme() == "http" { builder.tls_certs_only([]) } else { builder };
+        let client = builder.build().map_err(WebClientError::Client)?;
+        Ok(Self { client, settings })
+    }
+
+    /// Begins a login.
+    ///
+    /// # Errors
+    /// [`UpstreamError`].
+    pub async fn device_code(&self, challenge: &str) -> Result<DeviceCode, UpstreamError> {
+        let form = [
+            ("client_id", self.settings.client_id.as_str()),
+            ("scope", &self.settings.scope),
+            ("code_challenge", challenge),
+            ("code_challenge_method", "S256"),
+        ];
+        let answer = self.call(LOGIN, "/api/v1/oauth2/device/code", &form).await?;
+        let value = told(LOGIN, &answer)?;
+        DeviceCode::of(&value).ok_or_else(|| {
+            let error = OAuthError::of(&value);
+            let kind = if error.code.is_empty() { UpstreamErrorKind::Protocol } else { UpstreamErrorKind::Unavailable };
+            let kind = if answer.status == 429 { UpstreamErrorKind::RateLimited } else { kind };
+            UpstreamError {
+                detail: error.message(),
+                retry_after: answer.retry_after,
+                ..UpstreamError::new(LOGIN, kind)
+            }
+        })
+    }
+
+    /// Asks once whether the owner has decided.
+    pub async fn poll(&self, device_code: &SecretString, verifier: &SecretString, now: UnixMillis) -> Poll {
+        let form = [
+            ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
+            ("client_id", &self.settings.client_id),
+            ("device_code", device_code.expose_secret()),
+            ("code_verifier", verifier.expose_secret()),
+        ];
+        let answer = match self.token(POLLING, &form).await {
+            Ok(answer) => answer,
+            Err(error) => return Poll::Unreachable(error),
+        };
+        let value = match told(POLLING, &answer) {
+            Ok(value) => value,
+            Err(error) if answer.status == 401 && error.kind == UpstreamErrorKind::Unauthorized => {
+                return Poll::Expired;
+            }
+            Err(error) if answer.status == 429 && error.kind == UpstreamErrorKind::RateLimited => {
+                return Poll::RateLimited { retry_after: answer.retry_after };
+            }
+            Err(error) => return Poll::Unreachable(error),
+        };
+        polled(&value, &answer, now)
+    }
+
+    /// Trades a refresh token for a new access token.
+    ///
+    /// # Errors
+    /// [`RefreshFailure`].
+    pub async fn refresh(&self, refresh_token: &RefreshToken, now: UnixSeconds) -> Result<TokenGrant, RefreshFailure> {
+        let form = [
+            ("grant_type", "refresh_token"),
+            ("client_id", self.settings.client_id.as_str()),
+            ("refresh_token", refresh_token.expose()),
+        ];
+        let answer = self.token(REFRESHING, &form).await.map_err(RefreshFailure::Transient)?;
+        let value = match told(REFRESHING, &answer) {
+            Ok(value) => value,
+            Err(error) if error.kind == UpstreamErrorKind::Unauthorized => {
+                return Err(RefreshFailure::Dead { message: String::new() });
+            }
+            Err(error) => return Err(RefreshFailure::Transient(error)),
+        };
+        let error = OAuthError::of(&value);
+        if (200..300).contains(&answer.status)
+            && error.code.is_empty()
+            && let Some(grant) = TokenGrant::parse(&value, now)
+        {
+            return Ok(grant);
+        }
+        let is_passing = matches!(error.code.as_str(), "slow_down" | "temporarily_unavailable" | "server_error");
+        let is_refused = match answer.status {
+            400 | 401 => !is_passing,
+            200..300 => matches!(error.code.as_str(), "invalid_grant" | "invalid_request" | "invalid_token"),
+            _ => false,
+        };
+        if is_refused {
+            return Err(RefreshFailure::Dead { message: error.message() });
+        }
+        let kind = match answer.status {
+            429 => UpstreamErrorKind::RateLimited,
+            200..300 if error.code.is_empty() => UpstreamErrorKind::Protocol,
+            _ => UpstreamErrorKind::Unavailable,
+        };
+        Err(RefreshFailure::Transient(UpstreamError {
+            detail: error.message(),
+            retry_after: answer.retry_after,
+            ..UpstreamError::new(REFRESHING, kind)
+        }))
+    }
+
+    /// Asks where an account chats whether its token is taken, by a call that changes nothing. The call is not
+    /// documented, so only a refusal of the token says something for sure.
+    ///
+    /// # Errors
+    /// [`UpstreamError`].
+    pub async fn probe(&self, api_base: &Url, token: &AccessToken) -> Result<(), UpstreamError> {
+        let mut url = api_base.clone();
+        url.set_path(&format!("{}/models", api_base.path().trim_end_matches('/')));
+        let mut request = reqwest::Request::new(Method::GET, url);
+        let mut bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose()))
+            .map_err(|_| UpstreamError::new(PROBING, UpstreamErrorKind::Protocol))?;
+        bearer.set_sensitive(true);
+        request.headers_mut().insert(AUTHORIZATION, bearer);
+        request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
+        let sent = self.client.execute(request).await.map_err(|error| UpstreamError::transport(PROBING, error))?;
+        let answer = read(PROBING, sent).await?;
+        classify_body(PROBING, answer.status, &answer.content_type, &answer.body).map_or(Ok(()), Err)
+    }
+
+    async fn token(&self, doing: &'static str, form: &[(&str, &str)]) -> Result<Answer, UpstreamError> {
+        self.call(doing, "/api/v1/oauth2/token", form).await
+    }
+
+    async fn call(&self, doing: &'static str, path: &str, form: &[(&str, &str)]) -> Result<Answer, UpstreamError> {
+        let base = &self.settings.base;
+        let mut request = reqwest::Request::new(Method::POST, base.join(path).unwrap_or_else(|_| base.clone()));
+        let headers = request.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-www-form-urlencoded"));
+        headers.insert(ACCEPT, HeaderValue::from_static("application/json"));
+        if doing == LOGIN
+            && let Ok(id) = HeaderValue::try_from(Uuid::new_v4().to_string())
+        {
+            headers.insert("x-request-id", id);
+        }
+        let body = Serializer::new(String::new()).extend_pairs(form).finish();
+        *request.body_mut() = Some(body.into());
+        let call = async {
+            let sent = self.client.execute(request).await;
+            read(doing, sent.map_err(|error| UpstreamError::transport(doing, error))?).await
+        };
+        // The client has the same limit, but a stopped test clock does not move that one.
+        match tokio::time::timeout(CALL_TIMEOUT, call).await {
+            Ok(answer) => answer,
+            Err(_) => Err(UpstreamError::new(doing, UpstreamErrorKind::Timeout)),
+        }
+    }
+}
+
+impl DeviceCode {
+    fn of(value: &Value) -> Option<Self> {
+        let text = |name: &str| value.get(name).and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
+        let seconds = |name: &str| {
+            let number = value.get(name)?;
+            let number = number.as_f64().or_else(|| number.as_str()?.trim().parse().ok())?;
+            (0.0..1e7).contains(&number).then(|| Duration::from_secs_f64(number))
+        };
+        let (device_code, user_code) = (text("device_code")?, text("user_code").unwrap_or_default());
+        let verification_uri = web_address(text("verification_uri").unwrap_or(VERIFICATION_URI))?;
+        let complete = match text("verification_uri_complete") {
+            Some(complete) => web_address(complete)?,
+            None => {
+                let mut url = verification_uri.clone();
+                url.query_pairs_mut().append_pair("user_code", user_code).append_pair("client", "qwen-code");
+                url
+            }
+        };
+        Some(Self {
+            device_code: SecretString::from(device_code),
+            user_code: presentable(user_code),
+            verification_uri: verification_uri.into(),
+            verification_uri_complete: complete.into(),
+            expires_in: seconds("expires_in").filter(|length| !length.is_zero()).unwrap_or(CODE_LIFETIME),
+            interval: seconds("interval").filter(|length| !length.is_zero()).unwrap_or(INTERVAL),
+        })
+    }
+}
+
+impl fmt::Debug for DeviceCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DeviceCode")
+            .field("expires_in", &self.expires_in)
+            .field("interval", &self.interval)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An address that a browser may be sent to, and nothing that a shell or a browser would take for something else.
+fn web_address(text: &str) -> Option<Url> {
+    let url = Url::parse(text).ok()?;
+    (matches!(url.scheme(), "https" | "http") && url.has_host()).then_some(url)
+}
+
+/// `error` and `error_description` of an answer.
+struct OAuthError {
+    code: String,
+    description: String,
+}
+
+impl OAuthError {
+    fn of(value: &Value) -> Self {
+        let error = value.get("error").filter(|error| !error.is_null());
+        let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().trim().to_owned();
+        // The chat's own endpoints nest their errors, and some proxies do.
+        let (code, description) = match error {
+            Some(Value::Object(nested)) => (text(nested.get("code")), text(nested.get("message"))),
+            other => (text(other), text(value.get("error_description"))),
+        };
+        let code = if code.is_empty() && error.is_some() { "error".to_owned() } else { code };
+        Self { code, description }
+    }
+
+    fn message(&self) -> String {
+        let (code, description) = (presentable(&self.code), presentable(&self.description));
+        match (code.is_empty(), description.is_empty()) {
+            (_, true) => code,
+            (true, false) => description,
+            (false, false) => format!("{code}: {description}"),
+        }
+    }
+}
+
+/// The table of the device grant: what an answer of the token endpoint says about a login.
+fn polled(value: &Value, answer: &Answer, now: UnixMillis) -> Poll {
+    let error = OAuthError::of(value);
+    let is_slow = value.get("slowDown").and_then(Value::as_bool) == Some(true);
+    match (answer.status, error.code.as_str()) {
+        (_, "slow_down") => Poll::SlowDown,
+        (_, "authorization_pending") => Poll::Pending,
+        (_, "access_denied") => Poll::Denied,
+        (401, _) | (_, "expired_token") => Poll::Expired,
+        (429, _) => Poll::RateLimited { retry_after: answer.retry_after },
+        (500.., _) => Poll::Unreachable(UpstreamError {
+            detail: error.message(),
+            ..UpstreamError::new(POLLING, UpstreamErrorKind::Unavailable)
+        }),
+        (200..300, "") if value.get("status").and_then(Value::as_str) == Some("pending") => {
+            if is_slow {
+                Poll::SlowDown
+            } else {
+                Poll::Pending
+            }
+        }
+        (200..300, "") => match TokenGrant::parse(value, now.seconds()) {
+            Some(grant) => Poll::Granted(Box::new(OAuthCredentials::granted(grant, now))),
+            None => Poll::Pending,
+        },
+        (status, "") => Poll::Failed { message: format!("the login was refused with status {status}") },
+        (_, _) => Poll::Failed { message: error.message() },
+    }
+}
+
+/// The JSON of an answer, whatever its status; what is none is an error by its status.
+fn told(doing: &'static str, answer: &Answer) -> Result<Value, UpstreamError> {
+    let failure = |kind| UpstreamError { retry_after: answer.retry_after, ..UpstreamError::new(doing, kind) };
+    let parsed = serde_json::from_slice::<Value>(&answer.body).ok().filter(Value::is_object);
+    match parsed {
+        // Its own word for a page of the risk engine in JSON.
+        Some(value) if value.get("ret").is_some() => {
+            let error = classify_body(doing, answer.status, &answer.content_type, &answer.body);
+            Err(error.unwrap_or_else(|| failure(UpstreamErrorKind::Protocol)))
+        }
+        Some(value) => Ok(value),
+        None => {
+            let error = classify_body(doing, answer.status, &answer.content_type, &answer.body);
+            let error = error.unwrap_or_else(|| failure(UpstreamErrorKind::Protocol));
+            Err(UpstreamError { retry_after: answer.retry_after, ..error })
+        }
+    }
+}
+
+fn in_brackets(text: &str) -> String {
+    if text.is_empty() { String::new() } else { format!(" ({text})") }
+}
+
+/// Where a login is confirmed when the answer does not say it.
+const VERIFICATION_URI: &str = "https://chat.qwen.ai/authorize";

@@ -1,0 +1,4 @@
+//! Qwen's OAuth: device flow, renewal of tokens, PKCE.
+
+pub mod client;
+pub mod pkce;

@@ -1,0 +1,5 @@
+//! Upstreams in the shape of OpenAI's API: the portal of OAuth accounts, and endpoints of static keys.
+
+pub mod client;
+pub mod error;
+pub mod translate;

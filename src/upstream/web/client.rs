@@ -1,0 +1,464 @@
+//! The calls of chat.qwen.ai: make a chat, ask, stop, delete, list models.
+
+use std::time::{Duration, SystemTime};
+
+use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, HeaderValue, ORIGIN, REFERER, RETRY_AFTER};
+use http::{Method, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use url::Url;
+use uuid::Uuid;
+
+use crate::base::ids::UnixSeconds;
+use crate::base::session::Session;
+use crate::chat::job::{ChatJob, Task};
+use crate::chat::models::{ModelInfo, parse_catalogue};
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body};
+use crate::upstream::settings::WebSettings;
+use crate::upstream::web::decode::QwenReplyDecoder;
+use crate::upstream::web::encode::{self, FileRef, MessageIds};
+use crate::upstream::web::headers;
+use crate::upstream::web::stream::ReplyStream;
+
+const CREATING: &str = "creating a chat";
+/// The most that is read of an answer which is no stream, decoded.
+const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// How long a short call (models, stop, delete, a new chat) may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// How far away the upstream may put its `Retry-After`.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(25 * 3600);
+
+/// The client of the web chat. Cheap to share; its connections are kept alive and used for every identity, which
+/// is safe since credentials travel in headers only.
+#[derive(Debug)]
+pub struct QwenWeb {
+    client: reqwest::Client,
+    /// For the object storage: nothing of a session is ever given to it.
+    pub(crate) storage: reqwest::Client,
+    pub(crate) settings: WebSettings,
+    pub(crate) web_headers: HeaderMap,
+    auth_headers: HeaderMap,
+}
+
+/// The client cannot be built from its settings.
+#[derive(Debug, thiserror::Error)]
+pub enum WebClientError {
+    /// The TLS or DNS machinery did not start.
+    #[error("cannot set up the HTTP client (on a bare system, install the package ca-certificates)")]
+    Client(#[source] reqwest::Error),
+    /// A configured header is none.
+    #[error("QWEN_WEB_HEADERS: {0:?} is not a header that can be sent")]
+    Header(String),
+}
+
+/// Which host a call goes to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Host {
+    Web,
+    Auth,
+}
+
+/// What a call shows of a session.
+#[derive(Clone, Copy)]
+pub(crate) enum Credential<'a> {
+    /// Nothing.
+    None,
+    /// The cookie jar: for calls that hand out tokens, where an old token would only be in the way.
+    Cookies(&'a Session),
+    /// The jar and the access token that belongs to it.
+    Full(&'a Session),
+}
+
+impl<'a> Credential<'a> {
+    fn session(self) -> Option<&'a Session> {
+        match self {
+            Self::None => None,
+            Self::Cookies(session) | Self::Full(session) => Some(session),
+        }
+    }
+}
+
+/// The request for a new chat.
+pub struct NewChat(Vec<u8>);
+
+/// An answer read to its end.
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) content_type: String,
+    pub(crate) retry_after: Option<Duration>,
+    pub(crate) body: Vec<u8>,
+}
+
+impl QwenWeb {
+    /// A client for these settings.
+    ///
+    /// # Errors
+    /// [`WebClientError`].
+    pub fn new(settings: WebSettings) -> Result<Self, WebClientError> {
+        let builder = || {
+            reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .connect_timeout(settings.connect_timeout)
+                .pool_idle_timeout(Duration::from_secs(60))
+                .tcp_keepalive(Duration::from_secs(60))
+        };
+        // A simulator on this machine needs no certificates, and a machine that has none can still run one.
+        let is_plain = [&settings.web_base, &settings.auth_base].iter().all(|base| base.scheme() == "http");
+        let client = if is_plain { builder().tls_certs_only([]) } else { builder() };
+        let client = client.build().map_err(WebClientError::Client)?;
+        // Behind a recording proxy without TLS the storage is still the real one, so its certificates are tried.
+        let storage = match builder().build() {
+            Err(_) if is_plain => builder().tls_certs_only([]).build(),
+            built => built,
+        };
+        let storage = storage.map_err(WebClientError::Client)?;
+        let web_headers = headers::standard(&settings.headers).map_err(WebClientError::Header)?;
+        let mut auth_headers = web_headers.clone();
+        if let Some(origin) = web_headers.get(ORIGIN) {
+            // Without it the host answers "Missing origin".
+            auth_headers.insert("x-request-origin", origin.clone());
+        }
+        auth_headers.insert("sec-fetch-site", HeaderValue::from_static("same-site"));
+        Ok(Self { client, storage, settings, web_headers, auth_headers })
+    }
+
+    /// What has to be sent to make a chat for this job.
+    ///
+    /// # Errors
+    /// [`UpstreamError`].
+    pub fn new_chat(job: &ChatJob) -> Result<NewChat, UpstreamError> {
+        let body = encode::encode_new_chat(job, now());
+        body.map(NewChat).map_err(|_| UpstreamError::new(CREATING, UpstreamErrorKind::Protocol))
+    }
+
+    /// Makes a chat and gives its id.
+    ///
+    /// # Errors
+    /// [`UpstreamError`].
+    pub async fn create_chat(&self, session: &Session, chat: NewChat) -> Result<String, UpstreamError> {
+        const DOING: &str = CREATING;
+        let NewChat(body) = chat;
+        let answer = self
+            .call(DOING, Host::Web, Method::POST, "/api/v2/chats/new", Credential::Full(session), Some(body))
+            .await?;
+        let value = envelope(DOING, &answer)?;
+        let data = value.get("data").unwrap_or(&value);
+        let chat = data.get("chat").unwrap_or(data);
+        let id = chat.get("id").or_else(|| data.get("chat_id")).and_then(Value::as_str);
+        match id.filter(|id| is_chat_id(id)) {
+            Some(id) => Ok(id.to_owned()),
+            None => Err(UpstreamError::new(DOING, UpstreamErrorKind::Protocol)),
+        }
+    }
+
+    /// Asks in a chat and waits, at most until `deadline`, for an answer that is an event stream.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]: whatever else the upstream answers, by status, content type and envelope.
+    pub async fn ask(
+        &self,
+        session: &Session,
+        job: &ChatJob,
+        files: &[FileRef],
+        chat_id: &str,
+        deadline: Instant,
+    ) -> Result<ReplyStream, UpstreamError> {
+        const DOING: &str = "asking";
+        let body = message_body(DOING, job, files, chat_id)?;
+        let response = self.complete(DOING, session, chat_id, body, deadline).await?;
+        let status = effective_status(&response);
+        if (200..300).contains(&status) && may_be_event_stream(response.headers()) {
+            let decoder = match job.task {
+                Task::Image(_) | Task::ImageEdit(_) => QwenReplyDecoder::for_pictures(),
+                Task::Text | Task::Video(_) => QwenReplyDecoder::new(),
+            };
+            let response: http::Response<reqwest::Body> = response.into();
+            return Ok(ReplyStream::new(response.into_body(), decoder));
+        }
+        let read = tokio::time::timeout_at(deadline, read(DOING, response));
+        let answer = read.await.map_err(|_| UpstreamError::new(DOING, UpstreamErrorKind::Timeout))??;
+        Err(failure(DOING, &answer).unwrap_or_else(|| UpstreamError::new(DOING, UpstreamErrorKind::Protocol)))
+    }
+
+    /// Sends a completion and waits, at most until `deadline`, for the head of its answer.
+    pub(crate) async fn complete(
+        &self,
+        doing: &'static str,
+        session: &Session,
+        chat_id: &str,
+        body: Vec<u8>,
+        deadline: Instant,
+    ) -> Result<reqwest::Response, UpstreamError> {
+        let path = format!("/api/v2/chat/completions?chat_id={chat_id}");
+        let mut request = self.request(Host::Web, Method::POST, &path, Credential::Full(session), Some(body));
+        let headers = request.headers_mut();
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        let referer = format!("{}/c/{chat_id}", headers::SITE);
+        if let Ok(referer) = HeaderValue::try_from(referer) {
+            headers.insert(REFERER, referer);
+        }
+        let sent = tokio::time::timeout_at(deadline, self.client.execute(request)).await;
+        let response = match sent {
+            Err(_) => return Err(UpstreamError::new(doing, UpstreamErrorKind::Timeout)),
+            Ok(sent) => sent.map_err(|error| UpstreamError::transport(doing, error))?,
+        };
+        session.absorb(response.headers());
+        Ok(response)
+    }
+
+    /// Ends the making of an answer whose reader has left.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]; of little consequence, the answer then ends by itself.
+    pub async fn stop(&self, session: &Session, chat_id: &str, response_id: Option<&str>) -> Result<(), UpstreamError> {
+        const DOING: &str = "stopping an answer";
+        let body = match response_id {
+            Some(response_id) => json!({"chat_id": chat_id, "response_id": response_id}),
+            None => json!({"chat_id": chat_id}),
+        };
+        let path = format!("/api/v2/chat/completions/stop?chat_id={chat_id}");
+        let answer = self
+            .call(DOING, Host::Web, Method::POST, &path, Credential::Full(session), Some(body.to_string().into()))
+            .await?;
+        failure(DOING, &answer).map_or(Ok(()), Err)
+    }
+
+    /// Deletes chats that this server made: one by its own route, several in one call. A chat that is not there
+    /// counts as deleted.
+    ///
+    /// # Errors
+    /// [`UpstreamError`].
+    pub async fn delete_chats(&self, session: &Session, chat_ids: &[String]) -> Result<(), UpstreamError> {
+        const DOING: &str = "deleting a chat";
+        let (method, path, body) = match chat_ids {
+            [] => return Ok(()),
+            [id] => (Method::DELETE, format!("/api/v2/chats/{id}"), None),
+            ids => {
+                (Method::POST, "/api/v2/chats/batch_delete".to_owned(), Some(json!({ "ids": ids }).to_string().into()))
+            }
+        };
+        let answer = self.call(DOING, Host::Web, method, &path, Credential::Full(session), body).await?;
+        match failure(DOING, &answer) {
+            Some(error) if error.kind != UpstreamErrorKind::LostChat => Err(error),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// The live model list. Needs no account.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] when neither the older nor the newer route gives a list.
+    pub async fn models(&self) -> Result<Vec<ModelInfo>, UpstreamError> {
+        match self.models_at("/api/models").await {
+            Ok(models) => Ok(models),
+            Err(error) if error.kind == UpstreamErrorKind::Challenged || error.source.is_some() => Err(error),
+            Err(_) => self.models_at("/api/v2/models/").await,
+        }
+    }
+
+    async fn models_at(&self, path: &str) -> Result<Vec<ModelInfo>, UpstreamError> {
+        const DOING: &str = "listing models";
+        let answer = self.call(DOING, Host::Web, Method::GET, path, Credential::None, None).await?;
+        match failure(DOING, &answer) {
+            Some(error) => Err(error),
+            None => parse_catalogue(&answer.body).ok_or_else(|| UpstreamError::new(DOING, UpstreamErrorKind::Protocol)),
+        }
+    }
+
+    /// Asks whether the session is accepted, by a call that changes nothing.
+    ///
+    /// # Errors
+    /// [`UpstreamError`]: why it is not.
+    pub async fn probe(&self, session: &Session) -> Result<(), UpstreamError> {
+        const DOING: &str = "checking the account";
+        let path = "/api/v2/users/user/settings";
+        let answer = self.call(DOING, Host::Web, Method::GET, path, Credential::Full(session), None).await?;
+        envelope(DOING, &answer).map(|_| ())
+    }
+
+    /// One short call, read to its end.
+    pub(crate) async fn call(
+        &self,
+        doing: &'static str,
+        host: Host,
+        method: Method,
+        path: &str,
+        credential: Credential<'_>,
+        body: Option<Vec<u8>>,
+    ) -> Result<Answer, UpstreamError> {
+        let request = self.request(host, method, path, credential, body);
+        let call = async {
+            let response =
+                self.client.execute(request).await.map_err(|error| UpstreamError::transport(doing, error))?;
+            if let Some(session) = credential.session() {
+                session.absorb(response.headers());
+            }
+            read(doing, response).await
+        };
+        match tokio::time::timeout(CALL_TIMEOUT, call).await {
+            Ok(answer) => answer,
+            Err(_) => Err(UpstreamError::new(doing, UpstreamErrorKind::Timeout)),
+        }
+    }
+
+    fn request(
+        &self,
+        host: Host,
+        method: Method,
+        path: &str,
+        credential: Credential<'_>,
+        body: Option<Vec<u8>>,
+    ) -> reqwest::Request {
+        let (base, headers) = match host {
+            Host::Web => (&self.settings.web_base, &self.web_headers),
+            Host::Auth => (&self.settings.auth_base, &self.auth_headers),
+        };
+        let mut request = reqwest::Request::new(method, joined(base, path));
+        *request.headers_mut() = headers.clone();
+        let headers = request.headers_mut();
+        if let Ok(id) = HeaderValue::try_from(Uuid::new_v4().to_string()) {
+            headers.insert("x-request-id", id);
+        }
+        if let Ok(moment) = HeaderValue::try_from(headers::timezone(now())) {
+            headers.insert("timezone", moment);
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        headers.extend(credential.session().and_then(Session::cookie_header).map(|value| (COOKIE, value)));
+        if let Credential::Full(session) = credential {
+            headers.extend(session.authorization().map(|value| (AUTHORIZATION, value)));
+        }
+        *request.body_mut() = body.map(reqwest::Body::from);
+        request
+    }
+}
+
+/// The body of a completion: one message, with fresh ids.
+pub(crate) fn message_body(
+    doing: &'static str,
+    job: &ChatJob,
+    files: &[FileRef],
+    chat_id: &str,
+) -> Result<Vec<u8>, UpstreamError> {
+    let fresh = || Uuid::new_v4().to_string();
+    let ids = MessageIds { fid: fresh(), child: fresh(), files: files.iter().map(|_| [fresh(), fresh()]).collect() };
+    encode::encode(job, files, chat_id, &ids, now()).map_err(|_| UpstreamError::new(doing, UpstreamErrorKind::Protocol))
+}
+
+/// A base URL has no path, so joining an absolute path cannot fail; if it did, the base itself is asked.
+fn joined(base: &Url, path: &str) -> Url {
+    base.join(path).unwrap_or_else(|_| base.clone())
+}
+
+pub(crate) fn now() -> UnixSeconds {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    UnixSeconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
+}
+
+/// A chat id, and a task's too, travels in paths: letters, digits and dashes only.
+pub(crate) fn is_chat_id(id: &str) -> bool {
+    !id.is_empty() && id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
+}
+
+/// The logical status: HTTP is 200 for most errors, and a header tells the truth.
+fn effective_status(response: &reqwest::Response) -> u16 {
+    let told =
+        response.headers().get("x-actual-status-code").and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    told.unwrap_or_else(|| response.status().as_u16())
+}
+
+/// Whether an answer may be an event stream by its own word, or says nothing of use; then its first bytes decide.
+fn may_be_event_stream(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    matches!(essence.as_str(), "text/event-stream" | "" | "application/octet-stream" | "text/plain")
+}
+
+pub(crate) async fn read(doing: &'static str, response: reqwest::Response) -> Result<Answer, UpstreamError> {
+    let status = effective_status(&response);
+    let headers = response.headers();
+    let content_type =
+        headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
+    let retry_after = headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now()));
+    let is_redirect = response.status().is_redirection();
+    let response: http::Response<reqwest::Body> = response.into();
+    let collected = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
+    let body = match collected {
+        Ok(collected) => collected.to_bytes().to_vec(),
+        Err(error) => {
+            return Err(match error.downcast::<reqwest::Error>() {
+                Ok(error) => UpstreamError::transport(doing, *error),
+                Err(_) => UpstreamError::new(doing, UpstreamErrorKind::Protocol),
+            });
+        }
+    };
+    // Nothing of this API redirects; whatever does is not what was asked for, and is not followed.
+    let status = if is_redirect { StatusCode::BAD_GATEWAY.as_u16() } else { status };
+    Ok(Answer { status, content_type, retry_after, body })
+}
+
+pub(crate) fn failure(doing: &'static str, answer: &Answer) -> Option<UpstreamError> {
+    let mut error = classify_body(doing, answer.status, &answer.content_type, &answer.body)?;
+    error.retry_after = answer.retry_after;
+    Some(error)
+}
+
+/// Whether the route, or what it was asked for, is not there.
+pub(crate) fn is_missing(doing: &'static str, answer: &Answer) -> bool {
+    let error = failure(doing, answer);
+    // A page of the risk engine or a refused token may come with any status.
+    let by_status = |kind| answer.status == 404 && kind == UpstreamErrorKind::Unavailable;
+    error.is_some_and(|error| error.kind == UpstreamErrorKind::LostChat || by_status(error.kind))
+}
+
+/// The JSON of a successful answer.
+pub(crate) fn envelope(doing: &'static str, answer: &Answer) -> Result<Value, UpstreamError> {
+    if let Some(error) = failure(doing, answer) {
+        return Err(error);
+    }
+    serde_json::from_slice(&answer.body).map_err(|_| UpstreamError::new(doing, UpstreamErrorKind::Protocol))
+}
+
+/// `Retry-After` in seconds or as a date, at most [`RETRY_AFTER_MAX`]; `None` for anything that is neither.
+pub(crate) fn retry_after(text: &str, now: SystemTime) -> Option<Duration> {
+    let text = text.trim();
+    let wait = match text.parse::<u64>() {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => httpdate::parse_http_date(text).ok()?.duration_since(now).unwrap_or_default(),
+    };
+    Some(wait.min(RETRY_AFTER_MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retry_after_values() {
+        let now = httpdate::parse_http_date("Wed, 21 Oct 2026 07:28:00 GMT").unwrap();
+        let seconds = Duration::from_secs;
+        for (text, expected) in [
+            ("120", Some(seconds(120))),
+            (" 0 ", Some(seconds(0))),
+            ("-5", None),
+            ("1e9", None),
+            ("1.5", None),
+            ("99999999999", Some(RETRY_AFTER_MAX)),
+            ("Wed, 21 Oct 2026 07:29:00 GMT", Some(seconds(60))),
+            ("Wed, 21 Oct 2015 07:28:00 GMT", Some(seconds(0))),
+            ("Tue, 21 Oct 2036 07:28:00 GMT", Some(RETRY_AFTER_MAX)),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(retry_after(text, now), expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn chat_ids_cannot_lead_elsewhere() {
+        assert!(is_chat_id("2fb2073a-54ff-4c92-87f6-bce70be16134"));
+        for bad in ["", "a/b", "..", "a?b", "a b", &"x".repeat(200)] {
+            assert!(!is_chat_id(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,612 @@
+//! The web chat's event stream, frame by frame, into reply events.
+//!
+//! Knows the phases of late 2026 and the older forms, keeps to the first of two interleaved answers, turns the
+//! cumulative thinking summaries into increments, and tells a finished answer from one that merely ended.
+
+use std::borrow::Cow;
+use std::collections::HashSet;
+
+use memchr::memchr;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use crate::chat::reply::{ReplyError, ReplyEvent, Source, Text, TokenCounts, unescape};
+use crate::upstream::web::wire::{ContentList, Created, Delta, StreamObject, SummaryExtra};
+
+/// Decodes one answer. Give it the data of each event, then [`QwenReplyDecoder::finish`].
+#[derive(Debug, Default)]
+pub struct QwenReplyDecoder {
+    response_id: Option<String>,
+    /// `response_id` was not announced as the first answer; the first may still come.
+    is_second_choice: bool,
+    /// Answers that were announced beside ours.
+    others: Vec<String>,
+    finished: bool,
+    has_content: bool,
+    /// Something of the answer went out, be it a thought.
+    has_said: bool,
+    summary: Summary,
+    /// A thought of a summary is out, so the next one needs a blank line before it.
+    summary_said: bool,
+    /// The last non-empty `usage`, as it came: parsed once, at the end.
+    usage: Vec<u8>,
+    /// First half of a surrogate pair whose second half is in the next piece of text, and whether that is a thought.
+    pending_surrogate: Option<(u16, bool)>,
+    images: HashSet<String>,
+    /// Pictures were asked for: what is said in place of them is kept until its end, since it may be addresses.
+    held: Option<String>,
+    /// Addresses of the search hits so far, each at its place in the upstream's list.
+    sources: Vec<String>,
+}
+
+/// How much of a thinking summary has been handed out.
+#[derive(Debug, Default)]
+struct Summary {
+    /// The items as last seen: title and thought. All but the last are complete.
+    items: Vec<(String, String)>,
+    /// Bytes of the last item's thought that are out; `None` while its title is not.
+    last_out: Option<usize>,
+}
+
+impl QwenReplyDecoder {
+    /// A decoder at the beginning of an answer.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// A decoder for an answer that has to be pictures.
+    #[must_use]
+    pub fn for_pictures() -> Self {
+        Self { held: Some(String::new()), ..Self::default() }
+    }
+
+    /// The upstream's id of the answer, once it is known.
+    #[must_use]
+    pub fn response_id(&self) -> Option<&str> {
+        self.response_id.as_deref()
+    }
+
+    /// Whether the answer's last frame has come; nothing after it counts.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.finished
+    }
+
+    /// The counts of the last frame that had any.
+    #[must_use]
+    pub fn usage(&self) -> Option<TokenCounts> {
+        let usage: Value = serde_json::from_slice(&self.usage).ok()?;
+        let count = |path: &str| usage.pointer(path).and_then(count);
+        let (prompt, completion) = (count("/input_tokens"), count("/output_tokens"));
+        let cached = count("/prompt_tokens_details/cached_tokens").or_else(|| count("/cached_tokens"));
+        let (prompt, completion) = (prompt.unwrap_or(0), completion.unwrap_or(0));
+        Some(TokenCounts {
+            prompt,
+            completion,
+            reasoning: count("/output_tokens_details/reasoning_tokens").unwrap_or(0).min(completion),
+            cached: cached.unwrap_or(0).min(prompt),
+        })
+    }
+
+    /// Takes the data of one event and hands out what it means.
+    ///
+    /// # Errors
+    /// [`ReplyError::Json`] for an unreadable frame, [`ReplyError::Refused`] and [`ReplyError::Challenged`] for a
+    /// failure that the upstream reports, [`ReplyError::Empty`] for an answer that finishes without content,
+    /// [`ReplyError::Truncated`] for a `[DONE]` before the finish.
+    pub fn push(&mut self, data: &[u8], sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
+        // A broken character in one place is no reason to lose the answer.
+        let text = str::from_utf8(data).map_or_else(|_| String::from_utf8_lossy(data), Cow::Borrowed);
+        let mut rest = text.trim();
+        // Lines that a proxy joined into one event are still one frame after the other.
+        while !rest.is_empty() && !self.finished {
+            if rest.starts_with('{') {
+                let mut frames = serde_json::Deserializer::from_str(rest).into_iter::<StreamObject<'_>>();
+                let Some(Ok(frame)) = frames.next() else {
+                    return Err(ReplyError::Json);
+                };
+                self.frame(&frame, sink)?;
+                rest = rest.get(frames.byte_offset()..).unwrap_or_default().trim_start();
+                continue;
+            }
+            let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+            rest = after.trim_start();
+            match line.trim_end() {
+                "[DONE]" => return self.finish(),
+                // Seen at the end of streams.
+                "true" => sink(ReplyEvent::Activity),
+                _ => sink(ReplyEvent::Unknown { what: "scalar" }),
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the answer where the upstream's stream ended.
+    ///
+    /// # Errors
+    /// [`ReplyError::Truncated`] when the last frame has not come, [`ReplyError::Empty`] when nothing has.
+    pub fn finish(&mut self) -> Result<(), ReplyError> {
+        match (self.finished, self.has_content) {
+            (true, _) => Ok(()),
+            (false, true) => Err(ReplyError::Truncated),
+            (false, false) => Err(ReplyError::Empty),
+        }
+    }
+
+    fn frame(&mut self, frame: &StreamObject<'_>, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
+        if let Some(created) = &frame.created {
+            self.created(created, sink);
+        }
+        if !self.is_ours(frame.response_id, frame.delta.is_some(), sink) {
+            return Ok(());
+        }
+        if let Some(error) = failure(frame) {
+            return Err(error);
+        }
+        // Tool results carry `{}`.
+        if let Some(usage) = frame.usage.map(RawValue::get).filter(|usage| usage.bytes().any(|byte| byte == b':')) {
+            self.usage.clear();
+            self.usage.extend_from_slice(usage.as_bytes());
+        }
+        if let Some(delta) = &frame.delta {
+            return self.delta(delta, sink);
+        }
+        if frame.info.is_some() || frame.has_choices {
+            sink(ReplyEvent::Activity);
+        } else if frame.created.is_none() {
+            sink(ReplyEvent::Unknown { what: "frame" });
+        }
+        Ok(())
+    }
+
+    /// Two answers may be announced, in either order; ours is the one with the index 0, unless another has begun.
+    fn created(&mut self, created: &Created<'_>, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        let Some(id) = created.response_id.and_then(scalar) else {
+            return;
+        };
+        let is_first = created.response_index.and_then(scalar).is_none_or(|index| index.trim() == "0");
+        let is_better = is_first && self.is_second_choice && !self.has_said;
+        match &self.response_id {
+            Some(ours) if *ours == id => self.is_second_choice &= !is_first,
+            Some(_) if !is_better => self.others.push(id.into_owned()),
+            _ => {
+                sink(ReplyEvent::Started { response_id: &id });
+                self.is_second_choice = !is_first;
+                self.others.extend(self.response_id.replace(id.into_owned()));
+                self.summary = Summary::default();
+            }
+        }
+        self.others.truncate(OTHERS_MAX);
+    }
+
+    /// Frames of two answers may be interleaved. One without an id belongs to ours; an answer that was never
+    /// announced becomes ours as long as ours has said nothing.
+    fn is_ours(&mut self, id: Option<&RawValue>, is_delta: bool, sink: &mut impl FnMut(ReplyEvent<'_>)) -> bool {
+        let Some(id) = id.and_then(scalar) else {
+            return true;
+        };
+        match &self.response_id {
+            Some(ours) if *ours == id => true,
+            Some(_) if self.has_said || self.others.iter().any(|other| *other == id) => false,
+            _ => {
+                if is_delta {
+                    sink(ReplyEvent::Started { response_id: &id });
+                    self.response_id = Some(id.into_owned());
+                    self.is_second_choice = true;
+                }
+                true
+            }
+        }
+    }
+
+    fn delta(&mut self, delta: &Delta<'_>, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
+        let status = delta.status.and_then(scalar).unwrap_or_default();
+        let is_call = delta.function_call.is_some_and(|call| !NO_CALL.contains(&call.get()));
+        let is_tool = is_call || delta.role.and_then(scalar).is_some_and(|role| role == "function");
+        let is_end = status == "finished";
+        if status == "error" {
+            let details = delta.content.and_then(plain).unwrap_or_default();
+            return Err(ReplyError::Refused { code: "error".to_owned(), details, hours: None });
+        }
+        let phase = delta.phase.and_then(scalar).unwrap_or_default();
+        match phase.as_ref() {
+            // Without a phase: streams of 2025, or a request that did not ask for phases.
+            "answer" | "" if !is_tool => {
+                self.summary_ended(sink);
+                self.answer(delta.content, sink);
+                if is_end {
+                    self.ended(sink)?;
+                }
+            }
+            "thinking_summary" => {
+                self.thinking_summary(delta.extra, sink);
+                self.text(delta.content, true, sink);
+                if is_end {
+                    self.summary_ended(sink);
+                }
+            }
+            "think" => self.text(delta.content, true, sink),
+            "image_gen" if !is_tool => {
+                for url in links(&delta.content.and_then(plain).unwrap_or_default()) {
+                    self.image(&url, sink);
+                }
+                if is_end {
+                    self.ended(sink)?;
+                }
+            }
+            phase => self.other_phase(phase, is_tool, delta, sink),
+        }
+        Ok(())
+    }
+
+    /// Built-in tools, and phases that this version does not know: with tool keys they are activity, with text
+    /// they are shown as thoughts, never as the answer.
+    fn other_phase(&mut self, phase: &str, is_tool: bool, delta: &Delta<'_>, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        let known = TOOL_PHASES.contains(&phase);
+        if !known {
+            let what: String = phase.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(40).collect();
+            sink(ReplyEvent::Unknown { what: &what });
+        }
+        let extra: Value = delta.extra.and_then(|extra| serde_json::from_str(extra.get()).ok()).unwrap_or_default();
+        for list in ["tool_result", "web_search_info"].into_iter().filter_map(|name| extra.get(name)) {
+            self.found(list, sink);
+        }
+        for entry in extra.get("image_list").and_then(Value::as_array).into_iter().flatten() {
+            if let Some(url) = entry.as_str().or_else(|| entry.get("image")?.as_str()) {
+                self.image(url.trim(), sink);
+            }
+        }
+        if !known && !is_tool {
+            self.text(delta.content, true, sink);
+        }
+        sink(ReplyEvent::Activity);
+    }
+
+    fn answer(&mut self, content: Option<&RawValue>, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        let Some(held) = &mut self.held else {
+            return self.text(content, false, sink);
+        };
+        held.push_str(&content.and_then(plain).unwrap_or_default());
+        if held.len() > HELD_BYTES_MAX {
+            self.release(sink);
+            self.held = None;
+        }
+    }
+
+    /// Hands out what was held: pictures, if it is nothing but addresses.
+    fn release(&mut self, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        let Some(held) = self.held.as_mut().map(std::mem::take).filter(|held| !held.trim().is_empty()) else {
+            return;
+        };
+        if held.split_whitespace().all(is_link) {
+            held.split_whitespace().for_each(|url| self.image(url, sink));
+        } else {
+            (self.has_content, self.has_said) = (true, true);
+            sink(ReplyEvent::Text(Text::Plain(&held)));
+        }
+    }
+
+    fn text(&mut self, content: Option<&RawValue>, is_reasoning: bool, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        let Some(literal) = content.map(RawValue::get) else {
+            return;
+        };
+        let pending = self.pending_surrogate.filter(|(_, of_thought)| *of_thought == is_reasoning);
+        let owned;
+        let text = if !literal.starts_with('"') {
+            // Blocks, as older interfaces had them.
+            owned = serde_json::from_str(literal).map(|value| text_of(&value)).unwrap_or_default();
+            if owned.is_empty() {
+                sink(ReplyEvent::Unknown { what: "content" });
+            }
+            Text::Plain(&owned)
+        } else if literal.len() > 2 && (pending.is_some() || has_surrogate(literal)) {
+            let mut half = pending.map(|(half, _)| half);
+            owned = unescaped(literal, &mut half);
+            self.pending_surrogate = half.map(|half| (half, is_reasoning));
+            Text::Plain(&owned)
+        } else {
+            Text::Literal(literal)
+        };
+        if text.is_empty() {
+            return;
+        }
+        self.has_said = true;
+        if is_reasoning {
+            sink(ReplyEvent::Reasoning(text));
+        } else {
+            self.has_content = true;
+            sink(ReplyEvent::Text(text));
+        }
+    }
+
+    fn image(&mut self, url: &str, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        if !is_link(url) {
+            sink(ReplyEvent::Unknown { what: "image" });
+        } else if self.images.insert(url.to_owned()) {
+            (self.has_content, self.has_said) = (true, true);
+            sink(ReplyEvent::Image { url });
+        }
+    }
+
+    /// Search hits: a list that repeats the one so far and goes on, or a further search's own list. Marks in the
+    /// text count places, so a hit keeps its place even if it names no page or one that was there before.
+    fn found(&mut self, list: &Value, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        let Some(list) = list.as_array().or_else(|| list.get("docs")?.as_array()) else {
+            return;
+        };
+        let text =
+            |hit: &Value, name: &str| hit.get(name).and_then(Value::as_str).unwrap_or_default().trim().to_owned();
+        let url_of = |hit: &Value| text(hit, "url");
+        let goes_on = list.iter().zip(&self.sources).all(|(hit, seen)| url_of(hit) == *seen);
+        let seen = self.sources.len();
+        for (place, hit) in list.iter().enumerate() {
+            let url = url_of(hit);
+            let is_new = if goes_on { place >= seen } else { !url.is_empty() && !self.sources.contains(&url) };
+            if is_new {
+                let title = Some(text(hit, "title")).filter(|title| !title.is_empty()).unwrap_or_else(|| url.clone());
+                sink(ReplyEvent::Source(Source { url: url.clone(), title }));
+                self.sources.push(url);
+            }
+        }
+    }
+
+    fn ended(&mut self, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
+        self.release(sink);
+        if !self.has_content {
+            return Err(ReplyError::Empty);
+        }
+        self.finished = true;
+        sink(ReplyEvent::Finished);
+        Ok(())
+    }
+
+    /// Each frame repeats all items so far; only what is new goes out. Items that do not continue the ones seen
+    /// begin a new round, as after a tool call.
+    fn thinking_summary(&mut self, extra: Option<&RawValue>, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        let Some(extra) = extra.and_then(|extra| serde_json::from_str::<SummaryExtra<'_>>(extra.get()).ok()) else {
+            return;
+        };
+        let titles = extra.titles.map(strings).unwrap_or_default();
+        let thoughts = extra.thoughts.map(strings).unwrap_or_default();
+        let count = titles.len().max(thoughts.len());
+        let mut titles = titles.into_iter();
+        let mut thoughts = thoughts.into_iter();
+        let items: Vec<(String, String)> =
+            (0..count).map(|_| (titles.next().unwrap_or_default(), thoughts.next().unwrap_or_default())).collect();
+        if is_repeat(&items, &self.summary.items) {
+            return;
+        }
+        let goes_on = continues(&items, &self.summary.items);
+        let first = if goes_on {
+            self.summary.items.len().saturating_sub(1)
+        } else {
+            self.summary_ended(sink);
+            self.summary.last_out = None;
+            items.iter().zip(&self.summary.items).take_while(|(new, old)| new == old).count()
+        };
+        let last = items.len().saturating_sub(1);
+        for (place, item) in items.iter().enumerate().skip(first) {
+            if place > first {
+                self.summary.last_out = None;
+            }
+            // A title may still grow; it goes out with its thought, or when the next item has begun.
+            if place < last || !item.1.is_empty() {
+                self.summary_item(item, sink);
+            }
+        }
+        self.summary.items = items;
+    }
+
+    /// A round is over: a last title without a thought goes out as well.
+    fn summary_ended(&mut self, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        if let Some(item) = self.summary.items.pop() {
+            if self.summary.last_out.is_none() {
+                self.summary_item(&item, sink);
+            }
+            self.summary.items.push(item);
+        }
+    }
+
+    fn summary_item(&mut self, (title, thought): &(String, String), sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        let mut text = String::new();
+        let out = if let Some(out) = self.summary.last_out {
+            out
+        } else {
+            if self.summary_said {
+                text.push_str("\n\n");
+            }
+            if !title.is_empty() {
+                text.push_str("**");
+                text.push_str(title);
+                text.push_str("**\n\n");
+            }
+            0
+        };
+        text.push_str(thought.get(out..).unwrap_or_default());
+        self.summary.last_out = Some(thought.len());
+        (self.summary_said, self.has_said) = (true, true);
+        if !text.is_empty() {
+            sink(ReplyEvent::Reasoning(Text::Plain(&text)));
+        }
+    }
+}
+
+/// How many answers beside ours are remembered.
+const OTHERS_MAX: usize = 8;
+
+/// Values of `function_call` that call nothing.
+const NO_CALL: [&str; 4] = ["{}", "[]", "\"\"", "false"];
+
+/// The longest text that is kept where pictures were asked for.
+const HELD_BYTES_MAX: usize = 64 * 1024;
+
+/// Tools of the web chat that are known to appear as phases, and phases that say nothing.
+const TOOL_PHASES: [&str; 24] = [
+    "web_search",
+    "image_search",
+    "code_interpreter",
+    "image_gen_tool",
+    "image_edit_tool",
+    "web_extractor",
+    "web_search_image",
+    "image_zoom_in_tool",
+    "history_retriever",
+    "bio",
+    "local_tool",
+    "tool_call",
+    "bash",
+    "fetch_page",
+    "generate_image",
+    "edit_file",
+    "read_file",
+    "write_file",
+    "present_file",
+    "search_result",
+    "KeepAlive",
+    "WebResearch",
+    "DeepThinking",
+    "image_gen",
+];
+
+/// Whether `new` says nothing that `old` did not: frames may repeat an older state.
+fn is_repeat(new: &[(String, String)], old: &[(String, String)]) -> bool {
+    new.len() <= old.len()
+        && new.iter().zip(old).all(|(new, old)| old.0.starts_with(&new.0) && old.1.starts_with(&new.1))
+}
+
+/// Whether `new` is `old` with more at its end.
+fn continues(new: &[(String, String)], old: &[(String, String)]) -> bool {
+    new.len() >= old.len()
+        && new.iter().zip(old).all(|(new, old)| new.0.starts_with(&old.0) && new.1.starts_with(&old.1))
+}
+
+/// A string without its quotes, or a number or flag as it is written.
+fn scalar(raw: &RawValue) -> Option<Cow<'_, str>> {
+    let text = raw.get();
+    match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(inner) if inner.bytes().any(|byte| byte == b'\\') => plain(raw).map(Cow::Owned),
+        Some(inner) => Some(Cow::Borrowed(inner)),
+        None => (!text.starts_with(['{', '['])).then_some(Cow::Borrowed(text)),
+    }
+}
+
+/// The addresses in a text. A word without a scheme belongs to the address before it: signed ones may have spaces.
+fn is_link(word: &str) -> bool {
+    word.starts_with("https://") || word.starts_with("http://")
+}
+
+fn links(text: &str) -> Vec<String> {
+    let mut links: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match links.last_mut() {
+            Some(link) if !word.contains("://") => {
+                link.push(' ');
+                link.push_str(word);
+            }
+            _ => links.push(word.to_owned()),
+        }
+    }
+    links
+}
+
+/// A JSON string as plain text; `None` for any other value. Halves of surrogate pairs at its ends are left out.
+fn plain(raw: &RawValue) -> Option<String> {
+    raw.get().starts_with('"').then(|| unescaped(raw.get(), &mut None))
+}
+
+/// The strings of a list, of `{"content": […]}`, or of one string. What is no string keeps its place.
+fn strings(raw: &RawValue) -> Vec<String> {
+    let text = raw.get();
+    if text.starts_with('{') {
+        let inner = serde_json::from_str::<ContentList<'_>>(text).ok().and_then(|list| list.content);
+        return inner.filter(|inner| !inner.get().starts_with('{')).map(strings).unwrap_or_default();
+    }
+    match serde_json::from_str::<Vec<&RawValue>>(text) {
+        Ok(list) => list.into_iter().map(|item| plain(item).unwrap_or_default()).collect(),
+        Err(_) => plain(raw).into_iter().collect(),
+    }
+}
+
+/// The text of content in blocks.
+fn text_of(content: &Value) -> String {
+    match content {
+        Value::String(text) => text.clone(),
+        Value::Array(blocks) => blocks.iter().map(text_of).collect(),
+        Value::Object(block) => block.get("text").or_else(|| block.get("content")).map(text_of).unwrap_or_default(),
+        Value::Null | Value::Bool(_) | Value::Number(_) => String::new(),
+    }
+}
+
+/// A count that may be a number of any kind, or a numeric string.
+fn count(value: &Value) -> Option<u64> {
+    let number = match value {
+        Value::Number(number) => number.as_u64().or_else(|| number.as_f64().and_then(whole)),
+        Value::String(text) => text.trim().parse().ok().or_else(|| text.trim().parse().ok().and_then(whole)),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    };
+    number.filter(|number| *number < COUNT_MAX)
+}
+
+/// A count above this is nonsense; sums of counts below it cannot overflow.
+const COUNT_MAX: u64 = 1 << 52;
+
+/// A fraction counts as one more; what is below zero or no number does not count.
+fn whole(number: f64) -> Option<u64> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not below zero, and it saturates")]
+    (number >= 0.0).then_some(number.ceil() as u64)
+}
+
+/// What a frame says that is no answer: an error, an envelope, or the risk engine.
+fn failure(frame: &StreamObject<'_>) -> Option<ReplyError> {
+    if let Some(ret) = frame.ret
+        && (ret.get().contains("FAIL_SYS") || ret.get().contains("RGV587"))
+    {
+        return Some(ReplyError::Challenged);
+    }
+    let value =
+        |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or(Value::Null);
+    let top = || (frame.code.and_then(scalar).unwrap_or_default(), frame.details.and_then(plain).unwrap_or_default());
+    if let Some(error) = frame.error.filter(|error| !NO_ERROR.contains(&error.get())) {
+        return Some(match value(Some(error)) {
+            Value::Object(_) => refused_by(&value(Some(error)), &top()),
+            Value::String(text) => refused_by(&Value::Null, &(top().0, text)),
+            _ => refused_by(&Value::Null, &(top().0, error.get().to_owned())),
+        });
+    }
+    // Some frames have code and details at top level, without `success`.
+    let is_bare = frame.code.is_some() && frame.details.is_some() && !frame.has_choices && frame.success.is_none();
+    let is_failed = frame.success.and_then(scalar).is_some_and(|word| word == "false");
+    (is_failed || is_bare).then(|| refused_by(&value(frame.data), &top()))
+}
+
+/// Values of `error` that report none.
+const NO_ERROR: [&str; 5] = ["{}", "[]", "\"\"", "false", "0"];
+
+/// `top` has the code and the text of the frame itself, where `value` does not say.
+fn refused_by(value: &Value, top: &(Cow<'_, str>, String)) -> ReplyError {
+    let text = |name: &str| match value.get(name) {
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(Value::Null) | None => None,
+        Some(other) => Some(other.to_string()),
+    };
+    let code = text("code").unwrap_or_else(|| top.0.clone().into_owned());
+    ReplyError::Refused {
+        code: if code.is_empty() { "error".to_owned() } else { code },
+        details: text("details").or_else(|| text("message")).unwrap_or_else(|| top.1.clone()),
+        hours: value.get("num").and_then(count),
+    }
+}
+
+/// Whether a string literal has an escaped surrogate, which may stand alone at its end or beginning.
+fn has_surrogate(literal: &str) -> bool {
+    memchr(b'\\', literal.as_bytes()).is_some() && (literal.contains("\\ud") || literal.contains("\\uD"))
+}
+
+/// Undoes the escapes of a literal whose surrogate pairs may be cut between two pieces.
+fn unescaped(literal: &str, half: &mut Option<u16>) -> String {
+    let inner = literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(literal);
+    let mut text = String::with_capacity(inner.len());
+    unescape(inner, half, &mut text);
+    text
+}

@@ -1,0 +1,163 @@
+//! A checked job into the body that the web chat expects: one message, everything in it.
+
+use crate::base::ids::UnixSeconds;
+use crate::chat::aspect::Aspect;
+use crate::chat::job::{ChatJob, Task, ThinkingWish};
+use crate::files::attachment::{RemoteFile, UploadedFile};
+use crate::files::media_type::MediaKind;
+use crate::upstream::web::wire::{
+    ChatMessage, ChatPayload, DocumentRecord, Empty, FeatureConfig, FileEntry, FileMeta, FileRecord, FileUpload,
+    MessageExtra, MessageMeta, NewChat, ParseMeta,
+};
+
+/// The fresh ids of one message, drawn by whoever sends it.
+#[derive(Debug)]
+pub struct MessageIds {
+    /// The message's own id.
+    pub fid: String,
+    /// The id of the answer to come.
+    pub child: String,
+    /// Two ids for each file.
+    pub files: Vec<[String; 2]>,
+}
+
+/// A file that the account which is asked can read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FileRef {
+    /// Uploaded by it.
+    Uploaded(UploadedFile),
+    /// Given out by the upstream.
+    Link(RemoteFile),
+}
+
+/// The body of `POST /api/v2/chats/new`.
+///
+/// # Errors
+/// Only when JSON cannot be written, which does not happen with these types.
+pub fn encode_new_chat(job: &ChatJob, now: UnixSeconds) -> Result<Vec<u8>, serde_json::Error> {
+    serde_json::to_vec(&NewChat {
+        chat_id: "",
+        title: "New Chat",
+        models: [&job.upstream_model],
+        project_id: "",
+        timestamp: now.0.saturating_mul(1000),
+        chat_type: job.chat_type(),
+        chat_mode: "normal",
+    })
+}
+
+/// The body of `POST /api/v2/chat/completions`.
+///
+/// # Errors
+/// As [`encode_new_chat`].
+pub fn encode(
+    job: &ChatJob,
+    files: &[FileRef],
+    chat_id: &str,
+    ids: &MessageIds,
+    now: UnixSeconds,
+) -> Result<Vec<u8>, serde_json::Error> {
+    let model = job.upstream_model.as_str();
+    let chat_type = job.chat_type();
+    let size = job.aspect().map(Aspect::as_str);
+    let millis = now.0.saturating_mul(1000);
+    let entries = files.iter().zip(&ids.files).map(|(file, [item, task])| match file {
+        FileRef::Uploaded(file) => uploaded_entry(file, item, task, millis),
+        FileRef::Link(link) => entry(link.kind, &link.label, "image/png", &link.url),
+    });
+    serde_json::to_vec(&ChatPayload {
+        stream: !matches!(job.task, Task::Video(_)),
+        version: "2.1",
+        incremental_output: true,
+        chat_id_camel: chat_id,
+        chat_id,
+        parent_id_camel: "",
+        parent_id: None,
+        chat_mode: "normal",
+        model,
+        messages: [ChatMessage {
+            id: None,
+            fid: &ids.fid,
+            parent_id_camel: None,
+            parent_id: None,
+            children_ids: [&ids.child],
+            role: "user",
+            content: &job.prompt,
+            user_action: "chat",
+            files: entries.collect(),
+            timestamp: now.0,
+            models: [model],
+            model: "",
+            chat_type,
+            sub_chat_type: chat_type,
+            feature_config: feature_config(job),
+            extra: MessageExtra { meta: MessageMeta { sub_chat_type: chat_type, size } },
+        }],
+        timestamp: now.0,
+        size,
+    })
+}
+
+/// What every entry of `files` has.
+fn entry<'a>(kind: MediaKind, name: &'a str, file_type: &'a str, url: &'a str) -> FileEntry<'a> {
+    let (kind, file_class) = match kind {
+        MediaKind::Image => ("image", "vision"),
+        MediaKind::Video => ("video", "video"),
+        MediaKind::Audio => ("audio", "audio"),
+        MediaKind::Document => ("file", "document"),
+    };
+    FileEntry { kind, name, file_type, show_type: kind, file_class, status: "uploaded", url, upload: None }
+}
+
+fn uploaded_entry<'a>(file: &'a UploadedFile, item_id: &'a str, task_id: &'a str, millis: i64) -> FileEntry<'a> {
+    let (name, size, content_type) = (file.name.as_str(), file.size, file.content_type.as_str());
+    let is_document = file.kind == MediaKind::Document;
+    let document = DocumentRecord { last_modified: millis, name, webkit_relative_path: "", size, kind: content_type };
+    let record = FileRecord {
+        created_at: millis,
+        data: Empty {},
+        filename: name,
+        hash: None,
+        id: &file.file_id,
+        user_id: file.user_id.as_deref(),
+        meta: FileMeta {
+            name,
+            size,
+            content_type,
+            parse_meta: is_document.then_some(ParseMeta { parse_status: "success" }),
+        },
+        update_at: millis,
+        document: is_document.then_some(document),
+    };
+    let upload = FileUpload {
+        file: record,
+        id: &file.file_id,
+        collection_name: "",
+        progress: 0,
+        green_net: "success",
+        size,
+        error: "",
+        item_id,
+        upload_task_id: task_id,
+    };
+    FileEntry { upload: Some(upload), ..entry(file.kind, name, content_type, &file.url) }
+}
+
+/// The three settings of the thinking switch as the site's own page sends them.
+fn feature_config(job: &ChatJob) -> FeatureConfig {
+    let (thinking_enabled, auto_thinking, thinking_mode) = match job.thinking {
+        ThinkingWish::Off => (false, false, "Fast"),
+        ThinkingWish::On => (true, true, "Thinking"),
+        ThinkingWish::Auto => (true, true, "Auto"),
+    };
+    FeatureConfig {
+        thinking_enabled,
+        output_schema: "phase",
+        research_mode: "normal",
+        auto_thinking,
+        thinking_mode,
+        thinking_format: thinking_enabled.then_some("summary"),
+        thinking_budget: job.thinking_budget.filter(|_| thinking_enabled),
+        auto_search: job.search,
+    }
+}

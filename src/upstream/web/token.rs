@@ -1,0 +1,89 @@
+//! Access tokens: where one comes from depends on what the browser's cookie jar holds.
+//!
+//! Newer sessions have a `refresh_token` cookie, which the auth host exchanges for a token of about 15 minutes.
+//! Older ones have the token itself as a cookie, good for days, which `GET /api/v1/auths/` renews. That call
+//! changes the session's cookie and can log the owner's open page out, so it is made only when there is need.
+
+use http::Method;
+use secrecy::ExposeSecret as _;
+use serde_json::Value;
+
+use crate::base::ids::UnixSeconds;
+use crate::base::secret::AccessToken;
+use crate::base::session::Session;
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
+use crate::upstream::web::client::{Credential, Host, QwenWeb, envelope};
+
+const DOING: &str = "refreshing a token";
+
+impl QwenWeb {
+    /// The token that the jar itself holds, if it is still good: no call is made.
+    #[must_use]
+    pub fn token_in_jar(&self, session: &Session, now: UnixSeconds) -> Option<AccessToken> {
+        if session.cookie("refresh_token").is_some() {
+            return None;
+        }
+        let token = AccessToken::parse(session.cookie("token")?.expose_secret(), now).ok()?;
+        token.is_live(now).then_some(token)
+    }
+
+    /// Gets a new access token for this session; cookies that come with it go into the jar.
+    ///
+    /// # Errors
+    /// [`UpstreamErrorKind::Unauthorized`] or [`UpstreamErrorKind::Forbidden`] when the session is refused for
+    /// good; any other kind says nothing about the session.
+    pub async fn exchange(&self, session: &Session, now: UnixSeconds) -> Result<AccessToken, UpstreamError> {
+        if session.cookie("refresh_token").is_some() {
+            let refused = match self.refresh(session, now).await {
+                Err(error) if is_refusal(&error) => error,
+                other => return other,
+            };
+            // A jar may hold both forms; the older one is worth one try.
+            let has_token = session.cookie("token").is_some();
+            return if has_token { self.renew(session, now).await } else { Err(refused) };
+        }
+        match self.renew(session, now).await {
+            Err(error) if is_refusal(&error) => self.refresh(session, now).await.map_err(|_| error),
+            other => other,
+        }
+    }
+
+    /// The newer form: `GET /api/v2/auths/refresh` on the auth host.
+    async fn refresh(&self, session: &Session, now: UnixSeconds) -> Result<AccessToken, UpstreamError> {
+        let answer = self
+            .call(DOING, Host::Auth, Method::GET, "/api/v2/auths/refresh", Credential::Cookies(session), None)
+            .await?;
+        let value = envelope(DOING, &answer)?;
+        let data = value.get("data").unwrap_or(&value);
+        if let Some(rotated) = data.get("refresh_token").and_then(Value::as_str).filter(|token| !token.is_empty()) {
+            session.set_cookie("refresh_token", rotated);
+        }
+        token_of(data, &["access_token", "token"], now)
+    }
+
+    /// The older form: `GET /api/v1/auths/` on the web host.
+    async fn renew(&self, session: &Session, now: UnixSeconds) -> Result<AccessToken, UpstreamError> {
+        let answer =
+            self.call(DOING, Host::Web, Method::GET, "/api/v1/auths/", Credential::Cookies(session), None).await?;
+        let value = envelope(DOING, &answer)?;
+        let token = token_of(&value, &["token", "access_token"], now).or_else(|error| {
+            value.get("data").map_or(Err(error), |data| token_of(data, &["token", "access_token"], now))
+        })?;
+        if session.cookie("token").is_some() {
+            session.set_cookie("token", token.expose());
+        }
+        Ok(token)
+    }
+}
+
+/// Whether the upstream says that the session itself is not accepted.
+#[must_use]
+pub fn is_refusal(error: &UpstreamError) -> bool {
+    matches!(error.kind, UpstreamErrorKind::Unauthorized | UpstreamErrorKind::Forbidden)
+}
+
+fn token_of(value: &Value, names: &[&str], now: UnixSeconds) -> Result<AccessToken, UpstreamError> {
+    let text = names.iter().find_map(|name| value.get(name).and_then(Value::as_str));
+    let token = text.and_then(|text| AccessToken::parse(text, now).ok()).filter(|token| token.is_live(now));
+    token.ok_or_else(|| UpstreamError::new(DOING, UpstreamErrorKind::Protocol))
+}
