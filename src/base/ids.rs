@@ -49,7 +49,7 @@ impl CredentialKey {
     #[must_use]
     pub fn of(secret_text: &str) -> Self {
         let digest = Sha256::digest([b"qwen-bridge credential\0".as_slice(), secret_text.as_bytes()].concat());
-        Self(digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect())
+        Self(base16ct::lower::encode_string(digest.get(..16).unwrap_or(&digest)))
     }
 
     /// A key read back from where [`CredentialKey::as_str`] was written.

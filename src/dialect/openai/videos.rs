@@ -128,17 +128,18 @@ pub fn fingerprint(fields: &Map<String, Value>, files: &[NamedFile<'_>], lifted:
     for content in lifted {
         part(content.hash().as_bytes());
     }
-    hex(&hash.finalize())
+    half_hex(&hash.finalize())
 }
 
 /// What stands for an idempotency key of a caller in the state file. 32 hex digits.
 #[must_use]
 pub fn idempotency_hash(owner: &str, key: &str) -> String {
-    hex(&Sha256::digest([b"qwen-bridge idempotency\0", owner.as_bytes(), b"\0", key.as_bytes()].concat()))
+    half_hex(&Sha256::digest([b"qwen-bridge idempotency\0", owner.as_bytes(), b"\0", key.as_bytes()].concat()))
 }
 
-fn hex(digest: &[u8]) -> String {
-    digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+/// The first half of a SHA-256 as 32 hex digits.
+fn half_hex(digest: &[u8]) -> String {
+    base16ct::lower::encode_string(digest.get(..16).unwrap_or(digest))
 }
 
 /// How far a video in the making is, in percent: an estimate by the time it took so far, at most 95. The upstream

@@ -3,6 +3,7 @@
 //! The scheme is Alibaba Cloud's `OSS4-HMAC-SHA256`; the tests hold it against the vendor's own examples. No clock,
 //! no connection: the moment, the headers and the credential come in, the `Authorization` header goes out.
 
+use base16ct::lower::encode_string;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
@@ -62,14 +63,14 @@ pub fn authorization(signable: &Signable<'_>, access_key_id: &str, access_key_se
     additional.dedup();
     let additional = additional.join(";");
     let canonical = canonical_request(signable, &additional);
-    let digest = hex(&Sha256::digest(canonical));
+    let digest = encode_string(&Sha256::digest(canonical));
     let text = format!("{ALGORITHM}\n{moment}\n{scope}\n{digest}");
 
     let mut key = mac(format!("aliyun_v4{}", access_key_secret.expose_secret()).as_bytes(), day);
     for part in [signable.region, PRODUCT, REQUEST] {
         key = mac(&key, part);
     }
-    let signature = hex(&mac(&key, &text));
+    let signature = encode_string(&mac(&key, &text));
     let separator = if additional.is_empty() { "" } else { ",AdditionalHeaders=" };
     format!("{ALGORITHM} Credential={access_key_id}/{scope}{separator}{additional},Signature={signature}")
 }
@@ -113,10 +114,6 @@ fn mac(key: &[u8], text: &str) -> Vec<u8> {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length");
     mac.update(text.as_bytes());
     mac.finalize().into_bytes().to_vec()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 const ALGORITHM: &str = "OSS4-HMAC-SHA256";

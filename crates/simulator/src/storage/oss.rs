@@ -14,7 +14,7 @@ use crate::record::{EndedHow, Ticket};
 use crate::script::media_script::{PutScript, PutStop};
 use crate::script::scenario::Endpoint;
 use crate::script::scripts::Stage;
-use crate::storage::oss_signature::{Signed, access_key, check, decoded, hex};
+use crate::storage::oss_signature::{Signed, access_key, check, decoded};
 use crate::storage::uploads::{BUCKET, ENDPOINT, Grant, HEAD_BYTES_MAX, Object, WHOLE_BYTES_MAX};
 use crate::web::accounts::now_ms;
 use crate::web::steps::{Step, Torn};
@@ -135,7 +135,7 @@ async fn receive(mut body: Incoming, stop: Option<PutScript>, call: &Call, ticke
     Ok(Object {
         content_type: content_type.unwrap_or_default().to_owned(),
         size,
-        sha256: hex(&hasher.finalize()),
+        sha256: base16ct::lower::encode_string(&hasher.finalize()),
         // A copy of its own size: what was read may have grown far larger.
         bytes: Bytes::copy_from_slice(&kept),
         is_whole,

@@ -2,6 +2,7 @@
 //!
 //! The server under test signs with code of its own; nothing is shared, so that a mistake cannot agree with itself.
 
+use base16ct::lower::encode_string;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, KeyInit, Mac};
@@ -144,11 +145,11 @@ fn joined(mut headers: Vec<(String, String)>) -> String {
 }
 
 fn sign_v4(secret: &str, stamp: &str, scope: &str, canonical: &str) -> String {
-    let hash = hex(&Sha256::digest(canonical));
+    let hash = encode_string(&Sha256::digest(canonical));
     let text = format!("OSS4-HMAC-SHA256\n{stamp}\n{scope}\n{hash}");
     let first = format!("aliyun_v4{secret}").into_bytes();
     let key = scope.split('/').fold(first, |key, part| hmac_sha256(&key, part));
-    hex(&hmac_sha256(&key, &text))
+    encode_string(&hmac_sha256(&key, &text))
 }
 
 fn check_v1(request: &Signed<'_>, fields: &str, secret: &str) -> Result<(), OssError> {
@@ -200,11 +201,6 @@ fn hmac_sha1(key: &str, text: &str) -> Vec<u8> {
 
 fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Bytes in lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Percent-encoded: everything but letters, digits and `-_.~`, and slashes if they are to stay.

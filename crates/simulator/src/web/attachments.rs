@@ -5,7 +5,6 @@ use sha2::{Digest, Sha256};
 
 use crate::errors::INVALID_INPUT;
 use crate::script::stream::{ErrorForm, StreamError};
-use crate::storage::oss_signature::hex;
 use crate::storage::uploads::{Grant, Kind, Object, Unfit};
 use crate::web::accounts::Account;
 use crate::web::catalogue;
@@ -67,7 +66,14 @@ fn one(world: &World, call: &Call, account: &Account, entry: &Value) -> Result<A
         && let Some(picture) = world.media.linked_picture(url)
     {
         let name = url.split('?').next().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
-        return Ok(Attached::new(kind, name, "image/png", &hex(&Sha256::digest(&picture)), picture.len(), None));
+        return Ok(Attached::new(
+            kind,
+            name,
+            "image/png",
+            &base16ct::lower::encode_string(&Sha256::digest(&picture)),
+            picture.len(),
+            None,
+        ));
     }
     let id = Some(text("id")).filter(|id| !id.is_empty());
     if let Some(id) = id.filter(|id| world.uploads.is_foreign(account, id)) {

@@ -47,7 +47,7 @@ pub(crate) fn cookies(headers: &HeaderMap) -> Vec<(String, String)> {
 
 fn short_hash(text: &str) -> String {
     let digest = Sha256::digest(text);
-    digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect()
+    base16ct::lower::encode_string(digest.get(..12).unwrap_or(&digest))
 }
 
 /// The `acw_tc` that the edge of this run gives to a caller.
