@@ -1,38 +1,36 @@
 //! Log lines: one event, one line, on standard error, as text or JSON.
 //!
-//! Nothing that a stranger wrote can break a line, forge one or steer a terminal: control characters and marks that
-//! reorder text are escaped wherever they come from, and no line is longer than [`EVENT_BYTES_MAX`].
-//! Never imports another room. Called by `main`, which installs the subscriber once.
+//! tracing-subscriber formats events. [`SafeLines`] stands between it and the output: control characters and marks that
+//! reorder text are escaped wherever they come from, so that a value cannot break a line, forge one or steer a
+//! terminal, and no line is longer than [`EVENT_BYTES_MAX`]. Imports no other room. `main` installs the subscriber once.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::{self, Write as _};
 use std::{io, panic};
 
-use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::EnvFilter;
-use tracing_subscriber::field::RecordFields;
-use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
-use tracing_subscriber::fmt::time::{FormatTime as _, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormattedFields, MakeWriter};
+use serde_json::Value;
+use tracing::{Metadata, Subscriber};
+use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
-use tracing_subscriber::registry::{LookupSpan, Registry};
+use tracing_subscriber::registry::Registry;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 /// `LOG_LEVEL`, `LOG_FORMAT`.
 #[derive(Clone, Debug)]
 pub struct LogSettings {
     /// A level (`info`) or a filter in the syntax of `tracing-subscriber`'s `EnvFilter`.
     pub filter: String,
-    /// How lines look.
+    /// Text or JSON.
     pub format: LogFormat,
 }
 
 /// `LOG_FORMAT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// One human-readable line an event.
+    /// One human-readable line for each event.
     Text,
-    /// One JSON object an event.
+    /// One JSON object for each event.
     Json,
 }
 
@@ -42,7 +40,7 @@ pub const EVENT_BYTES_MAX: usize = 8 * 1024;
 /// Sends the events of the whole process to standard error, panics included. Once, before anything else runs.
 ///
 /// # Errors
-/// The filter cannot be read, or a subscriber is installed already.
+/// [`TelemetryError`].
 pub fn install(settings: &LogSettings) -> Result<(), TelemetryError> {
     tracing::subscriber::set_global_default(subscriber(settings, io::stderr)?)
         .map_err(|_| TelemetryError::Installed)?;
@@ -56,7 +54,7 @@ pub fn install(settings: &LogSettings) -> Result<(), TelemetryError> {
 /// The subscriber that [`install`] installs, with another place to write to.
 ///
 /// # Errors
-/// The filter cannot be read.
+/// [`TelemetryError::Filter`].
 pub fn subscriber<W>(
     settings: &LogSettings,
     writer: W,
@@ -66,21 +64,23 @@ where
 {
     let filter = EnvFilter::try_new(&settings.filter).map_err(|_| TelemetryError::Filter)?;
     let lines = tracing_subscriber::fmt::layer()
-        .with_writer(writer)
+        .with_writer(SafeLines { inner: writer, format: settings.format })
         .with_ansi(false)
-        .log_internal_errors(false)
-        .fmt_fields(Pairs(settings.format))
-        .event_format(Line(settings.format));
+        .log_internal_errors(false);
+    let lines = match settings.format {
+        LogFormat::Text => lines.boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
+    };
     Ok(Registry::default().with(filter).with(lines))
 }
 
-/// Whether a text is a filter that [`install`] takes.
+/// Whether [`install`] accepts this text as a filter.
 #[must_use]
 pub fn is_filter(text: &str) -> bool {
     EnvFilter::try_new(text).is_ok()
 }
 
-/// Why logging could not begin.
+/// Why logging cannot be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TelemetryError {
     /// The filter is not in the syntax of `EnvFilter`.
@@ -122,271 +122,74 @@ impl fmt::Debug for ErrorChain<'_> {
     }
 }
 
-/// Writes one event as one line.
-struct Line(LogFormat);
-
-impl<S, N> FormatEvent<S, N> for Line
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut time = String::new();
-        SystemTime.format_time(&mut Writer::new(&mut time))?;
-        let metadata = event.metadata();
-        let mut fields = Fields::new(self.0);
-        event.record(&mut fields);
-        let mut line = match self.0 {
-            LogFormat::Text => format!(
-                "{time} {:>5} {}: {}{}",
-                level(*metadata.level()),
-                metadata.target(),
-                fields.message,
-                fields.pairs
-            ),
-            LogFormat::Json => {
-                let mut line = format!("{{\"timestamp\":\"{time}\",\"level\":\"");
-                line.push_str(level(*metadata.level()));
-                line.push_str("\",\"target\":");
-                push_json(&mut line, metadata.target());
-                line.push_str(",\"message\":");
-                push_json(&mut line, &fields.message);
-                let _ = write!(line, ",\"fields\":{{{}}}", without_comma(&fields.pairs));
-                line
-            }
-        };
-        let mut spans = String::new();
-        for span in context.event_scope().into_iter().flatten() {
-            let extensions = span.extensions();
-            let fields = extensions.get::<FormattedFields<N>>().map_or("", |fields| fields.fields.as_str());
-            let mut text = String::new();
-            match self.0 {
-                LogFormat::Text => {
-                    let _ = write!(text, " {}{{{}}}", span.name(), fields.trim_start());
-                }
-                LogFormat::Json => {
-                    text.push_str(",{\"name\":");
-                    push_json(&mut text, span.name());
-                    text.push_str(fields);
-                    text.push('}');
-                }
-            }
-            // The innermost spans come first and say most; outer ones give way when a line would grow too long.
-            if line.len() + spans.len() + text.len() + LINE_END_BYTES > EVENT_BYTES_MAX {
-                break;
-            }
-            spans.push_str(&text);
-        }
-        match self.0 {
-            LogFormat::Text => line.push_str(&spans),
-            LogFormat::Json => {
-                if !spans.is_empty() {
-                    let _ = write!(line, ",\"spans\":[{}]", without_comma(&spans));
-                }
-                line.push('}');
-            }
-        }
-        writeln!(writer, "{line}")
-    }
-}
-
-/// Writes the fields of a span, each with what separates it from the one before in front.
-struct Pairs(LogFormat);
-
-impl<'writer> FormatFields<'writer> for Pairs {
-    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
-        let mut pairs = Fields::new(self.0);
-        fields.record(&mut pairs);
-        writer.write_str(&pairs.pairs)
-    }
-
-    fn add_fields(
-        &self,
-        current: &'writer mut FormattedFields<Self>,
-        fields: &tracing::span::Record<'_>,
-    ) -> fmt::Result {
-        if current.fields.len() > PAIRS_BYTES_MAX {
-            return Ok(());
-        }
-        self.format_fields(current.as_writer(), fields)
-    }
-}
-
-/// Collects the fields of one event or span.
-struct Fields {
+/// Makes the writers of a [`MakeWriter`] write safe lines.
+struct SafeLines<M> {
+    inner: M,
     format: LogFormat,
-    message: String,
-    /// Text: ` name=value …`. JSON: `,"name":value…`.
-    pairs: String,
 }
 
-impl Fields {
-    fn new(format: LogFormat) -> Self {
-        Self { format, message: String::new(), pairs: String::new() }
+impl<'writer, M: MakeWriter<'writer>> MakeWriter<'writer> for SafeLines<M> {
+    type Writer = SafeLine<M::Writer>;
+
+    fn make_writer(&'writer self) -> Self::Writer {
+        SafeLine { inner: self.inner.make_writer(), format: self.format }
     }
 
-    /// A value that is a text, whoever wrote it.
-    fn text(&mut self, field: &Field, value: &dyn fmt::Display) {
-        if field.name() == "message" {
-            let cut = Cut::of(value, MESSAGE_BYTES_MAX);
-            match self.format {
-                LogFormat::Text => push_escaped(&mut self.message, &cut, ""),
-                LogFormat::Json => self.message = cut,
-            }
-            return;
-        }
-        let value = Cut::of(value, VALUE_BYTES_MAX);
-        let mut pair = String::new();
-        match self.format {
-            LogFormat::Text => {
-                let _ = write!(pair, " {}=", field.name());
-                // Quoted, so that a value cannot pretend to be the next field.
-                if !value.is_empty() && value.chars().all(|c| !c.is_whitespace() && !"\"=\\{}".contains(c)) {
-                    push_escaped(&mut pair, &value, "");
-                } else {
-                    pair.push('"');
-                    push_escaped(&mut pair, &value, "\"\\");
-                    pair.push('"');
-                }
-            }
-            LogFormat::Json => {
-                pair.push(',');
-                push_json(&mut pair, field.name());
-                pair.push(':');
-                push_json(&mut pair, &value);
-            }
-        }
-        self.push(&pair);
-    }
-
-    /// A value that is a number or a truth value.
-    fn plain(&mut self, field: &Field, value: &dyn fmt::Display) {
-        let pair = match self.format {
-            LogFormat::Text => format!(" {}={value}", field.name()),
-            LogFormat::Json => {
-                let mut pair = String::from(",");
-                push_json(&mut pair, field.name());
-                let _ = write!(pair, ":{value}");
-                pair
-            }
-        };
-        self.push(&pair);
-    }
-
-    fn push(&mut self, pair: &str) {
-        if self.pairs.len() + pair.len() <= PAIRS_BYTES_MAX {
-            self.pairs.push_str(pair);
-        } else if self.pairs.len() <= PAIRS_BYTES_MAX {
-            // Once: now it is longer than the limit, and nothing more is added.
-            self.pairs.push_str(match self.format {
-                LogFormat::Text => " cut=true",
-                LogFormat::Json => ",\"cut\":true",
-            });
-            while self.pairs.len() <= PAIRS_BYTES_MAX {
-                self.pairs.push(' ');
-            }
-        }
+    fn make_writer_for(&'writer self, metadata: &Metadata<'_>) -> Self::Writer {
+        SafeLine { inner: self.inner.make_writer_for(metadata), format: self.format }
     }
 }
 
-impl Visit for Fields {
-    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.text(field, &format_args!("{value:?}"));
+struct SafeLine<W> {
+    inner: W,
+    format: LogFormat,
+}
+
+impl<W: io::Write> io::Write for SafeLine<W> {
+    /// Takes one whole event, its newline included: tracing-subscriber formats into a buffer and writes that once.
+    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(event);
+        let line = safe_line(text.strip_suffix('\n').unwrap_or(&text), self.format);
+        self.inner.write_all(&[line.as_bytes(), b"\n"].concat())?;
+        Ok(event.len())
     }
 
-    fn record_str(&mut self, field: &Field, value: &str) {
-        self.text(field, &value);
-    }
-
-    fn record_error(&mut self, field: &Field, value: &(dyn Error + 'static)) {
-        self.text(field, &ErrorChain(value));
-    }
-
-    fn record_bool(&mut self, field: &Field, value: bool) {
-        self.plain(field, &value);
-    }
-
-    fn record_i64(&mut self, field: &Field, value: i64) {
-        self.plain(field, &value);
-    }
-
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        self.plain(field, &value);
-    }
-
-    fn record_f64(&mut self, field: &Field, value: f64) {
-        // JSON has no word for infinity.
-        if value.is_finite() {
-            self.plain(field, &value);
-        } else {
-            self.text(field, &value);
-        }
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
     }
 }
 
-/// A text that stops growing at a limit, at the edge of a character, and says so with `…`.
-struct Cut {
-    text: String,
-    bytes_max: usize,
-    is_full: bool,
-}
-
-impl Cut {
-    fn of(value: &dyn fmt::Display, bytes_max: usize) -> String {
-        let mut cut = Self { text: String::new(), bytes_max, is_full: false };
-        // The only error is our own, which says that the limit is reached.
-        let _ = write!(cut, "{value}");
-        cut.text
+/// A formatted event as a line that is safe to write, without its newline and short of [`EVENT_BYTES_MAX`].
+fn safe_line(event: &str, format: LogFormat) -> Cow<'_, str> {
+    let line = escaped(event);
+    if line.len() < EVENT_BYTES_MAX {
+        return line;
+    }
+    match format {
+        LogFormat::Text => Cow::Owned(cut(&line, EVENT_BYTES_MAX - 1)),
+        LogFormat::Json => Cow::Owned(shortened(event)),
     }
 }
 
-impl fmt::Write for Cut {
-    fn write_str(&mut self, piece: &str) -> fmt::Result {
-        if self.is_full {
-            return Err(fmt::Error);
-        }
-        let room = self.bytes_max.saturating_sub(self.text.len());
-        if piece.len() <= room {
-            self.text.push_str(piece);
-            return Ok(());
-        }
-        let end = piece.floor_char_boundary(room);
-        self.text.push_str(piece.get(..end).unwrap_or_default());
-        self.text.push('…');
-        self.is_full = true;
-        Err(fmt::Error)
+/// The text with each unsafe character as a JSON escape, which is valid in JSON strings and readable elsewhere.
+fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(is_unsafe) {
+        return Cow::Borrowed(text);
     }
-}
-
-/// Appends a text with everything escaped that could break a line or steer a terminal, and the characters of `also`.
-fn push_escaped(into: &mut String, text: &str, also: &str) {
-    for c in text.chars() {
-        if is_unsafe(c) || also.contains(c) {
-            into.extend(c.escape_default());
-        } else {
-            into.push(c);
-        }
-    }
-}
-
-/// Appends a text as a JSON string, with the same characters escaped as in text lines.
-fn push_json(into: &mut String, text: &str) {
-    into.push('"');
+    let mut safe = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         match c {
-            '"' => into.push_str("\\\""),
-            '\\' => into.push_str("\\\\"),
-            '\n' => into.push_str("\\n"),
-            '\r' => into.push_str("\\r"),
-            '\t' => into.push_str("\\t"),
+            '\n' => safe.push_str("\\n"),
+            '\r' => safe.push_str("\\r"),
+            '\t' => safe.push_str("\\t"),
             c if is_unsafe(c) => {
                 // All of them are in the basic plane, so four digits are enough.
-                let _ = write!(into, "\\u{:04x}", u32::from(c));
+                let _ = write!(safe, "\\u{:04x}", u32::from(c));
             }
-            c => into.push(c),
+            c => safe.push(c),
         }
     }
-    into.push('"');
+    Cow::Owned(safe)
 }
 
 /// Control characters (C0, DEL, C1), line separators, and the marks that turn the reading direction.
@@ -395,30 +198,50 @@ fn is_unsafe(c: char) -> bool {
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-fn without_comma(pairs: &str) -> &str {
-    pairs.strip_prefix(',').unwrap_or(pairs)
+/// The beginning of a text in at most `bytes_max` bytes, with `…` at its end when something was cut off.
+fn cut(text: &str, bytes_max: usize) -> String {
+    const MARK: &str = "…";
+    if text.len() <= bytes_max {
+        return text.to_owned();
+    }
+    let end = text.floor_char_boundary(bytes_max.saturating_sub(MARK.len()));
+    format!("{}{MARK}", text.get(..end).unwrap_or_default())
 }
 
-fn level(level: Level) -> &'static str {
-    match level {
-        Level::ERROR => "ERROR",
-        Level::WARN => "WARN",
-        Level::INFO => "INFO",
-        Level::DEBUG => "DEBUG",
-        Level::TRACE => "TRACE",
+/// A JSON event that is too long, with its values cut until it is not: first long values, then the spans, then all.
+fn shortened(event: &str) -> String {
+    const STEPS: [(usize, bool); 4] = [(512, true), (512, false), (64, false), (8, false)];
+    // The formatter writes objects only.
+    let Ok(Value::Object(event)) = serde_json::from_str(event) else {
+        return String::new();
+    };
+    let mut line = String::new();
+    for (bytes_max, has_spans) in STEPS {
+        let mut event = event.clone();
+        if !has_spans {
+            event.remove("spans");
+        }
+        let mut event = Value::Object(event);
+        cut_strings(&mut event, bytes_max);
+        line = escaped(&event.to_string()).into_owned();
+        if line.len() < EVENT_BYTES_MAX {
+            break;
+        }
+    }
+    line
+}
+
+fn cut_strings(value: &mut Value, bytes_max: usize) {
+    match value {
+        Value::String(text) => *text = cut(text, bytes_max),
+        Value::Array(values) => values.iter_mut().for_each(|value| cut_strings(value, bytes_max)),
+        Value::Object(values) => values.values_mut().for_each(|value| cut_strings(value, bytes_max)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
     }
 }
 
 /// How many causes of an error are shown.
 const CHAIN_LINKS_MAX: usize = 16;
-/// The longest message before escaping, which makes it at most six times as long.
-const MESSAGE_BYTES_MAX: usize = 512;
-/// The longest value before escaping.
-const VALUE_BYTES_MAX: usize = 512;
-/// The longest run of fields.
-const PAIRS_BYTES_MAX: usize = 4 * 1024;
-/// What closes a line after its spans.
-const LINE_END_BYTES: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -487,7 +310,7 @@ mod tests {
             }
             if format == LogFormat::Json {
                 for line in lines {
-                    let value: serde_json::Value = serde_json::from_str(line).unwrap();
+                    let value: Value = serde_json::from_str(line).unwrap();
                     let model = &value["spans"][0]["model.name"];
                     assert_eq!(model, HOSTILE, "nothing is lost either");
                 }
@@ -502,7 +325,7 @@ mod tests {
             let _entered = span.enter();
             info!(identity.id = "identity-1", attempt = 2, note = "two words", "lease refused");
         });
-        insta::assert_snapshot!(without_time(&log), @r#"  INFO qwen_bridge::telemetry::tests: lease refused identity.id=identity-1 attempt=2 note="two words" request{request.id=r-1}"#);
+        insta::assert_snapshot!(without_time(&log), @r#"  INFO request{request.id="r-1"}: qwen_bridge::telemetry::tests: lease refused identity.id="identity-1" attempt=2 note="two words""#);
         let log = captured(LogFormat::Json, || {
             let span = info_span!("request", request.id = "r-1");
             let _entered = span.enter();
@@ -510,7 +333,7 @@ mod tests {
         });
         let (head, tail) = log.split_once("\"level\"").unwrap();
         assert!(head.starts_with("{\"timestamp\":\""), "{head}");
-        insta::assert_snapshot!(tail.trim(), @r#":"INFO","target":"qwen_bridge::telemetry::tests","message":"lease refused","fields":{"attempt":2,"is_probe":true},"spans":[{"name":"request","request.id":"r-1"}]}"#);
+        insta::assert_snapshot!(tail.trim(), @r#":"INFO","message":"lease refused","attempt":2,"is_probe":true,"target":"qwen_bridge::telemetry::tests","spans":[{"request.id":"r-1","name":"request"}]}"#);
     }
 
     fn without_time(line: &str) -> &str {
@@ -530,7 +353,7 @@ mod tests {
                 assert_eq!(log.matches('\n').count(), 1);
                 assert!(log.len() <= EVENT_BYTES_MAX, "{} for {filler:?}", log.len());
                 if format == LogFormat::Json {
-                    serde_json::from_str::<serde_json::Value>(&log).unwrap();
+                    serde_json::from_str::<Value>(&log).unwrap();
                 }
             }
         }

@@ -695,7 +695,7 @@ async fn the_simulator_runs_alone_and_plays_a_scenario() {
 #[tokio::test]
 async fn a_requests_line_has_its_path_as_it_is() {
     for (format, expected) in
-        [("text", "http.path=/v1/chat/completions "), ("json", r#""http.path":"/v1/chat/completions""#)]
+        [("text", r#"http.path="/v1/chat/completions""#), ("json", r#""http.path":"/v1/chat/completions""#)]
     {
         let simulator = simulator().await;
         let mut program = Program::start(&["serve"], &settings(&simulator, format));
