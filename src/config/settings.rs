@@ -122,7 +122,7 @@ impl Draft {
                 default_model: String::new(),
                 models_ttl: none,
                 auto_refresh: false,
-                refresh_interval: none,
+                refresh_interval: None,
                 keep_chats: false,
             },
             http: HttpSettings {
@@ -258,7 +258,7 @@ pub const SETTINGS: &[Setting] = &[
         |d, v| put(&mut d.http.allow_open, flag(v))),
     row(ACCOUNTS, "AUTO_REFRESH_TOKEN", "true", "Renew access tokens before they expire.",
         |d, v| put(&mut d.chat.auto_refresh, flag(v))),
-    row(ACCOUNTS, "TOKEN_REFRESH_INTERVAL_HOURS", "24", "How often all tokens are looked through, in hours.",
+    row(ACCOUNTS, "TOKEN_REFRESH_INTERVAL_HOURS", "", "Longest time in hours after which a web token is renewed, however long it lives; not set or `0`: shortly before its end.",
         |d, v| put(&mut d.chat.refresh_interval, values::hours(v))),
 
     secret(OPENAI, "QWEN_OAUTH_CREDS", "OAuth credentials as JSON, one object or several; renewed tokens are kept in `STATE_DIR`.",

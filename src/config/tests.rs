@@ -84,7 +84,7 @@ fn the_defaults_are_the_promised_ones() {
     assert_eq!(config.chat.retries_max, 2);
     assert_eq!(config.chat.default_model, "qwen3-max");
     assert_eq!(config.chat.models_ttl, seconds(600));
-    assert_eq!(config.chat.refresh_interval, seconds(24 * 3600));
+    assert_eq!(config.chat.refresh_interval, None);
     assert!(config.chat.auto_refresh && !config.chat.keep_chats);
     assert_eq!(config.state_dir, PathBuf::from("./data"));
     assert_eq!(config.shutdown_timeout, seconds(30));
@@ -349,7 +349,6 @@ fn values_that_make_no_sense_are_refused() {
         "READ_TIMEOUT",
         "WRITE_TIMEOUT",
         "MODELS_TTL",
-        "TOKEN_REFRESH_INTERVAL_HOURS",
     ] {
         check(name, "0");
     }

@@ -80,9 +80,13 @@ pub(super) fn duration(value: &Value, min: Duration) -> Result<Duration, Expecte
     duration_in(text(value)?, 1.0, min)
 }
 
-/// The same with bare numbers read as hours.
-pub(super) fn hours(value: &Value) -> Result<Duration, Expected> {
-    duration_in(text(value)?, 3600.0, Duration::from_secs(1)).map_err(|expected| expected.replace("seconds", "hours"))
+/// The same with bare numbers read as hours, at least a second; `None` for 0, which turns the setting off.
+pub(super) fn hours(value: &Value) -> Result<Option<Duration>, Expected> {
+    let read = |min| duration_in(text(value)?, 3600.0, min).map_err(|expected| expected.replace("seconds", "hours"));
+    match read(Duration::ZERO)? {
+        Duration::ZERO => Ok(None),
+        _ => read(Duration::from_secs(1)).map(Some),
+    }
 }
 
 fn duration_in(text: &str, bare_seconds: f64, min: Duration) -> Result<Duration, Expected> {

@@ -32,8 +32,8 @@ pub struct ChatSettings {
     pub models_ttl: Duration,
     /// `AUTO_REFRESH_TOKEN`, true.
     pub auto_refresh: bool,
-    /// `TOKEN_REFRESH_INTERVAL_HOURS`, 24.
-    pub refresh_interval: Duration,
+    /// `TOKEN_REFRESH_INTERVAL_HOURS`: the longest that a token is kept; `None`: until shortly before its own end.
+    pub refresh_interval: Option<Duration>,
     /// `KEEP_CHATS`, false: leave the chats that this server made in the account.
     pub keep_chats: bool,
 }

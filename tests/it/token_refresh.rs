@@ -192,6 +192,18 @@ async fn tokens_are_renewed_ahead_of_their_end_without_anybody_asking() {
 }
 
 #[tokio::test]
+async fn the_interval_of_the_owner_renews_tokens_that_would_live_on() {
+    for era in [Era::A, Era::B] {
+        let simulator = Simulator::start(Scenario::with_accounts([AccountScript::new("bob", era)])).await.unwrap();
+        // 1.08 seconds.
+        let app = Setup::default().with("TOKEN_REFRESH_INTERVAL_HOURS", "0.0003").start(simulator).await;
+        let endpoint = if era == Era::A { Endpoint::Auths } else { Endpoint::Refresh };
+        until("three renewals", || app.simulator.requests_to(endpoint).len() >= 3).await;
+        ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    }
+}
+
+#[tokio::test]
 async fn very_short_tokens_do_not_make_a_busy_loop() {
     let short = AccountScript { access_token_seconds: 3, ..era_b("bob") };
     let app = start([short]).await;

@@ -4,6 +4,7 @@
 //! leaves cannot cut it off half way. A dead identity never delays the others.
 
 use std::collections::HashMap;
+use std::future::pending;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,7 +63,8 @@ struct Shared {
     last_start: Mutex<Option<Instant>>,
     /// Wakes the background round when a token or a state changed.
     changed: Notify,
-    sweep: Duration,
+    /// The longest that a live token is kept, whatever its own end; `None`: until shortly before that.
+    interval: Option<Duration>,
     /// Whether live tokens are replaced before they end. Identities without one are looked after in any case.
     is_ahead: bool,
 }
@@ -115,7 +117,7 @@ impl Refresher {
         store: Arc<Store>,
         supervisor: Supervisor,
         seeds: Vec<(IdentityId, IdentitySeed)>,
-        sweep: Duration,
+        interval: Option<Duration>,
         is_ahead: bool,
     ) -> Self {
         let gate =
@@ -129,7 +131,7 @@ impl Refresher {
             running: Semaphore::new(REFRESHES_MAX),
             last_start: Mutex::new(None),
             changed: Notify::new(),
-            sweep,
+            interval,
             is_ahead,
         }))
     }
@@ -235,7 +237,7 @@ impl Refresher {
     /// The background round: refreshes ahead of expiry until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         loop {
-            let mut next = Instant::now() + self.0.sweep;
+            let mut next = None;
             for session in self.0.pool.sessions() {
                 let Some(gate) = self.0.gates.get(session.identity()) else {
                     continue;
@@ -251,13 +253,13 @@ impl Refresher {
                             let _ = refresher.refresh(&session, generation).await;
                         });
                     }
-                    Some(at) => next = next.min(at),
+                    Some(at) => next = Some(next.map_or(at, |next: Instant| next.min(at))),
                     None => {}
                 }
             }
             tokio::select! {
                 () = stop.cancelled() => return,
-                () = tokio::time::sleep_until(next) => {}
+                () = due(next) => {}
                 () = self.0.changed.notified() => {}
             }
         }
@@ -409,7 +411,10 @@ impl Refresher {
                 *gate.due_at.lock() = None;
                 return;
             }
-            Some(token) => seconds_until_due(&token, now.unix, fastrand::f64()),
+            Some(token) => {
+                let own = seconds_until_due(&token, now.unix, fastrand::f64());
+                self.0.interval.map_or(own, |interval| own.min(interval.as_secs()))
+            }
             None => 0,
         };
         if wait > 7 * 24 * 3600 {
@@ -426,6 +431,14 @@ impl Refresher {
             tokio::time::sleep_until(at + SPACING).await;
         }
         *last_start = Some(Instant::now());
+    }
+}
+
+/// Waits until a moment; for ever without one.
+async fn due(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => pending().await,
     }
 }
 
