@@ -8,10 +8,12 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
-use qwen_bridge::chat::job::{ChatJob, ChatRequest, ReasoningFormat};
-use qwen_bridge::chat::reply::{FinishReason, ReplyError, ReplySink};
+use qwen_bridge::chat::job::ReasoningFormat;
+use qwen_bridge::chat::reply::{Ending, FinishReason, ReplyError, ReplyEvent, ReplySink};
 use qwen_bridge::chat::resolve::Rules;
+use qwen_bridge::chat::stages::{StagePlan, Stages};
 use qwen_bridge::dialect::openai::reply::{ChunkEncoder, ChunkStream, EventSink, WholeReply};
+use qwen_bridge::dialect::openai::request::ChatCompletionRequest;
 use qwen_bridge::sse::{SseDecoder, SseError};
 use qwen_bridge::upstream::web::decode::QwenReplyDecoder;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -73,50 +75,55 @@ fn stream(with_usage: bool, piece: &str) -> String {
     text
 }
 
-fn job() -> Option<ChatJob> {
+fn plan() -> Option<StagePlan> {
     let body = serde_json::json!({"model": "qwen3-max", "messages": [{"role": "user", "content": "Hi"}]});
     let reasoning_format = ReasoningFormat::Parsed;
     let rules =
         Rules { default_model: "qwen3-max", reasoning_format, vision_fallback: "", models: &[], is_live: false };
-    ChatRequest::parse(&body, &[]).ok()?.resolve(&rules).ok()
+    let job = ChatCompletionRequest::parse(&body, &[]).ok()?.chat.resolve(&rules).ok()?;
+    Some(StagePlan::of(&job.wishes, 1))
 }
 
-/// Decodes a stream into `sink`; `after_read` is called as the connection would, once for each read.
+/// Decodes a stream through the stages into `sink`; `after_read` is called as the connection would, once for each read.
 fn decode<S: ReplySink>(
     stream: &[u8],
+    plan: &StagePlan,
     sink: &mut S,
     mut after_read: impl FnMut(&mut S),
-) -> Result<QwenReplyDecoder, Failed> {
-    let (mut sse, mut decoder) = (SseDecoder::new(), QwenReplyDecoder::new());
+) -> Result<Ending, Failed> {
+    let (mut sse, mut decoder, mut stages) = (SseDecoder::new(), QwenReplyDecoder::new(), Stages::new(plan));
     for read in stream.chunks(READ_BYTES) {
-        sse.push(read, |data| decoder.push(data, &mut |event| sink.event(event)).map_err(Failed::from))?;
+        sse.push(read, |data| {
+            let mut show = |event: ReplyEvent<'_>| stages.push(event, &mut |event| sink.event(event));
+            decoder.push(data, &mut show).map_err(Failed::from)
+        })?;
         after_read(sink);
     }
     decoder.finish()?;
-    Ok(decoder)
+    Ok(stages.finish(FinishReason::Stop, decoder.usage(), &mut |event| sink.event(event)))
 }
 
 #[inline(never)]
-fn relay_stream(stream: &[u8], job: &ChatJob) -> Result<usize, Failed> {
-    let mut sink = ChunkStream::new(job, ChunkEncoder::new("chatcmpl-bench", 1_780_468_951, "qwen3-max", true));
+fn relay_stream(stream: &[u8], plan: &StagePlan) -> Result<usize, Failed> {
+    let mut sink = ChunkStream::new(ChunkEncoder::new("chatcmpl-bench", 1_780_468_951, "qwen3-max", true));
     let mut sent = 0;
-    let decoder = decode(stream, &mut sink, |sink| sent += sink.take().map_or(0, |bytes| black_box(bytes).len()))?;
-    sink.finish(FinishReason::Stop, decoder.usage());
+    let ending = decode(stream, plan, &mut sink, |sink| sent += sink.take().map_or(0, |bytes| black_box(bytes).len()))?;
+    sink.finish(&ending);
     Ok(sent + sink.take().map_or(0, |bytes| bytes.len()))
 }
 
 #[inline(never)]
-fn relay_whole(stream: &[u8], job: &ChatJob) -> Result<usize, Failed> {
-    let mut sink = WholeReply::new(job);
-    let decoder = decode(stream, &mut sink, |_| ())?;
-    Ok(sink.finish("chatcmpl-bench", 1_780_468_951, "qwen3-max", FinishReason::Stop, decoder.usage()).len())
+fn relay_whole(stream: &[u8], plan: &StagePlan) -> Result<usize, Failed> {
+    let mut sink = WholeReply::of_events();
+    let ending = decode(stream, plan, &mut sink, |_| ())?;
+    Ok(sink.finish("chatcmpl-bench", 1_780_468_951, "qwen3-max", &ending).len())
 }
 
-type Relay = fn(&[u8], &ChatJob) -> Result<usize, Failed>;
+type Relay = fn(&[u8], &StagePlan) -> Result<usize, Failed>;
 
 #[expect(clippy::print_stderr, reason = "the report of a bench")]
 fn main() {
-    let Some(job) = job() else {
+    let Some(plan) = plan() else {
         eprintln!("the bench's own request is wrong");
         return;
     };
@@ -136,7 +143,7 @@ fn main() {
     for (form, text) in &streams {
         for (name, relay) in relays {
             let region = Region::new(ALLOCATOR);
-            let outcome = relay(text.as_bytes(), &job);
+            let outcome = relay(text.as_bytes(), &plan);
             let change = region.change();
             #[expect(clippy::cast_precision_loss, reason = "small numbers")]
             let each = (change.allocations + change.reallocations) as f64 / EVENTS as f64;
@@ -147,7 +154,7 @@ fn main() {
             );
             group.throughput(Throughput::Bytes(text.len() as u64));
             group.bench_with_input(BenchmarkId::new(name, form), text, |bencher, text| {
-                bencher.iter(|| relay(black_box(text.as_bytes()), &job).is_ok());
+                bencher.iter(|| relay(black_box(text.as_bytes()), &plan).is_ok());
             });
         }
     }

@@ -23,12 +23,13 @@ use crate::config::{Config, KeyPolicy};
 use crate::gateway::accounts::device_login::DeviceLogins;
 use crate::gateway::accounts::oauth::OAuthAccounts;
 use crate::gateway::accounts::web::Refresher;
-use crate::gateway::answer::chat::ChatGateway;
 use crate::gateway::answer::relay::{self, RelayGateway, RelaySettings, Targets};
+use crate::gateway::answer::run::{AnswerSettings, Answers};
+use crate::gateway::answer::web::WebGateway;
 use crate::gateway::attachments::Attachments;
 use crate::gateway::catalogue::Models;
 use crate::gateway::janitor::{self, Janitor, JanitorQueue};
-use crate::gateway::route::Kinds;
+use crate::gateway::route::Upstreams;
 use crate::gateway::videos::jobs::{VideoJobs, VideoParts};
 use crate::http;
 use crate::http::failure::ApiError;
@@ -109,7 +110,7 @@ impl App {
             Janitor::new(Arc::clone(&upstream), supervisor.clone(), Arc::clone(&store), config.chat.keep_chats);
         let fetcher = Arc::new(MediaFetcher::new(config.media_fetch.clone(), &config.web.own_hosts())?);
         let attachments = Attachments::new(Arc::clone(&upstream), fetcher, config.state_dir.clone());
-        let chats = ChatGateway::new(
+        let chats = WebGateway::new(
             pool.clone(),
             upstream,
             refresher.clone(),
@@ -119,7 +120,8 @@ impl App {
             config.chat.retries_max,
         );
         let (accounts, logins, oauth_pool) = oauth_accounts(&config, &store, &supervisor, &loaded).await?;
-        let kinds = kinds(&config, &store, &loaded, (models.clone(), &pool), (accounts.clone(), oauth_pool), now)?;
+        let upstreams =
+            upstreams(&config, &store, &loaded, (models.clone(), &pool), (accounts.clone(), oauth_pool), now)?;
         let videos = VideoJobs::new(
             VideoParts {
                 chats: chats.clone(),
@@ -134,10 +136,12 @@ impl App {
         );
         // A chat that a video is made in goes to the janitor when the video is done.
         let ledger = loaded.chats.into_iter().filter(|chat| !videos.needs_chat(&chat.chat_id)).collect();
+        let answers = Answers::new(chats.clone(), models.clone(), attachments.clone(), answer_settings(&config));
         let ending = CancellationToken::new();
         let state = AppState::new(Parts {
             chats,
-            kinds,
+            answers,
+            upstreams,
             attachments,
             videos: videos.clone(),
             models: models.clone(),
@@ -147,7 +151,6 @@ impl App {
             refresher: refresher.clone(),
             counters: Arc::default(),
             settings: config.http.clone(),
-            default_model: config.chat.default_model.clone(),
             auto_refresh: config.chat.auto_refresh,
             ending: ending.clone(),
         });
@@ -247,7 +250,7 @@ impl App {
     fn log_start(&self) {
         let now = Now::read();
         let (portal, keys) =
-            (self.state.0.kinds.oauth().pool().summary(now), self.state.0.kinds.keys().pool().summary(now));
+            (self.state.0.upstreams.oauth().pool().summary(now), self.state.0.upstreams.keys().pool().summary(now));
         let summary = self.pool.summary(now).and(portal).and(keys);
         info!(address = %self.address, identities = summary.total, version = env!("CARGO_PKG_VERSION"), "listening");
         if self.config.http.server_mode && summary.total == 0 {
@@ -280,6 +283,14 @@ async fn complete_keys(config: &mut Config, store: &Store, loaded: &Loaded) -> R
             Ok(Some(key))
         }
         (KeyPolicy::Keys | KeyPolicy::OpenOnLoopback | KeyPolicy::OpenKnowingly, _) => Ok(None),
+    }
+}
+
+fn answer_settings(config: &Config) -> AnswerSettings {
+    AnswerSettings {
+        default_model: config.chat.default_model.clone(),
+        reasoning_format: config.http.reasoning_format,
+        vision_fallback: config.http.vision_fallback.clone(),
     }
 }
 
@@ -322,21 +333,21 @@ async fn oauth_accounts(
 }
 
 /// All kinds of upstreams.
-fn kinds(
+fn upstreams(
     config: &Config,
     store: &Arc<Store>,
     loaded: &Loaded,
     (web, web_pool): (Models, &IdentityPool),
     (accounts, pool): (OAuthAccounts, IdentityPool),
     now: Now,
-) -> Result<Kinds, WebClientError> {
+) -> Result<Upstreams, WebClientError> {
     let has_web = !config.http.server_mode || web_pool.summary(now).total > 0;
     let keys = static_keys(config, store, &loaded.facts, now)?;
     let api = OpenAiApi::new(config.web.connect_timeout, config.web.idle_timeout)?;
     let settings = RelaySettings::like(&config.web, config.chat.models_ttl);
     let targets = Targets::Accounts(accounts);
     let oauth = RelayGateway::new(pool, api, targets, Arc::clone(store), settings, config.chat.retries_max);
-    Ok(Kinds::new(web, has_web, oauth, keys))
+    Ok(Upstreams::new(web, has_web, oauth, keys))
 }
 
 /// The way to the endpoints of static keys. In client mode callers bring what they use, so there is none.

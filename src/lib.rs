@@ -1,62 +1,71 @@
 //! qwen-bridge: your own Qwen accounts as an API for OpenAI clients.
 //!
-//! Two neutral values stand in the middle: a [`ChatJob`](chat::job::ChatJob) goes up, [`ReplyEvent`]s come
-//! down. Everything above them speaks the caller's dialect, everything below the upstream's, and what lies between
-//! is pure. A [`Lease`](pool::Lease) is the only way to use an identity, and giving it back is the only way to
-//! report how it went.
+//! Three kinds of values meet in the middle: a caller's dialect reads a [`ChatRequest`](chat::job::ChatRequest), the
+//! catalogue makes it a [`ChatJob`](chat::job::ChatJob), and the upstream answers with
+//! [`ReplyEvent`](chat::reply::ReplyEvent)s. Dialects and upstreams never import each other, so each new one is one
+//! folder. A [`Lease`](pool::Lease) is the only way to use an identity; dropping it is the only report of how it went.
 //!
 //! # The floors
 //!
 //! Imports point down, never sideways between rooms of one floor, never up; `tests/it/tidy.rs` holds this.
 //!
-//! | floor | rooms | |
+//! | floor | rooms | what lives there |
 //! |---|---|---|
-//! | 11 | `main`, [`cli`] | one file for each command |
-//! | 10 | [`app`] | makes and joins the parts |
-//! | 9 | [`config`] | flags, environment, `.env`, `config.json`: typed and checked, all faults at once |
-//! | 8 | [`http`] | our side of HTTP: routes, key check, errors, event streams, the accept loop |
-//! | 7 | [`gateway`] | the flows: answering, accounts, videos, catalogue |
-//! | 6 | [`upstream`] | the web chat, endpoints in OpenAI's shape, OAuth, fetched media |
-//! | 5 | [`pool`], [`store`], [`dialect`] | identities and their state; what outlives the process; callers' dialects |
-//! | 4 | [`chat`] | the neutral middle |
-//! | 3 | [`files`] | bytes of files and what they are |
-//! | 2 | [`base`], [`sse`], [`shutdown`], [`telemetry`] | ids, secrets, sessions; framing; who owns tasks; logs |
+//! | 11 | `main` | the process: arguments, exit code |
+//! | 10 | [`cli`] | one file for each command |
+//! | 9 | [`app`] | makes the parts and joins them |
+//! | 8 | [`config`] | flags, environment, `.env`, `config.json`: typed and checked, all faults at once |
+//! | 7 | [`http`] | our side of HTTP: [`serve`](http::serve) for what every request passes, [`openai`](http::openai) and [`owner`](http::owner) for routes, [`stream`](http::stream) for the body that a connection pulls, [`failure`](http::failure) for statuses |
+//! | 6 | [`gateway`] | the flows: [`answer`](gateway::answer), [`accounts`](gateway::accounts), [`videos`](gateway::videos), catalogue, route, attachments, janitor |
+//! | 5 | [`upstream`] | [`web`](upstream::web) (chat.qwen.ai), [`openai`](upstream::openai) (portal and keys), [`oauth`](upstream::oauth), [`media`](upstream::media) |
+//! | 4 | [`dialect`], [`pool`], [`store`] | callers' dialects; identities and their state; what outlives the process |
+//! | 3 | [`chat`] | the middle: conversation, job, reply events, [`stages`](chat::stages), models |
+//! | 2 | [`files`] | bytes of files and what they are |
+//! | 1 | [`base`], [`sse`], [`shutdown`], [`telemetry`] | ids, secrets, sessions; event framing; who owns tasks; logs |
 //!
-//! The simulator of the upstream is a crate of its own, `crates/simulator`; only `demo`, `simulate`, the tests and the
-//! benches use it.
+//! `chat`, `dialect`, `base`, `sse` and the encoders and decoders of `upstream` are pure: they do not wait, read a
+//! clock, draw randomness, log or touch the network. The simulator of the upstream is a crate of its own,
+//! `crates/simulator`; `demo`, `simulate`, the tests and the benches use it.
 //!
-//! `pool`, `upstream` and `store` never meet: `gateway` introduces them.
+//! # The walk of a streaming chat completion
 //!
-//! # The walk of one streaming request
+//! 1. [`http::serve`] takes the connection, with limits of time and size, gives the request its id and its one line in
+//!    the log, and lets the caller in.
+//! 2. [`http::openai::chat`] reads the JSON; large files are taken out of it on the way.
+//! 3. [`gateway::route`] chooses the kind of upstream by the model's name.
+//! 4. [`dialect::openai::request`] reads the body into a conversation, or leaves it as it is for an upstream of the same
+//!    dialect.
+//! 5. [`gateway::answer::run`] prepares it: [`chat::resolve`] takes the model's name apart by the catalogue, and
+//!    [`upstream::web::request`] makes it fit into one message. Files that are named by an address are fetched. Up to
+//!    here everything wrong is the caller's fault and nothing was sent.
+//! 6. [`gateway::answer::failover`] takes a lease from [`pool`] and a fresh token from [`gateway::accounts`].
+//! 7. One attempt ([`gateway::answer::web`]): files by [`gateway::attachments`], a new chat by [`gateway::janitor`], the
+//!    message by [`upstream::web::client`].
+//! 8. A failure before the first content goes to `gateway::answer::next_step`, a table; each attempt is noted in the
+//!    request's [`Trace`](gateway::answer::trace::Trace).
+//! 9. [`upstream::stream`] pulls bytes through [`sse`] and [`upstream::web::decode`], which gives reply events.
+//! 10. [`gateway::answer::turn`] sends them through [`chat::stages`]. What the last stage hands on commits the turn.
+//! 11. [`dialect::openai::reply`] writes the events into one buffer.
+//! 12. [`http::stream`] is the body: the caller's connection polls it, and it polls the upstream's. No task and no
+//!     channel lies between.
+//! 13. At the end the lease tells the pool, and the chat goes to the janitor for deletion. When the caller leaves,
+//!     everything is dropped: the upstream is stopped and no identity is charged.
 //!
-//! 1. [`http::serve::server`] takes the connection, with limits of time and size; [`http::serve::access`] gives the request its id
-//!    and its one line in the log; [`http::serve::auth`] lets the caller in.
-//! 2. [`http::openai::chat`] reads the body within limits; [`chat::job`] checks every field and, with the catalogue of
-//!    [`gateway::catalogue`], makes the job. What is wrong so far reached nobody.
-//! 3. [`gateway::answer::chat`] says what an attempt is and [`gateway::answer::failover`] makes them: a lease from [`pool`], a fresh
-//!    token from [`gateway::accounts::web`], the files by [`gateway::attachments`], a new chat and the question by
-//!    [`upstream::web::client`]. A failure goes to the pool with its blame, and the next identity tries.
-//! 4. [`upstream::web::stream`] pulls bytes through [`sse`] and [`upstream::web::decode`]; the first content ends
-//!    failover. Until then the status waits too, for at most `HEADERS_HOLD`.
-//! 5. [`http::stream`] is the body: the caller's connection polls it, it polls the upstream's, and
-//!    [`dialect::openai::reply`] writes what came into one frame. No task and no channel lies between.
-//! 6. At the end the lease tells the pool, and the chat goes to [`gateway::janitor`] for deletion. When the caller
-//!    leaves, everything is dropped, and dropping does the rest: the upstream is stopped, nobody is charged.
-//!
-//! [`gateway::route`] looks at the model first: one of an OAuth account or a static key goes to [`gateway::answer::relay`] in
-//! place of steps 2 and 3. There the caller's body passes through [`upstream::openai::translate`] to
-//! [`upstream::openai::client`], with the same failover over a pool of its own.
+//! For an OAuth account or a static key, step 7 is [`gateway::answer::relay`] with [`upstream::openai`], and the frames
+//! of the upstream are put together again by [`dialect::openai::frames`].
 //!
 //! # Adding things
 //!
+//! - A dialect: a folder in `dialect`, routes in `http`.
+//! - An upstream: a folder in `upstream`, a variant in [`gateway::route`].
+//! - A stage: one file in [`chat::stages`], one line in their order.
 //! - A model suffix: one row in [`chat::suffix::SUFFIXES`].
 //! - An endpoint: one file in `http` with `routes()`, one `merge` in `http/mod.rs`, one module in `tests/it`.
 //! - A setting: a field in the struct of the room that obeys it, a row in `config/settings.rs`; a test writes the
 //!   documents.
 //! - An error of the upstream: one row in [`upstream::error::classify`].
-//! - A phase of the stream: one arm in [`upstream::web::decode`] and a fixture.
-//!
-//! [`ReplyEvent`]: chat::reply::ReplyEvent
+//! - A phase of the web chat's stream: one arm in [`upstream::web::decode`] and a fixture.
+//! - A background job: `run(self, stop)` and one `supervisor.spawn` in `app.rs`.
 
 pub mod app;
 pub mod base;

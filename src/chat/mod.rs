@@ -5,10 +5,14 @@
 //! times come in as arguments.
 
 pub mod aspect;
+pub mod conversation;
+pub mod error;
+pub mod file_part;
 pub mod job;
-pub mod limits;
+
 pub mod models;
-pub mod prompt;
 pub mod reply;
 pub mod resolve;
+pub mod stages;
 pub mod suffix;
+pub mod tokens;

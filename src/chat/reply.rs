@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use memchr::memchr;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A piece of text, either as the JSON string literal that the upstream sent or as plain text.
 ///
@@ -112,7 +112,7 @@ fn push_unit(unit: u16, half: &mut Option<u16>, out: &mut String) {
 }
 
 /// One thing that happened in an answer, in order.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq)]
 pub enum ReplyEvent<'a> {
     /// The upstream took the request; `response_id` names the answer (needed to stop or continue it).
     Started {
@@ -123,6 +123,29 @@ pub enum ReplyEvent<'a> {
     Text(Text<'a>),
     /// More of the thoughts before or between.
     Reasoning(Text<'a>),
+    /// A tool call begins, or its id or name arrives later than its beginning.
+    ToolCall {
+        /// Which call of the answer, counted from 0.
+        index: u32,
+        /// Its id; empty when it is not in this event.
+        id: &'a str,
+        /// The tool; empty when it is not in this event.
+        name: &'a str,
+    },
+    /// More of the arguments of a call.
+    ToolArguments {
+        /// Which call.
+        index: u32,
+        /// A piece of JSON text, never empty.
+        json: &'a str,
+    },
+    /// A call is complete.
+    ToolCallDone {
+        /// Which call.
+        index: u32,
+    },
+    /// More of the model's own refusal to answer.
+    Refusal(Text<'a>),
     /// A picture, each one once.
     Image {
         /// Where it lies.
@@ -133,13 +156,8 @@ pub enum ReplyEvent<'a> {
         /// Where it lies.
         url: &'a str,
     },
-    /// A chunk, or a whole completion, of an upstream that speaks OpenAI's dialect itself.
-    Chunk {
-        /// As it came.
-        json: &'a Value,
-        /// Whether it has anything for the caller.
-        is_content: bool,
-    },
+    /// The rest of a frame, after the events that were read out of it: what has no name here.
+    Extra(Extra<'a>),
     /// What a search found, in the order that `[[1]]` in the text counts.
     Source(Source),
     /// A built-in tool is at work; nothing to show, but the upstream is alive.
@@ -150,21 +168,41 @@ pub enum ReplyEvent<'a> {
         what: &'a str,
     },
     /// The upstream finished the answer.
-    Finished,
+    Finished {
+        /// Why.
+        reason: FinishReason,
+    },
+}
+
+/// What is left of a frame of an upstream, for a caller of the same dialect; for all others it means nothing.
+#[derive(Debug, PartialEq)]
+pub struct Extra<'a> {
+    /// The frame without the texts, arguments, ids and names that went out as events.
+    pub frame: &'a Map<String, Value>,
+    /// Whether the rest alone has something for the caller, such as a further choice or the end of one.
+    pub is_content: bool,
 }
 
 impl ReplyEvent<'_> {
     /// Whether the caller gets to see something with this event; the first such event ends failover.
     #[must_use]
     pub fn is_content(&self) -> bool {
-        matches!(
-            self,
+        match self {
             Self::Text(_)
-                | Self::Reasoning(_)
-                | Self::Image { .. }
-                | Self::Video { .. }
-                | Self::Chunk { is_content: true, .. }
-        )
+            | Self::Reasoning(_)
+            | Self::ToolCall { .. }
+            | Self::ToolArguments { .. }
+            | Self::Refusal(_)
+            | Self::Image { .. }
+            | Self::Video { .. } => true,
+            Self::Extra(extra) => extra.is_content,
+            Self::Started { .. }
+            | Self::ToolCallDone { .. }
+            | Self::Source(_)
+            | Self::Activity
+            | Self::Unknown { .. }
+            | Self::Finished { .. } => false,
+        }
     }
 }
 
@@ -186,6 +224,8 @@ pub enum FinishReason {
     Length,
     /// The upstream's content policy cut it.
     ContentFilter,
+    /// The model waits for the results of its tool calls.
+    ToolCalls,
 }
 
 impl FinishReason {
@@ -196,6 +236,7 @@ impl FinishReason {
             Self::Stop => "stop",
             Self::Length => "length",
             Self::ContentFilter => "content_filter",
+            Self::ToolCalls => "tool_calls",
         }
     }
 }
@@ -240,32 +281,36 @@ pub enum ReplyError {
     Empty,
 }
 
-/// Roughly how many tokens a text is: a token for each CJK character, one for each four bytes of the rest.
-/// Used where the upstream does not count, and for `max_tokens`.
-#[must_use]
-pub fn estimate_tokens(text: &str) -> u64 {
-    let mut quarters = 0_u64;
-    for c in text.chars() {
-        quarters += if is_wide(c) { 4 } else { c.len_utf8() as u64 };
-    }
-    quarters.div_ceil(4)
+/// How an answer ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ending {
+    /// Why.
+    pub reason: FinishReason,
+    /// Tokens of the turn: the upstream's counts, or estimates where it gave none.
+    pub usage: TokenCounts,
+    /// Pages that a search found.
+    pub sources: Vec<Source>,
+    /// Where the content cites them, in the order of the text.
+    pub citations: Vec<Citation>,
 }
 
-/// Whether a character counts as a token of its own: CJK, kana, hangul, full-width forms and emoji.
-#[must_use]
-pub fn is_wide(c: char) -> bool {
-    matches!(u32::from(c), 0x2e80..=0xd7af | 0xf900..=0xfaff | 0xfe30..=0xfe4f | 0xff00..=0xffef | 0x1f300..=0x1faff | 0x20000..=0x3ffff)
+/// A place of the content that cites a page.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Citation {
+    /// The first character, counted from 0.
+    pub start: usize,
+    /// The character after the last.
+    pub end: usize,
+    /// The place of the page in [`Ending::sources`].
+    pub source: usize,
 }
 
-/// Where an answer goes: a stream of chunks, or a whole completion.
+/// Takes an answer: writes a stream, or collects a whole.
 pub trait ReplySink {
     /// Takes the next thing that happened.
     fn event(&mut self, event: ReplyEvent<'_>);
 
-    /// Why the caller has enough although the upstream goes on: a stop sequence or a token limit.
-    fn ended(&self) -> Option<FinishReason>;
-
-    /// Bytes that are kept until somebody takes them.
+    /// Bytes that are kept until they are taken.
     fn held_bytes(&self) -> usize;
 
     /// Forgets everything since the beginning, because another attempt answers in place of this one.

@@ -16,8 +16,8 @@ use tracing::debug;
 
 use crate::base::ids::CredentialKey;
 use crate::base::session::Session;
-use crate::dialect::openai::fields::{RequestError, RequestErrorKind};
-use crate::dialect::openai::parts::file_error;
+use crate::chat::error::{RequestError, RequestErrorKind};
+use crate::chat::file_part::file_error;
 use crate::files::attachment::{Attachment, FileFault, JobFile, RemoteFile, UploadedFile};
 use crate::files::blob::ContentHash;
 use crate::files::media_type::{MediaKind, MediaType};

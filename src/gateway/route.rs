@@ -13,7 +13,7 @@ const DEFAULT_MODEL: &str = "qwen3-coder-plus";
 
 /// The kinds that are configured.
 #[derive(Clone)]
-pub struct Kinds {
+pub struct Upstreams {
     web: Models,
     /// Whether the web chat has accounts, or callers bring their own.
     has_web: bool,
@@ -21,17 +21,21 @@ pub struct Kinds {
     keys: RelayGateway,
 }
 
+/// The model's name asks for a kind of upstream that is not configured, or that does not have the model.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("no upstream has the model {0:?}")]
+pub struct NoUpstream(pub String);
+
 /// Where a request goes.
+#[derive(Clone)]
 pub enum Route {
     /// To the web chat; whether it has the model shows there.
     Web,
     /// To an upstream that speaks OpenAI's dialect, under this name of the model.
     Relay(RelayGateway, String),
-    /// The name asks for a kind that is not configured, or that does not have the model.
-    Nobody,
 }
 
-impl Kinds {
+impl Upstreams {
     /// The kinds behind these handles. Without web accounts, callers who bring none are not sent there.
     #[must_use]
     pub fn new(web: Models, has_web: bool, oauth: RelayGateway, keys: RelayGateway) -> Self {
@@ -57,45 +61,50 @@ impl Kinds {
     }
 
     /// Chooses by prefix, else the kind whose catalogue has the model, else the web chat.
-    pub async fn choose(&self, model: Option<&str>) -> Route {
-        // Accounts may come and go; with nobody at all, the web chat is what there should be.
+    ///
+    /// # Errors
+    /// [`NoUpstream`].
+    pub async fn choose(&self, model: Option<&str>) -> Result<Route, NoUpstream> {
+        // Accounts may come and go; without any, the web chat is the kind that errors speak of.
         let has_web = self.has_web || self.relays().next().is_none();
         let Some(name) = model.map(str::trim) else {
-            return if has_web { Route::Web } else { self.default_route().await };
+            return if has_web { Ok(Route::Web) } else { self.default_route().await };
         };
+        let missing = || NoUpstream(name.to_owned());
         for prefix in [OAUTH_PREFIX, KEY_PREFIX] {
             let Some(name) = name.strip_prefix(prefix) else { continue };
             let gateway = self.relays().find(|(its, _)| *its == prefix).filter(|_| !name.is_empty());
             // A name that the list lacks may still be served: lists are incomplete.
-            return gateway.map_or(Route::Nobody, |(_, gateway)| Route::Relay(gateway.clone(), name.to_owned()));
+            let (_, gateway) = gateway.ok_or_else(missing)?;
+            return Ok(Route::Relay(gateway.clone(), name.to_owned()));
         }
         if name.starts_with(WEB_PREFIX) {
-            return Route::Web;
+            return Ok(Route::Web);
         }
         if has_web {
             let catalogue = self.web.current().await;
             if ModelSpec::parse(name, |id| catalogue.find(id).is_some()).is_known {
-                return Route::Web;
+                return Ok(Route::Web);
             }
         }
         for (_, gateway) in self.relays() {
             if gateway.models().await.names.iter().any(|known| known == name) {
-                return Route::Relay(gateway.clone(), name.to_owned());
+                return Ok(Route::Relay(gateway.clone(), name.to_owned()));
             }
         }
-        if has_web { Route::Web } else { Route::Nobody }
+        if has_web { Ok(Route::Web) } else { Err(missing()) }
     }
 
     /// Where a request without a model goes when the web chat has no accounts.
-    async fn default_route(&self) -> Route {
+    async fn default_route(&self) -> Result<Route, NoUpstream> {
         for (_, gateway) in self.relays() {
             let models = gateway.models().await;
             let default = models.names.iter().find(|name| *name == DEFAULT_MODEL).or(models.names.first());
             if let Some(default) = default {
-                return Route::Relay(gateway.clone(), default.clone());
+                return Ok(Route::Relay(gateway.clone(), default.clone()));
             }
         }
-        Route::Nobody
+        Err(NoUpstream(String::new()))
     }
 
     /// The names of the models of other kinds than the web chat: with their prefix, and without it where no kind

@@ -10,12 +10,13 @@ use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderMap, StatusCode};
 
 use crate::base::facts::CoolingReason;
-use crate::dialect::openai::fields::{RequestError, RequestErrorKind};
+use crate::chat::error::{RequestError, RequestErrorKind};
 use crate::dialect::openai::wire::{ErrorBody, ErrorDetail};
 use crate::gateway::accounts::device_login::{LoginFailure, StartError};
 use crate::gateway::accounts::oauth_account::AccountError;
 use crate::gateway::accounts::web::RefreshError;
 use crate::gateway::answer::error::ChatError;
+use crate::gateway::route::NoUpstream;
 use crate::pool::LeaseError;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind, presentable};
 
@@ -510,6 +511,12 @@ impl From<&AccountError> for ApiError {
                 error.after(Some(Duration::from_secs(30)))
             }
         }
+    }
+}
+
+impl From<NoUpstream> for ApiError {
+    fn from(missing: NoUpstream) -> Self {
+        Self::model_not_found(&missing.0)
     }
 }
 

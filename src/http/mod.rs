@@ -23,7 +23,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::http::failure::ApiError;
-use crate::http::openai::{chat, completions, embeddings, images, models, videos};
+use crate::http::openai::{call, chat, completions, embeddings, images, models, videos};
 use crate::http::owner::{admin, detailed, login, status};
 use crate::http::serve::drain::Drain;
 use crate::http::serve::rate_limit::RateLimiter;
@@ -89,11 +89,11 @@ fn cors(settings: &HttpSettings) -> CorsLayer {
             rate_limit::LIMIT,
             rate_limit::REMAINING,
             rate_limit::RESET,
-            HeaderName::from_static(chat::IGNORED),
-            HeaderName::from_static(chat::FALLBACK_MODEL),
-            HeaderName::from_static(chat::OMITTED_FILES),
-            HeaderName::from_static(chat::PROMPT_AS_FILE),
-            HeaderName::from_static(chat::ASPECT_RATIO),
+            HeaderName::from_static(call::IGNORED),
+            HeaderName::from_static(call::FALLBACK_MODEL),
+            HeaderName::from_static(call::OMITTED_FILES),
+            HeaderName::from_static(call::PROMPT_AS_FILE),
+            HeaderName::from_static(call::ASPECT_RATIO),
         ])
         .max_age(PREFLIGHT_AGE)
 }

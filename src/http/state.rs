@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::chat::resolve::Rules;
 use crate::gateway::accounts::device_login::DeviceLogins;
 use crate::gateway::accounts::oauth::OAuthAccounts;
 use crate::gateway::accounts::web::Refresher;
-use crate::gateway::answer::chat::ChatGateway;
+use crate::gateway::answer::run::Answers;
+use crate::gateway::answer::web::WebGateway;
 use crate::gateway::attachments::Attachments;
-use crate::gateway::catalogue::{Catalogue, Models};
-use crate::gateway::route::Kinds;
+use crate::gateway::catalogue::Models;
+use crate::gateway::route::Upstreams;
 use crate::gateway::videos::jobs::VideoJobs;
 use crate::http::owner::counters::Counters;
 use crate::http::settings::HttpSettings;
@@ -24,9 +24,11 @@ pub struct AppState(pub(crate) Arc<Parts>);
 /// What an [`AppState`] is made of.
 pub struct Parts {
     /// Answers chats.
-    pub chats: ChatGateway,
-    /// Chooses between the kinds of upstreams.
-    pub kinds: Kinds,
+    pub chats: WebGateway,
+    /// The kinds of upstreams, and the choice between them.
+    pub upstreams: Upstreams,
+    /// Prepares requests for the upstream that they go to.
+    pub answers: Answers,
     /// Fetches the files that requests name by their address.
     pub attachments: Attachments,
     /// Makes videos in the background.
@@ -45,8 +47,6 @@ pub struct Parts {
     pub counters: Arc<Counters>,
     /// How this side of HTTP behaves.
     pub settings: HttpSettings,
-    /// `DEFAULT_MODEL`.
-    pub default_model: String,
     /// `AUTO_REFRESH_TOKEN`, shown by `/health`.
     pub auto_refresh: bool,
     /// Cancelled when streams that are still open have to end.
@@ -84,18 +84,7 @@ impl AppState {
 
     /// The pools of all kinds.
     pub(crate) fn pools(&self) -> [(PoolKind, &IdentityPool); 3] {
-        let kinds = &self.0.kinds;
+        let kinds = &self.0.upstreams;
         [(PoolKind::Web, &self.0.pool), (PoolKind::OAuth, kinds.oauth().pool()), (PoolKind::Key, kinds.keys().pool())]
-    }
-
-    /// What holds for every request, by this catalogue.
-    pub(crate) fn rules<'a>(&'a self, catalogue: &'a Catalogue) -> Rules<'a> {
-        Rules {
-            default_model: &self.0.default_model,
-            reasoning_format: self.0.settings.reasoning_format,
-            vision_fallback: &self.0.settings.vision_fallback,
-            models: &catalogue.models,
-            is_live: catalogue.is_live,
-        }
     }
 }

@@ -110,7 +110,6 @@ impl<S: EventSink> ReplyBody<S> {
     /// A body whose answer has begun.
     #[must_use]
     pub fn streaming(turn: Turn, sink: S, context: StreamContext) -> Self {
-        context.record.answered_by(turn.identity().as_str(), turn.attempts());
         Self::new(Phase::Streaming(Box::new((turn, sink))), context)
     }
 
@@ -170,7 +169,6 @@ impl<S: EventSink> ReplyBody<S> {
                 Phase::Opening(opening) => match opening.as_mut().poll(cx) {
                     Poll::Pending => return self.poll_idle(cx),
                     Poll::Ready((Ok(turn), sink)) => {
-                        self.record.answered_by(turn.identity().as_str(), turn.attempts());
                         self.phase = Phase::Streaming(Box::new((turn, sink)));
                     }
                     Poll::Ready((Err(error), sink)) => {
@@ -180,8 +178,8 @@ impl<S: EventSink> ReplyBody<S> {
                 Phase::Streaming(streaming) => {
                     let (turn, sink) = &mut **streaming;
                     match turn.poll_next(cx, sink) {
-                        Poll::Ready(Ok(Some(finished))) => {
-                            sink.finish(finished.reason, finished.counts);
+                        Poll::Ready(Ok(Some(ending))) => {
+                            sink.finish(&ending);
                             let last = sink.take();
                             self.follow();
                             return Poll::Ready(last);

@@ -8,16 +8,16 @@ use image::ImageFormat;
 use serde_json::{Value, json};
 
 use crate::base::ids::UnixSeconds;
-use crate::chat::job::{ChatJob, ChatRequest, PROMPT_JSON_BYTES_MAX, json_len};
+use crate::chat::error::RequestError;
+use crate::chat::file_part::LIFTED_PREFIX;
 use crate::chat::models::{Abilities, Makes, ModelInfo, Thinking};
 use crate::chat::resolve::Rules;
-use crate::dialect::openai::fields::RequestError;
-use crate::dialect::openai::parts::LIFTED_PREFIX;
 use crate::files::attachment::{Attachment, JobFile, RemoteFile, UploadedFile};
 use crate::files::blob::Blob;
 use crate::files::media_type::{IMAGE_BYTES_MAX, MediaKind};
-use crate::tests::rules;
+use crate::tests::{planned, rules};
 use crate::upstream::web::encode::{FileRef, MessageIds, encode};
+use crate::upstream::web::request::{PROMPT_JSON_BYTES_MAX, WebRequest, json_len};
 
 fn picture(format: ImageFormat, width: u32, height: u32) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
@@ -49,8 +49,8 @@ fn bomb(width: u32, height: u32) -> Vec<u8> {
     bytes
 }
 
-fn request(messages: &Value, lifted: &[Blob]) -> Result<ChatRequest, RequestError> {
-    ChatRequest::parse(&json!({ "messages": messages }), lifted)
+fn request(messages: &Value, lifted: &[Blob]) -> Result<WebRequest, RequestError> {
+    planned(&json!({ "messages": messages }), lifted, &rules(&[], false))
 }
 
 fn described(file: &JobFile) -> String {
@@ -65,7 +65,7 @@ fn described(file: &JobFile) -> String {
 
 fn outcome(messages: &Value, lifted: &[Blob]) -> String {
     match request(messages, lifted) {
-        Ok(request) => request.files.iter().map(|file| described(&file.file)).collect::<Vec<_>>().join(" | "),
+        Ok(request) => request.files.iter().map(described).collect::<Vec<_>>().join(" | "),
         Err(error) => format!("! {:?} {}", error.kind, error.param.unwrap_or_default()),
     }
 }
@@ -251,8 +251,8 @@ fn how_many_files_a_turn_takes() {
     let names = |messages: Value| {
         request(&messages, &[]).map(|request| {
             let url = |file: &JobFile| described(file).rsplit('/').next().unwrap().to_owned();
-            let names: Vec<String> = request.files.iter().map(|file| url(&file.file)).collect();
-            format!("{} omitted {}", names.join(" "), request.omitted_files)
+            let names: Vec<String> = request.files.iter().map(url).collect();
+            format!("{} omitted {}", names.join(" "), request.notes.omitted_files)
         })
     };
     assert_eq!(names(json!([user(images(5))])).unwrap(), "0.png 1.png 2.png 3.png 4.png omitted 0");
@@ -330,10 +330,10 @@ fn catalogue() -> Vec<ModelInfo> {
     vec![model("free", Abilities::default()), model("blind", blind), model("sees", sees), model("hears", hears)]
 }
 
-fn resolved(body: &Value, vision_fallback: &str) -> Result<ChatJob, RequestError> {
+fn resolved(body: &Value, vision_fallback: &str) -> Result<WebRequest, RequestError> {
     let models = catalogue();
     let rules = Rules { vision_fallback, ..rules(&models, true) };
-    ChatRequest::parse(body, &[])?.resolve(&rules)
+    planned(body, &[], &rules)
 }
 
 #[test]
@@ -430,24 +430,24 @@ fn long_conversations_go_as_a_file() {
         resolved(&json!({"model": model, "messages": messages}), "sees")
     };
     let short = ask("x".repeat(1000), "free").unwrap();
-    assert!(short.files.is_empty() && !short.notes.has_prompt_file);
+    assert!(short.files.is_empty() && short.notes.prompt_file.is_none());
     // Twice the limit as JSON, and little as text.
     for text in ["\"".repeat(PROMPT_JSON_BYTES_MAX), "\u{1}".repeat(PROMPT_JSON_BYTES_MAX / 3)] {
         let mut models = catalogue();
         models[0].context_length = None;
         let body = json!({"messages": [{"role": "user", "content": text}, {"role": "user", "content": "Now?"}]});
-        let job = ChatRequest::parse(&body, &[]).unwrap().resolve(&rules(&models, true)).unwrap();
+        let job = planned(&body, &[], &rules(&models, true)).unwrap();
         assert!(json_len(&job.prompt) <= PROMPT_JSON_BYTES_MAX, "{}", json_len(&job.prompt));
         assert!(job.prompt.contains("<user>\nNow?\n</user>") && job.prompt.contains("conversation.txt"));
         let [JobFile::Ready(file)] = job.files.as_slice() else { panic!("{:?}", job.files) };
         assert_eq!((file.name.as_str(), file.kind), ("conversation.txt", MediaKind::Document));
-        assert!(file.content.len() > text.len() as u64 && job.notes.has_prompt_file);
+        assert!(file.content.len() > text.len() as u64 && job.notes.prompt_file.is_some());
     }
     // More than the model can read, by its own word.
     let error = ask("x".repeat(PROMPT_JSON_BYTES_MAX), "free").unwrap_err();
     assert_eq!(format!("{:?}", error.kind), "TooLong");
     let body = json!({"messages": [{"role": "user", "content": "x".repeat(20_000_001)}]});
-    let error = ChatRequest::parse(&body, &[]).unwrap_err();
+    let error = planned(&body, &[], &rules(&[], false)).unwrap_err();
     assert_eq!(format!("{:?} {}", error.kind, error.param.unwrap()), "TooLong messages");
     // What is drawn cannot be read from a file.
     let error = ask("x".repeat(PROMPT_JSON_BYTES_MAX), "free-image").unwrap_err();
@@ -493,8 +493,7 @@ fn what_was_lifted_is_shared() {
     let lifted = Blob::from(picture(ImageFormat::Png, 2, 3));
     let url = format!("data:image/png;base64,{LIFTED_PREFIX}0");
     let messages = json!([{"role": "user", "content": [{"type": "image_url", "image_url": {"url": url}}]}]);
-    let request = request(&messages, std::slice::from_ref(&lifted)).unwrap();
-    let job = request.resolve(&rules(&[], false)).unwrap();
+    let job = request(&messages, std::slice::from_ref(&lifted)).unwrap();
     let [JobFile::Ready(file)] = job.files.as_slice() else { panic!("{job:?}") };
     assert_eq!(file.content.in_memory().unwrap().as_ptr(), lifted.in_memory().unwrap().as_ptr());
 }

@@ -4,19 +4,25 @@ mod cuts;
 mod drift;
 mod files;
 mod fixtures;
+mod golden;
 mod openai_dialect;
 mod replies;
 mod requests;
 
 use serde_json::{Value, json};
 
-use crate::chat::job::{ChatJob, ChatRequest, ReasoningFormat};
+use crate::chat::error::RequestError;
+use crate::chat::job::ReasoningFormat;
 use crate::chat::models::ModelInfo;
-use crate::chat::reply::{FinishReason, ReplyError, ReplyEvent, ReplySink, TokenCounts};
+use crate::chat::reply::{Extra, FinishReason, ReplyError, ReplyEvent, ReplySink, TokenCounts};
 use crate::chat::resolve::Rules;
+use crate::chat::stages::{StagePlan, Stages};
 use crate::dialect::openai::reply::{ChunkEncoder, ChunkStream, EventSink as _, WholeReply};
+use crate::dialect::openai::request::ChatCompletionRequest;
+use crate::files::blob::Blob;
 use crate::sse::{SseDecoder, SseError};
 use crate::upstream::web::decode::QwenReplyDecoder;
+use crate::upstream::web::request::WebRequest;
 
 /// What one upstream stream becomes.
 #[derive(Debug, PartialEq)]
@@ -42,10 +48,20 @@ impl From<SseError> for Failure {
     }
 }
 
-fn job(more: &Value) -> ChatJob {
+/// The stages of the answer to a request with one user message and `more`.
+fn job(more: &Value) -> StagePlan {
     let mut body = json!({"model": "qwen3-max", "messages": [{"role": "user", "content": "Hi"}]});
     body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-    ChatRequest::parse(&body, &[]).unwrap().resolve(&rules(&[], false)).unwrap()
+    let chat = ChatCompletionRequest::parse(&body, &[]).unwrap().chat;
+    let job = chat.resolve(&rules(&[], false)).unwrap();
+    let wishes = job.wishes.clone();
+    let request = WebRequest::plan(job, &rules(&[], false)).unwrap();
+    StagePlan::of(&wishes, request.prompt_tokens())
+}
+
+/// What the web chat is asked for a body of OpenAI's dialect.
+fn planned(body: &Value, lifted: &[Blob], rules: &Rules<'_>) -> Result<WebRequest, RequestError> {
+    WebRequest::plan(ChatCompletionRequest::parse(body, lifted)?.chat.resolve(rules)?, rules)
 }
 
 /// The rules of a server whose upstream has these models.
@@ -55,15 +71,18 @@ fn rules(models: &[ModelInfo], is_live: bool) -> Rules<'_> {
 }
 
 /// Sends the parts through everything. Only reply errors can come back: no test breaks the limits of the framing.
-fn answer(parts: &[&[u8]], job: &ChatJob) -> Answer {
-    let mut stream = ChunkStream::new(job, ChunkEncoder::new("chatcmpl-1", 1_790_000_000, "qwen3-max", true));
-    let mut whole = WholeReply::new(job);
+fn answer(parts: &[&[u8]], plan: &StagePlan) -> Answer {
+    let mut stages = Stages::new(plan);
+    let mut stream = ChunkStream::new(ChunkEncoder::new("chatcmpl-1", 1_790_000_000, "qwen3-max", true));
+    let mut whole = WholeReply::of_events();
     let (mut sse, mut decoder, mut events) = (SseDecoder::new(), QwenReplyDecoder::new(), Vec::new());
     let mut push = |data: &[u8]| {
         let mut sink = |event: ReplyEvent<'_>| {
             events.push(described(&event));
-            stream.event(again(&event));
-            whole.event(event);
+            stages.push(event, &mut |event| {
+                stream.event(again(&event));
+                whole.event(event);
+            });
         };
         decoder.push(data, &mut sink).map_err(Failure::Reply)
     };
@@ -78,11 +97,18 @@ fn answer(parts: &[&[u8]], job: &ChatJob) -> Answer {
         Err(Failure::Framing) => panic!("a limit of the framing was met"),
     };
     let counts = decoder.usage();
-    if outcome.is_ok() {
-        stream.finish(FinishReason::Stop, counts);
+    let is_whole = outcome.is_ok();
+    let ending = stages.finish(FinishReason::Stop, counts, &mut |event| {
+        if is_whole {
+            stream.event(again(&event));
+        }
+        whole.event(event);
+    });
+    if is_whole {
+        stream.finish(&ending);
     }
     let stream = [stream.head(), stream.take().unwrap_or_default()].concat();
-    let whole = whole.finish("chatcmpl-1", 1_790_000_000, "qwen3-max", FinishReason::Stop, counts);
+    let whole = whole.finish("chatcmpl-1", 1_790_000_000, "qwen3-max", &ending);
     Answer {
         events,
         outcome,
@@ -93,7 +119,7 @@ fn answer(parts: &[&[u8]], job: &ChatJob) -> Answer {
     }
 }
 
-/// Events cannot be copied, since nobody but a test wants to.
+/// A copy of an event. Only tests need one.
 fn again<'a>(event: &'a ReplyEvent<'_>) -> ReplyEvent<'a> {
     match event {
         ReplyEvent::Started { response_id } => ReplyEvent::Started { response_id },
@@ -101,11 +127,15 @@ fn again<'a>(event: &'a ReplyEvent<'_>) -> ReplyEvent<'a> {
         ReplyEvent::Reasoning(text) => ReplyEvent::Reasoning(*text),
         ReplyEvent::Image { url } => ReplyEvent::Image { url },
         ReplyEvent::Video { url } => ReplyEvent::Video { url },
-        ReplyEvent::Chunk { json, is_content } => ReplyEvent::Chunk { json, is_content: *is_content },
+        ReplyEvent::ToolCall { index, id, name } => ReplyEvent::ToolCall { index: *index, id, name },
+        ReplyEvent::ToolArguments { index, json } => ReplyEvent::ToolArguments { index: *index, json },
+        ReplyEvent::ToolCallDone { index } => ReplyEvent::ToolCallDone { index: *index },
+        ReplyEvent::Refusal(text) => ReplyEvent::Refusal(*text),
+        ReplyEvent::Extra(extra) => ReplyEvent::Extra(Extra { frame: extra.frame, is_content: extra.is_content }),
         ReplyEvent::Source(source) => ReplyEvent::Source(source.clone()),
         ReplyEvent::Activity => ReplyEvent::Activity,
         ReplyEvent::Unknown { what } => ReplyEvent::Unknown { what },
-        ReplyEvent::Finished => ReplyEvent::Finished,
+        ReplyEvent::Finished { reason } => ReplyEvent::Finished { reason: *reason },
     }
 }
 
@@ -113,6 +143,7 @@ fn described(event: &ReplyEvent<'_>) -> String {
     match event {
         ReplyEvent::Text(text) => format!("Text {:?}", text.plain()),
         ReplyEvent::Reasoning(text) => format!("Reasoning {:?}", text.plain()),
+        ReplyEvent::Finished { reason: FinishReason::Stop } => "Finished".to_owned(),
         other => format!("{other:?}"),
     }
 }

@@ -2,13 +2,18 @@
 
 use serde_json::{Value, json};
 
-use crate::chat::reply::{FinishReason, ReplyError, ReplyEvent, ReplySink as _, TokenCounts};
-use crate::dialect::openai::reply::EventSink as _;
-use crate::upstream::openai::translate::{Profile, RelayChunks, RelayDecoder, RelayRequest, RelayWhole};
+use crate::chat::reply::{Ending, FinishReason, ReplyError, ReplyEvent, ReplySink as _, TokenCounts};
+use crate::chat::stages::{StagePlan, Stages};
+use crate::dialect::openai::frames::FrameStream;
+use crate::dialect::openai::reply::{ChunkEncoder, ChunkStream, EventSink as _, WholeReply};
+use crate::dialect::openai::request::ChatCompletionRequest;
+use crate::upstream::openai::decode::ChatDecoder;
+use crate::upstream::openai::encode::{Profile, encode};
 
 fn encoded(body: Value, profile: Profile) -> Value {
-    let request = RelayRequest::parse(body).unwrap();
-    serde_json::from_slice(&request.encode("up", profile)).unwrap()
+    let request = ChatCompletionRequest::verbatim(body).unwrap();
+    let job = request.chat.relayed("up".to_owned());
+    serde_json::from_slice(&encode(&job, request.stream, profile).unwrap()).unwrap()
 }
 
 #[test]
@@ -94,22 +99,31 @@ fn bodies_that_are_not_passed_on() {
         (json!({"messages": [{"role": "user"}], "model": ""}), "InvalidValue model"),
         (json!({"messages": [{"role": "user"}], "stream": "yes"}), "InvalidType stream"),
     ] {
-        let error = RelayRequest::parse(body.clone()).unwrap_err();
+        let error = ChatCompletionRequest::verbatim(body.clone()).unwrap_err();
         assert_eq!(format!("{:?} {}", error.kind, error.param.as_deref().unwrap_or("-")), expected, "{body}");
     }
 }
 
+fn chunks_of(id: &str, include_usage: bool) -> ChunkStream {
+    let encoder = ChunkEncoder::new(id, 7, "asked", include_usage);
+    ChunkStream::of_frames(encoder, FrameStream::new(id, 7, "asked", include_usage))
+}
+
+fn ending() -> Ending {
+    Stages::new(&StagePlan::untouched(0)).finish(FinishReason::Stop, None, &mut |_| {})
+}
+
 /// What comes out of these events, and how they ended.
 fn relayed(events: &[&str], include_usage: bool) -> (String, Result<(), ReplyError>, Option<TokenCounts>) {
-    let mut decoder = RelayDecoder::default();
-    let mut chunks = RelayChunks::new("ours", 7, "asked", include_usage);
+    let mut decoder = ChatDecoder::default();
+    let mut chunks = chunks_of("ours", include_usage);
     let mut outcome = Ok(());
     for event in events {
         outcome = outcome.and_then(|()| decoder.push(event.as_bytes(), &mut |event| chunks.event(event)));
     }
     outcome = outcome.and_then(|()| decoder.finish(&mut |_| {}));
     if outcome.is_ok() {
-        chunks.finish(FinishReason::Stop, None);
+        chunks.finish(&ending());
     }
     let out = chunks.take().unwrap_or_default();
     (String::from_utf8(out.to_vec()).unwrap(), outcome, decoder.usage())
@@ -138,13 +152,13 @@ fn chunks_are_repaired() {
 
 #[test]
 fn the_role_goes_out_once_however_many_attempts_there_are() {
-    let mut chunks = RelayChunks::new("ours", 7, "asked", false);
+    let mut chunks = chunks_of("ours", false);
     let head = chunks.head();
     assert!(head.ends_with(b"\n\n") && head.windows(6).any(|window| window == b"\"role\""));
     for _ in 0..2 {
         chunks.reset();
         let chunk = json!({"choices": [{"delta": {"role": "assistant", "content": "a"}}, {"index": 1, "delta": {"content": "b"}}]});
-        chunks.event(ReplyEvent::Chunk { json: &chunk, is_content: true });
+        ChatDecoder::default().push(chunk.to_string().as_bytes(), &mut |event| chunks.event(event)).unwrap();
         let out = String::from_utf8(chunks.take().unwrap().to_vec()).unwrap();
         assert_eq!(out.matches("role").count(), 1, "the second choice's: {out}");
     }
@@ -181,9 +195,9 @@ fn how_a_stream_may_end() {
 #[test]
 fn whole_completions() {
     let whole = |body: Value| {
-        let (mut decoder, mut whole) = (RelayDecoder::default(), RelayWhole::default());
+        let (mut decoder, mut whole) = (ChatDecoder::default(), WholeReply::of_frames());
         decoder.whole(body.to_string().as_bytes(), &mut |event: ReplyEvent<'_>| whole.event(event))?;
-        Ok::<Value, ReplyError>(serde_json::from_slice(&whole.finish("ours", 7, "asked")).unwrap())
+        Ok::<Value, ReplyError>(serde_json::from_slice(&whole.finish("ours", 7, "asked", &ending())).unwrap())
     };
     let message = json!({"role": "assistant", "content": "Hi", "reasoning_content": "hm", "tool_calls": []});
     let choices = json!([{"index": 0, "message": message, "finish_reason": "stop", "logprobs": {"a": 1}}]);

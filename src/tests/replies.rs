@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::chat::reply::{FinishReason, ReplyEvent, ReplySink, Source, Text, TokenCounts};
+use crate::chat::stages::Stages;
 use crate::dialect::openai::reply::{ChunkEncoder, ChunkStream, EventSink as _, WholeReply, encode_error};
 use crate::dialect::openai::wire::{ErrorBody, ErrorDetail};
 
@@ -10,14 +11,18 @@ use super::job;
 
 /// The deltas of the stream between the role and the end, as JSON, and the last two chunks' ending.
 fn run(more: Value, events: &[ReplyEvent<'_>], counts: Option<TokenCounts>) -> (Vec<Value>, String, Value) {
-    let job = job(&more);
-    let mut stream = ChunkStream::new(&job, ChunkEncoder::new("chatcmpl-1", 7, "m", true));
-    let mut whole = WholeReply::new(&job);
+    let mut stages = Stages::new(&job(&more));
+    let mut stream = ChunkStream::new(ChunkEncoder::new("chatcmpl-1", 7, "m", true));
+    let mut whole = WholeReply::of_events();
+    let mut show = |event: ReplyEvent<'_>| {
+        stream.event(super::again(&event));
+        whole.event(event);
+    };
     for event in events {
-        stream.event(super::again(event));
-        whole.event(super::again(event));
+        stages.push(super::again(event), &mut show);
     }
-    stream.finish(FinishReason::Stop, counts);
+    let ending = stages.finish(FinishReason::Stop, counts, &mut show);
+    stream.finish(&ending);
     let bytes = [stream.head(), stream.take().unwrap()].concat();
     assert!(stream.take().is_none());
     let text = str::from_utf8(&bytes).unwrap();
@@ -30,7 +35,7 @@ fn run(more: Value, events: &[ReplyEvent<'_>], counts: Option<TokenCounts>) -> (
     assert_eq!(end["choices"][0]["delta"], json!({}));
     assert_eq!(usage["choices"], json!([]));
     let reason = end["choices"][0]["finish_reason"].as_str().unwrap().to_owned();
-    let whole: Value = serde_json::from_slice(&whole.finish("i", 7, "m", FinishReason::Stop, counts)).unwrap();
+    let whole: Value = serde_json::from_slice(&whole.finish("i", 7, "m", &ending)).unwrap();
     assert_eq!(whole["choices"][0]["finish_reason"], reason.as_str());
     assert_eq!(whole["usage"], usage["usage"], "streamed and whole agree");
     (middle.iter().map(|chunk| chunk["choices"][0]["delta"].clone()).collect(), reason, whole)
@@ -176,29 +181,79 @@ fn citations() {
 
 #[test]
 fn another_attempt_begins_anew() {
-    let mut stream = ChunkStream::new(&job(&json!({})), ChunkEncoder::new("i", 7, "m", false));
+    let mut stream = ChunkStream::new(ChunkEncoder::new("i", 7, "m", false));
     stream.event(say("gone"));
     stream.reset();
     assert!(stream.take().is_none(), "nothing of it is left");
     stream.event(say("x"));
     let bytes = stream.take().unwrap();
     assert!(!str::from_utf8(&bytes).unwrap().contains("gone"));
-    let mut whole = WholeReply::new(&job(&json!({"stop": "x"})));
-    whole.event(say("ax"));
-    assert_eq!(whole.ended(), Some(FinishReason::Stop));
+    let mut whole = WholeReply::of_events();
+    whole.event(say("gone"));
     whole.reset();
-    assert_eq!(whole.ended(), None);
     whole.event(say("b"));
-    let whole: Value = serde_json::from_slice(&whole.finish("i", 7, "m", FinishReason::Stop, None)).unwrap();
+    let ending = Stages::new(&job(&json!({}))).finish(FinishReason::Stop, None, &mut |_| {});
+    let whole: Value = serde_json::from_slice(&whole.finish("i", 7, "m", &ending)).unwrap();
     assert_eq!(whole["choices"][0]["message"]["content"], "b");
 }
 
 #[test]
+fn a_stop_sequence_ends_the_answer_at_once() {
+    let mut stages = Stages::new(&job(&json!({"stop": "x"})));
+    stages.push(say("a"), &mut |_| {});
+    assert_eq!(stages.ended(), None);
+    stages.push(say("bx"), &mut |_| {});
+    assert_eq!(stages.ended(), Some(FinishReason::Stop));
+}
+
+#[test]
+fn one_estimate_serves_the_limit_and_the_counts() {
+    let text = "字".repeat(1500);
+    let (_, reason, whole) = run(json!({"max_tokens": 1000}), &[say(&text)], None);
+    assert_eq!((reason.as_str(), &whole["usage"]["completion_tokens"]), ("length", &json!(1000)));
+}
+
+#[test]
+fn tool_calls_in_pieces_and_whole() {
+    let events = [
+        say("Let me look."),
+        ReplyEvent::ToolCall { index: 0, id: "call_1", name: "ls" },
+        ReplyEvent::ToolArguments { index: 0, json: "{\"path\":" },
+        ReplyEvent::ToolArguments { index: 0, json: "\".\"}" },
+        ReplyEvent::ToolCallDone { index: 0 },
+        ReplyEvent::ToolCall { index: 1, id: "call_2", name: "pwd" },
+        ReplyEvent::ToolArguments { index: 1, json: "{}" },
+    ];
+    let (deltas, _, whole) = run(json!({}), &events, None);
+    let pieces: Vec<&Value> = deltas.iter().filter_map(|delta| delta["tool_calls"].get(0)).collect();
+    assert_eq!(
+        pieces,
+        [
+            &json!({"index": 0, "id": "call_1", "type": "function", "function": {"name": "ls", "arguments": ""}}),
+            &json!({"index": 0, "function": {"arguments": "{\"path\":"}}),
+            &json!({"index": 0, "function": {"arguments": "\".\"}"}}),
+            &json!({"index": 1, "id": "call_2", "type": "function", "function": {"name": "pwd", "arguments": ""}}),
+            &json!({"index": 1, "function": {"arguments": "{}"}}),
+        ]
+    );
+    assert_eq!(
+        whole["choices"][0]["message"]["tool_calls"],
+        json!([
+            {"id": "call_1", "type": "function", "function": {"name": "ls", "arguments": "{\"path\":\".\"}"}},
+            {"id": "call_2", "type": "function", "function": {"name": "pwd", "arguments": "{}"}},
+        ])
+    );
+    let (.., silent) = run(json!({}), &events[1..], None);
+    assert_eq!(silent["choices"][0]["message"]["content"], Value::Null);
+}
+
+#[test]
 fn without_usage_no_chunk_lacks_choices() {
-    let mut stream = ChunkStream::new(&job(&json!({})), ChunkEncoder::new("i", 7, "m \"q\"", false));
+    let mut stream = ChunkStream::new(ChunkEncoder::new("i", 7, "m \"q\"", false));
     let head = stream.head();
     stream.event(say("x"));
-    stream.finish(FinishReason::ContentFilter, None);
+    let ending = Stages::new(&job(&json!({}))).finish(FinishReason::ContentFilter, None, &mut |_| {});
+    stream.finish(&ending);
     let error = ErrorDetail { message: "m", kind: "server_error", param: None, code: Some("c") };
     let mut out = bytes::BytesMut::new();
     encode_error(&ErrorBody { error }, &mut out);

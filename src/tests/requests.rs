@@ -2,27 +2,31 @@
 
 use serde_json::{Value, json};
 
-use crate::chat::job::{ChatRequest, PROMPT_JSON_BYTES_MAX};
+use crate::chat::job::ChatJob;
 use crate::chat::models::{Abilities, Makes, ModelInfo, Thinking};
-use crate::tests::rules;
+use crate::dialect::openai::request::ChatCompletionRequest;
+use crate::files::attachment::JobFile;
+use crate::tests::{planned, rules};
+use crate::upstream::web::request::{PROMPT_JSON_BYTES_MAX, WebRequest};
 
 /// What is not as in `{"messages": [one user message]}`, or the kind and the field of the fault.
 fn described(body: &Value) -> String {
-    let request = match ChatRequest::parse(body, &[]) {
+    let ChatCompletionRequest { chat, stream, include_usage } = match ChatCompletionRequest::parse(body, &[]) {
         Ok(request) => request,
         Err(error) => return format!("{:?} {}", error.kind, error.param.as_deref().unwrap_or("-")),
     };
     let mut words = Vec::new();
-    words.extend(request.model.map(|model| format!("model={model}")));
-    words.extend(request.stream.then(|| "stream".to_owned()));
-    words.extend(request.include_usage.then(|| "usage".to_owned()));
+    let request = chat.wishes;
+    words.extend(chat.model.map(|model| format!("model={model}")));
+    words.extend(stream.then(|| "stream".to_owned()));
+    words.extend(include_usage.then(|| "usage".to_owned()));
     words.extend((!request.stop.is_empty()).then(|| format!("stop={:?}", request.stop)));
     words.extend(request.tokens_max.map(|tokens| format!("tokens={tokens}")));
     words.extend(request.thinking.map(|(wish, field)| format!("{wish:?}({field})")));
     words.extend(request.thinking_budget.map(|budget| format!("budget={budget}")));
     words.extend(request.search.map(|search| format!("search={search}")));
     words.extend(request.reasoning_format.map(|format| format!("{format:?}")));
-    words.extend((!request.ignored.is_empty()).then(|| format!("ignored={}", request.ignored.join(","))));
+    words.extend((!chat.ignored.is_empty()).then(|| format!("ignored={}", chat.ignored.join(","))));
     words.join(" ")
 }
 
@@ -36,7 +40,7 @@ fn check(more: Value, expected: &str) {
 /// `messages` as they are: the prompt's kind of fault, or the prompt.
 fn check_messages(messages: Value, expected: &str) {
     let body = json!({"messages": messages});
-    let found = match ChatRequest::parse(&body, &[]) {
+    let found = match planned(&body, &[], &rules(&[], false)) {
         Ok(request) => request.prompt,
         Err(error) => format!("! {:?} {}", error.kind, error.param.as_deref().unwrap_or("-")),
     };
@@ -208,8 +212,9 @@ fn messages() {
     let long = "x".repeat(PROMPT_JSON_BYTES_MAX);
     check_messages(json!([{"role": "user", "content": long}]), &long);
     let longer = json!({"messages": [{"role": "user", "content": format!("{long}y")}]});
-    let longer = ChatRequest::parse(&longer, &[]).unwrap();
-    assert!(longer.prompt_file.is_some_and(|file| file.len() > long.len()));
+    let longer = planned(&longer, &[], &rules(&[], false)).unwrap();
+    let [JobFile::Ready(file)] = longer.files.as_slice() else { panic!("{:?}", longer.files) };
+    assert!(file.content.len() > long.len() as u64);
 }
 
 #[test]
@@ -239,7 +244,7 @@ fn history_as_clients_replay_it() {
         {"role": "assistant", "content": "a", "tool_calls": null, "function_call": {"name": "g", "arguments": "{}"}},
         {"role": "function", "name": "g", "content": "h"},
     ]);
-    let prompt = ChatRequest::parse(&json!({"messages": messages}), &[]).unwrap().prompt;
+    let prompt = planned(&json!({"messages": messages}), &[], &rules(&[], false)).unwrap().prompt;
     insta::assert_snapshot!(prompt);
 }
 
@@ -260,16 +265,19 @@ fn what_the_catalogue_has_to_say() {
     let check = |body: Value, is_live: bool, expected: &str| {
         let mut full = json!({"messages": [{"role": "user", "content": "Hi"}]});
         full.as_object_mut().unwrap().extend(body.as_object().unwrap().clone());
-        let request = ChatRequest::parse(&full, &[]).unwrap();
-        let found = match request.resolve(&rules(&catalogue, is_live)) {
-            Ok(job) => format!(
+        let rules = rules(&catalogue, is_live);
+        let request = ChatCompletionRequest::parse(&full, &[]).unwrap();
+        let format = |job: &ChatJob| job.wishes.reasoning_format.unwrap();
+        let resolved = request.chat.resolve(&rules);
+        let found = match resolved.and_then(|job| Ok((format(&job), WebRequest::plan(job, &rules)?))) {
+            Ok((format, job)) => format!(
                 "{} {} {:?} {} {:?} {}",
                 job.model,
                 job.upstream_model,
                 job.thinking,
                 job.chat_type(),
-                job.reasoning_format,
-                job.ignored.join(",")
+                format,
+                job.notes.ignored.join(",")
             ),
             Err(error) => format!("{:?} {}", error.kind, error.param.unwrap()),
         };

@@ -8,6 +8,7 @@ pub mod media;
 pub mod oauth;
 pub mod openai;
 mod settings;
+pub mod stream;
 pub mod web;
 
 #[cfg(test)]

@@ -1,14 +1,13 @@
 //! OpenAI's older `POST /v1/completions`: each prompt is a chat of one user message, and the answers come back as
 //! plain texts, without thoughts.
 
-use std::collections::VecDeque;
-
 use bytes::{Bytes, BytesMut};
 use serde_json::{Map, Value, json};
 
-use crate::chat::reply::{FinishReason, ReplyEvent, ReplySink, Text, TokenCounts};
-use crate::dialect::openai::fields::{Fields, RequestError, RequestErrorKind, integer, type_name};
-use crate::dialect::openai::reply::{EventSink, Piece, ReplyShaper, encode_error};
+use crate::chat::error::{RequestError, RequestErrorKind, type_name};
+use crate::chat::reply::{Ending, ReplyEvent, ReplySink};
+use crate::dialect::openai::fields::{Fields, integer};
+use crate::dialect::openai::reply::{EventSink, encode_error};
 use crate::dialect::openai::wire::{CompletionUsage, ErrorBody, TextChoice, TextCompletion};
 
 /// The most prompts of one request; each of them is a turn of its own.
@@ -151,72 +150,18 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// The text of one answer, from a web chat or from an upstream that speaks OpenAI's dialect.
-#[derive(Clone, Debug)]
+/// The text of one answer. Thoughts have no place in it, so the stages before have to leave them out.
+#[derive(Clone, Debug, Default)]
 pub struct TextReply {
-    shaper: ReplyShaper,
-    fresh: ReplyShaper,
-    /// What nobody has taken yet.
+    /// What is not taken yet.
     text: String,
-    /// Why an upstream of OpenAI's dialect ended.
-    reason: Option<FinishReason>,
-}
-
-impl TextReply {
-    /// A text that is shaped so.
-    #[must_use]
-    pub fn new(shaper: ReplyShaper) -> Self {
-        Self { fresh: shaper.clone(), shaper, text: String::new(), reason: None }
-    }
-
-    /// Ends the text: what is left of it, why it ended, and what it took.
-    fn finish(&mut self, reason: FinishReason, counts: Option<TokenCounts>) -> (String, FinishReason, CompletionUsage) {
-        let Self { shaper, text, .. } = self;
-        let ending = shaper.finish(self.reason.unwrap_or(reason), counts, &mut |piece| append(piece, text));
-        (std::mem::take(text), ending.reason, ending.usage)
-    }
-
-    /// A chunk or a whole completion of OpenAI's dialect.
-    fn chunk(&mut self, chunk: &Value) {
-        let Some(choice) = chunk.pointer("/choices/0") else { return };
-        let said = choice.get("delta").or_else(|| choice.get("message"));
-        let text = |name| said.and_then(|said| said.get(name)?.as_str()).filter(|text| !text.is_empty());
-        let Self { shaper, text: out, .. } = self;
-        let mut push = |event| shaper.push(event, &mut |piece| append(piece, out));
-        if let Some(thought) = text("reasoning_content") {
-            push(ReplyEvent::Reasoning(Text::Plain(thought)));
-        }
-        if let Some(text) = text("content") {
-            push(ReplyEvent::Text(Text::Plain(text)));
-        }
-        match choice.get("finish_reason").and_then(Value::as_str) {
-            None => {}
-            Some("length") => self.reason = Some(FinishReason::Length),
-            Some("content_filter") => self.reason = Some(FinishReason::ContentFilter),
-            Some(_) => self.reason = Some(FinishReason::Stop),
-        }
-    }
-}
-
-fn append(piece: Piece<'_>, out: &mut String) {
-    match piece {
-        Piece::Content(text) => text.append_to(out),
-        Piece::Reasoning(_) => {}
-    }
 }
 
 impl ReplySink for TextReply {
     fn event(&mut self, event: ReplyEvent<'_>) {
-        if let ReplyEvent::Chunk { json, .. } = event {
-            self.chunk(json);
-            return;
+        if let ReplyEvent::Text(text) = event {
+            text.append_to(&mut self.text);
         }
-        let Self { shaper, text, .. } = self;
-        shaper.push(event, &mut |piece| append(piece, text));
-    }
-
-    fn ended(&self) -> Option<FinishReason> {
-        self.shaper.ended()
     }
 
     fn held_bytes(&self) -> usize {
@@ -224,9 +169,7 @@ impl ReplySink for TextReply {
     }
 
     fn reset(&mut self) {
-        self.shaper = self.fresh.clone();
         self.text.clear();
-        self.reason = None;
     }
 }
 
@@ -258,12 +201,11 @@ impl TextHead {
 
 /// The whole answer to all prompts, each text with the end of its turn.
 #[must_use]
-pub fn whole(head: &TextHead, texts: Vec<(TextReply, FinishReason, Option<TokenCounts>)>) -> String {
+pub fn whole(head: &TextHead, texts: &[(TextReply, Ending)]) -> String {
     let mut usage = None;
-    let ended: Vec<_> = texts.into_iter().map(|(mut text, reason, counts)| text.finish(reason, counts)).collect();
-    let choices = ended.iter().zip(0..).map(|((text, reason, used), index)| {
-        usage = Some(used.and(usage));
-        TextChoice { text, index, logprobs: None, finish_reason: Some(reason.as_str()) }
+    let choices = texts.iter().zip(0..).map(|((reply, ending), index)| {
+        usage = Some(CompletionUsage::from(&ending.usage).and(usage));
+        TextChoice { text: &reply.text, index, logprobs: None, finish_reason: Some(ending.reason.as_str()) }
     });
     let choices = choices.collect();
     head.completion(choices, Some(usage))
@@ -276,19 +218,19 @@ pub struct TextStream {
     include_usage: bool,
     current: TextReply,
     index: u32,
-    /// The texts that are still to come.
-    waiting: VecDeque<TextReply>,
+    /// How many texts are still to come.
+    waiting: usize,
     usage: Option<CompletionUsage>,
     out: BytesMut,
 }
 
 impl TextStream {
-    /// A stream whose answers are shaped so, in their order; `None` without any.
+    /// A stream of the answers to `prompts` prompts, in their order.
     #[must_use]
-    pub fn new(head: TextHead, include_usage: bool, texts: Vec<TextReply>) -> Option<Self> {
-        let mut waiting = VecDeque::from(texts);
-        let current = waiting.pop_front()?;
-        Some(Self { head, include_usage, current, index: 0, waiting, usage: None, out: BytesMut::new() })
+    pub fn new(head: TextHead, include_usage: bool, prompts: usize) -> Self {
+        let waiting = prompts.saturating_sub(1);
+        let current = TextReply::default();
+        Self { head, include_usage, current, index: 0, waiting, usage: None, out: BytesMut::new() }
     }
 
     fn chunk(&self, text: &str, finish_reason: Option<&'static str>) -> String {
@@ -326,15 +268,13 @@ impl EventSink for TextStream {
     }
 
     /// Ends one prompt's answer. The next one's begins in the same stream, and the last one ends it.
-    fn finish(&mut self, reason: FinishReason, counts: Option<TokenCounts>) {
-        let (text, reason, usage) = self.current.finish(reason, counts);
-        self.current.text = text;
+    fn finish(&mut self, ending: &Ending) {
         self.flush();
-        let last = self.chunk("", Some(reason.as_str()));
+        let last = self.chunk("", Some(ending.reason.as_str()));
         write_event(&mut self.out, &last);
-        self.usage = Some(usage.and(self.usage));
-        if let Some(next) = self.waiting.pop_front() {
-            self.current = next;
+        self.usage = Some(CompletionUsage::from(&ending.usage).and(self.usage));
+        if self.waiting > 0 {
+            self.waiting -= 1;
             self.index += 1;
             return;
         }
@@ -359,10 +299,6 @@ impl EventSink for TextStream {
 impl ReplySink for TextStream {
     fn event(&mut self, event: ReplyEvent<'_>) {
         self.current.event(event);
-    }
-
-    fn ended(&self) -> Option<FinishReason> {
-        self.current.ended()
     }
 
     fn held_bytes(&self) -> usize {

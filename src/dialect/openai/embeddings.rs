@@ -7,8 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::value::{RawValue, to_raw_value};
 use serde_json::{Map, Value};
 
+use crate::chat::error::{RequestError, RequestErrorKind, type_name};
 use crate::chat::reply::ReplyError;
-use crate::dialect::openai::fields::{Fields, RequestError, RequestErrorKind, integer, type_name};
+use crate::dialect::openai::fields::{Fields, integer};
 
 /// Asked for in place of nothing.
 pub const EMBEDDING_MODEL: &str = "text-embedding-v4";

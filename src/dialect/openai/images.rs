@@ -3,11 +3,12 @@
 use serde_json::{Map, Value};
 
 use crate::chat::aspect::Aspect;
-use crate::chat::job::{ChatJob, Task};
-use crate::chat::resolve::{Rules, fits_prompt, media_job};
+use crate::chat::error::{RequestError, RequestErrorKind, path};
+use crate::chat::file_part::{FilePart, file_error};
+use crate::chat::job::MediaJob;
+use crate::chat::resolve::Rules;
 use crate::chat::suffix::Product;
-use crate::dialect::openai::fields::{Fields, RequestError, RequestErrorKind, integer, path};
-use crate::dialect::openai::parts::{FilePart, file_error};
+use crate::dialect::openai::fields::{Fields, integer};
 use crate::files::attachment::{Attachment, JobFile};
 use crate::files::blob::Blob;
 use crate::files::media_type::{IMAGES_MAX, MediaKind};
@@ -89,7 +90,6 @@ impl ImagesRequest {
                 return Err(RequestError::new(RequestErrorKind::TooManyFiles, "image", message));
             }
         }
-        fits_prompt(&prompt, "prompt")?;
         let unknown_here =
             ["quality", "style", "background", "moderation", "output_format", "output_compression", "input_fidelity"];
         Ok(Self {
@@ -108,15 +108,22 @@ impl ImagesRequest {
     ///
     /// # Errors
     /// The model does not exist, or its name asks for something else.
-    pub fn resolve(self, rules: &Rules<'_>) -> Result<ChatJob, RequestError> {
+    pub fn resolve(self, rules: &Rules<'_>) -> Result<MediaJob, RequestError> {
         let model = self.model.unwrap_or_else(|| rules.default_model.to_owned());
         let spec = rules.model(&model)?;
         if spec.product == Some(Product::Video) {
             return Err(RequestError::unsupported_value("model", "POST /v1/videos makes videos."));
         }
         let aspect = self.size.as_deref().map_or_else(Aspect::default, Aspect::of_size);
-        let task = if self.is_edit { Task::ImageEdit(aspect) } else { Task::Image(aspect) };
-        Ok(media_job(model, spec.base, task, self.prompt, self.pictures, self.ignored))
+        Ok(MediaJob {
+            model,
+            upstream_model: spec.base,
+            product: if self.is_edit { Product::ImageEdit } else { Product::Image },
+            aspect,
+            prompt: self.prompt,
+            files: self.pictures,
+            ignored: self.ignored,
+        })
     }
 }
 

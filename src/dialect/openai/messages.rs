@@ -1,66 +1,31 @@
-//! OpenAI's `messages` into the messages of a prompt and the files beside it: every role and every form of content
-//! that clients replay.
+//! OpenAI's `messages` into the messages of a conversation: every role and every form of content that clients replay.
 
 use serde_json::Value;
 
-use crate::chat::prompt::{Message, ToolCall};
-use crate::dialect::openai::fields::{Fields, RequestError, RequestErrorKind, path};
-use crate::dialect::openai::parts::{FilePart, file_part, markdown_pictures};
+use crate::chat::conversation::{Message, NamedFile, Part, Role, ToolCall};
+use crate::chat::error::{RequestError, RequestErrorKind, path};
+use crate::chat::file_part::FilePart;
+use crate::dialect::openai::fields::Fields;
+use crate::dialect::openai::parts::file_part;
+use crate::files::blob::Blob;
 use crate::files::media_type::MediaKind;
 
-/// The most bytes of a conversation, which then goes as a document.
-pub const CONVERSATION_BYTES_MAX: usize = 20_000_000;
-
-/// A conversation, read and checked except for what is in its files.
-pub(crate) struct Conversation<'a> {
-    /// The messages, with marks where files stood.
-    pub(crate) messages: Vec<Message>,
-    /// The files that go along, in order.
-    pub(crate) files: Vec<PlacedFile<'a>>,
-    /// Older files that have no room beside the newer ones. Their marks say so.
-    pub(crate) omitted: usize,
-    /// Markdown pictures in texts of users and assistants, in order. They are of use where pictures are changed.
-    pub(crate) pictures_in_text: Vec<PlacedFile<'a>>,
-    /// What the user says since the assistant's last message, without marks.
-    pub(crate) turn_text: String,
-}
-
-/// A file and its place.
-#[derive(Clone, Debug)]
-pub(crate) struct PlacedFile<'a> {
-    /// The field that it came in.
-    pub(crate) at: String,
-    /// What it is called in the prompt.
-    pub(crate) label: String,
-    /// The message that it stands in.
-    pub(crate) message: usize,
-    /// Whether it came after the assistant's last message.
-    pub(crate) is_current: bool,
-    pub(crate) part: FilePart<'a>,
-}
-
-/// A message whose text is not put together yet.
-struct Draft<'a> {
+/// A message whose files are not loaded yet.
+pub(crate) struct Draft<'a> {
     role: Role,
     segments: Vec<Segment<'a>>,
 }
 
 impl Draft<'_> {
-    /// How much is said in it.
-    fn text_bytes(&self) -> usize {
-        let bytes = |segment: &Segment<'_>| match segment {
-            Segment::Text(text) => text.len(),
-            Segment::File { .. } => 0,
+    /// Whether there is something to answer in it: text that is not blank, a file, or a call.
+    fn says_something(&self) -> bool {
+        let is_said = |segment: &Segment<'_>| match segment {
+            Segment::Text(text) => !text.trim().is_empty(),
+            Segment::File { .. } => true,
         };
-        self.segments.iter().map(bytes).sum()
+        let has_calls = matches!(&self.role, Role::Assistant { calls } if !calls.is_empty());
+        has_calls || self.segments.iter().any(is_said)
     }
-}
-
-enum Role {
-    System,
-    User,
-    Assistant(Vec<ToolCall>),
-    ToolResult { id: Option<String>, name: Option<String> },
 }
 
 enum Segment<'a> {
@@ -104,137 +69,69 @@ pub(crate) fn check_roles(list: &[Value]) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// Reads the conversation.
-pub(crate) fn conversation(list: &[Value]) -> Result<Conversation<'_>, RequestError> {
+/// Reads the messages, without the bytes of their files.
+///
+/// # Errors
+/// The first fault, by the field that has it; [`RequestErrorKind::InvalidValue`] when no message says anything.
+pub(crate) fn drafts(list: &[Value]) -> Result<Vec<Draft<'_>>, RequestError> {
     let drafts: Vec<Draft<'_>> = list
         .iter()
         .enumerate()
         .map(|(place, entry)| draft(&format!("messages[{place}]"), entry))
         .collect::<Result<_, _>>()?;
-    // Said before anything is copied: what does not fit may be as large as a body can be.
-    fits(drafts.iter().map(Draft::text_bytes).sum())?;
-    let turn = drafts.iter().rposition(|draft| matches!(draft.role, Role::Assistant(_))).map_or(0, |place| place + 1);
-    let mut files = placed(&drafts, turn);
-    let keeps = within_limits(&files)?;
-    // A conversation that is one message goes as it is, without marks.
-    let is_marked = drafts.len() > 1;
-    let turn_text = turn_text(drafts.get(turn..).unwrap_or_default());
-    let pictures_in_text = pictures_in_text(&drafts, turn);
-    let mut marks = files.iter().zip(&keeps).map(|(file, keep)| mark(&file.label, *keep));
-    let messages = drafts.into_iter().map(|draft| message(draft, is_marked, &mut marks)).collect();
-    drop(marks);
-    let mut keep = keeps.iter();
-    let count = files.len();
-    files.retain(|_| keep.next().is_none_or(|keep| *keep));
-    Ok(Conversation { messages, omitted: count - files.len(), files, pictures_in_text, turn_text })
+    if !drafts.iter().any(Draft::says_something) {
+        return Err(RequestError::invalid_value("messages", "at least one message with text or a file in it"));
+    }
+    Ok(drafts)
 }
 
-/// Refuses a conversation of so many bytes that the upstream takes it in no form.
+/// Loads the files of the messages. `lifted` holds what was taken out of the body while it was read.
 ///
 /// # Errors
-/// [`RequestErrorKind::TooLong`].
-pub(crate) fn fits(bytes: usize) -> Result<(), RequestError> {
-    if bytes <= CONVERSATION_BYTES_MAX {
-        return Ok(());
-    }
-    let message = format!(
-        "This conversation takes {bytes} bytes, but the upstream's maximum context length for one request is \
-         {CONVERSATION_BYTES_MAX} bytes. Shorten or drop older messages."
-    );
-    Err(RequestError::new(RequestErrorKind::TooLong, "messages", message))
-}
-
-fn placed<'a>(drafts: &[Draft<'a>], turn: usize) -> Vec<PlacedFile<'a>> {
-    let mut files: Vec<PlacedFile<'a>> = Vec::new();
-    let mut counts = [0; 4];
-    for (message, draft) in drafts.iter().enumerate() {
-        for segment in &draft.segments {
-            let Segment::File { at, part } = segment else { continue };
-            let kind = part.likely_kind();
-            let (noun, count) = match (kind, &mut counts) {
-                (MediaKind::Image, [count, _, _, _]) => ("image", count),
-                (MediaKind::Video, [_, count, _, _]) => ("video", count),
-                (MediaKind::Audio, [_, _, count, _]) => ("audio", count),
-                (MediaKind::Document, [_, _, _, count]) => ("document", count),
-            };
-            *count += 1;
-            let label = match part.name {
-                // Quotes and brackets would end the mark.
-                Some(name) => name.chars().filter(|c| !c.is_control() && !"\"<>".contains(*c)).take(100).collect(),
-                None => format!("{noun}-{count}"),
-            };
-            files.push(PlacedFile { at: at.clone(), label, message, is_current: message >= turn, part: *part });
+/// What is wrong with a file, by the field that has it.
+pub(crate) fn messages(drafts: Vec<Draft<'_>>, lifted: &[Blob]) -> Result<Vec<Message>, RequestError> {
+    let mut labels = Labels::default();
+    let mut messages = Vec::with_capacity(drafts.len());
+    for draft in drafts {
+        let mut parts = Vec::with_capacity(draft.segments.len());
+        for segment in draft.segments {
+            parts.push(match segment {
+                Segment::Text(text) => Part::Text(text.to_owned()),
+                Segment::File { at, part } => {
+                    let label = labels.next(&part);
+                    let file = part.load(&at, &label, lifted)?;
+                    Part::File(NamedFile { label, file })
+                }
+            });
         }
+        messages.push(Message { role: draft.role, parts });
     }
-    files
+    Ok(messages)
 }
 
-/// Which files go along: all of this turn, which may not be too many, and the newest of the earlier ones.
-fn within_limits(files: &[PlacedFile<'_>]) -> Result<Vec<bool>, RequestError> {
-    let mut keeps = vec![false; files.len()];
-    for kind in [MediaKind::Image, MediaKind::Video, MediaKind::Audio, MediaKind::Document] {
-        let max = kind.count_max();
-        let of_kind = || files.iter().zip(0..).filter(move |(file, _)| file.part.likely_kind() == kind);
-        if let Some((excess, _)) = of_kind().filter(|(file, _)| file.is_current).nth(max) {
-            let noun = kind.noun();
-            let message = format!("'{}' is one {noun} too many: one turn takes {max} at most.", excess.at);
-            return Err(RequestError::new(RequestErrorKind::TooManyFiles, &excess.at, message));
+/// Names for the files of one conversation, counted by kind.
+#[derive(Default)]
+struct Labels {
+    images: usize,
+    videos: usize,
+    sounds: usize,
+    documents: usize,
+}
+
+impl Labels {
+    fn next(&mut self, part: &FilePart<'_>) -> String {
+        let (noun, count) = match part.likely_kind() {
+            MediaKind::Image => ("image", &mut self.images),
+            MediaKind::Video => ("video", &mut self.videos),
+            MediaKind::Audio => ("audio", &mut self.sounds),
+            MediaKind::Document => ("document", &mut self.documents),
+        };
+        *count += 1;
+        match part.name {
+            // Quotes and brackets would end the mark that stands for the file in a prompt.
+            Some(name) => name.chars().filter(|c| !c.is_control() && !"\"<>".contains(*c)).take(100).collect(),
+            None => format!("{noun}-{count}"),
         }
-        let mut places: Vec<usize> = of_kind().map(|(_, place)| place).collect();
-        let newest = places.split_off(places.len().saturating_sub(max));
-        newest.into_iter().for_each(|place| keeps.get_mut(place).into_iter().for_each(|keep| *keep = true));
-    }
-    Ok(keeps)
-}
-
-fn mark(label: &str, is_kept: bool) -> String {
-    if is_kept { format!("<file name=\"{label}\"/>") } else { format!("<file name=\"{label}\" omitted=\"true\"/>") }
-}
-
-fn turn_text(turn: &[Draft<'_>]) -> String {
-    let texts = turn.iter().filter(|draft| matches!(draft.role, Role::User)).map(|draft| {
-        let texts = draft.segments.iter().filter_map(|segment| match segment {
-            Segment::Text(text) => Some(*text),
-            Segment::File { .. } => None,
-        });
-        texts.collect::<Vec<_>>().join("\n")
-    });
-    texts.filter(|text| !text.trim().is_empty()).collect::<Vec<_>>().join("\n\n")
-}
-
-fn pictures_in_text<'a>(drafts: &[Draft<'a>], turn: usize) -> Vec<PlacedFile<'a>> {
-    let mut found = Vec::new();
-    for (message, draft) in drafts.iter().enumerate() {
-        if !matches!(draft.role, Role::User | Role::Assistant(_)) {
-            continue;
-        }
-        for segment in &draft.segments {
-            let Segment::Text(text) = segment else { continue };
-            for payload in markdown_pictures(text) {
-                let part = FilePart { payload, kind: Some(MediaKind::Image), claim: None, name: None, is_bare: false };
-                let at = format!("messages[{message}].content");
-                let label = format!("picture-{}", found.len() + 1);
-                found.push(PlacedFile { at, label, message, is_current: message >= turn, part });
-            }
-        }
-    }
-    found
-}
-
-fn message(draft: Draft<'_>, is_marked: bool, marks: &mut impl Iterator<Item = String>) -> Message {
-    let mut texts = Vec::with_capacity(draft.segments.len());
-    for segment in draft.segments {
-        match segment {
-            Segment::Text(text) => texts.push(text.to_owned()),
-            Segment::File { .. } => texts.extend(marks.next().filter(|_| is_marked)),
-        }
-    }
-    let text = texts.join("\n");
-    match draft.role {
-        Role::System => Message::System(text),
-        Role::User => Message::User(text),
-        Role::Assistant(calls) => Message::Assistant { text, calls },
-        Role::ToolResult { id, name } => Message::ToolResult { id, name, text },
     }
 }
 
@@ -253,9 +150,9 @@ fn draft<'a>(at: &str, entry: &'a Value) -> Result<Draft<'a>, RequestError> {
     let role = match role {
         "system" | "developer" => Role::System,
         "user" => Role::User,
-        "assistant" => Role::Assistant(tool_calls(at, &fields)?),
-        "tool" => Role::ToolResult { id: text_of("tool_call_id"), name: text_of("name") },
-        "function" => Role::ToolResult { id: None, name: text_of("name") },
+        "assistant" => Role::Assistant { calls: tool_calls(at, &fields)? },
+        "tool" => Role::ToolResult { call_id: text_of("tool_call_id"), name: text_of("name") },
+        "function" => Role::ToolResult { call_id: None, name: text_of("name") },
         _ => {
             return Err(RequestError::invalid_value(
                 &role_at,
@@ -265,7 +162,7 @@ fn draft<'a>(at: &str, entry: &'a Value) -> Result<Draft<'a>, RequestError> {
     };
     let content_at = path(at, "content");
     let segments = match (map.get("content"), &role) {
-        (None | Some(Value::Null), Role::Assistant(_)) => Vec::new(),
+        (None | Some(Value::Null), Role::Assistant { .. }) => Vec::new(),
         (None, _) => return Err(RequestError::missing(&content_at)),
         (Some(content), _) => segments(&content_at, content)?,
     };

@@ -3,9 +3,11 @@
 pub mod completions;
 pub mod embeddings;
 pub mod fields;
+pub mod frames;
 pub mod images;
 pub mod messages;
 pub mod parts;
 pub mod reply;
+pub mod request;
 pub mod videos;
 pub mod wire;

@@ -1,277 +1,21 @@
-//! Reply events into OpenAI chat completions: [`ReplyShaper`] applies what the caller asked for, then
-//! [`ChunkEncoder`] writes a stream or [`CompletionBuilder`] a whole answer.
-
-use std::collections::HashSet;
+//! Answers in OpenAI's dialect: a stream of `chat.completion.chunk` events, or a whole `chat.completion`.
+//!
+//! An upstream that speaks the dialect itself gives frames beside its events; from those the answer is put together
+//! again as it came ([`crate::dialect::openai::frames`]).
 
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 
-use crate::chat::job::{ChatJob, ReasoningFormat};
-use crate::chat::limits::TextLimiter;
-use crate::chat::reply::{FinishReason, ReplyEvent, ReplySink, Source, Text, TokenCounts};
+use crate::chat::reply::{Ending, ReplyEvent, ReplySink, Text};
+use crate::dialect::openai::frames::{FrameStream, FrameWhole};
 use crate::dialect::openai::wire::{
-    Annotation, ChatCompletion, CompletionChoice, CompletionMessage, CompletionTokensDetails, CompletionUsage,
-    ErrorBody, PromptTokensDetails, UrlCitation,
+    Annotation, ChatCompletion, CompletionChoice, CompletionMessage, CompletionUsage, ErrorBody, FunctionCall,
+    FunctionDelta, MessageToolCall, ToolCallDelta, UrlCitation,
 };
 
 /// The most text that one chunk carries, in bytes as plain text: with every escape it stays under 64 KiB, since
 /// some clients give up on lines of 128 KiB.
 const CHUNK_TEXT_BYTES_MAX: usize = 10 * 1024;
-
-/// Something to show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece<'a> {
-    /// A part of the answer.
-    Content(Text<'a>),
-    /// A part of the thoughts.
-    Reasoning(Text<'a>),
-}
-
-/// How an answer ended.
-#[derive(Debug)]
-pub struct Ending {
-    /// Why.
-    pub reason: FinishReason,
-    /// Tokens, each count at least 1.
-    pub usage: CompletionUsage,
-    /// Pages that a search found.
-    pub sources: Vec<Source>,
-    /// Marks in the content: first character, character after, place in `sources`.
-    pub citations: Vec<(usize, usize, usize)>,
-}
-
-/// Applies `stop`, `max_tokens` and the place of thoughts, and notes what the end has to tell.
-#[derive(Clone, Debug)]
-pub struct ReplyShaper {
-    limiter: Option<TextLimiter>,
-    format: ReasoningFormat,
-    think_open: bool,
-    /// The answer proper has begun; thoughts that come later have no place any more.
-    is_answering: bool,
-    /// The last piece was a picture, which text does not follow on the same line.
-    after_image: bool,
-    prompt_bytes: u64,
-    content_bytes: u64,
-    reasoning_bytes: u64,
-    sources: Vec<Source>,
-    marks: Option<MarkFinder>,
-}
-
-impl ReplyShaper {
-    /// A shaper for the answer to `job`.
-    #[must_use]
-    pub fn new(job: &ChatJob) -> Self {
-        let limiter = TextLimiter::new(job.stop.clone(), job.tokens_max);
-        Self {
-            limiter: (!limiter.is_idle()).then_some(limiter),
-            format: job.reasoning_format,
-            think_open: false,
-            is_answering: false,
-            after_image: false,
-            prompt_bytes: job.prompt.len() as u64,
-            content_bytes: 0,
-            reasoning_bytes: 0,
-            sources: Vec::new(),
-            marks: job.search.then(MarkFinder::default),
-        }
-    }
-
-    /// A shaper that changes nothing but leaves out thoughts, for an upstream that keeps the limits itself and was
-    /// asked with a prompt of so many bytes.
-    #[must_use]
-    pub fn without_limits(prompt_bytes: usize) -> Self {
-        Self {
-            limiter: None,
-            format: ReasoningFormat::Hidden,
-            think_open: false,
-            is_answering: false,
-            after_image: false,
-            prompt_bytes: prompt_bytes as u64,
-            content_bytes: 0,
-            reasoning_bytes: 0,
-            sources: Vec::new(),
-            marks: None,
-        }
-    }
-
-    /// Why the answer is over for the caller although the upstream goes on.
-    #[must_use]
-    pub fn ended(&self) -> Option<FinishReason> {
-        self.limiter.as_ref().and_then(TextLimiter::ended)
-    }
-
-    /// Takes an event and hands on what there is to show of it.
-    pub fn push(&mut self, event: ReplyEvent<'_>, out: &mut impl FnMut(Piece<'_>)) {
-        match event {
-            ReplyEvent::Text(text) => {
-                if std::mem::take(&mut self.after_image) {
-                    self.answer(Text::Plain("\n\n"), out);
-                }
-                self.answer(text, out);
-            }
-            ReplyEvent::Reasoning(text) => self.thought(text, out),
-            ReplyEvent::Image { url } => {
-                let before = if self.is_answering { "\n\n" } else { "" };
-                self.answer(Text::Plain(&format!("{before}![image]({url})")), out);
-                self.after_image = true;
-            }
-            ReplyEvent::Video { url } => {
-                let before = if self.is_answering { "\n\n" } else { "" };
-                self.answer(Text::Plain(&format!("{before}[video]({url})")), out);
-                self.after_image = true;
-            }
-            ReplyEvent::Source(source) => self.sources.push(source),
-            ReplyEvent::Chunk { .. }
-            | ReplyEvent::Started { .. }
-            | ReplyEvent::Activity
-            | ReplyEvent::Unknown { .. }
-            | ReplyEvent::Finished => {}
-        }
-    }
-
-    /// Ends the answer; hands on what was held back.
-    pub fn finish(
-        &mut self,
-        reason: FinishReason,
-        counts: Option<TokenCounts>,
-        out: &mut impl FnMut(Piece<'_>),
-    ) -> Ending {
-        let held = self.limiter.as_mut().map(TextLimiter::finish).unwrap_or_default();
-        if !held.is_empty() {
-            self.content_bytes += held.len() as u64;
-            self.show(Text::Plain(&held), out);
-        }
-        if self.think_open {
-            self.show(Text::Plain("\n</think>"), out);
-        }
-        let cut = self.ended();
-        Ending {
-            reason: cut.unwrap_or(reason),
-            usage: self.usage(counts, cut.is_some()),
-            citations: self.marks.take().unwrap_or_default().found(&self.sources),
-            sources: std::mem::take(&mut self.sources),
-        }
-    }
-
-    fn thought(&mut self, text: Text<'_>, out: &mut impl FnMut(Piece<'_>)) {
-        self.reasoning_bytes += text_bytes(text);
-        if self.is_answering {
-            // Clients close the block of thoughts at the first text, and some fail on a second one.
-            return;
-        }
-        match self.format {
-            ReasoningFormat::Parsed => out(Piece::Reasoning(text)),
-            ReasoningFormat::Hidden => {}
-            ReasoningFormat::Raw => {
-                if !self.think_open {
-                    self.think_open = true;
-                    self.show(Text::Plain("<think>\n"), out);
-                }
-                self.show(text, out);
-            }
-        }
-    }
-
-    fn answer(&mut self, text: Text<'_>, out: &mut impl FnMut(Piece<'_>)) {
-        self.is_answering = true;
-        if self.think_open {
-            self.think_open = false;
-            self.show(Text::Plain("\n</think>\n\n"), out);
-        }
-        if let Some(limiter) = &mut self.limiter {
-            let shown = limiter.push(&text.plain());
-            if !shown.is_empty() {
-                self.content_bytes += shown.len() as u64;
-                self.show(Text::Plain(&shown), out);
-            }
-        } else {
-            self.content_bytes += text_bytes(text);
-            self.show(text, out);
-        }
-    }
-
-    fn show(&mut self, text: Text<'_>, out: &mut impl FnMut(Piece<'_>)) {
-        if let Some(marks) = &mut self.marks {
-            marks.push(&text.plain());
-        }
-        out(Piece::Content(text));
-    }
-
-    /// The upstream's counts, or estimates where it gave none or where the answer was cut by us.
-    fn usage(&self, counts: Option<TokenCounts>, is_cut: bool) -> CompletionUsage {
-        let estimate = |bytes: u64| bytes.div_ceil(4);
-        let counts = counts.unwrap_or_default();
-        // Some frames leave the parts out, and the last counts are the ones that are kept.
-        let reasoning = if counts.reasoning == 0 { estimate(self.reasoning_bytes) } else { counts.reasoning };
-        let said = estimate(self.content_bytes) + reasoning;
-        let completion = if counts.completion == 0 || is_cut { said } else { counts.completion };
-        let prompt = if counts.prompt == 0 { estimate(self.prompt_bytes) } else { counts.prompt };
-        let (prompt, completion) = (prompt.max(1), completion.max(1));
-        CompletionUsage {
-            prompt_tokens: prompt,
-            completion_tokens: completion,
-            total_tokens: prompt + completion,
-            prompt_tokens_details: PromptTokensDetails { cached_tokens: counts.cached.min(prompt) },
-            completion_tokens_details: CompletionTokensDetails { reasoning_tokens: reasoning.min(completion) },
-        }
-    }
-}
-
-/// Bytes of a piece, escapes counted as they came.
-fn text_bytes(text: Text<'_>) -> u64 {
-    match text {
-        Text::Plain(text) => text.len() as u64,
-        Text::Literal(literal) => literal.len().saturating_sub(2) as u64,
-    }
-}
-
-/// Finds marks like `[[3]]` in text that comes in pieces.
-#[derive(Clone, Debug, Default)]
-struct MarkFinder {
-    characters: usize,
-    opened: u8,
-    closed: u8,
-    number: usize,
-    start: usize,
-    marks: Vec<(usize, usize, usize)>,
-}
-
-impl MarkFinder {
-    fn push(&mut self, text: &str) {
-        for c in text.chars() {
-            match (c, self.opened, self.closed) {
-                ('[', 0, _) => (self.opened, self.start, self.number) = (1, self.characters, 0),
-                ('[', 1, _) => self.opened = 2,
-                // A third bracket: the mark begins one later.
-                ('[', 2, 0) if self.number == 0 => self.start += 1,
-                (']', 2, 0) if self.number > 0 => self.closed = 1,
-                (']', 2, 1) => {
-                    self.marks.push((self.start, self.characters + 1, self.number - 1));
-                    (self.opened, self.closed) = (0, 0);
-                }
-                (digit, 2, 0) if digit.is_ascii_digit() && self.number < 10_000 => {
-                    self.number = self.number * 10 + digit.to_digit(10).unwrap_or(0) as usize;
-                }
-                ('[', ..) => (self.opened, self.closed, self.start, self.number) = (1, 0, self.characters, 0),
-                _ => (self.opened, self.closed) = (0, 0),
-            }
-            self.characters += 1;
-        }
-    }
-
-    /// The marks that point to a page; a page without a mark is cited at the end of the text.
-    fn found(mut self, sources: &[Source]) -> Vec<(usize, usize, usize)> {
-        self.marks.retain(|(_, _, source)| sources.get(*source).is_some_and(|source| !source.url.is_empty()));
-        let mut cited: HashSet<&str> = HashSet::from([""]);
-        cited.extend(self.marks.iter().filter_map(|(_, _, source)| Some(sources.get(*source)?.url.as_str())));
-        for (place, source) in sources.iter().enumerate() {
-            if cited.insert(&source.url) {
-                self.marks.push((self.characters, self.characters, place));
-            }
-        }
-        self.marks
-    }
-}
 
 /// Writes one answer as a stream of `chat.completion.chunk` events.
 #[derive(Debug)]
@@ -305,15 +49,47 @@ impl ChunkEncoder {
         });
     }
 
-    /// A piece of text, in as many chunks as its length asks for.
-    pub fn piece(&self, piece: Piece<'_>, out: &mut BytesMut) {
+    /// What an event has for the caller, in as many chunks as its length asks for.
+    pub fn event(&self, event: &ReplyEvent<'_>, out: &mut BytesMut) {
         // A thought's chunk has a null content, and a text's chunk no reasoning key: programs that look at one
         // only when the other is empty get the right one, and none sees an empty string between the phases.
-        let (key, text): (&[u8], _) = match piece {
-            Piece::Content(text) => (b"\"content\":", text),
-            Piece::Reasoning(text) => (b"\"content\":null,\"reasoning_content\":", text),
-        };
-        if text_bytes(text) <= CHUNK_TEXT_BYTES_MAX as u64 {
+        match event {
+            ReplyEvent::Text(text) => self.text(b"\"content\":", *text, out),
+            ReplyEvent::Reasoning(text) => self.text(b"\"content\":null,\"reasoning_content\":", *text, out),
+            ReplyEvent::Refusal(text) => self.text(b"\"refusal\":", *text, out),
+            ReplyEvent::ToolCall { index, id, name } => {
+                let function = FunctionDelta { name: some(name), arguments: some(name).map(|_| "") };
+                self.tool_call(
+                    &ToolCallDelta { index: *index, id: some(id), kind: some(id).map(|_| "function"), function },
+                    out,
+                );
+            }
+            ReplyEvent::ToolArguments { index, json } => {
+                let function = FunctionDelta { name: None, arguments: Some(json) };
+                self.tool_call(&ToolCallDelta { index: *index, id: None, kind: None, function }, out);
+            }
+            ReplyEvent::Started { .. }
+            | ReplyEvent::ToolCallDone { .. }
+            | ReplyEvent::Image { .. }
+            | ReplyEvent::Video { .. }
+            | ReplyEvent::Extra(_)
+            | ReplyEvent::Source(_)
+            | ReplyEvent::Activity
+            | ReplyEvent::Unknown { .. }
+            | ReplyEvent::Finished { .. } => {}
+        }
+    }
+
+    fn tool_call(&self, call: &ToolCallDelta<'_>, out: &mut BytesMut) {
+        self.delta(out, |out| {
+            out.extend_from_slice(b"\"tool_calls\":[");
+            append_json_bytes(out, call);
+            out.extend_from_slice(b"]");
+        });
+    }
+
+    fn text(&self, key: &[u8], text: Text<'_>, out: &mut BytesMut) {
+        if text_bytes(text) <= CHUNK_TEXT_BYTES_MAX {
             self.delta(out, |out| {
                 out.extend_from_slice(key);
                 append_text(out, text);
@@ -348,7 +124,7 @@ impl ChunkEncoder {
         if self.include_usage {
             out.extend_from_slice(&self.head_bare);
             out.extend_from_slice(b",\"choices\":[],\"usage\":");
-            append_json_bytes(out, &ending.usage);
+            append_json_bytes(out, &CompletionUsage::from(&ending.usage));
             out.extend_from_slice(b"}\n\n");
         }
         out.extend_from_slice(b"data: [DONE]\n\n");
@@ -369,67 +145,13 @@ pub fn encode_error(error: &ErrorBody<'_>, out: &mut BytesMut) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// Collects one answer as a whole `chat.completion`.
-#[derive(Debug, Default)]
-pub struct CompletionBuilder {
-    content: String,
-    reasoning: String,
-}
-
-impl CompletionBuilder {
-    /// Adds a piece.
-    pub fn piece(&mut self, piece: Piece<'_>) {
-        let (target, text) = match piece {
-            Piece::Content(text) => (&mut self.content, text),
-            Piece::Reasoning(text) => (&mut self.reasoning, text),
-        };
-        text.append_to(target);
-    }
-
-    /// The JSON of the whole answer.
-    #[must_use]
-    pub fn finish(self, id: &str, created: i64, model: &str, ending: &Ending) -> Vec<u8> {
-        let completion = ChatCompletion {
-            id,
-            object: "chat.completion",
-            created,
-            model,
-            choices: [CompletionChoice {
-                index: 0,
-                message: CompletionMessage {
-                    role: "assistant",
-                    content: &self.content,
-                    refusal: None,
-                    reasoning_content: (!self.reasoning.is_empty()).then_some(&self.reasoning),
-                    annotations: annotations(ending, false),
-                },
-                finish_reason: ending.reason.as_str(),
-                logprobs: None,
-            }],
-            usage: ending.usage,
-        };
-        let mut out = Vec::new();
-        append_json(&mut out, &completion);
-        out
-    }
-}
-
-/// An answer as a stream: what is ready to be sent gathers in `out`.
-#[derive(Debug)]
-pub struct ChunkStream {
-    shaper: ReplyShaper,
-    fresh: ReplyShaper,
-    encoder: ChunkEncoder,
-    out: BytesMut,
-}
-
 /// An answer on its way out as an event stream.
 pub trait EventSink: ReplySink {
     /// The first event, which shows that the answer is under way. It belongs to no attempt.
     fn head(&mut self) -> Bytes;
 
     /// Writes the end of the stream.
-    fn finish(&mut self, reason: FinishReason, counts: Option<TokenCounts>);
+    fn finish(&mut self, ending: &Ending);
 
     /// Writes an error as the last event.
     fn fail(&mut self, error: &ErrorBody<'_>);
@@ -438,26 +160,44 @@ pub trait EventSink: ReplySink {
     fn take(&mut self) -> Option<Bytes>;
 }
 
+/// An answer as a stream: what is ready to be sent gathers in `out`.
+#[derive(Debug)]
+pub struct ChunkStream {
+    encoder: ChunkEncoder,
+    /// For an upstream of the same dialect.
+    frames: Option<FrameStream>,
+    out: BytesMut,
+}
+
 impl ChunkStream {
-    /// The stream that answers `job`.
+    /// A stream that is written from events.
     #[must_use]
-    pub fn new(job: &ChatJob, encoder: ChunkEncoder) -> Self {
-        let shaper = ReplyShaper::new(job);
-        Self { fresh: shaper.clone(), shaper, encoder, out: BytesMut::new() }
+    pub fn new(encoder: ChunkEncoder) -> Self {
+        Self { encoder, frames: None, out: BytesMut::new() }
+    }
+
+    /// A stream that is put together again from the frames of an upstream of the same dialect.
+    #[must_use]
+    pub fn of_frames(encoder: ChunkEncoder, frames: FrameStream) -> Self {
+        Self { encoder, frames: Some(frames), out: BytesMut::new() }
     }
 }
 
 impl EventSink for ChunkStream {
     fn head(&mut self) -> Bytes {
+        if let Some(frames) = &mut self.frames {
+            frames.begin();
+        }
         let mut head = BytesMut::new();
         self.encoder.role(&mut head);
         head.freeze()
     }
 
-    fn finish(&mut self, reason: FinishReason, counts: Option<TokenCounts>) {
-        let Self { shaper, encoder, out, .. } = self;
-        let ending = shaper.finish(reason, counts, &mut |piece| encoder.piece(piece, out));
-        encoder.finish(&ending, out);
+    fn finish(&mut self, ending: &Ending) {
+        match &mut self.frames {
+            Some(frames) => frames.finish(&mut self.out),
+            None => self.encoder.finish(ending, &mut self.out),
+        }
     }
 
     fn fail(&mut self, error: &ErrorBody<'_>) {
@@ -471,12 +211,10 @@ impl EventSink for ChunkStream {
 
 impl ReplySink for ChunkStream {
     fn event(&mut self, event: ReplyEvent<'_>) {
-        let Self { shaper, encoder, out, .. } = self;
-        shaper.push(event, &mut |piece| encoder.piece(piece, out));
-    }
-
-    fn ended(&self) -> Option<FinishReason> {
-        self.shaper.ended()
+        match &mut self.frames {
+            Some(frames) => frames.event(&event, &mut self.out),
+            None => self.encoder.event(&event, &mut self.out),
+        }
     }
 
     fn held_bytes(&self) -> usize {
@@ -484,72 +222,189 @@ impl ReplySink for ChunkStream {
     }
 
     fn reset(&mut self) {
-        self.shaper = self.fresh.clone();
         self.out.clear();
+        if let Some(frames) = &mut self.frames {
+            frames.reset();
+        }
     }
 }
 
 /// An answer as a whole.
 #[derive(Debug)]
-pub struct WholeReply {
-    shaper: ReplyShaper,
-    fresh: ReplyShaper,
-    builder: CompletionBuilder,
+pub enum WholeReply {
+    /// Put together from events.
+    Events(Collected),
+    /// For an upstream of the same dialect: its own completion.
+    Frames(FrameWhole),
+}
+
+/// What was said so far.
+#[derive(Debug, Default)]
+pub struct Collected {
+    content: String,
+    reasoning: String,
+    refusal: String,
+    calls: Vec<WholeCall>,
+}
+
+#[derive(Debug, Default)]
+struct WholeCall {
+    id: String,
+    name: String,
+    arguments: String,
 }
 
 impl WholeReply {
-    /// The whole that answers `job`.
+    /// A completion that is put together from events.
     #[must_use]
-    pub fn new(job: &ChatJob) -> Self {
-        let shaper = ReplyShaper::new(job);
-        Self { fresh: shaper.clone(), shaper, builder: CompletionBuilder::default() }
+    pub fn of_events() -> Self {
+        Self::Events(Collected::default())
+    }
+
+    /// The completion of an upstream of the same dialect.
+    #[must_use]
+    pub fn of_frames() -> Self {
+        Self::Frames(FrameWhole::default())
     }
 
     /// The JSON of the completion.
     #[must_use]
-    pub fn finish(
-        mut self,
-        id: &str,
-        created: i64,
-        model: &str,
-        reason: FinishReason,
-        counts: Option<TokenCounts>,
-    ) -> Vec<u8> {
-        let Self { shaper, builder, .. } = &mut self;
-        let ending = shaper.finish(reason, counts, &mut |piece| builder.piece(piece));
-        self.builder.finish(id, created, model, &ending)
+    pub fn finish(self, id: &str, created: i64, model: &str, ending: &Ending) -> Vec<u8> {
+        match self {
+            Self::Events(collected) => collected.finish(id, created, model, ending),
+            Self::Frames(frames) => frames.finish(id, created, model),
+        }
     }
 }
 
 impl ReplySink for WholeReply {
     fn event(&mut self, event: ReplyEvent<'_>) {
-        let Self { shaper, builder, .. } = self;
-        shaper.push(event, &mut |piece| builder.piece(piece));
-    }
-
-    fn ended(&self) -> Option<FinishReason> {
-        self.shaper.ended()
+        match self {
+            Self::Events(collected) => collected.event(&event),
+            Self::Frames(frames) => frames.event(&event),
+        }
     }
 
     fn held_bytes(&self) -> usize {
-        self.builder.content.len() + self.builder.reasoning.len()
+        match self {
+            Self::Events(collected) => collected.held_bytes(),
+            Self::Frames(frames) => frames.held_bytes(),
+        }
     }
 
     fn reset(&mut self) {
-        self.shaper = self.fresh.clone();
-        self.builder = CompletionBuilder::default();
+        match self {
+            Self::Events(collected) => *collected = Collected::default(),
+            Self::Frames(frames) => *frames = FrameWhole::default(),
+        }
     }
 }
 
+impl Collected {
+    fn finish(&self, id: &str, created: i64, model: &str, ending: &Ending) -> Vec<u8> {
+        let calls = self.calls.iter().map(|call| MessageToolCall {
+            id: &call.id,
+            kind: "function",
+            function: FunctionCall { name: &call.name, arguments: &call.arguments },
+        });
+        let calls: Vec<_> = calls.collect();
+        let is_silent = self.content.is_empty() && (!calls.is_empty() || !self.refusal.is_empty());
+        let completion = ChatCompletion {
+            id,
+            object: "chat.completion",
+            created,
+            model,
+            choices: [CompletionChoice {
+                index: 0,
+                message: CompletionMessage {
+                    role: "assistant",
+                    content: (!is_silent).then_some(&self.content),
+                    refusal: some(&self.refusal),
+                    reasoning_content: some(&self.reasoning),
+                    tool_calls: calls,
+                    annotations: annotations(ending, false),
+                },
+                finish_reason: ending.reason.as_str(),
+                logprobs: None,
+            }],
+            usage: CompletionUsage::from(&ending.usage),
+        };
+        let mut out = Vec::new();
+        append_json(&mut out, &completion);
+        out
+    }
+
+    fn event(&mut self, event: &ReplyEvent<'_>) {
+        match event {
+            ReplyEvent::Text(text) => text.append_to(&mut self.content),
+            ReplyEvent::Reasoning(text) => text.append_to(&mut self.reasoning),
+            ReplyEvent::Refusal(text) => text.append_to(&mut self.refusal),
+            ReplyEvent::ToolCall { index, id, name } => {
+                if let Some(call) = self.call(*index) {
+                    call.id.push_str(id);
+                    call.name.push_str(name);
+                }
+            }
+            ReplyEvent::ToolArguments { index, json } => {
+                if let Some(call) = self.call(*index) {
+                    call.arguments.push_str(json);
+                }
+            }
+            ReplyEvent::Started { .. }
+            | ReplyEvent::ToolCallDone { .. }
+            | ReplyEvent::Image { .. }
+            | ReplyEvent::Video { .. }
+            | ReplyEvent::Extra(_)
+            | ReplyEvent::Source(_)
+            | ReplyEvent::Activity
+            | ReplyEvent::Unknown { .. }
+            | ReplyEvent::Finished { .. } => {}
+        }
+    }
+
+    fn call(&mut self, index: u32) -> Option<&mut WholeCall> {
+        let place = usize::try_from(index).ok().filter(|place| *place < CALLS_MAX)?;
+        if self.calls.len() <= place {
+            self.calls.resize_with(place + 1, WholeCall::default);
+        }
+        self.calls.get_mut(place)
+    }
+
+    fn held_bytes(&self) -> usize {
+        let calls: usize = self.calls.iter().map(|call| call.name.len() + call.arguments.len()).sum();
+        self.content.len() + self.reasoning.len() + self.refusal.len() + calls
+    }
+}
+
+/// The most tool calls of one answer that are collected.
+const CALLS_MAX: usize = 256;
+
+/// Bytes of a piece, escapes counted as they came.
+fn text_bytes(text: Text<'_>) -> usize {
+    match text {
+        Text::Plain(text) => text.len(),
+        Text::Literal(literal) => literal.len().saturating_sub(2),
+    }
+}
+
+/// `None` for an empty text.
+fn some(text: &str) -> Option<&str> {
+    (!text.is_empty()).then_some(text)
+}
+
 fn annotations(ending: &Ending, indexed: bool) -> Vec<Annotation<'_>> {
-    let cited = ending.citations.iter();
-    let cited = cited.filter_map(|(start, end, source)| Some((*start, *end, ending.sources.get(*source)?)));
+    let cited = ending.citations.iter().filter_map(|cited| Some((cited, ending.sources.get(cited.source)?)));
     cited
         .enumerate()
-        .map(|(place, (start_index, end_index, source))| Annotation {
+        .map(|(place, (cited, source))| Annotation {
             index: indexed.then_some(place),
             kind: "url_citation",
-            url_citation: UrlCitation { start_index, end_index, title: &source.title, url: &source.url },
+            url_citation: UrlCitation {
+                start_index: cited.start,
+                end_index: cited.end,
+                title: &source.title,
+                url: &source.url,
+            },
         })
         .collect()
 }

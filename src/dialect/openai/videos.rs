@@ -4,16 +4,15 @@ use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
 use crate::chat::aspect::Aspect;
-use crate::chat::job::{ChatJob, Task};
-use crate::chat::resolve::{Rules, fits_prompt, media_job};
+use crate::chat::error::{RequestError, RequestErrorKind};
+use crate::chat::job::{MediaJob, VIDEO_SECONDS};
+use crate::chat::resolve::Rules;
 use crate::chat::suffix::Product;
-use crate::dialect::openai::fields::{Fields, RequestError, RequestErrorKind};
+use crate::dialect::openai::fields::Fields;
 use crate::dialect::openai::images::{NamedFile, pictures_of};
 use crate::files::attachment::JobFile;
 use crate::files::blob::Blob;
 
-/// How long the upstream's videos are, whatever is asked for.
-pub const SECONDS: &str = "5";
 /// The size when none is asked for, as in OpenAI's service.
 pub const SIZE_DEFAULT: &str = "1280x720";
 /// The longest key for asking twice and getting one, in bytes.
@@ -50,7 +49,6 @@ impl VideoRequest {
         if prompt.trim().is_empty() {
             return Err(RequestError::invalid_value("prompt", "a text that says what to make"));
         }
-        fits_prompt(prompt, "prompt")?;
         let model = fields.text("model")?.map(str::to_owned);
         if model.as_ref().is_some_and(|model| model.trim().is_empty()) {
             return Err(RequestError::invalid_value("model", "the name of a model, or no 'model' for the default"));
@@ -62,7 +60,7 @@ impl VideoRequest {
         }
         let mut ignored = Vec::new();
         if let Some(seconds) = fields.get("seconds").map(seconds).transpose()?
-            && seconds.to_string() != SECONDS
+            && seconds.to_string() != VIDEO_SECONDS
         {
             ignored.push("seconds");
         }
@@ -78,14 +76,21 @@ impl VideoRequest {
     ///
     /// # Errors
     /// The model does not exist, or its name asks for something else.
-    pub fn resolve(self, rules: &Rules<'_>) -> Result<ChatJob, RequestError> {
+    pub fn resolve(self, rules: &Rules<'_>) -> Result<MediaJob, RequestError> {
         let model = self.model.unwrap_or_else(|| rules.default_model.to_owned());
         let spec = rules.model(&model)?;
         if matches!(spec.product, Some(Product::Image | Product::ImageEdit)) {
             return Err(RequestError::unsupported_value("model", "POST /v1/images/generations makes pictures."));
         }
-        let task = Task::Video(Aspect::of_size(&self.size));
-        Ok(media_job(model, spec.base, task, self.prompt, self.picture.into_iter().collect(), self.ignored))
+        Ok(MediaJob {
+            model,
+            upstream_model: spec.base,
+            product: Product::Video,
+            aspect: Aspect::of_size(&self.size),
+            prompt: self.prompt,
+            files: self.picture.into_iter().collect(),
+            ignored: self.ignored,
+        })
     }
 }
 

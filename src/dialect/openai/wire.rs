@@ -3,6 +3,8 @@
 
 use serde::Serialize;
 
+use crate::chat::reply::TokenCounts;
+
 /// `GET /v1/models`.
 #[derive(Debug, Serialize)]
 pub struct ModelList<'a> {
@@ -118,16 +120,66 @@ pub struct CompletionChoice<'a> {
 pub struct CompletionMessage<'a> {
     /// `assistant`.
     pub role: &'static str,
-    /// The text.
-    pub content: &'a str,
-    /// Null.
-    pub refusal: Option<()>,
+    /// The text; null when the answer is tool calls or a refusal only.
+    pub content: Option<&'a str>,
+    /// The model's refusal; null when there is none.
+    pub refusal: Option<&'a str>,
     /// The thoughts; absent when there are none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<&'a str>,
+    /// Tool calls; absent when there are none.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tool_calls: Vec<MessageToolCall<'a>>,
     /// Citations; absent when there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub annotations: Vec<Annotation<'a>>,
+}
+
+/// A tool call of a whole message.
+#[derive(Debug, Serialize)]
+pub struct MessageToolCall<'a> {
+    /// Unique in the conversation.
+    pub id: &'a str,
+    /// `function`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// What is called.
+    pub function: FunctionCall<'a>,
+}
+
+/// What a [`MessageToolCall`] calls.
+#[derive(Debug, Serialize)]
+pub struct FunctionCall<'a> {
+    /// The tool.
+    pub name: &'a str,
+    /// JSON text.
+    pub arguments: &'a str,
+}
+
+/// A piece of a tool call in a chunk. The first piece has id, type and name, the later ones only arguments.
+#[derive(Debug, Serialize)]
+pub struct ToolCallDelta<'a> {
+    /// Which call of the answer, counted from 0.
+    pub index: u32,
+    /// Unique in the conversation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub id: Option<&'a str>,
+    /// `function`.
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub kind: Option<&'static str>,
+    /// What is called.
+    pub function: FunctionDelta<'a>,
+}
+
+/// A piece of what a [`ToolCallDelta`] calls.
+#[derive(Debug, Serialize)]
+pub struct FunctionDelta<'a> {
+    /// The tool.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<&'a str>,
+    /// A piece of JSON text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub arguments: Option<&'a str>,
 }
 
 /// A citation.
@@ -200,6 +252,18 @@ pub struct CompletionUsage {
     pub prompt_tokens_details: PromptTokensDetails,
     /// Parts of the completion.
     pub completion_tokens_details: CompletionTokensDetails,
+}
+
+impl From<&TokenCounts> for CompletionUsage {
+    fn from(counts: &TokenCounts) -> Self {
+        Self {
+            prompt_tokens: counts.prompt,
+            completion_tokens: counts.completion,
+            total_tokens: counts.prompt + counts.completion,
+            prompt_tokens_details: PromptTokensDetails { cached_tokens: counts.cached },
+            completion_tokens_details: CompletionTokensDetails { reasoning_tokens: counts.reasoning },
+        }
+    }
 }
 
 impl CompletionUsage {

@@ -9,11 +9,12 @@ use tokio::time::{Instant, sleep, timeout_at};
 use tracing::info;
 
 use crate::base::session::Session;
-use crate::chat::job::{ChatJob, Task, ThinkingWish};
+use crate::chat::job::ThinkingWish;
 use crate::chat::reply::{FinishReason, ReplyEvent, ReplySink};
-use crate::gateway::answer::books::Books;
+use crate::chat::stages::{StagePlan, Stages};
 use crate::gateway::answer::failover::{Attempt, Failed};
 use crate::gateway::answer::turn::{Turn, TurnParts};
+use crate::gateway::answer::usage::Accounting;
 use crate::gateway::attachments::Attachments;
 use crate::gateway::drift::Drift;
 use crate::gateway::janitor::{Janitor, OwnChat};
@@ -23,6 +24,7 @@ use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::web::client::QwenWeb;
 use crate::upstream::web::detail::image_links;
 use crate::upstream::web::encode::FileRef;
+use crate::upstream::web::request::{Task, WebRequest};
 
 /// The pauses before each look into a chat for pictures that the stream lost. The upstream writes them down a little
 /// later than it sends them.
@@ -40,7 +42,8 @@ const LOST_START_PATIENCE: Duration = Duration::from_secs(15);
 /// Answers a chat, up to the first content that goes to the sink.
 pub(crate) struct Answering<'a, S> {
     pub(crate) attempts: &'a Attempts,
-    pub(crate) job: &'a ChatJob,
+    pub(crate) request: &'a WebRequest,
+    pub(crate) stages: &'a StagePlan,
     pub(crate) is_pooled: bool,
     pub(crate) sink: &'a mut S,
 }
@@ -49,7 +52,7 @@ impl<S: ReplySink + Send> Attempt for Answering<'_, S> {
     type Done = Turn;
 
     async fn run(&mut self, lease: Lease, number: u32, deadline: Instant) -> Result<Turn, Failed> {
-        self.attempts.answer(lease, self.job, self.is_pooled, self.sink, number, deadline).await
+        self.attempts.answer(lease, (self.request, self.stages), self.is_pooled, self.sink, number, deadline).await
     }
 
     fn reset(&mut self) {
@@ -60,7 +63,7 @@ impl<S: ReplySink + Send> Attempt for Answering<'_, S> {
 /// Starts a video that somebody else follows.
 pub(crate) struct Starting<'a, D> {
     pub(crate) attempts: &'a Attempts,
-    pub(crate) job: &'a ChatJob,
+    pub(crate) request: &'a WebRequest,
     pub(crate) is_pooled: bool,
     pub(crate) diary: &'a mut D,
 }
@@ -69,7 +72,7 @@ impl<D: VideoDiary> Attempt for Starting<'_, D> {
     type Done = StartedVideo;
 
     async fn run(&mut self, lease: Lease, _number: u32, deadline: Instant) -> Result<StartedVideo, Failed> {
-        self.attempts.start_video(lease, self.job, self.is_pooled, self.diary, deadline).await
+        self.attempts.start_video(lease, self.request, self.is_pooled, self.diary, deadline).await
     }
 
     fn reset(&mut self) {}
@@ -109,7 +112,7 @@ pub(crate) struct Attempts {
     pub(crate) janitor: Janitor,
     pub(crate) attachments: Attachments,
     pub(crate) videos: VideoTasks,
-    pub(crate) books: Books,
+    pub(crate) accounting: Accounting,
     pub(crate) drift: Drift,
 }
 
@@ -118,7 +121,7 @@ impl Attempts {
     async fn answer(
         &self,
         lease: Lease,
-        job: &ChatJob,
+        (job, stages): (&WebRequest, &StagePlan),
         is_pooled: bool,
         sink: &mut impl ReplySink,
         number: u32,
@@ -126,10 +129,11 @@ impl Attempts {
     ) -> Result<Turn, Failed> {
         let session = Arc::clone(lease.session());
         let parts = |lease, chat| TurnParts {
+            stages: Stages::new(stages),
             lease,
             chat: Some(chat),
             drift: self.drift.clone(),
-            books: self.books.clone(),
+            accounting: self.accounting.clone(),
             attempts: number,
             idle_timeout: self.upstream.settings.idle_timeout,
             deadline,
@@ -139,9 +143,10 @@ impl Attempts {
             let StartedVideo { lease, chat, task } = started;
             return match self.videos.follow(&session, &task, deadline).await {
                 Ok(url) => {
-                    sink.event(ReplyEvent::Video { url: &url });
-                    sink.event(ReplyEvent::Finished);
-                    Ok(Turn::done(parts(lease, chat), None))
+                    let mut turn = Turn::at_once(parts(lease, chat));
+                    turn.show(ReplyEvent::Video { url: &url }, sink);
+                    turn.end(FinishReason::Stop, None);
+                    Ok(turn)
                 }
                 Err(error) => Err(Failed { error, lease, is_final: true }),
             };
@@ -172,7 +177,7 @@ impl Attempts {
             return Ok(turn);
         }
         self.doubt_files(&session, job, &error);
-        let lease = turn.lease_mut();
+        let lease = turn.take_lease();
         // A turn has its lease until it is settled, and this one was not.
         let lease = lease.unwrap_or_else(|| IdentityPool::detached(session));
         Err(Failed { error, lease, is_final: false })
@@ -182,7 +187,7 @@ impl Attempts {
     async fn prepare(
         &self,
         session: &Arc<Session>,
-        job: &ChatJob,
+        job: &WebRequest,
         is_pooled: bool,
         deadline: Instant,
     ) -> Result<(Vec<FileRef>, OwnChat), UpstreamError> {
@@ -199,32 +204,30 @@ impl Attempts {
     async fn begin(
         &self,
         turn: &mut Turn,
-        job: &ChatJob,
+        job: &WebRequest,
         sink: &mut impl ReplySink,
         first: Instant,
         deadline: Instant,
     ) -> Result<(), UpstreamError> {
         let begun = timeout_at(first, async {
-            while !turn.has_content() {
-                if poll_fn(|cx| turn.poll_upstream(cx, sink)).await?.is_some() {
-                    break;
-                }
-            }
+            while !turn.has_spoken() && !poll_fn(|cx| turn.poll_upstream(cx, sink)).await? {}
             Ok(())
         });
         begun.await.unwrap_or_else(|_| Err(timed_out()))?;
+        // The upstream is alive; what it says so far may be hidden from the caller.
+        while !turn.has_content() && !poll_fn(|cx| turn.poll_upstream(cx, sink)).await? {}
         if !is_picture(job) {
             return Ok(());
         }
         let ended = timeout_at(deadline, async {
-            while poll_fn(|cx| turn.poll_upstream(cx, sink)).await?.is_none() {}
+            while !poll_fn(|cx| turn.poll_upstream(cx, sink)).await? {}
             Ok(())
         });
         ended.await.unwrap_or_else(|_| Err(timed_out()))
     }
 
     /// An upstream that fails on a request with files may have lost them: the next one hands them over anew.
-    fn doubt_files(&self, session: &Session, job: &ChatJob, error: &UpstreamError) {
+    fn doubt_files(&self, session: &Session, job: &WebRequest, error: &UpstreamError) {
         use UpstreamErrorKind as Kind;
         if matches!(error.kind, Kind::InvalidRequest | Kind::Unavailable | Kind::Empty) {
             self.attachments.forget(session, &job.files);
@@ -256,8 +259,8 @@ impl Attempts {
             let links = image_links(&detail, response_id.as_deref());
             let is_there = !links.is_empty();
             for url in links {
-                if turn.is_new_picture(&url) {
-                    sink.event(ReplyEvent::Image { url: &url });
+                if !turn.has_picture(&url) {
+                    turn.show(ReplyEvent::Image { url: &url }, sink);
                 }
             }
             if is_there || Instant::now() >= deadline {
@@ -267,7 +270,7 @@ impl Attempts {
         let has_pictures = turn.has_pictures();
         if has_pictures {
             info!(identity.id = %session.identity(), "pictures kept that the stream did not bring to its end");
-            turn.end(FinishReason::Stop);
+            turn.end(FinishReason::Stop, None);
         }
         has_pictures
     }
@@ -279,7 +282,7 @@ impl Attempts {
     async fn start_video(
         &self,
         lease: Lease,
-        job: &ChatJob,
+        job: &WebRequest,
         is_pooled: bool,
         diary: &mut impl VideoDiary,
         deadline: Instant,
@@ -324,7 +327,7 @@ impl Attempts {
     }
 
     /// Thinking and searching take their time before the first word, pictures and files more.
-    pub(crate) fn first_event_timeout(&self, job: &ChatJob) -> Duration {
+    pub(crate) fn first_event_timeout(&self, job: &WebRequest) -> Duration {
         let base = self.upstream.settings.first_event_timeout;
         match job.task {
             Task::Image(_) | Task::ImageEdit(_) => base * 3,
@@ -338,6 +341,6 @@ fn timed_out() -> UpstreamError {
     UpstreamError::new("waiting for the first word", UpstreamErrorKind::Timeout)
 }
 
-fn is_picture(job: &ChatJob) -> bool {
+fn is_picture(job: &WebRequest) -> bool {
     matches!(job.task, Task::Image(_) | Task::ImageEdit(_))
 }

@@ -1,5 +1,5 @@
-//! One thing after the other: a request is tried on one identity, and if that fails on the next, as long as the kind
-//! of failure, the pool's retry budget and the request's time allow. A failure goes to the pool with its blame.
+//! A request is tried on one identity after the other. After each failure `next_step` says what to do, and the loop
+//! here does it. A failure goes to the pool with its blame, and each attempt into the request's [`Trace`].
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,19 +12,21 @@ use crate::base::ids::IdentityId;
 use crate::base::session::Session;
 use crate::gateway::accounts::tokens::Tokens;
 use crate::gateway::accounts::web::RefreshError;
-use crate::gateway::answer::books::Books;
 use crate::gateway::answer::error::ChatError;
+use crate::gateway::answer::next_step::{Facts, FailureClass, NextStep, next_step};
+use crate::gateway::answer::trace::{Step, Trace};
+use crate::gateway::answer::usage::Accounting;
 use crate::pool::{CallerId, IdentityPool, Lease, Now, Outcome, Wanted};
 use crate::telemetry::ErrorChain;
-use crate::upstream::error::{Blame, UpstreamError, UpstreamErrorKind};
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 
 /// How long a request waits for a token when other identities are left to try.
 const TOKEN_PATIENCE: Duration = Duration::from_secs(5);
-/// A further attempt is worth it only with this much time left.
+/// A further attempt is made only with this much time left.
 const ATTEMPT_TIME_MIN: Duration = Duration::from_secs(5);
 /// When to come back if an identity that was not tried is free.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
-/// A prompt of this size may itself be what the risk engine minds.
+/// A prompt of this size may itself be what the risk engine refuses.
 const SUSPICIOUS_PROMPT_BYTES: usize = 100 * 1024;
 
 /// Something that is tried on one identity after the other.
@@ -32,7 +34,7 @@ pub(crate) trait Attempt: Send {
     /// What comes of it when it works.
     type Done: Send;
 
-    /// One try, the `number`th. Gives the lease back when it fails.
+    /// One try, the `number`th, counted from 1. Gives the lease back when it fails.
     fn run(
         &mut self,
         lease: Lease,
@@ -44,7 +46,7 @@ pub(crate) trait Attempt: Send {
     fn reset(&mut self);
 }
 
-/// A try that came to nothing, and the lease to report it on.
+/// A try that failed, and the lease to report it on.
 pub(crate) struct Failed {
     pub(crate) error: UpstreamError,
     pub(crate) lease: Lease,
@@ -52,33 +54,35 @@ pub(crate) struct Failed {
     pub(crate) is_final: bool,
 }
 
-/// Who asks, and with what.
+/// Whose request it is, and what was tried for it.
 #[derive(Clone)]
-pub struct Asker {
+pub struct RequestContext {
     /// For fairness between callers.
     pub caller: CallerId,
     /// The caller's own credential, in client mode; it never enters the pool.
     pub own: Option<Arc<Session>>,
     /// How often the caller's client has already tried again by itself.
     pub client_retries: u32,
+    /// Filled while the request is tried.
+    pub trace: Trace,
 }
 
-/// What a request is, as far as trying it depends on that.
+/// The limits of one request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Terms {
-    /// What it is charged to.
+pub(crate) struct RequestLimits {
+    /// What an account is charged with for it.
     pub(crate) usage: Usage,
     /// How long it may take in all.
     pub(crate) total_timeout: Duration,
     /// How long one try may take to its first content.
     pub(crate) first_event_timeout: Duration,
-    /// The size of what is asked, which the risk engine may mind.
+    /// The size of what is asked, which the risk engine may refuse.
     pub(crate) prompt_bytes: usize,
 }
 
 /// What one request has tried so far.
 pub(crate) struct Progress {
-    terms: Terms,
+    limits: RequestLimits,
     attempts: u32,
     challenges: u32,
     tried: Vec<IdentityId>,
@@ -86,6 +90,10 @@ pub(crate) struct Progress {
     pub(crate) deadline: Instant,
     retries_left: u32,
     has_repeated: bool,
+    /// The token that the present identity was asked with, by its number.
+    generation: u64,
+    /// The present identity's token was renewed for this request.
+    is_renewed: bool,
     /// Something was begun that must not be begun twice.
     is_final: bool,
 }
@@ -95,23 +103,34 @@ impl Progress {
     pub(crate) fn attempts(&self) -> u32 {
         self.attempts
     }
-
-    /// Whether the same identity may be asked once more. Once in a request, and it is one of its retries.
-    fn may_repeat(&mut self) -> bool {
-        self.retries_left = self.retries_left.saturating_sub(u32::from(!self.has_repeated));
-        !std::mem::replace(&mut self.has_repeated, true) && !self.is_final
-    }
 }
 
-/// A failed attempt.
-enum AttemptError {
+/// Why one identity gave no answer.
+enum Failure {
+    /// It has no usable token.
+    Session(RefreshError),
+    /// The upstream failed.
     Upstream(UpstreamError),
-    Refresh(RefreshError),
 }
 
-impl From<UpstreamError> for AttemptError {
-    fn from(error: UpstreamError) -> Self {
-        Self::Upstream(error)
+impl Failure {
+    fn class(&self) -> FailureClass {
+        match self {
+            Self::Session(_) => FailureClass::NoToken,
+            Self::Upstream(error) => FailureClass::Upstream(error.kind),
+        }
+    }
+
+    /// The failure as the whole request's.
+    fn told(self, is_own: bool, attempts: u32) -> ChatError {
+        use UpstreamErrorKind as Kind;
+        match self {
+            Self::Session(error) => ChatError::Session(error),
+            Self::Upstream(error) if is_own && matches!(error.kind, Kind::Unauthorized | Kind::Forbidden) => {
+                ChatError::OwnCredential(error)
+            }
+            Self::Upstream(error) => ChatError::Upstream { error, attempts },
+        }
     }
 }
 
@@ -119,82 +138,224 @@ impl From<UpstreamError> for AttemptError {
 pub(crate) struct Failover {
     pub(crate) pool: IdentityPool,
     pub(crate) tokens: Tokens,
-    pub(crate) books: Books,
+    pub(crate) accounting: Accounting,
     pub(crate) retries_max: u32,
 }
 
 impl Failover {
     /// A request that has not been tried yet.
-    pub(crate) fn begin(&self, terms: Terms, asker: &Asker) -> Progress {
+    pub(crate) fn begin(&self, limits: RequestLimits, context: &RequestContext) -> Progress {
         Progress {
-            terms,
+            limits,
             attempts: 0,
             challenges: 0,
             tried: Vec::new(),
-            deadline: Instant::now() + terms.total_timeout,
-            retries_left: self.retries_max.saturating_sub(asker.client_retries),
+            deadline: Instant::now() + limits.total_timeout,
+            retries_left: self.retries_max.saturating_sub(context.client_retries),
             has_repeated: false,
+            generation: 0,
+            is_renewed: false,
             is_final: false,
         }
     }
 
-    /// Tries until something comes of it.
+    /// Tries until an attempt works or [`next_step`] gives up.
     ///
     /// # Errors
-    /// [`ChatError`], when nothing is left to try or trying on would be wrong.
+    /// [`ChatError`]: the last failure, or no identity could be had.
     pub(crate) async fn run<A: Attempt>(
         &self,
-        asker: &Asker,
+        context: &RequestContext,
         attempt: &mut A,
         progress: &mut Progress,
     ) -> Result<A::Done, ChatError> {
-        let usage = progress.terms.usage;
-        let mut last = None;
+        let (usage, is_own) = (progress.limits.usage, context.own.is_some());
+        let mut last: Option<ChatError> = None;
+        // The lease of an identity that is to be asked once more.
+        let mut held: Option<Lease> = None;
         loop {
-            let lease = match &asker.own {
-                Some(session) => IdentityPool::detached(Arc::clone(session)),
-                None => {
-                    let tried = progress.tried.clone();
-                    let deadline = progress.deadline.into_std();
-                    let wanted = Wanted { caller: asker.caller, usage, tried, deadline };
-                    // When nobody else can take over, the failure itself is the answer.
-                    match self.pool.lease(&wanted).await {
-                        Ok(lease) => lease,
-                        Err(error) => {
-                            return Err(last.map_or(ChatError::Lease(error), |last| self.in_sum(usage, last)));
-                        }
-                    }
-                }
+            let lease = match held.take() {
+                Some(lease) => lease,
+                None => match self.lease(context, progress).await {
+                    Ok(lease) => lease,
+                    // When no other identity can take over, the failure itself is the answer.
+                    Err(error) => return Err(last.map_or(error, |last| self.in_sum(usage, last))),
+                },
             };
-            let identity = lease.identity().clone();
-            let error = match self.on_one_identity(lease, asker, attempt, progress).await {
+            let session = Arc::clone(lease.session());
+            let (mut failure, mut lease) = match self.ask(lease, is_own, attempt, progress, &context.trace).await {
                 Ok(done) => return Ok(done),
-                Err(error) => error,
+                Err(failed) => failed,
             };
             attempt.reset();
-            let blame = match &error {
-                AttemptError::Upstream(error) => error.kind.blame(),
-                AttemptError::Refresh(_) => Blame::Identity,
-            };
-            let error = match error {
-                AttemptError::Refresh(error) => ChatError::Session(error),
-                AttemptError::Upstream(error)
-                    if asker.own.is_some()
-                        && matches!(error.kind, UpstreamErrorKind::Unauthorized | UpstreamErrorKind::Forbidden) =>
-                {
-                    ChatError::OwnCredential(error)
+            match next_step(failure.class(), &self.facts(&session, is_own, progress)) {
+                NextStep::Repeat => {
+                    note(&context.trace, &session, &failure, NextStep::Repeat);
+                    progress.repeats();
+                    held = lease;
+                    continue;
                 }
-                AttemptError::Upstream(error) => ChatError::Upstream { error, attempts: progress.attempts },
-            };
-            let is_final =
-                blame == Blame::Caller || asker.own.is_some() || progress.challenges >= 2 || progress.is_final;
-            if is_final || !self.may_retry(progress, &identity) {
-                log_end(&identity, progress.attempts, &error);
-                let is_own = asker.own.is_some();
+                NextStep::RenewToken => {
+                    note(&context.trace, &session, &failure, NextStep::RenewToken);
+                    progress.repeats();
+                    match self.renew(lease.take(), &session, progress).await {
+                        Ok(renewed) => {
+                            progress.is_renewed = true;
+                            held = renewed;
+                            continue;
+                        }
+                        Err(error) => failure = Failure::Session(error),
+                    }
+                }
+                NextStep::NextIdentity | NextStep::GiveUp => {}
+            }
+            if let (Some(lease), Failure::Upstream(error)) = (lease, &failure) {
+                self.settle(lease, error, progress, is_own);
+            }
+            // Asked once more, now that the pool knows of the failure: it may show that all identities fail alike.
+            let facts = Facts { has_repeated: true, ..self.facts(&session, is_own, progress) };
+            let step = next_step(failure.class(), &facts);
+            note(&context.trace, &session, &failure, step);
+            let costs_retry = matches!(failure, Failure::Upstream(_));
+            let error = failure.told(is_own, progress.attempts);
+            if step != NextStep::NextIdentity || (costs_retry && !self.pool.allow_retry(Now::read())) {
+                let error_chain = ErrorChain(&error);
+                warn!(identity.id = %session.identity(), attempts = progress.attempts, error = %error_chain, "no answer");
                 return Err(if is_own { error } else { self.in_sum(usage, error) });
             }
-            info!(identity.id = %identity, attempt = progress.attempts, error = %ErrorChain(&error), "trying another identity");
+            info!(identity.id = %session.identity(), attempt = progress.attempts, error = %ErrorChain(&error), "trying another identity");
+            progress.moves_on(session.identity(), costs_retry);
             last = Some(error);
+        }
+    }
+
+    /// After an answer that broke in the middle: whether another identity may be asked for all of it again.
+    pub(crate) fn may_begin_anew(&self, progress: &mut Progress, identity: &IdentityId, error: &UpstreamError) -> bool {
+        let facts = Facts { has_repeated: true, ..self.common_facts(progress) };
+        let step = next_step(FailureClass::Upstream(error.kind), &facts);
+        if step != NextStep::NextIdentity || !self.pool.allow_retry(Now::read()) {
+            return false;
+        }
+        progress.moves_on(identity, true);
+        true
+    }
+
+    async fn lease(&self, context: &RequestContext, progress: &Progress) -> Result<Lease, ChatError> {
+        if let Some(session) = &context.own {
+            return Ok(IdentityPool::detached(Arc::clone(session)));
+        }
+        let wanted = Wanted {
+            caller: context.caller,
+            usage: progress.limits.usage,
+            tried: progress.tried.clone(),
+            deadline: progress.deadline.into_std(),
+        };
+        self.pool.lease(&wanted).await.map_err(ChatError::Lease)
+    }
+
+    /// One try on one identity: a token first, then the attempt. The lease comes back with an upstream's failure; it
+    /// is ended already when there was no token.
+    async fn ask<A: Attempt>(
+        &self,
+        lease: Lease,
+        is_own: bool,
+        attempt: &mut A,
+        progress: &mut Progress,
+        trace: &Trace,
+    ) -> Result<A::Done, (Failure, Option<Lease>)> {
+        let session = Arc::clone(lease.session());
+        if !is_own {
+            let deadline = self.token_deadline(progress);
+            if let Err(error) = in_time(&session, deadline, self.tokens.ensure_fresh(&session)).await {
+                lease.finish(Outcome::Neutral, Now::read());
+                return Err((Failure::Session(error), None));
+            }
+        }
+        progress.generation = session.token_generation();
+        progress.attempts += 1;
+        let tried = Box::pin(attempt.run(lease, progress.attempts, progress.deadline));
+        match tried.await {
+            Ok(done) => {
+                self.accounting.count_request(&session);
+                let identity = session.identity().clone();
+                trace.note(Step { identity, was_asked: true, failure: None, next: None });
+                Ok(done)
+            }
+            Err(Failed { mut error, lease, is_final }) => {
+                progress.is_final |= is_final;
+                // A body of that size is challenged from every account.
+                if error.kind == UpstreamErrorKind::Challenged && progress.limits.prompt_bytes > SUSPICIOUS_PROMPT_BYTES
+                {
+                    error.kind = UpstreamErrorKind::TooLarge;
+                }
+                progress.challenges += u32::from(error.kind == UpstreamErrorKind::Challenged);
+                Err((Failure::Upstream(error), Some(lease)))
+            }
+        }
+    }
+
+    /// Replaces a token that was refused, and hands the lease on for a second try.
+    async fn renew(
+        &self,
+        lease: Option<Lease>,
+        session: &Arc<Session>,
+        progress: &Progress,
+    ) -> Result<Option<Lease>, RefreshError> {
+        if let Some(lease) = &lease {
+            lease.report(Outcome::Unauthorized, Now::read());
+        }
+        let renewed =
+            in_time(session, self.token_deadline(progress), self.tokens.replace(session, progress.generation)).await;
+        match renewed {
+            Ok(()) => Ok(lease),
+            Err(error) => {
+                lease.into_iter().for_each(|lease| lease.finish(Outcome::Neutral, Now::read()));
+                Err(error)
+            }
+        }
+    }
+
+    /// Ends a lease with its failure, and lets the tokens know.
+    fn settle(&self, lease: Lease, error: &UpstreamError, progress: &Progress, is_own: bool) {
+        let session = Arc::clone(lease.session());
+        self.accounting.charge(lease, error, Now::read());
+        if is_own {
+            return;
+        }
+        match error.kind {
+            UpstreamErrorKind::Unauthorized if progress.is_renewed => self.tokens.given_up(&session),
+            UpstreamErrorKind::Unauthorized => self.tokens.replace_later(&session, progress.generation),
+            UpstreamErrorKind::Forbidden => self.tokens.given_up(&session),
+            _ => {}
+        }
+    }
+
+    /// Until when a token is waited for. An identity without one delays no request for long while others could answer.
+    fn token_deadline(&self, progress: &Progress) -> Instant {
+        let has_others = self.pool.summary(Now::read()).total > progress.tried.len() + 1;
+        let timeout = progress.limits.first_event_timeout;
+        let patience = if has_others { timeout.min(TOKEN_PATIENCE) } else { timeout };
+        progress.deadline.min(Instant::now() + patience)
+    }
+
+    fn facts(&self, session: &Session, is_own: bool, progress: &Progress) -> Facts {
+        Facts {
+            is_own,
+            can_renew: !is_own && self.tokens.are_renewed(),
+            token_was_stale: session.token().is_some_and(|token| !token.is_live(Now::read().unix)),
+            has_repeated: progress.has_repeated,
+            ..self.common_facts(progress)
+        }
+    }
+
+    fn common_facts(&self, progress: &Progress) -> Facts {
+        Facts {
+            is_final: progress.is_final,
+            challenges: progress.challenges,
+            retries_left: progress.retries_left,
+            has_time: progress.deadline.saturating_duration_since(Instant::now()) >= ATTEMPT_TIME_MIN,
+            is_hopeless: self.pool.is_upstream_degraded(Now::read()) && !progress.tried.is_empty(),
+            ..Facts::default()
         }
     }
 
@@ -217,108 +378,29 @@ impl Failover {
             }
         }
     }
+}
 
-    /// Whether one more identity may be tried after this one.
-    pub(crate) fn may_retry(&self, progress: &mut Progress, identity: &IdentityId) -> bool {
-        let has_time = progress.deadline.saturating_duration_since(Instant::now()) >= ATTEMPT_TIME_MIN;
-        // When the same failure shows everywhere, one more try tells as much as many.
-        let is_hopeless = self.pool.is_upstream_degraded(Now::read()) && !progress.tried.is_empty();
-        if progress.retries_left == 0 || !has_time || is_hopeless || !self.pool.allow_retry(Now::read()) {
-            return false;
-        }
-        progress.retries_left -= 1;
-        progress.tried.push(identity.clone());
-        true
+impl Progress {
+    /// The same identity is asked once more, which is one of the request's retries.
+    fn repeats(&mut self) {
+        self.has_repeated = true;
+        self.retries_left = self.retries_left.saturating_sub(1);
     }
 
-    /// Everything that one identity may be asked for one request: the attempt, once more after a refused token,
-    /// and once more in a new chat if the chat was lost or busy.
-    async fn on_one_identity<A: Attempt>(
-        &self,
-        lease: Lease,
-        asker: &Asker,
-        attempt: &mut A,
-        progress: &mut Progress,
-    ) -> Result<A::Done, AttemptError> {
-        let session = Arc::clone(lease.session());
-        let is_pooled = asker.own.is_none();
-        let mut lease = Some(lease);
-        let mut is_renewed = false;
-        loop {
-            let Some(held) = lease.take() else {
-                return Err(UpstreamError::new("asking", UpstreamErrorKind::Unavailable).into());
-            };
-            let timeout = progress.terms.first_event_timeout;
-            // One that has to wait for its token holds nobody up for long while others could answer.
-            let has_others = is_pooled && self.pool.summary(Now::read()).total > progress.tried.len() + 1;
-            let patience = if has_others { timeout.min(TOKEN_PATIENCE) } else { timeout };
-            let token_deadline = progress.deadline.min(Instant::now() + patience);
-            if is_pooled && let Err(error) = in_time(&session, token_deadline, self.tokens.ensure_fresh(&session)).await
-            {
-                held.finish(Outcome::Neutral, Now::read());
-                return Err(AttemptError::Refresh(error));
-            }
-            let generation = session.token_generation();
-            progress.attempts += 1;
-            let (number, deadline) = (progress.attempts, progress.deadline);
-            let tried = Box::pin(attempt.run(held, number, deadline));
-            let Failed { mut error, lease: held, is_final } = match tried.await {
-                Ok(done) => {
-                    self.books.count_request(&session);
-                    return Ok(done);
-                }
-                Err(failed) => failed,
-            };
-            progress.is_final |= is_final;
-            attempt.reset();
-            let now = Now::read();
-            // An expired token draws a challenge too: then it is the token that has to be renewed.
-            let is_stale = session.token().is_some_and(|token| !token.is_live(now.unix));
-            let is_token = error.kind == UpstreamErrorKind::Unauthorized
-                || (error.kind == UpstreamErrorKind::Challenged && is_stale);
-            if is_token && is_pooled && self.tokens.are_renewed() && progress.may_repeat() {
-                is_renewed = true;
-                held.report(Outcome::Unauthorized, now);
-                let token_deadline = progress.deadline.min(Instant::now() + patience);
-                match in_time(&session, token_deadline, self.tokens.replace(&session, generation)).await {
-                    Ok(()) => {
-                        lease = Some(held);
-                        continue;
-                    }
-                    Err(refresh_error) => {
-                        held.finish(Outcome::Neutral, Now::read());
-                        return Err(AttemptError::Refresh(refresh_error));
-                    }
-                }
-            }
-            if matches!(error.kind, UpstreamErrorKind::LostChat | UpstreamErrorKind::BusyChat) && progress.may_repeat()
-            {
-                lease = Some(held);
-                continue;
-            }
-            // A body of that size is challenged wherever it comes from.
-            if error.kind == UpstreamErrorKind::Challenged && progress.terms.prompt_bytes > SUSPICIOUS_PROMPT_BYTES {
-                error.kind = UpstreamErrorKind::TooLarge;
-            }
-            progress.challenges += u32::from(error.kind == UpstreamErrorKind::Challenged);
-            self.books.charge(held, &error, now);
-            if is_pooled {
-                match error.kind {
-                    UpstreamErrorKind::Unauthorized if is_renewed => self.tokens.given_up(&session),
-                    UpstreamErrorKind::Unauthorized => self.tokens.replace_later(&session, generation),
-                    UpstreamErrorKind::Forbidden => self.tokens.given_up(&session),
-                    _ => {}
-                }
-            }
-            return Err(error.into());
-        }
+    fn moves_on(&mut self, identity: &IdentityId, costs_retry: bool) {
+        self.retries_left = self.retries_left.saturating_sub(u32::from(costs_retry));
+        self.tried.push(identity.clone());
+        self.is_renewed = false;
     }
 }
 
-/// The caller is told what to do; what happened is for the log alone.
-fn log_end(identity: &IdentityId, attempts: u32, error: &ChatError) {
-    let error = ErrorChain(error);
-    warn!(identity.id = %identity, attempts, %error, "no answer");
+fn note(trace: &Trace, session: &Session, failure: &Failure, next: NextStep) {
+    trace.note(Step {
+        identity: session.identity().clone(),
+        was_asked: matches!(failure, Failure::Upstream(_)),
+        failure: Some(failure.class().code()),
+        next: Some(next.as_str()),
+    });
 }
 
 /// Waits for a token no longer than the request can; the refresh itself goes on, for those who come later.

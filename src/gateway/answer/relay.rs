@@ -17,13 +17,15 @@ use crate::base::ids::{IdentityId, UnixSeconds};
 use crate::base::secret::AccessToken;
 use crate::base::seed::StaticKey;
 use crate::base::session::Session;
-use crate::chat::reply::ReplySink;
+use crate::chat::job::{ChatJob, Question};
+use crate::chat::reply::{Ending, FinishReason, ReplyEvent, ReplySink};
+use crate::chat::stages::{StagePlan, Stages};
 use crate::gateway::accounts::oauth::OAuthAccounts;
 use crate::gateway::accounts::tokens::Tokens;
-use crate::gateway::answer::books::Books;
 use crate::gateway::answer::error::ChatError;
-use crate::gateway::answer::failover::{Asker, Attempt, Failed, Failover, Terms};
-use crate::gateway::answer::turn::{Finished, Turn, TurnParts};
+use crate::gateway::answer::failover::{Attempt, Failed, Failover, RequestContext, RequestLimits};
+use crate::gateway::answer::turn::{Turn, TurnParts};
+use crate::gateway::answer::usage::Accounting;
 use crate::gateway::drift::Drift;
 use crate::pool::{IdentityPool, Lease, Now, Outcome};
 use crate::store::{AccountDays, Store};
@@ -31,17 +33,18 @@ use crate::telemetry::ErrorChain;
 use crate::upstream::WebSettings;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::openai::client::{OpenAiApi, Target};
-use crate::upstream::openai::translate::{Profile, RelayDecoder, RelayRequest};
-use crate::upstream::web::stream::ReplyStream;
+use crate::upstream::openai::decode::ChatDecoder;
+use crate::upstream::openai::encode::{Profile, encode};
+use crate::upstream::stream::ReplyStream;
 
 /// How long after a failed look for models the next one waits.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
 
 /// Relays requests to one kind of upstream. Cheap to clone.
 #[derive(Clone)]
-pub struct RelayGateway(Arc<Shared>);
+pub struct RelayGateway(Arc<Inner>);
 
-struct Shared {
+struct Inner {
     failover: Failover,
     api: OpenAiApi,
     targets: Targets,
@@ -110,15 +113,13 @@ pub struct RelayModels {
     due_at: Instant,
 }
 
-/// A request on its way.
-#[derive(Debug)]
+/// A request for one kind of upstream, with the stages that its answer passes.
+#[derive(Clone, Debug)]
 pub struct RelayJob {
-    /// The model as the caller named it.
-    pub model: String,
-    /// The model as the upstream does.
-    pub upstream_model: String,
-    /// What was asked.
-    pub request: RelayRequest,
+    /// What is asked.
+    pub job: ChatJob,
+    /// What is applied to the answer.
+    pub stages: StagePlan,
 }
 
 /// The sessions of static keys, and where each of them goes.
@@ -146,15 +147,15 @@ impl RelayGateway {
         settings: RelaySettings,
         retries_max: u32,
     ) -> Self {
-        let books = Books::new(pool.clone(), store);
+        let accounting = Accounting::new(pool.clone(), store);
         let (tokens, names) = match &targets {
             Targets::Keys(_) => (Tokens::Fixed, Vec::new()),
             Targets::Accounts(accounts) => (Tokens::OAuth(accounts.clone()), PORTAL_MODELS.map(str::to_owned).to_vec()),
         };
-        let failover = Failover { pool, tokens, books, retries_max };
+        let failover = Failover { pool, tokens, accounting, retries_max };
         let models = ArcSwap::from_pointee(RelayModels { names, due_at: Instant::now() });
         let (drift, fetching) = (Drift::default(), Mutex::new(()));
-        Self(Arc::new(Shared { failover, api, targets, drift, settings, models, fetching }))
+        Self(Arc::new(Inner { failover, api, targets, drift, settings, models, fetching }))
     }
 
     /// Whether there is anybody to relay to.
@@ -172,7 +173,7 @@ impl RelayGateway {
     /// What each account did on its last days.
     #[must_use]
     pub fn spending(&self) -> Vec<AccountDays> {
-        self.0.failover.books.spending()
+        self.0.failover.accounting.spending()
     }
 
     /// What these upstreams sent that this version does not know.
@@ -231,18 +232,17 @@ impl RelayGateway {
         }
     }
 
-    /// Begins an answer: returns when its first content has gone to `sink`.
+    /// Begins a streamed answer: returns when its first content has gone to `sink`.
     ///
     /// # Errors
     /// [`ChatError`]: nothing has been said, and `sink` is as at the beginning.
     pub async fn open(
         &self,
         job: &RelayJob,
-        asker: &Asker,
+        context: &RequestContext,
         sink: &mut (impl ReplySink + Send),
     ) -> Result<Turn, ChatError> {
-        let mut attempt = Relaying { shared: &self.0, job, sink };
-        self.0.failover.run(asker, &mut attempt, &mut self.0.failover.begin(self.terms(), asker)).await
+        self.answer(job, true, context, sink).await
     }
 
     /// Answers as a whole: everything has gone to `sink` when this returns.
@@ -252,34 +252,45 @@ impl RelayGateway {
     pub async fn complete(
         &self,
         job: &RelayJob,
-        asker: &Asker,
+        context: &RequestContext,
         sink: &mut (impl ReplySink + Send),
-    ) -> Result<(Turn, Finished), ChatError> {
-        let mut turn = self.open(job, asker, sink).await?;
+    ) -> Result<(Turn, Ending), ChatError> {
+        let mut turn = self.answer(job, false, context, sink).await?;
         loop {
-            if let Some(finished) = poll_fn(|cx| turn.poll_next(cx, sink)).await? {
-                return Ok((turn, finished));
+            if let Some(ending) = poll_fn(|cx| turn.poll_next(cx, sink)).await? {
+                return Ok((turn, ending));
             }
         }
+    }
+
+    async fn answer(
+        &self,
+        job: &RelayJob,
+        is_streamed: bool,
+        context: &RequestContext,
+        sink: &mut (impl ReplySink + Send),
+    ) -> Result<Turn, ChatError> {
+        let mut attempt = Relaying { inner: &self.0, job, is_streamed, sink };
+        self.0.failover.run(context, &mut attempt, &mut self.0.failover.begin(self.limits(), context)).await
     }
 
     /// Passes a body to another path of the upstream and hands the answer back as it is.
     ///
     /// # Errors
     /// [`ChatError`].
-    pub async fn pass(&self, path: &'static str, body: Vec<u8>, asker: &Asker) -> Result<Bytes, ChatError> {
-        let mut attempt = Passing { shared: &self.0, path, body };
-        self.0.failover.run(asker, &mut attempt, &mut self.0.failover.begin(self.terms(), asker)).await
+    pub async fn pass(&self, path: &'static str, body: Vec<u8>, context: &RequestContext) -> Result<Bytes, ChatError> {
+        let mut attempt = Passing { inner: &self.0, path, body };
+        self.0.failover.run(context, &mut attempt, &mut self.0.failover.begin(self.limits(), context)).await
     }
 
-    fn terms(&self) -> Terms {
+    fn limits(&self) -> RequestLimits {
         let RelaySettings { first_event_timeout, total_timeout, .. } = self.0.settings;
         // Nothing stands between us and these upstreams that would mind a size.
-        Terms { usage: Usage::Chat, total_timeout, first_event_timeout, prompt_bytes: 0 }
+        RequestLimits { usage: Usage::Chat, total_timeout, first_event_timeout, prompt_bytes: 0 }
     }
 }
 
-impl Shared {
+impl Inner {
     fn target(&self, session: &Session) -> Result<Target, UpstreamError> {
         let target = self.targets.of(session.identity());
         target.ok_or_else(|| UpstreamError::new("asking", UpstreamErrorKind::Unavailable))
@@ -288,31 +299,89 @@ impl Shared {
 
 /// One request, answered.
 struct Relaying<'a, S> {
-    shared: &'a Shared,
+    inner: &'a Inner,
     job: &'a RelayJob,
+    is_streamed: bool,
     sink: &'a mut S,
 }
 
+/// What came back: a stream, or the body of a whole answer.
+enum Answer {
+    Stream(Box<ReplyStream>),
+    Whole(Bytes),
+}
+
 impl<S: ReplySink + Send> Relaying<'_, S> {
-    async fn answer(&mut self, session: &Session, deadline: Instant) -> Result<Answer, UpstreamError> {
-        let Self { shared, job, sink } = self;
-        let target = shared.target(session)?;
-        let body = job.request.encode(&job.upstream_model, target.profile);
-        if job.request.stream {
-            let first = deadline.min(Instant::now() + shared.settings.first_event_timeout);
-            let stream = shared.api.stream(session, &target, body, first).await?;
-            return Ok(Answer::Stream(Box::new(stream), first));
+    async fn ask(&mut self, session: &Session, first: Instant, deadline: Instant) -> Result<Answer, UpstreamError> {
+        let Self { inner, job, is_streamed, .. } = self;
+        let target = inner.target(session)?;
+        let body = body(&job.job, *is_streamed, target.profile).await?;
+        if *is_streamed {
+            return Ok(Answer::Stream(Box::new(inner.api.stream(session, &target, body, first).await?)));
         }
-        let body = shared.api.whole(session, &target, "chat/completions", body, deadline).await?;
-        let mut decoder = RelayDecoder::default();
-        decoder.whole(&body, &mut |event| sink.event(event)).map_err(|error| UpstreamError::in_stream(&error))?;
-        Ok(Answer::Whole(decoder))
+        Ok(Answer::Whole(inner.api.whole(session, &target, "chat/completions", body, deadline).await?))
+    }
+
+    /// Reads to the first content; a whole answer to its end.
+    async fn begin(&mut self, answer: Answer, parts: TurnParts, first: Instant) -> Result<Turn, (UpstreamError, Turn)> {
+        let sink = &mut *self.sink;
+        match answer {
+            Answer::Whole(body) => {
+                let mut turn = Turn::at_once(parts);
+                let mut decoder = ChatDecoder::default();
+                let mut reason = FinishReason::Stop;
+                let read = decoder.whole(&body, &mut |event| {
+                    if let ReplyEvent::Finished { reason: found } = &event {
+                        reason = *found;
+                    }
+                    turn.show(event, sink);
+                });
+                match read {
+                    Ok(()) => {
+                        turn.end(reason, decoder.usage());
+                        Ok(turn)
+                    }
+                    Err(error) => Err((UpstreamError::in_stream(&error), turn)),
+                }
+            }
+            Answer::Stream(stream) => {
+                let mut turn = Turn::new(*stream, parts);
+                let begun = timeout_at(first, async {
+                    while !turn.has_spoken() && !poll_fn(|cx| turn.poll_upstream(cx, sink)).await? {}
+                    Ok(())
+                });
+                let late = || UpstreamError::new("waiting for the first word", UpstreamErrorKind::Timeout);
+                let mut begun = begun.await.unwrap_or_else(|_| Err(late()));
+                // The upstream is alive; what it says so far may be hidden from the caller.
+                while begun.is_ok() && !turn.has_content() {
+                    match poll_fn(|cx| turn.poll_upstream(cx, sink)).await {
+                        Ok(false) => {}
+                        Ok(true) => break,
+                        Err(error) => begun = Err(error),
+                    }
+                }
+                match begun {
+                    Ok(()) => Ok(turn),
+                    Err(error) => Err((error, turn)),
+                }
+            }
+        }
     }
 }
 
-enum Answer {
-    Stream(Box<ReplyStream>, Instant),
-    Whole(RelayDecoder),
+/// The body for the upstream. Files of a conversation are read aside, since that may wait for a disk.
+async fn body(job: &ChatJob, is_streamed: bool, profile: Profile) -> Result<Vec<u8>, UpstreamError> {
+    let unreadable = || UpstreamError::new("reading a file of the request", UpstreamErrorKind::InvalidRequest);
+    match &job.question {
+        Question::Conversation(conversation) if conversation.files().next().is_some() => {
+            let job = job.clone();
+            let written = tokio::task::spawn_blocking(move || encode(&job, is_streamed, profile)).await;
+            written.ok().and_then(Result::ok).ok_or_else(unreadable)
+        }
+        Question::Conversation(_) | Question::Verbatim(_) => {
+            encode(job, is_streamed, profile).map_err(|_| unreadable())
+        }
+    }
 }
 
 impl<S: ReplySink + Send> Attempt for Relaying<'_, S> {
@@ -320,41 +389,26 @@ impl<S: ReplySink + Send> Attempt for Relaying<'_, S> {
 
     async fn run(&mut self, lease: Lease, number: u32, deadline: Instant) -> Result<Turn, Failed> {
         let session = Arc::clone(lease.session());
-        let answer = match self.answer(&session, deadline).await {
+        let inner = self.inner;
+        let first = deadline.min(Instant::now() + inner.settings.first_event_timeout);
+        let answer = match self.ask(&session, first, deadline).await {
             Ok(answer) => answer,
             Err(error) => return Err(Failed { error, lease, is_final: false }),
         };
-        let shared = self.shared;
         let parts = TurnParts {
+            stages: Stages::new(&self.job.stages),
             lease,
             chat: None,
-            drift: shared.drift.clone(),
-            books: shared.failover.books.clone(),
+            drift: inner.drift.clone(),
+            accounting: inner.failover.accounting.clone(),
             attempts: number,
-            idle_timeout: shared.settings.idle_timeout,
+            idle_timeout: inner.settings.idle_timeout,
             deadline,
         };
-        let (stream, first) = match answer {
-            Answer::Whole(decoder) => return Ok(Turn::done(parts, decoder.usage())),
-            Answer::Stream(stream, first) => (stream, first),
-        };
-        let mut turn = Turn::new(*stream, parts);
-        let sink = &mut *self.sink;
-        let begun = timeout_at(first, async {
-            while !turn.has_content() {
-                if poll_fn(|cx| turn.poll_upstream(cx, sink)).await?.is_some() {
-                    break;
-                }
-            }
-            Ok(())
-        });
-        let late = || UpstreamError::new("waiting for the first word", UpstreamErrorKind::Timeout);
-        let error = match begun.await.unwrap_or_else(|_| Err(late())) {
-            Ok(()) => return Ok(turn),
-            Err(error) => error,
-        };
-        let lease = turn.lease_mut().unwrap_or_else(|| IdentityPool::detached(session));
-        Err(Failed { error, lease, is_final: false })
+        self.begin(answer, parts, first).await.map_err(|(error, mut turn)| {
+            let lease = turn.take_lease().unwrap_or_else(|| IdentityPool::detached(session));
+            Failed { error, lease, is_final: false }
+        })
     }
 
     fn reset(&mut self) {
@@ -364,7 +418,7 @@ impl<S: ReplySink + Send> Attempt for Relaying<'_, S> {
 
 /// One body, passed on.
 struct Passing<'a> {
-    shared: &'a Shared,
+    inner: &'a Inner,
     path: &'static str,
     body: Vec<u8>,
 }
@@ -375,8 +429,8 @@ impl Attempt for Passing<'_> {
     async fn run(&mut self, lease: Lease, _number: u32, deadline: Instant) -> Result<Bytes, Failed> {
         let session = Arc::clone(lease.session());
         let passed = async {
-            let target = self.shared.target(&session)?;
-            self.shared.api.whole(&session, &target, self.path, self.body.clone(), deadline).await
+            let target = self.inner.target(&session)?;
+            self.inner.api.whole(&session, &target, self.path, self.body.clone(), deadline).await
         };
         match passed.await {
             Ok(bytes) => {

@@ -1,4 +1,4 @@
-//! One turn under way: an answer, the identity that it runs on, and the chat that it lives in.
+//! One turn under way: an answer, the stages that it passes, the identity that it runs on, and the chat that it lives in.
 
 use std::collections::HashSet;
 use std::future::Future as _;
@@ -12,26 +12,27 @@ use tracing::warn;
 
 use crate::base::ids::IdentityId;
 use crate::base::session::Session;
-use crate::chat::reply::{FinishReason, ReplyEvent, ReplySink, TokenCounts};
-use crate::gateway::answer::books::Books;
+use crate::chat::reply::{Ending, FinishReason, ReplyEvent, ReplySink, TokenCounts};
+use crate::chat::stages::Stages;
 use crate::gateway::answer::error::ChatError;
+use crate::gateway::answer::usage::Accounting;
 use crate::gateway::drift::Drift;
 use crate::gateway::janitor::OwnChat;
-use crate::pool::Now;
-use crate::pool::{Lease, Outcome};
+use crate::pool::{Lease, Now, Outcome};
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
-use crate::upstream::web::stream::ReplyStream;
+use crate::upstream::stream::ReplyStream;
 
-/// An answer that is being read. Dropping it before its end stops the upstream and charges nobody.
+/// An answer that is being read. Dropping it before its end stops the upstream and charges no identity.
 pub struct Turn {
-    /// `None` for what did not come as a stream.
+    /// `None` for an answer that did not come as a stream.
     stream: Option<ReplyStream>,
+    stages: Stages,
     lease: Option<Lease>,
     /// `None` where the upstream keeps no chats.
     chat: Option<OwnChat>,
     drift: Drift,
-    books: Books,
+    accounting: Accounting,
     identity: IdentityId,
     /// Whose tokens are counted.
     session: Arc<Session>,
@@ -40,39 +41,38 @@ pub struct Turn {
     last_progress: Instant,
     deadline: Instant,
     timer: Pin<Box<Sleep>>,
+    /// The upstream has said something, shown or not.
+    has_spoken: bool,
+    /// The last stage has handed on something for the caller.
     has_content: bool,
     /// Pictures that were shown.
     pictures: HashSet<String>,
-    finished: Option<Finished>,
+    over: Option<Over>,
 }
 
-/// The end of a turn.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Finished {
-    /// Why.
-    pub reason: FinishReason,
-    /// The upstream's counts, if it gave any.
-    pub counts: Option<TokenCounts>,
+/// The answer has ended.
+#[derive(Clone, Copy)]
+struct Over {
+    reason: FinishReason,
+    counts: Option<TokenCounts>,
 }
 
 /// What a turn needs besides its stream.
 pub(crate) struct TurnParts {
+    pub(crate) stages: Stages,
     pub(crate) lease: Lease,
     pub(crate) chat: Option<OwnChat>,
     pub(crate) drift: Drift,
-    pub(crate) books: Books,
+    pub(crate) accounting: Accounting,
     pub(crate) attempts: u32,
     pub(crate) idle_timeout: Duration,
     pub(crate) deadline: Instant,
 }
 
 impl Turn {
-    /// A turn whose whole answer has gone to the sink already.
-    pub(crate) fn done(parts: TurnParts, counts: Option<TokenCounts>) -> Self {
-        let mut turn = Self::over(None, parts);
-        turn.answer_ended();
-        turn.finished = Some(Finished { reason: FinishReason::Stop, counts });
-        turn
+    /// A turn whose answer does not come as a stream: [`Turn::show`] hands on what it says, [`Turn::end`] ends it.
+    pub(crate) fn at_once(parts: TurnParts) -> Self {
+        Self::over(None, parts)
     }
 
     /// A turn that reads this stream.
@@ -81,17 +81,18 @@ impl Turn {
     }
 
     fn over(stream: Option<ReplyStream>, parts: TurnParts) -> Self {
-        let TurnParts { lease, chat, drift, books, attempts, idle_timeout, deadline } = parts;
+        let TurnParts { stages, lease, chat, drift, accounting, attempts, idle_timeout, deadline } = parts;
         let now = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until(deadline.min(now + idle_timeout)));
         let identity = lease.identity().clone();
         let session = Arc::clone(lease.session());
         Self {
             stream,
+            stages,
             lease: Some(lease),
             chat,
             drift,
-            books,
+            accounting,
             identity,
             session,
             attempts,
@@ -99,16 +100,27 @@ impl Turn {
             last_progress: now,
             deadline,
             timer,
+            has_spoken: false,
             has_content: false,
             pictures: HashSet::new(),
-            finished: None,
+            over: None,
         }
     }
 
+    /// Hands an event that came outside of the stream through the stages.
+    pub(crate) fn show(&mut self, event: ReplyEvent<'_>, sink: &mut impl ReplySink) {
+        let Self { stages, drift, has_spoken, has_content, pictures, .. } = self;
+        note(&event, drift, has_spoken, pictures);
+        stages.push(event, &mut |event| {
+            *has_content |= event.is_content();
+            sink.event(event);
+        });
+    }
+
     /// Ends the turn well, whatever its stream does.
-    pub(crate) fn end(&mut self, reason: FinishReason) {
+    pub(crate) fn end(&mut self, reason: FinishReason, counts: Option<TokenCounts>) {
         self.answer_ended();
-        self.finished = Some(Finished { reason, counts: self.usage() });
+        self.over = Some(Over { reason, counts });
     }
 
     /// The upstream's id of the answer, once it is known.
@@ -132,9 +144,9 @@ impl Turn {
         !self.pictures.is_empty()
     }
 
-    /// Notes a picture; false when it was shown before.
-    pub(crate) fn is_new_picture(&mut self, url: &str) -> bool {
-        self.pictures.insert(url.to_owned())
+    /// Whether this picture was shown.
+    pub(crate) fn has_picture(&self, url: &str) -> bool {
+        self.pictures.contains(url)
     }
 
     /// Which identity answers.
@@ -149,16 +161,23 @@ impl Turn {
         self.attempts
     }
 
-    /// Whether the answer has begun to say something.
+    /// Whether the upstream has said something, shown or not.
+    pub(crate) fn has_spoken(&self) -> bool {
+        self.has_spoken
+    }
+
+    /// Whether the last stage has handed on something for the caller: the turn is committed.
     pub(crate) fn has_content(&self) -> bool {
         self.has_content
     }
 
-    pub(crate) fn lease_mut(&mut self) -> Option<Lease> {
+    /// Takes the lease of a turn that failed, to report on it.
+    pub(crate) fn take_lease(&mut self) -> Option<Lease> {
         self.lease.take()
     }
 
-    /// Hands what has arrived to `sink`. `Ready(Ok(None))` means that something came and more will.
+    /// Hands what has arrived to `sink`. `Ready(Ok(None))` means that something came and more will; the ending comes
+    /// once.
     ///
     /// # Errors
     /// [`ChatError::Upstream`]: the answer broke. What was handed on before stands.
@@ -166,57 +185,50 @@ impl Turn {
         &mut self,
         cx: &mut Context<'_>,
         sink: &mut impl ReplySink,
-    ) -> Poll<Result<Option<Finished>, ChatError>> {
+    ) -> Poll<Result<Option<Ending>, ChatError>> {
         match self.poll_upstream(cx, sink) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(finished)) => {
-                if finished.is_some() {
-                    self.settle(Outcome::Success);
-                }
-                Poll::Ready(Ok(finished))
-            }
+            Poll::Ready(Ok(_)) => Poll::Ready(Ok(self.over.map(|over| {
+                self.settle(Outcome::Success);
+                self.stages.finish(over.reason, over.counts, &mut |event| sink.event(event))
+            }))),
             Poll::Ready(Err(error)) => {
                 warn!(identity.id = %self.identity, attempts = self.attempts, error = %ErrorChain(&error), "answer broke off");
                 if let Some(lease) = self.lease.take() {
-                    self.books.charge(lease, &error, Now::read());
+                    self.accounting.charge(lease, &error, Now::read());
                 }
                 Poll::Ready(Err(ChatError::Upstream { error, attempts: self.attempts }))
             }
         }
     }
 
+    /// Hands on what has arrived; `Ready(Ok(true))` when the answer is over.
     pub(crate) fn poll_upstream(
         &mut self,
         cx: &mut Context<'_>,
         sink: &mut impl ReplySink,
-    ) -> Poll<Result<Option<Finished>, UpstreamError>> {
-        if self.finished.is_some() {
-            return Poll::Ready(Ok(self.finished));
+    ) -> Poll<Result<bool, UpstreamError>> {
+        if self.over.is_some() {
+            return Poll::Ready(Ok(true));
         }
-        let Self { stream, drift, has_content, pictures, .. } = self;
+        let Self { stream, stages, drift, has_spoken, has_content, pictures, .. } = self;
         let Some(stream) = stream else {
             return Poll::Ready(Err(UpstreamError::new("reading an answer", UpstreamErrorKind::Truncated)));
         };
         let had_content = *has_content;
+        let mut finish_reason = FinishReason::Stop;
         let polled = stream.poll_pull(cx, &mut |event| {
-            *has_content |= event.is_content();
-            match &event {
-                ReplyEvent::Unknown { what } => drift.note(what),
-                ReplyEvent::Image { url } => {
-                    pictures.insert((*url).to_owned());
-                }
-                _ => {}
+            note(&event, drift, has_spoken, pictures);
+            if let ReplyEvent::Finished { reason } = &event {
+                finish_reason = *reason;
             }
-            sink.event(event);
+            stages.push(event, &mut |event| {
+                *has_content |= event.is_content();
+                sink.event(event);
+            });
         });
         if self.has_content && !had_content {
-            if let Some(lease) = &self.lease {
-                lease.first_content();
-            }
-            let response_id = self.stream.as_ref().and_then(ReplyStream::response_id);
-            if let Some(chat) = &mut self.chat {
-                chat.answer_is(response_id);
-            }
+            self.commit();
         }
         match polled {
             Poll::Ready(Ok(pulled)) => {
@@ -226,16 +238,16 @@ impl Turn {
                 if pulled.finished {
                     self.answer_ended();
                 }
-                let reason = sink.ended().or(pulled.finished.then_some(FinishReason::Stop));
-                self.finished = reason.map(|reason| Finished { reason, counts: self.usage() });
-                Poll::Ready(Ok(self.finished))
+                let reason = self.stages.ended().or(pulled.finished.then_some(finish_reason));
+                self.over = reason.map(|reason| Over { reason, counts: self.usage() });
+                Poll::Ready(Ok(self.over.is_some()))
             }
             // The policy cut an answer that had begun: that is an ending, not a failure.
             Poll::Ready(Err(error)) if error.kind == UpstreamErrorKind::ContentPolicy && self.has_content => {
                 self.answer_ended();
                 self.settle(Outcome::Neutral);
-                self.finished = Some(Finished { reason: FinishReason::ContentFilter, counts: self.usage() });
-                Poll::Ready(Ok(self.finished))
+                self.over = Some(Over { reason: FinishReason::ContentFilter, counts: self.usage() });
+                Poll::Ready(Ok(true))
             }
             Poll::Ready(Err(error)) => {
                 // When we gave up on it, the upstream may still be writing.
@@ -249,8 +261,19 @@ impl Turn {
         }
     }
 
+    /// The caller gets to see something: from here on no other identity can take over.
+    fn commit(&mut self) {
+        if let Some(lease) = &self.lease {
+            lease.first_content();
+        }
+        let response_id = self.stream.as_ref().and_then(ReplyStream::response_id);
+        if let Some(chat) = &mut self.chat {
+            chat.answer_is(response_id);
+        }
+    }
+
     /// One timer for both deadlines: it is moved when it fires, not with each event.
-    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Finished>, UpstreamError>> {
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<Result<bool, UpstreamError>> {
         while self.timer.as_mut().poll(cx).is_ready() {
             let idle_until = self.last_progress + self.idle_timeout;
             let now = Instant::now();
@@ -273,12 +296,24 @@ impl Turn {
     }
 }
 
+/// Notes facts of an event before the stages see it.
+fn note(event: &ReplyEvent<'_>, drift: &Drift, has_spoken: &mut bool, pictures: &mut HashSet<String>) {
+    *has_spoken |= event.is_content();
+    match event {
+        ReplyEvent::Unknown { what } => drift.note(what),
+        ReplyEvent::Image { url } => {
+            pictures.insert((*url).to_owned());
+        }
+        _ => {}
+    }
+}
+
 impl Drop for Turn {
-    /// However it ended, and whoever left: what the upstream says that it cost is spent.
+    /// Tokens that the upstream counted are spent on every exit path: finished, failed or cancelled.
     fn drop(&mut self) {
-        let counts = self.finished.and_then(|finished| finished.counts).or_else(|| self.usage());
+        let counts = self.over.and_then(|over| over.counts).or_else(|| self.usage());
         if let Some(counts) = counts {
-            self.books.count_tokens(&self.session, counts);
+            self.accounting.count_tokens(&self.session, counts);
         }
     }
 }

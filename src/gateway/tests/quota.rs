@@ -6,8 +6,8 @@ use crate::base::facts::{CoolingReason, Usage};
 use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
 use crate::base::secret::AccessToken;
 use crate::base::session::Session;
-use crate::gateway::answer::books::Books;
 use crate::gateway::answer::error::outcome_of;
+use crate::gateway::answer::usage::Accounting;
 use crate::pool::{CallerId, Lease, LeaseError, Outcome, Wanted};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 
@@ -89,7 +89,7 @@ async fn s000_49_and_50_a_restart_keeps_the_date_and_no_clock_prolongs_it() {
     let evening = at(origin, -7200);
     let (store, _) = Store::open(dir.path()).unwrap();
     let (store, pool) = (Arc::new(store), accounts(2));
-    let books = Books::new(pool.clone(), Arc::clone(&store));
+    let books = Accounting::new(pool.clone(), Arc::clone(&store));
     for _ in 0..2 {
         books.charge(lend(&pool, evening).unwrap(), &quota(None, None), evening);
     }

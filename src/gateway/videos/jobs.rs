@@ -22,16 +22,17 @@ use uuid::Uuid;
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::session::Session;
 use crate::chat::aspect::Aspect;
-use crate::chat::job::{ChatJob, Task};
-use crate::chat::resolve::media_job;
+use crate::chat::job::{MediaJob, VIDEO_SECONDS};
+use crate::chat::suffix::Product;
 use crate::files::attachment::{Attachment, JobFile, RemoteFile};
 use crate::files::blob::Blob;
 use crate::files::media_type::MediaKind;
 use crate::gateway::accounts::web::RefreshError;
 use crate::gateway::answer::attempt::{StartedVideo, VideoDiary};
-use crate::gateway::answer::chat::ChatGateway;
 use crate::gateway::answer::error::ChatError;
-use crate::gateway::answer::failover::Asker;
+use crate::gateway::answer::failover::RequestContext;
+use crate::gateway::answer::trace::Trace;
+use crate::gateway::answer::web::WebGateway;
 use crate::gateway::attachments::Attachments;
 use crate::gateway::janitor::{Janitor, OwnChat};
 use crate::gateway::videos::task::Found;
@@ -41,6 +42,7 @@ use crate::store::{Store, StoreError, VideoJob, VideoPicture, VideoState};
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::media::fetch::{FetchError, OpenResult};
+use crate::upstream::web::request::WebRequest;
 
 /// Jobs that are worked on at once.
 const UNFINISHED_MAX: usize = 32;
@@ -70,7 +72,7 @@ pub type Describe = fn(&ChatError) -> (String, String);
 pub struct VideoJobs(Arc<Shared>);
 
 struct Shared {
-    chats: ChatGateway,
+    chats: WebGateway,
     attachments: Attachments,
     pool: IdentityPool,
     janitor: Janitor,
@@ -94,12 +96,12 @@ pub struct NewVideo {
     /// Whose it is.
     pub owner: VideoOwner,
     /// What is to be made, files at hand.
-    pub job: ChatJob,
+    pub job: WebRequest,
     /// The size as the caller named it.
     pub size: String,
     /// Asked for with an idempotency key.
     pub once: Option<Once>,
-    /// As [`Asker::client_retries`].
+    /// As [`RequestContext::client_retries`].
     pub client_retries: u32,
 }
 
@@ -153,7 +155,7 @@ pub enum VideoJobError {
 /// What [`VideoJobs`] is made of.
 pub struct VideoParts {
     /// Starts and follows videos.
-    pub chats: ChatGateway,
+    pub chats: WebGateway,
     /// Fetches what was made.
     pub attachments: Attachments,
     /// For the accounts that videos were begun in.
@@ -337,7 +339,7 @@ impl VideoJobs {
             picture: picture_of(&job).map_err(VideoJobError::Unreadable)?,
             size,
             ratio: job.aspect().unwrap_or_default().to_string(),
-            seconds: crate::dialect::openai::videos::SECONDS.to_owned(),
+            seconds: VIDEO_SECONDS.to_owned(),
             prompt: job.prompt,
             created_at: now,
             completed_at: None,
@@ -502,11 +504,12 @@ impl VideoJobs {
         let wish = wish(job).ok_or(ChatError::NotKept(StoreError::Closed))?;
         let mut hasher = DefaultHasher::new();
         job.owner.hash(&mut hasher);
-        let asker = Asker { caller: CallerId(hasher.finish()), own, client_retries };
+        let trace = Trace::default();
+        let context = RequestContext { caller: CallerId(hasher.finish()), own, client_retries, trace };
         let mut waits = 0;
         loop {
             let mut diary = Diary { jobs: self, id: &job.id, fault: None };
-            let started = Box::pin(self.0.chats.start_video(&wish, &asker, &mut diary, deadline)).await;
+            let started = Box::pin(self.0.chats.start_video(&wish, &context, &mut diary, deadline)).await;
             let error = match (started, diary.fault) {
                 (Ok(StartedVideo { lease, chat: made, task }), _) => {
                     // Making a video is no use of the account that others would have to wait for.
@@ -618,7 +621,7 @@ fn age(job: &VideoJob) -> (UnixSeconds, &str) {
 }
 
 /// The picture of a job that was just asked for.
-fn picture_of(job: &ChatJob) -> Result<Option<VideoPicture>, std::io::Error> {
+fn picture_of(job: &WebRequest) -> Result<Option<VideoPicture>, std::io::Error> {
     match job.files.first() {
         None | Some(JobFile::Remote(_)) => Ok(None),
         Some(JobFile::Link(link)) => Ok(Some(VideoPicture::Link(SecretString::from(link.url.as_str())))),
@@ -634,7 +637,7 @@ fn picture_of(job: &ChatJob) -> Result<Option<VideoPicture>, std::io::Error> {
 }
 
 /// What the upstream is asked for; `None` if the picture cannot be read, which was checked when it came in.
-fn wish(job: &VideoJob) -> Option<ChatJob> {
+fn wish(job: &VideoJob) -> Option<WebRequest> {
     let picture = match &job.picture {
         None => None,
         Some(VideoPicture::Bytes(bytes)) => {
@@ -649,9 +652,16 @@ fn wish(job: &VideoJob) -> Option<ChatJob> {
             url: url.expose_secret().to_owned(),
         })),
     };
-    let task = Task::Video(Aspect::of_size(&job.ratio));
-    let (model, upstream_model, prompt) = (job.model.clone(), job.upstream_model.clone(), job.prompt.clone());
-    Some(media_job(model, upstream_model, task, prompt, picture.into_iter().collect(), Vec::new()))
+    let media = MediaJob {
+        model: job.model.clone(),
+        upstream_model: job.upstream_model.clone(),
+        product: Product::Video,
+        aspect: Aspect::of_size(&job.ratio),
+        prompt: job.prompt.clone(),
+        files: picture.into_iter().collect(),
+        ignored: Vec::new(),
+    };
+    WebRequest::media(media).ok()
 }
 
 /// How long to wait before a video that could not begin is tried again; `None` where that does not help soon.

@@ -1,6 +1,6 @@
 //! `POST /v1/images/generations` and `POST /v1/images/edits`.
 
-use axum::extract::{Extension, Request, State};
+use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -9,17 +9,14 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::future::try_join_all;
 use serde_json::{Map, Value, json};
 
-use crate::chat::job::ChatJob;
+use crate::chat::error::{RequestError, type_name};
+use crate::chat::file_part::markdown_pictures;
 use crate::chat::reply::{FinishReason, ReplyEvent, ReplySink};
-use crate::dialect::openai::fields::{RequestError, type_name};
 use crate::dialect::openai::images::ImagesRequest;
-use crate::dialect::openai::parts::markdown_pictures;
 use crate::files::blob::Blob;
-use crate::gateway::answer::failover::Asker;
+use crate::gateway::answer::run::Prepared;
 use crate::http::failure::ApiError;
-use crate::http::openai::chat::{client_retries, note_headers, unix_seconds};
-use crate::http::serve::access::RequestRecord;
-use crate::http::serve::auth::Caller;
+use crate::http::openai::call::{Call, note_headers, unix_seconds};
 use crate::http::serve::json::read_json;
 use crate::http::serve::multipart::{FormFile, is_form, read_form};
 use crate::http::state::AppState;
@@ -32,73 +29,40 @@ pub fn routes() -> Router<AppState> {
     Router::new().route("/v1/images/generations", post(create_image)).route("/v1/images/edits", post(edit_image))
 }
 
-async fn create_image(
-    state: State<AppState>,
-    caller: Extension<Caller>,
-    record: Extension<RequestRecord>,
-    request: Request,
-) -> Result<Response, Response> {
-    answer(state.0, caller.0, record.0, request, false).await
+async fn create_image(call: Call, request: Request) -> Result<Response, Response> {
+    let body = Body::read(&call.state, request).await?;
+    answer(call, body, false).await.map_err(ApiError::into_response)
 }
 
-async fn edit_image(
-    state: State<AppState>,
-    caller: Extension<Caller>,
-    record: Extension<RequestRecord>,
-    request: Request,
-) -> Result<Response, Response> {
-    answer(state.0, caller.0, record.0, request, true).await
+async fn edit_image(call: Call, request: Request) -> Result<Response, Response> {
+    let body = Body::read(&call.state, request).await?;
+    answer(call, body, true).await.map_err(ApiError::into_response)
 }
 
-async fn answer(
-    state: AppState,
-    caller: Caller,
-    record: RequestRecord,
-    request: Request,
-    is_edit: bool,
-) -> Result<Response, Response> {
-    let client_retries = client_retries(request.headers());
-    let body = Body::read(&state, request).await?;
-    let made = async {
-        let files = body.files.iter().map(|file| (file.field.as_str(), file.name.as_str(), &file.content));
-        let request = ImagesRequest::parse(&body.fields, &files.collect::<Vec<_>>(), &body.lifted, is_edit)?;
-        drop(body);
-        let (count, is_b64) = (request.count, request.is_b64);
-        let catalogue = state.0.models.current().await;
-        let mut job = request.resolve(&state.rules(&catalogue))?;
-        record.model(&job.model);
-        job.files = state.0.attachments.gather(std::mem::take(&mut job.files)).await?;
-        let asker = Asker { caller: caller.id, own: caller.own, client_retries };
-        let created = unix_seconds();
-        // One picture too few is a wrong answer, so all of them have to be made.
-        let turns = try_join_all((0..count).map(|_| pictures(&state, &job, &asker, &record)));
-        let urls = tokio::select! {
-            urls = turns => urls?.concat(),
-            () = state.0.ending.cancelled() => return Err(ApiError::shutting_down()),
-        };
-        let entries = try_join_all(urls.into_iter().map(|url| entry(&state, url, is_b64))).await?;
-        let body = json!({ "created": created, "data": entries });
-        Ok((note_headers(&job), Json(body)).into_response())
-    };
-    made.await.map_err(ApiError::into_response)
+async fn answer(call: Call, body: Body, is_edit: bool) -> Result<Response, ApiError> {
+    let files = body.files.iter().map(|file| (file.field.as_str(), file.name.as_str(), &file.content));
+    let request = ImagesRequest::parse(&body.fields, &files.collect::<Vec<_>>(), &body.lifted, is_edit)?;
+    drop(body);
+    let (count, is_b64) = (request.count, request.is_b64);
+    let prepared = call.state.0.answers.prepare_media(|rules| request.resolve(rules)).await?;
+    call.record.model(&prepared.model);
+    let created = unix_seconds();
+    // One picture too few is a wrong answer, so all of them have to be made.
+    let urls = try_join_all((0..count).map(|_| pictures(&call, &prepared))).await?.concat();
+    let entries = try_join_all(urls.into_iter().map(|url| entry(&call.state, url, is_b64))).await?;
+    let body = json!({ "created": created, "data": entries });
+    Ok((note_headers(&prepared.notes), Json(body)).into_response())
 }
 
 /// One turn, and the links to what it made.
-async fn pictures(
-    state: &AppState,
-    job: &ChatJob,
-    asker: &Asker,
-    record: &RequestRecord,
-) -> Result<Vec<String>, ApiError> {
+async fn pictures(call: &Call, prepared: &Prepared) -> Result<Vec<String>, ApiError> {
     let mut sink = Pictures::default();
-    let answered = state.0.chats.complete(job, asker, &mut sink).await;
-    let (turn, finished) = answered.map_err(|error| ApiError::from(&error))?;
-    record.answered_by(turn.identity().as_str(), turn.attempts());
+    let ending = call.whole(prepared, &mut sink).await?;
     if sink.urls.is_empty() {
         sink.urls.extend(markdown_pictures(&sink.text).map(str::to_owned));
     }
     if sink.urls.is_empty() {
-        return Err(ApiError::no_picture(&sink.text, finished.reason == FinishReason::ContentFilter));
+        return Err(ApiError::no_picture(&sink.text, ending.reason == FinishReason::ContentFilter));
     }
     Ok(sink.urls)
 }
@@ -150,10 +114,6 @@ impl ReplySink for Pictures {
             ReplyEvent::Text(text) if self.text.len() < TEXT_BYTES_MAX => text.append_to(&mut self.text),
             _ => {}
         }
-    }
-
-    fn ended(&self) -> Option<FinishReason> {
-        None
     }
 
     fn held_bytes(&self) -> usize {

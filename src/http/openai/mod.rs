@@ -1,5 +1,6 @@
 //! The routes of OpenAI's API, one file each.
 
+pub(crate) mod call;
 pub mod chat;
 pub mod completions;
 pub mod embeddings;

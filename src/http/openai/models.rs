@@ -20,7 +20,7 @@ pub fn routes() -> Router<AppState> {
 async fn list_models(State(state): State<AppState>) -> Result<Response, ApiError> {
     let catalogue = state.0.models.current().await;
     let names = with_variants(&catalogue.models);
-    let others = state.0.kinds.other_names().await;
+    let others = state.0.upstreams.other_names().await;
     let data = names.iter().map(|(id, info)| model(id, info)).chain(others.iter().map(|id| other(id))).collect();
     json(&ModelList { object: "list", data })
 }
@@ -37,7 +37,7 @@ async fn retrieve_model(
     let names = with_variants(&catalogue.models);
     match names.iter().find(|(name, _)| *name == id) {
         Some((id, info)) => json(&model(id, info)),
-        None if state.0.kinds.other_names().await.contains(&id) => json(&other(&id)),
+        None if state.0.upstreams.other_names().await.contains(&id) => json(&other(&id)),
         None => Err(ApiError::model_not_found(&id)),
     }
 }

@@ -18,16 +18,15 @@ use serde_json::json;
 use tracing::warn;
 
 use crate::base::ids::UnixSeconds;
-use crate::dialect::openai::fields::RequestError;
+use crate::chat::error::RequestError;
 use crate::dialect::openai::videos::{
     IDEMPOTENCY_KEY_BYTES_MAX, VideoRequest, fingerprint, idempotency_hash, progress_after,
 };
 use crate::dialect::openai::wire::{Video, VideoError, VideoList};
 use crate::gateway::videos::jobs::{NewVideo, Once, VideoJobError, VideoOwner};
 use crate::http::failure::ApiError;
-use crate::http::openai::chat::{client_retries, note_headers, unix_seconds};
+use crate::http::openai::call::{Call, note_headers, unix_seconds};
 use crate::http::openai::images::Body;
-use crate::http::serve::access::RequestRecord;
 use crate::http::serve::auth::Caller;
 use crate::http::state::AppState;
 use crate::store::{VideoJob, VideoState};
@@ -48,41 +47,36 @@ pub fn routes() -> Router<AppState> {
         .route("/v1/videos/{id}/content", get(retrieve_content))
 }
 
-async fn create_video(
-    State(state): State<AppState>,
-    Extension(caller): Extension<Caller>,
-    Extension(record): Extension<RequestRecord>,
-    request: Request,
-) -> Result<Response, Response> {
-    let client_retries = client_retries(request.headers());
+async fn create_video(call: Call, request: Request) -> Result<Response, Response> {
     let key = idempotency_key(request.headers()).map_err(ApiError::into_response)?;
-    let body = Body::read(&state, request).await?;
-    let taken_up = async {
-        let owner = owner(&state, &caller);
-        let files: Vec<_> =
-            body.files.iter().map(|file| (file.field.as_str(), file.name.as_str(), &file.content)).collect();
-        let request = VideoRequest::parse(&body.fields, &files, &body.lifted)?;
-        let once = key.map(|key| Once {
-            key: idempotency_hash(&owner.hash, &key),
-            fingerprint: fingerprint(&body.fields, &files, &body.lifted),
-        });
-        drop(body);
-        let size = request.size.clone();
-        let catalogue = state.0.models.current().await;
-        let mut job = request.resolve(&state.rules(&catalogue))?;
-        record.model(&job.model);
-        let notes = note_headers(&job);
-        let known = once.as_ref().map(|once| state.0.videos.asked_before(&owner, once)).transpose()?.flatten();
-        let video = match known {
-            Some(known) => known,
-            None => {
-                job.files = state.0.attachments.gather(std::mem::take(&mut job.files)).await?;
-                state.0.videos.create(NewVideo { owner, job, size, once, client_retries }).await?
-            }
-        };
-        Ok((notes, json_of(&shown(&video))?).into_response())
+    let body = Body::read(&call.state, request).await?;
+    take_up(call, body, key).await.map_err(ApiError::into_response)
+}
+
+async fn take_up(call: Call, body: Body, key: Option<String>) -> Result<Response, ApiError> {
+    let Call { state, caller, record, client_retries, .. } = call;
+    let owner = owner(&state, &caller);
+    let files: Vec<_> =
+        body.files.iter().map(|file| (file.field.as_str(), file.name.as_str(), &file.content)).collect();
+    let request = VideoRequest::parse(&body.fields, &files, &body.lifted)?;
+    let once = key.map(|key| Once {
+        key: idempotency_hash(&owner.hash, &key),
+        fingerprint: fingerprint(&body.fields, &files, &body.lifted),
+    });
+    drop(body);
+    let size = request.size.clone();
+    let mut job = state.0.answers.media_request(|rules| request.resolve(rules)).await?;
+    record.model(&job.model);
+    let notes = note_headers(&job.notes);
+    let known = once.as_ref().map(|once| state.0.videos.asked_before(&owner, once)).transpose()?.flatten();
+    let video = match known {
+        Some(known) => known,
+        None => {
+            job.files = state.0.attachments.gather(std::mem::take(&mut job.files)).await?;
+            state.0.videos.create(NewVideo { owner, job, size, once, client_retries }).await?
+        }
     };
-    taken_up.await.map_err(ApiError::into_response)
+    Ok((notes, json_of(&shown(&video))?).into_response())
 }
 
 async fn retrieve_video(

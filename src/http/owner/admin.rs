@@ -118,7 +118,7 @@ fn prefers_text(headers: &HeaderMap) -> bool {
 
 /// What every account did today.
 fn todays(state: &AppState, now: UnixSeconds) -> HashMap<IdentityId, Today> {
-    let kinds = &state.0.kinds;
+    let kinds = &state.0.upstreams;
     let all = [state.0.chats.spending(), kinds.oauth().spending(), kinds.keys().spending()];
     let today = UtcDay::of(now);
     let of_today = |account: AccountDays| {
@@ -181,8 +181,8 @@ async fn active(state: &AppState, kind: PoolKind, known: Account, session: &Arc<
     let asking = async {
         match kind {
             PoolKind::Web => state.0.chats.probe(session).await,
-            PoolKind::OAuth => state.0.kinds.oauth().probe(session).await,
-            PoolKind::Key => state.0.kinds.keys().probe(session).await,
+            PoolKind::OAuth => state.0.upstreams.oauth().probe(session).await,
+            PoolKind::Key => state.0.upstreams.keys().probe(session).await,
         }
     };
     let (status, api_status, error) = match timeout(PROBE_TIMEOUT, asking).await {

@@ -23,7 +23,7 @@ async fn detailed(State(state): State<AppState>) -> Json<Value> {
         upstreams.insert(kind.as_str().to_owned(), upstream(&summary));
         views.extend(pool.views(now));
     }
-    let drift = [("web", state.0.chats.drift().counts()), ("key", state.0.kinds.keys().drift().counts())];
+    let drift = [("web", state.0.chats.drift().counts()), ("key", state.0.upstreams.keys().drift().counts())];
     let [informational, success, redirect, client_error, server_error] = counts.by_class;
     let usable = views.iter().filter(|view| view.status != IdentityStatus::Down).max_by_key(|view| rank(view));
     let mut body = json!({

@@ -89,8 +89,8 @@ fn status_page(state: &AppState) -> String {
         .0
         .pool
         .summary(now)
-        .and(state.0.kinds.oauth().pool().summary(now))
-        .and(state.0.kinds.keys().pool().summary(now));
+        .and(state.0.upstreams.oauth().pool().summary(now))
+        .and(state.0.upstreams.keys().pool().summary(now));
     let mode = if settings.server_mode {
         "server: this machine's accounts answer"
     } else {
@@ -137,8 +137,8 @@ async fn health(State(state): State<AppState>) -> Json<Value> {
         .0
         .pool
         .summary(now)
-        .and(state.0.kinds.oauth().pool().summary(now))
-        .and(state.0.kinds.keys().pool().summary(now));
+        .and(state.0.upstreams.oauth().pool().summary(now))
+        .and(state.0.upstreams.keys().pool().summary(now));
     Json(json!({
         "status": "OK",
         "service": SERVICE,

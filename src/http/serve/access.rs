@@ -18,6 +18,7 @@ use parking_lot::Mutex;
 use tracing::info;
 use uuid::Uuid;
 
+use crate::gateway::answer::trace::Trace;
 use crate::http::failure::ErrorCode;
 use crate::http::owner::counters::Counters;
 use crate::http::settings::HttpSettings;
@@ -38,6 +39,7 @@ struct Record {
     path: String,
     began: Instant,
     counters: Arc<Counters>,
+    trace: Trace,
     facts: Mutex<Facts>,
 }
 
@@ -45,8 +47,6 @@ struct Record {
 struct Facts {
     status: u16,
     model: Option<String>,
-    identity: Option<String>,
-    attempts: u32,
     streamed: bool,
     code: Option<&'static str>,
     is_complete: bool,
@@ -64,11 +64,10 @@ impl RequestRecord {
         self.0.facts.lock().model = Some(model.chars().take(100).collect());
     }
 
-    /// Which identity answered, after how many attempts.
-    pub fn answered_by(&self, identity: &str, attempts: u32) {
-        let mut facts = self.0.facts.lock();
-        facts.identity = Some(identity.to_owned());
-        facts.attempts = attempts;
+    /// The attempts of the request. The gateway adds to it, and the log line is made from it.
+    #[must_use]
+    pub fn trace(&self) -> Trace {
+        self.0.trace.clone()
     }
 
     /// The answer is a stream.
@@ -99,8 +98,8 @@ impl Drop for Record {
             http.path = self.path,
             http.status = facts.status,
             model.name = facts.model.as_deref(),
-            identity.id = facts.identity,
-            attempts = facts.attempts,
+            identity.id = self.trace.last_identity().map(tracing::field::display),
+            attempts = self.trace.attempts(),
             stream = facts.streamed,
             outcome,
             duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
@@ -119,6 +118,7 @@ pub async fn access(State(state): State<AppState>, mut request: Request, next: N
         path: request.uri().path().chars().take(200).collect(),
         began: Instant::now(),
         counters: Arc::clone(&state.0.counters),
+        trace: Trace::default(),
         facts: Mutex::default(),
     }));
     let is_preflight = request.method() == Method::OPTIONS;

@@ -12,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use memchr::{memchr, memchr2};
 use serde_json::Value;
 
-use crate::dialect::openai::parts::LIFTED_PREFIX;
+use crate::chat::file_part::LIFTED_PREFIX;
 use crate::files::blob::{Blob, BlobWriter};
 
 /// Strings shorter than this stay where they are.

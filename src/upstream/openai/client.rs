@@ -12,10 +12,10 @@ use url::Url;
 
 use crate::base::session::Session;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
+use crate::upstream::openai::encode::Profile;
 use crate::upstream::openai::error::classify_answer;
-use crate::upstream::openai::translate::Profile;
+use crate::upstream::stream::ReplyStream;
 use crate::upstream::web::client::{WebClientError, retry_after};
-use crate::upstream::web::stream::ReplyStream;
 
 /// The most that is read of a whole answer.
 const WHOLE_BYTES_MAX: usize = 32 * 1024 * 1024;

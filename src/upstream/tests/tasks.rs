@@ -6,20 +6,29 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::chat::aspect::Aspect;
-use crate::chat::job::{ChatJob, Task};
-use crate::chat::resolve::media_job;
+use crate::chat::job::MediaJob;
+use crate::chat::suffix::Product;
 use crate::upstream::error::UpstreamErrorKind as Kind;
 use crate::upstream::tests::server::{Server, answer, json as reply};
 use crate::upstream::tests::{session, web};
+use crate::upstream::web::request::WebRequest;
 use crate::upstream::web::tasks::TaskStatus;
 
 fn soon() -> Instant {
     Instant::now() + Duration::from_secs(10)
 }
 
-pub(super) fn job() -> ChatJob {
-    let task = Task::Video(Aspect::Tall);
-    media_job("m-video".to_owned(), "m".to_owned(), task, "Waves".to_owned(), Vec::new(), Vec::new())
+pub(super) fn job() -> WebRequest {
+    let media = MediaJob {
+        model: "m-video".to_owned(),
+        upstream_model: "m".to_owned(),
+        product: Product::Video,
+        aspect: Aspect::Tall,
+        prompt: "Waves".to_owned(),
+        files: Vec::new(),
+        ignored: Vec::new(),
+    };
+    WebRequest::media(media).unwrap()
 }
 
 #[tokio::test]

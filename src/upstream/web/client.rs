@@ -12,14 +12,14 @@ use uuid::Uuid;
 
 use crate::base::ids::UnixSeconds;
 use crate::base::session::Session;
-use crate::chat::job::{ChatJob, Task};
 use crate::chat::models::{ModelInfo, parse_catalogue};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body};
 use crate::upstream::settings::WebSettings;
+use crate::upstream::stream::ReplyStream;
 use crate::upstream::web::decode::QwenReplyDecoder;
 use crate::upstream::web::encode::{self, FileRef, MessageIds};
 use crate::upstream::web::headers;
-use crate::upstream::web::stream::ReplyStream;
+use crate::upstream::web::request::{Task, WebRequest};
 
 const CREATING: &str = "creating a chat";
 /// The most that is read of an answer which is no stream, decoded.
@@ -127,7 +127,7 @@ impl QwenWeb {
     ///
     /// # Errors
     /// [`UpstreamError`].
-    pub fn new_chat(job: &ChatJob) -> Result<NewChat, UpstreamError> {
+    pub fn new_chat(job: &WebRequest) -> Result<NewChat, UpstreamError> {
         let body = encode::encode_new_chat(job, now());
         body.map(NewChat).map_err(|_| UpstreamError::new(CREATING, UpstreamErrorKind::Protocol))
     }
@@ -159,7 +159,7 @@ impl QwenWeb {
     pub async fn ask(
         &self,
         session: &Session,
-        job: &ChatJob,
+        job: &WebRequest,
         files: &[FileRef],
         chat_id: &str,
         deadline: Instant,
@@ -336,7 +336,7 @@ impl QwenWeb {
 /// The body of a completion: one message, with fresh ids.
 pub(crate) fn message_body(
     doing: &'static str,
-    job: &ChatJob,
+    job: &WebRequest,
     files: &[FileRef],
     chat_id: &str,
 ) -> Result<Vec<u8>, UpstreamError> {

@@ -10,7 +10,7 @@ use memchr::memchr;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::chat::reply::{ReplyError, ReplyEvent, Source, Text, TokenCounts, unescape};
+use crate::chat::reply::{FinishReason, ReplyError, ReplyEvent, Source, Text, TokenCounts, unescape};
 use crate::upstream::web::wire::{ContentList, Created, Delta, StreamObject, SummaryExtra};
 
 /// Decodes one answer. Give it the data of each event, then [`QwenReplyDecoder::finish`].
@@ -357,7 +357,7 @@ impl QwenReplyDecoder {
             return Err(ReplyError::Empty);
         }
         self.finished = true;
-        sink(ReplyEvent::Finished);
+        sink(ReplyEvent::Finished { reason: FinishReason::Stop });
         Ok(())
     }
 

@@ -2,9 +2,10 @@
 
 use crate::base::ids::UnixSeconds;
 use crate::chat::aspect::Aspect;
-use crate::chat::job::{ChatJob, Task, ThinkingWish};
+use crate::chat::job::ThinkingWish;
 use crate::files::attachment::{RemoteFile, UploadedFile};
 use crate::files::media_type::MediaKind;
+use crate::upstream::web::request::{Task, WebRequest};
 use crate::upstream::web::wire::{
     ChatMessage, ChatPayload, DocumentRecord, Empty, FeatureConfig, FileEntry, FileMeta, FileRecord, FileUpload,
     MessageExtra, MessageMeta, NewChat, ParseMeta,
@@ -34,7 +35,7 @@ pub enum FileRef {
 ///
 /// # Errors
 /// Only when JSON cannot be written, which does not happen with these types.
-pub fn encode_new_chat(job: &ChatJob, now: UnixSeconds) -> Result<Vec<u8>, serde_json::Error> {
+pub fn encode_new_chat(job: &WebRequest, now: UnixSeconds) -> Result<Vec<u8>, serde_json::Error> {
     serde_json::to_vec(&NewChat {
         chat_id: "",
         title: "New Chat",
@@ -51,7 +52,7 @@ pub fn encode_new_chat(job: &ChatJob, now: UnixSeconds) -> Result<Vec<u8>, serde
 /// # Errors
 /// As [`encode_new_chat`].
 pub fn encode(
-    job: &ChatJob,
+    job: &WebRequest,
     files: &[FileRef],
     chat_id: &str,
     ids: &MessageIds,
@@ -144,7 +145,7 @@ fn uploaded_entry<'a>(file: &'a UploadedFile, item_id: &'a str, task_id: &'a str
 }
 
 /// The three settings of the thinking switch as the site's own page sends them.
-fn feature_config(job: &ChatJob) -> FeatureConfig {
+fn feature_config(job: &WebRequest) -> FeatureConfig {
     let (thinking_enabled, auto_thinking, thinking_mode) = match job.thinking {
         ThinkingWish::Off => (false, false, "Fast"),
         ThinkingWish::On => (true, true, "Thinking"),

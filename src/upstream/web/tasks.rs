@@ -6,13 +6,13 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::base::session::Session;
-use crate::chat::job::ChatJob;
 use crate::sse::{SseDecoder, SseError};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body, presentable};
 use crate::upstream::web::client::{
     Answer, Credential, Host, QwenWeb, envelope, is_chat_id, is_missing, message_body, read,
 };
 use crate::upstream::web::encode::FileRef;
+use crate::upstream::web::request::WebRequest;
 
 /// How far a task of the upstream is.
 #[derive(Clone, PartialEq, Eq)]
@@ -49,7 +49,7 @@ impl QwenWeb {
     pub async fn start_video(
         &self,
         session: &Session,
-        job: &ChatJob,
+        job: &WebRequest,
         files: &[FileRef],
         chat_id: &str,
         deadline: Instant,

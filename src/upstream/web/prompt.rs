@@ -16,16 +16,18 @@
 
 use std::fmt::Write as _;
 
-/// One message of a conversation, already checked.
+use crate::chat::conversation::ToolCall;
+
+/// One message as the prompt shows it, marks of files included.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Message {
+pub enum Block {
     /// `system` or `developer`.
     System(String),
     /// `user`.
     User(String),
     /// `assistant`, with the calls that it made.
     Assistant {
-        /// Its text, maybe empty.
+        /// Its text; may be empty.
         text: String,
         /// Its calls.
         calls: Vec<ToolCall>,
@@ -41,17 +43,6 @@ pub enum Message {
     },
 }
 
-/// A call that an assistant made earlier in the conversation.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToolCall {
-    /// Its id.
-    pub id: String,
-    /// The tool.
-    pub name: String,
-    /// The arguments as the assistant wrote them.
-    pub arguments: String,
-}
-
 const HEAD: &str = "This is a conversation, one block for each message in order. Follow the <system> blocks, \
                     and write only the assistant's next message, without tags around it.";
 const AFTER_ASSISTANT: &str = "Continue the assistant's last message where it stops.";
@@ -60,8 +51,8 @@ const AFTER_SYSTEM: &str = "Begin the conversation as the <system> blocks ask.";
 
 /// Writes the conversation as one prompt.
 #[must_use]
-pub fn render(messages: &[Message]) -> String {
-    if let [Message::User(text)] = messages {
+pub fn render(messages: &[Block]) -> String {
+    if let [Block::User(text)] = messages {
         return text.clone();
     }
     let blocks = std::iter::once(HEAD.to_owned()).chain(messages.iter().map(block)).chain(ending(messages));
@@ -79,9 +70,9 @@ pub struct LongPrompt {
 
 /// Writes a long conversation as a file called `file_name` and a prompt of at most about `inline_max` bytes.
 #[must_use]
-pub fn render_long(messages: &[Message], file_name: &str, inline_max: usize) -> LongPrompt {
+pub fn render_long(messages: &[Block], file_name: &str, inline_max: usize) -> LongPrompt {
     let blocks: Vec<String> = messages.iter().map(block).collect();
-    let is_system = |place: &usize| matches!(messages.get(*place), Some(Message::System(_)));
+    let is_system = |place: &usize| matches!(messages.get(*place), Some(Block::System(_)));
     let mut shown: Vec<Option<String>> = vec![None; blocks.len()];
     let mut room = inline_max;
     // System messages may take half of the room; then the newest messages take what they can, from the end on.
@@ -122,21 +113,21 @@ fn excerpt(text: &str, bytes: usize) -> String {
     format!("{start}\n[… what is between is in the file …]\n{end}")
 }
 
-fn ending(messages: &[Message]) -> Option<String> {
+fn ending(messages: &[Block]) -> Option<String> {
     let ending = match messages.last()? {
-        Message::Assistant { .. } => AFTER_ASSISTANT,
-        Message::ToolResult { .. } => AFTER_TOOL,
-        Message::System(_) if !messages.iter().any(|message| matches!(message, Message::User(_))) => AFTER_SYSTEM,
-        Message::System(_) | Message::User(_) => return None,
+        Block::Assistant { .. } => AFTER_ASSISTANT,
+        Block::ToolResult { .. } => AFTER_TOOL,
+        Block::System(_) if !messages.iter().any(|message| matches!(message, Block::User(_))) => AFTER_SYSTEM,
+        Block::System(_) | Block::User(_) => return None,
     };
     Some(ending.to_owned())
 }
 
-fn block(message: &Message) -> String {
+fn block(message: &Block) -> String {
     match message {
-        Message::System(text) => format!("<system>\n{text}\n</system>"),
-        Message::User(text) => format!("<user>\n{text}\n</user>"),
-        Message::Assistant { text, calls } => {
+        Block::System(text) => format!("<system>\n{text}\n</system>"),
+        Block::User(text) => format!("<user>\n{text}\n</user>"),
+        Block::Assistant { text, calls } => {
             let mut inner = text.clone();
             for call in calls {
                 if !inner.is_empty() {
@@ -148,7 +139,7 @@ fn block(message: &Message) -> String {
             }
             format!("<assistant>\n{inner}\n</assistant>")
         }
-        Message::ToolResult { id, name, text } => {
+        Block::ToolResult { id, name, text } => {
             let attributes = attributes(id.as_deref(), name.as_deref());
             format!("<tool_result{attributes}>\n{text}\n</tool_result>")
         }
@@ -168,17 +159,17 @@ mod tests {
 
     #[test]
     fn a_single_user_message_goes_as_it_is() {
-        assert_eq!(render(&[Message::User("Hi <b>".to_owned())]), "Hi <b>");
+        assert_eq!(render(&[Block::User("Hi <b>".to_owned())]), "Hi <b>");
     }
 
     #[test]
     fn a_whole_conversation() {
         let call = ToolCall { id: "c1".into(), name: "weather".into(), arguments: "{\"city\":\"Oslo\"}".into() };
         insta::assert_snapshot!(render(&[
-            Message::System("Be terse.".into()),
-            Message::User("Weather in Oslo?".into()),
-            Message::Assistant { text: String::new(), calls: vec![call] },
-            Message::ToolResult { id: Some("c1".into()), name: None, text: "3 °C".into() },
+            Block::System("Be terse.".into()),
+            Block::User("Weather in Oslo?".into()),
+            Block::Assistant { text: String::new(), calls: vec![call] },
+            Block::ToolResult { id: Some("c1".into()), name: None, text: "3 °C".into() },
         ]), @r#"
         This is a conversation, one block for each message in order. Follow the <system> blocks, and write only the assistant's next message, without tags around it.
 
@@ -204,10 +195,10 @@ mod tests {
 
     #[test]
     fn a_long_conversation_keeps_its_newest_part_inline() {
-        let user = |text: String| Message::User(text);
-        let says = |text: &str| Message::Assistant { text: text.to_owned(), calls: vec![] };
+        let user = |text: String| Block::User(text);
+        let says = |text: &str| Block::Assistant { text: text.to_owned(), calls: vec![] };
         let messages =
-            [Message::System("Be terse.".into()), user("old ".repeat(500)), says("Noted."), user("And now?".into())];
+            [Block::System("Be terse.".into()), user("old ".repeat(500)), says("Noted."), user("And now?".into())];
         let long = render_long(&messages, "conversation.txt", 200);
         assert_eq!(long.file, messages.iter().map(block).collect::<Vec<_>>().join("\n\n"));
         let (_, shown) = long.inline.split_once("\n\n").unwrap();
@@ -221,15 +212,15 @@ mod tests {
     #[test]
     fn a_long_message_shows_its_beginning_and_its_end() {
         let text = format!("First: {} :last ü", "ü".repeat(5000));
-        let long = render_long(&[Message::User(text.clone())], "c.txt", 100);
+        let long = render_long(&[Block::User(text.clone())], "c.txt", 100);
         assert!(long.inline.len() < 500, "{}", long.inline);
         assert!(long.inline.contains("<user>\nFirst: ") && long.inline.contains(":last ü\n</user>"), "{}", long.inline);
         assert!(long.file.contains(&text));
-        let system = render_long(&[Message::System("s".repeat(5000)), Message::User("Hi".into())], "c.txt", 1000);
+        let system = render_long(&[Block::System("s".repeat(5000)), Block::User("Hi".into())], "c.txt", 1000);
         assert!(system.inline.len() < 1400 && system.inline.ends_with("<user>\nHi\n</user>"), "{}", system.inline);
     }
 
-    fn check(messages: &[Message], expected: &str) {
+    fn check(messages: &[Block], expected: &str) {
         let prompt = render(messages);
         let blocks = prompt.strip_prefix(HEAD).unwrap_or(&prompt).trim_start();
         assert_eq!(blocks, expected, "{messages:?}");
@@ -237,12 +228,12 @@ mod tests {
 
     #[test]
     fn blocks_and_endings() {
-        let user = |text: &str| Message::User(text.to_owned());
-        let system = || Message::System("s".to_owned());
-        let says = |text: &str, calls: Vec<ToolCall>| Message::Assistant { text: text.to_owned(), calls };
+        let user = |text: &str| Block::User(text.to_owned());
+        let system = || Block::System("s".to_owned());
+        let says = |text: &str, calls: Vec<ToolCall>| Block::Assistant { text: text.to_owned(), calls };
         let call =
             |id: &str, name: &str| ToolCall { id: id.to_owned(), name: name.to_owned(), arguments: "{}".to_owned() };
-        let result = |id: Option<&str>, name: Option<&str>| Message::ToolResult {
+        let result = |id: Option<&str>, name: Option<&str>| Block::ToolResult {
             id: id.map(str::to_owned),
             name: name.map(str::to_owned),
             text: "r".to_owned(),

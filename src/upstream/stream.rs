@@ -9,8 +9,8 @@ use http_body::Body as _;
 use crate::chat::reply::{ReplyError, ReplyEvent, TokenCounts};
 use crate::sse::{SseDecoder, SseError};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body};
+use crate::upstream::openai::decode::ChatDecoder;
 use crate::upstream::openai::error;
-use crate::upstream::openai::translate::RelayDecoder;
 use crate::upstream::web::decode::QwenReplyDecoder;
 
 /// How much one pull takes at most, so that a fast upstream does not starve the other connections.
@@ -23,7 +23,7 @@ const DOING: &str = "reading an answer";
 /// What reads the events, by the dialect of the upstream.
 enum Decoder {
     Qwen(QwenReplyDecoder),
-    OpenAi(RelayDecoder),
+    OpenAi(ChatDecoder),
 }
 
 impl Decoder {
@@ -97,7 +97,7 @@ impl ReplyStream {
     /// A stream of an upstream that speaks OpenAI's dialect.
     #[must_use]
     pub fn relayed(body: reqwest::Body) -> Self {
-        let decoder = Decoder::OpenAi(RelayDecoder::default());
+        let decoder = Decoder::OpenAi(ChatDecoder::default());
         Self { body, sse: SseDecoder::new(), decoder, head: Some(Vec::new()) }
     }
 

@@ -1,6 +1,7 @@
-//! `stop` and `max_tokens`, which the web chat does not know: kept by us on the stream.
+//! Stage: stop sequences and the token limit, for upstreams that know neither.
 
-use crate::chat::reply::{FinishReason, is_wide};
+use crate::chat::reply::FinishReason;
+use crate::chat::tokens::quarters;
 
 /// Cuts text before the first stop sequence or at the token limit, for any division of the text into pieces.
 #[derive(Clone, Debug)]
@@ -38,7 +39,7 @@ impl TextLimiter {
             return String::new();
         }
         self.held.push_str(piece);
-        // The one that is complete first: whatever would begin earlier and end later has not come yet.
+        // The sequence that is complete first wins; one that begins earlier but ends later is not complete yet.
         let found = |stop: &String| self.held.find(stop.as_str()).map(|place| (place + stop.len(), place));
         let shown_to = match self.stops.iter().filter_map(found).min() {
             Some((_, place)) => {
@@ -75,7 +76,7 @@ impl TextLimiter {
             return text;
         };
         for (place, c) in text.char_indices() {
-            let cost = if is_wide(c) { 4 } else { c.len_utf8() as u64 };
+            let cost = quarters(c);
             if cost > *left {
                 self.ended = Some(FinishReason::Length);
                 *left = 0;

@@ -1,4 +1,5 @@
-//! Who pays for a failure, said to the pool and, where it has to be remembered, written down.
+//! What requests cost each identity: failures go to the pool, requests and tokens to the daily counts, and rests and
+//! deaths to the state file as well.
 
 use std::sync::Arc;
 
@@ -11,14 +12,14 @@ use crate::pool::{IdentityPool, Lease, Now, Outcome};
 use crate::store::{AccountDays, Spent, Store};
 use crate::upstream::error::UpstreamError;
 
-/// Keeps the accounts of all identities. Clones keep the same ones.
+/// Charges identities. Clones charge the same ones.
 #[derive(Clone)]
-pub(crate) struct Books {
+pub(crate) struct Accounting {
     pool: IdentityPool,
     store: Arc<Store>,
 }
 
-impl Books {
+impl Accounting {
     pub(crate) fn new(pool: IdentityPool, store: Arc<Store>) -> Self {
         Self { pool, store }
     }

@@ -10,15 +10,15 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::base::session::Session;
-use crate::chat::job::{ChatJob, Task};
-use crate::chat::reply::ReplySink;
+use crate::chat::reply::{Ending, ReplySink};
+use crate::chat::stages::StagePlan;
 use crate::gateway::accounts::tokens::Tokens;
 use crate::gateway::accounts::web::Refresher;
 use crate::gateway::answer::attempt::{Answering, Attempts, StartedVideo, Starting, VideoDiary};
-use crate::gateway::answer::books::Books;
 use crate::gateway::answer::error::ChatError;
-use crate::gateway::answer::failover::{Asker, Failover, Terms};
-use crate::gateway::answer::turn::{Finished, Turn};
+use crate::gateway::answer::failover::{Failover, RequestContext, RequestLimits};
+use crate::gateway::answer::turn::Turn;
+use crate::gateway::answer::usage::Accounting;
 use crate::gateway::attachments::Attachments;
 use crate::gateway::drift::Drift;
 use crate::gateway::janitor::Janitor;
@@ -28,33 +28,34 @@ use crate::store::{AccountDays, Store};
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::{Blame, UpstreamError, UpstreamErrorKind};
 use crate::upstream::web::client::QwenWeb;
+use crate::upstream::web::request::{Task, WebRequest};
 
 /// The largest answer that is collected as a whole; no model says as much.
 const WHOLE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Answers chats. Cheap to clone.
 #[derive(Clone)]
-pub struct ChatGateway(Arc<Shared>);
+pub struct WebGateway(Arc<Inner>);
 
-struct Shared {
+struct Inner {
     failover: Failover,
     attempts: Attempts,
 }
 
-impl Shared {
+impl Inner {
     /// How long a request may take, and what it is charged to. Videos are made in minutes.
-    fn terms(&self, job: &ChatJob) -> Terms {
+    fn limits(&self, request: &WebRequest) -> RequestLimits {
         let base = self.attempts.upstream.settings.total_timeout;
-        Terms {
-            usage: job.usage(),
-            total_timeout: if matches!(job.task, Task::Video(_)) { base * 2 } else { base },
-            first_event_timeout: self.attempts.first_event_timeout(job),
-            prompt_bytes: job.prompt.len(),
+        RequestLimits {
+            usage: request.usage(),
+            total_timeout: if matches!(request.task, Task::Video(_)) { base * 2 } else { base },
+            first_event_timeout: self.attempts.first_event_timeout(request),
+            prompt_bytes: request.prompt.len(),
         }
     }
 }
 
-impl ChatGateway {
+impl WebGateway {
     /// A gateway over these parts.
     #[must_use]
     pub fn new(
@@ -66,12 +67,12 @@ impl ChatGateway {
         store: Arc<Store>,
         retries_max: u32,
     ) -> Self {
-        let books = Books::new(pool.clone(), store);
+        let accounting = Accounting::new(pool.clone(), store);
         let videos = VideoTasks { upstream: Arc::clone(&upstream), refresher: refresher.clone() };
         let drift = Drift::default();
-        let attempts = Attempts { upstream, janitor, attachments, videos, books: books.clone(), drift };
-        let failover = Failover { pool, tokens: Tokens::Web(refresher), books, retries_max };
-        Self(Arc::new(Shared { failover, attempts }))
+        let attempts = Attempts { upstream, janitor, attachments, videos, accounting: accounting.clone(), drift };
+        let failover = Failover { pool, tokens: Tokens::Web(refresher), accounting, retries_max };
+        Self(Arc::new(Inner { failover, attempts }))
     }
 
     /// What the upstream sent that this version does not know.
@@ -94,7 +95,7 @@ impl ChatGateway {
     /// What each account did on its last days.
     #[must_use]
     pub fn spending(&self) -> Vec<AccountDays> {
-        self.0.failover.books.spending()
+        self.0.failover.accounting.spending()
     }
 
     /// Begins an answer: returns when its first content has gone to `sink`.
@@ -103,12 +104,13 @@ impl ChatGateway {
     /// [`ChatError`]: nothing has been said, and `sink` is as at the beginning.
     pub async fn open(
         &self,
-        job: &ChatJob,
-        asker: &Asker,
+        (request, stages): (&WebRequest, &StagePlan),
+        context: &RequestContext,
         sink: &mut (impl ReplySink + Send),
     ) -> Result<Turn, ChatError> {
-        let mut progress = self.0.failover.begin(self.0.terms(job), asker);
-        self.0.failover.run(asker, &mut self.answering(job, asker, sink), &mut progress).await
+        let mut progress = self.0.failover.begin(self.0.limits(request), context);
+        let mut answering = self.answering((request, stages), context, sink);
+        self.0.failover.run(context, &mut answering, &mut progress).await
     }
 
     /// Answers as a whole: everything has gone to `sink` when this returns. A cut in the middle of an answer is
@@ -118,38 +120,36 @@ impl ChatGateway {
     /// [`ChatError`].
     pub async fn complete(
         &self,
-        job: &ChatJob,
-        asker: &Asker,
+        (request, stages): (&WebRequest, &StagePlan),
+        context: &RequestContext,
         sink: &mut (impl ReplySink + Send),
-    ) -> Result<(Turn, Finished), ChatError> {
-        let mut progress = self.0.failover.begin(self.0.terms(job), asker);
-        let half = Instant::now() + self.0.terms(job).total_timeout / 2;
+    ) -> Result<(Turn, Ending), ChatError> {
+        let failover = &self.0.failover;
+        let mut progress = failover.begin(self.0.limits(request), context);
+        let half = Instant::now() + self.0.limits(request).total_timeout / 2;
+        let mut cut: Option<ChatError> = None;
         loop {
-            let mut turn = self.0.failover.run(asker, &mut self.answering(job, asker, sink), &mut progress).await?;
-            let finished = loop {
-                match poll_fn(|cx| turn.poll_next(cx, sink)).await {
-                    Ok(Some(finished)) => break Ok(finished),
-                    Ok(None) if sink.held_bytes() > WHOLE_BYTES_MAX => {
-                        let error = UpstreamError::new("collecting an answer", UpstreamErrorKind::Protocol);
-                        return Err(ChatError::Upstream { error, attempts: turn.attempts() });
-                    }
-                    Ok(None) => {}
-                    Err(error) => break Err(error),
-                }
+            let mut answering = self.answering((request, stages), context, sink);
+            let mut turn = match failover.run(context, &mut answering, &mut progress).await {
+                Ok(turn) => turn,
+                // When no other identity can take over, the cut itself is the answer.
+                Err(error @ ChatError::Lease(_)) => return Err(cut.unwrap_or(error)),
+                Err(error) => return Err(error),
             };
-            match finished {
-                Ok(finished) => return Ok((turn, finished)),
-                Err(ChatError::Upstream { error, .. })
+            match collect(&mut turn, sink).await {
+                Ok(ending) => return Ok((turn, ending)),
+                Err(ChatError::Upstream { error, attempts })
                     if error.kind.blame() == Blame::Upstream
-                        && asker.own.is_none()
+                        && context.own.is_none()
                         && Instant::now() < half
-                        && self.0.failover.may_retry(&mut progress, turn.identity()) =>
+                        && failover.may_begin_anew(&mut progress, turn.identity(), &error) =>
                 {
                     info!(identity.id = %turn.identity(), attempt = progress.attempts(), error = %ErrorChain(&error), "trying another identity");
                     sink.reset();
+                    cut = Some(ChatError::Upstream { error, attempts });
                 }
-                Err(error) if asker.own.is_some() => return Err(error),
-                Err(error) => return Err(self.0.failover.in_sum(job.usage(), error)),
+                Err(error) if context.own.is_some() => return Err(error),
+                Err(error) => return Err(failover.in_sum(request.usage(), error)),
             }
         }
     }
@@ -160,15 +160,15 @@ impl ChatGateway {
     /// [`ChatError`].
     pub(crate) async fn start_video(
         &self,
-        job: &ChatJob,
-        asker: &Asker,
+        request: &WebRequest,
+        context: &RequestContext,
         diary: &mut impl VideoDiary,
         deadline: Instant,
     ) -> Result<StartedVideo, ChatError> {
-        let mut progress = self.0.failover.begin(self.0.terms(job), asker);
+        let mut progress = self.0.failover.begin(self.0.limits(request), context);
         progress.deadline = progress.deadline.min(deadline);
-        let mut starting = Starting { attempts: &self.0.attempts, job, is_pooled: asker.own.is_none(), diary };
-        self.0.failover.run(asker, &mut starting, &mut progress).await
+        let mut starting = Starting { attempts: &self.0.attempts, request, is_pooled: context.own.is_none(), diary };
+        self.0.failover.run(context, &mut starting, &mut progress).await
     }
 
     /// Follows videos, and finds them.
@@ -176,7 +176,26 @@ impl ChatGateway {
         &self.0.attempts.videos
     }
 
-    fn answering<'a, S>(&'a self, job: &'a ChatJob, asker: &Asker, sink: &'a mut S) -> Answering<'a, S> {
-        Answering { attempts: &self.0.attempts, job, is_pooled: asker.own.is_none(), sink }
+    fn answering<'a, S>(
+        &'a self,
+        (request, stages): (&'a WebRequest, &'a StagePlan),
+        context: &RequestContext,
+        sink: &'a mut S,
+    ) -> Answering<'a, S> {
+        Answering { attempts: &self.0.attempts, request, stages, is_pooled: context.own.is_none(), sink }
+    }
+}
+
+/// Reads a turn to its end.
+async fn collect(turn: &mut Turn, sink: &mut impl ReplySink) -> Result<Ending, ChatError> {
+    loop {
+        match poll_fn(|cx| turn.poll_next(cx, sink)).await? {
+            Some(ending) => return Ok(ending),
+            None if sink.held_bytes() > WHOLE_BYTES_MAX => {
+                let error = UpstreamError::new("collecting an answer", UpstreamErrorKind::Protocol);
+                return Err(ChatError::Upstream { error, attempts: turn.attempts() });
+            }
+            None => {}
+        }
     }
 }

@@ -1,0 +1,178 @@
+//! A conversation in nobody's dialect: messages of text and files, and what the answer has to be.
+//!
+//! A dialect reads a caller's body into a [`Conversation`]; an upstream writes its request from it. Limits of an
+//! upstream (sizes, counts, roles it lacks) are not known here.
+
+use serde_json::{Map, Value};
+
+use crate::files::attachment::JobFile;
+
+/// A checked conversation.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Conversation {
+    /// The messages, oldest first; at least one with text or a file.
+    pub messages: Vec<Message>,
+    /// The tools that the model may call.
+    pub tools: Vec<ToolSpec>,
+    /// Whether and which tools it has to call.
+    pub tool_choice: ToolChoice,
+    /// Whether one answer may hold several calls.
+    pub parallel_tool_calls: bool,
+    /// The form of the answer's text.
+    pub output: OutputFormat,
+}
+
+impl Conversation {
+    /// A conversation of these messages, without tools.
+    #[must_use]
+    pub fn of(messages: Vec<Message>) -> Self {
+        Self { messages, parallel_tool_calls: true, ..Self::default() }
+    }
+
+    /// The messages after the assistant's last one: the turn to be answered.
+    #[must_use]
+    pub fn turn(&self) -> &[Message] {
+        self.messages.get(self.turn_start()..).unwrap_or_default()
+    }
+
+    /// The place of the first message of the turn.
+    #[must_use]
+    pub fn turn_start(&self) -> usize {
+        let is_answer = |message: &Message| matches!(message.role, Role::Assistant { .. });
+        self.messages.iter().rposition(is_answer).map_or(0, |place| place + 1)
+    }
+
+    /// All files with the place of their message, in order.
+    pub fn files(&self) -> impl Iterator<Item = (usize, &NamedFile)> {
+        self.messages.iter().enumerate().flat_map(|(place, message)| {
+            message.parts.iter().filter_map(move |part| match part {
+                Part::Text(_) => None,
+                Part::File(file) => Some((place, file)),
+            })
+        })
+    }
+}
+
+/// One message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Message {
+    /// Who speaks.
+    pub role: Role,
+    /// What is said, in order.
+    pub parts: Vec<Part>,
+}
+
+impl Message {
+    /// A user's message of one text.
+    #[must_use]
+    pub fn user(text: String) -> Self {
+        Self { role: Role::User, parts: vec![Part::Text(text)] }
+    }
+
+    /// The bytes of its texts.
+    #[must_use]
+    pub fn text_bytes(&self) -> usize {
+        let bytes = |part: &Part| match part {
+            Part::Text(text) => text.len(),
+            Part::File(_) => 0,
+        };
+        self.parts.iter().map(bytes).sum()
+    }
+}
+
+/// Who speaks in a message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Role {
+    /// Instructions: `system` or `developer`.
+    System,
+    /// The person, or the program that stands for it.
+    User,
+    /// The model, with the calls that it made.
+    Assistant {
+        /// Its calls, in order.
+        calls: Vec<ToolCall>,
+    },
+    /// A tool that was called.
+    ToolResult {
+        /// The id of the call that it answers.
+        call_id: Option<String>,
+        /// The name of the tool.
+        name: Option<String>,
+    },
+}
+
+/// A piece of a message.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Part {
+    /// Text.
+    Text(String),
+    /// A file.
+    File(NamedFile),
+}
+
+/// A file of a message.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedFile {
+    /// What it is called in the conversation: the caller's name for it, or `image-1`, `document-2` and so on. It
+    /// has no control characters, quotes or angle brackets.
+    pub label: String,
+    /// The file.
+    pub file: JobFile,
+}
+
+/// A call that the model made earlier in the conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ToolCall {
+    /// Its id; empty where the caller's dialect gave none.
+    pub id: String,
+    /// The name of the tool.
+    pub name: String,
+    /// The arguments as the model wrote them: usually a JSON object.
+    pub arguments: String,
+}
+
+/// A tool that the model may call.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToolSpec {
+    /// Its name, unique in the request.
+    pub name: String,
+    /// What it does and when to use it.
+    pub description: Option<String>,
+    /// The JSON Schema of its arguments; empty when it takes none.
+    pub parameters: Map<String, Value>,
+    /// Whether the arguments have to follow the schema exactly.
+    pub strict: Option<bool>,
+}
+
+/// Which tools an answer has to call.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum ToolChoice {
+    /// As the model sees fit.
+    #[default]
+    Auto,
+    /// None, although there are some.
+    None,
+    /// At least one.
+    Required,
+    /// This one.
+    Named(String),
+}
+
+/// The form of an answer's text.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum OutputFormat {
+    /// Any text.
+    #[default]
+    Text,
+    /// A JSON object of any shape.
+    JsonObject,
+    /// JSON that follows a schema.
+    JsonSchema {
+        /// What the caller calls it.
+        name: String,
+        /// The JSON Schema.
+        schema: Value,
+        /// Whether the schema has to be followed exactly.
+        strict: Option<bool>,
+    },
+}

@@ -1,0 +1,239 @@
+//! Answers of an upstream that speaks OpenAI's dialect, put together again for a caller who speaks it too.
+//!
+//! The upstream's reader takes texts, ids, names and arguments out of each frame as events and hands on the rest as
+//! [`ReplyEvent::Extra`]. Here they come together again, so that log probabilities, further choices and fields that
+//! this version does not know reach the caller. What clients would stumble over is repaired: all chunks carry one id
+//! and one model, each choice one role.
+
+use std::collections::{BTreeMap, HashSet};
+
+use bytes::BytesMut;
+use serde_json::{Map, Value, json};
+
+use crate::chat::reply::{ReplyEvent, Text};
+
+/// A stream of chunks.
+#[derive(Debug)]
+pub struct FrameStream {
+    /// `id`, `object`, `created` and `model` of every chunk: several attempts may have a part in one stream.
+    head: Map<String, Value>,
+    include_usage: bool,
+    /// The first event went out, with the role of the first choice.
+    is_begun: bool,
+    /// Choices whose role is out.
+    with_role: HashSet<u64>,
+    usage: Option<Value>,
+    taken: Taken,
+}
+
+impl FrameStream {
+    /// A stream whose chunks all carry this `id`, `created` and `model`.
+    #[must_use]
+    pub fn new(id: &str, created: i64, model: &str, include_usage: bool) -> Self {
+        let head = json!({"id": id, "object": "chat.completion.chunk", "created": created, "model": model});
+        let head = if let Value::Object(head) = head { head } else { Map::new() };
+        Self { head, include_usage, is_begun: false, with_role: HashSet::new(), usage: None, taken: Taken::default() }
+    }
+
+    /// Notes that the role of the first choice went out, before any frame came.
+    pub fn begin(&mut self) {
+        self.is_begun = true;
+        self.with_role.insert(0);
+    }
+
+    /// Takes an event; writes a chunk when a frame is complete.
+    pub fn event(&mut self, event: &ReplyEvent<'_>, out: &mut BytesMut) {
+        match event {
+            ReplyEvent::Extra(extra) => self.frame(extra.frame, out),
+            event => self.taken.note(event),
+        }
+    }
+
+    /// Writes the counts, if the caller wants them and the upstream gave any, and the end.
+    pub fn finish(&mut self, out: &mut BytesMut) {
+        if let Some(usage) = self.usage.take().filter(|_| self.include_usage) {
+            let mut last = self.head.clone();
+            last.insert("choices".to_owned(), json!([]));
+            last.insert("usage".to_owned(), usage);
+            write_event(out, &Value::Object(last).to_string());
+        }
+        write_event(out, "[DONE]");
+    }
+
+    /// Begins anew; the role of the first choice stays out.
+    pub fn reset(&mut self) {
+        self.with_role.clear();
+        self.with_role.extend(self.is_begun.then_some(0));
+        self.usage = None;
+        self.taken = Taken::default();
+    }
+
+    fn frame(&mut self, frame: &Map<String, Value>, out: &mut BytesMut) {
+        if let Some(usage) = frame.get("usage").filter(|usage| usage.is_object()) {
+            self.usage = Some(usage.clone());
+        }
+        let Some(choices) = frame.get("choices").and_then(Value::as_array).filter(|choices| !choices.is_empty()) else {
+            self.taken = Taken::default();
+            return;
+        };
+        let choices: Vec<Value> = choices.iter().zip(0..).map(|(choice, place)| self.choice(choice, place)).collect();
+        let mut chunk = self.head.clone();
+        for (name, value) in frame {
+            if !chunk.contains_key(name) && name != "usage" && name != "choices" {
+                chunk.insert(name.clone(), value.clone());
+            }
+        }
+        chunk.insert("choices".to_owned(), choices.into());
+        if self.include_usage {
+            chunk.insert("usage".to_owned(), Value::Null);
+        }
+        write_event(out, &Value::Object(chunk).to_string());
+    }
+
+    fn choice(&mut self, choice: &Value, place: u64) -> Value {
+        let mut choice = choice.clone();
+        let Value::Object(map) = &mut choice else {
+            return choice;
+        };
+        let index = map.get("index").and_then(Value::as_u64).unwrap_or(place);
+        map.insert("index".to_owned(), index.into());
+        map.entry("finish_reason").or_insert(Value::Null);
+        if let Value::Object(delta) = map.entry("delta").or_insert_with(|| json!({})) {
+            delta.remove("role");
+            if self.with_role.insert(index) {
+                delta.insert("role".to_owned(), "assistant".into());
+            }
+            if index == 0 {
+                std::mem::take(&mut self.taken).give_back(delta);
+            }
+        }
+        choice
+    }
+}
+
+/// A whole completion.
+#[derive(Debug, Default)]
+pub struct FrameWhole {
+    frame: Option<Map<String, Value>>,
+    taken: Taken,
+}
+
+impl FrameWhole {
+    /// Takes an event.
+    pub fn event(&mut self, event: &ReplyEvent<'_>) {
+        match event {
+            ReplyEvent::Extra(extra) => self.frame = Some(extra.frame.clone()),
+            event => self.taken.note(event),
+        }
+    }
+
+    /// The completion, with what the upstream left out.
+    #[must_use]
+    pub fn finish(self, id: &str, created: i64, model: &str) -> Vec<u8> {
+        let mut completion = self.frame.unwrap_or_default();
+        let mut taken = Some(self.taken);
+        for (choice, place) in
+            completion.get_mut("choices").and_then(Value::as_array_mut).into_iter().flatten().zip(0..)
+        {
+            let index = choice.get("index").and_then(Value::as_u64).unwrap_or(place);
+            if let (0, Some(Value::Object(message))) = (index, choice.get_mut("message"))
+                && let Some(taken) = taken.take()
+            {
+                taken.give_back(message);
+            }
+        }
+        if completion.get("id").and_then(Value::as_str).is_none_or(str::is_empty) {
+            completion.insert("id".to_owned(), id.into());
+        }
+        if !completion.get("created").is_some_and(Value::is_number) {
+            completion.insert("created".to_owned(), created.into());
+        }
+        completion.insert("object".to_owned(), "chat.completion".into());
+        completion.insert("model".to_owned(), model.into());
+        Value::Object(completion).to_string().into_bytes()
+    }
+
+    /// Bytes that are kept.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.taken.bytes()
+    }
+}
+
+/// What was taken out of the frame that is under way.
+#[derive(Debug, Default)]
+struct Taken {
+    content: String,
+    reasoning: String,
+    refusal: String,
+    /// By their index.
+    calls: BTreeMap<u32, TakenCall>,
+}
+
+#[derive(Debug, Default)]
+struct TakenCall {
+    id: String,
+    name: String,
+    arguments: String,
+}
+
+impl Taken {
+    fn note(&mut self, event: &ReplyEvent<'_>) {
+        let append = |text: &Text<'_>, to: &mut String| text.append_to(to);
+        match event {
+            ReplyEvent::Text(text) => append(text, &mut self.content),
+            ReplyEvent::Reasoning(text) => append(text, &mut self.reasoning),
+            ReplyEvent::Refusal(text) => append(text, &mut self.refusal),
+            ReplyEvent::ToolCall { index, id, name } => {
+                let call = self.call(*index);
+                call.id.push_str(id);
+                call.name.push_str(name);
+            }
+            ReplyEvent::ToolArguments { index, json } => self.call(*index).arguments.push_str(json),
+            _ => {}
+        }
+    }
+
+    fn call(&mut self, index: u32) -> &mut TakenCall {
+        self.calls.entry(index).or_default()
+    }
+
+    /// Puts everything back into the delta or message that it came from.
+    fn give_back(self, message: &mut Map<String, Value>) {
+        for (key, text) in [("content", self.content), ("reasoning_content", self.reasoning), ("refusal", self.refusal)]
+        {
+            if !text.is_empty() {
+                message.insert(key.to_owned(), text.into());
+            }
+        }
+        let Some(Value::Array(entries)) = message.get_mut("tool_calls") else {
+            return;
+        };
+        for (entry, place) in entries.iter_mut().zip(0_u64..) {
+            let index = entry.get("index").and_then(Value::as_u64).unwrap_or(place);
+            let Some(call) = u32::try_from(index).ok().and_then(|index| self.calls.get(&index)) else { continue };
+            let Value::Object(entry) = entry else { continue };
+            if !call.id.is_empty() {
+                entry.insert("id".to_owned(), call.id.as_str().into());
+            }
+            if let Value::Object(function) = entry.entry("function").or_insert_with(|| json!({})) {
+                for (key, text) in [("name", &call.name), ("arguments", &call.arguments)] {
+                    if !text.is_empty() {
+                        function.insert(key.to_owned(), text.as_str().into());
+                    }
+                }
+            }
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        let calls: usize = self.calls.values().map(|call| call.name.len() + call.arguments.len()).sum();
+        self.content.len() + self.reasoning.len() + self.refusal.len() + calls
+    }
+}
+
+fn write_event(out: &mut BytesMut, data: &str) {
+    out.extend_from_slice(b"data: ");
+    out.extend_from_slice(data.as_bytes());
+    out.extend_from_slice(b"\n\n");
+}

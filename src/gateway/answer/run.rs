@@ -1,0 +1,181 @@
+//! From a request to its answer: makes a request fit for the upstream that it goes to, then asks.
+
+use crate::chat::error::RequestError;
+use crate::chat::job::{ChatRequest, MediaJob, Notes, Question, ReasoningFormat};
+use crate::chat::models::ModelInfo;
+use crate::chat::reply::{Ending, ReplySink};
+use crate::chat::resolve::Rules;
+use crate::chat::stages::StagePlan;
+use crate::gateway::answer::error::ChatError;
+use crate::gateway::answer::failover::RequestContext;
+use crate::gateway::answer::relay::{RelayGateway, RelayJob};
+use crate::gateway::answer::turn::Turn;
+use crate::gateway::answer::web::WebGateway;
+use crate::gateway::attachments::Attachments;
+use crate::gateway::catalogue::{Catalogue, Models};
+use crate::gateway::route::Route;
+use crate::upstream::openai::encode::prompt_tokens;
+use crate::upstream::web::request::WebRequest;
+
+/// What holds for every answer.
+#[derive(Clone, Debug)]
+pub struct AnswerSettings {
+    /// `DEFAULT_MODEL`, `qwen3-max`: for requests that name none.
+    pub default_model: String,
+    /// `REASONING_FORMAT`, `parsed`: where thoughts go when the caller does not say.
+    pub reasoning_format: ReasoningFormat,
+    /// `VISION_FALLBACK_MODEL`: the model that answers when the one that was asked for cannot take the files; empty
+    /// for none.
+    pub vision_fallback: String,
+}
+
+/// Prepares requests. Cheap to clone.
+#[derive(Clone)]
+pub struct Answers {
+    web: WebGateway,
+    models: Models,
+    attachments: Attachments,
+    settings: AnswerSettings,
+}
+
+/// A request that is ready to be asked, with the upstream that it goes to.
+#[derive(Clone)]
+pub struct Prepared {
+    /// The model as the caller named it; answers carry this name.
+    pub model: String,
+    /// What the caller is told about how the request was understood.
+    pub notes: Notes,
+    /// The upstream speaks the caller's dialect and gets the caller's own body.
+    pub is_verbatim: bool,
+    upstream: PreparedFor,
+}
+
+#[derive(Clone)]
+enum PreparedFor {
+    Web(WebGateway, Box<WebRequest>, StagePlan),
+    Relay(RelayGateway, Box<RelayJob>),
+}
+
+impl Answers {
+    /// Prepares requests for these parts.
+    #[must_use]
+    pub fn new(web: WebGateway, models: Models, attachments: Attachments, settings: AnswerSettings) -> Self {
+        Self { web, models, attachments, settings }
+    }
+
+    /// Prepares a request for the upstream that its model's name leads to.
+    ///
+    /// # Errors
+    /// [`RequestError`]: the request is wrong, or a file that it names cannot be fetched.
+    pub async fn prepare(&self, request: ChatRequest, route: Route) -> Result<Prepared, RequestError> {
+        match route {
+            Route::Web => {
+                let job = {
+                    let catalogue = self.models.current().await;
+                    let rules = self.rules(&catalogue);
+                    let job = request.resolve(&rules)?;
+                    let wishes = job.wishes.clone();
+                    (WebRequest::plan(job, &rules)?, wishes)
+                };
+                let (request, wishes) = job;
+                let stages = StagePlan::of(&wishes, request.prompt_tokens());
+                self.for_web(request, stages).await
+            }
+            Route::Relay(gateway, upstream_model) => {
+                let is_verbatim = matches!(request.question, Question::Verbatim(_));
+                let job = request.relayed(upstream_model);
+                let prompt_tokens = prompt_tokens(&job.question);
+                let mut stages = if is_verbatim {
+                    StagePlan::untouched(prompt_tokens)
+                } else {
+                    StagePlan::of(&job.wishes, prompt_tokens)
+                };
+                // These upstreams keep stop sequences and limits themselves.
+                (stages.stop, stages.tokens_max) = (Vec::new(), None);
+                if let Some(format) = job.wishes.reasoning_format {
+                    stages.reasoning_format = format;
+                }
+                Ok(Prepared {
+                    model: job.model.clone(),
+                    notes: Notes { ignored: job.ignored.clone(), ..Notes::default() },
+                    is_verbatim,
+                    upstream: PreparedFor::Relay(gateway, Box::new(RelayJob { job, stages })),
+                })
+            }
+        }
+    }
+
+    /// Prepares a picture. `resolve` joins the caller's request with the catalogue.
+    ///
+    /// # Errors
+    /// [`RequestError`]: the request is wrong, or a file that it names cannot be fetched.
+    pub async fn prepare_media(
+        &self,
+        resolve: impl FnOnce(&Rules<'_>) -> Result<MediaJob, RequestError>,
+    ) -> Result<Prepared, RequestError> {
+        let request = self.media_request(resolve).await?;
+        let stages = StagePlan::untouched(request.prompt_tokens());
+        self.for_web(request, stages).await
+    }
+
+    /// Makes the web chat's request for a picture or a video, its files not fetched yet.
+    ///
+    /// # Errors
+    /// What is wrong with the request.
+    pub async fn media_request(
+        &self,
+        resolve: impl FnOnce(&Rules<'_>) -> Result<MediaJob, RequestError>,
+    ) -> Result<WebRequest, RequestError> {
+        let catalogue = self.models.current().await;
+        WebRequest::media(resolve(&self.rules(&catalogue))?)
+    }
+
+    async fn for_web(&self, mut request: WebRequest, stages: StagePlan) -> Result<Prepared, RequestError> {
+        request.files = self.attachments.gather(std::mem::take(&mut request.files)).await?;
+        Ok(Prepared {
+            model: request.model.clone(),
+            notes: request.notes.clone(),
+            is_verbatim: false,
+            upstream: PreparedFor::Web(self.web.clone(), Box::new(request), stages),
+        })
+    }
+
+    fn rules<'a>(&'a self, catalogue: &'a Catalogue) -> Rules<'a> {
+        let models: &[ModelInfo] = &catalogue.models;
+        Rules {
+            default_model: &self.settings.default_model,
+            reasoning_format: self.settings.reasoning_format,
+            vision_fallback: &self.settings.vision_fallback,
+            models,
+            is_live: catalogue.is_live,
+        }
+    }
+}
+
+impl Prepared {
+    /// Begins a streamed answer: returns when its first content has gone to `sink`.
+    ///
+    /// # Errors
+    /// [`ChatError`]: nothing has been said, and `sink` is as at the beginning.
+    pub async fn open(&self, context: &RequestContext, sink: &mut (impl ReplySink + Send)) -> Result<Turn, ChatError> {
+        match &self.upstream {
+            PreparedFor::Web(gateway, request, stages) => gateway.open((request, stages), context, sink).await,
+            PreparedFor::Relay(gateway, job) => gateway.open(job, context, sink).await,
+        }
+    }
+
+    /// Answers as a whole: everything has gone to `sink` when this returns.
+    ///
+    /// # Errors
+    /// [`ChatError`].
+    pub async fn complete(
+        &self,
+        context: &RequestContext,
+        sink: &mut (impl ReplySink + Send),
+    ) -> Result<(Turn, Ending), ChatError> {
+        match &self.upstream {
+            PreparedFor::Web(gateway, request, stages) => gateway.complete((request, stages), context, sink).await,
+            PreparedFor::Relay(gateway, job) => gateway.complete(job, context, sink).await,
+        }
+    }
+}

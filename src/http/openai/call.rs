@@ -1,0 +1,204 @@
+//! What every route that asks an upstream shares: who asks, how the answer goes out, and the headers that tell how the
+//! request was understood.
+
+use std::time::SystemTime;
+
+use axum::extract::FromRequestParts;
+use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use tokio::time::timeout;
+
+use crate::chat::job::Notes;
+use crate::chat::reply::{Ending, ReplySink};
+use crate::dialect::openai::reply::EventSink;
+use crate::gateway::answer::error::ChatError;
+use crate::gateway::answer::failover::RequestContext;
+use crate::gateway::answer::run::Prepared;
+use crate::http::failure::ApiError;
+use crate::http::serve::access::RequestRecord;
+use crate::http::serve::auth::Caller;
+use crate::http::serve::server::PollCount;
+use crate::http::state::AppState;
+use crate::http::stream::{Following, Opening, ReplyBody, StreamContext};
+
+/// A request of a caller who was let in.
+pub(crate) struct Call {
+    /// The parts of the server.
+    pub(crate) state: AppState,
+    /// Who asks.
+    pub(crate) caller: Caller,
+    /// The request's line in the log.
+    pub(crate) record: RequestRecord,
+    /// How often the caller's SDK has tried this request already.
+    pub(crate) client_retries: u32,
+    polls: PollCount,
+}
+
+impl FromRequestParts<AppState> for Call {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
+        let extensions = &parts.extensions;
+        let found = (extensions.get::<Caller>(), extensions.get::<RequestRecord>(), extensions.get::<PollCount>());
+        // The layers around these routes put all three there.
+        let (Some(caller), Some(record), Some(polls)) = found else {
+            return Err(ApiError::internal().into_response());
+        };
+        Ok(Self {
+            state: state.clone(),
+            caller: caller.clone(),
+            record: record.clone(),
+            client_retries: client_retries(&parts.headers),
+            polls: polls.clone(),
+        })
+    }
+}
+
+impl Call {
+    /// The request as the gateway sees it.
+    pub(crate) fn context(&self) -> RequestContext {
+        RequestContext {
+            caller: self.caller.id,
+            own: self.caller.own.clone(),
+            client_retries: self.client_retries,
+            trace: self.record.trace(),
+        }
+    }
+
+    /// Waits for `work`, but no longer than the server runs.
+    ///
+    /// # Errors
+    /// The failure of the work, or 503 when the server stops.
+    pub(crate) async fn until_the_end<T>(
+        &self,
+        work: impl Future<Output = Result<T, ChatError>>,
+    ) -> Result<T, ApiError> {
+        tokio::select! {
+            done = work => done.map_err(|error| ApiError::from(&error)),
+            () = self.state.0.ending.cancelled() => Err(ApiError::shutting_down()),
+        }
+    }
+
+    /// Collects a whole answer.
+    ///
+    /// # Errors
+    /// As [`Call::until_the_end`].
+    pub(crate) async fn whole(
+        &self,
+        prepared: &Prepared,
+        sink: &mut (impl ReplySink + Send),
+    ) -> Result<Ending, ApiError> {
+        let context = self.context();
+        let (_, ending) = self.until_the_end(prepared.complete(&context, sink)).await?;
+        Ok(ending)
+    }
+
+    /// Answers with an event stream.
+    ///
+    /// # Errors
+    /// The failure to answer, as long as the status waits for it.
+    pub(crate) async fn stream<S: EventSink + Unpin + Send + 'static>(
+        self,
+        prepared: Prepared,
+        mut sink: S,
+    ) -> Result<Response, ApiError> {
+        let head = sink.head();
+        let context = self.context();
+        let opening: Opening<S> = Box::pin(async move {
+            let opened = prepared.open(&context, &mut sink).await;
+            (opened, sink)
+        });
+        self.event_stream(head, opening, None).await
+    }
+
+    /// Waits for the first content as long as the status may wait; from then on the answer's body goes on waiting.
+    /// Answers that follow in the same stream cannot change its status any more.
+    pub(crate) async fn event_stream<S: EventSink + Unpin + Send + 'static>(
+        self,
+        head: Bytes,
+        mut opening: Opening<S>,
+        following: Option<Following<S>>,
+    ) -> Result<Response, ApiError> {
+        let Self { state, record, polls, .. } = self;
+        record.streamed();
+        let settings = &state.0.settings;
+        // Callers hear something at least once in each interval, headers included.
+        let hold = settings.headers_hold.min(settings.keepalive_interval);
+        let context = StreamContext {
+            head,
+            record,
+            keepalive: settings.keepalive_interval,
+            ending: state.0.ending.clone(),
+            polls,
+        };
+        let opened = tokio::select! {
+            opened = timeout(hold, &mut opening) => opened,
+            () = state.0.ending.cancelled() => return Err(ApiError::shutting_down()),
+        };
+        let body = match opened {
+            Ok((Ok(turn), sink)) => ReplyBody::streaming(turn, sink, context),
+            Ok((Err(error), _)) => return Err((&error).into()),
+            Err(_) => ReplyBody::opening(opening, context),
+        }
+        .followed_by(following);
+        let mut headers = HeaderMap::new();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
+        headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
+        Ok((headers, axum::body::Body::new(body)).into_response())
+    }
+}
+
+/// How often the caller's SDK has tried this request already.
+fn client_retries(headers: &HeaderMap) -> u32 {
+    let value = headers.get("x-stainless-retry-count").and_then(|value| value.to_str().ok());
+    value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}
+
+/// A whole answer in JSON.
+pub(crate) fn json_response(body: impl Into<axum::body::Body>) -> Response {
+    ([(CONTENT_TYPE, "application/json")], body.into()).into_response()
+}
+
+/// The headers that tell how a request was understood.
+pub(crate) fn note_headers(notes: &Notes) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let mut note = |name: &'static str, value: String| {
+        headers.extend(HeaderValue::try_from(value).ok().map(|value| (HeaderName::from_static(name), value)));
+    };
+    if !notes.ignored.is_empty() {
+        note(IGNORED, notes.ignored.join(","));
+    }
+    if let Some(model) = &notes.fallback_model {
+        note(FALLBACK_MODEL, model.clone());
+    }
+    if notes.omitted_files > 0 {
+        note(OMITTED_FILES, notes.omitted_files.to_string());
+    }
+    if let Some(file) = notes.prompt_file {
+        note(PROMPT_AS_FILE, file.to_owned());
+    }
+    if let Some(aspect) = notes.aspect {
+        note(ASPECT_RATIO, aspect.to_string());
+    }
+    headers
+}
+
+/// Parameters that were read but have no effect.
+pub(crate) const IGNORED: &str = "x-bridge-ignored";
+/// The model that answers in place of one that cannot take the files.
+pub(crate) const FALLBACK_MODEL: &str = "x-bridge-fallback-model";
+/// How many older files had no room beside the newer ones.
+pub(crate) const OMITTED_FILES: &str = "x-bridge-omitted-files";
+/// The name of the file that the conversation was sent as, when it was too long for a prompt.
+pub(crate) const PROMPT_AS_FILE: &str = "x-bridge-prompt-file";
+/// The ratio of the picture or video, which may be only near to the size that was asked for.
+pub(crate) const ASPECT_RATIO: &str = "x-bridge-aspect-ratio";
+
+/// Seconds since 1970.
+pub(crate) fn unix_seconds() -> i64 {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}

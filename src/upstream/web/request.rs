@@ -1,0 +1,465 @@
+//! What the web chat is asked: a job made to fit into one user message.
+//!
+//! The web chat takes one prompt of at most [`PROMPT_JSON_BYTES_MAX`] bytes and a few files per message. A longer
+//! conversation goes as a text file beside its newest part; older files that have no room are named in the prompt and
+//! counted in the notes; what fits in no form is refused.
+
+use crate::base::facts::Usage;
+use crate::chat::aspect::Aspect;
+use crate::chat::conversation::{Conversation, Message, NamedFile, Part, Role};
+use crate::chat::error::{RequestError, RequestErrorKind};
+use crate::chat::file_part::{FilePart, markdown_pictures};
+use crate::chat::job::{ChatJob, Making, MediaJob, Notes, Question, ThinkingWish, Wishes};
+use crate::chat::models::{ModelInfo, Thinking};
+use crate::chat::resolve::Rules;
+use crate::chat::suffix::Product;
+use crate::chat::tokens::estimate_tokens;
+use crate::files::attachment::{Attachment, JobFile};
+use crate::files::blob::Blob;
+use crate::files::media_type::{IMAGES_MAX, MediaKind};
+use crate::upstream::web::prompt::{self, Block};
+
+/// The largest prompt in bytes of JSON; longer ones go as a file. The upstream's risk engine blocks bodies over about
+/// 128 KiB; the largest that was seen to pass had 117 kB, and the body around the prompt takes about 1.5 kB.
+pub const PROMPT_JSON_BYTES_MAX: usize = 114_000;
+/// The most bytes of a conversation, which then goes as a document.
+pub const CONVERSATION_BYTES_MAX: usize = 20_000_000;
+/// The name of the file that a long prompt goes as.
+pub const PROMPT_FILE: &str = "conversation.txt";
+
+/// How much of a prompt that goes as a file is written inline too. Long prompts are slow, and models read files less
+/// faithfully than prompts.
+const INLINE_BYTES_MAX: usize = 48_000;
+/// The bytes of JSON that one file takes beside the prompt.
+const FILE_JSON_BYTES: usize = 1_500;
+/// How many pictures that texts of the conversation show can be changed in this turn.
+const PICTURES_IN_TEXT_MAX: usize = 5;
+/// How many pictures of the conversation are handed on when the turn itself has fewer.
+const EDIT_PICTURES_MAX: usize = 3;
+/// The prompt for pictures that come without words.
+const EDIT_PROMPT: &str = "Edit this picture.";
+/// The prompt for the first frame of a video that comes without words.
+const ANIMATE_PROMPT: &str = "Bring this picture to life.";
+
+/// What is to be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    /// Text.
+    Text,
+    /// A picture from words.
+    Image(Aspect),
+    /// A picture from pictures.
+    ImageEdit(Aspect),
+    /// A video, from words or from a picture.
+    Video(Aspect),
+}
+
+/// One message for the web chat.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WebRequest {
+    /// The model as the caller named it; answers carry this name.
+    pub model: String,
+    /// The upstream's id of the model.
+    pub upstream_model: String,
+    /// What is to be made.
+    pub task: Task,
+    /// The one prompt.
+    pub prompt: String,
+    /// The files that go with it, in order.
+    pub files: Vec<JobFile>,
+    /// Whether to think.
+    pub thinking: ThinkingWish,
+    /// Tokens to think with.
+    pub thinking_budget: Option<u32>,
+    /// Whether to search the web.
+    pub search: bool,
+    /// What the caller is told about it.
+    pub notes: Notes,
+}
+
+impl WebRequest {
+    /// Makes a job fit into one message, by what the catalogue says about its model.
+    ///
+    /// # Errors
+    /// [`RequestErrorKind::TooLong`], [`RequestErrorKind::TooManyFiles`], a file that the model does not take, or a
+    /// media prompt without words.
+    pub fn plan(job: ChatJob, rules: &Rules<'_>) -> Result<Self, RequestError> {
+        let ChatJob { model, upstream_model, making, question, wishes, ignored } = job;
+        let conversation = match question {
+            Question::Conversation(conversation) => conversation,
+            Question::Verbatim(_) => {
+                let why = "The web chat reads no body of another API's form.";
+                return Err(RequestError::unsupported_value("model", why));
+            }
+        };
+        let names = Names { model, upstream_model, ignored };
+        let fitted = Fitted::of(conversation)?;
+        match making {
+            Making::Text => text(names, fitted, wishes, rules),
+            Making::Media(product, aspect) => Self::media(media_job(names, fitted, product, aspect)?),
+        }
+    }
+
+    /// A request for a picture or a video.
+    ///
+    /// # Errors
+    /// [`RequestErrorKind::TooLong`]: the prompt does not fit into one message.
+    pub fn media(job: MediaJob) -> Result<Self, RequestError> {
+        let MediaJob { model, upstream_model, product, aspect, prompt, files, ignored } = job;
+        let bytes = json_len(&prompt);
+        if bytes > PROMPT_JSON_BYTES_MAX {
+            let message =
+                format!("This prompt takes {bytes} bytes, but the upstream takes {PROMPT_JSON_BYTES_MAX}. Shorten it.");
+            return Err(RequestError::new(RequestErrorKind::TooLong, "prompt", message));
+        }
+        Ok(Self {
+            model,
+            upstream_model,
+            task: match product {
+                Product::Image => Task::Image(aspect),
+                Product::ImageEdit => Task::ImageEdit(aspect),
+                Product::Video => Task::Video(aspect),
+            },
+            prompt,
+            files,
+            thinking: ThinkingWish::Off,
+            thinking_budget: None,
+            search: false,
+            notes: Notes { ignored, aspect: Some(aspect), ..Notes::default() },
+        })
+    }
+
+    /// What an account is charged with for it.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        match self.task {
+            Task::Text => Usage::Chat,
+            Task::Image(_) | Task::ImageEdit(_) => Usage::Image,
+            Task::Video(_) => Usage::Video,
+        }
+    }
+
+    /// The upstream's word for this kind of chat.
+    #[must_use]
+    pub fn chat_type(&self) -> &'static str {
+        match self.task {
+            Task::Text if self.search => "search",
+            Task::Text => "t2t",
+            Task::Image(_) => "t2i",
+            Task::ImageEdit(_) => "image_edit",
+            Task::Video(_) if self.files.is_empty() => "t2v",
+            Task::Video(_) => "i2v",
+        }
+    }
+
+    /// The ratio of what is made.
+    #[must_use]
+    pub fn aspect(&self) -> Option<Aspect> {
+        match self.task {
+            Task::Text => None,
+            Task::Image(aspect) | Task::ImageEdit(aspect) | Task::Video(aspect) => Some(aspect),
+        }
+    }
+
+    /// An estimate of the prompt's tokens, for answers whose upstream gives no counts.
+    #[must_use]
+    pub fn prompt_tokens(&self) -> u64 {
+        estimate_tokens(&self.prompt)
+    }
+}
+
+/// What a request carries over from its job as it is.
+struct Names {
+    model: String,
+    upstream_model: String,
+    ignored: Vec<&'static str>,
+}
+
+/// A conversation with the files that go along.
+struct Fitted {
+    conversation: Conversation,
+    files: Vec<PlacedFile>,
+    /// For each file of the conversation, in order: whether it goes along.
+    keeps: Vec<bool>,
+}
+
+/// A file and the place of its message.
+#[derive(Clone)]
+struct PlacedFile {
+    message: usize,
+    file: JobFile,
+}
+
+impl Fitted {
+    /// Chooses the files that go along: all of the current turn, which may not be too many, and the newest of the
+    /// earlier ones.
+    fn of(conversation: Conversation) -> Result<Self, RequestError> {
+        fits(conversation.messages.iter().map(Message::text_bytes).sum())?;
+        let turn = conversation.turn_start();
+        let all: Vec<(usize, &NamedFile)> = conversation.files().collect();
+        let mut keeps = vec![false; all.len()];
+        for kind in [MediaKind::Image, MediaKind::Video, MediaKind::Audio, MediaKind::Document] {
+            let max = kind.count_max();
+            let of_kind = || all.iter().zip(0..).filter(move |((_, named), _)| named.file.kind() == kind);
+            if let Some(((_, excess), _)) = of_kind().filter(|((message, _), _)| *message >= turn).nth(max) {
+                let (at, noun) = (excess.file.at(), kind.noun());
+                let message = format!("'{at}' is one {noun} too many: one turn takes {max} at most.");
+                return Err(RequestError::new(RequestErrorKind::TooManyFiles, at, message));
+            }
+            let mut places: Vec<usize> = of_kind().map(|(_, place)| place).collect();
+            let newest = places.split_off(places.len().saturating_sub(max));
+            newest.into_iter().for_each(|place| keeps.get_mut(place).into_iter().for_each(|keep| *keep = true));
+        }
+        let kept = all.iter().zip(&keeps).filter(|(_, keep)| **keep);
+        let files = kept.map(|((message, named), _)| PlacedFile { message: *message, file: named.file.clone() });
+        let files = files.collect();
+        Ok(Self { conversation, files, keeps })
+    }
+
+    fn omitted(&self) -> usize {
+        self.keeps.len() - self.files.len()
+    }
+
+    /// The messages as blocks of a prompt, with marks where files stand.
+    fn into_blocks(self) -> Vec<Block> {
+        // A conversation that is one message goes as it is, without marks.
+        let is_marked = self.conversation.messages.len() > 1;
+        let mut keeps = self.keeps.into_iter();
+        let mut block = |message: Message| {
+            let mut texts = Vec::with_capacity(message.parts.len());
+            for part in message.parts {
+                match part {
+                    Part::Text(text) => texts.push(text),
+                    Part::File(file) => {
+                        let is_kept = keeps.next().unwrap_or(true);
+                        texts.extend(is_marked.then(|| mark(&file.label, is_kept)));
+                    }
+                }
+            }
+            let text = match texts.len() {
+                1 => texts.pop().unwrap_or_default(),
+                _ => texts.join("\n"),
+            };
+            match message.role {
+                Role::System => Block::System(text),
+                Role::User => Block::User(text),
+                Role::Assistant { calls } => Block::Assistant { text, calls },
+                Role::ToolResult { call_id, name } => Block::ToolResult { id: call_id, name, text },
+            }
+        };
+        self.conversation.messages.into_iter().map(&mut block).collect()
+    }
+}
+
+fn mark(label: &str, is_kept: bool) -> String {
+    if is_kept { format!("<file name=\"{label}\"/>") } else { format!("<file name=\"{label}\" omitted=\"true\"/>") }
+}
+
+/// Refuses a conversation of so many bytes that the upstream takes it in no form.
+fn fits(bytes: usize) -> Result<(), RequestError> {
+    if bytes <= CONVERSATION_BYTES_MAX {
+        return Ok(());
+    }
+    let message = format!(
+        "This conversation takes {bytes} bytes, but the upstream's maximum context length for one request is \
+         {CONVERSATION_BYTES_MAX} bytes. Shorten or drop older messages."
+    );
+    Err(RequestError::new(RequestErrorKind::TooLong, "messages", message))
+}
+
+fn text(names: Names, fitted: Fitted, wishes: Wishes, rules: &Rules<'_>) -> Result<WebRequest, RequestError> {
+    let Names { model, upstream_model: base, mut ignored } = names;
+    let omitted_files = fitted.omitted();
+    let mut files: Vec<JobFile> = fitted.files.iter().map(|placed| placed.file.clone()).collect();
+    let (prompt, prompt_file) = prompt_of(&fitted.into_blocks(), files.len())?;
+    let has_prompt_file = prompt_file.is_some();
+    if let Some(text) = prompt_file {
+        fits_context(&text, rules.find(&base))?;
+        let file = Attachment {
+            at: "messages".to_owned(),
+            name: PROMPT_FILE.to_owned(),
+            kind: MediaKind::Document,
+            content_type: "text/plain".to_owned(),
+            content: Blob::from(text.into_bytes()),
+        };
+        files.insert(0, JobFile::Ready(file));
+    }
+    let fallback_model = fallback(rules, &base, &files)?;
+    let upstream_model = fallback_model.clone().unwrap_or(base);
+    let ability = rules.find(&upstream_model).map_or(Thinking::OnRequest, |info| info.thinking);
+    let (thinking, refused) = thinking(ability, wishes.thinking);
+    ignored.extend(refused);
+    Ok(WebRequest {
+        model,
+        upstream_model,
+        task: Task::Text,
+        prompt,
+        files,
+        thinking,
+        thinking_budget: wishes.thinking_budget,
+        search: wishes.search.unwrap_or(false),
+        notes: Notes {
+            ignored,
+            fallback_model,
+            omitted_files,
+            prompt_file: has_prompt_file.then_some(PROMPT_FILE),
+            aspect: None,
+        },
+    })
+}
+
+/// Whether to think, and the field whose wish the model cannot follow.
+fn thinking(ability: Thinking, wish: Option<(ThinkingWish, &'static str)>) -> (ThinkingWish, Option<&'static str>) {
+    match (ability, wish) {
+        (Thinking::OnRequest, wish) => (wish.map_or(ThinkingWish::Off, |(wish, _)| wish), None),
+        (Thinking::Never, None | Some((ThinkingWish::Off, _))) => (ThinkingWish::Off, None),
+        (Thinking::Never, Some((ThinkingWish::On | ThinkingWish::Auto, field))) => (ThinkingWish::Off, Some(field)),
+        (Thinking::Always, Some((ThinkingWish::Off, field))) => (ThinkingWish::On, Some(field)),
+        (Thinking::Always, None | Some((ThinkingWish::On | ThinkingWish::Auto, _))) => (ThinkingWish::On, None),
+    }
+}
+
+/// Another model for files that `id` does not take.
+fn fallback(rules: &Rules<'_>, id: &str, files: &[JobFile]) -> Result<Option<String>, RequestError> {
+    let lacks = |model: &ModelInfo| files.iter().find(|file| !model.abilities.takes(file.kind()));
+    let Some(file) = rules.find(id).and_then(lacks) else {
+        return Ok(None);
+    };
+    let (noun, at) = (file.kind().noun(), file.at());
+    let refused = |hint: &str| {
+        let message = format!("The model '{id}' takes no {noun}, and '{at}' is one. {hint}");
+        RequestError::new(RequestErrorKind::UnsupportedValue, at, message)
+    };
+    if rules.vision_fallback.is_empty() {
+        return Err(refused("Choose a model that does, or set VISION_FALLBACK_MODEL."));
+    }
+    // A configured model that the upstream has dropped is replaced by the first other one that takes the files.
+    let configured = rules.find(rules.vision_fallback);
+    let able = || rules.models.iter().find(|model| lacks(model).is_none());
+    match configured.filter(|model| lacks(model).is_none()).or_else(able) {
+        Some(model) => Ok(Some(model.id.clone())),
+        None => Err(refused("No model of the upstream does.")),
+    }
+}
+
+/// Pictures and videos are made from the user's words of the current turn; a whole conversation would be drawn as one.
+fn media_job(names: Names, fitted: Fitted, product: Product, aspect: Aspect) -> Result<MediaJob, RequestError> {
+    let Names { model, upstream_model, ignored } = names;
+    let Fitted { conversation, files, .. } = fitted;
+    let turn = conversation.turn_start();
+    let is_picture = |placed: &&PlacedFile| placed.file.kind() == MediaKind::Image;
+    let mut pictures: Vec<PlacedFile> = files.iter().filter(is_picture).cloned().collect();
+    pictures.extend(pictures_in_text(&conversation));
+    pictures.sort_by_key(|picture| picture.message);
+    let current = || pictures.iter().filter(|picture| picture.message >= turn);
+    let (product, chosen, default_prompt): (_, Vec<&PlacedFile>, _) = match product {
+        Product::Image if current().next().is_none() => (Product::Image, Vec::new(), ""),
+        Product::Image => (Product::ImageEdit, current().take(IMAGES_MAX).collect(), EDIT_PROMPT),
+        // Without a picture there is nothing to change, but something to draw.
+        Product::ImageEdit if pictures.is_empty() => (Product::Image, Vec::new(), ""),
+        Product::ImageEdit => {
+            let count = current().count().clamp(EDIT_PICTURES_MAX, IMAGES_MAX);
+            let first = pictures.len().saturating_sub(count);
+            (Product::ImageEdit, pictures.iter().skip(first).collect(), EDIT_PROMPT)
+        }
+        Product::Video => {
+            let frame: Vec<_> = current().next_back().into_iter().collect();
+            let prompt = if frame.is_empty() { "" } else { ANIMATE_PROMPT };
+            (Product::Video, frame, prompt)
+        }
+    };
+    // A file that cannot be used is refused, not left out.
+    let useless = files.iter().filter(|placed| placed.message >= turn).find(|placed| !is_picture(placed));
+    if let Some(useless) = useless {
+        let why = "Pictures and videos are made from words and pictures only.";
+        return Err(RequestError::unsupported_value(useless.file.at(), why));
+    }
+    let text = turn_text(conversation.turn());
+    let prompt = if text.is_empty() { default_prompt.to_owned() } else { text };
+    if prompt.is_empty() {
+        return Err(RequestError::invalid_value("messages", "a last user message that says what to make"));
+    }
+    let files = chosen.into_iter().map(|picture| picture.file.clone()).collect();
+    Ok(MediaJob { model, upstream_model, product, aspect, prompt, files, ignored })
+}
+
+/// The user's words of a turn, without marks; empty when there are none.
+fn turn_text(turn: &[Message]) -> String {
+    let texts = turn.iter().filter(|message| message.role == Role::User).map(|message| {
+        let texts = message.parts.iter().filter_map(|part| match part {
+            Part::Text(text) => Some(text.as_str()),
+            Part::File(_) => None,
+        });
+        texts.collect::<Vec<_>>().join("\n")
+    });
+    texts.filter(|text| !text.trim().is_empty()).collect::<Vec<_>>().join("\n\n")
+}
+
+/// The last Markdown pictures in texts of users and assistants. A text may show anything, so those that cannot be used
+/// are left out.
+fn pictures_in_text(conversation: &Conversation) -> Vec<PlacedFile> {
+    let mut found = Vec::new();
+    for (message, entry) in conversation.messages.iter().enumerate() {
+        if !matches!(entry.role, Role::User | Role::Assistant { .. }) {
+            continue;
+        }
+        for part in &entry.parts {
+            let Part::Text(text) = part else { continue };
+            found.extend(markdown_pictures(text).map(|payload| (message, payload)));
+        }
+    }
+    let first = found.len().saturating_sub(PICTURES_IN_TEXT_MAX);
+    let load = |(place, (message, payload)): (usize, &(usize, &str))| {
+        let part = FilePart { payload, kind: Some(MediaKind::Image), claim: None, name: None, is_bare: false };
+        let at = format!("messages[{message}].content");
+        let file = part.load(&at, &format!("picture-{}", place + 1), &[]).ok()?;
+        Some(PlacedFile { message: *message, file })
+    };
+    found.iter().enumerate().skip(first).filter_map(load).collect()
+}
+
+/// The prompt of a conversation, and the file beside it when it is too long.
+fn prompt_of(blocks: &[Block], files: usize) -> Result<(String, Option<String>), RequestError> {
+    let prompt = prompt::render(blocks);
+    let max = PROMPT_JSON_BYTES_MAX.saturating_sub(files.saturating_mul(FILE_JSON_BYTES));
+    if json_len(&prompt) <= max {
+        return Ok((prompt, None));
+    }
+    fits(prompt.len())?;
+    // Escapes can make the JSON of a text longer than the text, at worst six times.
+    let mut room = INLINE_BYTES_MAX.min(max / 2);
+    loop {
+        let long = prompt::render_long(blocks, PROMPT_FILE, room);
+        if json_len(&long.inline) <= max || room < 1000 {
+            return Ok((long.inline, Some(long.file)));
+        }
+        room /= 2;
+    }
+}
+
+/// Refuses a conversation that the model cannot read to its end, by the rough count of four bytes a token.
+fn fits_context(text: &str, model: Option<&ModelInfo>) -> Result<(), RequestError> {
+    let Some(limit) = model.and_then(|model| model.context_length) else {
+        return Ok(());
+    };
+    let tokens = text.len() as u64 / 4;
+    if tokens <= limit {
+        return Ok(());
+    }
+    let message = format!(
+        "This model's maximum context length is {limit} tokens, but the messages have about {tokens}. Shorten or drop \
+         older messages."
+    );
+    Err(RequestError::new(RequestErrorKind::TooLong, "messages", message))
+}
+
+/// Bytes of a text as a JSON string, without its quotes.
+pub(crate) fn json_len(text: &str) -> usize {
+    text.bytes()
+        .map(|byte| match byte {
+            b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 8 | 12 => 2,
+            0..0x20 => 6,
+            _ => 1,
+        })
+        .sum()
+}
