@@ -7,9 +7,9 @@
 pub mod aspect;
 pub mod conversation;
 pub mod error;
+pub mod failure;
 pub mod file_part;
 pub mod job;
-
 pub mod models;
 pub mod reply;
 pub mod resolve;

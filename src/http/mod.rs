@@ -2,7 +2,9 @@
 
 pub mod failure;
 pub mod openai;
+mod outcomes;
 pub mod owner;
+mod refusals;
 pub mod serve;
 pub mod settings;
 pub mod state;
@@ -22,7 +24,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use tower_http::decompression::RequestDecompressionLayer;
 
-use crate::http::failure::ApiError;
+use crate::chat::failure::Failure;
 use crate::http::openai::{call, chat, completions, embeddings, images, models, videos};
 use crate::http::owner::{admin, detailed, login, status};
 use crate::http::serve::drain::Drain;
@@ -54,10 +56,10 @@ pub fn router(state: AppState) -> Router {
         .merge(models::routes())
         .merge(status::routes())
         .merge(videos::routes())
-        .fallback(async |request: Request| refuse(ApiError::not_found(request.uri().path()), request))
-        .method_not_allowed_fallback(async |request: Request| refuse(ApiError::wrong_method(request.method()), request))
+        .fallback(async |request: Request| refuse(Failure::unknown_path(request.uri().path()), request))
+        .method_not_allowed_fallback(async |request: Request| refuse(Failure::wrong_method(request.method()), request))
         .layer(RequestDecompressionLayer::new())
-        .layer(map_response(in_our_shape));
+        .layer(map_response(as_failure));
     let routes = match limiter {
         Some(limiter) => routes.layer(from_fn_with_state(limiter, rate_limit::limit)),
         None => routes,
@@ -98,17 +100,15 @@ fn cors(settings: &HttpSettings) -> CorsLayer {
         .max_age(PREFLIGHT_AGE)
 }
 
-fn refuse(error: ApiError, request: Request) -> ApiError {
+fn refuse(error: Failure, request: Request) -> Failure {
     Drain::refuse(request);
     error
 }
 
-/// A refusal of the decoding layer, which speaks plain text, in OpenAI's shape.
-async fn in_our_shape(response: Response) -> Response {
-    if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE
-        && response.extensions().get::<failure::ErrorCode>().is_none()
-    {
-        let mut refusal = ApiError::unsupported_encoding().into_response();
+/// A refusal of the decoding layer, which answers in plain text, as a failure of ours.
+async fn as_failure(response: Response) -> Response {
+    if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE && response.extensions().get::<Failure>().is_none() {
+        let mut refusal = Failure::unsupported_encoding().into_response();
         if let Some(supported) = response.headers().get(ACCEPT_ENCODING) {
             refusal.headers_mut().insert(ACCEPT_ENCODING, supported.clone());
         }
@@ -119,5 +119,5 @@ async fn in_our_shape(response: Response) -> Response {
 
 /// A bug must not cost the caller a torn connection, nor others anything.
 fn panicked(_: Box<dyn Any + Send>) -> Response {
-    ApiError::internal().into_response()
+    Failure::internal().into_response()
 }

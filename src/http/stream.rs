@@ -14,6 +14,7 @@ use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use crate::dialect::openai::error::error_body;
 use crate::dialect::openai::reply::{EventSink, encode_error};
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::turn::Turn;
@@ -143,9 +144,9 @@ impl<S: EventSink> ReplyBody<S> {
     }
 
     fn fail(&mut self, error: &ApiError, mut sink: S) -> Option<Bytes> {
-        self.record.failed(error.code());
+        self.record.failed(error.code);
         self.phase = Phase::Done;
-        sink.fail(&error.body());
+        sink.fail(&error_body(error, Some(self.record.id())));
         sink.take()
     }
 
@@ -225,10 +226,10 @@ impl<S: EventSink> ReplyBody<S> {
 
     fn end_early(&mut self) -> Bytes {
         let error = ApiError::shutting_down();
-        self.record.failed(error.code());
+        self.record.failed(error.code);
         self.phase = Phase::Done;
         let mut out = BytesMut::new();
-        encode_error(&error.body(), &mut out);
+        encode_error(&error_body(&error, Some(self.record.id())), &mut out);
         out.freeze()
     }
 }

@@ -256,7 +256,7 @@ fn without_usage_no_chunk_lacks_choices() {
     stream.finish(&ending);
     let error = ErrorDetail { message: "m", kind: "server_error", param: None, code: Some("c") };
     let mut out = bytes::BytesMut::new();
-    encode_error(&ErrorBody { error }, &mut out);
+    encode_error(&ErrorBody { error, request_id: None }, &mut out);
     let text = [head, stream.take().unwrap(), out.freeze()].concat();
     insta::assert_snapshot!(str::from_utf8(&text).unwrap());
 }

@@ -214,12 +214,16 @@ impl Asked {
 /// The error of an answer, after a look at its shape.
 pub(crate) async fn error_of(response: Response) -> Value {
     assert_eq!(response.headers()["content-type"], "application/json");
-    checked_error(&json_of(response).await)
+    let id = response.headers()["x-request-id"].clone();
+    let body = json_of(response).await;
+    assert_eq!(body["request_id"], id.to_str().unwrap(), "{body}");
+    checked_error(&body)
 }
 
-/// The error in a body, which has OpenAI's four keys and no more.
+/// The error in a body, which has OpenAI's four keys and no more, beside the id of the request.
 pub(crate) fn checked_error(body: &Value) -> Value {
-    assert_eq!(body.as_object().unwrap().len(), 1, "{body}");
+    assert_eq!(body.as_object().unwrap().len(), 2, "{body}");
+    assert!(body["request_id"].as_str().is_some_and(|id| !id.is_empty()), "{body}");
     let error = body["error"].as_object().unwrap_or_else(|| panic!("{body}"));
     let mut keys: Vec<_> = error.keys().map(String::as_str).collect();
     keys.sort_unstable();

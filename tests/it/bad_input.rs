@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::app::{TestApp, checked_error, error_of, question};
+use crate::app::{TestApp, checked_error, error_of, json_of, question};
 use crate::raw::{self, Raw};
 
 /// Fails unless these bytes are refused with 400 and leave the upstream alone. Gives the error.
@@ -323,6 +323,30 @@ async fn paths_that_do_not_exist() {
         }
     }
     assert_eq!(app.turns(), 0);
+}
+
+#[tokio::test]
+async fn errors_speak_the_dialect_of_their_path() {
+    let app = TestApp::quick().await;
+    for path in ["/v1/messages", "/v1/messages/count_tokens", "/v1/messages/"] {
+        for (request, status, kind) in [
+            (app.client.post(app.url(path)), 401, "authentication_error"),
+            (app.post(&format!("{path}/nowhere"), &json!({})), 404, "not_found_error"),
+        ] {
+            let response = request.send().await.unwrap();
+            assert_eq!(response.status(), status, "{path}");
+            assert_eq!(response.headers()["content-type"], "application/json");
+            let id = response.headers()["x-request-id"].to_str().unwrap().to_owned();
+            let body = json_of(response).await;
+            let message = body["error"]["message"].clone();
+            assert!(message.as_str().is_some_and(|message| !message.is_empty()), "{body}");
+            let error = json!({"type": kind, "message": message});
+            assert_eq!(body, json!({"type": "error", "error": error, "request_id": id}), "{path}");
+        }
+    }
+    // Names that merely begin like it are OpenAI's.
+    let response = app.get("/v1/messagesx").send().await.unwrap();
+    assert_eq!(error_of(response).await["code"], "unknown_url");
 }
 
 #[tokio::test]

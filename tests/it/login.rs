@@ -299,9 +299,9 @@ async fn how_a_login_ends_without_success() {
         owned.assert_keeps_secrets(&error.to_string());
     };
     tokio::join!(
-        check(OAuthFailure::AccessDenied, 400, "login_denied", "said no"),
-        check(OAuthFailure::ExpiredToken, 410, "login_expired", "Begin one anew"),
-        check(OAuthFailure::InvalidGrant, 502, "login_failed", "Begin one anew"),
+        check(OAuthFailure::AccessDenied, 400, "login_denied", "refused"),
+        check(OAuthFailure::ExpiredToken, 410, "login_expired", "Start a new"),
+        check(OAuthFailure::InvalidGrant, 502, "login_failed", "Start a new"),
         check(OAuthFailure::RateLimited("30".to_owned()), 429, "rate_limit_exceeded", "later"),
     );
 }

@@ -2,6 +2,7 @@
 
 pub mod completions;
 pub mod embeddings;
+pub mod error;
 pub mod fields;
 pub mod frames;
 pub mod images;

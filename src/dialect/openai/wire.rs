@@ -302,23 +302,26 @@ pub struct CompletionTokensDetails {
     pub reasoning_tokens: u64,
 }
 
-/// `{"error": {…}}`, all four keys always there.
+/// The body of a failed request, or the last event of a failed stream.
 #[derive(Debug, Serialize)]
 pub struct ErrorBody<'a> {
-    /// The error.
+    /// What is wrong.
     pub error: ErrorDetail<'a>,
+    /// The id of the request, as in the header `x-request-id`; absent where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub request_id: Option<&'a str>,
 }
 
-/// What is wrong.
+/// What is wrong. All four keys are always written.
 #[derive(Debug, Serialize)]
 pub struct ErrorDetail<'a> {
     /// For people: what was wrong, whose fault it is, how to mend it.
     pub message: &'a str,
-    /// The class.
+    /// The class: `invalid_request_error`.
     #[serde(rename = "type")]
     pub kind: &'a str,
     /// The field at fault.
     pub param: Option<&'a str>,
-    /// For programs.
+    /// The word for programs: `model_not_found`.
     pub code: Option<&'a str>,
 }

@@ -16,9 +16,9 @@ use url::form_urlencoded;
 
 use crate::base::ids::{IdentityId, UnixSeconds};
 use crate::base::oauth::AccountId;
+use crate::chat::failure::Failure;
 use crate::gateway::accounts::device_login::{Flow, FlowState};
 use crate::gateway::accounts::oauth_account::{AccountError, AccountState, AccountView};
-use crate::http::failure::ApiError;
 use crate::http::owner::wire::{
     AccountReport, AuthTest, Authenticated, CredentialsReport, Initiated, Login, NotAuthenticated, Outcome, TokenReport,
 };
@@ -49,11 +49,11 @@ pub fn debug_routes() -> Router<AppState> {
         .route("/v1/debug/account/{id}", get(account))
 }
 
-async fn auth(State(state): State<AppState>, uri: Uri) -> Result<Response, ApiError> {
+async fn auth(State(state): State<AppState>, uri: Uri) -> Result<Response, Failure> {
     in_server_mode(&state)?;
     let named = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
         .find(|(name, _)| name == "account")
-        .map(|(_, text)| AccountId::parse(&text).map_err(ApiError::invalid_account))
+        .map(|(_, text)| AccountId::parse(&text).map_err(Failure::invalid_account))
         .transpose()?;
     let wanted = named.as_ref().map(AccountId::identity);
     match usable(&state, wanted.as_ref()).await {
@@ -64,12 +64,12 @@ async fn auth(State(state): State<AppState>, uri: Uri) -> Result<Response, ApiEr
         }
         Ok(None) | Err(AccountError::NeedsLogin(_) | AccountError::Gone(_)) => {
             let account = named.unwrap_or_else(AccountId::unnamed);
-            let flow = state.0.logins.join_or_start(account).await.map_err(|error| ApiError::from(&error))?;
+            let flow = state.0.logins.join_or_start(account).await.map_err(|error| Failure::from(&error))?;
             let status = "authentication_initiated";
             let login = shown(&flow);
             Ok(answer(StatusCode::OK, &NotAuthenticated { authenticated: false, message: WHAT_TO_DO, status, login }))
         }
-        Err(error) => Err(ApiError::from(&error)),
+        Err(error) => Err(Failure::from(&error)),
     }
 }
 
@@ -77,13 +77,13 @@ async fn initiate(State(state): State<AppState>, request: Request) -> Response {
     let account = match fields(&state, request).await {
         Ok(body) => match body.get("account") {
             None | Some(Value::Null) => Ok(AccountId::unnamed()),
-            Some(account) => AccountId::parse(account.as_str().unwrap_or_default()).map_err(ApiError::invalid_account),
+            Some(account) => AccountId::parse(account.as_str().unwrap_or_default()).map_err(Failure::invalid_account),
         },
         Err(refusal) => return refusal,
     };
     let begun = async {
         in_server_mode(&state)?;
-        state.0.logins.start(account?).await.map_err(|error| ApiError::from(&error))
+        state.0.logins.start(account?).await.map_err(|error| Failure::from(&error))
     };
     match begun.await {
         Ok(flow) => answer(StatusCode::OK, &Initiated { status: "pending", message: WHAT_TO_DO, login: shown(&flow) }),
@@ -97,11 +97,11 @@ async fn poll(State(state): State<AppState>, request: Request) -> Response {
         Err(refusal) => return refusal,
     };
     let Some(flow_id) = body.get("flow_id").and_then(Value::as_str).map(str::trim).filter(|id| !id.is_empty()) else {
-        return ApiError::no_flow_id().into_response();
+        return Failure::no_flow_id().into_response();
     };
-    let failed = |error: ApiError| error.typed(POLL_ERROR).into_response();
+    let failed = |error: Failure| error.typed(POLL_ERROR).into_response();
     match state.0.logins.state(flow_id) {
-        None => failed(ApiError::login_not_found()),
+        None => failed(Failure::login_not_found()),
         Some(FlowState::Pending) => {
             let message = "The owner has not decided yet. Ask again after the interval.";
             answer(StatusCode::ACCEPTED, &Outcome { status: "pending", message })
@@ -110,7 +110,7 @@ async fn poll(State(state): State<AppState>, request: Request) -> Response {
             let message = format!("The account {identity} is logged in and in use.");
             answer(StatusCode::OK, &Outcome { status: "success", message: &message })
         }
-        Some(FlowState::Failed(failure)) => failed(ApiError::from(&failure)),
+        Some(FlowState::Failed(failure)) => failed(Failure::from(&failure)),
     }
 }
 
@@ -158,8 +158,8 @@ async fn forget(State(state): State<AppState>) -> Response {
     answer(StatusCode::OK, &Outcome { status: "success", message: &message })
 }
 
-async fn account(State(state): State<AppState>, Path(id): Path<String>) -> Result<Response, ApiError> {
-    let name = AccountId::parse(id.strip_prefix("oauth:").unwrap_or(&id)).map_err(ApiError::invalid_account)?;
+async fn account(State(state): State<AppState>, Path(id): Path<String>) -> Result<Response, Failure> {
+    let name = AccountId::parse(id.strip_prefix("oauth:").unwrap_or(&id)).map_err(Failure::invalid_account)?;
     let now = Now::read();
     let Some(view) = best(&state, Some(&name.identity()), now) else {
         let message = Some(format!("There is no OAuth account {name}. Add it with: qwen-bridge auth add {name}"));
@@ -185,8 +185,8 @@ async fn account(State(state): State<AppState>, Path(id): Path<String>) -> Resul
 }
 
 /// In client mode nothing is kept, so there is nothing to log in.
-fn in_server_mode(state: &AppState) -> Result<(), ApiError> {
-    if state.0.settings.server_mode { Ok(()) } else { Err(ApiError::not_in_client_mode()) }
+fn in_server_mode(state: &AppState) -> Result<(), Failure> {
+    if state.0.settings.server_mode { Ok(()) } else { Err(Failure::not_in_client_mode()) }
 }
 
 /// The account that is used first, or the one of this name, once it has a token; and what to say of it. `None` when

@@ -10,7 +10,7 @@ use http::header::{ACCEPT, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
 use crate::base::ids::UnixSeconds;
-use crate::http::failure::ApiError;
+use crate::chat::failure::Failure;
 use crate::http::state::AppState;
 use crate::pool::{IdentityView, Now};
 use crate::telemetry::ErrorChain;
@@ -197,9 +197,9 @@ fn formatted(seconds: u64) -> String {
     }
 }
 
-async fn refresh_token(State(state): State<AppState>) -> Result<Response, ApiError> {
+async fn refresh_token(State(state): State<AppState>) -> Result<Response, Failure> {
     if !state.0.settings.server_mode {
-        return Err(ApiError::not_in_client_mode());
+        return Err(Failure::not_in_client_mode());
     }
     let results = state.0.refresher.refresh_all().await;
     let now = Now::read();

@@ -18,8 +18,9 @@ use parking_lot::Mutex;
 use tracing::info;
 use uuid::Uuid;
 
+use crate::dialect::Dialect;
 use crate::gateway::answer::trace::Trace;
-use crate::http::failure::ErrorCode;
+use crate::http::failure::write_body;
 use crate::http::owner::counters::Counters;
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
@@ -123,8 +124,10 @@ pub async fn access(State(state): State<AppState>, mut request: Request, next: N
     }));
     let is_preflight = request.method() == Method::OPTIONS;
     let is_tls = is_behind_tls(&state, &request);
+    let dialect = Dialect::of_path(request.uri().path());
     request.extensions_mut().insert(record.clone());
     let mut response = next.run(request).await;
+    let code = write_body(&mut response, dialect, record.id());
     if is_preflight && response.status() == StatusCode::OK {
         *response.status_mut() = StatusCode::NO_CONTENT;
         response.headers_mut().remove(CONTENT_LENGTH);
@@ -144,8 +147,8 @@ pub async fn access(State(state): State<AppState>, mut request: Request, next: N
     {
         let mut facts = record.0.facts.lock();
         facts.status = response.status().as_u16();
-        if let Some(ErrorCode(code)) = response.extensions().get() {
-            facts.code = Some(code);
+        if code.is_some() {
+            facts.code = code;
         }
     }
     response.map(|body| Body::new(RecordedBody { body, record }))

@@ -15,7 +15,8 @@ use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN, WWW_AUTH
 use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
 use crate::base::secret::{AccessToken, ApiKey, Cookie};
 use crate::base::session::Session;
-use crate::http::failure::{ApiError, ErrorCode};
+use crate::chat::failure::Failure;
+use crate::http::failure::ErrorCode;
 use crate::http::serve::drain::Drain;
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
@@ -83,12 +84,12 @@ pub async fn require_key(
 
 /// Why somebody is not let in.
 enum Refusal {
-    Caller(ApiError),
+    Caller(Failure),
     Admin(AdminRefusal),
 }
 
-impl From<ApiError> for Refusal {
-    fn from(error: ApiError) -> Self {
+impl From<Failure> for Refusal {
+    fn from(error: Failure) -> Self {
         Self::Caller(error)
     }
 }
@@ -141,10 +142,10 @@ fn admit(settings: &HttpSettings, path: &str, headers: &HeaderMap) -> Result<Opt
     // nor by a POST that needs no preflight, whose effect it has without reading the answer.
     if settings.keys.is_empty() && settings.server_mode && !settings.allow_open {
         if !is_own_name(headers) {
-            return Err(ApiError::wrong_host().into());
+            return Err(Failure::wrong_host().into());
         }
         if !is_welcome_origin(headers, settings.cors_origins.as_deref()) {
-            return Err(ApiError::wrong_origin().into());
+            return Err(Failure::wrong_origin().into());
         }
     }
     if PUBLIC_PATHS.contains(&path) {
@@ -165,22 +166,22 @@ fn admit(settings: &HttpSettings, path: &str, headers: &HeaderMap) -> Result<Opt
 ///
 /// # Errors
 /// 503 when there is no admin key, 401 for a missing or wrong one.
-fn check_admin(settings: &HttpSettings, headers: &HeaderMap) -> Result<(), ApiError> {
+fn check_admin(settings: &HttpSettings, headers: &HeaderMap) -> Result<(), Failure> {
     let Some(key) = &settings.admin_key else {
-        return Err(ApiError::no_admin_key());
+        return Err(Failure::no_admin_key());
     };
     let offered: Vec<&str> = bearer(headers).into_iter().chain(header_key(headers, "x-admin-key")).collect();
     if offered.iter().any(|offered| key.matches(offered)) {
         return Ok(());
     }
-    Err(ApiError::unauthenticated(if offered.is_empty() {
+    Err(Failure::unauthenticated(if offered.is_empty() {
         "The admin key is missing: send it as 'Authorization: Bearer KEY' or as 'x-admin-key: KEY'."
     } else {
         "This is not the admin key. It is set by ADMIN_SECRET_KEY where the server runs."
     }))
 }
 
-fn server_caller(keys: &[ApiKey], headers: &HeaderMap) -> Result<Caller, ApiError> {
+fn server_caller(keys: &[ApiKey], headers: &HeaderMap) -> Result<Caller, Failure> {
     if keys.is_empty() {
         return Ok(Caller { id: CallerId(0), own: None });
     }
@@ -191,24 +192,24 @@ fn server_caller(keys: &[ApiKey], headers: &HeaderMap) -> Result<Caller, ApiErro
         } else {
             "The key is not one of this server's keys. It is set by API_KEY where the server runs."
         };
-        return Err(ApiError::unauthenticated(message));
+        return Err(Failure::unauthenticated(message));
     };
     Ok(Caller { id: CallerId(place), own: None })
 }
 
-fn client_caller(keys: &[ApiKey], headers: &HeaderMap) -> Result<Caller, ApiError> {
-    let mut credential = bearer(headers)
-        .ok_or_else(|| ApiError::unauthenticated(format!("A credential is missing. {CLIENT_FORMAT}")))?;
+fn client_caller(keys: &[ApiKey], headers: &HeaderMap) -> Result<Caller, Failure> {
+    let mut credential =
+        bearer(headers).ok_or_else(|| Failure::unauthenticated(format!("A credential is missing. {CLIENT_FORMAT}")))?;
     if !keys.is_empty() && api_key(headers).and_then(|key| matching(keys, key)).is_none() {
         let (key, rest) = credential.split_once(';').unwrap_or((credential, ""));
         if matching(keys, key.trim()).is_none() {
-            return Err(ApiError::unauthenticated(format!("The key is missing or wrong. {CLIENT_FORMAT}")));
+            return Err(Failure::unauthenticated(format!("The key is missing or wrong. {CLIENT_FORMAT}")));
         }
         credential = rest;
     }
     let (token_text, cookie_text) = credential.split_once(';').unwrap_or((credential, ""));
     let wrong = |what: &str, why: &dyn std::fmt::Display| {
-        ApiError::unauthenticated(format!("The {what} {why}. {CLIENT_FORMAT}"))
+        Failure::unauthenticated(format!("The {what} {why}. {CLIENT_FORMAT}"))
     };
     let token = AccessToken::parse(token_text, now()).map_err(|why| wrong("token", &why))?;
     let cookie = match cookie_text.trim() {

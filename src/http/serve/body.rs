@@ -7,7 +7,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH};
 use http_body_util::BodyExt as _;
 use tokio::time::{Instant, timeout};
 
-use crate::http::failure::ApiError;
+use crate::chat::failure::Failure;
 use crate::http::serve::drain::Drain;
 use crate::http::settings::HttpSettings;
 
@@ -89,9 +89,9 @@ pub(crate) enum BodyError {
 impl IntoResponse for BodyError {
     fn into_response(self) -> Response {
         match self {
-            Self::TooLarge(limit) => ([(CONNECTION, "close")], ApiError::body_too_large(limit)).into_response(),
-            Self::Timeout => ApiError::body_timeout().into_response(),
-            Self::Broken => ApiError::broken_body().into_response(),
+            Self::TooLarge(limit) => ([(CONNECTION, "close")], Failure::body_too_large(limit)).into_response(),
+            Self::Timeout => Failure::body_timeout().into_response(),
+            Self::Broken => Failure::broken_body().into_response(),
         }
     }
 }

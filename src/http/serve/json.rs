@@ -6,8 +6,8 @@ use http::header::CONTENT_TYPE;
 use serde_json::Value;
 use tracing::warn;
 
+use crate::chat::failure::Failure;
 use crate::files::blob::Blob;
-use crate::http::failure::ApiError;
 use crate::http::serve::body::{BodyError, BodyReader};
 use crate::http::serve::drain::Drain;
 use crate::http::serve::lift::Lifter;
@@ -32,14 +32,14 @@ pub async fn read_json(request: Request, settings: &HttpSettings) -> Result<Json
     let content_type = request.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?").to_owned());
     if let Some(content_type) = content_type.filter(|content_type| !is_json(content_type)) {
         Drain::refuse(request);
-        return Err(ApiError::wrong_content_type(&content_type).into_response());
+        return Err(Failure::wrong_content_type(&content_type).into_response());
     }
     let mut body = BodyReader::new(request, settings).map_err(BodyError::into_response)?;
     let mut lifter = Lifter::new(&settings.spool);
     while let Some(piece) = body.piece().await.map_err(BodyError::into_response)? {
         lifter.push(&piece).map_err(|error| {
             warn!(error = %error, "a large file cannot be kept in STATE_DIR while it passes through");
-            ApiError::internal().into_response()
+            Failure::internal().into_response()
         })?;
     }
     let (json, lifted) = lifter.finish();
@@ -47,11 +47,11 @@ pub async fn read_json(request: Request, settings: &HttpSettings) -> Result<Json
     Ok(JsonBody { value, lifted, bytes: json.len() })
 }
 
-fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
+fn parse(bytes: &[u8]) -> Result<Value, Failure> {
     if bytes.trim_ascii().is_empty() {
-        return Err(ApiError::empty_body());
+        return Err(Failure::empty_body());
     }
-    serde_json::from_slice(bytes).map_err(|error| ApiError::invalid_json(error.line(), error.column()))
+    serde_json::from_slice(bytes).map_err(|error| Failure::invalid_json(error.line(), error.column()))
 }
 
 /// `application/json` and its kin, parameters and case aside. No content type at all passes too.

@@ -14,8 +14,8 @@ use serde_json::{Map, Value};
 use tokio::task::yield_now;
 use tracing::warn;
 
+use crate::chat::failure::Failure;
 use crate::files::blob::{Blob, BlobWriter};
-use crate::http::failure::ApiError;
 use crate::http::serve::body::{BodyError, BodyReader};
 use crate::http::settings::HttpSettings;
 
@@ -63,7 +63,7 @@ fn boundary(request: &Request) -> Option<String> {
 /// The ready answer: 400, 408 or 413 in OpenAI's shape.
 pub async fn read_form(request: Request, settings: &HttpSettings) -> Result<Form, Response> {
     let Some(boundary) = boundary(&request) else {
-        return Err(ApiError::broken_form().into_response());
+        return Err(Failure::broken_form().into_response());
     };
     let body = BodyReader::new(request, settings).map_err(BodyError::into_response)?;
     // The parser's errors hide ours, so ours is kept beside it.
@@ -92,13 +92,13 @@ pub async fn read_form(request: Request, settings: &HttpSettings) -> Result<Form
     let refused = refused.lock().take();
     match refused {
         Some(error) => Err(error.into_response()),
-        None => read.map_err(ApiError::into_response),
+        None => read.map_err(Failure::into_response),
     }
 }
 
 /// Reads the fields. `unseen` counts what the parser has got since it last gave anything.
-async fn collect(mut parts: Multipart<'_>, settings: &HttpSettings, unseen: &AtomicUsize) -> Result<Form, ApiError> {
-    let broken = |_| ApiError::broken_form();
+async fn collect(mut parts: Multipart<'_>, settings: &HttpSettings, unseen: &AtomicUsize) -> Result<Form, Failure> {
+    let broken = |_| Failure::broken_form();
     let saw = || unseen.store(0, Ordering::Relaxed);
     let mut form = Form::default();
     let mut count = 0;
@@ -107,7 +107,7 @@ async fn collect(mut parts: Multipart<'_>, settings: &HttpSettings, unseen: &Ato
         count += 1;
         let field = part.name().unwrap_or_default().to_owned();
         if count > FIELDS_MAX || field.len() > 100 {
-            return Err(ApiError::broken_form());
+            return Err(Failure::broken_form());
         }
         let Some(name) = part.file_name().map(str::to_owned) else {
             let mut text = Vec::new();
@@ -115,7 +115,7 @@ async fn collect(mut parts: Multipart<'_>, settings: &HttpSettings, unseen: &Ato
                 saw();
                 text.extend_from_slice(&piece);
                 if text.len() > TEXT_BYTES_MAX {
-                    return Err(ApiError::body_too_large(TEXT_BYTES_MAX));
+                    return Err(Failure::body_too_large(TEXT_BYTES_MAX));
                 }
             }
             match String::from_utf8(text) {
@@ -133,7 +133,7 @@ async fn collect(mut parts: Multipart<'_>, settings: &HttpSettings, unseen: &Ato
             saw();
             writer.push(&piece).map_err(|error| {
                 warn!(error = %error, "a large file cannot be kept in STATE_DIR while it passes through");
-                ApiError::internal()
+                Failure::internal()
             })?;
         }
         form.files.push(FormFile { field, name, content: writer.finish() });

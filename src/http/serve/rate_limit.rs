@@ -17,7 +17,7 @@ use http::Method;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::Mutex;
 
-use crate::http::failure::ApiError;
+use crate::chat::failure::Failure;
 use crate::http::serve::access::caller_address;
 use crate::http::serve::auth::Caller;
 use crate::http::serve::drain::Drain;
@@ -154,7 +154,7 @@ pub(crate) async fn limit(State(limiter): State<Arc<RateLimiter>>, request: Requ
         None => next.run(request).await,
         Some(wait) => {
             Drain::refuse(request);
-            ApiError::too_many_requests(wait).into_response()
+            Failure::too_many_requests(wait).into_response()
         }
     };
     limiter.write(&verdict, response.headers_mut());

@@ -1,0 +1,125 @@
+//! How a request can fail, in no dialect's words: a closed set of kinds, with what the caller is told.
+//!
+//! `http::failure` gives each kind its status, each dialect gives it a class and writes the body.
+
+use std::time::Duration;
+
+/// The longest wait that a client is asked to sit through by itself: SDKs sleep for as long as they are told.
+pub const WAIT_MAX: Duration = Duration::from_secs(60);
+
+/// What went wrong, as far as statuses and the classes of dialects tell it apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum FailureKind {
+    /// The key or credential is missing or wrong.
+    Unauthenticated,
+    /// The caller may not do this, whatever the key.
+    Forbidden,
+    /// The request is wrong, unsupported, too long for the model, or refused by the content policy.
+    Invalid,
+    /// No such path, model or object.
+    NotFound,
+    /// The path exists, but not for this method.
+    WrongMethod,
+    /// The body did not arrive in time.
+    BodyTimeout,
+    /// It was here, and is over.
+    Gone,
+    /// The body is larger than this server, or the upstream, takes.
+    TooLarge,
+    /// The body is of a type or an encoding that is not read.
+    UnsupportedMedia,
+    /// The range lies outside of the file.
+    RangeNotSatisfiable,
+    /// Too many requests: by the upstream's count, or by this server's.
+    RateLimited,
+    /// The quota of every account is used up.
+    QuotaExhausted,
+    /// A fault of this server.
+    Internal,
+    /// Nothing that is configured can do this.
+    NotImplemented,
+    /// The upstream failed, answered nothing, or broke off.
+    Upstream,
+    /// No account can answer now, or the server is not ready for this.
+    Unavailable,
+    /// The upstream did not answer in time.
+    UpstreamTimeout,
+}
+
+impl FailureKind {
+    /// All kinds.
+    pub const ALL: [Self; 17] = [
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::Invalid,
+        Self::NotFound,
+        Self::WrongMethod,
+        Self::BodyTimeout,
+        Self::Gone,
+        Self::TooLarge,
+        Self::UnsupportedMedia,
+        Self::RangeNotSatisfiable,
+        Self::RateLimited,
+        Self::QuotaExhausted,
+        Self::Internal,
+        Self::NotImplemented,
+        Self::Upstream,
+        Self::Unavailable,
+        Self::UpstreamTimeout,
+    ];
+}
+
+/// A failure as its caller is told of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What went wrong.
+    pub kind: FailureKind,
+    /// The word for programs, one of a closed list: `model_not_found`.
+    pub code: &'static str,
+    /// For people: what was wrong, whose fault it is, how to mend it. Holds no secret and no text of the upstream
+    /// but its short cleaned one.
+    pub message: String,
+    /// The field of the request that is at fault: `messages[0].content`.
+    pub param: Option<String>,
+    /// When another try can succeed.
+    pub retry_after: Option<Duration>,
+    /// The client is told not to try again by itself.
+    pub is_final: bool,
+    /// The class to be named in place of the dialect's own, where clients of a forerunner wait for it.
+    pub class: Option<&'static str>,
+}
+
+impl Failure {
+    /// A failure about which nothing is said but this.
+    #[must_use]
+    pub fn new(kind: FailureKind, code: &'static str, message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { kind, code, message, param: None, retry_after: None, is_final: false, class: None }
+    }
+
+    /// The same, with the field that is at fault.
+    #[must_use]
+    pub fn about(self, param: impl Into<String>) -> Self {
+        Self { param: Some(param.into()), ..self }
+    }
+
+    /// The same, with the advice not to try again by itself.
+    #[must_use]
+    pub fn finally(self) -> Self {
+        Self { is_final: true, ..self }
+    }
+
+    /// The same, with the time after which another try can succeed. A wait of more than [`WAIT_MAX`], or of unknown
+    /// length, is final: no SDK should sit through it.
+    #[must_use]
+    pub fn after(self, wait: Option<Duration>) -> Self {
+        let is_long = wait.is_none_or(|wait| wait > WAIT_MAX);
+        Self { retry_after: wait, is_final: self.is_final || is_long, ..self }
+    }
+
+    /// The same under another class.
+    #[must_use]
+    pub fn typed(self, class: &'static str) -> Self {
+        Self { class: Some(class), ..self }
+    }
+}

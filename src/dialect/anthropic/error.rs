@@ -1,0 +1,55 @@
+//! A failure as Anthropic's error body: `{"type": "error", "error": {"type", "message"}, "request_id"}`.
+
+use serde::Serialize;
+
+use crate::chat::failure::{Failure, FailureKind};
+
+/// The body of a failed request.
+#[derive(Debug, Serialize)]
+pub struct ErrorBody<'a> {
+    /// `error`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// What is wrong.
+    pub error: ErrorDetail<'a>,
+    /// The id of the request, as in the header `request-id`; null where it has none.
+    pub request_id: Option<&'a str>,
+}
+
+/// What is wrong.
+#[derive(Debug, Serialize)]
+pub struct ErrorDetail<'a> {
+    /// The class: `invalid_request_error`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// For people. The field at fault is named in it.
+    pub message: &'a str,
+}
+
+/// Anthropic's class of a failure.
+#[must_use]
+pub fn error_type(kind: FailureKind) -> &'static str {
+    use FailureKind as Kind;
+    match kind {
+        Kind::Unauthenticated => "authentication_error",
+        Kind::Forbidden => "permission_error",
+        Kind::NotFound => "not_found_error",
+        Kind::TooLarge => "request_too_large",
+        Kind::Invalid
+        | Kind::WrongMethod
+        | Kind::BodyTimeout
+        | Kind::Gone
+        | Kind::UnsupportedMedia
+        | Kind::RangeNotSatisfiable => "invalid_request_error",
+        Kind::RateLimited | Kind::QuotaExhausted => "rate_limit_error",
+        Kind::Internal | Kind::NotImplemented | Kind::Upstream | Kind::UpstreamTimeout => "api_error",
+        Kind::Unavailable => "overloaded_error",
+    }
+}
+
+/// The body of a failed request.
+#[must_use]
+pub fn error_body<'a>(failure: &'a Failure, request_id: Option<&'a str>) -> ErrorBody<'a> {
+    let error = ErrorDetail { kind: error_type(failure.kind), message: &failure.message };
+    ErrorBody { kind: "error", error, request_id }
+}

@@ -1,0 +1,3 @@
+//! Anthropic's dialect: so far its errors.
+
+pub mod error;

@@ -1,0 +1,254 @@
+//! What the gateway reports, as failures: one conversion for each of its error types.
+
+use std::time::Duration;
+
+use crate::base::facts::CoolingReason;
+use crate::chat::error::{RequestError, RequestErrorKind};
+use crate::chat::failure::{Failure, FailureKind, WAIT_MAX};
+use crate::gateway::accounts::device_login::{LoginFailure, StartError};
+use crate::gateway::accounts::oauth_account::AccountError;
+use crate::gateway::accounts::web::RefreshError;
+use crate::gateway::answer::error::ChatError;
+use crate::gateway::route::NoUpstream;
+use crate::http::refusals::sentence;
+use crate::pool::LeaseError;
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
+
+/// The wait after which a token that is being renewed is there, as a rule.
+const TOKEN_WAIT: Duration = Duration::from_secs(30);
+
+impl Failure {
+    /// Code and message of a failure that is told without a status: a video's `error`.
+    #[must_use]
+    pub fn told(error: &ChatError) -> (String, String) {
+        let failure = Self::from(error);
+        (failure.code.to_owned(), failure.message)
+    }
+}
+
+impl From<NoUpstream> for Failure {
+    fn from(missing: NoUpstream) -> Self {
+        Self::model_not_found(&missing.0)
+    }
+}
+
+impl From<RequestError> for Failure {
+    fn from(error: RequestError) -> Self {
+        let (kind, code) = match error.kind {
+            RequestErrorKind::InvalidBody => (FailureKind::Invalid, "invalid_type"),
+            RequestErrorKind::Missing => (FailureKind::Invalid, "missing_required_parameter"),
+            RequestErrorKind::InvalidType => (FailureKind::Invalid, "invalid_type"),
+            RequestErrorKind::InvalidValue => (FailureKind::Invalid, "invalid_value"),
+            RequestErrorKind::EmptyArray => (FailureKind::Invalid, "empty_array"),
+            RequestErrorKind::UnsupportedParameter => (FailureKind::Invalid, "unsupported_parameter"),
+            RequestErrorKind::UnsupportedValue => (FailureKind::Invalid, "unsupported_value"),
+            RequestErrorKind::ModelNotFound => (FailureKind::NotFound, "model_not_found"),
+            RequestErrorKind::TooLong => (FailureKind::Invalid, "context_length_exceeded"),
+            RequestErrorKind::InvalidFile => (FailureKind::Invalid, "invalid_file"),
+            RequestErrorKind::UnsupportedFile => (FailureKind::Invalid, "unsupported_file_type"),
+            RequestErrorKind::FileTooLarge => (FailureKind::Invalid, "file_too_large"),
+            RequestErrorKind::FileUnreachable => (FailureKind::Invalid, "file_unreachable"),
+            RequestErrorKind::TooManyFiles => (FailureKind::Invalid, "too_many_files"),
+        };
+        Self { param: error.param, ..Self::new(kind, code, error.message) }
+    }
+}
+
+impl From<&ChatError> for Failure {
+    fn from(error: &ChatError) -> Self {
+        match error {
+            ChatError::Lease(error) => (*error).into(),
+            ChatError::Upstream { error, attempts } => of_upstream(error, *attempts),
+            ChatError::OwnCredential(_) => Self::new(
+                FailureKind::Unauthenticated,
+                "upstream_unauthorized",
+                "The upstream refuses the token and cookie that you sent. Log in at chat.qwen.ai and copy them anew.",
+            ),
+            ChatError::AccountGone => no_account("The account that this was begun in was removed."),
+            ChatError::NotKept(_) => Self::internal(),
+            ChatError::Session(RefreshError::Refused { .. }) => {
+                no_account("The upstream refuses the account's session.")
+            }
+            ChatError::Session(RefreshError::Failed { .. }) => {
+                let message =
+                    "No account has a usable token right now; a new one is being fetched. Try again in a moment.";
+                Self::new(FailureKind::Unavailable, "no_available_account", message).after(Some(TOKEN_WAIT))
+            }
+        }
+    }
+}
+
+impl From<LeaseError> for Failure {
+    fn from(error: LeaseError) -> Self {
+        let message = sentence(&error.to_string());
+        let unavailable = || Self::new(FailureKind::Unavailable, "no_available_account", message.clone());
+        let limited = |kind, code| Self::new(kind, code, message.clone());
+        match error {
+            LeaseError::NoneConfigured | LeaseError::AllTried => unavailable().finally(),
+            LeaseError::Unusable { retry_after, .. } => unavailable().after(retry_after),
+            LeaseError::Busy { retry_after } => {
+                limited(FailureKind::RateLimited, "server_busy").after(Some(retry_after))
+            }
+            LeaseError::Resting { reason: CoolingReason::Rate, retry_after } => {
+                limited(FailureKind::RateLimited, "rate_limit_exceeded").after(Some(retry_after))
+            }
+            LeaseError::Resting { reason: CoolingReason::Quota, retry_after } => {
+                limited(FailureKind::QuotaExhausted, "insufficient_quota").after(Some(retry_after)).finally()
+            }
+            LeaseError::Resting { reason: CoolingReason::Challenge, retry_after }
+            | LeaseError::Paused { retry_after } => challenged(Some(retry_after)),
+        }
+    }
+}
+
+fn of_upstream(error: &UpstreamError, attempts: u32) -> Failure {
+    use UpstreamErrorKind as Kind;
+    let said = said(error);
+    let tries = if attempts > 1 { format!(" on {attempts} attempts") } else { String::new() };
+    let failed = |code, what: &str| {
+        let message = format!("{what}{tries}. This is not the fault of your request; try again later.{said}");
+        Failure::new(FailureKind::Upstream, code, message).finally()
+    };
+    match error.kind {
+        Kind::Unauthorized | Kind::Forbidden => no_account("The upstream refuses the account's session."),
+        Kind::RateLimited => {
+            let message = format!("The upstream limits how often it may be asked.{said}");
+            let wait = error.retry_after.unwrap_or(WAIT_MAX);
+            Failure::new(FailureKind::RateLimited, "rate_limit_exceeded", message).after(Some(wait))
+        }
+        Kind::QuotaExhausted { hours } => {
+            let message = format!("The upstream's quota of every account is used up.{said}");
+            let wait = hours.map(|hours| Duration::from_secs(hours.saturating_mul(3600))).or(error.retry_after);
+            Failure::new(FailureKind::QuotaExhausted, "insufficient_quota", message).after(wait).finally()
+        }
+        Kind::Challenged => challenged(None),
+        Kind::ContentPolicy => {
+            let message = format!("The upstream's content policy refused this conversation.{said}");
+            Failure::new(FailureKind::Invalid, "content_filter", message)
+        }
+        Kind::InvalidRequest => {
+            let message = format!("The upstream finds this request wrong.{said}");
+            Failure::new(FailureKind::Invalid, "rejected_by_upstream", message)
+        }
+        Kind::ModelNotFound => {
+            let message = format!("The upstream does not have this model.{said}");
+            Failure::new(FailureKind::NotFound, "model_not_found", message).about("model")
+        }
+        Kind::TooLarge => {
+            let message = "The upstream refuses a request of this size: shorten or drop older messages to stay \
+                           under its maximum context length for one request, about 100 kB.";
+            Failure::new(FailureKind::TooLarge, "context_length_exceeded", message).about("messages")
+        }
+        Kind::TooLong => {
+            let message = format!("The messages are longer than this model's maximum context length.{said}");
+            Failure::new(FailureKind::Invalid, "context_length_exceeded", message).about("messages")
+        }
+        Kind::Timeout => {
+            let message =
+                format!("The upstream did not answer in time{tries}. Try again later, or ask for less.{said}");
+            Failure::new(FailureKind::UpstreamTimeout, "upstream_timeout", message).finally()
+        }
+        Kind::Truncated => failed("upstream_truncated", "The upstream broke off its answer"),
+        Kind::Empty => failed("upstream_empty", "The upstream gave an empty answer"),
+        Kind::LostChat | Kind::BusyChat | Kind::Unavailable | Kind::Protocol => {
+            failed("upstream_error", "The upstream failed")
+        }
+    }
+}
+
+fn no_account(why: &str) -> Failure {
+    let message = format!(
+        "{why} The owner of this server has to log the account in again: with a new cookie from chat.qwen.ai, with \
+         `qwen-bridge auth add`, or with a new key, whichever it has."
+    );
+    Failure::new(FailureKind::Unavailable, "no_available_account", message).finally()
+}
+
+fn challenged(wait: Option<Duration>) -> Failure {
+    let message = "The upstream wants a human: the owner of this server has to open chat.qwen.ai in a browser, \
+                   pass its check and wait a few minutes. Nothing is sent meanwhile.";
+    Failure::new(FailureKind::Unavailable, "upstream_challenge", message).after(wait)
+}
+
+/// The upstream's own words, ready to follow a sentence; empty when it gave none.
+fn said(error: &UpstreamError) -> String {
+    if error.detail.is_empty() { String::new() } else { format!(" It said: {}", error.detail) }
+}
+
+impl From<&StartError> for Failure {
+    fn from(error: &StartError) -> Self {
+        match error {
+            StartError::TooMany => {
+                let words = sentence(&error.to_string());
+                let message = format!("{words} An unfinished login ends when its code expires.");
+                Self::new(FailureKind::RateLimited, "server_busy", message).after(Some(WAIT_MAX))
+            }
+            StartError::Upstream(error) => of_login_service(error),
+        }
+    }
+}
+
+impl From<&LoginFailure> for Failure {
+    fn from(failure: &LoginFailure) -> Self {
+        let over = |kind, code, message: &str| Self::new(kind, code, message).finally();
+        match failure {
+            LoginFailure::Denied => {
+                let message = "The owner of the account refused this login. Start a new one and approve it in the \
+                               browser.";
+                over(FailureKind::Invalid, "login_denied", message)
+            }
+            LoginFailure::Expired => {
+                let message = "The code of this login has expired. Start a new login and approve it in time.";
+                over(FailureKind::Gone, "login_expired", message)
+            }
+            LoginFailure::Cancelled => {
+                let message = "This login was cancelled: a later one of the same account was started, or the server \
+                               is stopping. Go on with the later one.";
+                over(FailureKind::Gone, "login_cancelled", message)
+            }
+            LoginFailure::RateLimited { retry_after } => logins_limited(*retry_after),
+            LoginFailure::Failed(why) => {
+                let message = format!("The login failed: {} Start a new one.", sentence(why));
+                Self::new(FailureKind::Upstream, "login_failed", message).finally()
+            }
+        }
+    }
+}
+
+impl From<&AccountError> for Failure {
+    fn from(error: &AccountError) -> Self {
+        match error {
+            AccountError::Upstream(_, error) => of_login_service(error),
+            AccountError::NeedsLogin(_) | AccountError::Gone(_) | AccountError::File(..) | AccountError::Failed(_) => {
+                let message = format!("{} The server's log tells more.", sentence(&error.to_string()));
+                Self::new(FailureKind::Unavailable, "no_available_account", message).after(Some(TOKEN_WAIT))
+            }
+        }
+    }
+}
+
+/// A failure of the service that logs accounts in.
+fn of_login_service(error: &UpstreamError) -> Failure {
+    use UpstreamErrorKind as Kind;
+    match error.kind {
+        Kind::Challenged => challenged(None),
+        Kind::RateLimited | Kind::QuotaExhausted { .. } => logins_limited(error.retry_after),
+        Kind::Timeout => {
+            let message = "Qwen's login service did not answer in time. Try again in a moment.";
+            Failure::new(FailureKind::UpstreamTimeout, "upstream_timeout", message).finally()
+        }
+        _ => {
+            let message = format!(
+                "Qwen's login service failed. Try again in a moment; if that does not help, check that this machine \
+                 reaches it (QWEN_OAUTH_BASE_URL).{}",
+                said(error)
+            );
+            Failure::new(FailureKind::Upstream, "upstream_error", message).finally()
+        }
+    }
+}
+
+fn logins_limited(wait: Option<Duration>) -> Failure {
+    let message = "Qwen's login service takes no more logins for now. Start a new one later.";
+    Failure::new(FailureKind::RateLimited, "rate_limit_exceeded", message).after(Some(wait.unwrap_or(WAIT_MAX)))
+}

@@ -1,0 +1,295 @@
+//! What this side of HTTP refuses by itself, in words: each says what was wrong and how to mend it.
+
+use std::fmt::Display;
+use std::time::Duration;
+
+use http::Method;
+
+use crate::chat::failure::{Failure, FailureKind, WAIT_MAX};
+use crate::upstream::error::presentable;
+
+/// How much of a caller's path or model is repeated in a message, in characters.
+const SHOWN_MAX: usize = 100;
+/// How much of a caller's content type is repeated in a message, in characters.
+const SHOWN_TYPE_MAX: usize = 60;
+
+/// Who may ask.
+impl Failure {
+    /// The key is missing or wrong, or the client-mode credential has the wrong form.
+    #[must_use]
+    pub fn unauthenticated(message: impl Into<String>) -> Self {
+        Self::new(FailureKind::Unauthenticated, "invalid_api_key", message)
+    }
+
+    /// The request came under a name that an open server on loopback does not have.
+    #[must_use]
+    pub fn wrong_host() -> Self {
+        let message = "This server runs without a key and answers only to names of this machine (localhost). \
+                       Set API_KEY to reach it under another name.";
+        Self::new(FailureKind::Forbidden, "host_not_allowed", message)
+    }
+
+    /// The request came from a page that an open server on loopback does not serve.
+    #[must_use]
+    pub fn wrong_origin() -> Self {
+        let message = "This server runs without a key and answers only to pages of this machine (localhost). Set \
+                       API_KEY, or name the page's origin in CORS_ORIGINS.";
+        Self::new(FailureKind::Forbidden, "origin_not_allowed", message)
+    }
+
+    /// The owner's routes are closed because there is no key for them.
+    #[must_use]
+    pub fn no_admin_key() -> Self {
+        let message = "This route is for the owner of the server and is closed: set ADMIN_SECRET_KEY where the server \
+                       runs, then send it as 'Authorization: Bearer KEY' or as 'x-admin-key: KEY'.";
+        Self::new(FailureKind::Unavailable, "admin_key_not_set", message).finally()
+    }
+
+    /// The caller asks more often than `RATE_LIMIT_RPS` allows.
+    #[must_use]
+    pub fn too_many_requests(wait: Duration) -> Self {
+        let message = "Rate limit exceeded: this server takes no more requests from you for now (RATE_LIMIT_RPS). Wait \
+                       for the time that Retry-After names.";
+        Self::new(FailureKind::RateLimited, "rate_limit_exceeded", message).after(Some(wait))
+    }
+
+    /// The server keeps no accounts of its own.
+    #[must_use]
+    pub fn not_in_client_mode() -> Self {
+        let message = "In client mode the server keeps no accounts, so there is nothing to refresh or to log in.";
+        Self::new(FailureKind::Invalid, "client_mode", message)
+    }
+}
+
+/// Paths and methods.
+impl Failure {
+    /// No such path.
+    #[must_use]
+    pub fn unknown_path(path: &str) -> Self {
+        let shown: String = path.chars().filter(|c| !c.is_control()).take(SHOWN_MAX).collect();
+        let hint = if path.contains("/v1/v1") {
+            " The base URL seems to have '/v1' twice."
+        } else if path.len() > 1 && path.ends_with('/') {
+            " Try it without the slash at the end."
+        } else {
+            " GET / lists the endpoints."
+        };
+        Self::new(FailureKind::NotFound, "unknown_url", format!("There is no '{shown}' here.{hint}"))
+    }
+
+    /// The path exists, but not for this method.
+    #[must_use]
+    pub fn wrong_method(method: &Method) -> Self {
+        let message = format!("{method} is not supported for this path; the header Allow names what is.");
+        Self::new(FailureKind::WrongMethod, "method_not_supported", message)
+    }
+}
+
+/// Bodies.
+impl Failure {
+    /// The body is larger than `MAX_BODY`.
+    #[must_use]
+    pub fn body_too_large(limit_bytes: usize) -> Self {
+        let message = format!("The request body is larger than {limit_bytes} bytes (MAX_BODY).");
+        Self::new(FailureKind::TooLarge, "request_too_large", message)
+    }
+
+    /// The content type is not one of JSON.
+    #[must_use]
+    pub fn wrong_content_type(content_type: &str) -> Self {
+        let shown: String = content_type.chars().filter(|c| !c.is_control()).take(SHOWN_TYPE_MAX).collect();
+        let message = format!("The content type '{shown}' is not supported; send 'application/json'.");
+        Self::new(FailureKind::UnsupportedMedia, "unsupported_media_type", message)
+    }
+
+    /// The body is encoded in a way that is not decoded here.
+    #[must_use]
+    pub fn unsupported_encoding() -> Self {
+        let message = "The Content-Encoding of the request body is not supported; send it plain or with gzip.";
+        Self::new(FailureKind::UnsupportedMedia, "unsupported_encoding", message)
+    }
+
+    /// The body cannot be read as JSON.
+    #[must_use]
+    pub fn invalid_json(line: usize, column: usize) -> Self {
+        let message = format!("The request body is not valid JSON (line {line}, column {column}).");
+        Self::new(FailureKind::Invalid, "invalid_json", message)
+    }
+
+    /// There is no body.
+    #[must_use]
+    pub fn empty_body() -> Self {
+        Self::new(FailureKind::Invalid, "invalid_json", "The request body is empty; send a JSON object.")
+    }
+
+    /// The body cannot be read as a form.
+    #[must_use]
+    pub fn broken_form() -> Self {
+        let message = "The body is not a readable multipart form. Send each field as its own part, with the boundary \
+                       that the content type names.";
+        Self::new(FailureKind::Invalid, "invalid_form", message)
+    }
+
+    /// The body broke off, or cannot be decoded.
+    #[must_use]
+    pub fn broken_body() -> Self {
+        let message = "The request body broke off or is not encoded as its Content-Encoding says.";
+        Self::new(FailureKind::Invalid, "invalid_body", message)
+    }
+
+    /// The body did not come in time.
+    #[must_use]
+    pub fn body_timeout() -> Self {
+        let message = "The request body did not arrive in time.";
+        Self::new(FailureKind::BodyTimeout, "request_timeout", message).finally()
+    }
+}
+
+/// Models, pictures, embeddings.
+impl Failure {
+    /// A model that is not in the list.
+    #[must_use]
+    pub fn model_not_found(id: &str) -> Self {
+        let shown: String = id.chars().take(SHOWN_MAX).collect();
+        let message = format!("The model '{shown}' does not exist. GET /v1/models lists the names that can be used.");
+        Self::new(FailureKind::NotFound, "model_not_found", message).about("model")
+    }
+
+    /// The upstream answered, but not with a picture. `text` is what it said instead.
+    #[must_use]
+    pub fn no_picture(text: &str, is_refused: bool) -> Self {
+        let said: String = presentable(text);
+        if is_refused {
+            let message = format!("The upstream's content policy refuses this picture. {said}");
+            return Self::new(FailureKind::Invalid, "content_filter", message.trim());
+        }
+        let message = if said.is_empty() {
+            "The upstream made no picture.".to_owned()
+        } else {
+            format!("The upstream made no picture, but answered: {said}")
+        };
+        // The same prompt would get the same answer, and cost once more.
+        Self::new(FailureKind::Upstream, "upstream_empty", message).finally()
+    }
+
+    /// The upstream made a picture or video, but it cannot be fetched from the link. `noun` names which.
+    #[must_use]
+    pub fn lost_result(noun: &str) -> Self {
+        let message = format!("The upstream made the {noun}, but it cannot be fetched from the upstream's storage.");
+        Self::new(FailureKind::Upstream, "upstream_error", message)
+    }
+
+    /// No upstream that makes embeddings is configured.
+    #[must_use]
+    pub fn embeddings_not_supported() -> Self {
+        let message = "The web chat makes no embeddings. The owner of this server can name an endpoint that does, \
+                       with its key, in QWEN_API_KEYS.";
+        Self::new(FailureKind::NotImplemented, "embeddings_not_supported", message).finally()
+    }
+
+    /// The upstream's answer is not of the form that was asked for.
+    #[must_use]
+    pub fn unreadable_answer() -> Self {
+        let message = "The upstream gave an answer that cannot be read. This is not the fault of your request; try \
+                       again later.";
+        Self::new(FailureKind::Upstream, "upstream_error", message).finally()
+    }
+}
+
+/// Videos.
+impl Failure {
+    /// There is no such video, or it belongs to another caller, who is not given away.
+    #[must_use]
+    pub fn video_not_found() -> Self {
+        let message = "There is no video of this id that belongs to your key. Videos are kept for seven days.";
+        Self::new(FailureKind::NotFound, "video_not_found", message)
+    }
+
+    /// The video has no content, or not yet. `status` is its state, `why` what went wrong.
+    #[must_use]
+    pub fn video_not_ready(status: &str, why: Option<&str>) -> Self {
+        let message = match why {
+            None => format!("This video is not ready: its status is '{status}'. Poll until it is 'completed'."),
+            Some(why) => format!("There is no video, its status is '{status}': {why}"),
+        };
+        Self::new(FailureKind::Invalid, "video_not_ready", message)
+    }
+
+    /// This server makes no further video at the same time.
+    #[must_use]
+    pub fn too_many_videos() -> Self {
+        let message = "This server is making as many videos as it can at once. Try again when one of them is done.";
+        Self::new(FailureKind::RateLimited, "server_busy", message).after(Some(WAIT_MAX))
+    }
+
+    /// An idempotency key came with two different bodies.
+    #[must_use]
+    pub fn idempotency_key_reused() -> Self {
+        let message = "This Idempotency-Key was used with another request body before. Use a new key for a new \
+                       request, and the same body for a retry.";
+        Self::new(FailureKind::Invalid, "idempotency_key_reuse", message)
+    }
+
+    /// An idempotency key that is empty, too long or not text.
+    #[must_use]
+    pub fn invalid_idempotency_key(bytes_max: usize) -> Self {
+        let message = format!("The Idempotency-Key has to be a text of 1 to {bytes_max} bytes.");
+        Self::new(FailureKind::Invalid, "invalid_idempotency_key", message)
+    }
+
+    /// A range that lies outside of the file.
+    #[must_use]
+    pub fn range_not_satisfiable() -> Self {
+        let message = "The file is shorter than the range that was asked for.";
+        Self::new(FailureKind::RangeNotSatisfiable, "range_not_satisfiable", message)
+    }
+}
+
+/// Logins of OAuth accounts.
+impl Failure {
+    /// The state of a login was asked for without its id.
+    #[must_use]
+    pub fn no_flow_id() -> Self {
+        let message = "The field flow_id is missing. Send the one that the login was started with: \
+                       {\"flow_id\": \"…\"}.";
+        let failure = Self::new(FailureKind::Invalid, "missing_required_parameter", message).about("flow_id");
+        failure.typed("invalid_request")
+    }
+
+    /// There is no such login, or not any more.
+    #[must_use]
+    pub fn login_not_found() -> Self {
+        let message = "There is no login with this flow_id, or it ended long ago. Start a new one.";
+        Self::new(FailureKind::NotFound, "login_not_found", message)
+    }
+
+    /// A text that cannot be the name of an account. `why` says what a name is.
+    #[must_use]
+    pub fn invalid_account(why: impl Display) -> Self {
+        Self::new(FailureKind::Invalid, "invalid_value", sentence(&why.to_string())).about("account")
+    }
+}
+
+/// The server itself.
+impl Failure {
+    /// The server is stopping.
+    #[must_use]
+    pub fn shutting_down() -> Self {
+        let message = "The server is shutting down and ended this answer. Try again in a moment.";
+        Self::new(FailureKind::Unavailable, "shutting_down", message).after(Some(Duration::from_secs(1)))
+    }
+
+    /// A fault of this server.
+    #[must_use]
+    pub fn internal() -> Self {
+        let message = "Something went wrong inside this server. Its log tells more under the request's id.";
+        Self::new(FailureKind::Internal, "internal_error", message)
+    }
+}
+
+/// The words of an error as a sentence for people.
+pub(crate) fn sentence(words: &str) -> String {
+    let mut chars = words.chars();
+    let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();
+    format!("{first}{}.", chars.as_str())
+}
