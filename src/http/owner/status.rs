@@ -20,9 +20,14 @@ const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// A token with less than this left is shown as due for a refresh.
 const REFRESH_SOON_SECONDS: u64 = 180;
 
-/// The routes of this file.
-pub fn routes() -> Router<AppState> {
-    Router::new().route("/", get(index)).route("/health", get(health)).route("/refresh-token", post(refresh_token))
+/// The routes of this file that need no key.
+pub fn public_routes() -> Router<AppState> {
+    Router::new().route("/", get(index)).route("/health", get(health))
+}
+
+/// The route of this file that needs a key.
+pub fn caller_routes() -> Router<AppState> {
+    Router::new().route("/refresh-token", post(refresh_token))
 }
 
 async fn index(State(state): State<AppState>, headers: HeaderMap) -> Response {
