@@ -27,7 +27,7 @@ use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::chat::failure::Failure;
 use crate::http::openai::{call, chat, completions, embeddings, images, models, videos};
-use crate::http::owner::{admin, detailed, login, status};
+use crate::http::owner::{accounts, health, login, page};
 use crate::http::serve::drain::Drain;
 use crate::http::serve::rate_limit::RateLimiter;
 use crate::http::serve::{access, admin_key, auth, own_machine, rate_limit};
@@ -73,7 +73,7 @@ pub fn router(state: AppState) -> Router {
 
 /// What needs no key, whatever the method.
 fn public_routes() -> Router<AppState> {
-    status::public_routes()
+    page::public_routes()
 }
 
 /// What needs a key of the callers, and every unknown path.
@@ -81,11 +81,11 @@ fn caller_routes() -> Router<AppState> {
     Router::new()
         .merge(chat::routes())
         .merge(completions::routes())
-        .merge(detailed::routes())
+        .merge(health::routes())
         .merge(embeddings::routes())
         .merge(images::routes())
         .merge(models::routes())
-        .merge(status::caller_routes())
+        .merge(page::caller_routes())
         .merge(videos::routes())
         .fallback(unknown_path)
 }
@@ -93,7 +93,7 @@ fn caller_routes() -> Router<AppState> {
 /// What needs the owner's key, unknown paths below it included. No page of another origin can use these.
 fn owner_routes(settings: &HttpSettings) -> Router<AppState> {
     let routes = Router::new()
-        .merge(admin::routes())
+        .merge(accounts::routes())
         .merge(login::routes())
         .route("/admin", any(unknown_path))
         .route("/admin/", any(unknown_path))

@@ -13,7 +13,7 @@ use crate::gateway::attachments::Attachments;
 use crate::gateway::catalogue::Models;
 use crate::gateway::route::Upstreams;
 use crate::gateway::videos::jobs::VideoJobs;
-use crate::http::owner::counters::Counters;
+use crate::http::serve::counters::Counters;
 use crate::http::settings::HttpSettings;
 use crate::pool::IdentityPool;
 

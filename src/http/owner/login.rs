@@ -19,7 +19,7 @@ use crate::base::oauth::AccountId;
 use crate::chat::failure::Failure;
 use crate::gateway::accounts::device_login::{Flow, FlowState};
 use crate::gateway::accounts::oauth_account::{AccountError, AccountState, AccountView};
-use crate::http::owner::wire::{
+use crate::http::owner::login_wire::{
     AccountReport, AuthTest, Authenticated, CredentialsReport, Initiated, Login, NotAuthenticated, Outcome, TokenReport,
 };
 use crate::http::serve::json::read_json;

@@ -1,8 +1,7 @@
 //! The routes of the server's owner: accounts, usage, logins, health.
 
-pub mod admin;
-pub mod counters;
-pub mod detailed;
+pub mod accounts;
+pub mod health;
 pub mod login;
-pub mod status;
-pub mod wire;
+pub mod login_wire;
+pub mod page;

@@ -4,6 +4,7 @@ pub mod access;
 pub(crate) mod admin_key;
 pub mod auth;
 pub(crate) mod body;
+pub mod counters;
 pub mod drain;
 pub mod json;
 pub(crate) mod lift;

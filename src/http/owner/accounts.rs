@@ -22,7 +22,7 @@ use crate::base::ids::{IdentityId, UnixSeconds};
 use crate::base::session::Session;
 use crate::gateway::accounts::web::RefreshError;
 use crate::gateway::answer::error::ChatError;
-use crate::http::owner::status::timestamp;
+use crate::http::owner::page::timestamp;
 use crate::http::state::{AppState, PoolKind};
 use crate::pool::{IdentityReason, IdentityStatus, IdentityView, Now};
 use crate::store::{AccountDays, Spent, UtcDay};
