@@ -27,7 +27,7 @@ use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::chat::failure::Failure;
 use crate::http::openai::{call, chat, completions, embeddings, images, models, videos};
-use crate::http::owner::{accounts, health, login, page};
+use crate::http::owner::{accounts, health, login, page, refresh};
 use crate::http::serve::drain::Drain;
 use crate::http::serve::rate_limit::RateLimiter;
 use crate::http::serve::{access, admin_key, auth, own_machine, rate_limit};
@@ -73,7 +73,7 @@ pub fn router(state: AppState) -> Router {
 
 /// What needs no key, whatever the method.
 fn public_routes() -> Router<AppState> {
-    page::public_routes()
+    page::routes().merge(health::public_routes())
 }
 
 /// What needs a key of the callers, and every unknown path.
@@ -81,11 +81,11 @@ fn caller_routes() -> Router<AppState> {
     Router::new()
         .merge(chat::routes())
         .merge(completions::routes())
-        .merge(health::routes())
+        .merge(health::caller_routes())
         .merge(embeddings::routes())
         .merge(images::routes())
         .merge(models::routes())
-        .merge(page::caller_routes())
+        .merge(refresh::routes())
         .merge(videos::routes())
         .fallback(unknown_path)
 }

@@ -1,37 +1,24 @@
-//! `GET /`, `GET /health` and `POST /refresh-token`: what people and monitors look at. Counts and flags only,
-//! never a secret; only the refresh makes upstream calls.
+//! `GET /`: what this server is and which routes it has, as JSON, or as a page for browsers. Counts and flags only,
+//! never a secret, and no upstream call.
 
 use axum::extract::State;
 use axum::response::{Html, IntoResponse as _, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Json, Router};
-use http::StatusCode;
-use http::header::{ACCEPT, CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue};
+use http::header::{CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
 
-use crate::base::ids::UnixSeconds;
-use crate::chat::failure::Failure;
+use crate::http::owner::present::{SERVICE, VERSION, prefers};
 use crate::http::state::AppState;
-use crate::pool::{IdentityView, Now};
-use crate::telemetry::ErrorChain;
+use crate::pool::Now;
 
-const SERVICE: &str = "qwen-bridge";
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// A token with less than this left is shown as due for a refresh.
-const REFRESH_SOON_SECONDS: u64 = 180;
-
-/// The routes of this file that need no key.
-pub fn public_routes() -> Router<AppState> {
-    Router::new().route("/", get(index)).route("/health", get(health))
-}
-
-/// The route of this file that needs a key.
-pub fn caller_routes() -> Router<AppState> {
-    Router::new().route("/refresh-token", post(refresh_token))
+/// The route of this file, which needs no key.
+pub fn routes() -> Router<AppState> {
+    Router::new().route("/", get(index))
 }
 
 async fn index(State(state): State<AppState>, headers: HeaderMap) -> Response {
-    if !prefers_html(&headers) {
+    if !prefers(&headers, "text/html") {
         return Json(about(&state)).into_response();
     }
     let policy = HeaderValue::from_static(
@@ -86,16 +73,10 @@ fn about(state: &AppState) -> Value {
     about
 }
 
-/// The page needs nothing from elsewhere: no script, no font, no picture.
+/// A page without scripts, fonts and pictures, which loads nothing from elsewhere.
 fn status_page(state: &AppState) -> String {
     let settings = &state.0.settings;
-    let now = Now::read();
-    let summary = state
-        .0
-        .pool
-        .summary(now)
-        .and(state.0.upstreams.oauth().pool().summary(now))
-        .and(state.0.upstreams.keys().pool().summary(now));
+    let summary = state.summary(Now::read());
     let mode = if settings.server_mode {
         "server: this machine's accounts answer"
     } else {
@@ -124,137 +105,4 @@ fn status_page(state: &AppState) -> String {
          <li><code>GET /v1/models</code></li>\
          <li><code>GET /health</code></li><li><code>POST /refresh-token</code></li><li><code>GET /auth</code></li></ul></html>"
     )
-}
-
-/// Whether a browser asks: HTML is named, and before JSON.
-fn prefers_html(headers: &HeaderMap) -> bool {
-    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
-    match (accept.find("text/html"), accept.find("application/json")) {
-        (Some(html), Some(json)) => html < json,
-        (html, _) => html.is_some(),
-    }
-}
-
-async fn health(State(state): State<AppState>) -> Json<Value> {
-    let settings = &state.0.settings;
-    let now = Now::read();
-    let summary = state
-        .0
-        .pool
-        .summary(now)
-        .and(state.0.upstreams.oauth().pool().summary(now))
-        .and(state.0.upstreams.keys().pool().summary(now));
-    Json(json!({
-        "status": "OK",
-        "service": SERVICE,
-        "timestamp": timestamp(now.unix),
-        "version": VERSION,
-        "config": {
-            "apiKeyEnabled": !settings.keys.is_empty(),
-            "serverMode": settings.server_mode,
-            "debugMode": settings.debug_mode,
-            "autoRefreshToken": state.0.auto_refresh,
-        },
-        "token": best_token(&state.0.pool.views(now), now.unix),
-        "identityPool": {
-            "total": summary.total,
-            "healthy": summary.healthy,
-            "degraded": summary.degraded,
-            "down": summary.down,
-            "initialized": summary.total > 0,
-        },
-        "upstream": {
-            "degraded": summary.upstream_degraded,
-            "paused": summary.paused_until.is_some(),
-            "unknownEvents": state.0.chats.drift().total(),
-        },
-    }))
-}
-
-/// The token that lasts longest, in the words of this project's forerunner.
-fn best_token(views: &[IdentityView], now: UnixSeconds) -> Value {
-    let best = views.iter().filter_map(|view| view.token_expires_at).max();
-    let remaining = best.map(|at| at.seconds_since(now));
-    let is_valid = remaining.is_some_and(|seconds| seconds > 0);
-    let needs_refresh = remaining.is_none_or(|seconds| seconds < REFRESH_SOON_SECONDS);
-    json!({
-        "valid": is_valid,
-        "expired": remaining == Some(0),
-        "remainingTime": remaining.unwrap_or(0).saturating_mul(1000),
-        "formattedTime": remaining.map_or_else(|| "N/A".to_owned(), formatted),
-        "needsRefresh": needs_refresh,
-        "reason": match (is_valid, needs_refresh) {
-            (true, false) => "the token is valid",
-            (true, true) => "the token ends soon",
-            (false, _) if best.is_some() => "the token has expired",
-            (false, _) => "no token yet",
-        },
-    })
-}
-
-fn formatted(seconds: u64) -> String {
-    let (days, hours, minutes) = (seconds / 86_400, seconds % 86_400 / 3600, seconds % 3600 / 60);
-    match (days, hours) {
-        _ if seconds == 0 => "expired".to_owned(),
-        (0, 0) => format!("{minutes} minutes"),
-        (0, hours) => format!("{hours} hours {minutes} minutes"),
-        (days, hours) => format!("{days} days {hours} hours"),
-    }
-}
-
-async fn refresh_token(State(state): State<AppState>) -> Result<Response, Failure> {
-    if !state.0.settings.server_mode {
-        return Err(Failure::not_in_client_mode());
-    }
-    let results = state.0.refresher.refresh_all().await;
-    let now = Now::read();
-    let good = results.iter().filter(|(_, result)| result.is_ok()).count();
-    let identities: Vec<Value> = results
-        .iter()
-        .map(|(id, result)| match result {
-            Ok(()) => json!({"id": id.as_str(), "success": true}),
-            Err(error) => {
-                json!({"id": id.as_str(), "success": false, "error": ErrorChain(error).to_string()})
-            }
-        })
-        .collect();
-    let success = good > 0;
-    let mut body = json!({
-        "success": success,
-        "message": format!("{good} of {} accounts have a fresh token", results.len()),
-        "timestamp": timestamp(now.unix),
-        "token": best_token(&state.0.pool.views(now), now.unix),
-        "identities": identities,
-    });
-    if !success {
-        let why = if results.is_empty() { "no account is configured" } else { "no account could be refreshed" };
-        if let Some(body) = body.as_object_mut() {
-            body.insert("error".to_owned(), json!(why));
-        }
-    }
-    let status = if success { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR };
-    Ok((status, Json(body)).into_response())
-}
-
-/// A moment as people and programs read it: ISO 8601, in UTC.
-pub(crate) fn timestamp(now: UnixSeconds) -> String {
-    jiff::Timestamp::from_second(now.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::formatted;
-
-    #[test]
-    fn remaining_time_in_words() {
-        for (seconds, expected) in [
-            (0, "expired"),
-            (59, "0 minutes"),
-            (840, "14 minutes"),
-            (3_660, "1 hours 1 minutes"),
-            (7 * 86_400 + 3600, "7 days 1 hours"),
-        ] {
-            assert_eq!(formatted(seconds), expected);
-        }
-    }
 }
