@@ -7,11 +7,11 @@ RUN apt-get update \
     && apt-get install --yes --no-install-recommends gcc libc6-dev make \
     && rm -rf /var/lib/apt/lists/*
 COPY Cargo.toml Cargo.lock ./
-# The manifest names the benches, so they have to be there although they are not built.
+# The manifest names the benches, so cargo needs their files although it does not build them.
 COPY benches ./benches
 COPY crates ./crates
 COPY src ./src
-# The two caches outlive a change of the source, so that only this crate is built again.
+# Both caches outlive a change of the source, so that only the two crates of the workspace are built again.
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/build/target \
     cargo build --release --locked --bin qwen-bridge \

@@ -34,13 +34,10 @@ async fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
             cli::serve::run(config).await?;
         }
         #[cfg(feature = "demo")]
-        Command::Demo { port } => {
+        Command::Simulated(command) => {
             // Only the look of log lines is taken from the configuration, so nothing else of it can be wrong here.
-            let sources = Sources::from_process(flags);
-            cli::demo::run(port, sources).await?;
+            cli::simulated::run(command, Sources::from_process(flags)).await?;
         }
-        #[cfg(feature = "demo")]
-        Command::Simulate { port, scenario } => cli::simulate::run(port, scenario).await?,
         Command::Check => {
             let config = configured(flags)?;
             return Ok(exit(cli::check::run(config).await?));

@@ -6,28 +6,22 @@
 
 pub mod auth;
 pub mod check;
-#[cfg(feature = "demo")]
-pub mod demo;
 pub mod healthcheck;
 pub mod serve;
 #[cfg(feature = "demo")]
-pub mod simulate;
+pub mod simulated;
 
 use std::collections::BTreeMap;
-#[cfg(feature = "demo")]
-use std::io;
-#[cfg(feature = "demo")]
-use std::net::SocketAddr;
-#[cfg(feature = "demo")]
-use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
 
 use crate::app::StartError;
 use crate::cli::auth::{AuthCommand, AuthError};
-use crate::config::ConfigError;
 #[cfg(feature = "demo")]
-use simulator::script::scenario::ScenarioError;
-
-use clap::{Args, Parser, Subcommand};
+use crate::cli::simulated::SimulatedCommand;
+#[cfg(feature = "demo")]
+use crate::cli::simulated::error::SimulatedError;
+use crate::config::ConfigError;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -38,25 +32,24 @@ pub enum CommandError {
     /// The server cannot start.
     #[error(transparent)]
     Start(#[from] StartError),
-    #[cfg(feature = "demo")]
-    /// The demo's port is taken. Settings have no say in it.
-    #[error("cannot listen at {0} (--port chooses another port)")]
-    DemoListen(SocketAddr, #[source] io::Error),
-    #[cfg(feature = "demo")]
-    /// The simulator cannot start.
-    #[error("cannot start the simulator")]
-    Simulator(#[source] io::Error),
     /// An account could not be added, listed or removed.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// `demo` or `simulate` failed.
     #[cfg(feature = "demo")]
-    /// The scenario file cannot be read.
-    #[error("cannot read the scenario {0}")]
-    ScenarioFile(String, #[source] io::Error),
-    #[cfg(feature = "demo")]
-    /// The scenario file is wrong.
-    #[error("the scenario {0} is wrong")]
-    Scenario(String, #[source] ScenarioError),
+    #[error(transparent)]
+    Simulated(SimulatedError),
+}
+
+#[cfg(feature = "demo")]
+impl From<SimulatedError> for CommandError {
+    fn from(error: SimulatedError) -> Self {
+        match error {
+            SimulatedError::Config(error) => Self::Config(error),
+            SimulatedError::Start(error) => Self::Start(error),
+            other => Self::Simulated(other),
+        }
+    }
 }
 
 /// Turns your own Qwen accounts into an API for OpenAI clients.
@@ -107,23 +100,10 @@ pub struct Listen {
 pub enum Command {
     /// Run the server
     Serve(Listen),
+    /// The commands that run the simulator.
     #[cfg(feature = "demo")]
-    /// Run the server with a simulated upstream and two sample accounts; needs no account and no network
-    Demo {
-        /// Port to listen at [default: 8000]
-        #[arg(long, value_name = "PORT")]
-        port: Option<u16>,
-    },
-    #[cfg(feature = "demo")]
-    /// Run the simulated upstream alone
-    Simulate {
-        /// Port to listen at; a free one when absent
-        #[arg(long, value_name = "PORT")]
-        port: Option<u16>,
-        /// Faults to play, as a JSON file
-        #[arg(long, value_name = "FILE")]
-        scenario: Option<PathBuf>,
-    },
+    #[command(flatten)]
+    Simulated(SimulatedCommand),
     /// Check the settings, and ask the upstream about each account once without changing anything
     Check,
     /// OAuth accounts: log in, list, remove, import, look how they are
@@ -145,9 +125,7 @@ impl Cli {
     pub fn flags(&self) -> BTreeMap<String, String> {
         let listen = match &self.command {
             Some(Command::Serve(listen) | Command::Healthcheck(listen)) => Some(listen),
-            Some(Command::Check | Command::Auth(_)) | None => None,
-            #[cfg(feature = "demo")]
-            Some(Command::Demo { .. } | Command::Simulate { .. }) => None,
+            _ => None,
         };
         let common = &self.common;
         let mut flags = BTreeMap::new();
@@ -206,7 +184,6 @@ mod tests {
             "qwen-bridge --config a.json check --cookie-file b --state-dir c --log-level debug",
             &[("CONFIG_FILE", "a.json"), ("COOKIE_FILE", "b"), ("LOG_LEVEL", "debug"), ("STATE_DIR", "c")],
         );
-        check("qwen-bridge demo --port 9", &[]);
     }
 
     #[test]
@@ -217,17 +194,7 @@ mod tests {
             parse("qwen-bridge auth list --json").command(),
             Command::Auth(AuthCommand::List { json: true })
         ));
-        assert!(matches!(parse("qwen-bridge demo").command(), Command::Demo { port: None }));
-        assert!(matches!(
-            parse("qwen-bridge simulate --port 7 --scenario x.json").command(),
-            Command::Simulate { port: Some(7), scenario: Some(_) }
-        ));
-        for line in [
-            "qwen-bridge nothing",
-            "qwen-bridge demo --host ::1",
-            "qwen-bridge demo --port 99999",
-            "qwen-bridge auth add",
-        ] {
+        for line in ["qwen-bridge nothing", "qwen-bridge auth add"] {
             assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
         }
     }

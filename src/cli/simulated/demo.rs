@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::path::PathBuf;
 
+use simulator::Simulator;
+use simulator::script::Scenario;
 use uuid::Uuid;
 
 use crate::app::{App, StartError};
-use crate::cli::CommandError;
 use crate::cli::serve::until_signal;
+use crate::cli::simulated::error::SimulatedError;
 use crate::config::{Config, Sources};
-use simulator::Simulator;
-use simulator::script::scenario::Scenario;
 
 /// The port of the server when none is asked for, as with `serve`.
 const PORT: u16 = 8000;
@@ -19,19 +19,20 @@ const PORT: u16 = 8000;
 /// Serves in front of the simulator until SIGTERM or SIGINT. Nothing of it outlives the process.
 ///
 /// # Errors
-/// [`CommandError`]: a port is taken, or the temporary folder cannot be used.
-pub async fn run(port: Option<u16>, mut sources: Sources) -> Result<(), CommandError> {
-    let simulator = Simulator::start(Scenario::default()).await.map_err(CommandError::Simulator)?;
+/// [`SimulatedError`]: a port is taken, or the temporary folder cannot be used.
+pub async fn run(port: Option<u16>, mut sources: Sources) -> Result<(), SimulatedError> {
+    let simulator = Simulator::start(Scenario::default()).await.map_err(SimulatedError::Simulator)?;
     let folder = TemporaryFolder::new();
     let key = format!("sk-demo-{}", Uuid::new_v4().simple());
-    let cookies: Vec<String> = simulator.accounts().iter().map(|account| simulator.cookie(account)).collect();
+    let cookies: Vec<String> =
+        simulator.accounts().names().iter().map(|account| simulator.accounts().cookie(account)).collect();
     let flags = [
         ("API_KEY", key.clone()),
         ("COOKIE", cookies.join("|||")),
-        ("QWEN_WEB_BASE_URL", simulator.web_base_url().to_string()),
-        ("QWEN_AUTH_BASE_URL", simulator.auth_base_url().to_string()),
-        ("QWEN_OSS_BASE_URL", simulator.oss_base_url().to_string()),
-        ("QWEN_OAUTH_BASE_URL", simulator.web_base_url().to_string()),
+        ("QWEN_WEB_BASE_URL", simulator.urls().web.to_string()),
+        ("QWEN_AUTH_BASE_URL", simulator.urls().auth.to_string()),
+        ("QWEN_OSS_BASE_URL", simulator.urls().storage.to_string()),
+        ("QWEN_OAUTH_BASE_URL", simulator.urls().web.to_string()),
         ("QWEN_DIR", folder.0.join("qwen").display().to_string()),
         ("SERVER_HOST", "127.0.0.1".to_owned()),
         ("SERVER_PORT", port.unwrap_or(PORT).to_string()),
@@ -49,7 +50,7 @@ pub async fn run(port: Option<u16>, mut sources: Sources) -> Result<(), CommandE
     sources.flags.extend(BTreeMap::from(flags.map(|(name, value)| (name.to_owned(), value))));
     let config = Config::load(&sources)?;
     let app = App::build(config).await.map_err(|error| match error {
-        StartError::Listen(address, error) => CommandError::DemoListen(address, error),
+        StartError::Listen(address, error) => SimulatedError::Listen(address, error),
         other => other.into(),
     })?;
     let base = format!("http://{}", app.address());
