@@ -32,9 +32,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use simulator::Simulator;
-use simulator::script::reply::Reply;
-use simulator::script::scenario::{AccountScript, Endpoint, Era, Scenario};
-use simulator::script::stream::{Bench, End};
+use simulator::script::{AccountScript, Bench, End, Endpoint, Era, Scenario, ScriptedReply};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::sleep;
@@ -128,7 +126,7 @@ async fn compare(only: Option<&str>) {
 async fn files() {
     let address = video_server().await;
     let settings = [("MEDIA_FETCH", address.to_string()), ("MAX_BODY", "200MB".to_owned())];
-    let server = Server::bridge_with(Reply::numbered(3), &settings).await;
+    let server = Server::bridge_with(ScriptedReply::numbered(3), &settings).await;
     let by_address = |blocks: usize| Upload {
         kind: "video_url",
         head: format!("http://{address}/{blocks}.mp4"),
@@ -238,7 +236,7 @@ async fn video_server() -> SocketAddr {
 /// Memory per open stream that has fallen silent.
 async fn memory() {
     for streams in [100, 1000] {
-        let server = Server::bridge(Reply::numbered(3).paced(Duration::ZERO).ending(End::Stalled)).await;
+        let server = Server::bridge(ScriptedReply::numbered(3).paced(Duration::ZERO).ending(End::Stalled)).await;
         let at_rest = server.resident_kib();
         let mut open = Vec::new();
         for _ in 0..streams {
@@ -261,9 +259,9 @@ async fn memory() {
 }
 
 impl Load {
-    fn reply(&self) -> Reply {
+    fn reply(&self) -> ScriptedReply {
         let bench = Bench { events: self.events, content_bytes: CONTENT_BYTES, per_packet: self.per_packet };
-        Reply::bench(bench).paced(self.pace)
+        ScriptedReply::bench(bench).paced(self.pace)
     }
 }
 
@@ -284,26 +282,27 @@ impl Drop for Server {
 }
 
 impl Server {
-    async fn bridge(reply: Reply) -> Self {
+    async fn bridge(reply: ScriptedReply) -> Self {
         Self::bridge_with(reply, &[]).await
     }
 
-    async fn bridge_with(reply: Reply, settings: &[(&str, String)]) -> Self {
+    async fn bridge_with(reply: ScriptedReply, settings: &[(&str, String)]) -> Self {
         let accounts = (0..ACCOUNTS).map(|place| AccountScript::new(&format!("bench{place}"), Era::A));
         let mut scenario = Scenario::with_accounts(accounts);
         scenario.records_max = 1;
         let simulator = Simulator::start(scenario).await.unwrap();
-        simulator.set_default(None, Endpoint::Completions, Some(reply));
-        let cookies: Vec<String> = simulator.accounts().iter().map(|name| simulator.cookie(name)).collect();
+        simulator.script().set_default(None, Endpoint::Completions, Some(reply));
+        let cookies: Vec<String> =
+            simulator.accounts().names().iter().map(|name| simulator.accounts().cookie(name)).collect();
         let state = tempfile::tempdir().unwrap();
         let mut command = Command::new(env!("CARGO_BIN_EXE_qwen-bridge"));
         command
             .env_clear()
             .env("API_KEY", KEY)
             .env("COOKIE", cookies.join("|||"))
-            .env("QWEN_WEB_BASE_URL", simulator.web_base_url().to_string())
-            .env("QWEN_AUTH_BASE_URL", simulator.auth_base_url().to_string())
-            .env("QWEN_OSS_BASE_URL", simulator.oss_base_url().to_string())
+            .env("QWEN_WEB_BASE_URL", simulator.urls().web.to_string())
+            .env("QWEN_AUTH_BASE_URL", simulator.urls().auth.to_string())
+            .env("QWEN_OSS_BASE_URL", simulator.urls().storage.to_string())
             .env("STATE_DIR", state.path())
             .env("SERVER_PORT", "0")
             .env("MAX_IN_FLIGHT", "1000")

@@ -5,9 +5,7 @@ use std::collections::HashSet;
 use reqwest::Response;
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::api_script::ApiFailure;
-use simulator::script::reply::{Failure, Reply};
-use simulator::script::scenario::{AccountScript, Endpoint, Era, Scenario};
+use simulator::script::{AccountScript, ApiFailure, Endpoint, Era, Scenario, ScriptedFailure, ScriptedReply};
 
 use crate::app::{KEY, Setup, TestApp, json_of, question};
 
@@ -18,7 +16,7 @@ const PATH: &str = "/admin/health";
 async fn started() -> TestApp {
     let accounts = ["ada", "bob"].map(|name| AccountScript::new(name, Era::A));
     let simulator = Simulator::start(Scenario::with_accounts(accounts).paced_ms(0)).await.unwrap();
-    let key = format!("{}@{}", simulator.key("kay"), simulator.key_base_url());
+    let key = format!("{}@{}", simulator.keys().secret("kay"), simulator.urls().keys);
     Setup::default().with("ADMIN_SECRET_KEY", ADMIN_KEY).with("QWEN_API_KEYS", &key).start(simulator).await
 }
 
@@ -77,7 +75,7 @@ async fn only_the_owner_gets_in() {
 #[tokio::test]
 async fn it_tells_what_is_known_and_asks_nobody() {
     let app = started().await;
-    let before = app.simulator.requests_to(Endpoint::Settings).len();
+    let before = app.simulator.record().requests_to(Endpoint::Settings).len();
     let health = health(&app, PATH).await;
     let keys: HashSet<&str> = health.as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(keys, HashSet::from(["summary", "accounts", "timestamp"]));
@@ -101,17 +99,17 @@ async fn it_tells_what_is_known_and_asks_nobody() {
     assert_eq!(web, &expected);
     let key = account(&health, 2);
     assert_eq!((&key["account"], &key["kind"], &key["expiresIn"]), (&json!("key-1"), &json!("key"), &json!("unknown")));
-    assert_eq!(app.simulator.requests_to(Endpoint::Settings).len(), before);
+    assert_eq!(app.simulator.record().requests_to(Endpoint::Settings).len(), before);
     let text = health.to_string();
-    assert!(app.simulator.secrets().iter().all(|secret| !text.contains(secret)) && !text.contains(ADMIN_KEY));
+    assert!(app.simulator.record().secrets().iter().all(|secret| !text.contains(secret)) && !text.contains(ADMIN_KEY));
 }
 
 // S000-30, S000-36
 #[tokio::test]
 async fn an_account_without_quota_is_named() {
     let app = started().await;
-    app.simulator.script(Some("ada"), Endpoint::Completions, Reply::error("RateLimited"));
-    app.simulator.script(Some("bob"), Endpoint::Completions, Reply::error("RateLimited"));
+    app.simulator.script().queue(Some("ada"), Endpoint::Completions, ScriptedReply::error("RateLimited"));
+    app.simulator.script().queue(Some("bob"), Endpoint::Completions, ScriptedReply::error("RateLimited"));
     app.chat(&question("x")).await;
     let health = health(&app, PATH).await;
     assert_eq!(health["summary"]["quota_exceeded_accounts"], 2, "{health}");
@@ -129,16 +127,16 @@ async fn an_account_without_quota_is_named() {
 #[tokio::test]
 async fn a_probe_asks_and_marks_nobody() {
     let app = started().await;
-    let asked = |endpoint| app.simulator.requests_to(endpoint).len();
+    let asked = |endpoint| app.simulator.record().requests_to(endpoint).len();
     let (settings, models) = (asked(Endpoint::Settings), asked(Endpoint::KeyModels));
     let health = health(&app, "/admin/health?probe=1").await;
     assert_eq!(health["summary"]["healthy_accounts"], 3, "{health}");
     assert_eq!((asked(Endpoint::Settings), asked(Endpoint::KeyModels)), (settings + 2, models + 1));
     assert_eq!(app.turns(), 0, "a probe costs no quota");
     for _ in 0..6 {
-        app.simulator.script(Some("ada"), Endpoint::Settings, Reply::error("Unauthorized"));
-        app.simulator.script(Some("bob"), Endpoint::Settings, Reply::failing(Failure::Reset));
-        app.simulator.script(None, Endpoint::KeyModels, Reply::api(ApiFailure::IncorrectKey));
+        app.simulator.script().queue(Some("ada"), Endpoint::Settings, ScriptedReply::error("Unauthorized"));
+        app.simulator.script().queue(Some("bob"), Endpoint::Settings, ScriptedReply::failing(ScriptedFailure::Reset));
+        app.simulator.script().queue(None, Endpoint::KeyModels, ScriptedReply::api(ApiFailure::IncorrectKey));
         let health = self::health(&app, "/admin/health?probe=1").await;
         let found: Vec<_> = health["accounts"]
             .as_array()
@@ -149,7 +147,7 @@ async fn a_probe_asks_and_marks_nobody() {
         assert_eq!(found, [("error", 401), ("error", 0), ("error", 401)], "{health}");
         assert_eq!(health["summary"]["failed_accounts"], 0, "{health}");
         let text = health.to_string();
-        assert!(app.simulator.secrets().iter().all(|secret| !text.contains(secret)), "{text}");
+        assert!(app.simulator.record().secrets().iter().all(|secret| !text.contains(secret)), "{text}");
     }
     // Whatever the probes saw, the pool knows nothing of it.
     let health = self::health(&app, PATH).await;

@@ -10,7 +10,7 @@ use qwen_bridge::config::{Config, Sources};
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::scenario::{Endpoint, Scenario};
+use simulator::script::{Endpoint, Scenario};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -70,14 +70,15 @@ impl Setup {
     /// Starts the server in front of this simulator.
     pub(crate) async fn start(self, simulator: Simulator) -> TestApp {
         let state_dir = self.state_dir.unwrap_or_else(|| tempfile::tempdir().unwrap());
-        let cookies: Vec<String> = simulator.accounts().iter().map(|account| simulator.cookie(account)).collect();
+        let cookies: Vec<String> =
+            simulator.accounts().names().iter().map(|account| simulator.accounts().cookie(account)).collect();
         let mut env = BTreeMap::from(
             [
                 ("API_KEY", KEY.to_owned()),
                 ("COOKIE", cookies.join("|||")),
-                ("QWEN_WEB_BASE_URL", simulator.web_base_url().to_string()),
-                ("QWEN_AUTH_BASE_URL", simulator.auth_base_url().to_string()),
-                ("QWEN_OSS_BASE_URL", simulator.oss_base_url().to_string()),
+                ("QWEN_WEB_BASE_URL", simulator.urls().web.to_string()),
+                ("QWEN_AUTH_BASE_URL", simulator.urls().auth.to_string()),
+                ("QWEN_OSS_BASE_URL", simulator.urls().storage.to_string()),
                 ("SERVER_PORT", "0".to_owned()),
                 ("STATE_DIR", state_dir.path().display().to_string()),
             ]
@@ -154,19 +155,19 @@ impl TestApp {
 
     /// Everything that callers' chats have cost upstream so far: chats begun and questions asked.
     pub(crate) fn turns(&self) -> usize {
-        let count = |endpoint| self.simulator.requests_to(endpoint).len();
+        let count = |endpoint| self.simulator.record().requests_to(endpoint).len();
         count(Endpoint::NewChat) + count(Endpoint::Completions)
     }
 
     /// The last question as the upstream got it.
     pub(crate) fn asked(&self) -> Asked {
-        let requests = self.simulator.requests_to(Endpoint::Completions);
+        let requests = self.simulator.record().requests_to(Endpoint::Completions);
         Asked(requests.last().expect("nothing was asked").body.clone().expect("a body that is no JSON"))
     }
 
     /// Fails if anything was sent upstream that no honest client sends.
     pub(crate) fn assert_clean(&self) {
-        assert_eq!(self.simulator.violations(), Vec::<String>::new());
+        assert_eq!(self.simulator.record().violations(), Vec::<String>::new());
     }
 
     /// Asks the server to stop and waits for its end. Gives back what a next server needs.

@@ -9,9 +9,7 @@ use image::ImageFormat;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use simulator::Simulator;
-use simulator::script::media_script::{ParseEnd, PutStop};
-use simulator::script::reply::Reply;
-use simulator::script::scenario::{AccountScript, Endpoint, Era, Scenario};
+use simulator::script::{AccountScript, Endpoint, Era, ParseEnd, PutStop, Scenario, ScriptedReply};
 
 use crate::app::{Setup, TestApp, content, error_of, json_of};
 
@@ -61,7 +59,7 @@ async fn a_picture_arrives_byte_for_byte() {
     let said = content(&answer);
     assert!(said.contains("1 picture"), "{said}");
     assert!(said.contains(&format!("sha256 {}", hash(&png(1)))), "{said}");
-    let [upload] = app.simulator.uploads().try_into().unwrap();
+    let [upload] = app.simulator.stored().uploads().try_into().unwrap();
     assert_eq!(upload.bytes, png(1));
     assert_eq!((upload.filetype.as_str(), upload.content_type.as_str()), ("image", "image/png"));
     let asked = app.asked();
@@ -113,7 +111,7 @@ async fn the_same_bytes_are_uploaded_once_for_each_account() {
         let answer = json_of(app.chat(&body).await).await;
         assert!(content(&answer).contains("3 pictures"), "{answer}");
     }
-    let uploads = app.simulator.uploads();
+    let uploads = app.simulator.stored().uploads();
     assert_eq!(uploads.len(), 4, "two pictures, two accounts: {uploads:?}");
     // The link ends: what was kept is of no use any more.
     app.assert_clean();
@@ -124,25 +122,25 @@ async fn a_link_that_ends_soon_is_not_used_again() {
     let app = TestApp::start(
         Scenario::with_accounts([AccountScript::new("ada", Era::A)])
             .paced_ms(0)
-            .replying(Endpoint::Sts, Reply::granting(Duration::from_secs(3600), Duration::from_secs(20))),
+            .replying(Endpoint::Sts, ScriptedReply::granting(Duration::from_secs(3600), Duration::from_secs(20))),
     )
     .await;
     let body = with_parts("qwen3-vl-plus", "What is it?", vec![image_part(1)]);
     for _ in 0..2 {
         json_of(app.chat(&body).await).await;
     }
-    assert_eq!(app.simulator.uploads().len(), 2);
+    assert_eq!(app.simulator.stored().uploads().len(), 2);
     app.assert_clean();
 }
 
 #[tokio::test]
 async fn failover_uploads_anew() {
     let app = two_accounts(|scenario| scenario).await;
-    app.simulator.script(None, Endpoint::Completions, Reply::status(503));
+    app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::status(503));
     let body = with_parts("qwen3-vl-plus", "What is it?", vec![image_part(1)]);
     let answer = app.chat(&body).await;
     assert_eq!(answer.status(), 200, "{:?}", answer.text().await);
-    let mut owners: Vec<String> = app.simulator.uploads().into_iter().map(|upload| upload.account).collect();
+    let mut owners: Vec<String> = app.simulator.stored().uploads().into_iter().map(|upload| upload.account).collect();
     owners.sort_unstable();
     owners.dedup();
     assert_eq!(owners, ["ada", "ben"]);
@@ -150,10 +148,10 @@ async fn failover_uploads_anew() {
 }
 
 /// A chat with one picture, after this was scripted for one account.
-async fn upload_with(scripts: Vec<(Endpoint, Reply)>) -> (TestApp, u16, String) {
+async fn upload_with(scripts: Vec<(Endpoint, ScriptedReply)>) -> (TestApp, u16, String) {
     let app = TestApp::start(Scenario::with_accounts([AccountScript::new("ada", Era::A)]).paced_ms(0)).await;
     for (endpoint, reply) in scripts {
-        app.simulator.script(None, endpoint, reply);
+        app.simulator.script().queue(None, endpoint, reply);
     }
     let response = app.chat(&with_parts("qwen3-vl-plus", "What is it?", vec![image_part(1)])).await;
     let status = response.status().as_u16();
@@ -164,32 +162,32 @@ async fn upload_with(scripts: Vec<(Endpoint, Reply)>) -> (TestApp, u16, String) 
 #[tokio::test]
 async fn a_storage_that_stumbles_is_asked_again() {
     for scripts in [
-        vec![(Endpoint::OssPut, Reply::oss_error(503, "ServiceUnavailable"))],
+        vec![(Endpoint::OssPut, ScriptedReply::oss_error(503, "ServiceUnavailable"))],
         vec![
-            (Endpoint::OssPut, Reply::oss_error(500, "InternalError")),
-            (Endpoint::OssPut, Reply::oss_error(502, "x")),
+            (Endpoint::OssPut, ScriptedReply::oss_error(500, "InternalError")),
+            (Endpoint::OssPut, ScriptedReply::oss_error(502, "x")),
         ],
-        vec![(Endpoint::OssPut, Reply::oss_error(403, "SecurityTokenExpired"))],
-        vec![(Endpoint::OssPut, Reply::put_stopping(1, PutStop::Close))],
-        vec![(Endpoint::Sts, Reply::granting(Duration::ZERO, Duration::from_secs(300)))],
-        vec![(Endpoint::Sts, Reply::status(404))],
+        vec![(Endpoint::OssPut, ScriptedReply::oss_error(403, "SecurityTokenExpired"))],
+        vec![(Endpoint::OssPut, ScriptedReply::put_stopping(1, PutStop::Close))],
+        vec![(Endpoint::Sts, ScriptedReply::granting(Duration::ZERO, Duration::from_secs(300)))],
+        vec![(Endpoint::Sts, ScriptedReply::status(404))],
     ] {
         let shown = format!("{scripts:?}");
         let (app, status, text) = upload_with(scripts).await;
         assert_eq!(status, 200, "{shown}: {text}");
         assert!(text.contains("1 picture"), "{shown}: {text}");
-        assert_eq!(app.simulator.scripts_left(), 0, "{shown}");
+        assert_eq!(app.simulator.script().left(), 0, "{shown}");
     }
 }
 
 #[tokio::test]
 async fn a_storage_that_refuses_costs_an_error_and_never_the_picture() {
-    let refused = || (Endpoint::OssPut, Reply::oss_error(503, "ServiceUnavailable"));
+    let refused = || (Endpoint::OssPut, ScriptedReply::oss_error(503, "ServiceUnavailable"));
     let (app, status, text) = upload_with(vec![refused(), refused(), refused()]).await;
     assert_eq!(status, 502, "{text}");
     assert!(text.contains("messages[0].content[1]"), "{text}");
-    assert_eq!(app.simulator.requests_to(Endpoint::Completions).len(), 0);
-    for secret in app.simulator.secrets() {
+    assert_eq!(app.simulator.record().requests_to(Endpoint::Completions).len(), 0);
+    for secret in app.simulator.record().secrets() {
         assert!(!text.contains(&secret));
     }
 }
@@ -199,17 +197,17 @@ async fn a_storage_that_refuses_costs_an_error_and_never_the_picture() {
 async fn files_of_a_turn_go_up_at_once() {
     let app = TestApp::start(Scenario::with_accounts([AccountScript::new("ada", Era::A)]).paced_ms(0)).await;
     let slow = Duration::from_millis(400);
-    app.simulator.set_default(None, Endpoint::OssPut, Some(Reply::default().delayed(slow)));
+    app.simulator.script().set_default(None, Endpoint::OssPut, Some(ScriptedReply::default().delayed(slow)));
     let began = Instant::now();
     let response = app.chat(&with_parts("qwen3-vl-plus", "What are they?", (1..=5).map(image_part).collect())).await;
     assert!(content(&json_of(response).await).contains("5 pictures"));
     assert!(began.elapsed() < 5 * slow, "{:?}", began.elapsed());
-    let puts = app.simulator.requests_to(Endpoint::OssPut);
+    let puts = app.simulator.record().requests_to(Endpoint::OssPut);
     assert_eq!(puts.len(), 5);
     let last_begun = puts.iter().map(|put| put.received_at).max().unwrap();
     let first_ended = puts.iter().map(|put| put.ended.as_ref().unwrap().at).min().unwrap();
     assert!(last_begun < first_ended, "one waited for another");
-    let chat = &app.simulator.requests_to(Endpoint::NewChat)[0];
+    let chat = &app.simulator.record().requests_to(Endpoint::NewChat)[0];
     assert!(chat.received_at < first_ended, "the chat waited for the files");
     app.assert_clean();
 }
@@ -220,8 +218,12 @@ async fn documents_are_read_before_they_are_asked_about() {
     let part = || file_part("notes.md", "text/markdown", b"# Notes\nOne.");
     let answer = json_of(app.chat(&with_parts("qwen3-max", "Sum up", vec![part()])).await).await;
     assert!(content(&answer).contains("notes.md"), "{answer}");
-    assert_eq!(app.simulator.uploads()[0].parsed.as_deref(), Some("success"));
-    app.simulator.set_default(None, Endpoint::FileParse, Some(Reply::parsing(ParseEnd::Failed("unreadable".into()))));
+    assert_eq!(app.simulator.stored().uploads()[0].parsed.as_deref(), Some("success"));
+    app.simulator.script().set_default(
+        None,
+        Endpoint::FileParse,
+        Some(ScriptedReply::parsing(ParseEnd::Failed("unreadable".into()))),
+    );
     let other = file_part("torn.pdf", "application/pdf", b"%PDF-1.7 torn");
     let response = app.chat(&with_parts("qwen3-max", "Sum up", vec![other])).await;
     assert_eq!(response.status(), 400);
@@ -243,7 +245,7 @@ async fn a_model_that_cannot_see_is_replaced_for_the_whole_turn() {
     assert_eq!(answer["model"], "qwen3-coder-plus");
     assert!(content(&answer).contains("1 picture"), "{answer}");
     assert_eq!(app.asked().0["model"], "qwen3-vl-plus");
-    let chats = app.simulator.requests_to(Endpoint::NewChat);
+    let chats = app.simulator.record().requests_to(Endpoint::NewChat);
     assert_eq!(chats.last().unwrap().body.as_ref().unwrap()["models"], json!(["qwen3-vl-plus"]));
     // Text alone needs nobody else.
     let response = app.chat(&with_parts("qwen3-coder-plus", "Hi", vec![])).await;
@@ -258,7 +260,7 @@ async fn without_a_fallback_such_a_request_is_refused() {
     assert_eq!(response.status(), 400);
     let error = error_of(response).await;
     assert_eq!(error["param"], "messages[0].content[1]");
-    assert_eq!(app.simulator.uploads().len(), 0);
+    assert_eq!(app.simulator.stored().uploads().len(), 0);
     assert_eq!(app.turns(), 0);
 }
 
@@ -286,7 +288,7 @@ async fn bad_files_reach_nobody() {
         assert_eq!(error["code"], code, "{shown} {error}");
         assert!(error["param"].as_str().unwrap().starts_with("messages[0].content["), "{error}");
     }
-    assert_eq!(app.simulator.uploads().len(), 0);
+    assert_eq!(app.simulator.stored().uploads().len(), 0);
     assert_eq!(app.turns(), 0);
 }
 
@@ -304,7 +306,7 @@ async fn long_conversations_go_as_a_file() {
     assert_eq!(response.headers()["x-bridge-prompt-file"], "conversation.txt");
     let answer = json_of(response).await;
     assert!(content(&answer).contains("conversation.txt"), "{answer}");
-    let [upload] = app.simulator.uploads().try_into().unwrap();
+    let [upload] = app.simulator.stored().uploads().try_into().unwrap();
     assert_eq!((upload.name.as_str(), upload.parsed.as_deref()), ("conversation.txt", Some("success")));
     let text = String::from_utf8(upload.bytes.to_vec()).unwrap();
     assert!(text.contains(&long) && text.ends_with("<user>\nWhat is the last word of it?\n</user>"));

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::json;
 use simulator::Simulator;
-use simulator::script::scenario::{Endpoint, Scenario};
+use simulator::script::{Endpoint, Scenario};
 
 use crate::app::{KEY, Setup, TestApp, content, error_of, json_of, question};
 use crate::raw::Raw;
@@ -135,7 +135,7 @@ async fn everything_but_two_paths_is_closed() {
         assert_eq!(client.answer().await.status, 401, "{method} {path}");
     }
     // The server refreshes one of the two accounts by itself when it starts.
-    assert!(app.simulator.requests_to(Endpoint::Refresh).len() <= 1, "a refresh without a key");
+    assert!(app.simulator.record().requests_to(Endpoint::Refresh).len() <= 1, "a refresh without a key");
     assert_eq!(app.turns(), 0);
 }
 
@@ -161,7 +161,7 @@ async fn the_callers_key_stays_here() {
     let mut body = question("echo: x");
     (body["api_key"], body["key"]) = (json!(KEY), json!(KEY));
     assert_eq!(app.chat(&body).await.status(), 200);
-    for request in app.simulator.requests() {
+    for request in app.simulator.record().requests() {
         assert!(request.headers.iter().all(|(_, value)| !value.contains(KEY)), "{request:?}");
         assert!(!request.path.contains(KEY));
         assert!(request.body.is_none_or(|body| !body.to_string().contains(KEY)));
@@ -270,7 +270,7 @@ async fn without_a_key_pages_from_elsewhere_cannot_spend_accounts() {
     }
     assert_eq!(app.turns(), 0);
     // The server refreshes one of the two accounts by itself when it starts.
-    assert!(app.simulator.requests_to(Endpoint::Refresh).len() <= 1, "a page had the accounts refreshed");
+    assert!(app.simulator.record().requests_to(Endpoint::Refresh).len() <= 1, "a page had the accounts refreshed");
     for origin in ["http://localhost:3000", "http://127.0.0.1:5173", "http://[::1]", "tauri://localhost"] {
         let request = app.client.post(app.url("/v1/chat/completions")).header("origin", origin);
         let response = request.body(question("echo: x").to_string()).send().await.unwrap();

@@ -4,8 +4,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use simulator::Simulator;
-use simulator::script::reply::{Failure, Reply};
-use simulator::script::scenario::Endpoint;
+use simulator::script::{Endpoint, ScriptedFailure, ScriptedReply};
 
 use crate::app::{PATIENCE, Setup, TestApp, question, spawn};
 use crate::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, until_health};
@@ -23,9 +22,9 @@ async fn with_ada_down() -> (TestApp, Instant) {
     let mut last = Instant::now();
     for failure in 0..5 {
         assert_eq!(counts(&app).await, if failure < 3 { (2, 0, 0) } else { (1, 1, 0) }, "after {failure}");
-        app.simulator.script(Some("ada"), Endpoint::Completions, Reply::status(503));
+        app.simulator.script().queue(Some("ada"), Endpoint::Completions, ScriptedReply::status(503));
         last = Instant::now();
-        while app.simulator.scripts_left() > 0 {
+        while app.simulator.script().left() > 0 {
             ask(&app, Form::Whole, "echo: x").await.must_say("x");
         }
     }
@@ -45,8 +44,8 @@ async fn five_failures_in_a_row_take_an_identity_down_and_one_probe_brings_it_ba
         ask(&app, Form::Whole, "echo: x").await.must_say("x");
     }
     // The probe is slow, so that there is time for a second one if there were one.
-    let slow = Reply::answer("probe").with_stream(|stream| stream.first_event_ms = 1500);
-    app.simulator.set_default(Some("ada"), Endpoint::Completions, Some(slow));
+    let slow = ScriptedReply::answer("probe").with_stream(|stream| stream.first_event_ms = 1500);
+    app.simulator.script().set_default(Some("ada"), Endpoint::Completions, Some(slow));
     let probing = async {
         loop {
             let asked = join_all((0..100).map(|_| ask(&app, Form::Whole, "echo: x")));
@@ -61,12 +60,13 @@ async fn five_failures_in_a_row_take_an_identity_down_and_one_probe_brings_it_ba
     assert_eq!(completions_of(&app, "ada"), before + 1, "more than one probe");
     let probe = app
         .simulator
+        .record()
         .requests_to(Endpoint::Completions)
         .into_iter()
         .rfind(|request| request.is("ada", Endpoint::Completions));
     let waited = probe.unwrap().received_at - tripped_at;
     assert!(waited >= COOLDOWN, "probed after {waited:?}");
-    app.simulator.set_default(Some("ada"), Endpoint::Completions, None);
+    app.simulator.script().set_default(Some("ada"), Endpoint::Completions, None);
     assert_eq!(counts(&app).await, (2, 0, 0));
     for _ in 0..6 {
         ask(&app, Form::Stream, "echo: x").await.must_say("x");
@@ -78,7 +78,7 @@ async fn five_failures_in_a_row_take_an_identity_down_and_one_probe_brings_it_ba
 async fn a_failed_probe_doubles_the_cooldown() {
     let (app, _) = with_ada_down().await;
     let before = completions_of(&app, "ada");
-    app.simulator.set_default(Some("ada"), Endpoint::Completions, Some(Reply::status(503)));
+    app.simulator.script().set_default(Some("ada"), Endpoint::Completions, Some(ScriptedReply::status(503)));
     while completions_of(&app, "ada") == before {
         ask(&app, Form::Whole, "echo: x").await.must_say("x");
     }
@@ -93,7 +93,11 @@ async fn a_failed_probe_doubles_the_cooldown() {
 #[tokio::test]
 async fn a_probe_whose_caller_leaves_makes_room_for_the_next_at_once() {
     let (app, _) = with_ada_down().await;
-    app.simulator.set_default(Some("ada"), Endpoint::Completions, Some(Reply::failing(Failure::Silence)));
+    app.simulator.script().set_default(
+        Some("ada"),
+        Endpoint::Completions,
+        Some(ScriptedReply::failing(ScriptedFailure::Silence)),
+    );
     let before = completions_of(&app, "ada");
     let asking = async {
         loop {
@@ -105,7 +109,7 @@ async fn a_probe_whose_caller_leaves_makes_room_for_the_next_at_once() {
         }
     };
     tokio::time::timeout(PATIENCE, asking).await.expect("the probe's place was not given back");
-    app.simulator.set_default(Some("ada"), Endpoint::Completions, None);
+    app.simulator.script().set_default(Some("ada"), Endpoint::Completions, None);
     let deadline = Instant::now() + PATIENCE;
     while counts(&app).await != (2, 0, 0) {
         ask(&app, Form::Whole, "echo: x").await.must_say("x");
@@ -117,12 +121,16 @@ async fn a_probe_whose_caller_leaves_makes_room_for_the_next_at_once() {
 async fn a_probe_that_is_refused_by_policy_tells_nothing() {
     let (app, _) = with_ada_down().await;
     let before = completions_of(&app, "ada");
-    app.simulator.set_default(Some("ada"), Endpoint::Completions, Some(Reply::error("data_inspection_failed")));
+    app.simulator.script().set_default(
+        Some("ada"),
+        Endpoint::Completions,
+        Some(ScriptedReply::error("data_inspection_failed")),
+    );
     while completions_of(&app, "ada") == before {
         ask(&app, Form::Whole, "echo: x").await;
     }
     assert_eq!(counts(&app).await, (1, 0, 1), "still to be probed");
-    app.simulator.set_default(Some("ada"), Endpoint::Completions, None);
+    app.simulator.script().set_default(Some("ada"), Endpoint::Completions, None);
     for _ in 0..2 {
         ask(&app, Form::Whole, "echo: x").await.must_say("x");
     }
@@ -133,7 +141,7 @@ async fn a_probe_that_is_refused_by_policy_tells_nothing() {
 async fn one_account_alone_is_probed_early_but_rarely() {
     for form in FORMS {
         let app = Setup::default().start(Simulator::start(crew(1)).await.unwrap()).await;
-        app.simulator.set_default(None, Endpoint::Completions, Some(Reply::status(500)));
+        app.simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::status(500)));
         for _ in 0..5 {
             assert_eq!(ask(&app, form, "x").await.code(), "upstream_error");
         }
@@ -152,8 +160,8 @@ async fn one_account_alone_is_probed_early_but_rarely() {
 async fn a_degraded_identity_is_still_used() {
     let app = Setup::default().start(Simulator::start(crew(2)).await.unwrap()).await;
     for _ in 0..3 {
-        app.simulator.script(Some("ada"), Endpoint::Completions, Reply::status(500));
-        while app.simulator.scripts_left() > 0 {
+        app.simulator.script().queue(Some("ada"), Endpoint::Completions, ScriptedReply::status(500));
+        while app.simulator.script().left() > 0 {
             ask(&app, Form::Whole, "echo: x").await.must_say("x");
         }
     }
@@ -168,11 +176,13 @@ async fn a_degraded_identity_is_still_used() {
 
 #[tokio::test]
 async fn what_everybody_suffers_is_the_upstreams_fault() {
-    for (count, reply) in
-        [(2, Reply::status(503)), (4, Reply::error("Bad_Request")), (3, Reply::failing(Failure::Reset))]
-    {
+    for (count, reply) in [
+        (2, ScriptedReply::status(503)),
+        (4, ScriptedReply::error("Bad_Request")),
+        (3, ScriptedReply::failing(ScriptedFailure::Reset)),
+    ] {
         let app = Setup::default().start(Simulator::start(crew(count)).await.unwrap()).await;
-        app.simulator.set_default(None, Endpoint::Completions, Some(reply));
+        app.simulator.script().set_default(None, Endpoint::Completions, Some(reply));
         assert_eq!(ask(&app, Form::Whole, "x").await.failure(), (502, "server_error", "upstream_error"));
         for _ in 0..20 {
             let before = asked_accounts(&app.simulator).len();
@@ -182,7 +192,7 @@ async fn what_everybody_suffers_is_the_upstreams_fault() {
         let seen = health(&app).await;
         assert_eq!(seen["identityPool"]["down"], 0, "{seen}");
         assert_eq!(seen["upstream"]["degraded"], true);
-        app.simulator.set_default(None, Endpoint::Completions, None);
+        app.simulator.script().set_default(None, Endpoint::Completions, None);
         for _ in 0..count {
             ask(&app, Form::Whole, "echo: well").await.must_say("well");
         }
@@ -212,14 +222,18 @@ async fn an_identity_takes_so_many_at_once_and_the_rest_wait() {
         .with("QUEUE_WAIT", "500ms")
         .start(Simulator::start(crew(1)).await.unwrap())
         .await;
-    app.simulator.set_default(None, Endpoint::Completions, Some(Reply::failing(Failure::Silence)));
+    app.simulator.script().set_default(
+        None,
+        Endpoint::Completions,
+        Some(ScriptedReply::failing(ScriptedFailure::Silence)),
+    );
     let held: Vec<_> = (0..2)
         .map(|_| {
             let request = app.post("/v1/chat/completions", &question("hold"));
             spawn(async move { request.send().await.map(|_| ()) })
         })
         .collect();
-    app.simulator.wait_for_counters(|counters| counters.open_streams == 2, PATIENCE).await.unwrap();
+    app.simulator.record().wait_for_counts(|counters| counters.open_streams == 2, PATIENCE).await.unwrap();
     // Three wait in vain, the fourth finds the queue full.
     let waiting = join_all((0..3).map(|_| ask(&app, Form::Whole, "x")));
     let full = async {
@@ -242,7 +256,7 @@ async fn an_identity_takes_so_many_at_once_and_the_rest_wait() {
     assert!(quickest < Duration::from_millis(100), "{quickest:?}");
     assert_eq!(asked_accounts(&app.simulator).len(), 2);
     // Whoever leaves makes room, and whoever waits gets it.
-    app.simulator.set_default(None, Endpoint::Completions, None);
+    app.simulator.script().set_default(None, Endpoint::Completions, None);
     let waiting = ask(&app, Form::Whole, "echo: served");
     let leaving = async {
         for held in &held {
@@ -263,11 +277,15 @@ async fn a_key_that_asks_once_does_not_stand_behind_one_that_floods() {
         .with("QUEUE_WAIT", "30s")
         .start(Simulator::start(crew(1)).await.unwrap())
         .await;
-    let slow = Reply::answer("x").with_stream(|stream| stream.first_event_ms = 50);
-    app.simulator.set_default(None, Endpoint::Completions, Some(slow));
+    let slow = ScriptedReply::answer("x").with_stream(|stream| stream.first_event_ms = 50);
+    app.simulator.script().set_default(None, Endpoint::Completions, Some(slow));
     let flood = join_all((0..40).map(|_| ask(&app, Form::Whole, "flood")));
     let quiet = async {
-        app.simulator.wait_until(|request| request.endpoint == Some(Endpoint::Completions), PATIENCE).await.unwrap();
+        app.simulator
+            .record()
+            .wait_until(|request| request.endpoint == Some(Endpoint::Completions), PATIENCE)
+            .await
+            .unwrap();
         until_queued(&app).await;
         let request = app.client.post(app.url("/v1/chat/completions")).bearer_auth("sk-quiet-key");
         let request = request.header("content-type", "application/json").body(question("quiet").to_string());
@@ -276,12 +294,12 @@ async fn a_key_that_asks_once_does_not_stand_behind_one_that_floods() {
     let (flood, quiet) = tokio::join!(flood, quiet);
     quiet.must_say("x");
     flood.iter().for_each(|answer| answer.must_say("x"));
-    let asked = app.simulator.requests_to(Endpoint::Completions);
+    let asked = app.simulator.record().requests_to(Endpoint::Completions);
     let turn = asked.iter().position(|request| request.body.as_ref().unwrap().to_string().contains("quiet"));
     assert!(turn.is_some_and(|turn| turn < 12), "{turn:?} of 41");
 }
 
 /// Waits until the flood has arrived: a few answers later it certainly has.
 async fn until_queued(app: &TestApp) {
-    app.simulator.wait_for_counters(|counters| counters.completions >= 4, PATIENCE).await.unwrap();
+    app.simulator.record().wait_for_counts(|counters| counters.completions >= 4, PATIENCE).await.unwrap();
 }

@@ -2,8 +2,7 @@
 
 use serde_json::json;
 use simulator::Simulator;
-use simulator::script::reply::{ChallengeForm, Reply};
-use simulator::script::scenario::Endpoint;
+use simulator::script::{ChallengeForm, Endpoint, ScriptedReply};
 
 use crate::app::{Setup, TestApp};
 use crate::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health};
@@ -26,16 +25,20 @@ async fn a_challenged_identity_is_parked_and_another_one_answers() {
         for endpoint in [Endpoint::NewChat, Endpoint::Completions] {
             for form in FORMS {
                 let app = start(3).await;
-                app.simulator.script(Some("ada"), endpoint, Reply::challenge(form_of_challenge, status));
+                app.simulator.script().queue(
+                    Some("ada"),
+                    endpoint,
+                    ScriptedReply::challenge(form_of_challenge, status),
+                );
                 ask(&app, form, "echo: x").await.must_say("x");
                 assert_eq!(counts(&app).await, (2, 0, 1), "{form_of_challenge:?} {status} {endpoint:?}");
                 for _ in 0..4 {
                     ask(&app, form, "echo: x").await.must_say("x");
                 }
-                let chats = app.simulator.requests_to(Endpoint::NewChat);
+                let chats = app.simulator.record().requests_to(Endpoint::NewChat);
                 let ada = chats.iter().filter(|request| request.is("ada", Endpoint::NewChat)).count();
                 assert_eq!(ada, 1, "she is left alone");
-                assert_eq!(app.simulator.violations(), Vec::<String>::new());
+                assert_eq!(app.simulator.record().violations(), Vec::<String>::new());
             }
         }
     }
@@ -47,19 +50,23 @@ async fn two_challenged_identities_pause_everything() {
         for endpoint in [Endpoint::NewChat, Endpoint::Completions] {
             for form in FORMS {
                 let app = start(4).await;
-                app.simulator.set_default(None, endpoint, Some(Reply::challenge(form_of_challenge, status)));
+                app.simulator.script().set_default(
+                    None,
+                    endpoint,
+                    Some(ScriptedReply::challenge(form_of_challenge, status)),
+                );
                 let answer = ask(&app, form, "x").await;
                 let case = format!("{form_of_challenge:?} {status} {endpoint:?} {form:?}");
                 assert_eq!(answer.failure(), (503, "server_error", "upstream_challenge"), "{case}");
                 assert!(answer.raw.contains("chat.qwen.ai"), "says what to do: {}", answer.raw);
-                assert_eq!(app.simulator.requests_to(endpoint).len(), 2, "{case}");
+                assert_eq!(app.simulator.record().requests_to(endpoint).len(), 2, "{case}");
                 // Nothing at all is sent now, not even for those who were not challenged.
                 for _ in 0..5 {
                     let refused = ask(&app, form, "x").await;
                     assert_eq!(refused.failure(), (503, "server_error", "upstream_challenge"), "{case}");
                     assert!(refused.retry_after().is_some_and(|seconds| (1..=61).contains(&seconds)), "{case}");
                 }
-                assert_eq!(app.simulator.requests_to(endpoint).len(), 2, "{case}");
+                assert_eq!(app.simulator.record().requests_to(endpoint).len(), 2, "{case}");
                 assert_eq!(health(&app).await["upstream"]["paused"], true, "{case}");
                 assert_eq!(counts(&app).await, (2, 0, 2), "{case}");
             }
@@ -72,8 +79,8 @@ async fn a_challenge_under_a_streams_content_type_is_one_too() {
     for (form_of_challenge, status) in [(ChallengeForm::Json, 200), (ChallengeForm::Html, 200)] {
         for form in FORMS {
             let app = start(2).await;
-            let reply = Reply::challenge(form_of_challenge, status).header("content-type", "text/event-stream");
-            app.simulator.set_default(None, Endpoint::Completions, Some(reply));
+            let reply = ScriptedReply::challenge(form_of_challenge, status).header("content-type", "text/event-stream");
+            app.simulator.script().set_default(None, Endpoint::Completions, Some(reply));
             let answer = ask(&app, form, "x").await;
             assert_eq!(answer.failure(), (503, "server_error", "upstream_challenge"), "{form_of_challenge:?}");
             assert_eq!(counts(&app).await, (0, 0, 2));
@@ -85,7 +92,11 @@ async fn a_challenge_under_a_streams_content_type_is_one_too() {
 async fn one_account_alone_rests_and_the_answer_says_for_how_long() {
     for form in FORMS {
         let app = start(1).await;
-        app.simulator.set_default(None, Endpoint::Completions, Some(Reply::challenge(ChallengeForm::Json, 200)));
+        app.simulator.script().set_default(
+            None,
+            Endpoint::Completions,
+            Some(ScriptedReply::challenge(ChallengeForm::Json, 200)),
+        );
         for _ in 0..3 {
             let answer = ask(&app, form, "x").await;
             assert_eq!(answer.failure(), (503, "server_error", "upstream_challenge"));
@@ -99,7 +110,7 @@ async fn one_account_alone_rests_and_the_answer_says_for_how_long() {
 #[tokio::test]
 async fn a_challenge_survives_a_restart() {
     let app = start(1).await;
-    app.simulator.script(None, Endpoint::Completions, Reply::challenge(ChallengeForm::Html, 405));
+    app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::challenge(ChallengeForm::Html, 405));
     assert_eq!(ask(&app, Form::Whole, "x").await.code(), "upstream_challenge");
     let (simulator, state_dir) = app.stop().await;
     let app = Setup::default().in_dir(state_dir).start(simulator).await;
@@ -110,7 +121,7 @@ async fn a_challenge_survives_a_restart() {
 #[tokio::test]
 async fn a_rest_after_a_challenge_ends_by_itself() {
     let simulator = Simulator::start(crew(1)).await.unwrap();
-    simulator.script(None, Endpoint::Completions, Reply::challenge(ChallengeForm::Json, 200));
+    simulator.script().queue(None, Endpoint::Completions, ScriptedReply::challenge(ChallengeForm::Json, 200));
     let app = Setup::default().with("CHALLENGE_REST", "1s").start(simulator).await;
     assert_eq!(ask(&app, Form::Whole, "echo: x").await.code(), "upstream_challenge");
     crate::oracle::until_health(&app, |body| body["identityPool"]["healthy"] == 1).await;
@@ -121,7 +132,11 @@ async fn a_rest_after_a_challenge_ends_by_itself() {
 async fn a_challenge_that_the_size_of_the_request_draws_parks_nobody() {
     for form in FORMS {
         let app = start(3).await;
-        app.simulator.set_default(None, Endpoint::Completions, Some(Reply::challenge(ChallengeForm::Json, 200)));
+        app.simulator.script().set_default(
+            None,
+            Endpoint::Completions,
+            Some(ScriptedReply::challenge(ChallengeForm::Json, 200)),
+        );
         let text = "word ".repeat(21 * 1024);
         let body = json!({"model": "qwen3-max", "messages": [{"role": "user", "content": text}]});
         let answer = crate::oracle::send(&app, form, body).await;

@@ -4,8 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::reply::Reply;
-use simulator::script::scenario::{Endpoint, Scenario};
+use simulator::script::{Endpoint, Scenario, ScriptedReply};
 
 use crate::app::{PATIENCE, Setup, TestApp, content, error_of, json_of, question};
 
@@ -70,7 +69,7 @@ async fn questions_go_round_the_accounts() {
     for _ in 0..6 {
         assert_eq!(app.chat(&question("echo: x")).await.status(), 200);
     }
-    let asked = app.simulator.requests_to(Endpoint::Completions);
+    let asked = app.simulator.record().requests_to(Endpoint::Completions);
     let accounts: HashSet<_> = asked.into_iter().map(|request| request.account.unwrap()).collect();
     assert_eq!(accounts.len(), 2, "{accounts:?}");
 }
@@ -312,12 +311,12 @@ async fn limits_cut_a_whole_answer_too() {
         for (name, value) in limit.as_object().unwrap() {
             body[name] = value.clone();
         }
-        app.simulator.script(None, Endpoint::Completions, Reply::pieces(["one E", "N", "D two"]));
+        app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::pieces(["one E", "N", "D two"]));
         let answer = json_of(app.chat(&body).await).await;
         assert_eq!(content(&answer), expected, "{limit}");
         assert_eq!(answer["choices"][0]["finish_reason"], reason, "{limit}");
     }
-    let idle = app.simulator.wait_for_counters(|counters| counters.open_streams == 0, PATIENCE).await;
+    let idle = app.simulator.record().wait_for_counts(|counters| counters.open_streams == 0, PATIENCE).await;
     assert!(idle.is_some());
     app.assert_clean();
 }
@@ -325,7 +324,7 @@ async fn limits_cut_a_whole_answer_too() {
 #[tokio::test]
 async fn an_empty_answer_is_a_failure() {
     let app = TestApp::quick().await;
-    app.simulator.set_default(None, Endpoint::Completions, Some(Reply::pieces(Vec::<String>::new())));
+    app.simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::pieces(Vec::<String>::new())));
     let response = app.chat(&question("x")).await;
     assert_eq!(response.status(), 502);
     assert_eq!(error_of(response).await["code"], "upstream_empty");
@@ -334,7 +333,11 @@ async fn an_empty_answer_is_a_failure() {
 #[tokio::test]
 async fn what_the_content_policy_refuses_is_the_callers_fault() {
     let app = TestApp::quick().await;
-    app.simulator.set_default(None, Endpoint::Completions, Some(Reply::error("data_inspection_failed")));
+    app.simulator.script().set_default(
+        None,
+        Endpoint::Completions,
+        Some(ScriptedReply::error("data_inspection_failed")),
+    );
     for stream in [false, true] {
         let mut body = question("x");
         body["stream"] = json!(stream);

@@ -5,15 +5,15 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::reply::Reply;
-use simulator::script::scenario::{Endpoint, Scenario};
-use simulator::script::stream::{CutHow, End, Endless, Inserted, LineEnding, Packets, StreamError};
+use simulator::script::{
+    CutHow, End, Endless, Endpoint, Inserted, LineEnding, Packets, Scenario, ScriptedReply, StreamError,
+};
 
 use crate::app::{KEY, PATIENCE, Setup, TestApp, Transcript, checked_error, error_of, json_of, question, spawn};
 use crate::raw::{self, Raw};
 
 /// A server in front of the usual accounts, with this reply for whoever asks next.
-async fn answering(setup: Setup, reply: Reply) -> TestApp {
+async fn answering(setup: Setup, reply: ScriptedReply) -> TestApp {
     let scenario = Scenario::default().paced_ms(0).replying(Endpoint::Completions, reply);
     setup.start(Simulator::start(scenario).await.unwrap()).await
 }
@@ -147,7 +147,7 @@ async fn any_packets_of_the_upstream_give_the_same_text() {
         (Packets::Size(13), LineEnding::Cr),
         (Packets::One, LineEnding::Lf),
     ] {
-        let reply = Reply::answer(text).packets(packets.clone()).with_stream(|stream| {
+        let reply = ScriptedReply::answer(text).packets(packets.clone()).with_stream(|stream| {
             stream.line_ending = ending;
             stream.bom = true;
         });
@@ -161,7 +161,7 @@ async fn any_packets_of_the_upstream_give_the_same_text() {
 #[tokio::test]
 async fn a_long_piece_becomes_several_chunks() {
     let text = "\u{1}字\"".repeat(40_000);
-    let app = answering(Setup::default(), Reply::pieces([text.clone()])).await;
+    let app = answering(Setup::default(), ScriptedReply::pieces([text.clone()])).await;
     // The transcript refuses lines of 64 KiB.
     let transcript = app.stream(&question("x")).await;
     assert_eq!(transcript.content(), text);
@@ -170,7 +170,7 @@ async fn a_long_piece_becomes_several_chunks() {
 
 #[tokio::test]
 async fn text_goes_out_as_it_comes() {
-    let reply = Reply::pieces(["first ", "second"]).pausing(2, Duration::from_secs(600));
+    let reply = ScriptedReply::pieces(["first ", "second"]).pausing(2, Duration::from_secs(600));
     let app = answering(Setup::default(), reply).await;
     let mut response = app.chat(&streamed("x")).await;
     let mut seen = String::new();
@@ -179,12 +179,12 @@ async fn text_goes_out_as_it_comes() {
         seen.push_str(str::from_utf8(&chunk.unwrap().unwrap()).unwrap());
     }
     assert!(seen.contains(r#""role":"assistant""#));
-    assert!(!app.simulator.requests_to(Endpoint::Completions)[0].finish_sent);
+    assert!(!app.simulator.record().requests_to(Endpoint::Completions)[0].finish_sent);
 }
 
 #[tokio::test]
 async fn the_body_ends_with_the_answer_even_if_the_upstream_stays() {
-    let app = answering(Setup::default(), Reply::answer("x").ending(End::Open)).await;
+    let app = answering(Setup::default(), ScriptedReply::answer("x").ending(End::Open)).await;
     let transcript = tokio::time::timeout(PATIENCE, app.stream(&question("x"))).await.expect("the body does not end");
     assert_strict(&transcript, false);
 }
@@ -192,14 +192,14 @@ async fn the_body_ends_with_the_answer_even_if_the_upstream_stays() {
 #[tokio::test]
 async fn a_caller_who_leaves_stops_the_upstream() {
     let chatter = Inserted::UnknownPhase { phase: "answer".to_owned(), content: "and on ".to_owned(), tool: false };
-    let reply = Reply::answer("on ").ending(End::Endless(Endless { what: chatter, every_ms: 5 }));
+    let reply = ScriptedReply::answer("on ").ending(End::Endless(Endless { what: chatter, every_ms: 5 }));
     let app = answering(Setup::default(), reply).await;
     let mut response = app.chat(&streamed("x")).await;
     assert!(response.chunk().await.unwrap().is_some());
     drop(response);
-    let counters = app.simulator.wait_for_counters(|counters| counters.open_streams == 0, PATIENCE).await;
+    let counters = app.simulator.record().wait_for_counts(|counters| counters.open_streams == 0, PATIENCE).await;
     assert!(counters.is_some(), "the upstream goes on");
-    assert!(app.simulator.requests_to(Endpoint::Completions).iter().all(|request| !request.finish_sent));
+    assert!(app.simulator.record().requests_to(Endpoint::Completions).iter().all(|request| !request.finish_sent));
     assert_eq!(app.stream(&question("echo: well")).await.content(), "well");
     app.assert_clean();
 }
@@ -207,14 +207,14 @@ async fn a_caller_who_leaves_stops_the_upstream() {
 #[tokio::test]
 async fn a_caller_who_leaves_before_the_first_word_stops_the_upstream() {
     for hold in ["0", "60s"] {
-        let reply = Reply::answer("x").with_stream(|stream| stream.first_event_ms = 600_000);
+        let reply = ScriptedReply::answer("x").with_stream(|stream| stream.first_event_ms = 600_000);
         let app = answering(Setup::default().with("HEADERS_HOLD", hold), reply).await;
         let mut client = Raw::connect(app.address).await;
         client.send(raw::chat(&streamed("x"))).await;
-        let asked = app.simulator.wait_for_counters(|counters| counters.open_streams == 1, PATIENCE).await;
+        let asked = app.simulator.record().wait_for_counts(|counters| counters.open_streams == 1, PATIENCE).await;
         assert!(asked.is_some(), "{hold}");
         drop(client);
-        let left = app.simulator.wait_for_counters(|counters| counters.open_streams == 0, PATIENCE).await;
+        let left = app.simulator.record().wait_for_counts(|counters| counters.open_streams == 0, PATIENCE).await;
         assert!(left.is_some(), "{hold}: the upstream goes on");
     }
 }
@@ -244,7 +244,7 @@ async fn twenty_streams_at_once_are_not_mixed_up() {
 async fn a_silent_stream_is_kept_alive() {
     for (hold, comments_min) in [("0", 2), ("30ms", 2), ("60s", 0)] {
         let setup = Setup::default().with("HEADERS_HOLD", hold).with("KEEPALIVE_INTERVAL", "20ms");
-        let reply = Reply::answer("late").with_stream(|stream| stream.first_event_ms = 300);
+        let reply = ScriptedReply::answer("late").with_stream(|stream| stream.first_event_ms = 300);
         let app = answering(setup, reply).await;
         let transcript = app.stream(&question("x")).await;
         assert!(transcript.comments >= comments_min, "{hold}: {}", transcript.comments);
@@ -255,7 +255,7 @@ async fn a_silent_stream_is_kept_alive() {
 
 #[tokio::test]
 async fn a_pause_inside_an_answer_is_kept_alive() {
-    let reply = Reply::pieces(["a", "b"]).pausing(2, Duration::from_millis(300));
+    let reply = ScriptedReply::pieces(["a", "b"]).pausing(2, Duration::from_millis(300));
     let app = answering(Setup::default().with("KEEPALIVE_INTERVAL", "20ms"), reply).await;
     let transcript = app.stream(&question("x")).await;
     assert!(transcript.comments >= 2, "{}", transcript.comments);
@@ -266,7 +266,7 @@ async fn a_pause_inside_an_answer_is_kept_alive() {
 #[tokio::test]
 async fn the_role_does_not_wait_for_the_first_word() {
     let setup = Setup::default().with("HEADERS_HOLD", "0").with("KEEPALIVE_INTERVAL", "10m");
-    let reply = Reply::answer("x").with_stream(|stream| stream.first_event_ms = 600_000);
+    let reply = ScriptedReply::answer("x").with_stream(|stream| stream.first_event_ms = 600_000);
     let app = answering(setup, reply).await;
     let mut client = Raw::connect(app.address).await;
     client.send(raw::chat(&streamed("x"))).await;
@@ -277,7 +277,7 @@ async fn the_role_does_not_wait_for_the_first_word() {
 #[tokio::test]
 async fn nobody_hears_nothing_for_longer_than_the_interval() {
     let setup = Setup::default().with("KEEPALIVE_INTERVAL", "300ms");
-    let reply = Reply::answer("x").with_stream(|stream| stream.first_event_ms = 600_000);
+    let reply = ScriptedReply::answer("x").with_stream(|stream| stream.first_event_ms = 600_000);
     let app = answering(setup, reply).await;
     let mut client = Raw::connect(app.address).await;
     let began = Instant::now();
@@ -290,7 +290,7 @@ async fn nobody_hears_nothing_for_longer_than_the_interval() {
 #[tokio::test]
 async fn a_failure_before_the_first_word_has_a_status() {
     let app = TestApp::quick().await;
-    app.simulator.set_default(None, Endpoint::Completions, Some(Reply::status(500)));
+    app.simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::status(500)));
     let streamed = app.chat(&streamed("x")).await;
     let whole = app.chat(&question("x")).await;
     assert_eq!((streamed.status(), whole.status()), (whole.status(), streamed.status()));
@@ -305,7 +305,7 @@ async fn a_failure_before_the_first_word_has_a_status() {
 async fn a_failure_after_the_headers_is_a_frame() {
     let setup = Setup::default().with("HEADERS_HOLD", "0");
     let app = setup.start(Simulator::start(Scenario::default().paced_ms(0)).await.unwrap()).await;
-    app.simulator.set_default(None, Endpoint::Completions, Some(Reply::status(500)));
+    app.simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::status(500)));
     let transcript = app.stream(&question("x")).await;
     let frame = transcript.chunks.last().unwrap();
     assert_eq!(checked_error(frame)["code"], "upstream_error");
@@ -317,11 +317,11 @@ async fn a_failure_after_content_is_a_frame_without_done() {
     let broken = StreamError { after: 3, code: "internal_error".to_owned(), ..StreamError::default() };
     let torn = ["upstream_truncated", "upstream_error"];
     for (reply, codes) in [
-        (Reply::pieces(["one ", "two ", "three"]).cut_after(3, CutHow::Fin), &torn[..]),
-        (Reply::pieces(["one ", "two ", "three"]).cut_after(3, CutHow::Reset), &torn),
-        (Reply::pieces(["one ", "two ", "three"]).cut_after(3, CutHow::CleanEnd), &["upstream_truncated"]),
-        (Reply::pieces(["one ", "two ", "three"]).ending(End::Unfinished), &["upstream_truncated"]),
-        (Reply::pieces(["one ", "two ", "three"]).breaking(broken), &["upstream_error"]),
+        (ScriptedReply::pieces(["one ", "two ", "three"]).cut_after(3, CutHow::Fin), &torn[..]),
+        (ScriptedReply::pieces(["one ", "two ", "three"]).cut_after(3, CutHow::Reset), &torn),
+        (ScriptedReply::pieces(["one ", "two ", "three"]).cut_after(3, CutHow::CleanEnd), &["upstream_truncated"]),
+        (ScriptedReply::pieces(["one ", "two ", "three"]).ending(End::Unfinished), &["upstream_truncated"]),
+        (ScriptedReply::pieces(["one ", "two ", "three"]).breaking(broken), &["upstream_error"]),
     ] {
         let app = answering(Setup::default(), reply.clone()).await;
         let transcript = app.stream(&question("x")).await;
@@ -330,13 +330,13 @@ async fn a_failure_after_content_is_a_frame_without_done() {
         assert_eq!(error["type"], "server_error", "{reply:?}");
         assert!(codes.contains(&error["code"].as_str().unwrap()), "{reply:?}: {error}");
         assert!(!transcript.is_done && transcript.finish_reasons().is_empty(), "{reply:?}");
-        assert_eq!(app.simulator.requests_to(Endpoint::Completions).len(), 1, "tried again after content");
+        assert_eq!(app.simulator.record().requests_to(Endpoint::Completions).len(), 1, "tried again after content");
     }
 }
 
 #[tokio::test]
 async fn an_upstream_that_falls_silent_is_a_timeout() {
-    let reply = Reply::pieces(["one"]).ending(End::Stalled);
+    let reply = ScriptedReply::pieces(["one"]).ending(End::Stalled);
     let app = answering(Setup::default().with("IDLE_TIMEOUT", "100ms"), reply).await;
     let transcript = app.stream(&question("x")).await;
     assert_eq!(transcript.content(), "one");
@@ -349,14 +349,15 @@ async fn stop_sequences_cut_across_pieces() {
     let chatter = Inserted::UnknownPhase { phase: "answer".to_owned(), content: "tail ".to_owned(), tool: false };
     let endless = End::Endless(Endless { what: chatter, every_ms: 2 });
     for stop in [json!("END"), json!(["never", "END"]), json!(["", "END"])] {
-        let app = answering(Setup::default(), Reply::pieces(["one E", "N", "D two"]).ending(endless.clone())).await;
+        let app =
+            answering(Setup::default(), ScriptedReply::pieces(["one E", "N", "D two"]).ending(endless.clone())).await;
         let mut body = question("x");
         body["stop"] = stop;
         let transcript = app.stream(&body).await;
         assert_eq!(transcript.content(), "one ");
         assert_eq!(transcript.finish_reasons(), ["stop"]);
         assert_strict(&transcript, false);
-        let stopped = app.simulator.wait_for_counters(|counters| counters.open_streams == 0, PATIENCE).await;
+        let stopped = app.simulator.record().wait_for_counts(|counters| counters.open_streams == 0, PATIENCE).await;
         assert!(stopped.is_some(), "the upstream goes on");
         app.assert_clean();
     }
@@ -364,7 +365,7 @@ async fn stop_sequences_cut_across_pieces() {
 
 #[tokio::test]
 async fn what_only_looks_like_a_stop_sequence_is_shown() {
-    let app = answering(Setup::default(), Reply::pieces(["one E", "N", "T", "ER E"])).await;
+    let app = answering(Setup::default(), ScriptedReply::pieces(["one E", "N", "T", "ER E"])).await;
     let mut body = question("x");
     body["stop"] = json!(["END"]);
     let transcript = app.stream(&body).await;
@@ -377,7 +378,7 @@ async fn max_tokens_cut_and_say_so() {
     let chatter = Inserted::UnknownPhase { phase: "answer".to_owned(), content: "tail ".to_owned(), tool: false };
     let endless = End::Endless(Endless { what: chatter, every_ms: 2 });
     for (name, tokens) in [("max_tokens", json!(2)), ("max_completion_tokens", json!(2)), ("max_tokens", json!(2.0))] {
-        let reply = Reply::pieces(["abc", "def", "ghi", "jkl"]).ending(endless.clone());
+        let reply = ScriptedReply::pieces(["abc", "def", "ghi", "jkl"]).ending(endless.clone());
         let app = answering(Setup::default(), reply).await;
         let mut body = question("x");
         body[name] = tokens;
@@ -387,7 +388,7 @@ async fn max_tokens_cut_and_say_so() {
         assert_eq!(transcript.finish_reasons(), ["length"]);
         assert_eq!(transcript.chunks.last().unwrap()["usage"]["completion_tokens"], 2);
         assert_strict(&transcript, true);
-        let stopped = app.simulator.wait_for_counters(|counters| counters.open_streams == 0, PATIENCE).await;
+        let stopped = app.simulator.record().wait_for_counts(|counters| counters.open_streams == 0, PATIENCE).await;
         assert!(stopped.is_some(), "the upstream goes on");
         app.assert_clean();
     }
@@ -437,7 +438,7 @@ async fn an_old_client_gets_its_stream_until_the_connection_closes() {
 async fn a_server_that_ends_tells_its_streams() {
     for hold in ["0", "10s"] {
         let setup = Setup::default().with("SHUTDOWN_TIMEOUT", "0").with("HEADERS_HOLD", hold);
-        let reply = Reply::pieces(["one ", "two"]).pausing(2, Duration::from_secs(600));
+        let reply = ScriptedReply::pieces(["one ", "two"]).pausing(2, Duration::from_secs(600));
         let app = answering(setup, reply).await;
         let mut response = app.chat(&streamed("x")).await;
         let mut seen = String::new();

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use simulator::RecordedRequest;
 use simulator::Simulator;
-use simulator::record::RecordedRequest;
-use simulator::script::reply::{ErrorScript, Reply};
-use simulator::script::scenario::Endpoint;
+use simulator::script::{Endpoint, ErrorScript, ScriptedReply};
 
 use crate::app::{PATIENCE, Setup, TestApp};
 use crate::oracle::{FORMS, Form, ask, crew, until};
@@ -16,7 +15,7 @@ async fn start(count: usize) -> TestApp {
 }
 
 fn is_clean(app: &TestApp) -> bool {
-    app.simulator.chats(None).iter().all(|chat| chat.is_old)
+    app.simulator.stored().chats(None).iter().all(|chat| chat.is_old)
 }
 
 fn is_delete(request: &RecordedRequest) -> bool {
@@ -25,11 +24,15 @@ fn is_delete(request: &RecordedRequest) -> bool {
 
 #[track_caller]
 fn must_have_left_the_owners_chats(app: &TestApp, accounts: usize) {
-    let old = app.simulator.chats(None).iter().filter(|chat| chat.is_old).count();
+    let old = app.simulator.stored().chats(None).iter().filter(|chat| chat.is_old).count();
     assert_eq!(old, 3 * accounts);
-    assert_eq!(app.simulator.violations(), Vec::<String>::new());
-    assert_eq!(app.simulator.requests_to(Endpoint::ListChats).len(), 0, "the owner's list is nobody's business");
-    assert_eq!(app.simulator.requests_to(Endpoint::ReadChat).len(), 0);
+    assert_eq!(app.simulator.record().violations(), Vec::<String>::new());
+    assert_eq!(
+        app.simulator.record().requests_to(Endpoint::ListChats).len(),
+        0,
+        "the owner's list is nobody's business"
+    );
+    assert_eq!(app.simulator.record().requests_to(Endpoint::ReadChat).len(), 0);
 }
 
 #[tokio::test]
@@ -38,22 +41,26 @@ async fn every_chat_is_deleted_after_its_answer() {
     for form in FORMS {
         ask(&app, form, "echo: x").await.must_say("x");
     }
-    app.simulator.script(None, Endpoint::Completions, Reply::status(500));
+    app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::status(500));
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
-    app.simulator.script(None, Endpoint::Completions, Reply::error("data_inspection_failed"));
+    app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::error("data_inspection_failed"));
     assert_eq!(ask(&app, Form::Whole, "x").await.code(), "content_filter");
-    until("all chats to be deleted", || is_clean(&app) && app.simulator.counters().deletes == 5).await;
+    until("all chats to be deleted", || is_clean(&app) && app.simulator.record().counts().deletes == 5).await;
     must_have_left_the_owners_chats(&app, 2);
 }
 
 #[tokio::test]
 async fn a_chat_is_not_deleted_before_its_answer_is_over() {
     let app = start(1).await;
-    app.simulator.script(None, Endpoint::Completions, Reply::numbered(300).paced(Duration::from_millis(10)));
+    app.simulator.script().queue(
+        None,
+        Endpoint::Completions,
+        ScriptedReply::numbered(300).paced(Duration::from_millis(10)),
+    );
     let answer = ask(&app, Form::Stream, "x").await;
     assert_eq!(crate::oracle::judge_numbered(&answer, 300), 300);
-    let finished = app.simulator.requests_to(Endpoint::Completions).remove(0).ended.unwrap().at;
-    let deleted = app.simulator.wait_until(is_delete, PATIENCE).await.unwrap();
+    let finished = app.simulator.record().requests_to(Endpoint::Completions).remove(0).ended.unwrap().at;
+    let deleted = app.simulator.record().wait_until(is_delete, PATIENCE).await.unwrap();
     assert!(deleted.received_at > finished);
 }
 
@@ -62,7 +69,7 @@ async fn many_chats_go_in_one_call() {
     let app = start(1).await;
     join_all((0..20).map(|_| ask(&app, Form::Whole, "echo: x"))).await;
     until("all chats to be deleted", || is_clean(&app)).await;
-    let calls = app.simulator.requests().iter().filter(|request| is_delete(request)).count();
+    let calls = app.simulator.record().requests().iter().filter(|request| is_delete(request)).count();
     assert!(calls <= 2, "{calls} calls for twenty chats");
     must_have_left_the_owners_chats(&app, 1);
 }
@@ -74,26 +81,26 @@ async fn the_owner_may_keep_them() {
         ask(&app, form, "echo: x").await.must_say("x");
     }
     let (simulator, state_dir) = app.stop().await;
-    assert_eq!(simulator.chats(None).iter().filter(|chat| !chat.is_old).count(), 2);
+    assert_eq!(simulator.stored().chats(None).iter().filter(|chat| !chat.is_old).count(), 2);
     // Kept for good: a later run without the setting does not know them.
     let app = Setup::default().in_dir(state_dir).start(simulator).await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
-    app.simulator.wait_until(is_delete, PATIENCE).await.unwrap();
+    app.simulator.record().wait_until(is_delete, PATIENCE).await.unwrap();
     let (simulator, _) = app.stop().await;
-    assert_eq!(simulator.chats(None).iter().filter(|chat| !chat.is_old).count(), 2);
+    assert_eq!(simulator.stored().chats(None).iter().filter(|chat| !chat.is_old).count(), 2);
 }
 
 #[tokio::test]
 async fn a_deletion_that_fails_is_tried_again() {
     for reply in [
-        Reply::status(503),
-        Reply::error_with(ErrorScript { code: "internal_error".to_owned(), ..ErrorScript::default() }),
+        ScriptedReply::status(503),
+        ScriptedReply::error_with(ErrorScript { code: "internal_error".to_owned(), ..ErrorScript::default() }),
     ] {
         let app = start(1).await;
-        app.simulator.script(None, Endpoint::DeleteChat, reply);
+        app.simulator.script().queue(None, Endpoint::DeleteChat, reply);
         ask(&app, Form::Whole, "echo: x").await.must_say("x");
         until("the chat to be deleted", || is_clean(&app)).await;
-        assert_eq!(app.simulator.requests().iter().filter(|request| is_delete(request)).count(), 2);
+        assert_eq!(app.simulator.record().requests().iter().filter(|request| is_delete(request)).count(), 2);
         must_have_left_the_owners_chats(&app, 1);
     }
 }
@@ -101,38 +108,38 @@ async fn a_deletion_that_fails_is_tried_again() {
 #[tokio::test]
 async fn a_chat_that_is_gone_already_counts_as_deleted() {
     let app = start(1).await;
-    app.simulator.set_default(None, Endpoint::DeleteChat, Some(Reply::error("CHAT_NOT_FOUND")));
+    app.simulator.script().set_default(None, Endpoint::DeleteChat, Some(ScriptedReply::error("CHAT_NOT_FOUND")));
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
-    app.simulator.wait_until(is_delete, PATIENCE).await.unwrap();
+    app.simulator.record().wait_until(is_delete, PATIENCE).await.unwrap();
     let (simulator, state_dir) = app.stop().await;
-    let before = simulator.requests().iter().filter(|request| is_delete(request)).count();
+    let before = simulator.record().requests().iter().filter(|request| is_delete(request)).count();
     let app = Setup::default().in_dir(state_dir).start(simulator).await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
     let (simulator, _) = app.stop().await;
-    let after: Vec<_> = simulator.requests().into_iter().filter(is_delete).skip(before).collect();
+    let after: Vec<_> = simulator.record().requests().into_iter().filter(is_delete).skip(before).collect();
     assert_eq!(after.len(), 1, "only the new one");
 }
 
 #[tokio::test]
 async fn what_could_not_be_deleted_is_deleted_after_a_restart() {
     let app = start(2).await;
-    app.simulator.set_default(None, Endpoint::DeleteChat, Some(Reply::status(503)));
+    app.simulator.script().set_default(None, Endpoint::DeleteChat, Some(ScriptedReply::status(503)));
     for _ in 0..4 {
         ask(&app, Form::Whole, "echo: x").await.must_say("x");
     }
     let (simulator, state_dir) = app.stop().await;
-    assert_eq!(simulator.counters().deletes, 0);
-    simulator.set_default(None, Endpoint::DeleteChat, None);
+    assert_eq!(simulator.record().counts().deletes, 0);
+    simulator.script().set_default(None, Endpoint::DeleteChat, None);
     let app = Setup::default().in_dir(state_dir).start(simulator).await;
     until("the chats of the last run to be deleted", || is_clean(&app)).await;
-    assert_eq!(app.simulator.counters().deletes, 4);
+    assert_eq!(app.simulator.record().counts().deletes, 4);
     must_have_left_the_owners_chats(&app, 2);
     let (simulator, state_dir) = app.stop().await;
-    let before = simulator.requests().iter().filter(|request| is_delete(request)).count();
+    let before = simulator.record().requests().iter().filter(|request| is_delete(request)).count();
     let app = Setup::default().in_dir(state_dir).start(simulator).await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
     let (simulator, _) = app.stop().await;
-    let after = simulator.requests().iter().filter(|request| is_delete(request)).count();
+    let after = simulator.record().requests().iter().filter(|request| is_delete(request)).count();
     assert_eq!(after, before + 1, "the ledger is empty but for the new chat");
 }
 
@@ -143,17 +150,21 @@ async fn a_stop_deletes_what_it_can_before_it_ends() {
         ask(&app, form, "echo: x").await.must_say("x");
     }
     let (simulator, _) = app.stop().await;
-    assert!(simulator.chats(None).iter().all(|chat| chat.is_old));
-    assert_eq!(simulator.counters().deletes, 2);
+    assert!(simulator.stored().chats(None).iter().all(|chat| chat.is_old));
+    assert_eq!(simulator.record().counts().deletes, 2);
 }
 
 #[tokio::test]
 async fn a_killed_servers_chats_are_deleted_by_the_next() {
     let app = start(1).await;
-    app.simulator.script(None, Endpoint::Completions, Reply::numbered(2000).paced(Duration::from_millis(10)));
+    app.simulator.script().queue(
+        None,
+        Endpoint::Completions,
+        ScriptedReply::numbered(2000).paced(Duration::from_millis(10)),
+    );
     {
         let asking = ask(&app, Form::Stream, "x");
-        let begun = app.simulator.wait_for_counters(|counters| counters.open_streams == 1, PATIENCE);
+        let begun = app.simulator.record().wait_for_counts(|counters| counters.open_streams == 1, PATIENCE);
         tokio::select! {
             _ = asking => panic!("ended early"),
             begun = begun => assert!(begun.is_some()),

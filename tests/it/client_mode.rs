@@ -5,8 +5,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::reply::Reply;
-use simulator::script::scenario::{AccountScript, Endpoint, Era, Scenario};
+use simulator::script::{AccountScript, Endpoint, Era, Scenario, ScriptedReply};
 
 use crate::app::{KEY, Setup, TestApp, content, error_of, json_of, question};
 
@@ -47,23 +46,24 @@ fn contains(bytes: &[u8], secret: &str) -> bool {
 async fn the_callers_credential_is_used_whole() {
     for (setup, has_key) in [(Setup::default().without("API_KEY"), false), (Setup::default(), true)] {
         let app = client_mode(setup).await;
-        let cookie = format!("{}; x=a=b; last=\"q\"", app.simulator.cookie("eve"));
-        let credential = format!("{};{cookie}", app.simulator.bearer("eve"));
+        let cookie = format!("{}; x=a=b; last=\"q\"", app.simulator.accounts().cookie("eve"));
+        let credential = format!("{};{cookie}", app.simulator.accounts().bearer("eve"));
         let credential = if has_key { format!("{KEY};{credential}") } else { credential };
         let answer = json_of(ask(&app, &credential, &question("echo: mine")).await).await;
         assert_eq!(content(&answer), "mine");
-        let requests = app.simulator.requests_to(Endpoint::Completions);
+        let requests = app.simulator.record().requests_to(Endpoint::Completions);
         assert_eq!(requests.len(), 1);
         assert_eq!(requests[0].account.as_deref(), Some("eve"));
         // Later ones also have what the upstream set meanwhile.
-        let first = app.simulator.requests_to(Endpoint::NewChat).remove(0);
+        let first = app.simulator.record().requests_to(Endpoint::NewChat).remove(0);
         let sent = first.header("cookie").unwrap();
         for (name, value) in pairs(&cookie) {
             assert_eq!(pairs(sent).get(name), Some(&value), "{name} of {sent}");
         }
-        let everything: Vec<String> = app.simulator.requests().iter().map(|request| format!("{request:?}")).collect();
+        let everything: Vec<String> =
+            app.simulator.record().requests().iter().map(|request| format!("{request:?}")).collect();
         assert!(everything.iter().all(|request| !request.contains(KEY)), "our key went upstream");
-        assert_eq!(app.simulator.requests_to(Endpoint::Auths).len(), 0);
+        assert_eq!(app.simulator.record().requests_to(Endpoint::Auths).len(), 0);
         app.assert_clean();
     }
 }
@@ -71,8 +71,9 @@ async fn the_callers_credential_is_used_whole() {
 #[tokio::test]
 async fn the_servers_own_accounts_are_not_used() {
     let app = client_mode(Setup::default()).await;
-    let credential = format!("{KEY};{};{}", app.simulator.bearer("eve"), app.simulator.cookie("eve"));
-    app.simulator.set_default(Some("eve"), Endpoint::Completions, Some(Reply::status(500)));
+    let credential =
+        format!("{KEY};{};{}", app.simulator.accounts().bearer("eve"), app.simulator.accounts().cookie("eve"));
+    app.simulator.script().set_default(Some("eve"), Endpoint::Completions, Some(ScriptedReply::status(500)));
     for stream in [false, true] {
         let mut body = question("x");
         body["stream"] = json!(stream);
@@ -80,7 +81,8 @@ async fn the_servers_own_accounts_are_not_used() {
         assert_eq!(response.status(), 502);
         assert_eq!(error_of(response).await["code"], "upstream_error");
     }
-    let accounts: Vec<_> = app.simulator.requests().into_iter().filter_map(|request| request.account).collect();
+    let accounts: Vec<_> =
+        app.simulator.record().requests().into_iter().filter_map(|request| request.account).collect();
     assert!(!accounts.is_empty() && accounts.iter().all(|account| account == "eve"), "{accounts:?}");
     let health = json_of(app.client.get(app.url("/health")).send().await.unwrap()).await;
     assert_eq!(health["identityPool"]["total"], 0);
@@ -90,7 +92,7 @@ async fn the_servers_own_accounts_are_not_used() {
 #[tokio::test]
 async fn the_key_may_stand_apart() {
     let app = client_mode(Setup::default()).await;
-    let credential = format!("{};{}", app.simulator.bearer("eve"), app.simulator.cookie("eve"));
+    let credential = format!("{};{}", app.simulator.accounts().bearer("eve"), app.simulator.accounts().cookie("eve"));
     let request = app.client.post(app.url("/v1/chat/completions")).header("x-api-key", KEY).bearer_auth(credential);
     let response = request.body(question("echo: x").to_string()).send().await.unwrap();
     assert_eq!(content(&json_of(response).await), "x");
@@ -99,7 +101,7 @@ async fn the_key_may_stand_apart() {
 #[tokio::test]
 async fn what_is_missing_is_said() {
     let app = client_mode(Setup::default()).await;
-    let (token, cookie) = (app.simulator.bearer("eve"), app.simulator.cookie("eve"));
+    let (token, cookie) = (app.simulator.accounts().bearer("eve"), app.simulator.accounts().cookie("eve"));
     for credential in [
         format!("{token};{cookie}"),
         format!("wrong;{token};{cookie}"),
@@ -130,8 +132,9 @@ async fn what_is_missing_is_said() {
 #[tokio::test]
 async fn an_account_that_may_not_is_the_callers_own_affair() {
     let app = client_mode(Setup::default()).await;
-    let credential = format!("{KEY};{};{}", app.simulator.bearer("eve"), app.simulator.cookie("eve"));
-    app.simulator.script(Some("eve"), Endpoint::Completions, Reply::error("Forbidden"));
+    let credential =
+        format!("{KEY};{};{}", app.simulator.accounts().bearer("eve"), app.simulator.accounts().cookie("eve"));
+    app.simulator.script().queue(Some("eve"), Endpoint::Completions, ScriptedReply::error("Forbidden"));
     let response = ask(&app, &credential, &question("x")).await;
     assert_eq!(response.status(), 401);
     assert_eq!(error_of(response).await["code"], "upstream_unauthorized");
@@ -140,8 +143,9 @@ async fn an_account_that_may_not_is_the_callers_own_affair() {
 #[tokio::test]
 async fn a_refused_credential_is_the_callers_own_affair() {
     let app = client_mode(Setup::default()).await;
-    let credential = format!("{KEY};{};{}", app.simulator.bearer("eve"), app.simulator.cookie("eve"));
-    app.simulator.set_revoked("eve", true);
+    let credential =
+        format!("{KEY};{};{}", app.simulator.accounts().bearer("eve"), app.simulator.accounts().cookie("eve"));
+    app.simulator.accounts().set_revoked("eve", true);
     for stream in [false, true] {
         let mut body = question("x");
         body["stream"] = json!(stream);
@@ -151,17 +155,18 @@ async fn a_refused_credential_is_the_callers_own_affair() {
         let error = error_of(response).await;
         assert_eq!((&error["type"], &error["code"]), (&json!("authentication_error"), &json!("upstream_unauthorized")));
     }
-    assert_eq!(app.simulator.requests_to(Endpoint::Refresh).len(), 0);
-    assert_eq!(app.simulator.requests_to(Endpoint::Auths).len(), 0);
+    assert_eq!(app.simulator.record().requests_to(Endpoint::Refresh).len(), 0);
+    assert_eq!(app.simulator.record().requests_to(Endpoint::Auths).len(), 0);
 }
 
 #[tokio::test]
 async fn the_callers_credential_is_written_nowhere() {
     let app = client_mode(Setup::default()).await;
-    let (token, cookie) = (app.simulator.bearer("eve"), format!("{}; mark=c4n4ry", app.simulator.cookie("eve")));
+    let (token, cookie) =
+        (app.simulator.accounts().bearer("eve"), format!("{}; mark=c4n4ry", app.simulator.accounts().cookie("eve")));
     let credential = format!("{KEY};{token};{cookie}");
     assert_eq!(ask(&app, &credential, &question("echo: x")).await.status(), 200);
-    app.simulator.set_default(Some("eve"), Endpoint::Completions, Some(Reply::error("RateLimited")));
+    app.simulator.script().set_default(Some("eve"), Endpoint::Completions, Some(ScriptedReply::error("RateLimited")));
     assert_eq!(ask(&app, &credential, &question("x")).await.status(), 429);
     let (_simulator, state_dir) = app.stop().await;
     let written = bytes_below(state_dir.path());
@@ -174,7 +179,8 @@ async fn the_callers_credential_is_written_nowhere() {
 #[tokio::test]
 async fn there_is_nothing_to_refresh() {
     let app = client_mode(Setup::default()).await;
-    let credential = format!("{KEY};{};{}", app.simulator.bearer("eve"), app.simulator.cookie("eve"));
+    let credential =
+        format!("{KEY};{};{}", app.simulator.accounts().bearer("eve"), app.simulator.accounts().cookie("eve"));
     let response = app.client.post(app.url("/refresh-token")).bearer_auth(credential).send().await.unwrap();
     assert_eq!(response.status(), 400);
     assert_eq!(error_of(response).await["code"], "client_mode");

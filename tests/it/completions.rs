@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use reqwest::Response;
 use serde_json::{Value, json};
-use simulator::script::reply::{ErrorScript, Reply};
-use simulator::script::scenario::{Endpoint, Scenario};
-use simulator::script::stream::{CutHow, ThinkingForm};
+use simulator::script::{CutHow, Endpoint, ErrorScript, Scenario, ScriptedReply, ThinkingForm};
 
 use crate::app::{TestApp, Transcript, error_of, json_of};
 use crate::keys::with_keys;
@@ -35,9 +33,9 @@ async fn stream(app: &TestApp, body: &Value) -> Transcript {
 }
 
 /// A failure that is the request's own fault.
-fn refused() -> Reply {
+fn refused() -> ScriptedReply {
     let details = Some("Invalid input too many messages.".to_owned());
-    Reply::error_with(ErrorScript { code: "Bad_Request".to_owned(), details, ..ErrorScript::default() })
+    ScriptedReply::error_with(ErrorScript { code: "Bad_Request".to_owned(), details, ..ErrorScript::default() })
 }
 
 /// The texts of a stream by their index.
@@ -77,7 +75,7 @@ async fn a_prompt_is_answered_by_either_kind() {
     }
     // Both kinds got one user message.
     assert_eq!(app.asked().prompt(), "echo: Grüße 字");
-    let sent = app.simulator.requests_to(Endpoint::KeyChat).pop().unwrap().body.unwrap();
+    let sent = app.simulator.record().requests_to(Endpoint::KeyChat).pop().unwrap().body.unwrap();
     assert_eq!(sent["messages"], json!([{"role": "user", "content": "echo: Grüße 字"}]));
     assert_eq!((&sent["max_tokens"], &sent["temperature"]), (&json!(150), &json!(0.7)));
     assert!(sent.get("prompt").is_none());
@@ -144,10 +142,10 @@ async fn limits_hold_and_thoughts_stay_inside() {
     let response = post(&app, &json!({"prompt": "echo: x", "temperature": 0.5})).await;
     assert_eq!(response.headers()["x-bridge-ignored"], "temperature");
     for form in [ThinkingForm::Summary, ThinkingForm::Raw] {
-        let thoughtful = Reply::answer("The answer.")
+        let thoughtful = ScriptedReply::answer("The answer.")
             .reasoning(&[&[("Looking", "First I look.")]])
             .with_stream(|stream| stream.thinking = Some(form));
-        app.simulator.set_default(None, Endpoint::Completions, Some(thoughtful));
+        app.simulator.script().set_default(None, Endpoint::Completions, Some(thoughtful));
         let body = json!({"prompt": "x", "enable_thinking": true});
         assert_eq!(answer(&app, &body).await["choices"][0]["text"], "The answer.", "{form:?}");
         assert_eq!(texts(&stream(&app, &body).await)[&0], "The answer.", "{form:?}");
@@ -190,12 +188,13 @@ async fn what_cannot_be_kept_is_refused_by_name() {
 // S004-26, S004-27
 #[tokio::test]
 async fn a_failure_keeps_its_class() {
-    for (reply, status, code) in [(refused(), 400, "rejected_by_upstream"), (Reply::status(502), 502, "upstream_error")]
+    for (reply, status, code) in
+        [(refused(), 400, "rejected_by_upstream"), (ScriptedReply::status(502), 502, "upstream_error")]
     {
         for stream in [false, true] {
             let app = TestApp::quick().await;
             for _ in 0..3 {
-                app.simulator.script(None, Endpoint::Completions, reply.clone());
+                app.simulator.script().queue(None, Endpoint::Completions, reply.clone());
             }
             let response = post(&app, &json!({"prompt": "x", "stream": stream})).await;
             assert_eq!(response.status(), status, "{code} {stream}");
@@ -203,14 +202,14 @@ async fn a_failure_keeps_its_class() {
         }
     }
     let app = TestApp::quick().await;
-    let cut = Reply::pieces(["a", "b", "c"]).cut_after(3, CutHow::Fin);
-    app.simulator.script(None, Endpoint::Completions, cut);
+    let cut = ScriptedReply::pieces(["a", "b", "c"]).cut_after(3, CutHow::Fin);
+    app.simulator.script().queue(None, Endpoint::Completions, cut);
     let transcript = stream(&app, &json!({"prompt": ["x", "echo: never"]})).await;
     assert!(!transcript.is_done && finish_reasons(&transcript).is_empty(), "{transcript:?}");
     assert_eq!(transcript.error().unwrap()["code"], "upstream_truncated");
     // The first prompt is answered well, the second one's failure comes after the first byte.
-    app.simulator.script(None, Endpoint::Completions, Reply::answer("well"));
-    app.simulator.script(None, Endpoint::Completions, refused());
+    app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::answer("well"));
+    app.simulator.script().queue(None, Endpoint::Completions, refused());
     let transcript = stream(&app, &json!({"prompt": ["x", "y"]})).await;
     assert_eq!(texts(&transcript)[&0], "well");
     assert_eq!((finish_reasons(&transcript), transcript.is_done), (vec![(0, "stop")], false));

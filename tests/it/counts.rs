@@ -7,8 +7,7 @@ use qwen_bridge::base::secret::{Cookie, UpstreamKey};
 use qwen_bridge::store::{Spent, Store, UtcDay};
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::reply::Reply;
-use simulator::script::scenario::{Endpoint, Scenario};
+use simulator::script::{Endpoint, Scenario, ScriptedReply};
 
 use crate::app::{Setup, json_of, question};
 use crate::oracle::crew;
@@ -24,7 +23,7 @@ fn kept(state_dir: &Path, key: &CredentialKey) -> Spent {
 }
 
 fn web_key(simulator: &Simulator, account: &str) -> CredentialKey {
-    Cookie::parse(&simulator.cookie(account)).unwrap().key()
+    Cookie::parse(&simulator.accounts().cookie(account)).unwrap().key()
 }
 
 /// What callers were told, as one answered request.
@@ -63,7 +62,7 @@ async fn s000_06_counts_of_each_account_survive_a_restart() {
 #[tokio::test]
 async fn s000_06_an_attempt_that_failed_is_charged_to_nobody() {
     let app = Setup::default().start(Simulator::start(crew(2)).await.unwrap()).await;
-    app.simulator.script(Some("ada"), Endpoint::Completions, Reply::status(502));
+    app.simulator.script().queue(Some("ada"), Endpoint::Completions, ScriptedReply::status(502));
     let usage = app.ask("echo: x").await["usage"].clone();
     let (simulator, state_dir) = app.stop().await;
     assert_eq!(kept(state_dir.path(), &web_key(&simulator, "ada")), Spent::default());
@@ -73,9 +72,9 @@ async fn s000_06_an_attempt_that_failed_is_charged_to_nobody() {
 #[tokio::test]
 async fn s000_06_keys_are_counted_too_and_callers_own_credentials_are_not() {
     let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
-    let name = simulator.keys().remove(0);
-    let key = simulator.key(&name);
-    let setup = Setup::default().with("QWEN_API_KEYS", &format!("{key}@{}", simulator.key_base_url()));
+    let name = simulator.keys().names().remove(0);
+    let key = simulator.keys().secret(&name);
+    let setup = Setup::default().with("QWEN_API_KEYS", &format!("{key}@{}", simulator.urls().keys));
     let app = setup.start(simulator).await;
     let mut body = question("echo: x");
     body["model"] = json!("key/qwen3.7-plus");
@@ -87,8 +86,9 @@ async fn s000_06_keys_are_counted_too_and_callers_own_credentials_are_not() {
     assert_eq!(counted, told(&usage).plus(told(&usage)));
 
     let app = Setup::default().with("SERVER_MODE", "false").without("API_KEY").start(simulator).await;
-    let account = app.simulator.accounts().remove(0);
-    let credential = format!("{};{}", app.simulator.bearer(&account), app.simulator.cookie(&account));
+    let account = app.simulator.accounts().names().remove(0);
+    let credential =
+        format!("{};{}", app.simulator.accounts().bearer(&account), app.simulator.accounts().cookie(&account));
     let request = app.client.post(app.url("/v1/chat/completions")).bearer_auth(credential);
     let request = request.header("content-type", "application/json").body(question("echo: x").to_string());
     assert_eq!(request.send().await.unwrap().status(), 200);

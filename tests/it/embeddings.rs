@@ -3,9 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
-use simulator::script::api_script::ApiFailure;
-use simulator::script::reply::Reply;
-use simulator::script::scenario::{Endpoint, Scenario};
+use simulator::script::{ApiFailure, Endpoint, Scenario, ScriptedReply};
 
 use crate::app::{TestApp, error_of, json_of};
 use crate::keys::with_keys;
@@ -38,7 +36,7 @@ async fn vectors_come_from_the_endpoint_with_a_key() {
         assert!(answer["usage"]["total_tokens"].as_u64().unwrap() > 0);
         // What was asked is what went up.
         body["model"] = json!(sent);
-        assert_eq!(app.simulator.requests_to(Endpoint::KeyEmbeddings).pop().unwrap().body.unwrap(), body);
+        assert_eq!(app.simulator.record().requests_to(Endpoint::KeyEmbeddings).pop().unwrap().body.unwrap(), body);
     }
     app.assert_clean();
 }
@@ -95,19 +93,19 @@ async fn bad_input_reaches_nobody() {
         let error = error_of(response).await;
         assert_eq!((&error["code"], &error["param"]), (&json!(code), &param), "{body}");
     }
-    assert_eq!(app.simulator.requests_to(Endpoint::KeyEmbeddings).len(), 0);
+    assert_eq!(app.simulator.record().requests_to(Endpoint::KeyEmbeddings).len(), 0);
 }
 
 #[tokio::test]
 async fn failures_of_the_endpoint_keep_their_class() {
     for (reply, status, code) in [
-        (Reply::api(ApiFailure::Quota), 429, "insufficient_quota"),
-        (Reply::api(ApiFailure::InvalidParameter), 400, "rejected_by_upstream"),
-        (Reply::status(502), 502, "upstream_error"),
+        (ScriptedReply::api(ApiFailure::Quota), 429, "insufficient_quota"),
+        (ScriptedReply::api(ApiFailure::InvalidParameter), 400, "rejected_by_upstream"),
+        (ScriptedReply::status(502), 502, "upstream_error"),
     ] {
         let app = with_keys(Scenario::default()).await;
         for _ in 0..3 {
-            app.simulator.script(None, Endpoint::KeyEmbeddings, reply.clone());
+            app.simulator.script().queue(None, Endpoint::KeyEmbeddings, reply.clone());
         }
         let response = app.post(PATH, &json!({"input": "one"})).send().await.unwrap();
         assert_eq!(response.status(), status, "{code}");

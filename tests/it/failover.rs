@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use simulator::Simulator;
-use simulator::script::reply::{BodyForm, ErrorScript, Failure, Reply, StatusScript};
-use simulator::script::scenario::Endpoint;
-use simulator::script::stream::{Content, ErrorForm, StreamError};
+use simulator::script::{
+    BodyForm, Content, Endpoint, ErrorForm, ErrorScript, ScriptedFailure, ScriptedReply, StatusScript, StreamError,
+};
 
 use crate::app::{Setup, TestApp};
 use crate::oracle::{Answer, FORMS, Form, accounts_of, ask, asked_accounts, asked_chats, counts, crew, health};
@@ -50,8 +50,8 @@ const LOST: Expected = Expected { calls: 2, ..expected(502, "server_error", "ups
 const FORBIDDEN: Expected =
     Expected { calls: 3, counts: (0, 0, 3), is_saved: true, ..expected(503, "server_error", "no_available_account") };
 
-fn envelope(code: &str, details: Option<&str>, num: Option<u64>) -> Reply {
-    Reply::error_with(ErrorScript {
+fn envelope(code: &str, details: Option<&str>, num: Option<u64>) -> ScriptedReply {
+    ScriptedReply::error_with(ErrorScript {
         code: code.to_owned(),
         details: details.map(str::to_owned),
         num,
@@ -59,7 +59,7 @@ fn envelope(code: &str, details: Option<&str>, num: Option<u64>) -> Reply {
     })
 }
 
-fn envelopes() -> Vec<(Reply, Expected)> {
+fn envelopes() -> Vec<(ScriptedReply, Expected)> {
     let upper = "You've reached the upper limit for today's usage.";
     vec![
         (envelope("RateLimited", Some(upper), Some(2)), QUOTA),
@@ -93,9 +93,15 @@ fn envelopes() -> Vec<(Reply, Expected)> {
     ]
 }
 
-fn statuses() -> Vec<(Reply, Expected)> {
-    let status =
-        |code, body| Reply::failing(Failure::Status(StatusScript { code, retry_after: Vec::new(), body, text: None }));
+fn statuses() -> Vec<(ScriptedReply, Expected)> {
+    let status = |code, body| {
+        ScriptedReply::failing(ScriptedFailure::Status(StatusScript {
+            code,
+            retry_after: Vec::new(),
+            body,
+            text: None,
+        }))
+    };
     vec![
         (status(403, BodyForm::Json), FORBIDDEN),
         (status(429, BodyForm::Json), RATE),
@@ -105,13 +111,13 @@ fn statuses() -> Vec<(Reply, Expected)> {
         (status(503, BodyForm::Plain), TRANSIENT),
         (status(504, BodyForm::Empty), TRANSIENT),
         (status(404, BodyForm::Html), TRANSIENT),
-        (Reply::failing(Failure::Reset), TRANSIENT),
+        (ScriptedReply::failing(ScriptedFailure::Reset), TRANSIENT),
     ]
 }
 
-fn in_stream() -> Vec<(Reply, Expected)> {
+fn in_stream() -> Vec<(ScriptedReply, Expected)> {
     let error = |form, code: &str, details: &str, num| {
-        Reply::default().breaking(StreamError {
+        ScriptedReply::default().breaking(StreamError {
             after: 1,
             form,
             code: code.to_owned(),
@@ -119,7 +125,7 @@ fn in_stream() -> Vec<(Reply, Expected)> {
             num,
         })
     };
-    let content = |content| Reply::streaming(|stream| stream.content = content);
+    let content = |content| ScriptedReply::streaming(|stream| stream.content = content);
     let empty = Expected { code: "upstream_empty", ..TRANSIENT };
     vec![
         (error(ErrorForm::Text, "", "Internal error!", None), TRANSIENT),
@@ -139,14 +145,14 @@ async fn start(simulator: Simulator) -> TestApp {
 }
 
 /// The failure on every identity.
-async fn check_everywhere(endpoint: Endpoint, reply: &Reply, form: Form, expected: Expected) {
+async fn check_everywhere(endpoint: Endpoint, reply: &ScriptedReply, form: Form, expected: Expected) {
     let simulator = Simulator::start(crew(3)).await.unwrap();
-    simulator.set_default(None, endpoint, Some(reply.clone()));
+    simulator.script().set_default(None, endpoint, Some(reply.clone()));
     let app = start(simulator).await;
     let answer = ask(&app, form, "echo: x").await;
     let case = format!("{endpoint:?} {form:?} {:?} {:?}", reply.fail, reply.stream.error);
     assert_eq!(answer.failure(), (expected.status, expected.kind, expected.code), "{case}");
-    let calls = app.simulator.requests_to(endpoint);
+    let calls = app.simulator.record().requests_to(endpoint);
     assert_eq!(calls.len(), expected.calls, "{case}");
     if expected.is_saved {
         let distinct: BTreeSet<String> = accounts_of(&calls).into_iter().collect();
@@ -155,13 +161,13 @@ async fn check_everywhere(endpoint: Endpoint, reply: &Reply, form: Form, expecte
     assert_eq!(counts(&app).await, expected.counts, "{case}");
     assert_eq!(health(&app).await["upstream"]["degraded"], expected.counts == TRANSIENT.counts, "{case}");
     must_tell_when(&answer, &case);
-    assert_eq!(app.simulator.violations(), Vec::<String>::new(), "{case}");
+    assert_eq!(app.simulator.record().violations(), Vec::<String>::new(), "{case}");
 }
 
 /// The failure on the first identity only.
-async fn check_first(endpoint: Endpoint, reply: &Reply, form: Form, expected: Expected) {
+async fn check_first(endpoint: Endpoint, reply: &ScriptedReply, form: Form, expected: Expected) {
     let simulator = Simulator::start(crew(3)).await.unwrap();
-    simulator.script(Some("ada"), endpoint, reply.clone());
+    simulator.script().queue(Some("ada"), endpoint, reply.clone());
     let app = start(simulator).await;
     let answer = ask(&app, form, "echo: saved").await;
     let case = format!("{endpoint:?} {form:?} {:?} {:?}", reply.fail, reply.stream.error);
@@ -179,7 +185,7 @@ async fn check_first(endpoint: Endpoint, reply: &Reply, form: Form, expected: Ex
         _ => (2, 1, 0),
     };
     assert_eq!(counts(&app).await, pays, "{case}");
-    assert_eq!(app.simulator.violations(), Vec::<String>::new(), "{case}");
+    assert_eq!(app.simulator.record().violations(), Vec::<String>::new(), "{case}");
 }
 
 /// SDKs repeat what they may repeat, and sleep for whatever they are told.
@@ -237,7 +243,7 @@ async fn every_error_inside_a_stream_before_its_content() {
 #[tokio::test]
 async fn the_details_may_stand_beside_success() {
     for form in FORMS {
-        let reply = Reply::error_with(ErrorScript {
+        let reply = ScriptedReply::error_with(ErrorScript {
             code: "RateLimited".to_owned(),
             num: Some(3),
             top_level: true,
@@ -251,7 +257,7 @@ async fn the_details_may_stand_beside_success() {
 async fn max_retries_bounds_the_attempts() {
     for (retries, calls) in [("0", 1), ("1", 2), ("2", 3), ("4", 3)] {
         let simulator = Simulator::start(crew(5)).await.unwrap();
-        simulator.set_default(None, Endpoint::Completions, Some(Reply::status(500)));
+        simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::status(500)));
         let app = Setup::default().with("MAX_RETRIES", retries).start(simulator).await;
         assert_eq!(ask(&app, Form::Whole, "x").await.code(), "upstream_error");
         // With four retries the third identity shows that it is the upstream, and that ends it.
@@ -262,7 +268,7 @@ async fn max_retries_bounds_the_attempts() {
 #[tokio::test]
 async fn a_client_that_repeats_by_itself_has_fewer_attempts_here() {
     let simulator = Simulator::start(crew(5)).await.unwrap();
-    simulator.set_default(None, Endpoint::Completions, Some(Reply::status(500)));
+    simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::status(500)));
     let app = Setup::default().start(simulator).await;
     for (count, total) in [("1", 2), ("2", 3), ("99", 4)] {
         let request = app.post("/v1/chat/completions", &crate::app::question("x"));
@@ -276,13 +282,13 @@ async fn an_error_after_content_is_told_and_never_repeated_in_a_stream() {
     for after in [2, 3, 20] {
         for form in [ErrorForm::Text, ErrorForm::Object, ErrorForm::Envelope] {
             let simulator = Simulator::start(crew(3)).await.unwrap();
-            let broken = Reply::numbered(60).breaking(StreamError {
+            let broken = ScriptedReply::numbered(60).breaking(StreamError {
                 after,
                 form,
                 code: "internal_error".to_owned(),
                 ..StreamError::default()
             });
-            simulator.script(Some("ada"), Endpoint::Completions, broken);
+            simulator.script().queue(Some("ada"), Endpoint::Completions, broken);
             let app = start(simulator).await;
             let answer = ask(&app, Form::Stream, "x").await;
             assert_eq!(answer.failure(), (200, "server_error", "upstream_error"), "{}", answer.raw);
@@ -297,8 +303,8 @@ async fn an_error_after_content_is_told_and_never_repeated_in_a_stream() {
 async fn a_whole_answer_that_broke_is_made_once_more_elsewhere() {
     let simulator = Simulator::start(crew(3)).await.unwrap();
     let broken = StreamError { after: 9, code: "internal_error".to_owned(), ..StreamError::default() };
-    simulator.script(Some("ada"), Endpoint::Completions, Reply::numbered(60).breaking(broken));
-    simulator.set_default(None, Endpoint::Completions, Some(Reply::numbered(60)));
+    simulator.script().queue(Some("ada"), Endpoint::Completions, ScriptedReply::numbered(60).breaking(broken));
+    simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::numbered(60)));
     let app = start(simulator).await;
     let answer = ask(&app, Form::Whole, "x").await;
     assert_eq!(crate::oracle::judge_numbered(&answer, 60), 60);
@@ -311,7 +317,7 @@ async fn the_policy_ends_an_answer_that_had_begun() {
     for form in FORMS {
         let simulator = Simulator::start(crew(2)).await.unwrap();
         let refused = StreamError { after: 31, code: "data_inspection_failed".to_owned(), ..StreamError::default() };
-        simulator.script(Some("ada"), Endpoint::Completions, Reply::numbered(60).breaking(refused));
+        simulator.script().queue(Some("ada"), Endpoint::Completions, ScriptedReply::numbered(60).breaking(refused));
         let app = start(simulator).await;
         let answer = ask(&app, form, "x").await;
         assert_eq!((answer.status, answer.finish.as_deref()), (200, Some("content_filter")), "{}", answer.raw);
@@ -324,7 +330,7 @@ async fn the_policy_ends_an_answer_that_had_begun() {
 #[tokio::test]
 async fn a_storm_of_refusals_by_policy_leaves_the_pool_alone() {
     let simulator = Simulator::start(crew(2)).await.unwrap();
-    simulator.set_default(None, Endpoint::Completions, Some(Reply::error("data_inspection_failed")));
+    simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::error("data_inspection_failed")));
     let app = start(simulator).await;
     for _ in 0..50 {
         assert_eq!(ask(&app, Form::Whole, "x").await.code(), "content_filter");
@@ -337,7 +343,7 @@ async fn a_storm_of_refusals_by_policy_leaves_the_pool_alone() {
 async fn what_the_upstream_says_is_cut_and_cleaned() {
     let long = format!("see https://help.example.com/?secret=1 \u{1b}[31m{}", "word ".repeat(200));
     let simulator = Simulator::start(crew(1)).await.unwrap();
-    simulator.set_default(None, Endpoint::Completions, Some(envelope("invalid_input", Some(&long), None)));
+    simulator.script().set_default(None, Endpoint::Completions, Some(envelope("invalid_input", Some(&long), None)));
     let app = start(simulator).await;
     let answer = ask(&app, Form::Whole, "x").await;
     let message = answer.error.as_ref().unwrap()["message"].as_str().unwrap().to_owned();
@@ -348,7 +354,7 @@ async fn what_the_upstream_says_is_cut_and_cleaned() {
 #[tokio::test]
 async fn in_a_stream_whose_headers_are_out_an_early_error_is_a_frame() {
     let simulator = Simulator::start(crew(3)).await.unwrap();
-    simulator.set_default(None, Endpoint::Completions, Some(Reply::status(500)));
+    simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::status(500)));
     let app = Setup::default().with("HEADERS_HOLD", "0").start(simulator).await;
     let answer = ask(&app, Form::Stream, "x").await;
     assert_eq!(answer.failure(), (200, "server_error", "upstream_error"));
@@ -360,24 +366,24 @@ async fn retries_of_the_whole_pool_have_a_budget() {
     let simulator = Simulator::start(crew(8)).await.unwrap();
     // Each fails in its own way, so that the rule of correlated failures stays out of it.
     for (name, reply) in [
-        ("ada", Reply::status(500)),
-        ("bob", Reply::streaming(|stream| stream.content = Content::Created)),
+        ("ada", ScriptedReply::status(500)),
+        ("bob", ScriptedReply::streaming(|stream| stream.content = Content::Created)),
         (
             "cem",
-            Reply::failing(Failure::Raw(simulator::script::reply::RawScript {
+            ScriptedReply::failing(ScriptedFailure::Raw(simulator::script::RawScript {
                 status: 200,
                 content_type: "application/json".to_owned(),
                 body: "no json".to_owned(),
                 base64: false,
             })),
         ),
-        ("dua", Reply::numbered(3).cut_at_byte(150, simulator::script::stream::CutHow::CleanEnd)),
+        ("dua", ScriptedReply::numbered(3).cut_at_byte(150, simulator::script::CutHow::CleanEnd)),
     ] {
-        simulator.set_default(Some(name), Endpoint::Completions, Some(reply));
+        simulator.script().set_default(Some(name), Endpoint::Completions, Some(reply));
     }
     let simulator_names = ["eli", "fay", "gus", "hal"];
     for name in simulator_names {
-        simulator.set_default(Some(name), Endpoint::Completions, Some(Reply::status(500)));
+        simulator.script().set_default(Some(name), Endpoint::Completions, Some(ScriptedReply::status(500)));
     }
     let app = Setup::default().with("TRIP_AFTER", "1000").start(simulator).await;
     let begun = std::time::Instant::now();

@@ -5,8 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::reply::Reply;
-use simulator::script::scenario::{Endpoint, Scenario};
+use simulator::script::{Endpoint, Scenario, ScriptedReply};
 
 use crate::app::{KEY, Setup, TestApp, json_of, question};
 use crate::keys::with_keys;
@@ -38,7 +37,7 @@ async fn it_has_the_shape_that_monitors_know() {
     assert_eq!(health["auth_info"]["is_expired"], false);
     assert!(health.get("auth_error").is_none());
     let text = health.to_string();
-    assert!(app.simulator.secrets().iter().all(|secret| !text.contains(secret)) && !text.contains(KEY));
+    assert!(app.simulator.record().secrets().iter().all(|secret| !text.contains(secret)) && !text.contains(KEY));
 }
 
 // S004-16
@@ -47,7 +46,11 @@ async fn it_counts() {
     let app = with_keys(Scenario::default()).await;
     app.ask("echo: x").await;
     app.chat(&json!({})).await;
-    app.simulator.script(None, Endpoint::Completions, Reply::numbered(50).paced(Duration::from_millis(200)));
+    app.simulator.script().queue(
+        None,
+        Endpoint::Completions,
+        ScriptedReply::numbered(50).paced(Duration::from_millis(200)),
+    );
     let mut body = question("x");
     body["stream"] = json!(true);
     let stream = app.chat(&body).await;

@@ -2,18 +2,16 @@
 
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::api_script::{ApiFailure, ChunkForm, UsageChunk};
-use simulator::script::reply::Reply;
-use simulator::script::scenario::{Endpoint, KeyScript, Scenario};
-use simulator::script::stream::CutHow;
+use simulator::script::{ApiFailure, ChunkForm, CutHow, Endpoint, KeyScript, Scenario, ScriptedReply, UsageChunk};
 
 use crate::app::{Setup, TestApp, content, error_of, json_of, question};
 
 /// A server with the web accounts of the scenario and all of its keys.
 pub(crate) async fn with_keys(scenario: Scenario) -> TestApp {
     let simulator = Simulator::start(scenario.paced_ms(0)).await.unwrap();
-    let base = simulator.key_base_url();
-    let keys: Vec<String> = simulator.keys().iter().map(|name| format!("{}@{base}", simulator.key(name))).collect();
+    let base = simulator.urls().keys;
+    let keys: Vec<String> =
+        simulator.keys().names().iter().map(|name| format!("{}@{base}", simulator.keys().secret(name))).collect();
     Setup::default().with("QWEN_API_KEYS", &keys.join(",")).start(simulator).await
 }
 
@@ -33,7 +31,7 @@ async fn a_key_answers_whole_and_streamed() {
     let answer = json_of(app.chat(&body).await).await;
     assert_eq!((content(&answer), &answer["model"]), ("Grüße", &json!("key/qwen3.7-plus")));
     assert!(answer["usage"]["total_tokens"].as_u64().unwrap() > 0);
-    let sent = app.simulator.requests_to(Endpoint::KeyChat).pop().unwrap().body.unwrap();
+    let sent = app.simulator.record().requests_to(Endpoint::KeyChat).pop().unwrap().body.unwrap();
     assert_eq!(
         (&sent["temperature"], &sent["stop"], &sent["model"]),
         (&json!(0), &json!(["never"]), &json!("qwen3.7-plus"))
@@ -82,8 +80,8 @@ async fn whose_model_it_is() {
     let web = |id: &&&str| ids.iter().filter(|other| *other == *id).count() == 1;
     assert!(ids.iter().filter(web).count() == ids.len(), "each name once: {ids:?}");
     // A name that the web chat has is the web chat's; one that only the key has is the key's.
-    let web_turns = || app.simulator.requests_to(Endpoint::Completions).len();
-    let key_turns = || app.simulator.requests_to(Endpoint::KeyChat).len();
+    let web_turns = || app.simulator.record().requests_to(Endpoint::Completions).len();
+    let key_turns = || app.simulator.record().requests_to(Endpoint::KeyChat).len();
     json_of(app.chat(&ask("qwen3-max", "echo: x")).await).await;
     assert_eq!((web_turns(), key_turns()), (1, 0));
     json_of(app.chat(&ask("web/qwen3-max", "echo: x")).await).await;
@@ -108,7 +106,7 @@ async fn whose_model_it_is() {
 #[tokio::test]
 async fn keys_alone_are_enough() {
     let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
-    let key = format!("{}@{}", simulator.key("kay"), simulator.key_base_url());
+    let key = format!("{}@{}", simulator.keys().secret("kay"), simulator.urls().keys);
     let app = Setup::default().without("COOKIE").with("QWEN_API_KEYS", &key).start(simulator).await;
     let mut body = question("echo: x");
     body.as_object_mut().unwrap().remove("model");
@@ -149,7 +147,7 @@ async fn failures_have_their_own_status() {
         for stream in [false, true] {
             // A server of its own each: a quota that is gone stays gone.
             let app = if matches!(status, 429) { &with_keys(Scenario::default()).await } else { &app };
-            app.simulator.script(None, Endpoint::KeyChat, Reply::api(failure.clone()));
+            app.simulator.script().queue(None, Endpoint::KeyChat, ScriptedReply::api(failure.clone()));
             let mut body = ask("key/qwen3.7-plus", "x");
             body["stream"] = json!(stream);
             let response = app.chat(&body).await;
@@ -163,16 +161,16 @@ async fn failures_have_their_own_status() {
 async fn another_key_takes_over() {
     let app = with_keys(Scenario::default().key(KeyScript { name: "lee".to_owned(), ..KeyScript::default() })).await;
     for failure in [ApiFailure::Server(503), ApiFailure::IncorrectKey] {
-        app.simulator.script(None, Endpoint::KeyChat, Reply::api(failure.clone()));
+        app.simulator.script().queue(None, Endpoint::KeyChat, ScriptedReply::api(failure.clone()));
         let answer = json_of(app.chat(&ask("key/qwen3.7-plus", "echo: x")).await).await;
         assert_eq!(content(&answer), "x", "{failure:?}");
     }
     // The key that was refused rests until the server starts again.
-    let before = app.simulator.requests_to(Endpoint::KeyChat).len();
+    let before = app.simulator.record().requests_to(Endpoint::KeyChat).len();
     for _ in 0..4 {
         json_of(app.chat(&ask("key/qwen3.7-plus", "echo: x")).await).await;
     }
-    let asked = app.simulator.requests_to(Endpoint::KeyChat);
+    let asked = app.simulator.record().requests_to(Endpoint::KeyChat);
     let mut owners: Vec<_> = asked.iter().skip(before).map(|request| request.account.clone()).collect();
     owners.dedup();
     assert_eq!(owners.len(), 1, "{owners:?}");
@@ -182,13 +180,13 @@ async fn another_key_takes_over() {
 async fn odd_streams_come_out_even() {
     let app = with_keys(Scenario::default()).await;
     for reply in [
-        Reply::default().with_chat(|chat| chat.chunks = ChunkForm::Bare),
-        Reply::default().with_chat(|chat| chat.chunks = ChunkForm::RoleOnEach),
-        Reply::default().with_chat(|chat| chat.lacks_done = true),
-        Reply::default().with_chat(|chat| chat.usage_chunk = UsageChunk::Never),
+        ScriptedReply::default().with_chat(|chat| chat.chunks = ChunkForm::Bare),
+        ScriptedReply::default().with_chat(|chat| chat.chunks = ChunkForm::RoleOnEach),
+        ScriptedReply::default().with_chat(|chat| chat.lacks_done = true),
+        ScriptedReply::default().with_chat(|chat| chat.usage_chunk = UsageChunk::Never),
     ] {
         let shown = format!("{reply:?}");
-        app.simulator.script(None, Endpoint::KeyChat, reply);
+        app.simulator.script().queue(None, Endpoint::KeyChat, reply);
         let transcript = app.stream(&ask("key/qwen3.7-plus", "echo: even")).await;
         assert_eq!((transcript.content().as_str(), transcript.is_done), ("even", true), "{shown}");
         let ids: std::collections::HashSet<_> = transcript.chunks.iter().map(|chunk| chunk["id"].to_string()).collect();
@@ -201,7 +199,7 @@ async fn odd_streams_come_out_even() {
         );
     }
     for how in [CutHow::Fin, CutHow::Reset, CutHow::CleanEnd] {
-        app.simulator.script(None, Endpoint::KeyChat, Reply::pieces(["a", "b", "c"]).cut_after(3, how));
+        app.simulator.script().queue(None, Endpoint::KeyChat, ScriptedReply::pieces(["a", "b", "c"]).cut_after(3, how));
         let transcript = app.stream(&ask("key/qwen3.7-plus", "x")).await;
         assert!(!transcript.is_done, "{how:?}");
         assert_eq!(transcript.error().unwrap()["code"], "upstream_truncated", "{how:?}");
@@ -211,12 +209,12 @@ async fn odd_streams_come_out_even() {
 #[tokio::test]
 async fn a_key_is_never_shown() {
     let app = with_keys(Scenario::default()).await;
-    let key = app.simulator.key("kay");
+    let key = app.simulator.keys().secret("kay");
     for path in ["/health", "/", "/v1/models"] {
         let text = app.get(path).send().await.unwrap().text().await.unwrap();
         assert!(!text.contains(&key), "{path}");
     }
-    app.simulator.script(None, Endpoint::KeyChat, Reply::api(ApiFailure::IncorrectKey));
+    app.simulator.script().queue(None, Endpoint::KeyChat, ScriptedReply::api(ApiFailure::IncorrectKey));
     let text = app.chat(&ask("key/qwen3.7-plus", "x")).await.text().await.unwrap();
     assert!(!text.contains(&key), "{text}");
 }

@@ -7,9 +7,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
 use simulator::Simulator;
-use simulator::script::reply::Reply;
-use simulator::script::scenario::{Endpoint, Scenario};
-use simulator::script::stream::{End, Endless, Inserted};
+use simulator::script::{End, Endless, Endpoint, Inserted, Scenario, ScriptedReply};
 use tokio::time::timeout;
 
 use crate::app::{KEY, PATIENCE, Setup, TestApp, checked_error, content, error_of, json_of, question};
@@ -245,14 +243,14 @@ async fn a_body_that_breaks_off_is_nobodys_request() {
 async fn a_caller_who_does_not_read_is_given_up() {
     let app = started(Setup::default().with("WRITE_TIMEOUT", "300ms")).await;
     let what = Inserted::UnknownPhase { phase: "answer".to_owned(), content: "on ".to_owned(), tool: false };
-    let reply = Reply::answer("on ").ending(End::Endless(Endless { what, every_ms: 0 }));
-    app.simulator.script(None, Endpoint::Completions, reply);
+    let reply = ScriptedReply::answer("on ").ending(End::Endless(Endless { what, every_ms: 0 }));
+    app.simulator.script().queue(None, Endpoint::Completions, reply);
     let mut client = Raw::connect(app.address).await;
     let mut body = question("x");
     body["stream"] = json!(true);
     let body = body.to_string();
     client.send(chat_head(&[&format!("content-length: {}", body.len())]) + &body).await;
-    let closed = app.simulator.wait_until(|request| request.client_closed_at().is_some(), PATIENCE).await;
+    let closed = app.simulator.record().wait_until(|request| request.client_closed_at().is_some(), PATIENCE).await;
     assert_eq!(closed.and_then(|request| request.endpoint), Some(Endpoint::Completions));
     drop(client);
     assert_well(&app).await;

@@ -6,10 +6,8 @@ use std::time::Duration;
 use http::{Method, StatusCode};
 use reqwest::Response;
 use serde_json::{Value, json};
-use simulator::script::oauth_script::{Approval, OAuthError, OAuthFailure};
-use simulator::script::reply::{ChallengeForm, Reply};
-use simulator::script::scenario::{Endpoint, Scenario};
-use simulator::{Life, Simulator};
+use simulator::script::{Approval, ChallengeForm, Endpoint, OAuthErrorScript, OAuthFailure, Scenario, ScriptedReply};
+use simulator::{Simulator, TokenLife};
 use tempfile::TempDir;
 
 use crate::app::{KEY, PATIENCE, Setup, TestApp, content, error_of, json_of, question};
@@ -33,18 +31,18 @@ struct Owned {
 }
 
 /// A server in debug mode whose owner has a key, with these OAuth accounts in files and no other.
-async fn owned(accounts: &[(&str, Life)], change: impl FnOnce(Setup) -> Setup) -> Owned {
+async fn owned(accounts: &[(&str, TokenLife)], change: impl FnOnce(Setup) -> Setup) -> Owned {
     let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     for (account, life) in accounts {
-        put(dir.path(), account, &simulator.oauth_credentials_for(account, *life));
+        put(dir.path(), account, &simulator.oauth().credentials(account, *life));
     }
     let setup = Setup::default()
         .without("COOKIE")
         .with("ADMIN_SECRET_KEY", ADMIN)
         .with("DEBUG_MODE", "true")
         .with("QWEN_DIR", &dir.path().display().to_string())
-        .with("QWEN_OAUTH_BASE_URL", simulator.web_base_url().as_str());
+        .with("QWEN_OAUTH_BASE_URL", simulator.urls().web.as_str());
     Owned { app: change(setup).start(simulator).await, dir }
 }
 
@@ -95,12 +93,16 @@ impl Owned {
     }
 
     fn next_login(&self, approval: Approval) {
-        self.app.simulator.script(None, Endpoint::DeviceCode, Reply::device(|device| device.approval = approval));
+        self.app.simulator.script().queue(
+            None,
+            Endpoint::DeviceCode,
+            ScriptedReply::device(|device| device.approval = approval),
+        );
     }
 
     fn assert_keeps_secrets(&self, text: &str) {
-        let secrets = self.app.simulator.secrets();
-        let shown = self.app.simulator.user_codes();
+        let secrets = self.app.simulator.record().secrets();
+        let shown = self.app.simulator.oauth().user_codes();
         let leaked = secrets.iter().filter(|secret| !shown.contains(secret) && text.contains(*secret)).count();
         assert_eq!(leaked, 0, "{text}");
         assert!(!text.contains("verifier") && !text.contains("device_code") && !text.contains(ADMIN), "{text}");
@@ -110,7 +112,7 @@ impl Owned {
 #[tokio::test]
 async fn only_the_owner_comes_in() {
     // S000-24, S000-25, S000-27, S000-28
-    let owned = owned(&[("cleo", Life::Fresh)], |setup| setup).await;
+    let owned = owned(&[("cleo", TokenLife::Fresh)], |setup| setup).await;
     let app = &owned.app;
     for (method, path) in ROUTES {
         let send = async |name: &str, value: &str| {
@@ -145,7 +147,7 @@ async fn only_the_owner_comes_in() {
 #[tokio::test]
 async fn without_an_admin_key_nobody_does() {
     // S000-26
-    let owned = owned(&[("cleo", Life::Fresh)], |setup| setup.without("ADMIN_SECRET_KEY")).await;
+    let owned = owned(&[("cleo", TokenLife::Fresh)], |setup| setup.without("ADMIN_SECRET_KEY")).await;
     for (method, path) in ROUTES {
         let response = owned.call(method, path, None).await;
         assert_eq!(
@@ -161,7 +163,7 @@ async fn without_an_admin_key_nobody_does() {
 #[tokio::test]
 async fn debug_routes_are_there_in_debug_mode_only() {
     // S000-17, S000-19: and never under another path.
-    let owned = owned(&[("cleo", Life::Fresh)], |setup| setup.without("DEBUG_MODE")).await;
+    let owned = owned(&[("cleo", TokenLife::Fresh)], |setup| setup.without("DEBUG_MODE")).await;
     for (method, path) in ROUTES.into_iter().filter(|(_, path)| path.starts_with("/v1/debug/")) {
         assert_eq!(owned.call(method, path, None).await.status(), 401, "{path}: as any path with the wrong key");
         let request = owned.app.client.request(method.parse().unwrap(), owned.app.url(path)).bearer_auth(KEY);
@@ -169,7 +171,7 @@ async fn debug_routes_are_there_in_debug_mode_only() {
         assert_eq!(response.status(), 404, "{path}");
         assert_eq!(error_of(response).await["code"], "unknown_url");
     }
-    let owned = self::owned(&[("cleo", Life::Fresh)], |setup| setup).await;
+    let owned = self::owned(&[("cleo", TokenLife::Fresh)], |setup| setup).await;
     for path in ["/debug/token", "/debug/auth/test", "/debug/account/cleo", "/v1/debug"] {
         assert_eq!(owned.app.get(path).send().await.unwrap().status(), 404, "{path}");
     }
@@ -193,17 +195,17 @@ async fn the_front_page_lists_what_there_is() {
 #[tokio::test]
 async fn auth_names_the_account_that_is_usable() {
     // S004-17
-    for life in [Life::Fresh, Life::Expired] {
+    for life in [TokenLife::Fresh, TokenLife::Expired] {
         let owned = owned(&[("cleo", life)], |setup| setup).await;
         let answer = owned.get("/auth").await;
         assert_eq!(
             answer,
             json!({
                 "authenticated": true, "message": "The account oauth:cleo is logged in.",
-                "resource_url": owned.app.simulator.portal_base_url().as_str(),
+                "resource_url": owned.app.simulator.urls().portal.as_str(),
             })
         );
-        assert!(owned.app.simulator.user_codes().is_empty());
+        assert!(owned.app.simulator.oauth().user_codes().is_empty());
         owned.app.assert_clean();
     }
 }
@@ -214,7 +216,7 @@ async fn auth_begins_a_login_and_returns_at_once() {
     let owned = owned(&[], |setup| setup).await;
     owned.next_login(Approval::Awaited);
     let begun = owned.get("/auth").await;
-    let codes = owned.app.simulator.user_codes();
+    let codes = owned.app.simulator.oauth().user_codes();
     assert_eq!(
         (&begun["authenticated"], &begun["status"], &begun["user_code"]),
         (&json!(false), &json!("authentication_initiated"), &json!(codes[0]))
@@ -233,10 +235,10 @@ async fn auth_begins_a_login_and_returns_at_once() {
     // Whoever asks again, even at the same time, is shown the same login.
     let (second, third) = tokio::join!(owned.get("/auth"), owned.get("/auth"));
     assert_eq!((&second["flow_id"], &third["flow_id"]), (&begun["flow_id"], &begun["flow_id"]));
-    assert_eq!(owned.app.simulator.requests_to(Endpoint::DeviceCode).len(), 1);
+    assert_eq!(owned.app.simulator.record().requests_to(Endpoint::DeviceCode).len(), 1);
 
     assert_eq!(owned.poll(&begun).await.status(), 202);
-    assert!(owned.app.simulator.approve(&codes[0], "cleo"));
+    assert!(owned.app.simulator.oauth().approve(&codes[0], "cleo"));
     let done = owned.end_of(&begun).await;
     assert_eq!(done.status(), 200);
     assert_eq!(
@@ -257,7 +259,7 @@ async fn two_who_ask_at_once_begin_one_login() {
     owned.next_login(Approval::Awaited);
     let (first, second) = tokio::join!(owned.get("/auth"), owned.get("/auth"));
     assert_eq!(first["flow_id"], second["flow_id"]);
-    assert_eq!(owned.app.simulator.user_codes().len(), 1);
+    assert_eq!(owned.app.simulator.oauth().user_codes().len(), 1);
 }
 
 #[tokio::test]
@@ -272,7 +274,7 @@ async fn a_login_by_two_calls() {
     owned.assert_keeps_secrets(&begun.to_string());
     let pending = owned.poll(&begun).await;
     assert_eq!((pending.status().as_u16(), json_of(pending).await["status"].clone()), (202, json!("pending")));
-    assert!(owned.app.simulator.approve(begun["user_code"].as_str().unwrap(), "cleo"));
+    assert!(owned.app.simulator.oauth().approve(begun["user_code"].as_str().unwrap(), "cleo"));
     let done = json_of(owned.end_of(&begun).await).await;
     assert_eq!(done["status"], "success");
     owned.assert_keeps_secrets(&done.to_string());
@@ -288,8 +290,8 @@ async fn how_a_login_ends_without_success() {
     // S001-19, S004-43: each end says what to do, in an answer of its own.
     let check = async |failure: OAuthFailure, status: u16, code: &str, words: &str| {
         let owned = owned(&[], |setup| setup).await;
-        let device = Reply::device(|device| device.polls = vec![failure.clone()]);
-        owned.app.simulator.script(None, Endpoint::DeviceCode, device);
+        let device = ScriptedReply::device(|device| device.polls = vec![failure.clone()]);
+        owned.app.simulator.script().queue(None, Endpoint::DeviceCode, device);
         let begun = json_of(owned.initiate("default").await).await;
         let end = owned.end_of(&begun).await;
         assert_eq!(end.status(), status, "{failure:?}");
@@ -341,7 +343,7 @@ async fn what_is_asked_wrongly() {
     }
     assert_eq!(owned.call("GET", "/auth?account=a%2Fb", None).await.status(), 400);
     assert_eq!(owned.call("GET", "/v1/debug/account/a%2Fb", None).await.status(), 400);
-    assert!(owned.app.simulator.requests_to(Endpoint::DeviceCode).is_empty());
+    assert!(owned.app.simulator.record().requests_to(Endpoint::DeviceCode).is_empty());
 }
 
 #[tokio::test]
@@ -363,19 +365,19 @@ async fn only_so_many_logins_at_once() {
 #[tokio::test]
 async fn when_the_login_service_fails() {
     // S001-19
-    let broken = OAuthFailure::Other(OAuthError::new(500, "server_error", "Something broke"));
+    let broken = OAuthFailure::Other(OAuthErrorScript::new(500, "server_error", "Something broke"));
     for (reply, status, code) in [
-        (Reply::challenge(ChallengeForm::Html, 200), 503, "upstream_challenge"),
-        (Reply::oauth(broken), 502, "upstream_error"),
-        (Reply::oauth(OAuthFailure::RateLimited("7".to_owned())), 429, "rate_limit_exceeded"),
+        (ScriptedReply::challenge(ChallengeForm::Html, 200), 503, "upstream_challenge"),
+        (ScriptedReply::oauth(broken), 502, "upstream_error"),
+        (ScriptedReply::oauth(OAuthFailure::RateLimited("7".to_owned())), 429, "rate_limit_exceeded"),
     ] {
         let owned = owned(&[], |setup| setup).await;
-        owned.app.simulator.script(None, Endpoint::DeviceCode, reply.clone());
+        owned.app.simulator.script().queue(None, Endpoint::DeviceCode, reply.clone());
         let response = owned.initiate("default").await;
         assert_eq!(response.status(), status, "{code}");
         let error = error_of(response).await;
         assert_eq!((&error["type"], &error["code"]), (&json!("auth_initiate_error"), &json!(code)));
-        owned.app.simulator.script(None, Endpoint::DeviceCode, reply);
+        owned.app.simulator.script().queue(None, Endpoint::DeviceCode, reply);
         let response = owned.call("GET", "/auth", None).await;
         assert_eq!(response.status(), status, "{code}");
         let error = error_of(response).await;
@@ -401,12 +403,12 @@ async fn the_login_service_out_of_reach() {
 #[tokio::test]
 async fn whether_an_account_is_usable() {
     // S001-16, S001-21
-    let usable = owned(&[("cleo", Life::Expired)], |setup| setup).await;
+    let usable = owned(&[("cleo", TokenLife::Expired)], |setup| setup).await;
     assert_eq!(
         usable.get("/v1/debug/auth/test").await,
         json!({"status": "authenticated", "message": "The account oauth:cleo is logged in.", "has_token": true})
     );
-    assert_eq!(usable.app.simulator.counters().oauth_refreshes, 1);
+    assert_eq!(usable.app.simulator.record().counts().oauth_refreshes, 1);
 
     let check = async |owned: &Owned, word: &str| {
         let response = owned.call("GET", "/v1/debug/auth/test", None).await;
@@ -418,7 +420,7 @@ async fn whether_an_account_is_usable() {
     check(&owned(&[], |setup| setup).await, "not_authenticated").await;
     let dead = owned(&[], |setup| setup.with("QWEN_OAUTH_CREDS", r#"{"refresh_token": "long-gone"}"#)).await;
     check(&dead, "not_authenticated").await;
-    let expired = [("cleo", Life::Expired)];
+    let expired = [("cleo", TokenLife::Expired)];
     let cut_off = owned(&expired, |setup| setup.with("QWEN_OAUTH_BASE_URL", "http://127.0.0.1:1")).await;
     check(&cut_off, "authentication_failed").await;
     // Nobody is asked to log in again because the way to the upstream is cut.
@@ -428,7 +430,7 @@ async fn whether_an_account_is_usable() {
 #[tokio::test]
 async fn the_token_in_memory() {
     // S000-17, S001-14, S001-15
-    let owned = owned(&[("cleo", Life::Fresh)], |setup| setup).await;
+    let owned = owned(&[("cleo", TokenLife::Fresh)], |setup| setup).await;
     let held = owned.get("/v1/debug/token").await;
     assert_eq!(
         (&held["service"], &held["status"], &held["cached"], &held["is_expired"], &held["account"]),
@@ -455,7 +457,7 @@ async fn the_token_in_memory() {
     let mut chat = question("echo: hello");
     chat["model"] = json!("qwen3-coder-plus");
     assert_eq!(content(&json_of(owned.app.chat(&chat).await).await), "hello");
-    assert_eq!(owned.app.simulator.counters().oauth_refreshes, 1);
+    assert_eq!(owned.app.simulator.record().counts().oauth_refreshes, 1);
     assert_eq!(owned.get("/v1/debug/token").await["cached"], true);
     owned.app.assert_clean();
 }
@@ -470,7 +472,8 @@ async fn nothing_to_forget() {
     assert_eq!((answer.status().as_u16(), json_of(answer).await["status"].clone()), (200, json!("success")));
     // A token that nothing can come after is kept.
     let simulator = &owned.app.simulator;
-    let mut credentials: Value = serde_json::from_str(&simulator.oauth_credentials("cleo")).unwrap();
+    let mut credentials: Value =
+        serde_json::from_str(&simulator.oauth().credentials("cleo", TokenLife::Fresh)).unwrap();
     credentials.as_object_mut().unwrap().remove("refresh_token");
     put(owned.dir.path(), "cleo", &credentials.to_string());
     tokio::time::timeout(PATIENCE, async {
@@ -487,7 +490,7 @@ async fn nothing_to_forget() {
 #[tokio::test]
 async fn what_is_known_of_an_account() {
     // S000-18
-    let owned = owned(&[("cleo", Life::Fresh), ("dora", Life::Expired)], |setup| setup).await;
+    let owned = owned(&[("cleo", TokenLife::Fresh), ("dora", TokenLife::Expired)], |setup| setup).await;
     let found = owned.get("/v1/debug/account/cleo").await;
     assert_eq!((&found["account"], &found["status"]), (&json!("cleo"), &json!("found")));
     let credentials = &found["credentials"];
@@ -502,7 +505,7 @@ async fn what_is_known_of_an_account() {
     assert_eq!(ms.as_i64().unwrap() / 60_000, min.as_i64().unwrap());
     let iso: jiff::Timestamp = credentials["expiry_date_iso"].as_str().unwrap().parse().unwrap();
     assert_eq!(iso.as_second(), credentials["expiry_date"].as_i64().unwrap() / 1000);
-    assert_eq!(credentials["resource_url"], owned.app.simulator.portal_base_url().as_str());
+    assert_eq!(credentials["resource_url"], owned.app.simulator.urls().portal.as_str());
     owned.assert_keeps_secrets(&found.to_string());
     assert_eq!(owned.get("/v1/debug/account/oauth:cleo").await["status"], "found");
 

@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use image::ImageFormat;
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::scenario::{Endpoint, Scenario};
+use simulator::script::{Endpoint, Scenario};
 
 use crate::app::{KEY, PATIENCE, Setup, TestApp, checked_error, error_of, json_of};
 use crate::attachments::{data_uri, hash, png, with_parts};
@@ -114,7 +114,7 @@ impl Measured {
         let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
         let mut settings = secrets_in_logs::settings(&simulator, "json");
         settings.retain(|(name, _)| *name != "LOG_LEVEL");
-        settings.push(("QWEN_OSS_BASE_URL", simulator.oss_base_url().to_string()));
+        settings.push(("QWEN_OSS_BASE_URL", simulator.urls().storage.to_string()));
         settings.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let program = Program::start(&["serve"], &settings);
         let address = program.address_beside("listening").await;
@@ -204,8 +204,8 @@ async fn bombs_are_seen_by_their_heads() {
         assert!(took < Duration::from_secs(2), "{what}: {took:?}");
     }
     assert_eq!(wrong, Vec::<String>::new());
-    let uploads = server.simulator.uploads().len();
-    assert_eq!((uploads, server.simulator.requests_to(Endpoint::Completions).len()), (1, 1), "only the first");
+    let uploads = server.simulator.stored().uploads().len();
+    assert_eq!((uploads, server.simulator.record().requests_to(Endpoint::Completions).len()), (1, 1), "only the first");
     let formats = {
         use ImageFormat as Format;
         [Format::Jpeg, Format::Gif, Format::Bmp, Format::Tiff, Format::Ico, Format::WebP]
@@ -229,7 +229,7 @@ async fn bombs_are_seen_by_their_heads() {
         let took = server.program.cpu() - began;
         assert!(took < Duration::from_secs(2), "{took:?}");
     }
-    assert_eq!(server.simulator.uploads().len(), uploads + 4);
+    assert_eq!(server.simulator.stored().uploads().len(), uploads + 4);
     let added = server.added_mib(before);
     assert!(added <= 40, "{added} MiB");
     let (status, _) = server.ask(&picture(&data_uri("image/png", &png(1)))).await;
@@ -272,7 +272,7 @@ async fn data_uris_that_are_none() {
         assert_eq!(error["code"], code, "{shown}: {error}");
         assert!(error["message"].as_str().unwrap().len() < 500, "{error}");
     }
-    assert_eq!((app.simulator.uploads().len(), app.turns()), (0, 0));
+    assert_eq!((app.simulator.stored().uploads().len(), app.turns()), (0, 0));
     // With no type at all, or with parameters, it is still a picture.
     for head in ["data:;base64,", "DATA:Image/PNG;name=a.png;BASE64,"] {
         let answer = json_of(app.chat(&picture(&format!("{head}{good}"))).await).await;
@@ -326,7 +326,7 @@ async fn bodies_without_measure() {
         assert_eq!(answer.status, 413, "{path}");
         assert_eq!(checked_error(&answer.json())["code"], "request_too_large");
     }
-    assert_eq!((app.simulator.uploads().len(), app.turns()), (0, 0));
+    assert_eq!((app.simulator.stored().uploads().len(), app.turns()), (0, 0));
 }
 
 /// A form with these parts, each a head and a body.
@@ -395,12 +395,12 @@ async fn forms_that_are_none() {
         let error = error_of(response).await;
         assert_eq!(error["code"], code, "{what}: {error}");
     }
-    assert_eq!((app.simulator.uploads().len(), app.turns()), (0, 0));
+    assert_eq!((app.simulator.stored().uploads().len(), app.turns()), (0, 0));
     // A name is no name of a place, and a field without one does not matter.
     let odd = ("name=\"image\"; filename=\"../../etc/passwd\"", image.as_slice());
     let body = form(&[prompt, odd, ("x=y", b"z"), ("name=\"n\"", b" 1 ")]);
     assert_eq!(send_form(&app, usual, body).await.status(), 200);
-    assert_eq!(app.simulator.uploads()[0].name, "image-1.png");
+    assert_eq!(app.simulator.stored().uploads()[0].name, "image-1.png");
 }
 
 /// The parser keeps what it has until the head of a field is whole, and looks through it anew for every piece.
@@ -439,7 +439,7 @@ async fn eight_large_pictures_at_once() {
     }
     let added = server.added_mib(before);
     assert!(added <= 16, "{added} MiB");
-    assert_eq!(server.simulator.uploads().len(), 9);
+    assert_eq!(server.simulator.stored().uploads().len(), 9);
 }
 
 /// A body is there as it came, with its escapes resolved, and as the string that is kept; not more often.

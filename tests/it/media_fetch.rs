@@ -9,7 +9,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::scenario::Scenario;
+use simulator::script::Scenario;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
@@ -144,7 +144,7 @@ async fn refusal(app: &TestApp, body: &Value) -> Value {
 }
 
 fn assert_nothing_went_up(app: &TestApp) {
-    assert_eq!(app.simulator.uploads().len(), 0);
+    assert_eq!(app.simulator.stored().uploads().len(), 0);
     assert_eq!(app.turns(), 0);
     app.assert_clean();
 }
@@ -174,7 +174,7 @@ async fn files_of_a_listed_host() {
     assert_eq!(refusal(&app, &picture(&origin.url("/4/a.png"))).await["code"], "file_unreachable");
     let answer = json_of(app.chat(&document(&origin.url("/papers/Gr%C3%BC%C3%9Fe.md?key=secret"))).await).await;
     assert!(content(&answer).contains("1 document"), "{answer}");
-    let uploads = app.simulator.uploads();
+    let uploads = app.simulator.stored().uploads();
     assert!(uploads.iter().all(|upload| upload.name.ends_with(".png") == (upload.filetype == "image")));
     let (paper, pictures) = uploads.split_last().unwrap();
     assert!(pictures.iter().all(|upload| upload.content_type == "image/png"), "{pictures:?}");
@@ -462,7 +462,7 @@ async fn proxies_are_not_for_media() {
         let names = ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
         settings.extend(names.map(|name| (name, format!("http://{}", proxy.address))));
         settings.extend([
-            ("QWEN_OSS_BASE_URL", simulator.oss_base_url().to_string()),
+            ("QWEN_OSS_BASE_URL", simulator.urls().storage.to_string()),
             ("MEDIA_FETCH", origin.address.to_string()),
             ("NO_PROXY", no_proxy.to_owned()),
         ]);

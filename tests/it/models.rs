@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::reply::{ChallengeForm, Reply};
-use simulator::script::scenario::{Endpoint, Scenario};
+use simulator::script::{ChallengeForm, Endpoint, Scenario, ScriptedReply};
 
 use crate::app::{Setup, TestApp, content, error_of, json_of, question};
 
@@ -24,7 +23,7 @@ fn ids(models: &[Value]) -> Vec<&str> {
 }
 
 /// A server whose upstream fails to list its models.
-async fn without_catalogue(reply: Reply) -> TestApp {
+async fn without_catalogue(reply: ScriptedReply) -> TestApp {
     let mut scenario = Scenario::default().paced_ms(0);
     scenario.defaults.insert(Endpoint::Models, reply);
     Setup::default().start(Simulator::start(scenario).await.unwrap()).await
@@ -132,11 +131,11 @@ async fn a_chat_with_an_unknown_model_is_not_found_and_costs_nothing() {
 #[tokio::test]
 async fn the_list_never_fails() {
     for reply in [
-        Reply::status(500),
-        Reply::status(401),
-        Reply::challenge(ChallengeForm::Html, 405),
-        Reply::error("internal_error"),
-        Reply::failing(simulator::script::reply::Failure::Reset),
+        ScriptedReply::status(500),
+        ScriptedReply::status(401),
+        ScriptedReply::challenge(ChallengeForm::Html, 405),
+        ScriptedReply::error("internal_error"),
+        ScriptedReply::failing(simulator::script::ScriptedFailure::Reset),
     ] {
         let app = without_catalogue(reply.clone()).await;
         let models = list(&app).await;
@@ -147,7 +146,7 @@ async fn the_list_never_fails() {
 
 #[tokio::test]
 async fn a_list_that_does_not_come_is_waited_for_once() {
-    let app = without_catalogue(Reply::status(200).delayed(Duration::from_secs(600))).await;
+    let app = without_catalogue(ScriptedReply::status(200).delayed(Duration::from_secs(600))).await;
     assert!(!list(&app).await.is_empty());
     let began = Instant::now();
     assert!(!list(&app).await.is_empty());
@@ -157,7 +156,7 @@ async fn a_list_that_does_not_come_is_waited_for_once() {
 
 #[tokio::test]
 async fn without_a_live_list_an_unknown_name_is_passed_on() {
-    let app = without_catalogue(Reply::status(500)).await;
+    let app = without_catalogue(ScriptedReply::status(500)).await;
     for (model, upstream) in [("brand-new", "brand-new"), ("brand-new-search-thinking", "brand-new")] {
         let mut body = question("echo: x");
         body["model"] = json!(model);

@@ -3,10 +3,8 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use simulator::script::api_script::{ApiFailure, PortalScript};
-use simulator::script::reply::Reply;
-use simulator::script::scenario::{Endpoint, Scenario};
-use simulator::{Life, Simulator};
+use simulator::script::{ApiFailure, Endpoint, PortalScript, Scenario, ScriptedReply};
+use simulator::{Simulator, TokenLife};
 use tempfile::TempDir;
 
 use crate::app::{PATIENCE, Setup, TestApp, content, error_of, json_of, question};
@@ -16,16 +14,16 @@ fn put(dir: &Path, name: &str, text: &str) {
 }
 
 /// A server with these OAuth accounts, in files of its own, and no other.
-async fn with_accounts(scenario: Scenario, accounts: &[(&str, Life)]) -> (TestApp, TempDir) {
+async fn with_accounts(scenario: Scenario, accounts: &[(&str, TokenLife)]) -> (TestApp, TempDir) {
     let simulator = Simulator::start(scenario.paced_ms(0)).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     for (account, life) in accounts {
-        put(dir.path(), account, &simulator.oauth_credentials_for(account, *life));
+        put(dir.path(), account, &simulator.oauth().credentials(account, *life));
     }
     let setup = Setup::default()
         .without("COOKIE")
         .with("QWEN_DIR", &dir.path().display().to_string())
-        .with("QWEN_OAUTH_BASE_URL", simulator.web_base_url().as_str());
+        .with("QWEN_OAUTH_BASE_URL", simulator.urls().web.as_str());
     (setup.start(simulator).await, dir)
 }
 
@@ -37,14 +35,14 @@ fn ask(text: &str) -> Value {
 
 #[tokio::test]
 async fn an_account_answers_whole_and_streamed() {
-    let (app, _dir) = with_accounts(Scenario::default(), &[("cleo", Life::Fresh)]).await;
+    let (app, _dir) = with_accounts(Scenario::default(), &[("cleo", TokenLife::Fresh)]).await;
     let mut body = ask("echo: Grüße");
     body["temperature"] = json!(0);
     let answer = json_of(app.chat(&body).await).await;
     assert_eq!(content(&answer), "Grüße");
     let transcript = app.stream(&body).await;
     assert_eq!((transcript.content().as_str(), transcript.is_done), ("Grüße", true));
-    let sent = app.simulator.requests_to(Endpoint::PortalChat).pop().unwrap().body.unwrap();
+    let sent = app.simulator.record().requests_to(Endpoint::PortalChat).pop().unwrap().body.unwrap();
     assert_eq!(sent["temperature"], 0);
     assert_eq!(sent["messages"][0]["role"], "system");
     assert_eq!(sent["messages"][0]["content"][0]["cache_control"]["type"], "ephemeral");
@@ -53,24 +51,24 @@ async fn an_account_answers_whole_and_streamed() {
 
 #[tokio::test]
 async fn a_token_that_has_ended_is_renewed_before_it_is_used() {
-    let (app, dir) = with_accounts(Scenario::default(), &[("cleo", Life::Expired)]).await;
+    let (app, dir) = with_accounts(Scenario::default(), &[("cleo", TokenLife::Expired)]).await;
     let answer = json_of(app.chat(&ask("echo: x")).await).await;
     assert_eq!(content(&answer), "x");
-    assert_eq!(app.simulator.counters().oauth_refreshes, 1);
+    assert_eq!(app.simulator.record().counts().oauth_refreshes, 1);
     let kept: Value =
         serde_json::from_str(&std::fs::read_to_string(dir.path().join("oauth_creds_cleo.json")).unwrap()).unwrap();
-    let first: Value = serde_json::from_str(&app.simulator.oauth_credentials_for("cleo", Life::Expired)).unwrap();
+    let first: Value = serde_json::from_str(&app.simulator.oauth().credentials("cleo", TokenLife::Expired)).unwrap();
     assert_ne!(kept["access_token"], first["access_token"]);
     app.assert_clean();
 }
 
 #[tokio::test]
 async fn a_refused_token_is_renewed_and_the_same_account_answers() {
-    let (app, _dir) = with_accounts(Scenario::default(), &[("cleo", Life::Fresh)]).await;
-    app.simulator.expire("cleo");
+    let (app, _dir) = with_accounts(Scenario::default(), &[("cleo", TokenLife::Fresh)]).await;
+    app.simulator.oauth().expire("cleo");
     let answer = json_of(app.chat(&ask("echo: x")).await).await;
     assert_eq!(content(&answer), "x");
-    assert_eq!(app.simulator.requests_to(Endpoint::PortalChat).len(), 2);
+    assert_eq!(app.simulator.record().requests_to(Endpoint::PortalChat).len(), 2);
     app.assert_clean();
 }
 
@@ -78,12 +76,12 @@ async fn a_refused_token_is_renewed_and_the_same_account_answers() {
 async fn another_account_takes_over() {
     // S000-42, S000-44, S000-45: the second account answers what the first could not.
     for failure in [ApiFailure::Quota, ApiFailure::Server(502), ApiFailure::Throttled("60".to_owned())] {
-        let accounts = [("cleo", Life::Fresh), ("dora", Life::Fresh)];
+        let accounts = [("cleo", TokenLife::Fresh), ("dora", TokenLife::Fresh)];
         let (app, _dir) = with_accounts(Scenario::default(), &accounts).await;
-        app.simulator.script(None, Endpoint::PortalChat, Reply::api(failure.clone()));
+        app.simulator.script().queue(None, Endpoint::PortalChat, ScriptedReply::api(failure.clone()));
         let answer = json_of(app.chat(&ask("echo: x")).await).await;
         assert_eq!(content(&answer), "x", "{failure:?}");
-        let asked = app.simulator.requests_to(Endpoint::PortalChat);
+        let asked = app.simulator.record().requests_to(Endpoint::PortalChat);
         assert_eq!(asked.len(), 2, "{failure:?}");
         assert_ne!(asked[0].account, asked[1].account, "{failure:?}");
     }
@@ -97,10 +95,10 @@ async fn a_spent_quota_rests_until_midnight_and_over_a_restart() {
         if left() < 60 {
             return;
         }
-        let accounts = [("cleo", Life::Fresh), ("dora", Life::Fresh)];
+        let accounts = [("cleo", TokenLife::Fresh), ("dora", TokenLife::Fresh)];
         let (app, dir) = with_accounts(Scenario::default(), &accounts).await;
-        app.simulator.script(None, Endpoint::PortalChat, Reply::api(failure.clone()));
-        app.simulator.script(None, Endpoint::PortalChat, Reply::api(failure.clone()));
+        app.simulator.script().queue(None, Endpoint::PortalChat, ScriptedReply::api(failure.clone()));
+        app.simulator.script().queue(None, Endpoint::PortalChat, ScriptedReply::api(failure.clone()));
         let told = async |app: &TestApp| {
             let response = app.chat(&ask("echo: x")).await;
             assert_eq!(response.status(), 429, "{failure:?}");
@@ -114,18 +112,18 @@ async fn a_spent_quota_rests_until_midnight_and_over_a_restart() {
         let setup = Setup::default()
             .without("COOKIE")
             .with("QWEN_DIR", &dir.path().display().to_string())
-            .with("QWEN_OAUTH_BASE_URL", simulator.web_base_url().as_str());
+            .with("QWEN_OAUTH_BASE_URL", simulator.urls().web.as_str());
         let app = setup.in_dir(state_dir).start(simulator).await;
         let second = told(&app).await;
         assert!((left()..=first).contains(&second), "{second}");
-        assert_eq!(app.simulator.requests_to(Endpoint::PortalChat).len(), 2, "{failure:?}");
+        assert_eq!(app.simulator.record().requests_to(Endpoint::PortalChat).len(), 2, "{failure:?}");
     }
 }
 
 #[tokio::test]
 async fn a_portal_that_takes_no_tokens_is_named() {
-    let (app, _dir) = with_accounts(Scenario::default(), &[("cleo", Life::Fresh)]).await;
-    app.simulator.set_portal(PortalScript { free_tier_closed: true, ..PortalScript::default() });
+    let (app, _dir) = with_accounts(Scenario::default(), &[("cleo", TokenLife::Fresh)]).await;
+    app.simulator.oauth().set_portal(PortalScript { free_tier_closed: true, ..PortalScript::default() });
     let response = app.chat(&ask("echo: x")).await;
     assert_eq!(response.status(), 503);
     assert_eq!(error_of(response).await["code"], "no_available_account");
@@ -137,7 +135,7 @@ async fn accounts_come_and_go_while_the_server_runs() {
     let (app, dir) = with_accounts(Scenario::default(), &[]).await;
     let total = async || json_of(app.get("/health").send().await.unwrap()).await["identityPool"]["total"].clone();
     assert_eq!(total().await, 0);
-    put(dir.path(), "cleo", &app.simulator.oauth_credentials("cleo"));
+    put(dir.path(), "cleo", &app.simulator.oauth().credentials("cleo", TokenLife::Fresh));
     let until = async |wanted: u64| {
         tokio::time::timeout(PATIENCE, async {
             while total().await != wanted {
@@ -156,7 +154,7 @@ async fn accounts_come_and_go_while_the_server_runs() {
 #[tokio::test]
 async fn tools_pass_through() {
     // S002-12
-    let (app, _dir) = with_accounts(Scenario::default(), &[("cleo", Life::Fresh)]).await;
+    let (app, _dir) = with_accounts(Scenario::default(), &[("cleo", TokenLife::Fresh)]).await;
     let mut body = ask("call: weather {\"city\": \"Oslo\"}");
     body["tools"] = json!([{"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}]);
     let answer = json_of(app.chat(&body).await).await;
@@ -168,14 +166,14 @@ async fn tools_pass_through() {
 #[tokio::test]
 async fn an_account_that_cannot_be_renewed_leaves_the_request_to_another() {
     // S000-40
-    let accounts = [("cleo", Life::Expired), ("dora", Life::Fresh)];
+    let accounts = [("cleo", TokenLife::Expired), ("dora", TokenLife::Fresh)];
     let (app, _dir) = with_accounts(Scenario::default(), &accounts).await;
-    app.simulator.set_default(Some("cleo"), Endpoint::RefreshToken, Some(Reply::status(503)));
+    app.simulator.script().set_default(Some("cleo"), Endpoint::RefreshToken, Some(ScriptedReply::status(503)));
     for _ in 0..6 {
         let answer = json_of(app.chat(&ask("echo: x")).await).await;
         assert_eq!(content(&answer), "x");
     }
-    let asked = app.simulator.requests_to(Endpoint::PortalChat);
+    let asked = app.simulator.record().requests_to(Endpoint::PortalChat);
     assert!(asked.iter().all(|request| request.account.as_deref() == Some("dora")), "{asked:?}");
 }
 
@@ -183,7 +181,7 @@ async fn an_account_that_cannot_be_renewed_leaves_the_request_to_another() {
 #[tokio::test]
 async fn a_workflow_tool_is_served() {
     // S004-62, S004-63, S004-64
-    let (app, _dir) = with_accounts(Scenario::default(), &[("cleo", Life::Fresh)]).await;
+    let (app, _dir) = with_accounts(Scenario::default(), &[("cleo", TokenLife::Fresh)]).await;
     let messages = json!([{"role": "system", "content": "Be brief."}, {"role": "user", "content": "echo: Hello"}]);
     for messages in [messages.clone(), json!(messages.to_string())] {
         let mut body =

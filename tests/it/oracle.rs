@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use reqwest::header::HeaderMap;
 use serde_json::{Value, json};
+use simulator::RecordedRequest;
 use simulator::Simulator;
-use simulator::record::RecordedRequest;
-use simulator::script::scenario::{AccountScript, Endpoint, Era, Scenario};
+use simulator::script::{AccountScript, Endpoint, Era, Scenario};
 
 use crate::app::{PATIENCE, TestApp, Transcript, question};
 
@@ -156,7 +156,7 @@ pub(crate) fn crew(count: usize) -> Scenario {
 
 /// Whose accounts were sent completions, in order.
 pub(crate) fn asked_accounts(simulator: &Simulator) -> Vec<String> {
-    accounts_of(&simulator.requests_to(Endpoint::Completions))
+    accounts_of(&simulator.record().requests_to(Endpoint::Completions))
 }
 
 /// Whose requests these are.
@@ -166,7 +166,7 @@ pub(crate) fn accounts_of(requests: &[RecordedRequest]) -> Vec<String> {
 
 /// The chats that completions were sent to, in order.
 pub(crate) fn asked_chats(simulator: &Simulator) -> Vec<String> {
-    let requests = simulator.requests_to(Endpoint::Completions);
+    let requests = simulator.record().requests_to(Endpoint::Completions);
     let chat = |request: &RecordedRequest| request.body.as_ref().unwrap()["chat_id"].as_str().unwrap().to_owned();
     requests.iter().map(chat).collect()
 }

@@ -4,10 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
-use simulator::script::media_script::PictureForm;
-use simulator::script::reply::Reply;
-use simulator::script::scenario::Endpoint;
-use simulator::script::stream::{CutHow, StreamError};
+use simulator::script::{CutHow, Endpoint, PictureForm, ScriptedReply, StreamError};
 
 use crate::app::{KEY, TestApp, content, error_of, json_of, question};
 use crate::attachments::{data_uri, image_part, png, with_parts};
@@ -51,8 +48,8 @@ async fn a_picture_on_the_chat_route() {
 async fn several_pictures_come_once_each() {
     let app = TestApp::quick().await;
     for form in [PictureForm::ImageGen, PictureForm::EditTool, PictureForm::Answer] {
-        let reply = Reply::pictures(3).with_picture(|picture| picture.form = form);
-        app.simulator.script(None, Endpoint::Completions, reply);
+        let reply = ScriptedReply::pictures(3).with_picture(|picture| picture.form = form);
+        app.simulator.script().queue(None, Endpoint::Completions, reply);
         let answer = json_of(app.chat(&draw("Boats")).await).await;
         let mut found = links(content(&answer));
         assert_eq!(found.len(), 3, "{form:?} {answer}");
@@ -66,18 +63,18 @@ async fn several_pictures_come_once_each() {
 async fn pictures_that_the_stream_lost_are_found_in_the_chat() {
     let app = TestApp::quick().await;
     for reply in [
-        Reply::pictures(2).with_picture(|picture| picture.lost = true),
-        Reply::pictures(2).cut_after(2, CutHow::CleanEnd),
-        Reply::pictures(2).cut_after(3, CutHow::Reset),
+        ScriptedReply::pictures(2).with_picture(|picture| picture.lost = true),
+        ScriptedReply::pictures(2).cut_after(2, CutHow::CleanEnd),
+        ScriptedReply::pictures(2).cut_after(3, CutHow::Reset),
         // Not even the answer's id came.
-        Reply::pictures(2).cut_after(0, CutHow::CleanEnd),
+        ScriptedReply::pictures(2).cut_after(0, CutHow::CleanEnd),
     ] {
         let shown = format!("{reply:?}");
-        app.simulator.script(None, Endpoint::Completions, reply);
-        let before = app.simulator.requests_to(Endpoint::Completions).len();
+        app.simulator.script().queue(None, Endpoint::Completions, reply);
+        let before = app.simulator.record().requests_to(Endpoint::Completions).len();
         let answer = json_of(app.chat(&draw("Boats")).await).await;
         assert_eq!(links(content(&answer)).len(), 2, "{shown} {answer}");
-        assert_eq!(app.simulator.requests_to(Endpoint::Completions).len(), before + 1, "{shown}");
+        assert_eq!(app.simulator.record().requests_to(Endpoint::Completions).len(), before + 1, "{shown}");
     }
 }
 
@@ -99,10 +96,10 @@ async fn what_is_changed_comes_from_the_turn_and_from_history() {
         // The upstream's own link is handed back as it is.
         assert_eq!(asked.message()["files"][0]["url"], link.as_str());
     }
-    assert_eq!(app.simulator.uploads().len(), 0);
+    assert_eq!(app.simulator.stored().uploads().len(), 0);
     let answer = json_of(app.chat(&with_parts("qwen3-max-image_edit", "Bluer", vec![image_part(1)])).await).await;
     assert_eq!(links(content(&answer)).len(), 1, "{answer}");
-    assert_eq!(app.simulator.uploads()[0].bytes, png(1));
+    assert_eq!(app.simulator.stored().uploads()[0].bytes, png(1));
     app.assert_clean();
 }
 
@@ -127,7 +124,7 @@ async fn the_route_for_pictures() {
     assert_eq!(entry.as_object().unwrap().len(), 1);
     assert!(STANDARD.decode(entry["b64_json"].as_str().unwrap()).unwrap().starts_with(b"\x89PNG"));
     // A link that has expired may be answered with a page.
-    app.simulator.script(None, Endpoint::MediaLink, Reply::status(200));
+    app.simulator.script().queue(None, Endpoint::MediaLink, ScriptedReply::status(200));
     let lost = app.post("/v1/images/generations", &body).send().await.unwrap();
     assert_eq!(lost.status(), 502);
     assert_eq!(error_of(lost).await["code"], "upstream_error");
@@ -170,17 +167,17 @@ async fn a_picture_without_a_file_name_is_a_picture() {
     let response = app.client.post(app.url("/v1/images/edits")).bearer_auth(KEY).multipart(form).send().await.unwrap();
     let made = json_of(response).await;
     assert_eq!(made["data"].as_array().map(Vec::len), Some(1), "{made}");
-    assert_eq!(app.simulator.uploads()[0].bytes, png(1));
+    assert_eq!(app.simulator.stored().uploads()[0].bytes, png(1));
 }
 
 #[tokio::test]
 async fn a_failure_after_a_picture_does_not_take_it_back() {
     let app = TestApp::quick().await;
     let error = StreamError { after: 4, code: "internal_error".to_owned(), ..StreamError::default() };
-    app.simulator.script(None, Endpoint::Completions, Reply::pictures(1).breaking(error));
+    app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::pictures(1).breaking(error));
     let answer = json_of(app.chat(&draw("Boats")).await).await;
     assert_eq!(links(content(&answer)).len(), 1, "{answer}");
-    assert_eq!(app.simulator.requests_to(Endpoint::Completions).len(), 1);
+    assert_eq!(app.simulator.record().requests_to(Endpoint::Completions).len(), 1);
 }
 
 #[tokio::test]
@@ -225,7 +222,11 @@ async fn bad_requests_for_pictures() {
 #[tokio::test]
 async fn an_upstream_that_draws_nothing() {
     let app = TestApp::quick().await;
-    app.simulator.set_default(None, Endpoint::Completions, Some(Reply::no_picture_but("I would rather not.")));
+    app.simulator.script().set_default(
+        None,
+        Endpoint::Completions,
+        Some(ScriptedReply::no_picture_but("I would rather not.")),
+    );
     let body = json!({"prompt": "A lighthouse"});
     let response = app.post("/v1/images/generations", &body).send().await.unwrap();
     assert_eq!(response.status(), 502);

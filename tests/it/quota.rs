@@ -3,22 +3,29 @@
 use std::time::Duration;
 
 use simulator::Simulator;
-use simulator::script::reply::{BodyForm, ErrorScript, Failure, Reply, StatusScript};
-use simulator::script::scenario::Endpoint;
-use simulator::script::stream::StreamError;
+use simulator::script::{BodyForm, Endpoint, ErrorScript, ScriptedFailure, ScriptedReply, StatusScript, StreamError};
 
 use crate::app::{Setup, TestApp};
 use crate::oracle::{Answer, FORMS, Form, ask, asked_accounts, counts, crew};
 
 const HOUR: u64 = 3600;
 
-fn out_for(hours: u64) -> Reply {
-    Reply::error_with(ErrorScript { code: "RateLimited".to_owned(), num: Some(hours), ..ErrorScript::default() })
+fn out_for(hours: u64) -> ScriptedReply {
+    ScriptedReply::error_with(ErrorScript {
+        code: "RateLimited".to_owned(),
+        num: Some(hours),
+        ..ErrorScript::default()
+    })
 }
 
-fn too_many(retry_after: &[&str]) -> Reply {
+fn too_many(retry_after: &[&str]) -> ScriptedReply {
     let retry_after = retry_after.iter().map(|text| (*text).to_owned()).collect();
-    Reply::failing(Failure::Status(StatusScript { code: 429, retry_after, body: BodyForm::Json, text: None }))
+    ScriptedReply::failing(ScriptedFailure::Status(StatusScript {
+        code: 429,
+        retry_after,
+        body: BodyForm::Json,
+        text: None,
+    }))
 }
 
 async fn start(count: usize) -> TestApp {
@@ -37,16 +44,16 @@ fn must_be_out(answer: &Answer, seconds: std::ops::RangeInclusive<u64>) {
 async fn a_quota_of_hours_is_told_and_nothing_is_sent_until_then() {
     for form in FORMS {
         let app = start(1).await;
-        app.simulator.script(None, Endpoint::Completions, out_for(2));
+        app.simulator.script().queue(None, Endpoint::Completions, out_for(2));
         must_be_out(&ask(&app, form, "x").await, 2 * HOUR - 2..=2 * HOUR);
-        let sends = app.simulator.counters().requests;
+        let sends = app.simulator.record().counts().requests;
         for _ in 0..5 {
             let refused = ask(&app, form, "x").await;
             must_be_out(&refused, 2 * HOUR - 10..=2 * HOUR);
             assert!(refused.took < Duration::from_millis(200), "{:?}", refused.took);
         }
         assert_eq!(asked_accounts(&app.simulator).len(), 1);
-        assert!(app.simulator.requests_to(Endpoint::NewChat).len() == 1, "{sends}");
+        assert!(app.simulator.record().requests_to(Endpoint::NewChat).len() == 1, "{sends}");
         assert_eq!(counts(&app).await, (0, 1, 0));
     }
 }
@@ -57,7 +64,7 @@ async fn the_soonest_of_several_quotas_is_told_whatever_the_order() {
         for form in FORMS {
             let app = start(2).await;
             for (name, hours) in ["ada", "bob"].into_iter().zip(hours) {
-                app.simulator.script(Some(name), Endpoint::Completions, out_for(hours));
+                app.simulator.script().queue(Some(name), Endpoint::Completions, out_for(hours));
             }
             must_be_out(&ask(&app, form, "x").await, 2 * HOUR - 2..=2 * HOUR);
             must_be_out(&ask(&app, form, "x").await, 2 * HOUR - 2..=2 * HOUR);
@@ -70,7 +77,7 @@ async fn as_long_as_somebody_has_quota_left_nobody_is_told_to_go_away_for_hours(
     for form in FORMS {
         let app = start(4).await;
         for name in ["ada", "bob", "cem"] {
-            app.simulator.script(Some(name), Endpoint::Completions, out_for(6));
+            app.simulator.script().queue(Some(name), Endpoint::Completions, out_for(6));
         }
         // All attempts of this request met an empty quota, but there is a fourth account.
         let answer = ask(&app, form, "echo: x").await;
@@ -85,7 +92,7 @@ async fn as_long_as_somebody_has_quota_left_nobody_is_told_to_go_away_for_hours(
 #[tokio::test]
 async fn a_quota_is_kept_over_a_restart() {
     let app = start(2).await;
-    app.simulator.script(Some("ada"), Endpoint::Completions, out_for(3));
+    app.simulator.script().queue(Some("ada"), Endpoint::Completions, out_for(3));
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
     let (simulator, state_dir) = app.stop().await;
     let app = Setup::default().in_dir(state_dir).start(simulator).await;
@@ -94,7 +101,7 @@ async fn a_quota_is_kept_over_a_restart() {
         ask(&app, Form::Whole, "echo: x").await.must_say("x");
     }
     assert_eq!(asked_accounts(&app.simulator), ["ada", "bob", "bob", "bob", "bob", "bob"]);
-    app.simulator.script(Some("bob"), Endpoint::Completions, out_for(1));
+    app.simulator.script().queue(Some("bob"), Endpoint::Completions, out_for(1));
     must_be_out(&ask(&app, Form::Stream, "x").await, HOUR - 2..=HOUR);
     let (simulator, state_dir) = app.stop().await;
     let app = Setup::default().in_dir(state_dir).start(simulator).await;
@@ -106,7 +113,7 @@ async fn a_quota_is_kept_over_a_restart() {
 async fn a_quota_that_ends_in_the_middle_of_an_answer_is_kept_too() {
     let app = start(1).await;
     let error = StreamError { after: 5, code: "RateLimited".to_owned(), num: Some(4), ..StreamError::default() };
-    app.simulator.script(None, Endpoint::Completions, Reply::numbered(20).breaking(error));
+    app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::numbered(20).breaking(error));
     let answer = ask(&app, Form::Stream, "x").await;
     assert_eq!(answer.failure(), (200, "insufficient_quota", "insufficient_quota"), "{}", answer.raw);
     assert_eq!(counts(&app).await, (0, 1, 0));
@@ -136,7 +143,7 @@ async fn retry_after_is_read_in_all_its_forms() {
         (vec![], 59..=64),
     ] {
         let app = start(1).await;
-        app.simulator.set_default(None, Endpoint::Completions, Some(too_many(&values)));
+        app.simulator.script().set_default(None, Endpoint::Completions, Some(too_many(&values)));
         for _ in 0..2 {
             let answer = ask(&app, Form::Whole, "x").await;
             assert_eq!(answer.failure(), (429, "rate_limit_error", "rate_limit_exceeded"), "{values:?}");
@@ -152,7 +159,7 @@ async fn retry_after_is_read_in_all_its_forms() {
 #[tokio::test]
 async fn a_short_rest_ends_by_itself() {
     let app = start(1).await;
-    app.simulator.script(None, Endpoint::Completions, too_many(&["1"]));
+    app.simulator.script().queue(None, Endpoint::Completions, too_many(&["1"]));
     let refused = ask(&app, Form::Whole, "echo: x").await;
     assert_eq!(refused.code(), "rate_limit_exceeded");
     crate::oracle::until_health(&app, |body| body["identityPool"]["healthy"] == 1).await;

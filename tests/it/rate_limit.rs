@@ -5,7 +5,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use reqwest::{Method, Response};
 use serde_json::json;
 use simulator::Simulator;
-use simulator::script::scenario::Scenario;
+use simulator::script::Scenario;
 
 use crate::app::{KEY, Setup, TestApp, error_of, question};
 

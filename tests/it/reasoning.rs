@@ -2,21 +2,19 @@
 
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::reply::Reply;
-use simulator::script::scenario::{Endpoint, Scenario};
-use simulator::script::stream::{Content, ThinkingForm};
+use simulator::script::{Content, Endpoint, Scenario, ScriptedReply, ThinkingForm};
 
 use crate::app::{Setup, TestApp, content, error_of, json_of, question};
 
 const ROUND: &[(&str, &str)] = &[("Looking", "First I look – 字 🦀."), ("Saying", "Then I say it.")];
 
-fn thoughtful(form: ThinkingForm) -> Reply {
-    Reply::answer("The answer.").reasoning(&[ROUND]).with_stream(|stream| stream.thinking = Some(form))
+fn thoughtful(form: ThinkingForm) -> ScriptedReply {
+    ScriptedReply::answer("The answer.").reasoning(&[ROUND]).with_stream(|stream| stream.thinking = Some(form))
 }
 
 async fn thinking_app(setup: Setup, form: ThinkingForm) -> TestApp {
     let app = setup.start(Simulator::start(Scenario::default().paced_ms(0)).await.unwrap()).await;
-    app.simulator.set_default(None, Endpoint::Completions, Some(thoughtful(form)));
+    app.simulator.script().set_default(None, Endpoint::Completions, Some(thoughtful(form)));
     app
 }
 
@@ -226,7 +224,7 @@ async fn switches_of_the_wrong_type_are_refused() {
 async fn thoughts_alone_are_no_answer() {
     let app = TestApp::quick().await;
     let reply = thoughtful(ThinkingForm::Summary).with_stream(|stream| stream.content = Content::Reasoning);
-    app.simulator.set_default(None, Endpoint::Completions, Some(reply));
+    app.simulator.script().set_default(None, Endpoint::Completions, Some(reply));
     let body = with(&json!({"enable_thinking": true}));
     let response = app.chat(&body).await;
     assert_eq!(response.status(), 502);

@@ -3,44 +3,44 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use simulator::Simulator;
-use simulator::script::reply::Reply;
-use simulator::script::scenario::{AccountScript, Endpoint, Era, Rotation, Scenario};
+use simulator::script::{AccountScript, Endpoint, Era, RefreshRotation, Scenario, ScriptedReply};
 
 use crate::app::{KEY, PATIENCE, Setup};
 use crate::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, until_all_healthy, until_health};
 
-fn era_b(name: &str, refresh_rotation: Rotation) -> AccountScript {
+fn era_b(name: &str, refresh_rotation: RefreshRotation) -> AccountScript {
     AccountScript { refresh_rotation, ..AccountScript::new(name, Era::B) }
 }
 
 #[tokio::test]
 async fn a_kept_token_costs_no_call_at_the_next_start() {
-    let scenario = Scenario::with_accounts([era_b("bob", Rotation::Same), era_b("cem", Rotation::Absent)]);
+    let scenario =
+        Scenario::with_accounts([era_b("bob", RefreshRotation::Same), era_b("cem", RefreshRotation::Absent)]);
     let app = Setup::default().start(Simulator::start(scenario).await.unwrap()).await;
     until_all_healthy(&app).await;
     let (simulator, state_dir) = app.stop().await;
-    assert_eq!(simulator.counters().refreshes, 2);
+    assert_eq!(simulator.record().counts().refreshes, 2);
     let app = Setup::default().in_dir(state_dir).start(simulator).await;
     assert_eq!(counts(&app).await, (2, 0, 0), "ready at once");
     for form in FORMS {
         ask(&app, form, "echo: x").await.must_say("x");
     }
-    assert_eq!(app.simulator.counters().refreshes, 2);
-    assert_eq!(app.simulator.violations(), Vec::<String>::new());
+    assert_eq!(app.simulator.record().counts().refreshes, 2);
+    assert_eq!(app.simulator.record().violations(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_rotated_session_goes_on_though_the_configured_cookie_is_the_old_one() {
-    let scenario = Scenario::with_accounts([era_b("bob", Rotation::New)]);
+    let scenario = Scenario::with_accounts([era_b("bob", RefreshRotation::New)]);
     let simulator = Simulator::start(scenario).await.unwrap();
-    let old_cookie = simulator.cookie("bob");
+    let old_cookie = simulator.accounts().cookie("bob");
     let app = Setup::default().with("COOKIE", &old_cookie).start(simulator).await;
     until_all_healthy(&app).await;
     let mut parts = app.stop().await;
     for round in 0..3 {
-        assert_ne!(parts.0.cookie("bob"), old_cookie, "the old refresh token is revoked");
+        assert_ne!(parts.0.accounts().cookie("bob"), old_cookie, "the old refresh token is revoked");
         // The access token is over too, so that everything hangs on the rotated refresh token.
-        parts.0.expire("bob");
+        parts.0.accounts().expire("bob");
         let app = Setup::default().with("COOKIE", &old_cookie).in_dir(parts.1).start(parts.0).await;
         for form in FORMS {
             ask(&app, form, "echo: x").await.must_say("x");
@@ -52,13 +52,13 @@ async fn a_rotated_session_goes_on_though_the_configured_cookie_is_the_old_one()
 
 #[tokio::test]
 async fn a_killed_server_loses_no_rotated_session() {
-    let scenario = Scenario::with_accounts([era_b("bob", Rotation::New)]);
+    let scenario = Scenario::with_accounts([era_b("bob", RefreshRotation::New)]);
     let simulator = Simulator::start(scenario).await.unwrap();
-    let old_cookie = simulator.cookie("bob");
+    let old_cookie = simulator.accounts().cookie("bob");
     let app = Setup::default().with("COOKIE", &old_cookie).start(simulator).await;
     until_all_healthy(&app).await;
     let crate::app::TestApp { simulator, state_dir, .. } = app;
-    simulator.expire("bob");
+    simulator.accounts().expire("bob");
     let app = Setup::default().with("COOKIE", &old_cookie).in_dir(state_dir).start(simulator).await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
 }
@@ -66,10 +66,10 @@ async fn a_killed_server_loses_no_rotated_session() {
 #[tokio::test]
 async fn a_new_cookie_in_the_configuration_wins_over_what_was_kept() {
     let app = Setup::default().start(Simulator::start(crew(1)).await.unwrap()).await;
-    app.simulator.script(None, Endpoint::Completions, Reply::error("Forbidden"));
+    app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::error("Forbidden"));
     assert_eq!(ask(&app, Form::Whole, "x").await.code(), "no_available_account");
     let (simulator, state_dir) = app.stop().await;
-    let newer = format!("{}; pasted=anew", simulator.cookie("ada"));
+    let newer = format!("{}; pasted=anew", simulator.accounts().cookie("ada"));
     let app = Setup::default().with("COOKIE", &newer).in_dir(state_dir).start(simulator).await;
     assert_eq!(counts(&app).await, (1, 0, 0));
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
@@ -78,20 +78,20 @@ async fn a_new_cookie_in_the_configuration_wins_over_what_was_kept() {
 #[tokio::test]
 async fn a_dead_account_is_looked_at_once_at_a_start() {
     let app = Setup::default().start(Simulator::start(crew(1)).await.unwrap()).await;
-    app.simulator.script(None, Endpoint::Completions, Reply::error("Forbidden"));
+    app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::error("Forbidden"));
     assert_eq!(ask(&app, Form::Whole, "x").await.code(), "no_available_account");
     assert_eq!(counts(&app).await, (0, 0, 1));
     let (simulator, state_dir) = app.stop().await;
-    simulator.set_revoked("ada", true);
+    simulator.accounts().set_revoked("ada", true);
     let app = Setup::default().in_dir(state_dir).start(simulator).await;
-    app.simulator.wait_until(|request| request.endpoint == Some(Endpoint::Auths), PATIENCE).await.unwrap();
+    app.simulator.record().wait_until(|request| request.endpoint == Some(Endpoint::Auths), PATIENCE).await.unwrap();
     for _ in 0..3 {
         assert_eq!(ask(&app, Form::Whole, "x").await.code(), "no_available_account");
     }
     assert_eq!(counts(&app).await, (0, 0, 1), "still dead");
-    assert_eq!(app.simulator.requests_to(Endpoint::Auths).len(), 1);
+    assert_eq!(app.simulator.record().requests_to(Endpoint::Auths).len(), 1);
     let (simulator, state_dir) = app.stop().await;
-    simulator.set_revoked("ada", false);
+    simulator.accounts().set_revoked("ada", false);
     let app = Setup::default().in_dir(state_dir).start(simulator).await;
     until_all_healthy(&app).await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
@@ -148,7 +148,7 @@ async fn a_server_whose_upstream_is_not_there_starts_and_says_so() {
 
 #[tokio::test]
 async fn the_state_is_for_its_owner_only() {
-    let scenario = Scenario::with_accounts([era_b("bob", Rotation::New)]);
+    let scenario = Scenario::with_accounts([era_b("bob", RefreshRotation::New)]);
     let app = Setup::default().start(Simulator::start(scenario).await.unwrap()).await;
     until_all_healthy(&app).await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");

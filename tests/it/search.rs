@@ -3,9 +3,7 @@
 use std::collections::HashSet;
 
 use serde_json::{Value, json};
-use simulator::script::reply::Reply;
-use simulator::script::scenario::Endpoint;
-use simulator::script::stream::{SearchForm, SearchResult, SearchScript};
+use simulator::script::{Endpoint, ScriptedReply, SearchForm, SearchResult, SearchScript};
 
 use crate::app::{TestApp, content, error_of, json_of, question};
 
@@ -25,8 +23,8 @@ fn result(number: usize) -> SearchResult {
     }
 }
 
-fn found(text: &str, form: SearchForm) -> Reply {
-    Reply::answer(text).with_stream(|stream| {
+fn found(text: &str, form: SearchForm) -> ScriptedReply {
+    ScriptedReply::answer(text).with_stream(|stream| {
         let round = |results| SearchScript { queries: vec!["q".to_owned()], results, form };
         stream.searches = Some(vec![round(vec![result(1)]), round(vec![result(2)])]);
     })
@@ -59,7 +57,7 @@ async fn every_way_to_ask_for_a_search() {
             assert_eq!(asked.chat_type(), chat_type, "{fields}");
             assert_eq!(asked.message()["sub_chat_type"], chat_type, "{fields}");
             assert_eq!(asked.thinking().0, thinks, "{fields}");
-            let new_chat = app.simulator.requests_to(Endpoint::NewChat).pop().unwrap().body.unwrap();
+            let new_chat = app.simulator.record().requests_to(Endpoint::NewChat).pop().unwrap().body.unwrap();
             assert_eq!(new_chat["chat_type"], chat_type, "{fields}");
             let is_own_name = body["model"].as_str().unwrap().contains("235b");
             assert_eq!(asked.0["model"], if is_own_name { "qwen3-235b-thinking" } else { "qwen3-max" });
@@ -73,7 +71,7 @@ async fn citations_point_into_the_text() {
     let text = "Ünder 🦀 [[2]] and [[1]].";
     for form in [SearchForm::Info, SearchForm::Docs, SearchForm::Both] {
         let app = TestApp::quick().await;
-        app.simulator.set_default(None, Endpoint::Completions, Some(found(text, form)));
+        app.simulator.script().set_default(None, Endpoint::Completions, Some(found(text, form)));
         let body = with(&json!({"web_search_options": {}}));
         let whole = json_of(app.chat(&body).await).await;
         assert_eq!(content(&whole), text, "{form:?}");
@@ -113,10 +111,10 @@ async fn citations_point_into_the_text() {
 #[tokio::test]
 async fn a_search_that_found_nothing_has_no_list() {
     let app = TestApp::quick().await;
-    let reply = Reply::answer("nothing").with_stream(|stream| {
+    let reply = ScriptedReply::answer("nothing").with_stream(|stream| {
         stream.searches = Some(vec![SearchScript { queries: vec!["q".to_owned()], ..SearchScript::default() }]);
     });
-    app.simulator.set_default(None, Endpoint::Completions, Some(reply));
+    app.simulator.script().set_default(None, Endpoint::Completions, Some(reply));
     let body = with(&json!({"model": "qwen3-max-search"}));
     let whole = json_of(app.chat(&body).await).await;
     assert!(whole["choices"][0]["message"].get("annotations").is_none(), "{whole}");

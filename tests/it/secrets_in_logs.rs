@@ -11,10 +11,9 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::media_script::{ParseEnd, PutStop};
-use simulator::script::reply::{ChallengeForm, Reply};
-use simulator::script::scenario::{AccountScript, Endpoint, Era, Rotation, Scenario};
-use simulator::script::stream::CutHow;
+use simulator::script::{
+    AccountScript, ChallengeForm, CutHow, Endpoint, Era, ParseEnd, PutStop, RefreshRotation, Scenario, ScriptedReply,
+};
 use tempfile::TempDir;
 
 use crate::app::PATIENCE;
@@ -133,12 +132,13 @@ impl Program {
 
 /// What the program needs in front of this simulator, at its loudest.
 pub(crate) fn settings(simulator: &Simulator, format: &str) -> Vec<(&'static str, String)> {
-    let cookies: Vec<String> = simulator.accounts().iter().map(|account| simulator.cookie(account)).collect();
+    let cookies: Vec<String> =
+        simulator.accounts().names().iter().map(|account| simulator.accounts().cookie(account)).collect();
     vec![
         ("API_KEY", KEY.to_owned()),
         ("COOKIE", cookies.join("|||")),
-        ("QWEN_WEB_BASE_URL", simulator.web_base_url().to_string()),
-        ("QWEN_AUTH_BASE_URL", simulator.auth_base_url().to_string()),
+        ("QWEN_WEB_BASE_URL", simulator.urls().web.to_string()),
+        ("QWEN_AUTH_BASE_URL", simulator.urls().auth.to_string()),
         ("SERVER_PORT", "0".to_owned()),
         ("LOG_LEVEL", "trace".to_owned()),
         ("LOG_FORMAT", format.to_owned()),
@@ -147,7 +147,7 @@ pub(crate) fn settings(simulator: &Simulator, format: &str) -> Vec<(&'static str
 
 async fn simulator() -> Simulator {
     let accounts = [
-        AccountScript { refresh_rotation: Rotation::New, ..AccountScript::new("bob", Era::B) },
+        AccountScript { refresh_rotation: RefreshRotation::New, ..AccountScript::new("bob", Era::B) },
         AccountScript::new("ada", Era::A),
     ];
     Simulator::start(Scenario::with_accounts(accounts)).await.unwrap()
@@ -176,9 +176,9 @@ fn forms_of(secret: &str) -> Vec<String> {
 
 /// Every credential that the run has seen.
 fn credentials(simulator: &Simulator) -> Vec<String> {
-    let mut secrets = simulator.secrets();
-    for account in simulator.accounts() {
-        let cookie = simulator.cookie(&account);
+    let mut secrets = simulator.record().secrets();
+    for account in simulator.accounts().names() {
+        let cookie = simulator.accounts().cookie(&account);
         secrets.extend(cookie.split("; ").filter_map(|pair| Some(pair.split_once('=')?.1.to_owned())));
     }
     secrets.extend([KEY.to_owned(), WRONG_KEY.to_owned()]);
@@ -243,26 +243,26 @@ async fn run_in_server_mode(format: &str) {
     // Well.
     for stream in [false, true] {
         for _ in 0..2 {
-            simulator.script(None, Endpoint::Completions, Reply::pieces([REPLY]));
+            simulator.script().queue(None, Endpoint::Completions, ScriptedReply::pieces([REPLY]));
             assert_eq!(caller.ask(PROMPT, stream).await, 200);
             assert!(caller.last().contains(REPLY), "{}", caller.last());
         }
     }
     // Failing, with the prompt and the reply in what the upstream says.
     for reply in [
-        Reply::status(500),
-        Reply::error("internal_error"),
-        Reply::pieces([REPLY, REPLY]).cut_after(2, CutHow::Reset),
-        Reply::error("data_inspection_failed"),
-        Reply::challenge(ChallengeForm::Json, 200),
+        ScriptedReply::status(500),
+        ScriptedReply::error("internal_error"),
+        ScriptedReply::pieces([REPLY, REPLY]).cut_after(2, CutHow::Reset),
+        ScriptedReply::error("data_inspection_failed"),
+        ScriptedReply::challenge(ChallengeForm::Json, 200),
     ] {
         for stream in [false, true] {
-            simulator.script(None, Endpoint::Completions, reply.clone());
+            simulator.script().queue(None, Endpoint::Completions, reply.clone());
             caller.ask(PROMPT, stream).await;
         }
     }
     // A refresh after the tokens were taken back, and one by hand.
-    simulator.expire("bob");
+    simulator.accounts().expire("bob");
     caller.ask(PROMPT, false).await;
     caller.post("/refresh-token", &json!({})).await;
     // Strangers, and things that cannot be read.
@@ -284,7 +284,7 @@ async fn run_in_server_mode(format: &str) {
     }
     must_not_hold(stranger.last(), &[PROMPT.to_owned()], "an error");
     must_be_private(&program.state());
-    assert_eq!(simulator.violations(), Vec::<String>::new());
+    assert_eq!(simulator.record().violations(), Vec::<String>::new());
 }
 
 fn must_be_private(folder: &Path) {
@@ -315,7 +315,7 @@ async fn logins_keep_their_secrets() {
     settings.extend([
         ("ADMIN_SECRET_KEY", ADMIN_KEY.to_owned()),
         ("DEBUG_MODE", "true".to_owned()),
-        ("QWEN_OAUTH_BASE_URL", simulator.web_base_url().to_string()),
+        ("QWEN_OAUTH_BASE_URL", simulator.urls().web.to_string()),
     ]);
     let mut program = Program::start(&["serve"], &settings);
     let mut owner = Caller::new(program.address_beside("listening").await, ADMIN_KEY);
@@ -344,17 +344,18 @@ async fn logins_keep_their_secrets() {
         must_not_hold(answer, &secrets, "an answer");
     }
     must_be_private(&program.folder.path().join(".qwen"));
-    assert_eq!(simulator.violations(), Vec::<String>::new());
+    assert_eq!(simulator.record().violations(), Vec::<String>::new());
 }
 
 /// What the simulator gave away beside credentials: the queries of signed links, and the keys of results.
 fn links(simulator: &Simulator) -> Vec<String> {
     let mut texts: Vec<String> = simulator
+        .record()
         .requests_to(Endpoint::Completions)
         .into_iter()
         .filter_map(|asked| Some(asked.body?.to_string()))
         .collect();
-    texts.extend(simulator.requests_to(Endpoint::MediaLink).into_iter().map(|asked| asked.path));
+    texts.extend(simulator.record().requests_to(Endpoint::MediaLink).into_iter().map(|asked| asked.path));
     let values = texts.iter().flat_map(|text| text.split(['?', '&']).skip(1)).filter_map(|pair| {
         let (name, value) = pair.split_once('=')?;
         let is_secret = name == "key" || name.contains("ignature") || name.contains("token");
@@ -368,10 +369,10 @@ fn links(simulator: &Simulator) -> Vec<String> {
 async fn run_with_files(format: &str) {
     let simulator = simulator().await;
     let elsewhere = Simulator::start(Scenario::default()).await.unwrap();
-    let media = elsewhere.web_base_url().to_string();
+    let media = elsewhere.urls().web.to_string();
     let mut settings = settings(&simulator, format);
     let host = media.trim_start_matches("http://").trim_end_matches('/').to_owned();
-    settings.extend([("QWEN_OSS_BASE_URL", simulator.oss_base_url().to_string()), ("MEDIA_FETCH", host)]);
+    settings.extend([("QWEN_OSS_BASE_URL", simulator.urls().storage.to_string()), ("MEDIA_FETCH", host)]);
     let mut program = Program::start(&["serve"], &settings);
     let mut caller = Caller::new(program.address_beside("listening").await, KEY);
     let mut number = 0;
@@ -384,20 +385,20 @@ async fn run_with_files(format: &str) {
         "filename": "notes.txt", "file_data": data_uri("text/plain", PROMPT.as_bytes()),
     }});
     for (endpoint, reply, status) in [
-        (Endpoint::OssPut, Reply::default(), 200),
-        (Endpoint::Completions, Reply::error("internal_error"), 200),
-        (Endpoint::OssPut, Reply::oss_error(503, "ServiceUnavailable"), 200),
-        (Endpoint::OssPut, Reply::oss_error(403, "SecurityTokenExpired"), 200),
-        (Endpoint::OssPut, Reply::put_stopping(1, PutStop::Close), 200),
-        (Endpoint::OssPut, Reply::oss_error(400, "InvalidArgument"), 502),
-        (Endpoint::Sts, Reply::error("RateLimited"), 200),
-        (Endpoint::FileParse, Reply::parsing(ParseEnd::Failed("unreadable".to_owned())), 400),
+        (Endpoint::OssPut, ScriptedReply::default(), 200),
+        (Endpoint::Completions, ScriptedReply::error("internal_error"), 200),
+        (Endpoint::OssPut, ScriptedReply::oss_error(503, "ServiceUnavailable"), 200),
+        (Endpoint::OssPut, ScriptedReply::oss_error(403, "SecurityTokenExpired"), 200),
+        (Endpoint::OssPut, ScriptedReply::put_stopping(1, PutStop::Close), 200),
+        (Endpoint::OssPut, ScriptedReply::oss_error(400, "InvalidArgument"), 502),
+        (Endpoint::Sts, ScriptedReply::error("RateLimited"), 200),
+        (Endpoint::FileParse, ScriptedReply::parsing(ParseEnd::Failed("unreadable".to_owned())), 400),
     ] {
         let shown = format!("{reply:?}");
         let part = if endpoint == Endpoint::FileParse { document.clone() } else { picture() };
         // A storage that refuses is asked by each account.
         let times = if status == 502 { 2 } else { 1 };
-        (0..times).for_each(|_| simulator.script(None, endpoint, reply.clone()));
+        (0..times).for_each(|_| simulator.script().queue(None, endpoint, reply.clone()));
         let found = caller.post("/v1/chat/completions", &with_parts(OMNI, PROMPT, vec![part])).await;
         assert_eq!(found, status, "{shown}: {}", caller.last());
     }
@@ -413,11 +414,11 @@ async fn run_with_files(format: &str) {
         body["response_format"] = json!(form);
         assert_eq!(caller.post("/v1/images/generations", &body).await, 200, "{}", caller.last());
     }
-    simulator.set_default(None, Endpoint::MediaLink, Some(Reply::status(500)));
+    simulator.script().set_default(None, Endpoint::MediaLink, Some(ScriptedReply::status(500)));
     let body = json!({"prompt": PROMPT, "response_format": "b64_json"});
     assert_eq!(caller.post("/v1/images/generations", &body).await, 502);
     let lost = caller.last().to_owned();
-    simulator.script(None, Endpoint::Completions, Reply::pictures(1).cut_after(3, CutHow::Reset));
+    simulator.script().queue(None, Endpoint::Completions, ScriptedReply::pictures(1).cut_after(3, CutHow::Reset));
     let body = json!({"model": "qwen3-max-image", "messages": [{"role": "user", "content": PROMPT}]});
     assert_eq!(caller.post("/v1/chat/completions", &body).await, 200, "{}", caller.last());
     program.signal("TERM");
@@ -425,13 +426,14 @@ async fn run_with_files(format: &str) {
     let log = program.stdout() + &program.stderr();
     assert!(log.contains("media not fetched"), "the loudest level was on");
     let (secrets, links) = (credentials(&simulator), links(&simulator));
-    assert!(simulator.uploads().len() > 5 && links.len() > 8, "{links:?}");
+    assert!(simulator.stored().uploads().len() > 5 && links.len() > 8, "{links:?}");
     must_not_hold(&log, &secrets, "the log");
     must_not_hold(&log, &links, "the log");
     must_not_hold(&log, &[LINK_KEY, PROMPT, REPLY].map(str::to_owned), "the log");
     assert!(!log.contains("x-oss-") && !log.contains("key="), "a query is in the log");
     // A link to a result has the account's id in its path.
-    let ids: Vec<String> = simulator.accounts().iter().map(|account| simulator.user_id(account)).collect();
+    let ids: Vec<String> =
+        simulator.accounts().names().iter().map(|account| simulator.accounts().user_id(account)).collect();
     let keys: Vec<String> = secrets.iter().filter(|secret| !ids.contains(secret)).cloned().collect();
     for (place, answer) in caller.answers.iter().enumerate() {
         must_not_hold(answer, if place < sent { &secrets } else { &keys }, "an answer");
@@ -465,21 +467,22 @@ async fn a_callers_own_credential_is_nowhere() {
         settings.push(("SERVER_MODE", "false".to_owned()));
         let mut program = Program::start(&[], &settings);
         let address = program.address_beside("listening").await;
-        let credential = format!("{KEY};{};{}", simulator.bearer("ada"), simulator.cookie("ada"));
+        let credential = format!("{KEY};{};{}", simulator.accounts().bearer("ada"), simulator.accounts().cookie("ada"));
         let mut caller = Caller::new(address, &credential);
         for stream in [false, true] {
-            simulator.script(None, Endpoint::Completions, Reply::pieces([REPLY]));
+            simulator.script().queue(None, Endpoint::Completions, ScriptedReply::pieces([REPLY]));
             assert_eq!(caller.ask(PROMPT, stream).await, 200, "{}", caller.last());
         }
-        simulator.script(None, Endpoint::Completions, Reply::status(500));
+        simulator.script().queue(None, Endpoint::Completions, ScriptedReply::status(500));
         assert_eq!(caller.ask(PROMPT, false).await, 502);
-        simulator.expire("ada");
+        simulator.accounts().expire("ada");
         assert_eq!(caller.ask(PROMPT, false).await, 401);
         assert!(caller.last().contains("upstream_unauthorized"));
-        let wrong = format!("{WRONG_KEY};{};{}", simulator.bearer("ada"), simulator.cookie("ada"));
+        let wrong =
+            format!("{WRONG_KEY};{};{}", simulator.accounts().bearer("ada"), simulator.accounts().cookie("ada"));
         let mut stranger = Caller::new(address, &wrong);
         assert_eq!(stranger.ask(PROMPT, false).await, 401);
-        let odd = format!("{KEY};no token;{}", simulator.cookie("ada"));
+        let odd = format!("{KEY};no token;{}", simulator.accounts().cookie("ada"));
         let mut odd = Caller::new(address, &odd);
         assert_eq!(odd.ask(PROMPT, false).await, 401);
         program.signal("INT");
@@ -495,7 +498,7 @@ async fn a_callers_own_credential_is_nowhere() {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap();
             must_not_hold(&String::from_utf8_lossy(&bytes), &secrets, "the state");
         }
-        assert_eq!(simulator.requests_to(Endpoint::Refresh).len(), 0, "nobody else's session is touched");
+        assert_eq!(simulator.record().requests_to(Endpoint::Refresh).len(), 0, "nobody else's session is touched");
     }
 }
 
@@ -545,7 +548,11 @@ async fn every_fault_of_a_configuration_is_named_and_no_secret_with_it() {
 #[tokio::test]
 async fn a_second_signal_ends_the_program_at_once() {
     let simulator = simulator().await;
-    simulator.set_default(None, Endpoint::Completions, Some(Reply::numbered(5000).paced(Duration::from_millis(10))));
+    simulator.script().set_default(
+        None,
+        Endpoint::Completions,
+        Some(ScriptedReply::numbered(5000).paced(Duration::from_millis(10))),
+    );
     let mut program = Program::start(&["serve"], &settings(&simulator, "json"));
     let address = program.address_beside("listening").await;
     let asking = crate::app::spawn(async move {
@@ -562,7 +569,7 @@ async fn a_second_signal_ends_the_program_at_once() {
             .await;
         caller.answers.clear();
     });
-    simulator.wait_for_counters(|counters| counters.open_streams == 1, PATIENCE).await.unwrap();
+    simulator.record().wait_for_counts(|counters| counters.open_streams == 1, PATIENCE).await.unwrap();
     program.signal("TERM");
     program.until_it_says("asked to stop").await;
     assert!(program.child.try_wait().unwrap().is_none(), "it waits for the answer");
@@ -576,7 +583,11 @@ async fn a_second_signal_ends_the_program_at_once() {
 #[tokio::test]
 async fn a_drain_that_takes_too_long_ends_in_time_with_code_0() {
     let simulator = simulator().await;
-    simulator.set_default(None, Endpoint::Completions, Some(Reply::numbered(5000).paced(Duration::from_millis(10))));
+    simulator.script().set_default(
+        None,
+        Endpoint::Completions,
+        Some(ScriptedReply::numbered(5000).paced(Duration::from_millis(10))),
+    );
     let mut settings = settings(&simulator, "text");
     settings.push(("SHUTDOWN_TIMEOUT", "1s".to_owned()));
     let mut program = Program::start(&[], &settings);
@@ -586,7 +597,7 @@ async fn a_drain_that_takes_too_long_ends_in_time_with_code_0() {
         caller.ask("x", true).await;
         caller.answers.remove(0)
     });
-    simulator.wait_for_counters(|counters| counters.open_streams == 1, PATIENCE).await.unwrap();
+    simulator.record().wait_for_counts(|counters| counters.open_streams == 1, PATIENCE).await.unwrap();
     program.signal("TERM");
     let begun = Instant::now();
     assert_eq!(program.code().await, 0);
@@ -603,10 +614,14 @@ async fn check_tells_about_each_account_and_changes_nothing() {
     let table = program.stdout();
     assert_eq!(table.lines().filter(|line| line.contains("usable")).count(), 2, "{table}");
     must_not_hold(&(table + &program.stderr()), &credentials(&simulator), "the table");
-    assert_eq!(simulator.requests_to(Endpoint::NewChat).len() + simulator.requests_to(Endpoint::Completions).len(), 0);
-    assert_eq!(simulator.violations(), Vec::<String>::new());
-    for account in simulator.accounts() {
-        simulator.set_revoked(&account, true);
+    assert_eq!(
+        simulator.record().requests_to(Endpoint::NewChat).len()
+            + simulator.record().requests_to(Endpoint::Completions).len(),
+        0
+    );
+    assert_eq!(simulator.record().violations(), Vec::<String>::new());
+    for account in simulator.accounts().names() {
+        simulator.accounts().set_revoked(&account, true);
     }
     let mut program = Program::start(&["check"], &settings(&simulator, "text"));
     assert_eq!(program.code().await, 1);
@@ -719,7 +734,7 @@ async fn a_health_check_that_fails_says_why() {
     assert!(said.contains(&format!("http://{nobody}/health")) && said.contains("refused"), "{said}");
 
     let simulator = simulator().await;
-    let port = simulator.web_base_url().port().unwrap();
+    let port = simulator.urls().web.port().unwrap();
     let mut program = Program::start(&["healthcheck"], &[("SERVER_PORT", port.to_string())]);
     assert_eq!(program.code().await, 1);
     assert!(program.stderr().contains("40"), "{}", program.stderr());

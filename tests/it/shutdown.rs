@@ -3,9 +3,7 @@
 use std::time::{Duration, Instant};
 
 use simulator::Simulator;
-use simulator::script::reply::{Failure, Reply};
-use simulator::script::scenario::Endpoint;
-use simulator::script::stream::{End, Endless, Inserted};
+use simulator::script::{End, Endless, Endpoint, Inserted, ScriptedFailure, ScriptedReply};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
@@ -21,7 +19,7 @@ async fn start(shutdown_timeout: &str) -> TestApp {
 async fn stop_while_asking(app: &TestApp, form: Form) -> (Answer, Instant) {
     let asking = ask(app, form, "x");
     let stopping = async {
-        app.simulator.wait_until(|request| request.packets_sent >= 5, PATIENCE).await.unwrap();
+        app.simulator.record().wait_until(|request| request.packets_sent >= 5, PATIENCE).await.unwrap();
         app.begin_stop();
         Instant::now()
     };
@@ -32,10 +30,10 @@ async fn stop_while_asking(app: &TestApp, form: Form) -> (Answer, Instant) {
 async fn an_answer_that_runs_may_finish() {
     for form in FORMS {
         let app = start("10s").await;
-        app.simulator.set_default(
+        app.simulator.script().set_default(
             None,
             Endpoint::Completions,
-            Some(Reply::numbered(80).paced(Duration::from_millis(10))),
+            Some(ScriptedReply::numbered(80).paced(Duration::from_millis(10))),
         );
         let (answer, stopped_at) = stop_while_asking(&app, form).await;
         assert_eq!(judge_numbered(&answer, 80), 80);
@@ -46,8 +44,8 @@ async fn an_answer_that_runs_may_finish() {
             "it ends with the last answer: {:?}",
             stopped_at.elapsed()
         );
-        assert!(simulator.chats(None).iter().all(|chat| chat.is_old), "its chat is deleted");
-        assert_eq!(simulator.violations(), Vec::<String>::new());
+        assert!(simulator.stored().chats(None).iter().all(|chat| chat.is_old), "its chat is deleted");
+        assert_eq!(simulator.record().violations(), Vec::<String>::new());
     }
 }
 
@@ -55,13 +53,13 @@ async fn an_answer_that_runs_may_finish() {
 async fn an_answer_that_takes_too_long_is_told() {
     let endless_answer = Inserted::UnknownPhase { phase: "answer".to_owned(), content: "on ".to_owned(), tool: false };
     for reply in [
-        Reply::numbered(2000).paced(Duration::from_millis(10)),
-        Reply::numbered(10).ending(End::Stalled),
-        Reply::numbered(10).ending(End::Endless(Endless { what: endless_answer, every_ms: 0 })),
+        ScriptedReply::numbered(2000).paced(Duration::from_millis(10)),
+        ScriptedReply::numbered(10).ending(End::Stalled),
+        ScriptedReply::numbered(10).ending(End::Endless(Endless { what: endless_answer, every_ms: 0 })),
     ] {
         for form in FORMS {
             let app = start("500ms").await;
-            app.simulator.set_default(None, Endpoint::Completions, Some(reply.clone()));
+            app.simulator.script().set_default(None, Endpoint::Completions, Some(reply.clone()));
             let (answer, stopped_at) = stop_while_asking(&app, form).await;
             let status = if form == Form::Stream { 200 } else { 503 };
             assert_eq!(answer.failure(), (status, "server_error", "shutting_down"), "{}", answer.raw);
@@ -69,7 +67,7 @@ async fn an_answer_that_takes_too_long_is_told() {
             assert!(stopped_at.elapsed() >= Duration::from_millis(490), "{:?}", stopped_at.elapsed());
             let (simulator, _) = app.stop().await;
             assert!(stopped_at.elapsed() < Duration::from_secs(4), "{:?}", stopped_at.elapsed());
-            assert!(!simulator.requests_to(Endpoint::Stop).is_empty(), "the upstream is told to stop");
+            assert!(!simulator.record().requests_to(Endpoint::Stop).is_empty(), "the upstream is told to stop");
         }
     }
 }
@@ -79,10 +77,14 @@ async fn an_answer_that_has_not_begun_is_told_too() {
     for (form, hold) in [(Form::Whole, "10s"), (Form::Stream, "10s"), (Form::Stream, "0")] {
         let simulator = Simulator::start(crew(1)).await.unwrap();
         let app = Setup::default().with("SHUTDOWN_TIMEOUT", "300ms").with("HEADERS_HOLD", hold).start(simulator).await;
-        app.simulator.set_default(None, Endpoint::Completions, Some(Reply::failing(Failure::Silence)));
+        app.simulator.script().set_default(
+            None,
+            Endpoint::Completions,
+            Some(ScriptedReply::failing(ScriptedFailure::Silence)),
+        );
         let asking = ask(&app, form, "x");
         let stopping = async {
-            app.simulator.wait_for_counters(|counters| counters.open_streams == 1, PATIENCE).await.unwrap();
+            app.simulator.record().wait_for_counts(|counters| counters.open_streams == 1, PATIENCE).await.unwrap();
             app.begin_stop();
             Instant::now()
         };
@@ -96,7 +98,11 @@ async fn an_answer_that_has_not_begun_is_told_too() {
 #[tokio::test]
 async fn new_connections_are_refused_and_bad_ones_do_not_hold_the_stop() {
     let app = start("1s").await;
-    app.simulator.set_default(None, Endpoint::Completions, Some(Reply::numbered(60).paced(Duration::from_millis(10))));
+    app.simulator.script().set_default(
+        None,
+        Endpoint::Completions,
+        Some(ScriptedReply::numbered(60).paced(Duration::from_millis(10))),
+    );
     let mut half = TcpStream::connect(app.address).await.unwrap();
     half.write_all(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n").await.unwrap();
     let mut idle = TcpStream::connect(app.address).await.unwrap();
@@ -114,17 +120,21 @@ async fn new_connections_are_refused_and_bad_ones_do_not_hold_the_stop() {
 #[tokio::test]
 async fn many_answers_end_each_in_its_own_way() {
     let app = start("1500ms").await;
-    app.simulator.set_default(None, Endpoint::Completions, Some(Reply::numbered(40).paced(Duration::from_millis(20))));
+    app.simulator.script().set_default(
+        None,
+        Endpoint::Completions,
+        Some(ScriptedReply::numbered(40).paced(Duration::from_millis(20))),
+    );
     for _ in 0..20 {
-        app.simulator.script(
+        app.simulator.script().queue(
             Some("ada"),
             Endpoint::Completions,
-            Reply::numbered(4000).paced(Duration::from_millis(20)),
+            ScriptedReply::numbered(4000).paced(Duration::from_millis(20)),
         );
     }
     let asking = futures_util::future::join_all((0..40).map(|_| ask(&app, Form::Stream, "x")));
     let stopping = async {
-        app.simulator.wait_for_counters(|counters| counters.open_streams == 40, PATIENCE).await.unwrap();
+        app.simulator.record().wait_for_counts(|counters| counters.open_streams == 40, PATIENCE).await.unwrap();
         app.begin_stop();
     };
     let (answers, ()) = tokio::join!(asking, stopping);

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::scenario::{AccountScript, Endpoint, Era, Scenario};
+use simulator::script::{AccountScript, Endpoint, Era, Scenario};
 
 use crate::app::{KEY, Setup, TestApp, error_of, json_of, question};
 
@@ -52,7 +52,7 @@ async fn health_has_the_keys_that_monitors_know() {
         json!({"total": 1, "healthy": 1, "degraded": 0, "down": 0, "initialized": true})
     );
     let text = health.to_string();
-    assert!(app.simulator.secrets().iter().all(|secret| !text.contains(secret)) && !text.contains(KEY));
+    assert!(app.simulator.record().secrets().iter().all(|secret| !text.contains(secret)) && !text.contains(KEY));
 }
 
 #[tokio::test]
@@ -96,12 +96,13 @@ async fn health_does_not_call_the_upstream() {
     let app = with_accounts(vec![AccountScript::new("ada", Era::A)]).await;
     // The catalogue is fetched once at the start; after that nothing is owed.
     assert_eq!(app.get("/v1/models").send().await.unwrap().status(), 200);
-    let requests = app.simulator.requests().len();
+    let requests = app.simulator.record().requests().len();
     for _ in 0..5 {
         health(&app).await;
         app.client.get(app.url("/")).send().await.unwrap();
     }
-    let made: Vec<_> = app.simulator.requests().into_iter().skip(requests).map(|request| request.endpoint).collect();
+    let made: Vec<_> =
+        app.simulator.record().requests().into_iter().skip(requests).map(|request| request.endpoint).collect();
     // The janitor may look for old chats of its own at any time.
     assert!(made.iter().all(|endpoint| *endpoint == Some(Endpoint::ListChats)), "{made:?}");
 }
@@ -235,7 +236,7 @@ async fn a_refresh_renews_every_account() {
     assert_eq!(identities.len(), 2);
     assert!(identities.iter().all(|identity| identity["success"] == true && identity["id"].is_string()), "{body}");
     let text = body.to_string();
-    assert!(app.simulator.secrets().iter().all(|secret| !text.contains(secret)));
+    assert!(app.simulator.record().secrets().iter().all(|secret| !text.contains(secret)));
     app.assert_clean();
 }
 
@@ -252,7 +253,7 @@ async fn a_refresh_that_fails_says_so() {
         assert!(body["error"].is_string());
         assert_eq!(body["identities"].as_array().unwrap().len(), accounts.len());
         let text = body.to_string();
-        assert!(app.simulator.secrets().iter().all(|secret| !text.contains(secret)));
+        assert!(app.simulator.record().secrets().iter().all(|secret| !text.contains(secret)));
     }
 }
 

@@ -5,8 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::json;
 use simulator::Simulator;
-use simulator::script::reply::{ChallengeForm, Failure, Reply};
-use simulator::script::scenario::{AccountScript, Endpoint, Era, Scenario};
+use simulator::script::{AccountScript, ChallengeForm, Endpoint, Era, Scenario, ScriptedFailure, ScriptedReply};
 
 use crate::app::{KEY, PATIENCE, Setup, TestApp};
 use crate::oracle::{
@@ -22,7 +21,8 @@ async fn start(accounts: impl IntoIterator<Item = AccountScript>) -> TestApp {
 }
 
 fn refreshes(app: &TestApp) -> usize {
-    app.simulator.requests_to(Endpoint::Refresh).len() + app.simulator.requests_to(Endpoint::Auths).len()
+    app.simulator.record().requests_to(Endpoint::Refresh).len()
+        + app.simulator.record().requests_to(Endpoint::Auths).len()
 }
 
 #[tokio::test]
@@ -31,7 +31,7 @@ async fn an_older_session_is_used_as_it_is() {
     assert_eq!(counts(&app).await, (1, 0, 0), "ready before the first request");
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
     assert_eq!(refreshes(&app), 0);
-    assert_eq!(app.simulator.violations(), Vec::<String>::new());
+    assert_eq!(app.simulator.record().violations(), Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -43,13 +43,13 @@ async fn a_newer_session_gets_its_token_at_the_start() {
         ask(&app, form, "echo: x").await.must_say("x");
     }
     assert_eq!(refreshes(&app), 1);
-    assert_eq!(app.simulator.violations(), Vec::<String>::new());
+    assert_eq!(app.simulator.record().violations(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_request_that_comes_before_the_first_token_waits_for_it() {
     let simulator = Simulator::start(Scenario::with_accounts([era_b("bob")])).await.unwrap();
-    simulator.script(None, Endpoint::Refresh, Reply::default().delayed(Duration::from_millis(400)));
+    simulator.script().queue(None, Endpoint::Refresh, ScriptedReply::default().delayed(Duration::from_millis(400)));
     let app = Setup::default().start(simulator).await;
     let answers = join_all((0..4).map(|_| ask(&app, Form::Stream, "echo: x"))).await;
     answers.iter().for_each(|answer| answer.must_say("x"));
@@ -78,22 +78,26 @@ async fn a_token_that_was_taken_back_is_renewed_once_for_all_who_wait() {
         .await;
     until_all_healthy(&app).await;
     for round in 1..=3 {
-        app.simulator.expire("bob");
+        app.simulator.accounts().expire("bob");
         let answers = join_all((0..200).map(|_| ask(&app, Form::Whole, "echo: x"))).await;
         answers.iter().for_each(|answer| answer.must_say("x"));
         assert_eq!(refreshes(&app), 1 + round);
-        let chats = app.simulator.requests_to(Endpoint::NewChat).len();
+        let chats = app.simulator.record().requests_to(Endpoint::NewChat).len();
         assert!(chats <= 400 * round, "each one tries again once at most: {chats}");
         assert_eq!(counts(&app).await, (1, 0, 0));
     }
-    assert_eq!(app.simulator.violations(), Vec::<String>::new());
+    assert_eq!(app.simulator.record().violations(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn a_refresh_that_fails_fails_for_all_who_wait() {
-    for reply in [Reply::status(503), Reply::error("Unauthorized"), Reply::failing(Failure::Reset)] {
+    for reply in [
+        ScriptedReply::status(503),
+        ScriptedReply::error("Unauthorized"),
+        ScriptedReply::failing(ScriptedFailure::Reset),
+    ] {
         let simulator = Simulator::start(Scenario::with_accounts([era_b("bob")])).await.unwrap();
-        simulator.set_default(None, Endpoint::Refresh, Some(reply.delayed(Duration::from_millis(300))));
+        simulator.script().set_default(None, Endpoint::Refresh, Some(reply.delayed(Duration::from_millis(300))));
         let app = Setup::default().with("MAX_IN_FLIGHT", "100").start(simulator).await;
         let answers = join_all((0..30).map(|_| ask(&app, Form::Whole, "x"))).await;
         for answer in answers {
@@ -110,7 +114,11 @@ async fn an_identity_that_hangs_delays_nobody() {
         let crew = ["ada", "bob", "eve", "ivy", "uma"].map(era_b);
         let simulator = Simulator::start(Scenario::with_accounts(crew)).await.unwrap();
         for name in ["ada", "uma"].into_iter().take(endless) {
-            simulator.set_default(Some(name), Endpoint::Refresh, Some(Reply::failing(Failure::Silence)));
+            simulator.script().set_default(
+                Some(name),
+                Endpoint::Refresh,
+                Some(ScriptedReply::failing(ScriptedFailure::Silence)),
+            );
         }
         let app = Setup::default().with("MAX_IN_FLIGHT", "4").start(simulator).await;
         let answers = join_all((0..6).map(|_| ask(&app, Form::Whole, "echo: x"))).await;
@@ -133,9 +141,9 @@ async fn a_refused_token_is_renewed_on_the_same_identity() {
         for endpoint in [Endpoint::NewChat, Endpoint::Completions] {
             for form in FORMS {
                 let app = Setup::default().start(Simulator::start(crew(3)).await.unwrap()).await;
-                app.simulator.script(Some("ada"), endpoint, Reply::error(code));
+                app.simulator.script().queue(Some("ada"), endpoint, ScriptedReply::error(code));
                 ask(&app, form, "echo: x").await.must_say("x");
-                assert_eq!(accounts_of(&app.simulator.requests_to(endpoint)), ["ada", "ada"]);
+                assert_eq!(accounts_of(&app.simulator.record().requests_to(endpoint)), ["ada", "ada"]);
                 assert_eq!(refreshes(&app), 1);
                 assert_eq!(counts(&app).await, (3, 0, 0));
             }
@@ -146,7 +154,7 @@ async fn a_refused_token_is_renewed_on_the_same_identity() {
 #[tokio::test]
 async fn a_real_401_is_the_tokens_fault_too() {
     let app = Setup::default().start(Simulator::start(crew(2)).await.unwrap()).await;
-    app.simulator.script(Some("ada"), Endpoint::Completions, Reply::status(401));
+    app.simulator.script().queue(Some("ada"), Endpoint::Completions, ScriptedReply::status(401));
     ask(&app, Form::Stream, "echo: x").await.must_say("x");
     assert_eq!(asked_accounts(&app.simulator), ["ada", "ada"]);
     assert_eq!(counts(&app).await, (2, 0, 0));
@@ -156,7 +164,11 @@ async fn a_real_401_is_the_tokens_fault_too() {
 async fn an_identity_whose_fresh_token_is_refused_needs_a_login() {
     for form in FORMS {
         let app = Setup::default().start(Simulator::start(crew(3)).await.unwrap()).await;
-        app.simulator.set_default(Some("ada"), Endpoint::Completions, Some(Reply::error("Unauthorized")));
+        app.simulator.script().set_default(
+            Some("ada"),
+            Endpoint::Completions,
+            Some(ScriptedReply::error("Unauthorized")),
+        );
         ask(&app, form, "echo: x").await.must_say("x");
         assert_eq!(asked_accounts(&app.simulator), ["ada", "ada", "bob"], "one repetition, then somebody else");
         assert_eq!(counts(&app).await, (2, 0, 1));
@@ -171,7 +183,7 @@ async fn an_identity_whose_fresh_token_is_refused_needs_a_login() {
 async fn refusals_everywhere_end_after_three_attempts() {
     for form in FORMS {
         let app = Setup::default().start(Simulator::start(crew(5)).await.unwrap()).await;
-        app.simulator.set_default(None, Endpoint::Completions, Some(Reply::error("Unauthorized")));
+        app.simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::error("Unauthorized")));
         let answer = ask(&app, form, "x").await;
         assert_eq!(answer.failure(), (503, "server_error", "no_available_account"), "{}", answer.raw);
         assert_eq!(asked_accounts(&app.simulator).len(), 3, "{:?}", asked_accounts(&app.simulator));
@@ -185,7 +197,7 @@ async fn tokens_are_renewed_ahead_of_their_end_without_anybody_asking() {
     until_all_healthy(&app).await;
     // Due a minute before the end, so every other second here, and not more often.
     let begun = Instant::now();
-    app.simulator.wait_for_counters(|counters| counters.refreshes >= 3, PATIENCE).await.unwrap();
+    app.simulator.record().wait_for_counts(|counters| counters.refreshes >= 3, PATIENCE).await.unwrap();
     assert!(begun.elapsed() >= Duration::from_millis(900), "{:?}", begun.elapsed());
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
     assert_eq!(counts(&app).await, (1, 0, 0));
@@ -198,7 +210,7 @@ async fn the_interval_of_the_owner_renews_tokens_that_would_live_on() {
         // 1.08 seconds.
         let app = Setup::default().with("TOKEN_REFRESH_INTERVAL_HOURS", "0.0003").start(simulator).await;
         let endpoint = if era == Era::A { Endpoint::Auths } else { Endpoint::Refresh };
-        until("three renewals", || app.simulator.requests_to(endpoint).len() >= 3).await;
+        until("three renewals", || app.simulator.record().requests_to(endpoint).len() >= 3).await;
         ask(&app, Form::Whole, "echo: x").await.must_say("x");
     }
 }
@@ -224,7 +236,11 @@ async fn one_dead_identity_of_three_delays_nobody_at_the_start() {
     ]))
     .await
     .unwrap();
-    simulator.script(Some("bob"), Endpoint::Refresh, Reply::error("Unauthorized").delayed(Duration::from_secs(4)));
+    simulator.script().queue(
+        Some("bob"),
+        Endpoint::Refresh,
+        ScriptedReply::error("Unauthorized").delayed(Duration::from_secs(4)),
+    );
     let begun = Instant::now();
     let app = Setup::default().start(simulator).await;
     until_health(&app, |body| body["identityPool"]["healthy"] == 2).await;
@@ -247,7 +263,7 @@ async fn refreshes_at_the_start_are_few_at_once_and_apart() {
     assert!(refreshes(&app) < names.len(), "the first answer waits for one token, not for all");
     until_all_healthy(&app).await;
     let starts: Vec<_> =
-        app.simulator.requests_to(Endpoint::Refresh).iter().map(|request| request.received_at).collect();
+        app.simulator.record().requests_to(Endpoint::Refresh).iter().map(|request| request.received_at).collect();
     assert_eq!(starts.len(), names.len());
     for pair in starts.windows(2) {
         assert!(pair[1] - pair[0] >= Duration::from_millis(900), "{:?}", pair[1] - pair[0]);
@@ -271,10 +287,10 @@ async fn a_refused_session_is_tried_no_more_than_once_in_a_while() {
 #[tokio::test]
 async fn a_failure_that_tells_nothing_about_the_session_leaves_the_token_in_use() {
     for reply in [
-        Reply::status(503),
-        Reply::challenge(ChallengeForm::Html, 200),
-        Reply::challenge(ChallengeForm::Json, 200),
-        Reply::failing(Failure::Reset),
+        ScriptedReply::status(503),
+        ScriptedReply::challenge(ChallengeForm::Html, 200),
+        ScriptedReply::challenge(ChallengeForm::Json, 200),
+        ScriptedReply::failing(ScriptedFailure::Reset),
     ] {
         let simulator =
             Simulator::start(Scenario::with_accounts([AccountScript { access_token_seconds: 61, ..era_b("bob") }]))
@@ -282,7 +298,7 @@ async fn a_failure_that_tells_nothing_about_the_session_leaves_the_token_in_use(
                 .unwrap();
         let app = Setup::default().start(simulator).await;
         until_all_healthy(&app).await;
-        app.simulator.set_default(None, Endpoint::Refresh, Some(reply));
+        app.simulator.script().set_default(None, Endpoint::Refresh, Some(reply));
         let before = refreshes(&app);
         until("a failed refresh", || refreshes(&app) > before).await;
         ask(&app, Form::Whole, "echo: x").await.must_say("x");
@@ -313,7 +329,7 @@ async fn asked_by_hand_every_account_is_refreshed_and_not_twice_in_a_row() {
 #[tokio::test]
 async fn the_owner_can_bring_a_dead_account_back_by_hand() {
     let app = Setup::default().start(Simulator::start(crew(1)).await.unwrap()).await;
-    app.simulator.script(None, Endpoint::Completions, Reply::error("Forbidden"));
+    app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::error("Forbidden"));
     assert_eq!(ask(&app, Form::Whole, "x").await.code(), "no_available_account");
     assert_eq!(counts(&app).await, (0, 0, 1));
     assert_eq!(ask(&app, Form::Whole, "x").await.code(), "no_available_account");

@@ -4,9 +4,10 @@ use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use simulator::Simulator;
-use simulator::script::reply::{Failure, RawScript, Reply};
-use simulator::script::scenario::{AccountScript, Endpoint, Era, Scenario};
-use simulator::script::stream::{Content, CutHow, End, Endless, Inserted, LineEnding, Packets, StreamError};
+use simulator::script::{
+    AccountScript, Content, CutHow, End, Endless, Endpoint, Era, Inserted, LineEnding, Packets, RawScript, Scenario,
+    ScriptedFailure, ScriptedReply, StreamError,
+};
 use tokio::net::TcpListener;
 
 use crate::app::{PATIENCE, Setup, TestApp, error_of, question, spawn};
@@ -24,10 +25,10 @@ async fn start(count: usize, setup: Setup) -> TestApp {
 
 /// How many bytes the numbered stream of these tests has.
 async fn length(app: &TestApp) -> usize {
-    app.simulator.script(None, Endpoint::Completions, Reply::numbered(PIECES));
+    app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::numbered(PIECES));
     let answer = ask(app, Form::Whole, "x").await;
     assert_eq!(judge_numbered(&answer, PIECES), PIECES);
-    let sent = app.simulator.requests_to(Endpoint::Completions).last().unwrap().bytes_sent;
+    let sent = app.simulator.record().requests_to(Endpoint::Completions).last().unwrap().bytes_sent;
     usize::try_from(sent).unwrap()
 }
 
@@ -39,10 +40,10 @@ async fn check_cuts(how: CutHow, form: Form) {
     for step in 0..40 {
         let at = step * length / 40;
         for packets in [Packets::Frames, Packets::Size(19)] {
-            let cut = Reply::numbered(PIECES).cut_at_byte(at, how).packets(packets);
+            let cut = ScriptedReply::numbered(PIECES).cut_at_byte(at, how).packets(packets);
             let case = format!("{how:?} {form:?} at {at} of {length}");
             // Nobody can take over: the caller is told.
-            alone.simulator.script(None, Endpoint::Completions, cut.clone());
+            alone.simulator.script().queue(None, Endpoint::Completions, cut.clone());
             let answer = ask(&alone, form, "x").await;
             let pieces = judge_numbered(&answer, PIECES);
             assert!(answer.error.is_some(), "a silent cut: {case} {}", answer.raw);
@@ -63,10 +64,10 @@ async fn check_cuts(how: CutHow, form: Form) {
                 before += 1;
             }
             // Somebody can: a whole answer is whole, a stream is whole or says that it broke.
-            several.simulator.set_default(None, Endpoint::Completions, Some(Reply::numbered(PIECES)));
+            several.simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::numbered(PIECES)));
             // One good request for each retry, so that the pool's budget for retries lasts.
             assert_eq!(judge_numbered(&ask(&several, form, "x").await, PIECES), PIECES);
-            several.simulator.script(None, Endpoint::Completions, cut);
+            several.simulator.script().queue(None, Endpoint::Completions, cut);
             let answer = ask(&several, form, "x").await;
             let pieces = judge_numbered(&answer, PIECES);
             match form {
@@ -81,7 +82,7 @@ async fn check_cuts(how: CutHow, form: Form) {
     }
     assert!(before > 10, "{before}");
     assert!(form == Form::Whole || after > 20, "{after}");
-    assert_eq!(several.simulator.violations(), Vec::<String>::new());
+    assert_eq!(several.simulator.record().violations(), Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -118,10 +119,10 @@ async fn a_whole_answer_cut_by_a_reset() {
 async fn thoughts_alone_are_no_answer() {
     for form in FORMS {
         let app = start(3, Setup::default()).await;
-        let thoughts = Reply::default()
+        let thoughts = ScriptedReply::default()
             .reasoning(&[&[("Planning", "Only thoughts.")]])
             .with_stream(|stream| stream.content = Content::Reasoning);
-        app.simulator.set_default(None, Endpoint::Completions, Some(thoughts));
+        app.simulator.script().set_default(None, Endpoint::Completions, Some(thoughts));
         let answer = ask(&app, form, "x").await;
         assert_eq!(answer.code(), "upstream_empty", "{}", answer.raw);
         assert_eq!(answer.finish, None);
@@ -131,10 +132,10 @@ async fn thoughts_alone_are_no_answer() {
 #[tokio::test]
 async fn thoughts_alone_are_made_good_by_another_identity_in_a_whole_answer() {
     let app = start(2, Setup::default()).await;
-    let thoughts = Reply::default()
+    let thoughts = ScriptedReply::default()
         .reasoning(&[&[("Planning", "Only thoughts.")]])
         .with_stream(|stream| stream.content = Content::Reasoning);
-    app.simulator.script(None, Endpoint::Completions, thoughts);
+    app.simulator.script().queue(None, Endpoint::Completions, thoughts);
     let answer = ask(&app, Form::Whole, "echo: saved").await;
     answer.must_say("saved");
     assert_eq!(answer.reasoning, "", "nothing of the failed attempt");
@@ -145,13 +146,14 @@ async fn thoughts_alone_are_made_good_by_another_identity_in_a_whole_answer() {
 async fn an_answer_ends_with_its_last_frame_even_if_the_connection_stays_open() {
     for form in FORMS {
         let app = start(2, Setup::default()).await;
-        app.simulator.script(None, Endpoint::Completions, Reply::numbered(PIECES).ending(End::Open));
+        app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::numbered(PIECES).ending(End::Open));
         let answer = ask(&app, form, "x").await;
         assert_eq!(judge_numbered(&answer, PIECES), PIECES);
         assert!(answer.took < Duration::from_secs(1), "{:?}", answer.took);
-        let closed = app.simulator.wait_until(|request| request.client_closed_at().is_some(), PATIENCE).await.unwrap();
+        let closed =
+            app.simulator.record().wait_until(|request| request.client_closed_at().is_some(), PATIENCE).await.unwrap();
         assert_eq!(closed.endpoint, Some(Endpoint::Completions));
-        assert_eq!(app.simulator.requests_to(Endpoint::Stop).len(), 0, "it ended by itself");
+        assert_eq!(app.simulator.record().requests_to(Endpoint::Stop).len(), 0, "it ended by itself");
         assert_eq!(counts(&app).await, (2, 0, 0));
     }
 }
@@ -161,10 +163,10 @@ async fn silence_before_the_first_event_meets_its_deadline() {
     for form in FORMS {
         for endpoint in [Endpoint::Completions, Endpoint::NewChat] {
             let app = start(3, Setup::default().with("FIRST_EVENT_TIMEOUT", "200ms")).await;
-            app.simulator.set_default(None, endpoint, Some(Reply::failing(Failure::Silence)));
+            app.simulator.script().set_default(None, endpoint, Some(ScriptedReply::failing(ScriptedFailure::Silence)));
             let answer = ask(&app, form, "x").await;
             assert_eq!(answer.failure(), (504, "server_error", "upstream_timeout"), "{}", answer.raw);
-            assert_eq!(app.simulator.requests_to(endpoint).len(), 3);
+            assert_eq!(app.simulator.record().requests_to(endpoint).len(), 3);
             assert!(answer.took >= Duration::from_millis(600), "{:?}", answer.took);
             assert!(answer.took < Duration::from_secs(3), "{:?}", answer.took);
             assert_eq!(counts(&app).await, (1, 2, 0));
@@ -177,10 +179,10 @@ async fn keep_alives_alone_do_not_count_as_a_first_event() {
     for what in [Inserted::KeepAlive, Inserted::Comment("still here".to_owned()), Inserted::StrayTrue] {
         for form in FORMS {
             let app = start(1, Setup::default().with("FIRST_EVENT_TIMEOUT", "300ms")).await;
-            let endless = Reply::default()
+            let endless = ScriptedReply::default()
                 .with_stream(|stream| stream.content = Content::Created)
                 .ending(End::Endless(Endless { what: what.clone(), every_ms: 10 }));
-            app.simulator.set_default(None, Endpoint::Completions, Some(endless));
+            app.simulator.script().set_default(None, Endpoint::Completions, Some(endless));
             let answer = ask(&app, form, "x").await;
             assert_eq!(answer.failure(), (504, "server_error", "upstream_timeout"), "{what:?} {}", answer.raw);
             assert!(answer.took < Duration::from_secs(2), "{:?}", answer.took);
@@ -191,8 +193,8 @@ async fn keep_alives_alone_do_not_count_as_a_first_event() {
 #[tokio::test]
 async fn one_byte_at_a_time_meets_the_first_deadline() {
     let app = start(1, Setup::default().with("FIRST_EVENT_TIMEOUT", "300ms")).await;
-    let drip = Reply::numbered(PIECES).packets(Packets::Size(1)).paced(Duration::from_millis(20));
-    app.simulator.set_default(None, Endpoint::Completions, Some(drip));
+    let drip = ScriptedReply::numbered(PIECES).packets(Packets::Size(1)).paced(Duration::from_millis(20));
+    app.simulator.script().set_default(None, Endpoint::Completions, Some(drip));
     let answer = ask(&app, Form::Stream, "x").await;
     assert_eq!(answer.failure(), (504, "server_error", "upstream_timeout"));
 }
@@ -205,7 +207,11 @@ async fn silence_in_the_middle_meets_the_idle_deadline() {
             None => End::Stalled,
             Some(what) => End::Endless(Endless { what, every_ms: 10 }),
         };
-        app.simulator.set_default(None, Endpoint::Completions, Some(Reply::numbered(PIECES).ending(end)));
+        app.simulator.script().set_default(
+            None,
+            Endpoint::Completions,
+            Some(ScriptedReply::numbered(PIECES).ending(end)),
+        );
         let answer = ask(&app, Form::Stream, "x").await;
         assert_eq!(answer.failure(), (200, "server_error", "upstream_timeout"), "{}", answer.raw);
         judge_numbered(&answer, PIECES);
@@ -213,7 +219,8 @@ async fn silence_in_the_middle_meets_the_idle_deadline() {
         assert_eq!(counts(&app).await, (1, 1, 0));
         let answer = ask(&app, Form::Whole, "x").await;
         assert_eq!(answer.failure(), (504, "server_error", "upstream_timeout"), "{}", answer.raw);
-        let stop = app.simulator.wait_until(|request| request.endpoint == Some(Endpoint::Stop), PATIENCE).await;
+        let stop =
+            app.simulator.record().wait_until(|request| request.endpoint == Some(Endpoint::Stop), PATIENCE).await;
         assert!(stop.is_some(), "what we gave up on is stopped: {what:?}");
     }
 }
@@ -224,9 +231,9 @@ async fn the_policys_word_means_the_same_however_the_bytes_come() {
         for form in FORMS {
             let app = start(2, Setup::default()).await;
             let code = "data_inspection_failed".to_owned();
-            let reply = Reply::pieces(["one ", "two "]).packets(packets.clone());
+            let reply = ScriptedReply::pieces(["one ", "two "]).packets(packets.clone());
             let reply = reply.breaking(StreamError { after: 3, code, ..StreamError::default() });
-            app.simulator.script(None, Endpoint::Completions, reply);
+            app.simulator.script().queue(None, Endpoint::Completions, reply);
             let answer = ask(&app, form, "x").await;
             assert_eq!(
                 (answer.status, answer.content.as_str()),
@@ -247,7 +254,7 @@ async fn a_stream_without_a_content_type_is_read_all_the_same() {
         let app = start(1, Setup::default()).await;
         let content_type = content_type.to_owned();
         let raw = RawScript { status: 200, content_type, body: body.to_owned(), base64: false };
-        app.simulator.script(None, Endpoint::Completions, Reply::failing(Failure::Raw(raw)));
+        app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::failing(ScriptedFailure::Raw(raw)));
         ask(&app, Form::Stream, "x").await.must_say("hi");
     }
 }
@@ -255,8 +262,8 @@ async fn a_stream_without_a_content_type_is_read_all_the_same() {
 #[tokio::test]
 async fn an_answer_that_nobody_could_read_is_not_collected_for_ever() {
     let app = TestApp::quick().await;
-    let large = Reply::pieces(vec!["x".repeat(1024 * 1024); 40]);
-    app.simulator.set_default(None, Endpoint::Completions, Some(large));
+    let large = ScriptedReply::pieces(vec!["x".repeat(1024 * 1024); 40]);
+    app.simulator.script().set_default(None, Endpoint::Completions, Some(large));
     let response = app.chat(&question("x")).await;
     assert_eq!(response.status(), 502);
     assert_eq!(error_of(response).await["code"], "upstream_error");
@@ -270,12 +277,17 @@ async fn an_endless_answer_meets_the_deadline_of_the_whole() {
         for form in FORMS {
             let app = start(1, Setup::default().with("TOTAL_TIMEOUT", "700ms").with("CONNECT_TIMEOUT", "600ms")).await;
             let end = End::Endless(Endless { what: what.clone(), every_ms });
-            app.simulator.set_default(None, Endpoint::Completions, Some(Reply::answer("on ").ending(end)));
+            app.simulator.script().set_default(
+                None,
+                Endpoint::Completions,
+                Some(ScriptedReply::answer("on ").ending(end)),
+            );
             let answer = ask(&app, form, "x").await;
             let status = if form == Form::Stream { 200 } else { 504 };
             assert_eq!(answer.failure(), (status, "server_error", "upstream_timeout"), "{what:?} {}", answer.raw);
             assert!(answer.took >= Duration::from_millis(690) && answer.took < Duration::from_millis(2700));
-            let closed = app.simulator.wait_until(|request| request.client_closed_at().is_some(), PATIENCE).await;
+            let closed =
+                app.simulator.record().wait_until(|request| request.client_closed_at().is_some(), PATIENCE).await;
             assert!(closed.is_some());
         }
     }
@@ -285,7 +297,7 @@ async fn an_endless_answer_meets_the_deadline_of_the_whole() {
 async fn a_silent_auth_host_does_not_hold_a_request_beyond_its_deadline() {
     let scenario = Scenario::with_accounts([AccountScript::new("bob", Era::B)]);
     let simulator = Simulator::start(scenario).await.unwrap();
-    simulator.set_default(None, Endpoint::Refresh, Some(Reply::failing(Failure::Silence)));
+    simulator.script().set_default(None, Endpoint::Refresh, Some(ScriptedReply::failing(ScriptedFailure::Silence)));
     let app = Setup::default().with("FIRST_EVENT_TIMEOUT", "500ms").start(simulator).await;
     for form in FORMS {
         let answer = ask(&app, form, "x").await;
@@ -298,10 +310,10 @@ async fn a_silent_auth_host_does_not_hold_a_request_beyond_its_deadline() {
 async fn the_first_of_two_interleaved_answers_is_kept() {
     for form in FORMS {
         let app = start(1, Setup::default()).await;
-        app.simulator.set_default(
+        app.simulator.script().set_default(
             None,
             Endpoint::Completions,
-            Some(Reply::answer("one answer only").with_stream(|stream| stream.two_answers = true)),
+            Some(ScriptedReply::answer("one answer only").with_stream(|stream| stream.two_answers = true)),
         );
         ask(&app, form, "x").await.must_say("one answer only");
     }
@@ -311,13 +323,13 @@ async fn the_first_of_two_interleaved_answers_is_kept() {
 async fn stray_values_and_keep_alives_change_nothing() {
     for form in FORMS {
         let app = start(1, Setup::default()).await;
-        let reply = Reply::numbered(PIECES)
+        let reply = ScriptedReply::numbered(PIECES)
             .inserting(0, Inserted::Comment("hello".to_owned()))
             .inserting(1, Inserted::KeepAlive)
             .inserting(2, Inserted::StrayTrue)
             .inserting(3, Inserted::KeepAlive)
             .inserting(200, Inserted::StrayTrue);
-        app.simulator.set_default(None, Endpoint::Completions, Some(reply));
+        app.simulator.script().set_default(None, Endpoint::Completions, Some(reply));
         let answer = ask(&app, form, "x").await;
         assert_eq!(judge_numbered(&answer, PIECES), PIECES);
         assert_eq!(answer.error, None);
@@ -327,10 +339,10 @@ async fn stray_values_and_keep_alives_change_nothing() {
 #[tokio::test]
 async fn done_before_the_last_frame_is_a_cut() {
     let app = start(1, Setup::default()).await;
-    app.simulator.set_default(
+    app.simulator.script().set_default(
         None,
         Endpoint::Completions,
-        Some(Reply::numbered(PIECES).inserting(4, Inserted::Done).ending(End::Unfinished)),
+        Some(ScriptedReply::numbered(PIECES).inserting(4, Inserted::Done).ending(End::Unfinished)),
     );
     let answer = ask(&app, Form::Stream, "x").await;
     assert_eq!(answer.failure(), (200, "server_error", "upstream_truncated"), "{}", answer.raw);
@@ -347,10 +359,10 @@ async fn an_unknown_phase_is_shown_as_thought_and_counted() {
             content: "pondering".to_owned(),
             tool,
         };
-        let reply = Reply::answer("told")
+        let reply = ScriptedReply::answer("told")
             .inserting(1, unknown("DaydreamStage", false))
             .inserting(1, unknown("DaydreamTool", true));
-        app.simulator.set_default(None, Endpoint::Completions, Some(reply));
+        app.simulator.script().set_default(None, Endpoint::Completions, Some(reply));
         let answer = ask(&app, form, "x").await;
         answer.must_say("told");
         assert_eq!(answer.reasoning, "pondering");
@@ -366,11 +378,11 @@ async fn line_ends_marks_and_packets_change_nothing() {
         for bom in [false, true] {
             for packets in [Packets::Frames, Packets::One, Packets::Size(1), Packets::Size(2), Packets::Size(7)] {
                 for form in FORMS {
-                    let reply = Reply::answer(TEXT).packets(packets.clone()).with_stream(|stream| {
+                    let reply = ScriptedReply::answer(TEXT).packets(packets.clone()).with_stream(|stream| {
                         stream.line_ending = ending;
                         stream.bom = bom;
                     });
-                    app.simulator.script(None, Endpoint::Completions, reply);
+                    app.simulator.script().queue(None, Endpoint::Completions, reply);
                     let answer = ask(&app, form, "x").await;
                     assert_eq!(
                         (answer.content.as_str(), answer.finish.as_deref()),
@@ -394,23 +406,27 @@ async fn a_redirect_is_not_followed() {
         for endpoint in [Endpoint::NewChat, Endpoint::Completions] {
             for form in FORMS {
                 let app = start(2, Setup::default()).await;
-                app.simulator.set_default(None, endpoint, Some(Reply::failing(Failure::Redirect(target.clone()))));
-                app.simulator.set_default(
+                app.simulator.script().set_default(
+                    None,
+                    endpoint,
+                    Some(ScriptedReply::failing(ScriptedFailure::Redirect(target.clone()))),
+                );
+                app.simulator.script().set_default(
                     None,
                     Endpoint::Models,
-                    Some(Reply::failing(Failure::Redirect(target.clone()))),
+                    Some(ScriptedReply::failing(ScriptedFailure::Redirect(target.clone()))),
                 );
                 let answer = ask(&app, form, "x").await;
                 assert_eq!(answer.failure(), (502, "server_error", "upstream_error"), "{}", answer.raw);
-                let followed = app.simulator.requests().into_iter().any(|request| request.path.contains("/x"));
+                let followed = app.simulator.record().requests().into_iter().any(|request| request.path.contains("/x"));
                 assert!(!followed);
             }
         }
     }
     let scenario = Scenario::with_accounts([AccountScript::new("bob", Era::B)]);
     let simulator = Simulator::start(scenario).await.unwrap();
-    let redirect = Reply::failing(Failure::Redirect(format!("http://{address}/x")));
-    simulator.set_default(None, Endpoint::Refresh, Some(redirect));
+    let redirect = ScriptedReply::failing(ScriptedFailure::Redirect(format!("http://{address}/x")));
+    simulator.script().set_default(None, Endpoint::Refresh, Some(redirect));
     let app = Setup::default().start(simulator).await;
     assert_eq!(ask(&app, Form::Whole, "x").await.code(), "no_available_account");
     assert!(!listening.is_finished(), "something was sent elsewhere");
@@ -423,7 +439,11 @@ async fn a_huge_error_body_is_not_read_to_its_end() {
         let app = start(1, Setup::default()).await;
         let body = "x".repeat(40 << 20);
         let raw = RawScript { status, content_type: content_type.to_owned(), body, base64: false };
-        app.simulator.set_default(None, Endpoint::Completions, Some(Reply::failing(Failure::Raw(raw))));
+        app.simulator.script().set_default(
+            None,
+            Endpoint::Completions,
+            Some(ScriptedReply::failing(ScriptedFailure::Raw(raw))),
+        );
         let answer = ask(&app, Form::Whole, "x").await;
         assert_eq!(answer.failure(), (502, "server_error", "upstream_error"));
         assert!(answer.raw.len() < 1000);
@@ -462,8 +482,8 @@ async fn a_body_that_grows_when_unpacked_is_cut_off() {
     for content_type in ["application/json", "text/event-stream"] {
         let app = start(1, Setup::default()).await;
         let raw = RawScript { status: 200, content_type: content_type.to_owned(), body: body.clone(), base64: true };
-        let reply = Reply::failing(Failure::Raw(raw)).header("content-encoding", "gzip");
-        app.simulator.set_default(None, Endpoint::Completions, Some(reply));
+        let reply = ScriptedReply::failing(ScriptedFailure::Raw(raw)).header("content-encoding", "gzip");
+        app.simulator.script().set_default(None, Endpoint::Completions, Some(reply));
         let begun = Instant::now();
         let answer = ask(&app, Form::Whole, "x").await;
         assert_eq!((answer.status, answer.error.is_some()), (502, true), "{}", answer.raw);

@@ -11,9 +11,7 @@ use reqwest::Response;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use simulator::Simulator;
-use simulator::script::media_script::VideoEnd;
-use simulator::script::reply::{ErrorScript, Reply};
-use simulator::script::scenario::Endpoint;
+use simulator::script::{Endpoint, ErrorScript, ScriptedReply, VideoEnd};
 
 use crate::app::{KEY, Setup, TestApp, error_of, json_of, question};
 use crate::oracle::{FORMS, Form, ask, asked_accounts, crew, read, until, until_all_healthy};
@@ -27,23 +25,23 @@ fn boat() -> Value {
 }
 
 /// Videos that are done at the first look.
-fn soon() -> Reply {
-    Reply::video(VideoEnd::Success).with_video(|video| video.polls = 0)
+fn soon() -> ScriptedReply {
+    ScriptedReply::video(VideoEnd::Success).with_video(|video| video.polls = 0)
 }
 
 /// A video that is never done.
-fn stalled() -> Reply {
-    Reply::video(VideoEnd::Stalled)
+fn stalled() -> ScriptedReply {
+    ScriptedReply::video(VideoEnd::Stalled)
 }
 
 /// A server with so many accounts, where every question for a video gets this.
-async fn start(count: usize, reply: Reply) -> TestApp {
+async fn start(count: usize, reply: ScriptedReply) -> TestApp {
     start_with(Setup::default(), count, reply).await
 }
 
-async fn start_with(setup: Setup, count: usize, reply: Reply) -> TestApp {
+async fn start_with(setup: Setup, count: usize, reply: ScriptedReply) -> TestApp {
     let simulator = Simulator::start(crew(count)).await.unwrap();
-    simulator.set_default(None, Endpoint::Completions, Some(reply));
+    simulator.script().set_default(None, Endpoint::Completions, Some(reply));
     setup.start(simulator).await
 }
 
@@ -116,8 +114,8 @@ fn must_be_a_video(video: &Value) {
 
 /// The bytes that the simulator has behind the link of its `place`th video, from the end.
 fn filler(app: &TestApp, place: usize) -> Vec<u8> {
-    let task = app.simulator.tasks().remove(place);
-    let (user, kind) = (app.simulator.user_id(&task.account), &task.chat_type);
+    let task = app.simulator.stored().videos().remove(place);
+    let (user, kind) = (app.simulator.accounts().user_id(&task.account), &task.chat_type);
     let path = format!("/output/{user}/{kind}/{}/{}.mp4", task.chat_id, task.id);
     Sha256::digest(path).iter().copied().cycle().take(4_096).collect()
 }
@@ -157,7 +155,7 @@ fn picture() -> Vec<u8> {
 
 #[tokio::test]
 async fn a_video_is_asked_for_waited_for_and_fetched() {
-    let app = start(1, Reply::video(VideoEnd::Success)).await;
+    let app = start(1, ScriptedReply::video(VideoEnd::Success)).await;
     let asked_at = Instant::now();
     let response = app.post("/v1/videos", &boat()).send().await.unwrap();
     assert!(asked_at.elapsed() < Duration::from_secs(3), "it does not wait for the video");
@@ -197,15 +195,15 @@ async fn a_video_is_asked_for_waited_for_and_fetched() {
     assert_eq!(variant.status(), 400);
     assert_eq!(error_of(variant).await["param"], "variant");
     assert_eq!(app.get(&format!("{content}?variant=video")).send().await.unwrap().status(), 200);
-    for refusal in [Reply::status(403), Reply::status(200)] {
-        app.simulator.script(None, Endpoint::MediaLink, refusal);
+    for refusal in [ScriptedReply::status(403), ScriptedReply::status(200)] {
+        app.simulator.script().queue(None, Endpoint::MediaLink, refusal);
         let gone = app.get(&content).send().await.unwrap();
         assert_eq!(gone.status(), 502);
         assert_eq!(error_of(gone).await["code"], "upstream_error");
     }
 
-    until("the chat to be deleted", || app.simulator.chats(None).iter().all(|chat| chat.is_old)).await;
-    assert_eq!(app.simulator.tasks().len(), 1);
+    until("the chat to be deleted", || app.simulator.stored().chats(None).iter().all(|chat| chat.is_old)).await;
+    assert_eq!(app.simulator.stored().videos().len(), 1);
     app.assert_clean();
 }
 
@@ -224,8 +222,8 @@ async fn a_form_with_a_picture_brings_the_picture_to_life() {
     assert_eq!((&video["model"], &video["size"]), (&json!("qwen3-max-video"), &json!("720x1280")));
     let done = until_done(&app, video["id"].as_str().unwrap()).await;
     assert_eq!(done["status"], "completed", "{done}");
-    assert_eq!(app.simulator.tasks().remove(0).chat_type, "i2v");
-    let uploads = app.simulator.uploads();
+    assert_eq!(app.simulator.stored().videos().remove(0).chat_type, "i2v");
+    let uploads = app.simulator.stored().uploads();
     assert_eq!(uploads.len(), 1);
     assert!(uploads[0].is_whole && uploads[0].bytes == picture);
     assert_eq!((app.asked().prompt(), app.asked().chat_type()), ("Let it sail", "i2v"));
@@ -243,24 +241,25 @@ async fn a_picture_comes_in_json_in_every_form() {
         let done = until_done(&app, &create(&app, &body).await).await;
         assert_eq!(done["status"], "completed", "{done}");
     }
-    let kinds: Vec<_> = app.simulator.tasks().into_iter().map(|task| task.chat_type).collect();
+    let kinds: Vec<_> = app.simulator.stored().videos().into_iter().map(|task| task.chat_type).collect();
     assert_eq!(kinds, ["i2v"; 4]);
-    assert_eq!(app.simulator.uploads().len(), 1, "the same bytes go up once");
+    assert_eq!(app.simulator.stored().uploads().len(), 1, "the same bytes go up once");
     app.assert_clean();
 }
 
 #[tokio::test]
 async fn what_goes_wrong_is_told_by_the_job() {
-    let out = Reply::error_with(ErrorScript { code: "RateLimited".into(), num: Some(3), ..ErrorScript::default() });
-    let sunk = Reply::video(VideoEnd::Failed("the boat sank".into())).with_video(|video| video.polls = 0);
-    let gone = Reply::video(VideoEnd::Vanished).with_video(|video| video.polls = 0);
+    let out =
+        ScriptedReply::error_with(ErrorScript { code: "RateLimited".into(), num: Some(3), ..ErrorScript::default() });
+    let sunk = ScriptedReply::video(VideoEnd::Failed("the boat sank".into())).with_video(|video| video.polls = 0);
+    let gone = ScriptedReply::video(VideoEnd::Vanished).with_video(|video| video.polls = 0);
     let cases = [
         (sunk, "upstream_error", "the boat sank"),
         (gone, "upstream_error", "lost the video"),
-        (Reply::error("data_inspection_failed"), "content_filter", "content policy"),
+        (ScriptedReply::error("data_inspection_failed"), "content_filter", "content policy"),
         (out, "insufficient_quota", "quota"),
-        (Reply::status(500), "upstream_error", "failed"),
-        (Reply::error("Not_Found_Model"), "upstream_error", ""),
+        (ScriptedReply::status(500), "upstream_error", "failed"),
+        (ScriptedReply::error("Not_Found_Model"), "upstream_error", ""),
     ];
     join_all(cases.map(async |(reply, code, words)| {
         let app = start(1, reply).await;
@@ -272,7 +271,7 @@ async fn what_goes_wrong_is_told_by_the_job() {
         assert_eq!(content.status(), 400);
         let error = error_of(content).await;
         assert!(error["message"].as_str().unwrap().contains(words), "{error}");
-        until("the chats to be deleted", || app.simulator.chats(None).iter().all(|chat| chat.is_old)).await;
+        until("the chats to be deleted", || app.simulator.stored().chats(None).iter().all(|chat| chat.is_old)).await;
         app.assert_clean();
     }))
     .await;
@@ -281,7 +280,7 @@ async fn what_goes_wrong_is_told_by_the_job() {
 #[tokio::test]
 async fn the_older_route_alone_tells_of_a_video_too() {
     let app = start(1, soon()).await;
-    app.simulator.set_default(None, Endpoint::TaskStatus, Some(Reply::status(404)));
+    app.simulator.script().set_default(None, Endpoint::TaskStatus, Some(ScriptedReply::status(404)));
     let done = until_done(&app, &create(&app, &boat()).await).await;
     assert_eq!(done["status"], "completed", "{done}");
 }
@@ -291,7 +290,7 @@ async fn a_start_that_is_not_answered_is_found_in_its_chat() {
     let app = start(2, soon().with_video(|video| video.lost = true)).await;
     let done = until_done(&app, &create(&app, &boat()).await).await;
     assert_eq!(done["status"], "completed", "{done}");
-    assert_eq!(app.simulator.tasks().len(), 1);
+    assert_eq!(app.simulator.stored().videos().len(), 1);
     app.assert_clean();
 }
 
@@ -301,7 +300,7 @@ async fn a_start_behind_a_page_of_a_gateway_is_found_in_its_chat() {
         let app = start(2, soon().with_video(|video| video.hidden_by = Some(status))).await;
         let done = until_done(&app, &create(&app, &boat()).await).await;
         assert_eq!(done["status"], "completed", "{status}: {done}");
-        assert_eq!(app.simulator.tasks().len(), 1, "{status}");
+        assert_eq!(app.simulator.stored().videos().len(), 1, "{status}");
         app.assert_clean();
     }
 }
@@ -309,32 +308,33 @@ async fn a_start_behind_a_page_of_a_gateway_is_found_in_its_chat() {
 #[tokio::test]
 async fn a_start_that_failed_before_anything_was_asked_is_tried_elsewhere() {
     let app = start(2, soon()).await;
-    app.simulator.script(None, Endpoint::Completions, Reply::status(502));
+    app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::status(502));
     let done = until_done(&app, &create(&app, &boat()).await).await;
     assert_eq!(done["status"], "completed", "{done}");
-    assert_eq!(app.simulator.requests_to(Endpoint::Completions).len(), 2);
-    assert_eq!(app.simulator.tasks().len(), 1);
+    assert_eq!(app.simulator.record().requests_to(Endpoint::Completions).len(), 2);
+    assert_eq!(app.simulator.stored().videos().len(), 1);
     app.assert_clean();
 }
 
 #[tokio::test]
 async fn a_start_of_which_nothing_is_known_is_not_tried_again() {
-    let app = start(2, Reply::failing(simulator::script::reply::Failure::Reset)).await;
+    let app = start(2, ScriptedReply::failing(simulator::script::ScriptedFailure::Reset)).await;
     let failed = until_done(&app, &create(&app, &boat()).await).await;
     assert_eq!((&failed["status"], &failed["error"]["code"]), (&json!("failed"), &json!("upstream_error")));
-    assert_eq!(app.simulator.requests_to(Endpoint::Completions).len(), 1, "{failed}");
+    assert_eq!(app.simulator.record().requests_to(Endpoint::Completions).len(), 1, "{failed}");
 }
 
 #[tokio::test]
 async fn an_empty_quota_of_one_account_leaves_its_chats_alone() {
     let app = start(2, soon()).await;
-    let out = Reply::error_with(ErrorScript { code: "RateLimited".into(), num: Some(3), ..ErrorScript::default() });
-    app.simulator.script(Some("ada"), Endpoint::Completions, out.clone());
+    let out =
+        ScriptedReply::error_with(ErrorScript { code: "RateLimited".into(), num: Some(3), ..ErrorScript::default() });
+    app.simulator.script().queue(Some("ada"), Endpoint::Completions, out.clone());
     for _ in 0..2 {
         let done = until_done(&app, &create(&app, &boat()).await).await;
         assert_eq!(done["status"], "completed", "{done}");
     }
-    let makers: Vec<_> = app.simulator.tasks().into_iter().map(|task| task.account).collect();
+    let makers: Vec<_> = app.simulator.stored().videos().into_iter().map(|task| task.account).collect();
     assert_eq!(makers, ["bob", "bob"]);
     let before = asked_accounts(&app.simulator).len();
     for _ in 0..2 {
@@ -379,7 +379,7 @@ async fn a_repeated_request_gets_the_same_video() {
         assert_eq!(refused.status(), 400, "{wrong}");
         assert_eq!(error_of(refused).await["code"], "invalid_idempotency_key");
     }
-    until("both videos to be begun", || app.simulator.tasks().len() == 2).await;
+    until("both videos to be begun", || app.simulator.stored().videos().len() == 2).await;
 
     let (simulator, state_dir) = app.stop().await;
     let bytes = bytes_in(&state_dir);
@@ -391,7 +391,7 @@ async fn a_repeated_request_gets_the_same_video() {
     let app = setup.start(simulator).await;
     assert_eq!(same(&app, KEY, "once", &boat()).await, ids[0]);
     assert_eq!(same(&app, OTHER_KEY, "once", &other).await, others);
-    assert_eq!(app.simulator.tasks().len(), 2);
+    assert_eq!(app.simulator.stored().videos().len(), 2);
     app.assert_clean();
 }
 
@@ -474,13 +474,17 @@ async fn a_video_can_be_deleted_at_any_time() {
         }
     };
     delete(&id).await;
-    until("the chat to be deleted", || app.simulator.chats(None).iter().all(|chat| chat.is_old)).await;
-    let looks = app.simulator.requests_to(Endpoint::TaskStatus).len();
-    app.simulator.set_default(None, Endpoint::Completions, Some(soon()));
+    until("the chat to be deleted", || app.simulator.stored().chats(None).iter().all(|chat| chat.is_old)).await;
+    let looks = app.simulator.record().requests_to(Endpoint::TaskStatus).len();
+    app.simulator.script().set_default(None, Endpoint::Completions, Some(soon()));
     let id = create(&app, &boat()).await;
     until_done(&app, &id).await;
     delete(&id).await;
-    assert_eq!(app.simulator.requests_to(Endpoint::TaskStatus).len(), looks + 1, "nobody asks after it any more");
+    assert_eq!(
+        app.simulator.record().requests_to(Endpoint::TaskStatus).len(),
+        looks + 1,
+        "nobody asks after it any more"
+    );
     let (simulator, state_dir) = app.stop().await;
     let app = Setup::default().in_dir(state_dir).start(simulator).await;
     let list = good(app.get("/v1/videos").send().await.unwrap()).await;
@@ -510,9 +514,9 @@ impl Mortal {
     }
 }
 
-async fn mortal(count: usize, reply: Reply) -> Mortal {
+async fn mortal(count: usize, reply: ScriptedReply) -> Mortal {
     let simulator = Simulator::start(crew(count)).await.unwrap();
-    simulator.set_default(None, Endpoint::Completions, Some(reply));
+    simulator.script().set_default(None, Endpoint::Completions, Some(reply));
     Mortal::start(Setup::default(), simulator).await
 }
 
@@ -521,7 +525,7 @@ async fn goes_on(id: &str, (simulator, state_dir): (Simulator, tempfile::TempDir
     let app = Setup::default().in_dir(state_dir).start(simulator).await;
     let done = until_done(&app, id).await;
     assert_eq!(done["status"], "completed", "{done}");
-    assert_eq!(app.simulator.tasks().len(), 1);
+    assert_eq!(app.simulator.stored().videos().len(), 1);
     let content = app.get(&format!("/v1/videos/{id}/content")).send().await.unwrap();
     assert!(content.bytes().await.unwrap().ends_with(&filler(&app, 0)));
     app.assert_clean();
@@ -533,43 +537,43 @@ const LONG: Duration = Duration::from_secs(60);
 #[tokio::test]
 async fn killed_before_there_was_a_chat() {
     let mortal = mortal(1, soon()).await;
-    mortal.app.simulator.script(None, Endpoint::NewChat, Reply::default().delayed(LONG));
+    mortal.app.simulator.script().queue(None, Endpoint::NewChat, ScriptedReply::default().delayed(LONG));
     let mut body = boat();
     body["input_reference"] = json!(format!("data:image/png;base64,{}", STANDARD.encode(picture())));
     let id = create(&mortal.app, &body).await;
-    until("a chat to be asked for", || !mortal.app.simulator.requests_to(Endpoint::NewChat).is_empty()).await;
+    until("a chat to be asked for", || !mortal.app.simulator.record().requests_to(Endpoint::NewChat).is_empty()).await;
     let app = goes_on(&id, mortal.kill().await).await;
-    assert_eq!(app.simulator.tasks()[0].chat_type, "i2v", "the picture was kept");
-    assert_eq!(app.simulator.uploads()[0].bytes, picture());
+    assert_eq!(app.simulator.stored().videos()[0].chat_type, "i2v", "the picture was kept");
+    assert_eq!(app.simulator.stored().uploads()[0].bytes, picture());
 }
 
 #[tokio::test]
 async fn killed_before_the_question_was_asked() {
     let mortal = mortal(2, soon()).await;
-    mortal.app.simulator.script(None, Endpoint::Completions, Reply::status(503).delayed(LONG));
+    mortal.app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::status(503).delayed(LONG));
     let id = create(&mortal.app, &boat()).await;
-    until("the question", || !mortal.app.simulator.requests_to(Endpoint::Completions).is_empty()).await;
+    until("the question", || !mortal.app.simulator.record().requests_to(Endpoint::Completions).is_empty()).await;
     let app = goes_on(&id, mortal.kill().await).await;
-    until("the chats to be deleted", || app.simulator.chats(None).iter().all(|chat| chat.is_old)).await;
+    until("the chats to be deleted", || app.simulator.stored().chats(None).iter().all(|chat| chat.is_old)).await;
 }
 
 #[tokio::test]
 async fn killed_before_the_answer_came() {
     let mortal = mortal(2, soon().with_video(|video| video.lost = true)).await;
-    mortal.app.simulator.script(None, Endpoint::ReadChat, Reply::default().delayed(LONG));
+    mortal.app.simulator.script().queue(None, Endpoint::ReadChat, ScriptedReply::default().delayed(LONG));
     let id = create(&mortal.app, &boat()).await;
-    until("the chat to be read", || !mortal.app.simulator.requests_to(Endpoint::ReadChat).is_empty()).await;
+    until("the chat to be read", || !mortal.app.simulator.record().requests_to(Endpoint::ReadChat).is_empty()).await;
     let app = goes_on(&id, mortal.kill().await).await;
-    until("the chat to be deleted", || app.simulator.chats(None).iter().all(|chat| chat.is_old)).await;
+    until("the chat to be deleted", || app.simulator.stored().chats(None).iter().all(|chat| chat.is_old)).await;
 }
 
 #[tokio::test]
 async fn killed_while_the_video_was_made() {
-    let mortal = mortal(2, Reply::video(VideoEnd::Success).with_video(|video| video.polls = 3)).await;
+    let mortal = mortal(2, ScriptedReply::video(VideoEnd::Success).with_video(|video| video.polls = 3)).await;
     let id = create(&mortal.app, &boat()).await;
     until_video(&mortal.app, &id, |video| video["status"] == "in_progress").await;
     let app = goes_on(&id, mortal.kill().await).await;
-    until("the chat to be deleted", || app.simulator.chats(None).iter().all(|chat| chat.is_old)).await;
+    until("the chat to be deleted", || app.simulator.stored().chats(None).iter().all(|chat| chat.is_old)).await;
     // And once more, now that it is done.
     let (simulator, state_dir) = app.stop().await;
     let app = Setup::default().in_dir(state_dir).start(simulator).await;
@@ -587,14 +591,14 @@ async fn a_stop_in_order_leaves_the_chat_of_a_video_in_the_making() {
     let asked_at = Instant::now();
     let (simulator, state_dir) = app.stop().await;
     assert!(asked_at.elapsed() < Duration::from_secs(4), "a video holds up no stop");
-    let task = simulator.tasks().remove(0);
+    let task = simulator.stored().videos().remove(0);
     let own = |simulator: &Simulator| {
-        let chats = simulator.chats(None).into_iter().filter(|chat| !chat.is_old);
+        let chats = simulator.stored().chats(None).into_iter().filter(|chat| !chat.is_old);
         chats.map(|chat| chat.id).collect::<Vec<_>>()
     };
     assert_eq!(own(&simulator), [task.chat_id.as_str()]);
     let app = Setup::default().in_dir(state_dir).start(simulator).await;
-    until("it to be asked after again", || app.simulator.tasks()[0].polls > task.polls + 1).await;
+    until("it to be asked after again", || app.simulator.stored().videos()[0].polls > task.polls + 1).await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
     until("the other chat to be deleted", || own(&app.simulator).len() == 1).await;
     assert_eq!(own(&app.simulator), [task.chat_id]);
@@ -607,9 +611,9 @@ async fn a_video_whose_account_was_removed_fails() {
     let app = start(2, stalled()).await;
     let id = create(&app, &boat()).await;
     until_video(&app, &id, |video| video["status"] == "in_progress").await;
-    let maker = app.simulator.tasks().remove(0).account;
+    let maker = app.simulator.stored().videos().remove(0).account;
     let (simulator, state_dir) = app.stop().await;
-    let other = simulator.cookie(if maker == "ada" { "bob" } else { "ada" });
+    let other = simulator.accounts().cookie(if maker == "ada" { "bob" } else { "ada" });
     let app = Setup::default().with("COOKIE", &other).in_dir(state_dir).start(simulator).await;
     let failed = until_done(&app, &id).await;
     assert_eq!(failed["error"]["code"], "no_available_account", "{failed}");
@@ -618,9 +622,10 @@ async fn a_video_whose_account_was_removed_fails() {
 #[tokio::test]
 async fn in_client_mode_a_video_goes_on_when_its_caller_asks() {
     let simulator = Simulator::start(crew(2)).await.unwrap();
-    simulator.set_default(None, Endpoint::Completions, Some(Reply::video(VideoEnd::Success)));
-    let credential =
-        |simulator: &Simulator, name: &str| format!("{};{}", simulator.bearer(name), simulator.cookie(name));
+    simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::video(VideoEnd::Success)));
+    let credential = |simulator: &Simulator, name: &str| {
+        format!("{};{}", simulator.accounts().bearer(name), simulator.accounts().cookie(name))
+    };
     let setup = || Setup::default().with("SERVER_MODE", "false").without("API_KEY");
     let mortal = Mortal::start(setup(), simulator).await;
     let (ada, bob) = (credential(&mortal.app.simulator, "ada"), credential(&mortal.app.simulator, "bob"));
@@ -631,10 +636,10 @@ async fn in_client_mode_a_video_goes_on_when_its_caller_asks() {
     let request = request.header("content-type", "application/json").body(boat().to_string());
     let video = good(request.send().await.unwrap()).await;
     let path = format!("/v1/videos/{}", video["id"].as_str().unwrap());
-    until("a first look", || mortal.app.simulator.tasks().first().is_some_and(|task| task.polls > 0)).await;
+    until("a first look", || mortal.app.simulator.stored().videos().first().is_some_and(|task| task.polls > 0)).await;
     let (simulator, state_dir) = mortal.kill().await;
     let bytes = bytes_in(&state_dir);
-    let token = simulator.bearer("ada");
+    let token = simulator.accounts().bearer("ada");
     assert!(!bytes.windows(token.len()).any(|window| window == token.as_bytes()), "the credential is written down");
 
     let app = setup().in_dir(state_dir).start(simulator).await;
@@ -650,9 +655,9 @@ async fn in_client_mode_a_video_goes_on_when_its_caller_asks() {
     }
     let content = get(&app, &format!("{path}/content"), &ada).await;
     assert!(content.bytes().await.unwrap().ends_with(&filler(&app, 0)));
-    assert_eq!(app.simulator.tasks().len(), 1);
-    assert_eq!(app.simulator.tasks()[0].account, "ada");
-    until("the chat to be deleted", || app.simulator.chats(None).iter().all(|chat| chat.is_old)).await;
+    assert_eq!(app.simulator.stored().videos().len(), 1);
+    assert_eq!(app.simulator.stored().videos()[0].account, "ada");
+    until("the chat to be deleted", || app.simulator.stored().chats(None).iter().all(|chat| chat.is_old)).await;
     app.assert_clean();
 }
 
@@ -660,7 +665,7 @@ async fn in_client_mode_a_video_goes_on_when_its_caller_asks() {
 async fn requests_that_are_wrong() {
     let app = start(1, soon()).await;
     // The live catalogue knows what does not exist.
-    until("the catalogue", || !app.simulator.requests_to(Endpoint::Models).is_empty()).await;
+    until("the catalogue", || !app.simulator.record().requests_to(Endpoint::Models).is_empty()).await;
     let two = format!("data:image/png;base64,{}", STANDARD.encode(picture()));
     for (fields, status, param, code) in [
         (json!({"prompt": null}), 400, "prompt", "missing_required_parameter"),
@@ -713,7 +718,7 @@ async fn requests_that_are_wrong() {
 #[tokio::test]
 async fn a_server_takes_so_many_videos_at_once() {
     let app = start(1, stalled()).await;
-    app.simulator.set_default(None, Endpoint::NewChat, Some(Reply::default().delayed(LONG)));
+    app.simulator.script().set_default(None, Endpoint::NewChat, Some(ScriptedReply::default().delayed(LONG)));
     let wish = boat();
     let mut ids = join_all((0..32).map(|_| create(&app, &wish))).await;
     ids.sort();
@@ -730,21 +735,21 @@ async fn a_server_takes_so_many_videos_at_once() {
 #[tokio::test]
 async fn the_chat_route_waits_for_a_video() {
     let setup = Setup::default().with("KEEPALIVE_INTERVAL", "200ms").with("HEADERS_HOLD", "0");
-    let app = start_with(setup, 1, Reply::video(VideoEnd::Success)).await;
+    let app = start_with(setup, 1, ScriptedReply::video(VideoEnd::Success)).await;
     until_all_healthy(&app).await;
     for form in FORMS {
         let mut body = question("A boat at sea");
         body["model"] = json!("qwen3-max-video");
         body["stream"] = json!(form == Form::Stream);
         let answer = read(app.post("/v1/chat/completions", &body), form).await;
-        let task = app.simulator.tasks().pop().unwrap();
+        let task = app.simulator.stored().videos().pop().unwrap();
         assert_eq!((answer.status, answer.finish.as_deref()), (200, Some("stop")), "{}", answer.raw);
         assert!(answer.content.contains(&format!("/{}.mp4?key=", task.id)), "{}", answer.raw);
         if form == Form::Stream {
             assert!(answer.raw.matches("\n:").count() > 3, "{}", answer.raw);
         }
     }
-    assert_eq!(app.simulator.tasks().len(), 2);
-    until("the chats to be deleted", || app.simulator.chats(None).iter().all(|chat| chat.is_old)).await;
+    assert_eq!(app.simulator.stored().videos().len(), 2);
+    until("the chats to be deleted", || app.simulator.stored().chats(None).iter().all(|chat| chat.is_old)).await;
     app.assert_clean();
 }

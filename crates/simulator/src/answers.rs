@@ -8,9 +8,9 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use crate::errors::{OssError, RATE_TEMPLATE, details_of, oss_error_xml, status_of};
-use crate::script::api_script::ApiFailure;
-use crate::script::oauth_script::OAuthFailure;
-use crate::script::reply::{BodyForm, Challenge, ChallengeForm, ErrorScript, Failure, RawScript, StatusScript};
+use crate::script::{
+    ApiFailure, BodyForm, Challenge, ChallengeForm, ErrorScript, OAuthFailure, RawScript, ScriptedFailure, StatusScript,
+};
 use crate::web::chats::Turn;
 use crate::web::steps::Step;
 
@@ -186,21 +186,21 @@ impl Answer {
     }
 
     /// A scripted failure; `None` for a silence, which depends on the endpoint.
-    pub(crate) fn failure(failure: &Failure, request_id: &str, path: &str) -> Option<Self> {
+    pub(crate) fn failure(failure: &ScriptedFailure, request_id: &str, path: &str) -> Option<Self> {
         match failure {
-            Failure::Error(error) => Some(Self::error(request_id, error)),
-            Failure::Status(status) => Some(Self::status(status)),
-            Failure::Challenge(challenge) => Some(Self::challenge(*challenge, path)),
-            Failure::Redirect(url) => {
+            ScriptedFailure::Error(error) => Some(Self::error(request_id, error)),
+            ScriptedFailure::Status(status) => Some(Self::status(status)),
+            ScriptedFailure::Challenge(challenge) => Some(Self::challenge(*challenge, path)),
+            ScriptedFailure::Redirect(url) => {
                 let mut answer = Self::new(302, "text/html", Bytes::new());
                 answer.headers.push(("location".to_owned(), url.clone()));
                 Some(answer)
             }
-            Failure::Reset => Some(Self { payload: Payload::Reset, ..Self::new(200, JSON, Bytes::new()) }),
-            Failure::Silence => None,
-            Failure::Raw(raw) => Some(Self::raw(raw)),
-            Failure::OAuth(failure) => Some(Self::oauth(failure)),
-            Failure::Api(failure) => Some(Self::api(failure, request_id)),
+            ScriptedFailure::Reset => Some(Self { payload: Payload::Reset, ..Self::new(200, JSON, Bytes::new()) }),
+            ScriptedFailure::Silence => None,
+            ScriptedFailure::Raw(raw) => Some(Self::raw(raw)),
+            ScriptedFailure::OAuth(failure) => Some(Self::oauth(failure)),
+            ScriptedFailure::Api(failure) => Some(Self::api(failure, request_id)),
         }
     }
 

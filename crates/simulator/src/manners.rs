@@ -2,8 +2,8 @@
 
 use http::Method;
 
-use crate::record::Host;
-use crate::script::scenario::Endpoint;
+use crate::record::SiteHost;
+use crate::script::Endpoint;
 use crate::world::{Call, World};
 
 /// Writes down what is wrong with a request. It is answered all the same, unless an endpoint refuses it.
@@ -44,8 +44,8 @@ fn expected(call: &Call, endpoint: Endpoint) -> Vec<&'static str> {
     }
     let mut names = STANDARD.to_vec();
     match call.host {
-        Host::Auth => names.extend(["x-request-origin", "origin"]),
-        Host::Chat => names.extend(["sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site"]),
+        SiteHost::Auth => names.extend(["x-request-origin", "origin"]),
+        SiteHost::Chat => names.extend(["sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site"]),
     }
     if call.method == Method::POST {
         names.extend(["origin", "content-type"]);

@@ -10,11 +10,11 @@ use serde_json::Value;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use crate::script::scenario::Endpoint;
+use crate::script::Endpoint;
 
 /// Which of the two hosts was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Host {
+pub enum SiteHost {
     /// chat.qwen.ai
     Chat,
     /// auth.qwen.ai
@@ -27,7 +27,7 @@ pub struct RecordedRequest {
     /// Counts from 1 over both hosts.
     pub number: u64,
     /// Which host was called.
-    pub host: Host,
+    pub host: SiteHost,
     /// What was called; `None` for an unknown path.
     pub endpoint: Option<Endpoint>,
     /// Whose credentials came; with mixed ones, the jar's.
@@ -107,7 +107,7 @@ impl RecordedRequest {
 
 /// Figures of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counters {
+pub struct CallCounts {
     /// Requests to either host.
     pub requests: u64,
     /// Completions whose answer goes on.
@@ -235,9 +235,9 @@ impl Journal {
     /// Waits until this is true of the figures.
     pub(crate) async fn wait_for_counters(
         &self,
-        mut is_it: impl FnMut(&Counters) -> bool,
+        mut is_it: impl FnMut(&CallCounts) -> bool,
         within: Duration,
-    ) -> Option<Counters> {
+    ) -> Option<CallCounts> {
         let mut changes = self.changes.subscribe();
         let search = async {
             loop {
@@ -256,9 +256,9 @@ impl Journal {
         self.entries.lock().iter().map(Arc::clone).collect()
     }
 
-    pub(crate) fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> CallCounts {
         let tallies = &self.tallies;
-        Counters {
+        CallCounts {
             requests: tallies.requests.load(Ordering::SeqCst),
             open_streams: tallies.open_streams.load(Ordering::SeqCst),
             completions: tallies.completions.load(Ordering::SeqCst),

@@ -25,22 +25,22 @@ use uuid::Uuid;
 
 use crate::answers::{Answer, Payload};
 use crate::api::{device, portal};
-use crate::endpoints::{answer, endpoint_of, nowhere};
 use crate::manners::inspect;
-use crate::record::{EndedHow, Host, RecordedRequest, Ticket};
-use crate::script::reply::Reply;
-use crate::script::scenario::Endpoint;
-use crate::script::scripts::Stage;
+use crate::record::{EndedHow, RecordedRequest, SiteHost, Ticket};
+use crate::routes::endpoint_of;
+use crate::script::queues::Stage;
+use crate::script::{Endpoint, ScriptedReply};
 use crate::storage::oss::put;
 use crate::web::completions::complete;
 use crate::web::jar::{REGION, acw_tc};
+use crate::web::site::{answer, nowhere};
 use crate::web::steps::{Fuse, ScriptedBody, Torn};
 use crate::world::{Call, World};
 
 /// Accepts connections until it is stopped.
 pub(crate) async fn listen(
     listener: TcpListener,
-    host: Host,
+    host: SiteHost,
     world: Arc<World>,
     tracker: TaskTracker,
     stop: CancellationToken,
@@ -73,7 +73,7 @@ pub(crate) async fn bind(port: u16) -> io::Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
-async fn serve(stream: TcpStream, host: Host, world: Arc<World>) {
+async fn serve(stream: TcpStream, host: SiteHost, world: Arc<World>) {
     // A packet that is flushed is a packet that leaves.
     let _ = stream.set_nodelay(true);
     let open = OpenConnection::count(Arc::clone(&world));
@@ -91,7 +91,7 @@ async fn serve(stream: TcpStream, host: Host, world: Arc<World>) {
 
 async fn handle(
     world: Arc<World>,
-    host: Host,
+    host: SiteHost,
     fuse: Arc<Fuse>,
     request: Request<Incoming>,
 ) -> Result<Response<ScriptedBody>, Torn> {
@@ -159,7 +159,7 @@ async fn decide(world: &World, call: &Call, endpoint: Option<Endpoint>, attempt:
     }
 }
 
-fn refused(reply: &Reply, call: &Call) -> Option<Answer> {
+fn refused(reply: &ScriptedReply, call: &Call) -> Option<Answer> {
     let failure = reply.fail.as_ref()?;
     Answer::failure(failure, &call.request_id, &call.path)
 }

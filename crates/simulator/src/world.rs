@@ -13,12 +13,9 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use crate::api::oauth::OAuth;
-use crate::record::{Host, Journal};
-use crate::script::api_script::PortalScript;
-use crate::script::reply::Reply;
-use crate::script::scenario::{Endpoint, Scenario};
-use crate::script::scripts::{Scripts, Stage};
-use crate::script::stream::Bench;
+use crate::record::{Journal, SiteHost};
+use crate::script::queues::{Scripts, Stage};
+use crate::script::{Bench, Endpoint, PortalScript, Scenario, ScriptedReply};
 use crate::storage::oss_signature::access_key;
 use crate::storage::uploads::Uploads;
 use crate::web::accounts::{Account, Accounts, Caller};
@@ -54,7 +51,7 @@ pub(crate) struct BenchStream {
 /// One request, read and weighed.
 pub(crate) struct Call {
     pub(crate) number: u64,
-    pub(crate) host: Host,
+    pub(crate) host: SiteHost,
     pub(crate) method: http::Method,
     /// Path and query.
     pub(crate) path: String,
@@ -96,7 +93,7 @@ impl World {
     }
 
     /// The scripted reply for this call, if there is one.
-    pub(crate) fn reply(&self, call: &Call, endpoint: Endpoint, stage: Stage) -> Option<Arc<Reply>> {
+    pub(crate) fn reply(&self, call: &Call, endpoint: Endpoint, stage: Stage) -> Option<Arc<ScriptedReply>> {
         self.scripts.take(call.account_name(), endpoint, stage)
     }
 

@@ -3,8 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use crate::errors::details_of;
-use crate::script::api_script::{ApiError, ChatScript, ChunkForm, ToolCallScript, UsageChunk};
-use crate::script::stream::{Content, End, ErrorForm, Inserted, StreamError, StreamScript, UsageScript};
+use crate::script::{
+    ApiErrorScript, ChatScript, ChunkForm, Content, End, ErrorForm, Inserted, StreamError, StreamScript,
+    ToolCallScript, UsageChunk, UsageScript,
+};
 use crate::web::speech::{Question, Speech, small_pieces};
 use crate::web::turn::Interjections;
 
@@ -204,7 +206,7 @@ impl Interjections for Chunks {
         let details = if error.details.is_empty() { details_of(&error.code) } else { &error.details };
         let json = match error.form {
             ErrorForm::Text => json!({ "error": details }).to_string(),
-            ErrorForm::Object => ApiError::new(500, &error.code, details).body(&self.request_id).1,
+            ErrorForm::Object => ApiErrorScript::new(500, &error.code, details).body(&self.request_id).1,
             ErrorForm::Envelope => {
                 json!({ "code": error.code, "message": details, "request_id": self.request_id }).to_string()
             }

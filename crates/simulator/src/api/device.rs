@@ -7,10 +7,8 @@ use serde_json::{Value, json};
 
 use crate::answers::{Answer, JSON, Payload};
 use crate::api::oauth::{Poll, SCOPE, Tokens, Worth};
-use crate::endpoint::Endpoint;
-use crate::script::oauth_script::{OAuthError, OAuthFailure, TokenBody, TokenScript};
-use crate::script::reply::{Failure, Reply};
-use crate::script::scripts::Stage;
+use crate::script::queues::Stage;
+use crate::script::{Endpoint, OAuthErrorScript, OAuthFailure, ScriptedFailure, ScriptedReply, TokenBody, TokenScript};
 use crate::web::steps::Step;
 use crate::world::{Call, World};
 
@@ -27,8 +25,8 @@ pub(crate) async fn answer(world: &World, call: &Call, endpoint: Endpoint) -> An
 }
 
 /// What is wrong with the form.
-fn check(call: &Call, endpoint: Endpoint) -> Option<OAuthError> {
-    let invalid = |text: &str| Some(OAuthError::new(400, "invalid_request", text));
+fn check(call: &Call, endpoint: Endpoint) -> Option<OAuthErrorScript> {
+    let invalid = |text: &str| Some(OAuthErrorScript::new(400, "invalid_request", text));
     let content_type = call.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if !content_type.starts_with("application/x-www-form-urlencoded") {
         return invalid("The body must be a form");
@@ -40,18 +38,18 @@ fn check(call: &Call, endpoint: Endpoint) -> Option<OAuthError> {
         _ => &["device_code", "code_verifier"],
     });
     if endpoint == Endpoint::DeviceToken && call.form("grant_type").as_deref() != Some(DEVICE_GRANT) {
-        return Some(OAuthError::new(400, "unsupported_grant_type", "Unsupported grant type"));
+        return Some(OAuthErrorScript::new(400, "unsupported_grant_type", "Unsupported grant type"));
     }
     if let Some(missing) = needed.into_iter().find(|name| call.form(name).is_none_or(|value| value.is_empty())) {
         return invalid(&format!("Missing parameter: {missing}"));
     }
     let form = |name: &str| call.form(name).unwrap_or_default();
     if form("client_id") != CLIENT_ID {
-        return Some(OAuthError::new(400, "invalid_client", "Unknown client"));
+        return Some(OAuthErrorScript::new(400, "invalid_client", "Unknown client"));
     }
     if endpoint == Endpoint::DeviceCode {
         if form("scope") != SCOPE {
-            return Some(OAuthError::new(400, "invalid_scope", "Unknown scope"));
+            return Some(OAuthErrorScript::new(400, "invalid_scope", "Unknown scope"));
         }
         if form("code_challenge_method") != "S256" || form("code_challenge").len() != 43 {
             return invalid("Invalid code challenge");
@@ -169,12 +167,12 @@ fn given(tokens: Option<&Tokens>, script: &TokenScript) -> Answer {
     Answer::flat(200, &body)
 }
 
-fn failed(failure: &Failure, call: &Call) -> Answer {
+fn failed(failure: &ScriptedFailure, call: &Call) -> Answer {
     let answer = Answer::failure(failure, &call.request_id, &call.path);
     answer.unwrap_or_else(|| Answer::api_steps(JSON, vec![Step::Hold], None))
 }
 
-async fn wait(reply: &Reply) {
+async fn wait(reply: &ScriptedReply) {
     tokio::time::sleep(Duration::from_millis(reply.delay_ms)).await;
 }
 

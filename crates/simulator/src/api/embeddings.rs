@@ -5,11 +5,11 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::script::api_script::ApiError;
+use crate::script::ApiErrorScript;
 
 /// The answer to a request for embeddings.
-pub(crate) fn embeddings(body: &Value, request_id: &str) -> Result<Value, ApiError> {
-    let invalid = |message: &str| ApiError::new(400, "InvalidParameter", message).kind("invalid_request_error");
+pub(crate) fn embeddings(body: &Value, request_id: &str) -> Result<Value, ApiErrorScript> {
+    let invalid = |message: &str| ApiErrorScript::new(400, "InvalidParameter", message).kind("invalid_request_error");
     let Some(model) = body.get("model").and_then(Value::as_str).filter(|model| !model.is_empty()) else {
         return Err(invalid("you must provide a model parameter"));
     };

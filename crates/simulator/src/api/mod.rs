@@ -3,6 +3,5 @@
 pub(crate) mod chunks;
 pub(crate) mod device;
 pub(crate) mod embeddings;
-pub(crate) mod guests;
 pub(crate) mod oauth;
 pub(crate) mod portal;

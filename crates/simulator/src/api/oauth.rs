@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::api::guests::{KeyScript, OAuthAccount};
-use crate::script::oauth_script::{Approval, DeviceScript, OAuthFailure, ResourceUrl, TokenRotation, TokenScript};
-use crate::web::accounts::now_ms;
+use crate::clock::now_ms;
+use crate::script::{
+    Approval, DeviceScript, KeyScript, OAuthAccount, OAuthFailure, ResourceUrl, TokenRotation, TokenScript,
+};
 
 /// All OAuth accounts and keys of a run.
 pub(crate) struct OAuth {
@@ -104,7 +105,7 @@ pub(crate) struct Tokens {
 
 /// How long the tokens in credentials still live.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Life {
+pub enum TokenLife {
     /// As long as the account has it.
     Fresh,
     /// For twenty seconds.
@@ -133,10 +134,6 @@ impl OAuth {
 
     pub(crate) fn keys(&self) -> Vec<String> {
         self.keys.iter().map(|(_, script)| script.name.clone()).collect()
-    }
-
-    pub(crate) fn portal_url(&self) -> &str {
-        &self.portal_url
     }
 
     /// The key of this name.
@@ -360,18 +357,18 @@ impl OAuth {
     }
 
     /// `oauth_creds.json` as the vendor's client writes it; `None` for an account that is not there.
-    pub(crate) fn credentials(&self, name: &str, life: Life) -> Option<Value> {
+    pub(crate) fn credentials(&self, name: &str, life: TokenLife) -> Option<Value> {
         let account = self.account(name)?;
         let mut state = self.state.lock();
         let current = state.current.get(name).cloned().unwrap_or_default();
         let now = now_ms();
         let is_good = |token: &String| state.tokens.get(token).is_some_and(|token| token.ends_at_ms > now);
-        let fresh = current.access.filter(|token| life == Life::Fresh && is_good(token));
+        let fresh = current.access.filter(|token| life == TokenLife::Fresh && is_good(token));
         let access = fresh.unwrap_or_else(|| {
             let ends_at_ms = match life {
-                Life::Fresh => now.saturating_add(account.access_token_seconds.saturating_mul(1000)),
-                Life::AboutToExpire => now.saturating_add(20_000),
-                Life::Expired => now.saturating_sub(3_600_000),
+                TokenLife::Fresh => now.saturating_add(account.access_token_seconds.saturating_mul(1000)),
+                TokenLife::AboutToExpire => now.saturating_add(20_000),
+                TokenLife::Expired => now.saturating_sub(3_600_000),
             };
             state.access(account, ends_at_ms)
         });

@@ -10,12 +10,12 @@ use crate::answers::{Answer, EVENT_STREAM, JSON};
 use crate::api::chunks::{Chunks, Said, Wish};
 use crate::api::embeddings::embeddings;
 use crate::api::oauth::Worth;
-use crate::endpoint::Endpoint;
-use crate::script::api_script::{ApiError, ApiFailure, PortalScript, ToolCallScript, Window};
-use crate::script::reply::{Failure, Reply};
-use crate::script::scripts::Stage;
-use crate::script::stream::{End, Packets};
-use crate::web::accounts::now_ms;
+use crate::clock::now_ms;
+use crate::script::queues::Stage;
+use crate::script::{
+    ApiErrorScript, ApiFailure, End, Endpoint, Packets, PlanWindow, PortalScript, ScriptedFailure, ScriptedReply,
+    ToolCallScript,
+};
 use crate::web::speech::Question;
 use crate::web::steps::Step;
 use crate::web::turn::plan_frames;
@@ -26,7 +26,7 @@ pub(crate) async fn answer(world: &World, call: &Call, endpoint: Endpoint, attem
     let portal = world.portal.lock().clone();
     let checked = match endpoint {
         Endpoint::PortalModels if !portal.lists_models => {
-            Err(ApiFailure::Other(ApiError::new(404, "not_found", "Not Found")))
+            Err(ApiFailure::Other(ApiErrorScript::new(404, "not_found", "Not Found")))
         }
         Endpoint::PortalChat | Endpoint::PortalModels => check_token(world, call, &portal),
         _ => check_key(world, call),
@@ -84,7 +84,7 @@ fn check_key(world: &World, call: &Call) -> Result<(), ApiFailure> {
 fn check_window(world: &World, call: &Call, body: Value) -> Result<Value, ApiFailure> {
     let owner = call.bearer().and_then(|key| world.oauth.key_owner(key));
     if owner.is_some_and(|owner| !world.oauth.uses(owner)) {
-        return Err(ApiFailure::Window(Window::Hour));
+        return Err(ApiFailure::Window(PlanWindow::Hour));
     }
     Ok(body)
 }
@@ -125,14 +125,14 @@ fn begins_with_parts(body: &Value) -> bool {
     parts.iter().any(is_cached)
 }
 
-fn failed(failure: &Failure, call: &Call, body: &Value) -> Answer {
+fn failed(failure: &ScriptedFailure, call: &Call, body: &Value) -> Answer {
     Answer::failure(failure, &call.request_id, &call.path).unwrap_or_else(|| {
         let content_type = if is_stream(body) { EVENT_STREAM } else { JSON };
         Answer::api_steps(content_type, vec![Step::Hold], None)
     })
 }
 
-fn chat(world: &World, call: &Call, body: &Value, reply: &Reply, attempt: u64) -> Answer {
+fn chat(world: &World, call: &Call, body: &Value, reply: &ScriptedReply, attempt: u64) -> Answer {
     let wish = wish(body, attempt);
     let said = Said::new(&reply.stream, &reply.chat, &wish);
     let id = Uuid::new_v4();

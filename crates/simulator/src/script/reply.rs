@@ -8,23 +8,23 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use crate::errors::oss_error_xml;
-use crate::script::api_script::{ApiFailure, ChatScript};
-use crate::script::media_script::{
+use crate::script::api::{ApiFailure, ChatScript};
+use crate::script::media::{
     GrantScript, ParseEnd, ParseScript, PictureForm, PictureScript, PutScript, PutStop, VideoEnd, VideoScript,
 };
-use crate::script::oauth_script::{DeviceScript, OAuthFailure, TokenScript};
+use crate::script::oauth::{DeviceScript, OAuthFailure, TokenScript};
 use crate::script::stream::{Bench, Cut, CutHow, End, Insert, Inserted, Packets, Pause, StreamError, StreamScript};
 
 /// One scripted reply. Everything left out is as an ordinary call would have it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Reply {
+pub struct ScriptedReply {
     /// How long to wait before the first byte of the answer's head.
     pub delay_ms: u64,
     /// More headers for the answer; they replace ordinary ones of the same name.
     pub headers: BTreeMap<String, String>,
     /// What happens in place of the ordinary answer.
-    pub fail: Option<Failure>,
+    pub fail: Option<ScriptedFailure>,
     /// How a completion streams; other endpoints do not look at it.
     pub stream: StreamScript,
     /// What a completion that makes pictures makes.
@@ -48,7 +48,7 @@ pub struct Reply {
 /// What happens in place of the ordinary answer.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Failure {
+pub enum ScriptedFailure {
     /// An error envelope with HTTP 200; given only to a call that would otherwise have been served.
     Error(ErrorScript),
     /// A real HTTP status, as the edge gives it: before anything of the request is looked at.
@@ -70,7 +70,7 @@ pub enum Failure {
     Api(ApiFailure),
 }
 
-impl Failure {
+impl ScriptedFailure {
     /// Whether this comes from the edge, which looks at nothing of the request.
     pub(crate) fn is_of_the_edge(&self) -> bool {
         !matches!(self, Self::Error(_) | Self::OAuth(_) | Self::Api(_) | Self::Silence)
@@ -168,7 +168,7 @@ fn ok_status() -> u16 {
     200
 }
 
-impl Reply {
+impl ScriptedReply {
     /// A stream with this answer.
     #[must_use]
     pub fn answer(text: &str) -> Self {
@@ -216,25 +216,30 @@ impl Reply {
     /// An error envelope.
     #[must_use]
     pub fn error_with(error: ErrorScript) -> Self {
-        Self::failing(Failure::Error(error))
+        Self::failing(ScriptedFailure::Error(error))
     }
 
     /// A real HTTP status with a JSON body.
     #[must_use]
     pub fn status(code: u16) -> Self {
-        Self::failing(Failure::Status(StatusScript { code, retry_after: Vec::new(), body: BodyForm::Json, text: None }))
+        Self::failing(ScriptedFailure::Status(StatusScript {
+            code,
+            retry_after: Vec::new(),
+            body: BodyForm::Json,
+            text: None,
+        }))
     }
 
     /// A challenge of the risk engine.
     #[must_use]
     pub fn challenge(form: ChallengeForm, status: u16) -> Self {
-        Self::failing(Failure::Challenge(Challenge { form, status }))
+        Self::failing(ScriptedFailure::Challenge(Challenge { form, status }))
     }
 
     /// An error of the object storage, at `oss_put` and `oss_get`: XML with this code.
     #[must_use]
     pub fn oss_error(status: u16, code: &str) -> Self {
-        Self::failing(Failure::Raw(RawScript {
+        Self::failing(ScriptedFailure::Raw(RawScript {
             status,
             content_type: "application/xml".to_owned(),
             body: oss_error_xml(code, "As the script wants it."),
@@ -318,13 +323,13 @@ impl Reply {
     /// A refusal of the OAuth endpoints.
     #[must_use]
     pub fn oauth(failure: OAuthFailure) -> Self {
-        Self::failing(Failure::OAuth(failure))
+        Self::failing(ScriptedFailure::OAuth(failure))
     }
 
     /// An error of the portal or of the endpoint with keys.
     #[must_use]
     pub fn api(failure: ApiFailure) -> Self {
-        Self::failing(Failure::Api(failure))
+        Self::failing(ScriptedFailure::Api(failure))
     }
 
     /// This reply with changes to what an OpenAI-shaped answer is like.
@@ -336,7 +341,7 @@ impl Reply {
 
     /// Any failure.
     #[must_use]
-    pub fn failing(failure: Failure) -> Self {
+    pub fn failing(failure: ScriptedFailure) -> Self {
         Self { fail: Some(failure), ..Self::default() }
     }
 

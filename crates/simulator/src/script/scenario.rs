@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use thiserror::Error;
 
-pub use crate::api::guests::{KeyScript, OAuthAccount};
-pub use crate::endpoint::Endpoint;
-use crate::script::api_script::{ChatScript, PortalScript};
-use crate::script::media_script::{GrantScript, ParseScript, PictureScript, VideoScript};
-use crate::script::oauth_script::{DeviceScript, TokenScript};
-use crate::script::reply::{Failure, Reply};
+use crate::script::api::{ChatScript, PortalScript};
+use crate::script::endpoint::Endpoint;
+use crate::script::guests::{KeyScript, OAuthAccount};
+use crate::script::media::{GrantScript, ParseScript, PictureScript, VideoScript};
+use crate::script::oauth::{DeviceScript, TokenScript};
+use crate::script::reply::{ScriptedFailure, ScriptedReply};
 use crate::script::stream::{Packets, StreamScript};
 
 /// Everything that is set before the start. [`Scenario::default`] has two accounts, `ada` (era A) and `bob` (era B),
@@ -42,9 +42,9 @@ pub struct Scenario {
     /// What the portal is like.
     pub portal: PortalScript,
     /// Replies for whoever calls next, each used once, after those of the account itself.
-    pub replies: BTreeMap<Endpoint, Vec<Reply>>,
+    pub replies: BTreeMap<Endpoint, Vec<ScriptedReply>>,
     /// What is answered when no scripted reply is left; an account's own default goes first.
-    pub defaults: BTreeMap<Endpoint, Reply>,
+    pub defaults: BTreeMap<Endpoint, ScriptedReply>,
 }
 
 /// One account.
@@ -64,7 +64,7 @@ pub struct AccountScript {
     /// How long session and refresh tokens live.
     pub session_seconds: u64,
     /// What a refresh does to the refresh token.
-    pub refresh_rotation: Rotation,
+    pub refresh_rotation: RefreshRotation,
     /// Whether a refresh answers `expires_at`.
     pub gives_expires_at: bool,
     /// Era A: whether the old session token dies when `/api/v1/auths/` gives a new one.
@@ -76,9 +76,9 @@ pub struct AccountScript {
     /// How many videos it may have made on one day (UTC); left out: any number.
     pub videos_per_day: Option<u64>,
     /// Replies for this account, each used once.
-    pub replies: BTreeMap<Endpoint, Vec<Reply>>,
+    pub replies: BTreeMap<Endpoint, Vec<ScriptedReply>>,
     /// What this account is answered when no scripted reply is left.
-    pub defaults: BTreeMap<Endpoint, Reply>,
+    pub defaults: BTreeMap<Endpoint, ScriptedReply>,
 }
 
 /// Which way an account signs in.
@@ -94,7 +94,7 @@ pub enum Era {
 /// What a refresh does to the refresh token.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Rotation {
+pub enum RefreshRotation {
     /// The answer has none.
     Absent,
     /// The answer repeats it.
@@ -116,7 +116,8 @@ pub enum ScenarioError {
 }
 
 /// For whom, the queues, and what is answered when they are empty.
-pub(crate) type Scripted<'a> = (Option<&'a str>, &'a BTreeMap<Endpoint, Vec<Reply>>, &'a BTreeMap<Endpoint, Reply>);
+pub(crate) type Scripted<'a> =
+    (Option<&'a str>, &'a BTreeMap<Endpoint, Vec<ScriptedReply>>, &'a BTreeMap<Endpoint, ScriptedReply>);
 
 impl Default for Scenario {
     fn default() -> Self {
@@ -147,7 +148,7 @@ impl Default for AccountScript {
             revoked: false,
             access_token_seconds: 900,
             session_seconds: 30 * 24 * 3600,
-            refresh_rotation: Rotation::Same,
+            refresh_rotation: RefreshRotation::Same,
             gives_expires_at: true,
             old_session_dies: false,
             has_session_cookie: false,
@@ -168,7 +169,7 @@ impl AccountScript {
 
     /// This account with one more scripted reply.
     #[must_use]
-    pub fn replying(mut self, endpoint: Endpoint, reply: Reply) -> Self {
+    pub fn replying(mut self, endpoint: Endpoint, reply: ScriptedReply) -> Self {
         self.replies.entry(endpoint).or_default().push(reply);
         self
     }
@@ -238,7 +239,7 @@ impl Scenario {
 
     /// This scenario with one more reply for whoever calls next.
     #[must_use]
-    pub fn replying(mut self, endpoint: Endpoint, reply: Reply) -> Self {
+    pub fn replying(mut self, endpoint: Endpoint, reply: ScriptedReply) -> Self {
         self.replies.entry(endpoint).or_default().push(reply);
         self
     }
@@ -299,7 +300,7 @@ impl Scenario {
     }
 }
 
-fn check_reply(endpoint: Endpoint, reply: &Reply) -> Result<(), ScenarioError> {
+fn check_reply(endpoint: Endpoint, reply: &ScriptedReply) -> Result<(), ScenarioError> {
     let nonsense = |text: &str| Err(ScenarioError::Nonsense(format!("{endpoint:?}: {text}")));
     let streams = endpoint == Endpoint::Completions || endpoint.is_chat();
     if !streams && reply.stream != StreamScript::default() {
@@ -318,9 +319,13 @@ fn check_reply(endpoint: Endpoint, reply: &Reply) -> Result<(), ScenarioError> {
         return nonsense("only device_token and refresh_token give tokens");
     }
     match &reply.fail {
-        Some(Failure::OAuth(_)) if !endpoint.is_oauth() => return nonsense("oauth errors are for the OAuth endpoints"),
-        Some(Failure::Api(_)) if !endpoint.is_api() => return nonsense("api errors are for the portal and for keys"),
-        Some(Failure::Error(_)) if endpoint.is_oauth() || endpoint.is_api() => {
+        Some(ScriptedFailure::OAuth(_)) if !endpoint.is_oauth() => {
+            return nonsense("oauth errors are for the OAuth endpoints");
+        }
+        Some(ScriptedFailure::Api(_)) if !endpoint.is_api() => {
+            return nonsense("api errors are for the portal and for keys");
+        }
+        Some(ScriptedFailure::Error(_)) if endpoint.is_oauth() || endpoint.is_api() => {
             return nonsense("errors in an envelope are for the web chat");
         }
         _ => {}

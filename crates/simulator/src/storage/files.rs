@@ -5,13 +5,13 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::answers::Answer;
-use crate::script::reply::Reply;
+use crate::script::ScriptedReply;
 use crate::storage::uploads::{BUCKET, ENDPOINT, Parsed};
 use crate::web::accounts::Account;
 use crate::world::{Call, World};
 
 /// `getstsToken` of both routes.
-pub(crate) fn grant(world: &World, call: &Call, account: &Arc<Account>, reply: &Reply) -> Answer {
+pub(crate) fn grant(world: &World, call: &Call, account: &Arc<Account>, reply: &ScriptedReply) -> Answer {
     let body = call.json().unwrap_or_default();
     let text = |name: &str| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     // The site has sent a number for long, and a string since 0.3.11.
@@ -34,7 +34,7 @@ pub(crate) fn grant(world: &World, call: &Call, account: &Arc<Account>, reply: &
 }
 
 /// `files/parse`.
-pub(crate) fn parse(world: &World, call: &Call, account: &Account, reply: &Reply) -> Answer {
+pub(crate) fn parse(world: &World, call: &Call, account: &Account, reply: &ScriptedReply) -> Answer {
     let body = call.json().unwrap_or_default();
     let Some(id) = body.get("file_id").and_then(Value::as_str) else {
         return bad_file(call);

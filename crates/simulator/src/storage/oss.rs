@@ -9,14 +9,13 @@ use hyper::body::Incoming;
 use sha2::{Digest, Sha256};
 
 use crate::answers::Answer;
+use crate::clock::now_ms;
 use crate::errors::OssError;
 use crate::record::{EndedHow, Ticket};
-use crate::script::media_script::{PutScript, PutStop};
-use crate::script::scenario::Endpoint;
-use crate::script::scripts::Stage;
+use crate::script::queues::Stage;
+use crate::script::{Endpoint, PutScript, PutStop};
 use crate::storage::oss_signature::{Signed, access_key, check, decoded};
 use crate::storage::uploads::{BUCKET, ENDPOINT, Grant, HEAD_BYTES_MAX, Object, WHOLE_BYTES_MAX};
-use crate::web::accounts::now_ms;
 use crate::web::steps::{Step, Torn};
 use crate::world::{Call, World};
 

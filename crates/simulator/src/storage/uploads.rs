@@ -11,9 +11,10 @@ use sha2::{Digest, Sha256};
 use url::Url;
 use uuid::Uuid;
 
-use crate::script::media_script::{GrantScript, ParseEnd, ParseScript};
+use crate::clock::now_ms;
+use crate::script::{GrantScript, ParseEnd, ParseScript};
 use crate::storage::oss_signature::{Link, decoded, encoded, presigned};
-use crate::web::accounts::{Account, now_ms};
+use crate::web::accounts::Account;
 
 /// One object of the bucket as tests see it.
 #[derive(Clone, Debug, PartialEq, Eq)]

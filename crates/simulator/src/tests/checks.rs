@@ -1,16 +1,14 @@
 use serde_json::{Value, json};
 
-use crate::client::{Caller, SOON, TORN, answer_of, frames, question, read, start};
 use crate::record::{EndedHow, RecordedRequest};
-use crate::script::reply::Reply;
-use crate::script::scenario::Endpoint;
-use crate::script::stream::End;
+use crate::script::{End, Endpoint, ScriptedReply};
+use crate::tests::client::{Caller, SOON, TORN, answer_of, frames, question, read, start};
 
 /// Changes a good question, sends it, and expects this code, these details and this effective status.
 async fn check(change: impl FnOnce(&mut Value), code: &str, details: &str, effective: u16) {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "ada");
-    simulator.script(None, Endpoint::Completions, Reply::answer("unused"));
+    simulator.script().queue(None, Endpoint::Completions, ScriptedReply::answer("unused"));
     let chat = caller.chat().await;
     let mut body = question(&chat, "x");
     change(&mut body);
@@ -18,8 +16,8 @@ async fn check(change: impl FnOnce(&mut Value), code: &str, details: &str, effec
     assert_eq!((refused.status, refused.effective), (200, effective));
     assert_eq!(refused.content_type, "application/json");
     assert_eq!((refused.code().as_str(), refused.details().as_str()), (code, details));
-    assert_eq!(simulator.scripts_left(), 1, "a refused call uses up no script");
-    let chats = simulator.chats(Some("ada"));
+    assert_eq!(simulator.script().left(), 1, "a refused call uses up no script");
+    let chats = simulator.stored().chats(Some("ada"));
     assert!(chats.iter().all(|chat| chat.is_old || chat.messages.is_empty()));
 }
 
@@ -64,7 +62,7 @@ async fn the_version_header_must_be_there() {
     let refused = read(reqwest::Client::new().execute(request).await.unwrap()).await;
     assert_eq!((refused.code().as_str(), refused.effective), ("Bad_Request", 400));
     assert!(refused.details().starts_with("Internal error"));
-    assert!(simulator.violations()[0].contains("missing headers: version"));
+    assert!(simulator.record().violations()[0].contains("missing headers: version"));
 }
 
 #[tokio::test]
@@ -87,7 +85,7 @@ async fn another_accounts_chat_does_not_exist() {
     let chat = Caller::new(&simulator, "bob").chat().await;
     let refused = Caller::new(&simulator, "ada").complete(&chat, &question(&chat, "x")).await;
     assert_eq!(refused.code(), "CHAT_NOT_FOUND");
-    assert!(simulator.violations()[0].contains("another account's chat"));
+    assert!(simulator.record().violations()[0].contains("another account's chat"));
 }
 
 #[tokio::test]
@@ -134,8 +132,8 @@ async fn one_answer_at_a_time_in_one_chat() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "ada");
     let chat = caller.chat().await;
-    let stalled = Reply::answer("never whole").ending(End::Stalled);
-    simulator.script(None, Endpoint::Completions, stalled);
+    let stalled = ScriptedReply::answer("never whole").ending(End::Stalled);
+    simulator.script().queue(None, Endpoint::Completions, stalled);
     let mut first = caller.completion(&chat, &question(&chat, "x")).send().await.unwrap();
     assert!(first.chunk().await.unwrap().is_some());
 
@@ -147,7 +145,7 @@ async fn one_answer_at_a_time_in_one_chat() {
 
     drop(first);
     let gone = |request: &RecordedRequest| request.client_closed_at().is_some();
-    simulator.wait_until(gone, SOON).await.unwrap();
+    simulator.record().wait_until(gone, SOON).await.unwrap();
     let third = caller.complete(&chat, &question(&chat, "z")).await;
     assert_eq!(third.details(), "The chat is in progress!", "closing does not free it at once");
 
@@ -163,8 +161,8 @@ async fn a_stop_ends_the_stream() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "ada");
     let chat = caller.chat().await;
-    let stalled = Reply::answer("never whole").ending(End::Stalled);
-    simulator.script(None, Endpoint::Completions, stalled);
+    let stalled = ScriptedReply::answer("never whole").ending(End::Stalled);
+    simulator.script().queue(None, Endpoint::Completions, stalled);
     let stream = caller.completion(&chat, &question(&chat, "x")).send().await.unwrap();
     let stop = format!("/api/v2/chat/completions/stop?chat_id={chat}");
     caller.post(&stop, &json!({})).await.data();

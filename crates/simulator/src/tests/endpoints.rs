@@ -1,9 +1,9 @@
 use http::Method;
 use serde_json::json;
 
-use crate::client::{Caller, question, read, start};
-use crate::record::Host;
-use crate::script::scenario::Endpoint;
+use crate::record::SiteHost;
+use crate::script::Endpoint;
+use crate::tests::client::{Caller, question, read, start};
 
 #[tokio::test]
 async fn models_need_no_credential() {
@@ -15,7 +15,7 @@ async fn models_need_no_credential() {
     assert_eq!((new.status, new.effective), (200, 200));
     assert_eq!(old.json(), new.data());
     assert!(old.json()["data"].as_array().unwrap().len() >= 7);
-    assert!(simulator.violations().is_empty());
+    assert!(simulator.record().violations().is_empty());
 }
 
 #[tokio::test]
@@ -62,30 +62,30 @@ async fn chats_come_and_go() {
 
     let batch = caller.post("/api/v2/chats/batch_delete", &json!({ "ids": [second] })).await;
     assert_eq!(batch.data(), json!({ "status": true }));
-    assert_eq!(simulator.counters().deletes, 2);
-    assert!(simulator.violations().is_empty(), "{:?}", simulator.violations());
-    assert_eq!(simulator.chats(Some("ada")).len(), 3);
+    assert_eq!(simulator.record().counts().deletes, 2);
+    assert!(simulator.record().violations().is_empty(), "{:?}", simulator.record().violations());
+    assert_eq!(simulator.stored().chats(Some("ada")).len(), 3);
 
     caller.delete("/api/v2/chats/").await.data();
-    assert_eq!(simulator.chats(Some("ada")).len(), 0);
-    assert_eq!(simulator.chats(Some("bob")).len(), 3);
-    assert!(simulator.violations()[0].contains("deletion of 3 chats of the owner"));
+    assert_eq!(simulator.stored().chats(Some("ada")).len(), 0);
+    assert_eq!(simulator.stored().chats(Some("bob")).len(), 3);
+    assert!(simulator.record().violations()[0].contains("deletion of 3 chats of the owner"));
 }
 
 #[tokio::test]
 async fn old_chats_are_guarded() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "ada");
-    let old = simulator.chats(Some("ada")).remove(0);
-    let foreign = simulator.chats(Some("bob")).remove(0);
+    let old = simulator.stored().chats(Some("ada")).remove(0);
+    let foreign = simulator.stored().chats(Some("bob")).remove(0);
     assert!(old.is_old);
     caller.delete(&format!("/api/v2/chats/{}", old.id)).await.data();
     let refused = caller.delete(&format!("/api/v2/chats/{}", foreign.id)).await;
     assert_eq!(refused.code(), "Not_Found");
-    let violations = simulator.violations();
+    let violations = simulator.record().violations();
     assert!(violations[0].contains("old chat"), "{violations:?}");
     assert!(violations[1].contains("another account's chat"), "{violations:?}");
-    assert_eq!(simulator.chats(Some("bob")).len(), 3);
+    assert_eq!(simulator.stored().chats(Some("bob")).len(), 3);
 }
 
 #[tokio::test]
@@ -132,9 +132,9 @@ async fn unknown_paths_are_recorded() {
     let caller = Caller::new(&simulator, "ada");
     assert_eq!(caller.get("/api/v2/none").await.code(), "Not_Found");
     assert_eq!(caller.get("/c/guest").await.status, 404);
-    let requests = simulator.requests();
+    let requests = simulator.record().requests();
     assert_eq!(requests.len(), 2);
-    assert_eq!((requests[0].endpoint, requests[0].host), (None, Host::Chat));
+    assert_eq!((requests[0].endpoint, requests[0].host), (None, SiteHost::Chat));
     assert_eq!(requests[0].path, "/api/v2/none");
     assert!(!requests[0].is("ada", Endpoint::Models));
 }

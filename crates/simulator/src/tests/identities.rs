@@ -2,8 +2,8 @@ use http::Method;
 use serde_json::json;
 
 use crate::Simulator;
-use crate::client::{Caller, frames, question, read, start};
-use crate::script::scenario::{AccountScript, Endpoint, Era, Rotation, Scenario};
+use crate::script::{AccountScript, Endpoint, Era, RefreshRotation, Scenario};
+use crate::tests::client::{Caller, frames, question, read, start};
 
 async fn with(account: AccountScript) -> Simulator {
     Simulator::start(Scenario::with_accounts([account])).await.unwrap()
@@ -20,7 +20,7 @@ async fn era_a_lives_by_its_cookie() {
     assert_eq!(me.json()["role"], "user");
     let cookie = format!("token={token}; ");
     assert!(me.set_cookies.iter().any(|line| line.starts_with(&cookie)));
-    assert_ne!(caller.cookie, simulator.cookie("ada"), "rotated");
+    assert_ne!(caller.cookie, simulator.accounts().cookie("ada"), "rotated");
     assert!(frames(&caller.ask("hi").await.text).len() > 4, "the old one still works");
     caller.cookie = "cna=1".into();
     let refused = caller.get("/api/v1/auths/").await;
@@ -36,7 +36,7 @@ async fn an_old_session_may_die() {
     caller.bearer = None;
     assert_eq!(caller.get("/api/v1/auths/").await.status, 200);
     assert_eq!(caller.get("/api/v1/auths/").await.status, 401);
-    caller.cookie = simulator.cookie("ada");
+    caller.cookie = simulator.accounts().cookie("ada");
     assert_eq!(caller.get("/api/v1/auths/").await.status, 200);
 }
 
@@ -44,7 +44,7 @@ async fn an_old_session_may_die() {
 async fn era_b_refreshes() {
     let simulator = with(AccountScript {
         access_token_seconds: 900,
-        refresh_rotation: Rotation::New,
+        refresh_rotation: RefreshRotation::New,
         ..AccountScript::new("bob", Era::B)
     })
     .await;
@@ -67,17 +67,17 @@ async fn era_b_refreshes() {
     let again = read(caller.to_auth(url).send().await.unwrap()).await;
     assert_eq!((again.code().as_str(), again.effective), ("Unauthorized", 401));
     assert_eq!(again.details(), "令牌已撤销，请重新登录");
-    caller.cookie = simulator.cookie("bob");
+    caller.cookie = simulator.accounts().cookie("bob");
     read(caller.to_auth(url).send().await.unwrap()).await.data();
-    assert_eq!(simulator.counters().refreshes, 3);
-    assert!(simulator.violations().is_empty(), "{:?}", simulator.violations());
+    assert_eq!(simulator.record().counts().refreshes, 3);
+    assert!(simulator.record().violations().is_empty(), "{:?}", simulator.record().violations());
 }
 
 #[tokio::test]
 async fn refresh_wants_its_headers() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "bob");
-    let url = simulator.auth_base_url().join("/api/v2/auths/refresh").unwrap();
+    let url = simulator.urls().auth.join("/api/v2/auths/refresh").unwrap();
     let bare = || reqwest::Client::new().get(url.clone()).header("cookie", &caller.cookie);
     let refused = read(bare().send().await.unwrap()).await;
     assert_eq!((refused.details().as_str(), refused.status), ("Missing origin", 200));
@@ -89,7 +89,7 @@ async fn refresh_wants_its_headers() {
     let granted = from().header("timezone", "x").header("x-request-id", "y");
     let data = read(granted.send().await.unwrap()).await.data();
     assert_eq!(data["refresh_token"].as_str().map(|token| caller.cookie.contains(token)), Some(true));
-    assert!(simulator.violations()[0].contains("missing headers"));
+    assert!(simulator.record().violations()[0].contains("missing headers"));
 }
 
 #[tokio::test]
@@ -97,7 +97,7 @@ async fn the_auth_host_knows_who_is_signed_in() {
     let simulator = start().await;
     let mut caller = Caller::new(&simulator, "bob");
     let me = read(caller.to_auth("/api/v2/auths/").send().await.unwrap()).await.data();
-    assert_eq!(me["id"], simulator.user_id("bob"));
+    assert_eq!(me["id"], simulator.accounts().user_id("bob"));
     caller.cookie = "cna=1".into();
     let guest = read(caller.to_auth("/api/v2/auths/").send().await.unwrap()).await;
     assert_eq!((guest.code().as_str(), guest.effective), ("Unauthorized", 401));
@@ -107,16 +107,16 @@ async fn the_auth_host_knows_who_is_signed_in() {
 async fn expired_and_revoked_are_told_apart() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "bob");
-    simulator.expire("bob");
+    simulator.accounts().expire("bob");
     let expired = caller.get("/api/v2/chats/").await;
     assert_eq!((expired.status, expired.effective), (200, 401));
     assert_eq!(expired.code(), "unauthorized");
     assert_eq!(expired.details(), "Token has expired, please log in again.");
     read(caller.to_auth("/api/v2/auths/refresh").send().await.unwrap()).await.data();
-    simulator.set_revoked("bob", true);
+    simulator.accounts().set_revoked("bob", true);
     let revoked = read(caller.to_auth("/api/v2/auths/refresh").send().await.unwrap()).await;
     assert_eq!(revoked.code(), "Unauthorized");
-    simulator.set_revoked("bob", false);
+    simulator.accounts().set_revoked("bob", false);
     read(caller.to_auth("/api/v2/auths/refresh").send().await.unwrap()).await.data();
 }
 
@@ -166,11 +166,11 @@ async fn a_session_cookie_of_era_b_does_not_complete() {
 async fn mixed_identities_are_refused_and_recorded() {
     let simulator = start().await;
     let mut caller = Caller::new(&simulator, "ada");
-    caller.bearer = Some(simulator.bearer("bob"));
+    caller.bearer = Some(simulator.accounts().bearer("bob"));
     let refused = caller.get("/api/v2/chats/").await;
     assert_eq!(refused.code(), "Unauthorized");
-    assert!(simulator.violations()[0].contains("mixed identities: ada and bob"));
-    assert_eq!(simulator.requests()[0].account.as_deref(), Some("ada"));
+    assert!(simulator.record().violations()[0].contains("mixed identities: ada and bob"));
+    assert_eq!(simulator.record().requests()[0].account.as_deref(), Some("ada"));
 }
 
 #[tokio::test]
@@ -195,10 +195,10 @@ async fn forged_and_missing_headers_are_noticed() {
     let request = caller.bare(Method::POST, "/api/v2/chats/new").header("cookie", &caller.cookie);
     let request = request.header("bx-ua", "231!made-up").body(json!({ "models": [] }).to_string());
     read(request.send().await.unwrap()).await.data();
-    let violations = simulator.violations();
+    let violations = simulator.record().violations();
     assert!(violations[0].contains("forged anti-bot header bx-ua"), "{violations:?}");
     assert!(violations[1].contains("sec-fetch-site"), "{violations:?}");
-    assert_eq!(simulator.requests_to(Endpoint::NewChat).len(), 1);
+    assert_eq!(simulator.record().requests_to(Endpoint::NewChat).len(), 1);
 }
 
 #[tokio::test]
@@ -207,9 +207,9 @@ async fn every_secret_is_known() {
     let caller = Caller::new(&simulator, "bob");
     let refresh = caller.to_auth("/api/v2/auths/refresh");
     let data = read(refresh.send().await.unwrap()).await.data();
-    let secrets = simulator.secrets();
+    let secrets = simulator.record().secrets();
     for token in [&data["access_token"], &data["refresh_token"]] {
         assert!(secrets.iter().any(|secret| *token == **secret));
     }
-    assert!(secrets.contains(&simulator.bearer("ada")));
+    assert!(secrets.contains(&simulator.accounts().bearer("ada")));
 }

@@ -1,10 +1,9 @@
 use std::time::Duration;
 
 use crate::Simulator;
-use crate::client::{Caller, SOON, answer_of, read, start};
 use crate::record::{EndedHow, RecordedRequest};
-use crate::script::reply::Reply;
-use crate::script::scenario::{AccountScript, Endpoint, Era, Scenario};
+use crate::script::{AccountScript, Endpoint, Era, Scenario, ScriptedReply};
+use crate::tests::client::{Caller, SOON, answer_of, read, start};
 
 #[tokio::test]
 async fn requests_are_written_down() {
@@ -22,9 +21,9 @@ async fn requests_are_written_down() {
     assert_eq!(record.body_bytes, body.to_string().len());
     assert_eq!((record.status, record.effective_status), (Some(200), Some(200)));
     assert_eq!(record.ended.unwrap().how, EndedHow::Completed);
-    let counters = simulator.counters();
+    let counters = simulator.record().counts();
     assert_eq!((counters.requests, counters.completions, counters.open_streams), (2, 1, 0));
-    assert!(simulator.violations().is_empty(), "{:?}", simulator.violations());
+    assert!(simulator.record().violations().is_empty(), "{:?}", simulator.record().violations());
 }
 
 #[tokio::test]
@@ -32,10 +31,10 @@ async fn waiting_does_not_sleep_and_gives_up() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "ada");
     let asked = |request: &RecordedRequest| request.endpoint == Some(Endpoint::Completions);
-    assert!(simulator.wait_until(asked, Duration::from_millis(30)).await.is_none());
-    let (found, _) = tokio::join!(simulator.wait_until(asked, SOON), caller.ask("x"));
+    assert!(simulator.record().wait_until(asked, Duration::from_millis(30)).await.is_none());
+    let (found, _) = tokio::join!(simulator.record().wait_until(asked, SOON), caller.ask("x"));
     assert_eq!(found.unwrap().account.as_deref(), Some("ada"));
-    let counted = simulator.wait_for_counters(|counters| counters.completions == 1, SOON);
+    let counted = simulator.record().wait_for_counts(|counters| counters.completions == 1, SOON);
     assert!(counted.await.is_some());
 }
 
@@ -46,14 +45,14 @@ async fn the_journal_forgets_the_oldest() {
     for _ in 0..3 {
         caller.get("/api/models").await;
     }
-    let numbers: Vec<_> = simulator.requests().iter().map(|one| one.number).collect();
+    let numbers: Vec<_> = simulator.record().requests().iter().map(|one| one.number).collect();
     assert_eq!(numbers, [2, 3]);
 }
 
 #[tokio::test]
 async fn a_stopped_simulator_is_gone() {
     let simulator = start().await;
-    let url = simulator.web_base_url().join("/api/models").unwrap();
+    let url = simulator.urls().web.join("/api/models").unwrap();
     let client = reqwest::Client::new();
     read(client.get(url.clone()).send().await.unwrap()).await;
     tokio::time::timeout(SOON, simulator.stop()).await.unwrap();
@@ -79,27 +78,27 @@ async fn the_scenario_of_the_documentation_works() {
 
 #[test]
 fn the_media_scenario_of_the_documentation_is_what_rust_builds() {
-    use crate::script::media_script::{ParseEnd, ParseScript, PutStop, VideoEnd};
-    use crate::script::stream::CutHow;
+    use crate::script::CutHow;
+    use crate::script::{ParseEnd, ParseScript, PutStop, VideoEnd};
     let doc = include_str!("../lib.rs");
     let (_, json) = doc.split_once("# Files, pictures, videos\n//!\n//! ```json\n").unwrap();
     let (json, _) = json.split_once("//! ```").unwrap();
-    let at_once = Reply::granting(Duration::ZERO, Duration::from_secs(300));
+    let at_once = ScriptedReply::granting(Duration::ZERO, Duration::from_secs(300));
     let unreadable = ParseScript { polls: 0, end: ParseEnd::Failed("unreadable".into()) };
-    let pictures = Reply::pictures(2).with_picture(|picture| picture.keep_alives = 5);
-    let late = Reply::default().with_picture(|picture| (picture.lost, picture.late_reads) = (true, 2));
-    let video = Reply::video(VideoEnd::Failed("no boats today".into())).with_video(|video| video.polls = 10);
+    let pictures = ScriptedReply::pictures(2).with_picture(|picture| picture.keep_alives = 5);
+    let late = ScriptedReply::default().with_picture(|picture| (picture.lost, picture.late_reads) = (true, 2));
+    let video = ScriptedReply::video(VideoEnd::Failed("no boats today".into())).with_video(|video| video.polls = 10);
     let ada = AccountScript { videos_per_day: Some(3), ..AccountScript::new("ada", Era::A) };
     let mut built = Scenario { accounts: vec![ada], ..Scenario::default() }
-        .replying(Endpoint::Sts, Reply::error("RateLimited"))
+        .replying(Endpoint::Sts, ScriptedReply::error("RateLimited"))
         .replying(Endpoint::Sts, at_once)
-        .replying(Endpoint::OssPut, Reply::status(503))
-        .replying(Endpoint::OssPut, Reply::put_stopping(1_000, PutStop::Close))
-        .replying(Endpoint::FileParse, Reply { parse: unreadable, ..Reply::default() })
+        .replying(Endpoint::OssPut, ScriptedReply::status(503))
+        .replying(Endpoint::OssPut, ScriptedReply::put_stopping(1_000, PutStop::Close))
+        .replying(Endpoint::FileParse, ScriptedReply { parse: unreadable, ..ScriptedReply::default() })
         .replying(Endpoint::Completions, pictures.cut_after(6, CutHow::Fin))
         .replying(Endpoint::Completions, late)
         .replying(Endpoint::Completions, video);
-    built.defaults.insert(Endpoint::TaskStatus, Reply::status(404));
+    built.defaults.insert(Endpoint::TaskStatus, ScriptedReply::status(404));
     assert_eq!(Scenario::from_json(&json.replace("//!", "")).unwrap(), built);
 }
 
@@ -114,9 +113,9 @@ async fn rust_builds_what_json_says() {
         ]}}],
         "replies": {"stop": [{"fail": "reset"}]}
     }"#;
-    use crate::script::reply::Failure;
+    use crate::script::ScriptedFailure;
     use crate::script::stream::{CutHow, End, Inserted, Packets};
-    let reply = Reply::answer("hi")
+    let reply = ScriptedReply::answer("hi")
         .reasoning(&[&[("t", "u")]])
         .delayed(Duration::from_millis(5))
         .ending(End::Open)
@@ -125,6 +124,6 @@ async fn rust_builds_what_json_says() {
         .pausing(1, Duration::from_millis(2))
         .inserting(0, Inserted::Comment("c".into()));
     let ada = AccountScript::new("ada", Era::A).replying(Endpoint::Completions, reply);
-    let built = Scenario::with_accounts([ada]).replying(Endpoint::Stop, Reply::failing(Failure::Reset));
+    let built = Scenario::with_accounts([ada]).replying(Endpoint::Stop, ScriptedReply::failing(ScriptedFailure::Reset));
     assert_eq!(Scenario::from_json(json).unwrap(), built);
 }

@@ -1,6 +1,7 @@
 //! The simulator over real sockets: each endpoint, each check, each fault.
 
 mod checks;
+mod client;
 mod endpoints;
 mod faults;
 mod identities;

@@ -8,15 +8,13 @@ use reqwest::Client;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::client::{Read, read};
-use crate::script::api_script::{ApiFailure, ChunkForm, PortalScript};
-use crate::script::oauth_script::{
-    Approval, OAuthError, OAuthFailure, ResourceUrl, TokenBody, TokenRotation, TokenScript,
+use crate::script::{
+    ApiFailure, Approval, BodyForm, ChunkForm, CutHow, Endpoint, KeyScript, OAuthAccount, OAuthErrorScript,
+    OAuthFailure, PortalScript, ResourceUrl, Scenario, ScriptedFailure, ScriptedReply, StatusScript, TokenBody,
+    TokenRotation, TokenScript,
 };
-use crate::script::reply::{BodyForm, Failure, Reply, StatusScript};
-use crate::script::scenario::{Endpoint, KeyScript, OAuthAccount, Scenario};
-use crate::script::stream::CutHow;
-use crate::{Life, Simulator};
+use crate::tests::client::{Read, SOON, read};
+use crate::{RecordedRequest, Simulator, TokenLife};
 
 const CLIENT: &str = "f0304373b74a44d2b584a3fb70ca9e56";
 const GRANT: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -30,7 +28,7 @@ async fn start() -> Simulator {
 
 async fn form(simulator: &Simulator, path: &str, fields: &[(&str, &str)]) -> reqwest::Result<Read> {
     let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-    let url = simulator.web_base_url().join(path).unwrap();
+    let url = simulator.urls().web.join(path).unwrap();
     let request = Client::builder().no_proxy().build()?.post(url).header("accept", "application/json");
     let request = request.header("content-type", "application/x-www-form-urlencoded").body(body);
     Ok(read(request.send().await?).await)
@@ -70,7 +68,7 @@ async fn refresh(simulator: &Simulator, token: &str) -> Read {
 }
 
 fn credentials(simulator: &Simulator, account: &str) -> Value {
-    serde_json::from_str(&simulator.oauth_credentials(account)).unwrap()
+    serde_json::from_str(&simulator.oauth().credentials(account, TokenLife::Fresh)).unwrap()
 }
 
 fn text<'a>(json: &'a Value, key: &str) -> &'a str {
@@ -78,12 +76,12 @@ fn text<'a>(json: &'a Value, key: &str) -> &'a str {
 }
 
 /// A login without waits.
-fn at_once() -> Reply {
-    Reply::device(|device| (device.pending, device.interval) = (0, Some(0)))
+fn at_once() -> ScriptedReply {
+    ScriptedReply::device(|device| (device.pending, device.interval) = (0, Some(0)))
 }
 
 async fn is_good(simulator: &Simulator, token: &str) -> bool {
-    let url = format!("{}/chat/completions", simulator.portal_base_url());
+    let url = format!("{}/chat/completions", simulator.urls().portal);
     let body = json!({ "model": "coder-model", "messages": [{ "role": "user", "content": "echo: x" }] });
     let request = Client::new().post(url).bearer_auth(token).body(body.to_string());
     request.send().await.unwrap().status() == 200
@@ -92,7 +90,7 @@ async fn is_good(simulator: &Simulator, token: &str) -> bool {
 #[tokio::test]
 async fn a_login_waits_once_and_succeeds() {
     let simulator = start().await;
-    simulator.script(None, Endpoint::DeviceCode, Reply::device(|device| device.interval = Some(0)));
+    simulator.script().queue(None, Endpoint::DeviceCode, ScriptedReply::device(|device| device.interval = Some(0)));
     let codes = begin(&simulator).await;
     let user_code = text(&codes, "user_code");
     assert!(user_code.contains(['_', '-']), "{user_code}");
@@ -104,24 +102,24 @@ async fn a_login_waits_once_and_succeeds() {
     let read = poll(&simulator, &codes).await;
     let tokens = read.json();
     assert_eq!((read.status, text(&tokens, "token_type")), (200, "Bearer"));
-    assert_eq!(text(&tokens, "resource_url"), simulator.portal_base_url().as_str());
-    assert!(simulator.portal_base_url().path() == "/portal/v1" && tokens["expires_in"] == 21_600);
+    assert_eq!(text(&tokens, "resource_url"), simulator.urls().portal.as_str());
+    assert!(simulator.urls().portal.path() == "/portal/v1" && tokens["expires_in"] == 21_600);
     assert!(!text(&tokens, "access_token").contains('.'), "opaque");
     assert!(is_good(&simulator, text(&tokens, "access_token")).await);
-    assert_eq!(simulator.violations(), Vec::<String>::new());
-    let secrets = simulator.secrets();
+    assert_eq!(simulator.record().violations(), Vec::<String>::new());
+    let secrets = simulator.record().secrets();
     for secret in [text(&codes, "device_code"), text(&tokens, "access_token"), text(&tokens, "refresh_token"), VERIFIER]
     {
         assert!(secrets.iter().any(|known| known == secret), "{secret}");
     }
-    let polls = simulator.requests_to(Endpoint::DeviceToken);
+    let polls = simulator.record().requests_to(Endpoint::DeviceToken);
     assert!(polls.iter().all(|request| request.is("cleo", Endpoint::DeviceToken)));
     assert_eq!(polls[0].body.as_ref().unwrap()["grant_type"], GRANT);
-    let counters = simulator.counters();
+    let counters = simulator.record().counts();
     assert_eq!((counters.device_logins, counters.polls, counters.oauth_refreshes), (1, 2, 0));
     let again = poll(&simulator, &codes).await;
     assert_eq!((again.status, text(&again.json(), "error")), (400, "invalid_grant"));
-    assert_eq!(simulator.violations().len(), 1);
+    assert_eq!(simulator.record().violations().len(), 1);
 }
 
 #[tokio::test]
@@ -145,17 +143,17 @@ async fn a_login_is_checked() {
         assert_eq!((read.status, text(&read.json(), "error")), (400, error), "{fields:?}");
         assert!(read.json()["error_description"].is_string());
     }
-    let url = simulator.web_base_url().join("/api/v1/oauth2/device/code").unwrap();
+    let url = simulator.urls().web.join("/api/v1/oauth2/device/code").unwrap();
     let body = json!({ "client_id": CLIENT, "scope": SCOPE, "code_challenge": challenge }).to_string();
     let request = Client::new().post(url).header("content-type", "application/json").body(body);
     let read = read(request.send().await.unwrap()).await;
     assert_eq!((read.status, text(&read.json(), "error")), (400, "invalid_request"));
 
-    simulator.script(None, Endpoint::DeviceCode, at_once());
+    simulator.script().queue(None, Endpoint::DeviceCode, at_once());
     let codes = begin(&simulator).await;
     let wrong = poll_with(&simulator, &codes, &VERIFIER.replace('d', "e")).await;
     assert_eq!((wrong.status, text(&wrong.json(), "error")), (400, "invalid_grant"));
-    assert!(simulator.violations()[0].contains("does not fit the challenge"));
+    assert!(simulator.record().violations()[0].contains("does not fit the challenge"));
     let unknown = poll(&simulator, &json!({ "device_code": "x" })).await;
     assert_eq!((unknown.status, text(&unknown.json(), "error")), (400, "invalid_grant"));
     let fields = [("grant_type", "password"), ("client_id", CLIENT)];
@@ -167,7 +165,7 @@ async fn a_login_is_checked() {
 #[tokio::test]
 async fn polls_end_as_scripted() {
     let simulator = start().await;
-    let other = OAuthError { status: 418, error: "teapot".into(), ..OAuthError::default() };
+    let other = OAuthErrorScript { status: 418, error: "teapot".into(), ..OAuthErrorScript::default() };
     let polls = vec![
         (OAuthFailure::AuthorizationPending, 400, json!("authorization_pending")),
         (OAuthFailure::SlowDown, 400, json!("slow_down")),
@@ -184,10 +182,10 @@ async fn polls_end_as_scripted() {
     // In the flow first, then by the queue of the endpoint.
     let mut flow = at_once();
     flow.device.polls = polls.iter().map(|(failure, ..)| failure.clone()).collect();
-    simulator.script(None, Endpoint::DeviceCode, flow);
+    simulator.script().queue(None, Endpoint::DeviceCode, flow);
     let codes = begin(&simulator).await;
     for (failure, ..) in &polls {
-        simulator.script(None, Endpoint::DeviceToken, Reply::oauth(failure.clone()));
+        simulator.script().queue(None, Endpoint::DeviceToken, ScriptedReply::oauth(failure.clone()));
     }
     for (failure, status, error) in polls.iter().chain(&polls) {
         let read = poll(&simulator, &codes).await;
@@ -197,16 +195,20 @@ async fn polls_end_as_scripted() {
         }
     }
     let html = StatusScript { code: 502, retry_after: Vec::new(), body: BodyForm::Html, text: None };
-    simulator.script(None, Endpoint::DeviceToken, Reply::failing(Failure::Status(html)));
-    simulator.script(None, Endpoint::DeviceToken, Reply::status(503));
-    simulator.script(Some("cleo"), Endpoint::DeviceToken, Reply::token(|token| token.null_access_token = true));
+    simulator.script().queue(None, Endpoint::DeviceToken, ScriptedReply::failing(ScriptedFailure::Status(html)));
+    simulator.script().queue(None, Endpoint::DeviceToken, ScriptedReply::status(503));
+    simulator.script().queue(
+        Some("cleo"),
+        Endpoint::DeviceToken,
+        ScriptedReply::token(|token| token.null_access_token = true),
+    );
     assert!(poll(&simulator, &codes).await.json()["access_token"].is_null());
     assert!(poll(&simulator, &codes).await.text.starts_with("<html>"));
     assert_eq!(poll(&simulator, &codes).await.status, 503);
-    simulator.script(
+    simulator.script().queue(
         None,
         Endpoint::DeviceToken,
-        Reply::token(|token| {
+        ScriptedReply::token(|token| {
             token.refresh_token = Some(TokenRotation::Absent);
             token.expires_in = Some(77);
             token.resource_url = Some(ResourceUrl::Other("portal.qwen.ai".into()));
@@ -215,38 +217,42 @@ async fn polls_end_as_scripted() {
     let tokens = poll(&simulator, &codes).await.json();
     assert_eq!((&tokens["expires_in"], &tokens["resource_url"]), (&json!(77), &json!("portal.qwen.ai")));
     assert!(tokens.get("refresh_token").is_none());
-    assert_eq!((simulator.scripts_left(), simulator.violations()), (0, Vec::new()));
+    assert_eq!((simulator.script().left(), simulator.record().violations()), (0, Vec::new()));
 }
 
 #[tokio::test]
 async fn owners_decide() {
     let simulator = start().await;
     let awaited = |code: &'static str| {
-        Reply::device(move |device| {
+        ScriptedReply::device(move |device| {
             (device.approval, device.interval, device.pending) = (Approval::Awaited, Some(0), 0);
             device.user_code = Some(code.to_owned());
         })
     };
-    simulator.script(None, Endpoint::DeviceCode, awaited("YES-1"));
-    simulator.script(None, Endpoint::DeviceCode, awaited("NO-2"));
+    simulator.script().queue(None, Endpoint::DeviceCode, awaited("YES-1"));
+    simulator.script().queue(None, Endpoint::DeviceCode, awaited("NO-2"));
     let (yes, no) = (begin(&simulator).await, begin(&simulator).await);
-    assert_eq!(simulator.user_codes(), ["YES-1", "NO-2"]);
+    assert_eq!(simulator.oauth().user_codes(), ["YES-1", "NO-2"]);
     for codes in [&yes, &no] {
         assert_eq!(text(&poll(&simulator, codes).await.json(), "error"), "authorization_pending");
     }
-    assert!(!simulator.approve("YES-1", "nobody") && !simulator.approve("MAYBE", "dora") && !simulator.deny("MAYBE"));
-    assert!(simulator.approve("YES-1", "dora") && simulator.deny("NO-2"));
+    assert!(
+        !simulator.oauth().approve("YES-1", "nobody")
+            && !simulator.oauth().approve("MAYBE", "dora")
+            && !simulator.oauth().deny("MAYBE")
+    );
+    assert!(simulator.oauth().approve("YES-1", "dora") && simulator.oauth().deny("NO-2"));
     let tokens = poll(&simulator, &yes).await.json();
     assert_eq!(text(&poll(&simulator, &no).await.json(), "error"), "access_denied");
     refresh(&simulator, text(&tokens, "refresh_token")).await.json();
-    assert_eq!(simulator.requests_to(Endpoint::RefreshToken)[0].account.as_deref(), Some("dora"));
-    assert!(!simulator.deny("YES-1"), "it is over");
-    assert_eq!(simulator.user_codes(), ["NO-2"]);
+    assert_eq!(simulator.record().requests_to(Endpoint::RefreshToken)[0].account.as_deref(), Some("dora"));
+    assert!(!simulator.oauth().deny("YES-1"), "it is over");
+    assert_eq!(simulator.oauth().user_codes(), ["NO-2"]);
 
-    simulator.script(None, Endpoint::DeviceCode, Reply::device(|device| device.expires_in = 0));
+    simulator.script().queue(None, Endpoint::DeviceCode, ScriptedReply::device(|device| device.expires_in = 0));
     let codes = begin(&simulator).await;
     assert_eq!(text(&poll(&simulator, &codes).await.json(), "error"), "expired_token");
-    assert_eq!(simulator.violations(), Vec::<String>::new());
+    assert_eq!(simulator.record().violations(), Vec::<String>::new());
 }
 
 #[tokio::test]
@@ -255,7 +261,11 @@ async fn hasty_polls_are_noted() {
     let codes = begin(&simulator).await;
     poll(&simulator, &codes).await;
     poll(&simulator, &codes).await;
-    assert!(simulator.violations()[0].contains("the interval is 2 s"), "{:?}", simulator.violations());
+    assert!(
+        simulator.record().violations()[0].contains("the interval is 2 s"),
+        "{:?}",
+        simulator.record().violations()
+    );
 }
 
 #[tokio::test]
@@ -271,11 +281,11 @@ async fn a_refresh_token_is_good_once() {
     let dead = refresh(&simulator, old).await;
     let body = json!({ "error": "invalid_request", "error_description": "Invalid refresh token or client_id" });
     assert_eq!((dead.status, dead.json()), (400, body.clone()));
-    assert_eq!(simulator.violations().len(), 1);
-    assert!(simulator.violations()[0].contains("reuse of a rotated refresh token"));
+    assert_eq!(simulator.record().violations().len(), 1);
+    assert!(simulator.record().violations()[0].contains("reuse of a rotated refresh token"));
     assert_eq!(refresh(&simulator, "never seen").await.json(), body);
     assert_eq!(refresh(&simulator, new).await.status, 200);
-    assert_eq!((simulator.violations().len(), simulator.counters().oauth_refreshes), (1, 4));
+    assert_eq!((simulator.record().violations().len(), simulator.record().counts().oauth_refreshes), (1, 4));
 }
 
 #[tokio::test]
@@ -298,7 +308,7 @@ async fn refreshes_go_as_scripted() {
     assert_eq!(refresh(&simulator, text(&doras, "refresh_token")).await.status, 200);
 
     let script = |change: fn(&mut TokenScript)| {
-        simulator.script(Some("cleo"), Endpoint::RefreshToken, Reply::token(change));
+        simulator.script().queue(Some("cleo"), Endpoint::RefreshToken, ScriptedReply::token(change));
     };
     script(|token| token.resource_url = Some(ResourceUrl::Other("https://elsewhere.example/".into())));
     assert_eq!(refresh(&simulator, &old).await.json()["resource_url"], "https://elsewhere.example/");
@@ -311,8 +321,8 @@ async fn refreshes_go_as_scripted() {
     assert_eq!((empty.status, &*empty.text), (200, ""));
     assert!(refresh(&simulator, &old).await.text.starts_with("<!doctype"));
     assert!(refresh(&simulator, &old).await.json()["access_token"].is_null());
-    simulator.script(None, Endpoint::RefreshToken, Reply::status(500));
-    simulator.script(None, Endpoint::RefreshToken, Reply::oauth(OAuthFailure::InvalidRefreshToken));
+    simulator.script().queue(None, Endpoint::RefreshToken, ScriptedReply::status(500));
+    simulator.script().queue(None, Endpoint::RefreshToken, ScriptedReply::oauth(OAuthFailure::InvalidRefreshToken));
     assert_eq!(refresh(&simulator, &old).await.status, 500);
     assert_eq!(refresh(&simulator, &old).await.status, 400);
     assert_eq!(refresh(&simulator, &old).await.status, 200, "no failure has killed it");
@@ -320,41 +330,44 @@ async fn refreshes_go_as_scripted() {
     script(|token| (token.refresh_token, token.body) = (Some(TokenRotation::New), TokenBody::Lost));
     assert!(try_refresh(&simulator, &old).await.is_err());
     assert_eq!(refresh(&simulator, &old).await.status, 400);
-    assert_eq!(simulator.violations().len(), 1);
+    assert_eq!(simulator.record().violations().len(), 1);
 }
 
 #[tokio::test]
 async fn a_refresh_counts_even_if_nobody_waits_for_it() {
     let simulator = start().await;
     let old = text(&credentials(&simulator, "cleo"), "refresh_token").to_owned();
-    let slow = Reply::default().delayed(Duration::from_millis(300));
-    simulator.script(Some("cleo"), Endpoint::RefreshToken, slow.clone());
-    let given_up = tokio::time::timeout(Duration::from_millis(100), refresh(&simulator, &old)).await;
-    assert!(given_up.is_err());
+    let slow = ScriptedReply::default().delayed(Duration::from_millis(300));
+    simulator.script().queue(Some("cleo"), Endpoint::RefreshToken, slow.clone());
+    let arrived = |request: &RecordedRequest| request.is("cleo", Endpoint::RefreshToken);
+    tokio::select! {
+        _ = refresh(&simulator, &old) => panic!("answered too early"),
+        request = simulator.record().wait_until(arrived, SOON) => assert!(request.is_some()),
+    }
     assert_eq!(refresh(&simulator, &old).await.status, 400);
-    assert_eq!(simulator.violations().len(), 1);
+    assert_eq!(simulator.record().violations().len(), 1);
     // The file would have the new one if it had arrived; of two at the same time one gets it.
     let new = text(&credentials(&simulator, "cleo"), "refresh_token").to_owned();
-    simulator.script(Some("cleo"), Endpoint::RefreshToken, slow);
+    simulator.script().queue(Some("cleo"), Endpoint::RefreshToken, slow);
     let (one, other) = tokio::join!(refresh(&simulator, &new), refresh(&simulator, &new));
     let mut statuses = [one.status, other.status];
     statuses.sort_unstable();
-    assert_eq!((statuses, simulator.violations().len()), ([200, 400], 2));
+    assert_eq!((statuses, simulator.record().violations().len()), ([200, 400], 2));
 }
 
 #[tokio::test]
 async fn credentials_are_a_file_of_the_vendor() {
     let simulator = start().await;
-    let now = crate::web::accounts::now_ms();
-    let of = |life| serde_json::from_str::<Value>(&simulator.oauth_credentials_for("cleo", life)).unwrap();
-    let fresh = of(Life::Fresh);
+    let now = crate::clock::now_ms();
+    let of = |life| serde_json::from_str::<Value>(&simulator.oauth().credentials("cleo", life)).unwrap();
+    let fresh = of(TokenLife::Fresh);
     assert_eq!(fresh, credentials(&simulator, "cleo"), "the same again");
     assert_eq!((text(&fresh, "token_type"), text(&fresh, "scope")), ("Bearer", SCOPE));
-    assert_eq!(text(&fresh, "resource_url"), simulator.portal_base_url().as_str());
+    assert_eq!(text(&fresh, "resource_url"), simulator.urls().portal.as_str());
     for (life, from, to, good) in [
-        (Life::Fresh, 21_500_000_i64, 21_700_000, true),
-        (Life::AboutToExpire, 10_000, 80_000, true),
-        (Life::Expired, -4_000_000, -3_000_000, false),
+        (TokenLife::Fresh, 21_500_000_i64, 21_700_000, true),
+        (TokenLife::AboutToExpire, 10_000, 80_000, true),
+        (TokenLife::Expired, -4_000_000, -3_000_000, false),
     ] {
         let credentials = of(life);
         let left = credentials["expiry_date"].as_i64().unwrap() - i64::try_from(now).unwrap();
@@ -362,34 +375,34 @@ async fn credentials_are_a_file_of_the_vendor() {
         assert_eq!(is_good(&simulator, text(&credentials, "access_token")).await, good, "{life:?}");
         assert_eq!(credentials["refresh_token"], fresh["refresh_token"]);
     }
-    simulator.expire("cleo");
+    simulator.oauth().expire("cleo");
     assert!(!is_good(&simulator, text(&fresh, "access_token")).await);
     let renewed = refresh(&simulator, text(&fresh, "refresh_token")).await.json();
     assert!(is_good(&simulator, text(&renewed, "access_token")).await);
-    simulator.set_revoked("cleo", true);
+    simulator.oauth().set_revoked("cleo", true);
     assert!(!is_good(&simulator, text(&renewed, "access_token")).await);
     assert_eq!(refresh(&simulator, text(&renewed, "refresh_token")).await.status, 400);
-    simulator.set_revoked("cleo", false);
-    assert_eq!(simulator.oauth_credentials("nobody"), "");
-    assert_eq!(simulator.violations(), Vec::<String>::new());
+    simulator.oauth().set_revoked("cleo", false);
+    assert_eq!(simulator.oauth().credentials("nobody", TokenLife::Fresh), "");
+    assert_eq!(simulator.record().violations(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn credentials_of_the_site_stay_away() {
     let scenario = Scenario { pace_ms: 0, ..Scenario::default() };
     let simulator = Simulator::start(scenario).await.unwrap();
-    assert_eq!((simulator.accounts().len(), simulator.oauth_accounts(), simulator.keys()), {
+    assert_eq!((simulator.accounts().names().len(), simulator.oauth().names(), simulator.keys().names()), {
         (2, vec!["cleo".to_owned(), "dora".to_owned()], vec!["kay".to_owned()])
     });
-    let url = simulator.web_base_url().join("/api/v1/oauth2/token").unwrap();
-    let cookie = simulator.cookie("ada");
+    let url = simulator.urls().web.join("/api/v1/oauth2/token").unwrap();
+    let cookie = simulator.accounts().cookie("ada");
     Client::new().post(url).header("cookie", &cookie).send().await.unwrap();
-    let url = format!("{}/models", simulator.portal_base_url());
+    let url = format!("{}/models", simulator.urls().portal);
     Client::new().get(url).header("cookie", cookie).send().await.unwrap();
-    let url = simulator.web_base_url().join("/api/models").unwrap();
+    let url = simulator.urls().web.join("/api/models").unwrap();
     let token = text(&credentials(&simulator, "cleo"), "access_token").to_owned();
     Client::new().get(url).bearer_auth(token).send().await.unwrap();
-    let found = simulator.violations();
+    let found = simulator.record().violations();
     let parts = ["sent to the OAuth door", "sent to another host", "sent to the web chat"];
     assert_eq!(found.len(), parts.len(), "{found:?}");
     assert!(found.iter().zip(parts).all(|(found, part)| found.contains(part)), "{found:?}");
@@ -406,14 +419,14 @@ fn the_oauth_scenario_of_the_documentation_is_what_rust_builds() {
         resource_url: ResourceUrl::Other("x.example".into()),
         ..OAuthAccount::new("cleo")
     };
-    let lost = Reply::token(|token| token.body = TokenBody::Lost).delayed(Duration::from_millis(500));
-    let bare = Reply::default().with_chat(|chat| (chat.chunks, chat.lacks_done) = (ChunkForm::Bare, true));
+    let lost = ScriptedReply::token(|token| token.body = TokenBody::Lost).delayed(Duration::from_millis(500));
+    let bare = ScriptedReply::default().with_chat(|chat| (chat.chunks, chat.lacks_done) = (ChunkForm::Bare, true));
     let cleo = cleo
         .replying(Endpoint::RefreshToken, lost)
-        .replying(Endpoint::PortalChat, Reply::api(ApiFailure::Throttled("7".into())))
-        .replying(Endpoint::PortalChat, Reply::pieces(["half ", "an answer"]).cut_after(2, CutHow::Fin))
+        .replying(Endpoint::PortalChat, ScriptedReply::api(ApiFailure::Throttled("7".into())))
+        .replying(Endpoint::PortalChat, ScriptedReply::pieces(["half ", "an answer"]).cut_after(2, CutHow::Fin))
         .replying(Endpoint::PortalChat, bare);
-    let login = Reply::device(|device| {
+    let login = ScriptedReply::device(|device| {
         device.polls = vec![OAuthFailure::SlowDown, OAuthFailure::SlowDown429];
         device.approval = Approval::Denied;
     });
@@ -421,6 +434,6 @@ fn the_oauth_scenario_of_the_documentation_is_what_rust_builds() {
     let built = Scenario { oauth_accounts: vec![cleo], keys: vec![kay], ..Scenario::default() }
         .portal(PortalScript { needs_system_parts: true, ..PortalScript::default() })
         .replying(Endpoint::DeviceCode, login)
-        .replying(Endpoint::DeviceToken, Reply::oauth(OAuthFailure::RateLimited("30".into())));
+        .replying(Endpoint::DeviceToken, ScriptedReply::oauth(OAuthFailure::RateLimited("30".into())));
     assert_eq!(Scenario::from_json(&json.replace("//!", "")).unwrap(), built);
 }

@@ -2,11 +2,8 @@ use http::Method;
 use serde_json::{Value, json};
 
 use crate::Simulator;
-use crate::client::{Caller, Read, answer_of, frames, media_question, read, start};
-use crate::script::media_script::PictureForm;
-use crate::script::reply::Reply;
-use crate::script::scenario::{AccountScript, Endpoint, Era, Scenario};
-use crate::script::stream::CutHow;
+use crate::script::{AccountScript, CutHow, Endpoint, Era, PictureForm, Scenario, ScriptedReply};
+use crate::tests::client::{Caller, Read, answer_of, frames, media_question, read, start};
 
 /// The links of phase `image_gen`.
 fn links(read: &Read) -> Vec<String> {
@@ -31,7 +28,7 @@ fn edit_of(link: &str) -> Value {
 /// What the chat remembers of its last answer.
 async fn last_message(caller: &Caller<'_>) -> Value {
     caller.last_completion().await;
-    let chat = caller.simulator.chats(Some(&caller.name)).pop().unwrap().id;
+    let chat = caller.simulator.stored().chats(Some(&caller.name)).pop().unwrap().id;
     let data = caller.get(&format!("/api/v2/chats/{chat}")).await.data();
     data["chat"]["messages"].as_array().unwrap().last().unwrap().clone()
 }
@@ -53,7 +50,7 @@ async fn a_picture_comes_as_recorded() {
     );
     assert!(read.text.ends_with(&finished));
     let links = links(&read);
-    let start = format!("{}output/{}/t2i/{id}/", simulator.web_base_url(), simulator.user_id("ada"));
+    let start = format!("{}output/{}/t2i/{id}/", simulator.urls().web, simulator.accounts().user_id("ada"));
     assert!(links.iter().all(|link| link.starts_with(&start) && link.contains(".png?key=eyJ")), "{links:?}");
     assert_ne!(links[0], links[1]);
 
@@ -63,7 +60,7 @@ async fn a_picture_comes_as_recorded() {
     assert_eq!(message["content"], links.join("\n"));
     assert_eq!(message["content_list"][1]["content"], links[1]);
     assert_eq!(message["content_list"][1]["phase"], "image_gen");
-    assert!(simulator.violations().is_empty(), "{:?}", simulator.violations());
+    assert!(simulator.record().violations().is_empty(), "{:?}", simulator.record().violations());
 }
 
 #[tokio::test]
@@ -90,11 +87,11 @@ async fn links_serve_pictures() {
     for bad in [link.split('?').next().unwrap().to_owned(), format!("{link}x")] {
         assert_eq!(get(&bad, None).await.unwrap().status(), 403);
     }
-    simulator.script(Some("ada"), Endpoint::MediaLink, Reply::status(503));
+    simulator.script().queue(Some("ada"), Endpoint::MediaLink, ScriptedReply::status(503));
     assert_eq!(get(&link, None).await.unwrap().status(), 503);
-    assert!(simulator.violations().is_empty(), "{:?}", simulator.violations());
+    assert!(simulator.record().violations().is_empty(), "{:?}", simulator.record().violations());
     read(caller.polite(Method::GET, &link).send().await.unwrap()).await;
-    assert!(simulator.violations()[0].contains("another host"));
+    assert!(simulator.record().violations()[0].contains("another host"));
 }
 
 #[tokio::test]
@@ -115,39 +112,39 @@ async fn pictures_are_edited() {
     }
     let refused = caller.wish("image_edit", "Make it red", json!([])).await;
     assert_eq!(frames(&refused.text)[1]["error"]["code"], "invalid_input");
-    assert!(simulator.violations().is_empty(), "{:?}", simulator.violations());
+    assert!(simulator.record().violations().is_empty(), "{:?}", simulator.record().violations());
 }
 
 #[tokio::test]
 async fn pictures_fail_as_scripted() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "ada");
-    let wish = async |reply: Reply| {
-        simulator.script(Some("ada"), Endpoint::Completions, reply);
+    let wish = async |reply: ScriptedReply| {
+        simulator.script().queue(Some("ada"), Endpoint::Completions, reply);
         caller.wish("t2i", "Two pictures of a boat", json!([])).await
     };
-    let none = wish(Reply::pictures(0)).await;
+    let none = wish(ScriptedReply::pictures(0)).await;
     assert!(links(&none).is_empty() && has_finished(&none));
     assert_eq!(last_message(&caller).await["content"], "");
 
-    let text = wish(Reply::no_picture_but("I would rather not.")).await;
+    let text = wish(ScriptedReply::no_picture_but("I would rather not.")).await;
     assert_eq!(answer_of(&text.text), "I would rather not.");
     assert!(links(&text).is_empty() && has_finished(&text));
 
     for (frames, shown) in [(3, 0), (4, 1)] {
-        let cut = wish(Reply::default().cut_after(frames, CutHow::Fin)).await;
+        let cut = wish(ScriptedReply::default().cut_after(frames, CutHow::Fin)).await;
         assert_eq!((links(&cut).len(), has_finished(&cut)), (shown, false));
         let message = last_message(&caller).await;
         assert_eq!(message["content_list"].as_array().unwrap().len(), 2, "made all the same");
     }
 
-    let lost = wish(Reply::default().with_picture(|picture| picture.lost = true)).await;
+    let lost = wish(ScriptedReply::default().with_picture(|picture| picture.lost = true)).await;
     assert!(links(&lost).is_empty() && has_finished(&lost));
     let kept = last_message(&caller).await["content_list"][0]["content"].clone();
     let found = reqwest::get(kept.as_str().unwrap()).await.unwrap();
     assert_eq!(found.status(), 200);
 
-    let late = Reply::default().with_picture(|picture| (picture.lost, picture.late_reads) = (true, 2));
+    let late = ScriptedReply::default().with_picture(|picture| (picture.lost, picture.late_reads) = (true, 2));
     wish(late).await;
     let mut counts = Vec::new();
     for _ in 0..3 {
@@ -155,7 +152,7 @@ async fn pictures_fail_as_scripted() {
     }
     assert_eq!(counts, [0, 0, 2]);
 
-    let waiting = wish(Reply::default().with_picture(|picture| picture.keep_alives = 7)).await;
+    let waiting = wish(ScriptedReply::default().with_picture(|picture| picture.keep_alives = 7)).await;
     assert_eq!(frames(&waiting.text).len(), 11);
 }
 
@@ -163,17 +160,17 @@ async fn pictures_fail_as_scripted() {
 async fn pictures_are_written_in_other_ways() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "ada");
-    let wish = async |reply: Reply| {
-        simulator.script(Some("ada"), Endpoint::Completions, reply);
+    let wish = async |reply: ScriptedReply| {
+        simulator.script().queue(Some("ada"), Endpoint::Completions, reply);
         caller.wish("t2i", "A boat", json!([])).await
     };
-    let tool = wish(Reply::pictures_as(PictureForm::EditTool)).await;
+    let tool = wish(ScriptedReply::pictures_as(PictureForm::EditTool)).await;
     let frames = frames(&tool.text);
     let result = frames.iter().map(|frame| &frame["choices"][0]["delta"]).find(|delta| delta["role"] == "function");
     let link = result.unwrap()["extra"]["image_list"][0]["image"].as_str().unwrap();
     assert!(link.contains("/t2i/") && has_finished(&tool));
-    let plain = wish(Reply::pictures_as(PictureForm::Answer)).await;
-    assert!(answer_of(&plain.text).starts_with(simulator.web_base_url().as_str()));
+    let plain = wish(ScriptedReply::pictures_as(PictureForm::Answer)).await;
+    assert!(answer_of(&plain.text).starts_with(simulator.urls().web.as_str()));
     assert!(links(&plain).is_empty());
 }
 

@@ -7,15 +7,14 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::{Client, RequestBuilder};
 use serde_json::{Value, json};
 
-use crate::Simulator;
-use crate::client::{Read, SOON, TORN, frames, read};
 use crate::record::{EndedHow, RecordedRequest};
-use crate::script::api_script::{
-    ApiError, ApiErrorForm, ApiFailure, ChunkForm, PortalScript, ToolCallScript, UsageChunk, Window,
+use crate::script::{
+    ApiErrorForm, ApiErrorScript, ApiFailure, BodyForm, ChunkForm, Content, CutHow, End, Endpoint, Inserted, KeyScript,
+    LineEnding, OAuthAccount, Packets, PlanWindow, PortalScript, Scenario, ScriptedFailure, ScriptedReply,
+    StatusScript, StreamError, ToolCallScript, UsageChunk,
 };
-use crate::script::reply::{BodyForm, Failure, Reply, StatusScript};
-use crate::script::scenario::{Endpoint, KeyScript, OAuthAccount, Scenario};
-use crate::script::stream::{Content, CutHow, End, Inserted, LineEnding, Packets, StreamError};
+use crate::tests::client::{Read, SOON, TORN, frames, read};
+use crate::{Simulator, TokenLife};
 
 async fn start() -> Simulator {
     let scenario = Scenario::with_oauth([OAuthAccount::new("cleo"), OAuthAccount::new("dora")]);
@@ -23,7 +22,7 @@ async fn start() -> Simulator {
 }
 
 fn token(simulator: &Simulator, account: &str) -> String {
-    let credentials: Value = serde_json::from_str(&simulator.oauth_credentials(account)).unwrap();
+    let credentials: Value = serde_json::from_str(&simulator.oauth().credentials(account, TokenLife::Fresh)).unwrap();
     credentials["access_token"].as_str().unwrap().to_owned()
 }
 
@@ -32,7 +31,7 @@ fn question(prompt: &str, stream: bool) -> Value {
 }
 
 fn to_portal(simulator: &Simulator, body: &Value) -> RequestBuilder {
-    let url = format!("{}/chat/completions", simulator.portal_base_url());
+    let url = format!("{}/chat/completions", simulator.urls().portal);
     let client = Client::builder().no_proxy().build().unwrap();
     client.post(url).header("content-type", "application/json").body(body.to_string())
 }
@@ -42,13 +41,13 @@ async fn ask(simulator: &Simulator, body: &Value) -> Read {
     read(request.send().await.unwrap()).await
 }
 
-async fn ask_scripted(simulator: &Simulator, reply: Reply) -> Read {
-    simulator.script(Some("cleo"), Endpoint::PortalChat, reply);
+async fn ask_scripted(simulator: &Simulator, reply: ScriptedReply) -> Read {
+    simulator.script().queue(Some("cleo"), Endpoint::PortalChat, reply);
     ask(simulator, &question("hello", true)).await
 }
 
 async fn with_key(simulator: &Simulator, path: &str, key: &str, body: &Value) -> Read {
-    let url = format!("{}/{path}", simulator.key_base_url());
+    let url = format!("{}/{path}", simulator.urls().keys);
     let request = Client::new().post(url).bearer_auth(key).header("content-type", "application/json");
     read(request.body(body.to_string()).send().await.unwrap()).await
 }
@@ -93,14 +92,14 @@ async fn a_stream_in_the_shape_of_dashscope() {
     assert!(figures["completion_tokens_details"]["reasoning_tokens"].as_u64().unwrap() > 0);
 
     let is_over = |request: &RecordedRequest| request.is("cleo", Endpoint::PortalChat) && request.ended.is_some();
-    let record = simulator.wait_until(is_over, SOON).await.unwrap();
+    let record = simulator.record().wait_until(is_over, SOON).await.unwrap();
     assert_eq!(record.body, Some(body));
     assert_eq!(record.header("user-agent"), Some("QwenCode/0.14.1 (linux; x64)"));
     assert_eq!(record.header("x-dashscope-cachecontrol"), Some("on"));
     assert_eq!((record.finish_sent, record.response_id.as_deref()), (true, Some(id)));
     let without = ask(&simulator, &question("echo: x", true)).await;
     assert!(!without.text.contains("prompt_tokens"));
-    assert_eq!((simulator.counters().api_chats, simulator.violations()), (2, Vec::new()));
+    assert_eq!((simulator.record().counts().api_chats, simulator.record().violations()), (2, Vec::new()));
 }
 
 #[tokio::test]
@@ -121,7 +120,7 @@ async fn a_whole_answer() {
     let body = json!({ "model": "vision-model", "messages": [{ "role": "user", "content": parts }] });
     let answer = ask(&simulator, &body).await.json();
     assert!(answer["choices"][0]["message"]["content"].as_str().unwrap().starts_with("Pictures that came along: 1."));
-    simulator.script(None, Endpoint::PortalChat, Reply::answer("torn").cut_at_byte(9, CutHow::Fin));
+    simulator.script().queue(None, Endpoint::PortalChat, ScriptedReply::answer("torn").cut_at_byte(9, CutHow::Fin));
     let torn = ask(&simulator, &question("x", false)).await.text;
     assert!(torn.len() == 9 + TORN.len() && torn.ends_with(TORN), "{torn}");
 }
@@ -165,7 +164,7 @@ async fn tools_are_called_when_the_prompt_says_so() {
     assert_eq!(answer["choices"][0]["message"]["content"], "The tool said: noon");
 
     let call = ToolCallScript { name: "x".into(), arguments: "{broken".into(), id: Some("".into()) };
-    let reply = Reply::answer("first").with_chat(|chat| {
+    let reply = ScriptedReply::answer("first").with_chat(|chat| {
         chat.tool_calls = Some(vec![call]);
         chat.finish = Some("stop".into());
     });
@@ -178,7 +177,7 @@ async fn tokens_are_checked() {
     let simulator = start().await;
     let body = question("echo: x", false);
     let good = token(&simulator, "cleo");
-    simulator.script(None, Endpoint::PortalChat, Reply::answer("unused"));
+    simulator.script().queue(None, Endpoint::PortalChat, ScriptedReply::answer("unused"));
     let refused = |request: RequestBuilder| async {
         let read = read(request.send().await.unwrap()).await;
         assert_eq!(read.json()["error"]["type"], "invalid_request_error");
@@ -187,14 +186,14 @@ async fn tokens_are_checked() {
     let invalid = (401, "invalid_api_key".to_owned(), "invalid access token or token expired".to_owned());
     assert_eq!(refused(to_portal(&simulator, &body)).await, invalid);
     assert_eq!(refused(to_portal(&simulator, &body).bearer_auth("nobody's")).await, invalid);
-    simulator.expire("cleo");
+    simulator.oauth().expire("cleo");
     assert_eq!(refused(to_portal(&simulator, &body).bearer_auth(good)).await, invalid);
-    assert_eq!((simulator.scripts_left(), simulator.violations().len()), (1, 0));
-    assert_eq!(refused(to_portal(&simulator, &body).bearer_auth(simulator.key("kay"))).await, invalid);
-    assert!(simulator.violations()[0].contains("a static key sent to the portal"));
+    assert_eq!((simulator.script().left(), simulator.record().violations().len()), (1, 0));
+    assert_eq!(refused(to_portal(&simulator, &body).bearer_auth(simulator.keys().secret("kay"))).await, invalid);
+    assert!(simulator.record().violations()[0].contains("a static key sent to the portal"));
     let wrong = with_key(&simulator, "chat/completions", &token(&simulator, "dora"), &body).await;
     assert_eq!(error(&wrong).2, "Incorrect API key provided.");
-    assert!(simulator.violations()[1].contains("an OAuth token sent"));
+    assert!(simulator.record().violations()[1].contains("an OAuth token sent"));
 }
 
 #[tokio::test]
@@ -203,7 +202,7 @@ async fn the_portal_has_moods() {
     let set = |change: fn(&mut PortalScript)| {
         let mut portal = PortalScript::default();
         change(&mut portal);
-        simulator.set_portal(portal);
+        simulator.oauth().set_portal(portal);
     };
     let body = question("echo: x", false);
     set(|portal| portal.free_tier_closed = true);
@@ -236,13 +235,13 @@ async fn the_portal_has_moods() {
         assert_eq!(ask(&simulator, &bad).await.status, 400, "{bad}");
     }
     let models = || async {
-        let url = format!("{}/models", simulator.portal_base_url());
+        let url = format!("{}/models", simulator.urls().portal);
         read(Client::new().get(url).bearer_auth(token(&simulator, "cleo")).send().await.unwrap()).await
     };
     assert_eq!(models().await.status, 404);
     set(|portal| portal.lists_models = true);
     assert_eq!(models().await.json()["data"][0]["id"], "coder-model");
-    assert_eq!(simulator.requests_to(Endpoint::PortalModels).len(), 2);
+    assert_eq!(simulator.record().requests_to(Endpoint::PortalModels).len(), 2);
 }
 
 #[tokio::test]
@@ -257,7 +256,7 @@ async fn every_known_error() {
         (ApiFailure::FreeTierOnly, 403, "AllocationQuota.FreeTierOnly", "free tier of the model"),
         (ApiFailure::Throttled("7".into()), 429, "Throttling.RateQuota", "rate limit"),
         (ApiFailure::RateLimited(String::new()), 429, "rate_limit_exceeded", "throttling triggered"),
-        (ApiFailure::Window(Window::Week), 429, "Throttling.AllocationQuota", "week allocated quota exceeded"),
+        (ApiFailure::Window(PlanWindow::Week), 429, "Throttling.AllocationQuota", "week allocated quota exceeded"),
         (ApiFailure::InvalidParameter, 400, "invalid_parameter_error", "bad request"),
         (ApiFailure::ContextOverflow(9), 400, "InvalidParameter", "Range of input length should be [1, 9]"),
         (ApiFailure::ModelNotSupported, 400, "invalid_parameter_error", "model not supported"),
@@ -265,24 +264,24 @@ async fn every_known_error() {
         (ApiFailure::Inspection, 400, "data_inspection_failed", "inappropriate"),
         (ApiFailure::Server(502), 502, "internal_error", "internal error"),
     ] {
-        let read = ask_scripted(&simulator, Reply::api(failure.clone())).await;
+        let read = ask_scripted(&simulator, ScriptedReply::api(failure.clone())).await;
         let (found, found_code, message) = error(&read);
         assert_eq!((found, &*found_code), (status, code), "{failure:?}");
         assert!(message.contains(part), "{message}");
     }
-    let plain = ask_scripted(&simulator, Reply::api(ApiFailure::StreamTimeout)).await;
+    let plain = ask_scripted(&simulator, ScriptedReply::api(ApiFailure::StreamTimeout)).await;
     assert_eq!((plain.status, &*plain.text), (504, "stream timeout"));
-    let json = ask_scripted(&simulator, Reply::api(ApiFailure::StreamTimeoutJson)).await;
+    let json = ask_scripted(&simulator, ScriptedReply::api(ApiFailure::StreamTimeoutJson)).await;
     assert_eq!((json.status, &*json.text, &*json.content_type), (504, "\"stream timeout\"", "application/json"));
-    let other = ApiError::new(418, "teapot", "short").form(ApiErrorForm::WithId);
-    let other = ask_scripted(&simulator, Reply::api(ApiFailure::Other(other))).await;
+    let other = ApiErrorScript::new(418, "teapot", "short").form(ApiErrorForm::WithId);
+    let other = ask_scripted(&simulator, ScriptedReply::api(ApiFailure::Other(other))).await;
     assert!(other.json()["id"].as_str().unwrap().starts_with("chatcmpl-") && other.status == 418);
-    let flat = ApiFailure::Other(ApiError::new(400, "Arrearage", "pay").form(ApiErrorForm::Flat));
-    assert_eq!(ask_scripted(&simulator, Reply::api(flat)).await.json()["code"], "Arrearage");
+    let flat = ApiFailure::Other(ApiErrorScript::new(400, "Arrearage", "pay").form(ApiErrorForm::Flat));
+    assert_eq!(ask_scripted(&simulator, ScriptedReply::api(flat)).await.json()["code"], "Arrearage");
     let html = StatusScript { code: 503, retry_after: vec!["9".into()], body: BodyForm::Html, text: None };
-    let html = ask_scripted(&simulator, Reply::failing(Failure::Status(html))).await;
+    let html = ask_scripted(&simulator, ScriptedReply::failing(ScriptedFailure::Status(html))).await;
     assert!(html.status == 503 && html.text.starts_with("<html>"));
-    simulator.script(None, Endpoint::PortalChat, Reply::api(ApiFailure::Throttled("7".into())));
+    simulator.script().queue(None, Endpoint::PortalChat, ScriptedReply::api(ApiFailure::Throttled("7".into())));
     let request = to_portal(&simulator, &question("x", true)).bearer_auth(token(&simulator, "dora"));
     assert_eq!(request.send().await.unwrap().headers()["retry-after"], "7");
 }
@@ -290,15 +289,15 @@ async fn every_known_error() {
 #[tokio::test]
 async fn streams_go_wrong_as_scripted() {
     let simulator = start().await;
-    let reply = || Reply::pieces(["äö", "cd"]);
+    let reply = || ScriptedReply::pieces(["äö", "cd"]);
     for (how, is_torn) in [(CutHow::Fin, true), (CutHow::Reset, true), (CutHow::CleanEnd, false)] {
         let read = ask_scripted(&simulator, reply().cut_after(2, how)).await;
         assert_eq!(read.text.ends_with(TORN), is_torn, "{how:?}");
         assert!(how == CutHow::Reset || text_of(&read, "content") == "äö");
         assert!(!read.text.contains("[DONE]"));
-        let number = simulator.requests_to(Endpoint::PortalChat).last().unwrap().number;
+        let number = simulator.record().requests_to(Endpoint::PortalChat).last().unwrap().number;
         let is_over = |request: &RecordedRequest| request.number == number && request.ended.is_some();
-        let record = simulator.wait_until(is_over, SOON).await.unwrap();
+        let record = simulator.record().wait_until(is_over, SOON).await.unwrap();
         let end = if is_torn { EndedHow::Torn } else { EndedHow::Completed };
         assert_eq!(record.ended.unwrap().how, end);
     }
@@ -334,17 +333,17 @@ async fn streams_go_wrong_as_scripted() {
 #[tokio::test]
 async fn streams_stall_and_clients_leave() {
     let simulator = start().await;
-    simulator.script(None, Endpoint::PortalChat, Reply::answer("abc").ending(End::Stalled));
+    simulator.script().queue(None, Endpoint::PortalChat, ScriptedReply::answer("abc").ending(End::Stalled));
     let request = to_portal(&simulator, &question("x", true)).bearer_auth(token(&simulator, "cleo"));
     let mut response = request.send().await.unwrap();
     response.chunk().await.unwrap();
-    assert_eq!(simulator.counters().open_streams, 1);
+    assert_eq!(simulator.record().counts().open_streams, 1);
     drop(response);
     let left = |request: &RecordedRequest| request.client_closed_at().is_some();
-    assert!(simulator.wait_until(left, SOON).await.unwrap().is("cleo", Endpoint::PortalChat));
-    assert_eq!(simulator.counters().open_streams, 0);
+    assert!(simulator.record().wait_until(left, SOON).await.unwrap().is("cleo", Endpoint::PortalChat));
+    assert_eq!(simulator.record().counts().open_streams, 0);
 
-    simulator.script(None, Endpoint::PortalChat, Reply::failing(Failure::Silence));
+    simulator.script().queue(None, Endpoint::PortalChat, ScriptedReply::failing(ScriptedFailure::Silence));
     let request = to_portal(&simulator, &question("x", true)).bearer_auth(token(&simulator, "cleo"));
     let mut response = request.send().await.unwrap();
     let more = tokio::time::timeout(Duration::from_millis(100), response.chunk()).await;
@@ -357,40 +356,40 @@ async fn keys_open_their_own_door() {
     let revoked = KeyScript { revoked: true, ..KeyScript::new("gone") };
     let scenario = Scenario::with_keys([KeyScript::new("kay"), planned, revoked]);
     let simulator = Simulator::start(scenario).await.unwrap();
-    let key = simulator.key("kay");
-    assert!(key.starts_with("sk-") && key.len() == 35 && simulator.key("nobody").is_empty());
-    assert!(simulator.secrets().contains(&key));
+    let key = simulator.keys().secret("kay");
+    assert!(key.starts_with("sk-") && key.len() == 35 && simulator.keys().secret("nobody").is_empty());
+    assert!(simulator.record().secrets().contains(&key));
     let ask = |key: String, body: Value| {
         let simulator = &simulator;
         async move { with_key(simulator, "chat/completions", &key, &body).await }
     };
     let answer = ask(key.clone(), question("echo: by key", true)).await;
     assert_eq!(text_of(&answer, "content"), "by key");
-    assert_eq!(simulator.requests_to(Endpoint::KeyChat)[0].account.as_deref(), Some("kay"));
-    for wrong in ["sk-wrong".to_owned(), simulator.key("gone")] {
+    assert_eq!(simulator.record().requests_to(Endpoint::KeyChat)[0].account.as_deref(), Some("kay"));
+    for wrong in ["sk-wrong".to_owned(), simulator.keys().secret("gone")] {
         let (status, _, message) = error(&ask(wrong, question("x", false)).await);
         assert_eq!((status, &*message), (401, "Incorrect API key provided."));
     }
-    assert_eq!(simulator.key("plan"), "sk-sp-0123");
+    assert_eq!(simulator.keys().secret("plan"), "sk-sp-0123");
     assert_eq!(ask("sk-sp-0123".into(), json!({})).await.status, 400);
     for expected in [200, 200, 429] {
         let read = ask("sk-sp-0123".into(), question("echo: x", false)).await;
         assert_eq!(read.status, expected);
         assert!(expected == 200 || error(&read).2 == "hour allocated quota exceeded.");
     }
-    simulator.script(Some("kay"), Endpoint::KeyChat, Reply::api(ApiFailure::FreeTierOnly));
+    simulator.script().queue(Some("kay"), Endpoint::KeyChat, ScriptedReply::api(ApiFailure::FreeTierOnly));
     assert_eq!(ask(key.clone(), question("x", false)).await.status, 403);
-    let url = format!("{}/models", simulator.key_base_url());
+    let url = format!("{}/models", simulator.urls().keys);
     let models = read(Client::new().get(&url).bearer_auth(&key).send().await.unwrap()).await.json();
     assert!(models["object"] == "list" && models["data"].as_array().unwrap().len() > 3);
     assert_eq!(Client::new().get(url).send().await.unwrap().status(), 401);
-    assert_eq!(simulator.violations(), Vec::<String>::new());
+    assert_eq!(simulator.record().violations(), Vec::<String>::new());
 }
 
 #[tokio::test]
 async fn embeddings_are_always_the_same() {
     let simulator = start().await;
-    let key = simulator.key("kay");
+    let key = simulator.keys().secret("kay");
     let embed = |body: Value| {
         let (simulator, key) = (&simulator, &key);
         async move { with_key(simulator, "embeddings", key, &body).await }
@@ -426,9 +425,9 @@ async fn embeddings_are_always_the_same() {
         assert_eq!((status, &*code), (400, "InvalidParameter"), "{body}");
         assert!(message.contains(part), "{message}");
     }
-    simulator.script(None, Endpoint::KeyEmbeddings, Reply::api(ApiFailure::Quota));
+    simulator.script().queue(None, Endpoint::KeyEmbeddings, ScriptedReply::api(ApiFailure::Quota));
     assert_eq!(embed(json!({ "model": "m", "input": "x" })).await.status, 429);
-    assert_eq!(simulator.requests_to(Endpoint::KeyEmbeddings).len(), 11);
+    assert_eq!(simulator.record().requests_to(Endpoint::KeyEmbeddings).len(), 11);
 }
 
 #[tokio::test]
@@ -453,8 +452,8 @@ async fn a_file_can_say_all_of_this() {
       "defaults": { "key_chat": { "fail": { "api": { "window": "month" } } } }
     }"#;
     let simulator = Simulator::start(Scenario::from_json(text).unwrap()).await.unwrap();
-    assert_eq!((simulator.oauth_accounts(), simulator.keys()), (vec!["eve".to_owned()], vec!["sam".to_owned()]));
+    assert_eq!((simulator.oauth().names(), simulator.keys().names()), (vec!["eve".to_owned()], vec!["sam".to_owned()]));
     let read = with_key(&simulator, "chat/completions", "sk-sam", &question("x", false)).await;
     assert_eq!(error(&read).2, "month allocated quota exceeded.");
-    assert!(simulator.oauth_credentials("eve").contains("\"resource_url\": \"x.example\""));
+    assert!(simulator.oauth().credentials("eve", TokenLife::Fresh).contains("\"resource_url\": \"x.example\""));
 }

@@ -1,11 +1,10 @@
 use serde_json::{Value, json};
 
-use crate::client::{Caller, answer_of, deep_question, frames, question, search_question, start};
-use crate::script::reply::Reply;
-use crate::script::scenario::Endpoint;
-use crate::script::stream::{
-    Bench, Content, Inserted, LineEnding, Packets, SearchForm, SearchResult, SearchScript, ThinkingForm, UsageScript,
+use crate::script::{
+    Bench, Content, Endpoint, Inserted, LineEnding, Packets, ScriptedReply, SearchForm, SearchResult, SearchScript,
+    ThinkingForm, UsageScript,
 };
+use crate::tests::client::{Caller, answer_of, deep_question, frames, question, search_question, start};
 
 fn delta(frame: &Value) -> &Value {
     &frame["choices"][0]["delta"]
@@ -17,9 +16,9 @@ async fn a_fast_answer_is_spelled_as_recorded() {
     let caller = Caller::new(&simulator, "ada");
     let usage =
         UsageScript { input_tokens: 1049, output_tokens: 2, reasoning_tokens: 0, cached_tokens: 0, image_tokens: 0 };
-    let reply = Reply::pieces(["Grüß", " dich"]).with_stream(|stream| stream.usage = Some(usage));
+    let reply = ScriptedReply::pieces(["Grüß", " dich"]).with_stream(|stream| stream.usage = Some(usage));
     let chat = caller.chat().await;
-    simulator.script(Some("ada"), Endpoint::Completions, reply);
+    simulator.script().queue(Some("ada"), Endpoint::Completions, reply);
     let read = caller.complete(&chat, &question(&chat, "x")).await;
     assert_eq!((read.status, read.effective), (200, 200));
     assert_eq!(read.content_type, "text/event-stream; charset=utf-8");
@@ -60,8 +59,8 @@ async fn thoughts_accumulate() {
     let caller = Caller::new(&simulator, "ada");
     let chat = caller.chat().await;
     let steps = [("One", "abcd"), ("Two", "efgh")];
-    let reply = Reply::answer("ok").reasoning(&[&steps]);
-    simulator.script(None, Endpoint::Completions, reply);
+    let reply = ScriptedReply::answer("ok").reasoning(&[&steps]);
+    simulator.script().queue(None, Endpoint::Completions, reply);
     let read = caller.complete(&chat, &deep_question(&chat, "x")).await;
     let frames = frames(&read.text);
     let thoughts: Vec<_> = frames
@@ -103,7 +102,7 @@ async fn thinking_follows_the_request() {
     let raw = caller.complete(&chat, &body).await;
     assert!(raw.text.contains(r#""phase": "think", "status": "typing""#));
     assert!(raw.text.contains(r#""phase": "think", "status": "finished""#));
-    let forced = Reply::answer("x")
+    let forced = ScriptedReply::answer("x")
         .reasoning(&[&[("t", "raw words")]])
         .with_stream(|stream| stream.thinking = Some(ThinkingForm::Raw));
     let forced = caller.ask_scripted(forced).await;
@@ -147,7 +146,7 @@ async fn scripted_searches_accumulate() {
         results: vec![SearchResult { url: url.to_owned(), ..SearchResult::default() }],
         form,
     };
-    let reply = Reply::answer("x").with_stream(|stream| {
+    let reply = ScriptedReply::answer("x").with_stream(|stream| {
         stream.searches =
             Some(vec![round("https://a.example/", SearchForm::Info), round("https://b.example/", SearchForm::Both)]);
     });
@@ -184,7 +183,7 @@ async fn bytes_may_come_in_any_packets() {
         (Packets::Size(1), None),
         (Packets::At(vec![3, 700, 701, 702]), Some(5)),
     ] {
-        let read = caller.ask_scripted(Reply::answer(text).packets(packets.clone())).await;
+        let read = caller.ask_scripted(ScriptedReply::answer(text).packets(packets.clone())).await;
         assert_eq!(answer_of(&read.text), text);
         let record = caller.last_completion().await;
         assert!(record.finish_sent);
@@ -200,8 +199,8 @@ async fn bytes_may_come_in_any_packets() {
 async fn packets_arrive_one_by_one() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "ada");
-    let reply = Reply::answer("äöü").packets(Packets::Size(3));
-    simulator.script(None, Endpoint::Completions, reply);
+    let reply = ScriptedReply::answer("äöü").packets(Packets::Size(3));
+    simulator.script().queue(None, Endpoint::Completions, reply);
     let chat = caller.chat().await;
     let mut response = caller.completion(&chat, &question(&chat, "x")).send().await.unwrap();
     let mut has_torn_character = false;
@@ -217,7 +216,7 @@ async fn lines_may_end_otherwise() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "ada");
     for (ending, text) in [(LineEnding::Crlf, "\r\n"), (LineEnding::Cr, "\r")] {
-        let reply = Reply::answer("a").with_stream(|stream| {
+        let reply = ScriptedReply::answer("a").with_stream(|stream| {
             stream.line_ending = ending;
             stream.bom = true;
         });
@@ -234,7 +233,7 @@ async fn odd_things_may_come_between() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "ada");
     let phase = |tool| Inserted::UnknownPhase { phase: "daydream".into(), content: "blue".into(), tool };
-    let reply = Reply::pieces(["a"])
+    let reply = ScriptedReply::pieces(["a"])
         .inserting(0, Inserted::Comment("hello".into()))
         .inserting(1, Inserted::KeepAlive)
         .inserting(1, phase(false))
@@ -254,7 +253,7 @@ async fn odd_things_may_come_between() {
 async fn two_answers_interleave() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "ada");
-    let reply = Reply::pieces(["a", "b"]).with_stream(|stream| stream.two_answers = true);
+    let reply = ScriptedReply::pieces(["a", "b"]).with_stream(|stream| stream.two_answers = true);
     let text = caller.ask_scripted(reply).await.text;
     let frames = frames(&text);
     assert_eq!(frames[0]["response.created"]["response_index"], "0");
@@ -269,7 +268,8 @@ async fn two_answers_interleave() {
 async fn less_than_an_answer() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "ada");
-    let only = |content| Reply::answer("x").reasoning(&[&[("t", "thought")]]).with_stream(|one| one.content = content);
+    let only =
+        |content| ScriptedReply::answer("x").reasoning(&[&[("t", "thought")]]).with_stream(|one| one.content = content);
     let created = caller.ask_scripted(only(Content::Created)).await.text;
     assert_eq!(frames(&created).len(), 1);
     let thought = caller.ask_scripted(only(Content::Reasoning)).await.text;
@@ -282,7 +282,7 @@ async fn pieces_are_numbered_by_attempt() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "ada");
     for attempt in 1..=2 {
-        let text = caller.ask_scripted(Reply::numbered(3)).await.text;
+        let text = caller.ask_scripted(ScriptedReply::numbered(3)).await.text;
         assert_eq!(answer_of(&text), format!("⟨{attempt}:0⟩⟨{attempt}:1⟩⟨{attempt}:2⟩"));
     }
 }
@@ -292,7 +292,7 @@ async fn bench_streams_are_ordinary_streams() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "ada");
     let bench = Bench { events: 2_000, content_bytes: 10, per_packet: 50 };
-    simulator.set_default(None, Endpoint::Completions, Some(Reply::bench(bench)));
+    simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::bench(bench)));
     for _ in 0..2 {
         let text = caller.ask("x").await.text;
         assert_eq!(answer_of(&text), "x".repeat(20_000));
@@ -307,8 +307,8 @@ async fn bench_streams_are_ordinary_streams() {
 async fn a_stream_may_drip() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "ada");
-    let drip = Reply::answer("x").packets(Packets::Size(1)).paced(std::time::Duration::from_secs(1));
-    simulator.script(None, Endpoint::Completions, drip);
+    let drip = ScriptedReply::answer("x").packets(Packets::Size(1)).paced(std::time::Duration::from_secs(1));
+    simulator.script().queue(None, Endpoint::Completions, drip);
     let chat = caller.chat().await;
     let mut response = caller.completion(&chat, &question(&chat, "x")).send().await.unwrap();
     let begin = std::time::Instant::now();

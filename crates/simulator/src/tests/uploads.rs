@@ -13,11 +13,9 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 use crate::Simulator;
-use crate::client::{Caller, Read, SOON, answer_of, frames, question, read, start};
 use crate::record::{EndedHow, RecordedRequest};
-use crate::script::media_script::{ParseEnd, PutStop};
-use crate::script::reply::Reply;
-use crate::script::scenario::Endpoint;
+use crate::script::{Endpoint, ParseEnd, PutStop, ScriptedReply};
+use crate::tests::client::{Caller, Read, SOON, answer_of, frames, question, read, start};
 
 const STS: &str = "/api/v2/files/getstsToken";
 
@@ -132,7 +130,7 @@ fn oss_code(read: &Read) -> &str {
 }
 
 fn is_clean(simulator: &Simulator) {
-    assert!(simulator.violations().is_empty(), "{:?}", simulator.violations());
+    assert!(simulator.record().violations().is_empty(), "{:?}", simulator.record().violations());
 }
 
 #[tokio::test]
@@ -144,7 +142,7 @@ async fn grants_have_the_recorded_shape() {
     let old = caller.post("/api/v1/files/getstsToken", &body).await;
     assert_eq!((old.status, old.effective), (200, 0));
     for grant in [&new, &old.json()] {
-        let path = format!("{}/{}_", simulator.user_id("ada"), text(grant, "file_id"));
+        let path = format!("{}/{}_", simulator.accounts().user_id("ada"), text(grant, "file_id"));
         assert!(text(grant, "file_path").starts_with(&path));
         assert!(text(grant, "access_key_id").starts_with("STS."));
         assert_eq!(text(grant, "access_key_secret").len(), 44);
@@ -153,11 +151,11 @@ async fn grants_have_the_recorded_shape() {
         assert_eq!(text(grant, "endpoint"), "oss-accelerate.aliyuncs.com");
         assert!(text(grant, "file_url").contains("x-oss-expires=300&"));
     }
-    let start = format!("https://qwen-webui-prod.oss-accelerate.aliyuncs.com/{}/", simulator.user_id("ada"));
+    let start = format!("https://qwen-webui-prod.oss-accelerate.aliyuncs.com/{}/", simulator.accounts().user_id("ada"));
     assert!(text(&new, "file_url").starts_with(&start));
     assert!(text(&new, "file_url").contains("_Bild%20%C3%BC%201.png?x-oss-security-token=CAIS"));
-    assert!(simulator.secrets().contains(&text(&new, "access_key_secret").to_owned()));
-    assert_eq!(simulator.counters().grants, 2);
+    assert!(simulator.record().secrets().contains(&text(&new, "access_key_secret").to_owned()));
+    assert_eq!(simulator.record().counts().grants, 2);
     is_clean(&simulator);
 }
 
@@ -199,17 +197,17 @@ async fn both_signatures_upload() {
         let done = send(request.body(bytes.clone())).await;
         assert_eq!((done.status, done.text.as_str()), (200, ""), "version {version}");
         assert!(done.set_cookies.is_empty());
-        let upload = simulator.uploads().pop().unwrap();
+        let upload = simulator.stored().uploads().pop().unwrap();
         assert_eq!(upload.path, text(&grant, "file_path"));
         assert_eq!((upload.account.as_str(), upload.name.as_str()), ("ada", "a (1) ü+!.png"));
         assert_eq!((upload.content_type.as_str(), upload.filetype.as_str()), ("image/png", "image"));
         assert_eq!((upload.size, upload.is_whole, &upload.bytes[..]), (20, true, &bytes[..]));
         assert_eq!(upload.sha256, hex(&Sha256::digest(&bytes)));
     }
-    let record = simulator.requests_to(Endpoint::OssPut).pop().unwrap();
+    let record = simulator.record().requests_to(Endpoint::OssPut).pop().unwrap();
     assert!(record.is("ada", Endpoint::OssPut));
     assert_eq!((record.body_bytes, record.status), (20, Some(200)));
-    assert_eq!(simulator.counters().puts, 3);
+    assert_eq!(simulator.record().counts().puts, 3);
     is_clean(&simulator);
 }
 
@@ -243,9 +241,9 @@ async fn wrong_signatures_are_refused() {
     late.headers_mut().insert("date", "Mon, 02 Mar 2026 10:00:00 GMT".parse().unwrap());
     let refused = read(reqwest::Client::new().execute(late).await.unwrap()).await;
     assert_eq!(oss_code(&refused), "RequestTimeTooSkewed");
-    assert_eq!(simulator.counters().puts, 10);
-    assert!(simulator.uploads().is_empty());
-    assert_eq!(simulator.violations().len(), 5, "{:?}", simulator.violations());
+    assert_eq!(simulator.record().counts().puts, 10);
+    assert!(simulator.stored().uploads().is_empty());
+    assert_eq!(simulator.record().violations().len(), 5, "{:?}", simulator.record().violations());
 }
 
 #[tokio::test]
@@ -254,12 +252,12 @@ async fn large_uploads_are_only_hashed() {
     let caller = Caller::new(&simulator, "ada");
     let bytes = vec![7; 4 * 1024 * 1024];
     upload(&caller, "long.mp4", "video", "video/mp4", &bytes).await;
-    let view = simulator.uploads().remove(0);
+    let view = simulator.stored().uploads().remove(0);
     assert_eq!((view.size, view.is_whole, view.bytes.len()), (4 * 1024 * 1024, false, 64 * 1024));
     assert_eq!(view.sha256, hex(&Sha256::digest(&bytes)));
     let grant = grant(&caller, "short.mp4", "video", 3).await;
     send(signed(&caller, &grant, "video/mp4", true).body("four")).await;
-    assert!(simulator.violations()[0].contains("4 bytes uploaded, 3 announced"));
+    assert!(simulator.record().violations()[0].contains("4 bytes uploaded, 3 announced"));
 }
 
 #[tokio::test]
@@ -269,7 +267,7 @@ async fn credentials_stay_at_home() {
     let grant = grant(&caller, "a.png", "image", 1).await;
     let request = signed(&caller, &grant, "image/png", true).header("cookie", &caller.cookie);
     assert_eq!(send(request.body("x")).await.status, 200);
-    assert!(simulator.violations()[0].contains("another host"));
+    assert!(simulator.record().violations()[0].contains("another host"));
 }
 
 #[tokio::test]
@@ -281,7 +279,7 @@ async fn signed_links_read() {
     let get = || send(caller.bare(Method::GET, link));
     let found = get().await;
     assert_eq!((found.status, found.text.as_str(), found.content_type.as_str()), (200, "hello", "text/plain"));
-    simulator.expire_links("ada");
+    simulator.accounts().expire_links("ada");
     assert_eq!(get().await.status, 403);
     is_clean(&simulator);
 }
@@ -291,28 +289,28 @@ async fn grants_and_puts_fail_as_scripted() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "ada");
     let body = json!({ "filename": "a.png", "filesize": 1, "filetype": "image" });
-    simulator.script(Some("ada"), Endpoint::Sts, Reply::error("RateLimited"));
-    simulator.script(Some("ada"), Endpoint::Sts, Reply::status(500));
+    simulator.script().queue(Some("ada"), Endpoint::Sts, ScriptedReply::error("RateLimited"));
+    simulator.script().queue(Some("ada"), Endpoint::Sts, ScriptedReply::status(500));
     assert_eq!(caller.post(STS, &body).await.code(), "RateLimited");
     assert_eq!(caller.post(STS, &body).await.status, 500);
-    simulator.set_default(None, Endpoint::Sts, Some(Reply::status(404)));
+    simulator.script().set_default(None, Endpoint::Sts, Some(ScriptedReply::status(404)));
     assert_eq!(caller.post(STS, &body).await.status, 404);
     assert_eq!(caller.post("/api/v1/files/getstsToken", &body).await.status, 200);
-    simulator.set_default(None, Endpoint::Sts, None);
+    simulator.script().set_default(None, Endpoint::Sts, None);
 
-    simulator.script(None, Endpoint::Sts, Reply::granting(Duration::ZERO, Duration::from_secs(300)));
+    simulator.script().queue(None, Endpoint::Sts, ScriptedReply::granting(Duration::ZERO, Duration::from_secs(300)));
     let ended = grant(&caller, "a.png", "image", 1).await;
     let refused = send(signed(&caller, &ended, "image/png", true).body("x")).await;
     assert_eq!((refused.status, oss_code(&refused)), (403, "SecurityTokenExpired"));
 
     let grant = grant(&caller, "a.png", "image", 1).await;
     let put = || send(signed(&caller, &grant, "image/png", true).body("x"));
-    simulator.script(Some("ada"), Endpoint::OssPut, Reply::oss_error(403, "SignatureDoesNotMatch"));
-    simulator.script(Some("ada"), Endpoint::OssPut, Reply::status(503));
-    simulator.script(Some("ada"), Endpoint::OssPut, Reply::status(503));
+    simulator.script().queue(Some("ada"), Endpoint::OssPut, ScriptedReply::oss_error(403, "SignatureDoesNotMatch"));
+    simulator.script().queue(Some("ada"), Endpoint::OssPut, ScriptedReply::status(503));
+    simulator.script().queue(Some("ada"), Endpoint::OssPut, ScriptedReply::status(503));
     let statuses = [put().await.status, put().await.status, put().await.status, put().await.status];
     assert_eq!(statuses, [403, 503, 503, 200]);
-    assert_eq!(simulator.scripts_left(), 0);
+    assert_eq!(simulator.script().left(), 0);
     is_clean(&simulator);
 }
 
@@ -323,21 +321,21 @@ async fn puts_stop_as_scripted() {
     let bytes = vec![1; 300_000];
     let grant = grant(&caller, "a.png", "image", bytes.len()).await;
     let put = || signed(&caller, &grant, "image/png", true).body(bytes.clone());
-    simulator.script(None, Endpoint::OssPut, Reply::put_stopping(1_000, PutStop::Close));
+    simulator.script().queue(None, Endpoint::OssPut, ScriptedReply::put_stopping(1_000, PutStop::Close));
     assert!(put().send().await.is_err());
-    let closed = simulator.requests_to(Endpoint::OssPut).remove(0);
+    let closed = simulator.record().requests_to(Endpoint::OssPut).remove(0);
     assert_eq!(closed.ended.unwrap().how, EndedHow::Torn);
     assert!((1_000..300_000).contains(&closed.body_bytes));
 
-    simulator.script(None, Endpoint::OssPut, Reply::put_stopping(0, PutStop::Hang));
+    simulator.script().queue(None, Endpoint::OssPut, ScriptedReply::put_stopping(0, PutStop::Hang));
     assert!(put().timeout(Duration::from_millis(50)).send().await.unwrap_err().is_timeout());
     // Read whole and never answered; that the client leaves is noticed.
-    simulator.script(None, Endpoint::OssPut, Reply::default().delayed(SOON));
+    simulator.script().queue(None, Endpoint::OssPut, ScriptedReply::default().delayed(SOON));
     assert!(put().timeout(Duration::from_millis(50)).send().await.is_err());
     let left = |request: &RecordedRequest| request.client_closed_at().is_some();
-    assert!(simulator.wait_until(left, SOON).await.is_some());
-    assert!(simulator.uploads().is_empty());
-    assert_eq!(simulator.counters().puts, 3);
+    assert!(simulator.record().wait_until(left, SOON).await.is_some());
+    assert!(simulator.stored().uploads().is_empty());
+    assert_eq!(simulator.record().counts().puts, 3);
 }
 
 #[tokio::test]
@@ -362,11 +360,11 @@ async fn documents_are_parsed_by_and_by() {
 
     let bob = Caller::new(&simulator, "bob");
     assert_eq!(bob.post("/api/v2/files/parse", &parse).await.code(), "Not_Found");
-    assert!(simulator.violations()[0].contains("another account's file"));
+    assert!(simulator.record().violations()[0].contains("another account's file"));
     let unread = upload(&caller, "b.txt", "file", "text/plain", b"x").await;
     let asked = json!({ "file_id": unread["file_id"] });
     assert_eq!(caller.post("/api/v2/files/parse/status", &asked).await.data()["status"], "pending");
-    assert!(simulator.violations()[1].contains("nobody handed to the parser"));
+    assert!(simulator.record().violations()[1].contains("nobody handed to the parser"));
 }
 
 #[tokio::test]
@@ -378,13 +376,13 @@ async fn parsing_ends_as_scripted() {
         (ParseEnd::Pending, "pending", Value::Null),
         (ParseEnd::Running, "running", Value::Null),
     ] {
-        simulator.script(None, Endpoint::FileParse, Reply::parsing(end));
+        simulator.script().queue(None, Endpoint::FileParse, ScriptedReply::parsing(end));
         let grant = upload(&caller, "a.pdf", "file", "application/pdf", b"%PDF").await;
         parsed(&caller, &grant).await;
         let asked = json!({ "file_id": grant["file_id"] });
         let data = caller.post("/api/v2/files/parse/status", &asked).await.data();
         assert_eq!((&data["status"], &data["error_msg"]), (&json!(status), &error));
-        assert_eq!(simulator.uploads().pop().unwrap().parsed.as_deref(), Some(status));
+        assert_eq!(simulator.stored().uploads().pop().unwrap().parsed.as_deref(), Some(status));
         let refused = ask(&caller, json!([entry(&grant, "file", "document")])).await;
         assert_eq!(frames(&refused.text)[1]["error"]["code"], "invalid_input");
     }
@@ -424,7 +422,7 @@ async fn answers_tell_what_came() {
     );
     assert_eq!(answer, expected);
     is_clean(&simulator);
-    let chat = simulator.chats(Some("ada")).pop().unwrap().id;
+    let chat = simulator.stored().chats(Some("ada")).pop().unwrap().id;
     let data = caller.get(&format!("/api/v2/chats/{chat}")).await.data();
     assert_eq!(data["chat"]["messages"][0]["files"][0]["id"], picture["file_id"]);
 }
@@ -446,7 +444,7 @@ async fn files_that_do_not_fit_are_refused() {
     }
     let seen = answer_of(&ask(&ada, outside("image", "vision")).await.text);
     assert!(seen.starts_with("I can see 1 picture, 0 videos, 0 sounds and 0 documents: https://a.example/x (a link)."));
-    assert_eq!(simulator.foreign_links(), ["https://a.example/x"]);
+    assert_eq!(simulator.record().foreign_links(), ["https://a.example/x"]);
 
     let empty = grant(&ada, "a.png", "image", 1).await;
     let refused = ask(&ada, json!([entry(&empty, "image", "vision")])).await;
@@ -455,16 +453,16 @@ async fn files_that_do_not_fit_are_refused() {
     let refused = ask(&ada, json!([entry(&document, "file", "file")])).await;
     assert_eq!(error(&refused.text)["code"], "invalid_input", "nobody had it parsed");
     let picture = upload(&ada, "a.png", "image", "image/png", b"x").await;
-    simulator.expire_links("ada");
+    simulator.accounts().expire_links("ada");
     let refused = ask(&ada, json!([entry(&picture, "image", "vision")])).await;
     assert_eq!(error(&refused.text)["code"], "invalid_input", "the link is over");
     is_clean(&simulator);
 
-    simulator.script(None, Endpoint::Completions, Reply::answer("unused"));
+    simulator.script().queue(None, Endpoint::Completions, ScriptedReply::answer("unused"));
     let refused = ask(&bob, json!([entry(&picture, "image", "vision")])).await;
     assert_eq!(error(&refused.text), "Internal error!");
-    assert_eq!(simulator.scripts_left(), 1, "a refused file uses up no script");
-    assert!(simulator.violations()[0].contains("another account's file"));
+    assert_eq!(simulator.script().left(), 1, "a refused file uses up no script");
+    assert!(simulator.record().violations()[0].contains("another account's file"));
 }
 
 #[tokio::test]
@@ -476,7 +474,7 @@ async fn odd_entries_are_written_down() {
     let mut body = question(&chat, "x");
     body["messages"][0]["files"] = json!([entry(&picture, "image", "image")]);
     caller.complete(&chat, &body).await;
-    let violations = simulator.violations();
+    let violations = simulator.record().violations();
     assert!(violations[0].contains("file_class \"image\""), "{violations:?}");
     assert!(violations[1].contains("a picture for qwen3-max, which has no sense for it"), "{violations:?}");
 }

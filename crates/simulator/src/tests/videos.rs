@@ -1,10 +1,8 @@
 use serde_json::{Value, json};
 
 use crate::Simulator;
-use crate::client::{Caller, frames, media_question, start};
-use crate::script::media_script::VideoEnd;
-use crate::script::reply::Reply;
-use crate::script::scenario::{AccountScript, Endpoint, Era, Scenario};
+use crate::script::{AccountScript, Endpoint, Era, Scenario, ScriptedReply, VideoEnd};
+use crate::tests::client::{Caller, frames, media_question, start};
 
 /// Begins a video; its task.
 async fn begin(caller: &Caller<'_>) -> String {
@@ -35,14 +33,14 @@ async fn a_video_comes_by_and_by() {
     let done = caller.get(&path(task)).await.data();
     assert_eq!(done["task_status"], "success");
     let link = done["content"].as_str().unwrap();
-    let user = simulator.user_id("ada");
-    assert!(link.starts_with(&format!("{}output/{user}/t2v/{chat}/{task}.mp4?key=", simulator.web_base_url())));
+    let user = simulator.accounts().user_id("ada");
+    assert!(link.starts_with(&format!("{}output/{user}/t2v/{chat}/{task}.mp4?key=", simulator.urls().web)));
 
     let stored = caller.get(&format!("/api/v2/chats/{chat}")).await.data();
     let stored = &stored["chat"]["messages"][1];
     assert_eq!((&stored["id"], &stored["extra"]["wanx"]["task_id"]), (&data["message_id"], &json!(task)));
-    assert!(!simulator.chats(Some("ada")).pop().unwrap().is_busy);
-    let view = simulator.tasks().remove(0);
+    assert!(!simulator.stored().chats(Some("ada")).pop().unwrap().is_busy);
+    let view = simulator.stored().videos().remove(0);
     assert_eq!((view.id.as_str(), view.polls, view.chat_type.as_str()), (task, 3, "t2v"));
 
     let whole = reqwest::get(link).await.unwrap();
@@ -54,7 +52,7 @@ async fn a_video_comes_by_and_by() {
     let expected = format!("bytes {}-{}/{}", whole.len() - 10, whole.len() - 1, whole.len());
     assert_eq!(part.headers()["content-range"], expected);
     assert_eq!(part.bytes().await.unwrap(), whole.slice(whole.len() - 10..));
-    assert!(simulator.violations().is_empty(), "{:?}", simulator.violations());
+    assert!(simulator.record().violations().is_empty(), "{:?}", simulator.record().violations());
 }
 
 #[tokio::test]
@@ -71,7 +69,7 @@ async fn a_video_begins_with_a_picture() {
     let data = caller.wish("i2v", "It sails away", files).await.data();
     assert!(data["messages"][0]["extra"]["wanx"]["task_id"].is_string());
     assert_eq!(caller.wish("i2v", "It sails away", json!([])).await.code(), "invalid_input");
-    assert!(simulator.violations().is_empty(), "{:?}", simulator.violations());
+    assert!(simulator.record().violations().is_empty(), "{:?}", simulator.record().violations());
 }
 
 #[tokio::test]
@@ -84,7 +82,7 @@ async fn odd_wishes_are_written_down() {
     body["size"] = json!("1:1");
     body["messages"][0]["sub_chat_type"] = json!("t2t");
     caller.complete(&chat, &body).await.data();
-    let violations = simulator.violations();
+    let violations = simulator.record().violations();
     for (place, part) in
         ["three chat types", "stream is true", "two sizes", "a new chat that was made for t2t"].into_iter().enumerate()
     {
@@ -96,11 +94,11 @@ async fn odd_wishes_are_written_down() {
 async fn tasks_end_as_scripted() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "ada");
-    let end = async |reply: Reply| {
-        simulator.script(Some("ada"), Endpoint::Completions, reply);
+    let end = async |reply: ScriptedReply| {
+        simulator.script().queue(Some("ada"), Endpoint::Completions, reply);
         begin(&caller).await
     };
-    let soon = |end| Reply::video(end).with_video(|video| video.polls = 0);
+    let soon = |end| ScriptedReply::video(end).with_video(|video| video.polls = 0);
     let failed = end(soon(VideoEnd::Failed("no boats today".into()))).await;
     let data = caller.get(&path(&failed)).await.data();
     assert_eq!((&data["task_status"], &data["message"]), (&json!("failed"), &json!("no boats today")));
@@ -116,25 +114,29 @@ async fn tasks_end_as_scripted() {
         assert_eq!(caller.get(&path(&stalled)).await.data()["task_status"], "running");
     }
 
-    simulator.set_default(None, Endpoint::TaskStatus, Some(Reply::status(404)));
+    simulator.script().set_default(None, Endpoint::TaskStatus, Some(ScriptedReply::status(404)));
     let task = end(soon(VideoEnd::Success)).await;
     assert_eq!(caller.get(&path(&task)).await.status, 404);
     let old = caller.get(&format!("/api/v1/tasks/status/{task}")).await.json();
     assert_eq!(old["task_status"], "success");
-    assert!(simulator.violations().is_empty(), "{:?}", simulator.violations());
+    assert!(simulator.record().violations().is_empty(), "{:?}", simulator.record().violations());
 }
 
 #[tokio::test]
 async fn a_lost_answer_is_in_the_chat() {
     let simulator = start().await;
     let caller = Caller::new(&simulator, "ada");
-    simulator.script(None, Endpoint::Completions, Reply::default().with_video(|video| video.lost = true));
+    simulator.script().queue(
+        None,
+        Endpoint::Completions,
+        ScriptedReply::default().with_video(|video| video.lost = true),
+    );
     let chat = caller.chat_for("t2v").await;
     let body = media_question(&chat, "t2v", "A boat", json!([]));
     assert!(caller.completion(&chat, &body).send().await.is_err());
     let stored = caller.get(&format!("/api/v2/chats/{chat}")).await.data();
     let task = stored["chat"]["messages"][1]["extra"]["wanx"]["task_id"].as_str().unwrap();
-    assert_eq!(simulator.tasks()[0].id, task);
+    assert_eq!(simulator.stored().videos()[0].id, task);
 }
 
 #[tokio::test]
@@ -143,7 +145,7 @@ async fn another_accounts_task_does_not_exist() {
     let task = begin(&Caller::new(&simulator, "ada")).await;
     let refused = Caller::new(&simulator, "bob").get(&path(&task)).await;
     assert_eq!(refused.code(), "Not_Found");
-    assert!(simulator.violations()[0].contains("another account's task"));
+    assert!(simulator.record().violations()[0].contains("another account's task"));
 }
 
 #[tokio::test]

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
@@ -13,7 +13,8 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::script::scenario::{AccountScript, Era, Rotation};
+use crate::clock::now_ms;
+use crate::script::{AccountScript, Era, RefreshRotation};
 use crate::web::jar::{browser_jar, cookies};
 use crate::web::tokens::{Kind, read, sign};
 
@@ -256,9 +257,9 @@ impl Accounts {
         let old = state.current.get(&account.name).and_then(|current| current.refresh.clone());
         let mut is_rotated = false;
         let refresh_token = match account.script.refresh_rotation {
-            Rotation::Absent => None,
-            Rotation::Same => old,
-            Rotation::New => {
+            RefreshRotation::Absent => None,
+            RefreshRotation::Same => old,
+            RefreshRotation::New => {
                 let lifetime = Duration::from_secs(account.script.session_seconds);
                 let new = state.mint(account, Kind::Refresh, lifetime);
                 if let Some(note) = old.and_then(|old| state.notes.get_mut(&old)) {
@@ -397,12 +398,6 @@ fn user_id(name: &str) -> String {
         *to = from;
     }
     uuid::Builder::from_random_bytes(bytes).into_uuid().to_string()
-}
-
-/// Milliseconds since 1970.
-pub(crate) fn now_ms() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.map_or(0, |now| u64::try_from(now.as_millis()).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]

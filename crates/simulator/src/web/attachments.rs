@@ -4,7 +4,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::errors::INVALID_INPUT;
-use crate::script::stream::{ErrorForm, StreamError};
+use crate::script::{ErrorForm, StreamError};
 use crate::storage::uploads::{Grant, Kind, Object, Unfit};
 use crate::web::accounts::Account;
 use crate::web::catalogue;

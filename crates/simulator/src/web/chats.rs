@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::web::accounts::now_ms;
+use crate::clock::now_ms;
 
 /// One chat as tests see it.
 #[derive(Clone, Debug, PartialEq, Eq)]

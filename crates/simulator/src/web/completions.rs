@@ -7,18 +7,20 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::answers::{Answer, EVENT_STREAM};
-use crate::endpoints::refuse_caller;
-use crate::script::reply::{Challenge, ChallengeForm, ErrorScript, Failure, Reply};
-use crate::script::scenario::Endpoint;
-use crate::script::scripts::Stage;
-use crate::script::stream::{Bench, Content, StreamError, StreamScript};
-use crate::web::accounts::{Account, Standing, now_ms};
+use crate::clock::now_ms;
+use crate::script::queues::Stage;
+use crate::script::{
+    Bench, Challenge, ChallengeForm, Content, Endpoint, ErrorScript, ScriptedFailure, ScriptedReply, StreamError,
+    StreamScript,
+};
+use crate::web::accounts::{Account, Standing};
 use crate::web::attachments::{self, Attached, invalid_input, sentence};
 use crate::web::catalogue::always_thinks;
 use crate::web::chats::{Asked, Turn, TurnRefused};
 use crate::web::frames::Voice;
 use crate::web::media::{Size, size_of};
 use crate::web::pictures::{self, count_in};
+use crate::web::site::refuse_caller;
 use crate::web::speech::Question;
 use crate::web::steps::Step;
 use crate::web::turn::{bench_packets, plan, plan_bench, plan_frames};
@@ -94,7 +96,7 @@ struct Play<'a> {
     world: &'a World,
     call: &'a Call,
     account: &'a Arc<Account>,
-    reply: &'a Reply,
+    reply: &'a ScriptedReply,
     request: &'a Request,
     attempt: u64,
 }
@@ -110,7 +112,7 @@ impl Play<'_> {
             timestamp: now_ms() / 1000,
             has_phases: request.has_phases,
         };
-        if reply.fail == Some(Failure::Silence) {
+        if reply.fail == Some(ScriptedFailure::Silence) {
             return Answer::steps(EVENT_STREAM, vec![Step::Hold], Some(turn));
         }
         if let Some(bench) = bench {

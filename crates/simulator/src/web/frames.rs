@@ -5,9 +5,9 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::json::python;
-use crate::script::stream::{ErrorForm, SearchForm, SearchResult, StreamError, UsageScript};
+use crate::script::{ErrorForm, SearchForm, SearchResult, StreamError, UsageScript};
 use crate::web::media::Size;
+use crate::web::python::python;
 
 /// What all frames of one answer share.
 #[derive(Clone)]

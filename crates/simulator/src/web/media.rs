@@ -12,7 +12,8 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use url::Url;
 
-use crate::web::accounts::{Account, now_ms};
+use crate::clock::now_ms;
+use crate::web::accounts::Account;
 use crate::web::tokens::sign;
 
 /// Everything that was generated in a run.

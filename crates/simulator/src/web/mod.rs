@@ -9,6 +9,8 @@ pub(crate) mod frames;
 pub(crate) mod jar;
 pub(crate) mod media;
 pub(crate) mod pictures;
+pub(crate) mod python;
+pub(crate) mod site;
 pub(crate) mod speech;
 pub(crate) mod steps;
 pub(crate) mod tasks;

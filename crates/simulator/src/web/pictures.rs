@@ -2,11 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::json::python;
-use crate::script::media_script::{PictureForm, PictureScript};
-use crate::script::stream::{Content, StreamScript, UsageScript};
+use crate::script::{Content, PictureForm, PictureScript, StreamScript, UsageScript};
 use crate::web::frames::{Usage, Voice};
 use crate::web::media::Picture;
+use crate::web::python::python;
 use crate::web::speech::small_pieces;
 
 /// What the chat will remember of pictures: its text, and the parts of it.

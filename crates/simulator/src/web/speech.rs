@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use crate::json::python;
-use crate::script::stream::{Content, SearchResult, SearchScript, StreamScript, ThinkingForm, UsageScript};
+use crate::script::{Content, SearchResult, SearchScript, StreamScript, ThinkingForm, UsageScript};
 use crate::web::frames::{Usage, Voice};
+use crate::web::python::python;
 
 /// What the request asks for, as far as a stream depends on it.
 pub(crate) struct Question {

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::script::media_script::{VideoEnd, VideoScript};
-use crate::script::reply::ErrorScript;
-use crate::web::accounts::{Account, now_ms};
+use crate::clock::now_ms;
+use crate::script::{ErrorScript, VideoEnd, VideoScript};
+use crate::web::accounts::Account;
 
 /// One video as tests see it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::errors::details_of;
-use crate::script::stream::{
+use crate::script::{
     Bench, Content, CutHow, End, Inserted, LineEnding, Packets, StreamError, StreamScript, UsageScript,
 };
 use crate::web::frames::{Usage, Voice};
@@ -245,7 +245,7 @@ fn last_step(script: &StreamScript, voice: &dyn Interjections) -> Step {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::script::stream::Cut;
+    use crate::script::Cut;
 
     fn bytes(steps: &[Step]) -> Vec<Vec<u8>> {
         let sends = steps.iter().filter_map(|step| match step {

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::answers::{Answer, Payload};
-use crate::script::media_script::VideoScript;
+use crate::script::VideoScript;
 use crate::web::accounts::Account;
 use crate::web::chats::Turn;
 use crate::web::tasks::{Polled, Task};

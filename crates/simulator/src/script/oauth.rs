@@ -144,13 +144,13 @@ pub enum OAuthFailure {
     /// 200 with this `error`.
     ErrorOk(String),
     /// Any other.
-    Other(OAuthError),
+    Other(OAuthErrorScript),
 }
 
 /// A refusal in the form of RFC 6749.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct OAuthError {
+pub struct OAuthErrorScript {
     /// The HTTP status.
     pub status: u16,
     /// `invalid_request`, …
@@ -163,7 +163,7 @@ pub struct OAuthError {
     pub retry_after: Vec<String>,
 }
 
-impl OAuthError {
+impl OAuthErrorScript {
     /// A refusal with a description.
     #[must_use]
     pub fn new(status: u16, error: &str, description: &str) -> Self {
@@ -189,18 +189,20 @@ impl OAuthFailure {
     pub(crate) fn spelled(&self) -> Refusal {
         let error = match self {
             Self::AuthorizationPending => {
-                OAuthError::new(400, "authorization_pending", "The authorization request is still pending")
+                OAuthErrorScript::new(400, "authorization_pending", "The authorization request is still pending")
             }
-            Self::SlowDown => OAuthError::new(400, "slow_down", SLOW_DOWN),
-            Self::SlowDown429 => OAuthError::new(429, "slow_down", SLOW_DOWN),
-            Self::ExpiredToken => OAuthError::new(400, "expired_token", "The device code has expired"),
-            Self::AccessDenied => OAuthError::new(400, "access_denied", "The request was denied by the user"),
-            Self::InvalidGrant => OAuthError::new(400, "invalid_grant", "Invalid device code"),
-            Self::InvalidRefreshToken => OAuthError::new(400, "invalid_request", "Invalid refresh token or client_id"),
-            Self::Unauthorized => OAuthError::new(401, "invalid_client", "Device code expired or invalid"),
-            Self::RateLimited(wait) => OAuthError {
+            Self::SlowDown => OAuthErrorScript::new(400, "slow_down", SLOW_DOWN),
+            Self::SlowDown429 => OAuthErrorScript::new(429, "slow_down", SLOW_DOWN),
+            Self::ExpiredToken => OAuthErrorScript::new(400, "expired_token", "The device code has expired"),
+            Self::AccessDenied => OAuthErrorScript::new(400, "access_denied", "The request was denied by the user"),
+            Self::InvalidGrant => OAuthErrorScript::new(400, "invalid_grant", "Invalid device code"),
+            Self::InvalidRefreshToken => {
+                OAuthErrorScript::new(400, "invalid_request", "Invalid refresh token or client_id")
+            }
+            Self::Unauthorized => OAuthErrorScript::new(401, "invalid_client", "Device code expired or invalid"),
+            Self::RateLimited(wait) => OAuthErrorScript {
                 retry_after: vec![wait.clone()],
-                ..OAuthError::new(429, "too_many_requests", "Too many requests")
+                ..OAuthErrorScript::new(429, "too_many_requests", "Too many requests")
             },
             Self::PendingOk { slow_down } => {
                 let body = if *slow_down {
@@ -210,7 +212,7 @@ impl OAuthFailure {
                 };
                 return Refusal { status: 200, body, retry_after: Vec::new() };
             }
-            Self::ErrorOk(error) => OAuthError::new(200, error, "As the script wants it"),
+            Self::ErrorOk(error) => OAuthErrorScript::new(200, error, "As the script wants it"),
             Self::Other(error) => error.clone(),
         };
         Refusal { status: error.status, body: error.body(), retry_after: error.retry_after }

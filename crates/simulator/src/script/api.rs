@@ -97,7 +97,7 @@ pub enum ApiFailure {
     /// 429 `rate_limit_exceeded` with this `Retry-After`; empty: without.
     RateLimited(String),
     /// 429: this window of the Coding Plan is used up.
-    Window(Window),
+    Window(PlanWindow),
     /// 400 `invalid_parameter_error` "bad request".
     InvalidParameter,
     /// 400 `InvalidParameter`: more than so many tokens.
@@ -115,13 +115,13 @@ pub enum ApiFailure {
     /// 500, 502, 503, … with an error body.
     Server(u16),
     /// Any other.
-    Other(ApiError),
+    Other(ApiErrorScript),
 }
 
 /// A window of the Coding Plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Window {
+pub enum PlanWindow {
     /// Five hours.
     Hour,
     /// From Monday on.
@@ -133,7 +133,7 @@ pub enum Window {
 /// An error of an OpenAI-shaped endpoint.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct ApiError {
+pub struct ApiErrorScript {
     /// The HTTP status.
     pub status: u16,
     /// `code`; left out: `null`.
@@ -170,7 +170,7 @@ pub enum ApiErrorForm {
     Plain,
 }
 
-impl ApiError {
+impl ApiErrorScript {
     /// An error with one text for `code` and `type`.
     #[must_use]
     pub fn new(status: u16, code: &str, message: &str) -> Self {
@@ -223,67 +223,69 @@ impl ApiError {
 }
 
 impl ApiFailure {
-    pub(crate) fn spelled(&self) -> ApiError {
+    pub(crate) fn spelled(&self) -> ApiErrorScript {
         match self {
-            Self::InvalidToken => {
-                ApiError::new(401, "invalid_api_key", "invalid access token or token expired").kind(INVALID_REQUEST)
-            }
+            Self::InvalidToken => ApiErrorScript::new(401, "invalid_api_key", "invalid access token or token expired")
+                .kind(INVALID_REQUEST),
             Self::IncorrectKey => {
-                ApiError::new(401, "invalid_api_key", "Incorrect API key provided.").kind(INVALID_REQUEST)
+                ApiErrorScript::new(401, "invalid_api_key", "Incorrect API key provided.").kind(INVALID_REQUEST)
             }
-            Self::Quota => ApiError::new(429, QUOTA, "Free allocated quota exceeded."),
-            Self::Quota403 => ApiError::new(403, QUOTA, "Free allocated quota exceeded."),
-            Self::CurrentQuota => ApiError::new(
+            Self::Quota => ApiErrorScript::new(429, QUOTA, "Free allocated quota exceeded."),
+            Self::Quota403 => ApiErrorScript::new(403, QUOTA, "Free allocated quota exceeded."),
+            Self::CurrentQuota => ApiErrorScript::new(
                 429,
                 QUOTA,
                 "You exceeded your current quota, please check your plan and billing details.",
             ),
-            Self::FreeTierOnly => ApiError::new(
+            Self::FreeTierOnly => ApiErrorScript::new(
                 403,
                 "AllocationQuota.FreeTierOnly",
                 "The free tier of the model has been exhausted. If you wish to continue access the model on a paid \
                  basis, please disable the \"use free tier only\" mode in the management console.",
             ),
-            Self::Throttled(wait) => {
-                ApiError::new(429, "Throttling.RateQuota", "Requests rate limit exceeded, please try again later.")
-                    .waiting(wait)
-            }
+            Self::Throttled(wait) => ApiErrorScript::new(
+                429,
+                "Throttling.RateQuota",
+                "Requests rate limit exceeded, please try again later.",
+            )
+            .waiting(wait),
             Self::RateLimited(wait) => {
-                ApiError::new(429, "rate_limit_exceeded", "Requests throttling triggered.").waiting(wait)
+                ApiErrorScript::new(429, "rate_limit_exceeded", "Requests throttling triggered.").waiting(wait)
             }
             Self::Window(window) => {
                 let name = match window {
-                    Window::Hour => "hour",
-                    Window::Week => "week",
-                    Window::Month => "month",
+                    PlanWindow::Hour => "hour",
+                    PlanWindow::Week => "week",
+                    PlanWindow::Month => "month",
                 };
                 let message = format!("{name} allocated quota exceeded.");
-                ApiError::new(429, "Throttling.AllocationQuota", &message)
+                ApiErrorScript::new(429, "Throttling.AllocationQuota", &message)
             }
             Self::InvalidParameter => {
-                ApiError::new(400, "invalid_parameter_error", "bad request").kind(INVALID_REQUEST)
+                ApiErrorScript::new(400, "invalid_parameter_error", "bad request").kind(INVALID_REQUEST)
             }
             Self::ContextOverflow(most) => {
                 let message = format!("Range of input length should be [1, {most}]");
-                ApiError::new(400, "InvalidParameter", &message).kind(INVALID_REQUEST)
+                ApiErrorScript::new(400, "InvalidParameter", &message).kind(INVALID_REQUEST)
             }
             Self::ModelNotSupported => {
-                ApiError::new(400, "invalid_parameter_error", "model not supported").kind(INVALID_REQUEST)
+                ApiErrorScript::new(400, "invalid_parameter_error", "model not supported").kind(INVALID_REQUEST)
             }
             Self::ModelNotFound => {
                 let message = "The model does not exist or you do not have access to it.";
-                ApiError::new(404, "model_not_found", message).kind(INVALID_REQUEST)
+                ApiErrorScript::new(404, "model_not_found", message).kind(INVALID_REQUEST)
             }
             Self::StreamTimeout => {
-                let error = ApiError { status: 504, message: "stream timeout".to_owned(), ..ApiError::default() };
+                let error =
+                    ApiErrorScript { status: 504, message: "stream timeout".to_owned(), ..ApiErrorScript::default() };
                 error.form(ApiErrorForm::Plain)
             }
             Self::StreamTimeoutJson => Self::StreamTimeout.spelled().form(ApiErrorForm::JsonString),
             Self::Inspection => {
-                ApiError::new(400, "data_inspection_failed", "Input text data may contain inappropriate content.")
+                ApiErrorScript::new(400, "data_inspection_failed", "Input text data may contain inappropriate content.")
             }
             Self::Server(status) => {
-                ApiError::new(*status, "internal_error", "An internal error has occured, please try again later.")
+                ApiErrorScript::new(*status, "internal_error", "An internal error has occured, please try again later.")
             }
             Self::Other(error) => error.clone(),
         }

@@ -1,4 +1,4 @@
-//! How files come in and what is made of a prompt: the parts of a [`Reply`](crate::script::reply::Reply) that
+//! How files come in and what is made of a prompt: the parts of a [`ScriptedReply`](crate::script::reply::ScriptedReply) that
 //! uploads, pictures and videos look at.
 
 use serde::Deserialize;

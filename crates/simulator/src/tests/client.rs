@@ -8,8 +8,7 @@ use serde_json::{Value, json};
 
 use crate::Simulator;
 use crate::record::{EndedHow, RecordedRequest};
-use crate::script::reply::Reply;
-use crate::script::scenario::{AccountScript, Endpoint, Era, Scenario};
+use crate::script::{AccountScript, Endpoint, Era, Scenario, ScriptedReply};
 
 /// One account's client.
 pub(crate) struct Caller<'a> {
@@ -65,15 +64,15 @@ impl<'a> Caller<'a> {
         Self {
             simulator,
             name: name.to_owned(),
-            cookie: simulator.cookie(name),
-            bearer: Some(simulator.bearer(name)),
+            cookie: simulator.accounts().cookie(name),
+            bearer: Some(simulator.accounts().bearer(name)),
             http: Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap(),
         }
     }
 
     /// A request to the chat host without any credential or header.
     pub(crate) fn bare(&self, method: Method, path: &str) -> RequestBuilder {
-        let url = self.simulator.web_base_url().join(path).unwrap();
+        let url = self.simulator.urls().web.join(path).unwrap();
         self.http.request(method, url)
     }
 
@@ -87,7 +86,7 @@ impl<'a> Caller<'a> {
 
     /// A request to the auth host as a browser sends it, without Bearer.
     pub(crate) fn to_auth(&self, path: &str) -> RequestBuilder {
-        let url = self.simulator.auth_base_url().join(path).unwrap();
+        let url = self.simulator.urls().auth.join(path).unwrap();
         let request = self.http.get(url).header("cookie", &self.cookie);
         headers(request).header("x-request-origin", "https://chat.qwen.ai")
     }
@@ -152,9 +151,9 @@ impl<'a> Caller<'a> {
     }
 
     /// Asks once with this reply scripted.
-    pub(crate) async fn ask_scripted(&self, reply: Reply) -> Read {
+    pub(crate) async fn ask_scripted(&self, reply: ScriptedReply) -> Read {
         let account = Some(self.name.as_str());
-        self.simulator.script(account, Endpoint::Completions, reply);
+        self.simulator.script().queue(account, Endpoint::Completions, reply);
         self.ask("hello").await
     }
 
@@ -166,10 +165,10 @@ impl<'a> Caller<'a> {
 
     /// The record of the last completion, once its answer is over.
     pub(crate) async fn last_completion(&self) -> RecordedRequest {
-        let last = self.simulator.requests_to(Endpoint::Completions);
+        let last = self.simulator.record().requests_to(Endpoint::Completions);
         let number = last.last().unwrap().number;
         let is_over = |request: &RecordedRequest| request.number == number && request.ended.is_some();
-        self.simulator.wait_until(is_over, SOON).await.unwrap()
+        self.simulator.record().wait_until(is_over, SOON).await.unwrap()
     }
 
     pub(crate) async fn last_end(&self) -> EndedHow {

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::script::reply::{Failure, Reply};
-use crate::script::scenario::{Endpoint, Scenario};
+use crate::script::endpoint::Endpoint;
+use crate::script::reply::{ScriptedFailure, ScriptedReply};
+use crate::script::scenario::Scenario;
 
 /// For whom a reply is (`None`: whoever calls next), and where.
 type Place = (Option<String>, Endpoint);
@@ -18,8 +19,8 @@ pub(crate) struct Scripts {
 
 #[derive(Default)]
 struct State {
-    queues: HashMap<Place, VecDeque<Arc<Reply>>>,
-    defaults: HashMap<Place, Arc<Reply>>,
+    queues: HashMap<Place, VecDeque<Arc<ScriptedReply>>>,
+    defaults: HashMap<Place, Arc<ScriptedReply>>,
 }
 
 /// Which replies are looked for.
@@ -49,14 +50,14 @@ impl Scripts {
         scripts
     }
 
-    pub(crate) fn push(&self, account: Option<&str>, endpoint: Endpoint, reply: Reply) {
+    pub(crate) fn push(&self, account: Option<&str>, endpoint: Endpoint, reply: ScriptedReply) {
         let place = (account.map(str::to_owned), endpoint);
         let mut state = self.state.lock();
         let queue = state.queues.entry(place).or_default();
         queue.push_back(Arc::new(reply));
     }
 
-    pub(crate) fn set_default(&self, account: Option<&str>, endpoint: Endpoint, reply: Option<Reply>) {
+    pub(crate) fn set_default(&self, account: Option<&str>, endpoint: Endpoint, reply: Option<ScriptedReply>) {
         let place = (account.map(str::to_owned), endpoint);
         let mut state = self.state.lock();
         match reply {
@@ -67,9 +68,9 @@ impl Scripts {
 
     /// The reply for this call: queue of the account, queue of all, default of the account, default of all.
     /// A reply that does not fit the stage stays for later.
-    pub(crate) fn take(&self, account: Option<&str>, endpoint: Endpoint, stage: Stage) -> Option<Arc<Reply>> {
-        let fits = |reply: &Reply| match stage {
-            Stage::Edge => reply.fail.as_ref().is_some_and(Failure::is_of_the_edge),
+    pub(crate) fn take(&self, account: Option<&str>, endpoint: Endpoint, stage: Stage) -> Option<Arc<ScriptedReply>> {
+        let fits = |reply: &ScriptedReply| match stage {
+            Stage::Edge => reply.fail.as_ref().is_some_and(ScriptedFailure::is_of_the_edge),
             Stage::Failing => reply.fail.is_some(),
             Stage::Behind => true,
         };
@@ -103,7 +104,7 @@ mod tests {
     #[test]
     fn the_nearest_reply_is_taken_first() {
         let scripts = Scripts::new(&Scenario::default());
-        let delayed = |ms: u64| Reply { delay_ms: ms, ..Reply::default() };
+        let delayed = |ms: u64| ScriptedReply { delay_ms: ms, ..ScriptedReply::default() };
         let at = Endpoint::Stop;
         scripts.set_default(None, at, Some(delayed(4)));
         scripts.set_default(Some("ada"), at, Some(delayed(3)));
@@ -121,8 +122,8 @@ mod tests {
     fn the_edge_takes_only_its_own() {
         let scripts = Scripts::new(&Scenario::default());
         let at = Endpoint::Completions;
-        scripts.push(None, at, Reply::error("RateLimited"));
-        scripts.push(None, at, Reply::status(503));
+        scripts.push(None, at, ScriptedReply::error("RateLimited"));
+        scripts.push(None, at, ScriptedReply::status(503));
         assert!(scripts.take(None, at, Stage::Edge).is_none());
         assert!(scripts.take(None, at, Stage::Behind).is_some());
         assert!(scripts.take(None, at, Stage::Edge).is_some());

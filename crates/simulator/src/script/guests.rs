@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-use crate::endpoint::Endpoint;
-use crate::script::oauth_script::{ResourceUrl, TokenRotation};
-use crate::script::reply::Reply;
+use crate::script::endpoint::Endpoint;
+use crate::script::oauth::{ResourceUrl, TokenRotation};
+use crate::script::reply::ScriptedReply;
 
 /// One account that signs in with Qwen's OAuth.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
@@ -23,9 +23,9 @@ pub struct OAuthAccount {
     /// What token answers and credentials say of where the API is.
     pub resource_url: ResourceUrl,
     /// Replies for this account, each used once.
-    pub replies: BTreeMap<Endpoint, Vec<Reply>>,
+    pub replies: BTreeMap<Endpoint, Vec<ScriptedReply>>,
     /// What this account is answered when no scripted reply is left.
-    pub defaults: BTreeMap<Endpoint, Reply>,
+    pub defaults: BTreeMap<Endpoint, ScriptedReply>,
 }
 
 /// One static key of an endpoint in the shape of DashScope.
@@ -41,9 +41,9 @@ pub struct KeyScript {
     /// How many chats of five hours it is good for, as in a Coding Plan; left out: any number.
     pub chats_per_window: Option<usize>,
     /// Replies for this key, each used once.
-    pub replies: BTreeMap<Endpoint, Vec<Reply>>,
+    pub replies: BTreeMap<Endpoint, Vec<ScriptedReply>>,
     /// What this key is answered when no scripted reply is left.
-    pub defaults: BTreeMap<Endpoint, Reply>,
+    pub defaults: BTreeMap<Endpoint, ScriptedReply>,
 }
 
 impl Default for OAuthAccount {
@@ -69,7 +69,7 @@ impl OAuthAccount {
 
     /// This account with one more scripted reply.
     #[must_use]
-    pub fn replying(mut self, endpoint: Endpoint, reply: Reply) -> Self {
+    pub fn replying(mut self, endpoint: Endpoint, reply: ScriptedReply) -> Self {
         self.replies.entry(endpoint).or_default().push(reply);
         self
     }
@@ -84,7 +84,7 @@ impl KeyScript {
 
     /// This key with one more scripted reply.
     #[must_use]
-    pub fn replying(mut self, endpoint: Endpoint, reply: Reply) -> Self {
+    pub fn replying(mut self, endpoint: Endpoint, reply: ScriptedReply) -> Self {
         self.replies.entry(endpoint).or_default().push(reply);
         self
     }
