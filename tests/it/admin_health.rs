@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::{AccountScript, ApiFailure, Endpoint, Era, Scenario, ScriptedFailure, ScriptedReply};
 
-use crate::app::{KEY, Setup, TestApp, json_of, question};
+use crate::support::app::{KEY, Setup, TestApp, json_of, question};
 
 const ADMIN_KEY: &str = "sk-of-the-owner";
 const PATH: &str = "/admin/health";

@@ -1,50 +1,18 @@
 //! Files that callers send: how they reach the upstream, and what happens when they do not.
 
-use std::io::Cursor;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use image::ImageFormat;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 use simulator::Simulator;
 use simulator::script::{AccountScript, Endpoint, Era, ParseEnd, PutStop, Scenario, ScriptedReply};
 
-use crate::app::{Setup, TestApp, content, error_of, json_of};
-
-/// A picture of its own for each number.
-pub(crate) fn png(number: u8) -> Vec<u8> {
-    let mut bytes = Cursor::new(Vec::new());
-    let pixel = image::Rgb([number, 100, 200]);
-    image::RgbImage::from_pixel(8, 8, pixel).write_to(&mut bytes, ImageFormat::Png).unwrap();
-    bytes.into_inner()
-}
-
-pub(crate) fn data_uri(essence: &str, bytes: &[u8]) -> String {
-    format!("data:{essence};base64,{}", STANDARD.encode(bytes))
-}
-
-pub(crate) fn image_part(number: u8) -> Value {
-    json!({"type": "image_url", "image_url": {"url": data_uri("image/png", &png(number))}})
-}
+use crate::support::app::{Setup, TestApp, content, error_of, json_of};
+use crate::support::files::{OMNI, data_uri, hash, image_part, png, with_parts};
 
 fn file_part(name: &str, essence: &str, bytes: &[u8]) -> Value {
     json!({"type": "file", "file": {"filename": name, "file_data": data_uri(essence, bytes)}})
-}
-
-pub(crate) fn with_parts(model: &str, text: &str, parts: Vec<Value>) -> Value {
-    let mut all = vec![json!({"type": "text", "text": text})];
-    all.extend(parts);
-    json!({"model": model, "messages": [{"role": "user", "content": all}]})
-}
-
-/// A model of the simulator that takes every kind of file.
-pub(crate) const OMNI: &str = "qwen3.5-omni-plus";
-
-/// The beginning of the hash that the simulator tells of a file.
-pub(crate) fn hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
 async fn two_accounts(describe: impl FnOnce(Scenario) -> Scenario) -> TestApp {

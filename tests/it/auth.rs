@@ -6,8 +6,8 @@ use serde_json::json;
 use simulator::Simulator;
 use simulator::script::{Endpoint, Scenario};
 
-use crate::app::{KEY, Setup, TestApp, content, error_of, json_of, question};
-use crate::raw::Raw;
+use crate::support::app::{KEY, Setup, TestApp, content, error_of, json_of, question};
+use crate::support::raw::Raw;
 
 async fn started(setup: Setup) -> TestApp {
     setup.start(Simulator::start(Scenario::default().paced_ms(0)).await.unwrap()).await

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::app::{TestApp, checked_error, error_of, json_of, question};
-use crate::raw::{self, Raw};
+use crate::support::app::{TestApp, checked_error, error_of, json_of, question};
+use crate::support::raw::{self, Raw};
 
 /// Fails unless these bytes are refused with 400 and leave the upstream alone. Gives the error.
 async fn refused_body(app: &TestApp, body: impl Into<reqwest::Body>, what: &str) -> Value {
@@ -261,7 +261,7 @@ async fn a_long_conversation_that_fits_is_answered() {
 async fn content_types() {
     let app = TestApp::quick().await;
     let ask = async |content_type: Option<&str>| {
-        let mut request = app.client.post(app.url("/v1/chat/completions")).bearer_auth(crate::app::KEY);
+        let mut request = app.client.post(app.url("/v1/chat/completions")).bearer_auth(crate::support::app::KEY);
         if let Some(content_type) = content_type {
             request = request.header("content-type", content_type);
         }
@@ -313,7 +313,7 @@ async fn paths_that_do_not_exist() {
         ("/v1/%00%0a", ""),
     ] {
         for method in [reqwest::Method::GET, reqwest::Method::POST, reqwest::Method::DELETE] {
-            let request = app.client.request(method.clone(), app.url(path)).bearer_auth(crate::app::KEY);
+            let request = app.client.request(method.clone(), app.url(path)).bearer_auth(crate::support::app::KEY);
             let response = request.send().await.unwrap();
             assert_eq!(response.status(), 404, "{method} {path}");
             let error = error_of(response).await;

@@ -6,8 +6,8 @@ use futures_util::future::join_all;
 use simulator::Simulator;
 use simulator::script::{Endpoint, ScriptedFailure, ScriptedReply};
 
-use crate::app::{PATIENCE, Setup, TestApp, question, spawn};
-use crate::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, until_health};
+use crate::support::app::{PATIENCE, Setup, TestApp, question, spawn};
+use crate::support::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, until_health};
 
 const COOLDOWN: Duration = Duration::from_millis(800);
 
@@ -289,7 +289,7 @@ async fn a_key_that_asks_once_does_not_stand_behind_one_that_floods() {
         until_queued(&app).await;
         let request = app.client.post(app.url("/v1/chat/completions")).bearer_auth("sk-quiet-key");
         let request = request.header("content-type", "application/json").body(question("quiet").to_string());
-        crate::oracle::read(request, Form::Whole).await
+        crate::support::oracle::read(request, Form::Whole).await
     };
     let (flood, quiet) = tokio::join!(flood, quiet);
     quiet.must_say("x");

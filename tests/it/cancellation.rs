@@ -6,8 +6,8 @@ use serde_json::json;
 use simulator::Simulator;
 use simulator::script::{End, Endpoint, ScriptedFailure, ScriptedReply};
 
-use crate::app::{PATIENCE, Setup, TestApp, question, spawn};
-use crate::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, until};
+use crate::support::app::{PATIENCE, Setup, TestApp, question, spawn};
+use crate::support::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, until};
 
 const SOON: Duration = Duration::from_secs(1);
 
@@ -184,6 +184,6 @@ async fn leaving_the_queue() {
         }
     };
     let (first, ()) = tokio::join!(first, others);
-    assert_eq!(crate::oracle::judge_numbered(&first, 200), 200);
+    assert_eq!(crate::support::oracle::judge_numbered(&first, 200), 200);
     assert_eq!(asked_accounts(&app.simulator).len(), 1);
 }

@@ -4,8 +4,8 @@ use serde_json::json;
 use simulator::Simulator;
 use simulator::script::{ChallengeForm, Endpoint, ScriptedReply};
 
-use crate::app::{Setup, TestApp};
-use crate::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health};
+use crate::support::app::{Setup, TestApp};
+use crate::support::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health};
 
 const FACES: [(ChallengeForm, u16); 5] = [
     (ChallengeForm::Json, 200),
@@ -124,7 +124,7 @@ async fn a_rest_after_a_challenge_ends_by_itself() {
     simulator.script().queue(None, Endpoint::Completions, ScriptedReply::challenge(ChallengeForm::Json, 200));
     let app = Setup::default().with("CHALLENGE_REST", "1s").start(simulator).await;
     assert_eq!(ask(&app, Form::Whole, "echo: x").await.code(), "upstream_challenge");
-    crate::oracle::until_health(&app, |body| body["identityPool"]["healthy"] == 1).await;
+    crate::support::oracle::until_health(&app, |body| body["identityPool"]["healthy"] == 1).await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
 }
 
@@ -139,7 +139,7 @@ async fn a_challenge_that_the_size_of_the_request_draws_parks_nobody() {
         );
         let text = "word ".repeat(21 * 1024);
         let body = json!({"model": "qwen3-max", "messages": [{"role": "user", "content": text}]});
-        let answer = crate::oracle::send(&app, form, body).await;
+        let answer = crate::support::oracle::send(&app, form, body).await;
         assert_eq!(answer.failure(), (413, "invalid_request_error", "context_length_exceeded"), "{}", answer.raw);
         assert_eq!(asked_accounts(&app.simulator).len(), 1);
         assert_eq!(counts(&app).await, (3, 0, 0));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::{Endpoint, Scenario, ScriptedReply};
 
-use crate::app::{PATIENCE, Setup, TestApp, content, error_of, json_of, question};
+use crate::support::app::{PATIENCE, Setup, TestApp, content, error_of, json_of, question};
 
 /// The prompt that the upstream gets for these messages.
 async fn prompt_of(app: &TestApp, messages: Value) -> String {

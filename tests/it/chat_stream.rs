@@ -9,8 +9,10 @@ use simulator::script::{
     CutHow, End, Endless, Endpoint, Inserted, LineEnding, Packets, Scenario, ScriptedReply, StreamError,
 };
 
-use crate::app::{KEY, PATIENCE, Setup, TestApp, Transcript, checked_error, error_of, json_of, question, spawn};
-use crate::raw::{self, Raw};
+use crate::support::app::{
+    KEY, PATIENCE, Setup, TestApp, Transcript, checked_error, error_of, json_of, question, spawn,
+};
+use crate::support::raw::{self, Raw};
 
 /// A server in front of the usual accounts, with this reply for whoever asks next.
 async fn answering(setup: Setup, reply: ScriptedReply) -> TestApp {

@@ -7,8 +7,8 @@ use simulator::RecordedRequest;
 use simulator::Simulator;
 use simulator::script::{Endpoint, ErrorScript, ScriptedReply};
 
-use crate::app::{PATIENCE, Setup, TestApp};
-use crate::oracle::{FORMS, Form, ask, crew, until};
+use crate::support::app::{PATIENCE, Setup, TestApp};
+use crate::support::oracle::{FORMS, Form, ask, crew, until};
 
 async fn start(count: usize) -> TestApp {
     Setup::default().start(Simulator::start(crew(count)).await.unwrap()).await
@@ -58,7 +58,7 @@ async fn a_chat_is_not_deleted_before_its_answer_is_over() {
         ScriptedReply::numbered(300).paced(Duration::from_millis(10)),
     );
     let answer = ask(&app, Form::Stream, "x").await;
-    assert_eq!(crate::oracle::judge_numbered(&answer, 300), 300);
+    assert_eq!(crate::support::oracle::judge_numbered(&answer, 300), 300);
     let finished = app.simulator.record().requests_to(Endpoint::Completions).remove(0).ended.unwrap().at;
     let deleted = app.simulator.record().wait_until(is_delete, PATIENCE).await.unwrap();
     assert!(deleted.received_at > finished);

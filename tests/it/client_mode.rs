@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::{AccountScript, Endpoint, Era, Scenario, ScriptedReply};
 
-use crate::app::{KEY, Setup, TestApp, content, error_of, json_of, question};
+use crate::support::app::{KEY, Setup, TestApp, content, error_of, json_of, question};
 
 async fn client_mode(setup: Setup) -> TestApp {
     let accounts = [AccountScript::new("ada", Era::A), AccountScript::new("eve", Era::A)];

@@ -6,8 +6,7 @@ use reqwest::Response;
 use serde_json::{Value, json};
 use simulator::script::{CutHow, Endpoint, ErrorScript, Scenario, ScriptedReply, ThinkingForm};
 
-use crate::app::{TestApp, Transcript, error_of, json_of};
-use crate::keys::with_keys;
+use crate::support::app::{TestApp, Transcript, error_of, json_of, with_keys};
 
 const PATH: &str = "/v1/completions";
 

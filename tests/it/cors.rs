@@ -7,7 +7,7 @@ use serde_json::json;
 use simulator::Simulator;
 use simulator::script::Scenario;
 
-use crate::app::{Setup, TestApp, question};
+use crate::support::app::{Setup, TestApp, question};
 
 const PAGE: &str = "https://page.example";
 
@@ -79,7 +79,7 @@ async fn every_answer_can_be_read_by_a_page() {
         (app.post("/v1/chat/completions", &unknown_model), 404),
         (app.get("/v1/chat/completions"), 405),
         (app.post("/v1/chat/completions", &json!({})).header("content-encoding", "compress"), 415),
-        (app.client.post(app.url("/v1/chat/completions")).header("x-api-key", crate::app::KEY).body("x"), 400),
+        (app.client.post(app.url("/v1/chat/completions")).header("x-api-key", crate::support::app::KEY).body("x"), 400),
     ] {
         let response = request.header("origin", PAGE).send().await.unwrap();
         let url = response.url().clone();

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::{Endpoint, Scenario, ScriptedReply};
 
-use crate::app::{Setup, json_of, question};
-use crate::oracle::crew;
+use crate::support::app::{Setup, json_of, question};
+use crate::support::oracle::crew;
 
 /// What the state file of a server that has stopped says of an account for today.
 fn kept(state_dir: &Path, key: &CredentialKey) -> Spent {

@@ -5,8 +5,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 use simulator::script::{ApiFailure, Endpoint, Scenario, ScriptedReply};
 
-use crate::app::{TestApp, error_of, json_of};
-use crate::keys::with_keys;
+use crate::support::app::{TestApp, error_of, json_of, with_keys};
 
 const PATH: &str = "/v1/embeddings";
 

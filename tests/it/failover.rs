@@ -7,8 +7,10 @@ use simulator::script::{
     BodyForm, Content, Endpoint, ErrorForm, ErrorScript, ScriptedFailure, ScriptedReply, StatusScript, StreamError,
 };
 
-use crate::app::{Setup, TestApp};
-use crate::oracle::{Answer, FORMS, Form, accounts_of, ask, asked_accounts, asked_chats, counts, crew, health};
+use crate::support::app::{Setup, TestApp};
+use crate::support::oracle::{
+    Answer, FORMS, Form, accounts_of, ask, asked_accounts, asked_chats, counts, crew, health,
+};
 
 /// What a kind of failure does, with three good identities configured and the failure on every one of them.
 #[derive(Clone, Copy, Debug)]
@@ -271,8 +273,8 @@ async fn a_client_that_repeats_by_itself_has_fewer_attempts_here() {
     simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::status(500)));
     let app = Setup::default().start(simulator).await;
     for (count, total) in [("1", 2), ("2", 3), ("99", 4)] {
-        let request = app.post("/v1/chat/completions", &crate::app::question("x"));
-        crate::oracle::read(request.header("x-stainless-retry-count", count), Form::Whole).await;
+        let request = app.post("/v1/chat/completions", &crate::support::app::question("x"));
+        crate::support::oracle::read(request.header("x-stainless-retry-count", count), Form::Whole).await;
         assert_eq!(asked_accounts(&app.simulator).len(), total, "{count}");
     }
 }
@@ -292,7 +294,7 @@ async fn an_error_after_content_is_told_and_never_repeated_in_a_stream() {
             let app = start(simulator).await;
             let answer = ask(&app, Form::Stream, "x").await;
             assert_eq!(answer.failure(), (200, "server_error", "upstream_error"), "{}", answer.raw);
-            assert_eq!(crate::oracle::judge_numbered(&answer, 60), after - 1);
+            assert_eq!(crate::support::oracle::judge_numbered(&answer, 60), after - 1);
             assert_eq!(asked_accounts(&app.simulator), ["ada"]);
             assert_eq!(counts(&app).await, (2, 1, 0));
         }
@@ -307,7 +309,7 @@ async fn a_whole_answer_that_broke_is_made_once_more_elsewhere() {
     simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::numbered(60)));
     let app = start(simulator).await;
     let answer = ask(&app, Form::Whole, "x").await;
-    assert_eq!(crate::oracle::judge_numbered(&answer, 60), 60);
+    assert_eq!(crate::support::oracle::judge_numbered(&answer, 60), 60);
     assert_eq!(asked_accounts(&app.simulator), ["ada", "bob"]);
     assert_eq!(counts(&app).await, (2, 1, 0));
 }

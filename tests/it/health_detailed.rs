@@ -7,8 +7,7 @@ use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::{Endpoint, Scenario, ScriptedReply};
 
-use crate::app::{KEY, Setup, TestApp, json_of, question};
-use crate::keys::with_keys;
+use crate::support::app::{KEY, Setup, TestApp, json_of, question, with_keys};
 
 const PATH: &str = "/health/detailed";
 

@@ -4,16 +4,7 @@ use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::{ApiFailure, ChunkForm, CutHow, Endpoint, KeyScript, Scenario, ScriptedReply, UsageChunk};
 
-use crate::app::{Setup, TestApp, content, error_of, json_of, question};
-
-/// A server with the web accounts of the scenario and all of its keys.
-pub(crate) async fn with_keys(scenario: Scenario) -> TestApp {
-    let simulator = Simulator::start(scenario.paced_ms(0)).await.unwrap();
-    let base = simulator.urls().keys;
-    let keys: Vec<String> =
-        simulator.keys().names().iter().map(|name| format!("{}@{base}", simulator.keys().secret(name))).collect();
-    Setup::default().with("QWEN_API_KEYS", &keys.join(",")).start(simulator).await
-}
+use crate::support::app::{Setup, TestApp, content, error_of, json_of, question, with_keys};
 
 fn ask(model: &str, text: &str) -> Value {
     let mut body = question(text);

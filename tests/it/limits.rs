@@ -10,8 +10,8 @@ use simulator::Simulator;
 use simulator::script::{End, Endless, Endpoint, Inserted, Scenario, ScriptedReply};
 use tokio::time::timeout;
 
-use crate::app::{KEY, PATIENCE, Setup, TestApp, checked_error, content, error_of, json_of, question};
-use crate::raw::{self, Answer, Raw};
+use crate::support::app::{KEY, PATIENCE, Setup, TestApp, checked_error, content, error_of, json_of, question};
+use crate::support::raw::{self, Answer, Raw};
 
 async fn started(setup: Setup) -> TestApp {
     setup.start(Simulator::start(Scenario::default().paced_ms(0)).await.unwrap()).await

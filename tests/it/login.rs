@@ -10,7 +10,7 @@ use simulator::script::{Approval, ChallengeForm, Endpoint, OAuthErrorScript, OAu
 use simulator::{Simulator, TokenLife};
 use tempfile::TempDir;
 
-use crate::app::{KEY, PATIENCE, Setup, TestApp, content, error_of, json_of, question};
+use crate::support::app::{KEY, PATIENCE, Setup, TestApp, content, error_of, json_of, question};
 
 const ADMIN: &str = "sk-admin-of-tests";
 

@@ -2,7 +2,6 @@
 #![cfg(test)]
 
 mod admin_health;
-mod app;
 mod attachments;
 mod auth;
 mod bad_input;
@@ -26,17 +25,16 @@ mod media_bombs;
 mod media_fetch;
 mod models;
 mod oauth;
-mod oracle;
 mod pictures;
 mod quota;
 mod rate_limit;
-mod raw;
 mod reasoning;
 mod restart;
 mod search;
 mod secrets_in_logs;
 mod shutdown;
 mod status;
+mod support;
 mod tidy;
 mod token_refresh;
 mod upstream_faults;

@@ -1,49 +1,20 @@
 //! Files that are made to hurt: each costs its sender one clear error, and nobody else anything.
 
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use flate2::write::ZlibEncoder;
-use flate2::{Compression, Crc};
 use futures_util::future::join_all;
 use image::ImageFormat;
 use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::{Endpoint, Scenario};
 
-use crate::app::{KEY, PATIENCE, Setup, TestApp, checked_error, error_of, json_of};
-use crate::attachments::{data_uri, hash, png, with_parts};
-use crate::raw::{self, Raw};
-use crate::secrets_in_logs::{self, Program};
-
-const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
-
-fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
-    let mut crc = Crc::new();
-    crc.update(name);
-    crc.update(data);
-    let length = u32::try_from(data.len()).unwrap();
-    [&length.to_be_bytes(), name.as_slice(), data, &crc.sum().to_be_bytes()].concat()
-}
-
-fn zipped_zeros(count: usize) -> Vec<u8> {
-    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(&vec![0; count]).unwrap();
-    encoder.finish().unwrap()
-}
-
-fn header(width: u32, height: u32) -> Vec<u8> {
-    chunk(b"IHDR", &[&width.to_be_bytes(), &height.to_be_bytes(), [1, 0, 0, 0, 0].as_slice()].concat())
-}
-
-/// A PNG of two colours that is a few kilobytes, and as large as its header says when it is unpacked.
-pub(crate) fn bomb(width: u32, height: u32) -> Vec<u8> {
-    let rows = zipped_zeros((width as usize / 8 + 1) * height as usize);
-    [SIGNATURE, &header(width, height), &chunk(b"IDAT", &rows), &chunk(b"IEND", b"")].concat()
-}
+use crate::support::app::{KEY, PATIENCE, Setup, TestApp, checked_error, error_of, json_of};
+use crate::support::files::{SIGNATURE, bomb, chunk, data_uri, hash, header, png, with_parts, zipped_zeros};
+use crate::support::program::{self, Program};
+use crate::support::raw::{self, Raw};
 
 /// A PNG whose header says this and whose rows are missing.
 fn hollow(width: u32, height: u32) -> Vec<u8> {
@@ -112,7 +83,7 @@ struct Measured {
 impl Measured {
     async fn start(more: &[(&'static str, &str)]) -> Self {
         let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
-        let mut settings = secrets_in_logs::settings(&simulator, "json");
+        let mut settings = program::settings(&simulator, "json");
         settings.retain(|(name, _)| *name != "LOG_LEVEL");
         settings.push(("QWEN_OSS_BASE_URL", simulator.urls().storage.to_string()));
         settings.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
@@ -128,7 +99,7 @@ impl Measured {
 
     async fn ask(&self, body: &Value) -> (u16, Value) {
         let request = self.client.post(format!("http://{}/v1/chat/completions", self.address));
-        let request = request.bearer_auth(secrets_in_logs::KEY).header("content-type", "application/json");
+        let request = request.bearer_auth(program::KEY).header("content-type", "application/json");
         let response = request.body(body.to_string()).send().await.unwrap();
         (response.status().as_u16(), json_of(response).await)
     }

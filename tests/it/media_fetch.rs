@@ -15,10 +15,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use crate::app::{KEY, PATIENCE, Setup, TestApp, content, error_of, json_of, spawn};
-use crate::attachments::{OMNI, hash, png, with_parts};
-use crate::media_bombs::bomb;
-use crate::secrets_in_logs::{self, Program, settings};
+use crate::support::app::{KEY, PATIENCE, Setup, TestApp, content, error_of, json_of, spawn};
+use crate::support::files::bomb;
+use crate::support::files::{OMNI, hash, png, with_parts};
+use crate::support::program::{self, Program, settings};
 
 /// What a server says at one path.
 enum Page {
@@ -471,7 +471,7 @@ async fn proxies_are_not_for_media() {
     let program = start("127.0.0.1");
     let url = format!("http://{}/v1/chat/completions", program.address_beside("listening").await);
     let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
-    let request = client.post(url).bearer_auth(secrets_in_logs::KEY).header("content-type", "application/json");
+    let request = client.post(url).bearer_auth(program::KEY).header("content-type", "application/json");
     let response = request.body(picture(&origin.url("/a.png")).to_string()).send().await.unwrap();
     assert_eq!(response.status(), 200);
     assert_eq!((origin.heads().len(), proxy.heads()), (1, Vec::new()));

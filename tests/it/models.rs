@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::{ChallengeForm, Endpoint, Scenario, ScriptedReply};
 
-use crate::app::{Setup, TestApp, content, error_of, json_of, question};
+use crate::support::app::{Setup, TestApp, content, error_of, json_of, question};
 
 async fn list(app: &TestApp) -> Vec<Value> {
     let response = app.get("/v1/models").send().await.unwrap();

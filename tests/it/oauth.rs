@@ -7,7 +7,7 @@ use simulator::script::{ApiFailure, Endpoint, PortalScript, Scenario, ScriptedRe
 use simulator::{Simulator, TokenLife};
 use tempfile::TempDir;
 
-use crate::app::{PATIENCE, Setup, TestApp, content, error_of, json_of, question};
+use crate::support::app::{PATIENCE, Setup, TestApp, content, error_of, json_of, question};
 
 fn put(dir: &Path, name: &str, text: &str) {
     std::fs::write(dir.join(format!("oauth_creds_{name}.json")), text).unwrap();

@@ -6,8 +6,8 @@ use reqwest::multipart::{Form, Part};
 use serde_json::{Value, json};
 use simulator::script::{CutHow, Endpoint, PictureForm, ScriptedReply, StreamError};
 
-use crate::app::{KEY, TestApp, content, error_of, json_of, question};
-use crate::attachments::{data_uri, image_part, png, with_parts};
+use crate::support::app::{KEY, TestApp, content, error_of, json_of, question};
+use crate::support::files::{data_uri, image_part, png, with_parts};
 
 fn draw(text: &str) -> Value {
     let mut body = question(text);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use simulator::Simulator;
 use simulator::script::{BodyForm, Endpoint, ErrorScript, ScriptedFailure, ScriptedReply, StatusScript, StreamError};
 
-use crate::app::{Setup, TestApp};
-use crate::oracle::{Answer, FORMS, Form, ask, asked_accounts, counts, crew};
+use crate::support::app::{Setup, TestApp};
+use crate::support::oracle::{Answer, FORMS, Form, ask, asked_accounts, counts, crew};
 
 const HOUR: u64 = 3600;
 
@@ -162,6 +162,6 @@ async fn a_short_rest_ends_by_itself() {
     app.simulator.script().queue(None, Endpoint::Completions, too_many(&["1"]));
     let refused = ask(&app, Form::Whole, "echo: x").await;
     assert_eq!(refused.code(), "rate_limit_exceeded");
-    crate::oracle::until_health(&app, |body| body["identityPool"]["healthy"] == 1).await;
+    crate::support::oracle::until_health(&app, |body| body["identityPool"]["healthy"] == 1).await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
 }

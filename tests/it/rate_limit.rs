@@ -7,7 +7,7 @@ use serde_json::json;
 use simulator::Simulator;
 use simulator::script::Scenario;
 
-use crate::app::{KEY, Setup, TestApp, error_of, question};
+use crate::support::app::{KEY, Setup, TestApp, error_of, question};
 
 /// A rate so low that nothing comes back while a test runs.
 async fn started(setup: Setup) -> TestApp {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::{Content, Endpoint, Scenario, ScriptedReply, ThinkingForm};
 
-use crate::app::{Setup, TestApp, content, error_of, json_of, question};
+use crate::support::app::{Setup, TestApp, content, error_of, json_of, question};
 
 const ROUND: &[(&str, &str)] = &[("Looking", "First I look – 字 🦀."), ("Saying", "Then I say it.")];
 

@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt as _;
 use simulator::Simulator;
 use simulator::script::{AccountScript, Endpoint, Era, RefreshRotation, Scenario, ScriptedReply};
 
-use crate::app::{KEY, PATIENCE, Setup};
-use crate::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, until_all_healthy, until_health};
+use crate::support::app::{KEY, PATIENCE, Setup};
+use crate::support::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, until_all_healthy, until_health};
 
 fn era_b(name: &str, refresh_rotation: RefreshRotation) -> AccountScript {
     AccountScript { refresh_rotation, ..AccountScript::new(name, Era::B) }
@@ -57,7 +57,7 @@ async fn a_killed_server_loses_no_rotated_session() {
     let old_cookie = simulator.accounts().cookie("bob");
     let app = Setup::default().with("COOKIE", &old_cookie).start(simulator).await;
     until_all_healthy(&app).await;
-    let crate::app::TestApp { simulator, state_dir, .. } = app;
+    let crate::support::app::TestApp { simulator, state_dir, .. } = app;
     simulator.accounts().expire("bob");
     let app = Setup::default().with("COOKIE", &old_cookie).in_dir(state_dir).start(simulator).await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");

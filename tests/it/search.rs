@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::{Value, json};
 use simulator::script::{Endpoint, ScriptedReply, SearchForm, SearchResult, SearchScript};
 
-use crate::app::{TestApp, content, error_of, json_of, question};
+use crate::support::app::{TestApp, content, error_of, json_of, question};
 
 fn with(fields: &Value) -> Value {
     let mut body = question("echo: x");

@@ -1,11 +1,9 @@
 //! The real program as a child process: its logs at their loudest, its answers, its files and its exit codes.
 #![expect(clippy::string_slice, reason = "every index comes from a search or an ASCII secret")]
 
-use std::fs::File;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use base64::Engine as _;
@@ -14,136 +12,15 @@ use simulator::Simulator;
 use simulator::script::{
     AccountScript, ChallengeForm, CutHow, Endpoint, Era, ParseEnd, PutStop, RefreshRotation, Scenario, ScriptedReply,
 };
-use tempfile::TempDir;
 
-use crate::app::PATIENCE;
-use crate::attachments::{OMNI, data_uri, image_part, with_parts};
+use crate::support::app::PATIENCE;
+use crate::support::files::{OMNI, data_uri, image_part, with_parts};
+use crate::support::program::{KEY, Program, settings};
 
-pub(crate) const KEY: &str = "sk-CANARY-key-4c7d1f90ab";
 const WRONG_KEY: &str = "sk-CANARY-wrong-77ab01fe3c";
 const PROMPT: &str = "CANARY-prompt-59d1c3";
 const REPLY: &str = "CANARY-reply-e07b42";
 const LINK_KEY: &str = "CANARY-link-8e20c6d17f";
-
-/// A running program. Killed when dropped.
-pub(crate) struct Program {
-    child: Child,
-    folder: TempDir,
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-impl Program {
-    pub(crate) fn start(arguments: &[&str], settings: &[(&str, String)]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let output = |name: &str| File::create(folder.path().join(name)).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_qwen-bridge"))
-            .args(arguments)
-            .env_clear()
-            .envs(settings.iter().map(|(name, value)| (name, value)))
-            .current_dir(folder.path())
-            .stdout(output("stdout"))
-            .stderr(output("stderr"))
-            .spawn()
-            .unwrap();
-        Self { child, folder }
-    }
-
-    /// What `/proc` says of its memory under this name, in KiB.
-    pub(crate) fn memory_kib(&self, name: &str) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
-    }
-
-    /// What it has used of processors so far. The clock of a busy machine says less.
-    pub(crate) fn cpu(&self) -> Duration {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
-        let (_, fields) = stat.rsplit_once(") ").unwrap();
-        // In hundredths of a second, in the program and in the kernel.
-        let ticks = fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap());
-        Duration::from_millis(10 * ticks.sum::<u64>())
-    }
-
-    /// Lets the peak of its memory begin anew, at what is in memory now.
-    pub(crate) fn forget_peak(&self) {
-        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
-    }
-
-    fn stdout(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("stdout")).unwrap()
-    }
-
-    fn stderr(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("stderr")).unwrap()
-    }
-
-    fn state(&self) -> PathBuf {
-        self.folder.path().join("data")
-    }
-
-    /// The first loopback address in the first line of either output with this word in it.
-    pub(crate) async fn address_beside(&self, word: &str) -> SocketAddr {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let output = self.stdout() + &self.stderr();
-            let line = output.lines().find(|line| line.contains(word) && line.contains("127.0.0.1:"));
-            if let Some(line) = line {
-                let at = line.find("127.0.0.1:").unwrap();
-                let rest = &line[at..];
-                let end = rest["127.0.0.1:".len()..].find(|c: char| !c.is_ascii_digit());
-                return rest[..end.map_or(rest.len(), |end| end + "127.0.0.1:".len())].parse().unwrap();
-            }
-            assert!(Instant::now() < deadline, "it does not listen: {output}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-
-    async fn until_it_says(&self, word: &str) {
-        let deadline = Instant::now() + PATIENCE;
-        while !(self.stdout() + &self.stderr()).contains(word) {
-            assert!(Instant::now() < deadline, "it never said {word}: {}", self.stderr());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
-        assert!(status.success());
-    }
-
-    /// Its exit code.
-    async fn code(&mut self) -> i32 {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code().unwrap_or(-1);
-            }
-            assert!(Instant::now() < deadline, "it does not end: {}", self.stderr());
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    }
-}
-
-/// What the program needs in front of this simulator, at its loudest.
-pub(crate) fn settings(simulator: &Simulator, format: &str) -> Vec<(&'static str, String)> {
-    let cookies: Vec<String> =
-        simulator.accounts().names().iter().map(|account| simulator.accounts().cookie(account)).collect();
-    vec![
-        ("API_KEY", KEY.to_owned()),
-        ("COOKIE", cookies.join("|||")),
-        ("QWEN_WEB_BASE_URL", simulator.urls().web.to_string()),
-        ("QWEN_AUTH_BASE_URL", simulator.urls().auth.to_string()),
-        ("SERVER_PORT", "0".to_owned()),
-        ("LOG_LEVEL", "trace".to_owned()),
-        ("LOG_FORMAT", format.to_owned()),
-    ]
-}
 
 async fn simulator() -> Simulator {
     let accounts = [
@@ -343,7 +220,7 @@ async fn logins_keep_their_secrets() {
     for answer in owner.answers.iter().chain(&stranger.answers) {
         must_not_hold(answer, &secrets, "an answer");
     }
-    must_be_private(&program.folder.path().join(".qwen"));
+    must_be_private(&program.folder().join(".qwen"));
     assert_eq!(simulator.record().violations(), Vec::<String>::new());
 }
 
@@ -555,7 +432,7 @@ async fn a_second_signal_ends_the_program_at_once() {
     );
     let mut program = Program::start(&["serve"], &settings(&simulator, "json"));
     let address = program.address_beside("listening").await;
-    let asking = crate::app::spawn(async move {
+    let asking = crate::support::app::spawn(async move {
         let mut caller = Caller::new(address, KEY);
         let body = json!({"model": "qwen3-max", "stream": true, "messages": [{"role": "user", "content": "x"}]});
         let request = caller.client.post(format!("http://{address}/v1/chat/completions")).bearer_auth(KEY);
@@ -572,7 +449,7 @@ async fn a_second_signal_ends_the_program_at_once() {
     simulator.record().wait_for_counts(|counters| counters.open_streams == 1, PATIENCE).await.unwrap();
     program.signal("TERM");
     program.until_it_says("asked to stop").await;
-    assert!(program.child.try_wait().unwrap().is_none(), "it waits for the answer");
+    assert!(program.is_running(), "it waits for the answer");
     program.signal("TERM");
     let begun = Instant::now();
     assert_eq!(program.code().await, 143);
@@ -592,7 +469,7 @@ async fn a_drain_that_takes_too_long_ends_in_time_with_code_0() {
     settings.push(("SHUTDOWN_TIMEOUT", "1s".to_owned()));
     let mut program = Program::start(&[], &settings);
     let address = program.address_beside("listening").await;
-    let asking = crate::app::spawn(async move {
+    let asking = crate::support::app::spawn(async move {
         let mut caller = Caller::new(address, KEY);
         caller.ask("x", true).await;
         caller.answers.remove(0)

@@ -7,8 +7,8 @@ use simulator::script::{End, Endless, Endpoint, Inserted, ScriptedFailure, Scrip
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-use crate::app::{PATIENCE, Setup, TestApp, spawn};
-use crate::oracle::{Answer, FORMS, Form, ask, crew, judge_numbered};
+use crate::support::app::{PATIENCE, Setup, TestApp, spawn};
+use crate::support::oracle::{Answer, FORMS, Form, ask, crew, judge_numbered};
 
 async fn start(shutdown_timeout: &str) -> TestApp {
     let simulator = Simulator::start(crew(2)).await.unwrap();

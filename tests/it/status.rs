@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::{AccountScript, Endpoint, Era, Scenario};
 
-use crate::app::{KEY, Setup, TestApp, error_of, json_of, question};
+use crate::support::app::{KEY, Setup, TestApp, error_of, json_of, question};
 
 fn keys(value: &Value) -> HashSet<&str> {
     value.as_object().unwrap_or_else(|| panic!("{value}")).keys().map(String::as_str).collect()

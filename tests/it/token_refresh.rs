@@ -7,8 +7,8 @@ use serde_json::json;
 use simulator::Simulator;
 use simulator::script::{AccountScript, ChallengeForm, Endpoint, Era, Scenario, ScriptedFailure, ScriptedReply};
 
-use crate::app::{KEY, PATIENCE, Setup, TestApp};
-use crate::oracle::{
+use crate::support::app::{KEY, PATIENCE, Setup, TestApp};
+use crate::support::oracle::{
     FORMS, Form, accounts_of, ask, asked_accounts, counts, crew, until, until_all_healthy, until_health,
 };
 
@@ -317,7 +317,7 @@ async fn asked_by_hand_every_account_is_refreshed_and_not_twice_in_a_row() {
     for round in 0..3 {
         let response = app.post("/refresh-token", &json!({})).send().await.unwrap();
         assert_eq!(response.status(), 200);
-        let body = crate::app::json_of(response).await;
+        let body = crate::support::app::json_of(response).await;
         assert_eq!(body["success"], true, "{round} {body}");
         assert_eq!(refreshes(&app), before + 2, "{round}");
     }

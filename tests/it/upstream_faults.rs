@@ -10,8 +10,8 @@ use simulator::script::{
 };
 use tokio::net::TcpListener;
 
-use crate::app::{PATIENCE, Setup, TestApp, error_of, question, spawn};
-use crate::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, judge_numbered, until_health};
+use crate::support::app::{PATIENCE, Setup, TestApp, error_of, question, spawn};
+use crate::support::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, judge_numbered, until_health};
 
 const PIECES: usize = 6;
 

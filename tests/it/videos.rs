@@ -13,8 +13,8 @@ use sha2::{Digest as _, Sha256};
 use simulator::Simulator;
 use simulator::script::{Endpoint, ErrorScript, ScriptedReply, VideoEnd};
 
-use crate::app::{KEY, Setup, TestApp, error_of, json_of, question};
-use crate::oracle::{FORMS, Form, ask, asked_accounts, crew, read, until, until_all_healthy};
+use crate::support::app::{KEY, Setup, TestApp, error_of, json_of, question};
+use crate::support::oracle::{FORMS, Form, ask, asked_accounts, crew, read, until, until_all_healthy};
 
 /// How long a video may take here, pauses between two looks included.
 const VIDEO_PATIENCE: Duration = Duration::from_secs(30);

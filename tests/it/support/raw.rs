@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::app::{KEY, PATIENCE};
+use crate::support::app::{KEY, PATIENCE};
 
 /// A connection to the server.
 pub(crate) struct Raw {

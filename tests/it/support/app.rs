@@ -98,6 +98,15 @@ impl Setup {
     }
 }
 
+/// A server with the web accounts of the scenario and all of its keys.
+pub(crate) async fn with_keys(scenario: Scenario) -> TestApp {
+    let simulator = Simulator::start(scenario.paced_ms(0)).await.unwrap();
+    let base = simulator.urls().keys;
+    let keys: Vec<String> =
+        simulator.keys().names().iter().map(|name| format!("{}@{base}", simulator.keys().secret(name))).collect();
+    Setup::default().with("QWEN_API_KEYS", &keys.join(",")).start(simulator).await
+}
+
 impl TestApp {
     /// A usual server in front of a simulator with this scenario.
     pub(crate) async fn start(scenario: Scenario) -> Self {

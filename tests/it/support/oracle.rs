@@ -8,7 +8,7 @@ use simulator::RecordedRequest;
 use simulator::Simulator;
 use simulator::script::{AccountScript, Endpoint, Era, Scenario};
 
-use crate::app::{PATIENCE, TestApp, Transcript, question};
+use crate::support::app::{PATIENCE, TestApp, Transcript, question};
 
 /// Whether an answer is asked for as a whole or as a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,0 +1,7 @@
+//! The harness: how tests start the server, ask it, and judge what it answers. No tests live here.
+
+pub(crate) mod app;
+pub(crate) mod files;
+pub(crate) mod oracle;
+pub(crate) mod program;
+pub(crate) mod raw;

@@ -1,0 +1,152 @@
+//! The real program as a child process.
+#![expect(clippy::string_slice, reason = "every index comes from a search")]
+
+use std::fs::File;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use simulator::Simulator;
+use tempfile::TempDir;
+
+use crate::support::app::PATIENCE;
+
+/// The key of every program that [`settings`] describes.
+pub(crate) const KEY: &str = "sk-CANARY-key-4c7d1f90ab";
+
+/// A running program. Killed when dropped.
+pub(crate) struct Program {
+    child: Child,
+    folder: TempDir,
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Program {
+    /// Starts it in a folder of its own with these settings as its environment, which has nothing else.
+    pub(crate) fn start(arguments: &[&str], settings: &[(&str, String)]) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let output = |name: &str| File::create(folder.path().join(name)).unwrap();
+        let child = Command::new(env!("CARGO_BIN_EXE_qwen-bridge"))
+            .args(arguments)
+            .env_clear()
+            .envs(settings.iter().map(|(name, value)| (name, value)))
+            .current_dir(folder.path())
+            .stdout(output("stdout"))
+            .stderr(output("stderr"))
+            .spawn()
+            .unwrap();
+        Self { child, folder }
+    }
+
+    /// What `/proc` says of its memory under this name, in KiB.
+    pub(crate) fn memory_kib(&self, name: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find(|line| line.starts_with(name)).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// What it has used of processors so far. The clock of a busy machine says less.
+    pub(crate) fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        let (_, fields) = stat.rsplit_once(") ").unwrap();
+        // In hundredths of a second, in the program and in the kernel.
+        let ticks = fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap());
+        Duration::from_millis(10 * ticks.sum::<u64>())
+    }
+
+    /// Lets the peak of its memory begin anew, at what is in memory now.
+    pub(crate) fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5").unwrap();
+    }
+
+    /// Everything that it wrote to standard output so far.
+    pub(crate) fn stdout(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("stdout")).unwrap()
+    }
+
+    /// Everything that it wrote to standard error so far.
+    pub(crate) fn stderr(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("stderr")).unwrap()
+    }
+
+    /// The folder it runs in.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Whether it has not ended yet.
+    pub(crate) fn is_running(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
+    /// Its state folder.
+    pub(crate) fn state(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// The first loopback address in the first line of either output with this word in it.
+    pub(crate) async fn address_beside(&self, word: &str) -> SocketAddr {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let output = self.stdout() + &self.stderr();
+            let line = output.lines().find(|line| line.contains(word) && line.contains("127.0.0.1:"));
+            if let Some(line) = line {
+                let at = line.find("127.0.0.1:").unwrap();
+                let rest = &line[at..];
+                let end = rest["127.0.0.1:".len()..].find(|c: char| !c.is_ascii_digit());
+                return rest[..end.map_or(rest.len(), |end| end + "127.0.0.1:".len())].parse().unwrap();
+            }
+            assert!(Instant::now() < deadline, "it does not listen: {output}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until one of its outputs has this word.
+    pub(crate) async fn until_it_says(&self, word: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !(self.stdout() + &self.stderr()).contains(word) {
+            assert!(Instant::now() < deadline, "it never said {word}: {}", self.stderr());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// Sends it a signal, `TERM` or the like.
+    pub(crate) fn signal(&self, name: &str) {
+        let status = Command::new("kill").arg(format!("-{name}")).arg(self.child.id().to_string()).status().unwrap();
+        assert!(status.success());
+    }
+
+    /// Waits for its end; the exit code.
+    pub(crate) async fn code(&mut self) -> i32 {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code().unwrap_or(-1);
+            }
+            assert!(Instant::now() < deadline, "it does not end: {}", self.stderr());
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// What the program needs in front of this simulator, at its loudest.
+pub(crate) fn settings(simulator: &Simulator, format: &str) -> Vec<(&'static str, String)> {
+    let cookies: Vec<String> =
+        simulator.accounts().names().iter().map(|account| simulator.accounts().cookie(account)).collect();
+    vec![
+        ("API_KEY", KEY.to_owned()),
+        ("COOKIE", cookies.join("|||")),
+        ("QWEN_WEB_BASE_URL", simulator.urls().web.to_string()),
+        ("QWEN_AUTH_BASE_URL", simulator.urls().auth.to_string()),
+        ("SERVER_PORT", "0".to_owned()),
+        ("LOG_LEVEL", "trace".to_owned()),
+        ("LOG_FORMAT", format.to_owned()),
+    ]
+}
