@@ -12,13 +12,13 @@ use crate::files::media_type::MediaKind;
 
 /// A message whose files are not loaded yet.
 pub(crate) struct Draft<'a> {
-    role: Role,
-    segments: Vec<Segment<'a>>,
+    pub(crate) role: Role,
+    pub(crate) segments: Vec<Segment<'a>>,
 }
 
 impl Draft<'_> {
     /// Whether there is something to answer in it: text that is not blank, a file, or a call.
-    fn says_something(&self) -> bool {
+    pub(crate) fn says_something(&self) -> bool {
         let is_said = |segment: &Segment<'_>| match segment {
             Segment::Text(text) => !text.trim().is_empty(),
             Segment::File { .. } => true,
@@ -28,7 +28,8 @@ impl Draft<'_> {
     }
 }
 
-enum Segment<'a> {
+/// A piece of a message: text, or a file that is not loaded yet.
+pub(crate) enum Segment<'a> {
     Text(&'a str),
     File { at: String, part: FilePart<'a> },
 }
@@ -169,7 +170,11 @@ fn draft<'a>(at: &str, entry: &'a Value) -> Result<Draft<'a>, RequestError> {
     Ok(Draft { role, segments })
 }
 
-fn segments<'a>(at: &str, content: &'a Value) -> Result<Vec<Segment<'a>>, RequestError> {
+/// Reads the content of a message: a text, or a list of parts.
+///
+/// # Errors
+/// The first fault, by the field that has it.
+pub(crate) fn segments<'a>(at: &str, content: &'a Value) -> Result<Vec<Segment<'a>>, RequestError> {
     match content {
         Value::String(text) => Ok(vec![Segment::Text(text)]),
         Value::Array(parts) => {

@@ -88,7 +88,7 @@ impl ChatCompletionRequest {
     }
 }
 
-fn model(fields: &Fields<'_>) -> Result<Option<String>, RequestError> {
+pub(crate) fn model(fields: &Fields<'_>) -> Result<Option<String>, RequestError> {
     let model = fields.text("model")?;
     if model.is_some_and(|model| model.trim().is_empty()) {
         return Err(RequestError::invalid_value("model", "the name of a model, or no 'model' at all for the default"));
@@ -167,7 +167,7 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), RequestError> {
 }
 
 /// Sampling knobs that the web chat does not have: checked as OpenAI does, then named as ignored.
-fn ignored(fields: &Fields<'_>) -> Result<Vec<&'static str>, RequestError> {
+pub(crate) fn ignored(fields: &Fields<'_>) -> Result<Vec<&'static str>, RequestError> {
     const NUMBERS: [(&str, f64, f64); 6] = [
         ("temperature", 0.0, 2.0),
         ("top_p", 0.0, 1.0),
@@ -229,7 +229,7 @@ fn stop(fields: &Fields<'_>) -> Result<Vec<String>, RequestError> {
     Ok(stops.into_iter().filter(|stop| !stop.is_empty()).collect())
 }
 
-fn thinking_budget(fields: &Fields<'_>) -> Result<Option<u32>, RequestError> {
+pub(crate) fn thinking_budget(fields: &Fields<'_>) -> Result<Option<u32>, RequestError> {
     if let Some(budget) = fields.count("thinking_budget", 0)? {
         return Ok(Some(budget));
     }
@@ -238,7 +238,10 @@ fn thinking_budget(fields: &Fields<'_>) -> Result<Option<u32>, RequestError> {
 }
 
 /// The first explicit switch, from the most direct to the least.
-fn thinking(fields: &Fields<'_>, budget: Option<u32>) -> Result<Option<(ThinkingWish, &'static str)>, RequestError> {
+pub(crate) fn thinking(
+    fields: &Fields<'_>,
+    budget: Option<u32>,
+) -> Result<Option<(ThinkingWish, &'static str)>, RequestError> {
     let wish = |on: bool| {
         if on { ThinkingWish::On } else { ThinkingWish::Off }
     };
@@ -278,7 +281,7 @@ fn thinking(fields: &Fields<'_>, budget: Option<u32>) -> Result<Option<(Thinking
     Ok(budget.map(|budget| (wish(budget > 0), "thinking_budget")))
 }
 
-fn reasoning_format(fields: &Fields<'_>) -> Result<Option<ReasoningFormat>, RequestError> {
+pub(crate) fn reasoning_format(fields: &Fields<'_>) -> Result<Option<ReasoningFormat>, RequestError> {
     if let Some(word) = fields.text("reasoning_format")? {
         let format = ReasoningFormat::of_word(word);
         return match format {
