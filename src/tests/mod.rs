@@ -8,6 +8,7 @@ mod golden;
 mod openai_dialect;
 mod replies;
 mod requests;
+mod responses;
 
 use serde_json::{Value, json};
 

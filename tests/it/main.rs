@@ -29,6 +29,7 @@ mod pictures;
 mod quota;
 mod rate_limit;
 mod reasoning;
+mod responses;
 mod restart;
 mod search;
 mod secrets_in_logs;

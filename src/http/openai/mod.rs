@@ -6,4 +6,5 @@ pub mod completions;
 pub mod embeddings;
 pub mod images;
 pub mod models;
+pub mod responses;
 pub mod videos;

@@ -1,9 +1,8 @@
-//! What the owner of a server looks at and does: the front page, health, accounts and their tokens, logins.
+//! The routes of the server's owner: accounts, usage, logins, health.
 
-pub mod accounts;
-pub mod health;
+pub mod admin;
+pub mod counters;
+pub mod detailed;
 pub mod login;
-pub mod login_wire;
-pub mod page;
-pub(crate) mod present;
-pub mod refresh;
+pub mod status;
+pub mod wire;
