@@ -12,7 +12,7 @@ use qwen_bridge::chat::job::ReasoningFormat;
 use qwen_bridge::chat::reply::{Ending, FinishReason, ReplyError, ReplyEvent, ReplySink};
 use qwen_bridge::chat::resolve::Rules;
 use qwen_bridge::chat::stages::{StagePlan, Stages};
-use qwen_bridge::dialect::openai::reply::{ChunkEncoder, ChunkStream, EventSink, WholeReply};
+use qwen_bridge::dialect::openai::reply::{CallForm, ChunkEncoder, ChunkStream, EventSink, WholeReply};
 use qwen_bridge::dialect::openai::request::ChatCompletionRequest;
 use qwen_bridge::sse::{SseDecoder, SseError};
 use qwen_bridge::upstream::web::decode::QwenReplyDecoder;
@@ -114,7 +114,7 @@ fn relay_stream(stream: &[u8], plan: &StagePlan) -> Result<usize, Failed> {
 
 #[inline(never)]
 fn relay_whole(stream: &[u8], plan: &StagePlan) -> Result<usize, Failed> {
-    let mut sink = WholeReply::of_events();
+    let mut sink = WholeReply::of_events(CallForm::ToolCalls);
     let ending = decode(stream, plan, &mut sink, |_| ())?;
     Ok(sink.finish("chatcmpl-bench", 1_780_468_951, "qwen3-max", &ending).len())
 }

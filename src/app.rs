@@ -291,6 +291,7 @@ fn answer_settings(config: &Config) -> AnswerSettings {
         default_model: config.chat.default_model.clone(),
         reasoning_format: config.http.reasoning_format,
         vision_fallback: config.http.vision_fallback.clone(),
+        web_tools: config.chat.web_tools,
     }
 }
 

@@ -3,8 +3,11 @@
 //! A dialect reads a caller's body into a [`Conversation`]; an upstream writes its request from it. Limits of an
 //! upstream (sizes, counts, roles it lacks) are not known here.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 
+use crate::chat::error::RequestError;
 use crate::files::attachment::JobFile;
 
 /// A checked conversation.
@@ -27,6 +30,25 @@ impl Conversation {
     #[must_use]
     pub fn of(messages: Vec<Message>) -> Self {
         Self { messages, parallel_tool_calls: true, ..Self::default() }
+    }
+
+    /// Checks that each result of a tool answers a call that the assistant made before it.
+    ///
+    /// # Errors
+    /// [`RequestErrorKind::InvalidValue`](crate::chat::error::RequestErrorKind::InvalidValue), by the message.
+    pub fn check_results(&self) -> Result<(), RequestError> {
+        let mut calls = HashSet::new();
+        for (place, message) in self.messages.iter().enumerate() {
+            match &message.role {
+                Role::Assistant { calls: made } => calls.extend(made.iter().map(|call| call.id.as_str())),
+                Role::ToolResult { call_id: Some(id), .. } if !calls.contains(id.as_str()) => {
+                    let expected = "the id of a tool call that an earlier assistant message made";
+                    return Err(RequestError::invalid_value(&format!("messages[{place}].tool_call_id"), expected));
+                }
+                Role::System | Role::User | Role::ToolResult { .. } => {}
+            }
+        }
+        Ok(())
     }
 
     /// The messages after the assistant's last one: the turn to be answered.

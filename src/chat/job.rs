@@ -151,6 +151,8 @@ pub struct Notes {
     pub omitted_files: usize,
     /// The name of the file that the conversation was sent as, when it was too long for a prompt.
     pub prompt_file: Option<&'static str>,
+    /// How far the definitions of tools were shortened to fit into a prompt.
+    pub tools_shortened: Option<&'static str>,
     /// The ratio of what is made.
     pub aspect: Option<Aspect>,
 }

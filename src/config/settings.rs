@@ -20,6 +20,7 @@ use crate::http::settings::HttpSettings;
 use crate::pool::{PoolSettings, Strategy};
 use crate::telemetry::{self, LogFormat};
 use crate::upstream::oauth::pkce::with_version;
+use crate::upstream::web::tools::WebTools;
 use crate::upstream::{MediaFetch, OAuthSettings, WebSettings};
 
 /// One setting, as it is listed for people.
@@ -123,6 +124,7 @@ impl Draft {
                 models_ttl: none,
                 auto_refresh: false,
                 refresh_interval: None,
+                web_tools: WebTools::Prompt,
                 keep_chats: false,
             },
             http: HttpSettings {
@@ -312,6 +314,8 @@ pub const SETTINGS: &[Setting] = &[
         |d, v| put(&mut d.http.vision_fallback, model(v))),
     row(CHATS, "MEDIA_FETCH", "public", "Which addresses of files are fetched for callers: `off`, `public`, and hosts (`host`, `*.host`, `host:port`) that may also be private, separated by commas.",
         |d, v| put(&mut d.media_fetch, text(v).and_then(MediaFetch::parse))),
+    row(CHATS, "WEB_TOOLS", "prompt", "Tools on the web chat, which has none: `prompt` describes them in the prompt and reads calls out of the answer; `off` ignores them.",
+        |d, v| put(&mut d.chat.web_tools, one_of(v, &[("prompt", WebTools::Prompt), ("off", WebTools::Off)]))),
     row(CHATS, "MODELS_TTL", "10m", "How long the list of models counts as fresh.",
         |d, v| put(&mut d.chat.models_ttl, duration(v, SECOND))),
     row(CHATS, "KEEP_CHATS", "false", "`true`: leave the chats that this server made in the account.",

@@ -20,6 +20,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::base::oauth::OAuthCredentials;
+use crate::upstream::web::tools::WebTools;
 
 /// How chats are answered.
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub struct ChatSettings {
     pub auto_refresh: bool,
     /// `TOKEN_REFRESH_INTERVAL_HOURS`: the longest that a token is kept; `None`: until shortly before its own end.
     pub refresh_interval: Option<Duration>,
+    /// `WEB_TOOLS`, `prompt`: how tools are offered to the web chat, which has none.
+    pub web_tools: WebTools,
     /// `KEEP_CHATS`, false: leave the chats that this server made in the account.
     pub keep_chats: bool,
 }

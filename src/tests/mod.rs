@@ -18,12 +18,13 @@ use crate::chat::models::ModelInfo;
 use crate::chat::reply::{Extra, FinishReason, ReplyError, ReplyEvent, ReplySink, TokenCounts};
 use crate::chat::resolve::Rules;
 use crate::chat::stages::{StagePlan, Stages};
-use crate::dialect::openai::reply::{ChunkEncoder, ChunkStream, EventSink as _, WholeReply};
+use crate::dialect::openai::reply::{CallForm, ChunkEncoder, ChunkStream, EventSink as _, WholeReply};
 use crate::dialect::openai::request::ChatCompletionRequest;
 use crate::files::blob::Blob;
 use crate::sse::{SseDecoder, SseError};
 use crate::upstream::web::decode::QwenReplyDecoder;
 use crate::upstream::web::request::WebRequest;
+use crate::upstream::web::tools::WebTools;
 
 /// What one upstream stream becomes.
 #[derive(Debug, PartialEq)]
@@ -56,13 +57,13 @@ fn job(more: &Value) -> StagePlan {
     let chat = ChatCompletionRequest::parse(&body, &[]).unwrap().chat;
     let job = chat.resolve(&rules(&[], false)).unwrap();
     let wishes = job.wishes.clone();
-    let request = WebRequest::plan(job, &rules(&[], false)).unwrap();
+    let request = WebRequest::plan(job, &rules(&[], false), WebTools::Prompt).unwrap();
     StagePlan::of(&wishes, request.prompt_tokens())
 }
 
 /// What the web chat is asked for a body of OpenAI's dialect.
 fn planned(body: &Value, lifted: &[Blob], rules: &Rules<'_>) -> Result<WebRequest, RequestError> {
-    WebRequest::plan(ChatCompletionRequest::parse(body, lifted)?.chat.resolve(rules)?, rules)
+    WebRequest::plan(ChatCompletionRequest::parse(body, lifted)?.chat.resolve(rules)?, rules, WebTools::Prompt)
 }
 
 /// The rules of a server whose upstream has these models.
@@ -75,7 +76,7 @@ fn rules(models: &[ModelInfo], is_live: bool) -> Rules<'_> {
 fn answer(parts: &[&[u8]], plan: &StagePlan) -> Answer {
     let mut stages = Stages::new(plan);
     let mut stream = ChunkStream::new(ChunkEncoder::new("chatcmpl-1", 1_790_000_000, "qwen3-max", true));
-    let mut whole = WholeReply::of_events();
+    let mut whole = WholeReply::of_events(CallForm::ToolCalls);
     let (mut sse, mut decoder, mut events) = (SseDecoder::new(), QwenReplyDecoder::new(), Vec::new());
     let mut push = |data: &[u8]| {
         let mut sink = |event: ReplyEvent<'_>| {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::chat::reply::{FinishReason, ReplyEvent, ReplySink, Source, Text, TokenCounts};
 use crate::chat::stages::Stages;
-use crate::dialect::openai::reply::{ChunkEncoder, ChunkStream, EventSink as _, WholeReply, encode_error};
+use crate::dialect::openai::reply::{CallForm, ChunkEncoder, ChunkStream, EventSink as _, WholeReply, encode_error};
 use crate::dialect::openai::wire::{ErrorBody, ErrorDetail};
 
 use super::job;
@@ -13,7 +13,7 @@ use super::job;
 fn run(more: Value, events: &[ReplyEvent<'_>], counts: Option<TokenCounts>) -> (Vec<Value>, String, Value) {
     let mut stages = Stages::new(&job(&more));
     let mut stream = ChunkStream::new(ChunkEncoder::new("chatcmpl-1", 7, "m", true));
-    let mut whole = WholeReply::of_events();
+    let mut whole = WholeReply::of_events(CallForm::ToolCalls);
     let mut show = |event: ReplyEvent<'_>| {
         stream.event(super::again(&event));
         whole.event(event);
@@ -188,7 +188,7 @@ fn another_attempt_begins_anew() {
     stream.event(say("x"));
     let bytes = stream.take().unwrap();
     assert!(!str::from_utf8(&bytes).unwrap().contains("gone"));
-    let mut whole = WholeReply::of_events();
+    let mut whole = WholeReply::of_events(CallForm::ToolCalls);
     whole.event(say("gone"));
     whole.reset();
     whole.event(say("b"));

@@ -8,10 +8,11 @@ use crate::dialect::openai::request::ChatCompletionRequest;
 use crate::files::attachment::JobFile;
 use crate::tests::{planned, rules};
 use crate::upstream::web::request::{PROMPT_JSON_BYTES_MAX, WebRequest};
+use crate::upstream::web::tools::WebTools;
 
 /// What is not as in `{"messages": [one user message]}`, or the kind and the field of the fault.
 fn described(body: &Value) -> String {
-    let ChatCompletionRequest { chat, stream, include_usage } = match ChatCompletionRequest::parse(body, &[]) {
+    let ChatCompletionRequest { chat, stream, include_usage, .. } = match ChatCompletionRequest::parse(body, &[]) {
         Ok(request) => request,
         Err(error) => return format!("{:?} {}", error.kind, error.param.as_deref().unwrap_or("-")),
     };
@@ -171,16 +172,13 @@ fn what_is_refused() {
     check(json!({"logprobs": true}), "UnsupportedParameter logprobs");
     check(json!({"top_logprobs": 3}), "UnsupportedParameter top_logprobs");
     check(json!({"top_logprobs": 0}), "");
-    check(json!({"response_format": {"type": "json_object"}}), "UnsupportedValue response_format");
-    check(json!({"response_format": {"type": "json_schema"}}), "UnsupportedValue response_format");
+    check(json!({"response_format": {"type": "json_schema"}}), "Missing response_format.json_schema");
     check(json!({"response_format": {"type": "yaml"}}), "InvalidValue response_format.type");
     check(json!({"response_format": {}}), "InvalidValue response_format.type");
     check(json!({"response_format": "text"}), "InvalidType response_format");
-    check(json!({"tools": [{"type": "function", "function": {"name": "f"}}]}), "UnsupportedParameter tools");
     check(json!({"tools": {}}), "InvalidType tools");
-    check(json!({"functions": [{"name": "f"}]}), "UnsupportedParameter functions");
-    check(json!({"tool_choice": "required"}), "UnsupportedParameter tool_choice");
-    check(json!({"function_call": {"name": "f"}}), "UnsupportedParameter function_call");
+    check(json!({"tool_choice": "required"}), "InvalidValue tool_choice");
+    check(json!({"function_call": {"name": "f"}}), "InvalidValue function_call");
     check(json!({"modalities": ["text", "audio"]}), "UnsupportedValue modalities");
     check(json!({"modalities": "text"}), "InvalidType modalities");
     check(json!({"audio": {"voice": "v"}}), "UnsupportedParameter audio");
@@ -269,7 +267,8 @@ fn what_the_catalogue_has_to_say() {
         let request = ChatCompletionRequest::parse(&full, &[]).unwrap();
         let format = |job: &ChatJob| job.wishes.reasoning_format.unwrap();
         let resolved = request.chat.resolve(&rules);
-        let found = match resolved.and_then(|job| Ok((format(&job), WebRequest::plan(job, &rules)?))) {
+        let found = match resolved.and_then(|job| Ok((format(&job), WebRequest::plan(job, &rules, WebTools::Prompt)?)))
+        {
             Ok((format, job)) => format!(
                 "{} {} {:?} {} {:?} {}",
                 job.model,

@@ -165,14 +165,9 @@ async fn parameters_that_cannot_be_kept() {
             "response_format",
             "unsupported_value",
         ),
-        (json!({"tools": tool}), "tools", "unsupported_parameter"),
-        (json!({"functions": [{"name": "f"}]}), "functions", "unsupported_parameter"),
-        (json!({"tool_choice": "required"}), "tool_choice", "unsupported_parameter"),
-        (
-            json!({"tool_choice": {"type": "function", "function": {"name": "f"}}}),
-            "tool_choice",
-            "unsupported_parameter",
-        ),
+        (json!({"tool_choice": "required"}), "tool_choice", "invalid_value"),
+        (json!({"tool_choice": {"type": "function", "function": {"name": "f"}}}), "tool_choice", "invalid_value"),
+        (json!({"tools": tool, "tool_choice": {"function": {"name": "g"}}}), "tool_choice", "invalid_value"),
         (json!({"function_call": {"name": "f"}}), "function_call", "unsupported_parameter"),
     ] {
         refused(&app, &fields, param, code).await;

@@ -10,5 +10,6 @@ pub mod messages;
 pub mod parts;
 pub mod reply;
 pub mod request;
+pub(crate) mod tools;
 pub mod videos;
 pub mod wire;

@@ -6,7 +6,7 @@
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 
-use crate::chat::reply::{Ending, ReplyEvent, ReplySink, Text};
+use crate::chat::reply::{Ending, FinishReason, ReplyEvent, ReplySink, Text};
 use crate::dialect::openai::frames::{FrameStream, FrameWhole};
 use crate::dialect::openai::wire::{
     Annotation, ChatCompletion, CompletionChoice, CompletionMessage, CompletionUsage, ErrorBody, FunctionCall,
@@ -17,6 +17,26 @@ use crate::dialect::openai::wire::{
 /// some clients give up on lines of 128 KiB.
 const CHUNK_TEXT_BYTES_MAX: usize = 10 * 1024;
 
+/// How tool calls are written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum CallForm {
+    /// `tool_calls`, any number of them.
+    #[default]
+    ToolCalls,
+    /// The older `function_call`, one at most: for callers who sent `functions`.
+    FunctionCall,
+}
+
+impl CallForm {
+    /// The word for the end of an answer.
+    fn finish_reason(self, reason: FinishReason) -> &'static str {
+        match (self, reason) {
+            (Self::FunctionCall, FinishReason::ToolCalls) => "function_call",
+            (_, reason) => reason.as_str(),
+        }
+    }
+}
+
 /// Writes one answer as a stream of `chat.completion.chunk` events.
 #[derive(Debug)]
 pub struct ChunkEncoder {
@@ -25,6 +45,7 @@ pub struct ChunkEncoder {
     /// Everything of a chunk before its choices.
     head_bare: Vec<u8>,
     include_usage: bool,
+    form: CallForm,
 }
 
 impl ChunkEncoder {
@@ -39,7 +60,13 @@ impl ChunkEncoder {
         append_json(&mut head_bare, model);
         let mut head = head_bare.clone();
         head.extend_from_slice(b",\"choices\":[{\"index\":0,\"delta\":{");
-        Self { head, head_bare, include_usage }
+        Self { head, head_bare, include_usage, form: CallForm::ToolCalls }
+    }
+
+    /// Writes calls in this form.
+    #[must_use]
+    pub fn calls_as(self, form: CallForm) -> Self {
+        Self { form, ..self }
     }
 
     /// The first chunk: the role. Commits nothing, and shows the caller that the answer is under way.
@@ -81,6 +108,15 @@ impl ChunkEncoder {
     }
 
     fn tool_call(&self, call: &ToolCallDelta<'_>, out: &mut BytesMut) {
+        if self.form == CallForm::FunctionCall {
+            if call.index == 0 {
+                self.delta(out, |out| {
+                    out.extend_from_slice(b"\"function_call\":");
+                    append_json_bytes(out, &call.function);
+                });
+            }
+            return;
+        }
         self.delta(out, |out| {
             out.extend_from_slice(b"\"tool_calls\":[");
             append_json_bytes(out, call);
@@ -119,7 +155,7 @@ impl ChunkEncoder {
         }
         out.extend_from_slice(&self.head_bare);
         out.extend_from_slice(b",\"choices\":[{\"index\":0,\"delta\":{},\"logprobs\":null,\"finish_reason\":");
-        append_json_bytes(out, ending.reason.as_str());
+        append_json_bytes(out, self.form.finish_reason(ending.reason));
         out.extend_from_slice(if self.include_usage { b"}],\"usage\":null}\n\n" } else { b"}]}\n\n" });
         if self.include_usage {
             out.extend_from_slice(&self.head_bare);
@@ -245,6 +281,7 @@ pub struct Collected {
     reasoning: String,
     refusal: String,
     calls: Vec<WholeCall>,
+    form: CallForm,
 }
 
 #[derive(Debug, Default)]
@@ -257,8 +294,8 @@ struct WholeCall {
 impl WholeReply {
     /// A completion that is put together from events.
     #[must_use]
-    pub fn of_events() -> Self {
-        Self::Events(Collected::default())
+    pub fn of_events(form: CallForm) -> Self {
+        Self::Events(Collected { form, ..Collected::default() })
     }
 
     /// The completion of an upstream of the same dialect.
@@ -294,7 +331,7 @@ impl ReplySink for WholeReply {
 
     fn reset(&mut self) {
         match self {
-            Self::Events(collected) => *collected = Collected::default(),
+            Self::Events(collected) => *collected = Collected { form: collected.form, ..Collected::default() },
             Self::Frames(frames) => *frames = FrameWhole::default(),
         }
     }
@@ -307,8 +344,15 @@ impl Collected {
             kind: "function",
             function: FunctionCall { name: &call.name, arguments: &call.arguments },
         });
-        let calls: Vec<_> = calls.collect();
+        let mut calls: Vec<_> = calls.collect();
         let is_silent = self.content.is_empty() && (!calls.is_empty() || !self.refusal.is_empty());
+        let function_call = match self.form {
+            CallForm::ToolCalls => None,
+            CallForm::FunctionCall => {
+                calls.clear();
+                self.calls.first().map(|call| FunctionCall { name: &call.name, arguments: &call.arguments })
+            }
+        };
         let completion = ChatCompletion {
             id,
             object: "chat.completion",
@@ -322,9 +366,10 @@ impl Collected {
                     refusal: some(&self.refusal),
                     reasoning_content: some(&self.reasoning),
                     tool_calls: calls,
+                    function_call,
                     annotations: annotations(ending, false),
                 },
-                finish_reason: ending.reason.as_str(),
+                finish_reason: self.form.finish_reason(ending.reason),
                 logprobs: None,
             }],
             usage: CompletionUsage::from(&ending.usage),

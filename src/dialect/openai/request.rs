@@ -10,6 +10,7 @@ use crate::chat::error::{RequestError, type_name};
 use crate::chat::job::{ChatRequest, Question, ReasoningFormat, ThinkingWish, Wishes};
 use crate::dialect::openai::fields::{Fields, integer};
 use crate::dialect::openai::messages;
+use crate::dialect::openai::tools::ToolWishes;
 use crate::files::blob::Blob;
 
 /// How many stop sequences OpenAI allows.
@@ -24,6 +25,8 @@ pub struct ChatCompletionRequest {
     pub stream: bool,
     /// Whether the stream ends with a chunk of token counts.
     pub include_usage: bool,
+    /// Whether a call goes back as `function_call`, because the tools came as `functions`.
+    pub is_legacy: bool,
 }
 
 impl ChatCompletionRequest {
@@ -40,9 +43,13 @@ impl ChatCompletionRequest {
         let mut parsed = None;
         let drafts = messages::drafts(messages::list(&fields, &mut parsed)?)?;
         refuse_unsupported(&fields)?;
+        let tools = ToolWishes::read(&fields)?;
+        let is_legacy = tools.is_legacy;
         let thinking_budget = thinking_budget(&fields)?;
         let reasoning_format = reasoning_format(&fields)?;
-        let conversation = Conversation::of(messages::messages(drafts, lifted)?);
+        let mut conversation = Conversation::of(messages::messages(drafts, lifted)?);
+        conversation.check_results()?;
+        tools.apply(&mut conversation);
         let wishes = Wishes {
             stop: stop(&fields)?,
             tokens_max: match fields.count("max_completion_tokens", 1)? {
@@ -61,7 +68,8 @@ impl ChatCompletionRequest {
             wishes,
             ignored: ignored(&fields)?,
         };
-        Ok(Self { chat, stream: fields.flag("stream")?.unwrap_or(false), include_usage: include_usage(&fields)? })
+        let stream = fields.flag("stream")?.unwrap_or(false);
+        Ok(Self { chat, stream, include_usage: include_usage(&fields)?, is_legacy })
     }
 
     /// Reads a body for an upstream of OpenAI's own dialect, as far as this server has to understand it. Every field
@@ -84,7 +92,7 @@ impl ChatCompletionRequest {
         if let Some(list) = parsed {
             body.insert("messages".to_owned(), Value::Array(list));
         }
-        Ok(Self { chat: ChatRequest::of(model, Question::Verbatim(body)), stream, include_usage })
+        Ok(Self { chat: ChatRequest::of(model, Question::Verbatim(body)), stream, include_usage, is_legacy: false })
     }
 }
 
@@ -123,34 +131,6 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), RequestError> {
     }
     if fields.get("top_logprobs").is_some_and(|value| integer(value) != Some(0)) {
         return Err(RequestError::unsupported("top_logprobs", "The upstream gives no log probabilities."));
-    }
-    if let Some(format) = fields.object("response_format")? {
-        match format.get("type").and_then(Value::as_str) {
-            Some("text") => {}
-            Some("json_object" | "json_schema") => {
-                let why = "Structured output is not supported by this version; ask for JSON in the prompt.";
-                return Err(RequestError::unsupported_value("response_format", why));
-            }
-            _ => {
-                return Err(RequestError::invalid_value("response_format.type", "'text'"));
-            }
-        }
-    }
-    let why_tools = "Tool calls are not supported by this version.";
-    for name in ["tools", "functions"] {
-        match fields.get(name) {
-            None => {}
-            Some(Value::Array(list)) if list.is_empty() => {}
-            Some(Value::Array(_)) => return Err(RequestError::unsupported(name, why_tools)),
-            Some(other) => return Err(RequestError::invalid_type(name, "an array", other)),
-        }
-    }
-    for name in ["tool_choice", "function_call"] {
-        match fields.get(name) {
-            None => {}
-            Some(Value::String(word)) if word == "none" || word == "auto" => {}
-            Some(_) => return Err(RequestError::unsupported(name, why_tools)),
-        }
     }
     if let Some(modalities) = fields.get("modalities") {
         let Value::Array(list) = modalities else {

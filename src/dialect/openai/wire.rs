@@ -130,6 +130,9 @@ pub struct CompletionMessage<'a> {
     /// Tool calls; absent when there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<MessageToolCall<'a>>,
+    /// The older form of one call; absent when there is none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function_call: Option<FunctionCall<'a>>,
     /// Citations; absent when there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub annotations: Vec<Annotation<'a>>,

@@ -16,6 +16,7 @@ use crate::gateway::catalogue::{Catalogue, Models};
 use crate::gateway::route::Route;
 use crate::upstream::openai::encode::prompt_tokens;
 use crate::upstream::web::request::WebRequest;
+use crate::upstream::web::tools::WebTools;
 
 /// What holds for every answer.
 #[derive(Clone, Debug)]
@@ -27,6 +28,8 @@ pub struct AnswerSettings {
     /// `VISION_FALLBACK_MODEL`: the model that answers when the one that was asked for cannot take the files; empty
     /// for none.
     pub vision_fallback: String,
+    /// `WEB_TOOLS`, `prompt`.
+    pub web_tools: WebTools,
 }
 
 /// Prepares requests. Cheap to clone.
@@ -75,7 +78,7 @@ impl Answers {
                     let rules = self.rules(&catalogue);
                     let job = request.resolve(&rules)?;
                     let wishes = job.wishes.clone();
-                    (WebRequest::plan(job, &rules)?, wishes)
+                    (WebRequest::plan(job, &rules, self.settings.web_tools)?, wishes)
                 };
                 let (request, wishes) = job;
                 let stages = StagePlan::of(&wishes, request.prompt_tokens());

@@ -180,6 +180,9 @@ pub(crate) fn note_headers(notes: &Notes) -> HeaderMap {
     if let Some(file) = notes.prompt_file {
         note(PROMPT_AS_FILE, file.to_owned());
     }
+    if let Some(level) = notes.tools_shortened {
+        note(TOOLS_SHORTENED, level.to_owned());
+    }
     if let Some(aspect) = notes.aspect {
         note(ASPECT_RATIO, aspect.to_string());
     }
@@ -194,6 +197,8 @@ pub(crate) const FALLBACK_MODEL: &str = "x-bridge-fallback-model";
 pub(crate) const OMITTED_FILES: &str = "x-bridge-omitted-files";
 /// The name of the file that the conversation was sent as, when it was too long for a prompt.
 pub(crate) const PROMPT_AS_FILE: &str = "x-bridge-prompt-file";
+/// How far the definitions of tools were shortened: `prose`, `keywords` or `index`.
+pub(crate) const TOOLS_SHORTENED: &str = "x-bridge-tools-shortened";
 /// The ratio of the picture or video, which may be only near to the size that was asked for.
 pub(crate) const ASPECT_RATIO: &str = "x-bridge-aspect-ratio";
 

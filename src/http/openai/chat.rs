@@ -8,7 +8,7 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::dialect::openai::frames::FrameStream;
-use crate::dialect::openai::reply::{ChunkEncoder, ChunkStream, WholeReply};
+use crate::dialect::openai::reply::{CallForm, ChunkEncoder, ChunkStream, WholeReply};
 use crate::dialect::openai::request::ChatCompletionRequest;
 use crate::gateway::route::Route;
 use crate::http::failure::ApiError;
@@ -32,14 +32,15 @@ async fn create_chat_completion(call: Call, request: Request) -> Result<Response
 
 async fn answer(call: Call, body: JsonBody) -> Result<Response, ApiError> {
     let route = call.state.0.upstreams.choose(body.value.get("model").and_then(Value::as_str)).await?;
-    let ChatCompletionRequest { chat, stream, include_usage } = read(body, &route).await?;
+    let ChatCompletionRequest { chat, stream, include_usage, is_legacy } = read(body, &route).await?;
     let prepared = call.state.0.answers.prepare(chat, route).await?;
     call.record.model(&prepared.model);
     let (id, created, model) =
         (format!("chatcmpl-{}", Uuid::new_v4().simple()), unix_seconds(), prepared.model.clone());
     let notes = note_headers(&prepared.notes);
+    let form = if is_legacy { CallForm::FunctionCall } else { CallForm::ToolCalls };
     let mut response = if stream {
-        let encoder = ChunkEncoder::new(&id, created, &model, include_usage);
+        let encoder = ChunkEncoder::new(&id, created, &model, include_usage).calls_as(form);
         let sink = if prepared.is_verbatim {
             ChunkStream::of_frames(encoder, FrameStream::new(&id, created, &model, include_usage))
         } else {
@@ -47,7 +48,7 @@ async fn answer(call: Call, body: JsonBody) -> Result<Response, ApiError> {
         };
         call.stream(prepared, sink).await?
     } else {
-        let mut sink = if prepared.is_verbatim { WholeReply::of_frames() } else { WholeReply::of_events() };
+        let mut sink = if prepared.is_verbatim { WholeReply::of_frames() } else { WholeReply::of_events(form) };
         let ending = call.whole(&prepared, &mut sink).await?;
         json_response(sink.finish(&id, created, &model, &ending))
     };

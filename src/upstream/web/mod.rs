@@ -10,5 +10,6 @@ pub mod prompt;
 pub mod request;
 pub mod tasks;
 pub mod token;
+pub mod tools;
 pub mod upload;
 pub mod wire;

@@ -16,7 +16,11 @@
 
 use std::fmt::Write as _;
 
+use serde::de::IgnoredAny;
+use serde_json::Value;
+
 use crate::chat::conversation::ToolCall;
+use crate::upstream::web::tools::ToolPrompt;
 
 /// One message as the prompt shows it, marks of files included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,14 +53,15 @@ const AFTER_ASSISTANT: &str = "Continue the assistant's last message where it st
 const AFTER_TOOL: &str = "Go on, using the tool results above.";
 const AFTER_SYSTEM: &str = "Begin the conversation as the <system> blocks ask.";
 
-/// Writes the conversation as one prompt.
+/// Writes the conversation as one prompt, with the part that asks for tool calls if there is one.
 #[must_use]
-pub fn render(messages: &[Block]) -> String {
-    if let [Block::User(text)] = messages {
+pub fn render(messages: &[Block], tools: Option<&ToolPrompt>) -> String {
+    if let ([Block::User(text)], None) = (messages, tools) {
         return text.clone();
     }
-    let blocks = std::iter::once(HEAD.to_owned()).chain(messages.iter().map(block)).chain(ending(messages));
-    blocks.collect::<Vec<_>>().join("\n\n")
+    let head = std::iter::once(HEAD.to_owned()).chain(tools.map(|tools| tools.text.clone()));
+    let blocks = messages.iter().map(|message| block(message, tools.is_some()));
+    head.chain(blocks).chain(ending(messages, tools)).collect::<Vec<_>>().join("\n\n")
 }
 
 /// A conversation that is too long to be sent as a prompt.
@@ -68,10 +73,11 @@ pub struct LongPrompt {
     pub file: String,
 }
 
-/// Writes a long conversation as a file called `file_name` and a prompt of at most about `inline_max` bytes.
+/// Writes a long conversation as a file called `file_name` and a prompt of at most about `inline_max` bytes beside the
+/// part about tools, which always stands inline.
 #[must_use]
-pub fn render_long(messages: &[Block], file_name: &str, inline_max: usize) -> LongPrompt {
-    let blocks: Vec<String> = messages.iter().map(block).collect();
+pub fn render_long(messages: &[Block], tools: Option<&ToolPrompt>, file_name: &str, inline_max: usize) -> LongPrompt {
+    let blocks: Vec<String> = messages.iter().map(|message| block(message, tools.is_some())).collect();
     let is_system = |place: &usize| matches!(messages.get(*place), Some(Block::System(_)));
     let mut shown: Vec<Option<String>> = vec![None; blocks.len()];
     let mut room = inline_max;
@@ -101,7 +107,8 @@ pub fn render_long(messages: &[Block], file_name: &str, inline_max: usize) -> Lo
          part stands here once more."
     );
     let blocks_shown = shown.into_iter().flatten();
-    let inline = std::iter::once(head).chain(blocks_shown).chain(ending(messages)).collect::<Vec<_>>().join("\n\n");
+    let head = std::iter::once(head).chain(tools.map(|tools| tools.text.clone()));
+    let inline = head.chain(blocks_shown).chain(ending(messages, tools)).collect::<Vec<_>>().join("\n\n");
     LongPrompt { inline, file: blocks.join("\n\n") }
 }
 
@@ -113,7 +120,10 @@ fn excerpt(text: &str, bytes: usize) -> String {
     format!("{start}\n[… what is between is in the file …]\n{end}")
 }
 
-fn ending(messages: &[Block]) -> Option<String> {
+fn ending(messages: &[Block], tools: Option<&ToolPrompt>) -> Option<String> {
+    if let Some(tools) = tools {
+        return Some(tools.reminder.to_owned());
+    }
     let ending = match messages.last()? {
         Block::Assistant { .. } => AFTER_ASSISTANT,
         Block::ToolResult { .. } => AFTER_TOOL,
@@ -123,7 +133,8 @@ fn ending(messages: &[Block]) -> Option<String> {
     Some(ending.to_owned())
 }
 
-fn block(message: &Block) -> String {
+/// One message. With tools, calls are written as the model is asked to write them.
+fn block(message: &Block, has_tools: bool) -> String {
     match message {
         Block::System(text) => format!("<system>\n{text}\n</system>"),
         Block::User(text) => format!("<user>\n{text}\n</user>"),
@@ -133,9 +144,15 @@ fn block(message: &Block) -> String {
                 if !inner.is_empty() {
                     inner.push('\n');
                 }
-                let attributes = attributes(Some(&call.id), Some(&call.name));
                 // Writing into a String cannot fail.
-                let _ = write!(inner, "<tool_call{attributes}>{}</tool_call>", call.arguments);
+                let _ = if has_tools {
+                    // Ids tell several calls apart; results have the same.
+                    let id = (calls.len() > 1).then_some(call.id.as_str()).filter(|id| !id.is_empty());
+                    write!(inner, "<tool_call>{}</tool_call>", written_call(id, &call.name, &call.arguments))
+                } else {
+                    let attributes = attributes(Some(&call.id), Some(&call.name));
+                    write!(inner, "<tool_call{attributes}>{}</tool_call>", call.arguments)
+                };
             }
             format!("<assistant>\n{inner}\n</assistant>")
         }
@@ -144,6 +161,17 @@ fn block(message: &Block) -> String {
             format!("<tool_result{attributes}>\n{text}\n</tool_result>")
         }
     }
+}
+
+/// A call as the model is asked to write it. Arguments that are no JSON stand as a string.
+fn written_call(id: Option<&str>, name: &str, arguments: &str) -> String {
+    let arguments = match arguments.trim() {
+        "" => "{}".to_owned(),
+        json if serde_json::from_str::<IgnoredAny>(json).is_ok() => json.to_owned(),
+        text => Value::from(text).to_string(),
+    };
+    let id = id.map(|id| format!("\"id\": {}, ", Value::from(id))).unwrap_or_default();
+    format!("{{{id}\"name\": {}, \"arguments\": {arguments}}}", Value::from(name))
 }
 
 fn attributes(id: Option<&str>, name: Option<&str>) -> String {
@@ -156,10 +184,11 @@ fn attributes(id: Option<&str>, name: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::web::tools::Shortening;
 
     #[test]
     fn a_single_user_message_goes_as_it_is() {
-        assert_eq!(render(&[Block::User("Hi <b>".to_owned())]), "Hi <b>");
+        assert_eq!(render(&[Block::User("Hi <b>".to_owned())], None), "Hi <b>");
     }
 
     #[test]
@@ -170,7 +199,7 @@ mod tests {
             Block::User("Weather in Oslo?".into()),
             Block::Assistant { text: String::new(), calls: vec![call] },
             Block::ToolResult { id: Some("c1".into()), name: None, text: "3 °C".into() },
-        ]), @r#"
+        ], None), @r#"
         This is a conversation, one block for each message in order. Follow the <system> blocks, and write only the assistant's next message, without tags around it.
 
         <system>
@@ -194,13 +223,64 @@ mod tests {
     }
 
     #[test]
+    fn a_conversation_with_tools() {
+        let call =
+            |id: &str, arguments: &str| ToolCall { id: id.into(), name: "weather".into(), arguments: arguments.into() };
+        let tools = ToolPrompt { text: "(tools)".into(), reminder: "(go on)", shortening: Shortening::None };
+        let result =
+            |id: &str| Block::ToolResult { id: Some(id.into()), name: Some("weather".into()), text: "3 °C".into() };
+        insta::assert_snapshot!(render(&[
+            Block::User("Weather in Oslo?".into()),
+            Block::Assistant { text: "I look.".into(), calls: vec![call("c1", "{\"city\":\"Oslo\"}")] },
+            result("c1"),
+            Block::Assistant { text: String::new(), calls: vec![call("c2", ""), call("c3", "not JSON")] },
+            result("c2"),
+            result("c3"),
+        ], Some(&tools)), @r#"
+        This is a conversation, one block for each message in order. Follow the <system> blocks, and write only the assistant's next message, without tags around it.
+
+        (tools)
+
+        <user>
+        Weather in Oslo?
+        </user>
+
+        <assistant>
+        I look.
+        <tool_call>{"name": "weather", "arguments": {"city":"Oslo"}}</tool_call>
+        </assistant>
+
+        <tool_result id="c1" name="weather">
+        3 °C
+        </tool_result>
+
+        <assistant>
+        <tool_call>{"id": "c2", "name": "weather", "arguments": {}}</tool_call>
+        <tool_call>{"id": "c3", "name": "weather", "arguments": "not JSON"}</tool_call>
+        </assistant>
+
+        <tool_result id="c2" name="weather">
+        3 °C
+        </tool_result>
+
+        <tool_result id="c3" name="weather">
+        3 °C
+        </tool_result>
+
+        (go on)
+        "#);
+        let alone = render(&[Block::User("Hi".into())], Some(&tools));
+        assert!(alone.ends_with("(tools)\n\n<user>\nHi\n</user>\n\n(go on)"), "{alone}");
+    }
+
+    #[test]
     fn a_long_conversation_keeps_its_newest_part_inline() {
         let user = |text: String| Block::User(text);
         let says = |text: &str| Block::Assistant { text: text.to_owned(), calls: vec![] };
         let messages =
             [Block::System("Be terse.".into()), user("old ".repeat(500)), says("Noted."), user("And now?".into())];
-        let long = render_long(&messages, "conversation.txt", 200);
-        assert_eq!(long.file, messages.iter().map(block).collect::<Vec<_>>().join("\n\n"));
+        let long = render_long(&messages, None, "conversation.txt", 200);
+        assert_eq!(long.file, messages.iter().map(|message| block(message, false)).collect::<Vec<_>>().join("\n\n"));
         let (_, shown) = long.inline.split_once("\n\n").unwrap();
         assert_eq!(
             shown,
@@ -212,16 +292,16 @@ mod tests {
     #[test]
     fn a_long_message_shows_its_beginning_and_its_end() {
         let text = format!("First: {} :last ü", "ü".repeat(5000));
-        let long = render_long(&[Block::User(text.clone())], "c.txt", 100);
+        let long = render_long(&[Block::User(text.clone())], None, "c.txt", 100);
         assert!(long.inline.len() < 500, "{}", long.inline);
         assert!(long.inline.contains("<user>\nFirst: ") && long.inline.contains(":last ü\n</user>"), "{}", long.inline);
         assert!(long.file.contains(&text));
-        let system = render_long(&[Block::System("s".repeat(5000)), Block::User("Hi".into())], "c.txt", 1000);
+        let system = render_long(&[Block::System("s".repeat(5000)), Block::User("Hi".into())], None, "c.txt", 1000);
         assert!(system.inline.len() < 1400 && system.inline.ends_with("<user>\nHi\n</user>"), "{}", system.inline);
     }
 
     fn check(messages: &[Block], expected: &str) {
-        let prompt = render(messages);
+        let prompt = render(messages, None);
         let blocks = prompt.strip_prefix(HEAD).unwrap_or(&prompt).trim_start();
         assert_eq!(blocks, expected, "{messages:?}");
     }

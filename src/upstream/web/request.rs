@@ -4,9 +4,11 @@
 //! conversation goes as a text file beside its newest part; older files that have no room are named in the prompt and
 //! counted in the notes; what fits in no form is refused.
 
+use std::collections::HashMap;
+
 use crate::base::facts::Usage;
 use crate::chat::aspect::Aspect;
-use crate::chat::conversation::{Conversation, Message, NamedFile, Part, Role};
+use crate::chat::conversation::{Conversation, Message, NamedFile, OutputFormat, Part, Role};
 use crate::chat::error::{RequestError, RequestErrorKind};
 use crate::chat::file_part::{FilePart, markdown_pictures};
 use crate::chat::job::{ChatJob, Making, MediaJob, Notes, Question, ThinkingWish, Wishes};
@@ -18,6 +20,7 @@ use crate::files::attachment::{Attachment, JobFile};
 use crate::files::blob::Blob;
 use crate::files::media_type::{IMAGES_MAX, MediaKind};
 use crate::upstream::web::prompt::{self, Block};
+use crate::upstream::web::tools::{ToolPrompt, WebTools, tool_prompt};
 
 /// The largest prompt in bytes of JSON; longer ones go as a file. The upstream's risk engine blocks bodies over about
 /// 128 KiB; the largest that was seen to pass had 117 kB, and the body around the prompt takes about 1.5 kB.
@@ -83,16 +86,24 @@ impl WebRequest {
     /// # Errors
     /// [`RequestErrorKind::TooLong`], [`RequestErrorKind::TooManyFiles`], a file that the model does not take, or a
     /// media prompt without words.
-    pub fn plan(job: ChatJob, rules: &Rules<'_>) -> Result<Self, RequestError> {
+    pub fn plan(job: ChatJob, rules: &Rules<'_>, web_tools: WebTools) -> Result<Self, RequestError> {
         let ChatJob { model, upstream_model, making, question, wishes, ignored } = job;
-        let conversation = match question {
+        let mut conversation = match question {
             Question::Conversation(conversation) => conversation,
             Question::Verbatim(_) => {
                 let why = "The web chat reads no body of another API's form.";
                 return Err(RequestError::unsupported_value("model", why));
             }
         };
-        let names = Names { model, upstream_model, ignored };
+        if conversation.output != OutputFormat::Text {
+            let why = "Structured output is not supported by this version; ask for JSON in the prompt.";
+            return Err(RequestError::unsupported_value("response_format", why));
+        }
+        let mut names = Names { model, upstream_model, ignored };
+        if (making != Making::Text || web_tools == WebTools::Off) && !conversation.tools.is_empty() {
+            conversation.tools.clear();
+            names.ignored.push("tools");
+        }
         let fitted = Fitted::of(conversation)?;
         match making {
             Making::Text => text(names, fitted, wishes, rules),
@@ -221,10 +232,12 @@ impl Fitted {
     }
 
     /// The messages as blocks of a prompt, with marks where files stand.
-    fn into_blocks(self) -> Vec<Block> {
+    fn into_blocks(self, has_tools: bool) -> Vec<Block> {
         // A conversation that is one message goes as it is, without marks.
         let is_marked = self.conversation.messages.len() > 1;
         let mut keeps = self.keeps.into_iter();
+        // With tools, each result names the tool that gave it.
+        let mut names: HashMap<String, String> = HashMap::new();
         let mut block = |message: Message| {
             let mut texts = Vec::with_capacity(message.parts.len());
             for part in message.parts {
@@ -243,8 +256,14 @@ impl Fitted {
             match message.role {
                 Role::System => Block::System(text),
                 Role::User => Block::User(text),
-                Role::Assistant { calls } => Block::Assistant { text, calls },
-                Role::ToolResult { call_id, name } => Block::ToolResult { id: call_id, name, text },
+                Role::Assistant { calls } => {
+                    names.extend(calls.iter().map(|call| (call.id.clone(), call.name.clone())));
+                    Block::Assistant { text, calls }
+                }
+                Role::ToolResult { call_id, name } => {
+                    let known = call_id.as_ref().filter(|_| has_tools).and_then(|id| names.get(id)).cloned();
+                    Block::ToolResult { id: call_id, name: name.or(known), text }
+                }
             }
         };
         self.conversation.messages.into_iter().map(&mut block).collect()
@@ -271,7 +290,9 @@ fn text(names: Names, fitted: Fitted, wishes: Wishes, rules: &Rules<'_>) -> Resu
     let Names { model, upstream_model: base, mut ignored } = names;
     let omitted_files = fitted.omitted();
     let mut files: Vec<JobFile> = fitted.files.iter().map(|placed| placed.file.clone()).collect();
-    let (prompt, prompt_file) = prompt_of(&fitted.into_blocks(), files.len())?;
+    let tools = tool_prompt(&fitted.conversation)?;
+    let tools_shortened = tools.as_ref().and_then(|tools| tools.shortening.as_str());
+    let (prompt, prompt_file) = prompt_of(&fitted.into_blocks(tools.is_some()), tools.as_ref(), files.len())?;
     let has_prompt_file = prompt_file.is_some();
     if let Some(text) = prompt_file {
         fits_context(&text, rules.find(&base))?;
@@ -303,6 +324,7 @@ fn text(names: Names, fitted: Fitted, wishes: Wishes, rules: &Rules<'_>) -> Resu
             fallback_model,
             omitted_files,
             prompt_file: has_prompt_file.then_some(PROMPT_FILE),
+            tools_shortened,
             aspect: None,
         },
     })
@@ -419,17 +441,22 @@ fn pictures_in_text(conversation: &Conversation) -> Vec<PlacedFile> {
 }
 
 /// The prompt of a conversation, and the file beside it when it is too long.
-fn prompt_of(blocks: &[Block], files: usize) -> Result<(String, Option<String>), RequestError> {
-    let prompt = prompt::render(blocks);
+fn prompt_of(
+    blocks: &[Block],
+    tools: Option<&ToolPrompt>,
+    files: usize,
+) -> Result<(String, Option<String>), RequestError> {
+    let prompt = prompt::render(blocks, tools);
     let max = PROMPT_JSON_BYTES_MAX.saturating_sub(files.saturating_mul(FILE_JSON_BYTES));
     if json_len(&prompt) <= max {
         return Ok((prompt, None));
     }
     fits(prompt.len())?;
     // Escapes can make the JSON of a text longer than the text, at worst six times.
-    let mut room = INLINE_BYTES_MAX.min(max / 2);
+    let beside_tools = max.saturating_sub(tools.map_or(0, |tools| json_len(&tools.text)));
+    let mut room = INLINE_BYTES_MAX.min(beside_tools / 2);
     loop {
-        let long = prompt::render_long(blocks, PROMPT_FILE, room);
+        let long = prompt::render_long(blocks, tools, PROMPT_FILE, room);
         if json_len(&long.inline) <= max || room < 1000 {
             return Ok((long.inline, Some(long.file)));
         }
