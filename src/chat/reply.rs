@@ -254,6 +254,19 @@ pub struct TokenCounts {
     pub cached: u64,
 }
 
+impl TokenCounts {
+    /// Both together, as for an answer that took two tries.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self {
+            prompt: self.prompt + other.prompt,
+            completion: self.completion + other.completion,
+            reasoning: self.reasoning + other.reasoning,
+            cached: self.cached + other.cached,
+        }
+    }
+}
+
 /// How an upstream's stream can disappoint.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
@@ -303,6 +316,37 @@ pub struct Citation {
     pub end: usize,
     /// The place of the page in [`Ending::sources`].
     pub source: usize,
+}
+
+/// A complete answer that is not of the form that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    /// Which form.
+    pub kind: RejectedAs,
+    /// What is wrong with it, in words for the model.
+    pub why: String,
+    /// The answer as it came.
+    pub text: String,
+}
+
+/// What an answer should have been.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RejectedAs {
+    /// Tool calls that can be made.
+    ToolCall,
+    /// JSON of a certain form.
+    StructuredOutput,
+}
+
+impl RejectedAs {
+    /// The code of the failure, when asking again did not help.
+    #[must_use]
+    pub fn code(self) -> &'static str {
+        match self {
+            Self::ToolCall => "tool_call_invalid",
+            Self::StructuredOutput => "structured_output_invalid",
+        }
+    }
 }
 
 /// Takes an answer: writes a stream, or collects a whole.

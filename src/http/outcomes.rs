@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::base::facts::CoolingReason;
 use crate::chat::error::{RequestError, RequestErrorKind};
 use crate::chat::failure::{Failure, FailureKind, WAIT_MAX};
+use crate::chat::reply::RejectedAs;
 use crate::gateway::accounts::device_login::{LoginFailure, StartError};
 use crate::gateway::accounts::oauth_account::AccountError;
 use crate::gateway::accounts::web::RefreshError;
@@ -66,6 +67,19 @@ impl From<&ChatError> for Failure {
             ),
             ChatError::AccountGone => no_account("The account that this was begun in was removed."),
             ChatError::NotKept(_) => Self::internal(),
+            ChatError::Rejected(kind) => {
+                let message = match kind {
+                    RejectedAs::ToolCall => {
+                        "The model did not call the tool that this request requires, or with arguments that do not \
+                         follow its schema, twice in a row. Ask again, or describe the tool more plainly."
+                    }
+                    RejectedAs::StructuredOutput => {
+                        "The model's answer is not JSON of the form that was asked for, twice in a row. Ask again, or \
+                         simplify the schema."
+                    }
+                };
+                Self::new(FailureKind::Upstream, kind.code(), message).finally()
+            }
             ChatError::Session(RefreshError::Refused { .. }) => {
                 no_account("The upstream refuses the account's session.")
             }

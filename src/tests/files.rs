@@ -17,7 +17,8 @@ use crate::files::blob::Blob;
 use crate::files::media_type::{IMAGE_BYTES_MAX, MediaKind};
 use crate::tests::{planned, rules};
 use crate::upstream::web::encode::{FileRef, MessageIds, encode};
-use crate::upstream::web::request::{PROMPT_JSON_BYTES_MAX, WebRequest, json_len};
+use crate::upstream::web::limits::{PROMPT_JSON_BYTES_MAX, json_len};
+use crate::upstream::web::request::WebRequest;
 
 fn picture(format: ImageFormat, width: u32, height: u32) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());

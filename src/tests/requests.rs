@@ -7,7 +7,8 @@ use crate::chat::models::{Abilities, Makes, ModelInfo, Thinking};
 use crate::dialect::openai::request::ChatCompletionRequest;
 use crate::files::attachment::JobFile;
 use crate::tests::{planned, rules};
-use crate::upstream::web::request::{PROMPT_JSON_BYTES_MAX, WebRequest};
+use crate::upstream::web::limits::PROMPT_JSON_BYTES_MAX;
+use crate::upstream::web::request::WebRequest;
 use crate::upstream::web::tools::WebTools;
 
 /// What is not as in `{"messages": [one user message]}`, or the kind and the field of the fault.

@@ -159,16 +159,10 @@ async fn parameters_that_cannot_be_kept() {
         (json!({"logprobs": true, "top_logprobs": 5}), "logprobs", "unsupported_parameter"),
         (json!({"modalities": ["text", "audio"]}), "modalities", "unsupported_value"),
         (json!({"audio": {"voice": "alloy", "format": "mp3"}}), "audio", "unsupported_parameter"),
-        (json!({"response_format": {"type": "json_object"}}), "response_format", "unsupported_value"),
-        (
-            json!({"response_format": {"type": "json_schema", "json_schema": {"name": "s", "schema": {}}}}),
-            "response_format",
-            "unsupported_value",
-        ),
         (json!({"tool_choice": "required"}), "tool_choice", "invalid_value"),
         (json!({"tool_choice": {"type": "function", "function": {"name": "f"}}}), "tool_choice", "invalid_value"),
         (json!({"tools": tool, "tool_choice": {"function": {"name": "g"}}}), "tool_choice", "invalid_value"),
-        (json!({"function_call": {"name": "f"}}), "function_call", "unsupported_parameter"),
+        (json!({"function_call": {"name": "f"}}), "function_call", "invalid_value"),
     ] {
         refused(&app, &fields, param, code).await;
     }

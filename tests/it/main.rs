@@ -35,6 +35,7 @@ mod search;
 mod secrets_in_logs;
 mod shutdown;
 mod status;
+mod structured_output;
 mod support;
 mod tidy;
 mod token_refresh;

@@ -30,8 +30,10 @@ const PURE_FILES: &[&str] = &[
     "upstream/web/decode.rs",
     "upstream/web/detail.rs",
     "upstream/web/encode.rs",
+    "upstream/web/limits.rs",
     "upstream/web/prompt.rs",
     "upstream/web/request.rs",
+    "upstream/web/tools.rs",
     "gateway/answer/next_step.rs",
 ];
 

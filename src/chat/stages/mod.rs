@@ -2,30 +2,36 @@
 //!
 //! [`Stages`] holds the stages of one answer in their order:
 //!
-//! 1. [`media`]: pictures and videos become Markdown links, for dialects of text;
-//! 2. [`limits`]: stop sequences and the token limit cut the text;
-//! 3. the meter counts what is left, for usage;
-//! 4. [`thoughts`]: reasoning goes where the caller wants it;
-//! 5. [`citations`]: places of the shown text that cite search results are noted.
+//! 1. [`json_text`]: an answer that has to be JSON is kept until it is known to be;
+//! 2. [`media`]: pictures and videos become Markdown links, for dialects of text;
+//! 3. [`limits`]: stop sequences and the token limit cut the text;
+//! 4. the meter counts what is left, for usage;
+//! 5. [`thoughts`]: reasoning goes where the caller wants it;
+//! 6. [`citations`]: places of the shown text that cite search results are noted.
 //!
 //! A new attempt begins with new stages.
 
 pub mod citations;
+pub mod json_text;
 pub mod limits;
 pub mod media;
 pub mod thoughts;
 
-use crate::chat::job::{ReasoningFormat, Wishes};
-use crate::chat::reply::{Ending, FinishReason, ReplyEvent, Source, Text, TokenCounts};
+use crate::chat::error::RequestError;
+use crate::chat::job::{ChatJob, Making, Question, ReasoningFormat, Wishes};
+use crate::chat::reply::{Ending, FinishReason, Rejection, ReplyEvent, Source, Text, TokenCounts};
 use crate::chat::stages::citations::Citations;
+use crate::chat::stages::json_text::{JsonForm, JsonText};
 use crate::chat::stages::limits::TextLimiter;
 use crate::chat::stages::media::MediaLinks;
 use crate::chat::stages::thoughts::Thoughts;
 use crate::chat::tokens::TokenMeter;
 
 /// Which stages an answer passes.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct StagePlan {
+    /// The JSON that the answer has to be; `None` for any text.
+    pub json: Option<JsonForm>,
     /// Whether pictures and videos become links in the text.
     pub links_media: bool,
     /// Sequences that end the answer.
@@ -38,6 +44,8 @@ pub struct StagePlan {
     pub cites: bool,
     /// An estimate of the prompt's tokens, used when the upstream gives no counts.
     pub prompt_tokens: u64,
+    /// Tokens of an earlier try of this answer that was rejected.
+    pub spent: TokenCounts,
 }
 
 impl StagePlan {
@@ -45,25 +53,49 @@ impl StagePlan {
     #[must_use]
     pub fn of(wishes: &Wishes, prompt_tokens: u64) -> Self {
         Self {
+            json: None,
             links_media: true,
             stop: wishes.stop.clone(),
             tokens_max: wishes.tokens_max,
             reasoning_format: wishes.reasoning_format.unwrap_or(ReasoningFormat::Parsed),
             cites: wishes.search.unwrap_or(false),
             prompt_tokens,
+            spent: TokenCounts::default(),
         }
+    }
+
+    /// The stages of the answer to a job, for an upstream that keeps none of its wishes itself.
+    ///
+    /// # Errors
+    /// The schema of the answer cannot be used.
+    pub fn of_job(job: &ChatJob) -> Result<Self, RequestError> {
+        let plan = Self::of(&job.wishes, 0);
+        match (&job.question, job.making) {
+            (Question::Conversation(conversation), Making::Text) => {
+                Ok(Self { json: JsonForm::of(&conversation.output)?, ..plan })
+            }
+            (Question::Conversation(_) | Question::Verbatim(_), _) => Ok(plan),
+        }
+    }
+
+    /// The stages of a second try, after a first one that cost `spent` was rejected.
+    #[must_use]
+    pub fn last_try(&self, spent: TokenCounts, prompt_tokens: u64) -> Self {
+        Self { prompt_tokens, spent, ..self.clone() }
     }
 
     /// No stage but the meter: for pictures and videos, and for upstreams that keep the caller's wishes themselves.
     #[must_use]
     pub fn untouched(prompt_tokens: u64) -> Self {
         Self {
+            json: None,
             links_media: false,
             stop: Vec::new(),
             tokens_max: None,
             reasoning_format: ReasoningFormat::Parsed,
             cites: false,
             prompt_tokens,
+            spent: TokenCounts::default(),
         }
     }
 }
@@ -71,10 +103,12 @@ impl StagePlan {
 /// The stages of one answer.
 #[derive(Debug)]
 pub struct Stages {
+    json: Option<JsonText>,
     media: Option<MediaLinks>,
     limiter: Option<TextLimiter>,
     after: AfterLimits,
     prompt_tokens: u64,
+    spent: TokenCounts,
 }
 
 /// The stages behind the limits, which the text that the limits held back passes on its own.
@@ -93,6 +127,7 @@ impl Stages {
     pub fn new(plan: &StagePlan) -> Self {
         let limiter = TextLimiter::new(plan.stop.clone(), plan.tokens_max);
         Self {
+            json: plan.json.clone().map(JsonText::new),
             media: plan.links_media.then(MediaLinks::default),
             limiter: (!limiter.is_idle()).then_some(limiter),
             after: AfterLimits {
@@ -103,6 +138,7 @@ impl Stages {
                 sources: Vec::new(),
             },
             prompt_tokens: plan.prompt_tokens,
+            spent: plan.spent,
         }
     }
 
@@ -114,6 +150,24 @@ impl Stages {
 
     /// Takes an event and hands on what becomes of it.
     pub fn push(&mut self, event: ReplyEvent<'_>, out: &mut impl FnMut(ReplyEvent<'_>)) {
+        match (&mut self.json, &event) {
+            (Some(json), ReplyEvent::Text(text)) => json.push(&text.plain()),
+            _ => self.shape(event, out),
+        }
+    }
+
+    /// Whether the answer, which is complete now, is of the form that was asked for.
+    ///
+    /// # Errors
+    /// [`Rejection`]: it has to be asked for again.
+    pub fn judge(&self) -> Result<(), Rejection> {
+        match &self.json {
+            Some(json) => json.judge().map(|_| ()),
+            None => Ok(()),
+        }
+    }
+
+    fn shape(&mut self, event: ReplyEvent<'_>, out: &mut impl FnMut(ReplyEvent<'_>)) {
         let Self { media, limiter, after, .. } = self;
         let mut limited = |event: ReplyEvent<'_>| match (&mut *limiter, event) {
             (Some(limiter), ReplyEvent::Text(text)) => {
@@ -137,17 +191,22 @@ impl Stages {
         counts: Option<TokenCounts>,
         out: &mut impl FnMut(ReplyEvent<'_>),
     ) -> Ending {
+        if let Some(json) = self.json.take() {
+            // What is not JSON was rejected before this.
+            let text = json.judge().unwrap_or_default();
+            self.shape(ReplyEvent::Text(Text::Plain(text)), out);
+        }
         let held = self.limiter.as_mut().map(TextLimiter::finish).unwrap_or_default();
         if !held.is_empty() {
             self.after.push(ReplyEvent::Text(Text::Plain(&held)), out);
         }
         let cut = self.ended();
-        let Self { after, prompt_tokens, .. } = self;
+        let Self { after, prompt_tokens, spent, .. } = self;
         after.finish(out);
         let sources = std::mem::take(&mut after.sources);
         Ending {
             reason: cut.unwrap_or(reason),
-            usage: after.usage(counts, *prompt_tokens, cut.is_some()),
+            usage: after.usage(counts, *prompt_tokens, cut.is_some()).and(*spent),
             citations: after.citations.take().unwrap_or_default().found(&sources),
             sources,
         }

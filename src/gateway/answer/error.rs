@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::chat::reply::RejectedAs;
 use crate::gateway::accounts::web::RefreshError;
 use crate::pool::{LeaseError, Now, Outcome};
 use crate::store::StoreError;
@@ -25,6 +26,9 @@ pub enum ChatError {
         /// How many there were.
         attempts: u32,
     },
+    /// The model gave no answer of the form that was asked for, not even when it was told so.
+    #[error("the answer is not of the form that was asked for ({})", .0.code())]
+    Rejected(RejectedAs),
     /// The caller's own credential was refused.
     #[error("the caller's own credential was refused")]
     OwnCredential(#[source] UpstreamError),

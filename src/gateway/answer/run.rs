@@ -73,15 +73,14 @@ impl Answers {
     pub async fn prepare(&self, request: ChatRequest, route: Route) -> Result<Prepared, RequestError> {
         match route {
             Route::Web => {
-                let job = {
+                let (request, mut stages) = {
                     let catalogue = self.models.current().await;
                     let rules = self.rules(&catalogue);
                     let job = request.resolve(&rules)?;
-                    let wishes = job.wishes.clone();
-                    (WebRequest::plan(job, &rules, self.settings.web_tools)?, wishes)
+                    let stages = StagePlan::of_job(&job)?;
+                    (WebRequest::plan(job, &rules, self.settings.web_tools)?, stages)
                 };
-                let (request, wishes) = job;
-                let stages = StagePlan::of(&wishes, request.prompt_tokens());
+                stages.prompt_tokens = request.prompt_tokens();
                 self.for_web(request, stages).await
             }
             Route::Relay(gateway, upstream_model) => {

@@ -12,7 +12,7 @@ use tracing::warn;
 
 use crate::base::ids::IdentityId;
 use crate::base::session::Session;
-use crate::chat::reply::{Ending, FinishReason, ReplyEvent, ReplySink, TokenCounts};
+use crate::chat::reply::{Ending, FinishReason, Rejection, ReplyEvent, ReplySink, TokenCounts};
 use crate::chat::stages::Stages;
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::usage::Accounting;
@@ -169,6 +169,18 @@ impl Turn {
     /// Whether the last stage has handed on something for the caller: the turn is committed.
     pub(crate) fn has_content(&self) -> bool {
         self.has_content
+    }
+
+    /// Whether the answer is complete but not of the form that was asked for, and nothing of it was shown.
+    pub(crate) fn rejection(&self) -> Option<Rejection> {
+        (self.over.is_some() && !self.has_content).then(|| self.stages.judge().err()).flatten()
+    }
+
+    /// Ends a turn whose answer was rejected: the identity did its work. Gives what it cost.
+    pub(crate) fn discard(mut self) -> TokenCounts {
+        self.settle(Outcome::Success);
+        let counts = self.over.and_then(|over| over.counts);
+        self.stages.finish(FinishReason::Stop, counts, &mut |_| {}).usage
     }
 
     /// Takes the lease of a turn that failed, to report on it.

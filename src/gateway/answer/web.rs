@@ -16,7 +16,7 @@ use crate::gateway::accounts::tokens::Tokens;
 use crate::gateway::accounts::web::Refresher;
 use crate::gateway::answer::attempt::{Answering, Attempts, StartedVideo, Starting, VideoDiary};
 use crate::gateway::answer::error::ChatError;
-use crate::gateway::answer::failover::{Failover, RequestContext, RequestLimits};
+use crate::gateway::answer::failover::{Failover, Progress, RequestContext, RequestLimits};
 use crate::gateway::answer::turn::Turn;
 use crate::gateway::answer::usage::Accounting;
 use crate::gateway::attachments::Attachments;
@@ -98,19 +98,45 @@ impl WebGateway {
         self.0.failover.accounting.spending()
     }
 
-    /// Begins an answer: returns when its first content has gone to `sink`.
+    /// Begins an answer: returns when its first content has gone to `sink`. An answer that is not of the form that was
+    /// asked for is asked for once more, with its fault named, as long as nothing of it was shown.
     ///
     /// # Errors
     /// [`ChatError`]: nothing has been said, and `sink` is as at the beginning.
     pub async fn open(
         &self,
-        (request, stages): (&WebRequest, &StagePlan),
+        asked: (&WebRequest, &StagePlan),
         context: &RequestContext,
         sink: &mut (impl ReplySink + Send),
     ) -> Result<Turn, ChatError> {
-        let mut progress = self.0.failover.begin(self.0.limits(request), context);
-        let mut answering = self.answering((request, stages), context, sink);
-        self.0.failover.run(context, &mut answering, &mut progress).await
+        let mut progress = self.0.failover.begin(self.0.limits(asked.0), context);
+        self.begin(asked, context, sink, &mut progress).await
+    }
+
+    async fn begin(
+        &self,
+        (request, stages): (&WebRequest, &StagePlan),
+        context: &RequestContext,
+        sink: &mut (impl ReplySink + Send),
+        progress: &mut Progress,
+    ) -> Result<Turn, ChatError> {
+        let failover = &self.0.failover;
+        let turn = failover.run(context, &mut self.answering((request, stages), context, sink), progress).await?;
+        let Some(rejection) = turn.rejection() else {
+            return Ok(turn);
+        };
+        info!(identity.id = %turn.identity(), code = rejection.kind.code(), "asking again for an answer of the right form");
+        sink.reset();
+        let request = request.corrected(&rejection);
+        let stages = stages.last_try(turn.discard(), request.prompt_tokens());
+        let turn = failover.run(context, &mut self.answering((&request, &stages), context, sink), progress).await?;
+        match turn.rejection() {
+            None => Ok(turn),
+            Some(rejection) => {
+                turn.discard();
+                Err(ChatError::Rejected(rejection.kind))
+            }
+        }
     }
 
     /// Answers as a whole: everything has gone to `sink` when this returns. A cut in the middle of an answer is
@@ -129,8 +155,7 @@ impl WebGateway {
         let half = Instant::now() + self.0.limits(request).total_timeout / 2;
         let mut cut: Option<ChatError> = None;
         loop {
-            let mut answering = self.answering((request, stages), context, sink);
-            let mut turn = match failover.run(context, &mut answering, &mut progress).await {
+            let mut turn = match self.begin((request, stages), context, sink, &mut progress).await {
                 Ok(turn) => turn,
                 // When no other identity can take over, the cut itself is the answer.
                 Err(error @ ChatError::Lease(_)) => return Err(cut.unwrap_or(error)),

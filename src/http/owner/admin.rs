@@ -208,7 +208,7 @@ fn verdict(error: &ChatError) -> (AccountStatus, u16) {
         ChatError::Session(_) | ChatError::OwnCredential(_) | ChatError::Lease(_) => {
             return (AccountStatus::Error, 401);
         }
-        ChatError::AccountGone | ChatError::NotKept(_) => return (AccountStatus::Error, 500),
+        ChatError::AccountGone | ChatError::NotKept(_) | ChatError::Rejected(_) => return (AccountStatus::Error, 500),
     };
     match upstream.kind {
         Kind::Unauthorized | Kind::Forbidden => (AccountStatus::Error, 401),

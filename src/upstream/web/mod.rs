@@ -5,6 +5,7 @@ pub mod decode;
 pub mod detail;
 pub mod encode;
 pub mod headers;
+pub mod limits;
 pub mod oss_sign;
 pub mod prompt;
 pub mod request;

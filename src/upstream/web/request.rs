@@ -13,20 +13,17 @@ use crate::chat::error::{RequestError, RequestErrorKind};
 use crate::chat::file_part::{FilePart, markdown_pictures};
 use crate::chat::job::{ChatJob, Making, MediaJob, Notes, Question, ThinkingWish, Wishes};
 use crate::chat::models::{ModelInfo, Thinking};
+use crate::chat::reply::Rejection;
 use crate::chat::resolve::Rules;
 use crate::chat::suffix::Product;
 use crate::chat::tokens::estimate_tokens;
 use crate::files::attachment::{Attachment, JobFile};
 use crate::files::blob::Blob;
 use crate::files::media_type::{IMAGES_MAX, MediaKind};
+use crate::upstream::web::limits::{CONVERSATION_BYTES_MAX, PROMPT_JSON_BYTES_MAX, json_len};
 use crate::upstream::web::prompt::{self, Block};
-use crate::upstream::web::tools::{ToolPrompt, WebTools, tool_prompt};
+use crate::upstream::web::tools::{ToolPrompt, WebTools, schema_text, tool_prompt};
 
-/// The largest prompt in bytes of JSON; longer ones go as a file. The upstream's risk engine blocks bodies over about
-/// 128 KiB; the largest that was seen to pass had 117 kB, and the body around the prompt takes about 1.5 kB.
-pub const PROMPT_JSON_BYTES_MAX: usize = 114_000;
-/// The most bytes of a conversation, which then goes as a document.
-pub const CONVERSATION_BYTES_MAX: usize = 20_000_000;
 /// The name of the file that a long prompt goes as.
 pub const PROMPT_FILE: &str = "conversation.txt";
 
@@ -95,10 +92,6 @@ impl WebRequest {
                 return Err(RequestError::unsupported_value("model", why));
             }
         };
-        if conversation.output != OutputFormat::Text {
-            let why = "Structured output is not supported by this version; ask for JSON in the prompt.";
-            return Err(RequestError::unsupported_value("response_format", why));
-        }
         let mut names = Names { model, upstream_model, ignored };
         if (making != Making::Text || web_tools == WebTools::Off) && !conversation.tools.is_empty() {
             conversation.tools.clear();
@@ -138,6 +131,25 @@ impl WebRequest {
             search: false,
             notes: Notes { ignored, aspect: Some(aspect), ..Notes::default() },
         })
+    }
+
+    /// The same request with the answer that was rejected and its fault, for a second try. An answer that has no room
+    /// is left out.
+    #[must_use]
+    pub fn corrected(&self, rejection: &Rejection) -> Self {
+        let fault = format!(
+            "<system>\nThat message cannot be used: {}. Write the assistant's message once more, corrected, and nothing \
+             about the correction.\n</system>",
+            rejection.why
+        );
+        let answer = format!("<assistant>\n{}\n</assistant>", rejection.text.trim());
+        let with_answer = format!("{}\n\n{answer}\n\n{fault}", self.prompt);
+        let prompt = if json_len(&with_answer) <= PROMPT_JSON_BYTES_MAX {
+            with_answer
+        } else {
+            format!("{}\n\n{fault}", self.prompt)
+        };
+        Self { prompt, ..self.clone() }
     }
 
     /// What an account is charged with for it.
@@ -291,8 +303,15 @@ fn text(names: Names, fitted: Fitted, wishes: Wishes, rules: &Rules<'_>) -> Resu
     let omitted_files = fitted.omitted();
     let mut files: Vec<JobFile> = fitted.files.iter().map(|placed| placed.file.clone()).collect();
     let tools = tool_prompt(&fitted.conversation)?;
+    let output = output_prompt(&fitted.conversation.output);
     let tools_shortened = tools.as_ref().and_then(|tools| tools.shortening.as_str());
-    let (prompt, prompt_file) = prompt_of(&fitted.into_blocks(tools.is_some()), tools.as_ref(), files.len())?;
+    let blocks = fitted.into_blocks(tools.is_some());
+    let (mut prompt, prompt_file) =
+        prompt_of(&blocks, tools.as_ref(), files.len(), output.as_ref().map_or(0, |text| json_len(text)))?;
+    if let Some(output) = output {
+        prompt.push_str("\n\n");
+        prompt.push_str(&output);
+    }
     let has_prompt_file = prompt_file.is_some();
     if let Some(text) = prompt_file {
         fits_context(&text, rules.find(&base))?;
@@ -440,14 +459,32 @@ fn pictures_in_text(conversation: &Conversation) -> Vec<PlacedFile> {
     found.iter().enumerate().skip(first).filter_map(load).collect()
 }
 
+/// What is said to the model about the form of its answer. A schema that takes more room than the tools may take goes
+/// without its prose.
+fn output_prompt(output: &OutputFormat) -> Option<String> {
+    match output {
+        OutputFormat::Text => None,
+        OutputFormat::JsonObject => Some(
+            "Write the assistant's next message as one JSON object and nothing else: no code fence, no text around it."
+                .to_owned(),
+        ),
+        OutputFormat::JsonSchema { schema, .. } => Some(format!(
+            "Write the assistant's next message as JSON and nothing else: no code fence, no text around it. It has to \
+             follow this JSON Schema:\n{}",
+            schema_text(schema)
+        )),
+    }
+}
+
 /// The prompt of a conversation, and the file beside it when it is too long.
 fn prompt_of(
     blocks: &[Block],
     tools: Option<&ToolPrompt>,
     files: usize,
+    reserved: usize,
 ) -> Result<(String, Option<String>), RequestError> {
     let prompt = prompt::render(blocks, tools);
-    let max = PROMPT_JSON_BYTES_MAX.saturating_sub(files.saturating_mul(FILE_JSON_BYTES));
+    let max = PROMPT_JSON_BYTES_MAX.saturating_sub(files.saturating_mul(FILE_JSON_BYTES)).saturating_sub(reserved);
     if json_len(&prompt) <= max {
         return Ok((prompt, None));
     }
@@ -478,15 +515,4 @@ fn fits_context(text: &str, model: Option<&ModelInfo>) -> Result<(), RequestErro
          older messages."
     );
     Err(RequestError::new(RequestErrorKind::TooLong, "messages", message))
-}
-
-/// Bytes of a text as a JSON string, without its quotes.
-pub(crate) fn json_len(text: &str) -> usize {
-    text.bytes()
-        .map(|byte| match byte {
-            b'"' | b'\\' | b'\n' | b'\r' | b'\t' | 8 | 12 => 2,
-            0..0x20 => 6,
-            _ => 1,
-        })
-        .sum()
 }

@@ -8,11 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::chat::conversation::{Conversation, ToolChoice, ToolSpec};
 use crate::chat::error::{RequestError, RequestErrorKind};
-use crate::upstream::web::request::json_len;
-
-/// How much of a prompt, in bytes of JSON, the list of tools may take. With a system prompt of 40 kB, a quarter of the
-/// prompt is left for the conversation.
-pub const TOOLS_JSON_BYTES_MAX: usize = 48_000;
+use crate::upstream::web::limits::{TOOLS_JSON_BYTES_MAX, json_len};
 
 /// `WEB_TOOLS`: what is done with the tools of a request for the web chat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -115,6 +111,12 @@ fn how_to_call(conversation: &Conversation) -> String {
         ToolChoice::Auto | ToolChoice::None => {}
     }
     text
+}
+
+/// A schema as a prompt shows it, shortened if it is longer than a list of tools may be.
+pub(crate) fn schema_text(schema: &Value) -> String {
+    let whole = schema.to_string();
+    if json_len(&whole) <= TOOLS_JSON_BYTES_MAX { whole } else { shortened(schema, &[], 0).to_string() }
 }
 
 fn list(tools: &[ToolSpec], shortening: Shortening) -> String {

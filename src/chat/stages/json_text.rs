@@ -1,0 +1,174 @@
+//! Stage: an answer that has to be JSON.
+//!
+//! Nothing goes out before the answer is complete and known to be JSON of the wanted form. A code fence and prose
+//! around it are left out; the JSON itself goes out as the model wrote it, with its keys in their order.
+
+use std::sync::Arc;
+
+use jsonschema::Validator;
+use serde_json::Value;
+
+use crate::chat::conversation::OutputFormat;
+use crate::chat::error::RequestError;
+use crate::chat::reply::{RejectedAs, Rejection};
+
+/// The largest answer that is kept, in bytes.
+const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The longest description of a fault that the model is told, in characters.
+const WHY_CHARS_MAX: usize = 300;
+
+/// The JSON that an answer has to be. Compiled once for a request, shared by its attempts.
+#[derive(Clone)]
+pub struct JsonForm {
+    /// The root has to be an object.
+    is_object: bool,
+    validator: Option<Arc<Validator>>,
+}
+
+impl std::fmt::Debug for JsonForm {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("JsonForm").field("is_object", &self.is_object).finish_non_exhaustive()
+    }
+}
+
+impl JsonForm {
+    /// The form that a request asks for; `None` for any text.
+    ///
+    /// # Errors
+    /// The caller's schema is not a JSON Schema, or refers to another document.
+    pub fn of(format: &OutputFormat) -> Result<Option<Self>, RequestError> {
+        match format {
+            OutputFormat::Text => Ok(None),
+            OutputFormat::JsonObject => Ok(Some(Self { is_object: true, validator: None })),
+            OutputFormat::JsonSchema { schema, .. } => {
+                let compiled = jsonschema::options().build(schema).map_err(|error| {
+                    let why = cut(&error.to_string());
+                    RequestError::invalid_value("response_format", &format!("a JSON Schema that can be used ({why})"))
+                })?;
+                Ok(Some(Self { is_object: false, validator: Some(Arc::new(compiled)) }))
+            }
+        }
+    }
+
+    /// Why a value is not of this form, in words for the model.
+    fn fault(&self, value: &Value) -> Option<String> {
+        if self.is_object && !value.is_object() {
+            return Some("the answer has to be a JSON object".to_owned());
+        }
+        let error = self.validator.as_ref()?.iter_errors(value).next()?;
+        let place = error.instance_path().to_string();
+        let place = if place.is_empty() { "the root".to_owned() } else { place };
+        Some(cut(&format!("at {place}: {error}")))
+    }
+}
+
+/// Keeps an answer until it is known to be JSON.
+#[derive(Debug)]
+pub struct JsonText {
+    form: JsonForm,
+    text: String,
+    is_too_long: bool,
+}
+
+impl JsonText {
+    /// The stage of an answer that begins.
+    #[must_use]
+    pub fn new(form: JsonForm) -> Self {
+        Self { form, text: String::new(), is_too_long: false }
+    }
+
+    /// Takes the next piece of text.
+    pub fn push(&mut self, piece: &str) {
+        if self.text.len() + piece.len() > TEXT_BYTES_MAX {
+            self.is_too_long = true;
+        } else {
+            self.text.push_str(piece);
+        }
+    }
+
+    /// The JSON of the complete answer, as the model wrote it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn judge(&self) -> Result<&str, Rejection> {
+        let rejection = |why: String| Rejection { kind: RejectedAs::StructuredOutput, why, text: self.text.clone() };
+        if self.is_too_long {
+            return Err(rejection("the answer is too long".to_owned()));
+        }
+        let mut fault = None;
+        for json in candidates(&self.text) {
+            let Ok(value) = serde_json::from_str::<Value>(json) else { continue };
+            match self.form.fault(&value) {
+                None => return Ok(json),
+                Some(why) => fault = fault.or(Some(why)),
+            }
+        }
+        Err(rejection(fault.unwrap_or_else(|| "the answer is not valid JSON".to_owned())))
+    }
+}
+
+/// The places of a text that may be the JSON, most likely first: all of it, the inside of a fence, and the first value
+/// that begins with a bracket.
+fn candidates(text: &str) -> impl Iterator<Item = &str> {
+    let whole = text.trim();
+    let fenced = whole.split_once("```").and_then(|(_, rest)| {
+        let (_, inside) = rest.split_once('\n')?;
+        Some(inside.rsplit_once("```").map_or(inside, |(inside, _)| inside).trim())
+    });
+    let bracketed = whole.find(['{', '[']).and_then(|start| {
+        let rest = whole.get(start..)?;
+        let mut values = serde_json::Deserializer::from_str(rest).into_iter::<serde::de::IgnoredAny>();
+        values.next()?.ok()?;
+        rest.get(..values.byte_offset())
+    });
+    [Some(whole), fenced, bracketed].into_iter().flatten()
+}
+
+fn cut(text: &str) -> String {
+    text.chars().take(WHY_CHARS_MAX).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn judged(format: &OutputFormat, text: &str) -> Result<String, String> {
+        let mut stage = JsonText::new(JsonForm::of(format).unwrap().unwrap());
+        for piece in text.as_bytes().chunks(3).map(|piece| str::from_utf8(piece).unwrap()) {
+            stage.push(&piece);
+        }
+        stage.judge().map(str::to_owned).map_err(|rejection| rejection.why)
+    }
+
+    #[test]
+    fn what_is_taken_out_of_an_answer() {
+        let object = OutputFormat::JsonObject;
+        let ok = |text: &str, expected: &str| assert_eq!(judged(&object, text), Ok(expected.to_owned()), "{text}");
+        ok(r#"{"b": 1, "a": 2}"#, r#"{"b": 1, "a": 2}"#);
+        ok("\n {\"a\":[]} \n", "{\"a\":[]}");
+        ok("```json\n{\"a\": 1}\n```", "{\"a\": 1}");
+        ok("Here it is:\n```\n{\"a\": 1}\n```\nGood luck.", "{\"a\": 1}");
+        ok("Sure: {\"a\": {\"b\": \"}\"}} as asked.", "{\"a\": {\"b\": \"}\"}}");
+        ok("```json\n{\"a\": 1}", "{\"a\": 1}");
+        for bad in ["", "no", "{\"a\": ", "[1]", "5", "\"{}\""] {
+            assert!(judged(&object, bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn schemas() {
+        let schema = json!({"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}});
+        let format = OutputFormat::JsonSchema { name: "x".to_owned(), schema, strict: None };
+        assert_eq!(judged(&format, r#"{"n": 5}"#), Ok(r#"{"n": 5}"#.to_owned()));
+        let why = judged(&format, r#"{"n": "5"}"#).unwrap_err();
+        assert!(why.contains("/n"), "{why}");
+        assert!(judged(&format, "{}").is_err());
+        let unusable = OutputFormat::JsonSchema { name: "x".to_owned(), schema: json!({"type": 5}), strict: None };
+        assert!(JsonForm::of(&unusable).is_err());
+        let remote = json!({"$ref": "https://example.org/schema.json"});
+        let remote = OutputFormat::JsonSchema { name: "x".to_owned(), schema: remote, strict: None };
+        assert!(JsonForm::of(&remote).is_err());
+    }
+}
