@@ -1,4 +1,4 @@
-//! A conversation in nobody's dialect: messages of text and files, and what the answer has to be.
+//! A conversation, independent of any dialect: messages of text and files, and what the answer has to be.
 //!
 //! A dialect reads a caller's body into a [`Conversation`]; an upstream writes its request from it. Limits of an
 //! upstream (sizes, counts, roles it lacks) are not known here.

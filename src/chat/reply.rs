@@ -1,4 +1,4 @@
-//! The neutral middle: what an answer consists of, whoever gave it and whoever reads it.
+//! The neutral form of an answer: the events between an upstream and a dialect.
 
 use std::borrow::Cow;
 
@@ -267,7 +267,7 @@ impl TokenCounts {
     }
 }
 
-/// How an upstream's stream can disappoint.
+/// How an upstream's stream can fail.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
     /// A frame is no JSON, or JSON of an impossible shape.

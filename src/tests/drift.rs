@@ -159,7 +159,7 @@ fn places_of_search_hits() {
     };
     assert_eq!(urls(&[&["a"], &["a", "b"], &["a", "b"]]), "a b", "a list that grows");
     assert_eq!(urls(&[&["a", "a", "", "b"]]), "a a  b", "each hit keeps its place");
-    assert_eq!(urls(&[&["a", "b"], &["c", "b", ""]]), "a b c", "a further search with its own list");
+    assert_eq!(urls(&[&["a", "b"], &["c", "b", ""]]), "a b c b ", "a further search with its own list");
 }
 
 #[test]
@@ -336,4 +336,109 @@ proptest! {
             prop_assert_eq!(answer.outcome, Ok(()));
         }
     }
+}
+
+fn tool(phase: &str, extra: &str) -> String {
+    format!(
+        r#"{{"choices": [{{"delta": {{"role": "function", "content": "", "phase": "{phase}", "status": "finished", "extra": {extra}}}}}], "response_id": "A"}}"#
+    )
+}
+
+#[test]
+fn a_tool_that_fails_does_not_end_the_turn() {
+    let failed = |extra: &str| {
+        format!(
+            r#"{{"choices": [{{"delta": {{"role": "function", "content": "", "phase": "web_search", "status": "error", "extra": {extra}}}}}]}}"#
+        )
+    };
+    let spoken = failed(r#"{"error": "search is down"}"#);
+    check(&[A, &spoken, A_SAYS, END], "Started { response_id: \"A\" } | Activity | Text \"a\" | Finished");
+    check(&[A, &spoken, END], "Started { response_id: \"A\" } | Activity | ! tool_error: search is down None");
+    check(&[A, &failed("{}"), END], "Started { response_id: \"A\" } | Activity | ! tool_error: a tool failed None");
+}
+
+#[test]
+fn a_stopped_answer_is_not_complete() {
+    let inside = r#"{"response.stopped": {"response_id": "A"}}"#;
+    let beside = r#"{"response.stopped": {}, "response_id": "A"}"#;
+    let other = r#"{"response.stopped": {"response_id": "B"}}"#;
+    for stopped in [inside, beside] {
+        check(&[A, A_SAYS, stopped, END], "Started { response_id: \"A\" } | Text \"a\" | Activity | ! Truncated");
+    }
+    check(&[A, A_SAYS, other, END], "Started { response_id: \"A\" } | Text \"a\" | Activity | Finished");
+}
+
+#[test]
+fn pictures_of_tools() {
+    let shown = |extra: &str| {
+        let mut urls = Vec::new();
+        let mut decoder = QwenReplyDecoder::new();
+        for frame in [tool("image_gen_tool", extra), tool("image_gen_tool", extra)] {
+            let taken = decoder.push(frame.as_bytes(), &mut |event| match event {
+                crate::chat::reply::ReplyEvent::Image { url } => urls.push(url.to_owned()),
+                crate::chat::reply::ReplyEvent::Source(source) => panic!("{source:?}"),
+                _ => {}
+            });
+            taken.unwrap();
+        }
+        urls.join(" ")
+    };
+    assert_eq!(
+        shown(r#"{"image_list": [{"image": "https://c/d.png"}], "tool_result": [{"image": "https://c/o.png"}]}"#),
+        "https://c/d.png"
+    );
+    assert_eq!(
+        shown(r#"{"tool_result": [{"image": "https://c/o.png"}, {"image": "https://c/p.png"}]}"#),
+        "https://c/o.png https://c/p.png"
+    );
+    assert_eq!(shown(r#"{"image_list": [], "tool_result": [{"image": "https://c/o.png"}]}"#), "https://c/o.png");
+    check_delta(
+        r#"{"content": [{"image": "https://c/l.png"}], "phase": "image_gen", "status": "typing"}"#,
+        "Image { url: \"https://c/l.png\" }",
+    );
+}
+
+#[test]
+fn hits_are_numbered_over_the_whole_turn() {
+    let numbered = |frames: &[String]| {
+        let mut urls = Vec::new();
+        let mut decoder = QwenReplyDecoder::new();
+        for frame in frames {
+            let taken = decoder.push(frame.as_bytes(), &mut |event| {
+                if let crate::chat::reply::ReplyEvent::Source(source) = event {
+                    urls.push(source.url);
+                }
+            });
+            taken.unwrap();
+        }
+        urls.join(" ")
+    };
+    let hits = |urls: &[&str]| {
+        let hits: Vec<Value> = urls.iter().map(|url| json!({"url": url, "title": "t"})).collect();
+        Value::from(hits).to_string()
+    };
+    let search = |extra: String| tool("web_search", &extra);
+    let both = |docs: &[&str], info: &[&str], used: u64| {
+        search(format!(
+            r#"{{"tool_result": {{"docs": {}, "used_id": {used}}}, "web_search_info": {}}}"#,
+            hits(docs),
+            hits(info)
+        ))
+    };
+    // Rounds with both lists: repeats keep their number.
+    assert_eq!(
+        numbered(&[both(&["a", "b", "a"], &["a", "b"], 4), both(&["b", "c"], &["b", "c", "d"], 7)]),
+        "a b a b c d"
+    );
+    // The same frame again, by its numbers or by its list.
+    assert_eq!(numbered(&[both(&["a", "b"], &[], 3), both(&["a", "b"], &[], 3)]), "a b");
+    let info = |urls: &[&str]| search(format!(r#"{{"web_search_info": {}}}"#, hits(urls)));
+    assert_eq!(numbered(&[info(&["a", "b"]), info(&["a", "b"])]), "a b");
+    // A cumulative list, and one that is not.
+    assert_eq!(numbered(&[info(&["a", "b"]), info(&["a", "b", "c"])]), "a b c");
+    assert_eq!(numbered(&[info(&["a", "b"]), info(&["c"])]), "a b c");
+    // Numbers that were skipped keep their place.
+    assert_eq!(numbered(&[both(&["a"], &[], 2), both(&["b"], &[], 5)]), "a   b");
+    // A list outside of any tool.
+    assert_eq!(numbered(&[format!(r#"{{"sources": {}}}"#, hits(&["x"]))]), "x");
 }

@@ -57,7 +57,7 @@ impl Decoder {
     }
 }
 
-/// An answer that is being streamed. Pulled by whoever reads it; dropping it closes the connection.
+/// An answer that is being streamed. The reader pulls it; dropping it closes the connection.
 pub struct ReplyStream {
     body: reqwest::Body,
     sse: SseDecoder,

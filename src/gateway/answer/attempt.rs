@@ -60,7 +60,7 @@ impl<S: ReplySink + Send> Attempt for Answering<'_, S> {
     }
 }
 
-/// Starts a video that somebody else follows.
+/// Starts a video; a job of `gateway::videos` follows it.
 pub(crate) struct Starting<'a, D> {
     pub(crate) attempts: &'a Attempts,
     pub(crate) request: &'a WebRequest,
@@ -78,7 +78,7 @@ impl<D: VideoDiary> Attempt for Starting<'_, D> {
     fn reset(&mut self) {}
 }
 
-/// Where it is written down how far the start of a video is, before the next step is taken.
+/// Writes down how far the start of a video is, before the next step is taken.
 pub(crate) trait VideoDiary: Send {
     /// The question is about to be asked in this chat. If this says no, it is not.
     fn asks(&mut self, session: &Session, chat: &mut OwnChat) -> impl Future<Output = bool> + Send;
@@ -87,7 +87,7 @@ pub(crate) trait VideoDiary: Send {
     fn refused(&mut self) -> impl Future<Output = ()> + Send;
 }
 
-/// For those who are lost with the process anyway.
+/// For videos of a streamed chat, which are lost with the process.
 struct NoDiary;
 
 impl VideoDiary for NoDiary {
@@ -293,7 +293,7 @@ impl Attempts {
             Err(error) => return Err(Failed { error, lease, is_final: false }),
         };
         if !diary.asks(&session, &mut chat).await {
-            // Nobody's fault here; the diary knows whose.
+            // The diary refused and knows why; this error only ends the attempt.
             let error = UpstreamError::new("starting a video", UpstreamErrorKind::InvalidRequest);
             return Err(Failed { error, lease, is_final: true });
         }

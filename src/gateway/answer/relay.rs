@@ -128,7 +128,7 @@ pub fn keys(keys: &[StaticKey]) -> (Vec<Arc<Session>>, HashMap<IdentityId, Targe
     let (mut sessions, mut targets) = (Vec::new(), HashMap::new());
     for (place, StaticKey { key, base }) in (1..).zip(keys) {
         let identity = IdentityId::named(&format!("key-{place}"));
-        // What is no JWT does not end by itself, and a key is none.
+        // Keys are opaque: without an `exp` claim they never expire.
         let Ok(token) = AccessToken::parse(key.expose(), UnixSeconds(0)) else { continue };
         sessions.push(Arc::new(Session::new(identity.clone(), key.key(), None, Some(token))));
         targets.insert(identity, Target { base: base.clone(), profile: Profile::Key });
@@ -158,7 +158,7 @@ impl RelayGateway {
         Self(Arc::new(Inner { failover, api, targets, drift, settings, models, fetching }))
     }
 
-    /// Whether there is anybody to relay to.
+    /// Whether no identity is configured.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.failover.pool.sessions().is_empty()
@@ -221,7 +221,7 @@ impl RelayGateway {
     /// it.
     ///
     /// # Errors
-    /// [`ChatError::Upstream`]: why it is not accepted, or why nobody knows.
+    /// [`ChatError::Upstream`]: why it is not accepted, or why that cannot be told.
     pub async fn probe(&self, session: &Arc<Session>) -> Result<(), ChatError> {
         self.0.failover.tokens.ensure_fresh(session).await.map_err(ChatError::Session)?;
         let probed = async { self.0.api.models(session, &self.0.target(session)?).await.map(drop) };

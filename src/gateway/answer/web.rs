@@ -81,11 +81,11 @@ impl WebGateway {
         &self.0.attempts.drift
     }
 
-    /// Asks the upstream whether it accepts this session, by a call that changes nothing there. The pool hears nothing
-    /// of what comes of it. A token that has ended is renewed first, as for any use: a stale one draws a challenge.
+    /// Asks the upstream whether it accepts this session, by a call that changes nothing there. The pool is not told
+    /// the result. A token that has ended is renewed first, as for any use: a stale one draws a challenge.
     ///
     /// # Errors
-    /// [`ChatError`]: why it is not accepted, or why nobody knows.
+    /// [`ChatError`]: why it is not accepted, or why that cannot be told.
     pub async fn probe(&self, session: &Arc<Session>) -> Result<(), ChatError> {
         self.0.failover.tokens.ensure_fresh(session).await.map_err(ChatError::Session)?;
         let probed = self.0.attempts.upstream.probe(session).await;

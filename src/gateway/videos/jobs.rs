@@ -221,7 +221,7 @@ impl VideoJobs {
         }
     }
 
-    /// Takes up a job, and returns when a crash cannot lose it any more. It is taken up even if nobody waits.
+    /// Takes up a job, and returns when a crash cannot lose it any more. It is taken up even if the caller has left.
     ///
     /// # Errors
     /// [`VideoJobError`]: nothing was taken up.
@@ -230,7 +230,7 @@ impl VideoJobs {
         self.apart("take up a video", async move { jobs.take_up(video).await }).await
     }
 
-    /// One job. If nobody works on it though it is not done, this sets it going again.
+    /// One job. A job that is neither done nor worked on is set going again.
     ///
     /// # Errors
     /// [`VideoJobError::NotFound`].
@@ -277,7 +277,7 @@ impl VideoJobs {
         self.0.attachments.open_result(link.expose_secret(), range).await
     }
 
-    /// Forgets a job and ends the work on it. What the upstream has begun it goes on with; nobody can stop that.
+    /// Forgets a job and ends the work on it. The upstream finishes a video that it has begun; it cannot be stopped.
     ///
     /// # Errors
     /// [`VideoJobError`].
@@ -307,7 +307,7 @@ impl VideoJobs {
     ) -> Result<T, VideoJobError> {
         let (done, result) = oneshot::channel();
         self.0.supervisor.spawn(name, async move {
-            // Nobody waits any more: fine.
+            // The caller has left.
             let _ = done.send(work.await);
         });
         result.await.unwrap_or(Err(VideoJobError::NotKept(StoreError::Closed)))
@@ -357,7 +357,7 @@ impl VideoJobs {
         Ok(job)
     }
 
-    /// Drops what is too old or too much. To be called by whoever holds [`Shared::writing`].
+    /// Drops what is too old or too much. The caller holds [`Shared::writing`].
     async fn prune(&self, now: UnixSeconds) {
         let old: Vec<String> = {
             let entries = self.0.jobs.lock();
@@ -385,7 +385,7 @@ impl VideoJobs {
         }
     }
 
-    /// Sets a job going, unless somebody works on it already.
+    /// Sets a job going, unless it is worked on already.
     fn work_on(&self, id: &str, own: Option<Arc<Session>>, client_retries: u32) {
         let stop = self.0.supervisor.stopping();
         let Some(working) = Working::begin(self, id).filter(|_| !stop.is_cancelled()) else {

@@ -35,8 +35,14 @@ pub struct QwenReplyDecoder {
     images: HashSet<String>,
     /// Pictures were asked for: what is said in place of them is kept until its end, since it may be addresses.
     held: Option<String>,
-    /// Addresses of the search hits so far, each at its place in the upstream's list.
+    /// Addresses of the search hits so far, each at its number in the turn less one.
     sources: Vec<String>,
+    /// The list of hits of the last frame that had one, to tell a frame that comes again.
+    last_hits: Vec<String>,
+    /// The generation was stopped, but not by this server.
+    is_stopped: bool,
+    /// What a tool said when it failed. It counts only when no answer follows.
+    tool_error: Option<String>,
 }
 
 /// How much of a thinking summary has been handed out.
@@ -130,13 +136,30 @@ impl QwenReplyDecoder {
         match (self.finished, self.has_content) {
             (true, _) => Ok(()),
             (false, true) => Err(ReplyError::Truncated),
-            (false, false) => Err(ReplyError::Empty),
+            (false, false) => Err(self.nothing_said()),
+        }
+    }
+
+    /// Why an answer without content failed.
+    fn nothing_said(&mut self) -> ReplyError {
+        match self.tool_error.take() {
+            Some(details) => ReplyError::Refused { code: "tool_error".to_owned(), details, hours: None },
+            None => ReplyError::Empty,
         }
     }
 
     fn frame(&mut self, frame: &StreamObject<'_>, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
         if let Some(created) = &frame.created {
             self.created(created, sink);
+        }
+        if let Some(stopped) = frame.stopped {
+            // The id stands inside or beside it. Of another answer it means nothing.
+            let inner = serde_json::from_str::<Value>(stopped.get()).unwrap_or_default();
+            let inside = inner.get("response_id").and_then(Value::as_str).map(str::to_owned);
+            let id = inside.or_else(|| frame.response_id.and_then(scalar).map(Cow::into_owned));
+            self.is_stopped |= id.is_none() || self.response_id.is_none() || id == self.response_id;
+            sink(ReplyEvent::Activity);
+            return Ok(());
         }
         if !self.is_ours(frame.response_id, frame.delta.is_some(), sink) {
             return Ok(());
@@ -152,7 +175,10 @@ impl QwenReplyDecoder {
         if let Some(delta) = &frame.delta {
             return self.delta(delta, sink);
         }
-        if frame.info.is_some() || frame.has_choices {
+        if let Some(sources) = frame.sources {
+            self.hits(&serde_json::from_str(sources.get()).unwrap_or_default(), None, sink);
+        }
+        if frame.info.is_some() || frame.has_choices || frame.done.is_some() || frame.sources.is_some() {
             sink(ReplyEvent::Activity);
         } else if frame.created.is_none() {
             sink(ReplyEvent::Unknown { what: "frame" });
@@ -205,11 +231,23 @@ impl QwenReplyDecoder {
         let is_call = delta.function_call.is_some_and(|call| !NO_CALL.contains(&call.get()));
         let is_tool = is_call || delta.role.and_then(scalar).is_some_and(|role| role == "function");
         let is_end = status == "finished";
-        if status == "error" {
-            let details = delta.content.and_then(plain).unwrap_or_default();
-            return Err(ReplyError::Refused { code: "error".to_owned(), details, hours: None });
-        }
         let phase = delta.phase.and_then(scalar).unwrap_or_default();
+        if status == "error" {
+            let details = delta.content.and_then(plain).filter(|text| !text.is_empty());
+            if is_tool || !matches!(phase.as_ref(), "answer" | "" | "think" | "thinking_summary" | "image_gen") {
+                // A tool that failed does not end the turn: the model may go on and answer.
+                let said = delta.extra.and_then(|extra| serde_json::from_str::<Value>(extra.get()).ok());
+                let said = said.and_then(|extra| Some(extra.get("error")?.as_str()?.to_owned()));
+                self.tool_error = Some(said.or(details).unwrap_or_else(|| "a tool failed".to_owned()));
+                sink(ReplyEvent::Activity);
+                return Ok(());
+            }
+            return Err(ReplyError::Refused {
+                code: "error".to_owned(),
+                details: details.unwrap_or_default(),
+                hours: None,
+            });
+        }
         match phase.as_ref() {
             // Without a phase: streams of 2025, or a request that did not ask for phases.
             "answer" | "" if !is_tool => {
@@ -228,7 +266,7 @@ impl QwenReplyDecoder {
             }
             "think" => self.text(delta.content, true, sink),
             "image_gen" if !is_tool => {
-                for url in links(&delta.content.and_then(plain).unwrap_or_default()) {
+                for url in delta.content.map(picture_links).unwrap_or_default() {
                     self.image(&url, sink);
                 }
                 if is_end {
@@ -249,13 +287,16 @@ impl QwenReplyDecoder {
             sink(ReplyEvent::Unknown { what: &what });
         }
         let extra: Value = delta.extra.and_then(|extra| serde_json::from_str(extra.get()).ok()).unwrap_or_default();
-        for list in ["tool_result", "web_search_info"].into_iter().filter_map(|name| extra.get(name)) {
-            self.found(list, sink);
-        }
-        for entry in extra.get("image_list").and_then(Value::as_array).into_iter().flatten() {
-            if let Some(url) = entry.as_str().or_else(|| entry.get("image")?.as_str()) {
-                self.image(url.trim(), sink);
-            }
+        self.search_hits(&extra, sink);
+        // One set of pictures may stand under two lists of links: for display, and the originals.
+        let pictures = |name: &str| {
+            let entries = extra.get(name).and_then(Value::as_array).into_iter().flatten();
+            let links = entries.filter_map(|entry| entry.as_str().or_else(|| entry.get("image")?.as_str()));
+            links.map(|link| link.trim().to_owned()).collect::<Vec<_>>()
+        };
+        let shown = Some(pictures("image_list")).filter(|links| !links.is_empty());
+        for url in shown.unwrap_or_else(|| pictures("tool_result")) {
+            self.image(&url, sink);
         }
         if !known && !is_tool {
             self.text(delta.content, true, sink);
@@ -329,32 +370,61 @@ impl QwenReplyDecoder {
         }
     }
 
-    /// Search hits: a list that repeats the one so far and goes on, or a further search's own list. Marks in the
-    /// text count places, so a hit keeps its place even if it names no page or one that was there before.
-    fn found(&mut self, list: &Value, sink: &mut impl FnMut(ReplyEvent<'_>)) {
-        let Some(list) = list.as_array().or_else(|| list.get("docs")?.as_array()) else {
-            return;
-        };
-        let text =
-            |hit: &Value, name: &str| hit.get(name).and_then(Value::as_str).unwrap_or_default().trim().to_owned();
-        let url_of = |hit: &Value| text(hit, "url");
-        let goes_on = list.iter().zip(&self.sources).all(|(hit, seen)| url_of(hit) == *seen);
-        let seen = self.sources.len();
-        for (place, hit) in list.iter().enumerate() {
-            let url = url_of(hit);
-            let is_new = if goes_on { place >= seen } else { !url.is_empty() && !self.sources.contains(&url) };
-            if is_new {
-                let title = Some(text(hit, "title")).filter(|title| !title.is_empty()).unwrap_or_else(|| url.clone());
-                sink(ReplyEvent::Source(Source { url: url.clone(), title }));
-                self.sources.push(url);
+    /// The hits of a frame: `docs` and `web_search_info` are one list.
+    fn search_hits(&mut self, extra: &Value, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        let result = extra.get("tool_result");
+        let docs = result.and_then(|result| result.as_array().or_else(|| result.get("docs")?.as_array()));
+        let info = extra.get("web_search_info").and_then(Value::as_array);
+        let is_hit = |hit: &&Value| hit.get("image").is_none();
+        let mut hits: Vec<Value> = docs.into_iter().flatten().filter(is_hit).cloned().collect();
+        for hit in info.into_iter().flatten() {
+            let is_known = !hits.is_empty() && docs.is_some() && hits.iter().any(|known| url_of(known) == url_of(hit));
+            if !is_known {
+                hits.push(hit.clone());
             }
         }
+        let next = result.and_then(|result| result.get("used_id")).and_then(count);
+        self.hits(&Value::Array(hits), next, sink);
+    }
+
+    /// Numbers hits over the whole turn, repeats included, since marks in the text count so. `next` is the number after
+    /// the last hit of the list, where the upstream tells it; otherwise a list that begins with all hits so far goes
+    /// on, and any other is a further round.
+    fn hits(&mut self, list: &Value, next: Option<u64>, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
+        let urls: Vec<String> = list.iter().map(url_of).collect();
+        if list.is_empty() || urls == self.last_hits {
+            return;
+        }
+        let seen = self.sources.len();
+        let next =
+            next.and_then(|next| usize::try_from(next).ok()).filter(|next| *next <= seen + list.len() + HITS_GAP_MAX);
+        let first = next.and_then(|next| next.checked_sub(list.len() + 1)).unwrap_or_else(|| {
+            let goes_on =
+                seen > 0 && urls.len() >= seen && urls.iter().zip(&self.sources).all(|(url, seen)| url == seen);
+            if goes_on { 0 } else { seen }
+        });
+        // Numbers that were skipped keep their place.
+        while self.sources.len() < first {
+            sink(ReplyEvent::Source(Source { url: String::new(), title: String::new() }));
+            self.sources.push(String::new());
+        }
+        for (hit, url) in list.iter().zip(&urls).skip(seen.saturating_sub(first)) {
+            let title = hit.get("title").and_then(Value::as_str).unwrap_or_default().trim();
+            let title = if title.is_empty() { url.clone() } else { title.to_owned() };
+            sink(ReplyEvent::Source(Source { url: url.clone(), title }));
+            self.sources.push(url.clone());
+        }
+        self.last_hits = urls;
     }
 
     fn ended(&mut self, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
         self.release(sink);
         if !self.has_content {
-            return Err(ReplyError::Empty);
+            return Err(self.nothing_said());
+        }
+        if self.is_stopped {
+            return Err(ReplyError::Truncated);
         }
         self.finished = true;
         sink(ReplyEvent::Finished { reason: FinishReason::Stop });
@@ -496,6 +566,24 @@ fn is_link(word: &str) -> bool {
     word.starts_with("https://") || word.starts_with("http://")
 }
 
+/// The links of a picture frame: a string of them, or a list of `{"image": link}`.
+fn picture_links(content: &RawValue) -> Vec<String> {
+    if let Some(text) = plain(content) {
+        return links(&text);
+    }
+    let entries: Vec<Value> = serde_json::from_str(content.get()).unwrap_or_default();
+    let link = |entry: &Value| entry.as_str().or_else(|| entry.get("image")?.as_str()).map(str::to_owned);
+    entries.iter().filter_map(link).collect()
+}
+
+/// The address of a search hit; empty when it names none.
+fn url_of(hit: &Value) -> String {
+    hit.get("url").and_then(Value::as_str).unwrap_or_default().trim().to_owned()
+}
+
+/// How many numbers a list of hits may skip.
+const HITS_GAP_MAX: usize = 1000;
+
 fn links(text: &str) -> Vec<String> {
     let mut links: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -515,7 +603,7 @@ fn plain(raw: &RawValue) -> Option<String> {
     raw.get().starts_with('"').then(|| unescaped(raw.get(), &mut None))
 }
 
-/// The strings of a list, of `{"content": […]}`, or of one string. What is no string keeps its place.
+/// The strings of a list, of `{"content": […]}`, or of one string. An entry that is not a string keeps its place, as an empty one.
 fn strings(raw: &RawValue) -> Vec<String> {
     let text = raw.get();
     if text.starts_with('{') {

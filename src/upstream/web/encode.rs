@@ -11,7 +11,7 @@ use crate::upstream::web::wire::{
     MessageExtra, MessageMeta, NewChat, ParseMeta,
 };
 
-/// The fresh ids of one message, drawn by whoever sends it.
+/// Fresh ids for one message. The caller draws them, so that encoding stays pure.
 #[derive(Debug)]
 pub struct MessageIds {
     /// The message's own id.

@@ -261,13 +261,19 @@ pub struct MessageMeta<'a> {
     pub size: Option<&'a str>,
 }
 
-/// One frame of the event stream, whatever it is. Every key may be missing or of another type than expected.
+/// One frame of the event stream, of any kind. Every key may be missing or of another type than expected.
 #[derive(Debug, Default)]
 pub struct StreamObject<'a> {
     /// First frame of an answer.
     pub created: Option<Created<'a>>,
-    /// Keep-alive.
+    /// Keep-alive, or the end of the thoughts.
     pub info: Option<&'a RawValue>,
+    /// The generation of an answer was stopped: by this server, or by the person in the page.
+    pub stopped: Option<&'a RawValue>,
+    /// Sources outside of any tool.
+    pub sources: Option<&'a RawValue>,
+    /// A mark like `[DONE]`, which says nothing about completeness.
+    pub done: Option<&'a RawValue>,
     /// There was a list of choices, be it empty.
     pub has_choices: bool,
     /// The delta of the one choice; further choices, never seen, are skipped.
@@ -352,6 +358,9 @@ impl<'de> Members<'de> for StreamObject<'de> {
                 return Ok(());
             }
             "response.info" => &mut self.info,
+            "response.stopped" => &mut self.stopped,
+            "sources" => &mut self.sources,
+            "done" => &mut self.done,
             "response_id" => &mut self.response_id,
             "usage" => &mut self.usage,
             "error" => &mut self.error,
