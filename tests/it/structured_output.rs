@@ -2,15 +2,15 @@
 
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::reply::Reply;
-use simulator::script::scenario::{Endpoint, Scenario};
+use simulator::script::{Endpoint, Scenario, ScriptedReply};
 
 use crate::app::{Setup, TestApp, error_of, json_of, question};
 
 async fn answering(answers: &[&str]) -> TestApp {
     let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
     for answer in answers {
-        simulator.script(None, Endpoint::Completions, Reply::pieces(answer.split_inclusive(' ')));
+        let reply = ScriptedReply::pieces(answer.split_inclusive(' '));
+        simulator.script().queue(None, Endpoint::Completions, reply);
     }
     Setup::default().start(simulator).await
 }

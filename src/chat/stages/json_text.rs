@@ -137,7 +137,7 @@ mod tests {
     fn judged(format: &OutputFormat, text: &str) -> Result<String, String> {
         let mut stage = JsonText::new(JsonForm::of(format).unwrap().unwrap());
         for piece in text.as_bytes().chunks(3).map(|piece| str::from_utf8(piece).unwrap()) {
-            stage.push(&piece);
+            stage.push(piece);
         }
         stage.judge().map(str::to_owned).map_err(|rejection| rejection.why)
     }
