@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::{Endpoint, Scenario, ScriptedReply};
 
-use crate::app::{Setup, TestApp, error_of, json_of, question};
+use crate::support::app::{Setup, TestApp, error_of, json_of, question};
 
 async fn answering(answers: &[&str]) -> TestApp {
     let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
