@@ -19,7 +19,7 @@
 //! | 6 | [`gateway`] | the flows: [`answer`](gateway::answer), [`accounts`](gateway::accounts), [`videos`](gateway::videos), catalogue, route, attachments, janitor |
 //! | 5 | [`upstream`] | [`web`](upstream::web) (chat.qwen.ai), [`openai`](upstream::openai) (portal and keys), [`oauth`](upstream::oauth), [`media`](upstream::media) |
 //! | 4 | [`dialect`], [`pool`], [`store`] | callers' dialects; identities and their state; what outlives the process |
-//! | 3 | [`chat`] | the middle: conversation, job, reply events, [`stages`](chat::stages), models |
+//! | 3 | [`chat`] | the middle: conversation, job, reply events, [`stages`](chat::stages), tool calls in text ([`tools`](chat::tools)), models |
 //! | 2 | [`files`] | bytes of files and what they are |
 //! | 1 | [`base`], [`sse`], [`shutdown`], [`telemetry`] | ids, secrets, sessions; event framing; who owns tasks; logs |
 //!
@@ -59,6 +59,7 @@
 //! - A dialect: a folder in `dialect`, routes in `http`.
 //! - An upstream: a folder in `upstream`, a variant in [`gateway::route`].
 //! - A stage: one file in [`chat::stages`], one line in their order.
+//! - A spelling of tool calls: one arm in [`chat::tools::shapes`] and a row in the tests of [`chat::tools::read`].
 //! - A model suffix: one row in [`chat::suffix::SUFFIXES`].
 //! - An endpoint: one file in `http` with `routes()`, one `merge` in `http/mod.rs`, one module in `tests/it`.
 //! - A setting: a field in the struct of the room that obeys it, a row in `config/settings.rs`; a test writes the

@@ -16,3 +16,4 @@ pub mod resolve;
 pub mod stages;
 pub mod suffix;
 pub mod tokens;
+pub mod tools;
