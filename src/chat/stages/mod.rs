@@ -2,12 +2,13 @@
 //!
 //! [`Stages`] holds the stages of one answer in their order:
 //!
-//! 1. [`json_text`]: an answer that has to be JSON is kept until it is known to be;
-//! 2. [`media`]: pictures and videos become Markdown links, for dialects of text;
-//! 3. [`limits`]: stop sequences and the token limit cut the text;
-//! 4. the meter counts what is left, for usage;
-//! 5. [`thoughts`]: reasoning goes where the caller wants it;
-//! 6. [`citations`]: places of the shown text that cite search results are noted.
+//! 1. [`tool_calls`]: calls in the text become events, calls of all kinds are checked; absent without tools;
+//! 2. [`json_text`]: an answer that has to be JSON is kept until it is known to be;
+//! 3. [`media`]: pictures and videos become Markdown links, for dialects of text;
+//! 4. [`limits`]: stop sequences and the token limit cut the text;
+//! 5. the meter counts what is left, for usage;
+//! 6. [`thoughts`]: reasoning goes where the caller wants it;
+//! 7. [`citations`]: places of the shown text that cite search results are noted.
 //!
 //! A new attempt begins with new stages.
 
@@ -16,6 +17,7 @@ pub mod json_text;
 pub mod limits;
 pub mod media;
 pub mod thoughts;
+pub mod tool_calls;
 
 use crate::chat::error::RequestError;
 use crate::chat::job::{ChatJob, Making, Question, ReasoningFormat, Wishes};
@@ -25,11 +27,14 @@ use crate::chat::stages::json_text::{JsonForm, JsonText};
 use crate::chat::stages::limits::TextLimiter;
 use crate::chat::stages::media::MediaLinks;
 use crate::chat::stages::thoughts::Thoughts;
+use crate::chat::stages::tool_calls::{ToolCalls, ToolPlan};
 use crate::chat::tokens::TokenMeter;
 
 /// Which stages an answer passes.
 #[derive(Clone, Debug)]
 pub struct StagePlan {
+    /// The tools that the answer may call; `None` when its text is not looked through for calls.
+    pub tools: Option<ToolPlan>,
     /// The JSON that the answer has to be; `None` for any text.
     pub json: Option<JsonForm>,
     /// Whether pictures and videos become links in the text.
@@ -53,6 +58,7 @@ impl StagePlan {
     #[must_use]
     pub fn of(wishes: &Wishes, prompt_tokens: u64) -> Self {
         Self {
+            tools: None,
             json: None,
             links_media: true,
             stop: wishes.stop.clone(),
@@ -81,13 +87,15 @@ impl StagePlan {
     /// The stages of a second try, after a first one that cost `spent` was rejected.
     #[must_use]
     pub fn last_try(&self, spent: TokenCounts, prompt_tokens: u64) -> Self {
-        Self { prompt_tokens, spent, ..self.clone() }
+        let tools = self.tools.clone().map(|tools| ToolPlan { is_last_try: true, ..tools });
+        Self { tools, prompt_tokens, spent, ..self.clone() }
     }
 
     /// No stage but the meter: for pictures and videos, and for upstreams that keep the caller's wishes themselves.
     #[must_use]
     pub fn untouched(prompt_tokens: u64) -> Self {
         Self {
+            tools: None,
             json: None,
             links_media: false,
             stop: Vec::new(),
@@ -103,12 +111,19 @@ impl StagePlan {
 /// The stages of one answer.
 #[derive(Debug)]
 pub struct Stages {
+    tools: Option<ToolCalls>,
+    behind_tools: BehindTools,
+    prompt_tokens: u64,
+    spent: TokenCounts,
+}
+
+/// The stages behind the calls.
+#[derive(Debug)]
+struct BehindTools {
     json: Option<JsonText>,
     media: Option<MediaLinks>,
     limiter: Option<TextLimiter>,
     after: AfterLimits,
-    prompt_tokens: u64,
-    spent: TokenCounts,
 }
 
 /// The stages behind the limits, which the text that the limits held back passes on its own.
@@ -126,7 +141,7 @@ impl Stages {
     #[must_use]
     pub fn new(plan: &StagePlan) -> Self {
         let limiter = TextLimiter::new(plan.stop.clone(), plan.tokens_max);
-        Self {
+        let behind_tools = BehindTools {
             json: plan.json.clone().map(JsonText::new),
             media: plan.links_media.then(MediaLinks::default),
             limiter: (!limiter.is_idle()).then_some(limiter),
@@ -137,33 +152,96 @@ impl Stages {
                 citations: plan.cites.then(Citations::default),
                 sources: Vec::new(),
             },
-            prompt_tokens: plan.prompt_tokens,
-            spent: plan.spent,
-        }
+        };
+        let tools = plan.tools.clone().map(ToolCalls::new);
+        Self { tools, behind_tools, prompt_tokens: plan.prompt_tokens, spent: plan.spent }
     }
 
     /// Why the answer is over for the caller although the upstream goes on.
     #[must_use]
     pub fn ended(&self) -> Option<FinishReason> {
-        self.limiter.as_ref().and_then(TextLimiter::ended)
+        self.behind_tools.limiter.as_ref().and_then(TextLimiter::ended)
     }
 
     /// Takes an event and hands on what becomes of it.
     pub fn push(&mut self, event: ReplyEvent<'_>, out: &mut impl FnMut(ReplyEvent<'_>)) {
+        let Self { tools, behind_tools, .. } = self;
+        match tools {
+            Some(tools) => tools.push(event, &mut |event| behind_tools.push(event, out)),
+            None => behind_tools.push(event, out),
+        }
+    }
+
+    /// Whether the answer, which is over now for this reason, is of the form that was asked for.
+    ///
+    /// # Errors
+    /// [`Rejection`]: it has to be asked for again.
+    pub fn judge(&mut self, reason: FinishReason) -> Result<(), Rejection> {
+        let reason = self.upstream_reason(reason);
+        let Self { tools, behind_tools, .. } = self;
+        if let Some(tools) = tools {
+            tools.end(reason)?;
+            if tools.has_calls() {
+                return Ok(());
+            }
+            // What it held back is a part of the JSON.
+            if let Some(json) = &mut behind_tools.json {
+                json.push(&tools.take_text());
+            }
+        }
+        behind_tools.json.as_ref().map_or(Ok(()), |json| json.judge().map(|_| ()))
+    }
+
+    /// An answer that was cut here is as good as one that the upstream cut.
+    fn upstream_reason(&self, reason: FinishReason) -> FinishReason {
+        if self.ended().is_some() { FinishReason::Length } else { reason }
+    }
+
+    /// Ends the answer: hands on what was held back and sums up.
+    pub fn finish(
+        &mut self,
+        reason: FinishReason,
+        counts: Option<TokenCounts>,
+        out: &mut impl FnMut(ReplyEvent<'_>),
+    ) -> Ending {
+        let tools_reason = self.upstream_reason(reason);
+        let Self { tools, behind_tools, .. } = self;
+        let has_calls =
+            tools.take().is_some_and(|tools| tools.finish(tools_reason, &mut |event| behind_tools.push(event, out)));
+        behind_tools.end_json(has_calls, out);
+        let held = behind_tools.limiter.as_mut().map(TextLimiter::finish).unwrap_or_default();
+        if !held.is_empty() {
+            behind_tools.after.push(ReplyEvent::Text(Text::Plain(&held)), out);
+        }
+        let cut = self.ended();
+        let Self { behind_tools: BehindTools { after, .. }, prompt_tokens, spent, .. } = self;
+        after.finish(out);
+        let sources = std::mem::take(&mut after.sources);
+        let reason = if has_calls { FinishReason::ToolCalls } else { reason };
+        Ending {
+            reason: cut.unwrap_or(reason),
+            usage: after.usage(counts, *prompt_tokens, cut.is_some()).and(*spent),
+            citations: after.citations.take().unwrap_or_default().found(&sources),
+            sources,
+        }
+    }
+}
+
+impl BehindTools {
+    fn push(&mut self, event: ReplyEvent<'_>, out: &mut impl FnMut(ReplyEvent<'_>)) {
         match (&mut self.json, &event) {
             (Some(json), ReplyEvent::Text(text)) => json.push(&text.plain()),
             _ => self.shape(event, out),
         }
     }
 
-    /// Whether the answer, which is complete now, is of the form that was asked for.
-    ///
-    /// # Errors
-    /// [`Rejection`]: it has to be asked for again.
-    pub fn judge(&self) -> Result<(), Rejection> {
-        match &self.json {
-            Some(json) => json.judge().map(|_| ()),
-            None => Ok(()),
+    /// Hands on the JSON. What is not JSON was rejected before this; beside calls no JSON is demanded.
+    fn end_json(&mut self, has_calls: bool, out: &mut impl FnMut(ReplyEvent<'_>)) {
+        if let Some(json) = self.json.take() {
+            let text = json.judge().unwrap_or_default();
+            if !text.is_empty() || !has_calls {
+                self.shape(ReplyEvent::Text(Text::Plain(text)), out);
+            }
         }
     }
 
@@ -181,34 +259,6 @@ impl Stages {
         match media {
             Some(media) => media.push(event, &mut limited),
             None => limited(event),
-        }
-    }
-
-    /// Ends the answer: hands on what was held back and sums up.
-    pub fn finish(
-        &mut self,
-        reason: FinishReason,
-        counts: Option<TokenCounts>,
-        out: &mut impl FnMut(ReplyEvent<'_>),
-    ) -> Ending {
-        if let Some(json) = self.json.take() {
-            // What is not JSON was rejected before this.
-            let text = json.judge().unwrap_or_default();
-            self.shape(ReplyEvent::Text(Text::Plain(text)), out);
-        }
-        let held = self.limiter.as_mut().map(TextLimiter::finish).unwrap_or_default();
-        if !held.is_empty() {
-            self.after.push(ReplyEvent::Text(Text::Plain(&held)), out);
-        }
-        let cut = self.ended();
-        let Self { after, prompt_tokens, spent, .. } = self;
-        after.finish(out);
-        let sources = std::mem::take(&mut after.sources);
-        Ending {
-            reason: cut.unwrap_or(reason),
-            usage: after.usage(counts, *prompt_tokens, cut.is_some()).and(*spent),
-            citations: after.citations.take().unwrap_or_default().found(&sources),
-            sources,
         }
     }
 }

@@ -181,7 +181,7 @@ impl ToolSet {
         let Some((place, name)) = declared else {
             return Err(self.no_tool(&call.name));
         };
-        let wrong = |why: String| format!("The arguments of '{name}' are wrong: {why}");
+        let wrong = |why: String| format!("the arguments of '{name}' are wrong: {why}");
         let parse = |text: &str| {
             serde_json::from_str::<Value>(text).map_err(|error| wrong(format!("they are not valid JSON ({error})")))
         };
@@ -210,7 +210,7 @@ impl ToolSet {
 
     fn no_tool(&self, name: &str) -> String {
         let names: Vec<&str> = self.names.all().iter().take(NAMES_MAX).map(String::as_str).collect();
-        format!("There is no tool '{}'. The tools are: {}", shortened(name.to_owned()), names.join(", "))
+        format!("there is no tool '{}'; the tools are {}", shortened(name.to_owned()), names.join(", "))
     }
 }
 
@@ -664,8 +664,8 @@ mod tests {
 
     #[test]
     fn what_is_wrong_is_named() {
-        let wrong = |why: &str| format!("! The arguments of 'read_file' are wrong: {why}");
-        check("gone", "{}", "! There is no tool 'gone'. The tools are: read_file, now, edit");
+        let wrong = |why: &str| format!("! the arguments of 'read_file' are wrong: {why}");
+        check("gone", "{}", "! there is no tool 'gone'; the tools are read_file, now, edit");
         check("read_file", "{}", &wrong("\"file_path\" is a required property"));
         check("read_file", "[]", &wrong("they have to be a JSON object"));
         check("read_file", r#""a.rs""#, &wrong("they are not valid JSON (expected value at line 1 column 1)"));

@@ -172,8 +172,9 @@ impl Turn {
     }
 
     /// Whether the answer is complete but not of the form that was asked for, and nothing of it was shown.
-    pub(crate) fn rejection(&self) -> Option<Rejection> {
-        (self.over.is_some() && !self.has_content).then(|| self.stages.judge().err()).flatten()
+    pub(crate) fn rejection(&mut self) -> Option<Rejection> {
+        let over = self.over.filter(|_| !self.has_content)?;
+        self.stages.judge(over.reason).err()
     }
 
     /// Ends a turn whose answer was rejected: the identity did its work. Gives what it cost.

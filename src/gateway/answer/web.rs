@@ -121,7 +121,7 @@ impl WebGateway {
         progress: &mut Progress,
     ) -> Result<Turn, ChatError> {
         let failover = &self.0.failover;
-        let turn = failover.run(context, &mut self.answering((request, stages), context, sink), progress).await?;
+        let mut turn = failover.run(context, &mut self.answering((request, stages), context, sink), progress).await?;
         let Some(rejection) = turn.rejection() else {
             return Ok(turn);
         };
@@ -129,7 +129,7 @@ impl WebGateway {
         sink.reset();
         let request = request.corrected(&rejection);
         let stages = stages.last_try(turn.discard(), request.prompt_tokens());
-        let turn = failover.run(context, &mut self.answering((&request, &stages), context, sink), progress).await?;
+        let mut turn = failover.run(context, &mut self.answering((&request, &stages), context, sink), progress).await?;
         match turn.rejection() {
             None => Ok(turn),
             Some(rejection) => {
