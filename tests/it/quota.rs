@@ -1,14 +1,15 @@
-//! Rates and quotas: dates, not faults. They are kept, told truthfully, and survive a restart.
-
-use std::time::Duration;
+//! Rates and quotas: the identity rests until their end, callers are told when that is, and a restart keeps it.
 
 use simulator::Simulator;
 use simulator::script::{BodyForm, Endpoint, ErrorScript, ScriptedFailure, ScriptedReply, StatusScript, StreamError};
 
 use crate::support::app::{Setup, TestApp};
-use crate::support::oracle::{Answer, FORMS, Form, ask, asked_accounts, counts, crew};
+use crate::support::oracle::{Answer, FORMS, Form, ask, asked_accounts, counts, crew, until, until_health};
 
 const HOUR: u64 = 3600;
+
+/// Seconds that may pass between a refusal upstream and the answer that tells of it.
+const SLACK: u64 = 60;
 
 fn out_for(hours: u64) -> ScriptedReply {
     ScriptedReply::error_with(ErrorScript {
@@ -45,15 +46,14 @@ async fn a_quota_of_hours_is_told_and_nothing_is_sent_until_then() {
     for form in FORMS {
         let app = start(1).await;
         app.simulator.script().queue(None, Endpoint::Completions, out_for(2));
-        must_be_out(&ask(&app, form, "x").await, 2 * HOUR - 2..=2 * HOUR);
-        let sends = app.simulator.record().counts().requests;
+        must_be_out(&ask(&app, form, "x").await, 2 * HOUR - SLACK..=2 * HOUR);
+        // What goes on in the background: the refused turn's chat is deleted.
+        until("the chat to be deleted", || app.simulator.record().counts().deletes == 1).await;
+        let sent = app.simulator.record().counts().requests;
         for _ in 0..5 {
-            let refused = ask(&app, form, "x").await;
-            must_be_out(&refused, 2 * HOUR - 10..=2 * HOUR);
-            assert!(refused.took < Duration::from_millis(200), "{:?}", refused.took);
+            must_be_out(&ask(&app, form, "x").await, 2 * HOUR - SLACK..=2 * HOUR);
         }
-        assert_eq!(asked_accounts(&app.simulator).len(), 1);
-        assert!(app.simulator.record().requests_to(Endpoint::NewChat).len() == 1, "{sends}");
+        assert_eq!(app.simulator.record().counts().requests, sent, "something was sent");
         assert_eq!(counts(&app).await, (0, 1, 0));
     }
 }
@@ -66,8 +66,8 @@ async fn the_soonest_of_several_quotas_is_told_whatever_the_order() {
             for (name, hours) in ["ada", "bob"].into_iter().zip(hours) {
                 app.simulator.script().queue(Some(name), Endpoint::Completions, out_for(hours));
             }
-            must_be_out(&ask(&app, form, "x").await, 2 * HOUR - 2..=2 * HOUR);
-            must_be_out(&ask(&app, form, "x").await, 2 * HOUR - 2..=2 * HOUR);
+            must_be_out(&ask(&app, form, "x").await, 2 * HOUR - SLACK..=2 * HOUR);
+            must_be_out(&ask(&app, form, "x").await, 2 * HOUR - SLACK..=2 * HOUR);
         }
     }
 }
@@ -102,10 +102,10 @@ async fn a_quota_is_kept_over_a_restart() {
     }
     assert_eq!(asked_accounts(&app.simulator), ["ada", "bob", "bob", "bob", "bob", "bob"]);
     app.simulator.script().queue(Some("bob"), Endpoint::Completions, out_for(1));
-    must_be_out(&ask(&app, Form::Stream, "x").await, HOUR - 2..=HOUR);
+    must_be_out(&ask(&app, Form::Stream, "x").await, HOUR - SLACK..=HOUR);
     let (simulator, state_dir) = app.stop().await;
     let app = Setup::default().in_dir(state_dir).start(simulator).await;
-    must_be_out(&ask(&app, Form::Stream, "x").await, HOUR - 20..=HOUR);
+    must_be_out(&ask(&app, Form::Stream, "x").await, HOUR - SLACK..=HOUR);
     assert_eq!(asked_accounts(&app.simulator).len(), 7);
 }
 
@@ -119,7 +119,7 @@ async fn a_quota_that_ends_in_the_middle_of_an_answer_is_kept_too() {
     assert_eq!(counts(&app).await, (0, 1, 0));
     let (simulator, state_dir) = app.stop().await;
     let app = Setup::default().in_dir(state_dir).start(simulator).await;
-    must_be_out(&ask(&app, Form::Stream, "x").await, 4 * HOUR - 20..=4 * HOUR);
+    must_be_out(&ask(&app, Form::Stream, "x").await, 4 * HOUR - SLACK..=4 * HOUR);
     assert_eq!(asked_accounts(&app.simulator).len(), 1);
 }
 
@@ -162,6 +162,6 @@ async fn a_short_rest_ends_by_itself() {
     app.simulator.script().queue(None, Endpoint::Completions, too_many(&["1"]));
     let refused = ask(&app, Form::Whole, "echo: x").await;
     assert_eq!(refused.code(), "rate_limit_exceeded");
-    crate::support::oracle::until_health(&app, |body| body["identityPool"]["healthy"] == 1).await;
+    until_health(&app, |body| body["identityPool"]["healthy"] == 1).await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
 }

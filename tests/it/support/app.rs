@@ -10,7 +10,7 @@ use qwen_bridge::config::{Config, Sources};
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::{Endpoint, Scenario};
+use simulator::script::{Endpoint, Scenario, UsageScript};
 use tempfile::TempDir;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -18,8 +18,8 @@ use tokio_util::sync::CancellationToken;
 /// The key of every test server that is not told otherwise.
 pub(crate) const KEY: &str = "sk-test-key";
 
-/// How long anything may take before a test gives up.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How long a test waits for an event before it fails. Far more than any event takes, on a busy machine too.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A running server. Dropping it ends the server without draining.
 pub(crate) struct TestApp {
@@ -259,6 +259,20 @@ pub(crate) async fn json_of(response: Response) -> Value {
 /// The text of a whole answer.
 pub(crate) fn content(completion: &Value) -> &str {
     completion["choices"][0]["message"]["content"].as_str().unwrap_or_else(|| panic!("{completion}"))
+}
+
+/// A usage to script, whose figures all differ.
+pub(crate) const USAGE: UsageScript =
+    UsageScript { input_tokens: 41, output_tokens: 17, reasoning_tokens: 5, cached_tokens: 3, image_tokens: 0 };
+
+/// How callers are told of a usage.
+pub(crate) fn told(usage: UsageScript) -> Value {
+    json!({
+        "prompt_tokens": usage.input_tokens, "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
+        "prompt_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "completion_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+    })
 }
 
 /// A stream as a client sees it.
