@@ -1,6 +1,6 @@
 //! Files that callers send: how they reach the upstream, and what happens when they do not.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -81,7 +81,6 @@ async fn the_same_bytes_are_uploaded_once_for_each_account() {
     }
     let uploads = app.simulator.stored().uploads();
     assert_eq!(uploads.len(), 4, "two pictures, two accounts: {uploads:?}");
-    // The link ends: what was kept is of no use any more.
     app.assert_clean();
 }
 
@@ -160,16 +159,14 @@ async fn a_storage_that_refuses_costs_an_error_and_never_the_picture() {
     }
 }
 
-/// Those of one turn do not wait for each other, nor for the chat.
+/// The uploads of one turn wait neither for each other nor for the chat.
 #[tokio::test]
 async fn files_of_a_turn_go_up_at_once() {
     let app = TestApp::start(Scenario::with_accounts([AccountScript::new("ada", Era::A)]).paced_ms(0)).await;
-    let slow = Duration::from_millis(400);
+    let slow = Duration::from_secs(2);
     app.simulator.script().set_default(None, Endpoint::OssPut, Some(ScriptedReply::default().delayed(slow)));
-    let began = Instant::now();
     let response = app.chat(&with_parts("qwen3-vl-plus", "What are they?", (1..=5).map(image_part).collect())).await;
     assert!(content(&json_of(response).await).contains("5 pictures"));
-    assert!(began.elapsed() < 5 * slow, "{:?}", began.elapsed());
     let puts = app.simulator.record().requests_to(Endpoint::OssPut);
     assert_eq!(puts.len(), 5);
     let last_begun = puts.iter().map(|put| put.received_at).max().unwrap();
@@ -215,7 +212,7 @@ async fn a_model_that_cannot_see_is_replaced_for_the_whole_turn() {
     assert_eq!(app.asked().0["model"], "qwen3-vl-plus");
     let chats = app.simulator.record().requests_to(Endpoint::NewChat);
     assert_eq!(chats.last().unwrap().body.as_ref().unwrap()["models"], json!(["qwen3-vl-plus"]));
-    // Text alone needs nobody else.
+    // A turn without pictures keeps its model.
     let response = app.chat(&with_parts("qwen3-coder-plus", "Hi", vec![])).await;
     assert!(!response.headers().contains_key("x-bridge-fallback-model"));
 }

@@ -1,4 +1,4 @@
-//! Identities that fail go down, come back by one probe, and are not blamed for what everybody suffers.
+//! The circuit breaker of an identity: when it opens, who probes it, and which failures count as the upstream's.
 
 use std::time::{Duration, Instant};
 
@@ -6,15 +6,15 @@ use futures_util::future::join_all;
 use simulator::Simulator;
 use simulator::script::{Endpoint, ScriptedFailure, ScriptedReply};
 
-use crate::support::app::{PATIENCE, Setup, TestApp, question, spawn};
+use crate::support::app::{PATIENCE, Setup, TestApp, json_of, question, spawn};
 use crate::support::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, until_health};
 
-const COOLDOWN: Duration = Duration::from_millis(800);
+const COOLDOWN: Duration = Duration::from_millis(1500);
 
-/// Two accounts, `ada` down since just now. Gives the moment before her last failure.
+/// Two accounts, of which `ada` has just gone down. Returns the moment before the failure that did it.
 async fn with_ada_down() -> (TestApp, Instant) {
     let app = Setup::default()
-        .with("COOLDOWN_BASE", "800ms")
+        .with("COOLDOWN_BASE", "1500ms")
         .with("MAX_IN_FLIGHT", "1000")
         .with("QUEUE_MAX", "2000")
         .start(Simulator::start(crew(2)).await.unwrap())
@@ -40,7 +40,7 @@ fn completions_of(app: &TestApp, account: &str) -> usize {
 async fn five_failures_in_a_row_take_an_identity_down_and_one_probe_brings_it_back() {
     let (app, tripped_at) = with_ada_down().await;
     let before = completions_of(&app, "ada");
-    while tripped_at.elapsed() < COOLDOWN - Duration::from_millis(100) {
+    while tripped_at.elapsed() < COOLDOWN / 3 {
         ask(&app, Form::Whole, "echo: x").await.must_say("x");
     }
     // The probe is slow, so that there is time for a second one if there were one.
@@ -82,12 +82,14 @@ async fn a_failed_probe_doubles_the_cooldown() {
     while completions_of(&app, "ada") == before {
         ask(&app, Form::Whole, "echo: x").await.must_say("x");
     }
-    let failed_at = Instant::now();
     assert_eq!(counts(&app).await, (1, 0, 1));
     while completions_of(&app, "ada") == before + 1 {
         ask(&app, Form::Whole, "echo: x").await.must_say("x");
     }
-    assert!(failed_at.elapsed() >= COOLDOWN * 2 - Duration::from_millis(100), "{:?}", failed_at.elapsed());
+    let asked = app.simulator.record().requests_to(Endpoint::Completions);
+    let mut probes = asked.iter().filter(|request| request.is("ada", Endpoint::Completions)).skip(before);
+    let (first, second) = (probes.next().unwrap().received_at, probes.next().unwrap().received_at);
+    assert!(second - first >= COOLDOWN * 2, "{:?}", second - first);
 }
 
 #[tokio::test]
@@ -216,10 +218,11 @@ async fn equal_load_is_spread_equally() {
 
 #[tokio::test]
 async fn an_identity_takes_so_many_at_once_and_the_rest_wait() {
+    const QUEUE_WAIT: Duration = Duration::from_secs(3);
     let app = Setup::default()
         .with("MAX_IN_FLIGHT", "2")
         .with("QUEUE_MAX", "3")
-        .with("QUEUE_WAIT", "500ms")
+        .with("QUEUE_WAIT", "3s")
         .start(Simulator::start(crew(1)).await.unwrap())
         .await;
     app.simulator.script().set_default(
@@ -234,28 +237,22 @@ async fn an_identity_takes_so_many_at_once_and_the_rest_wait() {
         })
         .collect();
     app.simulator.record().wait_for_counts(|counters| counters.open_streams == 2, PATIENCE).await.unwrap();
-    // Three wait in vain, the fourth finds the queue full.
+    // Three wait until their time is over, the fourth finds the queue full.
     let waiting = join_all((0..3).map(|_| ask(&app, Form::Whole, "x")));
     let full = async {
-        let deadline = Instant::now() + Duration::from_millis(400);
-        let mut quickest = Duration::MAX;
-        while Instant::now() < deadline {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-            let answer = ask(&app, Form::Stream, "x").await;
-            assert_eq!(answer.failure(), (429, "rate_limit_error", "server_busy"));
-            quickest = quickest.min(answer.took);
-        }
-        quickest
+        until_queued(&app, 3).await;
+        ask(&app, Form::Stream, "x").await
     };
-    let (waited, quickest) = tokio::join!(waiting, full);
+    let (waited, refused) = tokio::join!(waiting, full);
     for answer in waited {
         assert_eq!(answer.failure(), (429, "rate_limit_error", "server_busy"));
         assert!(answer.retry_after().is_some_and(|seconds| (1..=5).contains(&seconds)), "{:?}", answer.headers);
-        assert!(answer.took >= Duration::from_millis(490) && answer.took < Duration::from_secs(2), "{:?}", answer.took);
+        assert!(answer.took >= QUEUE_WAIT, "{:?}", answer.took);
     }
-    assert!(quickest < Duration::from_millis(100), "{quickest:?}");
+    assert_eq!(refused.failure(), (429, "rate_limit_error", "server_busy"));
+    assert!(refused.took < QUEUE_WAIT, "it was queued: {:?}", refused.took);
     assert_eq!(asked_accounts(&app.simulator).len(), 2);
-    // Whoever leaves makes room, and whoever waits gets it.
+    // The place of a caller who leaves goes to one who waits.
     app.simulator.script().set_default(None, Endpoint::Completions, None);
     let waiting = ask(&app, Form::Whole, "echo: served");
     let leaving = async {
@@ -281,12 +278,7 @@ async fn a_key_that_asks_once_does_not_stand_behind_one_that_floods() {
     app.simulator.script().set_default(None, Endpoint::Completions, Some(slow));
     let flood = join_all((0..40).map(|_| ask(&app, Form::Whole, "flood")));
     let quiet = async {
-        app.simulator
-            .record()
-            .wait_until(|request| request.endpoint == Some(Endpoint::Completions), PATIENCE)
-            .await
-            .unwrap();
-        until_queued(&app).await;
+        until_queued(&app, 20).await;
         let request = app.client.post(app.url("/v1/chat/completions")).bearer_auth("sk-quiet-key");
         let request = request.header("content-type", "application/json").body(question("quiet").to_string());
         crate::support::oracle::read(request, Form::Whole).await
@@ -296,10 +288,19 @@ async fn a_key_that_asks_once_does_not_stand_behind_one_that_floods() {
     flood.iter().for_each(|answer| answer.must_say("x"));
     let asked = app.simulator.record().requests_to(Endpoint::Completions);
     let turn = asked.iter().position(|request| request.body.as_ref().unwrap().to_string().contains("quiet"));
-    assert!(turn.is_some_and(|turn| turn < 12), "{turn:?} of 41");
+    // At most 20 of the flood had been asked when it came, and one of them may have been next.
+    assert!(turn.is_some_and(|turn| turn <= 22), "{turn:?} of 41");
 }
 
-/// Waits until the flood has arrived: a few answers later it certainly has.
-async fn until_queued(app: &TestApp) {
-    app.simulator.record().wait_for_counts(|counters| counters.completions >= 4, PATIENCE).await.unwrap();
+/// Waits until so many requests are in the queue of the web accounts.
+async fn until_queued(app: &TestApp, count: usize) {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let health = json_of(app.get("/health/detailed").send().await.unwrap()).await;
+        if health["identity_pool"]["web"]["queued"].as_u64() >= Some(count as u64) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{health}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
 }

@@ -439,8 +439,8 @@ async fn the_token_in_memory() {
     let moment = |name: &str| held[name].as_str().unwrap().parse::<jiff::Timestamp>().unwrap().as_second();
     let left = held["time_until_expiry_seconds"].as_i64().unwrap();
     let now = jiff::Timestamp::now().as_second();
-    assert!((moment("cached_at") - now).abs() < 10, "{held}");
-    assert!(left > 0 && (moment("expires_at") - now - left).abs() < 10, "{held}");
+    assert!((moment("cached_at") - now).abs() < 60, "{held}");
+    assert!(left > 0 && (moment("expires_at") - now - left).abs() < 60, "{held}");
     assert!(held.get("message").is_none());
     owned.assert_keeps_secrets(&held.to_string());
 

@@ -1,4 +1,4 @@
-//! The server stops in order: what runs may finish, what takes too long is told so, nothing new begins.
+//! A stop in order: running answers may finish within the grace, later ones are told, new connections are refused.
 
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,14 @@ async fn start(shutdown_timeout: &str) -> TestApp {
     Setup::default().with("SHUTDOWN_TIMEOUT", shutdown_timeout).with("MAX_IN_FLIGHT", "100").start(simulator).await
 }
 
-/// Asks, begins to stop when the stream runs, and gives the answer with the moment at which the stop began.
+/// Asks, begins to stop when the stream runs, and returns the answer and the moment at which the stop began.
 async fn stop_while_asking(app: &TestApp, form: Form) -> (Answer, Instant) {
     let asking = ask(app, form, "x");
     let stopping = async {
         app.simulator.record().wait_until(|request| request.packets_sent >= 5, PATIENCE).await.unwrap();
+        let stopped_at = Instant::now();
         app.begin_stop();
-        Instant::now()
+        stopped_at
     };
     tokio::join!(asking, stopping)
 }
@@ -29,7 +30,7 @@ async fn stop_while_asking(app: &TestApp, form: Form) -> (Answer, Instant) {
 #[tokio::test]
 async fn an_answer_that_runs_may_finish() {
     for form in FORMS {
-        let app = start("10s").await;
+        let app = start("40s").await;
         app.simulator.script().set_default(
             None,
             Endpoint::Completions,
@@ -39,11 +40,8 @@ async fn an_answer_that_runs_may_finish() {
         assert_eq!(judge_numbered(&answer, 80), 80);
         assert_eq!(answer.finish.as_deref(), Some("stop"));
         let (simulator, _) = app.stop().await;
-        assert!(
-            stopped_at.elapsed() < Duration::from_secs(6),
-            "it ends with the last answer: {:?}",
-            stopped_at.elapsed()
-        );
+        let took = stopped_at.elapsed();
+        assert!(took < Duration::from_secs(30), "it ends with the last answer: {took:?}");
         assert!(simulator.stored().chats(None).iter().all(|chat| chat.is_old), "its chat is deleted");
         assert_eq!(simulator.record().violations(), Vec::<String>::new());
     }
@@ -64,9 +62,9 @@ async fn an_answer_that_takes_too_long_is_told() {
             let status = if form == Form::Stream { 200 } else { 503 };
             assert_eq!(answer.failure(), (status, "server_error", "shutting_down"), "{}", answer.raw);
             assert!(!answer.is_done);
-            assert!(stopped_at.elapsed() >= Duration::from_millis(490), "{:?}", stopped_at.elapsed());
+            assert!(stopped_at.elapsed() >= Duration::from_millis(500), "{:?}", stopped_at.elapsed());
             let (simulator, _) = app.stop().await;
-            assert!(stopped_at.elapsed() < Duration::from_secs(4), "{:?}", stopped_at.elapsed());
+            assert!(stopped_at.elapsed() < Duration::from_secs(15), "{:?}", stopped_at.elapsed());
             assert!(!simulator.record().requests_to(Endpoint::Stop).is_empty(), "the upstream is told to stop");
         }
     }
@@ -91,13 +89,13 @@ async fn an_answer_that_has_not_begun_is_told_too() {
         let (answer, stopped_at) = tokio::join!(asking, stopping);
         assert_eq!(answer.code(), "shutting_down", "{form:?} {hold} {}", answer.raw);
         app.stop().await;
-        assert!(stopped_at.elapsed() < Duration::from_secs(4), "{:?}", stopped_at.elapsed());
+        assert!(stopped_at.elapsed() < Duration::from_secs(15), "{:?}", stopped_at.elapsed());
     }
 }
 
 #[tokio::test]
 async fn new_connections_are_refused_and_bad_ones_do_not_hold_the_stop() {
-    let app = start("1s").await;
+    let app = start("10s").await;
     app.simulator.script().set_default(
         None,
         Endpoint::Completions,
@@ -114,16 +112,16 @@ async fn new_connections_are_refused_and_bad_ones_do_not_hold_the_stop() {
     assert_eq!(judge_numbered(&answer, 60), 60);
     assert!(TcpStream::connect(app.address).await.is_err(), "it listens no more");
     app.stop().await;
-    assert!(stopped_at.elapsed() < Duration::from_secs(5), "{:?}", stopped_at.elapsed());
+    assert!(stopped_at.elapsed() < Duration::from_secs(30), "{:?}", stopped_at.elapsed());
 }
 
 #[tokio::test]
 async fn many_answers_end_each_in_its_own_way() {
-    let app = start("1500ms").await;
+    let app = start("6s").await;
     app.simulator.script().set_default(
         None,
         Endpoint::Completions,
-        Some(ScriptedReply::numbered(40).paced(Duration::from_millis(20))),
+        Some(ScriptedReply::numbered(40).pausing(5, Duration::from_secs(2))),
     );
     for _ in 0..20 {
         app.simulator.script().queue(
@@ -151,5 +149,5 @@ async fn a_server_with_nothing_to_do_stops_at_once() {
     let begun = Instant::now();
     let stopped = spawn(app.stop());
     stopped.await.unwrap();
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
 }

@@ -1,4 +1,7 @@
-//! Answers that break, hang, drip, never end or come in odd bytes: nothing is lost in silence, nothing hangs.
+//! Answers that break off, hang, drip, never end or come in odd bytes: every one ends, and no loss goes unreported.
+//!
+//! Upper bounds of time are half of the shortest default timeout (`FIRST_EVENT_TIMEOUT`, 60 s): a test that meets
+//! one has waited for the wrong thing.
 
 use std::time::{Duration, Instant};
 
@@ -149,7 +152,7 @@ async fn an_answer_ends_with_its_last_frame_even_if_the_connection_stays_open() 
         app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::numbered(PIECES).ending(End::Open));
         let answer = ask(&app, form, "x").await;
         assert_eq!(judge_numbered(&answer, PIECES), PIECES);
-        assert!(answer.took < Duration::from_secs(1), "{:?}", answer.took);
+        assert!(answer.took < PATIENCE, "{:?}", answer.took);
         let closed =
             app.simulator.record().wait_until(|request| request.client_closed_at().is_some(), PATIENCE).await.unwrap();
         assert_eq!(closed.endpoint, Some(Endpoint::Completions));
@@ -168,7 +171,7 @@ async fn silence_before_the_first_event_meets_its_deadline() {
             assert_eq!(answer.failure(), (504, "server_error", "upstream_timeout"), "{}", answer.raw);
             assert_eq!(app.simulator.record().requests_to(endpoint).len(), 3);
             assert!(answer.took >= Duration::from_millis(600), "{:?}", answer.took);
-            assert!(answer.took < Duration::from_secs(3), "{:?}", answer.took);
+            assert!(answer.took < PATIENCE, "{:?}", answer.took);
             assert_eq!(counts(&app).await, (1, 2, 0));
         }
     }
@@ -185,7 +188,7 @@ async fn keep_alives_alone_do_not_count_as_a_first_event() {
             app.simulator.script().set_default(None, Endpoint::Completions, Some(endless));
             let answer = ask(&app, form, "x").await;
             assert_eq!(answer.failure(), (504, "server_error", "upstream_timeout"), "{what:?} {}", answer.raw);
-            assert!(answer.took < Duration::from_secs(2), "{:?}", answer.took);
+            assert!(answer.took < PATIENCE, "{:?}", answer.took);
         }
     }
 }
@@ -215,7 +218,7 @@ async fn silence_in_the_middle_meets_the_idle_deadline() {
         let answer = ask(&app, Form::Stream, "x").await;
         assert_eq!(answer.failure(), (200, "server_error", "upstream_timeout"), "{}", answer.raw);
         judge_numbered(&answer, PIECES);
-        assert!(answer.took < Duration::from_secs(2), "{:?}", answer.took);
+        assert!(answer.took < PATIENCE, "{:?}", answer.took);
         assert_eq!(counts(&app).await, (1, 1, 0));
         let answer = ask(&app, Form::Whole, "x").await;
         assert_eq!(answer.failure(), (504, "server_error", "upstream_timeout"), "{}", answer.raw);
@@ -285,7 +288,7 @@ async fn an_endless_answer_meets_the_deadline_of_the_whole() {
             let answer = ask(&app, form, "x").await;
             let status = if form == Form::Stream { 200 } else { 504 };
             assert_eq!(answer.failure(), (status, "server_error", "upstream_timeout"), "{what:?} {}", answer.raw);
-            assert!(answer.took >= Duration::from_millis(690) && answer.took < Duration::from_millis(2700));
+            assert!((Duration::from_millis(700)..PATIENCE).contains(&answer.took), "{:?}", answer.took);
             let closed =
                 app.simulator.record().wait_until(|request| request.client_closed_at().is_some(), PATIENCE).await;
             assert!(closed.is_some());
@@ -301,7 +304,7 @@ async fn a_silent_auth_host_does_not_hold_a_request_beyond_its_deadline() {
     let app = Setup::default().with("FIRST_EVENT_TIMEOUT", "500ms").start(simulator).await;
     for form in FORMS {
         let answer = ask(&app, form, "x").await;
-        assert!(answer.took < Duration::from_secs(3), "{:?}", answer.took);
+        assert!(answer.took < PATIENCE, "{:?}", answer.took);
         assert_eq!(answer.failure(), (503, "server_error", "no_available_account"), "{}", answer.raw);
     }
 }
@@ -447,7 +450,7 @@ async fn a_huge_error_body_is_not_read_to_its_end() {
         let answer = ask(&app, Form::Whole, "x").await;
         assert_eq!(answer.failure(), (502, "server_error", "upstream_error"));
         assert!(answer.raw.len() < 1000);
-        assert!(answer.took < Duration::from_secs(5), "{:?}", answer.took);
+        assert!(answer.took < PATIENCE, "{:?}", answer.took);
     }
 }
 
@@ -487,7 +490,7 @@ async fn a_body_that_grows_when_unpacked_is_cut_off() {
         let begun = Instant::now();
         let answer = ask(&app, Form::Whole, "x").await;
         assert_eq!((answer.status, answer.error.is_some()), (502, true), "{}", answer.raw);
-        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < PATIENCE, "{:?}", begun.elapsed());
         until_health(&app, |body| body["identityPool"]["degraded"] == 1).await;
     }
 }

