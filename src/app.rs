@@ -248,10 +248,7 @@ impl App {
     }
 
     fn log_start(&self) {
-        let now = Now::read();
-        let (portal, keys) =
-            (self.state.0.upstreams.oauth().pool().summary(now), self.state.0.upstreams.keys().pool().summary(now));
-        let summary = self.pool.summary(now).and(portal).and(keys);
+        let summary = self.state.summary(Now::read());
         info!(address = %self.address, identities = summary.total, version = env!("CARGO_PKG_VERSION"), "listening");
         if self.config.http.server_mode && summary.total == 0 {
             warn!("no account is configured: put the cookie of one into cookie.txt (or COOKIE) and start again");

@@ -18,6 +18,7 @@ use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
+use axum::routing::any;
 use http::header::{ACCEPT_ENCODING, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -26,59 +27,100 @@ use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::chat::failure::Failure;
 use crate::http::openai::{call, chat, completions, embeddings, images, models, responses, videos};
-use crate::http::owner::{admin, detailed, login, status};
+use crate::http::owner::{accounts, health, login, page, refresh};
 use crate::http::serve::drain::Drain;
 use crate::http::serve::rate_limit::RateLimiter;
-use crate::http::serve::{access, auth, rate_limit};
+use crate::http::serve::{access, admin_key, auth, own_machine, rate_limit};
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
 
 /// How long a browser may remember the answer to a preflight.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(86_400);
 
-/// Every route and every layer. From outside in: the log line and common headers, CORS (its preflight needs no
-/// key), panics, the key, how often it asks, decoding of
+/// Every route and every layer.
+///
+/// The routes are three groups, by who may ask: everybody, callers with a key, the owner. A path that is in no group
+/// is the callers', so that nothing is open unless it is named in [`public_routes`]. From outside in, a request passes
+/// the log line and common headers; CORS, which answers preflights without a key and which the owner's routes do not
+/// have; the catching of panics; the check of the machine's own names; the key; the rate limit; the decoding of
 /// bodies.
 pub fn router(state: AppState) -> Router {
-    let cors = cors(&state.0.settings);
-    let limiter = RateLimiter::new(&state.0.settings).map(Arc::new);
-    // Without DEBUG_MODE these paths are as unknown as any other.
-    let debug = if state.0.settings.debug_mode { login::debug_routes() } else { Router::new() };
-    let routes = Router::new()
-        .merge(admin::routes())
+    let settings = &state.0.settings;
+    let cors = cors(settings);
+    let limiter = RateLimiter::new(settings).map(Arc::new);
+    let limited = |routes: Router<AppState>| {
+        let routes = routes
+            .method_not_allowed_fallback(wrong_method)
+            .layer(RequestDecompressionLayer::new())
+            .layer(map_response(as_failure));
+        match &limiter {
+            Some(limiter) => routes.layer(from_fn_with_state(Arc::clone(limiter), rate_limit::limit)),
+            None => routes,
+        }
+    };
+    let guarded = |routes: Router<AppState>| {
+        routes
+            .layer(from_fn_with_state(state.clone(), own_machine::only_own_machine))
+            .layer(CatchPanicLayer::custom(panicked))
+    };
+    let with_key = from_fn_with_state(state.clone(), auth::require_key);
+    let with_admin_key = from_fn_with_state(state.clone(), admin_key::require_admin_key);
+    let public = guarded(public_routes().method_not_allowed_fallback(wrong_method)).layer(cors.clone());
+    let callers = guarded(limited(caller_routes()).layer(with_key)).layer(cors);
+    let owners = guarded(limited(owner_routes(settings)).layer(with_admin_key));
+    public.merge(callers).merge(owners).layer(from_fn_with_state(state.clone(), access::access)).with_state(state)
+}
+
+/// What needs no key, whatever the method.
+fn public_routes() -> Router<AppState> {
+    page::routes().merge(health::public_routes())
+}
+
+/// What needs a key of the callers, and every unknown path.
+fn caller_routes() -> Router<AppState> {
+    Router::new()
         .merge(chat::routes())
         .merge(completions::routes())
-        .merge(debug)
-        .merge(detailed::routes())
+        .merge(health::caller_routes())
         .merge(embeddings::routes())
         .merge(images::routes())
-        .merge(login::routes())
         .merge(models::routes())
+        .merge(refresh::routes())
         .merge(responses::routes())
-        .merge(status::routes())
         .merge(videos::routes())
-        .fallback(async |request: Request| refuse(Failure::unknown_path(request.uri().path()), request))
-        .method_not_allowed_fallback(async |request: Request| refuse(Failure::wrong_method(request.method()), request))
-        .layer(RequestDecompressionLayer::new())
-        .layer(map_response(as_failure));
-    let routes = match limiter {
-        Some(limiter) => routes.layer(from_fn_with_state(limiter, rate_limit::limit)),
-        None => routes,
-    };
-    routes
-        .layer(from_fn_with_state(state.clone(), auth::require_key))
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(cors)
-        .layer(from_fn_with_state(state.clone(), access::access))
-        .with_state(state)
+        .fallback(unknown_path)
+}
+
+/// What needs the owner's key, unknown paths below it included. No page of another origin can use these.
+fn owner_routes(settings: &HttpSettings) -> Router<AppState> {
+    let routes = Router::new()
+        .merge(accounts::routes())
+        .merge(login::routes())
+        .route("/admin", any(unknown_path))
+        .route("/admin/", any(unknown_path))
+        .route("/admin/{*rest}", any(unknown_path));
+    if !settings.debug_mode {
+        // Without DEBUG_MODE these paths are as unknown as any other.
+        return routes;
+    }
+    routes.merge(login::debug_routes()).route("/v1/debug/{*rest}", any(unknown_path))
+}
+
+async fn unknown_path(request: Request) -> Failure {
+    refuse(Failure::unknown_path(request.uri().path()), request)
+}
+
+async fn wrong_method(request: Request) -> Failure {
+    refuse(Failure::wrong_method(request.method()), request)
 }
 
 fn cors(settings: &HttpSettings) -> CorsLayer {
-    let is_closed = settings.keys.is_empty() && settings.server_mode && !settings.allow_open;
     let origins = match &settings.cors_origins {
         Some(origins) => AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::try_from(origin).ok())),
         // Without a key, only pages of this machine may use the server.
-        None if is_closed => AllowOrigin::predicate(|origin, _| auth::is_own_origin(origin)),
+        None if own_machine::is_for_this_machine(settings) => {
+            AllowOrigin::predicate(|origin, _| own_machine::is_own_origin(origin))
+        }
         None => AllowOrigin::any(),
     };
     CorsLayer::new()

@@ -13,9 +13,9 @@ use crate::gateway::attachments::Attachments;
 use crate::gateway::catalogue::Models;
 use crate::gateway::route::Upstreams;
 use crate::gateway::videos::jobs::VideoJobs;
-use crate::http::owner::counters::Counters;
+use crate::http::serve::counters::Counters;
 use crate::http::settings::HttpSettings;
-use crate::pool::IdentityPool;
+use crate::pool::{IdentityPool, Now, PoolSummary};
 
 /// Handles for the handlers. Clones share everything.
 #[derive(Clone)]
@@ -80,6 +80,12 @@ impl AppState {
     #[must_use]
     pub fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
+    }
+
+    /// How the identities of all kinds are.
+    pub(crate) fn summary(&self, now: Now) -> PoolSummary {
+        let [web, oauth, keys] = self.pools().map(|(_, pool)| pool.summary(now));
+        web.and(oauth).and(keys)
     }
 
     /// The pools of all kinds.

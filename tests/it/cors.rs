@@ -95,6 +95,43 @@ async fn every_answer_can_be_read_by_a_page() {
 }
 
 #[tokio::test]
+async fn the_owners_routes_are_for_no_page() {
+    let admin = "sk-of-the-owner";
+    let setup = Setup::default().with("ADMIN_SECRET_KEY", admin).with("DEBUG_MODE", "true");
+    for app in [started(setup).await, started(Setup::default().with("CORS_ORIGINS", PAGE)).await] {
+        let is_set_up = app.client.get(app.url("/admin")).send().await.unwrap().status() == 401;
+        for path in [
+            "/admin",
+            "/admin/",
+            "/admin/health",
+            "/admin/health?probe=1",
+            "/admin/nowhere",
+            "/auth",
+            "/auth?account=x",
+            "/v1/debug/token",
+            "/v1/debug/auth/initiate",
+            "/v1/debug/account/x",
+            "/v1/debug/nowhere",
+        ] {
+            // Without DEBUG_MODE the debug routes are unknown paths like others.
+            if !is_set_up && path.starts_with("/v1/debug") {
+                continue;
+            }
+            for response in [
+                preflight(&app, path, PAGE, Some("x-admin-key")).await,
+                app.client.get(app.url(path)).header("origin", PAGE).send().await.unwrap(),
+                app.client.get(app.url(path)).header("origin", PAGE).bearer_auth(admin).send().await.unwrap(),
+                app.client.delete(app.url(path)).header("origin", PAGE).bearer_auth(admin).send().await.unwrap(),
+            ] {
+                let shared = response.headers().keys().find(|name| name.as_str().starts_with("access-control-"));
+                assert_eq!(shared, None, "{path} {}", response.status());
+                assert_ne!(response.status(), 204, "{path}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
 async fn configured_origins_are_the_only_ones() {
     let app = started(Setup::default().with("CORS_ORIGINS", "https://a.example,https://b.example:8443")).await;
     for (origin, is_allowed) in [

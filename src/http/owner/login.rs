@@ -14,19 +14,19 @@ use serde::Serialize;
 use serde_json::Value;
 use url::form_urlencoded;
 
-use crate::base::ids::{IdentityId, UnixSeconds};
+use crate::base::ids::IdentityId;
 use crate::base::oauth::AccountId;
 use crate::chat::failure::Failure;
 use crate::gateway::accounts::device_login::{Flow, FlowState};
 use crate::gateway::accounts::oauth_account::{AccountError, AccountState, AccountView};
-use crate::http::owner::wire::{
+use crate::http::owner::login_wire::{
     AccountReport, AuthTest, Authenticated, CredentialsReport, Initiated, Login, NotAuthenticated, Outcome, TokenReport,
 };
+use crate::http::owner::present::{SERVICE, moment};
 use crate::http::serve::json::read_json;
 use crate::http::state::AppState;
 use crate::pool::Now;
 
-const SERVICE: &str = "qwen-bridge";
 /// The words by which clients of this project's forerunners know what failed.
 const INITIATE_ERROR: &str = "auth_initiate_error";
 const POLL_ERROR: &str = "auth_poll_error";
@@ -260,8 +260,4 @@ fn answer(status: StatusCode, body: &impl Serialize) -> Response {
     let mut response = (status, Json(body)).into_response();
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
-}
-
-fn moment(at: UnixSeconds) -> String {
-    jiff::Timestamp::from_second(at.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }

@@ -1,8 +1,9 @@
-//! The routes of the server's owner: accounts, usage, logins, health.
+//! What the owner of a server looks at and does: the front page, health, accounts and their tokens, logins.
 
-pub mod admin;
-pub mod counters;
-pub mod detailed;
+pub mod accounts;
+pub mod health;
 pub mod login;
-pub mod status;
-pub mod wire;
+pub mod login_wire;
+pub mod page;
+pub(crate) mod present;
+pub mod refresh;

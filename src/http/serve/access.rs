@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::dialect::Dialect;
 use crate::gateway::answer::trace::Trace;
 use crate::http::failure::write_body;
-use crate::http::owner::counters::Counters;
+use crate::http::serve::counters::Counters;
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
 

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use futures_util::stream::{self, StreamExt as _};
-use http::header::{ACCEPT, CONTENT_TYPE, HeaderMap};
+use http::header::{CONTENT_TYPE, HeaderMap};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
@@ -22,7 +22,7 @@ use crate::base::ids::{IdentityId, UnixSeconds};
 use crate::base::session::Session;
 use crate::gateway::accounts::web::RefreshError;
 use crate::gateway::answer::error::ChatError;
-use crate::http::owner::status::timestamp;
+use crate::http::owner::present::{moment, prefers};
 use crate::http::state::{AppState, PoolKind};
 use crate::pool::{IdentityReason, IdentityStatus, IdentityView, Now};
 use crate::store::{AccountDays, Spent, UtcDay};
@@ -98,22 +98,13 @@ async fn admin_health(
     let is_text = match wishes.format.as_deref() {
         Some("text") => true,
         Some("json") => false,
-        _ => prefers_text(&headers),
+        _ => prefers(&headers, "text/plain"),
     };
     if is_text {
         return ([(CONTENT_TYPE, "text/plain; charset=utf-8")], as_text(&accounts, now)).into_response();
     }
-    let body = json!({"summary": summary(&accounts), "accounts": accounts, "timestamp": timestamp(now)});
+    let body = json!({"summary": summary(&accounts), "accounts": accounts, "timestamp": moment(now)});
     Json(body).into_response()
-}
-
-/// Whether plain text is named, and before JSON.
-fn prefers_text(headers: &HeaderMap) -> bool {
-    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
-    match (accept.find("text/plain"), accept.find("application/json")) {
-        (Some(text), Some(json)) => text < json,
-        (text, _) => text.is_some(),
-    }
 }
 
 /// What every account did today.
@@ -246,7 +237,7 @@ fn summary(accounts: &[Account]) -> Value {
 fn as_text(accounts: &[Account], now: UnixSeconds) -> String {
     let healthy = accounts.iter().filter(|account| account.status == AccountStatus::Healthy).count();
     let failed = accounts.iter().filter(|account| account.is_failed).count();
-    let (at, count) = (timestamp(now), accounts.len());
+    let (at, count) = (moment(now), accounts.len());
     let mut text = format!("{at}: {count} accounts, {healthy} healthy, {failed} not used at present\n\n");
     for account in accounts {
         let status = match account.status {

@@ -1,16 +1,89 @@
-//! `GET /health/detailed`: what monitors with a key may see. Counts and states, never a secret, and no upstream call.
+//! `GET /health` for everybody, `GET /health/detailed` for monitors with a key: counts and states, never a secret, and
+//! no upstream call.
 
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 
+use crate::base::ids::UnixSeconds;
+use crate::http::owner::present::{SERVICE, VERSION, moment};
 use crate::http::state::AppState;
 use crate::pool::{IdentityStatus, IdentityView, Now, PoolSummary};
 
-/// The routes of this file.
-pub fn routes() -> Router<AppState> {
+/// A token with less than this left is shown as due for a refresh.
+const REFRESH_SOON_SECONDS: u64 = 180;
+
+/// The route of this file that needs no key.
+pub fn public_routes() -> Router<AppState> {
+    Router::new().route("/health", get(health))
+}
+
+/// The route of this file that needs a key.
+pub fn caller_routes() -> Router<AppState> {
     Router::new().route("/health/detailed", get(detailed))
+}
+
+async fn health(State(state): State<AppState>) -> Json<Value> {
+    let settings = &state.0.settings;
+    let now = Now::read();
+    let summary = state.summary(now);
+    Json(json!({
+        "status": "OK",
+        "service": SERVICE,
+        "timestamp": moment(now.unix),
+        "version": VERSION,
+        "config": {
+            "apiKeyEnabled": !settings.keys.is_empty(),
+            "serverMode": settings.server_mode,
+            "debugMode": settings.debug_mode,
+            "autoRefreshToken": state.0.auto_refresh,
+        },
+        "token": best_token(&state.0.pool.views(now), now.unix),
+        "identityPool": {
+            "total": summary.total,
+            "healthy": summary.healthy,
+            "degraded": summary.degraded,
+            "down": summary.down,
+            "initialized": summary.total > 0,
+        },
+        "upstream": {
+            "degraded": summary.upstream_degraded,
+            "paused": summary.paused_until.is_some(),
+            "unknownEvents": state.0.chats.drift().total(),
+        },
+    }))
+}
+
+/// The token that lasts longest, with the keys of a forerunner.
+pub(crate) fn best_token(views: &[IdentityView], now: UnixSeconds) -> Value {
+    let best = views.iter().filter_map(|view| view.token_expires_at).max();
+    let remaining = best.map(|at| at.seconds_since(now));
+    let is_valid = remaining.is_some_and(|seconds| seconds > 0);
+    let needs_refresh = remaining.is_none_or(|seconds| seconds < REFRESH_SOON_SECONDS);
+    json!({
+        "valid": is_valid,
+        "expired": remaining == Some(0),
+        "remainingTime": remaining.unwrap_or(0).saturating_mul(1000),
+        "formattedTime": remaining.map_or_else(|| "N/A".to_owned(), formatted),
+        "needsRefresh": needs_refresh,
+        "reason": match (is_valid, needs_refresh) {
+            (true, false) => "the token is valid",
+            (true, true) => "the token ends soon",
+            (false, _) if best.is_some() => "the token has expired",
+            (false, _) => "no token yet",
+        },
+    })
+}
+
+fn formatted(seconds: u64) -> String {
+    let (days, hours, minutes) = (seconds / 86_400, seconds % 86_400 / 3600, seconds % 3600 / 60);
+    match (days, hours) {
+        _ if seconds == 0 => "expired".to_owned(),
+        (0, 0) => format!("{minutes} minutes"),
+        (0, hours) => format!("{hours} hours {minutes} minutes"),
+        (days, hours) => format!("{days} days {hours} hours"),
+    }
 }
 
 async fn detailed(State(state): State<AppState>) -> Json<Value> {
@@ -27,10 +100,10 @@ async fn detailed(State(state): State<AppState>) -> Json<Value> {
     let [informational, success, redirect, client_error, server_error] = counts.by_class;
     let usable = views.iter().filter(|view| view.status != IdentityStatus::Down).max_by_key(|view| rank(view));
     let mut body = json!({
-        // As of all endpoints that only look: the process lives.
+        // Says that the process lives; `auth_status` says whether it can answer.
         "status": "healthy",
         "timestamp": now.unix.0,
-        "version": env!("CARGO_PKG_VERSION"),
+        "version": VERSION,
         "uptime": uptime(counts.uptime.as_secs()),
         "uptime_seconds": counts.uptime.as_secs(),
         "config": {
@@ -62,12 +135,13 @@ async fn detailed(State(state): State<AppState>) -> Json<Value> {
     Json(body)
 }
 
-/// The account that lasts longest; one that does not say when it ends lasts.
+/// By when its token ends, latest last; a token that does not say when it ends is the latest.
 fn rank(view: &IdentityView) -> i64 {
     view.token_expires_at.map_or(i64::MAX, |at| at.0)
 }
 
-/// The best account, in the words of a forerunner; milliseconds since 1970 as in files of credentials.
+/// The account whose token lasts longest, with the keys of a forerunner. `expiry_date` is in milliseconds since
+/// 1970, as in files of credentials.
 fn auth_info(view: &IdentityView, now: Now) -> Value {
     let ends_at = view.token_expires_at;
     json!({
@@ -110,14 +184,14 @@ fn upstream(summary: &PoolSummary) -> Value {
     json!({"state": state, "paused_until": summary.paused_until.map(|at| at.0)})
 }
 
-/// As `1d2h3m4s`, from the largest unit that counts.
+/// As `1d2h3m4s`, from the largest unit that is not zero.
 fn uptime(seconds: u64) -> String {
     let parts = [(seconds / 86_400, 'd'), (seconds / 3600 % 24, 'h'), (seconds / 60 % 60, 'm'), (seconds % 60, 's')];
     let parts = parts.into_iter().skip_while(|(count, unit)| *count == 0 && *unit != 's');
     parts.map(|(count, unit)| format!("{count}{unit}")).collect()
 }
 
-/// The memory that this process really takes; `None` where the system does not tell.
+/// The resident memory of this process in bytes; `None` where the system does not tell.
 fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
@@ -126,7 +200,20 @@ fn resident_bytes() -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use super::uptime;
+    use super::{formatted, uptime};
+
+    #[test]
+    fn remaining_time_in_words() {
+        for (seconds, expected) in [
+            (0, "expired"),
+            (59, "0 minutes"),
+            (840, "14 minutes"),
+            (3_660, "1 hours 1 minutes"),
+            (7 * 86_400 + 3600, "7 days 1 hours"),
+        ] {
+            assert_eq!(formatted(seconds), expected);
+        }
+    }
 
     #[test]
     fn uptime_in_words() {
