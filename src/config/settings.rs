@@ -290,7 +290,7 @@ pub const SETTINGS: &[Setting] = &[
         |d, v| put(&mut d.http.cors_origins, values::origins(v))),
     row(LISTENING, "TRUSTED_PROXIES", "", "Networks of reverse proxies whose `X-Forwarded-*` headers are believed, separated by commas.",
         |d, v| put(&mut d.http.trusted_proxies, values::networks(v))),
-    row(LISTENING, "RATE_LIMIT_RPS", "", "Requests a second of one key, or of one address where there is none, to everything under `/v1/`; not set: no limit.",
+    row(LISTENING, "RATE_LIMIT_RPS", "", "Requests a second of one key, or of one address where there is none or a wrong one, to everything under `/v1/`; not set: no limit.",
         |d, v| { d.rate_rps = Some(values::rate(v)?); Ok(()) }),
     row(LISTENING, "RATE_LIMIT_BURST", "", "Requests at once after a pause; not set: twice `RATE_LIMIT_RPS`.",
         |d, v| { d.rate_burst = Some(whole(v, 1, 1_000_000)?); Ok(()) }),

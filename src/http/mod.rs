@@ -29,6 +29,7 @@ use crate::chat::failure::Failure;
 use crate::http::openai::{call, chat, completions, embeddings, images, models, responses, videos};
 use crate::http::owner::{accounts, health, login, page, refresh};
 use crate::http::serve::drain::Drain;
+use crate::http::serve::guard::KeyGuard;
 use crate::http::serve::rate_limit::RateLimiter;
 use crate::http::serve::{access, admin_key, auth, own_machine, rate_limit};
 use crate::http::settings::HttpSettings;
@@ -63,8 +64,9 @@ pub fn router(state: AppState) -> Router {
             .layer(from_fn_with_state(state.clone(), own_machine::only_own_machine))
             .layer(CatchPanicLayer::custom(panicked))
     };
-    let with_key = from_fn_with_state(state.clone(), auth::require_key);
-    let with_admin_key = from_fn_with_state(state.clone(), admin_key::require_admin_key);
+    let guard = Arc::new(KeyGuard::new(settings, limiter.clone()));
+    let with_key = from_fn_with_state(Arc::clone(&guard), auth::require_key);
+    let with_admin_key = from_fn_with_state(guard, admin_key::require_admin_key);
     let public = guarded(public_routes().method_not_allowed_fallback(wrong_method)).layer(cors.clone());
     let callers = guarded(limited(caller_routes()).layer(with_key)).layer(cors);
     let owners = guarded(limited(owner_routes(settings)).layer(with_admin_key));

@@ -53,6 +53,14 @@ impl Failure {
         Self::new(FailureKind::RateLimited, "rate_limit_exceeded", message).after(Some(wait))
     }
 
+    /// Too many wrong keys came from the caller's address.
+    #[must_use]
+    pub fn too_many_wrong_keys(wait: Duration) -> Self {
+        let message = "Too many wrong keys came from your address. Wait for the time that Retry-After names, and send \
+                       the right key.";
+        Self::new(FailureKind::RateLimited, "too_many_wrong_keys", message).after(Some(wait)).finally()
+    }
+
     /// The server keeps no accounts of its own.
     #[must_use]
     pub fn not_in_client_mode() -> Self {

@@ -92,6 +92,56 @@ async fn wrong_keys_all_get_the_same_answer() {
 }
 
 #[tokio::test]
+async fn wrong_keys_are_counted_for_their_address_slowed_and_refused() {
+    let admin = "sk-of-the-owner";
+    let server = || Setup::default().with("ADMIN_SECRET_KEY", admin).with("TRUSTED_PROXIES", "127.0.0.0/8");
+    let client_mode = || server().with("SERVER_MODE", "false");
+    for (setup, path, name, wrong, right) in [
+        (server(), "/v1/models", "authorization", "Bearer sk-guess", format!("Bearer {KEY}")),
+        (server(), "/refresh-token", "x-api-key", "sk-guess", KEY.to_owned()),
+        (server(), "/admin/health", "x-admin-key", "sk-guess", admin.to_owned()),
+        (server(), "/auth?account=x", "authorization", "Bearer sk-guess", format!("Bearer {admin}")),
+        (client_mode(), "/v1/models", "authorization", "Bearer sk-guess;token;a=b", String::new()),
+    ] {
+        let app = started(setup).await;
+        let ask = async |from: &str, key: &str| {
+            let request = app.client.get(app.url(path)).header("x-forwarded-for", from).header(name, key);
+            request.send().await.unwrap()
+        };
+        let guesses = futures_util::future::join_all((0..60).map(|_| ask("192.0.2.1", wrong))).await;
+        let (refused, answered): (Vec<_>, Vec<_>) = guesses.into_iter().partition(|guess| guess.status() == 429);
+        assert!(answered.iter().all(|answer| answer.status() == 401), "{path}");
+        assert!((30..40).contains(&answered.len()), "{path}: {} guesses were answered", answered.len());
+        for refusal in refused {
+            assert!((1..=6).contains(&refusal.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap()));
+            assert_eq!(refusal.headers()["x-should-retry"], "false");
+            let body = json_of(refusal).await;
+            if path.starts_with("/admin") {
+                assert_eq!(body, json!({"error": "Too many wrong keys"}));
+            } else {
+                assert_eq!(body["error"]["type"], "rate_limit_error");
+                assert_eq!(body["error"]["code"], "too_many_wrong_keys");
+            }
+        }
+        // Another address has a count of its own, and the right key is no guess.
+        assert_eq!(ask("192.0.2.2", wrong).await.status(), 401, "{path}");
+        if !right.is_empty() {
+            let status = ask("192.0.2.1", &right).await.status();
+            assert!(![401, 429].contains(&status.as_u16()), "{path}: {status}");
+        }
+        assert_eq!(app.client.get(app.url("/health")).send().await.unwrap().status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn a_missing_key_is_no_guess() {
+    let app = TestApp::quick().await;
+    for _ in 0..50 {
+        assert_eq!(app.client.get(app.url("/v1/models")).send().await.unwrap().status(), 401);
+    }
+}
+
+#[tokio::test]
 async fn a_missing_key_is_asked_for() {
     let app = TestApp::quick().await;
     for headers in [

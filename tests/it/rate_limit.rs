@@ -74,11 +74,11 @@ async fn a_burst_and_then_429() {
 async fn each_key_has_its_own_burst() {
     let app = started(Setup::default().with("API_KEY", "sk-of-the-first-one,sk-of-the-second-one")).await;
     let get = |key: &str| app.client.get(app.url("/v1/models")).bearer_auth(key).send();
-    for _ in 0..5 {
-        // Whoever is not let in takes nothing from anybody.
+    // Wrong keys count for the address that they come from, and take nothing from a key.
+    for (status, remaining) in [(401, 2), (401, 1), (401, 0), (429, 0), (429, 0)] {
         let response = get("wrong").await.unwrap();
-        assert_eq!(response.status(), 401);
-        assert!(!response.headers().contains_key("x-ratelimit-limit"));
+        assert_eq!(response.status(), status);
+        assert_eq!(number(&response, "x-ratelimit-remaining"), remaining);
     }
     for key in ["sk-of-the-first-one", "sk-of-the-second-one"] {
         let mut statuses = Vec::new();
@@ -86,6 +86,37 @@ async fn each_key_has_its_own_burst() {
             statuses.push(get(key).await.unwrap().status().as_u16());
         }
         assert_eq!(statuses, [200, 200, 200, 429], "{key}");
+    }
+}
+
+#[tokio::test]
+async fn whatever_is_refused_counts_for_its_address() {
+    let admin = "sk-of-the-owner";
+    let app = started(Setup::default().with("ADMIN_SECRET_KEY", admin).with("DEBUG_MODE", "true")).await;
+    // No key at all, a caller's key on a route of the owner, a wrong one.
+    let refused = || {
+        [
+            app.client.get(app.url("/v1/models")),
+            app.client.get(app.url("/v1/debug/token")).bearer_auth(KEY),
+            app.client.post(app.url("/v1/chat/completions")).header("x-api-key", "wrong"),
+        ]
+    };
+    for request in refused() {
+        assert_eq!(request.send().await.unwrap().status(), 401);
+    }
+    for request in refused() {
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 429);
+        assert!((990..=1000).contains(&number(&response, "retry-after")));
+        assert_eq!(error_of(response).await["code"], "rate_limit_exceeded");
+    }
+    assert_eq!(app.get("/v1/models").send().await.unwrap().status(), 200);
+
+    // In client mode, a credential that is none.
+    let app = started(Setup::default().without("API_KEY").with("SERVER_MODE", "false")).await;
+    for status in [401, 401, 401, 429] {
+        let request = app.client.get(app.url("/v1/models")).bearer_auth("a b;c");
+        assert_eq!(request.send().await.unwrap().status(), status);
     }
 }
 

@@ -605,6 +605,26 @@ async fn a_requests_line_has_its_path_as_it_is() {
 }
 
 #[tokio::test]
+async fn a_requests_line_has_the_address_of_its_peer() {
+    for (proxies, forwarded, expected) in [
+        ("", "192.0.2.7", "peer.address=127.0.0.1"),
+        ("127.0.0.0/8", "192.0.2.7", "peer.address=192.0.2.7"),
+        ("127.0.0.0/8", "198.51.100.1, 2001:db8::7", "peer.address=2001:db8::7"),
+        ("127.0.0.0/8", "no address", "peer.address=127.0.0.1"),
+    ] {
+        let simulator = simulator().await;
+        let mut settings = settings(&simulator, "text");
+        settings.push(("TRUSTED_PROXIES", proxies.to_owned()));
+        let program = Program::start(&[], &settings);
+        let address = program.address_beside("listening").await;
+        let request = reqwest::Client::new().get(format!("http://{address}/v1/models"));
+        let request = request.header("x-forwarded-for", forwarded).bearer_auth(WRONG_KEY);
+        assert_eq!(request.send().await.unwrap().status(), 401);
+        program.until_it_says(expected).await;
+    }
+}
+
+#[tokio::test]
 async fn a_health_check_that_fails_says_why() {
     let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
     let mut program = Program::start(&["healthcheck"], &[("SERVER_PORT", nobody.port().to_string())]);

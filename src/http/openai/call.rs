@@ -18,7 +18,7 @@ use crate::gateway::answer::failover::RequestContext;
 use crate::gateway::answer::run::Prepared;
 use crate::http::failure::ApiError;
 use crate::http::serve::access::RequestRecord;
-use crate::http::serve::auth::Caller;
+use crate::http::serve::caller::Caller;
 use crate::http::serve::server::PollCount;
 use crate::http::state::AppState;
 use crate::http::stream::{Following, Opening, ReplyBody, StreamContext};

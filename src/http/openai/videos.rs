@@ -27,7 +27,7 @@ use crate::gateway::videos::jobs::{NewVideo, Once, VideoJobError, VideoOwner};
 use crate::http::failure::ApiError;
 use crate::http::openai::call::{Call, note_headers, unix_seconds};
 use crate::http::openai::images::Body;
-use crate::http::serve::auth::Caller;
+use crate::http::serve::caller::Caller;
 use crate::http::state::AppState;
 use crate::store::{VideoJob, VideoState};
 use crate::telemetry::ErrorChain;

@@ -1,33 +1,47 @@
 //! The owner's key: the one check in front of the owner's routes.
 
-use axum::Json;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
-use http::StatusCode;
-use http::header::{HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use serde_json::json;
 
 use crate::chat::failure::Failure;
 use crate::http::failure::ErrorCode;
 use crate::http::serve::auth::{bearer, header_key};
 use crate::http::serve::drain::Drain;
+use crate::http::serve::guard::KeyGuard;
+use crate::http::serve::wrong_keys::RightKey;
 use crate::http::settings::HttpSettings;
-use crate::http::state::AppState;
 
 /// The path of the owner's page. It and what lies below it answer with the error bodies of a forerunner.
 const ADMIN_PATH: &str = "/admin";
 
 /// The layer around the owner's routes: lets a request through that carries `ADMIN_SECRET_KEY`, as
-/// `Authorization: Bearer` or as `x-admin-key`; otherwise 401, or 503 where no such key is set.
-pub(crate) async fn require_admin_key(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    match check(&state.0.settings, request.headers()) {
-        Ok(()) => next.run(request).await,
+/// `Authorization: Bearer` or as `x-admin-key`; otherwise 401, 429 after too many wrong ones, or 503 where no such key
+/// is set.
+pub(crate) async fn require_admin_key(State(guard): State<Arc<KeyGuard>>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let is_page = path.strip_prefix(ADMIN_PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let answer = |refusal: AdminRefusal| {
+        if is_page { refusal.as_forerunner() } else { refusal.as_failure().into_response() }
+    };
+    match check(guard.settings(), request.headers()) {
+        Ok(()) => match guard.admit(guard.address(&request), RightKey::Admin).await {
+            Ok(()) => next.run(request).await,
+            Err(wait) => {
+                Drain::refuse(request);
+                answer(AdminRefusal::TooManyWrong(wait))
+            }
+        },
         Err(refusal) => {
-            let path = request.uri().path();
-            let is_page = path.strip_prefix(ADMIN_PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-            let response = if is_page { refusal.as_forerunner() } else { refusal.as_failure().into_response() };
-            Drain::refuse(request);
-            response
+            let is_wrong = refusal == AdminRefusal::Wrong;
+            let answer = |wait: Option<Duration>| answer(wait.map_or(refusal, AdminRefusal::TooManyWrong));
+            guard.refuse(request, is_wrong, answer).await
         }
     }
 }
@@ -41,6 +55,8 @@ enum AdminRefusal {
     Missing,
     /// The request carries a key, but not this one.
     Wrong,
+    /// Its address sent too many wrong ones. The next may come after this time.
+    TooManyWrong(Duration),
 }
 
 fn check(settings: &HttpSettings, headers: &HeaderMap) -> Result<(), AdminRefusal> {
@@ -62,23 +78,23 @@ impl AdminRefusal {
             Self::Wrong => Failure::unauthenticated(
                 "This is not the admin key. It is set by ADMIN_SECRET_KEY where the server runs.",
             ),
+            Self::TooManyWrong(wait) => Failure::too_many_wrong_keys(wait),
         }
     }
 
-    /// `{"error": "…"}`, which the scripts of a forerunner's users read.
+    /// The same status and headers with `{"error": "…"}`, which the scripts of a forerunner's users read.
     fn as_forerunner(self) -> Response {
-        let (status, code, message) = match self {
-            Self::NotConfigured => {
-                (StatusCode::SERVICE_UNAVAILABLE, "admin_not_configured", "Admin endpoint not configured")
-            }
-            Self::Missing => (StatusCode::UNAUTHORIZED, "admin_key_missing", "Missing Authorization header"),
-            Self::Wrong => (StatusCode::UNAUTHORIZED, "invalid_admin_key", "Invalid admin key"),
+        let (code, message) = match self {
+            Self::NotConfigured => ("admin_not_configured", "Admin endpoint not configured"),
+            Self::Missing => ("admin_key_missing", "Missing Authorization header"),
+            Self::Wrong => ("invalid_admin_key", "Invalid admin key"),
+            Self::TooManyWrong(_) => ("too_many_wrong_keys", "Too many wrong keys"),
         };
-        let mut response = (status, Json(serde_json::json!({ "error": message }))).into_response();
-        if status == StatusCode::UNAUTHORIZED {
-            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
+        let mut response = self.as_failure().into_response();
+        response.extensions_mut().remove::<Failure>();
         response.extensions_mut().insert(ErrorCode(code));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        *response.body_mut() = Body::from(json!({ "error": message }).to_string());
         response
     }
 }

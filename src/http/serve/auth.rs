@@ -1,8 +1,9 @@
 //! The callers' keys and, in client mode, their credentials: the layer around everything that is not public.
 
+use std::fmt::Display;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -13,81 +14,91 @@ use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
 use crate::base::secret::{AccessToken, ApiKey, Cookie};
 use crate::base::session::Session;
 use crate::chat::failure::Failure;
+use crate::http::serve::caller::Caller;
 use crate::http::serve::drain::Drain;
-use crate::http::state::AppState;
+use crate::http::serve::guard::KeyGuard;
+use crate::http::serve::wrong_keys::RightKey;
 use crate::pool::CallerId;
 
 const CLIENT_FORMAT: &str = "In client mode send 'Authorization: Bearer TOKEN;COOKIE', or 'Bearer KEY;TOKEN;COOKIE' when the \
                              server has a key. Everything after the token is the cookie.";
 
-/// A caller whose key or credential was accepted.
-#[derive(Clone, Debug)]
-pub struct Caller {
-    /// Stands for the key that was used.
-    pub id: CallerId,
-    /// The caller's own credential, in client mode.
-    pub own: Option<Arc<Session>>,
-}
-
-impl Caller {
-    /// The caller's name on disk: a hash of the key or, in client mode, of the credential. All callers of a server
-    /// without keys share one; a renewed credential has another.
-    pub(crate) fn hash(&self, keys: &[ApiKey]) -> CredentialKey {
-        if let Some(own) = &self.own {
-            return own.key().clone();
-        }
-        // The id is the key's place, counted from 1. Only a few routes need the hash.
-        let place = usize::try_from(self.id.0).ok().and_then(|place| place.checked_sub(1));
-        CredentialKey::of(place.and_then(|place| keys.get(place)).map_or("", ApiKey::expose))
-    }
-}
-
-/// The layer: 401 for a missing or wrong key. It stands before anything reads the body.
-pub(crate) async fn require_key(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
-    let settings = &state.0.settings;
-    let caller = if settings.server_mode { server_caller } else { client_caller };
-    match caller(&settings.keys, request.headers()) {
-        Ok(caller) => {
+/// The layer: 401 for a missing or wrong key, 429 for too many wrong ones. It stands before anything reads the body.
+pub(crate) async fn require_key(State(guard): State<Arc<KeyGuard>>, mut request: Request, next: Next) -> Response {
+    let settings = guard.settings();
+    let admitted = if settings.server_mode { server_caller } else { client_caller };
+    match admitted(&settings.keys, request.headers()) {
+        Ok(Admitted { caller, key }) => {
+            if let Some(key) = key
+                && let Err(wait) = guard.admit(guard.address(&request), key).await
+            {
+                Drain::refuse(request);
+                return Failure::too_many_wrong_keys(wait).into_response();
+            }
             request.extensions_mut().insert(caller);
             next.run(request).await
         }
-        Err(failure) => {
-            Drain::refuse(request);
-            failure.into_response()
+        Err(Refusal { failure, is_wrong_key }) => {
+            let answer = |wait: Option<Duration>| wait.map_or(failure, Failure::too_many_wrong_keys).into_response();
+            guard.refuse(request, is_wrong_key, answer).await
         }
     }
 }
 
-fn server_caller(keys: &[ApiKey], headers: &HeaderMap) -> Result<Caller, Failure> {
+/// A caller who is let in.
+struct Admitted {
+    caller: Caller,
+    /// The key that was right; `None` where none is asked for.
+    key: Option<RightKey>,
+}
+
+/// Why a caller is not let in.
+struct Refusal {
+    failure: Failure,
+    /// A key of this server was asked for, and another was sent.
+    is_wrong_key: bool,
+}
+
+impl Refusal {
+    fn new(message: impl Into<String>) -> Self {
+        Self { failure: Failure::unauthenticated(message), is_wrong_key: false }
+    }
+}
+
+fn server_caller(keys: &[ApiKey], headers: &HeaderMap) -> Result<Admitted, Refusal> {
     if keys.is_empty() {
-        return Ok(Caller { id: CallerId(0), own: None });
+        return Ok(Admitted { caller: Caller { id: CallerId(0), own: None }, key: None });
     }
     let offered: Vec<&str> = bearer(headers).into_iter().chain(api_key(headers)).collect();
+    if offered.is_empty() {
+        return Err(Refusal::new("A key is missing: send it as 'Authorization: Bearer KEY' or as 'x-api-key: KEY'."));
+    }
     let Some(place) = offered.iter().find_map(|offered| matching(keys, offered)) else {
-        let message = if offered.is_empty() {
-            "A key is missing: send it as 'Authorization: Bearer KEY' or as 'x-api-key: KEY'."
-        } else {
-            "The key is not one of this server's keys. It is set by API_KEY where the server runs."
-        };
-        return Err(Failure::unauthenticated(message));
+        let message = "The key is not one of this server's keys. It is set by API_KEY where the server runs.";
+        return Err(Refusal { is_wrong_key: true, ..Refusal::new(message) });
     };
-    Ok(Caller { id: CallerId(place), own: None })
+    let caller = Caller { id: CallerId(place), own: None };
+    Ok(Admitted { caller, key: Some(RightKey::Caller(place)) })
 }
 
-fn client_caller(keys: &[ApiKey], headers: &HeaderMap) -> Result<Caller, Failure> {
+fn client_caller(keys: &[ApiKey], headers: &HeaderMap) -> Result<Admitted, Refusal> {
     let mut credential =
-        bearer(headers).ok_or_else(|| Failure::unauthenticated(format!("A credential is missing. {CLIENT_FORMAT}")))?;
-    if !keys.is_empty() && api_key(headers).and_then(|key| matching(keys, key)).is_none() {
-        let (key, rest) = credential.split_once(';').unwrap_or((credential, ""));
-        if matching(keys, key.trim()).is_none() {
-            return Err(Failure::unauthenticated(format!("The key is missing or wrong. {CLIENT_FORMAT}")));
+        bearer(headers).ok_or_else(|| Refusal::new(format!("A credential is missing. {CLIENT_FORMAT}")))?;
+    let mut place = None;
+    if !keys.is_empty() {
+        place = api_key(headers).and_then(|key| matching(keys, key));
+        if place.is_none() {
+            let (key, rest) = credential.split_once(';').unwrap_or((credential, ""));
+            place = matching(keys, key.trim());
+            credential = rest;
         }
-        credential = rest;
+        if place.is_none() {
+            let message = format!("The key is missing or wrong. {CLIENT_FORMAT}");
+            return Err(Refusal { is_wrong_key: true, ..Refusal::new(message) });
+        }
     }
     let (token_text, cookie_text) = credential.split_once(';').unwrap_or((credential, ""));
-    let wrong = |what: &str, why: &dyn std::fmt::Display| {
-        Failure::unauthenticated(format!("The {what} {why}. {CLIENT_FORMAT}"))
-    };
+    let wrong = |what: &str, why: &dyn Display| Refusal::new(format!("The {what} {why}. {CLIENT_FORMAT}"));
     let token = AccessToken::parse(token_text, now()).map_err(|why| wrong("token", &why))?;
     let cookie = match cookie_text.trim() {
         "" => None,
@@ -97,7 +108,8 @@ fn client_caller(keys: &[ApiKey], headers: &HeaderMap) -> Result<Caller, Failure
     let mut hasher = DefaultHasher::new();
     key.hash(&mut hasher);
     let own = Session::new(IdentityId::named("caller"), key, cookie.as_ref(), Some(token));
-    Ok(Caller { id: CallerId(hasher.finish()), own: Some(Arc::new(own)) })
+    let caller = Caller { id: CallerId(hasher.finish()), own: Some(Arc::new(own)) };
+    Ok(Admitted { caller, key: place.map(RightKey::Caller) })
 }
 
 /// The place of the matching key, counted from 1. All keys are compared, so that the time taken does not tell which.

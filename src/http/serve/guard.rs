@@ -1,0 +1,69 @@
+//! What the checks of both kinds of keys share: where a request comes from, and what it costs there to be refused.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
+
+use crate::chat::failure::Failure;
+use crate::http::serve::access::caller_address;
+use crate::http::serve::drain::Drain;
+use crate::http::serve::rate_limit::RateLimiter;
+use crate::http::serve::wrong_keys::{RightKey, WrongKeys};
+use crate::http::settings::HttpSettings;
+
+/// Counts what is refused, for each address.
+pub(crate) struct KeyGuard {
+    settings: HttpSettings,
+    wrong_keys: WrongKeys,
+    limiter: Option<Arc<RateLimiter>>,
+}
+
+impl KeyGuard {
+    /// A guard that counts refused requests against this limiter as well.
+    pub(crate) fn new(settings: &HttpSettings, limiter: Option<Arc<RateLimiter>>) -> Self {
+        Self { settings: settings.clone(), wrong_keys: WrongKeys::default(), limiter }
+    }
+
+    /// Which keys are right.
+    pub(crate) fn settings(&self) -> &HttpSettings {
+        &self.settings
+    }
+
+    /// Where a request comes from.
+    pub(crate) fn address(&self, request: &Request) -> IpAddr {
+        caller_address(&self.settings, request)
+    }
+
+    /// Lets a request with a right key pass.
+    ///
+    /// # Errors
+    /// The time until the next try, for a request from an address that sends wrong keys.
+    pub(crate) async fn admit(&self, address: IpAddr, key: RightKey) -> Result<(), Duration> {
+        self.wrong_keys.right(address, key).await
+    }
+
+    /// Answers a request that was refused. `is_wrong` says whether it carried a wrong key, rather than none. `answer`
+    /// gets the time until the next try when the address has sent too many.
+    pub(crate) async fn refuse(
+        &self,
+        request: Request,
+        is_wrong: bool,
+        answer: impl FnOnce(Option<Duration>) -> Response,
+    ) -> Response {
+        let taken = self.limiter.as_ref().and_then(|limiter| Some((limiter, limiter.take(&request)?)));
+        let address = self.address(&request);
+        Drain::refuse(request);
+        let mut response = match taken.and_then(|(_, taken)| taken.wait) {
+            Some(wait) => Failure::too_many_requests(wait).into_response(),
+            None if is_wrong => answer(self.wrong_keys.wrong(address).await),
+            None => answer(None),
+        };
+        if let Some((limiter, taken)) = taken {
+            limiter.write(taken, response.headers_mut());
+        }
+        response
+    }
+}
