@@ -159,7 +159,6 @@ async fn parameters_that_cannot_be_kept() {
         (json!({"logprobs": true, "top_logprobs": 5}), "logprobs", "unsupported_parameter"),
         (json!({"modalities": ["text", "audio"]}), "modalities", "unsupported_value"),
         (json!({"audio": {"voice": "alloy", "format": "mp3"}}), "audio", "unsupported_parameter"),
-        (json!({"tools": tool}), "tools", "unsupported_parameter"),
         (json!({"tool_choice": "required"}), "tool_choice", "invalid_value"),
         (json!({"tool_choice": {"type": "function", "function": {"name": "f"}}}), "tool_choice", "invalid_value"),
         (json!({"tools": tool, "tool_choice": {"function": {"name": "g"}}}), "tool_choice", "invalid_value"),

@@ -39,5 +39,6 @@ mod structured_output;
 mod support;
 mod tidy;
 mod token_refresh;
+mod tools;
 mod upstream_faults;
 mod videos;

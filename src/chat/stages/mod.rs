@@ -19,6 +19,9 @@ pub mod media;
 pub mod thoughts;
 pub mod tool_calls;
 
+use std::sync::Arc;
+
+use crate::chat::conversation::{Conversation, ToolChoice};
 use crate::chat::error::RequestError;
 use crate::chat::job::{ChatJob, Making, Question, ReasoningFormat, Wishes};
 use crate::chat::reply::{Ending, FinishReason, Rejection, ReplyEvent, Source, Text, TokenCounts};
@@ -29,6 +32,7 @@ use crate::chat::stages::media::MediaLinks;
 use crate::chat::stages::thoughts::Thoughts;
 use crate::chat::stages::tool_calls::{ToolCalls, ToolPlan};
 use crate::chat::tokens::TokenMeter;
+use crate::chat::tools::check::ToolSet;
 
 /// Which stages an answer passes.
 #[derive(Clone, Debug)]
@@ -72,13 +76,15 @@ impl StagePlan {
 
     /// The stages of the answer to a job, for an upstream that keeps none of its wishes itself.
     ///
+    /// `id_seed` makes the ids of tool calls unique; it is drawn anew for each request.
+    ///
     /// # Errors
-    /// The schema of the answer cannot be used.
-    pub fn of_job(job: &ChatJob) -> Result<Self, RequestError> {
+    /// The schema of the answer, or of a tool, cannot be used.
+    pub fn of_job(job: &ChatJob, id_seed: &str) -> Result<Self, RequestError> {
         let plan = Self::of(&job.wishes, 0);
         match (&job.question, job.making) {
             (Question::Conversation(conversation), Making::Text) => {
-                Ok(Self { json: JsonForm::of(&conversation.output)?, ..plan })
+                Ok(Self { tools: tool_plan(conversation, id_seed)?, json: JsonForm::of(&conversation.output)?, ..plan })
             }
             (Question::Conversation(_) | Question::Verbatim(_), _) => Ok(plan),
         }
@@ -106,6 +112,24 @@ impl StagePlan {
             spent: TokenCounts::default(),
         }
     }
+}
+
+/// What calls are checked against; `None` when there are no tools, or none may be called.
+fn tool_plan(conversation: &Conversation, id_seed: &str) -> Result<Option<ToolPlan>, RequestError> {
+    if conversation.tools.is_empty() || conversation.tool_choice == ToolChoice::None {
+        return Ok(None);
+    }
+    let tools = ToolSet::compile(&conversation.tools).map_err(|error| {
+        let at = format!("tools[{}].function.parameters", error.place);
+        RequestError::invalid_value(&at, &format!("a JSON Schema that can be used ({error})"))
+    })?;
+    Ok(Some(ToolPlan {
+        tools: Arc::new(tools),
+        id_seed: id_seed.to_owned(),
+        is_parallel: conversation.parallel_tool_calls,
+        choice: conversation.tool_choice.clone(),
+        is_last_try: false,
+    }))
 }
 
 /// The stages of one answer.

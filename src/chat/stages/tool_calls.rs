@@ -50,6 +50,8 @@ pub struct ToolCalls {
     native_bytes: usize,
     /// Text behind native calls.
     behind: String,
+    /// Text before a call that is demanded: without the call it is not shown.
+    waiting: String,
     /// What the end brought.
     ended: Option<Ended>,
 }
@@ -86,6 +88,7 @@ impl ToolCalls {
             native: Vec::new(),
             native_bytes: 0,
             behind: String::new(),
+            waiting: String::new(),
             ended: None,
         }
     }
@@ -94,12 +97,17 @@ impl ToolCalls {
     pub fn push(&mut self, event: ReplyEvent<'_>, out: &mut impl FnMut(ReplyEvent<'_>)) {
         match event {
             ReplyEvent::Text(text) if self.native.is_empty() => {
-                let Self { answer, thoughts, has_text, .. } = self;
+                let is_demanded = self.is_demanded();
+                let Self { answer, thoughts, has_text, waiting, .. } = self;
                 answer.push(text, &mut |text| {
                     if !std::mem::replace(has_text, true) {
                         give_thoughts(&thoughts.finish().text, out);
                     }
-                    out(ReplyEvent::Text(text));
+                    if is_demanded {
+                        text.append_to(waiting);
+                    } else {
+                        out(ReplyEvent::Text(text));
+                    }
                 });
             }
             ReplyEvent::Text(text) if self.behind.len() < HELD_BYTES_MAX => text.append_to(&mut self.behind),
@@ -144,15 +152,20 @@ impl ToolCalls {
             self.ended = Some(match reason {
                 FinishReason::Stop | FinishReason::ToolCalls => self.whole(),
                 FinishReason::Length | FinishReason::ContentFilter => {
-                    Ended { thoughts: self.thoughts.cut(), text: self.answer.cut(), ..Ended::default() }
+                    let text = std::mem::take(&mut self.waiting) + &self.answer.cut();
+                    Ended { thoughts: self.thoughts.cut(), text, ..Ended::default() }
                 }
             });
         }
-        let is_demanded = matches!(self.plan.choice, ToolChoice::Required | ToolChoice::Named(_));
+        let is_demanded = self.is_demanded();
         match self.ended.as_ref().and_then(|ended| ended.rejection.clone()) {
             Some(rejection) if is_demanded || !self.plan.is_last_try => Err(rejection),
             _ => Ok(()),
         }
+    }
+
+    fn is_demanded(&self) -> bool {
+        matches!(self.plan.choice, ToolChoice::Required | ToolChoice::Named(_))
     }
 
     /// Whether the answer, which has ended, has calls.
@@ -201,7 +214,7 @@ impl ToolCalls {
         });
         let calls_max = if self.plan.is_parallel { CALLS_MAX } else { 1 };
         let found: Vec<Found> = native.chain(answer.calls).take(calls_max).collect();
-        let (thoughts, text) = (thoughts.text, answer.text);
+        let (thoughts, text) = (thoughts.text, std::mem::take(&mut self.waiting) + &answer.text);
         match self.checked(found) {
             Ok(calls) => Ended { thoughts, text, calls, rejection: None },
             Err(why) => {

@@ -1,5 +1,7 @@
 //! From a request to its answer: makes a request fit for the upstream that it goes to, then asks.
 
+use uuid::Uuid;
+
 use crate::chat::error::RequestError;
 use crate::chat::job::{ChatRequest, MediaJob, Notes, Question, ReasoningFormat};
 use crate::chat::models::ModelInfo;
@@ -73,11 +75,15 @@ impl Answers {
     pub async fn prepare(&self, request: ChatRequest, route: Route) -> Result<Prepared, RequestError> {
         match route {
             Route::Web => {
+                let id_seed = Uuid::new_v4().simple().to_string();
                 let (request, mut stages) = {
                     let catalogue = self.models.current().await;
                     let rules = self.rules(&catalogue);
                     let job = request.resolve(&rules)?;
-                    let stages = StagePlan::of_job(&job)?;
+                    let mut stages = StagePlan::of_job(&job, &id_seed)?;
+                    if self.settings.web_tools == WebTools::Off {
+                        stages.tools = None;
+                    }
                     (WebRequest::plan(job, &rules, self.settings.web_tools)?, stages)
                 };
                 stages.prompt_tokens = request.prompt_tokens();

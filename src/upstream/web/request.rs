@@ -8,7 +8,7 @@ use std::collections::HashMap;
 
 use crate::base::facts::Usage;
 use crate::chat::aspect::Aspect;
-use crate::chat::conversation::{Conversation, Message, NamedFile, OutputFormat, Part, Role, ToolChoice};
+use crate::chat::conversation::{Conversation, Message, NamedFile, OutputFormat, Part, Role};
 use crate::chat::error::{RequestError, RequestErrorKind};
 use crate::chat::file_part::{FilePart, markdown_pictures};
 use crate::chat::job::{ChatJob, Making, MediaJob, Notes, Question, ThinkingWish, Wishes};
@@ -96,11 +96,6 @@ impl WebRequest {
         if (making != Making::Text || web_tools == WebTools::Off) && !conversation.tools.is_empty() {
             conversation.tools.clear();
             names.ignored.push("tools");
-        }
-        // Calls are not read out of answers yet.
-        if !conversation.tools.is_empty() && conversation.tool_choice != ToolChoice::None {
-            let why = "Tool calls are not supported by this version.";
-            return Err(RequestError::unsupported("tools", why));
         }
         let fitted = Fitted::of(conversation)?;
         match making {
