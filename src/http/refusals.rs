@@ -113,7 +113,7 @@ impl Failure {
     /// The body is encoded in a way that is not decoded here.
     #[must_use]
     pub fn unsupported_encoding() -> Self {
-        let message = "The Content-Encoding of the request body is not supported; send it plain or with gzip.";
+        let message = "The Content-Encoding of the request body is not supported; send it plain, or with gzip or zstd.";
         Self::new(FailureKind::UnsupportedMedia, "unsupported_encoding", message)
     }
 
