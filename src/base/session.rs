@@ -130,6 +130,15 @@ impl Session {
         values.find(|(found, _)| *found == name).map(|(_, value)| SecretString::from(value))
     }
 
+    /// Every secret of this session: the token, and the value of each cookie.
+    #[must_use]
+    pub fn secrets(&self) -> Vec<SecretString> {
+        let state = self.state.lock();
+        let token = state.token.as_ref().map(|token| SecretString::from(token.expose()));
+        let cookies = state.jar.get_request_values(&self.site).map(|(_, value)| SecretString::from(value));
+        cookies.chain(token).collect()
+    }
+
     /// Puts one cookie into the jar, as when the upstream hands out its value in a body.
     pub fn set_cookie(&self, name: &str, value: &str) {
         let mut state = self.state.lock();

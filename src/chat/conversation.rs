@@ -64,6 +64,21 @@ impl Conversation {
         self.messages.iter().rposition(is_answer).map_or(0, |place| place + 1)
     }
 
+    /// All texts: of the messages, and the arguments of calls in them.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.messages.iter().flat_map(|message| {
+            let calls = match &message.role {
+                Role::Assistant { calls, .. } => calls.as_slice(),
+                _ => &[],
+            };
+            let parts = message.parts.iter().filter_map(|part| match part {
+                Part::Text(text) => Some(text.as_str()),
+                Part::File(_) => None,
+            });
+            parts.chain(calls.iter().map(|call| call.arguments.as_str()))
+        })
+    }
+
     /// All files with the place of their message, in order.
     pub fn files(&self) -> impl Iterator<Item = (usize, &NamedFile)> {
         self.messages.iter().enumerate().flat_map(|(place, message)| {

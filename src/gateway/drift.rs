@@ -6,6 +6,8 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tracing::warn;
 
+use crate::upstream::words::is_opaque;
+
 /// Kinds of unknown things that are told apart.
 const DRIFT_KINDS_MAX: usize = 64;
 
@@ -16,6 +18,8 @@ pub struct Drift(Arc<Mutex<BTreeMap<String, u64>>>);
 impl Drift {
     /// Counts one; the first of each kind is logged.
     pub fn note(&self, what: &str) {
+        // A name that is long and says nothing may be anything but a name.
+        let what = if is_opaque(what) { "opaque" } else { what };
         let mut kinds = self.0.lock();
         if kinds.len() >= DRIFT_KINDS_MAX && !kinds.contains_key(what) {
             return;

@@ -184,9 +184,17 @@ fn challenged(wait: Option<Duration>) -> Failure {
     Failure::new(FailureKind::Unavailable, "upstream_challenge", message).after(wait)
 }
 
-/// The upstream's own words, ready to follow a sentence; empty when it gave none.
+/// What is known of a failure beside its class, ready to follow a sentence: what exactly failed, the upstream's code,
+/// and its cleaned words where they help.
 fn said(error: &UpstreamError) -> String {
-    if error.detail.is_empty() { String::new() } else { format!(" It said: {}", error.detail) }
+    let note = if error.note.is_empty() { String::new() } else { format!(" What failed: {}.", error.note) };
+    let said = match (error.code, error.words()) {
+        (None, "") => String::new(),
+        (Some(code), "") => format!(" Its code: {code}."),
+        (None, words) => format!(" It said: {words}"),
+        (Some(code), words) => format!(" It said ({code}): {words}"),
+    };
+    note + &said
 }
 
 impl From<&StartError> for Failure {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::Method;
 
 use crate::chat::failure::{Failure, FailureKind, WAIT_MAX};
-use crate::upstream::error::presentable;
+use crate::upstream::words::cleaned;
 
 /// How much of a caller's path or model is repeated in a message, in characters.
 const SHOWN_MAX: usize = 100;
@@ -166,7 +166,7 @@ impl Failure {
     /// The upstream answered, but not with a picture. `text` is what it said instead.
     #[must_use]
     pub fn no_picture(text: &str, is_refused: bool) -> Self {
-        let said: String = presentable(text);
+        let said = cleaned(text, &[], &[]);
         if is_refused {
             let message = format!("The upstream's content policy refuses this picture. {said}");
             return Self::new(FailureKind::Invalid, "content_filter", message.trim());

@@ -4,24 +4,30 @@
 //! one [`UpstreamError`]. Only the fields made for it (`code`, `details`, `message`, `ret`) are matched, never a
 //! whole body.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
 
+use secrecy::SecretString;
 use serde_json::Value;
 
 use crate::chat::reply::ReplyError;
+use crate::upstream::words::{Quote, known_code};
 
-/// A failed call of the upstream.
+/// A failed call of the upstream. Shown and logged, it holds words of this program and known codes only.
 #[derive(Debug, thiserror::Error)]
-#[error("{doing}: {kind}{}", Quoted(.detail))]
+#[error("{doing}: {kind}{}", Hints(.note, *.code))]
 pub struct UpstreamError {
     /// What was being done, as `creating a chat`.
     pub doing: &'static str,
-    /// What kind of failure.
+    /// The class of the failure.
     pub kind: UpstreamErrorKind,
-    /// The upstream's own text, or which file of the request failed: at most 200 characters, without addresses and
-    /// control characters. May be shown.
-    pub detail: String,
+    /// What this program knows beside the class, as which file of the request failed; never the upstream's words.
+    pub note: String,
+    /// The upstream's code, if it is one that upstreams are known to use.
+    pub code: Option<&'static str>,
+    /// What the upstream wrote.
+    pub quote: Quote,
     /// When the upstream said to come back.
     pub retry_after: Option<Duration>,
     /// The transport's error, if that was it.
@@ -127,6 +133,13 @@ impl UpstreamErrorKind {
         }
     }
 
+    /// Whether the upstream's text tells the caller what to change: a wrong request, the content policy, a quota, a
+    /// length. Elsewhere the class says all.
+    #[must_use]
+    pub fn has_helpful_text(self) -> bool {
+        matches!(self, Self::InvalidRequest | Self::ContentPolicy | Self::QuotaExhausted { .. } | Self::TooLong)
+    }
+
     /// A short word for logs, metrics and the rule of correlated failures.
     #[must_use]
     pub fn code(self) -> &'static str {
@@ -153,10 +166,45 @@ impl UpstreamErrorKind {
 }
 
 impl UpstreamError {
-    /// An error without a text from the upstream.
+    /// An error of which the upstream said nothing.
     #[must_use]
     pub fn new(doing: &'static str, kind: UpstreamErrorKind) -> Self {
-        Self { doing, kind, detail: String::new(), retry_after: None, source: None }
+        let quote = Quote::default();
+        Self { doing, kind, note: String::new(), code: None, quote, retry_after: None, source: None }
+    }
+
+    /// An error with words of this program beside its class.
+    #[must_use]
+    pub fn noted(doing: &'static str, kind: UpstreamErrorKind, note: impl Into<String>) -> Self {
+        Self { note: note.into(), ..Self::new(doing, kind) }
+    }
+
+    /// An error with the code and the text that the upstream gave.
+    #[must_use]
+    pub fn told(doing: &'static str, kind: UpstreamErrorKind, code: &str, text: &str) -> Self {
+        Self { code: known_code(code), quote: Quote::of(text), ..Self::new(doing, kind) }
+    }
+
+    /// Whether nothing of the failure is the upstream's own word: a gateway in between may have answered.
+    #[must_use]
+    pub fn is_wordless(&self) -> bool {
+        self.quote.is_empty() && self.code.is_none()
+    }
+
+    /// Makes the upstream's text fit to be shown, in the classes where it helps the caller to mend the request.
+    ///
+    /// `secrets` are those of the identity that was used, `asked` the texts of the request. Until this was called,
+    /// [`UpstreamError::words`] is empty.
+    pub fn clean(&mut self, secrets: &[SecretString], asked: &[Cow<'_, str>]) {
+        if self.kind.has_helpful_text() {
+            self.quote.clean(secrets, asked);
+        }
+    }
+
+    /// The cleaned text of the upstream; empty where it does not help.
+    #[must_use]
+    pub fn words(&self) -> &str {
+        self.quote.shown()
     }
 
     /// A failure of the transport. The address is taken out of it: addresses may carry secrets.
@@ -177,7 +225,7 @@ impl UpstreamError {
             ReplyError::Empty => Self::new(doing, UpstreamErrorKind::Empty),
             ReplyError::Refused { code, details, hours } => {
                 let said = Said { code, details, hours: *hours };
-                Self { detail: presentable(details), ..Self::new(doing, classify(200, &said)) }
+                Self::told(doing, classify(200, &said), code, details)
             }
         }
     }
@@ -215,7 +263,7 @@ pub fn classify(status: u16, said: &Said<'_>) -> UpstreamErrorKind {
         "ratelimited" if says(&["401", "unauthorized"]) => Kind::Unauthorized,
         "ratelimited" if said.hours.is_some() || says(&["upper limit", "usage", "quota", "额度"]) => quota,
         "ratelimited" | "rate_limited" | "parallellimited" | "too_many_requests" | "429" => Kind::RateLimited,
-        "quotalimited" | "exceedlimit" | "quota_exhausted" | "insufficient_quota" => quota,
+        "quotalimited" | "quota_limit" | "exceedlimit" | "quota_exhausted" | "insufficient_quota" => quota,
         "chat_not_found" | "parent_not_found" => Kind::LostChat,
         "not_found" | "404" if says(&["model"]) => Kind::ModelNotFound,
         "model_not_found" => Kind::ModelNotFound,
@@ -225,7 +273,7 @@ pub fn classify(status: u16, said: &Said<'_>) -> UpstreamErrorKind {
         "bad_request" | "400" if says(&["not exist", "deleted"]) => Kind::LostChat,
         "bad_request" | "400" if says(&["too many messages", "invalid file"]) => Kind::InvalidRequest,
         "requestvalidationerror" | "invalid_input" | "invalid_parameter" => Kind::InvalidRequest,
-        "data_inspection_failed" | "content_filter" => Kind::ContentPolicy,
+        "data_inspection_failed" | "datainspectionfailed" | "content_filter" => Kind::ContentPolicy,
         // "Allocated quota exceeded" is the upstream's own capacity, not the account's quota.
         "internal_error" | "internal_server_error" | "codeadapter" | "bad_request" | "400" => Kind::Unavailable,
         _ if says(&["token has expired", "please log in", "重新登录"]) => Kind::Unauthorized,
@@ -266,7 +314,7 @@ pub fn classify_body(doing: &'static str, status: u16, content_type: &str, body:
     };
     let hours = error.get("num").and_then(|num| num.as_u64().or_else(|| num.as_str()?.trim().parse().ok()));
     let kind = classify(status, &Said { code: &code, details: &details, hours });
-    Some(UpstreamError { detail: presentable(&details), ..UpstreamError::new(doing, kind) })
+    Some(UpstreamError::told(doing, kind, &code, &details))
 }
 
 fn text_of(value: &Value, names: &[&str]) -> String {
@@ -305,21 +353,17 @@ fn classify_html(status: u16, body: &[u8]) -> UpstreamErrorKind {
     }
 }
 
-/// A text from the upstream as it may be shown: one line, no addresses, at most 200 characters.
-#[must_use]
-pub fn presentable(text: &str) -> String {
-    let words = text.split(|c: char| c.is_whitespace() || c.is_control());
-    let is_plain = |word: &&str| !word.is_empty() && !word.contains("://") && !word.contains("x5sec");
-    let line = words.filter(is_plain).collect::<Vec<_>>().join(" ");
-    line.chars().take(200).collect()
-}
+/// Shows a note and a code in brackets, or nothing.
+struct Hints<'a>(&'a str, Option<&'static str>);
 
-/// Shows a text after a colon, or nothing.
-struct Quoted<'a>(&'a String);
-
-impl fmt::Display for Quoted<'_> {
+impl fmt::Display for Hints<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() { Ok(()) } else { write!(f, " ({})", self.0) }
+        match (self.0, self.1) {
+            ("", None) => Ok(()),
+            ("", Some(code)) => write!(f, " ({code})"),
+            (note, None) => write!(f, " ({note})"),
+            (note, Some(code)) => write!(f, " ({note}, {code})"),
+        }
     }
 }
 
@@ -403,11 +447,5 @@ mod tests {
         check(504, "text/html", "<html>Gateway Time-out</html>", Some(Kind::Unavailable));
         check(500, "text/plain", "oops", Some(Kind::Unavailable));
         check(200, "application/json", "{torn", Some(Kind::Protocol));
-    }
-
-    #[test]
-    fn texts_are_cleaned_before_they_are_shown() {
-        assert_eq!(presentable("a\r\n\u{1b}b see https://x.example/?key=1 now"), "a b see now");
-        assert_eq!(presentable(&"x".repeat(500)).len(), 200);
     }
 }

@@ -10,6 +10,7 @@ pub mod openai;
 mod settings;
 pub mod stream;
 pub mod web;
+pub mod words;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -6,6 +6,7 @@ mod attachments;
 mod auth;
 mod bad_input;
 mod breaker;
+mod canaries;
 mod cancellation;
 mod challenge;
 mod chat_complete;

@@ -171,8 +171,8 @@ impl OAuthAccounts {
                 debug!(identity.id = %identity, "OAuth token refreshed");
                 Ok(Ok(old.renewed(grant, now)))
             }
-            Err(RefreshFailure::Dead { message }) => {
-                warn!(identity.id = %identity, reason = %message, "refresh token refused");
+            Err(RefreshFailure::Dead { code }) => {
+                warn!(identity.id = %identity, code = code.unwrap_or("none"), "refresh token refused");
                 Ok(Err(key))
             }
             Err(RefreshFailure::Transient(error)) => Err(AccountError::Upstream(identity.clone(), error)),

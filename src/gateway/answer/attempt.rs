@@ -1,6 +1,7 @@
 //! One try on one identity: its files, a chat, the question, and the first content of the answer. Pictures are
 //! waited for until all of them are there, videos until they are made.
 
+use std::borrow::Cow;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +56,10 @@ impl<S: ReplySink + Send> Attempt for Answering<'_, S> {
         self.attempts.answer(lease, (self.request, self.stages), self.is_pooled, self.sink, number, deadline).await
     }
 
+    fn asked(&self) -> Vec<Cow<'_, str>> {
+        vec![Cow::Borrowed(&self.request.prompt)]
+    }
+
     fn reset(&mut self) {
         self.sink.reset();
     }
@@ -73,6 +78,10 @@ impl<D: VideoDiary> Attempt for Starting<'_, D> {
 
     async fn run(&mut self, lease: Lease, _number: u32, deadline: Instant) -> Result<StartedVideo, Failed> {
         self.attempts.start_video(lease, self.request, self.is_pooled, self.diary, deadline).await
+    }
+
+    fn asked(&self) -> Vec<Cow<'_, str>> {
+        vec![Cow::Borrowed(&self.request.prompt)]
     }
 
     fn reset(&mut self) {}
@@ -141,7 +150,7 @@ impl Attempts {
         if let Task::Video(_) = job.task {
             let started = self.start_video(lease, job, is_pooled, &mut NoDiary, deadline).await?;
             let StartedVideo { lease, chat, task } = started;
-            return match self.videos.follow(&session, &task, deadline).await {
+            return match self.videos.follow(&session, &task, &job.prompt, deadline).await {
                 Ok(url) => {
                     let mut turn = Turn::at_once(parts(lease, chat));
                     turn.show(ReplyEvent::Video { url: &url }, sink);
@@ -317,7 +326,7 @@ impl Attempts {
                 return Ok(StartedVideo { lease, chat, task });
             }
             // A page without a word of the upstream may be a gateway's, which knows nothing of what is behind it.
-            if !is_answered || (error.detail.is_empty() && found != Found::Nothing) {
+            if !is_answered || (error.is_wordless() && found != Found::Nothing) {
                 return Err(Failed { error, lease, is_final: true });
             }
         }

@@ -1,6 +1,7 @@
 //! A request is tried on one identity after the other. After each failure `next_step` says what to do, and the loop
 //! here does it. A failure goes to the pool with its blame, and each attempt into the request's [`Trace`].
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -41,6 +42,9 @@ pub(crate) trait Attempt: Send {
         number: u32,
         deadline: Instant,
     ) -> impl Future<Output = Result<Self::Done, Failed>> + Send;
+
+    /// The texts of the request, which an upstream may repeat in its failures.
+    fn asked(&self) -> Vec<Cow<'_, str>>;
 
     /// Forgets what a failed try has left.
     fn reset(&mut self);
@@ -282,6 +286,7 @@ impl Failover {
                 Ok(done)
             }
             Err(Failed { mut error, lease, is_final }) => {
+                error.clean(&session.secrets(), &attempt.asked());
                 progress.is_final |= is_final;
                 // A body of that size is challenged from every account.
                 if error.kind == UpstreamErrorKind::Challenged && progress.limits.prompt_bytes > SUSPICIOUS_PROMPT_BYTES

@@ -1,6 +1,7 @@
 //! Answering through upstreams that speak OpenAI's dialect: static keys and OAuth accounts. The request goes
 //! up as it came, on one identity after the other, and the answer comes down as it is.
 
+use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::sync::Arc;
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use serde_json::Value;
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, warn};
@@ -36,6 +38,7 @@ use crate::upstream::openai::client::{OpenAiApi, Target};
 use crate::upstream::openai::decode::ChatDecoder;
 use crate::upstream::openai::encode::{Profile, encode};
 use crate::upstream::stream::ReplyStream;
+use crate::upstream::words::texts_of;
 
 /// How long after a failed look for models the next one waits.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
@@ -411,6 +414,13 @@ impl<S: ReplySink + Send> Attempt for Relaying<'_, S> {
         })
     }
 
+    fn asked(&self) -> Vec<Cow<'_, str>> {
+        match &self.job.job.question {
+            Question::Conversation(conversation) => conversation.texts().map(Cow::Borrowed).collect(),
+            Question::Verbatim(body) => texts_of(body.values()),
+        }
+    }
+
     fn reset(&mut self) {
         self.sink.reset();
     }
@@ -439,6 +449,11 @@ impl Attempt for Passing<'_> {
             }
             Err(error) => Err(Failed { error, lease, is_final: false }),
         }
+    }
+
+    fn asked(&self) -> Vec<Cow<'_, str>> {
+        let body: Option<Value> = serde_json::from_slice(&self.body).ok();
+        texts_of(body.iter()).into_iter().map(|text| Cow::Owned(text.into_owned())).collect()
     }
 
     fn reset(&mut self) {}

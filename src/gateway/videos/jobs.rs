@@ -452,7 +452,7 @@ impl VideoJobs {
             Some(begun) => begun,
             None => self.start(job, own, client_retries, chat, deadline).await?,
         };
-        let followed = self.0.chats.videos().follow(&session, &task, deadline).await;
+        let followed = self.0.chats.videos().follow(&session, &task, &job.prompt, deadline).await;
         followed.map_err(|error| ChatError::Upstream { error, attempts: 1 })
     }
 
@@ -484,9 +484,9 @@ impl VideoJobs {
                 Ok(None)
             }
             Found::Unclear => {
-                let detail = "whether the video was begun cannot be told".to_owned();
-                let error = UpstreamError::new("finding a video again", UpstreamErrorKind::Unavailable);
-                Err(ChatError::Upstream { error: UpstreamError { detail, ..error }, attempts: 1 })
+                let note = "whether the video was begun cannot be told";
+                let error = UpstreamError::noted("finding a video again", UpstreamErrorKind::Unavailable, note);
+                Err(ChatError::Upstream { error, attempts: 1 })
             }
         }
     }

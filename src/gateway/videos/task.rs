@@ -96,6 +96,7 @@ impl VideoTasks {
         &self,
         session: &Arc<Session>,
         task: &str,
+        prompt: &str,
         deadline: Instant,
     ) -> Result<String, UpstreamError> {
         let (mut pause, mut unknown, mut useless) = (PAUSE_MIN, 0, 0);
@@ -106,9 +107,10 @@ impl VideoTasks {
             let mut wait = pause;
             match looked {
                 Ok(TaskStatus::Done { url }) => return Ok(url),
-                Ok(TaskStatus::Failed { message }) => {
-                    let detail = if message.is_empty() { "the upstream gives no reason".to_owned() } else { message };
-                    return Err(UpstreamError { detail, ..UpstreamError::new(DOING, UpstreamErrorKind::Unavailable) });
+                Ok(TaskStatus::Failed(mut error)) => {
+                    // Of a task nothing else is known than these words, so they are told whatever the class is.
+                    error.quote.clean(&session.secrets(), &[prompt.into()]);
+                    return Err(*error);
                 }
                 Ok(TaskStatus::Running) => (unknown, useless) = (0, 0),
                 Err(error) => {
@@ -122,8 +124,8 @@ impl VideoTasks {
                 }
             }
             if unknown >= UNKNOWN_MAX {
-                let detail = "the upstream lost the video".to_owned();
-                return Err(UpstreamError { detail, ..UpstreamError::new(DOING, UpstreamErrorKind::Unavailable) });
+                let note = "the upstream lost the video";
+                return Err(UpstreamError::noted(DOING, UpstreamErrorKind::Unavailable, note));
             }
             if Instant::now() + wait >= deadline {
                 return Err(UpstreamError::new(DOING, UpstreamErrorKind::Timeout));

@@ -17,9 +17,10 @@ use uuid::Uuid;
 use crate::base::ids::UnixSeconds;
 use crate::base::oauth::{OAuthCredentials, RefreshToken, TokenGrant, UnixMillis};
 use crate::base::secret::AccessToken;
-use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body, presentable};
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body};
 use crate::upstream::settings::OAuthSettings;
 use crate::upstream::web::client::{Answer, WebClientError, read};
+use crate::upstream::words::known_code;
 
 const LOGIN: &str = "beginning a login";
 const POLLING: &str = "waiting for a login";
@@ -33,6 +34,9 @@ const INTERVAL: Duration = Duration::from_secs(5);
 /// How long a code is good that does not say it.
 const CODE_LIFETIME: Duration = Duration::from_secs(600);
 
+/// The longest code that is shown to an owner to type in.
+const USER_CODE_CHARS_MAX: usize = 64;
+
 /// The client of the OAuth endpoints.
 #[derive(Debug)]
 pub struct QwenOAuth {
@@ -43,11 +47,11 @@ pub struct QwenOAuth {
 /// A login that waits for its owner.
 #[derive(Clone)]
 pub struct DeviceCode {
-    /// What polls with. Secret.
+    /// The secret to poll with.
     pub device_code: SecretString,
-    /// What the owner types in.
+    /// The code that the owner types in.
     pub user_code: String,
-    /// Where.
+    /// Where the owner types it in.
     pub verification_uri: String,
     /// The same with the code in it.
     pub verification_uri_complete: String,
@@ -77,7 +81,7 @@ pub enum Poll {
     },
     /// The endpoint refuses for another reason.
     Failed {
-        /// Its words, fit to be shown.
+        /// The words of this program for it.
         message: String,
     },
     /// No answer that tells, so worth another poll.
@@ -88,10 +92,10 @@ pub enum Poll {
 #[derive(Debug, thiserror::Error)]
 pub enum RefreshFailure {
     /// The refresh token is not accepted any more: somebody has to log in again.
-    #[error("the refresh token is refused{}", in_brackets(message))]
+    #[error("the refresh token is refused{}", in_brackets(*code))]
     Dead {
-        /// The endpoint's words, fit to be shown.
-        message: String,
+        /// The endpoint's code, if it is a known one.
+        code: Option<&'static str>,
     },
     /// Nothing that tells about the refresh token.
     #[error(transparent)]
@@ -131,11 +135,7 @@ impl QwenOAuth {
             let error = OAuthError::of(&value);
             let kind = if error.code.is_empty() { UpstreamErrorKind::Protocol } else { UpstreamErrorKind::Unavailable };
             let kind = if answer.status == 429 { UpstreamErrorKind::RateLimited } else { kind };
-            UpstreamError {
-                detail: error.message(),
-                retry_after: answer.retry_after,
-                ..UpstreamError::new(LOGIN, kind)
-            }
+            UpstreamError { retry_after: answer.retry_after, ..error.told(LOGIN, kind) }
         })
     }
 
@@ -178,7 +178,7 @@ impl QwenOAuth {
         let value = match told(REFRESHING, &answer) {
             Ok(value) => value,
             Err(error) if error.kind == UpstreamErrorKind::Unauthorized => {
-                return Err(RefreshFailure::Dead { message: String::new() });
+                return Err(RefreshFailure::Dead { code: None });
             }
             Err(error) => return Err(RefreshFailure::Transient(error)),
         };
@@ -196,7 +196,7 @@ impl QwenOAuth {
             _ => false,
         };
         if is_refused {
-            return Err(RefreshFailure::Dead { message: error.message() });
+            return Err(RefreshFailure::Dead { code: known_code(&error.code) });
         }
         let kind = match answer.status {
             429 => UpstreamErrorKind::RateLimited,
@@ -204,9 +204,8 @@ impl QwenOAuth {
             _ => UpstreamErrorKind::Unavailable,
         };
         Err(RefreshFailure::Transient(UpstreamError {
-            detail: error.message(),
             retry_after: answer.retry_after,
-            ..UpstreamError::new(REFRESHING, kind)
+            ..error.told(REFRESHING, kind)
         }))
     }
 
@@ -278,7 +277,7 @@ impl DeviceCode {
         };
         Some(Self {
             device_code: SecretString::from(device_code),
-            user_code: presentable(user_code),
+            user_code: user_code.chars().filter(|c| matches!(c, ' '..='~')).take(USER_CODE_CHARS_MAX).collect(),
             verification_uri: verification_uri.into(),
             verification_uri_complete: complete.into(),
             expires_in: seconds("expires_in").filter(|length| !length.is_zero()).unwrap_or(CODE_LIFETIME),
@@ -321,13 +320,8 @@ impl OAuthError {
         Self { code, description }
     }
 
-    fn message(&self) -> String {
-        let (code, description) = (presentable(&self.code), presentable(&self.description));
-        match (code.is_empty(), description.is_empty()) {
-            (_, true) => code,
-            (true, false) => description,
-            (false, false) => format!("{code}: {description}"),
-        }
+    fn told(&self, doing: &'static str, kind: UpstreamErrorKind) -> UpstreamError {
+        UpstreamError::told(doing, kind, &self.code, &self.description)
     }
 }
 
@@ -341,10 +335,7 @@ fn polled(value: &Value, answer: &Answer, now: UnixMillis) -> Poll {
         (_, "access_denied") => Poll::Denied,
         (401, _) | (_, "expired_token") => Poll::Expired,
         (429, _) => Poll::RateLimited { retry_after: answer.retry_after },
-        (500.., _) => Poll::Unreachable(UpstreamError {
-            detail: error.message(),
-            ..UpstreamError::new(POLLING, UpstreamErrorKind::Unavailable)
-        }),
+        (500.., _) => Poll::Unreachable(error.told(POLLING, UpstreamErrorKind::Unavailable)),
         (200..300, "") if value.get("status").and_then(Value::as_str) == Some("pending") => {
             if is_slow {
                 Poll::SlowDown
@@ -356,8 +347,10 @@ fn polled(value: &Value, answer: &Answer, now: UnixMillis) -> Poll {
             Some(grant) => Poll::Granted(Box::new(OAuthCredentials::granted(grant, now))),
             None => Poll::Pending,
         },
-        (status, "") => Poll::Failed { message: format!("the login was refused with status {status}") },
-        (_, _) => Poll::Failed { message: error.message() },
+        (status, code) => {
+            let message = format!("the login was refused with status {status}{}", in_brackets(known_code(code)));
+            Poll::Failed { message }
+        }
     }
 }
 
@@ -380,8 +373,8 @@ fn told(doing: &'static str, answer: &Answer) -> Result<Value, UpstreamError> {
     }
 }
 
-fn in_brackets(text: &str) -> String {
-    if text.is_empty() { String::new() } else { format!(" ({text})") }
+fn in_brackets(code: Option<&str>) -> String {
+    code.map(|code| format!(" ({code})")).unwrap_or_default()
 }
 
 /// Where a login is confirmed when the answer does not say it.

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::upstream::error::{UpstreamError, UpstreamErrorKind, presentable};
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 
 /// What an answer other than a completion means.
 #[must_use]
@@ -18,12 +18,13 @@ pub fn classify_answer(doing: &'static str, status: u16, content_type: &str, bod
         };
         return UpstreamError::new(doing, kind);
     }
-    let value: Value = match serde_json::from_slice(body) {
+    // Some gateways in front answer in plain words, which tell the class and are not repeated.
+    let plain = || String::from_utf8_lossy(body).chars().take(500).collect::<String>();
+    let value = match serde_json::from_slice(body) {
+        Ok(Value::String(_)) | Err(_) => return UpstreamError::new(doing, classify(status, "", "", &plain())),
         Ok(value) => value,
-        // Some gateways in front answer in plain words.
-        Err(_) => Value::String(String::from_utf8_lossy(body).chars().take(500).collect()),
     };
-    let error = value.get("error").filter(|error| !error.is_null()).unwrap_or(&value);
+    let error: &Value = value.get("error").filter(|error| !error.is_null()).unwrap_or(&value);
     let text = |name: &str| match error.get(name) {
         Some(Value::String(text)) => text.clone(),
         Some(Value::Number(number)) => number.to_string(),
@@ -31,14 +32,14 @@ pub fn classify_answer(doing: &'static str, status: u16, content_type: &str, bod
     };
     let message = error.as_str().map_or_else(|| text("message"), str::to_owned);
     let kind = classify(status, &text("code"), &text("type"), &message);
-    UpstreamError { detail: presentable(&message), ..UpstreamError::new(doing, kind) }
+    let code = if text("code").is_empty() { text("type") } else { text("code") };
+    UpstreamError::told(doing, kind, &code, &message)
 }
 
 /// What a failure in the middle of a stream means.
 #[must_use]
 pub fn in_stream(doing: &'static str, code: &str, message: &str) -> UpstreamError {
-    let kind = classify(200, code, "", message);
-    UpstreamError { detail: presentable(message), ..UpstreamError::new(doing, kind) }
+    UpstreamError::told(doing, classify(200, code, "", message), code, message)
 }
 
 /// The table: status, code, type and text into a kind. Numbers inside a text mean nothing.
@@ -136,17 +137,24 @@ mod tests {
 
     #[test]
     fn answers_in_every_form() {
-        let check = |status: u16, content_type: &str, body: &str, expected: Kind, detail: &str| {
+        let check = |status: u16, content_type: &str, body: &str, expected: Kind, told: &str| {
             let error = classify_answer("asking", status, content_type, body.as_bytes());
-            assert_eq!((error.kind, error.detail.as_str()), (expected, detail), "{status} {body}");
+            let found = format!("{}: {}", error.code.unwrap_or("-"), error.quote.raw());
+            assert_eq!((error.kind, found.as_str()), (expected, told), "{status} {body}");
         };
         let json = "application/json";
-        check(401, json, r#"{"error":{"code":"invalid_api_key","message":"no"}}"#, Kind::Unauthorized, "no");
-        check(504, "text/plain", "stream timeout", Kind::Timeout, "stream timeout");
-        check(504, json, "\"stream timeout\"", Kind::Timeout, "stream timeout");
-        check(500, json, r#"{"code":"Throttling","message":"slow"}"#, Kind::RateLimited, "slow");
-        check(502, "text/html", "<html>502 Bad Gateway</html>", Kind::Unavailable, "");
-        check(200, "text/html", "<html>punish</html>", Kind::Challenged, "");
-        check(400, json, "", Kind::InvalidRequest, "");
+        check(
+            401,
+            json,
+            r#"{"error":{"code":"invalid_api_key","message":"no"}}"#,
+            Kind::Unauthorized,
+            "invalid_api_key: no",
+        );
+        check(504, "text/plain", "stream timeout", Kind::Timeout, "-: ");
+        check(504, json, "\"stream timeout\"", Kind::Timeout, "-: ");
+        check(500, json, r#"{"code":"Throttling","message":"slow"}"#, Kind::RateLimited, "Throttling: slow");
+        check(502, "text/html", "<html>502 Bad Gateway</html>", Kind::Unavailable, "-: ");
+        check(200, "text/html", "<html>punish</html>", Kind::Challenged, "-: ");
+        check(400, json, "", Kind::InvalidRequest, "-: ");
     }
 }

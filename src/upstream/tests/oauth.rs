@@ -90,7 +90,12 @@ async fn a_login_that_does_not_begin() {
         assert!(error.to_string().contains(words), "{error}");
     };
     let html = |status, body: &str| answer(status, &[("content-type", "text/html")], body.as_bytes());
-    check(json_answer(200, &json!({"error": "e1", "error_description": "d1"})), Kind::Unavailable, "e1: d1").await;
+    check(
+        json_answer(200, &json!({"error": "e1", "error_description": "d1"})),
+        Kind::Unavailable,
+        "beginning a login: the upstream failed",
+    )
+    .await;
     check(json_answer(400, &json!({"error": "invalid_client"})), Kind::Unavailable, "invalid_client").await;
     check(json_answer(429, &json!({"error": "slow_down"})), Kind::RateLimited, "slow_down").await;
     check(json_answer(200, &json!({})), Kind::Protocol, "").await;
@@ -134,9 +139,14 @@ async fn every_answer_to_a_poll() {
     check(400, error("slow_down"), "SlowDown").await;
     check(400, error("expired_token"), "Expired").await;
     check(400, error("access_denied"), "Denied").await;
-    check(400, error("invalid_grant"), "failed invalid_grant: why").await;
-    check(400, error("invalid_request"), "failed invalid_request: why").await;
-    check(400, error("unsupported_grant_type"), "failed unsupported_grant_type: why").await;
+    check(400, error("invalid_grant"), "failed the login was refused with status 400 (invalid_grant)").await;
+    check(400, error("invalid_request"), "failed the login was refused with status 400 (invalid_request)").await;
+    check(
+        400,
+        error("unsupported_grant_type"),
+        "failed the login was refused with status 400 (unsupported_grant_type)",
+    )
+    .await;
     check(400, json!({}), "failed the login was refused with status 400").await;
     check(401, error("anything"), "Expired").await;
     check(401, json!({}), "Expired").await;
@@ -144,7 +154,7 @@ async fn every_answer_to_a_poll() {
     check(200, json!({"status": "pending"}), "Pending").await;
     check(200, json!({"status": "pending", "slowDown": true}), "SlowDown").await;
     check(200, error("access_denied"), "Denied").await;
-    check(200, error("odd"), "failed odd: why").await;
+    check(200, error("odd"), "failed the login was refused with status 200").await;
     check(200, json!({"access_token": null}), "Pending").await;
     check(200, json!({"access_token": ""}), "Pending").await;
     check(503, json!({}), "unreachable unavailable").await;
@@ -202,7 +212,7 @@ async fn refreshes() {
                 grant.refresh_token.as_ref().map_or("-", RefreshToken::expose),
                 grant.expires_in_seconds
             ),
-            Err(RefreshFailure::Dead { message }) => format!("dead {message}"),
+            Err(RefreshFailure::Dead { code }) => format!("dead {}", code.unwrap_or_default()),
             Err(RefreshFailure::Transient(error)) => format!("transient {}", error.kind.code()),
         };
         assert_eq!(shown, expected);
@@ -218,9 +228,9 @@ async fn refreshes() {
     let good = json!({"access_token": "a", "refresh_token": "s", "expires_in": 60});
     check(json_answer(200, &good), "a s Some(60)").await;
     check(json_answer(200, &json!({"access_token": "a"})), "a - None").await;
-    check(error(400, "invalid_request"), "dead invalid_request: why").await;
-    check(error(401, "invalid_grant"), "dead invalid_grant: why").await;
-    check(error(200, "invalid_grant"), "dead invalid_grant: why").await;
+    check(error(400, "invalid_request"), "dead invalid_request").await;
+    check(error(401, "invalid_grant"), "dead invalid_grant").await;
+    check(error(200, "invalid_grant"), "dead invalid_grant").await;
     check(answer(401, &[], b""), "dead ").await;
     check(error(400, "slow_down"), "transient unavailable").await;
     check(answer(400, &[], b"Bad Request"), "transient unavailable").await;

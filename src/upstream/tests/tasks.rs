@@ -94,11 +94,16 @@ async fn a_video_that_is_not_started_in_time() {
 }
 
 /// What both routes answer, in which order they are asked, and what comes of it.
-async fn check(v2: Vec<u8>, v1: Vec<u8>, calls: usize, expected: Result<TaskStatus, Kind>) {
+async fn check(v2: Vec<u8>, v1: Vec<u8>, calls: usize, expected: Result<&str, Kind>) {
     let shown = String::from_utf8_lossy(&v2).into_owned();
     let server = Server::answering(move |seen, _| if seen.target.contains("/v2/") { v2.clone() } else { v1.clone() });
     let told = web(server.url(), None).task_status(&session(), "task-1").await;
-    assert_eq!(told.map_err(|error| error.kind), expected, "{shown}");
+    let told = told.map(|told| match told {
+        TaskStatus::Running => "running".to_owned(),
+        TaskStatus::Done { url } => url,
+        TaskStatus::Failed(error) => format!("failed {} {}", error.kind.code(), error.code.unwrap_or("-")),
+    });
+    assert_eq!(told.as_ref().map(String::as_str).map_err(|error| error.kind), expected, "{shown}");
     let routes = ["GET /api/v2/task/status/task-1", "GET /api/v1/tasks/status/task-1"];
     assert_eq!(server.calls(), routes[..calls], "{shown}");
 }
@@ -111,21 +116,29 @@ async fn following() {
         let body = json!({"success": false, "data": {"code": "Not_Found", "details": "Task not found"}});
         answer(200, &[("x-actual-status-code", "404")], body.to_string().as_bytes())
     };
-    let done = |url: &str| Ok(TaskStatus::Done { url: url.to_owned() });
-    let failed = |message: &str| Ok(TaskStatus::Failed { message: message.to_owned() });
     for word in ["running", "pending", "queued", "processing", "Running"] {
-        check(v2(json!({"task_status": word, "content": ""})), none(), 1, Ok(TaskStatus::Running)).await;
+        check(v2(json!({"task_status": word, "content": ""})), none(), 1, Ok("running")).await;
     }
     let url = "https://cdn.qwenlm.ai/output/u/t2v/c/t.mp4?key=x";
-    check(v2(json!({"task_status": "success", "content": url})), none(), 1, done(url)).await;
+    check(v2(json!({"task_status": "success", "content": url})), none(), 1, Ok(url)).await;
     check(v2(json!({"task_status": "success", "content": "no link"})), none(), 2, Err(Kind::Protocol)).await;
-    check(v2(json!({"task_status": "failed", "message": "no\nluck"})), none(), 1, failed("no luck")).await;
-    check(v2(json!({"task_status": "exploded"})), none(), 1, failed("exploded")).await;
+    check(v2(json!({"task_status": "failed", "message": "no\nluck"})), none(), 1, Ok("failed unavailable -")).await;
+    check(v2(json!({"task_status": "exploded"})), none(), 1, Ok("failed unavailable -")).await;
+    for (data, expected) in [
+        (json!({"code": "DataInspectionFailed", "message": "x"}), "failed content_policy DataInspectionFailed"),
+        (json!({"code": "invalid_parameter", "message": "x"}), "failed invalid_request invalid_parameter"),
+        (json!({"code": "quota_limit"}), "failed quota_exhausted quota_limit"),
+        (json!({"code": "Unauthorized", "message": "x"}), "failed unavailable Unauthorized"),
+    ] {
+        let mut data = data;
+        data["task_status"] = json!("failed");
+        check(v2(data), none(), 1, Ok(expected)).await;
+    }
     check(v2(json!({"other": 1})), none(), 2, Err(Kind::Protocol)).await;
     let flat = reply(200, &json!({"chat_type": "t2v", "task_status": "success", "content": url}));
-    check(lost(), flat.clone(), 2, done(url)).await;
-    check(none(), flat.clone(), 2, done(url)).await;
-    check(answer(404, &[("content-type", "text/html")], b"<html>404"), flat.clone(), 2, done(url)).await;
+    check(lost(), flat.clone(), 2, Ok(url)).await;
+    check(none(), flat.clone(), 2, Ok(url)).await;
+    check(answer(404, &[("content-type", "text/html")], b"<html>404"), flat.clone(), 2, Ok(url)).await;
     check(lost(), none(), 2, Err(Kind::LostChat)).await;
     check(none(), none(), 2, Err(Kind::LostChat)).await;
     check(lost(), answer(404, &[], b"<html>404"), 2, Err(Kind::LostChat)).await;
@@ -136,7 +149,7 @@ async fn following() {
     check(answer(502, &[], b""), answer(429, &[], b""), 2, Err(Kind::RateLimited)).await;
     for broken in [answer(502, &[], b""), answer(405, &[], b"{}"), v2(json!({})), v2(json!({"task_status": "success"}))]
     {
-        check(broken, flat.clone(), 2, done(url)).await;
+        check(broken, flat.clone(), 2, Ok(url)).await;
     }
 }
 

@@ -7,7 +7,7 @@ use url::Url;
 
 use crate::base::session::Session;
 use crate::sse::{SseDecoder, SseError};
-use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body, presentable};
+use crate::upstream::error::{Said, UpstreamError, UpstreamErrorKind, classify, classify_body};
 use crate::upstream::web::client::{
     Answer, Credential, Host, QwenWeb, envelope, is_chat_id, is_missing, message_body, read,
 };
@@ -15,7 +15,6 @@ use crate::upstream::web::encode::FileRef;
 use crate::upstream::web::request::WebRequest;
 
 /// How far a task of the upstream is.
-#[derive(Clone, PartialEq, Eq)]
 pub enum TaskStatus {
     /// Not at its end; nothing more is known.
     Running,
@@ -25,10 +24,7 @@ pub enum TaskStatus {
         url: String,
     },
     /// Given up by the upstream.
-    Failed {
-        /// The upstream's words, or its word for the state; may be shown.
-        message: String,
-    },
+    Failed(Box<UpstreamError>),
 }
 
 impl std::fmt::Debug for TaskStatus {
@@ -36,7 +32,7 @@ impl std::fmt::Debug for TaskStatus {
         match self {
             Self::Running => f.write_str("Running"),
             Self::Done { .. } => f.debug_struct("Done").finish_non_exhaustive(),
-            Self::Failed { message } => f.debug_struct("Failed").field("message", message).finish(),
+            Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
         }
     }
 }
@@ -119,10 +115,7 @@ fn started(answer: &Answer) -> Result<String, UpstreamError> {
             Self
         }
     }
-    let unreadable = || UpstreamError {
-        detail: "it named no task".to_owned(),
-        ..UpstreamError::new(STARTING, UpstreamErrorKind::Protocol)
-    };
+    let unreadable = || UpstreamError::noted(STARTING, UpstreamErrorKind::Protocol, "the answer names no task");
     if !answer.body.trim_ascii_start().starts_with(b"data:") {
         return task_id(&envelope(STARTING, answer)?).ok_or_else(unreadable);
     }
@@ -155,13 +148,10 @@ fn task_id(value: &Value) -> Option<String> {
 fn status(value: &Value) -> Result<TaskStatus, UpstreamError> {
     let data = value.get("data").filter(|data| data.is_object()).unwrap_or(value);
     let text = |name: &str| data.get(name).and_then(Value::as_str).unwrap_or_default().trim();
-    let protocol = |detail: &str| UpstreamError {
-        detail: detail.to_owned(),
-        ..UpstreamError::new(FOLLOWING, UpstreamErrorKind::Protocol)
-    };
+    let protocol = |note: &str| UpstreamError::noted(FOLLOWING, UpstreamErrorKind::Protocol, note);
     let word = [text("task_status"), text("status")].into_iter().find(|word| !word.is_empty()).unwrap_or_default();
     match word.to_ascii_lowercase().as_str() {
-        "" => Err(protocol("it told no state")),
+        "" => Err(protocol("the answer tells no state")),
         "running" | "pending" | "queued" | "queuing" | "waiting" | "processing" | "submitted" => {
             Ok(TaskStatus::Running)
         }
@@ -171,14 +161,26 @@ fn status(value: &Value) -> Result<TaskStatus, UpstreamError> {
             let url = url.ok_or_else(|| protocol("the result has no link"))?;
             Ok(TaskStatus::Done { url: url.to_owned() })
         }
-        // Nobody has recorded a failure; whatever is none of the above is taken for one.
+        // No failure was ever recorded; any other word is taken for one.
         _ => {
-            let told = [text("message"), text("content"), word].map(presentable);
-            let message = told.into_iter().find(|text| !text.is_empty()).unwrap_or_default();
-            Ok(TaskStatus::Failed { message })
+            let told = [text("message"), text("error_message"), text("content")];
+            let told = told.into_iter().find(|text| !text.is_empty()).unwrap_or_default();
+            Ok(TaskStatus::Failed(Box::new(task_failure(text("code"), told))))
         }
     }
 }
 
+/// A task that ended without a result. Only what the request is to blame for, and quota, is read out of its words: the
+/// account was good enough to begin it.
+fn task_failure(code: &str, told: &str) -> UpstreamError {
+    use UpstreamErrorKind as Kind;
+    let kind = match classify(200, &Said { code, details: told, hours: None }) {
+        kind @ (Kind::ContentPolicy | Kind::InvalidRequest | Kind::QuotaExhausted { .. }) => kind,
+        _ => Kind::Unavailable,
+    };
+    UpstreamError::told(MAKING, kind, code, told)
+}
+
 const STARTING: &str = "starting a video";
+const MAKING: &str = "making a video";
 const FOLLOWING: &str = "asking after a video";

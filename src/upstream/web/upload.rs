@@ -24,9 +24,10 @@ use url::Url;
 use crate::base::session::Session;
 use crate::files::attachment::{Attachment, MediaKind, UploadedFile};
 use crate::files::blob::Blob;
-use crate::upstream::error::{UpstreamError, UpstreamErrorKind, presentable};
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::web::client::{Credential, Host, QwenWeb, envelope, is_chat_id, is_missing, now};
 use crate::upstream::web::oss_sign::{self, Signable, UNSIGNED_PAYLOAD};
+use crate::upstream::words::Quote;
 
 /// A file that the upstream has.
 pub struct Uploaded {
@@ -72,7 +73,7 @@ impl QwenWeb {
     /// The file belongs to that account. At most three tries of the `PUT`; everything ends at `deadline`.
     ///
     /// # Errors
-    /// An [`UpstreamError`] whose `detail` names the attachment where it is to blame:
+    /// An [`UpstreamError`] whose `note` names the attachment where it is to blame:
     /// [`UpstreamErrorKind::Unavailable`] when the storage does not take it, [`UpstreamErrorKind::InvalidRequest`]
     /// when the upstream does not take it or cannot read it, [`UpstreamErrorKind::Timeout`] at the deadline or when
     /// a document is not read within a minute, [`UpstreamErrorKind::Protocol`] when the credential makes no sense or
@@ -169,8 +170,9 @@ impl QwenWeb {
             }
             first = first.or(Some(error));
         }
-        let detail = "it has no route for uploads".to_owned();
-        Err(first.unwrap_or(UpstreamError { detail, ..UpstreamError::new(LENDING, UpstreamErrorKind::Protocol) }))
+        let missing =
+            || UpstreamError::noted(LENDING, UpstreamErrorKind::Protocol, "the upstream has no route for uploads");
+        Err(first.unwrap_or_else(missing))
     }
 
     /// A credential by one route; `None` where there is no such route.
@@ -188,10 +190,7 @@ impl QwenWeb {
         }
         let value = envelope(LENDING, &answer).map_err(|error| blamed(error, file))?;
         let sts = StsCredential::parse(&value, self.settings.oss_base.as_ref(), lent_at);
-        sts.map(Some).map_err(|what| UpstreamError {
-            detail: what.to_owned(),
-            ..UpstreamError::new(LENDING, UpstreamErrorKind::Protocol)
-        })
+        sts.map(Some).map_err(|what| UpstreamError::noted(LENDING, UpstreamErrorKind::Protocol, what))
     }
 
     /// One try.
@@ -290,10 +289,10 @@ impl QwenWeb {
                 Ok(value) => match parse_state(&value, file_id) {
                     ParseState::Done => return Ok(()),
                     ParseState::Pending => failures = 0,
-                    ParseState::Failed(message) => {
-                        let space = if message.is_empty() { String::new() } else { format!(" ({message})") };
-                        let what = format!("could not be read by the upstream{space}");
-                        return Err(failed(READING, UpstreamErrorKind::InvalidRequest, file, &what));
+                    ParseState::Failed(quote) => {
+                        let what = "could not be read by the upstream";
+                        let error = failed(READING, UpstreamErrorKind::InvalidRequest, file, what);
+                        return Err(UpstreamError { quote, ..error });
                     }
                 },
                 // The document is being read whether or not one question about it is answered.
@@ -432,7 +431,7 @@ fn link_life(link: &Url) -> Duration {
 enum ParseState {
     Pending,
     Done,
-    Failed(String),
+    Failed(Quote),
 }
 
 /// The state of one file: in a list, as an object, or flat.
@@ -448,7 +447,7 @@ fn parse_state(value: &Value, file_id: &str) -> ParseState {
     let text = |name: &str| entry.and_then(|entry| entry.get(name)?.as_str()).unwrap_or_default();
     match text("status").trim().to_ascii_lowercase().as_str() {
         "success" | "succeeded" => ParseState::Done,
-        "failed" | "failure" | "error" => ParseState::Failed(presentable(text("error_msg"))),
+        "failed" | "failure" | "error" => ParseState::Failed(Quote::of(text("error_msg"))),
         _ => ParseState::Pending,
     }
 }
@@ -463,19 +462,15 @@ async fn error_code(response: reqwest::Response) -> Option<String> {
     (code.len() <= 64 && code.bytes().all(|byte| byte.is_ascii_alphanumeric())).then(|| code.to_owned())
 }
 
-fn detail(file: &Attachment, what: &str) -> String {
-    format!("{} {what}", file.at)
-}
-
 fn failed(doing: &'static str, kind: UpstreamErrorKind, file: &Attachment, what: &str) -> UpstreamError {
-    UpstreamError { detail: detail(file, what), ..UpstreamError::new(doing, kind) }
+    UpstreamError::noted(doing, kind, format!("{} {what}", file.at))
 }
 
 /// Says which attachment it was, where that is what the error is about.
 fn blamed(error: UpstreamError, file: &Attachment) -> UpstreamError {
     match error.kind {
         UpstreamErrorKind::InvalidRequest | UpstreamErrorKind::TooLarge | UpstreamErrorKind::ContentPolicy => {
-            UpstreamError { detail: format!("{}: {}", file.at, error.detail), ..error }
+            UpstreamError { note: format!("{} was not accepted", file.at), ..error }
         }
         _ => error,
     }
@@ -648,14 +643,17 @@ mod tests {
             let state = match parse_state(&value, "f") {
                 ParseState::Pending => "pending".to_owned(),
                 ParseState::Done => "done".to_owned(),
-                ParseState::Failed(message) => format!("failed {message}"),
+                ParseState::Failed(quote) => format!("failed {}", quote.raw()),
             };
             assert_eq!(state, expected, "{value}");
         };
         check(json!({"data": [{"file_id": "f", "status": "success"}]}), "done");
         check(json!({"data": [{"file_id": "g", "status": "success"}]}), "pending");
         check(json!({"data": [{"file_id": "f", "status": "running", "error_msg": null}]}), "pending");
-        check(json!({"data": [{"file_id": "f", "status": "failed", "error_msg": "bad\nhttps://x y"}]}), "failed bad y");
+        check(
+            json!({"data": [{"file_id": "f", "status": "failed", "error_msg": "bad\nhttps://x y"}]}),
+            "failed bad\nhttps://x y",
+        );
         check(json!({"data": {"status": "success"}}), "done");
         check(json!({"status": "FAILED"}), "failed ");
         check(json!({"data": []}), "pending");
