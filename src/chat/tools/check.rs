@@ -33,6 +33,11 @@ const PATTERN_BYTES_MAX: usize = 1024 * 1024;
 /// Rounds of repairs: one may uncover the need of the next.
 const REPAIR_ROUNDS_MAX: usize = 8;
 
+/// Levels of arguments.
+const ARGUMENTS_DEPTH_MAX: usize = 64;
+/// Steps of a check; arguments that may take more are not checked.
+const STEPS_MAX: u64 = 200_000;
+
 /// Faults that one round of repairs looks at.
 const FAULTS_SEEN_MAX: usize = 32;
 /// Faults that the model is told of.
@@ -105,7 +110,9 @@ pub struct ToolSet {
 
 struct Schema {
     validator: Validator,
-    root: Map<String, Value>,
+    root: Value,
+    /// It has references, so that checking may take more steps than schema and arguments have parts.
+    has_references: bool,
 }
 
 impl fmt::Debug for ToolSet {
@@ -194,7 +201,11 @@ impl ToolSet {
         let Value::Object(arguments) = &value else {
             return Err(wrong("they have to be a JSON object".to_owned()));
         };
-        let Some(schema) = self.schemas.get(place).and_then(Option::as_ref) else {
+        if depth_of(&value) > ARGUMENTS_DEPTH_MAX {
+            return Err(wrong(format!("they are nested deeper than {ARGUMENTS_DEPTH_MAX} levels")));
+        }
+        let Some(schema) = self.schemas.get(place).and_then(Option::as_ref).filter(|schema| schema.can_check(&value))
+        else {
             return Ok((name.clone(), text));
         };
         let renamed = schema.renamed(arguments);
@@ -228,8 +239,13 @@ fn schema_of(parameters: &Map<String, Value>, bytes_left: &mut usize) -> Result<
         return Ok(None);
     }
     measure(parameters, bytes_left)?;
-    let root = Value::Object(parameters.clone());
-    references(&root)?;
+    let mut parameters = parameters.clone();
+    // A dialect of one's own is read as the newest draft.
+    if parameters.get("$schema").is_some_and(|dialect| !dialect.as_str().unwrap_or_default().contains(DRAFTS)) {
+        parameters.remove("$schema");
+    }
+    let root = Value::Object(parameters);
+    let has_references = references(&root)?;
     let validator = match build(&root) {
         Ok(validator) => validator,
         // Patterns of another dialect of regular expressions are no reason to refuse a tool.
@@ -239,15 +255,19 @@ fn schema_of(parameters: &Map<String, Value>, bytes_left: &mut usize) -> Result<
             build(&plain).map_err(|_| SchemaFault::NotASchema(shortened(error.to_string())))?
         }
     };
-    Ok(Some(Schema { validator, root: parameters.clone() }))
+    Ok(Some(Schema { validator, root, has_references }))
 }
+
+/// In the address of every draft.
+const DRAFTS: &str = "json-schema.org/draft";
 
 fn build(schema: &Value) -> Result<Validator, ValidationError<'static>> {
     let patterns = PatternOptions::fancy_regex()
         .backtrack_limit(PATTERN_STEPS_MAX)
         .size_limit(PATTERN_BYTES_MAX)
         .dfa_size_limit(PATTERN_BYTES_MAX);
-    jsonschema::options().offline().with_pattern_options(patterns).build(schema)
+    // Formats are annotations in most programs, and of no agreed meaning.
+    jsonschema::options().offline().should_validate_formats(false).with_pattern_options(patterns).build(schema)
 }
 
 /// Counts bytes and levels, without recursion.
@@ -283,33 +303,35 @@ fn measure(schema: &Map<String, Value>, bytes_left: &mut usize) -> Result<(), Sc
     Ok(())
 }
 
-/// Keywords whose schemas apply to the same value as the schema that they stand in.
-const IN_PLACE: [&str; 8] = ["allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas"];
-const REFERENCES: [&str; 2] = ["$ref", "$dynamicRef"];
-
-/// Schemas that apply to one and the same value: in a row, and altogether.
-const IN_PLACE_DEPTH_MAX: usize = 32;
-const IN_PLACE_PATHS_MAX: usize = 4096;
-
-/// Checks that references lead inside of the schema, not in a circle, and not into a maze.
-fn references(root: &Value) -> Result<(), SchemaFault> {
-    let mut anchors: HashMap<&str, &Value> = HashMap::new();
-    let mut schemas = Vec::new();
-    let mut open = vec![root];
-    while let Some(value) = open.pop() {
+/// The levels of a value, without recursion.
+fn depth_of(value: &Value) -> usize {
+    let (mut deepest, mut open) = (0, vec![(1, value)]);
+    while let Some((depth, value)) = open.pop() {
+        deepest = deepest.max(depth);
         match value {
-            Value::Object(entries) => {
-                open.extend(entries.values());
-                schemas.push(value);
-                let names = ["$anchor", "$dynamicAnchor"].iter().filter_map(|key| entries.get(*key)?.as_str());
-                anchors.extend(names.map(|name| (name, value)));
-            }
-            Value::Array(items) => open.extend(items),
+            Value::Object(entries) => open.extend(entries.values().map(|value| (depth + 1, value))),
+            Value::Array(items) => open.extend(items.iter().map(|value| (depth + 1, value))),
             Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }
-    let mut maze = Maze { root, anchors, known: HashMap::new() };
-    schemas.into_iter().try_for_each(|schema| maze.walk(schema))
+    deepest
+}
+
+/// Keywords whose schemas apply to the same value as the schema that they stand in.
+const IN_PLACE: [&str; 9] =
+    ["allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependentSchemas", "dependencies"];
+const REFERENCES: [&str; 2] = ["$ref", "$dynamicRef"];
+
+/// Schemas that apply to one and the same value: in a row, and altogether.
+const IN_PLACE_DEPTH_MAX: usize = 24;
+const IN_PLACE_PATHS_MAX: usize = 4096;
+
+/// Checks that references lead inside of the schema, not in a circle, and not into a maze. Returns `true` when there
+/// are some.
+fn references(root: &Value) -> Result<bool, SchemaFault> {
+    let (mut maze, schemas) = Maze::new(root);
+    schemas.iter().try_for_each(|schema| maze.walk(schema))?;
+    Ok(schemas.iter().any(|schema| REFERENCES.iter().any(|key| schema.get(*key).is_some_and(Value::is_string))))
 }
 
 /// The schemas that apply to one value, followed without recursion.
@@ -318,9 +340,31 @@ struct Maze<'a> {
     anchors: HashMap<&'a str, &'a Value>,
     /// By address: `None` while it is being followed; else how deep it leads, and by how many paths.
     known: HashMap<*const Value, Option<(usize, usize)>>,
+    /// By the addresses of a schema and a value: the most steps that checking one by the other takes.
+    steps: HashMap<(*const Value, *const Value), u64>,
 }
 
 impl<'a> Maze<'a> {
+    /// With all objects of the schema, most of which are schemas.
+    fn new(root: &'a Value) -> (Self, Vec<&'a Value>) {
+        let mut anchors = HashMap::new();
+        let mut schemas = Vec::new();
+        let mut open = vec![root];
+        while let Some(value) = open.pop() {
+            match value {
+                Value::Object(entries) => {
+                    open.extend(entries.values());
+                    schemas.push(value);
+                    let names = ["$anchor", "$dynamicAnchor"].iter().filter_map(|key| entries.get(*key)?.as_str());
+                    anchors.extend(names.map(|name| (name, value)));
+                }
+                Value::Array(items) => open.extend(items),
+                Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+            }
+        }
+        (Self { root, anchors, known: HashMap::new(), steps: HashMap::new() }, schemas)
+    }
+
     fn walk(&mut self, start: &'a Value) -> Result<(), SchemaFault> {
         let mut open = vec![(start, false)];
         while let Some((schema, is_followed)) = open.pop() {
@@ -362,6 +406,9 @@ impl<'a> Maze<'a> {
         for key in IN_PLACE {
             match entries.get_key_value(key) {
                 Some((key, Value::Array(items))) => next.extend(items.iter().map(|item| (key.as_str(), item))),
+                Some((key, Value::Object(schemas))) if key.starts_with("depend") => {
+                    next.extend(schemas.values().map(|schema| (key.as_str(), schema)));
+                }
                 Some((key, value @ Value::Object(_))) => next.push((key.as_str(), value)),
                 _ => {}
             }
@@ -370,6 +417,47 @@ impl<'a> Maze<'a> {
             next.push((reference, self.target(reference)?));
         }
         Ok(next)
+    }
+
+    /// The most steps that checking a value takes, counted as if every branch were tried.
+    fn steps(&mut self, schema: &'a Value, value: &Value) -> u64 {
+        let pair = (std::ptr::from_ref(schema), std::ptr::from_ref(value));
+        if let Some(steps) = self.steps.get(&pair) {
+            return *steps;
+        }
+        let mut steps = 1_u64;
+        for (_, next) in self.next(schema).unwrap_or_default() {
+            steps = steps.saturating_add(self.steps(next, value));
+        }
+        let mut each = |schema: Option<&'a Value>, value: &Value| {
+            if let Some(schema) = schema.filter(|schema| schema.is_object()) {
+                steps = steps.saturating_add(self.steps(schema, value));
+            }
+        };
+        match value {
+            Value::Object(entries) => {
+                for (key, value) in entries {
+                    each(schema.get("properties").and_then(|properties| properties.get(key)), value);
+                    let patterns = schema.get("patternProperties").and_then(Value::as_object);
+                    patterns.into_iter().flat_map(Map::values).for_each(|schema| each(Some(schema), value));
+                    ["additionalProperties", "unevaluatedProperties"]
+                        .iter()
+                        .for_each(|key| each(schema.get(key), value));
+                }
+            }
+            Value::Array(items) => {
+                for (place, value) in items.iter().enumerate() {
+                    for key in ["prefixItems", "items"] {
+                        each(schema.get(key).and_then(|schemas| schemas.get(place)), value);
+                    }
+                    let keys = ["items", "additionalItems", "unevaluatedItems", "contains"];
+                    keys.iter().for_each(|key| each(schema.get(key), value));
+                }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+        }
+        self.steps.insert(pair, steps);
+        steps
     }
 
     fn target(&self, reference: &str) -> Result<&'a Value, SchemaFault> {
@@ -403,11 +491,18 @@ fn drop_patterns(schema: &mut Value) {
 enum Mend {
     /// Another value at this pointer.
     Replace(String, Value),
+    /// Nothing at this pointer, in place of `null`.
+    Remove(String),
     /// Another key in the object at this pointer.
     Rename { at: String, from: String, to: String },
 }
 
 impl Schema {
+    /// Whether checking these arguments ends soon, however the schema's references multiply.
+    fn can_check(&self, arguments: &Value) -> bool {
+        !self.has_references || Maze::new(&self.root).0.steps(&self.root, arguments) <= STEPS_MAX
+    }
+
     /// What is wrong with arguments, at most so many faults that it stays readable.
     fn faults<'a>(&'a self, arguments: &'a Value) -> Vec<ValidationError<'a>> {
         let is_fault = |error: &ValidationError<'_>| {
@@ -471,6 +566,8 @@ impl Schema {
         let at = fault.instance_path().as_str();
         let instance: &Value = fault.instance();
         match fault.kind() {
+            // For an optional argument `null` is as good as nothing; for a required one the next round finds it missing.
+            ErrorKind::Type { .. } if instance.is_null() => Some(vec![Mend::Remove(at.to_owned())]),
             ErrorKind::Type { kind } => {
                 let value = match kind {
                     TypeKind::Single(wanted) => converted(instance, *wanted),
@@ -506,11 +603,7 @@ impl Schema {
     /// The properties that stand beside the keyword of a fault.
     fn properties_beside(&self, fault: &ValidationError<'_>) -> Option<&Map<String, Value>> {
         let (schema, _) = fault.schema_path().as_str().rsplit_once('/')?;
-        let pointer = format!("{schema}/properties");
-        let mut keys = pointer.split('/').skip(1);
-        let first = self.root.get(keys.next()?)?;
-        let rest: String = keys.flat_map(|key| ["/", key]).collect();
-        first.pointer(&rest)?.as_object()
+        self.root.pointer(&format!("{schema}/properties"))?.as_object()
     }
 }
 
@@ -520,6 +613,13 @@ impl Mend {
             Self::Replace(at, value) => {
                 if let Some(place) = arguments.pointer_mut(&at) {
                     *place = value;
+                }
+            }
+            Self::Remove(at) => {
+                if let Some((object, key)) = at.rsplit_once('/')
+                    && let Some(Value::Object(entries)) = arguments.pointer_mut(object)
+                {
+                    entries.remove(&key.replace("~1", "/").replace("~0", "~"));
                 }
             }
             Self::Rename { at, from, to } => {
@@ -658,6 +758,10 @@ mod tests {
         read(r#"{"filePath":"a","Limit":2}"#, r#"{"file_path":"a","limit":2}"#);
         read(r#"{"file_path":7}"#, r#"{"file_path":"7"}"#);
         read(r#""{\"file_path\": \"a\"}""#, r#"{"file_path": "a"}"#);
+        read(
+            r#"{"file_path":"a","limit":null,"options":{"sort-by":"b","next":null}}"#,
+            r#"{"file_path":"a","options":{"sort-by":"b"}}"#,
+        );
         check("now", r#""""#, "now{}");
         check("edit", r#"{"N": 1}"#, r#"edit{"n":1}"#);
     }
@@ -689,6 +793,7 @@ mod tests {
             r#"{"file_path":"a","other":1}"#,
             &wrong("Additional properties are not allowed ('other' was unexpected)"),
         );
+        check("read_file", r#"{"file_path":null}"#, &wrong("at '/file_path', value is not of type \"string\""));
         check("read_file", r#"{"file_path":["a"]}"#, &wrong("at '/file_path', value is not of type \"string\""));
         check(
             "read_file",
@@ -748,6 +853,7 @@ mod tests {
             json!({"properties": {"a": {"pattern": "^(?=x)[\\p{L}]+$"}, "b": {"pattern": "(?<!a"}, "c": {"format": "unheard-of"}}}),
             json!({"properties": {"tree": {"$ref": "#/$defs/tree"}}, "$defs": {"tree": {"properties": {"down": {"$ref": "#/$defs/tree"}}}}}),
             json!({"properties": {"down": {"$ref": "#"}}}),
+            json!({"$schema": "https://example.com/schema", "type": "object"}),
             json!({"$defs": {"a": {"$anchor": "here", "type": "object"}}, "$ref": "#here"}),
             nested(90),
         ] {
@@ -767,6 +873,19 @@ mod tests {
                 assert!(why.contains("does not match"), "{why}");
             }
         }
+    }
+
+    #[test]
+    fn arguments_that_would_take_forever_pass_unchecked() {
+        let branch = json!({"properties": {"a": {"$ref": "#"}, "n": {"type": "integer"}}});
+        let set = ToolSet::compile(&[tool("x", json!({"anyOf": vec![branch; 8]}))]).unwrap();
+        let check = |depth: usize| {
+            let arguments = format!("{}{{\"n\":\"x\"}}{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+            set.check(&WrittenCall { name: "x".to_owned(), arguments })
+        };
+        assert!(matches!(check(3), Checked::Invalid { .. }));
+        assert!(matches!(check(40), Checked::Valid { .. }));
+        assert!(matches!(check(100), Checked::Invalid { why } if why.contains("levels")));
     }
 
     #[test]
