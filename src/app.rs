@@ -8,22 +8,20 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::base::facts::IdentityFacts;
-use crate::base::ids::{CredentialKey, IdentityId};
-use crate::base::secret::{AccessToken, ApiKey};
-use crate::base::seed::IdentitySeed;
-use crate::base::session::Session;
+use crate::base::ids::CredentialKey;
+use crate::base::secret::ApiKey;
 use crate::config::{Config, KeyPolicy};
 use crate::gateway::accounts::device_login::DeviceLogins;
 use crate::gateway::accounts::oauth::OAuthAccounts;
-use crate::gateway::accounts::web::Refresher;
-use crate::gateway::answer::relay::{self, RelayGateway, RelaySettings, Targets};
+use crate::gateway::accounts::targets::{self, Targets};
+use crate::gateway::accounts::web::{self, WebAccountSettings, WebAccounts};
+use crate::gateway::answer::relay::{RelayGateway, RelaySettings};
 use crate::gateway::answer::run::{AnswerSettings, Answers};
 use crate::gateway::answer::web::WebGateway;
 use crate::gateway::attachments::Attachments;
@@ -55,7 +53,7 @@ pub struct App {
     generated_key: Option<ApiKey>,
     state: AppState,
     pool: IdentityPool,
-    refresher: Refresher,
+    web_accounts: WebAccounts,
     accounts: OAuthAccounts,
     models: Models,
     videos: VideoJobs,
@@ -94,17 +92,8 @@ impl App {
         let now = Now::read();
         let supervisor = Supervisor::new();
         let upstream = Arc::new(QwenWeb::new(config.web.clone())?);
-        let (pool, seeds) = web_pool(&config, &loaded, now);
-        let refresher = Refresher::new(
-            pool.clone(),
-            Arc::clone(&upstream),
-            Arc::clone(&store),
-            supervisor.clone(),
-            seeds,
-            config.chat.refresh_interval,
-            config.chat.auto_refresh,
-        );
-        refresher.begin(now);
+        let pool = IdentityPool::new(Vec::new(), config.pool.clone());
+        let web_accounts = web_accounts(&config, &pool, &upstream, &store, &supervisor, &loaded, now);
         let models = Models::new(Arc::clone(&upstream), supervisor.clone(), config.chat.models_ttl);
         let janitor =
             Janitor::new(Arc::clone(&upstream), supervisor.clone(), Arc::clone(&store), config.chat.keep_chats);
@@ -113,15 +102,22 @@ impl App {
         let chats = WebGateway::new(
             pool.clone(),
             upstream,
-            refresher.clone(),
+            web_accounts.clone(),
             janitor.0.clone(),
             attachments.clone(),
             Arc::clone(&store),
             config.chat.retries_max,
         );
         let (accounts, logins, oauth_pool) = oauth_accounts(&config, &store, &supervisor, &loaded).await?;
-        let upstreams =
-            upstreams(&config, &store, &loaded, (models.clone(), &pool), (accounts.clone(), oauth_pool), now)?;
+        let upstreams = upstreams(
+            &config,
+            &store,
+            &supervisor,
+            &loaded,
+            (models.clone(), &pool),
+            (accounts.clone(), oauth_pool),
+            now,
+        )?;
         let videos = VideoJobs::new(
             VideoParts {
                 chats: chats.clone(),
@@ -148,7 +144,7 @@ impl App {
             pool: pool.clone(),
             accounts: accounts.clone(),
             logins,
-            refresher: refresher.clone(),
+            web_accounts: web_accounts.clone(),
             counters: Arc::default(),
             settings: config.http.clone(),
             auto_refresh: config.chat.auto_refresh,
@@ -163,7 +159,7 @@ impl App {
             generated_key,
             state,
             pool,
-            refresher,
+            web_accounts,
             accounts,
             models,
             videos,
@@ -199,7 +195,7 @@ impl App {
             listener,
             state,
             pool,
-            refresher,
+            web_accounts,
             accounts,
             models,
             videos,
@@ -211,7 +207,7 @@ impl App {
             config,
             ..
         } = self;
-        supervisor.spawn("refresher", refresher.run(supervisor.stopping()));
+        supervisor.spawn("web accounts", web_accounts.run(supervisor.stopping()));
         if config.http.server_mode {
             supervisor.spawn("oauth accounts", accounts.run(supervisor.stopping()));
         }
@@ -292,16 +288,26 @@ fn answer_settings(config: &Config) -> AnswerSettings {
     }
 }
 
-/// The pool of the web chat's accounts, and what is configured for each.
-fn web_pool(config: &Config, loaded: &Loaded, now: Now) -> (IdentityPool, Vec<(IdentityId, IdentitySeed)>) {
-    // In client mode each caller brings a credential, and this server's own are not used.
+/// The web chat's accounts, in `pool`, with what an earlier run learnt about them. In client mode each caller brings a
+/// credential, and this server's own are not used.
+fn web_accounts(
+    config: &Config,
+    pool: &IdentityPool,
+    upstream: &Arc<QwenWeb>,
+    store: &Arc<Store>,
+    supervisor: &Supervisor,
+    loaded: &Loaded,
+    now: Now,
+) -> WebAccounts {
+    let settings = WebAccountSettings { is_ahead: config.chat.auto_refresh, interval: config.chat.refresh_interval };
+    let accounts =
+        WebAccounts::new(pool.clone(), Arc::clone(upstream), Arc::clone(store), supervisor.clone(), settings);
     let seeds = if config.http.server_mode { config.identities.clone() } else { Vec::new() };
-    let (sessions, seeds) = sessions(seeds, loaded, now);
-    let pool = IdentityPool::new(sessions, config.pool.clone());
-    for (key, facts) in &loaded.facts {
-        pool.restore(key, *facts, now);
+    for (session, seed) in web::sessions(seeds, loaded, now) {
+        let facts = loaded.facts.get(session.key()).copied();
+        accounts.add(session, seed, facts, now);
     }
-    (pool, seeds)
+    accounts
 }
 
 /// The OAuth accounts, their logins, and the pool that they are in.
@@ -334,17 +340,19 @@ async fn oauth_accounts(
 fn upstreams(
     config: &Config,
     store: &Arc<Store>,
+    supervisor: &Supervisor,
     loaded: &Loaded,
     (web, web_pool): (Models, &IdentityPool),
     (accounts, pool): (OAuthAccounts, IdentityPool),
     now: Now,
 ) -> Result<Upstreams, WebClientError> {
     let has_web = !config.http.server_mode || web_pool.summary(now).total > 0;
-    let keys = static_keys(config, store, &loaded.facts, now)?;
+    let keys = static_keys(config, store, supervisor, &loaded.facts, now)?;
     let api = OpenAiApi::new(config.web.connect_timeout, config.web.idle_timeout)?;
     let settings = RelaySettings::like(&config.web, config.chat.models_ttl);
     let targets = Targets::Accounts(accounts);
-    let oauth = RelayGateway::new(pool, api, targets, Arc::clone(store), settings, config.chat.retries_max);
+    let (store, supervisor, retries_max) = (Arc::clone(store), supervisor.clone(), config.chat.retries_max);
+    let oauth = RelayGateway::new(pool, api, targets, store, supervisor, settings, retries_max);
     Ok(Upstreams::new(web, has_web, oauth, keys))
 }
 
@@ -352,11 +360,12 @@ fn upstreams(
 fn static_keys(
     config: &Config,
     store: &Arc<Store>,
+    supervisor: &Supervisor,
     facts: &HashMap<CredentialKey, IdentityFacts>,
     now: Now,
 ) -> Result<RelayGateway, WebClientError> {
     let seeds = if config.http.server_mode { config.static_keys.as_slice() } else { &[] };
-    let (sessions, targets) = relay::keys(seeds);
+    let (sessions, targets) = targets::keys(seeds);
     let pool = IdentityPool::new(sessions, config.pool.clone());
     for (key, facts) in facts {
         // A key that was refused may have been paid for since; only what has a date is remembered.
@@ -364,31 +373,8 @@ fn static_keys(
     }
     let api = OpenAiApi::new(config.web.connect_timeout, config.web.idle_timeout)?;
     let settings = RelaySettings::like(&config.web, config.chat.models_ttl);
-    Ok(RelayGateway::new(pool, api, Targets::Keys(targets), Arc::clone(store), settings, config.chat.retries_max))
-}
-
-/// A session for each configured identity, with what an earlier run learnt.
-pub(crate) fn sessions(
-    seeds: Vec<IdentitySeed>,
-    loaded: &Loaded,
-    now: Now,
-) -> (Vec<Arc<Session>>, Vec<(IdentityId, IdentitySeed)>) {
-    let mut sessions = Vec::with_capacity(seeds.len());
-    let mut named = Vec::with_capacity(seeds.len());
-    for (place, seed) in (1..).zip(seeds) {
-        let identity = IdentityId::numbered(place);
-        let token_key = || CredentialKey::of(seed.token.as_ref().map_or("", AccessToken::expose));
-        let key = seed.cookie.as_ref().map_or_else(token_key, |cookie| cookie.key());
-        let session = Session::new(identity.clone(), key, seed.cookie.as_ref(), seed.token.clone());
-        if let Some(stored) = loaded.sessions.get(session.key()) {
-            let token =
-                stored.token.as_ref().and_then(|token| AccessToken::parse(token.expose_secret(), now.unix).ok());
-            session.restore(&stored.cookies, token);
-        }
-        sessions.push(Arc::new(session));
-        named.push((identity, seed));
-    }
-    (sessions, named)
+    let (store, supervisor, retries_max) = (Arc::clone(store), supervisor.clone(), config.chat.retries_max);
+    Ok(RelayGateway::new(pool, api, Targets::Keys(targets), store, supervisor, settings, retries_max))
 }
 
 /// Cookies that answers changed since the last refresh.

@@ -69,12 +69,6 @@ impl UpstreamKey {
         Ok(Self(SecretString::from(text)))
     }
 
-    /// What this key is called on disk.
-    #[must_use]
-    pub fn key(&self) -> CredentialKey {
-        CredentialKey::of(self.0.expose_secret())
-    }
-
     /// The key itself.
     #[must_use]
     pub fn expose(&self) -> &str {

@@ -2,6 +2,7 @@
 
 use url::Url;
 
+use crate::base::ids::CredentialKey;
 use crate::base::secret::{AccessToken, Cookie, UpstreamKey};
 
 /// The credentials of one identity as configured: a cookie, a token, or both of one account.
@@ -22,4 +23,13 @@ pub struct StaticKey {
     pub key: UpstreamKey,
     /// The address before `/chat/completions`, without a slash at its end.
     pub base: Url,
+}
+
+impl StaticKey {
+    /// What the key at its endpoint is called on disk. One key at two endpoints is two identities, each with its own
+    /// rests.
+    #[must_use]
+    pub fn credential(&self) -> CredentialKey {
+        CredentialKey::of(&format!("{} {}", self.key.expose(), self.base))
+    }
 }

@@ -191,6 +191,19 @@ impl Session {
         state.revision += 1;
     }
 
+    /// Whether the session signs in with what this cookie holds. Cookies that do not sign in change with every answer.
+    #[must_use]
+    pub fn signs_in_with(&self, cookie: &Cookie) -> bool {
+        let mut jar = CookieStore::new();
+        fill(&mut jar, &self.site, cookie.expose());
+        let state = self.state.lock();
+        let value = |jar: &CookieStore, name: &str| {
+            let mut values = jar.get_request_values(&self.site);
+            values.find(|(found, _)| *found == name).map(|(_, value)| value.to_owned())
+        };
+        ["refresh_token", "token"].into_iter().all(|name| value(&state.jar, name) == value(&jar, name))
+    }
+
     fn cookie_text(&self) -> String {
         joined(&self.state.lock().jar, &self.site)
     }

@@ -4,11 +4,11 @@ use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::app::sessions;
 use crate::base::secret::AccessToken;
 use crate::base::session::Session;
 use crate::cli::CommandError;
 use crate::config::Config;
+use crate::gateway::accounts::web;
 use crate::pool::Now;
 use crate::store::Store;
 use crate::telemetry::ErrorChain;
@@ -31,7 +31,7 @@ pub async fn run(config: Config) -> Result<bool, CommandError> {
     let (store, loaded) = Store::open(Path::new(&config.state_dir))
         .map_err(|error| CommandError::Start(crate::app::StartError::Store(shown, error)))?;
     let upstream = QwenWeb::new(config.web.clone()).map_err(crate::app::StartError::Client)?;
-    let (sessions, _) = sessions(config.identities.clone(), &loaded, Now::read());
+    let sessions = web::sessions(config.identities.clone(), &loaded, Now::read());
     if sessions.is_empty() {
         let _ = writeln!(
             out,
@@ -40,7 +40,7 @@ pub async fn run(config: Config) -> Result<bool, CommandError> {
     }
     let _ = writeln!(out, "{:<14} {:<7} {:<14} {:<22} what to do", "account", "kind", "state", "token until");
     let mut usable = 0;
-    for session in sessions {
+    for (session, _) in sessions {
         let result = ask(&upstream, &store, &session).await;
         usable += usize::from(result.is_ok());
         let (state, advice) = match &result {

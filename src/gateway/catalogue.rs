@@ -1,23 +1,88 @@
-//! The model catalogue: fetched when needed, kept, served stale while it is fetched again. Never fails.
+//! Which models each kind of upstream has: fetched when needed, kept, served stale while they are fetched again.
+//! Asking for a list never fails.
 
+use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::Mutex;
+use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 use crate::chat::models::{ModelInfo, builtin_catalogue};
+use crate::gateway::accounts::single_flight::SingleFlight;
+use crate::gateway::accounts::targets::Targets;
+use crate::pool::IdentityPool;
 use crate::shutdown::Supervisor;
 use crate::telemetry::ErrorChain;
+use crate::upstream::openai::client::OpenAiApi;
 use crate::upstream::web::client::QwenWeb;
 
-/// How long a request may wait for a catalogue that has never been seen.
+/// How long a request may wait for a list that has never been fetched.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
 /// How long after a failed fetch the next one waits.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
+/// The models of the portal, which has no list of its own. Two are names that it keeps for whatever is newest.
+const PORTAL_MODELS: [&str; 4] = ["qwen3-coder-plus", "qwen3-coder-flash", "coder-model", "vision-model"];
 
-/// The models that the upstream has, as last seen.
+/// A list as last fetched.
+#[derive(Debug)]
+struct Fetched<T> {
+    list: Arc<T>,
+    /// Whether it ever came from an upstream.
+    is_live: bool,
+    /// When to fetch again.
+    due_at: Instant,
+}
+
+/// Keeps one list.
+struct Kept<T> {
+    current: ArcSwap<Fetched<T>>,
+    fetches: SingleFlight<(), ()>,
+}
+
+impl<T: Send + Sync + 'static> Kept<T> {
+    /// Starts with `first`, which is due at once.
+    fn new(first: T, supervisor: Supervisor, task_name: &'static str) -> Self {
+        let first = Fetched { list: Arc::new(first), is_live: false, due_at: Instant::now() };
+        Self { current: ArcSwap::from_pointee(first), fetches: SingleFlight::new(supervisor, task_name) }
+    }
+
+    /// The newest list. Waits, for [`FIRST_WAIT`] at most, only while none has been fetched at all.
+    async fn current<F>(&self, fetch: F) -> Arc<T>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let current = self.current.load_full();
+        if Instant::now() < current.due_at {
+            return Arc::clone(&current.list);
+        }
+        let fetched = self.fetches.join((), fetch);
+        if current.is_live {
+            return Arc::clone(&current.list);
+        }
+        if timeout(FIRST_WAIT, fetched).await.is_err() {
+            // The fetch goes on, but one wait is enough: further requests take what there is.
+            let current = self.current.load_full();
+            if !current.is_live {
+                self.put(Arc::clone(&current.list), false, RETRY_AFTER);
+            }
+        }
+        Arc::clone(&self.current.load().list)
+    }
+
+    fn put(&self, list: Arc<T>, is_live: bool, due_in: Duration) {
+        self.current.store(Arc::new(Fetched { list, is_live, due_at: Instant::now() + due_in }));
+    }
+
+    /// Keeps the list as it is until the next try.
+    fn retry_later(&self) {
+        let current = self.current.load_full();
+        self.put(Arc::clone(&current.list), current.is_live, RETRY_AFTER);
+    }
+}
+
+/// The models that the web chat has.
 #[derive(Debug)]
 pub struct Catalogue {
     /// The models.
@@ -25,8 +90,6 @@ pub struct Catalogue {
     /// Whether the list is the upstream's own; otherwise it is the built-in one, and a name that is not in it may
     /// still be right.
     pub is_live: bool,
-    /// When to fetch again.
-    due_at: Instant,
 }
 
 impl Catalogue {
@@ -37,83 +100,113 @@ impl Catalogue {
     }
 }
 
-/// Keeps the catalogue. Clones share it.
+/// Keeps the web chat's catalogue. Clones share it.
 #[derive(Clone)]
-pub struct Models(Arc<Shared>);
+pub struct Models(Arc<WebModels>);
 
-struct Shared {
+struct WebModels {
     upstream: Arc<QwenWeb>,
-    supervisor: Supervisor,
     ttl: Duration,
-    current: ArcSwap<Catalogue>,
-    fetching: Mutex<()>,
+    kept: Kept<Catalogue>,
 }
 
 impl Models {
     /// A catalogue that starts with the built-in list and fetches the live one on first need.
     #[must_use]
     pub fn new(upstream: Arc<QwenWeb>, supervisor: Supervisor, ttl: Duration) -> Self {
-        let builtin = Catalogue { models: builtin_catalogue(), is_live: false, due_at: Instant::now() };
-        let current = ArcSwap::from_pointee(builtin);
-        Self(Arc::new(Shared { upstream, supervisor, ttl, current, fetching: Mutex::new(()) }))
+        let builtin = Catalogue { models: builtin_catalogue(), is_live: false };
+        Self(Arc::new(WebModels { upstream, ttl, kept: Kept::new(builtin, supervisor, "fetch models") }))
     }
 
-    /// The newest catalogue there is. Waits, for a few seconds at most, only while none has been seen at all.
+    /// The newest catalogue. Waits, for five seconds at most, only while none has been fetched at all.
     pub async fn current(&self) -> Arc<Catalogue> {
-        let current = self.0.current.load_full();
-        if Instant::now() < current.due_at {
-            return current;
-        }
-        if current.is_live {
-            self.fetch_in_background();
-            return current;
-        }
-        // The fetch goes on when this caller gives up waiting for it.
-        let models = self.clone();
-        let (done, fetched) = tokio::sync::oneshot::channel();
-        self.0.supervisor.spawn("fetch models", async move {
-            models.fetch().await;
-            // Nobody waits any more: fine.
-            let _ = done.send(());
-        });
-        if tokio::time::timeout(FIRST_WAIT, fetched).await.is_err() {
-            // It goes on, but one wait is enough: further requests take what there is.
-            let current = self.0.current.load_full();
-            if !current.is_live {
-                let due_at = Instant::now() + RETRY_AFTER;
-                self.0.current.store(Arc::new(Catalogue { models: current.models.clone(), is_live: false, due_at }));
-            }
-        }
-        self.0.current.load_full()
+        self.0.kept.current(self.clone().fetch()).await
     }
 
-    /// Fetches the catalogue if it is due, without anybody waiting.
+    /// Fetches the catalogue without waiting for it.
     pub fn fetch_in_background(&self) {
-        let models = self.clone();
-        self.0.supervisor.spawn("fetch models", async move { models.fetch().await });
+        drop(self.0.kept.fetches.join((), self.clone().fetch()));
     }
 
-    async fn fetch(&self) {
-        let _only_one = self.0.fetching.lock().await;
-        let current = self.0.current.load_full();
-        if Instant::now() < current.due_at {
-            return;
-        }
-        let catalogue = match self.0.upstream.models().await {
+    async fn fetch(self) {
+        let WebModels { upstream, ttl, kept } = &*self.0;
+        match upstream.models().await {
             Ok(models) => {
-                if current.is_live {
+                if kept.current.load().is_live {
                     debug!(models = models.len(), "model catalogue fetched");
                 } else {
                     info!(models = models.len(), "model catalogue fetched");
                 }
-                Catalogue { models, is_live: true, due_at: Instant::now() + self.0.ttl }
+                kept.put(Arc::new(Catalogue { models, is_live: true }), true, *ttl);
             }
             Err(error) => {
-                warn!(error = %ErrorChain(&error), "model catalogue not fetched, the last one goes on");
-                let due_at = Instant::now() + RETRY_AFTER;
-                Catalogue { models: current.models.clone(), is_live: current.is_live, due_at }
+                warn!(error = %ErrorChain(&error), "model catalogue not fetched, the last one stays in use");
+                kept.retry_later();
             }
+        }
+    }
+}
+
+/// Keeps the names of the models of static keys or of OAuth accounts. Clones share them.
+#[derive(Clone)]
+pub struct RelayModels(Arc<RelayInner>);
+
+struct RelayInner {
+    pool: IdentityPool,
+    api: OpenAiApi,
+    targets: Arc<Targets>,
+    ttl: Duration,
+    /// In the upstreams' order, each name once.
+    kept: Kept<Vec<String>>,
+}
+
+impl RelayModels {
+    /// The models of these targets: of static keys what their endpoints list, of OAuth accounts a built-in list, since
+    /// the portal has none.
+    #[must_use]
+    pub fn new(
+        pool: IdentityPool,
+        api: OpenAiApi,
+        targets: Arc<Targets>,
+        supervisor: Supervisor,
+        ttl: Duration,
+    ) -> Self {
+        let first = match &*targets {
+            Targets::Keys(_) => Vec::new(),
+            Targets::Accounts(_) => PORTAL_MODELS.map(str::to_owned).to_vec(),
         };
-        self.0.current.store(Arc::new(catalogue));
+        let kept = Kept::new(first, supervisor, "fetch models of keys");
+        Self(Arc::new(RelayInner { pool, api, targets, ttl, kept }))
+    }
+
+    /// The newest list. Waits, for five seconds at most, only while none has been fetched at all.
+    pub async fn current(&self) -> Arc<Vec<String>> {
+        match &*self.0.targets {
+            Targets::Accounts(_) => Arc::clone(&self.0.kept.current.load().list),
+            Targets::Keys(_) => self.0.kept.current(self.clone().fetch()).await,
+        }
+    }
+
+    async fn fetch(self) {
+        let RelayInner { pool, api, targets, ttl, kept } = &*self.0;
+        let mut names: Vec<String> = Vec::new();
+        let mut is_complete = true;
+        for session in pool.sessions() {
+            let Some(target) = targets.of(&session) else { continue };
+            match api.models(&session, &target).await {
+                Ok(found) => names.extend(found),
+                Err(error) => {
+                    is_complete = false;
+                    debug!(identity.id = %session.identity(), error = %ErrorChain(&error), "models not listed");
+                }
+            }
+        }
+        let mut seen = HashSet::new();
+        names.retain(|name| seen.insert(name.clone()));
+        if names.is_empty() {
+            warn!("no list of models came from the endpoints of static keys");
+            return kept.retry_later();
+        }
+        kept.put(Arc::new(names), true, if is_complete { *ttl } else { RETRY_AFTER });
     }
 }

@@ -88,7 +88,7 @@ impl Upstreams {
             }
         }
         for (_, gateway) in self.relays() {
-            if gateway.models().await.names.iter().any(|known| known == name) {
+            if gateway.models().await.iter().any(|known| known == name) {
                 return Ok(Route::Relay(gateway.clone(), name.to_owned()));
             }
         }
@@ -99,7 +99,7 @@ impl Upstreams {
     async fn default_route(&self) -> Result<Route, NoUpstream> {
         for (_, gateway) in self.relays() {
             let models = gateway.models().await;
-            let default = models.names.iter().find(|name| *name == DEFAULT_MODEL).or(models.names.first());
+            let default = models.iter().find(|name| *name == DEFAULT_MODEL).or(models.first());
             if let Some(default) = default {
                 return Ok(Route::Relay(gateway.clone(), default.clone()));
             }
@@ -114,12 +114,12 @@ impl Upstreams {
         let mut names: Vec<String> = Vec::new();
         for (prefix, gateway) in self.relays() {
             let models = gateway.models().await;
-            for name in &models.names {
+            for name in &*models {
                 if !names.contains(name) && (!self.has_web || catalogue.find(name).is_none()) {
                     names.push(name.clone());
                 }
             }
-            names.extend(models.names.iter().map(|name| format!("{prefix}{name}")));
+            names.extend(models.iter().map(|name| format!("{prefix}{name}")));
         }
         names
     }

@@ -7,8 +7,7 @@ use crate::chat::error::{RequestError, RequestErrorKind};
 use crate::chat::failure::{Failure, FailureKind, WAIT_MAX};
 use crate::chat::reply::RejectedAs;
 use crate::gateway::accounts::device_login::{LoginFailure, StartError};
-use crate::gateway::accounts::oauth_account::AccountError;
-use crate::gateway::accounts::web::RefreshError;
+use crate::gateway::accounts::error::RefreshError;
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::route::NoUpstream;
 use crate::http::refusals::sentence;
@@ -83,7 +82,8 @@ impl From<&ChatError> for Failure {
             ChatError::Session(RefreshError::Refused { .. }) => {
                 no_account("The upstream refuses the account's session.")
             }
-            ChatError::Session(RefreshError::Failed { .. }) => {
+            ChatError::Session(RefreshError::Gone { .. }) => no_account("The account was removed."),
+            ChatError::Session(RefreshError::Failed { .. } | RefreshError::File { .. }) => {
                 let message =
                     "No account has a usable token right now; a new one is being fetched. Try again in a moment.";
                 Self::new(FailureKind::Unavailable, "no_available_account", message).after(Some(TOKEN_WAIT))
@@ -237,11 +237,11 @@ impl From<&LoginFailure> for Failure {
     }
 }
 
-impl From<&AccountError> for Failure {
-    fn from(error: &AccountError) -> Self {
-        match error {
-            AccountError::Upstream(_, error) => of_login_service(error),
-            AccountError::NeedsLogin(_) | AccountError::Gone(_) | AccountError::File(..) | AccountError::Failed(_) => {
+impl From<&RefreshError> for Failure {
+    fn from(error: &RefreshError) -> Self {
+        match error.upstream() {
+            Some(error) => of_login_service(error),
+            None => {
                 let message = format!("{} The server's log tells more.", sentence(&error.to_string()));
                 Self::new(FailureKind::Unavailable, "no_available_account", message).after(Some(TOKEN_WAIT))
             }

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::gateway::accounts::device_login::DeviceLogins;
 use crate::gateway::accounts::oauth::OAuthAccounts;
-use crate::gateway::accounts::web::Refresher;
+use crate::gateway::accounts::web::WebAccounts;
 use crate::gateway::answer::run::Answers;
 use crate::gateway::answer::web::WebGateway;
 use crate::gateway::attachments::Attachments;
@@ -42,7 +42,7 @@ pub struct Parts {
     /// Logs OAuth accounts in.
     pub logins: DeviceLogins,
     /// For `POST /refresh-token`.
-    pub refresher: Refresher,
+    pub web_accounts: WebAccounts,
     /// What was done so far.
     pub counters: Arc<Counters>,
     /// How this side of HTTP behaves.

@@ -33,7 +33,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use crate::base::facts::{IdentityFacts, Usage};
-use crate::base::ids::{CredentialKey, IdentityId};
+use crate::base::ids::CredentialKey;
 use crate::base::session::Session;
 use crate::pool::clock::after;
 use crate::pool::lease::{Reply, Shared};
@@ -61,8 +61,8 @@ pub struct Wanted {
     pub caller: CallerId,
     /// What the identity is to be used for: one that rests from it does not do.
     pub usage: Usage,
-    /// The identities that this request was tried on already.
-    pub tried: Vec<IdentityId>,
+    /// The identities that this request was tried on already, by their credentials' keys.
+    pub tried: Vec<CredentialKey>,
     /// When the request is of no use any more.
     pub deadline: Instant,
 }
@@ -84,14 +84,7 @@ impl IdentityPool {
     /// meant, at most 25 hours, and a death, which the refresher looks at again on its own schedule.
     pub fn restore(&self, key: &CredentialKey, facts: IdentityFacts, now: Now) {
         self.0.change(now, |state| {
-            let identities: Vec<_> = state
-                .slots()
-                .filter(|slot| slot.session.key() == key)
-                .map(|slot| slot.session.identity().clone())
-                .collect();
-            for identity in identities {
-                state.change(&identity, |slot| slot.restore(facts, now));
-            }
+            state.change(key, |slot| slot.restore(facts, now));
         });
     }
 
@@ -134,14 +127,14 @@ impl IdentityPool {
         Lease::detached(session)
     }
 
-    /// Takes up one more identity, last in line; `false` when one of that name is there already.
+    /// Adds an identity, last in line; `false` when one with that credential is there already.
     pub fn add(&self, session: Arc<Session>, now: Now) -> bool {
         self.0.change(now, |state| state.add(session, now.instant))
     }
 
-    /// Lets an identity go; `false` when there is none of that name. Leases of it go on until they end.
-    pub fn remove(&self, identity: &IdentityId, now: Now) -> bool {
-        self.0.change(now, |state| state.remove(identity))
+    /// Removes an identity; `false` when none has that credential. Its leases go on until they end.
+    pub fn remove(&self, key: &CredentialKey, now: Now) -> bool {
+        self.0.change(now, |state| state.remove(key))
     }
 
     /// The sessions of all identities, in the order of configuration.
@@ -151,22 +144,22 @@ impl IdentityPool {
     }
 
     /// Takes up what the refresher found out about a credential.
-    pub fn set_credential(&self, identity: &IdentityId, credential: CredentialState, now: Now) {
+    pub fn set_credential(&self, key: &CredentialKey, credential: CredentialState, now: Now) {
         self.0.change(now, |state| {
-            state.change(identity, |slot| slot.set_credential(credential, now.unix));
+            state.change(key, |slot| slot.set_credential(credential, now.unix));
         });
     }
 
     /// How a credential is; `None` for an identity that is not in the pool.
     #[must_use]
-    pub fn credential(&self, identity: &IdentityId) -> Option<CredentialState> {
-        self.0.look(|state| Some(state.find(identity)?.credential()))
+    pub fn credential(&self, key: &CredentialKey) -> Option<CredentialState> {
+        self.0.look(|state| Some(state.find(key)?.credential()))
     }
 
     /// Starts an identity over, as its owner asks: closed breaker, no rest from anything. The credential stays what it is.
-    pub fn reset(&self, identity: &IdentityId, now: Now) {
+    pub fn reset(&self, key: &CredentialKey, now: Now) {
         self.0.change(now, |state| {
-            state.change(identity, |slot| {
+            state.change(key, |slot| {
                 slot.breaker.reset();
                 slot.rests.clear();
             });
@@ -191,8 +184,8 @@ impl IdentityPool {
 
     /// What has to be written down about an identity; nothing for one that is not in the pool.
     #[must_use]
-    pub fn facts(&self, identity: &IdentityId) -> IdentityFacts {
-        self.0.look(|state| state.find(identity).map_or_else(IdentityFacts::default, |slot| slot.facts()))
+    pub fn facts(&self, key: &CredentialKey) -> IdentityFacts {
+        self.0.look(|state| state.find(key).map_or_else(IdentityFacts::default, |slot| slot.facts()))
     }
 
     /// Whether everybody fails in the same way, so that trying more than one other identity is of no use.

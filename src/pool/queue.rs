@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use crate::base::facts::Usage;
-use crate::base::ids::IdentityId;
+use crate::base::ids::CredentialKey;
 
 /// Stands for whoever sent a request: requests of one caller wait in one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -31,7 +31,7 @@ struct Line<W> {
 pub(crate) struct Waiter<W> {
     number: u64,
     pub(crate) usage: Usage,
-    pub(crate) tried: Vec<IdentityId>,
+    pub(crate) tried: Vec<CredentialKey>,
     pub(crate) reply: W,
 }
 
@@ -57,7 +57,13 @@ impl<W> Queue<W> {
 
     /// Adds a request at the end of its caller's line and returns the number to leave with; gives the reply
     /// back when the queue is full.
-    pub(crate) fn join(&mut self, caller: CallerId, usage: Usage, tried: Vec<IdentityId>, reply: W) -> Result<u64, W> {
+    pub(crate) fn join(
+        &mut self,
+        caller: CallerId,
+        usage: Usage,
+        tried: Vec<CredentialKey>,
+        reply: W,
+    ) -> Result<u64, W> {
         if self.count >= self.max {
             return Err(reply);
         }

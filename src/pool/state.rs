@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::base::facts::{PerUsage, Usage};
-use crate::base::ids::IdentityId;
+use crate::base::ids::CredentialKey;
 use crate::base::session::Session;
 use crate::pool::blame::Blame;
 use crate::pool::budget::RetryBudget;
@@ -34,7 +34,7 @@ pub(crate) struct PoolState<W> {
     /// Tick 0 of the rotation.
     origin: Instant,
     slots: Vec<Slot>,
-    indices: HashMap<IdentityId, usize>,
+    indices: HashMap<CredentialKey, usize>,
     rotation: Rotation,
     egress: Egress,
     blame: Blame,
@@ -46,7 +46,7 @@ pub(crate) struct PoolState<W> {
 
 impl<W> PoolState<W> {
     pub(crate) fn new(sessions: Vec<Arc<Session>>, settings: PoolSettings, jitter: fn() -> f64, now: Instant) -> Self {
-        let indices = sessions.iter().enumerate().map(|(index, session)| (session.identity().clone(), index)).collect();
+        let indices = sessions.iter().enumerate().map(|(index, session)| (session.key().clone(), index)).collect();
         let slots: Vec<_> = sessions.into_iter().map(|session| Slot::new(session, now)).collect();
         let mut state = Self {
             rotation: Rotation::new(slots.len(), settings.in_flight_max),
@@ -66,7 +66,7 @@ impl<W> PoolState<W> {
     }
 
     /// Picks an identity for a request that has tried some already.
-    pub(crate) fn request(&mut self, usage: Usage, tried: &[IdentityId], now: Now) -> Result<Grant, Refusal> {
+    pub(crate) fn request(&mut self, usage: Usage, tried: &[CredentialKey], now: Now) -> Result<Grant, Refusal> {
         if self.indices.is_empty() {
             return Err(Refusal::Final(LeaseError::NoneConfigured));
         }
@@ -206,17 +206,17 @@ impl<W> PoolState<W> {
         self.origin.checked_add(Duration::from_nanos(tick))
     }
 
-    /// Changes one identity, named by its id.
-    pub(crate) fn change(&mut self, identity: &IdentityId, change: impl FnOnce(&mut Slot)) {
-        if let Some(index) = self.indices.get(identity).copied() {
+    /// Changes one identity, found by its credential's key.
+    pub(crate) fn change(&mut self, key: &CredentialKey, change: impl FnOnce(&mut Slot)) {
+        if let Some(index) = self.indices.get(key).copied() {
             self.slot(index, change);
             self.sync(index);
         }
     }
 
-    /// One identity, named by its id.
-    pub(crate) fn find(&self, identity: &IdentityId) -> Option<&Slot> {
-        self.slots.get(*self.indices.get(identity)?)
+    /// One identity, found by its credential's key.
+    pub(crate) fn find(&self, key: &CredentialKey) -> Option<&Slot> {
+        self.slots.get(*self.indices.get(key)?)
     }
 
     /// All identities, in the order of their places.
@@ -224,10 +224,10 @@ impl<W> PoolState<W> {
         self.present().map(|(_, slot)| slot)
     }
 
-    /// Takes up an identity, at the back of the line; `false` when one of that name is there.
+    /// Adds an identity, at the back of the line; `false` when one with that credential is there.
     pub(crate) fn add(&mut self, session: Arc<Session>, now: Instant) -> bool {
-        let identity = session.identity().clone();
-        if self.indices.contains_key(&identity) {
+        let key = session.key().clone();
+        if self.indices.contains_key(&key) {
             return false;
         }
         let slot = Slot::new(session, now);
@@ -245,14 +245,14 @@ impl<W> PoolState<W> {
                 self.slots.len() - 1
             }
         };
-        self.indices.insert(identity, index);
+        self.indices.insert(key, index);
         self.sync(index);
         true
     }
 
-    /// Lets an identity go. What is in flight on it ends as it would have; nothing new begins.
-    pub(crate) fn remove(&mut self, identity: &IdentityId) -> bool {
-        let Some(index) = self.indices.remove(identity) else {
+    /// Removes an identity. What is in flight on it ends as it would have; nothing new begins.
+    pub(crate) fn remove(&mut self, key: &CredentialKey) -> bool {
+        let Some(index) = self.indices.remove(key) else {
             return false;
         };
         self.slot(index, Slot::leave);
@@ -402,8 +402,8 @@ impl<W> PoolState<W> {
     }
 
     /// The places of those who are in the pool, each once.
-    fn known(&self, identities: &[IdentityId]) -> Vec<usize> {
-        let mut known: Vec<_> = identities.iter().filter_map(|identity| self.indices.get(identity).copied()).collect();
+    fn known(&self, keys: &[CredentialKey]) -> Vec<usize> {
+        let mut known: Vec<_> = keys.iter().filter_map(|key| self.indices.get(key).copied()).collect();
         known.sort_unstable();
         known.dedup();
         known

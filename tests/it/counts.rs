@@ -4,6 +4,7 @@ use std::path::Path;
 
 use qwen_bridge::base::ids::{CredentialKey, UnixSeconds};
 use qwen_bridge::base::secret::{Cookie, UpstreamKey};
+use qwen_bridge::base::seed::StaticKey;
 use qwen_bridge::store::{Spent, Store, UtcDay};
 use serde_json::{Value, json};
 use simulator::Simulator;
@@ -84,7 +85,8 @@ async fn s000_06_keys_are_counted_too_and_callers_own_credentials_are_not() {
     // Without asking for it, a stream's usage is counted all the same.
     app.stream(&body).await;
     let (simulator, state_dir) = app.stop().await;
-    let counted = kept(state_dir.path(), &UpstreamKey::parse(&key).unwrap().key());
+    let static_key = StaticKey { key: UpstreamKey::parse(&key).unwrap(), base: simulator.urls().keys };
+    let counted = kept(state_dir.path(), &static_key.credential());
     assert_eq!(counted, told(&usage).plus(told(&usage)));
 
     let app = Setup::default().with("SERVER_MODE", "false").without("API_KEY").start(simulator).await;

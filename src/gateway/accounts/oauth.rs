@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore, oneshot};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -22,9 +22,11 @@ use crate::base::oauth::{AccountId, OAuthCredentials};
 use crate::base::secret::AccessToken;
 use crate::base::session::Session;
 use crate::gateway::AccountSettings;
+use crate::gateway::accounts::error::RefreshError;
 use crate::gateway::accounts::oauth_account::{
-    Account, AccountError, AccountState, AccountView, Known, Place, Refusal, seconds_until_due,
+    Account, AccountState, AccountView, Known, Place, Refusal, seconds_until_due,
 };
+use crate::gateway::accounts::single_flight::SingleFlight;
 use crate::pool::{CredentialState, IdentityPool, Now};
 use crate::shutdown::Supervisor;
 use crate::store::oauth_files::{OAuthFileError, OAuthFiles};
@@ -60,7 +62,7 @@ pub(crate) struct Shared {
     pub(crate) pool: IdentityPool,
     pub(crate) upstream: Arc<QwenOAuth>,
     pub(crate) store: Arc<Store>,
-    pub(crate) supervisor: Supervisor,
+    pub(crate) refreshes: SingleFlight<CredentialKey, Result<(), RefreshError>>,
     pub(crate) folders: Vec<OAuthFiles>,
     pub(crate) accounts: Mutex<BTreeMap<IdentityId, Arc<Account>>>,
     /// Refresh tokens that the upstream refused.
@@ -111,7 +113,7 @@ impl OAuthAccounts {
             pool,
             upstream,
             store,
-            supervisor,
+            refreshes: SingleFlight::new(supervisor, "refresh an OAuth token"),
             accounts: Mutex::default(),
             faults: Mutex::default(),
             rounds: AtomicU64::new(0),
@@ -148,8 +150,8 @@ impl OAuthAccounts {
     /// Returns once the session has a token that is good for a while, which it usually has.
     ///
     /// # Errors
-    /// [`AccountError`]; not while the old token is still good for something.
-    pub async fn ensure_fresh(&self, session: &Arc<Session>) -> Result<(), AccountError> {
+    /// [`RefreshError`]; not while the old token is still good for something.
+    pub async fn ensure_fresh(&self, session: &Arc<Session>) -> Result<(), RefreshError> {
         let now = Now::read().unix;
         let is_live_at = |at: UnixSeconds| session.token().is_some_and(|token| token.is_live(at));
         if is_live_at(now.plus(FLOOR_SECONDS)) {
@@ -163,30 +165,30 @@ impl OAuthAccounts {
     /// when nobody waits for it any more.
     ///
     /// # Errors
-    /// [`AccountError`].
-    pub async fn replace(&self, session: &Arc<Session>, generation: u64) -> Result<(), AccountError> {
+    /// [`RefreshError`].
+    pub async fn replace(&self, session: &Arc<Session>, generation: u64) -> Result<(), RefreshError> {
         let identity = session.identity().clone();
         let Some(account) = self.find(&identity) else {
-            return Err(AccountError::Gone(identity));
+            return Err(RefreshError::Gone { identity });
         };
-        let (done, result) = oneshot::channel();
-        let accounts = self.clone();
-        self.0.supervisor.spawn("refresh an OAuth token", async move {
-            // Nobody waits any more: the new token is in its place all the same.
-            let _ = done.send(accounts.refresh(&account, generation).await);
-        });
-        result.await.unwrap_or(Err(AccountError::Failed(identity)))
+        self.join(account, generation).await.unwrap_or(Err(RefreshError::Failed { identity, source: None }))
     }
 
     /// [`OAuthAccounts::replace`] without waiting for it.
     pub fn replace_later(&self, session: &Arc<Session>, generation: u64) {
         if let Some(account) = self.find(session.identity()) {
-            let accounts = self.clone();
-            self.0.supervisor.spawn("refresh an OAuth token", async move {
-                // Logged where it happens.
-                let _ = accounts.refresh(&account, generation).await;
-            });
+            drop(self.join(account, generation));
         }
+    }
+
+    fn join(
+        &self,
+        account: Arc<Account>,
+        generation: u64,
+    ) -> impl Future<Output = Option<Result<(), RefreshError>>> + Send + use<> {
+        let accounts = self.clone();
+        let key = account.session.key().clone();
+        self.0.refreshes.join(key, async move { accounts.refresh(&account, generation).await })
     }
 
     /// Takes up that a token was refused which a refresh had just brought, or for which there is none. A young one
@@ -217,7 +219,7 @@ impl OAuthAccounts {
     }
 
     /// Refreshes every account now, at most every ten seconds each, and tells how each one went.
-    pub async fn refresh_all(&self) -> Vec<(IdentityId, Result<(), AccountError>)> {
+    pub async fn refresh_all(&self) -> Vec<(IdentityId, Result<(), RefreshError>)> {
         let mut results = Vec::new();
         for account in self.all() {
             let session = &account.session;
@@ -360,7 +362,7 @@ impl OAuthAccounts {
                 AccountState::NeedsLogin | AccountState::PortalRefuses => CredentialState::Dead,
             }
         };
-        self.0.pool.set_credential(account.session.identity(), state, now);
+        self.0.pool.set_credential(account.session.key(), state, now);
     }
 
     /// Notes when the token should be renewed.
@@ -391,11 +393,8 @@ impl OAuthAccounts {
                 is_due
             };
             if is_due {
-                let (accounts, generation) = (self.clone(), account.session.token_generation());
-                self.0.supervisor.spawn("refresh an OAuth token", async move {
-                    // Logged where it happens.
-                    let _ = accounts.refresh(&account, generation).await;
-                });
+                let generation = account.session.token_generation();
+                drop(self.join(account, generation));
             }
         }
     }

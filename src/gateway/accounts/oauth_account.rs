@@ -13,15 +13,15 @@ use tokio::time::Instant;
 use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
 use crate::base::oauth::{AccountId, OAuthCredentials, UnixMillis};
 use crate::base::session::Session;
+use crate::gateway::accounts::error::RefreshError;
 use crate::pool::Now;
-use crate::store::oauth_files::{FileStamp, OAuthFileError, OAuthFiles};
-use crate::upstream::error::UpstreamError;
+use crate::store::oauth_files::{FileStamp, OAuthFiles};
 
 /// One account in use.
 pub(crate) struct Account {
     pub(crate) session: Arc<Session>,
     pub(crate) place: Place,
-    /// One refresh at a time; what is `known` changes under it.
+    /// Held while the account's file is read and replaced, by a refresh or by the scan of the folder.
     pub(crate) gate: AsyncMutex<()>,
     pub(crate) known: Mutex<Known>,
 }
@@ -44,7 +44,6 @@ pub(crate) struct Known {
     pub(crate) is_refused: Option<Refusal>,
     pub(crate) renewed_at: Option<Instant>,
     pub(crate) forced_at: Option<Instant>,
-    pub(crate) last_failure: Option<Instant>,
     pub(crate) failures: u32,
     pub(crate) rechecks: u32,
     pub(crate) retry_at: Option<Instant>,
@@ -124,26 +123,6 @@ pub struct AccountView {
     pub has_refresh_token: bool,
 }
 
-/// Why there is no fresh token.
-#[derive(Debug, thiserror::Error)]
-pub enum AccountError {
-    /// Somebody has to log in again.
-    #[error("the login of {0} is over, log in again")]
-    NeedsLogin(IdentityId),
-    /// There is no such account, or not any more.
-    #[error("the account {0} is gone")]
-    Gone(IdentityId),
-    /// The upstream gave no answer that tells; it is tried again later.
-    #[error("no fresh token for {0}")]
-    Upstream(IdentityId, #[source] UpstreamError),
-    /// The credentials cannot be locked or read; it is tried again later.
-    #[error("no fresh token for {0}")]
-    File(IdentityId, #[source] OAuthFileError),
-    /// A refresh that somebody else waited for failed, or we are stopping.
-    #[error("no fresh token for {0}")]
-    Failed(IdentityId),
-}
-
 impl Known {
     pub(crate) fn new(credentials: OAuthCredentials, stamp: Option<FileStamp>, origin: CredentialKey) -> Self {
         Self {
@@ -154,7 +133,6 @@ impl Known {
             is_refused: None,
             renewed_at: None,
             forced_at: None,
-            last_failure: None,
             failures: 0,
             rechecks: 0,
             retry_at: None,
@@ -208,13 +186,8 @@ pub(crate) fn backoff(failures: u32, jitter: f64) -> Duration {
 }
 
 /// When the upstream said to come back, if it did.
-pub(crate) fn retry_after(error: &AccountError) -> Duration {
-    match error {
-        AccountError::Upstream(_, error) => error.retry_after.unwrap_or_default().min(BACKOFF_MAX),
-        AccountError::NeedsLogin(_) | AccountError::Gone(_) | AccountError::File(..) | AccountError::Failed(_) => {
-            Duration::ZERO
-        }
-    }
+pub(crate) fn retry_after(error: &RefreshError) -> Duration {
+    error.upstream().and_then(|error| error.retry_after).unwrap_or_default().min(BACKOFF_MAX)
 }
 
 /// Backoff after failures that say nothing about the refresh token.

@@ -9,29 +9,25 @@ use crate::base::facts::IdentityFacts;
 use crate::base::ids::CredentialKey;
 use crate::base::oauth::{AccountId, OAuthCredentials, UnixMillis};
 use crate::base::session::Session;
+use crate::gateway::accounts::error::RefreshError;
 use crate::gateway::accounts::oauth::{FLOOR_SECONDS, OAuthAccounts};
-use crate::gateway::accounts::oauth_account::{Account, AccountError, Place, backoff, retry_after};
+use crate::gateway::accounts::oauth_account::{Account, Place, backoff, retry_after};
 use crate::pool::Now;
 use crate::store::oauth_files::{OAuthFile, OAuthFileError, OAuthFiles, Replaced};
 use crate::telemetry::ErrorChain;
 use crate::upstream::oauth::client::RefreshFailure;
 
 impl OAuthAccounts {
-    /// One refresh, unless somebody else has just done it.
-    pub(crate) async fn refresh(&self, account: &Account, generation: u64) -> Result<(), AccountError> {
+    /// One refresh, unless the token of `generation` was replaced meanwhile. At most one for each account at a time.
+    pub(crate) async fn refresh(&self, account: &Account, generation: u64) -> Result<(), RefreshError> {
         let session = &account.session;
         let identity = session.identity().clone();
-        let asked_at = Instant::now();
         let _gate = account.gate.lock().await;
         if session.token_generation() != generation {
             return Ok(());
         }
-        // Whoever waited for a refresh that failed has its answer.
-        if account.known.lock().last_failure.is_some_and(|at| at >= asked_at) {
-            return Err(AccountError::Failed(identity));
-        }
         let Ok(_permit) = self.0.running.acquire().await else {
-            return Err(AccountError::Failed(identity));
+            return Err(RefreshError::Failed { identity, source: None });
         };
         let result = match account.place.clone() {
             Place::File { files, account: name } => self.renew_file(account, &files, &name, generation).await,
@@ -40,17 +36,13 @@ impl OAuthAccounts {
         let now = Now::read();
         match &result {
             Ok(()) => {}
-            Err(AccountError::NeedsLogin(_)) => {
-                account.known.lock().last_failure = Some(Instant::now());
-                self.settle(account, now);
-            }
-            Err(AccountError::Gone(_)) => self.forget(account),
+            Err(RefreshError::Refused { .. }) => self.settle(account, now),
+            Err(RefreshError::Gone { .. }) => self.forget(account),
             Err(error) => {
                 let wait = {
                     let mut known = account.known.lock();
                     let wait = backoff(known.failures, fastrand::f64()).max(retry_after(error));
                     known.failures = known.failures.saturating_add(1);
-                    known.last_failure = Some(Instant::now());
                     known.retry_at = Some(Instant::now() + wait);
                     known.due_at = known.retry_at;
                     wait
@@ -63,7 +55,7 @@ impl OAuthAccounts {
         result
     }
 
-    async fn renew_given(&self, account: &Account) -> Result<(), AccountError> {
+    async fn renew_given(&self, account: &Account) -> Result<(), RefreshError> {
         let old = account.known.lock().credentials.clone();
         let new = match self.exchange(account, &old).await? {
             Ok(new) => new,
@@ -80,18 +72,18 @@ impl OAuthAccounts {
         files: &OAuthFiles,
         name: &AccountId,
         generation: u64,
-    ) -> Result<(), AccountError> {
+    ) -> Result<(), RefreshError> {
         let identity = account.session.identity();
         let failed = |error| match error {
-            OAuthFileError::Missing(_) => AccountError::Gone(identity.clone()),
-            error => AccountError::File(identity.clone(), error),
+            OAuthFileError::Missing(_) => RefreshError::Gone { identity: identity.clone() },
+            error => RefreshError::File { identity: identity.clone(), source: error.into() },
         };
         let _lock = files.lock(name).await.map_err(|error| match error {
             // The folder went with the file.
             OAuthFileError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                AccountError::Gone(identity.clone())
+                RefreshError::Gone { identity: identity.clone() }
             }
-            error => AccountError::File(identity.clone(), error),
+            error => RefreshError::File { identity: identity.clone(), source: error.into() },
         })?;
         let now = Now::read();
         let mut file = files.read(name, now.unix).await.map_err(failed)?;
@@ -113,7 +105,7 @@ impl OAuthAccounts {
                 let is_other =
                     account.known.lock().credentials.refresh_token().is_some_and(|token| token.key() != refused);
                 return Err(if is_other {
-                    AccountError::Failed(identity.clone())
+                    RefreshError::Failed { identity: identity.clone(), source: None }
                 } else {
                     self.refuse(account, refused)
                 });
@@ -130,7 +122,7 @@ impl OAuthAccounts {
                 account.known.lock().spend(&old);
                 self.adopt(account, *theirs, now).await;
             }
-            Err(OAuthFileError::Missing(_)) => return Err(AccountError::Gone(identity.clone())),
+            Err(OAuthFileError::Missing(_)) => return Err(RefreshError::Gone { identity: identity.clone() }),
             Err(error) => {
                 // The token before is spent, so the new one has to lie somewhere before it is used.
                 self.complain(files.path_of(name), &error);
@@ -156,14 +148,14 @@ impl OAuthAccounts {
         &self,
         account: &Account,
         old: &OAuthCredentials,
-    ) -> Result<Result<OAuthCredentials, CredentialKey>, AccountError> {
+    ) -> Result<Result<OAuthCredentials, CredentialKey>, RefreshError> {
         let identity = account.session.identity();
         let Some(token) = old.refresh_token() else {
-            return Err(AccountError::NeedsLogin(identity.clone()));
+            return Err(RefreshError::Refused { identity: identity.clone() });
         };
         let key = token.key();
         if self.0.dead.lock().contains(&key) {
-            return Err(AccountError::NeedsLogin(identity.clone()));
+            return Err(RefreshError::Refused { identity: identity.clone() });
         }
         match self.0.upstream.refresh(token, Now::read().unix).await {
             Ok(grant) => {
@@ -175,19 +167,21 @@ impl OAuthAccounts {
                 warn!(identity.id = %identity, code = code.unwrap_or("none"), "refresh token refused");
                 Ok(Err(key))
             }
-            Err(RefreshFailure::Transient(error)) => Err(AccountError::Upstream(identity.clone(), error)),
+            Err(RefreshFailure::Transient(error)) => {
+                Err(RefreshError::Failed { identity: identity.clone(), source: Some(error.into()) })
+            }
         }
     }
 
     /// Remembers a dead refresh token, across restarts too, so that it is not tried again.
-    fn refuse(&self, account: &Account, key: CredentialKey) -> AccountError {
+    fn refuse(&self, account: &Account, key: CredentialKey) -> RefreshError {
         let identity = account.session.identity().clone();
         warn!(identity.id = %identity, "login is over, log in again");
         let facts = IdentityFacts { dead_since: Some(Now::read().unix), ..IdentityFacts::default() };
         self.0.store.save_facts(key.clone(), facts);
         self.0.dead.lock().insert(key);
         account.known.lock().due_at = None;
-        AccountError::NeedsLogin(identity)
+        RefreshError::Refused { identity }
     }
 
     /// Writes renewed credentials down that cannot go where the ones before came from.

@@ -118,7 +118,7 @@ impl OAuthAccounts {
     pub(crate) fn forget(&self, account: &Account) {
         let identity = account.session.identity();
         self.0.accounts.lock().remove(identity);
-        self.0.pool.remove(identity, Now::read());
+        self.0.pool.remove(account.session.key(), Now::read());
         info!(identity.id = %identity, "OAuth account gone with its file");
     }
 

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 
 use crate::base::session::Session;
+use crate::gateway::accounts::error::RefreshError;
 use crate::gateway::accounts::oauth::OAuthAccounts;
-use crate::gateway::accounts::oauth_account::AccountError;
-use crate::gateway::accounts::web::{RefreshError, Refresher};
+use crate::gateway::accounts::web::WebAccounts;
 
 /// How the tokens of one kind of identity are kept fresh.
 #[derive(Clone)]
 pub(crate) enum Tokens {
     /// By the cookies of a browser.
-    Web(Refresher),
+    Web(WebAccounts),
     /// By refresh tokens.
     OAuth(OAuthAccounts),
     /// Not at all: a key is good until its owner ends it.
@@ -25,8 +25,8 @@ impl Tokens {
     /// [`RefreshError`].
     pub(crate) async fn ensure_fresh(&self, session: &Arc<Session>) -> Result<(), RefreshError> {
         match self {
-            Self::Web(refresher) => refresher.ensure_fresh(session).await,
-            Self::OAuth(accounts) => accounts.ensure_fresh(session).await.map_err(told),
+            Self::Web(accounts) => accounts.ensure_fresh(session).await,
+            Self::OAuth(accounts) => accounts.ensure_fresh(session).await,
             Self::Fixed => Ok(()),
         }
     }
@@ -42,8 +42,8 @@ impl Tokens {
     /// [`RefreshError`].
     pub(crate) async fn replace(&self, session: &Arc<Session>, generation: u64) -> Result<(), RefreshError> {
         match self {
-            Self::Web(refresher) => refresher.replace(session, generation).await,
-            Self::OAuth(accounts) => accounts.replace(session, generation).await.map_err(told),
+            Self::Web(accounts) => accounts.replace(session, generation).await,
+            Self::OAuth(accounts) => accounts.replace(session, generation).await,
             Self::Fixed => Err(RefreshError::Refused { identity: session.identity().clone() }),
         }
     }
@@ -51,7 +51,7 @@ impl Tokens {
     /// The same, without waiting for it.
     pub(crate) fn replace_later(&self, session: &Arc<Session>, generation: u64) {
         match self {
-            Self::Web(refresher) => refresher.replace_later(session, generation),
+            Self::Web(accounts) => accounts.replace_later(session, generation),
             Self::OAuth(accounts) => accounts.replace_later(session, generation),
             Self::Fixed => {}
         }
@@ -60,20 +60,9 @@ impl Tokens {
     /// Notes that the credential itself is refused.
     pub(crate) fn given_up(&self, session: &Arc<Session>) {
         match self {
-            Self::Web(refresher) => refresher.given_up(session),
+            Self::Web(accounts) => accounts.given_up(session),
             Self::OAuth(accounts) => accounts.given_up(session),
             Self::Fixed => {}
-        }
-    }
-}
-
-/// Why an account has no fresh token, in the words for every kind.
-fn told(error: AccountError) -> RefreshError {
-    match error {
-        AccountError::NeedsLogin(identity) | AccountError::Gone(identity) => RefreshError::Refused { identity },
-        AccountError::Upstream(identity, source) => RefreshError::Failed { identity, source: Some(source) },
-        AccountError::File(identity, _) | AccountError::Failed(identity) => {
-            RefreshError::Failed { identity, source: None }
         }
     }
 }

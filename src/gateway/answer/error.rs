@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::chat::reply::RejectedAs;
-use crate::gateway::accounts::web::RefreshError;
+use crate::gateway::accounts::error::RefreshError;
 use crate::pool::{LeaseError, Now, Outcome};
 use crate::store::StoreError;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};

@@ -9,10 +9,10 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use crate::base::facts::Usage;
-use crate::base::ids::IdentityId;
+use crate::base::ids::CredentialKey;
 use crate::base::session::Session;
+use crate::gateway::accounts::error::RefreshError;
 use crate::gateway::accounts::tokens::Tokens;
-use crate::gateway::accounts::web::RefreshError;
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::next_step::{Facts, FailureClass, NextStep, next_step};
 use crate::gateway::answer::trace::{Step, Trace};
@@ -89,7 +89,7 @@ pub(crate) struct Progress {
     limits: RequestLimits,
     attempts: u32,
     challenges: u32,
-    tried: Vec<IdentityId>,
+    tried: Vec<CredentialKey>,
     /// When the request is over, whatever is left to try.
     pub(crate) deadline: Instant,
     retries_left: u32,
@@ -228,19 +228,19 @@ impl Failover {
                 return Err(if is_own { error } else { self.in_sum(usage, error) });
             }
             info!(identity.id = %session.identity(), attempt = progress.attempts, error = %ErrorChain(&error), "trying another identity");
-            progress.moves_on(session.identity(), costs_retry);
+            progress.moves_on(session.key(), costs_retry);
             last = Some(error);
         }
     }
 
     /// After an answer that broke in the middle: whether another identity may be asked for all of it again.
-    pub(crate) fn may_begin_anew(&self, progress: &mut Progress, identity: &IdentityId, error: &UpstreamError) -> bool {
+    pub(crate) fn may_begin_anew(&self, progress: &mut Progress, key: &CredentialKey, error: &UpstreamError) -> bool {
         let facts = Facts { has_repeated: true, ..self.common_facts(progress) };
         let step = next_step(FailureClass::Upstream(error.kind), &facts);
         if step != NextStep::NextIdentity || !self.pool.allow_retry(Now::read()) {
             return false;
         }
-        progress.moves_on(identity, true);
+        progress.moves_on(key, true);
         true
     }
 
@@ -392,9 +392,9 @@ impl Progress {
         self.retries_left = self.retries_left.saturating_sub(1);
     }
 
-    fn moves_on(&mut self, identity: &IdentityId, costs_retry: bool) {
+    fn moves_on(&mut self, key: &CredentialKey, costs_retry: bool) {
         self.retries_left = self.retries_left.saturating_sub(u32::from(costs_retry));
-        self.tried.push(identity.clone());
+        self.tried.push(key.clone());
         self.is_renewed = false;
     }
 }
@@ -415,7 +415,7 @@ async fn in_time(
     refresh: impl Future<Output = Result<(), RefreshError>>,
 ) -> Result<(), RefreshError> {
     let late = || {
-        let source = Some(UpstreamError::new("waiting for a token", UpstreamErrorKind::Timeout));
+        let source = Some(UpstreamError::new("waiting for a token", UpstreamErrorKind::Timeout).into());
         RefreshError::Failed { identity: session.identity().clone(), source }
     };
     timeout_at(deadline, refresh).await.unwrap_or_else(|_| Err(late()))

@@ -2,36 +2,30 @@
 //! up as it came, on one identity after the other, and the answer comes down as it is.
 
 use std::borrow::Cow;
-use std::collections::{HashMap, HashSet};
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use bytes::Bytes;
 use serde_json::Value;
-use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout_at};
-use tracing::{debug, warn};
 
 use crate::base::facts::Usage;
-use crate::base::ids::{IdentityId, UnixSeconds};
-use crate::base::secret::AccessToken;
-use crate::base::seed::StaticKey;
 use crate::base::session::Session;
 use crate::chat::job::{ChatJob, Question};
 use crate::chat::reply::{Ending, FinishReason, ReplyEvent, ReplySink};
 use crate::chat::stages::{StagePlan, Stages};
-use crate::gateway::accounts::oauth::OAuthAccounts;
+use crate::gateway::accounts::targets::Targets;
 use crate::gateway::accounts::tokens::Tokens;
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::failover::{Attempt, Failed, Failover, RequestContext, RequestLimits};
 use crate::gateway::answer::turn::{Turn, TurnParts};
 use crate::gateway::answer::usage::Accounting;
+use crate::gateway::catalogue::RelayModels;
 use crate::gateway::drift::Drift;
 use crate::pool::{IdentityPool, Lease, Now, Outcome};
+use crate::shutdown::Supervisor;
 use crate::store::{AccountDays, Store};
-use crate::telemetry::ErrorChain;
 use crate::upstream::WebSettings;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::openai::client::{OpenAiApi, Target};
@@ -40,9 +34,6 @@ use crate::upstream::openai::encode::{Profile, encode};
 use crate::upstream::stream::ReplyStream;
 use crate::upstream::words::texts_of;
 
-/// How long after a failed look for models the next one waits.
-const RETRY_AFTER: Duration = Duration::from_secs(30);
-
 /// Relays requests to one kind of upstream. Cheap to clone.
 #[derive(Clone)]
 pub struct RelayGateway(Arc<Inner>);
@@ -50,37 +41,11 @@ pub struct RelayGateway(Arc<Inner>);
 struct Inner {
     failover: Failover,
     api: OpenAiApi,
-    targets: Targets,
+    targets: Arc<Targets>,
     drift: Drift,
     settings: RelaySettings,
-    models: ArcSwap<RelayModels>,
-    fetching: Mutex<()>,
+    models: RelayModels,
 }
-
-/// Where the requests of each identity go.
-pub enum Targets {
-    /// Each key to its own endpoint.
-    Keys(HashMap<IdentityId, Target>),
-    /// Each account to where its credentials say, which a refresh may change.
-    Accounts(OAuthAccounts),
-}
-
-impl Targets {
-    fn of(&self, identity: &IdentityId) -> Option<Target> {
-        match self {
-            Self::Keys(targets) => targets.get(identity).cloned(),
-            Self::Accounts(accounts) => {
-                let base = accounts.api_base(identity)?.inspect_err(|error| {
-                    warn!(identity.id = %identity, error = %error, "no token is sent there");
-                });
-                Some(Target { base: base.ok()?, profile: Profile::Portal })
-            }
-        }
-    }
-}
-
-/// The models of the portal, which has no list of its own. Two are names that it keeps for whatever is newest.
-pub const PORTAL_MODELS: [&str; 4] = ["qwen3-coder-plus", "qwen3-coder-flash", "coder-model", "vision-model"];
 
 /// How patient relaying is.
 #[derive(Clone, Debug)]
@@ -108,14 +73,6 @@ impl RelaySettings {
     }
 }
 
-/// The models of a kind, as last seen.
-#[derive(Debug)]
-pub struct RelayModels {
-    /// Their names, in the upstream's order.
-    pub names: Vec<String>,
-    due_at: Instant,
-}
-
 /// A request for one kind of upstream, with the stages that its answer passes.
 #[derive(Clone, Debug)]
 pub struct RelayJob {
@@ -123,20 +80,6 @@ pub struct RelayJob {
     pub job: ChatJob,
     /// What is applied to the answer.
     pub stages: StagePlan,
-}
-
-/// The sessions of static keys, and where each of them goes.
-#[must_use]
-pub fn keys(keys: &[StaticKey]) -> (Vec<Arc<Session>>, HashMap<IdentityId, Target>) {
-    let (mut sessions, mut targets) = (Vec::new(), HashMap::new());
-    for (place, StaticKey { key, base }) in (1..).zip(keys) {
-        let identity = IdentityId::named(&format!("key-{place}"));
-        // Keys are opaque: without an `exp` claim they never expire.
-        let Ok(token) = AccessToken::parse(key.expose(), UnixSeconds(0)) else { continue };
-        sessions.push(Arc::new(Session::new(identity.clone(), key.key(), None, Some(token))));
-        targets.insert(identity, Target { base: base.clone(), profile: Profile::Key });
-    }
-    (sessions, targets)
 }
 
 impl RelayGateway {
@@ -147,18 +90,19 @@ impl RelayGateway {
         api: OpenAiApi,
         targets: Targets,
         store: Arc<Store>,
+        supervisor: Supervisor,
         settings: RelaySettings,
         retries_max: u32,
     ) -> Self {
         let accounting = Accounting::new(pool.clone(), store);
-        let (tokens, names) = match &targets {
-            Targets::Keys(_) => (Tokens::Fixed, Vec::new()),
-            Targets::Accounts(accounts) => (Tokens::OAuth(accounts.clone()), PORTAL_MODELS.map(str::to_owned).to_vec()),
+        let tokens = match &targets {
+            Targets::Keys(_) => Tokens::Fixed,
+            Targets::Accounts(accounts) => Tokens::OAuth(accounts.clone()),
         };
+        let targets = Arc::new(targets);
+        let models = RelayModels::new(pool.clone(), api.clone(), Arc::clone(&targets), supervisor, settings.models_ttl);
         let failover = Failover { pool, tokens, accounting, retries_max };
-        let models = ArcSwap::from_pointee(RelayModels { names, due_at: Instant::now() });
-        let (drift, fetching) = (Drift::default(), Mutex::new(()));
-        Self(Arc::new(Inner { failover, api, targets, drift, settings, models, fetching }))
+        Self(Arc::new(Inner { failover, api, targets, drift: Drift::default(), settings, models }))
     }
 
     /// Whether no identity is configured.
@@ -185,39 +129,9 @@ impl RelayGateway {
         &self.0.drift
     }
 
-    /// The newest list of models, fetched when it is due. Never fails: what cannot be fetched stays as it was.
-    pub async fn models(&self) -> Arc<RelayModels> {
-        let current = self.0.models.load_full();
-        if Instant::now() < current.due_at || matches!(self.0.targets, Targets::Accounts(_)) {
-            return current;
-        }
-        let _only_one = self.0.fetching.lock().await;
-        let current = self.0.models.load_full();
-        if Instant::now() < current.due_at {
-            return current;
-        }
-        let mut names: Vec<String> = Vec::new();
-        let mut is_complete = true;
-        for session in self.0.failover.pool.sessions() {
-            let Some(target) = self.0.targets.of(session.identity()) else { continue };
-            match self.0.api.models(&session, &target).await {
-                Ok(found) => names.extend(found),
-                Err(error) => {
-                    is_complete = false;
-                    debug!(identity.id = %session.identity(), error = %ErrorChain(&error), "models not listed");
-                }
-            }
-        }
-        let mut seen = HashSet::new();
-        names.retain(|name| seen.insert(name.clone()));
-        if names.is_empty() {
-            warn!("no list of models came from the endpoints of static keys");
-            names.clone_from(&current.names);
-        }
-        let wait = if is_complete { self.0.settings.models_ttl } else { RETRY_AFTER };
-        let fresh = Arc::new(RelayModels { names, due_at: Instant::now() + wait });
-        self.0.models.store(Arc::clone(&fresh));
-        fresh
+    /// The names of the models, as last fetched. Waits, for five seconds at most, only while none has been fetched.
+    pub async fn models(&self) -> Arc<Vec<String>> {
+        self.0.models.current().await
     }
 
     /// Asks an endpoint whether it accepts this session, by listing its models. The pool hears nothing of what comes of
@@ -295,7 +209,7 @@ impl RelayGateway {
 
 impl Inner {
     fn target(&self, session: &Session) -> Result<Target, UpstreamError> {
-        let target = self.targets.of(session.identity());
+        let target = self.targets.of(session);
         target.ok_or_else(|| UpstreamError::new("asking", UpstreamErrorKind::Unavailable))
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep};
 use tracing::warn;
 
-use crate::base::ids::IdentityId;
+use crate::base::ids::{CredentialKey, IdentityId};
 use crate::base::session::Session;
 use crate::chat::reply::{Ending, FinishReason, Rejection, ReplyEvent, ReplySink, TokenCounts};
 use crate::chat::stages::Stages;
@@ -147,6 +147,11 @@ impl Turn {
     /// Whether this picture was shown.
     pub(crate) fn has_picture(&self, url: &str) -> bool {
         self.pictures.contains(url)
+    }
+
+    /// The credential that answers, by its key.
+    pub(crate) fn credential(&self) -> &CredentialKey {
+        self.session.key()
     }
 
     /// Which identity answers.

@@ -46,7 +46,7 @@ impl Accounting {
 
     /// Nothing is kept about credentials that callers bring.
     fn count(&self, session: &Session, spent: Spent) {
-        if self.pool.credential(session.identity()).is_some() {
+        if self.pool.credential(session.key()).is_some() {
             self.store.count(session.key(), spent, Now::read().unix);
         }
     }
@@ -59,7 +59,7 @@ impl Accounting {
             outcome,
             Outcome::RateLimited { .. } | Outcome::Quota { .. } | Outcome::Challenged | Outcome::Dead
         );
-        let is_pooled = self.pool.credential(session.identity()).is_some();
+        let is_pooled = self.pool.credential(session.key()).is_some();
         if matches!(outcome, Outcome::Challenged) {
             warn!(
                 identity.id = %session.identity(),
@@ -68,7 +68,7 @@ impl Accounting {
         }
         lease.finish(outcome, now);
         if is_fact && is_pooled {
-            self.store.save_facts(session.key().clone(), self.pool.facts(session.identity()));
+            self.store.save_facts(session.key().clone(), self.pool.facts(session.key()));
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::base::session::Session;
 use crate::chat::reply::{Ending, ReplySink};
 use crate::chat::stages::StagePlan;
 use crate::gateway::accounts::tokens::Tokens;
-use crate::gateway::accounts::web::Refresher;
+use crate::gateway::accounts::web::WebAccounts;
 use crate::gateway::answer::attempt::{Answering, Attempts, StartedVideo, Starting, VideoDiary};
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::failover::{Failover, Progress, RequestContext, RequestLimits};
@@ -61,17 +61,17 @@ impl WebGateway {
     pub fn new(
         pool: IdentityPool,
         upstream: Arc<QwenWeb>,
-        refresher: Refresher,
+        accounts: WebAccounts,
         janitor: Janitor,
         attachments: Attachments,
         store: Arc<Store>,
         retries_max: u32,
     ) -> Self {
         let accounting = Accounting::new(pool.clone(), store);
-        let videos = VideoTasks { upstream: Arc::clone(&upstream), refresher: refresher.clone() };
+        let videos = VideoTasks { upstream: Arc::clone(&upstream), accounts: accounts.clone() };
         let drift = Drift::default();
         let attempts = Attempts { upstream, janitor, attachments, videos, accounting: accounting.clone(), drift };
-        let failover = Failover { pool, tokens: Tokens::Web(refresher), accounting, retries_max };
+        let failover = Failover { pool, tokens: Tokens::Web(accounts), accounting, retries_max };
         Self(Arc::new(Inner { failover, attempts }))
     }
 
@@ -167,7 +167,7 @@ impl WebGateway {
                     if error.kind.blame() == Blame::Upstream
                         && context.own.is_none()
                         && Instant::now() < half
-                        && failover.may_begin_anew(&mut progress, turn.identity(), &error) =>
+                        && failover.may_begin_anew(&mut progress, turn.credential(), &error) =>
                 {
                     info!(identity.id = %turn.identity(), attempt = progress.attempts(), error = %ErrorChain(&error), "trying another identity");
                     sink.reset();

@@ -168,7 +168,7 @@ impl Process {
         self.session(name).token().map_or("-".to_owned(), |token| token.expose().to_owned())
     }
 
-    async fn replace(&self, name: &str) -> Result<(), crate::gateway::accounts::oauth_account::AccountError> {
+    async fn replace(&self, name: &str) -> Result<(), crate::gateway::accounts::error::RefreshError> {
         let session = self.session(name);
         self.accounts.replace(&session, session.token_generation()).await
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use crate::base::ids::{CredentialKey, IdentityId};
 use crate::base::oauth::{AccountId, RefreshToken};
-use crate::gateway::accounts::oauth_account::AccountError;
+use crate::gateway::accounts::error::RefreshError;
 use crate::gateway::tests::{Endpoint, Home, content, id, login, until};
 use crate::pool::{CredentialState, Now};
 use crate::upstream::tests::server::json as answer;
@@ -83,11 +83,11 @@ async fn a_dead_login_is_not_tried_again_until_its_file_changes() {
     home.own().write(&id("a"), login("a", -1)).await.unwrap();
     endpoint.newest.lock().insert("a".to_owned(), 7);
     let process = home.start(&endpoint).await;
-    let identity = IdentityId::named("oauth:a");
+    let key = process.session("oauth:a").key().clone();
     let error = process.replace("oauth:a").await.unwrap_err();
-    assert!(matches!(error, AccountError::NeedsLogin(_)), "{error}");
+    assert!(matches!(error, RefreshError::Refused { .. }), "{error}");
     assert_eq!(process.states(), "oauth:a needs_login");
-    assert_eq!(process.pool.credential(&identity), Some(CredentialState::Dead));
+    assert_eq!(process.pool.credential(&key), Some(CredentialState::Dead));
     process.replace("oauth:a").await.unwrap_err();
     assert_eq!(endpoint.calls(), 1);
     assert!(home.own().path_of(&id("a")).exists(), "the file is its owner's");
@@ -99,7 +99,7 @@ async fn a_dead_login_is_not_tried_again_until_its_file_changes() {
     assert_eq!(endpoint.calls(), 1);
     process.accounts.log_in(&id("a"), login("b", 3600)).await.unwrap();
     assert_eq!(process.states(), "oauth:a ready");
-    assert_eq!(process.pool.credential(&identity), Some(CredentialState::Ready));
+    assert_eq!(process.pool.credential(&key), Some(CredentialState::Ready));
     assert_eq!(process.token("oauth:a"), "access-b-0");
     process.stop().await;
 }
@@ -117,7 +117,7 @@ async fn what_tells_nothing_of_the_login_is_tried_again_later() {
     process.accounts.ensure_fresh(&session).await.unwrap();
     assert_eq!((endpoint.calls(), process.token("oauth:a").as_str()), (1, "access-a-0"), "the old one serves on");
     let error = process.replace("oauth:a").await.unwrap_err();
-    assert!(matches!(error, AccountError::Upstream(..)), "{error}");
+    assert!(matches!(error, RefreshError::Failed { source: Some(_), .. }), "{error}");
     assert_eq!(process.states(), "oauth:a ready");
     process.replace("oauth:a").await.unwrap();
     assert_eq!(process.token("oauth:a"), "access-a-1");
@@ -200,7 +200,7 @@ async fn a_portal_that_takes_no_tokens_is_told_from_a_login_that_is_over() {
     assert_eq!(process.states(), "oauth:a portal_refuses");
     let view = &process.accounts.views(Now::read())[0];
     assert!(view.state.advice().contains("free tier closed 2026-04-15"));
-    assert_eq!(process.pool.credential(session.identity()), Some(CredentialState::Dead));
+    assert_eq!(process.pool.credential(session.key()), Some(CredentialState::Dead));
     process.accounts.log_in(&id("a"), login("b", 3600)).await.unwrap();
     assert_eq!(process.states(), "oauth:a ready");
     process.stop().await;
@@ -264,7 +264,7 @@ async fn an_account_whose_file_goes_during_a_refresh_is_gone() {
     let process = home.start(&endpoint).await;
     home.own().remove(&id("a")).await.unwrap();
     let error = process.replace("oauth:a").await.unwrap_err();
-    assert!(matches!(error, AccountError::Gone(_)), "{error}");
+    assert!(matches!(error, RefreshError::Gone { .. }), "{error}");
     assert!(process.pool.sessions().is_empty());
     assert_eq!(endpoint.calls(), 0);
     process.stop().await;

@@ -27,7 +27,7 @@ use crate::chat::suffix::Product;
 use crate::files::attachment::{Attachment, JobFile, RemoteFile};
 use crate::files::blob::Blob;
 use crate::files::media_type::MediaKind;
-use crate::gateway::accounts::web::RefreshError;
+use crate::gateway::accounts::error::RefreshError;
 use crate::gateway::answer::attempt::{StartedVideo, VideoDiary};
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::failover::RequestContext;

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use tracing::debug;
 
 use crate::base::session::Session;
-use crate::gateway::accounts::web::Refresher;
+use crate::gateway::accounts::web::WebAccounts;
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::web::client::QwenWeb;
@@ -39,7 +39,7 @@ const DOING: &str = "making a video";
 #[derive(Clone)]
 pub(crate) struct VideoTasks {
     pub(crate) upstream: Arc<QwenWeb>,
-    pub(crate) refresher: Refresher,
+    pub(crate) accounts: WebAccounts,
 }
 
 /// What a chat tells of the video that was, or was not, begun in it.
@@ -137,7 +137,7 @@ impl VideoTasks {
 
     /// A video takes longer than many a token lives. What comes of it shows at the next look.
     async fn freshen(&self, session: &Arc<Session>) {
-        let _ = self.refresher.ensure_fresh(session).await;
+        let _ = self.accounts.ensure_fresh(session).await;
     }
 
     /// What a failed look asks for, and the pause before the next one.
@@ -152,7 +152,7 @@ impl VideoTasks {
         match error.kind {
             UpstreamErrorKind::Unauthorized => {
                 // What comes of it shows at the next look.
-                let _ = self.refresher.replace(session, generation).await;
+                let _ = self.accounts.replace(session, generation).await;
                 pause
             }
             UpstreamErrorKind::Challenged => CHALLENGE_PAUSE,

@@ -20,7 +20,6 @@ use tokio::time::timeout;
 use crate::base::facts::{CoolingReason, Usage};
 use crate::base::ids::{IdentityId, UnixSeconds};
 use crate::base::session::Session;
-use crate::gateway::accounts::web::RefreshError;
 use crate::gateway::answer::error::ChatError;
 use crate::http::owner::present::{moment, prefers};
 use crate::http::state::{AppState, PoolKind};
@@ -193,12 +192,12 @@ async fn active(state: &AppState, kind: PoolKind, known: Account, session: &Arc<
 fn verdict(error: &ChatError) -> (AccountStatus, u16) {
     use UpstreamErrorKind as Kind;
     let upstream = match error {
-        ChatError::Upstream { error, .. } | ChatError::Session(RefreshError::Failed { source: Some(error), .. }) => {
-            error
-        }
-        ChatError::Session(_) | ChatError::OwnCredential(_) | ChatError::Lease(_) => {
-            return (AccountStatus::Error, 401);
-        }
+        ChatError::Upstream { error, .. } => error,
+        ChatError::Session(error) => match error.upstream() {
+            Some(error) => error,
+            None => return (AccountStatus::Error, 401),
+        },
+        ChatError::OwnCredential(_) | ChatError::Lease(_) => return (AccountStatus::Error, 401),
         ChatError::AccountGone | ChatError::NotKept(_) | ChatError::Rejected(_) => return (AccountStatus::Error, 500),
     };
     match upstream.kind {

@@ -18,7 +18,8 @@ use crate::base::ids::IdentityId;
 use crate::base::oauth::AccountId;
 use crate::chat::failure::Failure;
 use crate::gateway::accounts::device_login::{Flow, FlowState};
-use crate::gateway::accounts::oauth_account::{AccountError, AccountState, AccountView};
+use crate::gateway::accounts::error::RefreshError;
+use crate::gateway::accounts::oauth_account::{AccountState, AccountView};
 use crate::http::owner::login_wire::{
     AccountReport, AuthTest, Authenticated, CredentialsReport, Initiated, Login, NotAuthenticated, Outcome, TokenReport,
 };
@@ -62,7 +63,7 @@ async fn auth(State(state): State<AppState>, uri: Uri) -> Result<Response, Failu
             let resource_url = resource_url.as_deref();
             Ok(answer(StatusCode::OK, &Authenticated { authenticated: true, message: &message, resource_url }))
         }
-        Ok(None) | Err(AccountError::NeedsLogin(_) | AccountError::Gone(_)) => {
+        Ok(None) | Err(RefreshError::Refused { .. } | RefreshError::Gone { .. }) => {
             let account = named.unwrap_or_else(AccountId::unnamed);
             let flow = state.0.logins.join_or_start(account).await.map_err(|error| Failure::from(&error))?;
             let status = "authentication_initiated";
@@ -118,7 +119,7 @@ async fn test(State(state): State<AppState>) -> Response {
     let (code, status, message) = match usable(&state, None).await {
         Ok(Some((_, message))) => (StatusCode::OK, "authenticated", message),
         Ok(None) => (StatusCode::UNAUTHORIZED, "not_authenticated", NO_ACCOUNT.to_owned()),
-        Err(error @ (AccountError::NeedsLogin(_) | AccountError::Gone(_))) => {
+        Err(error @ (RefreshError::Refused { .. } | RefreshError::Gone { .. })) => {
             (StatusCode::UNAUTHORIZED, "not_authenticated", format!("{error}: GET /auth"))
         }
         Err(error) => (StatusCode::UNAUTHORIZED, "authentication_failed", error.to_string()),
@@ -191,13 +192,13 @@ fn in_server_mode(state: &AppState) -> Result<(), Failure> {
 
 /// The account that is used first, or the one of this name, once it has a token; and what to say of it. `None` when
 /// there is none.
-async fn usable(state: &AppState, wanted: Option<&IdentityId>) -> Result<Option<(IdentityId, String)>, AccountError> {
+async fn usable(state: &AppState, wanted: Option<&IdentityId>) -> Result<Option<(IdentityId, String)>, RefreshError> {
     let Some(view) = best(state, wanted, Now::read()) else {
         return Ok(None);
     };
     let identity = view.identity;
     match view.state {
-        AccountState::NeedsLogin => Err(AccountError::NeedsLogin(identity)),
+        AccountState::NeedsLogin => Err(RefreshError::Refused { identity }),
         // Another login would end the same way.
         AccountState::PortalRefuses => {
             let message = format!("The account {identity} is logged in, but {}.", view.state.advice());
@@ -205,7 +206,7 @@ async fn usable(state: &AppState, wanted: Option<&IdentityId>) -> Result<Option<
         }
         AccountState::Ready | AccountState::Expired => {
             let Some(session) = state.0.accounts.session(&identity) else {
-                return Err(AccountError::Gone(identity));
+                return Err(RefreshError::Gone { identity });
             };
             state.0.accounts.ensure_fresh(&session).await?;
             let message = format!("The account {identity} is logged in.");

@@ -23,7 +23,7 @@ async fn refresh_token(State(state): State<AppState>) -> Result<Response, Failur
     if !state.0.settings.server_mode {
         return Err(Failure::not_in_client_mode());
     }
-    let results = state.0.refresher.refresh_all().await;
+    let results = state.0.web_accounts.refresh_all().await;
     let now = Now::read();
     let good = results.iter().filter(|(_, result)| result.is_ok()).count();
     let identities: Vec<Value> = results

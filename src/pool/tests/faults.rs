@@ -2,7 +2,7 @@
 
 use crate::base::facts::{Cooling, CoolingReason, IdentityFacts, PerUsage, Usage};
 use crate::pool::tests::{
-    FAULT, HEALTHY, TRIPPED, id, lease_for, lease_of, only, own_fault, plus, pool, pool_with, s, settings, start,
+    FAULT, HEALTHY, TRIPPED, id, key, lease_for, lease_of, only, own_fault, plus, pool, pool_with, s, settings, start,
     status, trip, try_lease, view, wanted,
 };
 use crate::pool::{CredentialState, IdentityReason, IdentityStatus, LeaseError, Outcome};
@@ -106,7 +106,7 @@ fn a_report_on_the_way_keeps_the_probe() {
     let probe = try_lease(&pool, due).unwrap();
     probe.report(Outcome::Unauthorized, due);
     assert_eq!(view(&pool, 1, due).in_flight, 1);
-    pool.set_credential(&id(1), CredentialState::Ready, due);
+    pool.set_credential(&key(1), CredentialState::Ready, due);
     assert!(try_lease(&pool, due).is_err(), "still one probe");
     probe.report(Outcome::Success, due);
     assert_eq!(status(&pool, 1, due), HEALTHY);
@@ -181,15 +181,15 @@ fn rests_are_kept_and_written_down() {
         assert_eq!(view(&pool, 1, now).cooling, expected);
         assert_eq!(view(&pool, 1, now).next_at, Some(cooling.until));
         assert_eq!(view(&pool, 1, now).fails, 0, "no fault of the breaker");
-        assert_eq!(pool.facts(&id(1)).cooling, expected);
-        assert_eq!(pool.facts(&id(2)), IdentityFacts::default());
+        assert_eq!(pool.facts(&key(1)).cooling, expected);
+        assert_eq!(pool.facts(&key(2)), IdentityFacts::default());
         let over = plus(now, s(u64::try_from(length).unwrap()));
         let last = plus(now, s(u64::try_from(length).unwrap()) - std::time::Duration::from_millis(1));
         assert!(pool.try_lease(&wanted(&[2], last), last).is_err());
         assert_eq!(status(&pool, 1, over), HEALTHY);
         assert_eq!(view(&pool, 1, over).cooling, PerUsage::default());
         lease_of(&pool, 1, over).finish(Outcome::Success, over);
-        assert_eq!(pool.facts(&id(1)), IdentityFacts::default());
+        assert_eq!(pool.facts(&key(1)), IdentityFacts::default());
     }
 }
 
@@ -346,7 +346,7 @@ fn early_probes_spare_the_dead_the_resting_and_the_challenged() {
     let single = pool(1, now);
     trip(&single, 1, now);
     let retry_at = now.instant + s(9);
-    single.set_credential(&id(1), CredentialState::Missing { retry_at }, now);
+    single.set_credential(&key(1), CredentialState::Missing { retry_at }, now);
     assert!(try_lease(&single, now).is_err(), "no token");
     let later = plus(now, s(9));
     assert!(try_lease(&single, later).unwrap().is_probe());
@@ -382,20 +382,20 @@ fn the_dead_are_left_alone_until_they_are_well_again() {
     let pool = pool(2, now);
     lease_of(&pool, 1, now).finish(Outcome::Dead, now);
     assert_eq!(status(&pool, 1, now), (IdentityStatus::Down, Some(IdentityReason::LoginNeeded)));
-    assert_eq!(pool.credential(&id(1)), Some(CredentialState::Dead));
+    assert_eq!(pool.credential(&key(1)), Some(CredentialState::Dead));
     let later = plus(now, s(90_000));
-    pool.set_credential(&id(1), CredentialState::Dead, later);
+    pool.set_credential(&key(1), CredentialState::Dead, later);
     let facts = IdentityFacts { cooling: PerUsage::default(), dead_since: Some(now.unix) };
-    assert_eq!(pool.facts(&id(1)), facts, "the first date stays");
+    assert_eq!(pool.facts(&key(1)), facts, "the first date stays");
     assert_eq!(view(&pool, 1, later).dead_since, Some(now.unix));
     assert_eq!(view(&pool, 1, later).next_at, None);
     for _ in 0..3 {
         assert_eq!(*try_lease(&pool, later).unwrap().identity(), id(2));
     }
-    pool.set_credential(&id(1), CredentialState::Ready, later);
+    pool.set_credential(&key(1), CredentialState::Ready, later);
     assert_eq!(status(&pool, 1, later), HEALTHY);
-    assert_eq!(pool.facts(&id(1)), IdentityFacts::default());
-    assert_eq!(pool.credential(&id(9)), None);
+    assert_eq!(pool.facts(&key(1)), IdentityFacts::default());
+    assert_eq!(pool.credential(&key(9)), None);
 }
 
 #[test]
@@ -406,18 +406,18 @@ fn a_refused_token_puts_its_identity_behind_the_others() {
     let lease = lease_of(&pool, 1, now);
     lease.report(Outcome::Unauthorized, now);
     let missing = CredentialState::Missing { retry_at: now.instant };
-    assert_eq!(pool.credential(&id(1)), Some(missing));
+    assert_eq!(pool.credential(&key(1)), Some(missing));
     assert_eq!(status(&pool, 1, now), (IdentityStatus::Degraded, Some(IdentityReason::TokenMissing)));
     let token = lease.session().token().unwrap();
     lease.session().install_token(token);
-    pool.set_credential(&id(1), CredentialState::Ready, now);
+    pool.set_credential(&key(1), CredentialState::Ready, now);
     late.report(Outcome::Unauthorized, now);
-    assert_eq!(pool.credential(&id(1)), Some(CredentialState::Ready), "that token is gone");
+    assert_eq!(pool.credential(&key(1)), Some(CredentialState::Ready), "that token is gone");
     lease_of(&pool, 1, now).finish(Outcome::Unauthorized, now);
-    assert_eq!(pool.credential(&id(1)), Some(missing));
+    assert_eq!(pool.credential(&key(1)), Some(missing));
     lease_of(&pool, 2, now).finish(Outcome::Dead, now);
     lease_of(&pool, 1, now).finish(Outcome::Dead, now);
-    let late = late.identity().clone();
+    let late = late.session().key().clone();
     assert_eq!(pool.credential(&late), Some(CredentialState::Dead));
 }
 
@@ -431,12 +431,12 @@ fn facts_survive_a_restart() {
     lease_of(&pool_before, 3, now).finish(Outcome::RateLimited { retry_after: Some(s(900)) }, now);
     lease_for(Usage::Image, &pool_before, 4, now).finish(Outcome::RateLimited { retry_after: Some(s(3600)) }, now);
     lease_of(&pool_before, 4, now).finish(Outcome::Quota { rest: s(5) }, now);
-    pool_before.reset(&id(4), now);
+    pool_before.reset(&key(4), now);
     lease_of(&pool_before, 4, now).finish(CHALLENGED, now);
     let later = plus(now, s(200));
     let pool_after = pool(4, later);
     for session in pool_before.sessions() {
-        let facts = pool_before.facts(session.identity());
+        let facts = pool_before.facts(session.key());
         pool_after.restore(session.key(), facts, later);
     }
     for number in 1..=4 {
@@ -463,12 +463,12 @@ fn a_reset_ends_rest_and_cooldown() {
     let now = start();
     let pool = pool(2, now);
     trip(&pool, 1, now);
-    pool.reset(&id(1), now);
+    pool.reset(&key(1), now);
     assert_eq!(status(&pool, 1, now), HEALTHY);
     let late = lease_of(&pool, 1, now);
     lease_of(&pool, 1, now).finish(LIMITED, now);
-    pool.reset(&id(1), now);
-    pool.reset(&id(9), now);
+    pool.reset(&key(1), now);
+    pool.reset(&key(9), now);
     assert_eq!(status(&pool, 1, now), HEALTHY);
     assert!(!lease_of(&pool, 1, now).is_probe());
     late.finish(FAULT, now);

@@ -7,8 +7,8 @@ use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::secret::Cookie;
 use crate::base::session::Session;
 use crate::pool::tests::{
-    FAULT, HEALTHY, id, lease_of, plus, pool, pool_with, s, session, settings, start, status, trip, try_lease, view,
-    wanted,
+    FAULT, HEALTHY, id, key, lease_of, plus, pool, pool_with, s, session, settings, start, status, trip, try_lease,
+    view, wanted,
 };
 use crate::pool::{CredentialState, IdentityPool, IdentityReason, IdentityStatus, LeaseError, Now, Outcome};
 
@@ -77,9 +77,9 @@ fn without_token_they_come_last_and_in_their_time() {
     let bare = Session::new(id(2), cookie.key(), Some(&cookie), None);
     let sessions = vec![session(1), Arc::new(bare)];
     let pool = IdentityPool::with_jitter(sessions, settings(), || 0.0, now);
-    assert_eq!(pool.credential(&id(1)), Some(CredentialState::Ready));
+    assert_eq!(pool.credential(&key(1)), Some(CredentialState::Ready));
     let missing = |retry_at| CredentialState::Missing { retry_at };
-    assert_eq!(pool.credential(&id(2)), Some(missing(now.instant)));
+    assert_eq!(pool.credential(&cookie.key()), Some(missing(now.instant)));
     let held: Vec<_> = (0..4)
         .map(|_| {
             let lease = try_lease(&pool, now).unwrap();
@@ -88,9 +88,9 @@ fn without_token_they_come_last_and_in_their_time() {
         })
         .collect();
     assert!(matches!(refused(&pool, now), LeaseError::Busy { .. }), "one with a token will soon be free");
-    pool.set_credential(&id(1), CredentialState::Dead, now);
+    pool.set_credential(&key(1), CredentialState::Dead, now);
     assert_eq!(*try_lease(&pool, now).unwrap().identity(), id(2));
-    pool.set_credential(&id(2), missing(now.instant + s(30)), now);
+    pool.set_credential(&cookie.key(), missing(now.instant + s(30)), now);
     assert!(matches!(refused(&pool, now), LeaseError::Unusable { .. }));
     let expected = (IdentityStatus::Degraded, Some(IdentityReason::TokenMissing));
     assert_eq!(status(&pool, 2, now), expected);
@@ -100,7 +100,7 @@ fn without_token_they_come_last_and_in_their_time() {
     assert_eq!(*try_lease(&pool, later).unwrap().identity(), id(2));
     assert_eq!(view(&pool, 2, later).next_at, None);
     drop(held);
-    pool.set_credential(&id(2), CredentialState::Ready, later);
+    pool.set_credential(&cookie.key(), CredentialState::Ready, later);
     assert_eq!(status(&pool, 2, later), HEALTHY);
 }
 
@@ -129,7 +129,7 @@ fn pool_of(parts: &[Has], now: Now) -> IdentityPool {
             }
             Has::Missing(seconds) => {
                 let retry_at = now.instant + s(seconds);
-                pool.set_credential(&id(number), CredentialState::Missing { retry_at }, now);
+                pool.set_credential(&key(number), CredentialState::Missing { retry_at }, now);
                 continue;
             }
         };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::base::facts::Usage;
 use crate::pool::tests::{
-    FAULT, HEALTHY, id, plus, pool, pool_with, s, session, settings, start, status, try_lease, wanted,
+    FAULT, HEALTHY, id, key, plus, pool, pool_with, s, session, settings, start, status, try_lease, wanted,
 };
 use crate::pool::{CredentialState, IdentityPool, LeaseError, Now, Outcome, PoolSettings};
 
@@ -42,7 +42,7 @@ fn an_empty_pool_fills() {
     assert_eq!(try_lease(&pool, now).unwrap_err(), LeaseError::NoneConfigured);
     assert!(pool.add(session(1), now));
     assert_eq!(next(&pool, now), "identity-1");
-    assert!(pool.remove(&id(1), now) && !pool.remove(&id(1), now));
+    assert!(pool.remove(&key(1), now) && !pool.remove(&key(1), now));
     assert_eq!(try_lease(&pool, now).unwrap_err(), LeaseError::NoneConfigured);
     assert_eq!(pool.outlook(Usage::Chat, now), Some(LeaseError::NoneConfigured));
     assert!(pool.views(now).is_empty() && pool.sessions().is_empty());
@@ -52,14 +52,14 @@ fn an_empty_pool_fills() {
 fn who_has_gone_is_neither_lent_nor_counted() {
     let now = start();
     let pool = pool(3, now);
-    assert!(pool.remove(&id(2), now));
+    assert!(pool.remove(&key(2), now));
     assert_eq!(names(&pool), ["identity-1", "identity-3"]);
     assert_eq!((0..3).map(|_| next(&pool, now)).collect::<Vec<_>>().join(" "), "identity-1 identity-3 identity-1");
     assert_eq!(pool.try_lease(&wanted(&[1, 3], now), now).unwrap_err(), LeaseError::AllTried);
     assert_eq!(pool.try_lease(&wanted(&[1, 2, 3], now), now).unwrap_err(), LeaseError::AllTried);
-    assert_eq!((pool.summary(now).total, pool.credential(&id(2))), (2, None));
-    pool.set_credential(&id(2), CredentialState::Dead, now);
-    assert_eq!(pool.facts(&id(2)).dead_since, None, "nobody of that name");
+    assert_eq!((pool.summary(now).total, pool.credential(&key(2))), (2, None));
+    pool.set_credential(&key(2), CredentialState::Dead, now);
+    assert_eq!(pool.facts(&key(2)).dead_since, None, "nobody of that name");
 }
 
 #[test]
@@ -67,7 +67,7 @@ fn a_lease_outlives_its_identity_and_its_place_is_not_given_away() {
     let now = start();
     let pool = pool(1, now);
     let held = try_lease(&pool, now).unwrap();
-    pool.remove(&id(1), now);
+    pool.remove(&key(1), now);
     assert_eq!(pool.summary(now).in_flight, 1);
     // Back again under the same name while the old lease goes on.
     let again = session(1);
@@ -93,7 +93,7 @@ fn places_are_used_again() {
     let pool = pool(1, now);
     for number in 2..100 {
         assert!(pool.add(session(number), now));
-        assert!(pool.remove(&id(number), now));
+        assert!(pool.remove(&key(number), now));
     }
     pool.add(session(100), now);
     assert_eq!(names(&pool), ["identity-1", "identity-100"]);
@@ -123,7 +123,7 @@ async fn those_who_wait_for_one_that_goes_are_told() {
     let request = wanted(&[], now);
     let (lease, ()) = tokio::join!(pool.lease(&request), async {
         tokio::time::sleep(s(1)).await;
-        pool.remove(&id(1), Now::read());
+        pool.remove(&key(1), Now::read());
     });
     assert_eq!(lease.unwrap_err(), LeaseError::NoneConfigured);
     held.finish(Outcome::Success, plus(now, s(2)));

@@ -50,12 +50,15 @@ fn settings() -> PoolSettings {
 
 fn session(number: usize) -> Arc<Session> {
     let token = AccessToken::parse(&format!("token-of-{number}"), UnixSeconds(0)).unwrap();
-    let key = CredentialKey::of(&number.to_string());
-    Arc::new(Session::new(id(number), key, None, Some(token)))
+    Arc::new(Session::new(id(number), key(number), None, Some(token)))
 }
 
 fn id(number: usize) -> IdentityId {
     IdentityId::numbered(number)
+}
+
+fn key(number: usize) -> CredentialKey {
+    CredentialKey::of(&number.to_string())
 }
 
 /// A pool of `count` identities with tokens, without jitter.
@@ -73,7 +76,7 @@ fn wanted(tried: &[usize], now: Now) -> Wanted {
 }
 
 fn wanted_for(usage: Usage, tried: &[usize], now: Now) -> Wanted {
-    let tried = tried.iter().copied().map(id).collect();
+    let tried = tried.iter().copied().map(key).collect();
     Wanted { caller: CallerId(1), usage, tried, deadline: now.instant + s(600) }
 }
 

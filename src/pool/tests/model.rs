@@ -5,7 +5,7 @@
 use proptest::prelude::*;
 
 use crate::base::facts::{CoolingReason, Usage};
-use crate::pool::tests::{id, own_fault, plus, pool_with, s, settings, start, wanted, wanted_for};
+use crate::pool::tests::{id, key, own_fault, plus, pool_with, s, settings, start, wanted, wanted_for};
 use crate::pool::{
     CredentialState, IdentityPool, IdentityReason, IdentityStatus, Lease, LeaseError, Now, Outcome, PoolSettings,
 };
@@ -498,7 +498,7 @@ impl Pair {
             Token::Dead => (Token::Dead, CredentialState::Dead),
         };
         self.model.known[index].token = token;
-        self.pool.set_credential(&id(index + 1), state, now);
+        self.pool.set_credential(&key(index + 1), state, now);
     }
 
     fn reset(&mut self, which: usize) {
@@ -512,7 +512,7 @@ impl Pair {
         }
         known.challenged = None;
         known.challenges = 0;
-        self.pool.reset(&id(index + 1), self.now());
+        self.pool.reset(&key(index + 1), self.now());
     }
 
     fn step(&mut self, step: Step) {

@@ -8,7 +8,7 @@ const DRAWS: usize = 20_000;
 fn ending(number: usize, minutes: Option<i64>, now: Now) -> Arc<Session> {
     let token = AccessToken::parse(&format!("token-of-{number}"), UnixSeconds(0)).unwrap();
     let token = token.ending_at(minutes.map(|minutes| now.unix.plus(minutes * 60)));
-    Arc::new(Session::new(id(number), CredentialKey::of(&number.to_string()), None, Some(token)))
+    Arc::new(Session::new(id(number), key(number), None, Some(token)))
 }
 
 /// A pool that draws, of identities whose tokens end in so many minutes.
@@ -111,8 +111,8 @@ fn s000_39_who_has_no_token_is_drawn_when_nobody_else_is_left() {
     let now = start();
     let pool = weighted(&[Some(60), Some(60), Some(-5)], now);
     let missing = CredentialState::Missing { retry_at: now.instant };
-    pool.set_credential(&id(2), missing, now);
-    pool.set_credential(&id(3), missing, now);
+    pool.set_credential(&key(2), missing, now);
+    pool.set_credential(&key(3), missing, now);
     must_be_shared(&picks(&pool, &[], 500, now), &[0.85, 0.0, 0.0]);
     must_be_shared(&picks(&pool, &[1], DRAWS, now), &[0.0, 0.85, 0.10]);
 }

@@ -2,7 +2,7 @@
 
 use crate::base::facts::{Cooling, CoolingReason, PerUsage, Usage};
 use crate::pool::tests::{
-    FAULT, HEALTHY, id, lease_for, lease_of, only, plus, pool, pool_with, s, settings, start, status, trip, view,
+    FAULT, HEALTHY, id, key, lease_for, lease_of, only, plus, pool, pool_with, s, settings, start, status, trip, view,
     wanted_for,
 };
 use crate::pool::{IdentityPool, IdentityReason, IdentityStatus, LeaseError, Now, Outcome};
@@ -36,7 +36,7 @@ fn a_spent_quota_of_videos_leaves_chats_alone() {
         let until = now.unix.plus(i64::try_from(length).unwrap());
         assert_eq!(seen.next_at, Some(until));
         let cooling = only(Usage::Video, Cooling { reason, until, set_at: now.unix });
-        assert_eq!((seen.cooling, pool.facts(&id(1)).cooling), (cooling, cooling));
+        assert_eq!((seen.cooling, pool.facts(&key(1)).cooling), (cooling, cooling));
         let over = plus(now, s(length));
         assert_eq!(take(&pool, Usage::Video, over), Ok(1));
         assert_eq!(status(&pool, 1, over), HEALTHY);
@@ -68,7 +68,7 @@ fn down_is_who_rests_from_everything_and_chats_are_named_first() {
     assert_eq!(status(&pool, 1, sixty).0, IdentityStatus::Degraded, "pictures can be made again");
     assert_eq!(status(&pool, 1, sixty).1.unwrap().as_str(), "rate_limited");
     assert_eq!(status(&pool, 1, ninety).1.unwrap().as_str(), "video_quota_exhausted");
-    pool.reset(&id(1), now);
+    pool.reset(&key(1), now);
     assert_eq!(status(&pool, 1, now), HEALTHY);
     assert_eq!(view(&pool, 1, now).cooling, PerUsage::default());
 }

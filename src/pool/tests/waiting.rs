@@ -8,7 +8,7 @@ use tokio::task::{JoinSet, yield_now};
 use tokio::time::{advance, timeout};
 
 use crate::base::facts::Usage;
-use crate::pool::tests::{id, own_fault, pool_with, s, settings};
+use crate::pool::tests::{id, key, own_fault, pool_with, s, settings};
 use crate::pool::{CallerId, IdentityPool, Lease, LeaseError, Now, Outcome, PoolSettings, Wanted};
 
 fn one_at_a_time() -> PoolSettings {
@@ -117,7 +117,7 @@ async fn nobody_waits_for_what_cannot_come() {
     let mut answers = Answers::new();
     ask(&mut answers, &pool, "waits", wanted(1));
     let mut other = wanted(2);
-    other.tried = vec![id(1)];
+    other.tried = vec![key(1)];
     let began = Now::read().instant;
     let refused = pool.lease(&other).await.unwrap_err();
     assert!(matches!(refused, LeaseError::Resting { .. }), "{refused:?}");
@@ -149,19 +149,19 @@ async fn a_token_or_a_reset_serves_those_who_wait() {
 
     let pool = pool_with(2, one_at_a_time(), Now::read());
     let retry_at = Now::read().instant + s(3600);
-    pool.set_credential(&id(2), Missing { retry_at }, Now::read());
+    pool.set_credential(&key(2), Missing { retry_at }, Now::read());
     let held = pool.lease(&wanted(1)).await.unwrap();
     let mut answers = Answers::new();
     ask(&mut answers, &pool, "token", wanted(1));
     settle().await;
     assert_eq!(queued(&pool), 1);
-    pool.set_credential(&id(2), Ready, Now::read());
+    pool.set_credential(&key(2), Ready, Now::read());
     let second = next(&mut answers).await.1.unwrap();
     assert_eq!(*second.identity(), id(2));
     second.finish(Outcome::Quota { rest: s(3600) }, Now::read());
     ask(&mut answers, &pool, "reset", wanted(1));
     settle().await;
-    pool.reset(&id(2), Now::read());
+    pool.reset(&key(2), Now::read());
     assert_eq!(*next(&mut answers).await.1.unwrap().identity(), id(2));
     drop(held);
 }
@@ -173,7 +173,7 @@ async fn a_probe_with_content_makes_room() {
     let pool = pool_with(2, two, Now::read());
     let second = |tried: usize| {
         let mut wanted = wanted(1);
-        wanted.tried = vec![id(tried)];
+        wanted.tried = vec![key(tried)];
         wanted
     };
     for _ in 0..5 {
@@ -199,7 +199,7 @@ async fn those_who_want_another_do_not_block_the_line() {
     let _second = pool.lease(&wanted(1)).await.unwrap();
     let mut answers = Answers::new();
     let mut picky = wanted(1);
-    picky.tried = vec![id(1)];
+    picky.tried = vec![key(1)];
     ask(&mut answers, &pool, "picky", picky);
     settle().await;
     ask(&mut answers, &pool, "any", wanted(1));

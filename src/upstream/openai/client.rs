@@ -29,8 +29,8 @@ const PRODUCT: &str = concat!("qwen-bridge/", env!("CARGO_PKG_VERSION"));
 
 const ASKING: &str = "asking";
 
-/// The client. Its connections carry every identity's requests; credentials travel in headers only.
-#[derive(Debug)]
+/// The client. Its connections carry every identity's requests; credentials travel in headers only. Clones share them.
+#[derive(Clone, Debug)]
 pub struct OpenAiApi {
     client: reqwest::Client,
     idle_timeout: Duration,

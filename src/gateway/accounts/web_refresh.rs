@@ -1,0 +1,242 @@
+//! Refreshes of the web chat's tokens: few at once, apart from each other, and what they rotate is written down before
+//! it is used.
+
+use std::pin::pin;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use tokio::time::{Instant, timeout};
+use tracing::{debug, info, warn};
+
+use crate::base::ids::UnixSeconds;
+use crate::base::secret::AccessToken;
+use crate::base::session::{Session, SessionSnapshot};
+use crate::gateway::accounts::error::RefreshError;
+use crate::gateway::accounts::web::{Member, WebAccounts, is_live};
+use crate::pool::{CredentialState, Now};
+use crate::telemetry::ErrorChain;
+use crate::upstream::error::UpstreamError;
+use crate::upstream::web::token::is_refusal;
+
+/// How long a refresh keeps others from beginning.
+const PLACE_TIME: Duration = Duration::from_secs(4);
+/// The pause between the starts of two refreshes.
+const SPACING: Duration = Duration::from_secs(1);
+/// A refusal counts as final when a second one follows after at least this long.
+const SECOND_REFUSAL_AFTER: Duration = Duration::from_secs(30);
+/// Backoff after failures that say nothing about the session.
+const BACKOFF_BASE: Duration = Duration::from_secs(30);
+const BACKOFF_MAX: Duration = Duration::from_secs(30 * 60);
+/// How often a dead session is tried again: from half an hour, doubling, to a day.
+const DEAD_RECHECK_BASE: Duration = Duration::from_secs(30 * 60);
+const DEAD_RECHECK_MAX: Duration = Duration::from_secs(24 * 3600);
+/// The assumed lifetime of a token that does not tell.
+const UNKNOWN_LIFETIME_SECONDS: i64 = 600;
+/// Bounds of how long before its end a token is refreshed: a fifth of its lifetime within these.
+const MARGIN_SECONDS: (i64, i64) = (60, 24 * 3600);
+
+impl WebAccounts {
+    /// One refresh, unless the token of `generation` was replaced meanwhile. At most one for each account at a time.
+    pub(crate) async fn refresh(&self, member: &Member, generation: u64) -> Result<(), RefreshError> {
+        let session = &member.session;
+        let identity = session.identity().clone();
+        if session.token_generation() != generation {
+            return Ok(());
+        }
+        let Ok(permit) = self.0.running.acquire().await else {
+            return Err(RefreshError::Failed { identity, source: None });
+        };
+        self.space().await;
+        let now = Now::read();
+        let result = {
+            let mut exchange = pin!(self.exchange(member, now.unix));
+            match timeout(PLACE_TIME, exchange.as_mut()).await {
+                Ok(result) => result,
+                // Not cut off, since it may have rotated something; but others need not wait for it.
+                Err(_) => {
+                    drop(permit);
+                    exchange.await
+                }
+            }
+        };
+        let now = Now::read();
+        match result {
+            Ok(token) => {
+                self.publish(session, token, now).await;
+                member.history.lock().succeed();
+                self.plan(member, now);
+                self.0.changed.notify_one();
+                debug!(identity.id = %identity, "token refreshed");
+                Ok(())
+            }
+            Err(error) => {
+                self.failed(member, &error, now);
+                self.0.changed.notify_one();
+                if is_refusal(&error) {
+                    Err(RefreshError::Refused { identity })
+                } else {
+                    Err(RefreshError::Failed { identity, source: Some(error.into()) })
+                }
+            }
+        }
+    }
+
+    /// The exchange. When what an earlier run had renewed is refused, the configured cookie is tried as well, once.
+    async fn exchange(&self, member: &Member, now: UnixSeconds) -> Result<AccessToken, UpstreamError> {
+        let Member { session, seed, .. } = member;
+        let first = self.0.upstream.exchange(session, now).await;
+        let (Err(error), Some(cookie)) = (&first, &seed.cookie) else {
+            return first;
+        };
+        if !is_refusal(error) || session.signs_in_with(cookie) {
+            return first;
+        }
+        if std::mem::replace(&mut member.history.lock().configured_tried, true) {
+            return first;
+        }
+        session.restore(&SecretString::from(cookie.expose()), seed.token.clone());
+        self.0.upstream.exchange(session, now).await
+    }
+
+    /// Writes the new token down, then uses it: what the upstream rotated must not be lost.
+    async fn publish(&self, session: &Session, token: AccessToken, now: Now) {
+        let account = |token: &AccessToken| token.account().map(str::to_owned);
+        if let (Some(old), Some(new)) = (session.token().as_ref().and_then(account), account(&token))
+            && old != new
+        {
+            warn!(identity.id = %session.identity(), "the new token belongs to another account than the old one");
+        }
+        let snapshot = SessionSnapshot { token: Some(SecretString::from(token.expose())), ..session.snapshot() };
+        if let Err(error) = self.0.store.save_session(session.key().clone(), snapshot, now.unix).await {
+            warn!(identity.id = %session.identity(), error = %ErrorChain(&error), "token not written down, it is lost with the process");
+        }
+        session.install_token(token);
+        self.0.pool.set_credential(session.key(), CredentialState::Ready, now);
+        self.0.store.save_facts(session.key().clone(), self.0.pool.facts(session.key()));
+    }
+
+    fn failed(&self, member: &Member, error: &UpstreamError, now: Now) {
+        let session = &member.session;
+        let identity = session.identity();
+        let wait = if is_refusal(error) {
+            let is_final = {
+                let mut history = member.history.lock();
+                let is_second = history.refused_at.is_some_and(|at| at.elapsed() >= SECOND_REFUSAL_AFTER);
+                history.refused_at = history.refused_at.or(Some(Instant::now()));
+                is_second || history.is_dead
+            };
+            if is_final || self.is_dead(session) {
+                warn!(identity.id = %identity, error = %ErrorChain(error), "session refused, log in again and paste the new cookie");
+                self.bury(member, now);
+                return;
+            }
+            warn!(identity.id = %identity, error = %ErrorChain(error), "session refused, trying once more");
+            let retry_at = now.instant + SECOND_REFUSAL_AFTER;
+            self.0.pool.set_credential(session.key(), CredentialState::Missing { retry_at }, now);
+            SECOND_REFUSAL_AFTER
+        } else {
+            let failures = {
+                let mut history = member.history.lock();
+                history.failures = history.failures.saturating_add(1);
+                history.failures
+            };
+            let ceiling = (BACKOFF_BASE * 2_u32.saturating_pow(failures.min(8) - 1)).min(BACKOFF_MAX);
+            let wait = ceiling.mul_f64(0.5 + fastrand::f64() / 2.0);
+            warn!(identity.id = %identity, error = %ErrorChain(error), retry_seconds = wait.as_secs(), "token not refreshed");
+            // A token that is still good serves on.
+            if !is_live(session, now) {
+                let retry_at = now.instant + wait;
+                self.0.pool.set_credential(session.key(), CredentialState::Missing { retry_at }, now);
+            }
+            wait
+        };
+        member.history.lock().due_at = Some(Instant::now() + wait);
+    }
+
+    pub(crate) fn is_dead(&self, session: &Session) -> bool {
+        matches!(self.0.pool.credential(session.key()), Some(CredentialState::Dead))
+    }
+
+    /// Takes the account out of use until a look at it, later and later, finds it well.
+    pub(crate) fn bury(&self, member: &Member, now: Now) {
+        let key = member.session.key();
+        {
+            let mut history = member.history.lock();
+            history.is_dead = true;
+            let wait = (DEAD_RECHECK_BASE * 2_u32.saturating_pow(history.dead_checks.min(8))).min(DEAD_RECHECK_MAX);
+            history.dead_checks = history.dead_checks.saturating_add(1);
+            history.due_at = Some(Instant::now() + wait);
+        }
+        self.0.pool.set_credential(key, CredentialState::Dead, now);
+        self.0.store.save_facts(key.clone(), self.0.pool.facts(key));
+    }
+
+    /// Notes when the account's token is to be replaced.
+    pub(crate) fn plan(&self, member: &Member, now: Now) {
+        let session = &member.session;
+        let settings = &self.0.settings;
+        let wait = match session.token().filter(|token| token.is_live(now.unix)) {
+            Some(_) if !settings.is_ahead => {
+                member.history.lock().due_at = None;
+                return;
+            }
+            Some(token) => {
+                let own = seconds_until_due(&token, now.unix, fastrand::f64());
+                settings.interval.map_or(own, |interval| own.min(interval.as_secs()))
+            }
+            None => 0,
+        };
+        if wait > 7 * 24 * 3600 {
+            debug!(identity.id = %session.identity(), "token good for more than a week");
+        } else if let Some(expires_at) = session.token().and_then(|token| token.expires_at()) {
+            info!(identity.id = %session.identity(), expires_in_seconds = expires_at.seconds_since(now.unix), "token in use");
+        }
+        member.history.lock().due_at = Some(Instant::now() + Duration::from_secs(wait));
+    }
+
+    async fn space(&self) {
+        let mut last_start = self.0.last_start.lock().await;
+        if let Some(at) = *last_start {
+            tokio::time::sleep_until(at + SPACING).await;
+        }
+        *last_start = Some(Instant::now());
+    }
+}
+
+/// Seconds until a token is due: a fifth of its lifetime before its end, within bounds, and up to a tenth of that
+/// earlier by `jitter` in 0..=1.
+fn seconds_until_due(token: &AccessToken, now: UnixSeconds, jitter: f64) -> u64 {
+    let expires_at = token.expires_at().unwrap_or(now.plus(UNKNOWN_LIFETIME_SECONDS));
+    let issued_at = token.issued_at().filter(|issued_at| *issued_at < expires_at).unwrap_or(now);
+    let lifetime = i64::try_from(expires_at.seconds_since(issued_at)).unwrap_or(i64::MAX);
+    let margin = (lifetime / 5).clamp(MARGIN_SECONDS.0, MARGIN_SECONDS.1);
+    #[expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "at most a tenth of a day")]
+    let margin = margin + (margin as f64 * 0.1 * jitter) as i64;
+    expires_at.plus(-margin).seconds_since(now)
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+
+    use super::*;
+
+    fn token(lifetime: Option<i64>) -> AccessToken {
+        let claims =
+            lifetime.map(|lifetime| format!("{{\"exp\":{}}}", 1_000_000 + lifetime)).unwrap_or("{}".to_owned());
+        let payload = base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(claims);
+        AccessToken::parse(&format!("h.{payload}.s"), UnixSeconds(1_000_000)).unwrap()
+    }
+
+    #[test]
+    fn when_a_token_is_due() {
+        let now = UnixSeconds(1_000_000);
+        let due = |lifetime, jitter| seconds_until_due(&token(lifetime), now, jitter);
+        assert_eq!(due(Some(900), 0.0), 720);
+        assert_eq!(due(Some(900), 1.0), 702);
+        assert_eq!(due(Some(30 * 86_400), 0.0), 29 * 86_400);
+        assert_eq!(due(Some(100), 0.0), 40);
+        assert_eq!(due(Some(30), 0.0), 0);
+        assert_eq!(due(None, 0.0), 480);
+    }
+}
