@@ -41,7 +41,9 @@ async fn assert_well(app: &TestApp) {
 }
 
 /// The encodings in which bodies are read, each with a way to encode.
-const ENCODINGS: [(&str, fn(&[u8]) -> Vec<u8>); 2] = [("gzip", gzip), ("zstd", zstd)];
+type Encode = fn(&[u8]) -> Vec<u8>;
+
+const ENCODINGS: [(&str, Encode); 2] = [("gzip", gzip), ("zstd", zstd)];
 
 fn zstd(bytes: &[u8]) -> Vec<u8> {
     zstd::encode_all(bytes, 3).unwrap()
