@@ -370,7 +370,8 @@ mod tests {
             told_of(ToolPlan { choice, ..plan() }, vec![text(answer)], FinishReason::Stop)
         };
         let named = || ToolChoice::Named("pwd".to_owned());
-        assert_eq!(asked(ToolChoice::Required, "Hm"), "Hm ! it has to call a tool and calls none ! ");
+        // The text waits for the call, so that the answer can be asked for again.
+        assert_eq!(asked(ToolChoice::Required, "Hm"), " ! it has to call a tool and calls none ! Hm");
         assert_eq!(asked(named(), LS), format!(" ! it has to call the tool 'pwd' and no other ! {LS}"));
         assert_eq!(asked(named(), "{"), " ! it has to call the tool 'pwd' and no other ! {");
         assert_eq!(asked(named(), PWD), "[0 call_s0 pwd {}] calls");
