@@ -1,6 +1,6 @@
 //! Log lines: one event, one line, on standard error, as text or JSON.
 //!
-//! tracing-subscriber formats events. [`SafeLines`] stands between it and the output: control characters and marks that
+//! tracing-subscriber formats events. `SafeLines` stands between it and the output: control characters and marks that
 //! reorder text are escaped wherever they come from, so that a value cannot break a line, forge one or steer a
 //! terminal, and no line is longer than [`EVENT_BYTES_MAX`]. Imports no other room. `main` installs the subscriber once.
 

@@ -1,7 +1,7 @@
 //! The one place that gives a failure its status and headers: `Retry-After`, `x-should-retry`, `WWW-Authenticate`.
 //!
 //! The words of this server's own refusals are in `refusals`, those of what the gateway reports in `outcomes`. A
-//! handler answers with the [`Failure`]; [`write_body`] has the dialect of the path write the body on the way out.
+//! handler answers with the [`Failure`]; `write_body` has the dialect of the path write the body on the way out.
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -39,7 +39,7 @@ pub fn status(kind: FailureKind) -> StatusCode {
 }
 
 impl IntoResponse for Failure {
-    /// Status and headers, with the failure as an extension of the answer. The body is empty until [`write_body`].
+    /// Status and headers, with the failure as an extension of the answer. The body is empty until `write_body`.
     fn into_response(self) -> Response {
         let mut headers = HeaderMap::new();
         if let Some(wait) = self.retry_after {

@@ -154,7 +154,11 @@ async fn the_last_message_says_how_to_go_on() {
             "Continue the assistant's last message where it stops.",
         ),
         (
-            json!([{"role": "user", "content": "U"}, {"role": "tool", "tool_call_id": "c", "content": "T"}]),
+            json!([
+                {"role": "user", "content": "U"},
+                {"role": "assistant", "content": null, "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}]},
+                {"role": "tool", "tool_call_id": "c", "content": "T"},
+            ]),
             "Go on, using the tool results above.",
         ),
         (json!([{"role": "user", "content": "U"}, {"role": "system", "content": "S"}]), "</system>"),

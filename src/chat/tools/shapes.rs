@@ -1,8 +1,8 @@
 //! The spellings of calls, read from text that is there as a whole.
 //!
 //! The prompt asks for `<tool_call>{"name": …, "arguments": {…}}</tool_call>`; models also write what they were
-//! trained on. [`opening`] decides from the first bytes whether markup can be a call, [`tagged`], [`json_calls`],
-//! [`fenced_calls`] and [`argument_list`] read it. All of them see a prefix or the whole of the same text and never
+//! trained on. `opening` decides from the first bytes whether markup can be a call, `tagged`, `json_calls`,
+//! `fenced_calls` and `argument_list` read it. All of them see a prefix or the whole of the same text and never
 //! change their mind when more of it comes.
 
 use std::borrow::Cow;
