@@ -133,6 +133,7 @@ async fn the_front_page_is_json_unless_a_browser_asks() {
             assert_eq!(body["name"], "qwen-bridge");
             assert_eq!(body["authentication"]["required"], true);
             assert_eq!(body["endpoints"]["chat_completions"], "POST /v1/chat/completions");
+            assert_eq!(body["endpoints"]["responses"], "POST /v1/responses");
             continue;
         }
         assert!(content_type.starts_with("text/html"), "{accept:?}");
