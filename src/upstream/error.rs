@@ -257,7 +257,15 @@ pub fn classify(status: u16, said: &Said<'_>) -> UpstreamErrorKind {
         429 => Kind::RateLimited,
         _ => Kind::Unavailable,
     };
+    // A stream may carry code and text as one: "RateLimited: …".
+    if matches!(code.as_str(), "" | "error")
+        && let Some((code, details)) = said.details.split_once(':')
+        && let Some(code) = known_code(code)
+    {
+        return classify(status, &Said { code, details, hours: said.hours });
+    }
     match code.as_str() {
+        "fail_sys_user_validate" => Kind::Challenged,
         "unauthorized" | "401" | "invalid_token" | "token_expired" => Kind::Unauthorized,
         "forbidden" | "403" => Kind::Forbidden,
         "ratelimited" if says(&["401", "unauthorized"]) => Kind::Unauthorized,
@@ -271,7 +279,9 @@ pub fn classify(status: u16, said: &Said<'_>) -> UpstreamErrorKind {
         "bad_request" | "400" if says(&["in progress"]) => Kind::BusyChat,
         "bad_request" | "400" if says(&["model"]) && says(&["not exist"]) => Kind::ModelNotFound,
         "bad_request" | "400" if says(&["not exist", "deleted"]) => Kind::LostChat,
-        "bad_request" | "400" if says(&["too many messages", "invalid file"]) => Kind::InvalidRequest,
+        "bad_request" | "400" if says(&["too many messages", "invalid file", "something wrong with request"]) => {
+            Kind::InvalidRequest
+        }
         "requestvalidationerror" | "invalid_input" | "invalid_parameter" => Kind::InvalidRequest,
         "data_inspection_failed" | "datainspectionfailed" | "content_filter" => Kind::ContentPolicy,
         // "Allocated quota exceeded" is the upstream's own capacity, not the account's quota.
@@ -326,26 +336,48 @@ fn text_of(value: &Value, names: &[&str]) -> String {
     }
 }
 
-/// The JSON that the risk engine puts in place of any answer.
-fn is_challenge(value: &Value) -> bool {
-    let says =
-        |value: &Value| value.as_str().is_some_and(|text| CHALLENGE_WORDS.iter().any(|word| text.contains(word)));
-    match value.get("ret") {
-        Some(Value::Array(list)) => list.iter().any(says),
-        Some(text @ Value::String(_)) => says(text),
-        _ => false,
-    }
+/// Whether JSON is an answer of the risk engine, which comes in four forms, one of them with `success: true`: a mark in
+/// `ret`, in `code`, in the link of `data`, or the signature `from bx`.
+pub(crate) fn is_challenge(value: &Value) -> bool {
+    let marked = |value: &Value| match value {
+        Value::String(text) => is_marked(text.as_bytes()),
+        Value::Array(list) => list.iter().any(|text| text.as_str().is_some_and(|text| is_marked(text.as_bytes()))),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
+    };
+    let places = [Some(value), value.get("data"), value.get("result"), value.get("error")];
+    places.into_iter().flatten().any(|place| {
+        let is_signed = place.get("sig").and_then(Value::as_str).is_some_and(|sig| sig.trim() == CHALLENGE_SIGNATURE);
+        is_signed || ["ret", "code", "url"].iter().any(|name| place.get(name).is_some_and(marked))
+    })
 }
 
-const CHALLENGE_WORDS: [&str; 4] = ["FAIL_SYS_USER_VALIDATE", "RGV587", "FAIL_SYS_", "punish"];
+/// Whether a text holds a word of the risk engine, in any case.
+fn is_marked(text: &[u8]) -> bool {
+    let lower = text.to_ascii_lowercase();
+    CHALLENGE_MARKS.iter().any(|mark| memchr::memmem::find(&lower, mark.as_bytes()).is_some())
+}
+
+/// What the risk engine signs an answer with that otherwise looks like success (captured in September 2026).
+const CHALLENGE_SIGNATURE: &str = "from bx";
+/// Words of the risk engine in lower case, from recorded answers.
+const CHALLENGE_MARKS: [&str; 11] = [
+    "aliyun_waf",
+    "_____tmd_____",
+    "punish",
+    "x5sec",
+    "rgv587",
+    "fail_sys_",
+    "captcha",
+    "baxia",
+    "access verification",
+    "阿里云安全验证",
+    "gridconnectget",
+];
 
 /// A page where JSON or events were due: a challenge, unless the status says that a proxy in between failed.
 fn classify_html(status: u16, body: &[u8]) -> UpstreamErrorKind {
-    const MARKERS: [&[u8]; 8] =
-        [b"aliyun_waf", b"_____tmd_____", b"punish", b"x5sec", b"RGV587", b"captcha", b"baxia", b"Access Verification"];
-    let is_marked = MARKERS.iter().any(|marker| memchr::memmem::find(body, marker).is_some());
     match status {
-        _ if is_marked => UpstreamErrorKind::Challenged,
+        _ if is_marked(body) => UpstreamErrorKind::Challenged,
         401 => UpstreamErrorKind::Unauthorized,
         404 | 500.. => UpstreamErrorKind::Unavailable,
         429 => UpstreamErrorKind::RateLimited,
@@ -390,6 +422,13 @@ mod tests {
         check(200, "ParallelLimited", "", None, Kind::RateLimited);
         check(200, "Too_Many_Requests", "", None, Kind::RateLimited);
         check(429, "", "", None, Kind::RateLimited);
+        check(200, "quota_limit", "", None, Kind::QuotaExhausted { hours: None });
+        check(200, "FAIL_SYS_USER_VALIDATE", "x", None, Kind::Challenged);
+        check(200, "error", "RateLimited: slow down", None, Kind::RateLimited);
+        check(200, "", "quotaLimited: x", None, Kind::QuotaExhausted { hours: None });
+        check(200, "error", "ParallelLimited:", None, Kind::RateLimited);
+        check(200, "error", "Internal error: RateLimited", None, Kind::Unavailable);
+        check(200, "Bad_Request", "Something wrong with request!", None, Kind::InvalidRequest);
         check(200, "ExceedLimit", "", None, Kind::QuotaExhausted { hours: None });
         check(200, "Bad_Request", "The chat is in progress!", None, Kind::BusyChat);
         check(200, "Bad_Request", "Invalid input too many messages.", None, Kind::InvalidRequest);
@@ -438,6 +477,28 @@ mod tests {
             r#"{"ret":["FAIL_SYS_USER_VALIDATE","RGV587_ERROR::SM::x"],"data":{"url":"https://h/x"}}"#,
             Some(Kind::Challenged),
         );
+        for code in [0, 300] {
+            let body = format!(
+                r#"{{"code":{code},"dt":"success","ec":200,"result":{{"code":{code},"sig":"from bx"}},"success":true}}"#
+            );
+            check(200, json, &body, Some(Kind::Challenged));
+            check(200, "text/plain", &body.replace(':', " : "), Some(Kind::Challenged));
+        }
+        check(200, json, r#"{"success":true,"sig":"from bx"}"#, Some(Kind::Challenged));
+        check(200, json, r#"{"success":true,"result":{"sig":"something else"},"data":{"id":"from bx"}}"#, None);
+        for code in ["FAIL_SYS_USER_VALIDATE", "fail_sys_user_validate"] {
+            let body = format!(r#"{{"success":false,"data":{{"code":"{code}","details":"x"}}}}"#);
+            check(200, json, &body, Some(Kind::Challenged));
+        }
+        check(200, json, r#"{"data":{"url":"https://h/_____tmd_____/punish?x5secdata=1"}}"#, Some(Kind::Challenged));
+        check(
+            200,
+            json,
+            r#"{"success":false,"data":{"code":"quota_limit"}}"#,
+            Some(Kind::QuotaExhausted { hours: None }),
+        );
+        check(502, "text/html", "<html>BAXIA-dialog</html>", Some(Kind::Challenged));
+        check(503, "text/html", "<html>阿里云安全验证</html>", Some(Kind::Challenged));
         check(200, json, r#"{"error":"Internal error!"}"#, Some(Kind::Unavailable));
         check(401, json, r#"{"detail":"not signed in"}"#, Some(Kind::Unauthorized));
         check(200, "text/html", "<!doctypehtml><meta name=\"aliyun_waf_aa\">", Some(Kind::Challenged));

@@ -494,3 +494,56 @@ async fn a_body_that_grows_when_unpacked_is_cut_off() {
         until_health(&app, |body| body["identityPool"]["degraded"] == 1).await;
     }
 }
+
+#[tokio::test]
+async fn every_form_of_a_challenge_is_one() {
+    let signed = r#"{"code": CODE,"dt":"success","ec":200,"result":{"code":CODE,"sig":"from bx"},"success":true}"#;
+    for (content_type, body) in [
+        ("application/json", signed.replace("CODE", "0")),
+        ("application/json;charset=utf-8", signed.replace("CODE", "300")),
+        ("text/event-stream", signed.replace("CODE", "0")),
+        ("application/json", r#"{"success":false,"data":{"code":"FAIL_SYS_USER_VALIDATE","details":"x"}}"#.to_owned()),
+        ("text/event-stream", "data: {\"ret\":[\"FAIL_SYS_USER_VALIDATE\",\"RGV587_ERROR::SM::x\"]}\n\n".to_owned()),
+        (
+            "text/event-stream",
+            "data: {\"success\":false,\"data\":{\"code\":\"FAIL_SYS_USER_VALIDATE\"}}\n\n".to_owned(),
+        ),
+        ("text/html", "<!doctypehtml><script>baxiaCommon</script>".to_owned()),
+    ] {
+        for form in FORMS {
+            for endpoint in [Endpoint::Completions, Endpoint::NewChat] {
+                let app = start(1, Setup::default()).await;
+                let content_type = content_type.to_owned();
+                let raw = RawScript { status: 200, content_type, body: body.clone(), base64: false };
+                let reply = ScriptedReply::failing(ScriptedFailure::Raw(raw));
+                app.simulator.script().set_default(None, endpoint, Some(reply));
+                let answer = ask(&app, form, "x").await;
+                if endpoint == Endpoint::NewChat && body.starts_with("data:") {
+                    // A chat is not made by a stream.
+                    continue;
+                }
+                assert_eq!(answer.failure(), (503, "server_error", "upstream_challenge"), "{body} {}", answer.raw);
+                assert_eq!(app.simulator.record().requests_to(endpoint).len(), 1, "{body}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_quota_is_one_in_the_envelope_and_in_the_stream() {
+    for (content_type, body) in [
+        ("application/json", r#"{"success":false,"data":{"code":"quota_limit"}}"#),
+        ("text/event-stream", "data: {\"error\":{\"code\":\"quota_limit\",\"details\":\"x\"}}\n\n"),
+        ("text/event-stream", "data: {\"error\":\"quotaLimited: no more today\"}\n\n"),
+    ] {
+        for form in FORMS {
+            let app = start(1, Setup::default()).await;
+            let (content_type, body) = (content_type.to_owned(), body.to_owned());
+            let raw = RawScript { status: 200, content_type, body, base64: false };
+            let reply = ScriptedReply::failing(ScriptedFailure::Raw(raw));
+            app.simulator.script().set_default(None, Endpoint::Completions, Some(reply));
+            let answer = ask(&app, form, "x").await;
+            assert_eq!(answer.failure(), (429, "insufficient_quota", "insufficient_quota"), "{}", answer.raw);
+        }
+    }
+}

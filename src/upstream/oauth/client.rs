@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::base::ids::UnixSeconds;
 use crate::base::oauth::{OAuthCredentials, RefreshToken, TokenGrant, UnixMillis};
 use crate::base::secret::AccessToken;
-use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body};
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body, is_challenge};
 use crate::upstream::settings::OAuthSettings;
 use crate::upstream::web::client::{Answer, WebClientError, read};
 use crate::upstream::words::known_code;
@@ -360,7 +360,7 @@ fn told(doing: &'static str, answer: &Answer) -> Result<Value, UpstreamError> {
     let parsed = serde_json::from_slice::<Value>(&answer.body).ok().filter(Value::is_object);
     match parsed {
         // Its own word for a page of the risk engine in JSON.
-        Some(value) if value.get("ret").is_some() => {
+        Some(value) if is_challenge(&value) || value.get("ret").is_some() => {
             let error = classify_body(doing, answer.status, &answer.content_type, &answer.body);
             Err(error.unwrap_or_else(|| failure(UpstreamErrorKind::Protocol)))
         }

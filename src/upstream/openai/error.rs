@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind, is_challenge};
 
 /// What an answer other than a completion means.
 #[must_use]
@@ -24,6 +24,9 @@ pub fn classify_answer(doing: &'static str, status: u16, content_type: &str, bod
         Ok(Value::String(_)) | Err(_) => return UpstreamError::new(doing, classify(status, "", "", &plain())),
         Ok(value) => value,
     };
+    if is_challenge(&value) {
+        return UpstreamError::new(doing, UpstreamErrorKind::Challenged);
+    }
     let error: &Value = value.get("error").filter(|error| !error.is_null()).unwrap_or(&value);
     let text = |name: &str| match error.get(name) {
         Some(Value::String(text)) => text.clone(),
@@ -155,6 +158,7 @@ mod tests {
         check(500, json, r#"{"code":"Throttling","message":"slow"}"#, Kind::RateLimited, "Throttling: slow");
         check(502, "text/html", "<html>502 Bad Gateway</html>", Kind::Unavailable, "-: ");
         check(200, "text/html", "<html>punish</html>", Kind::Challenged, "-: ");
+        check(403, json, r#"{"ret":["FAIL_SYS_USER_VALIDATE"]}"#, Kind::Challenged, "-: ");
         check(400, json, "", Kind::InvalidRequest, "-: ");
     }
 }
