@@ -14,11 +14,11 @@ use std::any::Any;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
 use axum::extract::Request;
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
+use axum::{Extension, Router};
 use http::header::{ACCEPT_ENCODING, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -28,6 +28,7 @@ use tower_http::decompression::RequestDecompressionLayer;
 use crate::chat::failure::Failure;
 use crate::http::openai::{call, chat, completions, embeddings, images, models, responses, videos};
 use crate::http::owner::{accounts, health, login, page, refresh};
+use crate::http::serve::bodies::Bodies;
 use crate::http::serve::drain::Drain;
 use crate::http::serve::guard::KeyGuard;
 use crate::http::serve::rate_limit::RateLimiter;
@@ -49,11 +50,13 @@ pub fn router(state: AppState) -> Router {
     let settings = &state.0.settings;
     let cors = cors(settings);
     let limiter = RateLimiter::new(settings).map(Arc::new);
+    let bodies = Bodies::default();
     let limited = |routes: Router<AppState>| {
         let routes = routes
             .method_not_allowed_fallback(wrong_method)
             .layer(RequestDecompressionLayer::new())
-            .layer(map_response(as_failure));
+            .layer(map_response(as_failure))
+            .layer(Extension(bodies.clone()));
         match &limiter {
             Some(limiter) => routes.layer(from_fn_with_state(Arc::clone(limiter), rate_limit::limit)),
             None => routes,

@@ -102,6 +102,35 @@ impl Failure {
         Self::new(FailureKind::TooLarge, "request_too_large", message)
     }
 
+    /// What is left of the JSON without its files is larger than `MAX_JSON`.
+    #[must_use]
+    pub fn json_too_large(limit_bytes: usize) -> Self {
+        let message = format!(
+            "The request body is larger than {limit_bytes} bytes without the files in it (MAX_JSON). Send long texts \
+             as files, or fewer messages."
+        );
+        Self::new(FailureKind::TooLarge, "request_too_large", message)
+    }
+
+    /// The body has more keys or values than are read. `message` names the limit.
+    #[must_use]
+    pub fn too_complex(message: impl Into<String>) -> Self {
+        Self::new(FailureKind::TooLarge, "request_too_large", message)
+    }
+
+    /// The body has a list that is too long, or is nested too deeply. `message` names the limit.
+    #[must_use]
+    pub fn invalid_shape(code: &'static str, message: impl Into<String>) -> Self {
+        Self::new(FailureKind::Invalid, code, message)
+    }
+
+    /// The bodies that are being read take all the memory that is meant for them.
+    #[must_use]
+    pub fn too_many_bodies() -> Self {
+        let message = "This server is reading as many large requests as it can at once. Try again in a moment.";
+        Self::new(FailureKind::RateLimited, "server_busy", message).after(Some(Duration::from_secs(1)))
+    }
+
     /// The content type is not one of JSON.
     #[must_use]
     pub fn wrong_content_type(content_type: &str) -> Self {

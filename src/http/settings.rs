@@ -30,6 +30,8 @@ pub struct HttpSettings {
     pub allow_open: bool,
     /// `MAX_BODY`, 50 MB: the largest request body, decoded.
     pub body_bytes_max: usize,
+    /// `MAX_JSON`, 8 MB: how much of it may be left once the files are taken out.
+    pub json_bytes_max: usize,
     /// `KEEPALIVE_INTERVAL`, 15 s: between comments on a silent stream.
     pub keepalive_interval: Duration,
     /// `HEADERS_HOLD`, 10 s: how long the status waits for the upstream's first word.

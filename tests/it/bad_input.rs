@@ -1,8 +1,10 @@
 //! Requests that are wrong: each gets one clear error in OpenAI's shape, and costs nothing upstream.
 
 use serde_json::{Value, json};
+use simulator::Simulator;
+use simulator::script::Scenario;
 
-use crate::support::app::{TestApp, checked_error, error_of, json_of, question};
+use crate::support::app::{Setup, TestApp, checked_error, error_of, json_of, question};
 use crate::support::raw::{self, Raw};
 
 /// Fails unless these bytes are refused with 400 and leave the upstream alone. Gives the error.
@@ -216,7 +218,8 @@ async fn parameters_that_make_no_sense() {
 
 #[tokio::test]
 async fn a_prompt_that_does_not_fit() {
-    let app = TestApp::quick().await;
+    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+    let app = Setup::default().with("MAX_JSON", "50MB").start(simulator).await;
     // More than the model can read, and more than a file may have.
     for count in [1_000_000, 4_100_000] {
         let mut body = question("x");

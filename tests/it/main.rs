@@ -19,6 +19,7 @@ mod counts;
 mod embeddings;
 mod failover;
 mod health_detailed;
+mod json_bombs;
 mod keys;
 mod limits;
 mod login;

@@ -416,7 +416,7 @@ async fn eight_large_pictures_at_once() {
 /// A body is there as it came, with its escapes resolved, and as the string that is kept; not more often.
 #[tokio::test]
 async fn a_text_that_is_too_long_is_not_copied() {
-    let server = Measured::start(&[]).await;
+    let server = Measured::start(&[("MAX_JSON", "50MB")]).await;
     let before = server.program.memory_kib("VmRSS:");
     let long = "A line of a book.\n".repeat(1_300_000);
     let messages = json!([{"role": "user", "content": long}, {"role": "user", "content": "Sum it up"}]);

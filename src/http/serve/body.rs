@@ -5,13 +5,14 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH};
 use http_body_util::BodyExt as _;
+use tokio::task::coop::consume_budget;
 use tokio::time::{Instant, timeout};
 
 use crate::chat::failure::Failure;
 use crate::http::serve::drain::Drain;
 use crate::http::settings::HttpSettings;
 
-/// A whole body may take this many times the pause that one piece of it may take.
+/// How many times `READ_TIMEOUT` a whole body may take.
 const WHOLE_BODY_FACTOR: u32 = 4;
 
 /// Reads a body piece by piece.
@@ -25,7 +26,7 @@ pub(crate) struct BodyReader {
 }
 
 impl BodyReader {
-    /// A reader of this request's body, which is refused at once when it says of itself that it is too large.
+    /// A reader of this request's body. A body whose declared length is too large is refused unread.
     ///
     /// # Errors
     /// [`BodyError::TooLarge`].
@@ -49,6 +50,8 @@ impl BodyReader {
     /// [`BodyError`].
     pub(crate) async fn piece(&mut self) -> Result<Option<Bytes>, BodyError> {
         loop {
+            // A body that is decoded here may have much to give at once.
+            consume_budget().await;
             let wait = self.pause.min(self.deadline.saturating_duration_since(Instant::now()));
             let frame = match timeout(wait, self.body.frame()).await {
                 Err(_) => return Err(BodyError::Timeout),
@@ -67,18 +70,28 @@ impl BodyReader {
         }
     }
 
+    /// Refuses the body for this reason. The rest of it is left to the connection, which ends with the answer.
+    pub(crate) fn abandon(mut self, failure: Failure) -> Response {
+        self.leave();
+        ([(CONNECTION, "close")], failure).into_response()
+    }
+
     fn too_large(&mut self) -> BodyError {
+        self.leave();
+        BodyError::TooLarge(self.limit)
+    }
+
+    fn leave(&mut self) {
         if let Some(drain) = &self.drain {
             drain.leave(std::mem::take(&mut self.body));
         }
-        BodyError::TooLarge(self.limit)
     }
 }
 
 /// Why a body cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyError {
-    /// It has more bytes than this many.
+    /// It has more bytes than this.
     TooLarge(usize),
     /// It stalls, or takes too long as a whole.
     Timeout,

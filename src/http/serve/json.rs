@@ -1,4 +1,4 @@
-//! JSON bodies: read within limits, large files taken out on the way, with errors in the callers' dialect.
+//! JSON bodies: read within limits, large files taken out on the way, parsed aside when they are large.
 
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
@@ -8,10 +8,16 @@ use tracing::warn;
 
 use crate::chat::failure::Failure;
 use crate::files::blob::Blob;
+use crate::http::serve::bodies::{Bodies, BodyShare};
 use crate::http::serve::body::{BodyError, BodyReader};
 use crate::http::serve::drain::Drain;
-use crate::http::serve::lift::Lifter;
+use crate::http::serve::lift::{LiftError, Lifted, Lifter};
+use crate::http::serve::shape::ShapeError;
 use crate::http::settings::HttpSettings;
+use crate::telemetry::ErrorChain;
+
+/// JSON of this size is parsed on a thread of its own.
+const LARGE_BYTES: usize = 256 * 1024;
 
 /// A body that was read.
 #[derive(Debug)]
@@ -22,29 +28,57 @@ pub struct JsonBody {
     pub lifted: Vec<Blob>,
     /// How many bytes of JSON were left.
     pub bytes: usize,
+    /// Its share of the memory for bodies, until it is dropped.
+    pub share: BodyShare,
 }
 
 /// Reads a JSON body.
 ///
 /// # Errors
-/// The ready answer: 400, 408, 413 or 415 in OpenAI's shape.
+/// The ready answer: 400, 408, 413, 415 or 429.
 pub async fn read_json(request: Request, settings: &HttpSettings) -> Result<JsonBody, Response> {
     let content_type = request.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?").to_owned());
     if let Some(content_type) = content_type.filter(|content_type| !is_json(content_type)) {
         Drain::refuse(request);
         return Err(Failure::wrong_content_type(&content_type).into_response());
     }
+    let bodies = Bodies::of(&request);
+    let mut share = bodies.share();
     let mut body = BodyReader::new(request, settings).map_err(BodyError::into_response)?;
-    let mut lifter = Lifter::new(&settings.spool);
+    let mut lifter = Lifter::new(&settings.spool, settings.json_bytes_max);
     while let Some(piece) = body.piece().await.map_err(BodyError::into_response)? {
-        lifter.push(&piece).map_err(|error| {
-            warn!(error = %error, "a large file cannot be kept in STATE_DIR while it passes through");
-            Failure::internal().into_response()
-        })?;
+        let pushed = lifter.push(&piece).map_err(|error| refusal(error, settings));
+        if let Err(failure) = pushed.and_then(|()| share.grow_to(lifter.resident_bytes())) {
+            return Err(body.abandon(failure));
+        }
     }
-    let (json, lifted) = lifter.finish();
-    let value = parse(&json).map_err(|error| error.into_response())?;
-    Ok(JsonBody { value, lifted, bytes: json.len() })
+    let needed = lifter.resident_bytes();
+    let Lifted { json, files: lifted, cost } = lifter.finish();
+    share.grow_to(needed.saturating_add(cost)).map_err(Failure::into_response)?;
+    let bytes = json.len();
+    let parsed = if bytes > LARGE_BYTES { bodies.aside(move || parse(&json)).await } else { Ok(parse(&json)) };
+    let value = parsed.and_then(|parsed| parsed).map_err(Failure::into_response)?;
+    Ok(JsonBody { value, lifted, bytes, share })
+}
+
+fn refusal(error: LiftError, settings: &HttpSettings) -> Failure {
+    match error {
+        LiftError::Disk(error) => {
+            warn!(error = %ErrorChain(&error), "a large file cannot be kept in STATE_DIR while it passes through");
+            Failure::internal()
+        }
+        LiftError::TooLarge => Failure::json_too_large(settings.json_bytes_max),
+        LiftError::Shape(error) => {
+            let message = error.to_string();
+            match error {
+                ShapeError::Depth => Failure::invalid_shape("invalid_json", message),
+                ShapeError::Keys | ShapeError::Values => Failure::too_complex(message),
+                ShapeError::List { param, .. } => {
+                    Failure::invalid_shape("array_above_max_length", message).about(param)
+                }
+            }
+        }
+    }
 }
 
 fn parse(bytes: &[u8]) -> Result<Value, Failure> {

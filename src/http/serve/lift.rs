@@ -2,18 +2,22 @@
 //! small JSON. A body of hundreds of megabytes passes without ever being in memory.
 //!
 //! Lifted is a long string that is a base64 `data:` URI, or that stands under one of the keys that are for bare
-//! base64. Its text is replaced by [`LIFTED_PREFIX`] and the place of its bytes.
+//! base64. Its text is replaced by [`LIFTED_PREFIX`] and the place of its bytes. What is left has a limit of its own,
+//! and `shape` counts what it is made of.
 
 use std::io::{self, Read as _};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use memchr::{memchr, memchr2};
 use serde_json::Value;
 
 use crate::chat::file_part::LIFTED_PREFIX;
 use crate::files::blob::{Blob, BlobWriter};
+use crate::http::serve::shape::{Shape, ShapeError};
 
 /// Strings shorter than this stay where they are.
 const LIFT_BYTES_MIN: usize = 64 * 1024;
@@ -21,15 +25,51 @@ const LIFT_BYTES_MIN: usize = 64 * 1024;
 const URI_HEAD_MAX: usize = 200;
 /// The keys under which bare base64 is expected.
 const BARE_KEYS: [&[u8]; 4] = [b"file_data", b"data", b"b64_json", b"image"];
-/// The keys under which a string is what somebody says, whatever it looks like.
+/// The keys under which a string is text, whatever it looks like.
 const TEXT_KEYS: [&[u8]; 4] = [b"content", b"text", b"prompt", b"arguments"];
+
+/// White space between tokens that is copied as it is, so that the positions in error messages are right. Beyond that
+/// one byte stands for a run of it.
+const SPACE_BYTES_MAX: usize = 1024 * 1024;
 
 /// Copies JSON and takes files out of it.
 pub(crate) struct Lifter {
     dir: PathBuf,
     json: Vec<u8>,
+    json_bytes_max: usize,
     state: State,
+    shape: Shape,
+    /// The last string that ended, in `json`, without its quotes.
+    last: Range<usize>,
+    space_bytes: usize,
     lifted: Vec<Blob>,
+    /// Bytes of the files that are kept in memory.
+    memory_bytes: usize,
+}
+
+/// Why a body is not read on.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum LiftError {
+    /// A large file cannot be written to disk.
+    #[error("a large file cannot be kept in STATE_DIR while it passes through")]
+    Disk(#[from] io::Error),
+    /// The JSON that is left is larger than its limit.
+    #[error("the JSON is too large")]
+    TooLarge,
+    /// The JSON has too many parts.
+    #[error(transparent)]
+    Shape(#[from] ShapeError),
+}
+
+/// A body that was read to its end.
+#[derive(Debug)]
+pub(crate) struct Lifted {
+    /// The JSON that is left.
+    pub(crate) json: Vec<u8>,
+    /// The files that were taken out of it.
+    pub(crate) files: Vec<Blob>,
+    /// What the JSON costs in memory once it is read, in bytes, its strings aside.
+    pub(crate) cost: usize,
 }
 
 enum State {
@@ -55,40 +95,71 @@ struct Lifting {
 }
 
 impl Lifter {
-    /// A lifter that puts large files into `dir`.
-    pub(crate) fn new(dir: &Path) -> Self {
-        Self { dir: dir.to_owned(), json: Vec::new(), state: State::Outside, lifted: Vec::new() }
+    /// A lifter that puts large files into `dir` and leaves at most `json_bytes_max` of JSON.
+    pub(crate) fn new(dir: &Path, json_bytes_max: usize) -> Self {
+        Self {
+            dir: dir.to_owned(),
+            json: Vec::new(),
+            json_bytes_max,
+            state: State::Outside,
+            shape: Shape::default(),
+            last: 0..0,
+            space_bytes: 0,
+            lifted: Vec::new(),
+            memory_bytes: 0,
+        }
     }
 
     /// Takes the next bytes of the body.
     ///
     /// # Errors
-    /// The disk's.
-    pub(crate) fn push(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+    /// [`LiftError`]; the body is not to be read on.
+    pub(crate) fn push(&mut self, mut bytes: &[u8]) -> Result<(), LiftError> {
         while !bytes.is_empty() {
             bytes = match &mut self.state {
-                State::Outside => match memchr(b'"', bytes) {
-                    Some(quote) => {
-                        let (before, after) = bytes.split_at(quote + 1);
-                        self.json.extend_from_slice(before);
-                        self.state = State::Text { start: self.json.len(), is_seen: false, is_escaped: false };
-                        after
-                    }
-                    None => {
-                        self.json.extend_from_slice(bytes);
-                        &[]
-                    }
-                },
+                State::Outside => self.outside(bytes)?,
                 State::Text { .. } => self.text(bytes)?,
                 State::Lifting(_) => self.lifting(bytes)?,
             };
+            if self.json.len() > self.json_bytes_max {
+                return Err(LiftError::TooLarge);
+            }
         }
         Ok(())
     }
 
+    /// How many bytes of memory the body takes so far.
+    pub(crate) fn resident_bytes(&self) -> usize {
+        self.json.capacity().saturating_add(self.memory_bytes)
+    }
+
     /// The JSON that is left, and the files.
-    pub(crate) fn finish(self) -> (Vec<u8>, Vec<Blob>) {
-        (self.json, self.lifted)
+    pub(crate) fn finish(self) -> Lifted {
+        Lifted { cost: self.shape.cost(), json: self.json, files: self.lifted }
+    }
+
+    /// Up to the next string.
+    fn outside<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], LiftError> {
+        let quote = memchr(b'"', bytes);
+        let (run, after) = bytes.split_at(quote.unwrap_or(bytes.len()));
+        self.shape.outside(run, self.json.get(self.last.clone()).unwrap_or_default())?;
+        if self.space_bytes <= SPACE_BYTES_MAX {
+            self.space_bytes += run.iter().filter(|byte| byte.is_ascii_whitespace()).count();
+            self.json.extend_from_slice(run);
+        } else {
+            for byte in run {
+                let is_doubled = byte.is_ascii_whitespace() && self.json.last().is_some_and(u8::is_ascii_whitespace);
+                if !is_doubled {
+                    self.json.push(*byte);
+                }
+            }
+        }
+        let Some((quote, after)) = after.split_first() else {
+            return Ok(after);
+        };
+        self.json.push(*quote);
+        self.state = State::Text { start: self.json.len(), is_seen: false, is_escaped: false };
+        Ok(after)
     }
 
     fn text<'a>(&mut self, bytes: &'a [u8]) -> io::Result<&'a [u8]> {
@@ -119,11 +190,15 @@ impl Lifter {
         let Some((mark, after)) = after.split_first() else {
             return Ok(after);
         };
-        self.json.push(*mark);
         match (mark, &mut self.state) {
             (b'\\', State::Text { is_escaped, .. }) => *is_escaped = true,
-            (_, state) => *state = State::Outside,
+            (_, State::Text { start, .. }) => {
+                self.last = *start..self.json.len();
+                self.state = State::Outside;
+            }
+            _ => {}
         }
+        self.json.push(*mark);
         Ok(after)
     }
 
@@ -154,40 +229,59 @@ impl Lifter {
         let State::Lifting(lifting) = std::mem::replace(&mut self.state, State::Outside) else {
             return Ok(after);
         };
-        // A place that is none says that the bytes are no good.
+        // Any other word than a number says that the text was no base64.
         let place = match lifting.finish() {
             Some(blob) => {
+                self.memory_bytes += blob.in_memory().map_or(0, Bytes::len);
                 self.lifted.push(blob);
                 (self.lifted.len() - 1).to_string()
             }
             None => "broken".to_owned(),
         };
+        self.last = 0..0;
         let escaped = LIFTED_PREFIX.replace('\0', "\\u0000");
         self.json.extend_from_slice(format!("{escaped}{place}\"").as_bytes());
         Ok(after)
     }
 }
 
-/// Puts what was taken out back where it was, for whoever needs the body as it came.
+/// Puts the files back where they were, for an upstream that takes the body as it came.
 ///
 /// # Errors
 /// The disk's.
 pub(crate) fn put_back(value: &mut Value, lifted: &[Blob]) -> io::Result<()> {
     match value {
         Value::String(text) => {
-            let Some((head, place)) = text.split_once(LIFTED_PREFIX) else {
+            let Some(at) = text.find(LIFTED_PREFIX) else {
                 return Ok(());
             };
-            if let Some(blob) = place.parse::<usize>().ok().and_then(|place| lifted.get(place)) {
-                let mut bytes = Vec::new();
-                blob.reader().read_to_end(&mut bytes)?;
-                *text = format!("{head}{}", STANDARD.encode(bytes));
+            let place = text.get(at + LIFTED_PREFIX.len()..).and_then(|place| place.parse::<usize>().ok());
+            if let Some(blob) = place.and_then(|place| lifted.get(place)) {
+                text.truncate(at);
+                append_base64(text, blob)?;
             }
             Ok(())
         }
         Value::Array(list) => list.iter_mut().try_for_each(|entry| put_back(entry, lifted)),
         Value::Object(map) => map.values_mut().try_for_each(|entry| put_back(entry, lifted)),
         Value::Null | Value::Bool(_) | Value::Number(_) => Ok(()),
+    }
+}
+
+/// Appends a file piece by piece: it may be a large one on disk.
+fn append_base64(text: &mut String, blob: &Blob) -> io::Result<()> {
+    // Whole groups of three bytes, so that no piece but the last has padding.
+    const PIECE_BYTES: u64 = 48 * 1024;
+    let mut reader = blob.reader();
+    let mut piece = Vec::new();
+    text.reserve_exact(usize::try_from(blob.len().div_ceil(3) * 4).unwrap_or(0));
+    loop {
+        piece.clear();
+        reader.by_ref().take(PIECE_BYTES).read_to_end(&mut piece)?;
+        if piece.is_empty() {
+            return Ok(());
+        }
+        STANDARD.encode_string(&piece, text);
     }
 }
 
@@ -269,11 +363,16 @@ mod tests {
 
     use super::*;
 
-    fn lifted(json: &str, cut: usize) -> (Value, Vec<Vec<u8>>) {
+    /// What is kept of a text, without a limit on it.
+    fn kept(json: &str, cut: usize) -> Lifted {
         let dir = tempfile::tempdir().unwrap();
-        let mut lifter = Lifter::new(dir.path());
+        let mut lifter = Lifter::new(dir.path(), usize::MAX);
         json.as_bytes().chunks(cut.max(1)).for_each(|chunk| lifter.push(chunk).unwrap());
-        let (json, blobs) = lifter.finish();
+        lifter.finish()
+    }
+
+    fn lifted(json: &str, cut: usize) -> (Value, Vec<Vec<u8>>) {
+        let Lifted { json, files: blobs, .. } = kept(json, cut);
         let read = |blob: &Blob| {
             let mut bytes = Vec::new();
             blob.reader().read_to_end(&mut bytes).unwrap();
@@ -349,16 +448,62 @@ mod tests {
 
     #[test]
     fn what_was_taken_out_can_be_put_back() {
+        for len in [90_000, 90_001, 90_002, 1_000_000] {
+            let encoded = STANDARD.encode(bytes(len));
+            let body = json!({"a": [{"url": format!("data:image/png;base64,{encoded}")}], "data": encoded, "b": 1});
+            let Lifted { json, files, .. } = kept(&body.to_string(), 10_000);
+            let mut value = serde_json::from_slice(&json).unwrap();
+            assert_ne!(value, body);
+            put_back(&mut value, &files).unwrap();
+            assert_eq!(value, body);
+        }
+    }
+
+    #[test]
+    fn the_json_that_is_left_has_a_limit() {
         let dir = tempfile::tempdir().unwrap();
-        let encoded = STANDARD.encode(bytes(90_001));
-        let body = json!({"a": [{"url": format!("data:image/png;base64,{encoded}")}], "data": encoded, "b": 1});
-        let mut lifter = Lifter::new(dir.path());
-        lifter.push(body.to_string().as_bytes()).unwrap();
-        let (json, blobs) = lifter.finish();
-        let mut value = serde_json::from_slice(&json).unwrap();
-        assert_ne!(value, body);
-        put_back(&mut value, &blobs).unwrap();
-        assert_eq!(value, body);
+        let encoded = STANDARD.encode(bytes(900_000));
+        let body = json!({"file_data": encoded, "text": "x".repeat(70_000)}).to_string();
+        for (max, fits) in [(200_000, true), (72_000, true), (70_000, false), (1000, false)] {
+            for cut in [1, 999, usize::MAX] {
+                let mut lifter = Lifter::new(dir.path(), max);
+                let pushed = body.as_bytes().chunks(cut).try_for_each(|chunk| lifter.push(chunk));
+                assert_eq!(pushed.is_ok(), fits, "{max} {cut}");
+                assert!(pushed.is_ok() || matches!(pushed, Err(LiftError::TooLarge)), "{pushed:?}");
+                assert!(lifter.json.len() <= max + body.len().min(cut), "{max} {cut}");
+            }
+        }
+    }
+
+    #[test]
+    fn white_space_takes_no_room() {
+        let space = " \n\t\r".repeat(SPACE_BYTES_MAX);
+        let body = format!("{space}{{{space}\"a  b\"{space}:{space}[1{space},2]{space}}}{space}");
+        for cut in [7, 100_000, usize::MAX] {
+            let Lifted { json, .. } = kept(&body, cut);
+            assert!(json.len() < SPACE_BYTES_MAX + body.len().min(cut) + 100, "{cut}: {}", json.len());
+            assert_eq!(serde_json::from_slice::<Value>(&json).unwrap(), json!({"a  b": [1, 2]}));
+        }
+        // Two tokens stay two.
+        let Lifted { json, .. } = kept(&format!("{space}1{space}2"), 1000);
+        assert!(serde_json::from_slice::<Value>(&json).is_err());
+    }
+
+    #[test]
+    fn parts_are_counted_on_the_way() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = STANDARD.encode(bytes(90_000));
+        let message = format!("{{\"role\":\"us\\\"er\",\"file_data\":\"{file}\",\"n\":[1,2,{{}}]}}");
+        let body = format!("{{\"model\":\"[[[,,,:::\",\"messages\":[{message},{message}]}}");
+        for cut in [1, 1000, usize::MAX] {
+            let mut lifter = Lifter::new(dir.path(), usize::MAX);
+            body.as_bytes().chunks(cut).for_each(|chunk| lifter.push(chunk).unwrap());
+            // Eight keys; a bracket or a comma for each value.
+            assert_eq!(lifter.finish().cost, 8 * 700 + 18 * 100, "{cut}");
+        }
+        let many = format!("{{\"messages\":[{}]}}", vec!["{}"; 20_000].join(","));
+        let refused = Lifter::new(dir.path(), usize::MAX).push(many.as_bytes());
+        assert!(matches!(refused, Err(LiftError::Shape(ShapeError::List { .. }))), "{refused:?}");
     }
 
     proptest! {

@@ -3,6 +3,7 @@
 pub mod access;
 pub(crate) mod admin_key;
 pub mod auth;
+pub(crate) mod bodies;
 pub(crate) mod body;
 pub(crate) mod buckets;
 pub mod caller;
@@ -15,4 +16,5 @@ pub mod multipart;
 pub(crate) mod own_machine;
 pub(crate) mod rate_limit;
 pub mod server;
+pub(crate) mod shape;
 pub(crate) mod wrong_keys;

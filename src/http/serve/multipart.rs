@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
+use bytes::Bytes;
 use futures_util::stream;
 use http::header::CONTENT_TYPE;
 use multer::Multipart;
@@ -16,6 +17,7 @@ use tracing::warn;
 
 use crate::chat::failure::Failure;
 use crate::files::blob::{Blob, BlobWriter};
+use crate::http::serve::bodies::{Bodies, BodyShare};
 use crate::http::serve::body::{BodyError, BodyReader};
 use crate::http::settings::HttpSettings;
 
@@ -65,6 +67,7 @@ pub async fn read_form(request: Request, settings: &HttpSettings) -> Result<Form
     let Some(boundary) = boundary(&request) else {
         return Err(Failure::broken_form().into_response());
     };
+    let mut share = Bodies::of(&request).share();
     let body = BodyReader::new(request, settings).map_err(BodyError::into_response)?;
     // The parser's errors hide ours, so ours is kept beside it.
     let refused = Arc::new(Mutex::new(None));
@@ -88,7 +91,7 @@ pub async fn read_form(request: Request, settings: &HttpSettings) -> Result<Form
             }
         }
     });
-    let read = collect(Multipart::new(Box::pin(pieces), boundary), settings, &unseen).await;
+    let read = collect(Multipart::new(Box::pin(pieces), boundary), settings, &unseen, &mut share).await;
     let refused = refused.lock().take();
     match refused {
         Some(error) => Err(error.into_response()),
@@ -97,11 +100,16 @@ pub async fn read_form(request: Request, settings: &HttpSettings) -> Result<Form
 }
 
 /// Reads the fields. `unseen` counts what the parser has got since it last gave anything.
-async fn collect(mut parts: Multipart<'_>, settings: &HttpSettings, unseen: &AtomicUsize) -> Result<Form, Failure> {
+async fn collect(
+    mut parts: Multipart<'_>,
+    settings: &HttpSettings,
+    unseen: &AtomicUsize,
+    share: &mut BodyShare,
+) -> Result<Form, Failure> {
     let broken = |_| Failure::broken_form();
     let saw = || unseen.store(0, Ordering::Relaxed);
     let mut form = Form::default();
-    let mut count = 0;
+    let (mut count, mut text_bytes, mut file_bytes) = (0, 0_usize, 0_usize);
     while let Some(mut part) = parts.next_field().await.map_err(broken)? {
         saw();
         count += 1;
@@ -114,9 +122,14 @@ async fn collect(mut parts: Multipart<'_>, settings: &HttpSettings, unseen: &Ato
             while let Some(piece) = part.chunk().await.map_err(broken)? {
                 saw();
                 text.extend_from_slice(&piece);
+                text_bytes += piece.len();
                 if text.len() > TEXT_BYTES_MAX {
                     return Err(Failure::body_too_large(TEXT_BYTES_MAX));
                 }
+                if text_bytes > settings.json_bytes_max {
+                    return Err(Failure::json_too_large(settings.json_bytes_max));
+                }
+                share.grow_to(text_bytes + file_bytes)?;
             }
             match String::from_utf8(text) {
                 Ok(text) => drop(form.fields.insert(field, Value::String(text))),
@@ -136,7 +149,10 @@ async fn collect(mut parts: Multipart<'_>, settings: &HttpSettings, unseen: &Ato
                 Failure::internal()
             })?;
         }
-        form.files.push(FormFile { field, name, content: writer.finish() });
+        let content = writer.finish();
+        file_bytes += content.in_memory().map_or(0, Bytes::len);
+        share.grow_to(text_bytes + file_bytes)?;
+        form.files.push(FormFile { field, name, content });
     }
     Ok(form)
 }

@@ -106,6 +106,7 @@ mod tests {
             log_level: String::new(),
             allow_open: false,
             body_bytes_max: 0,
+            json_bytes_max: 0,
             keepalive_interval: Duration::ZERO,
             headers_hold: Duration::ZERO,
             read_timeout: Duration::ZERO,
