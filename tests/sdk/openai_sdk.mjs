@@ -1,10 +1,6 @@
-// The official JavaScript SDK against a running demo.
+// OpenAI's JavaScript SDK against a running demo; tests/sdk/run installs it and starts the demo.
 //
-//     cargo run --release -- demo &        # prints the base URL and the key
-//     npm install openai
-//     node tests/sdk/openai_sdk.mjs http://127.0.0.1:8000/v1 KEY
-//
-// Not part of `cargo test`, which needs no network and no other language.
+//     node tests/sdk/openai_sdk.mjs BASE_URL KEY
 
 import assert from "node:assert/strict";
 import OpenAI from "openai";

@@ -1,10 +1,6 @@
-"""The official Python SDK against a running demo.
+"""OpenAI's Python SDK against a running demo; `tests/sdk/run` installs it and starts the demo.
 
-    cargo run --release -- demo &        # prints the base URL and the key
-    pip install openai
-    python tests/sdk/openai_sdk.py http://127.0.0.1:8000/v1 KEY
-
-Not part of `cargo test`, which needs no network and no other language.
+    python tests/sdk/openai_sdk.py BASE_URL KEY
 """
 
 import asyncio
@@ -57,7 +53,7 @@ def main(base_url: str, key: str) -> None:
     fails(openai.NotFoundError, 404, "model_not_found", lambda: create(model="nope", messages=user("x")))
     fails(openai.BadRequestError, 400, "empty_array", lambda: create(model="qwen3-max", messages=[]))
     fails(openai.BadRequestError, 400, "unsupported_value", lambda: create(model="qwen3-max", messages=user("x"), n=2))
-    long = user("x" * 200_000)
+    long = user("word " * 1_000_000)
     fails(openai.BadRequestError, 400, "context_length_exceeded", lambda: create(model="qwen3-max", messages=long))
     large = user("x" * 60_000_000)
     fails(openai.APIStatusError, 413, "request_too_large", lambda: create(model="qwen3-max", messages=large))
