@@ -9,6 +9,7 @@ use crate::script::{
 };
 use crate::web::speech::{Question, Speech, small_pieces};
 use crate::web::turn::Interjections;
+use crate::web::usage::{FRAME_TOKENS, PICTURE_TOKENS, tokens};
 
 /// What every chunk of one answer has.
 pub(crate) struct Chunks {
@@ -56,15 +57,15 @@ impl Said {
             pieces.truncate(most);
             finish = "length";
         }
-        let counted = |text: &str| count(text.chars().count().div_ceil(4));
-        let called: u64 = calls.iter().map(|call| 10 + counted(&call.arguments)).sum();
+        let called: u64 = calls.iter().map(|call| 10 + tokens(&call.arguments)).sum();
         let thought = count(thoughts.len());
+        let image_tokens = wish.question.pictures * PICTURE_TOKENS;
         let usage = stream.usage.unwrap_or(UsageScript {
-            input_tokens: 9 + counted(&wish.question.prompt) + wish.question.pictures * 158,
+            input_tokens: FRAME_TOKENS + tokens(&wish.question.prompt) + image_tokens,
             output_tokens: thought + count(pieces.len()) + called,
             reasoning_tokens: thought,
             cached_tokens: 0,
-            image_tokens: wish.question.pictures * 158,
+            image_tokens,
         });
         let finish = chat.finish.clone().unwrap_or_else(|| finish.to_owned());
         Self { thoughts, pieces, calls, finish, usage: figures(usage) }

@@ -181,6 +181,7 @@ fn wish(body: &Value, attempt: u64) -> Wish {
             wants_search: false,
             seen: (pictures > 0).then(|| format!("Pictures that came along: {pictures}.")),
             pictures,
+            document_tokens: 0,
             attempt,
             second_response_id: String::new(),
         },

@@ -316,3 +316,33 @@ async fn a_stream_may_drip() {
     assert_eq!(response.chunk().await.unwrap().unwrap(), "a");
     assert!(begin.elapsed().as_millis() >= 900);
 }
+
+#[tokio::test]
+async fn usage_follows_what_was_sent() {
+    let simulator = start().await;
+    let caller = Caller::new(&simulator, "ada");
+    let used = async |prompt: &str| {
+        let frames = frames(&caller.ask(prompt).await.text);
+        let last = frames.iter().rfind(|frame| frame["usage"]["input_tokens"].is_u64()).unwrap();
+        (last["usage"]["input_tokens"].clone(), last["usage"]["output_tokens"].clone())
+    };
+    assert_eq!(used("Hello").await.0, 11);
+    assert_eq!(used("echo: 12345678").await, (json!(13), json!(2)));
+    assert_eq!(used(&"word ".repeat(4_000)).await.0, 5_009);
+}
+
+#[tokio::test]
+async fn only_the_newest_user_message_is_echoed() {
+    let simulator = start().await;
+    let caller = Caller::new(&simulator, "ada");
+    let first = answer_of(&caller.ask("Hello").await.text);
+    assert!(first.contains("`echo: something`"), "{first}");
+    let turn = |text: &str| {
+        format!(
+            "Head.\n\n<user>\nHello\n</user>\n\n<assistant>\n{first}\n</assistant>\n\n<user>\n{text}\n</user>\n\nWrite on."
+        )
+    };
+    let second = answer_of(&caller.ask(&turn("And now?")).await.text);
+    assert!(second.contains("Your message of 2 words"), "{second}");
+    assert_eq!(answer_of(&caller.ask(&turn("echo: this")).await.text), "this");
+}

@@ -8,12 +8,15 @@ use crate::script::{ErrorForm, StreamError};
 use crate::storage::uploads::{Grant, Kind, Object, Unfit};
 use crate::web::accounts::Account;
 use crate::web::catalogue;
+use crate::web::usage::tokens;
 use crate::world::{Call, World};
 
 /// A file that came along.
 #[derive(Debug)]
 pub(crate) struct Attached {
     pub(crate) kind: Kind,
+    /// The tokens of a document, by its bytes; 0 for everything else.
+    pub(crate) tokens: u64,
     /// `a.png (image/png, 1234 bytes, sha256 ab12cd34)`.
     about: String,
 }
@@ -105,7 +108,7 @@ fn elsewhere(world: &World, kind: Kind, url: &str) -> Result<Attached, StreamErr
         Kind::Picture if !url.starts_with("https://") && !url.starts_with("http://") => Err(invalid_input()),
         Kind::Picture => {
             world.uploads.saw_foreign_link(url);
-            Ok(Attached { kind, about: format!("{url} (a link)") })
+            Ok(Attached { kind, tokens: 0, about: format!("{url} (a link)") })
         }
     }
 }
@@ -174,13 +177,15 @@ impl Attached {
     ) -> Self {
         let start = sha256.get(..8).unwrap_or(sha256);
         let characters = characters.map_or_else(String::new, |count| format!(", {count} characters"));
-        Self { kind, about: format!("{name} ({content_type}, {size} bytes, sha256 {start}{characters})") }
+        Self { kind, tokens: 0, about: format!("{name} ({content_type}, {size} bytes, sha256 {start}{characters})") }
     }
 
     fn uploaded(kind: Kind, grant: &Grant, object: &Object) -> Self {
         let is_text = kind == Kind::Document && object.is_whole;
         let text = std::str::from_utf8(&object.bytes).ok().filter(|_| is_text);
         let characters = text.map(|text| text.chars().count());
-        Self::new(kind, &grant.name, &object.content_type, &object.sha256, object.size, characters)
+        let attached = Self::new(kind, &grant.name, &object.content_type, &object.sha256, object.size, characters);
+        let by_size = if kind == Kind::Document { object.size.div_ceil(4) } else { 0 };
+        Self { tokens: text.map_or(by_size, tokens), ..attached }
     }
 }

@@ -137,6 +137,7 @@ impl Play<'_> {
             wants_search: request.asked.chat_type == "search",
             seen: sentence(files),
             pictures: files.iter().map(|file| u64::from(file.is_picture())).sum(),
+            document_tokens: files.iter().map(|file| file.tokens).sum(),
             attempt: self.attempt,
             second_response_id: Uuid::new_v4().to_string(),
         };

@@ -5,9 +5,10 @@
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::script::{ErrorForm, SearchForm, SearchResult, StreamError, UsageScript};
+use crate::script::{ErrorForm, SearchForm, SearchResult, StreamError};
 use crate::web::media::Size;
 use crate::web::python::python;
+use crate::web::usage::{PictureUsage, Usage};
 
 /// What all frames of one answer share.
 #[derive(Clone)]
@@ -36,82 +37,6 @@ struct Frame<'a, D> {
 #[derive(Serialize)]
 struct Choice<D> {
     delta: D,
-}
-
-/// Figures of one frame.
-#[derive(Clone, Copy, Serialize)]
-#[serde(untagged)]
-pub(crate) enum Usage {
-    Known(KnownUsage),
-    /// Of a picture.
-    Picture(PictureUsage),
-    /// `{}`, as tool results have it.
-    Empty {},
-}
-
-#[derive(Clone, Copy, Serialize)]
-pub(crate) struct KnownUsage {
-    input_tokens: u64,
-    output_tokens: u64,
-    characters: u64,
-    total_tokens: u64,
-    input_tokens_details: InputDetails,
-    output_tokens_details: OutputDetails,
-    prompt_tokens_details: PromptDetails,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    image_tokens: Option<u64>,
-}
-
-#[derive(Clone, Copy, Serialize)]
-pub(crate) struct PictureUsage {
-    input_tokens: u64,
-    output_tokens: u64,
-    characters: u64,
-    width: u32,
-    image_count: u64,
-    height: u32,
-}
-
-#[derive(Clone, Copy, Serialize)]
-struct InputDetails {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    image_tokens: Option<u64>,
-    text_tokens: u64,
-}
-
-#[derive(Clone, Copy, Serialize)]
-struct OutputDetails {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reasoning_tokens: Option<u64>,
-    text_tokens: u64,
-}
-
-#[derive(Clone, Copy, Serialize)]
-struct PromptDetails {
-    cached_tokens: u64,
-}
-
-impl From<UsageScript> for Usage {
-    fn from(script: UsageScript) -> Self {
-        let reasoning = script.reasoning_tokens;
-        let image_tokens = (script.image_tokens > 0).then_some(script.image_tokens);
-        Self::Known(KnownUsage {
-            input_tokens: script.input_tokens,
-            output_tokens: script.output_tokens,
-            characters: 0,
-            total_tokens: script.input_tokens + script.output_tokens,
-            input_tokens_details: InputDetails {
-                image_tokens,
-                text_tokens: script.input_tokens.saturating_sub(script.image_tokens),
-            },
-            output_tokens_details: OutputDetails {
-                reasoning_tokens: (reasoning > 0).then_some(reasoning),
-                text_tokens: script.output_tokens.saturating_sub(reasoning),
-            },
-            prompt_tokens_details: PromptDetails { cached_tokens: script.cached_tokens },
-            image_tokens,
-        })
-    }
 }
 
 #[derive(Serialize)]
@@ -264,8 +189,7 @@ impl Voice {
             extra: PictureExtra { output_image_hw: [[height, width]] },
             status: "typing",
         };
-        let usage = PictureUsage { input_tokens: 0, output_tokens: 0, characters: 0, width, image_count: 1, height };
-        self.delta(delta, Some(Usage::Picture(usage)), true)
+        self.delta(delta, Some(Usage::Picture(PictureUsage::new(width, height))), true)
     }
 
     /// The result of the tool that edits pictures.
@@ -401,6 +325,7 @@ fn quoted(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::script::UsageScript;
 
     fn voice() -> Voice {
         Voice {

@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use crate::script::{Content, PictureForm, PictureScript, StreamScript, UsageScript};
-use crate::web::frames::{Usage, Voice};
+use crate::web::frames::Voice;
 use crate::web::media::Picture;
 use crate::web::python::python;
 use crate::web::speech::small_pieces;
+use crate::web::usage::Usage;
 
 /// What the chat will remember of pictures: its text, and the parts of it.
 pub(crate) struct Remembered {

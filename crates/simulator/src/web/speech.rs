@@ -3,8 +3,10 @@
 use serde_json::json;
 
 use crate::script::{Content, SearchResult, SearchScript, StreamScript, ThinkingForm, UsageScript};
-use crate::web::frames::{Usage, Voice};
+use crate::web::frames::Voice;
+use crate::web::prompt::newest_user_message;
 use crate::web::python::python;
+use crate::web::usage::{FRAME_TOKENS, PICTURE_TOKENS, Usage, tokens};
 
 /// What the request asks for, as far as a stream depends on it.
 pub(crate) struct Question {
@@ -15,8 +17,10 @@ pub(crate) struct Question {
     pub(crate) wants_search: bool,
     /// What came along, as a sentence.
     pub(crate) seen: Option<String>,
-    /// How many pictures of it.
+    /// The number of pictures among them.
     pub(crate) pictures: u64,
+    /// The tokens of the documents among them.
+    pub(crate) document_tokens: u64,
     /// Which completion of the run this is, from 1.
     pub(crate) attempt: u64,
     /// Id of a second answer.
@@ -62,14 +66,14 @@ impl Speech {
         } else {
             ThinkingForm::Summary
         });
-        let counted = |text: &str| u64::try_from(text.chars().count().div_ceil(4)).unwrap_or(0);
-        let thought: u64 = reasoning.iter().flatten().map(|(_, thought)| counted(thought)).sum();
-        let last_usage = script.usage.unwrap_or(UsageScript {
-            input_tokens: HIDDEN_PROMPT_TOKENS + counted(&question.prompt) + question.pictures * PICTURE_TOKENS,
-            output_tokens: thought + u64::try_from(pieces.len()).unwrap_or(0),
+        let thought: u64 = reasoning.iter().flatten().map(|(_, thought)| tokens(thought)).sum();
+        let image_tokens = question.pictures * PICTURE_TOKENS;
+        let last_usage = script.usage.unwrap_or_else(|| UsageScript {
+            input_tokens: FRAME_TOKENS + tokens(&question.prompt) + question.document_tokens + image_tokens,
+            output_tokens: thought + tokens(&pieces.concat()),
             reasoning_tokens: thought,
             cached_tokens: 0,
-            image_tokens: question.pictures * PICTURE_TOKENS,
+            image_tokens,
         });
         Self { pieces, reasoning, thinking, searches, last_usage }
     }
@@ -195,10 +199,11 @@ pub(crate) fn small_pieces(text: &str) -> Vec<String> {
 }
 
 fn default_answer(question: &Question, has_search: bool) -> String {
-    if let Some((_, echo)) = question.prompt.rsplit_once("echo:") {
+    let message = newest_user_message(&question.prompt);
+    if let Some((_, echo)) = message.rsplit_once("echo:") {
         return echo.strip_prefix(' ').unwrap_or(echo).to_owned();
     }
-    let words = question.prompt.split_whitespace().count();
+    let words = message.split_whitespace().count();
     let cited = if has_search {
         " The lighthouse keeper's log agrees [[1]], and so does the harbour almanac [[2]]."
     } else {
@@ -243,12 +248,6 @@ fn thoughts(steps: &[(&str, &str)]) -> Vec<(String, String)> {
     let own = |(title, thought): &(&str, &str)| ((*title).to_owned(), (*thought).to_owned());
     steps.iter().map(own).collect()
 }
-
-/// Of the hidden system prompt that the site adds.
-pub(crate) const HIDDEN_PROMPT_TOKENS: u64 = 1_200;
-
-/// Of one picture, whatever its size.
-const PICTURE_TOKENS: u64 = 158;
 
 const FIRST_THOUGHTS: &[(&str, &str)] = &[
     ("Reading the message", "Somebody tries the simulator. They should get a friendly text."),

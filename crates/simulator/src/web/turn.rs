@@ -7,9 +7,10 @@ use crate::errors::details_of;
 use crate::script::{
     Bench, Content, CutHow, End, Inserted, LineEnding, Packets, StreamError, StreamScript, UsageScript,
 };
-use crate::web::frames::{Usage, Voice};
-use crate::web::speech::{HIDDEN_PROMPT_TOKENS, Question, Speech};
+use crate::web::frames::Voice;
+use crate::web::speech::{Question, Speech};
 use crate::web::steps::Step;
+use crate::web::usage::{FRAME_TOKENS, Usage};
 use bytes::Bytes;
 
 /// A stream to be played.
@@ -99,7 +100,7 @@ pub(crate) fn bench_packets(bench: Bench, voice: &Voice) -> Arc<[Bytes]> {
     let events = u64::try_from(bench.events).unwrap_or(u64::MAX);
     let usage = |output_tokens| {
         Usage::from(UsageScript {
-            input_tokens: HIDDEN_PROMPT_TOKENS,
+            input_tokens: FRAME_TOKENS,
             output_tokens,
             reasoning_tokens: 0,
             cached_tokens: 0,
@@ -142,7 +143,7 @@ fn spaced(script: &StreamScript, voice: &dyn Interjections, frames: Vec<String>,
 impl Interjections for Voice {
     fn inserted(&self, what: &Inserted) -> String {
         let usage = Usage::from(UsageScript {
-            input_tokens: HIDDEN_PROMPT_TOKENS,
+            input_tokens: FRAME_TOKENS,
             output_tokens: 1,
             reasoning_tokens: 0,
             cached_tokens: 0,
@@ -296,6 +297,7 @@ mod tests {
             wants_search: false,
             seen: None,
             pictures: 0,
+            document_tokens: 0,
             attempt: 1,
             second_response_id: "s".into(),
         };
