@@ -42,7 +42,7 @@ pub(crate) struct Wish {
 
 impl Said {
     pub(crate) fn new(stream: &StreamScript, chat: &ChatScript, wish: &Wish) -> Self {
-        let speech = Speech::new(stream, &wish.question);
+        let speech = Speech::new(stream, None, &wish.question);
         let is_scripted = stream.answer.is_some() || stream.pieces.is_some() || stream.numbered.is_some();
         let calls =
             chat.tool_calls.clone().unwrap_or_else(|| if is_scripted { Vec::new() } else { wish.calls.clone() });

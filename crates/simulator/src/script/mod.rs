@@ -11,6 +11,7 @@ pub(crate) mod queues;
 pub(crate) mod reply;
 pub(crate) mod scenario;
 pub(crate) mod stream;
+pub(crate) mod tools;
 
 pub use crate::script::api::{
     ApiErrorForm, ApiErrorScript, ApiFailure, ChatScript, ChunkForm, PlanWindow, PortalScript, ToolCallScript,
@@ -32,3 +33,4 @@ pub use crate::script::stream::{
     Bench, Content, Cut, CutHow, End, Endless, ErrorForm, Insert, Inserted, LineEnding, Packets, Pause, SearchForm,
     SearchResult, SearchScript, StreamError, StreamScript, ThinkingForm, UsageScript,
 };
+pub use crate::script::tools::{CallShape, ModelCall, ToolScript};

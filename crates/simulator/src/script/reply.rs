@@ -14,6 +14,7 @@ use crate::script::media::{
 };
 use crate::script::oauth::{DeviceScript, OAuthFailure, TokenScript};
 use crate::script::stream::{Bench, Cut, CutHow, End, Insert, Inserted, Packets, Pause, StreamError, StreamScript};
+use crate::script::tools::ToolScript;
 
 /// One scripted reply. Everything left out is as an ordinary call would have it.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
@@ -27,6 +28,8 @@ pub struct ScriptedReply {
     pub fail: Option<ScriptedFailure>,
     /// How a completion streams; other endpoints do not look at it.
     pub stream: StreamScript,
+    /// The tool calls that a completion of the web chat writes in place of its answer.
+    pub tools: Option<ToolScript>,
     /// What a completion that makes pictures makes.
     pub picture: PictureScript,
     /// What a completion that makes a video makes.
@@ -205,6 +208,12 @@ impl ScriptedReply {
     pub fn with_stream(mut self, describe: impl FnOnce(&mut StreamScript)) -> Self {
         describe(&mut self.stream);
         self
+    }
+
+    /// An answer that calls tools.
+    #[must_use]
+    pub fn calling(tools: ToolScript) -> Self {
+        Self { tools: Some(tools), ..Self::default() }
     }
 
     /// An error envelope with the text and effective status that go with the code.

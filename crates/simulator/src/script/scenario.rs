@@ -330,6 +330,12 @@ fn check_reply(endpoint: Endpoint, reply: &ScriptedReply) -> Result<(), Scenario
         }
         _ => {}
     }
+    if endpoint != Endpoint::Completions && reply.tools.is_some() {
+        return nonsense("only completions of the web chat write tool calls; chat.tool_calls is for the others");
+    }
+    if reply.tools.as_ref().is_some_and(|tools| tools.calls.is_empty() || tools.piece_chars == Some(0)) {
+        return nonsense("tools need a call, and pieces of at least one character");
+    }
     let makes_media = reply.picture != PictureScript::default() || reply.video != VideoScript::default();
     if endpoint != Endpoint::Completions && makes_media {
         return nonsense("only completions make pictures and videos");
@@ -402,6 +408,9 @@ mod tests {
             (r#"{"replies":{"stop":[{"fail":{"api":"quota"}}]}}"#, "api errors"),
             (r#"{"replies":{"stop":[{"fail":{"oauth":"slow_down"}}]}}"#, "oauth errors"),
             (r#"{"replies":{"key_chat":[{"fail":{"error":{"code":"x"}}}]}}"#, "in an envelope"),
+            (r#"{"replies":{"key_chat":[{"tools":{"calls":[{"name":"a"}]}}]}}"#, "chat.tool_calls"),
+            (r#"{"replies":{"completions":[{"tools":{}}]}}"#, "tools need a call"),
+            (r#"{"replies":{"completions":[{"tools":{"shape":"xml"}}]}}"#, "unknown variant `xml`"),
             (r#"{"page_size":0}"#, "page_size"),
         ] {
             let found = complaint(text);

@@ -10,5 +10,6 @@ mod oauth;
 mod pictures;
 mod portal;
 mod streams;
+mod tools;
 mod uploads;
 mod videos;

@@ -132,6 +132,7 @@ impl Play<'_> {
         let files = request.files.as_deref().unwrap_or_default();
         let question = Question {
             prompt: request.asked.content.clone(),
+            reads_tools: true,
             wants_thinking: request.wants_thinking,
             wants_raw_thinking: request.wants_raw_thinking,
             wants_search: request.asked.chat_type == "search",
@@ -141,7 +142,7 @@ impl Play<'_> {
             attempt: self.attempt,
             second_response_id: Uuid::new_v4().to_string(),
         };
-        let plan = plan(script, &voice, &question, world.pace_ms);
+        let plan = plan(script, reply.tools.as_ref(), &voice, &question, world.pace_ms);
         turn.answer = plan.answer;
         Answer::steps(EVENT_STREAM, plan.steps, Some(turn))
     }

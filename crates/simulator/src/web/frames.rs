@@ -238,6 +238,15 @@ impl Voice {
         self.delta(delta, Some(usage), true)
     }
 
+    /// Calls of tools that the client declared, all in one delta.
+    pub(crate) fn local_tool(&self, calls: &[Value], usage: Usage) -> String {
+        let delta = json!({
+            "role": "assistant", "content": "", "phase": "local_tool", "status": "finished",
+            "extra": { "local_mcp": { "LocalTools": calls } },
+        });
+        self.delta(delta, Some(usage), true)
+    }
+
     /// What a search found: `new` in this round, `all` up to now.
     pub(crate) fn found(&self, form: SearchForm, id: &str, new: &[SearchResult], all: &[SearchResult]) -> String {
         let has_docs = form != SearchForm::Info;

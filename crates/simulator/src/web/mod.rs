@@ -1,6 +1,7 @@
 //! The web chat: accounts, tokens, chats, streams, pictures and videos.
 
 pub(crate) mod accounts;
+pub(crate) mod agent;
 pub(crate) mod attachments;
 pub(crate) mod catalogue;
 pub(crate) mod chats;

@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use crate::script::{Content, SearchResult, SearchScript, StreamScript, ThinkingForm, UsageScript};
+use crate::script::{
+    CallShape, Content, ModelCall, SearchResult, SearchScript, StreamScript, ThinkingForm, ToolScript, UsageScript,
+};
+use crate::web::agent;
 use crate::web::frames::Voice;
 use crate::web::prompt::newest_user_message;
 use crate::web::python::python;
@@ -11,6 +14,8 @@ use crate::web::usage::{FRAME_TOKENS, PICTURE_TOKENS, Usage, tokens};
 /// What the request asks for, as far as a stream depends on it.
 pub(crate) struct Question {
     pub(crate) prompt: String,
+    /// Whether tools that the prompt shows are called by the built-in answer.
+    pub(crate) reads_tools: bool,
     pub(crate) wants_thinking: bool,
     /// `thinking_format` is `full`.
     pub(crate) wants_raw_thinking: bool,
@@ -33,11 +38,13 @@ pub(crate) struct Speech {
     pub(crate) reasoning: Vec<Vec<(String, String)>>,
     thinking: ThinkingForm,
     searches: Vec<SearchScript>,
+    /// Calls in the upstream's own phase.
+    local_calls: Vec<ModelCall>,
     last_usage: UsageScript,
 }
 
 impl Speech {
-    pub(crate) fn new(script: &StreamScript, question: &Question) -> Self {
+    pub(crate) fn new(script: &StreamScript, tools: Option<&ToolScript>, question: &Question) -> Self {
         let searches = script
             .searches
             .clone()
@@ -51,12 +58,17 @@ impl Speech {
             rounds
         });
         let attempt = question.attempt;
-        let pieces = match (&script.pieces, script.numbered, &script.answer) {
-            (Some(pieces), _, _) => pieces.clone(),
-            (None, Some(count), _) => (0..count).map(|place| format!("⟨{attempt}:{place}⟩")).collect(),
-            (None, None, Some(answer)) => small_pieces(answer),
-            (None, None, None) => {
-                let answer = default_answer(question, !searches.is_empty());
+        let pieces = match (tools, &script.pieces, script.numbered, &script.answer) {
+            (Some(tools), ..) => match tools.piece_chars {
+                Some(chars) => tools.pieces(chars),
+                None => small_pieces(&tools.text()),
+            },
+            (None, Some(pieces), _, _) => pieces.clone(),
+            (None, None, Some(count), _) => (0..count).map(|place| format!("⟨{attempt}:{place}⟩")).collect(),
+            (None, None, None, Some(answer)) => small_pieces(answer),
+            (None, None, None, None) => {
+                let of_agent = question.reads_tools.then(|| agent::answer(&question.prompt)).flatten();
+                let answer = of_agent.unwrap_or_else(|| default_answer(question, !searches.is_empty()));
                 let seen = question.seen.iter().map(|seen| format!("{seen}\n\n"));
                 small_pieces(&seen.chain([answer]).collect::<String>())
             }
@@ -75,7 +87,9 @@ impl Speech {
             cached_tokens: 0,
             image_tokens,
         });
-        Self { pieces, reasoning, thinking, searches, last_usage }
+        let local = tools.filter(|tools| tools.shape == CallShape::LocalTool);
+        let local_calls = local.map_or_else(Vec::new, |tools| tools.calls.clone());
+        Self { pieces, reasoning, thinking, searches, local_calls, last_usage }
     }
 
     pub(crate) fn frames(&self, script: &StreamScript, voice: &Voice, question: &Question) -> Vec<String> {
@@ -110,6 +124,10 @@ impl Speech {
                 let other = format!("{piece}\u{2032}");
                 frames.push(second.text("answer", &other, self.usage_at(place + 1, total)));
             }
+        }
+        if !self.local_calls.is_empty() {
+            let calls: Vec<_> = self.local_calls.iter().map(ModelCall::local).collect();
+            frames.push(voice.local_tool(&calls, Usage::from(self.last_usage)));
         }
         for voice in [Some(voice), second.as_ref()].into_iter().flatten() {
             for _ in 0..2 {

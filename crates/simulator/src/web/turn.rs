@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::errors::details_of;
 use crate::script::{
-    Bench, Content, CutHow, End, Inserted, LineEnding, Packets, StreamError, StreamScript, UsageScript,
+    Bench, Content, CutHow, End, Inserted, LineEnding, Packets, StreamError, StreamScript, ToolScript, UsageScript,
 };
 use crate::web::frames::Voice;
 use crate::web::speech::{Question, Speech};
@@ -21,8 +21,14 @@ pub(crate) struct Plan {
 }
 
 /// Plans a stream.
-pub(crate) fn plan(script: &StreamScript, voice: &Voice, question: &Question, scenario_pace_ms: u64) -> Plan {
-    let speech = Speech::new(script, question);
+pub(crate) fn plan(
+    script: &StreamScript,
+    tools: Option<&ToolScript>,
+    voice: &Voice,
+    question: &Question,
+    scenario_pace_ms: u64,
+) -> Plan {
+    let speech = Speech::new(script, tools, question);
     let answer = speech.pieces.concat();
     let frames = speech.frames(script, voice, question);
     Plan { steps: plan_frames(script, voice, frames, scenario_pace_ms), answer }
@@ -292,6 +298,7 @@ mod tests {
         };
         let question = Question {
             prompt: "echo: 字 🦀".into(),
+            reads_tools: true,
             wants_thinking: false,
             wants_raw_thinking: false,
             wants_search: false,
@@ -302,7 +309,7 @@ mod tests {
             second_response_id: "s".into(),
         };
         let sent = |script: &StreamScript| {
-            let plan = plan(script, &voice, &question, 0);
+            let plan = plan(script, None, &voice, &question, 0);
             let is_finished = plan.steps.iter().any(|step| matches!(step, Step::Finished));
             (bytes(&plan.steps).concat(), is_finished)
         };
