@@ -105,6 +105,11 @@ async fn wrong_messages() {
         (json!([{"role": "user"}]), "messages[0].content", "missing_required_parameter"),
         (json!([{"role": "system"}]), "messages[0].content", "missing_required_parameter"),
         (json!([{"role": "tool", "tool_call_id": "c"}]), "messages[0].content", "missing_required_parameter"),
+        (
+            json!([{"role": "user", "content": "x"}, {"role": "tool", "tool_call_id": "c", "content": "r"}]),
+            "messages[1].tool_call_id",
+            "invalid_value",
+        ),
         (user(json!(null)), "messages[0].content", "invalid_type"),
         (user(json!(1)), "messages[0].content", "invalid_type"),
         (user(json!({"type": "text", "text": "x"})), "messages[0].content", "invalid_type"),

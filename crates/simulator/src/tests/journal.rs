@@ -4,6 +4,7 @@ use crate::Simulator;
 use crate::record::{EndedHow, RecordedRequest};
 use crate::script::{AccountScript, Endpoint, Era, Scenario, ScriptedReply};
 use crate::tests::client::{Caller, SOON, answer_of, read, start};
+use crate::tests::documentation::example;
 
 #[tokio::test]
 async fn requests_are_written_down() {
@@ -61,10 +62,7 @@ async fn a_stopped_simulator_is_gone() {
 
 #[tokio::test]
 async fn the_scenario_of_the_documentation_works() {
-    let doc = include_str!("../lib.rs");
-    let (_, json) = doc.split_once("//! ```json\n").unwrap();
-    let (json, _) = json.split_once("//! ```").unwrap();
-    let mut scenario = Scenario::from_json(&json.replace("//!", "")).unwrap();
+    let mut scenario = Scenario::from_json(example("answers, refusals, cuts")).unwrap();
     (scenario.port, scenario.auth_port) = (0, 0);
     let simulator = Simulator::start(scenario).await.unwrap();
     let ada = Caller::new(&simulator, "ada");
@@ -80,9 +78,6 @@ async fn the_scenario_of_the_documentation_works() {
 fn the_media_scenario_of_the_documentation_is_what_rust_builds() {
     use crate::script::CutHow;
     use crate::script::{ParseEnd, ParseScript, PutStop, VideoEnd};
-    let doc = include_str!("../lib.rs");
-    let (_, json) = doc.split_once("# Files, pictures, videos\n//!\n//! ```json\n").unwrap();
-    let (json, _) = json.split_once("//! ```").unwrap();
     let at_once = ScriptedReply::granting(Duration::ZERO, Duration::from_secs(300));
     let unreadable = ParseScript { polls: 0, end: ParseEnd::Failed("unreadable".into()) };
     let pictures = ScriptedReply::pictures(2).with_picture(|picture| picture.keep_alives = 5);
@@ -99,7 +94,7 @@ fn the_media_scenario_of_the_documentation_is_what_rust_builds() {
         .replying(Endpoint::Completions, late)
         .replying(Endpoint::Completions, video);
     built.defaults.insert(Endpoint::TaskStatus, ScriptedReply::status(404));
-    assert_eq!(Scenario::from_json(&json.replace("//!", "")).unwrap(), built);
+    assert_eq!(Scenario::from_json(example("files, pictures, videos")).unwrap(), built);
 }
 
 #[tokio::test]

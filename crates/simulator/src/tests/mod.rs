@@ -2,6 +2,7 @@
 
 mod checks;
 mod client;
+mod documentation;
 mod endpoints;
 mod faults;
 mod identities;

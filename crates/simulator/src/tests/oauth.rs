@@ -14,6 +14,7 @@ use crate::script::{
     TokenRotation, TokenScript,
 };
 use crate::tests::client::{Read, SOON, read};
+use crate::tests::documentation::example;
 use crate::{RecordedRequest, Simulator, TokenLife};
 
 const CLIENT: &str = "f0304373b74a44d2b584a3fb70ca9e56";
@@ -410,10 +411,6 @@ async fn credentials_of_the_site_stay_away() {
 
 #[test]
 fn the_oauth_scenario_of_the_documentation_is_what_rust_builds() {
-    let doc = include_str!("../lib.rs");
-    let (_, json) = doc.split_once("# OAuth and keys\n").unwrap();
-    let (_, json) = json.split_once("//! ```json\n").unwrap();
-    let (json, _) = json.split_once("//! ```").unwrap();
     let cleo = OAuthAccount {
         access_token_seconds: 60,
         resource_url: ResourceUrl::Other("x.example".into()),
@@ -435,5 +432,5 @@ fn the_oauth_scenario_of_the_documentation_is_what_rust_builds() {
         .portal(PortalScript { needs_system_parts: true, ..PortalScript::default() })
         .replying(Endpoint::DeviceCode, login)
         .replying(Endpoint::DeviceToken, ScriptedReply::oauth(OAuthFailure::RateLimited("30".into())));
-    assert_eq!(Scenario::from_json(&json.replace("//!", "")).unwrap(), built);
+    assert_eq!(Scenario::from_json(example("OAuth and keys")).unwrap(), built);
 }
