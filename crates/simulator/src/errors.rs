@@ -13,16 +13,16 @@ pub(crate) fn status_of(code: &str) -> u16 {
 /// The text of a rate limit with a place for the hours.
 pub(crate) const RATE_TEMPLATE: &str = "You've reached the upper limit for today's usage. Try again in {{num}} hours.";
 
-/// For input that a model does not take.
+/// For input that the model does not accept.
 pub(crate) const INVALID_INPUT: &str = "输入或附件无效。请检查后重试。";
 
-/// For a session that was taken back.
+/// For a session that was revoked.
 pub(crate) const REVOKED: &str = "令牌已撤销，请重新登录";
 
-/// For an access token whose time is over.
+/// For an access token that has expired.
 pub(crate) const EXPIRED: &str = "Token has expired, please log in again.";
 
-/// For a chat that is not there, or belongs to somebody else.
+/// For a chat that does not exist or belongs to another account.
 pub(crate) const CHAT_GONE: &str = "This chat has been deleted. Please start a new chat to continue.";
 
 fn known(code: &str) -> (u16, &'static str) {

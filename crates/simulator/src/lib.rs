@@ -2,7 +2,7 @@
 //!
 //! `demo` and `simulate` run it, and the integration tests and benches speak to it. It behaves as the web chat was
 //! recorded to behave in 2026 – envelopes, cookies, tokens of both eras, chats, streams byte for byte – and it makes
-//! every mistake a script asks for. It writes down each request, and each thing that no honest client would send.
+//! every mistake a script asks for. It records each request, and each violation: what no correct client sends.
 //! The server under test is never imported here: the two meet on sockets only.
 //!
 //! The object storage and the CDN stand on the port of the chat host as well: uploads go to the object's key as a

@@ -1,4 +1,4 @@
-//! What a correct client never does, as far as one request can tell.
+//! Violations: what a correct client never does, as far as one request can tell.
 
 use http::Method;
 
@@ -6,7 +6,7 @@ use crate::record::SiteHost;
 use crate::script::Endpoint;
 use crate::world::{Call, World};
 
-/// Writes down what is wrong with a request. It is answered all the same, unless an endpoint refuses it.
+/// Records the violations of a request. It is answered all the same, unless an endpoint refuses it.
 pub(crate) fn inspect(world: &World, call: &Call, endpoint: Option<Endpoint>) {
     if let Some((one, other)) = &call.caller.mixed {
         world.violation(call, &format!("mixed identities: {one} and {other}"));
@@ -38,7 +38,7 @@ pub(crate) fn inspect(world: &World, call: &Call, endpoint: Option<Endpoint>) {
 
 /// The headers that a browser of this site would have sent.
 fn expected(call: &Call, endpoint: Endpoint) -> Vec<&'static str> {
-    // Anybody may ask for the models, and other hosts know nothing of these headers.
+    // The list of models is public, and other hosts do not expect these headers.
     if endpoint == Endpoint::Models || endpoint.is_elsewhere() || endpoint.is_oauth() || endpoint.is_api() {
         return Vec::new();
     }

@@ -1,4 +1,4 @@
-//! What the simulator saw: every request, how its answer ended, and what no honest client would have sent.
+//! The record of a run: every request, how its answer ended, and violations, which no correct client causes.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -287,7 +287,7 @@ impl Journal {
         self.violations.lock().clone()
     }
 
-    /// Tells those who wait that something is different.
+    /// Wakes every waiter.
     pub(crate) fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
     }
@@ -338,7 +338,7 @@ impl Ticket {
         self.entry.packets_sent.fetch_add(1, Ordering::SeqCst);
         let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
         self.entry.bytes_sent.fetch_add(bytes, Ordering::SeqCst);
-        // Thousands of streams send millions of packets; they pay for the news only if somebody waits for it.
+        // Thousands of streams send millions of packets; they notify only if a test waits.
         if self.journal.changes.receiver_count() > 0 {
             self.journal.changed();
         }

@@ -131,7 +131,7 @@ async fn refresh(world: &World, call: &Call) -> Answer {
         wait(&reply).await;
         return given(None, &reply.token).with_headers(&reply.headers);
     }
-    // The tokens change before the wait: whoever gives up in the meantime has lost them.
+    // The tokens change before the wait: a client that gives up in the meantime has lost them.
     let tokens = world.oauth.refresh(&token, &reply.token);
     wait(&reply).await;
     match tokens {

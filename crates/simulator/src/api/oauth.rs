@@ -42,7 +42,7 @@ struct State {
 struct Token {
     account: String,
     is_refresh: bool,
-    /// Of refresh tokens as far as nobody can wait.
+    /// `u64::MAX` for refresh tokens, which do not expire.
     ends_at_ms: u64,
     is_rotated: bool,
 }
@@ -69,13 +69,13 @@ struct Flow {
     is_used: bool,
 }
 
-/// What a Bearer token is worth at the portal or with the keys.
+/// The validity of a Bearer token at the portal or the endpoint of keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Worth {
     Good,
     Expired,
     Revoked,
-    /// Nobody here made it for this.
+    /// This run did not issue it for this use.
     Unknown,
 }
 
@@ -245,7 +245,7 @@ impl OAuth {
         open.into_iter().map(|(_, code)| code).collect()
     }
 
-    /// The owner says yes (with an account) or no; `false` if nobody shows this code, or it is too late.
+    /// Approves the login with this code (with an account) or denies it; `false` for an unknown or expired code.
     pub(crate) fn decide(&self, user_code: &str, account: Option<&str>) -> bool {
         let is_known = account.is_none_or(|name| self.accounts.iter().any(|one| one.name == name));
         let mut state = self.state.lock();

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// What the portal is like, for everybody.
+/// How the portal behaves towards every account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PortalScript {
@@ -11,7 +11,7 @@ pub struct PortalScript {
     pub free_tier_closed: bool,
     /// Refuses requests whose first message is not a system message of parts with `cache_control`.
     pub needs_system_parts: bool,
-    /// Whoever does not say that it is the vendor's own client has no quota.
+    /// Requests without the headers of the vendor's own client have no quota.
     pub needs_identity: bool,
     /// Gives a list of models, in the place of 404.
     pub lists_models: bool,
@@ -81,7 +81,7 @@ pub enum UsageChunk {
 pub enum ApiFailure {
     /// 401 `invalid_api_key`: expired, revoked, or the free tier is closed.
     InvalidToken,
-    /// 401 as for a key that nobody knows.
+    /// 401 as for an unknown key.
     IncorrectKey,
     /// 429 `insufficient_quota`: "Free allocated quota exceeded."
     Quota,

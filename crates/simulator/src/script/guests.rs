@@ -1,4 +1,4 @@
-//! Who comes without a browser: OAuth accounts and static keys, as a scenario has them.
+//! OAuth accounts and static keys in a scenario.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use crate::script::reply::ScriptedReply;
 pub struct OAuthAccount {
     /// What scripts and records call it.
     pub name: String,
-    /// Nothing it has is accepted.
+    /// All its tokens are refused.
     pub revoked: bool,
     /// How long an access token lives.
     pub access_token_seconds: u64,

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeviceScript {
-    /// What the owner reads off the screen. Left out: an invented one.
+    /// The code that the owner types. Left out: an invented one.
     pub user_code: Option<String>,
     /// How long the codes are good.
     pub expires_in: u64,
@@ -116,7 +116,7 @@ pub enum TokenBody {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OAuthFailure {
-    /// 400: the owner has not said anything yet.
+    /// 400: the owner has not decided yet.
     AuthorizationPending,
     /// 400: poll less often.
     SlowDown,
@@ -127,7 +127,7 @@ pub enum OAuthFailure {
     ExpiredToken,
     /// 400: the owner said no.
     AccessDenied,
-    /// 400: nobody knows this code.
+    /// 400: the code is unknown.
     InvalidGrant,
     /// 400: what a dead refresh token is told.
     InvalidRefreshToken,

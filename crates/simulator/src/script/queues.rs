@@ -9,7 +9,7 @@ use crate::script::endpoint::Endpoint;
 use crate::script::reply::{ScriptedFailure, ScriptedReply};
 use crate::script::scenario::Scenario;
 
-/// For whom a reply is (`None`: whoever calls next), and where.
+/// The account a reply is for (`None`: any caller), and its endpoint.
 type Place = (Option<String>, Endpoint);
 
 /// All scripted replies that were not used yet.

@@ -1,4 +1,4 @@
-//! Who lives in the simulated upstream and what it answers: the scenario, from a file or built in Rust.
+//! The scenario: accounts, keys and replies, from a file or built in Rust.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +41,7 @@ pub struct Scenario {
     pub keys: Vec<KeyScript>,
     /// What the portal is like.
     pub portal: PortalScript,
-    /// Replies for whoever calls next, each used once, after those of the account itself.
+    /// Replies for any caller, each used once, after those of the account itself.
     pub replies: BTreeMap<Endpoint, Vec<ScriptedReply>>,
     /// What is answered when no scripted reply is left; an account's own default goes first.
     pub defaults: BTreeMap<Endpoint, ScriptedReply>,
@@ -55,9 +55,9 @@ pub struct AccountScript {
     pub name: String,
     /// Which way it signs in.
     pub era: Era,
-    /// Its cookie begins with tokens whose time is over: for good in era A, until a refresh in era B.
+    /// Its cookie begins with expired tokens: for good in era A, until a refresh in era B.
     pub expired: bool,
-    /// Nothing it has is accepted.
+    /// All its credentials are refused.
     pub revoked: bool,
     /// How long an access token of era B lives.
     pub access_token_seconds: u64,
@@ -237,7 +237,7 @@ impl Scenario {
         self
     }
 
-    /// This scenario with one more reply for whoever calls next.
+    /// This scenario with one more reply for any caller.
     #[must_use]
     pub fn replying(mut self, endpoint: Endpoint, reply: ScriptedReply) -> Self {
         self.replies.entry(endpoint).or_default().push(reply);
@@ -259,7 +259,7 @@ impl Scenario {
         self
     }
 
-    /// Everything scripted, and for whom; those for everybody come last.
+    /// Everything scripted with its account; what is for any caller comes last.
     pub(crate) fn scripts(&self) -> Vec<Scripted<'_>> {
         let accounts = self.accounts.iter().map(|one| (Some(one.name.as_str()), &one.replies, &one.defaults));
         let oauth = self.oauth_accounts.iter().map(|one| (Some(one.name.as_str()), &one.replies, &one.defaults));

@@ -163,7 +163,7 @@ pub enum Inserted {
     Done,
     /// These characters and an empty line.
     Text(String),
-    /// A delta of a phase that nobody knows.
+    /// A delta of any phase, such as one that no client knows.
     UnknownPhase {
         /// Its name.
         phase: String,

@@ -63,7 +63,7 @@ pub(crate) fn check(request: &Signed<'_>, secret: &str) -> Result<(), OssError> 
     }
 }
 
-/// The query of a link that lets anybody read an object for a while.
+/// The query of a link that allows reading one object, without credentials, until it expires.
 pub(crate) fn presigned(link: &Link<'_>) -> String {
     let stamp = stamp(link.signed_at);
     let day = stamp.get(..8).unwrap_or_default();

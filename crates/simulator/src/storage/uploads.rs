@@ -39,7 +39,7 @@ pub struct UploadView {
     pub bytes: Bytes,
     /// Whether `bytes` are all of them.
     pub is_whole: bool,
-    /// `pending`, `running`, `success` or `failed`, as last told; `None`: nobody asked to have it parsed.
+    /// `pending`, `running`, `success` or `failed`, as last answered; `None`: parsing was never requested.
     pub parsed: Option<String>,
 }
 
@@ -126,7 +126,7 @@ pub(crate) enum Parsed {
 pub(crate) enum Unfit {
     /// Not a link to this bucket.
     Elsewhere,
-    /// Somebody else's.
+    /// It belongs to another account.
     Foreign,
     /// The link is not the one that was given, or its time is over.
     BadLink,
@@ -290,7 +290,7 @@ impl Uploads {
         Ok((Arc::clone(grant), object))
     }
 
-    /// Whether somebody else was given this id.
+    /// Whether this id was given to another account.
     pub(crate) fn is_foreign(&self, account: &Account, id: &str) -> bool {
         let state = self.state.lock();
         state.files.get(id).is_some_and(|file| file.grant.account.name != account.name)

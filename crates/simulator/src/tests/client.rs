@@ -1,4 +1,4 @@
-//! A small honest client for the simulator's own tests, in the place of the real one.
+//! A small correct client for the simulator's own tests.
 
 use std::time::Duration;
 

@@ -327,7 +327,7 @@ async fn refreshes_go_as_scripted() {
     assert_eq!(refresh(&simulator, &old).await.status, 500);
     assert_eq!(refresh(&simulator, &old).await.status, 400);
     assert_eq!(refresh(&simulator, &old).await.status, 200, "no failure has killed it");
-    // Rotated, and nobody knows: the worst that a network can do.
+    // The token is rotated and the answer lost: the client cannot know the new one.
     script(|token| (token.refresh_token, token.body) = (Some(TokenRotation::New), TokenBody::Lost));
     assert!(try_refresh(&simulator, &old).await.is_err());
     assert_eq!(refresh(&simulator, &old).await.status, 400);

@@ -58,20 +58,20 @@ struct Current {
     expired_before_ms: u64,
 }
 
-/// What a credential is worth.
+/// The validity of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
     /// There is none.
     Absent,
-    /// It opens the door.
+    /// It is accepted everywhere.
     Good,
-    /// It opens all doors but completions: the session cookie of era B.
+    /// It is accepted everywhere but for completions: the session cookie of era B.
     SessionOnly,
-    /// Its time is over.
+    /// It has expired.
     Expired,
-    /// It was taken back.
+    /// It was revoked.
     Revoked,
-    /// Nobody here made it.
+    /// This run did not issue it.
     Unknown,
 }
 

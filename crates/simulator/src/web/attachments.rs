@@ -100,7 +100,7 @@ fn one(world: &World, call: &Call, account: &Account, entry: &Value) -> Result<A
     }
 }
 
-/// Links to other sites: nobody has measured pictures, so they are taken.
+/// Links to other sites. How the site treats pictures was never measured, so they are accepted.
 fn elsewhere(world: &World, kind: Kind, url: &str) -> Result<Attached, StreamError> {
     match kind {
         Kind::Document => Err(internal_error()),
@@ -148,7 +148,7 @@ fn internal_error() -> StreamError {
     }
 }
 
-/// Writes down files that the model has no sense for: the site does not let anybody send them.
+/// Records a violation for files of a kind that the model cannot read; the page of the site does not offer them.
 pub(crate) fn inspect_senses(world: &World, call: &Call, model: &str, files: &[Attached]) {
     let Some((sees, hears)) = catalogue::senses(model) else {
         return;

@@ -85,7 +85,7 @@ pub(crate) enum Deleted {
     },
     /// There is none of this id.
     Missing,
-    /// It belongs to somebody else.
+    /// It belongs to another account.
     Foreign,
 }
 
@@ -267,7 +267,7 @@ impl Chats {
         gone
     }
 
-    /// The chat type of a chat that nobody has written to yet.
+    /// The chat type of a chat without messages.
     pub(crate) fn type_of_unused(&self, id: &str) -> Option<String> {
         let chats = self.chats.lock();
         let chat = chats.get(id).filter(|chat| chat.messages.is_empty())?;

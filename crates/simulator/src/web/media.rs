@@ -66,7 +66,7 @@ impl Media {
         Picture { url: format!("{base}{query}"), size }
     }
 
-    /// The place of a new video, without a base: it is made before anybody asks for it.
+    /// Path and query of a new video, without a host: it exists before its first poll.
     pub(crate) fn video(
         &self,
         owner: &Arc<Account>,

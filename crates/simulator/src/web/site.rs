@@ -78,7 +78,7 @@ pub(crate) fn nowhere(call: &Call) -> Answer {
     Answer::flat(404, &json!({ "detail": "Not Found" }))
 }
 
-/// The account of a caller who may come in, or what the others are told.
+/// The account of an accepted caller, or the refusal.
 pub(crate) fn refuse_caller(call: &Call) -> Result<Arc<Account>, Box<Answer>> {
     let id = &call.request_id;
     let is_mixed = call.caller.mixed.is_some();
