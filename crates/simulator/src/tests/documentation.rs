@@ -37,11 +37,34 @@ fn names(file: &str) -> BTreeSet<String> {
     expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
 }
 
+/// A wrong name at each place of a stream.
+const STREAMS: &[&str] = &[
+    r#"{"?":1}"#,
+    r#"{"thinking":"?"}"#,
+    r#"{"searches":[{"?":1}]}"#,
+    r#"{"searches":[{"form":"?"}]}"#,
+    r#"{"searches":[{"results":[{"?":1}]}]}"#,
+    r#"{"pauses":[{"?":1}]}"#,
+    r#"{"packets":"?"}"#,
+    r#"{"line_ending":"?"}"#,
+    r#"{"inserts":[{"?":1}]}"#,
+    r#"{"inserts":[{"after":1,"what":"?"}]}"#,
+    r#"{"inserts":[{"after":1,"what":{"unknown_phase":{"?":1}}}]}"#,
+    r#"{"usage":{"?":1}}"#,
+    r#"{"error":{"?":1}}"#,
+    r#"{"error":{"form":"?"}}"#,
+    r#"{"content":"?"}"#,
+    r#"{"end":"?"}"#,
+    r#"{"end":{"endless":{"?":1}}}"#,
+    r#"{"cut":{"?":1}}"#,
+    r#"{"cut":{"how":"?"}}"#,
+    r#"{"bench":{"?":1}}"#,
+];
+
 /// The parser lists its own names when it is given a wrong one; each of them has to be on the page.
 #[test]
 fn every_name_of_the_format_is_on_the_page() {
     let reply = |endpoint: &str, reply: &str| format!(r#"{{"replies":{{"{endpoint}":[{reply}]}}}}"#);
-    let of_stream = |stream: &str| reply("completions", &format!(r#"{{"stream":{stream}}}"#));
     let of_fail = |fail: &str| reply("stop", &format!(r#"{{"fail":{fail}}}"#));
     let mut files: Vec<String> = [
         r#"{"?":1}"#,
@@ -76,31 +99,7 @@ fn every_name_of_the_format_is_on_the_page() {
         ]
         .map(of_fail),
     );
-    files.extend(
-        [
-            r#"{"?":1}"#,
-            r#"{"thinking":"?"}"#,
-            r#"{"searches":[{"?":1}]}"#,
-            r#"{"searches":[{"form":"?"}]}"#,
-            r#"{"searches":[{"results":[{"?":1}]}]}"#,
-            r#"{"pauses":[{"?":1}]}"#,
-            r#"{"packets":"?"}"#,
-            r#"{"line_ending":"?"}"#,
-            r#"{"inserts":[{"?":1}]}"#,
-            r#"{"inserts":[{"after":1,"what":"?"}]}"#,
-            r#"{"inserts":[{"after":1,"what":{"unknown_phase":{"?":1}}}]}"#,
-            r#"{"usage":{"?":1}}"#,
-            r#"{"error":{"?":1}}"#,
-            r#"{"error":{"form":"?"}}"#,
-            r#"{"content":"?"}"#,
-            r#"{"end":"?"}"#,
-            r#"{"end":{"endless":{"?":1}}}"#,
-            r#"{"cut":{"?":1}}"#,
-            r#"{"cut":{"how":"?"}}"#,
-            r#"{"bench":{"?":1}}"#,
-        ]
-        .map(of_stream),
-    );
+    files.extend(STREAMS.iter().map(|stream| reply("completions", &format!(r#"{{"stream":{stream}}}"#))));
     files.extend(
         [
             ("completions", r#"{"tools":{"?":1}}"#),
