@@ -30,6 +30,12 @@ const OPENING_BYTES_MAX: usize = 4 * 1024;
 /// Elements named like a tool, or fences inside a fenced block, that are tried before the rest counts as text.
 const TRIES_MAX: u32 = 32;
 
+/// Tags of results, which models know from their prompts.
+const RESULTS: [&str; 3] = ["<tool_result", "<tool_response", "<function_results"];
+
+/// Fenced blocks of these kinds may hold `NAME(…)`.
+const CODE_OF_TOOLS: [&str; 3] = ["tool_code", "tool_call", "tool_calls"];
+
 /// Reads one text: the answer, or the thoughts.
 #[derive(Clone, Debug)]
 pub struct CallReader {
@@ -353,7 +359,7 @@ impl CallReader {
     fn judge(&mut self, text: &str, trigger: Trigger, pass: &mut Pass<'_>) -> Verdict {
         let is_end = pass.is_end;
         match trigger {
-            Trigger::Tag => self.tag(text, is_end),
+            Trigger::Tag => self.tag(text, pass),
             Trigger::Ticks => self.ticks(text, is_end),
             Trigger::Json => match self.bounded(text, is_end, |text, reader| json_opening(text, &reader.names)) {
                 Opening::More if !is_end => Verdict::More,
@@ -387,7 +393,16 @@ impl CallReader {
         }
     }
 
-    fn tag(&mut self, text: &str, is_end: bool) -> Verdict {
+    fn tag(&mut self, text: &str, pass: &Pass<'_>) -> Verdict {
+        let is_end = pass.is_end;
+        let has_calls = !self.pending.is_empty() || !pass.calls.is_empty();
+        // A model that goes on with a result of its own invention: nothing behind it counts.
+        if has_calls && RESULTS.iter().any(|tag| text.starts_with(tag)) {
+            return if is_end { Verdict::Calls(text.len(), Vec::new()) } else { Verdict::Call };
+        }
+        if has_calls && !is_end && RESULTS.iter().any(|tag| tag.starts_with(text)) {
+            return Verdict::More;
+        }
         // A closing tag whose opening tag got lost behind a call.
         if !self.pending.is_empty() {
             for end in ["</tool_call>", "</tool_calls>"] {
@@ -486,6 +501,7 @@ impl CallReader {
             None => Opening::More,
             Some(b'{' | b'[') => json_opening(inside, &reader.names),
             Some(b'<') => opening(inside, &reader.names, true),
+            Some(_) if CODE_OF_TOOLS.contains(&info.trim()) => Opening::Call,
             Some(_) => Opening::Text,
         });
         match begins {
@@ -746,6 +762,9 @@ mod tests {
             r#" | ls{"a":"it's \"so\"","b":true,"c":null,"d":[1, 2],"e":{"x": ")"}}"#,
         );
         check("ls(\n  a=1,\n)", r#" | ls{"a":1}"#);
+        check("```tool_code\nls()\nls(a=1)\n```", r#" | ls{} | ls{"a":1}"#);
+        same("```tool_code\nprint(ls())\n```");
+        same("```python\nls()\n```");
         same("ls() lists files.");
         same("ls(a) lists a.");
         same("I call ls()");
@@ -755,6 +774,15 @@ mod tests {
         same("ls(");
         same("ls(a=1");
         same("ls(a=b)");
+    }
+
+    #[test]
+    fn results_that_the_model_made_up() {
+        let call = "<tool_call>{\"name\": \"ls\", \"arguments\": {}}</tool_call>";
+        check(&format!("{call}\n<tool_result>\na\n</tool_result>\n{call}"), " | ls{}");
+        check(&format!("ls()\n<tool_response>a</tool_response>\n{call} Done."), " | ls{}");
+        same("ls()\n<tool_resort> ");
+        same("<tool_result>a</tool_result>\nDone.");
     }
 
     #[test]

@@ -665,6 +665,19 @@ pub(crate) fn fenced_calls(content: &str, names: &ToolNames, is_whole: bool) -> 
             at += shape.len;
             continue;
         }
+        let name = word(rest);
+        if let Some(list) = rest.get(name.len()..).filter(|list| list.starts_with('(') && names.has(name)) {
+            let len = match ListScan::default().go_on(list) {
+                Scanned::End(len) => len,
+                Scanned::More | Scanned::Broken(_) => return Fenced::Open,
+            };
+            let Some(arguments) = list.get(..len).and_then(argument_list) else {
+                return Fenced::Other;
+            };
+            calls.push(WrittenCall { name: name.to_owned(), arguments });
+            at += name.len() + len;
+            continue;
+        }
         if !rest.starts_with(['{', '[']) {
             return Fenced::Other;
         }
