@@ -1,4 +1,5 @@
-//! Upstream bytes to OpenAI chunks: bytes a second, and allocations for each event.
+//! Upstream bytes to OpenAI chunks: bytes a second, and allocations for each event. Beside it the tool stage: the same
+//! streams with tools declared, the stage alone, and a tool set of 28 tools and 100 KB.
 //!
 //! `cargo bench --bench transform`; with `-- --test` each case runs once, which is what callgrind wants:
 //! `valgrind --tool=callgrind --toggle-collect='*relay*' target/release/deps/transform-… --test`.
@@ -8,10 +9,14 @@ use std::hint::black_box;
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput};
+use qwen_bridge::chat::conversation::{ToolChoice, ToolSpec};
 use qwen_bridge::chat::job::ReasoningFormat;
-use qwen_bridge::chat::reply::{Ending, FinishReason, ReplyError, ReplyEvent, ReplySink};
+use qwen_bridge::chat::reply::{Ending, FinishReason, ReplyError, ReplyEvent, ReplySink, Text};
 use qwen_bridge::chat::resolve::Rules;
+use qwen_bridge::chat::stages::tool_calls::{ToolCalls, ToolPlan};
 use qwen_bridge::chat::stages::{StagePlan, Stages};
+use qwen_bridge::chat::tools::check::{Checked, ToolSet};
+use qwen_bridge::chat::tools::shapes::WrittenCall;
 use qwen_bridge::dialect::openai::reply::{CallForm, ChunkEncoder, ChunkStream, EventSink, WholeReply};
 use qwen_bridge::dialect::openai::request::ChatCompletionRequest;
 use qwen_bridge::sse::{SseDecoder, SseError};
@@ -121,6 +126,65 @@ fn relay_whole(stream: &[u8], plan: &StagePlan) -> Result<usize, Failed> {
 
 type Relay = fn(&[u8], &StagePlan) -> Result<usize, Failed>;
 
+/// 28 tools with schemas as a coding agent sends them, 100 KB of JSON.
+fn tools() -> Vec<ToolSpec> {
+    let properties: Vec<String> = (0..18)
+        .map(|place| {
+            let text = "What the parameter does, when it may be left out, and what happens then. ".repeat(2);
+            match place % 3 {
+                0 => format!("\"path_{place}\": {{\"type\": \"string\", \"description\": \"{text}\"}}"),
+                1 => format!("\"lines_{place}\": {{\"type\": \"array\", \"items\": {{\"type\": \"integer\"}}, \"description\": \"{text}\"}}"),
+                _ => format!("\"mode_{place}\": {{\"enum\": [\"fast\", \"slow\"], \"description\": \"{text}\"}}"),
+            }
+        })
+        .collect();
+    let schema = format!(
+        "{{\"type\": \"object\", \"properties\": {{{}}}, \"required\": [\"path_0\"], \"additionalProperties\": false}}",
+        properties.join(", ")
+    );
+    let parameters = serde_json::from_str(&schema).unwrap_or_default();
+    let tool = |place| ToolSpec {
+        name: format!("tool_{place}"),
+        description: None,
+        parameters: serde_json::Map::clone(&parameters),
+        strict: None,
+    };
+    (0..28).map(tool).collect()
+}
+
+fn with_tools(plan: &StagePlan) -> Option<StagePlan> {
+    let tools = ToolSet::compile(&tools()).ok()?.into();
+    let id_seed = "bench".to_owned();
+    let plan_of_tools = ToolPlan { tools, id_seed, is_parallel: true, choice: ToolChoice::Auto, is_last_try: false };
+    Some(StagePlan { tools: Some(plan_of_tools), ..plan.clone() })
+}
+
+/// Compiles the tool set and checks one call of each tool. Returns how many were right.
+#[inline(never)]
+fn compile_and_check(tools: &[ToolSpec]) -> usize {
+    let Ok(set) = ToolSet::compile(tools) else {
+        return 0;
+    };
+    let arguments = r#"{"path_0": "src/main.rs", "lines_1": ["3"], "mode_2": "fast"}"#;
+    let right = |tool: &&ToolSpec| {
+        let call = WrittenCall { name: tool.name.clone(), arguments: arguments.to_owned() };
+        matches!(set.check(&call), Checked::Valid { .. })
+    };
+    tools.iter().filter(right).count()
+}
+
+/// The same pieces through the tool stage alone.
+#[inline(never)]
+fn tool_stage(literals: &[String], plan: &ToolPlan) -> usize {
+    let mut stage = ToolCalls::new(plan.clone());
+    let mut shown = 0;
+    for literal in literals {
+        stage.push(ReplyEvent::Text(Text::Literal(literal)), &mut |event| shown += usize::from(event.is_content()));
+    }
+    stage.finish(FinishReason::Stop, &mut |event| shown += usize::from(event.is_content()));
+    shown
+}
+
 #[expect(clippy::print_stderr, reason = "the report of a bench")]
 fn main() {
     let Some(plan) = plan() else {
@@ -128,12 +192,17 @@ fn main() {
         return;
     };
     let relays: [(&str, Relay); 2] = [("stream", relay_stream), ("whole", relay_whole)];
-    let ascii = "forty bytes of an answer, as it may come";
+    let pieces = [
+        ("ascii", "forty bytes of an answer, as it may come"),
+        ("escapes", "line\\nwith \\\"quotes\\\" and \\\\ and umlauts"),
+        ("wide", "十三个汉字的一段回答文本。"),
+    ];
+    let [(_, ascii), (_, escapes), (_, wide)] = pieces;
     let streams = [
         ("with_usage", stream(true, ascii)),
         ("without_usage", stream(false, ascii)),
-        ("escapes", stream(true, "line\\nwith \\\"quotes\\\" and \\\\ and umlauts")),
-        ("wide", stream(true, "十三个汉字的一段回答文本。")),
+        ("escapes", stream(true, escapes)),
+        ("wide", stream(true, wide)),
     ];
     let mut criterion = Criterion::default()
         .measurement_time(Duration::from_secs(3))
@@ -158,6 +227,31 @@ fn main() {
             });
         }
     }
+    group.finish();
+
+    let Some(plan) = with_tools(&plan) else {
+        eprintln!("the bench's own tools are wrong");
+        return;
+    };
+    let mut group = criterion.benchmark_group("tools");
+    for (form, text) in &streams {
+        group.throughput(Throughput::Bytes(text.len() as u64));
+        group.bench_with_input(BenchmarkId::new("stream", form), text, |bencher, text| {
+            bencher.iter(|| relay_stream(black_box(text.as_bytes()), &plan).is_ok());
+        });
+    }
+    for (form, piece) in pieces {
+        let literals = vec![format!("\"{piece}\""); EVENTS];
+        if let Some(plan) = &plan.tools {
+            group.throughput(Throughput::Elements(EVENTS as u64));
+            group.bench_with_input(BenchmarkId::new("stage", form), &literals, |bencher, literals| {
+                bencher.iter(|| tool_stage(black_box(literals), plan));
+            });
+        }
+    }
+    let tools = tools();
+    group.throughput(Throughput::Elements(1));
+    group.bench_function("compile_and_check", |bencher| bencher.iter(|| compile_and_check(black_box(&tools))));
     group.finish();
     criterion.final_summary();
 }
