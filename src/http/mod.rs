@@ -1,5 +1,6 @@
 //! Our side of HTTP: routes, the key check, answers in OpenAI's shape.
 
+pub(crate) mod call;
 pub mod failure;
 pub mod openai;
 mod outcomes;
@@ -26,7 +27,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::chat::failure::Failure;
-use crate::http::openai::{call, chat, completions, embeddings, images, models, responses, videos};
+use crate::http::openai::{chat, completions, embeddings, images, models, responses, videos};
 use crate::http::owner::{accounts, health, login, page, refresh};
 use crate::http::serve::bodies::Bodies;
 use crate::http::serve::drain::Drain;

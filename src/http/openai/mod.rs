@@ -1,6 +1,5 @@
 //! The routes of OpenAI's API, one file each.
 
-pub(crate) mod call;
 pub mod chat;
 pub mod completions;
 pub mod embeddings;

@@ -14,8 +14,8 @@ use crate::dialect::openai::reply::EventSink;
 use crate::dialect::openai::wire::ErrorBody;
 use crate::dialect::responses::reply::{ResponseHead, ResponseReply};
 use crate::dialect::responses::request::{ResponsesRequest, blame, previous_response_id};
+use crate::http::call::{Call, json_response, note_headers, unix_seconds};
 use crate::http::failure::ApiError;
-use crate::http::openai::call::{Call, json_response, note_headers, unix_seconds};
 use crate::http::serve::json::{JsonBody, read_json};
 use crate::http::state::AppState;
 

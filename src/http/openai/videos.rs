@@ -24,8 +24,8 @@ use crate::dialect::openai::videos::{
 };
 use crate::dialect::openai::wire::{Video, VideoError, VideoList};
 use crate::gateway::videos::jobs::{NewVideo, Once, VideoJobError, VideoOwner};
+use crate::http::call::{Call, note_headers, unix_seconds};
 use crate::http::failure::ApiError;
-use crate::http::openai::call::{Call, note_headers, unix_seconds};
 use crate::http::openai::images::Body;
 use crate::http::serve::caller::Caller;
 use crate::http::state::AppState;
