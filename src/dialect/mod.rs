@@ -5,6 +5,7 @@
 pub mod anthropic;
 pub mod openai;
 pub mod responses;
+pub mod writer;
 
 use crate::chat::failure::Failure;
 

@@ -9,10 +9,11 @@ use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use crate::chat::job::Notes;
 use crate::chat::reply::{Ending, ReplySink};
-use crate::dialect::openai::reply::EventSink;
+use crate::dialect::writer::StreamWriter;
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::failover::RequestContext;
 use crate::gateway::answer::run::Prepared;
@@ -67,6 +68,11 @@ impl Call {
         }
     }
 
+    /// What begins streamed answers of this request.
+    pub(crate) fn opener(&self) -> Opener {
+        Opener { context: self.context(), ending: self.state.0.ending.clone() }
+    }
+
     /// Waits for `work`, but no longer than the server runs.
     ///
     /// # Errors
@@ -99,25 +105,21 @@ impl Call {
     ///
     /// # Errors
     /// The failure to answer, as long as the status waits for it.
-    pub(crate) async fn stream<S: EventSink + Unpin + Send + 'static>(
+    pub(crate) async fn stream<S: StreamWriter + Unpin + Send + 'static>(
         self,
         prepared: Prepared,
         mut sink: S,
     ) -> Result<Response, ApiError> {
         let head = sink.head();
-        let context = self.context();
-        let opening: Opening<S> = Box::pin(async move {
-            let opened = prepared.open(&context, &mut sink).await;
-            (opened, sink)
-        });
+        let opening = self.opener().open(prepared, sink);
         self.event_stream(head, opening, None).await
     }
 
     /// Waits for the first content as long as the status may wait; from then on the answer's body goes on waiting.
     /// Answers that follow in the same stream cannot change its status any more.
-    pub(crate) async fn event_stream<S: EventSink + Unpin + Send + 'static>(
+    pub(crate) async fn event_stream<S: StreamWriter + Unpin + Send + 'static>(
         self,
-        head: Bytes,
+        head: Option<Bytes>,
         mut opening: Opening<S>,
         following: Option<Following<S>>,
     ) -> Result<Response, ApiError> {
@@ -133,13 +135,9 @@ impl Call {
             ending: state.0.ending.clone(),
             polls,
         };
-        let opened = tokio::select! {
-            opened = timeout(hold, &mut opening) => opened,
-            () = state.0.ending.cancelled() => return Err(ApiError::shutting_down()),
-        };
-        let body = match opened {
+        let body = match timeout(hold, &mut opening).await {
             Ok((Ok(turn), sink)) => ReplyBody::streaming(turn, sink, context),
-            Ok((Err(error), _)) => return Err((&error).into()),
+            Ok((Err(failure), _)) => return Err(failure),
             Err(_) => ReplyBody::opening(opening, context),
         }
         .followed_by(following);
@@ -148,6 +146,31 @@ impl Call {
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache, no-transform"));
         headers.insert("x-accel-buffering", HeaderValue::from_static("no"));
         Ok((headers, axum::body::Body::new(body)).into_response())
+    }
+}
+
+/// Begins streamed answers of one request.
+#[derive(Clone)]
+pub(crate) struct Opener {
+    context: RequestContext,
+    ending: CancellationToken,
+}
+
+impl Opener {
+    /// Waits for the first content of an answer, but no longer than the server runs.
+    pub(crate) fn open<S: StreamWriter + Send + 'static>(&self, prepared: Prepared, mut sink: S) -> Opening<S> {
+        let Self { context, ending } = self.clone();
+        Box::pin(async move {
+            let opened = tokio::select! {
+                opened = prepared.open(&context, &mut sink) => opened.map_err(|error| ApiError::from(&error)),
+                () = ending.cancelled() => Err(ApiError::shutting_down()),
+            };
+            if opened.is_err() {
+                // Nothing of an attempt that was given up is shown.
+                sink.reset();
+            }
+            (opened, sink)
+        })
     }
 }
 

@@ -9,39 +9,34 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use crate::dialect::openai::error::error_body;
-use crate::dialect::openai::reply::{EventSink, encode_error};
-use crate::gateway::answer::error::ChatError;
+use crate::chat::failure::Failure;
+use crate::dialect::writer::StreamWriter;
 use crate::gateway::answer::turn::Turn;
-use crate::http::failure::ApiError;
 use crate::http::serve::access::RequestRecord;
 use crate::http::serve::server::PollCount;
-
-/// A comment: clients skip it, proxies see that the connection lives.
-const KEEPALIVE: Bytes = Bytes::from_static(b": keepalive\n\n");
 
 /// A frame is handed on at this size, whatever else may be there.
 const FRAME_BYTES_MAX: usize = 32 * 1024;
 
-/// Nobody is let run any more before a frame of this size: it has saved the most of the writes already.
+/// A frame is handed on without waiting for more once it reaches this size: most of the writes are saved already.
 const LINGER_BYTES_MAX: usize = 8 * 1024;
 /// Events closer together than this are a burst.
 const BURST_GAP: Duration = Duration::from_millis(2);
 
-/// The future that waits for the first content of an answer.
-pub type Opening<S> = Pin<Box<dyn Future<Output = (Result<Turn, ChatError>, S)> + Send>>;
+/// The future that waits for the first content of an answer. It fails when the server ends before that.
+pub type Opening<S> = Pin<Box<dyn Future<Output = (Result<Turn, Failure>, S)> + Send>>;
 
 /// Begins the answer that follows a finished one in the same stream; `None` when that was the last.
 pub type Following<S> = Box<dyn FnMut(S) -> Option<Opening<S>> + Send>;
 
 /// The body of a streamed answer. Dropping it ends the upstream's work on it.
 pub struct ReplyBody<S> {
-    /// The chunk with the role, until it is sent: callers see life before the first content is there.
+    /// The first event, until it is sent.
     head: Option<Bytes>,
     phase: Phase<S>,
     following: Option<Following<S>>,
@@ -57,8 +52,8 @@ pub struct ReplyBody<S> {
 
 /// What a streamed answer needs besides the answer.
 pub struct StreamContext {
-    /// The chunk with the role.
-    pub head: Bytes,
+    /// The first event, from [`StreamWriter::head`].
+    pub head: Option<Bytes>,
     /// For the request's line in the log.
     pub record: RequestRecord,
     /// `KEEPALIVE_INTERVAL`.
@@ -69,12 +64,12 @@ pub struct StreamContext {
     pub polls: PollCount,
 }
 
-/// Lets others run before a frame is handed on. In a burst the upstream's connection has more already, piece by
+/// Lets other tasks run before a frame is handed on. In a burst the upstream's connection has more already, piece by
 /// piece, and one write for all of it costs a fraction of one write for each.
 struct Linger {
     /// A frame with content has been handed on.
     has_spoken: bool,
-    /// How much was ready when others were last let run.
+    /// How many bytes were ready when other tasks were last let run.
     bytes: usize,
     /// In which poll of the connection that was.
     at: u64,
@@ -107,7 +102,7 @@ enum Phase<S> {
     Done,
 }
 
-impl<S: EventSink> ReplyBody<S> {
+impl<S: StreamWriter> ReplyBody<S> {
     /// A body whose answer has begun.
     #[must_use]
     pub fn streaming(turn: Turn, sink: S, context: StreamContext) -> Self {
@@ -117,6 +112,8 @@ impl<S: EventSink> ReplyBody<S> {
     /// A body that goes on waiting for the first content.
     #[must_use]
     pub fn opening(opening: Opening<S>, context: StreamContext) -> Self {
+        // Callers see life at once, whether or not the first event waits for the answer.
+        let context = StreamContext { head: Some(context.head.unwrap_or_else(S::keepalive)), ..context };
         Self::new(Phase::Opening(opening), context)
     }
 
@@ -130,7 +127,7 @@ impl<S: EventSink> ReplyBody<S> {
         let StreamContext { head, record, keepalive, ending, polls } = context;
         let sent_at = Instant::now();
         Self {
-            head: Some(head),
+            head,
             phase,
             following: None,
             record,
@@ -143,10 +140,10 @@ impl<S: EventSink> ReplyBody<S> {
         }
     }
 
-    fn fail(&mut self, error: &ApiError, mut sink: S) -> Option<Bytes> {
-        self.record.failed(error.code);
+    fn fail(&mut self, failure: &Failure, mut sink: S) -> Option<Bytes> {
+        self.record.failed(failure.code);
         self.phase = Phase::Done;
-        sink.fail(&error_body(error, Some(self.record.id())));
+        sink.fail(failure, self.record.id());
         sink.take()
     }
 
@@ -168,13 +165,11 @@ impl<S: EventSink> ReplyBody<S> {
             match &mut self.phase {
                 Phase::Done => return Poll::Ready(None),
                 Phase::Opening(opening) => match opening.as_mut().poll(cx) {
-                    Poll::Pending => return self.poll_idle(cx),
+                    Poll::Pending => return self.poll_keepalive(cx),
                     Poll::Ready((Ok(turn), sink)) => {
                         self.phase = Phase::Streaming(Box::new((turn, sink)));
                     }
-                    Poll::Ready((Err(error), sink)) => {
-                        return Poll::Ready(self.fail(&(&error).into(), sink));
-                    }
+                    Poll::Ready((Err(failure), sink)) => return Poll::Ready(self.fail(&failure, sink)),
                 },
                 Phase::Streaming(streaming) => {
                     let (turn, sink) = &mut **streaming;
@@ -187,12 +182,7 @@ impl<S: EventSink> ReplyBody<S> {
                         }
                         Poll::Ready(Ok(None)) if sink.held_bytes() < FRAME_BYTES_MAX => {}
                         Poll::Ready(Ok(None)) => return Poll::Ready(sink.take()),
-                        Poll::Ready(Err(error)) => {
-                            let Phase::Streaming(streaming) = std::mem::replace(&mut self.phase, Phase::Done) else {
-                                return Poll::Ready(None);
-                            };
-                            return Poll::Ready(self.fail(&(&error).into(), streaming.1));
-                        }
+                        Poll::Ready(Err(error)) => return Poll::Ready(self.break_off(&(&error).into())),
                         Poll::Pending if sink.held_bytes() == 0 => return self.poll_idle(cx),
                         Poll::Pending if self.linger.wants_more(sink.held_bytes(), self.sent_at, cx) => {
                             return Poll::Pending;
@@ -207,34 +197,38 @@ impl<S: EventSink> ReplyBody<S> {
         }
     }
 
-    /// Nothing has come: maybe a comment is due, or the server is ending.
+    /// Nothing has come: maybe the server is ending.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let ended = self.ended.get_or_insert_with(|| Box::pin(self.ending.clone().cancelled_owned()));
         if ended.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Some(self.end_early()));
+            return Poll::Ready(self.break_off(&Failure::shutting_down()));
         }
+        self.poll_keepalive(cx)
+    }
+
+    /// Nothing has come: maybe a sign of life is due.
+    fn poll_keepalive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         while self.timer.as_mut().poll(cx).is_ready() {
             let due_at = self.sent_at + self.keepalive;
             self.timer.as_mut().reset(due_at.max(Instant::now() + Duration::from_millis(1)));
             if Instant::now() >= due_at {
                 self.timer.as_mut().reset(Instant::now() + self.keepalive);
-                return Poll::Ready(Some(KEEPALIVE));
+                return Poll::Ready(Some(S::keepalive()));
             }
         }
         Poll::Pending
     }
 
-    fn end_early(&mut self) -> Bytes {
-        let error = ApiError::shutting_down();
-        self.record.failed(error.code);
-        self.phase = Phase::Done;
-        let mut out = BytesMut::new();
-        encode_error(&error_body(&error, Some(self.record.id())), &mut out);
-        out.freeze()
+    /// Ends an answer that has begun with a failure.
+    fn break_off(&mut self, failure: &Failure) -> Option<Bytes> {
+        match std::mem::replace(&mut self.phase, Phase::Done) {
+            Phase::Streaming(streaming) => self.fail(failure, streaming.1),
+            Phase::Opening(_) | Phase::Done => None,
+        }
     }
 }
 
-impl<S: EventSink + Unpin> Body for ReplyBody<S> {
+impl<S: StreamWriter + Unpin> Body for ReplyBody<S> {
     type Data = Bytes;
     type Error = Infallible;
 

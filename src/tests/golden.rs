@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use crate::chat::reply::{FinishReason, ReplyEvent, ReplySink as _};
 use crate::chat::stages::{StagePlan, Stages};
 use crate::dialect::openai::frames::FrameStream;
-use crate::dialect::openai::reply::{ChunkEncoder, ChunkStream, EventSink as _, WholeReply};
+use crate::dialect::openai::reply::{ChunkEncoder, ChunkStream, WholeReply};
+use crate::dialect::writer::StreamWriter as _;
 use crate::sse::{SseDecoder, SseError};
 use crate::upstream::openai::decode::ChatDecoder;
 

@@ -18,8 +18,9 @@ use crate::chat::models::ModelInfo;
 use crate::chat::reply::{Extra, FinishReason, ReplyError, ReplyEvent, ReplySink, TokenCounts};
 use crate::chat::resolve::Rules;
 use crate::chat::stages::{StagePlan, Stages};
-use crate::dialect::openai::reply::{CallForm, ChunkEncoder, ChunkStream, EventSink as _, WholeReply};
+use crate::dialect::openai::reply::{CallForm, ChunkEncoder, ChunkStream, WholeReply};
 use crate::dialect::openai::request::ChatCompletionRequest;
+use crate::dialect::writer::StreamWriter as _;
 use crate::files::blob::Blob;
 use crate::sse::{SseDecoder, SseError};
 use crate::upstream::web::decode::QwenReplyDecoder;
@@ -109,7 +110,7 @@ fn answer(parts: &[&[u8]], plan: &StagePlan) -> Answer {
     if is_whole {
         stream.finish(&ending);
     }
-    let stream = [stream.head(), stream.take().unwrap_or_default()].concat();
+    let stream = [stream.head().unwrap_or_default(), stream.take().unwrap_or_default()].concat();
     let whole = whole.finish("chatcmpl-1", 1_790_000_000, "qwen3-max", &ending);
     Answer {
         events,

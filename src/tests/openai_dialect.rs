@@ -5,8 +5,9 @@ use serde_json::{Value, json};
 use crate::chat::reply::{Ending, FinishReason, ReplyError, ReplyEvent, ReplySink as _, TokenCounts};
 use crate::chat::stages::{StagePlan, Stages};
 use crate::dialect::openai::frames::FrameStream;
-use crate::dialect::openai::reply::{ChunkEncoder, ChunkStream, EventSink as _, WholeReply};
+use crate::dialect::openai::reply::{ChunkEncoder, ChunkStream, WholeReply};
 use crate::dialect::openai::request::ChatCompletionRequest;
+use crate::dialect::writer::StreamWriter as _;
 use crate::upstream::openai::decode::ChatDecoder;
 use crate::upstream::openai::encode::{Profile, encode};
 
@@ -153,7 +154,7 @@ fn chunks_are_repaired() {
 #[test]
 fn the_role_goes_out_once_however_many_attempts_there_are() {
     let mut chunks = chunks_of("ours", false);
-    let head = chunks.head();
+    let head = chunks.head().unwrap();
     assert!(head.ends_with(b"\n\n") && head.windows(6).any(|window| window == b"\"role\""));
     for _ in 0..2 {
         chunks.reset();

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use crate::chat::reply::{FinishReason, ReplyEvent, ReplySink, Source, Text, TokenCounts};
 use crate::chat::stages::Stages;
-use crate::dialect::openai::reply::{CallForm, ChunkEncoder, ChunkStream, EventSink as _, WholeReply, encode_error};
+use crate::dialect::openai::reply::{CallForm, ChunkEncoder, ChunkStream, WholeReply, encode_error};
 use crate::dialect::openai::wire::{ErrorBody, ErrorDetail};
+use crate::dialect::writer::StreamWriter as _;
 
 use super::job;
 
@@ -23,7 +24,7 @@ fn run(more: Value, events: &[ReplyEvent<'_>], counts: Option<TokenCounts>) -> (
     }
     let ending = stages.finish(FinishReason::Stop, counts, &mut show);
     stream.finish(&ending);
-    let bytes = [stream.head(), stream.take().unwrap()].concat();
+    let bytes = [stream.head().unwrap(), stream.take().unwrap()].concat();
     assert!(stream.take().is_none());
     let text = str::from_utf8(&bytes).unwrap();
     let mut lines: Vec<&str> = text.split_terminator("\n\n").map(|line| line.strip_prefix("data: ").unwrap()).collect();
@@ -250,7 +251,7 @@ fn tool_calls_in_pieces_and_whole() {
 #[test]
 fn without_usage_no_chunk_lacks_choices() {
     let mut stream = ChunkStream::new(ChunkEncoder::new("i", 7, "m \"q\"", false));
-    let head = stream.head();
+    let head = stream.head().unwrap();
     stream.event(say("x"));
     let ending = Stages::new(&job(&json!({}))).finish(FinishReason::ContentFilter, None, &mut |_| {});
     stream.finish(&ending);

@@ -5,10 +5,13 @@ use bytes::{Bytes, BytesMut};
 use serde_json::{Map, Value, json};
 
 use crate::chat::error::{RequestError, RequestErrorKind, type_name};
+use crate::chat::failure::Failure;
 use crate::chat::reply::{Ending, ReplyEvent, ReplySink};
+use crate::dialect::openai::error::error_body;
 use crate::dialect::openai::fields::{Fields, integer};
-use crate::dialect::openai::reply::{EventSink, encode_error};
-use crate::dialect::openai::wire::{CompletionUsage, ErrorBody, TextChoice, TextCompletion};
+use crate::dialect::openai::reply::encode_error;
+use crate::dialect::openai::wire::{CompletionUsage, TextChoice, TextCompletion};
+use crate::dialect::writer::StreamWriter;
 
 /// The most prompts of one request; each of them is a turn of its own.
 pub const PROMPTS_MAX: usize = 8;
@@ -260,11 +263,11 @@ fn write_event(out: &mut BytesMut, data: &str) {
     out.extend_from_slice(b"\n\n");
 }
 
-impl EventSink for TextStream {
-    fn head(&mut self) -> Bytes {
+impl StreamWriter for TextStream {
+    fn head(&mut self) -> Option<Bytes> {
         let mut out = BytesMut::new();
         write_event(&mut out, &self.chunk("", None));
-        out.freeze()
+        Some(out.freeze())
     }
 
     /// Ends one prompt's answer. The next one's begins in the same stream, and the last one ends it.
@@ -285,9 +288,9 @@ impl EventSink for TextStream {
         write_event(&mut self.out, "[DONE]");
     }
 
-    fn fail(&mut self, error: &ErrorBody<'_>) {
+    fn fail(&mut self, failure: &Failure, request_id: &str) {
         self.flush();
-        encode_error(error, &mut self.out);
+        encode_error(&error_body(failure, Some(request_id)), &mut self.out);
     }
 
     fn take(&mut self) -> Option<Bytes> {

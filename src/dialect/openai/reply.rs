@@ -6,12 +6,15 @@
 use bytes::{Bytes, BytesMut};
 use serde::Serialize;
 
+use crate::chat::failure::Failure;
 use crate::chat::reply::{Ending, FinishReason, ReplyEvent, ReplySink, Text};
+use crate::dialect::openai::error::error_body;
 use crate::dialect::openai::frames::{FrameStream, FrameWhole};
 use crate::dialect::openai::wire::{
     Annotation, ChatCompletion, CompletionChoice, CompletionMessage, CompletionUsage, ErrorBody, FunctionCall,
     FunctionDelta, MessageToolCall, ToolCallDelta, UrlCitation,
 };
+use crate::dialect::writer::StreamWriter;
 
 /// The most text that one chunk carries, in bytes as plain text: with every escape it stays under 64 KiB, since
 /// some clients give up on lines of 128 KiB.
@@ -181,21 +184,6 @@ pub fn encode_error(error: &ErrorBody<'_>, out: &mut BytesMut) {
     out.extend_from_slice(b"\n\n");
 }
 
-/// An answer on its way out as an event stream.
-pub trait EventSink: ReplySink {
-    /// The first event, which shows that the answer is under way. It belongs to no attempt.
-    fn head(&mut self) -> Bytes;
-
-    /// Writes the end of the stream.
-    fn finish(&mut self, ending: &Ending);
-
-    /// Writes an error as the last event.
-    fn fail(&mut self, error: &ErrorBody<'_>);
-
-    /// Takes what is ready to be sent; `None` when there is nothing.
-    fn take(&mut self) -> Option<Bytes>;
-}
-
 /// An answer as a stream: what is ready to be sent gathers in `out`.
 #[derive(Debug)]
 pub struct ChunkStream {
@@ -219,14 +207,15 @@ impl ChunkStream {
     }
 }
 
-impl EventSink for ChunkStream {
-    fn head(&mut self) -> Bytes {
+impl StreamWriter for ChunkStream {
+    /// The chunk with the role.
+    fn head(&mut self) -> Option<Bytes> {
         if let Some(frames) = &mut self.frames {
             frames.begin();
         }
         let mut head = BytesMut::new();
         self.encoder.role(&mut head);
-        head.freeze()
+        Some(head.freeze())
     }
 
     fn finish(&mut self, ending: &Ending) {
@@ -236,8 +225,8 @@ impl EventSink for ChunkStream {
         }
     }
 
-    fn fail(&mut self, error: &ErrorBody<'_>) {
-        encode_error(error, &mut self.out);
+    fn fail(&mut self, failure: &Failure, request_id: &str) {
+        encode_error(&error_body(failure, Some(request_id)), &mut self.out);
     }
 
     fn take(&mut self) -> Option<Bytes> {

@@ -13,8 +13,8 @@ use uuid::Uuid;
 use crate::chat::error::RequestError;
 use crate::chat::job::ReasoningFormat;
 use crate::dialect::openai::completions::{CompletionsRequest, TextHead, TextReply, TextStream, whole};
-use crate::dialect::openai::reply::EventSink as _;
 use crate::dialect::openai::request::ChatCompletionRequest;
+use crate::dialect::writer::StreamWriter as _;
 use crate::gateway::answer::run::Prepared;
 use crate::gateway::route::Route;
 use crate::http::call::{Call, json_response, note_headers, unix_seconds};
@@ -22,7 +22,7 @@ use crate::http::failure::ApiError;
 use crate::http::serve::json::{JsonBody, read_json};
 use crate::http::serve::lift::put_back;
 use crate::http::state::AppState;
-use crate::http::stream::{Following, Opening};
+use crate::http::stream::Following;
 
 /// The routes of this file.
 pub fn routes() -> Router<AppState> {
@@ -81,15 +81,8 @@ async fn turns(call: &Call, request: &CompletionsRequest) -> Result<Vec<Prepared
 async fn stream(call: Call, turns: Vec<Prepared>, head: TextHead, include_usage: bool) -> Result<Response, ApiError> {
     let mut sink = TextStream::new(head, include_usage, turns.len());
     let head = sink.head();
-    let (mut waiting, context) = (VecDeque::from(turns), call.context());
-    let mut following: Following<TextStream> = Box::new(move |mut sink| {
-        let (turn, context) = (waiting.pop_front()?, context.clone());
-        let opening: Opening<TextStream> = Box::pin(async move {
-            let opened = turn.open(&context, &mut sink).await;
-            (opened, sink)
-        });
-        Some(opening)
-    });
+    let (mut waiting, opener) = (VecDeque::from(turns), call.opener());
+    let mut following: Following<TextStream> = Box::new(move |sink| Some(opener.open(waiting.pop_front()?, sink)));
     let opening = following(sink).ok_or_else(ApiError::internal)?;
     call.event_stream(head, opening, Some(following)).await
 }

@@ -9,11 +9,12 @@ use serde_json::Value;
 use uuid::Uuid;
 
 use crate::chat::error::RequestError;
+use crate::chat::failure::Failure;
 use crate::chat::reply::{Ending, ReplyEvent, ReplySink};
-use crate::dialect::openai::reply::EventSink;
-use crate::dialect::openai::wire::ErrorBody;
+use crate::dialect::openai::error::error_type;
 use crate::dialect::responses::reply::{ResponseHead, ResponseReply};
 use crate::dialect::responses::request::{ResponsesRequest, blame, previous_response_id};
+use crate::dialect::writer::StreamWriter;
 use crate::http::call::{Call, json_response, note_headers, unix_seconds};
 use crate::http::failure::ApiError;
 use crate::http::serve::json::{JsonBody, read_json};
@@ -89,18 +90,18 @@ impl ReplySink for ResponseStream {
     }
 }
 
-impl EventSink for ResponseStream {
-    fn head(&mut self) -> Bytes {
-        self.0.head()
+impl StreamWriter for ResponseStream {
+    fn head(&mut self) -> Option<Bytes> {
+        Some(self.0.head())
     }
 
     fn finish(&mut self, ending: &Ending) {
         self.0.finish(ending);
     }
 
-    fn fail(&mut self, error: &ErrorBody<'_>) {
-        let is_callers = error.error.kind == "invalid_request_error";
-        self.0.fail(error.error.code.unwrap_or("error"), error.error.message, is_callers);
+    fn fail(&mut self, failure: &Failure, _: &str) {
+        let is_callers = error_type(failure.kind) == "invalid_request_error";
+        self.0.fail(failure.code, &failure.message, is_callers);
     }
 
     fn take(&mut self) -> Option<Bytes> {

@@ -1,0 +1,33 @@
+//! What every dialect's stream of an answer has in common.
+
+use bytes::Bytes;
+
+use crate::chat::failure::Failure;
+use crate::chat::reply::{Ending, ReplySink};
+
+/// A comment of an event stream: clients skip it, proxies see that the connection lives.
+pub const COMMENT: Bytes = Bytes::from_static(b": keepalive\n\n");
+
+/// An answer on its way out as an event stream, in the words of a dialect. What is ready to be sent gathers in it.
+pub trait StreamWriter: ReplySink {
+    /// What is sent on a silent stream, in the same form at any place between two events.
+    fn keepalive() -> Bytes
+    where
+        Self: Sized,
+    {
+        COMMENT
+    }
+
+    /// The first event, which goes out with the headers and belongs to no attempt. `None` for a dialect whose first
+    /// event waits for the answer: a stream that is opened before that begins with [`StreamWriter::keepalive`].
+    fn head(&mut self) -> Option<Bytes>;
+
+    /// Writes the end of the answer.
+    fn finish(&mut self, ending: &Ending);
+
+    /// Writes a failure as the last event. `request_id` is the id of the HTTP request, as in its header.
+    fn fail(&mut self, failure: &Failure, request_id: &str);
+
+    /// Takes what is ready to be sent; `None` when there is nothing.
+    fn take(&mut self) -> Option<Bytes>;
+}
