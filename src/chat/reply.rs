@@ -299,6 +299,8 @@ pub enum ReplyError {
 pub struct Ending {
     /// Why.
     pub reason: FinishReason,
+    /// The stop sequence that was met, where this server looks for them itself.
+    pub stop_sequence: Option<String>,
     /// Tokens of the turn: the upstream's counts, or estimates where it gave none.
     pub usage: TokenCounts,
     /// Pages that a search found.

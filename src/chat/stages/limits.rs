@@ -10,6 +10,8 @@ pub struct TextLimiter {
     quarters_left: Option<u64>,
     /// Text that may turn out to be the beginning of a stop sequence.
     held: String,
+    /// The stop sequence that was met.
+    met: Option<String>,
     ended: Option<FinishReason>,
 }
 
@@ -18,7 +20,7 @@ impl TextLimiter {
     #[must_use]
     pub fn new(stops: Vec<String>, tokens_max: Option<u32>) -> Self {
         let quarters_left = tokens_max.map(|tokens| u64::from(tokens) * 4);
-        Self { stops, quarters_left, held: String::new(), ended: None }
+        Self { stops, quarters_left, held: String::new(), met: None, ended: None }
     }
 
     /// Whether there is nothing to limit.
@@ -33,6 +35,11 @@ impl TextLimiter {
         self.ended
     }
 
+    /// Takes the stop sequence that ended the text.
+    pub fn take_met(&mut self) -> Option<String> {
+        self.met.take()
+    }
+
     /// Takes the next piece and gives what may be shown of it and of what was held back.
     pub fn push(&mut self, piece: &str) -> String {
         if self.ended.is_some() {
@@ -40,10 +47,13 @@ impl TextLimiter {
         }
         self.held.push_str(piece);
         // The sequence that is complete first wins; one that begins earlier but ends later is not complete yet.
-        let found = |stop: &String| self.held.find(stop.as_str()).map(|place| (place + stop.len(), place));
-        let shown_to = match self.stops.iter().filter_map(found).min() {
-            Some((_, place)) => {
+        let found = |(index, stop): (usize, &String)| {
+            self.held.find(stop.as_str()).map(|place| (place + stop.len(), place, index))
+        };
+        let shown_to = match self.stops.iter().enumerate().filter_map(found).min() {
+            Some((_, place, index)) => {
                 self.ended = Some(FinishReason::Stop);
+                self.met = self.stops.get(index).cloned();
                 place
             }
             None => self.held.len() - self.ambiguous_suffix(),
@@ -78,7 +88,8 @@ impl TextLimiter {
         for (place, c) in text.char_indices() {
             let cost = quarters(c);
             if cost > *left {
-                self.ended = Some(FinishReason::Length);
+                // The limit was met before the stop sequence.
+                (self.ended, self.met) = (Some(FinishReason::Length), None);
                 *left = 0;
                 text.truncate(place);
                 return text;

@@ -238,12 +238,14 @@ impl Stages {
             behind_tools.after.push(ReplyEvent::Text(Text::Plain(&held)), out);
         }
         let cut = self.ended();
-        let Self { behind_tools: BehindTools { after, .. }, prompt_tokens, spent, .. } = self;
+        let Self { behind_tools: BehindTools { after, limiter, .. }, prompt_tokens, spent, .. } = self;
+        let stop_sequence = limiter.as_mut().and_then(TextLimiter::take_met);
         after.finish(out);
         let sources = std::mem::take(&mut after.sources);
         let reason = if has_calls { FinishReason::ToolCalls } else { reason };
         Ending {
             reason: cut.unwrap_or(reason),
+            stop_sequence,
             usage: after.usage(counts, *prompt_tokens, cut.is_some()).and(*spent),
             citations: after.citations.take().unwrap_or_default().found(&sources),
             sources,
