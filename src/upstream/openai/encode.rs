@@ -59,14 +59,23 @@ pub fn encode(job: &ChatJob, stream: bool, profile: Profile) -> io::Result<Vec<u
 #[must_use]
 pub fn prompt_tokens(question: &Question) -> u64 {
     match question {
-        Question::Verbatim(body) => body.get("messages").map_or(0, |messages| estimate_tokens(&messages.to_string())),
+        Question::Verbatim(body) => {
+            let fields = ["messages", "tools"].iter().filter_map(|name| body.get(*name));
+            fields.map(|field| estimate_tokens(&field.to_string())).sum()
+        }
         Question::Conversation(conversation) => {
             let texts = conversation.messages.iter().flat_map(|message| &message.parts);
-            let tokens = texts.map(|part| match part {
+            let texts = texts.map(|part| match part {
                 Part::Text(text) => estimate_tokens(text),
                 Part::File(_) => 0,
             });
-            tokens.sum()
+            let calls = conversation.messages.iter().flat_map(|message| match &message.role {
+                Role::Assistant { calls } => calls.as_slice(),
+                Role::System | Role::User | Role::ToolResult { .. } => &[],
+            });
+            let calls = calls.map(|call| estimate_tokens(&call.name) + estimate_tokens(&call.arguments));
+            let tools = conversation.tools.iter().map(|spec| estimate_tokens(&tool(spec).to_string()));
+            texts.chain(calls).chain(tools).sum()
         }
     }
 }

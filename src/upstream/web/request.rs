@@ -73,6 +73,8 @@ pub struct WebRequest {
     pub thinking_budget: Option<u32>,
     /// Whether to search the web.
     pub search: bool,
+    /// Tokens of the conversation that goes as a file, by estimate.
+    pub file_tokens: u64,
     /// What the caller is told about it.
     pub notes: Notes,
 }
@@ -129,6 +131,7 @@ impl WebRequest {
             thinking: ThinkingWish::Off,
             thinking_budget: None,
             search: false,
+            file_tokens: 0,
             notes: Notes { ignored, aspect: Some(aspect), ..Notes::default() },
         })
     }
@@ -184,10 +187,10 @@ impl WebRequest {
         }
     }
 
-    /// An estimate of the prompt's tokens, for answers whose upstream gives no counts.
+    /// An estimate of the prompt's tokens, the file that it may go as included, for answers whose upstream gives no counts.
     #[must_use]
     pub fn prompt_tokens(&self) -> u64 {
-        estimate_tokens(&self.prompt)
+        estimate_tokens(&self.prompt) + self.file_tokens
     }
 }
 
@@ -313,6 +316,7 @@ fn text(names: Names, fitted: Fitted, wishes: Wishes, rules: &Rules<'_>) -> Resu
         prompt.push_str(&output);
     }
     let has_prompt_file = prompt_file.is_some();
+    let file_tokens = prompt_file.as_deref().map_or(0, estimate_tokens);
     if let Some(text) = prompt_file {
         fits_context(&text, rules.find(&base))?;
         let file = Attachment {
@@ -338,6 +342,7 @@ fn text(names: Names, fitted: Fitted, wishes: Wishes, rules: &Rules<'_>) -> Resu
         thinking,
         thinking_budget: wishes.thinking_budget,
         search: wishes.search.unwrap_or(false),
+        file_tokens,
         notes: Notes {
             ignored,
             fallback_model,
