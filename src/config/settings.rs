@@ -303,7 +303,7 @@ pub const SETTINGS: &[Setting] = &[
         |d, v| put(&mut d.http.read_timeout, duration(v, MILLISECOND))),
     row(LISTENING, "WRITE_TIMEOUT", "60s", "For a caller who does not read what is sent.",
         |d, v| put(&mut d.http.write_timeout, duration(v, MILLISECOND))),
-    row(LISTENING, "KEEPALIVE_INTERVAL", "15s", "Between the comments that keep a silent stream open.",
+    row(LISTENING, "KEEPALIVE_INTERVAL", "15s", "Between the comments, or `ping` events of Messages, that keep a silent stream open.",
         |d, v| put(&mut d.http.keepalive_interval, duration(v, MILLISECOND))),
     row(LISTENING, "HEADERS_HOLD", "10s", "How long a stream's status waits for the upstream's first word; no longer than `KEEPALIVE_INTERVAL`.",
         |d, v| put(&mut d.http.headers_hold, duration(v, Duration::ZERO))),

@@ -1,5 +1,6 @@
-//! Our side of HTTP: routes, the key check, answers in OpenAI's shape.
+//! Our side of HTTP: routes, the key check, answers in the dialect of the path.
 
+pub mod anthropic;
 pub(crate) mod call;
 pub mod failure;
 pub mod openai;
@@ -27,6 +28,7 @@ use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::chat::failure::Failure;
+use crate::http::anthropic::{count_tokens, messages};
 use crate::http::openai::{chat, completions, embeddings, images, models, responses, videos};
 use crate::http::owner::{accounts, health, login, page, refresh};
 use crate::http::serve::bodies::Bodies;
@@ -87,9 +89,11 @@ fn caller_routes() -> Router<AppState> {
     Router::new()
         .merge(chat::routes())
         .merge(completions::routes())
+        .merge(count_tokens::routes())
         .merge(health::caller_routes())
         .merge(embeddings::routes())
         .merge(images::routes())
+        .merge(messages::routes())
         .merge(models::routes())
         .merge(refresh::routes())
         .merge(responses::routes())
@@ -135,6 +139,7 @@ fn cors(settings: &HttpSettings) -> CorsLayer {
         .allow_headers(AllowHeaders::mirror_request())
         .expose_headers([
             HeaderName::from_static("x-request-id"),
+            HeaderName::from_static("request-id"),
             RETRY_AFTER,
             HeaderName::from_static("x-should-retry"),
             rate_limit::LIMIT,

@@ -32,7 +32,7 @@ pub struct HttpSettings {
     pub body_bytes_max: usize,
     /// `MAX_JSON`, 8 MB: how much of it may be left once the files are taken out.
     pub json_bytes_max: usize,
-    /// `KEEPALIVE_INTERVAL`, 15 s: between comments on a silent stream.
+    /// `KEEPALIVE_INTERVAL`, 15 s: between signs of life on a silent stream.
     pub keepalive_interval: Duration,
     /// `HEADERS_HOLD`, 10 s: how long the status waits for the upstream's first word.
     pub headers_hold: Duration,

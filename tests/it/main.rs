@@ -25,6 +25,7 @@ mod limits;
 mod login;
 mod media_bombs;
 mod media_fetch;
+mod messages;
 mod models;
 mod oauth;
 mod pictures;

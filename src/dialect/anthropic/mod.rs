@@ -1,3 +1,7 @@
-//! Anthropic's dialect: so far its errors.
+//! Anthropic's dialect: Messages.
 
+mod blocks;
 pub mod error;
+pub mod reply;
+pub mod request;
+mod tools;

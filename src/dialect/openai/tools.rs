@@ -10,6 +10,8 @@ use crate::dialect::openai::fields::Fields;
 
 /// The longest name of a tool. OpenAI allows 64 characters; some clients put a server's name in front.
 const NAME_CHARS_MAX: usize = 128;
+/// What [`is_name`] expects, in words.
+pub(crate) const NAME_FORM: &str = "1 to 128 letters, digits, '_', '-', '.', ':' or '/'";
 
 /// What a request says about tools and about the form of the answer.
 #[derive(Debug, Default)]
@@ -93,8 +95,7 @@ fn function(at: &str, entry: &Value) -> Result<ToolSpec, RequestError> {
         Some(other) => return Err(RequestError::invalid_type(&name_at, "a string", other)),
     };
     if !is_name(name) {
-        let expected = format!("1 to {NAME_CHARS_MAX} letters, digits, '_', '-', '.', ':' or '/'");
-        return Err(RequestError::invalid_value(&name_at, &expected));
+        return Err(RequestError::invalid_value(&name_at, NAME_FORM));
     }
     let description = match map.get("description") {
         None | Some(Value::Null) => None,
@@ -111,7 +112,7 @@ fn function(at: &str, entry: &Value) -> Result<ToolSpec, RequestError> {
 }
 
 /// Whether a name can stand in a prompt and be found again.
-fn is_name(name: &str) -> bool {
+pub(crate) fn is_name(name: &str) -> bool {
     let is_plain = |c: char| c.is_alphanumeric() || "_-.:/".contains(c);
     !name.is_empty() && name.chars().count() <= NAME_CHARS_MAX && name.chars().all(is_plain)
 }

@@ -113,6 +113,22 @@ impl Answers {
         }
     }
 
+    /// An estimate of the tokens of the prompt that a request would send. Nothing is fetched or sent.
+    ///
+    /// # Errors
+    /// [`RequestError`]: the request is wrong.
+    pub async fn count(&self, request: ChatRequest, route: &Route) -> Result<u64, RequestError> {
+        match route {
+            Route::Web => {
+                let catalogue = self.models.current().await;
+                let rules = self.rules(&catalogue);
+                let request = WebRequest::plan(request.resolve(&rules)?, &rules, self.settings.web_tools)?;
+                Ok(request.prompt_tokens())
+            }
+            Route::Relay(..) => Ok(prompt_tokens(&request.question)),
+        }
+    }
+
     /// Prepares a picture. `resolve` joins the caller's request with the catalogue.
     ///
     /// # Errors
@@ -161,6 +177,15 @@ impl Answers {
 }
 
 impl Prepared {
+    /// An estimate of the prompt's tokens, before the upstream has counted them.
+    #[must_use]
+    pub fn prompt_tokens(&self) -> u64 {
+        match &self.upstream {
+            PreparedFor::Web(_, _, stages) => stages.prompt_tokens,
+            PreparedFor::Relay(_, job) => job.stages.prompt_tokens,
+        }
+    }
+
     /// Begins a streamed answer: returns when its first content has gone to `sink`.
     ///
     /// # Errors

@@ -41,6 +41,8 @@ fn about(state: &AppState) -> Value {
         "endpoints": {
             "chat_completions": "POST /v1/chat/completions",
             "responses": "POST /v1/responses",
+            "messages": "POST /v1/messages",
+            "count_tokens": "POST /v1/messages/count_tokens",
             "completions": "POST /v1/completions",
             "embeddings": "POST /v1/embeddings",
             "images": "POST /v1/images/generations",
@@ -100,7 +102,8 @@ fn status_page(state: &AppState) -> String {
          <h1>{SERVICE} {VERSION}</h1><p>Your own Qwen accounts as an API for OpenAI clients.</p>\
          <table><tr><th>mode</th><td>{mode}</td></tr><tr><th>key</th><td>{key}</td></tr>{accounts}</table>\
          <h2>Endpoints</h2><ul><li><code>POST /v1/chat/completions</code></li>\
-         <li><code>POST /v1/responses</code></li>\
+         <li><code>POST /v1/responses</code></li><li><code>POST /v1/messages</code></li>\
+         <li><code>POST /v1/messages/count_tokens</code></li>\
          <li><code>POST /v1/completions</code></li><li><code>POST /v1/embeddings</code></li>\
          <li><code>POST /v1/images/generations</code></li>\
          <li><code>POST /v1/images/edits</code></li><li><code>POST /v1/videos</code></li>\

@@ -26,6 +26,8 @@ use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// The same under Anthropic's name, on Anthropic's routes.
+const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const REQUEST_ID_BYTES_MAX: usize = 128;
 
 /// What the log line of a request tells beyond its status. Handlers fill it in; it is written when the answer's
@@ -146,6 +148,9 @@ pub async fn access(State(state): State<AppState>, mut request: Request, next: N
         headers.insert("strict-transport-security", HeaderValue::from_static("max-age=15552000"));
     }
     if let Ok(id) = HeaderValue::try_from(record.id()) {
+        if dialect == Dialect::Anthropic {
+            headers.insert(ANTHROPIC_REQUEST_ID, id.clone());
+        }
         headers.insert(REQUEST_ID, id);
     }
     {

@@ -1,0 +1,60 @@
+//! `POST /v1/messages`: Anthropic's dialect, on every kind of upstream.
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use uuid::Uuid;
+
+use crate::chat::failure::Failure;
+use crate::dialect::anthropic::reply::{MessageHead, MessageStream, WholeMessage};
+use crate::dialect::anthropic::request::{MessagesRequest, Purpose};
+use crate::http::call::{Call, json_response, note_headers};
+use crate::http::serve::json::{JsonBody, read_json};
+use crate::http::state::AppState;
+
+/// A body of this size is read on a thread of its own.
+const LARGE_BODY_BYTES: usize = 256 * 1024;
+
+/// The routes of this file.
+pub fn routes() -> Router<AppState> {
+    Router::new().route("/v1/messages", post(create_message))
+}
+
+async fn create_message(call: Call, request: Request) -> Result<Response, Response> {
+    let body = read_json(request, &call.state.0.settings).await?;
+    answer(call, body).await.map_err(Failure::into_response)
+}
+
+async fn answer(call: Call, body: JsonBody) -> Result<Response, Failure> {
+    let MessagesRequest { chat, stream, search } = read(body, Purpose::Answer).await?;
+    let route = call.state.0.upstreams.choose(chat.model.as_deref()).await?;
+    let prepared = call.state.0.answers.prepare(chat, route).await?;
+    call.record.model(&prepared.model);
+    let head = MessageHead {
+        id: format!("msg_{}", Uuid::new_v4().simple()),
+        model: prepared.model.clone(),
+        prompt_tokens: prepared.prompt_tokens(),
+        search,
+    };
+    let notes = note_headers(&prepared.notes);
+    let mut response = if stream {
+        call.stream(prepared, MessageStream::new(head)).await?
+    } else {
+        let mut reply = WholeMessage::default();
+        let ending = call.whole(&prepared, &mut reply).await?;
+        json_response(reply.finish(&head, &ending))
+    };
+    response.headers_mut().extend(notes);
+    Ok(response)
+}
+
+/// Reads the body. Decoding and hashing of large files would hold up other requests, so that is done aside.
+pub(super) async fn read(body: JsonBody, purpose: Purpose) -> Result<MessagesRequest, Failure> {
+    let is_large = body.bytes > LARGE_BODY_BYTES;
+    let parse = move || MessagesRequest::parse(&body.value, purpose, &body.lifted);
+    if !is_large {
+        return Ok(parse()?);
+    }
+    Ok(tokio::task::spawn_blocking(parse).await.map_err(|_| Failure::internal())??)
+}
