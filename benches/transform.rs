@@ -11,6 +11,7 @@ use std::time::Duration;
 use criterion::{BenchmarkId, Criterion, Throughput};
 use qwen_bridge::chat::conversation::{ToolChoice, ToolSpec};
 use qwen_bridge::chat::job::ReasoningFormat;
+use qwen_bridge::chat::model_map::ModelMap;
 use qwen_bridge::chat::reply::{Ending, FinishReason, ReplyError, ReplyEvent, ReplySink, Text};
 use qwen_bridge::chat::resolve::Rules;
 use qwen_bridge::chat::stages::tool_calls::{ToolCalls, ToolPlan};
@@ -84,8 +85,14 @@ fn stream(with_usage: bool, piece: &str) -> String {
 fn plan() -> Option<StagePlan> {
     let body = serde_json::json!({"model": "qwen3-max", "messages": [{"role": "user", "content": "Hi"}]});
     let reasoning_format = ReasoningFormat::Parsed;
-    let rules =
-        Rules { default_model: "qwen3-max", reasoning_format, vision_fallback: "", models: &[], is_live: false };
+    let rules = Rules {
+        default_model: "qwen3-max",
+        model_map: ModelMap::NONE,
+        reasoning_format,
+        vision_fallback: "",
+        models: &[],
+        is_live: false,
+    };
     let job = ChatCompletionRequest::parse(&body, &[]).ok()?.chat.resolve(&rules).ok()?;
     Some(StagePlan::of(&job.wishes, 1))
 }

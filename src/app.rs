@@ -282,6 +282,7 @@ async fn complete_keys(config: &mut Config, store: &Store, loaded: &Loaded) -> R
 fn answer_settings(config: &Config) -> AnswerSettings {
     AnswerSettings {
         default_model: config.chat.default_model.clone(),
+        model_map: config.chat.model_map.clone(),
         reasoning_format: config.http.reasoning_format,
         vision_fallback: config.http.vision_fallback.clone(),
         web_tools: config.chat.web_tools,
@@ -353,7 +354,7 @@ fn upstreams(
     let targets = Targets::Accounts(accounts);
     let (store, supervisor, retries_max) = (Arc::clone(store), supervisor.clone(), config.chat.retries_max);
     let oauth = RelayGateway::new(pool, api, targets, store, supervisor, settings, retries_max);
-    Ok(Upstreams::new(web, has_web, oauth, keys))
+    Ok(Upstreams::new(web, has_web, oauth, keys, config.chat.model_map.clone()))
 }
 
 /// The way to the endpoints of static keys. In client mode callers bring what they use, so there is none.

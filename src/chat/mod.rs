@@ -10,6 +10,7 @@ pub mod error;
 pub mod failure;
 pub mod file_part;
 pub mod job;
+pub mod model_map;
 pub mod models;
 pub mod reply;
 pub mod resolve;

@@ -3,6 +3,7 @@
 use crate::chat::aspect::Aspect;
 use crate::chat::error::{RequestError, RequestErrorKind};
 use crate::chat::job::{ChatJob, ChatRequest, Making, ReasoningFormat, ThinkingWish, Wishes};
+use crate::chat::model_map::ModelMap;
 use crate::chat::models::ModelInfo;
 use crate::chat::suffix::ModelSpec;
 
@@ -11,6 +12,8 @@ use crate::chat::suffix::ModelSpec;
 pub struct Rules<'a> {
     /// For requests that name no model.
     pub default_model: &'a str,
+    /// Other names for models.
+    pub model_map: &'a ModelMap,
     /// Where thoughts go when the caller does not say.
     pub reasoning_format: ReasoningFormat,
     /// The model that answers when the one that was asked for cannot take the files; empty for none.
@@ -29,16 +32,23 @@ impl<'a> Rules<'a> {
         self.models.iter().find(|model| model.id == id)
     }
 
-    /// The parts of a model's name, by the catalogue.
+    /// The parts of a model's name, by the map of names and the catalogue.
     ///
     /// # Errors
     /// [`RequestErrorKind::ModelNotFound`].
     pub fn model(&self, name: &str) -> Result<ModelSpec, RequestError> {
-        let spec = ModelSpec::parse(name, |id| self.find(id).is_some());
+        let target = self.model_map.apply(name.trim());
+        let spec = ModelSpec::parse(target, |id| self.find(id).is_some());
         if !spec.is_known && self.is_live {
+            let cut = |name: &str| name.chars().take(100).collect::<String>();
+            let mapped = if target == name.trim() {
+                String::new()
+            } else {
+                format!(", to which MODEL_MAP leads '{}',", cut(name))
+            };
             let message = format!(
-                "The model '{}' does not exist upstream. GET /v1/models lists the names that can be used.",
-                name.chars().take(100).collect::<String>()
+                "The model '{}'{mapped} does not exist upstream. GET /v1/models lists the names that can be used.",
+                cut(target)
             );
             return Err(RequestError::new(RequestErrorKind::ModelNotFound, "model", message));
         }

@@ -12,6 +12,7 @@ use crate::base::ids::UnixSeconds;
 use crate::base::secret::ApiKey;
 use crate::base::seed::StaticKey;
 use crate::chat::job::ReasoningFormat;
+use crate::chat::model_map::ModelMap;
 use crate::config::credentials::Credentials;
 use crate::config::fault::Origin;
 use crate::config::values::{self, Expected, Value, base_url, duration, flag, list, one_of, text, whole};
@@ -121,6 +122,7 @@ impl Draft {
             chat: ChatSettings {
                 retries_max: 0,
                 default_model: String::new(),
+                model_map: ModelMap::EMPTY,
                 models_ttl: none,
                 auto_refresh: false,
                 refresh_interval: None,
@@ -310,6 +312,8 @@ pub const SETTINGS: &[Setting] = &[
 
     row(CHATS, "DEFAULT_MODEL", "qwen3-max", "For requests that name no model.",
         |d, v| put(&mut d.chat.default_model, model(v))),
+    row(CHATS, "MODEL_MAP", "", "Other names for models, as `claude-*=qwen3-max,gpt-4o*=qwen3-vl-plus`: the first that fits wins, `*` stands at the end only. Applied before anything else looks at the name.",
+        |d, v| put(&mut d.chat.model_map, list(v).and_then(|entries| ModelMap::parse(&entries)))),
     row(CHATS, "REASONING_FORMAT", "parsed", "Where thoughts go: `parsed` into `reasoning_content`, `raw` into `<think>` tags, `hidden` nowhere.",
         |d, v| put(&mut d.http.reasoning_format, one_of(v, &[
             ("parsed", ReasoningFormat::Parsed), ("raw", ReasoningFormat::Raw), ("hidden", ReasoningFormat::Hidden)]))),

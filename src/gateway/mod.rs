@@ -20,6 +20,7 @@ use std::time::Duration;
 use url::Url;
 
 use crate::base::oauth::OAuthCredentials;
+use crate::chat::model_map::ModelMap;
 use crate::upstream::web::tools::WebTools;
 
 /// How chats are answered.
@@ -29,6 +30,8 @@ pub struct ChatSettings {
     pub retries_max: u32,
     /// `DEFAULT_MODEL`, `qwen3-max`: for requests that name none.
     pub default_model: String,
+    /// `MODEL_MAP`, none: other names for models.
+    pub model_map: ModelMap,
     /// `MODELS_TTL`, 600 s: how long the catalogue counts as fresh.
     pub models_ttl: Duration,
     /// `AUTO_REFRESH_TOKEN`, true.

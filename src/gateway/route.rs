@@ -1,5 +1,6 @@
 //! Which kind of upstream a request goes to, by the name of its model.
 
+use crate::chat::model_map::ModelMap;
 use crate::chat::suffix::{ModelSpec, WEB_PREFIX};
 use crate::gateway::answer::relay::RelayGateway;
 use crate::gateway::catalogue::Models;
@@ -19,6 +20,7 @@ pub struct Upstreams {
     has_web: bool,
     oauth: RelayGateway,
     keys: RelayGateway,
+    model_map: ModelMap,
 }
 
 /// The model's name asks for a kind of upstream that is not configured, or that does not have the model.
@@ -38,8 +40,14 @@ pub enum Route {
 impl Upstreams {
     /// The kinds behind these handles. Without web accounts, callers who bring none are not sent there.
     #[must_use]
-    pub fn new(web: Models, has_web: bool, oauth: RelayGateway, keys: RelayGateway) -> Self {
-        Self { web, has_web, oauth, keys }
+    pub fn new(web: Models, has_web: bool, oauth: RelayGateway, keys: RelayGateway, model_map: ModelMap) -> Self {
+        Self { web, has_web, oauth, keys, model_map }
+    }
+
+    /// Other names for models.
+    #[must_use]
+    pub fn model_map(&self) -> &ModelMap {
+        &self.model_map
     }
 
     /// The endpoints of static keys.
@@ -60,7 +68,7 @@ impl Upstreams {
         all.into_iter().filter(|(_, gateway)| !gateway.is_empty())
     }
 
-    /// Chooses by prefix, else the kind whose catalogue has the model, else the web chat.
+    /// Chooses by what the map of names makes of `model`: by prefix, else the kind whose catalogue has the model, else the web chat.
     ///
     /// # Errors
     /// [`NoUpstream`].
@@ -71,6 +79,7 @@ impl Upstreams {
             return if has_web { Ok(Route::Web) } else { self.default_route().await };
         };
         let missing = || NoUpstream(name.to_owned());
+        let name = self.model_map.apply(name);
         for prefix in [OAUTH_PREFIX, KEY_PREFIX] {
             let Some(name) = name.strip_prefix(prefix) else { continue };
             let gateway = self.relays().find(|(its, _)| *its == prefix).filter(|_| !name.is_empty());

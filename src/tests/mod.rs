@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::chat::error::RequestError;
 use crate::chat::job::ReasoningFormat;
+use crate::chat::model_map::ModelMap;
 use crate::chat::models::ModelInfo;
 use crate::chat::reply::{Extra, FinishReason, ReplyError, ReplyEvent, ReplySink, TokenCounts};
 use crate::chat::resolve::Rules;
@@ -70,7 +71,14 @@ fn planned(body: &Value, lifted: &[Blob], rules: &Rules<'_>) -> Result<WebReques
 /// The rules of a server whose upstream has these models.
 fn rules(models: &[ModelInfo], is_live: bool) -> Rules<'_> {
     let reasoning_format = ReasoningFormat::Parsed;
-    Rules { default_model: "free", reasoning_format, vision_fallback: "sees", models, is_live }
+    Rules {
+        default_model: "free",
+        model_map: ModelMap::NONE,
+        reasoning_format,
+        vision_fallback: "sees",
+        models,
+        is_live,
+    }
 }
 
 /// Sends the parts through everything. Only reply errors can come back: no test breaks the limits of the framing.

@@ -4,6 +4,7 @@ use uuid::Uuid;
 
 use crate::chat::error::RequestError;
 use crate::chat::job::{ChatRequest, MediaJob, Notes, Question, ReasoningFormat};
+use crate::chat::model_map::ModelMap;
 use crate::chat::models::ModelInfo;
 use crate::chat::reply::{Ending, ReplySink};
 use crate::chat::resolve::Rules;
@@ -25,6 +26,8 @@ use crate::upstream::web::tools::WebTools;
 pub struct AnswerSettings {
     /// `DEFAULT_MODEL`, `qwen3-max`: for requests that name none.
     pub default_model: String,
+    /// `MODEL_MAP`: other names for models.
+    pub model_map: ModelMap,
     /// `REASONING_FORMAT`, `parsed`: where thoughts go when the caller does not say.
     pub reasoning_format: ReasoningFormat,
     /// `VISION_FALLBACK_MODEL`: the model that answers when the one that was asked for cannot take the files; empty
@@ -168,6 +171,7 @@ impl Answers {
         let models: &[ModelInfo] = &catalogue.models;
         Rules {
             default_model: &self.settings.default_model,
+            model_map: &self.settings.model_map,
             reasoning_format: self.settings.reasoning_format,
             vision_fallback: &self.settings.vision_fallback,
             models,

@@ -1,8 +1,9 @@
-//! `GET /v1/models` and `/v1/models/{id}`: never fails, whatever the upstream does.
+//! `GET /v1/models` and `/v1/models/{id}`: never fails, whatever the upstream does. The names of `MODEL_MAP` are listed
+//! with `?aliases=true` only.
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::header::CONTENT_TYPE;
@@ -17,11 +18,20 @@ pub fn routes() -> Router<AppState> {
     Router::new().route("/v1/models", get(list_models)).route("/v1/models/{*id}", get(retrieve_model))
 }
 
-async fn list_models(State(state): State<AppState>) -> Result<Response, ApiError> {
+async fn list_models(State(state): State<AppState>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
     let catalogue = state.0.models.current().await;
     let names = with_variants(&catalogue.models);
     let others = state.0.upstreams.other_names().await;
-    let data = names.iter().map(|(id, info)| model(id, info)).chain(others.iter().map(|id| other(id))).collect();
+    let mut data: Vec<Model<'_>> = names.iter().map(|(id, info)| model(id, info)).collect();
+    data.extend(others.iter().map(|id| other(id)));
+    if query.is_some_and(|query| query.split('&').any(|field| field == "aliases=true")) {
+        for (alias, target) in state.0.upstreams.model_map().entries() {
+            if data.iter().all(|listed| listed.id != alias) {
+                let info = names.iter().find(|(name, _)| name == target);
+                data.push(info.map_or_else(|| other(alias), |(_, info)| model(alias, info)));
+            }
+        }
+    }
     json(&ModelList { object: "list", data })
 }
 
@@ -35,9 +45,10 @@ async fn retrieve_model(
     };
     let catalogue = state.0.models.current().await;
     let names = with_variants(&catalogue.models);
-    match names.iter().find(|(name, _)| *name == id) {
-        Some((id, info)) => json(&model(id, info)),
-        None if state.0.upstreams.other_names().await.contains(&id) => json(&other(&id)),
+    let target = state.0.upstreams.model_map().apply(&id);
+    match names.iter().find(|(name, _)| name == target) {
+        Some((_, info)) => json(&model(&id, info)),
+        None if state.0.upstreams.other_names().await.iter().any(|name| name == target) => json(&other(&id)),
         None => Err(ApiError::model_not_found(&id)),
     }
 }
