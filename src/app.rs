@@ -27,6 +27,7 @@ use crate::gateway::answer::web::WebGateway;
 use crate::gateway::attachments::Attachments;
 use crate::gateway::catalogue::Models;
 use crate::gateway::janitor::{self, Janitor, JanitorQueue};
+use crate::gateway::responses::KeptResponses;
 use crate::gateway::route::Upstreams;
 use crate::gateway::videos::jobs::{VideoJobs, VideoParts};
 use crate::http;
@@ -140,6 +141,7 @@ impl App {
             upstreams,
             attachments,
             videos: videos.clone(),
+            responses: KeptResponses::new(Arc::clone(&store), config.chat.keep_responses),
             models: models.clone(),
             pool: pool.clone(),
             accounts: accounts.clone(),

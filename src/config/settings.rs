@@ -128,6 +128,7 @@ impl Draft {
                 refresh_interval: None,
                 web_tools: WebTools::Prompt,
                 keep_chats: false,
+                keep_responses: none,
             },
             http: HttpSettings {
                 listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
@@ -327,6 +328,8 @@ pub const SETTINGS: &[Setting] = &[
         |d, v| put(&mut d.chat.models_ttl, duration(v, SECOND))),
     row(CHATS, "KEEP_CHATS", "false", "`true`: leave the chats that this server made in the account.",
         |d, v| put(&mut d.chat.keep_chats, flag(v))),
+    row(CHATS, "KEEP_RESPONSES", "30d", "How long a response of `/v1/responses` can be fetched and continued after it was made or last continued; `0`: not at all.",
+        |d, v| put(&mut d.chat.keep_responses, duration(v, Duration::ZERO))),
     row(CHATS, "MAX_RETRIES", "2", "Further identities that one request may try.",
         |d, v| put(&mut d.chat.retries_max, whole(v, 0, 10))),
 

@@ -8,6 +8,7 @@ pub mod attachments;
 pub mod catalogue;
 pub mod drift;
 pub mod janitor;
+pub mod responses;
 pub mod route;
 pub mod videos;
 
@@ -42,6 +43,8 @@ pub struct ChatSettings {
     pub web_tools: WebTools,
     /// `KEEP_CHATS`, false: leave the chats that this server made in the account.
     pub keep_chats: bool,
+    /// `KEEP_RESPONSES`, 30 days: how long responses are kept after they were made or continued; zero for none.
+    pub keep_responses: Duration,
 }
 
 /// Where OAuth accounts are found, and when they are renewed.

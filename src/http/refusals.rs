@@ -282,6 +282,31 @@ impl Failure {
     }
 }
 
+/// Kept responses.
+impl Failure {
+    /// There is no such response, or it belongs to another caller, who is not given away.
+    #[must_use]
+    pub fn response_not_found(id: &str) -> Self {
+        let shown: String = id.chars().take(SHOWN_MAX).collect();
+        let message = format!(
+            "There is no response '{shown}' that belongs to your key. It was never kept, was deleted, or is older than \
+             KEEP_RESPONSES allows."
+        );
+        Self::new(FailureKind::NotFound, "response_not_found", message)
+    }
+
+    /// The response that is to be continued is not there, or another that it continues is not.
+    #[must_use]
+    pub fn previous_response_not_found(id: &str) -> Self {
+        let shown: String = id.chars().take(SHOWN_MAX).collect();
+        let message = format!(
+            "The response '{shown}' cannot be continued: it, or one that it continues, was never kept, was deleted, is \
+             older than KEEP_RESPONSES allows, or does not belong to your key. Send the whole conversation in 'input'."
+        );
+        Self::new(FailureKind::Invalid, "previous_response_not_found", message).about("previous_response_id")
+    }
+}
+
 /// Logins of OAuth accounts.
 impl Failure {
     /// The state of a login was asked for without its id.

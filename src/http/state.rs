@@ -11,6 +11,7 @@ use crate::gateway::answer::run::Answers;
 use crate::gateway::answer::web::WebGateway;
 use crate::gateway::attachments::Attachments;
 use crate::gateway::catalogue::Models;
+use crate::gateway::responses::KeptResponses;
 use crate::gateway::route::Upstreams;
 use crate::gateway::videos::jobs::VideoJobs;
 use crate::http::serve::counters::Counters;
@@ -33,6 +34,8 @@ pub struct Parts {
     pub attachments: Attachments,
     /// Makes videos in the background.
     pub videos: VideoJobs,
+    /// Keeps responses.
+    pub responses: KeptResponses,
     /// Lists models.
     pub models: Models,
     /// For the status page and `/health`: looked at, never leased from here.

@@ -1,4 +1,5 @@
-//! What outlives the process: renewed sessions, rests, the chats that this server made, video jobs, the generated key.
+//! What outlives the process: renewed sessions, rests, the chats that this server made, video jobs, responses, the
+//! generated key.
 //!
 //! One SQLite file in the state folder, one thread that writes it, one bounded queue in front of that thread. Nothing
 //! on the way of a request waits for the disk, except where a renewed credential must be safe before it is used.
@@ -9,6 +10,7 @@ mod fault;
 mod files;
 pub mod oauth_files;
 mod records;
+mod responses;
 mod rows;
 mod schema;
 mod writer;
@@ -38,6 +40,7 @@ use crate::store::writer::{Command, Fact};
 
 pub use crate::store::daily::{AccountDays, DaySpent, Spent, UtcDay};
 pub use crate::store::records::{Loaded, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState};
+pub use crate::store::responses::{CHAIN_MAX, Chain, KeptResponse};
 
 /// The way to the state file. Shared behind an `Arc`.
 pub struct Store {
@@ -191,6 +194,40 @@ impl Store {
         self.write(Fact::VideoGone(id.to_owned())).await
     }
 
+    /// Keeps a response, some time soon; [`Store::response`] finds it from now on. `now` tells which others are over.
+    pub fn keep_response(&self, response: KeptResponse, now: UnixSeconds) {
+        self.write_later(Fact::Response(Box::new(response), now));
+    }
+
+    /// Finds a response of this owner that is not over.
+    ///
+    /// # Errors
+    /// It could not be read ([`StoreError::Read`]), or the store is closed ([`StoreError::Closed`]).
+    pub async fn response(
+        &self,
+        owner: String,
+        id: String,
+        now: UnixSeconds,
+    ) -> Result<Option<KeptResponse>, StoreError> {
+        self.read(move |rows| responses::find(rows.connection(), &owner, &id, now)).await
+    }
+
+    /// Finds a response of this owner with all that it continues.
+    ///
+    /// # Errors
+    /// It could not be read ([`StoreError::Read`]), or the store is closed ([`StoreError::Closed`]).
+    pub async fn response_chain(&self, owner: String, id: String, now: UnixSeconds) -> Result<Chain, StoreError> {
+        self.read(move |rows| responses::chain(rows.connection(), &owner, &id, now)).await
+    }
+
+    /// Forgets a response of this owner, and returns when that is safe on the disk.
+    ///
+    /// # Errors
+    /// It could not be written ([`StoreError::Write`]), or the store is closed ([`StoreError::Closed`]).
+    pub async fn forget_response(&self, owner: String, id: String) -> Result<(), StoreError> {
+        self.write(Fact::ResponseGone { owner, id }).await
+    }
+
     /// Saves the key that was made at the first start, and returns when it is safe on the disk.
     ///
     /// # Errors
@@ -224,6 +261,21 @@ impl Store {
         {
             warn!("the thread that writes the state file had panicked");
         }
+    }
+
+    async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce(&Rows) -> rusqlite::Result<T> + Send + 'static,
+    ) -> Result<T, StoreError> {
+        let (found, is_found) = oneshot::channel();
+        let command = Command::Read(Box::new(move |rows| {
+            // An error says that the task that asked is gone.
+            let _ = found.send(read(rows));
+        }));
+        if self.queue.send(command).await.is_err() {
+            return Err(StoreError::Closed);
+        }
+        is_found.await.map_err(|_| StoreError::Closed)?.map_err(StoreError::Read)
     }
 
     async fn write(&self, fact: Fact) -> Result<(), StoreError> {
@@ -295,6 +347,9 @@ pub enum StoreError {
     /// A write failed.
     #[error("the state file cannot be written")]
     Write(#[source] rusqlite::Error),
+    /// A read failed.
+    #[error("the state file cannot be read")]
+    Read(#[source] rusqlite::Error),
     /// The store was closed before.
     #[error("the state file is closed")]
     Closed,

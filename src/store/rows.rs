@@ -1,4 +1,4 @@
-//! The rows of the state file, written and read. No SQL outside of here and `schema.rs`.
+//! The rows of the state file, written and read. No SQL outside of here, `responses.rs` and `schema.rs`.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -14,6 +14,7 @@ use crate::store::daily::{Daily, DaySpent, Spent, UtcDay};
 use crate::store::fault::Fault;
 use crate::store::files;
 use crate::store::records::{Loaded, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState};
+use crate::store::responses;
 use crate::store::schema;
 
 /// An open state file.
@@ -40,6 +41,8 @@ impl Rows {
         }
         schema::migrate(&mut connection)?;
         prune(&connection)?;
+        let now = connection.query_row("SELECT unixepoch()", [], |row| row.get(0)).map(UnixSeconds)?;
+        responses::prune(&connection, now)?;
         let rows = Self { connection };
         let (loaded, daily) = (rows.load()?, rows.load_days()?);
         Ok((rows, loaded, daily))
@@ -53,6 +56,11 @@ impl Rows {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         write(&transaction)?;
         transaction.commit()
+    }
+
+    /// The open file, for reading.
+    pub(super) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// Closes the file, which folds the log into it.

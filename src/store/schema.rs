@@ -114,4 +114,18 @@ CREATE TABLE days (
     PRIMARY KEY (key, day)
 ) STRICT, WITHOUT ROWID;
 ",
+    // The texts come last, so that sums over the other columns do not read them.
+    "
+CREATE TABLE responses (
+    id TEXT PRIMARY KEY NOT NULL,
+    owner TEXT NOT NULL,
+    previous TEXT,
+    is_continuable INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    input TEXT NOT NULL,
+    response TEXT NOT NULL
+) STRICT;
+CREATE INDEX responses_by_end ON responses (expires_at, id, bytes);
+",
 ];

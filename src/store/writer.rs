@@ -9,15 +9,21 @@ use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::store::daily::DaySpent;
 use crate::store::records::{OwnedChat, StoredSession, VideoJob};
+use crate::store::responses::{self, KeptResponse};
 use crate::store::rows::{self, Rows};
 
 /// What the thread is told.
 pub(super) enum Command {
     /// Write this, and say so when it is committed if somebody waits.
     Write(Fact, Option<Written>),
+    /// Read something, after everything that came before is written.
+    Read(Read),
     /// Close the file after everything that came before, and say so.
     Close(oneshot::Sender<()>),
 }
+
+/// Reads from the file and hands the result to the task that waits for it.
+pub(super) type Read = Box<dyn FnOnce(&Rows) + Send>;
 
 /// Who waits for a commit.
 pub(super) type Written = oneshot::Sender<rusqlite::Result<()>>;
@@ -40,6 +46,10 @@ pub(super) enum Fact {
     Video(Box<VideoJob>),
     /// A video job is to be forgotten.
     VideoGone(String),
+    /// A response to be kept, and when that is.
+    Response(Box<KeptResponse>, UnixSeconds),
+    /// A response of this owner is to be forgotten.
+    ResponseGone { owner: String, id: String },
     /// The key made at the first start.
     GeneratedKey(SecretString),
 }
@@ -56,6 +66,10 @@ pub(super) fn run(mut rows: Rows, mut commands: mpsc::Receiver<Command>) {
         while let Some(command) = next.take() {
             match command {
                 Command::Write(fact, written) => batch.push((fact, written)),
+                Command::Read(read) => {
+                    commit(&mut rows, &mut batch);
+                    read(&rows);
+                }
                 Command::Close(sender) => {
                     closed = Some(sender);
                     break;
@@ -110,6 +124,8 @@ fn write(transaction: &Transaction<'_>, fact: &Fact) -> rusqlite::Result<()> {
         Fact::ChatGone(chat_id) => rows::remove_chat(transaction, chat_id),
         Fact::Video(job) => rows::put_video(transaction, job),
         Fact::VideoGone(id) => rows::remove_video(transaction, id),
+        Fact::Response(response, now) => responses::put(transaction, response, *now),
+        Fact::ResponseGone { owner, id } => responses::remove(transaction, owner, id),
         Fact::GeneratedKey(key) => rows::put_generated_key(transaction, key),
     }
 }

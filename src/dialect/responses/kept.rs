@@ -1,5 +1,6 @@
 //! What is kept of a response: the items of its input, each with an id, beside the response itself.
 
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 /// The items of a request's `input` as they are kept and listed: with ids, and with content as lists of parts.
@@ -23,6 +24,18 @@ pub fn input_items(input: Option<&Value>, response_id: &str) -> Vec<Value> {
         }
         _ => Vec::new(),
     }
+}
+
+/// The items of a kept response: its input, then its output.
+#[must_use]
+pub fn items(input: &str, response: &str) -> (Vec<Value>, Vec<Value>) {
+    #[derive(Deserialize)]
+    struct Answered {
+        output: Vec<Value>,
+    }
+    // Both were written by this server.
+    let answered = serde_json::from_str(response).map_or_else(|_| Vec::new(), |answered: Answered| answered.output);
+    (serde_json::from_str(input).unwrap_or_default(), answered)
 }
 
 fn kept_item(item: &Map<String, Value>, new_id: impl Fn(&str) -> String) -> Map<String, Value> {

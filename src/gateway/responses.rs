@@ -1,0 +1,85 @@
+//! Responses that are kept for their callers, for as long as `KEEP_RESPONSES` says.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::pool::Now;
+use crate::store::{Chain, KeptResponse, Store, StoreError};
+
+/// The largest response that is kept, its input included, in bytes of JSON.
+const KEPT_BYTES_MAX: usize = 20 << 20;
+
+/// Keeps, finds and forgets responses. Cheap to clone.
+#[derive(Clone)]
+pub struct KeptResponses {
+    store: Arc<Store>,
+    keep: Duration,
+}
+
+/// A response that is over, to be kept.
+#[derive(Debug)]
+pub struct NewResponse {
+    /// Its id, `resp_…`.
+    pub id: String,
+    /// A hash that stands for the caller, who alone may see it.
+    pub owner: String,
+    /// The response that it continues.
+    pub previous: Option<String>,
+    /// Whether another one may continue it.
+    pub is_continuable: bool,
+    /// The items that came with its request: a JSON array.
+    pub input: String,
+    /// The whole response as JSON.
+    pub response: String,
+}
+
+impl KeptResponses {
+    /// Keeps responses in `store` for `keep` after they were made or last continued; zero keeps none.
+    #[must_use]
+    pub fn new(store: Arc<Store>, keep: Duration) -> Self {
+        Self { store, keep }
+    }
+
+    /// Whether a response is kept whose input has so many bytes of JSON.
+    #[must_use]
+    pub fn takes(&self, input_bytes: usize) -> bool {
+        !self.keep.is_zero() && input_bytes <= KEPT_BYTES_MAX
+    }
+
+    /// Keeps a response, some time soon; it is found from now on.
+    pub fn keep(&self, new: NewResponse) {
+        let NewResponse { id, owner, previous, is_continuable, input, response } = new;
+        let now = Now::read().unix;
+        let expires_at = now.plus(i64::try_from(self.keep.as_secs()).unwrap_or(i64::MAX));
+        let kept = KeptResponse { id, owner, previous, is_continuable, expires_at, input, response };
+        self.store.keep_response(kept, now);
+    }
+
+    /// Finds a response of this caller.
+    ///
+    /// # Errors
+    /// The state file cannot be read.
+    pub async fn find(&self, owner: &str, id: &str) -> Result<Option<KeptResponse>, StoreError> {
+        self.store.response(owner.to_owned(), id.to_owned(), Now::read().unix).await
+    }
+
+    /// Finds a response of this caller with all that it continues.
+    ///
+    /// # Errors
+    /// The state file cannot be read.
+    pub async fn chain(&self, owner: &str, id: &str) -> Result<Chain, StoreError> {
+        self.store.response_chain(owner.to_owned(), id.to_owned(), Now::read().unix).await
+    }
+
+    /// Forgets a response of this caller. `false` if there is none.
+    ///
+    /// # Errors
+    /// The state file cannot be read or written.
+    pub async fn forget(&self, owner: &str, id: &str) -> Result<bool, StoreError> {
+        if self.find(owner, id).await?.is_none() {
+            return Ok(false);
+        }
+        self.store.forget_response(owner.to_owned(), id.to_owned()).await?;
+        Ok(true)
+    }
+}
