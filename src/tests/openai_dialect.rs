@@ -37,14 +37,22 @@ fn every_field_goes_up() {
 
 #[test]
 fn what_is_changed_for_the_upstream() {
-    let check = |more: Value, expected: Value| {
+    let changed = |more: &Value, profile: Profile| {
         let mut body = json!({"messages": [{"role": "user", "content": "Hi"}]});
         body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let mut found = encoded(body, Profile::Key);
+        let mut found = encoded(body, profile);
         let found = found.as_object_mut().unwrap();
         found.remove("messages");
         found.remove("model");
-        assert_eq!(Value::Object(found.clone()), expected, "{more}");
+        Value::Object(found.clone())
+    };
+    // The portal gets only the words of its own; a key's endpoint gets the caller's words as well.
+    let check = |more: Value, expected: Value| {
+        assert_eq!(changed(&more, Profile::Portal), expected, "{more}");
+        let mut for_key = more.clone();
+        for_key.as_object_mut().unwrap().extend(expected.as_object().unwrap().clone());
+        for_key.as_object_mut().unwrap().retain(|name, _| name != "stream_options" || expected.get(name).is_some());
+        assert_eq!(changed(&more, Profile::Key), for_key, "{more}");
     };
     check(json!({"stream": true}), json!({"stream": true, "stream_options": {"include_usage": true}}));
     check(
@@ -180,6 +188,10 @@ fn how_a_stream_may_end() {
         (&["[DONE]"], Err(ReplyError::Empty)),
         (&[r#"{"choices":[{"delta":{"role":"assistant","content":""}}]}"#], Err(ReplyError::Empty)),
         (&[text, "{"], Err(ReplyError::Json)),
+        (&[end], Err(ReplyError::Empty)),
+        (&[r#"{"choices":[{"delta":{"content":""},"finish_reason":"stop"}]}"#, "[DONE]"], Err(ReplyError::Empty)),
+        (&[r#"{"choices":[{"delta":{},"finish_reason":"length"}]}"#], Ok(())),
+        (&[r#"{"choices":[{"delta":{},"finish_reason":""}]}"#], Err(ReplyError::Empty)),
     ] {
         assert_eq!(relayed(events, false).1, expected, "{events:?}");
     }
@@ -191,6 +203,79 @@ fn how_a_stream_may_end() {
     assert_eq!(refused(r#"{"error":{"message":"m","type":"t","code":null}}"#), "t: m");
     assert_eq!(refused(r#"{"error":"stream timeout"}"#), ": stream timeout");
     assert_eq!(refused(r#"{"code":"Throttling","message":"slow","request_id":"r"}"#), "Throttling: slow");
+}
+
+/// The deltas of these calls that a caller gets.
+fn call_deltas(events: &[&str]) -> Vec<Value> {
+    let (out, outcome, _) = relayed(events, false);
+    assert_eq!(outcome, Ok(()));
+    let chunks = out.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+    let calls = chunks.filter_map(|chunk| Some(chunk["choices"][0]["delta"]["tool_calls"].as_array()?.clone()));
+    calls.flatten().collect()
+}
+
+#[test]
+fn tool_calls_get_what_clients_need_to_join_them() {
+    let end = r#"{"choices":[{"delta":{},"finish_reason":"tool_calls"}]}"#;
+    let bare = [
+        r#"{"id":"chatcmpl-9x","choices":[{"delta":{"tool_calls":[{"function":{"name":"ls","arguments":""}}]}}]}"#,
+        r#"{"id":"chatcmpl-9x","choices":[{"delta":{"tool_calls":[{"function":{"arguments":"{}"}}]}}]}"#,
+        r#"{"id":"chatcmpl-9x","choices":[{"delta":{"tool_calls":[{"function":{"name":"cat","arguments":"{\"a\":1}"}}]}}]}"#,
+        end,
+    ];
+    assert_eq!(
+        Value::from(call_deltas(&bare)),
+        json!([
+            {"index": 0, "id": "call_chatcmpl9x_0", "type": "function", "function": {"name": "ls", "arguments": ""}},
+            {"index": 0, "function": {"arguments": "{}"}},
+            {"index": 1, "id": "call_chatcmpl9x_1", "type": "function", "function": {"name": "cat", "arguments": "{\"a\":1}"}},
+        ])
+    );
+    // Ids without indexes tell two calls apart, however their pieces are mixed.
+    let mixed = [
+        r#"{"choices":[{"delta":{"tool_calls":[{"id":"a","function":{"name":"f"}},{"id":"b","function":{"name":"g"}}]}}]}"#,
+        r#"{"choices":[{"delta":{"tool_calls":[{"id":"b","function":{"name":"g","arguments":"2"}}]}}]}"#,
+        r#"{"choices":[{"delta":{"tool_calls":[{"id":"a","type":"function","function":{"arguments":"1"}}]}}]}"#,
+        end,
+    ];
+    assert_eq!(
+        Value::from(call_deltas(&mixed)),
+        json!([
+            {"index": 0, "id": "a", "type": "function", "function": {"name": "f"}},
+            {"index": 1, "id": "b", "type": "function", "function": {"name": "g"}},
+            {"index": 1, "function": {"arguments": "2"}},
+            {"index": 0, "type": "function", "function": {"arguments": "1"}},
+        ])
+    );
+    let (mut decoder, mut whole) = (ChatDecoder::default(), WholeReply::of_frames());
+    let message = json!({"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": "{}"}}]});
+    let body = json!({"id": "c-1", "choices": [{"message": message, "finish_reason": "tool_calls"}]});
+    decoder.whole(body.to_string().as_bytes(), &mut |event: ReplyEvent<'_>| whole.event(event)).unwrap();
+    let answer: Value = serde_json::from_slice(&whole.finish("ours", 7, "asked", &ending())).unwrap();
+    assert_eq!(
+        answer["choices"][0]["message"]["tool_calls"],
+        json!([{"id": "call_c1_0", "type": "function", "function": {"name": "f", "arguments": "{}"}}])
+    );
+}
+
+#[test]
+fn a_choice_ends_once() {
+    let events = [
+        r#"{"choices":[{"index":0,"delta":{"content":"Hi"}},{"index":1,"delta":{"content":"Ho"}}]}"#,
+        r#"{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]}"#,
+        r#"{"choices":[{"index":0,"delta":{},"finish_reason":"length"}]}"#,
+        r#"{"choices":[{"index":1,"delta":{},"finish_reason":"length"}]}"#,
+        r#"{"choices":[{"index":1,"delta":{},"finish_reason":"stop"}]}"#,
+        "[DONE]",
+        r#"{"choices":[{"index":0,"delta":{"content":"late"}}]}"#,
+    ];
+    let (out, outcome, _) = relayed(&events, false);
+    assert_eq!(outcome, Ok(()));
+    assert_eq!(
+        (out.matches(r#""finish_reason":"stop""#).count(), out.matches(r#""finish_reason":"length""#).count()),
+        (1, 1)
+    );
+    assert!(!out.contains("late"), "{out}");
 }
 
 #[test]

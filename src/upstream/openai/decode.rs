@@ -18,7 +18,17 @@ pub struct ChatDecoder {
     has_content: bool,
     usage: Option<TokenCounts>,
     /// Calls that have begun, to end them with the answer.
-    calls: Vec<u32>,
+    calls: Vec<Call>,
+    /// Choices after the first that have ended.
+    ended: Vec<u64>,
+}
+
+/// A tool call that has begun.
+#[derive(Debug)]
+struct Call {
+    index: u32,
+    id: String,
+    name: String,
 }
 
 impl ChatDecoder {
@@ -53,15 +63,15 @@ impl ChatDecoder {
     /// Takes a whole completion.
     ///
     /// # Errors
-    /// As [`ChatDecoder::push`]; [`ReplyError::Empty`] without a choice.
+    /// As [`ChatDecoder::push`]; [`ReplyError::Empty`] for a completion that says nothing.
     pub fn whole(&mut self, body: &[u8], sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
         let completion = read(body)?;
         if completion.get("choices").and_then(Value::as_array).is_none_or(Vec::is_empty) {
             return Err(ReplyError::Empty);
         }
         self.frame(completion, "message", sink);
-        self.end(self.reason.unwrap_or(FinishReason::Stop), sink);
-        Ok(())
+        self.reason = self.reason.or(Some(FinishReason::Stop));
+        self.finish(sink)
     }
 
     /// Ends the stream, by its mark or where it ended. A reason to finish makes it whole even without the mark.
@@ -73,21 +83,18 @@ impl ChatDecoder {
             return Ok(());
         }
         match (self.reason, self.has_content) {
+            // A limit or a policy may leave nothing to say; any other answer says something.
+            (Some(FinishReason::Stop | FinishReason::ToolCalls) | None, false) => Err(ReplyError::Empty),
+            (None, true) => Err(ReplyError::Truncated),
             (Some(reason), _) => {
-                self.end(reason, sink);
+                for call in std::mem::take(&mut self.calls) {
+                    sink(ReplyEvent::ToolCallDone { index: call.index });
+                }
+                self.is_finished = true;
+                sink(ReplyEvent::Finished { reason });
                 Ok(())
             }
-            (None, true) => Err(ReplyError::Truncated),
-            (None, false) => Err(ReplyError::Empty),
         }
-    }
-
-    fn end(&mut self, reason: FinishReason, sink: &mut impl FnMut(ReplyEvent<'_>)) {
-        for index in std::mem::take(&mut self.calls) {
-            sink(ReplyEvent::ToolCallDone { index });
-        }
-        self.is_finished = true;
-        sink(ReplyEvent::Finished { reason });
     }
 
     /// Reads a chunk or a completion, whose choices have what is said under `key`.
@@ -95,19 +102,30 @@ impl ChatDecoder {
         if let Some(usage) = frame.get("usage").filter(|usage| usage.is_object()) {
             self.usage = Some(counts(usage));
         }
+        let answer_id = frame.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
         let mut is_content = false;
         for (choice, place) in frame.get_mut("choices").and_then(Value::as_array_mut).into_iter().flatten().zip(0..) {
-            is_content |= self.choice(choice, place, key, sink);
+            is_content |= self.choice(choice, place, key, &answer_id, sink);
         }
         sink(ReplyEvent::Extra(Extra { frame: &frame, is_content }));
     }
 
     /// Takes what has a neutral name out of the first choice. Whether the rest has something for the caller.
-    fn choice(&mut self, choice: &mut Value, place: u64, key: &str, sink: &mut impl FnMut(ReplyEvent<'_>)) -> bool {
+    fn choice(
+        &mut self,
+        choice: &mut Value,
+        place: u64,
+        key: &str,
+        answer_id: &str,
+        sink: &mut impl FnMut(ReplyEvent<'_>),
+    ) -> bool {
         let Value::Object(choice) = choice else { return false };
-        let is_first = choice.get("index").and_then(Value::as_u64).unwrap_or(place) == 0;
+        let index = choice.get("index").and_then(Value::as_u64).unwrap_or(place);
+        let is_first = index == 0;
         let reason = choice.get("finish_reason").and_then(Value::as_str).filter(|reason| !reason.is_empty());
-        let reason = reason.map(reason_of);
+        // A choice ends once: some upstreams end it again in the frame with the counts.
+        let has_ended = if is_first { self.reason.is_some() } else { self.ended.contains(&index) };
+        let reason = reason.map(reason_of).filter(|_| !has_ended);
         if reason.is_none() && choice.get("finish_reason").is_some_and(Value::is_string) {
             // An empty string is no end.
             choice.insert("finish_reason".to_owned(), Value::Null);
@@ -117,7 +135,7 @@ impl ChatDecoder {
                 self.text(said, "reasoning_content", sink);
                 self.text(said, "content", sink);
                 self.text(said, "refusal", sink);
-                self.tool_calls(said, sink);
+                self.tool_calls(said, key == "delta", answer_id, sink);
             }
             self.has_content |= ["content", "reasoning_content", "tool_calls", "function_call", "refusal", "audio"]
                 .iter()
@@ -125,10 +143,13 @@ impl ChatDecoder {
         }
         if is_first {
             self.reason = self.reason.or(reason);
+        } else if reason.is_some() && self.ended.len() < CHOICES_MAX {
+            self.ended.push(index);
         }
         let is_rest_full =
             !is_first && choice.get(key).and_then(Value::as_object).is_some_and(|said| said.values().any(is_full));
-        reason.is_some() || is_rest_full
+        // The end of an answer that has said nothing is no answer yet.
+        (reason.is_some() && self.has_content) || is_rest_full
     }
 
     fn text(&mut self, said: &mut Map<String, Value>, name: &str, sink: &mut impl FnMut(ReplyEvent<'_>)) {
@@ -146,21 +167,43 @@ impl ChatDecoder {
         said.remove(name);
     }
 
-    fn tool_calls(&mut self, said: &mut Map<String, Value>, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+    /// Takes ids, names and arguments out of a list of calls. What clients need to tell calls apart is put in where the
+    /// upstream left it out: `index` in a stream, and `id` and `type` where a call begins.
+    fn tool_calls(
+        &mut self,
+        said: &mut Map<String, Value>,
+        is_stream: bool,
+        answer_id: &str,
+        sink: &mut impl FnMut(ReplyEvent<'_>),
+    ) {
         let Some(Value::Array(calls)) = said.get_mut("tool_calls") else { return };
-        for (call, place) in calls.iter_mut().zip(0_u32..) {
-            let Value::Object(call) = call else { continue };
+        for (entry, place) in calls.iter_mut().zip(0_u32..) {
+            let Value::Object(entry) = entry else { continue };
             self.has_content = true;
-            let index = call.get("index").and_then(Value::as_u64).and_then(|index| u32::try_from(index).ok());
-            let index = index.unwrap_or(place);
-            if !self.calls.contains(&index) && self.calls.len() < CALLS_MAX {
-                self.calls.push(index);
-            }
-            let id = taken(call, "id");
-            let (name, arguments) = match call.get_mut("function") {
+            let mut id = taken(entry, "id");
+            let (mut name, arguments) = match entry.get_mut("function") {
                 Some(Value::Object(function)) => (taken(function, "name"), taken(function, "arguments")),
                 _ => (None, None),
             };
+            let index = entry.get("index").and_then(Value::as_u64).and_then(|index| u32::try_from(index).ok());
+            let index = index.unwrap_or_else(|| self.index_of(id.as_deref(), name.is_some(), is_stream, place));
+            if is_stream {
+                entry.insert("index".to_owned(), index.into());
+            }
+            if let Some(call) = self.calls.iter().find(|call| call.index == index) {
+                // Clients join what comes in pieces, so what is told again would stand twice.
+                id = id.filter(|id| *id != call.id);
+                name = name.filter(|name| *name != call.name);
+            } else {
+                let id = id.get_or_insert_with(|| made_id(answer_id, index));
+                if entry.get("type").and_then(Value::as_str).is_none_or(str::is_empty) {
+                    entry.insert("type".to_owned(), "function".into());
+                }
+                if self.calls.len() < CALLS_MAX {
+                    let name = name.clone().unwrap_or_default();
+                    self.calls.push(Call { index, id: id.clone(), name });
+                }
+            }
             if id.is_some() || name.is_some() {
                 let (id, name) = (id.as_deref().unwrap_or_default(), name.as_deref().unwrap_or_default());
                 sink(ReplyEvent::ToolCall { index, id, name });
@@ -170,8 +213,32 @@ impl ChatDecoder {
             }
         }
     }
+
+    /// The index of a call that came without one: a known id goes on with its call, a new id or a name begins the next,
+    /// and arguments alone belong to the call before.
+    fn index_of(&self, id: Option<&str>, has_name: bool, is_stream: bool, place: u32) -> u32 {
+        if !is_stream {
+            return place;
+        }
+        if let Some(known) = self.calls.iter().find(|call| id == Some(call.id.as_str())) {
+            return known.index;
+        }
+        match self.calls.last() {
+            None => place,
+            Some(last) if id.is_some() || has_name => last.index.saturating_add(1),
+            Some(last) => last.index,
+        }
+    }
 }
 
+/// An id for a call that came without one: the same for each reader of the answer, another one for each call.
+fn made_id(answer_id: &str, index: u32) -> String {
+    let answer: String = answer_id.chars().filter(char::is_ascii_alphanumeric).take(48).collect();
+    format!("call_{answer}_{index}")
+}
+
+/// The most choices of one answer whose end is remembered.
+const CHOICES_MAX: usize = 128;
 /// The most calls of one answer that are ended one by one.
 const CALLS_MAX: usize = 256;
 

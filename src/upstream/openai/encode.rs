@@ -36,7 +36,7 @@ pub fn encode(job: &ChatJob, stream: bool, profile: Profile) -> io::Result<Vec<u
         Question::Conversation(conversation) => body_of(conversation, &job.wishes)?,
     };
     body.insert("model".to_owned(), job.upstream_model.as_str().into());
-    thinking(&mut body, &job.upstream_model);
+    thinking(&mut body, &job.upstream_model, profile);
     if stream {
         body.insert("stream".to_owned(), true.into());
         // Counts are always asked for, so that they can be counted here.
@@ -200,16 +200,20 @@ fn tool(tool: &ToolSpec) -> Value {
     json!({"type": "function", "function": function})
 }
 
-/// OpenAI's words about thinking into DashScope's. An explicit switch of the upstream's own wins.
-fn thinking(body: &mut Map<String, Value>, model: &str) {
+/// Says OpenAI's words about thinking in DashScope's. An explicit switch of the upstream's own wins. The portal refuses
+/// OpenAI's words; an endpoint of static keys gets them too, as they came, since it may know nothing else.
+fn thinking(body: &mut Map<String, Value>, model: &str, profile: Profile) {
     // The newest models take the effort as it is, and nothing beside it.
     if model.starts_with("qwen3.8") {
         return;
     }
-    let nested = body.get("reasoning").and_then(|reasoning| reasoning.get("effort")).cloned();
-    let effort = body.remove("reasoning_effort").or(nested);
-    body.remove("reasoning");
-    body.remove("include_reasoning");
+    let nested = || body.get("reasoning").and_then(|reasoning| reasoning.get("effort"));
+    let effort = body.get("reasoning_effort").or_else(nested).cloned();
+    if profile == Profile::Portal {
+        for word in ["reasoning_effort", "reasoning", "include_reasoning"] {
+            body.remove(word);
+        }
+    }
     if body.contains_key("enable_thinking") {
         return;
     }
