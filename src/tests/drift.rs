@@ -442,3 +442,44 @@ fn hits_are_numbered_over_the_whole_turn() {
     // A list outside of any tool.
     assert_eq!(numbered(&[format!(r#"{{"sources": {}}}"#, hits(&["x"]))]), "x");
 }
+
+#[test]
+fn a_challenge_in_a_frame() {
+    for frame in [
+        r#"{"code":0,"dt":"success","ec":200,"result":{"code":0,"sig":"from bx"},"success":true}"#,
+        r#"{"sig":"from bx","choices":[]}"#,
+        r#"{"data":{"code":"FAIL_SYS_USER_VALIDATE"},"success":true}"#,
+        r#"{"ret":["RGV587_ERROR::SM::x"],"data":{"url":"https://x.example/_____tmd_____/punish"}}"#,
+    ] {
+        check(&[frame], "! Challenged");
+        check(&[A, A_SAYS, frame], "Started { response_id: \"A\" } | Text \"a\" | ! Challenged");
+    }
+    check(&[r#"{"success":true,"data":{"id":"from bx"}}"#], "Unknown { what: \"frame\" }");
+    // What the model says is an answer, whatever words are in it.
+    check_delta(r#"{"content": "FAIL_SYS_USER_VALIDATE from bx"}"#, "Text \"FAIL_SYS_USER_VALIDATE from bx\"");
+}
+
+#[test]
+fn an_answer_that_is_a_bare_link_to_a_picture() {
+    let says = |text: &str| format!(r#"{{"choices": [{{"delta": {{"content": "{text}", "phase": "answer"}}}}]}}"#);
+    let picture = |url: &str| format!("Image {{ url: \"{url}\" }}");
+    let (made, other) = ("https://cdn.qwenlm.ai/output/u/t2i/a.png?key=ey", "https://cdn.qwenlm.ai/output/u/b");
+    check(&[&says(made), END], &format!("{} | Finished", picture(made)));
+    let (begin, rest) = made.split_at(20);
+    check(
+        &[&says("htt"), &says(begin.trim_start_matches("htt")), &says(rest), END],
+        &format!("{} | Finished", picture(made)),
+    );
+    check(&[&says(&format!("{made}\\n{other}")), END], &format!("{} | {} | Finished", picture(made), picture(other)));
+    // What is more than links, or leads elsewhere, is text as it came.
+    check(&[&says("ht"), &says("ml is a format"), END], "Text \"ht\" | Text \"ml is a format\" | Finished");
+    check(&[&says("\\n\\n"), &says("Hi"), END], "Text \"\\n\\n\" | Text \"Hi\" | Finished");
+    let about = format!("{made} shows a cat");
+    check(&[&says(made), &says(" shows a cat"), END], &format!("Text {made:?} | Text \" shows a cat\" | Finished"));
+    check(&[&says(&about), END], &format!("Text {about:?} | Finished"));
+    for elsewhere in ["https://cdn.qwenlm.ai/a.mp4", "https://cdn.qwenlm.ai/", "https://x.example/a.png"] {
+        check(&[&says(elsewhere), END], &format!("Text {elsewhere:?} | Finished"));
+    }
+    // A link that was cut is no answer.
+    check(&[&says("https://cdn.qwenlm.ai/a.p"), "[DONE]"], "! Truncated");
+}

@@ -365,3 +365,15 @@ async fn query_strings_and_unknown_headers_do_not_matter() {
         .header("user-agent", "");
     assert_eq!(content(&json_of(request.send().await.unwrap()).await), "x");
 }
+
+#[tokio::test]
+async fn an_answer_that_is_a_bare_link_to_a_picture_is_shown_as_a_picture() {
+    let app = TestApp::quick().await;
+    let url = "https://cdn.qwenlm.ai/output/7c/t2i/boat.png?key=ey";
+    for pieces in [vec![url], vec!["https", "://cdn.qwenlm.ai/output/7c/t2i/", "boat.png?key=ey", "\n"]] {
+        app.simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::pieces(pieces)));
+        let shown = format!("![image]({url})");
+        assert_eq!(content(&app.ask("a boat, please").await), shown);
+        assert_eq!(app.stream(&question("a boat, please")).await.content(), shown);
+    }
+}

@@ -502,6 +502,7 @@ async fn every_form_of_a_challenge_is_one() {
         ("application/json", signed.replace("CODE", "0")),
         ("application/json;charset=utf-8", signed.replace("CODE", "300")),
         ("text/event-stream", signed.replace("CODE", "0")),
+        ("text/event-stream", format!("data: {}\n\n", signed.replace("CODE", "0"))),
         ("application/json", r#"{"success":false,"data":{"code":"FAIL_SYS_USER_VALIDATE","details":"x"}}"#.to_owned()),
         ("text/event-stream", "data: {\"ret\":[\"FAIL_SYS_USER_VALIDATE\",\"RGV587_ERROR::SM::x\"]}\n\n".to_owned()),
         (

@@ -11,6 +11,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::chat::reply::{FinishReason, ReplyError, ReplyEvent, Source, Text, TokenCounts, unescape};
+use crate::upstream::error::is_challenge;
 use crate::upstream::web::wire::{ContentList, Created, Delta, StreamObject, SummaryExtra};
 
 /// Decodes one answer. Give it the data of each event, then [`QwenReplyDecoder::finish`].
@@ -33,7 +34,9 @@ pub struct QwenReplyDecoder {
     /// First half of a surrogate pair whose second half is in the next piece of text, and whether that is a thought.
     pending_surrogate: Option<(u16, bool)>,
     images: HashSet<String>,
-    /// Pictures were asked for: what is said in place of them is kept until its end, since it may be addresses.
+    /// Pictures were asked for.
+    is_for_pictures: bool,
+    /// What is said as long as it may be addresses of pictures and nothing else; `None` once it is not.
     held: Option<String>,
     /// Addresses of the search hits so far, each at its number in the turn less one.
     sources: Vec<String>,
@@ -58,13 +61,13 @@ impl QwenReplyDecoder {
     /// A decoder at the beginning of an answer.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self { held: Some(String::new()), ..Self::default() }
     }
 
     /// A decoder for an answer that has to be pictures.
     #[must_use]
     pub fn for_pictures() -> Self {
-        Self { held: Some(String::new()), ..Self::default() }
+        Self { is_for_pictures: true, ..Self::new() }
     }
 
     /// The upstream's id of the answer, once it is known.
@@ -112,8 +115,14 @@ impl QwenReplyDecoder {
                 let Some(Ok(frame)) = frames.next() else {
                     return Err(ReplyError::Json);
                 };
+                let (raw, after) = rest.split_at_checked(frames.byte_offset()).unwrap_or((rest, ""));
+                // What brings neither an answer nor its beginning may come from the risk engine, in one of its forms.
+                let is_said = frame.delta.is_some() || frame.created.is_some();
+                if !is_said && serde_json::from_str(raw).is_ok_and(|value| is_challenge(&value)) {
+                    return Err(ReplyError::Challenged);
+                }
                 self.frame(&frame, sink)?;
-                rest = rest.get(frames.byte_offset()..).unwrap_or_default().trim_start();
+                rest = after.trim_start();
                 continue;
             }
             let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
@@ -133,7 +142,8 @@ impl QwenReplyDecoder {
     /// # Errors
     /// [`ReplyError::Truncated`] when the last frame has not come, [`ReplyError::Empty`] when nothing has.
     pub fn finish(&mut self) -> Result<(), ReplyError> {
-        match (self.finished, self.has_content) {
+        let is_held = self.held.as_deref().is_some_and(|held| !held.trim().is_empty());
+        match (self.finished, self.has_content || is_held) {
             (true, _) => Ok(()),
             (false, true) => Err(ReplyError::Truncated),
             (false, false) => Err(self.nothing_said()),
@@ -308,19 +318,30 @@ impl QwenReplyDecoder {
         let Some(held) = &mut self.held else {
             return self.text(content, false, sink);
         };
-        held.push_str(&content.and_then(plain).unwrap_or_default());
-        if held.len() > HELD_BYTES_MAX {
-            self.release(sink);
+        let piece = content.and_then(plain).unwrap_or_default();
+        let is_blank = held.is_empty() && piece.trim().is_empty();
+        if self.is_for_pictures || (!is_blank && may_be_pictures(&format!("{held}{piece}"))) {
+            held.push_str(&piece);
+            if held.len() > HELD_BYTES_MAX {
+                self.release(self.is_for_pictures, sink);
+                self.held = None;
+            }
+            return;
+        }
+        if !is_blank {
+            self.release(false, sink);
             self.held = None;
         }
+        self.text(content, false, sink);
     }
 
-    /// Hands out what was held: pictures, if it is nothing but addresses.
-    fn release(&mut self, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+    /// Hands out what was held: as pictures, if they `may_be` and it is nothing but their addresses.
+    fn release(&mut self, may_be: bool, sink: &mut impl FnMut(ReplyEvent<'_>)) {
         let Some(held) = self.held.as_mut().map(std::mem::take).filter(|held| !held.trim().is_empty()) else {
             return;
         };
-        if held.split_whitespace().all(is_link) {
+        let is_picture = if self.is_for_pictures { is_link } else { is_picture_link };
+        if may_be && held.split_whitespace().all(is_picture) {
             held.split_whitespace().for_each(|url| self.image(url, sink));
         } else {
             (self.has_content, self.has_said) = (true, true);
@@ -419,7 +440,7 @@ impl QwenReplyDecoder {
     }
 
     fn ended(&mut self, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
-        self.release(sink);
+        self.release(true, sink);
         if !self.has_content {
             return Err(self.nothing_said());
         }
@@ -508,7 +529,7 @@ const OTHERS_MAX: usize = 8;
 /// Values of `function_call` that call nothing.
 const NO_CALL: [&str; 4] = ["{}", "[]", "\"\"", "false"];
 
-/// The longest text that is kept where pictures were asked for.
+/// The longest text that is kept as long as it may be addresses of pictures.
 const HELD_BYTES_MAX: usize = 64 * 1024;
 
 /// Tools of the web chat that are known to appear as phases, and phases that say nothing.
@@ -561,7 +582,22 @@ fn scalar(raw: &RawValue) -> Option<Cow<'_, str>> {
     }
 }
 
-/// The addresses in a text. A word without a scheme belongs to the address before it: signed ones may have spaces.
+/// Where the upstream keeps pictures that it made.
+const PICTURES_HOST: &str = "https://cdn.qwenlm.ai/";
+
+/// Whether the beginning of an answer may still become addresses of the upstream's own pictures and nothing else.
+fn may_be_pictures(text: &str) -> bool {
+    text.split_whitespace().all(|word| word.starts_with(PICTURES_HOST) || PICTURES_HOST.starts_with(word))
+}
+
+/// Whether a word is the address of a picture that the upstream made. A name may go without an ending.
+fn is_picture_link(word: &str) -> bool {
+    let Some(path) = word.strip_prefix(PICTURES_HOST) else { return false };
+    let name = path.split(['?', '#']).next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
+    let Some((_, ending)) = name.rsplit_once('.') else { return !path.is_empty() };
+    mime_guess::from_ext(ending).first_raw().is_some_and(|essence| essence.starts_with("image/"))
+}
+
 fn is_link(word: &str) -> bool {
     word.starts_with("https://") || word.starts_with("http://")
 }
@@ -584,6 +620,7 @@ fn url_of(hit: &Value) -> String {
 /// How many numbers a list of hits may skip.
 const HITS_GAP_MAX: usize = 1000;
 
+/// The addresses in a text. A word without a scheme belongs to the address before it: signed ones may have spaces.
 fn links(text: &str) -> Vec<String> {
     let mut links: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -647,11 +684,6 @@ fn whole(number: f64) -> Option<u64> {
 
 /// What a frame says that is no answer: an error, an envelope, or the risk engine.
 fn failure(frame: &StreamObject<'_>) -> Option<ReplyError> {
-    if let Some(ret) = frame.ret
-        && (ret.get().contains("FAIL_SYS") || ret.get().contains("RGV587"))
-    {
-        return Some(ReplyError::Challenged);
-    }
     let value =
         |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or(Value::Null);
     let top = || (frame.code.and_then(scalar).unwrap_or_default(), frame.details.and_then(plain).unwrap_or_default());
