@@ -189,6 +189,9 @@ impl App {
     /// Serves until `stop`, then ends in order: no new connections, answers finish until `SHUTDOWN_TIMEOUT`, the
     /// rest gets an error frame, tasks end, state is written.
     pub async fn serve(self, stop: impl Future<Output = ()>) {
+        for note in &self.config.notes {
+            info!("{note}");
+        }
         for warning in &self.config.warnings {
             warn!("{warning}");
         }

@@ -1,4 +1,4 @@
-//! Vocabulary of the whole crate: ids, secrets, a session, model names.
+//! Vocabulary of the whole crate: ids, secrets, a session, text.
 //!
 //! Nothing here waits, logs or reads a clock. Every other room may import this one; it imports none.
 
@@ -8,3 +8,4 @@ pub mod oauth;
 pub mod secret;
 pub mod seed;
 pub mod session;
+pub mod text;

@@ -24,8 +24,8 @@ use crate::upstream::web::client::QwenWeb;
 /// [`CommandError`]: the state folder or the HTTP client cannot be used.
 pub async fn run(config: Config) -> Result<bool, CommandError> {
     let mut out = io::stdout();
-    for warning in &config.warnings {
-        let _ = writeln!(out, "note: {warning}");
+    for note in config.notes.iter().chain(&config.warnings) {
+        let _ = writeln!(out, "note: {note}");
     }
     let shown = config.state_dir.display().to_string();
     let (store, loaded) = Store::open(Path::new(&config.state_dir))

@@ -4,6 +4,8 @@ use crate::base::ids::UnixSeconds;
 use crate::base::secret::{AccessToken, ApiKey, Cookie, SecretError};
 use crate::base::seed::IdentitySeed;
 use crate::config::fault::{Fault, Origin};
+use crate::config::pasted::{self, Pasted};
+use crate::config::quotes::unquoted;
 use crate::config::values::Value;
 
 /// The credentials found so far, and what was noticed on the way.
@@ -18,39 +20,75 @@ pub(super) struct Credentials {
     pub(super) faults: Vec<Fault>,
     /// What was left out.
     pub(super) warnings: Vec<String>,
+    /// What was given in another form than a Cookie header, and how it was understood.
+    pub(super) notes: Vec<String>,
 }
 
 impl Credentials {
-    /// Takes the value of `COOKIE`. An array holds one header an element. A text is split at `|||`, else at line
-    /// ends, else at a written-out `\n`. Entries that begin with `#` are dropped.
+    /// Takes the value of `COOKIE`, in any form that [`pasted`] reads. An array holds one account an element. A text is
+    /// split at `|||`, else at line ends, else at a written-out `\n`. Entries that begin with `#` are dropped.
     pub(super) fn add_cookie_setting(&mut self, value: &Value) {
         let entries: Vec<String> = match value {
             Value::List(entries) => entries.clone(),
+            Value::Table(table) => match serde_json::to_string(table) {
+                Ok(json) => vec![json],
+                Err(_) => return,
+            },
             Value::Text(text) => {
-                let text = text.replace('\r', "");
-                let separator = ["|||", "\n", "\\n"].into_iter().find(|separator| text.contains(separator));
-                match separator {
-                    Some(separator) => text.split(separator).map(str::to_owned).collect(),
-                    None => vec![text],
+                let text = unquoted(text);
+                if text.contains("|||") {
+                    text.split("|||").map(str::to_owned).collect()
+                } else {
+                    self.add_cookie_text(text);
+                    return;
                 }
-            }
-            Value::Table(_) => {
-                self.add_fault("COOKIE", "must be a text or a list of texts, not an object", COOKIE_MEND);
-                return;
             }
         };
         for (index, entry) in entries.iter().enumerate() {
-            // A comment may stand on a line of its own before a cookie of the same entry.
-            let lines: Vec<&str> = entry.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
-            self.add_cookie(&lines.join(""), &format!("COOKIE entry {}", index + 1));
+            let place = format!("COOKIE entry {}", index + 1);
+            match <[Pasted; 1]>::try_from(pasted::read(entry)) {
+                Ok([one]) if one.form.is_some() => self.add_pasted(one, &place),
+                _ => {
+                    // A comment may stand on a line of its own before a cookie of the same entry.
+                    let lines: Vec<&str> = entry.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
+                    self.add_cookie(unquoted(&lines.join("")), &place);
+                }
+            }
         }
     }
 
-    /// Takes the text of `cookie.txt`, or of what stands in for it: one header a line, `#` begins a comment line.
+    fn add_cookie_text(&mut self, text: &str) {
+        let mut found = pasted::read(text);
+        if !text.contains('\n') && found.iter().all(|one| one.form.is_none()) {
+            found = pasted::read(&text.replace("\\n", "\n"));
+        }
+        for one in found {
+            let place = format!("COOKIE entry {}", one.first_line);
+            self.add_pasted(one, &place);
+        }
+    }
+
+    /// Takes the text of `cookie.txt`, or of what stands in for it, in any form that [`pasted`] reads: usually one
+    /// header a line, `#` begins a comment line.
     pub(super) fn add_cookie_file(&mut self, name: &str, text: &str) {
-        let text = text.replace("\r\n", "\n").replace('\r', "\n");
-        for (index, line) in text.split('\n').enumerate() {
-            self.add_cookie(line, &format!("{name} line {}", index + 1));
+        for one in pasted::read(text) {
+            let place = match (one.first_line, one.last_line) {
+                (first, last) if first == last => format!("{name} line {first}"),
+                (first, last) => format!("{name} lines {first} to {last}"),
+            };
+            self.add_pasted(one, &place);
+        }
+    }
+
+    fn add_pasted(&mut self, one: Pasted, place: &str) {
+        match one.header {
+            Ok(header) => {
+                if let Some(form) = one.form {
+                    self.notes.push(format!("{place}: read as {form}, one account"));
+                }
+                self.add_cookie(&header, place);
+            }
+            Err(problem) => self.add_fault(place, problem, COOKIE_MEND),
         }
     }
 
@@ -76,8 +114,8 @@ impl Credentials {
     pub(super) fn add_tokens(&mut self, parts: &[String], now: UnixSeconds) {
         for (index, part) in parts.iter().enumerate() {
             let place = format!("QWEN_TOKEN entry {}", index + 1);
-            let text = match part.split_once(' ') {
-                Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token,
+            let text = match part.split_once([' ', '=']) {
+                Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") || scheme == "token" => token,
                 _ => part,
             };
             match AccessToken::parse(text, now) {

@@ -6,6 +6,7 @@ use config::{File, FileFormat, Source as _, ValueKind};
 
 use crate::config::dotenv;
 use crate::config::fault::{Fault, Origin};
+use crate::config::quotes::bare;
 use crate::config::values::Value;
 
 /// The layers, the strongest first: flags, environment, `.env`, `config.json`.
@@ -22,7 +23,7 @@ impl Layers {
         faults: &mut Vec<Fault>,
     ) -> Self {
         let texts = |map: &BTreeMap<String, String>| -> BTreeMap<String, Value> {
-            map.iter().map(|(name, text)| (name.clone(), Value::Text(text.clone()))).collect()
+            map.iter().map(|(name, text)| (name.clone(), Value::Text(bare(text).to_owned()))).collect()
         };
         let dotenv = dotenv.map(|text| dotenv::parse(text, faults));
         let file = file.map(|text| read_file(text, known, faults));
@@ -144,6 +145,11 @@ fn scalar(kind: ValueKind) -> Option<String> {
         ValueKind::I128(value) => Some(value.to_string()),
         ValueKind::U64(value) => Some(value.to_string()),
         ValueKind::U128(value) => Some(value.to_string()),
+        // Objects in a list are what cookie extensions export; their text is read by the setting that takes them.
+        ValueKind::Array(items) if items.iter().any(|item| matches!(item.kind, ValueKind::Table(_))) => {
+            let json = config::Value::from(items).try_deserialize::<serde_json::Value>();
+            json.map(|json| Some(Value::Text(json.to_string()))).map_err(|_| "must be a list of texts".to_owned())
+        }
         ValueKind::Float(value) => Some(value.to_string()),
         ValueKind::String(value) => Some(value),
         ValueKind::Nil | ValueKind::Table(_) | ValueKind::Array(_) => None,

@@ -7,6 +7,8 @@ mod credentials;
 mod dotenv;
 mod fault;
 mod layers;
+mod pasted;
+mod quotes;
 mod settings;
 mod sources;
 mod values;
@@ -62,6 +64,8 @@ pub struct Config {
     pub key_policy: KeyPolicy,
     /// What the owner should know, though it stops nothing. Holds no secret.
     pub warnings: Vec<String>,
+    /// How pasted credentials were understood, for the owner to compare. Holds no secret.
+    pub notes: Vec<String>,
 }
 
 /// What follows from the configured keys and the address to listen at.
@@ -136,6 +140,7 @@ impl Config {
             shutdown_timeout: draft.shutdown_timeout,
             key_policy,
             warnings,
+            notes: draft.credentials.notes,
         })
     }
 }

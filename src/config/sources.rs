@@ -7,6 +7,7 @@ use std::io::{self, IsTerminal as _, Read as _};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::base::ids::UnixSeconds;
+use crate::base::text;
 use crate::config::fault::{Fault, Origin};
 use crate::config::layers::Layers;
 use crate::config::settings::{CONFIG_FILE, COOKIE_FILE, SETTINGS, names};
@@ -133,12 +134,12 @@ impl fmt::Debug for Sources {
 }
 
 fn read_text(path: &str) -> io::Result<String> {
-    let mut text = String::new();
-    let read = File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_string(&mut text)?;
+    let mut bytes = Vec::new();
+    let read = File::open(path)?.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes)?;
     if u64::try_from(read).unwrap_or(u64::MAX) > FILE_BYTES_MAX {
         return Err(io::ErrorKind::FileTooLarge.into());
     }
-    Ok(text)
+    text::decoded(bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
 /// The longest configuration file: some sixty cookies of the longest kind.

@@ -308,6 +308,79 @@ fn all_faults_come_at_once_and_show_no_secret() {
         - cookie.txt line 4: is not a Cookie header (expected name=value; name=value); paste the whole Cookie request header of a logged-in chat.qwen.ai tab
         - cookie.txt line 5: has characters that an HTTP header cannot carry; paste the whole Cookie request header of a logged-in chat.qwen.ai tab
         "#);
+#[test]
+fn what_people_paste_is_one_account_and_said() {
+    let check = |sources: &Sources, expected: &[&str], note: &str| {
+        let expected: Vec<String> = expected.iter().map(|cookie| format!("{cookie}+")).collect();
+        assert_eq!(identities(sources), expected, "{note}");
+        let notes = load(sources).notes.join("\n");
+        assert!(notes.contains(note), "{notes}");
+        assert!(!notes.contains("a.b.c"), "{notes}");
+    };
+    let export = r#"[{"domain": ".qwen.ai", "name": "token", "value": "a.b.c"}, {"domain": "chat.qwen.ai", "name": "cna", "value": "1"}]"#;
+    check(
+        &cookie_file("token=a.b.c\ncna=1\n"),
+        &["token=a.b.c; cna=1"],
+        "cookie.txt lines 1 to 2: read as one cookie a line, one account",
+    );
+    check(&cookie_file(export), &["token=a.b.c; cna=1"], "cookie.txt line 1: read as JSON, one account");
+    check(
+        &cookie_file("curl 'https://chat.qwen.ai/' \\\n  -b 'token=a.b.c'"),
+        &["token=a.b.c"],
+        "lines 1 to 2: read as a cURL command",
+    );
+    check(
+        &env(&[("COOKIE", "token=a.b.c\ncna=1")]),
+        &["token=a.b.c; cna=1"],
+        "COOKIE entry 1: read as one cookie a line",
+    );
+    check(
+        &env(&[("COOKIE", "token=a.b.c\\ncna=1")]),
+        &["token=a.b.c; cna=1"],
+        "COOKIE entry 1: read as one cookie a line",
+    );
+    check(&env(&[("COOKIE", &format!("'{export}'"))]), &["token=a.b.c; cna=1"], "COOKIE entry 1: read as JSON");
+    check(
+        &env(&[("COOKIE", &format!("{export}|||token=d"))]),
+        &["token=a.b.c; cna=1", "token=d"],
+        "COOKIE entry 1: read as JSON",
+    );
+    check(&file(&format!("{{COOKIE: {export}}}")), &["token=a.b.c; cna=1"], "COOKIE entry 1: read as JSON");
+    check(&file("{COOKIE: {token: \"a.b.c\", cna: \"1\"}}"), &["cna=1; token=a.b.c"], "COOKIE entry 1: read as JSON");
+    let text = faults(&cookie_file("# one\nfetch(\"https://chat.qwen.ai/\", {\"credentials\": \"include\"});"));
+    assert!(text.contains("cookie.txt line 2: is a fetch call without a cookie, which browsers leave out"), "{text}");
+}
+
+/// `docker --env-file` and some panels take quotes for a part of the value.
+#[test]
+fn quotes_around_a_value_are_taken_away() {
+    let one = jwt("one");
+    for quoted in [format!("\"{one}\""), format!("'{one}'"), format!("\"Bearer {one}\""), format!("token={one}")] {
+        assert_eq!(identities(&env(&[("QWEN_TOKEN", &quoted)])), ["+one"], "{quoted}");
+    }
+    for quoted in ["\"token=a; cna=1\"", "'token=a; cna=1'", "\u{201c}token=a; cna=1\u{201d}"] {
+        assert_eq!(identities(&env(&[("COOKIE", quoted)])), ["token=a; cna=1+"], "{quoted}");
+    }
+    assert_eq!(identities(&env(&[("COOKIE", "\"token=a; x=\"q\"\"")])), ["token=a; x=\"q\"+"]);
+    assert_eq!(identities(&env(&[("COOKIE", "x=\"q\"")])), ["x=\"q\"+"]);
+    for (name, quoted) in
+        [("API_KEY", "\"sk-a,sk-b\""), ("OPENAI_API_KEYS", "'sk-a', \"sk-b\""), ("API_KEY", "\"sk-a\",\"sk-b\"")]
+    {
+        let config = load(&env(&[(name, quoted)]));
+        assert_eq!(config.http.keys.len(), 2, "{quoted}");
+        assert!(config.http.keys[0].matches("sk-a") && config.http.keys[1].matches("sk-b"), "{quoted}");
+    }
+    let config = load(&env(&[
+        ("SERVER_PORT", "\"9000\""),
+        ("MAX_BODY", "'2MB'"),
+        ("VISION_FALLBACK_MODEL", "\"\""),
+        ("ADMIN_SECRET_KEY", "\"a key\""),
+    ]));
+    assert_eq!((config.http.listen.port(), config.http.body_bytes_max), (9000, 2_000_000));
+    assert_eq!(config.http.vision_fallback, "");
+    assert!(config.http.admin_key.unwrap().matches("a key"));
+}
+
 }
 
 #[test]
@@ -468,7 +541,7 @@ fn named_files_are_read_and_missed() {
     std::fs::write(dir.path().join("settings"), vec![b' '; 2_000_000]).unwrap();
     let text = faults(&named(path("settings")));
     assert!(text.contains("cannot be read (file too large)"), "{text}");
-    std::fs::write(dir.path().join("settings"), [0xff, 0xfe]).unwrap();
+    std::fs::write(dir.path().join("settings"), [0xff, 0xfe, 0x7b]).unwrap();
     let text = faults(&named(path("settings")));
     assert!(text.contains("cannot be read (invalid data)"), "{text}");
 }
@@ -521,6 +594,11 @@ fn oauth_accounts() {
     let base = |given: &str| load(&env(&[("API_BASE_URL", given)])).accounts.api_base.unwrap().to_string();
     assert_eq!(base("https://portal.qwen.ai"), "https://portal.qwen.ai/v1");
     assert_eq!(base("https://a.example/x/v1/"), "https://a.example/x/v1");
+    // As Windows writes "Unicode" text.
+    let utf16: Vec<u8> = "\u{feff}a=1\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    std::fs::write(dir.path().join("cookies"), utf16).unwrap();
+    assert_eq!(named(path("settings")).cookie_file.as_deref(), Some("a=1\r\n"));
+
     assert_eq!(base("http://127.0.0.1:9"), "http://127.0.0.1:9/v1");
     assert!(faults(&env(&[("API_BASE_URL", "http://a.example")])).contains("https://"));
 

@@ -13,6 +13,7 @@ use crate::base::ids::UnixSeconds;
 use crate::base::oauth::OAuthCredentials;
 use crate::base::secret::UpstreamKey;
 use crate::base::seed::StaticKey;
+use crate::config::quotes::bare;
 
 /// A value as it was given: a text, or one of the shapes that `config.json` adds.
 #[derive(Clone)]
@@ -44,7 +45,7 @@ pub(super) fn list(value: &Value) -> Result<Vec<String>, Expected> {
         Value::List(parts) => parts.clone(),
         Value::Table(_) => return Err("must be a list, not an object".to_owned()),
     };
-    Ok(parts.into_iter().map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect())
+    Ok(parts.iter().map(|part| bare(part.trim()).to_owned()).filter(|part| !part.is_empty()).collect())
 }
 
 /// `true`, `1`, `yes`, and their opposites.

@@ -1,0 +1,115 @@
+//! What people paste where a Cookie header belongs, read into one header for each account. Pure.
+//!
+//! Extensions export JSON, `cookies.txt` of Netscape or one pair a line; developer tools copy cURL, `fetch` and
+//! PowerShell commands, tables, and blocks of headers. All of it may stand in one text, with `#` comments between.
+
+mod command;
+mod json;
+mod lines;
+mod pairs;
+
+use crate::config::pasted::lines::is_comment;
+use crate::config::pasted::pairs::is_cookie_name;
+use crate::config::quotes::unquoted;
+
+/// One account in a pasted text.
+pub(super) struct Pasted {
+    /// Its first line, from 1.
+    pub(super) first_line: usize,
+    /// Its last line.
+    pub(super) last_line: usize,
+    /// What it was, when it was no plain Cookie header.
+    pub(super) form: Option<&'static str>,
+    /// The Cookie header, or what is wrong.
+    pub(super) header: Result<String, &'static str>,
+}
+
+/// Reads a text. Plain headers are one a line, and given as they stand, without quotes around them.
+pub(super) fn read(text: &str) -> Vec<Pasted> {
+    let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
+    let lines: Vec<&str> = text.split('\n').collect();
+    let mut accounts = Vec::new();
+    let mut at = 0;
+    let mut offset = 0;
+    while let (Some(here), Some(rest)) = (lines.get(at..).filter(|here| !here.is_empty()), text.get(offset..)) {
+        let (found, count) = first(here, rest);
+        let count = count.max(1);
+        accounts.extend(found.into_iter().map(|(form, header)| Pasted {
+            first_line: at + 1,
+            last_line: at + count,
+            form,
+            header,
+        }));
+        offset += here.iter().take(count).map(|line| line.len() + 1).sum::<usize>();
+        at += count;
+    }
+    accounts
+}
+
+type Found = (Option<&'static str>, Result<String, &'static str>);
+
+/// What stands at the start, and how many lines it takes. `text` is the same as `lines`.
+fn first(lines: &[&str], text: &str) -> (Vec<Found>, usize) {
+    let line = lines.first().map(|line| line.trim()).unwrap_or_default();
+    if line.is_empty() || is_comment(line) {
+        return (Vec::new(), 1);
+    }
+    let one = |form: &'static str, header| vec![(Some(form), header)];
+    let count_of = |bytes: usize| text.get(..bytes).map_or(lines.len(), |taken| taken.trim_end().lines().count());
+    let text = text.trim_start_matches([' ', '\t']);
+    if line.starts_with(['[', '{']) {
+        return match json::first(text) {
+            Some((value, bytes)) => {
+                let found = json::headers(&value).into_iter().map(|header| (Some("JSON"), header));
+                (found.collect(), count_of(bytes))
+            }
+            None => (one("JSON", Err("begins like JSON and cannot be read as such")), lines.len()),
+        };
+    }
+    for (form, is_begun, read) in COMMANDS {
+        if is_begun(line) {
+            let (header, bytes) = read(text);
+            return (one(form, header), count_of(bytes));
+        }
+    }
+    for (form, read) in FORMS {
+        if let Some((header, count)) = read(lines) {
+            return (one(form, header), count);
+        }
+    }
+    (vec![(None, Ok(plain(line)))], 1)
+}
+
+/// A line with a Cookie header, without what a list or a shell put around it.
+fn plain(line: &str) -> String {
+    let line = line.strip_prefix("export ").unwrap_or(line);
+    let line = line.strip_prefix("COOKIE=").filter(|value| value.contains('=')).unwrap_or(line);
+    let unlisted = line.trim_end().trim_end_matches(',');
+    let bare = unquoted(unlisted);
+    let begins_with_pair = bare.split_once('=').is_some_and(|(name, _)| is_cookie_name(name.trim()));
+    let is_header = bare.get(..7).is_some_and(|name| name.eq_ignore_ascii_case("cookie:"));
+    if bare.len() < unlisted.len() && (begins_with_pair || is_header) { bare.to_owned() } else { line.to_owned() }
+}
+
+type Reader = fn(&str) -> (Result<String, &'static str>, usize);
+
+type Command = (&'static str, fn(&str) -> bool, Reader);
+
+/// Commands: what they are called, how they begin, what reads them.
+const COMMANDS: &[Command] = &[
+    ("a cURL command", command::is_curl, command::curl),
+    ("a fetch call", command::is_fetch, command::fetch),
+    ("a PowerShell request", command::is_powershell, command::powershell),
+];
+
+type LinesReader = fn(&[&str]) -> Option<(Result<String, &'static str>, usize)>;
+
+/// Forms that are made of lines, the most special first.
+const FORMS: &[(&str, LinesReader)] = &[
+    ("a cookies.txt or table of cookies", lines::table),
+    ("a block of request headers", lines::block),
+    ("one cookie a line", lines::column),
+];
+
+#[cfg(test)]
+mod tests;
