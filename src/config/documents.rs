@@ -19,7 +19,7 @@ fn example() -> String {
     let mut text = String::from(
         "// Settings of qwen-bridge. Copy this file to config.json and take the // away in front of what you change.\n\
          // The same names work as environment variables and in a file .env; those win over this file.\n\
-         // Times: 500ms, 30s, 5m, 2h or a number of seconds. Sizes: 50MB, 1MiB or a number of bytes.\n{\n",
+         // Times: 500ms, 30s, 1m30s, 2h or a number of seconds. Sizes: 50MB, 1MiB or a number of bytes.\n{\n",
     );
     let mut section = "";
     for setting in SETTINGS {

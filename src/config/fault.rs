@@ -65,7 +65,7 @@ impl fmt::Display for Fault {
 }
 
 /// Where a value came from, the strongest first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
     /// The command line.
     Flag,
@@ -75,7 +75,7 @@ pub enum Origin {
     DotEnv,
     /// The file that `CONFIG_FILE` names.
     File,
-    /// Nobody said anything.
+    /// The value that holds when no layer has one.
     Default,
 }
 

@@ -9,8 +9,13 @@ use crate::config::fault::{Fault, Origin};
 use crate::config::quotes::bare;
 use crate::config::values::Value;
 
-/// The layers, the strongest first: flags, environment, `.env`, `config.json`.
-pub(super) struct Layers(Vec<(Origin, BTreeMap<String, Value>)>);
+/// The values of a configuration.
+pub(super) struct Layers {
+    /// The strongest first: flags, environment, `.env`, `config.json`.
+    layers: Vec<(Origin, BTreeMap<String, Value>)>,
+    /// What was left out.
+    pub(super) warnings: Vec<String>,
+}
 
 impl Layers {
     /// Reads the layers. `known` are the names that `config.json` may hold.
@@ -25,20 +30,29 @@ impl Layers {
         let texts = |map: &BTreeMap<String, String>| -> BTreeMap<String, Value> {
             map.iter().map(|(name, text)| (name.clone(), Value::Text(bare(text).to_owned()))).collect()
         };
+        let (foreign, env): (BTreeMap<_, _>, _) = env.clone().into_iter().partition(|(_, text)| is_service(text));
+        let warnings = foreign.keys().map(|name| {
+            format!(
+                "{name} (environment) is the address of a service that Kubernetes or Docker announces, and is left out"
+            )
+        });
         let dotenv = dotenv.map(|text| dotenv::parse(text, faults));
         let file = file.map(|text| read_file(text, known, faults));
-        Self(vec![
-            (Origin::Flag, texts(flags)),
-            (Origin::Environment, texts(env)),
-            (Origin::DotEnv, dotenv.as_ref().map(texts).unwrap_or_default()),
-            (Origin::File, file.unwrap_or_default()),
-        ])
+        Self {
+            layers: vec![
+                (Origin::Flag, texts(flags)),
+                (Origin::Environment, texts(&env)),
+                (Origin::DotEnv, dotenv.as_ref().map(texts).unwrap_or_default()),
+                (Origin::File, file.unwrap_or_default()),
+            ],
+            warnings: warnings.collect(),
+        }
     }
 
     /// The strongest value of a key. An empty text counts as not given, since compose files pass `${NAME:-}` on,
     /// except where it means something.
     pub(super) fn value(&self, name: &str, empty_counts: bool) -> Option<(Origin, &Value)> {
-        self.0.iter().find_map(|(origin, values)| {
+        self.layers.iter().find_map(|(origin, values)| {
             let value = values.get(name)?;
             let is_empty = match value {
                 Value::Text(text) => text.trim().is_empty(),
@@ -48,6 +62,12 @@ impl Layers {
             (!is_empty || empty_counts).then_some((*origin, value))
         })
     }
+}
+
+/// Whether a value is what Kubernetes and links of Docker put into `<SERVICE>_PORT`: `tcp://10.96.0.7:8000`. A service
+/// named `server` would otherwise set `SERVER_PORT`, and no setting of ours has such a value.
+fn is_service(text: &str) -> bool {
+    ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.trim().starts_with(scheme))
 }
 
 fn read_file(text: &str, known: &[&str], faults: &mut Vec<Fault>) -> BTreeMap<String, Value> {
@@ -125,6 +145,11 @@ fn unknown(name: &str, known: &[&str]) -> Fault {
 fn read_value(kind: ValueKind) -> Result<Option<Value>, String> {
     match kind {
         ValueKind::Nil => Ok(None),
+        // Objects in a list are what cookie extensions export; their text is read by the setting that takes them.
+        ValueKind::Array(items) if items.iter().any(|item| matches!(item.kind, ValueKind::Table(_))) => {
+            let json = config::Value::from(items).try_deserialize::<serde_json::Value>();
+            json.map(|json| Some(Value::Text(json.to_string()))).map_err(|_| "must be a list of texts".to_owned())
+        }
         ValueKind::Array(items) => {
             let items: Option<Vec<String>> = items.into_iter().map(|item| scalar(item.kind)).collect();
             items.map(|items| Some(Value::List(items))).ok_or_else(|| "must be a list of texts".to_owned())
@@ -145,11 +170,6 @@ fn scalar(kind: ValueKind) -> Option<String> {
         ValueKind::I128(value) => Some(value.to_string()),
         ValueKind::U64(value) => Some(value.to_string()),
         ValueKind::U128(value) => Some(value.to_string()),
-        // Objects in a list are what cookie extensions export; their text is read by the setting that takes them.
-        ValueKind::Array(items) if items.iter().any(|item| matches!(item.kind, ValueKind::Table(_))) => {
-            let json = config::Value::from(items).try_deserialize::<serde_json::Value>();
-            json.map(|json| Some(Value::Text(json.to_string()))).map_err(|_| "must be a list of texts".to_owned())
-        }
         ValueKind::Float(value) => Some(value.to_string()),
         ValueKind::String(value) => Some(value),
         ValueKind::Nil | ValueKind::Table(_) | ValueKind::Array(_) => None,

@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use crate::base::seed::{IdentitySeed, StaticKey};
 use crate::config::settings::{CONFIG_FILE, Draft};
-use crate::config::values::Value;
+use crate::config::values::{NO_LIMIT, Value};
 use crate::gateway::{AccountSettings, ChatSettings};
 use crate::http::settings::{HttpSettings, RateLimit};
 use crate::pool::PoolSettings;
@@ -90,8 +90,8 @@ impl Config {
     /// no sense, lines that are no cookies.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let mut faults = sources.faults.clone();
-        let mut warnings = Vec::new();
-        let layers = sources.layers(&mut faults);
+        let mut layers = sources.layers(&mut faults);
+        let mut warnings = std::mem::take(&mut layers.warnings);
         let mut draft = Draft::blank(sources.now);
         draft.home = sources.home.as_ref().map(PathBuf::from);
         draft.accounts.shared_dir = draft.home.as_ref().map(|home| home.join(".qwen"));
@@ -205,7 +205,7 @@ fn check_combinations(draft: &Draft, faults: &mut Vec<Fault>) {
             "let COOLDOWN_MAX be at least COOLDOWN_BASE",
         ));
     }
-    if draft.web.total_timeout < draft.web.connect_timeout {
+    if draft.web.connect_timeout != NO_LIMIT && draft.web.total_timeout < draft.web.connect_timeout {
         faults.push(Fault::at(
             "TOTAL_TIMEOUT and CONNECT_TIMEOUT",
             "an answer would have to end before its connection stands",
@@ -222,12 +222,16 @@ fn check_combinations(draft: &Draft, faults: &mut Vec<Fault>) {
     }
 }
 
-/// `SERVER_PORT` over `PORT`; `SERVER_HOST` over a host in either.
+/// The stronger layer first; of one layer `SERVER_PORT` over `PORT`, and `SERVER_HOST` over a host in either.
 fn listen(draft: &Draft) -> SocketAddr {
-    let is_set = |name| draft.origins.contains_key(name);
-    let (port_host, port) = if is_set("PORT") && !is_set("SERVER_PORT") { draft.port } else { draft.server_port };
+    let origin = |name| draft.origins.get(name).copied().unwrap_or(Origin::Default);
+    let (port_origin, (port_host, port)) = if origin("PORT") < origin("SERVER_PORT") {
+        (origin("PORT"), draft.port)
+    } else {
+        (origin("SERVER_PORT"), draft.server_port)
+    };
     let host = match port_host {
-        Some(host) if !is_set("SERVER_HOST") => host,
+        Some(host) if port_origin < origin("SERVER_HOST") => host,
         _ => draft.host.unwrap_or(draft.http.listen.ip()),
     };
     SocketAddr::new(host, port)

@@ -15,7 +15,7 @@ use crate::chat::job::ReasoningFormat;
 use crate::chat::model_map::ModelMap;
 use crate::config::credentials::Credentials;
 use crate::config::fault::Origin;
-use crate::config::values::{self, Expected, Value, base_url, duration, flag, list, one_of, text, whole};
+use crate::config::values::{self, Expected, Value, base_url, duration, flag, limit, list, one_of, text, whole};
 use crate::gateway::{AccountSettings, ChatSettings};
 use crate::http::settings::HttpSettings;
 use crate::pool::{PoolSettings, Strategy};
@@ -302,12 +302,12 @@ pub const SETTINGS: &[Setting] = &[
         |d, v| put(&mut d.http.body_bytes_max, values::size(v, 1024, 1 << 30))),
     row(LISTENING, "MAX_JSON", "8MB", "Largest JSON of a request body without the files in it.",
         |d, v| put(&mut d.http.json_bytes_max, values::size(v, 1024, 1 << 30))),
-    row(LISTENING, "READ_TIMEOUT", "30s", "For the head of a request, and between two pieces of its body.",
-        |d, v| put(&mut d.http.read_timeout, duration(v, MILLISECOND))),
-    row(LISTENING, "WRITE_TIMEOUT", "60s", "For a caller who does not read what is sent.",
-        |d, v| put(&mut d.http.write_timeout, duration(v, MILLISECOND))),
-    row(LISTENING, "KEEPALIVE_INTERVAL", "15s", "Between the comments, or `ping` events of Messages, that keep a silent stream open.",
-        |d, v| put(&mut d.http.keepalive_interval, duration(v, MILLISECOND))),
+    row(LISTENING, "READ_TIMEOUT", "30s", "For the head of a request, and between two pieces of its body; `0`: no limit.",
+        |d, v| put(&mut d.http.read_timeout, limit(v))),
+    row(LISTENING, "WRITE_TIMEOUT", "60s", "For a caller who does not read what is sent; `0`: no limit.",
+        |d, v| put(&mut d.http.write_timeout, limit(v))),
+    row(LISTENING, "KEEPALIVE_INTERVAL", "15s", "Between the comments, or `ping` events of Messages, that keep a silent stream open; `0`: none.",
+        |d, v| put(&mut d.http.keepalive_interval, limit(v))),
     row(LISTENING, "HEADERS_HOLD", "10s", "How long a stream's status waits for the upstream's first word; no longer than `KEEPALIVE_INTERVAL`.",
         |d, v| put(&mut d.http.headers_hold, duration(v, Duration::ZERO))),
 
@@ -360,14 +360,14 @@ pub const SETTINGS: &[Setting] = &[
         |d, v| { d.web.oss_base = Some(base_url(v)?); Ok(()) }),
     secret(UPSTREAM, "QWEN_WEB_HEADERS", "Headers that replace or join those sent to the web chat, as an object (JSON text in the environment).",
         |d, v| put(&mut d.web.headers, values::headers(v))),
-    row(UPSTREAM, "CONNECT_TIMEOUT", "10s", "Until a connection stands.",
-        |d, v| put(&mut d.web.connect_timeout, duration(v, MILLISECOND))),
-    row(UPSTREAM, "FIRST_EVENT_TIMEOUT", "60s", "Until the first event of an answer; doubled for thinking and search.",
-        |d, v| put(&mut d.web.first_event_timeout, duration(v, MILLISECOND))),
-    row(UPSTREAM, "IDLE_TIMEOUT", "2m", "Between two events of an answer.",
-        |d, v| put(&mut d.web.idle_timeout, duration(v, MILLISECOND))),
-    row(UPSTREAM, "TOTAL_TIMEOUT", "10m", "For a whole answer.",
-        |d, v| put(&mut d.web.total_timeout, duration(v, MILLISECOND))),
+    row(UPSTREAM, "CONNECT_TIMEOUT", "10s", "Until a connection stands; `0`: no limit.",
+        |d, v| put(&mut d.web.connect_timeout, limit(v))),
+    row(UPSTREAM, "FIRST_EVENT_TIMEOUT", "60s", "Until the first event of an answer, doubled for thinking and search; `0`: no limit.",
+        |d, v| put(&mut d.web.first_event_timeout, limit(v))),
+    row(UPSTREAM, "IDLE_TIMEOUT", "2m", "Between two events of an answer; `0`: no limit.",
+        |d, v| put(&mut d.web.idle_timeout, limit(v))),
+    row(UPSTREAM, "TOTAL_TIMEOUT", "10m", "For a whole answer; `0`: no limit.",
+        |d, v| put(&mut d.web.total_timeout, limit(v))),
 
     row(PROCESS, CONFIG_FILE, "config.json", "File with settings; cannot be set in that file itself.", |_, v| path(v).map(drop)),
     row(PROCESS, "STATE_DIR", "./data", "Folder for what outlives the process: renewed sessions, the list of own chats, a generated key.",

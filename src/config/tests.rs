@@ -115,6 +115,73 @@ fn addresses_are_read_in_every_form() {
     check(&[("SERVER_HOST", "10.0.0.1"), ("PORT", "0.0.0.0:1")], "10.0.0.1:1");
 }
 
+// S003-06
+#[test]
+fn the_stronger_place_beats_the_stronger_name() {
+    let check = |env: &[(&str, &str)], dotenv: &str, file: &str, expected: &str| {
+        let mut sources = self::env(env);
+        sources.dotenv = Some(dotenv.to_owned());
+        sources.file = Some(file.to_owned());
+        assert_eq!(load(&sources).http.listen.to_string(), expected, "{env:?} {dotenv} {file}");
+    };
+    check(&[("PORT", "21098")], "", "{SERVER_PORT: 9000}", "127.0.0.1:21098");
+    check(&[("PORT", "21098")], "SERVER_PORT=9001", "{SERVER_PORT: 9000}", "127.0.0.1:21098");
+    check(&[], "PORT=9001", "{SERVER_PORT: 9000}", "127.0.0.1:9001");
+    check(&[("PORT", "1"), ("SERVER_PORT", "2")], "", "{}", "127.0.0.1:2");
+    check(&[], "PORT=1", "{PORT: 2}", "127.0.0.1:1");
+    // The address follows the same rule.
+    check(&[("SERVER_PORT", "0.0.0.0:1")], "", "{SERVER_HOST: \"10.0.0.1\"}", "0.0.0.0:1");
+    check(&[("SERVER_HOST", "10.0.0.1")], "", "{SERVER_PORT: \"0.0.0.0:1\"}", "10.0.0.1:1");
+}
+
+/// Kubernetes describes each service to every container: a service named `server` sets `SERVER_PORT`.
+#[test]
+fn addresses_of_services_are_no_settings() {
+    let check = |name: &str, value: &str| {
+        let mut sources = env(&[(name, value)]);
+        sources.file = Some("{SERVER_PORT: 9000, MAX_RETRIES: 1}".to_owned());
+        let config = load(&sources);
+        assert_eq!((config.http.listen.port(), config.chat.retries_max), (9000, 1), "{name}={value}");
+        let warnings = config.warnings.join("\n");
+        assert!(warnings.contains(&format!("{name} (environment) is the address of a service")), "{warnings}");
+    };
+    check("SERVER_PORT", "tcp://10.96.0.7:8000");
+    check("SERVER_PORT", "tcp://[fd00::1]:8000");
+    check("PORT", "udp://10.96.0.7:53");
+    check("MAX_RETRIES", "sctp://10.96.0.7:8000");
+    check("SERVER_HOST", "tcp://10.96.0.7:8000");
+    check("MEDIA_FETCH", "tcp://10.96.0.7:8000");
+    // In a file somebody wrote it.
+    assert!(faults(&file("{SERVER_PORT: \"tcp://10.96.0.7:8000\"}")).contains("SERVER_PORT"));
+}
+
+#[test]
+fn a_limit_of_0_is_off() {
+    for zero in ["0", "0s", "0h0m"] {
+        let config = load(&env(&[
+            ("READ_TIMEOUT", zero),
+            ("WRITE_TIMEOUT", zero),
+            ("KEEPALIVE_INTERVAL", zero),
+            ("CONNECT_TIMEOUT", zero),
+            ("FIRST_EVENT_TIMEOUT", zero),
+            ("IDLE_TIMEOUT", zero),
+        ]));
+        let (http, web) = (config.http, config.web);
+        for limit in [
+            http.read_timeout,
+            http.write_timeout,
+            http.keepalive_interval,
+            web.connect_timeout,
+            web.first_event_timeout,
+            web.idle_timeout,
+        ] {
+            assert!(limit > Duration::from_secs(300 * 24 * 3600), "{limit:?}");
+        }
+    }
+    let config = load(&env(&[("TOTAL_TIMEOUT", "0"), ("CONNECT_TIMEOUT", "20m")]));
+    assert!(config.web.total_timeout > Duration::from_secs(300 * 24 * 3600));
+}
+
 #[test]
 fn values_are_read_in_every_form() {
     let duration = |text: &str, expected: u64| {
@@ -128,6 +195,15 @@ fn values_are_read_in_every_form() {
     duration("7", 7000);
     duration("0.25", 250);
     duration(" 1.5 s ", 1500);
+    // As Go writes them.
+    duration("1m30s", 90_000);
+    duration("1h1m1.5s", 3_661_500);
+    duration("1.5h", 5_400_000);
+    duration("1h30m", 5_400_000);
+    duration("1s500ms", 1500);
+    duration("2000us", 2);
+    duration("1500000\u{b5}s", 1500);
+    duration("1m 30s", 90_000);
     let size = |text: &str, expected: usize| {
         assert_eq!(load(&env(&[("MAX_BODY", text)])).http.body_bytes_max, expected, "{text}");
     };
@@ -233,82 +309,6 @@ fn cookies_are_split_and_cleaned() {
 }
 
 #[test]
-fn tokens_join_the_cookie_of_their_account() {
-    let (one, two) = (jwt("one"), jwt("two"));
-    let check = |cookies: &str, tokens: &str, expected: &[String]| {
-        let mut sources = cookie_file(cookies);
-        sources.env.insert("QWEN_TOKEN".to_owned(), tokens.to_owned());
-        assert_eq!(identities(&sources), expected);
-    };
-    let of_one = format!("token={one}; cna=1");
-    check("", &one, &["+one".to_owned()]);
-    check("", &format!("Bearer {one}, {two},opaque"), &["+one".to_owned(), "+two".to_owned(), "+opaque".to_owned()]);
-    check("cna=1", &one, &["cna=1+one".to_owned()]);
-    check("cna=1", "opaque", &["cna=1+opaque".to_owned()]);
-    check(&of_one, &one, &[format!("{of_one}+one")]);
-    check(&of_one, &two, &[format!("{of_one}+"), "+two".to_owned()]);
-    check(
-        &format!("cna=1\n{of_one}"),
-        &format!("{two},{one}"),
-        &["cna=1+".to_owned(), format!("{of_one}+one"), "+two".to_owned()],
-    );
-    check("cna=1\ncna=2", &one, &["cna=1+".to_owned(), "cna=2+".to_owned(), "+one".to_owned()]);
-    check(&of_one, &format!("{one},{one}"), &[format!("{of_one}+one")]);
-}
-
-#[test]
-fn all_faults_come_at_once_and_show_no_secret() {
-    let mut sources = env(&[
-        ("MAX_RETRIES", "many"),
-        ("API_KEY", "secret key"),
-        ("SERVER_PORT", "99999"),
-        ("QWEN_TOKEN", "secret\u{fc}"),
-        ("COOKIE", "a=1|||eyJsecret"),
-        ("KEEP_CHATS", "maybe"),
-        ("LOG_LEVEL", "verbose"),
-        ("QWEN_WEB_BASE_URL", "http://chat.qwen.ai"),
-        ("QWEN_WEB_HEADERS", "{\"authorization\": \"secret\"}"),
-        ("DEFAULT_MODEL", "a model whose name is a long text that was pasted here"),
-    ]);
-    sources.flags.insert("SERVER_HOST".to_owned(), "example.org".to_owned());
-    sources.dotenv = Some("secret\nIDLE_TIMEOUT=0\nTRIP_AFTER=2".to_owned());
-    sources.file = Some(
-        "{\"API_KEYS\": \"secret\", \"maxretries\": 1, \"zzz\": 1, \"MAX_BODY\": \"50 bananas\", \"QUEUE_MAX\": [1],
-         \"COOLDOWN_BASE\": \"2h\", \"CONFIG_FILE\": \"x\", \"OPENAI_API_KEY\": {\"a\": {\"secret\": 1}}}"
-            .to_owned(),
-    );
-    sources.cookie_file = Some("a=2\n# fine\nsecret\n=secret\nb=\u{fc}secret".to_owned());
-    let text = faults(&sources);
-    assert!(!text.contains("secret"), "{text}");
-    insta::assert_snapshot!(text, @r#"
-        25 faults in the configuration:
-        - .env line 1: is not NAME=value; write one setting a line, and # in front of comments
-        - "API_KEYS" (config.json): is no setting; did you mean API_KEY?
-        - OPENAI_API_KEY (config.json): must be an object of texts; compare it with config.json.example
-        - "maxretries" (config.json): is no setting; did you mean MAX_RETRIES?
-        - "zzz" (config.json): is no setting; config.json.example lists all of them
-        - SERVER_HOST (flag): "example.org" must be an IP address such as 127.0.0.1 or 0.0.0.0, or localhost; for example SERVER_HOST=127.0.0.1
-        - SERVER_PORT (environment): "99999" must be a port such as 8000, :8000 or 127.0.0.1:8000; for example SERVER_PORT=8000
-        - MAX_BODY (config.json): "50 bananas" must be a size such as 50MB, 1MiB or a number of bytes; for example MAX_BODY=50MB
-        - DEFAULT_MODEL (environment): must be the name of a model, such as qwen3-max; for example DEFAULT_MODEL=qwen3-max
-        - KEEP_CHATS (environment): "maybe" must be true or false; for example KEEP_CHATS=false
-        - MAX_RETRIES (environment): "many" must be a whole number from 0 to 10; for example MAX_RETRIES=2
-        - QUEUE_MAX (config.json): must be one value, not a list; for example QUEUE_MAX=64
-        - QWEN_WEB_BASE_URL (environment): "http://chat.qwen.ai" must begin with https://, since cookies and tokens are sent there (http:// only on this machine); for example QWEN_WEB_BASE_URL=https://chat.qwen.ai
-        - QWEN_WEB_HEADERS (environment): must not hold authorization, which this program sets itself; see config.json.example
-        - IDLE_TIMEOUT (.env): "0" must be at least 1ms; for example IDLE_TIMEOUT=2m
-        - CONFIG_FILE (config.json): cannot be set in the file that it names; set it in the environment or with --config
-        - LOG_LEVEL (environment): "verbose" must be error, warn, info, debug, trace, off, or a filter such as info,qwen_bridge=debug; for example LOG_LEVEL=info
-        - TRIP_AFTER and DEGRADE_AFTER: an identity would be down after 2 failures and degraded only after 3; let TRIP_AFTER be at least DEGRADE_AFTER
-        - COOLDOWN_MAX and COOLDOWN_BASE: the longest time down would be shorter than the first; let COOLDOWN_MAX be at least COOLDOWN_BASE
-        - COOKIE entry 2 (environment): is not a Cookie header (expected name=value; name=value); a token on its own belongs into QWEN_TOKEN
-        - QWEN_TOKEN entry 1 (environment): has characters that an HTTP header cannot carry; paste the value of the cookie `token` of chat.qwen.ai
-        - API_KEY entry 1 (environment): must be printable ASCII without spaces, at most 512 bytes; choose another key, for example with: openssl rand -hex 24
-        - cookie.txt line 3: is not a Cookie header (expected name=value; name=value); paste the whole Cookie request header of a logged-in chat.qwen.ai tab
-        - cookie.txt line 4: is not a Cookie header (expected name=value; name=value); paste the whole Cookie request header of a logged-in chat.qwen.ai tab
-        - cookie.txt line 5: has characters that an HTTP header cannot carry; paste the whole Cookie request header of a logged-in chat.qwen.ai tab
-        "#);
-#[test]
 fn what_people_paste_is_one_account_and_said() {
     let check = |sources: &Sources, expected: &[&str], note: &str| {
         let expected: Vec<String> = expected.iter().map(|cookie| format!("{cookie}+")).collect();
@@ -381,6 +381,82 @@ fn quotes_around_a_value_are_taken_away() {
     assert!(config.http.admin_key.unwrap().matches("a key"));
 }
 
+#[test]
+fn tokens_join_the_cookie_of_their_account() {
+    let (one, two) = (jwt("one"), jwt("two"));
+    let check = |cookies: &str, tokens: &str, expected: &[String]| {
+        let mut sources = cookie_file(cookies);
+        sources.env.insert("QWEN_TOKEN".to_owned(), tokens.to_owned());
+        assert_eq!(identities(&sources), expected);
+    };
+    let of_one = format!("token={one}; cna=1");
+    check("", &one, &["+one".to_owned()]);
+    check("", &format!("Bearer {one}, {two},opaque"), &["+one".to_owned(), "+two".to_owned(), "+opaque".to_owned()]);
+    check("cna=1", &one, &["cna=1+one".to_owned()]);
+    check("cna=1", "opaque", &["cna=1+opaque".to_owned()]);
+    check(&of_one, &one, &[format!("{of_one}+one")]);
+    check(&of_one, &two, &[format!("{of_one}+"), "+two".to_owned()]);
+    check(
+        &format!("cna=1\n{of_one}"),
+        &format!("{two},{one}"),
+        &["cna=1+".to_owned(), format!("{of_one}+one"), "+two".to_owned()],
+    );
+    check("cna=1\ncna=2", &one, &["cna=1+".to_owned(), "cna=2+".to_owned(), "+one".to_owned()]);
+    check(&of_one, &format!("{one},{one}"), &[format!("{of_one}+one")]);
+}
+
+#[test]
+fn all_faults_come_at_once_and_show_no_secret() {
+    let mut sources = env(&[
+        ("MAX_RETRIES", "many"),
+        ("API_KEY", "secret key"),
+        ("SERVER_PORT", "99999"),
+        ("QWEN_TOKEN", "secret\u{fc}"),
+        ("COOKIE", "a=1|||eyJsecret"),
+        ("KEEP_CHATS", "maybe"),
+        ("LOG_LEVEL", "verbose"),
+        ("QWEN_WEB_BASE_URL", "http://chat.qwen.ai"),
+        ("QWEN_WEB_HEADERS", "{\"authorization\": \"secret\"}"),
+        ("DEFAULT_MODEL", "a model whose name is a long text that was pasted here"),
+    ]);
+    sources.flags.insert("SERVER_HOST".to_owned(), "example.org".to_owned());
+    sources.dotenv = Some("secret\nMODELS_TTL=0\nTRIP_AFTER=2".to_owned());
+    sources.file = Some(
+        "{\"API_KEYS\": \"secret\", \"maxretries\": 1, \"zzz\": 1, \"MAX_BODY\": \"50 bananas\", \"QUEUE_MAX\": [1],
+         \"COOLDOWN_BASE\": \"2h\", \"CONFIG_FILE\": \"x\", \"OPENAI_API_KEY\": {\"a\": {\"secret\": 1}}}"
+            .to_owned(),
+    );
+    sources.cookie_file = Some("a=2\n# fine\nsecret\n=secret\nb=\u{fc}secret".to_owned());
+    let text = faults(&sources);
+    assert!(!text.contains("secret"), "{text}");
+    insta::assert_snapshot!(text, @r#"
+        25 faults in the configuration:
+        - .env line 1: is not NAME=value; write one setting a line, and # in front of comments
+        - "API_KEYS" (config.json): is no setting; did you mean API_KEY?
+        - OPENAI_API_KEY (config.json): must be an object of texts; compare it with config.json.example
+        - "maxretries" (config.json): is no setting; did you mean MAX_RETRIES?
+        - "zzz" (config.json): is no setting; config.json.example lists all of them
+        - SERVER_HOST (flag): "example.org" must be an IP address such as 127.0.0.1 or 0.0.0.0, or localhost; for example SERVER_HOST=127.0.0.1
+        - SERVER_PORT (environment): "99999" must be a port such as 8000, :8000 or 127.0.0.1:8000; for example SERVER_PORT=8000
+        - MAX_BODY (config.json): "50 bananas" must be a size such as 50MB, 1MiB or a number of bytes; for example MAX_BODY=50MB
+        - DEFAULT_MODEL (environment): must be the name of a model, such as qwen3-max; for example DEFAULT_MODEL=qwen3-max
+        - MODELS_TTL (.env): "0" must be at least 1s; for example MODELS_TTL=10m
+        - KEEP_CHATS (environment): "maybe" must be true or false; for example KEEP_CHATS=false
+        - MAX_RETRIES (environment): "many" must be a whole number from 0 to 10; for example MAX_RETRIES=2
+        - QUEUE_MAX (config.json): must be one value, not a list; for example QUEUE_MAX=64
+        - QWEN_WEB_BASE_URL (environment): "http://chat.qwen.ai" must begin with https://, since cookies and tokens are sent there (http:// only on this machine); for example QWEN_WEB_BASE_URL=https://chat.qwen.ai
+        - QWEN_WEB_HEADERS (environment): must not hold authorization, which this program sets itself; see config.json.example
+        - CONFIG_FILE (config.json): cannot be set in the file that it names; set it in the environment or with --config
+        - LOG_LEVEL (environment): "verbose" must be error, warn, info, debug, trace, off, or a filter such as info,qwen_bridge=debug; for example LOG_LEVEL=info
+        - TRIP_AFTER and DEGRADE_AFTER: an identity would be down after 2 failures and degraded only after 3; let TRIP_AFTER be at least DEGRADE_AFTER
+        - COOLDOWN_MAX and COOLDOWN_BASE: the longest time down would be shorter than the first; let COOLDOWN_MAX be at least COOLDOWN_BASE
+        - COOKIE entry 2 (environment): is not a Cookie header (expected name=value; name=value); a token on its own belongs into QWEN_TOKEN
+        - QWEN_TOKEN entry 1 (environment): has characters that an HTTP header cannot carry; paste the value of the cookie `token` of chat.qwen.ai
+        - API_KEY entry 1 (environment): must be printable ASCII without spaces, at most 512 bytes; choose another key, for example with: openssl rand -hex 24
+        - cookie.txt line 3: is not a Cookie header (expected name=value; name=value); paste the whole Cookie request header of a logged-in chat.qwen.ai tab
+        - cookie.txt line 4: is not a Cookie header (expected name=value; name=value); paste the whole Cookie request header of a logged-in chat.qwen.ai tab
+        - cookie.txt line 5: has characters that an HTTP header cannot carry; paste the whole Cookie request header of a logged-in chat.qwen.ai tab
+        "#);
 }
 
 #[test]
@@ -399,19 +475,12 @@ fn values_that_make_no_sense_are_refused() {
         "CHALLENGE_REST",
         "MAX_IN_FLIGHT",
         "MAX_BODY",
-        "CONNECT_TIMEOUT",
-        "FIRST_EVENT_TIMEOUT",
-        "IDLE_TIMEOUT",
-        "TOTAL_TIMEOUT",
-        "KEEPALIVE_INTERVAL",
-        "READ_TIMEOUT",
-        "WRITE_TIMEOUT",
         "MODELS_TTL",
     ] {
         check(name, "0");
     }
     for name in ["QUEUE_WAIT", "CONNECT_TIMEOUT", "SHUTDOWN_TIMEOUT", "TOKEN_REFRESH_INTERVAL_HOURS"] {
-        for value in ["-1", "1x", "s", "1e9d", "NaN", "inf", "9999999h", "."] {
+        for value in ["-1", "1x", "s", "1e9d", "NaN", "inf", "9999999h", ".", "1m30", "m30s", "1m-30s", "1m,30s"] {
             check(name, value);
         }
     }
@@ -441,7 +510,7 @@ fn values_that_make_no_sense_are_refused() {
     check("LOG_FORMAT", "xml");
     check("REASONING_FORMAT", "both");
     check("TRUSTED_PROXIES", "10.0.0.0/99");
-    check("PORT", "tcp://10.0.0.1:80");
+    check("PORT", "tcp:10.0.0.1");
     check("SERVER_MODE", "on");
     check("TRIP_AFTER", "2");
     check("DEGRADE_AFTER", "6");
@@ -525,6 +594,11 @@ fn named_files_are_read_and_missed() {
     assert_eq!(sources.cookie_file.as_deref(), Some("a=1\n"));
     assert!(sources.now.0 > 1_700_000_000);
 
+    // As Windows writes "Unicode" text.
+    let utf16: Vec<u8> = "\u{feff}a=1\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    std::fs::write(dir.path().join("cookies"), utf16).unwrap();
+    assert_eq!(named(path("settings")).cookie_file.as_deref(), Some("a=1\r\n"));
+
     std::fs::write(dir.path().join("cookies"), "a=1\nno cookie\na=1\n").unwrap();
     let text = faults(&named(path("settings")));
     assert!(text.contains(&format!("{} line 2: ", path("cookies"))), "{text}");
@@ -594,11 +668,6 @@ fn oauth_accounts() {
     let base = |given: &str| load(&env(&[("API_BASE_URL", given)])).accounts.api_base.unwrap().to_string();
     assert_eq!(base("https://portal.qwen.ai"), "https://portal.qwen.ai/v1");
     assert_eq!(base("https://a.example/x/v1/"), "https://a.example/x/v1");
-    // As Windows writes "Unicode" text.
-    let utf16: Vec<u8> = "\u{feff}a=1\r\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    std::fs::write(dir.path().join("cookies"), utf16).unwrap();
-    assert_eq!(named(path("settings")).cookie_file.as_deref(), Some("a=1\r\n"));
-
     assert_eq!(base("http://127.0.0.1:9"), "http://127.0.0.1:9/v1");
     assert!(faults(&env(&[("API_BASE_URL", "http://a.example")])).contains("https://"));
 

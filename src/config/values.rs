@@ -38,7 +38,7 @@ pub(super) fn text(value: &Value) -> Result<&str, Expected> {
     }
 }
 
-/// The parts of a list: an array, or a text with commas. Empty parts are dropped.
+/// The parts of a list: an array, or a text with commas. Empty parts are dropped, and so are quotes around one.
 pub(super) fn list(value: &Value) -> Result<Vec<String>, Expected> {
     let parts = match value {
         Value::Text(text) => text.split(',').map(str::to_owned).collect(),
@@ -76,7 +76,15 @@ pub(super) fn rate(value: &Value) -> Result<f64, Expected> {
     rate.ok_or_else(|| format!("must be a number from {RATE_MIN} to {RATE_MAX}"))
 }
 
-/// `500ms`, `30s`, `5m`, `2h`, `1d`, or a number of seconds; from `min` to a year.
+/// A limit of time: as [`duration`] from a millisecond, or 0 for none.
+pub(super) fn limit(value: &Value) -> Result<Duration, Expected> {
+    match duration(value, Duration::ZERO)? {
+        Duration::ZERO => Ok(NO_LIMIT),
+        _ => duration(value, Duration::from_millis(1)),
+    }
+}
+
+/// `500ms`, `30s`, `5m`, `2h`, `1d`, sums of them such as Go's `1m30s`, or a number of seconds; from `min` to a year.
 pub(super) fn duration(value: &Value, min: Duration) -> Result<Duration, Expected> {
     duration_in(text(value)?, 1.0, min)
 }
@@ -91,22 +99,13 @@ pub(super) fn hours(value: &Value) -> Result<Option<Duration>, Expected> {
 }
 
 fn duration_in(text: &str, bare_seconds: f64, min: Duration) -> Result<Duration, Expected> {
-    let (number, unit) = split_unit(text);
-    let unit_seconds = match unit {
-        "" => Some(bare_seconds),
-        "ms" => Some(0.001),
-        "s" => Some(1.0),
-        "m" => Some(60.0),
-        "h" => Some(3600.0),
-        "d" => Some(86_400.0),
-        _ => None,
+    let seconds = match text.parse::<f64>() {
+        Ok(number) => Some(number * bare_seconds),
+        Err(_) => sum_of_seconds(text),
     };
-    let duration = number
-        .parse::<f64>()
-        .ok()
-        .zip(unit_seconds)
-        .and_then(|(number, seconds)| Duration::try_from_secs_f64(number * seconds).ok())
-        .ok_or("must be a time such as 500ms, 30s, 5m, 2h or a number of seconds")?;
+    let duration = seconds
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+        .ok_or("must be a time such as 500ms, 30s, 1m30s, 2h or a number of seconds")?;
     if duration < min {
         return Err(format!("must be at least {}", shown(min)));
     }
@@ -114,6 +113,30 @@ fn duration_in(text: &str, bare_seconds: f64, min: Duration) -> Result<Duration,
         return Err("must be at most a year".to_owned());
     }
     Ok(duration)
+}
+
+/// The seconds of numbers with units, one after the other.
+fn sum_of_seconds(text: &str) -> Option<f64> {
+    let mut rest = text.trim();
+    let mut sum = 0.0;
+    while !rest.is_empty() {
+        let (number, after) = split_unit(rest);
+        let end = after.find(|c: char| !c.is_alphabetic()).unwrap_or(after.len());
+        let (unit, after) = after.split_at(end);
+        let seconds = match unit {
+            "ns" => 1e-9,
+            "us" | "µs" | "μs" => 1e-6,
+            "ms" => 1e-3,
+            "s" => 1.0,
+            "m" => 60.0,
+            "h" => 3600.0,
+            "d" => 86_400.0,
+            _ => return None,
+        };
+        sum += number.parse::<f64>().ok()? * seconds;
+        rest = after.trim_start();
+    }
+    Some(sum)
 }
 
 fn shown(duration: Duration) -> String {
@@ -349,6 +372,8 @@ const NOT_YOURS: &[&str] = &[
 ];
 const STATIC_KEY_EXPECTED: &str = "must be key@https://host/path";
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
+/// What stands for no limit. Longer than any request, and short enough to be added to any moment.
+pub(super) const NO_LIMIT: Duration = DURATION_MAX;
 /// One in a quarter of an hour.
 const RATE_MIN: f64 = 0.001;
 /// More than one machine can count.
