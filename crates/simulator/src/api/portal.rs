@@ -176,6 +176,7 @@ fn wish(body: &Value, attempt: u64) -> Wish {
         calls: if last_role == Some("tool") { Vec::new() } else { calls(body, &prompt) },
         question: Question {
             prompt,
+            earlier: Vec::new(),
             reads_tools: false,
             wants_thinking,
             wants_raw_thinking: true,

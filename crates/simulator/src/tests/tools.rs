@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::script::{CallShape, ModelCall, Packets, ScriptedReply, ToolScript};
-use crate::tests::client::{Caller, answer_of, frames, start};
+use crate::tests::client::{Caller, answer_of, frames, question, start};
 
 const TOOLS: &str = r#"{"name":"ls","description":"Lists","parameters":{"type":"object","properties":{"path":{"type":"string"}},"required":["path"]}}"#;
 
@@ -54,4 +54,25 @@ async fn a_loop_turns_without_any_script() {
     let turn = format!("\n\n<assistant>\n{call}\n</assistant>\n\n{result}\n\nWrite on.");
     let said = answer_of(&caller.ask(&prompt(&turn)).await.text);
     assert!(said.contains("`ls` returned:\n\nREADME.md"), "{said}");
+}
+
+#[tokio::test]
+async fn a_loop_turns_in_one_chat() {
+    let simulator = start().await;
+    let caller = Caller::new(&simulator, "ada");
+    let chat = caller.chat().await;
+    let asked = |text: &str, parent: Option<&str>| {
+        let mut body = question(&chat, text);
+        body["parent_id"] = json!(parent);
+        body
+    };
+    let first = caller.complete(&chat, &asked(&prompt(""), None)).await.text;
+    let answer = caller.last_completion().await.response_id.unwrap();
+    assert!(answer_of(&first).starts_with(r#"<tool_call>{"name": "ls""#));
+    let result = "<tool_result id=\"a\" name=\"ls\">\nREADME.md\n</tool_result>";
+    let second = answer_of(&caller.complete(&chat, &asked(result, Some(&answer))).await.text);
+    assert!(second.contains("`ls` returned:\n\nREADME.md"), "{second}");
+    let answer = caller.last_completion().await.response_id.unwrap();
+    let third = caller.complete(&chat, &asked("And now?", Some(&answer))).await.text;
+    assert!(answer_of(&third).starts_with(r#"<tool_call>{"name": "ls""#), "{third}");
 }

@@ -1,27 +1,31 @@
-//! The built-in answer to a prompt that shows tools: a sensible call, or an answer that uses the newest results.
-
-use serde_json::{Map, Value, json};
+//! The built-in answer to a prompt that shows tools. It works as a small agent does: it lists the folder, then reads
+//! one of its files or writes the one that the task names, then says what the tools returned. With other tools it calls
+//! those that the task speaks of, one after the other.
 
 use crate::script::{CallShape, ModelCall, ToolScript};
-use crate::web::prompt::{Tool, newest_results, newest_user_message, tools, working_directory};
+use crate::web::arguments::{Wish, filled, simple};
+use crate::web::prompt::{
+    Tool, calls_of_task, json_schema, newest_results, newest_user_message, task, tools, working_directory,
+};
 
-/// What the model says; `None` where the prompt shows no tools, or none that fits.
+/// What the model says; `None` where the prompt shows no tools, or none that fits, and wishes for no JSON.
 pub(crate) fn answer(prompt: &str) -> Option<String> {
-    let tools = tools(prompt);
-    if tools.is_empty() {
-        return None;
-    }
-    let results = newest_results(prompt);
-    if !results.is_empty() {
-        return Some(report(&results));
-    }
     let message = newest_user_message(prompt);
     if message.contains("echo:") {
         return None;
     }
-    let asked = asked(message, &tools);
-    let calls = if asked.is_empty() { vec![chosen(prompt, message, &tools)?] } else { asked };
-    Some(ToolScript::new(CallShape::Documented, calls).text())
+    let tools = tools(prompt);
+    let results = newest_results(prompt);
+    let calls = if results.is_empty() { asked(message, &tools) } else { Vec::new() };
+    let calls = if calls.is_empty() { Agent::new(prompt, message, &tools).next(&results) } else { calls };
+    if !calls.is_empty() {
+        return Some(ToolScript::new(CallShape::Documented, calls).text());
+    }
+    if let Some(schema) = json_schema(prompt) {
+        let wish = Wish { content: message, ..Wish::of(".", message) };
+        return Some(filled(&schema, &wish).to_string());
+    }
+    (!results.is_empty()).then(|| report(&results))
 }
 
 /// An answer that quotes what the tools returned.
@@ -47,118 +51,208 @@ fn asked(message: &str, tools: &[Tool]) -> Vec<ModelCall> {
     calls.collect()
 }
 
-/// The tool that has to be called, else one that lists a folder, else one that the message names.
-fn chosen(prompt: &str, message: &str, tools: &[Tool]) -> Option<ModelCall> {
-    let folder = working_directory(prompt).unwrap_or(".");
-    let named = |name: &str| tools.iter().find(|tool| simple(&tool.name) == name);
-    let forced = tools.iter().find(|tool| prompt.contains(&format!("has to call the tool {}.", tool.name)));
-    let lists = LISTING.iter().find_map(|name| named(name));
-    let runs = SHELLS.iter().find_map(|name| named(name));
-    let lower = message.to_lowercase();
-    let speaks_of = |tool: &&Tool| {
-        let mut words = tool.name.split(['_', '-', '.']).filter(|word| word.len() >= 4);
-        words.any(|word| lower.contains(&word.to_lowercase()))
-    };
-    let required = || tools.first().filter(|_| prompt.contains("The next message has to call a tool."));
-    let tool = forced.or(lists).or(runs).or_else(|| tools.iter().find(speaks_of)).or_else(required)?;
-    Some(ModelCall::new(&tool.name, filled(&tool.parameters, &Wish { root: &tool.parameters, folder, message })))
-}
-
-/// A name without case and separators.
-fn simple(name: &str) -> String {
-    name.chars().filter(char::is_ascii_alphanumeric).map(|letter| letter.to_ascii_lowercase()).collect()
-}
-
-/// What invented arguments depend on.
-struct Wish<'a> {
-    /// The whole schema, for `$ref`.
-    root: &'a Value,
-    folder: &'a str,
+/// What the choice of a call depends on.
+struct Agent<'a> {
+    prompt: &'a str,
     message: &'a str,
+    tools: &'a [Tool],
+    /// Names of the tools that were called since the last answer in words.
+    called: Vec<String>,
+    folder: &'a str,
 }
 
-/// An object with every required property, and those that say where to look.
-fn filled(schema: &Value, wish: &Wish<'_>) -> Value {
-    value_for("", schema, wish, 0)
+impl<'a> Agent<'a> {
+    fn new(prompt: &'a str, message: &'a str, tools: &'a [Tool]) -> Self {
+        let folder = working_directory(prompt).unwrap_or(".");
+        Self { prompt, message, tools, called: calls_of_task(prompt), folder }
+    }
+
+    /// The calls of the next message; none when it is time to answer.
+    fn next(&self, results: &[(String, &str)]) -> Vec<ModelCall> {
+        let call = if results.is_empty() { self.first() } else { self.further(results) };
+        call.or_else(|| self.required()).into_iter().collect()
+    }
+
+    /// A call that looks around, else one of a tool that the message speaks of.
+    fn first(&self) -> Option<ModelCall> {
+        if let Some(tool) = self.forced() {
+            return Some(call(tool, &self.wish_to_list()));
+        }
+        let tool = self.named(LISTING).or_else(|| self.named(SHELLS));
+        let tool = tool.or_else(|| self.spoken_of(self.message))?;
+        Some(call(tool, &self.wish_to_list()))
+    }
+
+    /// A call that uses the results.
+    fn further(&self, results: &[(String, &str)]) -> Option<ModelCall> {
+        let has_listed = self.called.first().is_some_and(|first| {
+            let first = simple(first);
+            LISTING.contains(&&*first) || SHELLS.contains(&&*first)
+        });
+        if !has_listed {
+            let tool = self.spoken_of(&task(self.prompt)).filter(|_| self.called.len() < CALLS_MAX)?;
+            return Some(call(tool, &self.wish_to_list()));
+        }
+        if self.called.len() > 1 {
+            return None;
+        }
+        if let Some(name) = file_to_write(&task(self.prompt)) {
+            let path = self.path_of(&name);
+            let command = format!("printf '%s\\n' '{CONTENT}' > {name}");
+            return self.use_file(WRITING, &path, &command, "Write the file");
+        }
+        let name = results.iter().find_map(|(_, result)| file_to_read(result))?;
+        self.use_file(READING, &self.path_of(&name), &format!("cat {name}"), "Read the file")
+    }
+
+    /// A call of one of these tools with a path, else of a shell with a command.
+    fn use_file(&self, names: &[&str], path: &str, command: &str, purpose: &str) -> Option<ModelCall> {
+        let wish = Wish { command, purpose, ..Wish::of(path, self.message) };
+        if let Some(tool) = self.named(names) {
+            return Some(call(tool, &Wish { fills_path: true, ..wish }));
+        }
+        Some(call(self.named(SHELLS)?, &Wish { path: self.folder, ..wish }))
+    }
+
+    /// A call, when there has to be one.
+    fn required(&self) -> Option<ModelCall> {
+        let is_required = self.prompt.contains("The next message has to call a tool.");
+        let tool = self.forced().or_else(|| self.tools.first().filter(|_| is_required))?;
+        Some(call(tool, &self.wish_to_list()))
+    }
+
+    /// The tool that has to be called.
+    fn forced(&self) -> Option<&Tool> {
+        self.tools.iter().find(|tool| self.prompt.contains(&format!("has to call the tool {}.", tool.name)))
+    }
+
+    /// The first of these names, best first, that a tool has.
+    fn named(&self, names: &[&str]) -> Option<&Tool> {
+        names.iter().find_map(|name| self.tools.iter().find(|tool| simple(&tool.name) == *name))
+    }
+
+    /// The tool not called so far that the text speaks of first.
+    fn spoken_of(&self, text: &str) -> Option<&Tool> {
+        let text = text.to_lowercase();
+        let place = |tool: &&Tool| {
+            let words = tool.name.split(['_', '-', '.']).filter(|word| word.len() >= 4);
+            words.filter_map(|word| text.find(&word.to_lowercase())).min()
+        };
+        let others = self.tools.iter().filter(|tool| !self.called.contains(&tool.name));
+        others.filter_map(|tool| Some((place(&tool)?, tool))).min_by_key(|(place, _)| *place).map(|(_, tool)| tool)
+    }
+
+    fn path_of(&self, name: &str) -> String {
+        if self.folder.starts_with('/') && !name.starts_with('/') {
+            format!("{}/{name}", self.folder.trim_end_matches('/'))
+        } else {
+            name.to_owned()
+        }
+    }
+
+    fn wish_to_list(&self) -> Wish<'_> {
+        Wish::of(self.folder, self.message)
+    }
 }
 
-fn value_for(key: &str, schema: &Value, wish: &Wish<'_>, depth: usize) -> Value {
-    if depth > DEPTH_MAX {
-        return Value::Null;
-    }
-    if let Some(pointer) = schema.get("$ref").and_then(Value::as_str).and_then(|path| path.strip_prefix('#')) {
-        return wish.root.pointer(pointer).map_or(Value::Null, |schema| value_for(key, schema, wish, depth + 1));
-    }
-    if let Some(given) = schema.get("const").or_else(|| schema.get("enum")?.get(0)).or_else(|| schema.get("default")) {
-        return given.clone();
-    }
-    for variants in ["anyOf", "oneOf", "allOf"] {
-        if let Some(first) = schema.get(variants).and_then(|variants| variants.get(0)) {
-            return value_for(key, first, wish, depth + 1);
-        }
-    }
-    let kind = match schema.get("type") {
-        Some(Value::Array(kinds)) => kinds.first().and_then(Value::as_str),
-        Some(kind) => kind.as_str(),
-        None if schema.get("properties").is_some() || key.is_empty() => Some("object"),
-        None => None,
-    };
-    match kind {
-        Some("object") => {
-            let properties = schema.get("properties").and_then(Value::as_object);
-            let required = schema.get("required").and_then(Value::as_array).into_iter().flatten();
-            let required: Vec<&str> = required.filter_map(Value::as_str).collect();
-            let none = Map::new();
-            let wanted = properties.unwrap_or(&none).iter().filter(|(name, _)| required.contains(&name.as_str()));
-            Value::Object(wanted.map(|(name, of)| (name.clone(), value_for(name, of, wish, depth + 1))).collect())
-        }
-        Some("array") => {
-            let least = schema.get("minItems").and_then(Value::as_u64).unwrap_or(0);
-            let count = if simple(key) == "command" { 1 } else { usize::try_from(least.min(8)).unwrap_or(0) };
-            let items = schema.get("items").cloned().unwrap_or_else(|| json!({ "type": "string" }));
-            Value::Array((0..count).map(|_| value_for(key, &items, wish, depth + 1)).collect())
-        }
-        Some("integer" | "number") => schema.get("minimum").cloned().unwrap_or_else(|| json!(1)),
-        Some("boolean") => json!(false),
-        Some("null") => Value::Null,
-        _ => text_for(&simple(key), schema, wish),
-    }
+fn call(tool: &Tool, wish: &Wish<'_>) -> ModelCall {
+    ModelCall::new(&tool.name, filled(&tool.parameters, wish))
 }
 
-fn text_for(key: &str, schema: &Value, wish: &Wish<'_>) -> Value {
-    let text = match key {
-        "command" | "cmd" | "script" | "input" => "ls",
-        "pattern" | "glob" => "*",
-        "description" | "explanation" | "reason" | "justification" => "List the files of the folder",
-        _ if ["path", "dir", "directory", "folder", "cwd"].iter().any(|end| key.ends_with(end)) => wish.folder,
-        _ => wish.message,
-    };
-    let limit = |name: &str| schema.get(name).and_then(Value::as_u64).and_then(|length| usize::try_from(length).ok());
-    let mut text: String = text.chars().take(limit("maxLength").unwrap_or(TEXT_CHARS_MAX)).collect();
-    while text.chars().count() < limit("minLength").unwrap_or(0).min(TEXT_CHARS_MAX) {
-        text.push('.');
+/// The file that a task wants written: the first name of one behind `write`, `create` or `save`.
+fn file_to_write(task: &str) -> Option<String> {
+    let mut words = task.split_whitespace();
+    let mut found = None;
+    while let Some(word) = words.next() {
+        let word: String = word.chars().filter(char::is_ascii_alphabetic).collect();
+        if ["write", "create", "save"].contains(&&*word.to_lowercase()) {
+            // The person's own words stand behind those that an agent puts into the message.
+            found = words.clone().take(NAME_WITHIN_WORDS).find_map(file_name).or(found);
+        }
     }
-    Value::from(text)
+    found
+}
+
+/// The file of a listing that tells most about the folder.
+fn file_to_read(listing: &str) -> Option<String> {
+    // Some tools answer in JSON.
+    let listing = listing.replace("\\n", "\n");
+    let names: Vec<String> = listing.split(|letter: char| !is_of_name(letter)).filter_map(file_name).collect();
+    let readme = names.iter().find(|name| simple(name.rsplit('/').next().unwrap_or_default()).starts_with("readme"));
+    let of_kind = |kind: &str| names.iter().find(|name| name.ends_with(kind));
+    let best = readme.or_else(|| EXTENSIONS.iter().find_map(|kind| of_kind(kind)));
+    best.cloned()
+}
+
+/// The name of a file of text in a word, without what stands around it.
+fn file_name(word: &str) -> Option<String> {
+    let name = word.trim_start_matches(|letter: char| !is_of_name(letter));
+    let name = name.trim_end_matches(|letter: char| !is_of_name(letter) || letter == '.');
+    let name = name.strip_prefix("./").unwrap_or(name);
+    let is_text = EXTENSIONS.iter().any(|kind| name.len() > kind.len() && name.ends_with(kind));
+    (is_text && name.chars().all(is_of_name)).then(|| name.to_owned())
+}
+
+fn is_of_name(letter: char) -> bool {
+    letter.is_ascii_alphanumeric() || matches!(letter, '.' | '_' | '-' | '/')
+}
+
+impl<'a> Wish<'a> {
+    /// What a first look at this folder needs.
+    fn of(path: &'a str, message: &'a str) -> Self {
+        let purpose = "List the files of the folder";
+        Self { path, fills_path: false, command: "ls", content: CONTENT, purpose, message }
+    }
 }
 
 /// Tools that list a folder, without case and separators, best first.
 const LISTING: &[&str] =
-    &["listfiles", "listdirectory", "listdir", "ls", "listfolder", "readdirectory", "listdirectorycontents"];
+    &["listfiles", "listdirectory", "listdir", "ls", "list", "listfolder", "readdirectory", "listdirectorycontents"];
 
 /// Tools that run a command, likewise.
-const SHELLS: &[&str] = &["bash", "shell", "runshellcommand", "executecommand", "shellcommand", "execcommand", "exec"];
+const SHELLS: &[&str] = &[
+    "bash",
+    "shell",
+    "runshellcommand",
+    "executecommand",
+    "shellcommand",
+    "execcommand",
+    "exec",
+    "runcommands",
+    "runcommand",
+    "runterminalcommand",
+    "terminal",
+];
 
-/// Nested schemas deeper than this are filled with `null`.
-const DEPTH_MAX: usize = 16;
+/// Tools that read a file, likewise.
+const READING: &[&str] =
+    &["readfile", "read", "viewfile", "view", "readfiles", "readtextfile", "openfile", "getfilecontents", "cat"];
+
+/// Tools that write a whole file, likewise.
+const WRITING: &[&str] =
+    &["writefile", "write", "createfile", "createnewfile", "writetofile", "savefile", "createorupdatefile", "editor"];
+
+/// Ends of names of files of text, those that tell most first.
+const EXTENSIONS: &[&str] = &[
+    ".md", ".txt", ".toml", ".json", ".yaml", ".yml", ".py", ".rs", ".ts", ".js", ".go", ".java", ".c", ".html", ".csv",
+];
+
+/// What a written file holds.
+const CONTENT: &str = "Written by the simulated model.";
+
+/// How far behind `write` the name of a file may stand.
+const NAME_WITHIN_WORDS: usize = 8;
+
+/// The most calls of tools that a task only speaks of.
+const CALLS_MAX: usize = 4;
 
 /// How much of a result is quoted.
 const RESULT_CHARS_MAX: usize = 2_000;
 
-/// How long an invented text may be.
-const TEXT_CHARS_MAX: usize = 200;
-
 #[cfg(test)]
 mod tests {
+    use serde_json::{Value, json};
+
     use super::*;
 
     fn prompt(tools: &[Value], rest: &str) -> String {
@@ -177,62 +271,123 @@ mod tests {
         serde_json::from_str(json.unwrap_or_else(|| panic!("{said}"))).unwrap()
     }
 
+    fn text() -> Value {
+        json!({ "type": "string" })
+    }
+
+    /// A call and its result, as the blocks of a prompt.
+    fn round(name: &str, result: &str) -> String {
+        format!(
+            "\n\n<assistant>\n<tool_call>{{\"name\": \"{name}\", \"arguments\": {{}}}}</tool_call>\n</assistant>\n\n\
+             <tool_result id=\"a\" name=\"{name}\">\n{result}\n</tool_result>"
+        )
+    }
+
     const USER: &str = "<user>\nWhat is here?\n</user>\n\nWrite on.";
 
     #[test]
     fn a_folder_is_listed_with_the_tool_that_is_there() {
         let weather = tool("get_weather", &json!({ "city": { "type": "string" } }), &["city"]);
-        let text = json!({ "type": "string" });
         for (tool, name, arguments) in [
-            (tool("list_files", &json!({ "path": text }), &["path"]), "list_files", json!({ "path": "." })),
+            (tool("list_files", &json!({ "path": text() }), &["path"]), "list_files", json!({ "path": "." })),
+            (tool("List", &json!({ "dirpath": text() }), &["dirpath"]), "List", json!({ "dirpath": "." })),
             (
-                tool("Bash", &json!({ "command": text, "timeout": { "type": "number" } }), &["command"]),
+                tool("Bash", &json!({ "command": text(), "timeout": { "type": "number" } }), &["command"]),
                 "Bash",
                 json!({ "command": "ls" }),
             ),
             (
-                tool("shell", &json!({ "command": { "type": "array", "items": text } }), &["command"]),
+                tool("shell", &json!({ "command": { "type": "array", "items": text() } }), &["command"]),
                 "shell",
                 json!({ "command": ["ls"] }),
             ),
-            (tool("LS", &json!({ "path": text }), &[]), "LS", json!({})),
+            (
+                tool("run_commands", &json!({ "commands": { "type": "array", "items": text() } }), &["commands"]),
+                "run_commands",
+                json!({ "commands": ["ls"] }),
+            ),
+            (tool("LS", &json!({ "path": text() }), &[]), "LS", json!({})),
         ] {
             let call = call_of(&[weather.clone(), tool], USER);
             assert_eq!(call, json!({ "name": name, "arguments": arguments }));
         }
-        let list = tool("list_directory", &json!({ "path": text }), &["path"]);
-        let rest = "<system>\nWorking directory: /home/ada/app\n</system>\n\n<user>\nHi\n</user>";
-        assert_eq!(call_of(&[list], rest)["arguments"]["path"], "/home/ada/app");
+        let list = tool("list_directory", &json!({ "path": text() }), &["path"]);
+        for said in [
+            "Working directory: /home/ada/app",
+            " - Primary working directory: /home/ada/app",
+            "4. Working Directory: /home/ada/app",
+            "I'm currently working in the directory: /home/ada/app",
+            "<environment_context>\n  <cwd>/home/ada/app</cwd>",
+        ] {
+            let rest = format!("<system>\n{said}\n</system>\n\n<user>\nHi\n</user>");
+            assert_eq!(call_of(std::slice::from_ref(&list), &rest)["arguments"]["path"], "/home/ada/app", "{said}");
+        }
     }
 
     #[test]
-    fn arguments_follow_the_schema() {
-        let properties = json!({
-            "mode": { "enum": ["fast", "slow"] }, "count": { "type": "integer", "minimum": 3 },
-            "deep": { "$ref": "#/$defs/deep" }, "either": { "anyOf": [{ "type": "boolean" }, { "type": "null" }] },
-            "many": { "type": "array", "minItems": 2, "items": { "const": 7 } }, "left_out": { "type": "string" },
-            "short": { "type": "string", "maxLength": 4 }, "loop": { "$ref": "#/$defs/loop" },
-        });
-        let mut tool = tool("ls", &properties, &["mode", "count", "deep", "either", "many", "short", "loop"]);
-        tool["parameters"]["$defs"] = json!({
-            "deep": { "type": "object", "properties": { "dir": { "type": "string" } }, "required": ["dir"] },
-            "loop": { "$ref": "#/$defs/loop" },
-        });
-        let expected = json!({
-            "mode": "fast", "count": 3, "deep": { "dir": "." }, "either": false, "many": [7, 7], "short": "What",
-            "loop": null,
-        });
-        assert_eq!(call_of(&[tool], USER)["arguments"], expected);
+    fn a_file_of_the_folder_is_read() {
+        let (bash, read) = (
+            tool("Bash", &json!({ "command": text() }), &["command"]),
+            tool("Read", &json!({ "file_path": text() }), &[]),
+        );
+        let listed =
+            |system: &str, listing: &str| format!("{system}<user>\nWhat is here?\n</user>{}", round("Bash", listing));
+        for (tools, system, listing, expected) in [
+            (vec![bash.clone(), read.clone()], "", "a.py\nnotes.txt", json!({ "file_path": "notes.txt" })),
+            (
+                vec![bash.clone(), read.clone()],
+                "<system>\nWorking directory: /home/ada\n</system>\n\n",
+                "Output:\n./notes.txt\nReadme.rst\nREADME.md.",
+                json!({ "file_path": "/home/ada/README.md" }),
+            ),
+            (vec![bash.clone()], "", "{\"files\": [\"src/main.rs\", \"x\"]}", json!({ "command": "cat src/main.rs" })),
+            (vec![bash.clone()], "", "{\"result\":\"b.md\\na.md\\n\"}", json!({ "command": "cat b.md" })),
+        ] {
+            assert_eq!(call_of(&tools, &listed(system, listing))["arguments"], expected, "{listing}");
+        }
+        // Nothing to read, and nothing to read it with.
+        for (tools, listing) in [(vec![bash.clone(), read], "total 0"), (vec![tool("ls", &json!({}), &[])], "a.txt")] {
+            let said = answer(&prompt(&tools, &listed("", listing))).unwrap();
+            assert!(
+                said.starts_with(&format!("The tool `Bash` returned:\n\n{listing}\n\nThis is a simulated")),
+                "{said}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_file_that_a_task_names_is_written() {
+        let bash = tool("Bash", &json!({ "command": text() }), &["command"]);
+        let write = tool("Write", &json!({ "file_path": text(), "content": text() }), &["file_path", "content"]);
+        let task =
+            format!("<user>\nList the files, then write a summary to \"sum.txt\".\n</user>{}", round("Bash", "a.md"));
+        let written = json!({ "file_path": "sum.txt", "content": "Written by the simulated model." });
+        assert_eq!(call_of(&[bash.clone(), write], &task)["arguments"], written);
+        let command = "printf '%s\\n' 'Written by the simulated model.' > sum.txt";
+        assert_eq!(call_of(&[bash], &task)["arguments"], json!({ "command": command }));
+    }
+
+    #[test]
+    fn the_second_result_is_reported() {
+        let tools =
+            [tool("Bash", &json!({ "command": text() }), &["command"]), tool("Read", &json!({ "path": text() }), &[])];
+        let two = format!("<user>\nHi\n</user>{}{}", round("Bash", "a.md\nb.md"), round("Read", "See b.md."));
+        let reminded = format!("{two}\n\n<user>\nRemember the plan.\n</user>");
+        for rest in [two, reminded] {
+            let said = answer(&prompt(&tools, &rest)).unwrap();
+            assert!(said.starts_with("The tool `Read` returned:\n\nSee b.md.\n\nThis is a simulated"), "{said}");
+            // A result of an earlier turn answers nothing new.
+            let later = format!("{rest}\n\n<assistant>\n{said}\n</assistant>\n\n<user>\nAgain\n</user>");
+            assert_eq!(call_of(&tools, &later)["name"], "Bash");
+        }
     }
 
     #[test]
     fn a_tool_that_is_named_or_required_is_called() {
         let tools = ["get_weather", "send_mail"].map(|name| tool(name, &json!({ "q": { "type": "string" } }), &["q"]));
         assert_eq!(call_of(&tools, "<user>\nHow is the weather?\n</user>")["name"], "get_weather");
-        assert_eq!(
-            call_of(&tools, "The next message has to call a tool.\n\n<user>\nHi\n</user>")["name"],
-            "get_weather"
-        );
+        let required = "The next message has to call a tool.\n\n<user>\nHi\n</user>";
+        assert_eq!(call_of(&tools, required)["name"], "get_weather");
         let named = "The next message has to call the tool send_mail.\n\n<user>\nHi\n</user>";
         assert_eq!(call_of(&tools, named)["name"], "send_mail");
         let asked = "<user>\ncall: send_mail {\"q\": 1}\n</user>";
@@ -244,14 +399,30 @@ mod tests {
     }
 
     #[test]
-    fn a_result_is_used() {
-        let tools = [tool("ls", &json!({}), &[])];
-        let call = "<user>\nHi\n</user>\n\n<assistant>\n<tool_call>{\"name\": \"ls\"}</tool_call>\n</assistant>";
-        let result = "<tool_result id=\"a\" name=\"ls\">\na.txt\nb.txt\n</tool_result>";
-        let said = answer(&prompt(&tools, &format!("{call}\n\n{result}\n\nWrite on."))).unwrap();
-        assert!(said.starts_with("The tool `ls` returned:\n\na.txt\nb.txt\n\nThis is a simulated"), "{said}");
-        // A result of an earlier turn answers nothing new.
-        let later = format!("{call}\n\n{result}\n\n<assistant>\nTwo files.\n</assistant>\n\n<user>\nAgain\n</user>");
-        assert_eq!(call_of(&tools, &later)["name"], "ls");
+    fn tools_that_the_task_speaks_of_are_called_one_after_the_other() {
+        let tools = ["send_mail", "get_weather"].map(|name| tool(name, &json!({ "q": { "type": "string" } }), &["q"]));
+        let task = "<user>\nLook up the weather and send a mail about it.\n</user>";
+        let first = format!("{task}{}", round("get_weather", "sunny"));
+        assert_eq!(call_of(&tools, task)["name"], "get_weather");
+        assert_eq!(call_of(&tools, &first)["name"], "send_mail");
+        let said = answer(&prompt(&tools, &format!("{first}{}", round("send_mail", "sent")))).unwrap();
+        assert!(said.starts_with("The tool `send_mail` returned:\n\nsent"), "{said}");
+    }
+
+    #[test]
+    fn json_is_answered_where_it_is_wished_for() {
+        let schema = json!({ "type": "object", "properties": { "n": { "type": "integer" } }, "required": ["n"] });
+        let asks = |rest: &str| {
+            format!(
+                "{rest}\n\nWrite the assistant's next message as JSON and nothing else: no code fence, no text around \
+                 it. It has to follow this JSON Schema:\n{schema}"
+            )
+        };
+        assert_eq!(answer(&asks("<user>\nHow many?\n</user>")).unwrap(), "{\"n\":1}");
+        let tools = [tool("get_weather", &json!({}), &[])];
+        let task = "<user>\nHow is the weather?\n</user>";
+        assert_eq!(call_of(&tools, &asks(task))["name"], "get_weather");
+        let told = prompt(&tools, &asks(&format!("{task}{}", round("get_weather", "sunny"))));
+        assert_eq!(answer(&told).unwrap(), "{\"n\":1}");
     }
 }

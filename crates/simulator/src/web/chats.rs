@@ -333,6 +333,19 @@ impl Chats {
         })
     }
 
+    /// What was said on the way to a message, oldest first, by role.
+    pub(crate) fn before(&self, turn: &Turn) -> Vec<(&'static str, String)> {
+        let chats = self.chats.lock();
+        let messages = chats.get(&turn.chat_id).map_or(&[][..], |chat| &chat.messages);
+        let of_id = |id: &String| messages.iter().find(|message| message.id == *id);
+        let parent = |message: &&Message| message.parent.as_ref().and_then(of_id);
+        let mut said: Vec<_> = std::iter::successors(of_id(&turn.parent_id).and_then(|asked| parent(&asked)), parent)
+            .map(|message| (message.role, message.content.clone()))
+            .collect();
+        said.reverse();
+        said
+    }
+
     /// Stops whatever runs in a chat; false if the account has no such chat.
     pub(crate) fn stop(&self, owner: &str, id: &str) -> bool {
         let mut chats = self.chats.lock();

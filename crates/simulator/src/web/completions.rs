@@ -132,6 +132,7 @@ impl Play<'_> {
         let files = request.files.as_deref().unwrap_or_default();
         let question = Question {
             prompt: request.asked.content.clone(),
+            earlier: world.chats.before(&turn),
             reads_tools: true,
             wants_thinking: request.wants_thinking,
             wants_raw_thinking: request.wants_raw_thinking,

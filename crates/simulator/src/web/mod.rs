@@ -2,6 +2,7 @@
 
 pub(crate) mod accounts;
 pub(crate) mod agent;
+pub(crate) mod arguments;
 pub(crate) mod attachments;
 pub(crate) mod catalogue;
 pub(crate) mod chats;

@@ -7,13 +7,15 @@ use crate::script::{
 };
 use crate::web::agent;
 use crate::web::frames::Voice;
-use crate::web::prompt::newest_user_message;
+use crate::web::prompt::{joined, newest_user_message};
 use crate::web::python::python;
 use crate::web::usage::{FRAME_TOKENS, PICTURE_TOKENS, Usage, tokens};
 
 /// What the request asks for, as far as a stream depends on it.
 pub(crate) struct Question {
     pub(crate) prompt: String,
+    /// What was said in the chat before it, by role.
+    pub(crate) earlier: Vec<(&'static str, String)>,
     /// Whether tools that the prompt shows are called by the built-in answer.
     pub(crate) reads_tools: bool,
     pub(crate) wants_thinking: bool,
@@ -67,7 +69,9 @@ impl Speech {
             (None, None, Some(count), _) => (0..count).map(|place| format!("⟨{attempt}:{place}⟩")).collect(),
             (None, None, None, Some(answer)) => small_pieces(answer),
             (None, None, None, None) => {
-                let of_agent = question.reads_tools.then(|| agent::answer(&question.prompt)).flatten();
+                let of_agent =
+                    question.reads_tools.then(|| agent::answer(&joined(&question.earlier, &question.prompt)));
+                let of_agent = of_agent.flatten();
                 let answer = of_agent.unwrap_or_else(|| default_answer(question, !searches.is_empty()));
                 let seen = question.seen.iter().map(|seen| format!("{seen}\n\n"));
                 small_pieces(&seen.chain([answer]).collect::<String>())

@@ -298,6 +298,7 @@ mod tests {
         };
         let question = Question {
             prompt: "echo: 字 🦀".into(),
+            earlier: Vec::new(),
             reads_tools: true,
             wants_thinking: false,
             wants_raw_thinking: false,
