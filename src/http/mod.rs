@@ -17,15 +17,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::middleware::{from_fn_with_state, map_response};
+use axum::middleware::{from_fn_with_state, map_request};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use axum::{Extension, Router};
-use http::header::{ACCEPT_ENCODING, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{Method, StatusCode};
+use http::Method;
+use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
-use tower_http::decompression::RequestDecompressionLayer;
 
 use crate::chat::failure::Failure;
 use crate::http::anthropic::{count_tokens, messages};
@@ -35,7 +35,7 @@ use crate::http::serve::bodies::Bodies;
 use crate::http::serve::drain::Drain;
 use crate::http::serve::guard::KeyGuard;
 use crate::http::serve::rate_limit::RateLimiter;
-use crate::http::serve::{access, admin_key, auth, own_machine, rate_limit};
+use crate::http::serve::{access, admin_key, auth, encoding, own_machine, paths, rate_limit};
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
 
@@ -46,7 +46,7 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(86_400);
 ///
 /// The routes are three groups, by who may ask: everybody, callers with a key, the owner. A path that is in no group
 /// is the callers', so that nothing is open unless it is named in `public_routes`. From outside in, a request passes
-/// the log line and common headers; CORS, which answers preflights without a key and which the owner's routes do not
+/// the mending of its path; the log line and common headers; CORS, which answers preflights without a key and which the owner's routes do not
 /// have; the catching of panics; the check of the machine's own names; the key; the rate limit; the decoding of
 /// bodies.
 pub fn router(state: AppState) -> Router {
@@ -57,8 +57,7 @@ pub fn router(state: AppState) -> Router {
     let limited = |routes: Router<AppState>| {
         let routes = routes
             .method_not_allowed_fallback(wrong_method)
-            .layer(RequestDecompressionLayer::new())
-            .layer(map_response(as_failure))
+            .layer(map_request(encoding::decode))
             .layer(Extension(bodies.clone()));
         match &limiter {
             Some(limiter) => routes.layer(from_fn_with_state(Arc::clone(limiter), rate_limit::limit)),
@@ -76,7 +75,10 @@ pub fn router(state: AppState) -> Router {
     let public = guarded(public_routes().method_not_allowed_fallback(wrong_method)).layer(cors.clone());
     let callers = guarded(limited(caller_routes()).layer(with_key)).layer(cors);
     let owners = guarded(limited(owner_routes(settings)).layer(with_admin_key));
-    public.merge(callers).merge(owners).layer(from_fn_with_state(state.clone(), access::access)).with_state(state)
+    let routes = public.merge(callers).merge(owners).layer(from_fn_with_state(state.clone(), access::access));
+    // Before a route is looked for, so that the key and the dialect are those of the path that is meant.
+    let meant = ServiceBuilder::new().map_request(with_the_path_meant).service(routes.with_state(state));
+    Router::new().fallback_service(meant)
 }
 
 /// What needs no key, whatever the method.
@@ -114,6 +116,13 @@ fn owner_routes(settings: &HttpSettings) -> Router<AppState> {
         return routes;
     }
     routes.merge(login::debug_routes()).route("/v1/debug/{*rest}", any(unknown_path))
+}
+
+fn with_the_path_meant(mut request: Request) -> Request {
+    if let Some(uri) = paths::meant(request.uri()) {
+        *request.uri_mut() = uri;
+    }
+    request
 }
 
 async fn unknown_path(request: Request) -> Failure {
@@ -158,18 +167,6 @@ fn cors(settings: &HttpSettings) -> CorsLayer {
 fn refuse(error: Failure, request: Request) -> Failure {
     Drain::refuse(request);
     error
-}
-
-/// A refusal of the decoding layer, which answers in plain text, as a failure of ours.
-async fn as_failure(response: Response) -> Response {
-    if response.status() == StatusCode::UNSUPPORTED_MEDIA_TYPE && response.extensions().get::<Failure>().is_none() {
-        let mut refusal = Failure::unsupported_encoding().into_response();
-        if let Some(supported) = response.headers().get(ACCEPT_ENCODING) {
-            refusal.headers_mut().insert(ACCEPT_ENCODING, supported.clone());
-        }
-        return refusal;
-    }
-    response
 }
 
 /// A bug must not cost the caller a torn connection, nor others anything.

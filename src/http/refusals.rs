@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::Method;
 
 use crate::chat::failure::{Failure, FailureKind, WAIT_MAX};
+use crate::http::serve::paths::nearest;
 use crate::upstream::words::cleaned;
 
 /// How much of a caller's path or model is repeated in a message, in characters.
@@ -75,12 +76,10 @@ impl Failure {
     #[must_use]
     pub fn unknown_path(path: &str) -> Self {
         let shown: String = path.chars().filter(|c| !c.is_control()).take(SHOWN_MAX).collect();
-        let hint = if path.contains("/v1/v1") {
-            " The base URL seems to have '/v1' twice."
-        } else if path.len() > 1 && path.ends_with('/') {
-            " Try it without the slash at the end."
-        } else {
-            " GET / lists the endpoints."
+        let hint = match nearest(path) {
+            Some(endpoint) => format!(" Did you mean '{endpoint}'?"),
+            None if path.len() > 1 && path.ends_with('/') => " Try it without the slash at the end.".to_owned(),
+            None => " GET / lists the endpoints.".to_owned(),
         };
         Self::new(FailureKind::NotFound, "unknown_url", format!("There is no '{shown}' here.{hint}"))
     }
@@ -150,6 +149,13 @@ impl Failure {
     #[must_use]
     pub fn invalid_json(line: usize, column: usize) -> Self {
         let message = format!("The request body is not valid JSON (line {line}, column {column}).");
+        Self::new(FailureKind::Invalid, "invalid_json", message)
+    }
+
+    /// The body begins as UTF-16 does and is none.
+    #[must_use]
+    pub fn broken_utf16() -> Self {
+        let message = "The request body begins like UTF-16 and cannot be read as such; send JSON as UTF-8.";
         Self::new(FailureKind::Invalid, "invalid_json", message)
     }
 

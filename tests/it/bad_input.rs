@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::Scenario;
 
-use crate::support::app::{Setup, TestApp, checked_error, error_of, json_of, question};
+use crate::support::app::{Setup, TestApp, checked_error, content, error_of, json_of, question};
 use crate::support::raw::{self, Raw};
 
 /// Fails unless these bytes are refused with 400 and leave the upstream alone. Gives the error.
@@ -180,7 +180,6 @@ async fn parameters_that_cannot_be_kept() {
 async fn parameters_that_make_no_sense() {
     let app = TestApp::quick().await;
     for (fields, param, code) in [
-        (json!({"model": ""}), "model", "invalid_value"),
         (json!({"model": "  "}), "model", "invalid_value"),
         (json!({"model": 7}), "model", "invalid_type"),
         (json!({"model": ["qwen3-max"]}), "model", "invalid_type"),
@@ -297,12 +296,11 @@ async fn content_types() {
 async fn paths_that_do_not_exist() {
     let app = TestApp::quick().await;
     for (path, hint) in [
-        ("/v1/v1/chat/completions", "/v1"),
-        ("/v1/v1/models", "/v1"),
-        ("/v1/chat/completions/", "slash"),
-        ("/v1/models/", "slash"),
         ("/health/", "slash"),
-        ("/chat/completions", ""),
+        ("/api/v1/chat/completions", "'/v1/chat/completions'"),
+        ("/V1/Chat/Completions", "'/v1/chat/completions'"),
+        ("/v1/chat/completion", "'/v1/chat/completions'"),
+        ("/v1/chat/completions/now", ""),
         ("/v1", ""),
         ("/v1/", "slash"),
         ("/v1/audio/speech", ""),
@@ -320,6 +318,79 @@ async fn paths_that_do_not_exist() {
         }
     }
     assert_eq!(app.turns(), 0);
+}
+
+/// What is left when a client joins its base URL and the endpoint in another way than it was meant.
+#[tokio::test]
+async fn paths_whose_meaning_is_certain_are_served() {
+    let app = TestApp::quick().await;
+    for path in [
+        "/v1//chat/completions",
+        "//v1/chat/completions",
+        "/chat/completions",
+        "/v1/v1/chat/completions",
+        "/v1/chat/completions/",
+        "/v1/chat/completions/chat/completions",
+        "/v1/chat/completions/v1/chat/completions",
+        "/v1/chat/completions%20",
+    ] {
+        let response = app.post(path, &question("echo: here")).send().await.unwrap();
+        assert_eq!(content(&json_of(response).await), "here", "{path}");
+        // The key and the limits are those of the path that is meant.
+        let response = app.client.post(app.url(path)).body("{}").send().await.unwrap();
+        assert_eq!(response.status(), 401, "{path}");
+        assert_eq!(app.get(path).send().await.unwrap().status(), 405, "{path}");
+    }
+    for path in ["/models", "/v1/models/", "/v1/chat/completions/models", "/v1//models"] {
+        let list = json_of(app.get(path).send().await.unwrap()).await;
+        assert_eq!(list["object"], "list", "{path}: {list}");
+    }
+    let response = app.client.post(app.url("/messages")).body("{}").send().await.unwrap();
+    assert_eq!(json_of(response).await["type"], "error", "the dialect is that of the path that is meant");
+    for path in ["//admin/health", "/admin//accounts"] {
+        let response = app.get(path).send().await.unwrap();
+        assert_eq!(response.status(), 503, "{path} needs the owner's key");
+    }
+}
+
+#[tokio::test]
+async fn bodies_with_a_byte_order_mark_or_in_utf16_are_read() {
+    let app = TestApp::quick().await;
+    let json = question("echo: 字😀é").to_string();
+    let marked = format!("\u{feff}{json}");
+    let utf16 = |text: &str, write: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(write).collect::<Vec<u8>>();
+    for body in [
+        marked.clone().into_bytes(),
+        utf16(&marked, u16::to_le_bytes),
+        utf16(&marked, u16::to_be_bytes),
+        utf16(&json, u16::to_le_bytes),
+        utf16(&json, u16::to_be_bytes),
+    ] {
+        let response = app.post("/v1/chat/completions", &Value::Null).body(body).send().await.unwrap();
+        assert_eq!(content(&json_of(response).await), "字😀é");
+    }
+    let turns = app.turns();
+    let mut cut = utf16(&marked, u16::to_le_bytes);
+    cut.pop();
+    let error = refused_body(&app, cut, "cut UTF-16").await;
+    assert!(error["message"].as_str().unwrap().contains("UTF-16"), "{error}");
+    assert_eq!(app.turns(), turns);
+}
+
+#[tokio::test]
+async fn an_empty_model_is_none() {
+    let app = TestApp::quick().await;
+    let mut body = question("echo: x");
+    body["model"] = json!("");
+    let answer = json_of(app.chat(&body).await).await;
+    assert_eq!((&answer["model"], content(&answer)), (&json!("qwen3-max"), "x"));
+    let body = json!({"model": "", "input": "echo: y"});
+    let answer = json_of(app.post("/v1/responses", &body).send().await.unwrap()).await;
+    assert_eq!(answer["model"], "qwen3-max", "{answer}");
+    let form = reqwest::multipart::Form::new().text("model", "").text("prompt", "waves");
+    let response = app.client.post(app.url("/v1/videos")).bearer_auth(crate::support::app::KEY).multipart(form);
+    let video = json_of(response.send().await.unwrap()).await;
+    assert_eq!(video["object"], "video", "{video}");
 }
 
 #[tokio::test]

@@ -59,6 +59,27 @@ async fn encoded_bodies_are_read() {
     }
     let plain = app.post("/v1/chat/completions", &question("echo: x")).header("content-encoding", "identity");
     assert_eq!(plain.send().await.unwrap().status(), 200);
+    for (name, encode) in [("GZIP", gzip as Encode), ("x-gzip", gzip), ("identity, Gzip", gzip), ("ZSTD", zstd)] {
+        let body = encode(question("echo: named").to_string().as_bytes());
+        let request = app.post("/v1/chat/completions", &json!(null)).header("content-encoding", name).body(body);
+        assert_eq!(content(&json_of(request.send().await.unwrap()).await), "named", "{name}");
+    }
+}
+
+/// What parallel compressors write, and what two compressed files put together are.
+#[tokio::test]
+async fn bodies_of_several_compressed_parts_are_read_whole() {
+    let app = TestApp::quick().await;
+    let text = question("echo: one and two").to_string();
+    let (first, second) = text.as_bytes().split_at(text.len() / 2);
+    for (name, encode) in ENCODINGS {
+        let body = [encode(first), encode(b""), encode(second)].concat();
+        let request = app.post("/v1/chat/completions", &json!(null)).header("content-encoding", name).body(body);
+        assert_eq!(content(&json_of(request.send().await.unwrap()).await), "one and two", "{name}");
+        let cut = [encode(first), encode(second)[..9].to_vec()].concat();
+        let request = app.post("/v1/chat/completions", &json!(null)).header("content-encoding", name).body(cut);
+        assert_eq!(request.send().await.unwrap().status(), 400, "{name}");
+    }
 }
 
 #[tokio::test]

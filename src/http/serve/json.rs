@@ -13,6 +13,7 @@ use crate::http::serve::body::{BodyError, BodyReader};
 use crate::http::serve::drain::Drain;
 use crate::http::serve::lift::{LiftError, Lifted, Lifter};
 use crate::http::serve::shape::ShapeError;
+use crate::http::serve::utf8::{Malformed, ToUtf8};
 use crate::http::settings::HttpSettings;
 use crate::telemetry::ErrorChain;
 
@@ -46,19 +47,32 @@ pub async fn read_json(request: Request, settings: &HttpSettings) -> Result<Json
     let mut share = bodies.share();
     let mut body = BodyReader::new(request, settings).map_err(BodyError::into_response)?;
     let mut lifter = Lifter::new(&settings.spool, settings.json_bytes_max);
+    let mut text = ToUtf8::default();
     while let Some(piece) = body.piece().await.map_err(BodyError::into_response)? {
-        let pushed = lifter.push(&piece).map_err(|error| refusal(error, settings));
+        let piece = text.push(&piece).map_err(|Malformed| Failure::broken_utf16());
+        let pushed = piece.and_then(|piece| lifter.push(&piece).map_err(|error| refusal(error, settings)));
         if let Err(failure) = pushed.and_then(|()| share.grow_to(lifter.resident_bytes())) {
             return Err(body.abandon(failure));
         }
     }
+    let rest = text.finish().map_err(|Malformed| Failure::broken_utf16().into_response())?;
+    lifter.push(&rest).map_err(|error| refusal(error, settings).into_response())?;
     let needed = lifter.resident_bytes();
     let Lifted { json, files: lifted, cost } = lifter.finish();
     share.grow_to(needed.saturating_add(cost)).map_err(Failure::into_response)?;
     let bytes = json.len();
     let parsed = if bytes > LARGE_BYTES { bodies.aside(move || parse(&json)).await } else { Ok(parse(&json)) };
-    let value = parsed.and_then(|parsed| parsed).map_err(Failure::into_response)?;
+    let mut value = parsed.and_then(|parsed| parsed).map_err(Failure::into_response)?;
+    forget_empty_model(&mut value);
     Ok(JsonBody { value, lifted, bytes, share })
+}
+
+/// Takes an empty model for none: clients send it when nobody chose one.
+fn forget_empty_model(value: &mut Value) {
+    let Some(fields) = value.as_object_mut() else { return };
+    if fields.get("model").and_then(Value::as_str).is_some_and(str::is_empty) {
+        fields.remove("model");
+    }
 }
 
 fn refusal(error: LiftError, settings: &HttpSettings) -> Failure {
