@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::middleware::{from_fn_with_state, map_request};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_request};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use axum::{Extension, Router};
@@ -35,6 +35,7 @@ use crate::http::serve::bodies::Bodies;
 use crate::http::serve::drain::Drain;
 use crate::http::serve::guard::KeyGuard;
 use crate::http::serve::rate_limit::RateLimiter;
+use crate::http::serve::server::OverCapacity;
 use crate::http::serve::{access, admin_key, auth, encoding, own_machine, paths, rate_limit};
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
@@ -73,8 +74,9 @@ pub fn router(state: AppState) -> Router {
     let with_key = from_fn_with_state(Arc::clone(&guard), auth::require_key);
     let with_admin_key = from_fn_with_state(guard, admin_key::require_admin_key);
     let public = guarded(public_routes().method_not_allowed_fallback(wrong_method)).layer(cors.clone());
-    let callers = guarded(limited(caller_routes()).layer(with_key)).layer(cors);
-    let owners = guarded(limited(owner_routes(settings)).layer(with_admin_key));
+    let busy = from_fn(refuse_over_capacity);
+    let callers = guarded(limited(caller_routes()).layer(with_key).layer(busy.clone())).layer(cors);
+    let owners = guarded(limited(owner_routes(settings)).layer(with_admin_key).layer(busy));
     let routes = public.merge(callers).merge(owners).layer(from_fn_with_state(state.clone(), access::access));
     // Before a route is looked for, so that the key and the dialect are those of the path that is meant.
     let meant = ServiceBuilder::new().map_request(with_the_path_meant).service(routes.with_state(state));
@@ -123,6 +125,14 @@ fn with_the_path_meant(mut request: Request) -> Request {
         *request.uri_mut() = uri;
     }
     request
+}
+
+/// A connection beyond all places gets word of how the server is, and nothing that takes long.
+async fn refuse_over_capacity(request: Request, next: Next) -> Response {
+    if request.extensions().get::<OverCapacity>().is_none() {
+        return next.run(request).await;
+    }
+    refuse(Failure::too_many_connections(), request).into_response()
 }
 
 async fn unknown_path(request: Request) -> Failure {

@@ -115,6 +115,9 @@ impl From<LeaseError> for Failure {
     }
 }
 
+/// When a connection may have been closed again.
+const DESCRIPTORS_WAIT: Duration = Duration::from_secs(1);
+
 fn of_upstream(error: &UpstreamError, attempts: u32) -> Failure {
     use UpstreamErrorKind as Kind;
     let said = said(error);
@@ -164,6 +167,11 @@ fn of_upstream(error: &UpstreamError, attempts: u32) -> Failure {
         }
         Kind::Truncated => failed("upstream_truncated", "The upstream broke off its answer"),
         Kind::Empty => failed("upstream_empty", "The upstream gave an empty answer"),
+        Kind::OutOfDescriptors => {
+            let message = "This server has as many connections open as it may. Try again in a moment; its owner can \
+                           raise the limit of open files (`ulimit -n`).";
+            Failure::new(FailureKind::Internal, "internal_error", message).after(Some(DESCRIPTORS_WAIT))
+        }
         Kind::LostChat | Kind::BusyChat | Kind::Unavailable | Kind::Protocol => {
             failed("upstream_error", "The upstream failed")
         }

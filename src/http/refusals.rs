@@ -130,6 +130,13 @@ impl Failure {
         Self::new(FailureKind::RateLimited, "server_busy", message).after(Some(Duration::from_secs(1)))
     }
 
+    /// Every place for a connection is taken by one with a request under way.
+    #[must_use]
+    pub fn too_many_connections() -> Self {
+        let message = "This server has as many requests under way as it can hold. Try again in a moment.";
+        Self::new(FailureKind::RateLimited, "server_busy", message).after(Some(Duration::from_secs(1)))
+    }
+
     /// The content type is not one of JSON.
     #[must_use]
     pub fn wrong_content_type(content_type: &str) -> Self {

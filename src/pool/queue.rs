@@ -55,8 +55,13 @@ impl<W> Queue<W> {
         self.count
     }
 
-    /// Adds a request at the end of its caller's line and returns the number to leave with; gives the reply
-    /// back when the queue is full.
+    /// Adds a request at the end of its caller's line and returns the number to leave with.
+    ///
+    /// A full queue is shared evenly: the newest request of the longest line makes room, its reply dropped, for a caller
+    /// whose line is shorter by two at least. So a caller who asks too much is refused, and the others are served.
+    ///
+    /// # Errors
+    /// The reply, when the queue is full and the caller has its share of it.
     pub(crate) fn join(
         &mut self,
         caller: CallerId,
@@ -65,7 +70,13 @@ impl<W> Queue<W> {
         reply: W,
     ) -> Result<u64, W> {
         if self.count >= self.max {
-            return Err(reply);
+            let own = self.lines.iter().find(|line| line.caller == caller).map_or(0, |line| line.waiters.len());
+            let longest = self.lines.iter_mut().max_by_key(|line| line.waiters.len());
+            let Some(longest) = longest.filter(|longest| own + 1 < longest.waiters.len()) else {
+                return Err(reply);
+            };
+            longest.waiters.pop_back();
+            self.count -= 1;
         }
         let number = self.next_number;
         self.next_number += 1;
@@ -164,7 +175,7 @@ mod tests {
         let mut queue = Queue::new(2);
         let first = queue.join(CallerId(1), Usage::Chat, Vec::new(), "first").unwrap();
         let second = queue.join(CallerId(1), Usage::Chat, Vec::new(), "second").unwrap();
-        assert_eq!(queue.join(CallerId(2), Usage::Chat, Vec::new(), "third"), Err("third"));
+        assert_eq!(queue.join(CallerId(1), Usage::Chat, Vec::new(), "third"), Err("third"));
         assert!(queue.leave(first));
         assert!(!queue.leave(first));
         assert_eq!(queue.len(), 1);
@@ -172,6 +183,30 @@ mod tests {
         assert!(queue.leave(second));
         assert_eq!(served(&mut queue, 9), ["third"]);
         assert_eq!(Queue::new(0).join(CallerId(1), Usage::Chat, Vec::new(), ()), Err(()));
+    }
+
+    #[test]
+    fn a_full_queue_is_shared_evenly() {
+        let mut queue = Queue::new(4);
+        for name in ["a1", "a2", "a3", "a4"] {
+            queue.join(CallerId(1), Usage::Chat, Vec::new(), name).unwrap();
+        }
+        assert_eq!(queue.join(CallerId(1), Usage::Chat, Vec::new(), "a5"), Err("a5"));
+        for name in ["b1", "b2"] {
+            queue.join(CallerId(2), Usage::Chat, Vec::new(), name).unwrap();
+        }
+        assert_eq!(queue.join(CallerId(2), Usage::Chat, Vec::new(), "b3"), Err("b3"), "it has its share");
+        queue.join(CallerId(3), Usage::Chat, Vec::new(), "c1").unwrap();
+        assert_eq!(queue.len(), 4);
+        let mut names = served(&mut queue, 9);
+        names.sort_unstable();
+        assert!(names.contains(&"a1") && names.contains(&"b1") && names.contains(&"c1"), "{names:?}");
+        // Lines of one each are even, whoever asks.
+        let mut queue = Queue::new(2);
+        for caller in 1..3 {
+            queue.join(CallerId(caller), Usage::Chat, Vec::new(), "first").unwrap();
+        }
+        assert_eq!(queue.join(CallerId(3), Usage::Chat, Vec::new(), "late"), Err("late"));
     }
 
     #[test]

@@ -5,8 +5,9 @@
 //! whole body.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::error::Error;
 use std::time::Duration;
+use std::{fmt, io};
 
 use secrecy::SecretString;
 use serde_json::Value;
@@ -75,12 +76,14 @@ pub enum UpstreamErrorKind {
     Empty,
     /// Something that this version cannot read.
     Protocol,
+    /// This process may open no further connection: a fault of the server, not of the upstream.
+    OutOfDescriptors,
 }
 
 /// Who pays for a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
-    /// Whoever asked; nobody's breaker moves.
+    /// The request, or this server: no identity is marked.
     Caller,
     /// The identity: its credential, its quota, its standing.
     Identity,
@@ -108,6 +111,7 @@ impl fmt::Display for UpstreamErrorKind {
             Self::Truncated => "the upstream broke off its answer",
             Self::Empty => "the upstream gave an empty answer",
             Self::Protocol => "the upstream's answer cannot be read",
+            Self::OutOfDescriptors => "this server may open no further connection",
         })
     }
 }
@@ -123,7 +127,8 @@ impl UpstreamErrorKind {
             | Self::TooLarge
             | Self::TooLong
             | Self::LostChat
-            | Self::BusyChat => Blame::Caller,
+            | Self::BusyChat
+            | Self::OutOfDescriptors => Blame::Caller,
             Self::Unauthorized
             | Self::Forbidden
             | Self::RateLimited
@@ -161,6 +166,7 @@ impl UpstreamErrorKind {
             Self::Truncated => "truncated",
             Self::Empty => "empty",
             Self::Protocol => "protocol",
+            Self::OutOfDescriptors => "out_of_descriptors",
         }
     }
 }
@@ -210,7 +216,13 @@ impl UpstreamError {
     /// A failure of the transport. The address is taken out of it: addresses may carry secrets.
     #[must_use]
     pub fn transport(doing: &'static str, error: reqwest::Error) -> Self {
-        let kind = if error.is_timeout() { UpstreamErrorKind::Timeout } else { UpstreamErrorKind::Unavailable };
+        let kind = if error.is_timeout() {
+            UpstreamErrorKind::Timeout
+        } else if is_out_of_descriptors(&error) {
+            UpstreamErrorKind::OutOfDescriptors
+        } else {
+            UpstreamErrorKind::Unavailable
+        };
         Self { source: Some(error.without_url()), ..Self::new(doing, kind) }
     }
 
@@ -229,6 +241,14 @@ impl UpstreamError {
             }
         }
     }
+}
+
+/// Whether the system refused a socket or a file because this process, or the machine, has too many open.
+fn is_out_of_descriptors(error: &(dyn Error + 'static)) -> bool {
+    let code = error.downcast_ref::<io::Error>().and_then(io::Error::raw_os_error);
+    // ENFILE and EMFILE have these numbers on every Unix.
+    let is_it = cfg!(unix) && matches!(code, Some(23 | 24));
+    is_it || error.source().is_some_and(is_out_of_descriptors)
 }
 
 /// What an answer said of itself.

@@ -2,9 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt as _;
 use futures_util::future::join_all;
+use futures_util::stream::FuturesUnordered;
 use simulator::Simulator;
-use simulator::script::{Endpoint, ScriptedFailure, ScriptedReply};
+use simulator::script::{End, Endpoint, ScriptedFailure, ScriptedReply};
 
 use crate::support::app::{PATIENCE, Setup, TestApp, json_of, question, spawn};
 use crate::support::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, until_health};
@@ -290,6 +292,44 @@ async fn a_key_that_asks_once_does_not_stand_behind_one_that_floods() {
     let turn = asked.iter().position(|request| request.body.as_ref().unwrap().to_string().contains("quiet"));
     // At most 20 of the flood had been asked when it came, and one of them may have been next.
     assert!(turn.is_some_and(|turn| turn <= 22), "{turn:?} of 41");
+}
+
+#[tokio::test]
+async fn a_key_that_floods_does_not_fill_the_queue_for_others() {
+    let app = Setup::default()
+        .with("API_KEY", "sk-test-key,sk-quiet-key")
+        .with("MAX_IN_FLIGHT", "1")
+        .with("QUEUE_MAX", "4")
+        .with("QUEUE_WAIT", "30s")
+        .start(Simulator::start(crew(1)).await.unwrap())
+        .await;
+    let stalled = ScriptedReply::numbered(3).ending(End::Stalled);
+    app.simulator.script().queue(None, Endpoint::Completions, stalled);
+    let held = app.post("/v1/chat/completions", &question("hold"));
+    let held = spawn(async move { held.send().await.map(|_| ()) });
+    app.simulator.record().wait_for_counts(|counters| counters.open_streams == 1, PATIENCE).await.unwrap();
+    // Two find the queue full at once, and two make room when the other key asks.
+    let flood = async {
+        let mut answers: FuturesUnordered<_> = (0..6).map(|_| ask(&app, Form::Whole, "echo: flood")).collect();
+        for _ in 0..4 {
+            let answer = answers.next().await.unwrap();
+            assert_eq!(answer.failure(), (429, "rate_limit_error", "server_busy"));
+        }
+        held.abort();
+        answers.collect::<Vec<_>>().await
+    };
+    let quiet = async {
+        until_queued(&app, 4).await;
+        join_all((0..2).map(|_| {
+            let request = app.client.post(app.url("/v1/chat/completions")).bearer_auth("sk-quiet-key");
+            let request = request.header("content-type", "application/json").body(question("echo: quiet").to_string());
+            crate::support::oracle::read(request, Form::Whole)
+        }))
+        .await
+    };
+    let (flood, quiet) = tokio::join!(flood, quiet);
+    flood.iter().for_each(|answer| answer.must_say("flood"));
+    quiet.iter().for_each(|answer| answer.must_say("quiet"));
 }
 
 /// Waits until so many requests are in the queue of the web accounts.

@@ -14,6 +14,7 @@ mod chat_stream;
 mod clean_guest;
 mod client_mode;
 mod completions;
+mod connections;
 mod cors;
 mod counts;
 mod embeddings;

@@ -72,7 +72,8 @@ pub(crate) fn outcome_of(error: &UpstreamError, now: Now) -> Outcome {
         | Kind::TooLarge
         | Kind::TooLong
         | Kind::LostChat
-        | Kind::BusyChat => Outcome::Neutral,
+        | Kind::BusyChat
+        | Kind::OutOfDescriptors => Outcome::Neutral,
         Kind::Unavailable | Kind::Timeout | Kind::Truncated | Kind::Empty | Kind::Protocol => {
             Outcome::Transient { code: error.kind.code() }
         }

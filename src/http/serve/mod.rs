@@ -7,6 +7,7 @@ pub(crate) mod bodies;
 pub(crate) mod body;
 pub(crate) mod buckets;
 pub mod caller;
+pub(crate) mod connections;
 pub mod counters;
 pub mod drain;
 pub(crate) mod encoding;

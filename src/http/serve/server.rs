@@ -1,38 +1,42 @@
 //! Our own accept loop: HTTP/1.1 with the limits that the ready-made one lacks.
 //!
-//! A connection is closed when no request head arrives in time (also before the first byte), and when its peer
-//! does not read what is ready for it; otherwise one such peer would hold an identity for ever.
+//! A connection is closed when no request head arrives in time (also before the first byte), when its peer does not
+//! read what is ready for it, and when it has no request while its place is needed; otherwise one such peer would hold
+//! an identity for ever, or idle ones would shut everybody else out.
 
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::{Body, HttpBody};
 use axum::extract::{ConnectInfo, Request};
-use hyper::body::Incoming;
+use bytes::Bytes;
+use http::header::{CONNECTION, HeaderValue};
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
 use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
+use crate::http::serve::connections::{Busy, Connections, Limits, NoPlace, Place};
 use crate::http::serve::drain::Drain;
 use crate::http::settings::HttpSettings;
 use crate::shutdown::Supervisor;
 
-/// Open connections at once; further ones wait in the kernel.
-const CONNECTIONS_MAX: usize = 20_000;
 /// Headers of one request.
 const HEADERS_MAX: usize = 64;
 /// Bytes of a request's head, and of what waits to be written.
 const BUFFER_BYTES_MAX: usize = 32 * 1024;
-/// The pause after the system refused a connection, as when file descriptors have run out.
+/// The pause after a connection could not be accepted, as when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// How often a connection's task has been polled. A body may be polled more than once in one poll of its task; this
@@ -48,6 +52,10 @@ impl PollCount {
     }
 }
 
+/// The request came when every place was taken: an extension of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OverCapacity;
+
 /// Serves connections until `stop`, then closes idle ones and lets the others finish what they do. The
 /// connections are tasks of `supervisor`.
 pub async fn serve(
@@ -57,13 +65,12 @@ pub async fn serve(
     supervisor: &Supervisor,
     stop: CancellationToken,
 ) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let descriptors = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
+    let places = Connections::new(Limits::new(descriptors, &settings.trusted_proxies));
     let (read_timeout, write_timeout) = (settings.read_timeout, settings.write_timeout);
     let mut refused = false;
     loop {
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
             accepted = listener.accept() => accepted,
@@ -74,22 +81,57 @@ pub async fn serve(
                 if !std::mem::replace(&mut refused, true) {
                     warn!(%error, "connection not accepted, pausing");
                 }
+                places.close_idle();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             }
         };
         refused = false;
+        let place = loop {
+            match places.admit(peer.ip()) {
+                // Some other connection ends or may be closed soon; those behind this one wait in the kernel.
+                Err(NoPlace::Full) if !stop.is_cancelled() => tokio::time::sleep(ACCEPT_PAUSE).await,
+                admitted => break admitted,
+            }
+        };
+        let Ok(place) = place else {
+            debug!(%peer, "connection closed, since its address has too many");
+            continue;
+        };
         let (router, stop) = (router.clone(), stop.clone());
         supervisor.spawn("connection", async move {
-            serve_connection(stream, peer, router, read_timeout, write_timeout, stop).await;
-            drop(place);
+            serve_connection(stream, peer, place, router, read_timeout, write_timeout, stop).await;
         });
+    }
+}
+
+/// The body of an answer, whose connection is busy until it is dropped.
+struct Held {
+    body: Body,
+    _busy: Busy,
+}
+
+impl HttpBody for Held {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
 async fn serve_connection(
     stream: TcpStream,
     peer: SocketAddr,
+    place: Place,
     router: Router,
     read_timeout: Duration,
     write_timeout: Duration,
@@ -99,6 +141,7 @@ async fn serve_connection(
         debug!(%error, "connection closed before it began");
         return;
     }
+    let (place, is_reserve) = (&place, place.is_reserve);
     let (drain, unwanted) = Drain::new();
     let polls = PollCount::default();
     let counted = polls.clone();
@@ -106,7 +149,17 @@ async fn serve_connection(
         request.extensions_mut().insert(ConnectInfo(peer));
         request.extensions_mut().insert(drain.clone());
         request.extensions_mut().insert(counted.clone());
-        router.clone().oneshot(request)
+        if is_reserve {
+            request.extensions_mut().insert(OverCapacity);
+        }
+        let (busy, answering) = (place.busy(), router.clone().oneshot(request));
+        async move {
+            let mut response = answering.await?;
+            if is_reserve {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok::<_, Infallible>(response.map(|body| Held { body, _busy: busy }))
+        }
     });
     let mut stream = TimeoutWriter::new(stream);
     stream.set_timeout(Some(write_timeout));
@@ -129,6 +182,8 @@ async fn serve_connection(
         connection.as_mut().poll(cx)
     });
     let outcome = tokio::select! {
+        biased;
+        () = place.unwanted() => return debug!(%peer, "idle connection closed, since its place is needed"),
         outcome = serving => outcome,
         never = unwanted.run() => match never {},
     };

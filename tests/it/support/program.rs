@@ -31,10 +31,19 @@ impl Drop for Program {
 impl Program {
     /// Starts it in a folder of its own with these settings as its environment, which has nothing else.
     pub(crate) fn start(arguments: &[&str], settings: &[(&str, String)]) -> Self {
+        Self::run(Command::new(env!("CARGO_BIN_EXE_qwen-bridge")).args(arguments), settings)
+    }
+
+    /// Starts the server as [`Program::start`] does, with a limit of so many file descriptors.
+    pub(crate) fn serve_with_descriptors(count: u32, settings: &[(&str, String)]) -> Self {
+        let command = format!("ulimit -n {count} && exec \"$0\" serve");
+        Self::run(Command::new("/bin/sh").args(["-c", &command, env!("CARGO_BIN_EXE_qwen-bridge")]), settings)
+    }
+
+    fn run(command: &mut Command, settings: &[(&str, String)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let output = |name: &str| File::create(folder.path().join(name)).unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_qwen-bridge"))
-            .args(arguments)
+        let child = command
             .env_clear()
             .envs(settings.iter().map(|(name, value)| (name, value)))
             .current_dir(folder.path())
@@ -50,6 +59,11 @@ impl Program {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
         let line = status.lines().find(|line| line.starts_with(name)).unwrap();
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+
+    /// How many file descriptors it has.
+    pub(crate) fn descriptors(&self) -> u32 {
+        std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count().try_into().unwrap()
     }
 
     /// What it has used of processors so far. The clock of a busy machine says less.

@@ -1,0 +1,239 @@
+//! Which connections may stay open: how many in all, how many from one address, and which one goes when all places are
+//! taken.
+
+use std::collections::{BTreeMap, HashMap};
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ipnet::IpNet;
+use parking_lot::Mutex;
+use tokio_util::sync::CancellationToken;
+
+/// Open connections at once, where the system allows as many.
+const OPEN_MAX: usize = 20_000;
+/// Connections from one address, unless it is this machine's or a trusted proxy's.
+const PER_ADDRESS_MAX: usize = 256;
+/// Connections beyond the others, which are only told how the server is.
+const RESERVE_MAX: usize = 16;
+/// How long a connection has no request before its place may be given away: one that has just come may have sent one.
+const IDLE_MIN: Duration = Duration::from_millis(200);
+/// File descriptors that the program needs for itself: the state file, the listener, standard streams, signals.
+const OWN_DESCRIPTORS: usize = 32;
+
+/// The limits of [`Connections`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Limits {
+    open: usize,
+    reserve: usize,
+    per_address: usize,
+    trusted_proxies: Vec<IpNet>,
+}
+
+impl Limits {
+    /// The limits of a process that may have so many file descriptors. A stream needs one on either side of this
+    /// program, so callers get 60 % of what it does not need for itself.
+    pub(crate) fn new(descriptors: usize, trusted_proxies: &[IpNet]) -> Self {
+        let open = (descriptors.saturating_sub(OWN_DESCRIPTORS) / 5 * 3).clamp(4, OPEN_MAX);
+        let trusted_proxies = trusted_proxies.to_vec();
+        Self { open, reserve: (open / 4).clamp(2, RESERVE_MAX), per_address: PER_ADDRESS_MAX, trusted_proxies }
+    }
+}
+
+/// All open connections. Clones share one list.
+#[derive(Clone, Debug)]
+pub(crate) struct Connections(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    limits: Limits,
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    /// By their number, so the oldest comes first.
+    places: BTreeMap<u64, Arc<Use>>,
+    per_address: HashMap<IpAddr, usize>,
+    next_number: u64,
+}
+
+/// What a connection does at the moment.
+#[derive(Debug)]
+struct Use {
+    /// Since when it has no request; `None` while one is under way.
+    idle_since: Mutex<Option<Instant>>,
+    unwanted: CancellationToken,
+}
+
+/// Why a connection has no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NoPlace {
+    /// Its address has as many as one may have.
+    Address,
+    /// All places are taken, and none of their connections was idle for long.
+    Full,
+}
+
+/// The right to be open. Dropping it makes room.
+#[derive(Debug)]
+pub(crate) struct Place {
+    shared: Arc<Shared>,
+    number: u64,
+    address: IpAddr,
+    now: Arc<Use>,
+    /// It came when all places were taken, and gets no more than word of how the server is.
+    pub(crate) is_reserve: bool,
+}
+
+/// A request is under way on a connection, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Busy(Arc<Use>);
+
+impl Connections {
+    /// No connection yet.
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self(Arc::new(Shared { limits, open: Mutex::default() }))
+    }
+
+    /// Takes a place for a connection from this address.
+    ///
+    /// When all places are taken, the oldest connection that has had no request for a while is closed for it. Where
+    /// there is none, the new connection is one of a small reserve.
+    ///
+    /// # Errors
+    /// [`NoPlace`]: this address has too many, or the reserve is taken as well.
+    pub(crate) fn admit(&self, address: IpAddr) -> Result<Place, NoPlace> {
+        let Shared { limits, open } = &*self.0;
+        let address = address.to_canonical();
+        let mut open = open.lock();
+        let count = open.per_address.get(&address).copied().unwrap_or(0);
+        let is_unlimited = address.is_loopback() || limits.trusted_proxies.iter().any(|net| net.contains(&address));
+        if count >= limits.per_address && !is_unlimited {
+            return Err(NoPlace::Address);
+        }
+        let is_full = open.places.len() >= limits.open && !open.close_idle();
+        if is_full && open.places.len() >= limits.open + limits.reserve {
+            return Err(NoPlace::Full);
+        }
+        let now = Use { idle_since: Mutex::new(Some(Instant::now())), unwanted: CancellationToken::new() };
+        let (number, now) = (open.next_number, Arc::new(now));
+        open.next_number += 1;
+        open.places.insert(number, Arc::clone(&now));
+        *open.per_address.entry(address).or_default() += 1;
+        Ok(Place { shared: Arc::clone(&self.0), number, address, now, is_reserve: is_full })
+    }
+
+    /// Closes the oldest connection that has had no request for a while, to free what it holds. `false` if there is none.
+    pub(crate) fn close_idle(&self) -> bool {
+        self.0.open.lock().close_idle()
+    }
+}
+
+impl Open {
+    /// The place is free for counting from now on; its connection ends when its task next runs.
+    fn close_idle(&mut self) -> bool {
+        let is_idle = |now: &Use| now.idle_since.lock().is_some_and(|since| since.elapsed() >= IDLE_MIN);
+        let idle = self.places.iter().find(|(_, now)| is_idle(now));
+        let Some(number) = idle.map(|(number, _)| *number) else { return false };
+        if let Some(now) = self.places.remove(&number) {
+            now.unwanted.cancel();
+        }
+        true
+    }
+}
+
+impl Place {
+    /// Marks the connection as having a request.
+    pub(crate) fn busy(&self) -> Busy {
+        *self.now.idle_since.lock() = None;
+        Busy(Arc::clone(&self.now))
+    }
+
+    /// Waits until the place is wanted for another connection.
+    pub(crate) async fn unwanted(&self) {
+        self.now.unwanted.cancelled().await;
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        *self.0.idle_since.lock() = Some(Instant::now());
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = self.shared.open.lock();
+        open.places.remove(&self.number);
+        if let Some(count) = open.per_address.get_mut(&self.address) {
+            *count -= 1;
+            if *count == 0 {
+                open.per_address.remove(&self.address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn connections(descriptors: usize, trusted: &[&str]) -> Connections {
+        let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
+        Connections::new(Limits::new(descriptors, &trusted))
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn limits_follow_the_descriptors() {
+        let check = |descriptors, open, reserve| {
+            let limits = Limits::new(descriptors, &[]);
+            assert_eq!((limits.open, limits.reserve), (open, reserve), "{descriptors}");
+        };
+        check(0, 4, 2);
+        check(64, 18, 4);
+        check(1024, 594, 16);
+        check(1 << 20, OPEN_MAX, 16);
+    }
+
+    #[test]
+    fn an_address_has_its_share_unless_it_is_trusted() {
+        let connections = connections(100_000, &["10.0.0.0/8"]);
+        let taken: Vec<_> = (0..PER_ADDRESS_MAX).map(|_| connections.admit(address("203.0.113.9")).unwrap()).collect();
+        assert_eq!(connections.admit(address("203.0.113.9")).unwrap_err(), NoPlace::Address);
+        assert_eq!(connections.admit(address("::ffff:203.0.113.9")).unwrap_err(), NoPlace::Address, "the same address");
+        connections.admit(address("203.0.113.10")).unwrap();
+        for unlimited in ["127.0.0.1", "::1", "10.1.2.3"] {
+            let places: Vec<_> = (0..=PER_ADDRESS_MAX).map(|_| connections.admit(address(unlimited))).collect();
+            assert!(places.iter().all(Result::is_ok), "{unlimited}");
+        }
+        drop(taken);
+        connections.admit(address("203.0.113.9")).unwrap();
+    }
+
+    #[test]
+    fn the_oldest_idle_connection_makes_room() {
+        let connections = connections(0, &[]);
+        let admit = || connections.admit(address("127.0.0.1"));
+        let long_idle = |place: &Place| *place.now.idle_since.lock() = Instant::now().checked_sub(IDLE_MIN);
+        let places: Vec<_> = (0..4).map(|_| admit().unwrap()).collect();
+        let busy = places.first().map(Place::busy);
+        places.iter().skip(1).for_each(long_idle);
+        let fifth = admit().unwrap();
+        assert!(!fifth.is_reserve);
+        let closed: Vec<bool> = places.iter().map(|place| place.now.unwanted.is_cancelled()).collect();
+        assert_eq!(closed, [false, true, false, false]);
+        // What has just come may have sent a request that was not read yet.
+        let all: Vec<_> = places.iter().skip(2).map(Place::busy).collect();
+        let (sixth, seventh) = (admit().unwrap(), admit().unwrap());
+        assert!(sixth.is_reserve && seventh.is_reserve && !fifth.now.unwanted.is_cancelled());
+        assert_eq!(admit().unwrap_err(), NoPlace::Full);
+        drop((busy, all, sixth));
+        places.iter().for_each(long_idle);
+        assert!(!admit().unwrap().is_reserve);
+    }
+}
