@@ -354,7 +354,7 @@ fn upstreams(
 ) -> Result<Upstreams, WebClientError> {
     let has_web = !config.http.server_mode || web_pool.summary(now).total > 0;
     let keys = static_keys(config, store, supervisor, &loaded.facts, now)?;
-    let api = OpenAiApi::new(config.web.connect_timeout, config.web.idle_timeout)?;
+    let api = OpenAiApi::new(config.web.connect_timeout, config.web.idle_timeout, config.web.is_direct)?;
     let settings = RelaySettings::like(&config.web, config.chat.models_ttl);
     let targets = Targets::Accounts(accounts);
     let (store, supervisor, retries_max) = (Arc::clone(store), supervisor.clone(), config.chat.retries_max);
@@ -377,7 +377,7 @@ fn static_keys(
         // A key that was refused may have been paid for since; only what has a date is remembered.
         pool.restore(key, IdentityFacts { dead_since: None, ..*facts }, now);
     }
-    let api = OpenAiApi::new(config.web.connect_timeout, config.web.idle_timeout)?;
+    let api = OpenAiApi::new(config.web.connect_timeout, config.web.idle_timeout, config.web.is_direct)?;
     let settings = RelaySettings::like(&config.web, config.chat.models_ttl);
     let (store, supervisor, retries_max) = (Arc::clone(store), supervisor.clone(), config.chat.retries_max);
     Ok(RelayGateway::new(pool, api, Targets::Keys(targets), store, supervisor, settings, retries_max))

@@ -483,6 +483,7 @@ mod tests {
             client_id: "c".to_owned(),
             scope: "s".to_owned(),
             connect_timeout: Duration::from_secs(5),
+            is_direct: true,
         })
         .unwrap()
     }

@@ -20,7 +20,8 @@ use std::time::Duration;
 
 use crate::base::seed::{IdentitySeed, StaticKey};
 use crate::config::settings::{CONFIG_FILE, Draft};
-use crate::config::values::{NO_LIMIT, Value};
+use crate::config::sources::{NO_PROXY, PROXIES};
+use crate::config::values::{NO_LIMIT, Value, is_proxy};
 use crate::gateway::{AccountSettings, ChatSettings};
 use crate::http::settings::{HttpSettings, RateLimit};
 use crate::pool::PoolSettings;
@@ -111,6 +112,9 @@ impl Config {
             draft.credentials.add_cookie_file(&draft.cookie_file, text);
         }
         check_combinations(&draft, &mut faults);
+        draft.web.is_direct = is_direct(sources);
+        draft.oauth.is_direct = draft.web.is_direct;
+        check_proxies(sources, &mut faults);
         faults.append(&mut draft.credentials.faults);
 
         let identities = draft.credentials.identities(sources.now);
@@ -187,6 +191,26 @@ fn apply(draft: &mut Draft, setting: &Setting, origin: Origin, value: &Value, fa
 }
 
 fn check_combinations(draft: &Draft, faults: &mut Vec<Fault>) {
+/// Refuses a proxy that the HTTP clients cannot use: they would leave it out and show the machine's own address.
+fn check_proxies(sources: &Sources, faults: &mut Vec<Fault>) {
+    for (name, value) in &sources.proxies {
+        if PROXIES.contains(&name.as_str()) && !value.is_empty() && !is_proxy(value) {
+            faults.push(Fault::of(
+                name,
+                Origin::Environment,
+                "is not the address of a proxy that can be used",
+                "write it as http://host:port, https://, socks4://, socks4a://, socks5:// or socks5h://",
+            ));
+        }
+    }
+}
+
+/// Whether nothing goes through a proxy.
+fn is_direct(sources: &Sources) -> bool {
+    let exceptions = NO_PROXY.iter().find_map(|name| sources.proxies.get(*name));
+    exceptions.is_some_and(|list| list.split(',').any(|entry| entry.trim() == "*"))
+}
+
     let pool = &draft.pool;
     if pool.trip_after < pool.degrade_after {
         faults.push(Fault::at(

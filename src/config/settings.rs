@@ -86,6 +86,7 @@ impl Draft {
                 client_id: String::new(),
                 scope: String::new(),
                 connect_timeout: none,
+                is_direct: false,
             },
             accounts: AccountSettings {
                 dir: PathBuf::new(),
@@ -117,6 +118,7 @@ impl Draft {
                 first_event_timeout: none,
                 idle_timeout: none,
                 total_timeout: none,
+                is_direct: false,
             },
             media_fetch: MediaFetch::off(),
             chat: ChatSettings {

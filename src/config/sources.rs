@@ -26,6 +26,8 @@ pub struct Sources {
     pub file: Option<String>,
     /// The text of `cookie.txt`, if there is one.
     pub cookie_file: Option<String>,
+    /// What the environment says of proxies, by the names of the variables.
+    pub proxies: BTreeMap<String, String>,
     /// The folder of the user, if the environment tells.
     pub home: Option<String>,
     /// Whether standard error is a terminal, which decides about the look of log lines.
@@ -46,6 +48,7 @@ impl Sources {
             dotenv: None,
             file: None,
             cookie_file: None,
+            proxies: BTreeMap::new(),
             home: None,
             stderr_is_terminal: false,
             now,
@@ -79,6 +82,11 @@ impl Sources {
                     "is not UTF-8",
                     "set it again as plain text",
                 )),
+            }
+        }
+        for name in PROXIES.iter().chain(NO_PROXY) {
+            if let Some(value) = std::env::var_os(name) {
+                sources.proxies.insert((*name).to_owned(), value.to_string_lossy().into_owned());
             }
         }
         sources.dotenv = sources.read(".env", "the working folder", false);
@@ -142,5 +150,10 @@ fn read_text(path: &str) -> io::Result<String> {
     text::decoded(bytes).ok_or_else(|| io::ErrorKind::InvalidData.into())
 }
 
+/// Variables that name a proxy. The HTTP clients read them from the environment by themselves.
+pub(super) const PROXIES: &[&str] =
+    &["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"];
+/// Variables that name what needs no proxy. The first that is set counts.
+pub(super) const NO_PROXY: &[&str] = &["NO_PROXY", "no_proxy"];
 /// The longest configuration file: some sixty cookies of the longest kind.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;

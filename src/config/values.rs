@@ -210,6 +210,13 @@ fn url_of(text: &str) -> Result<Url, Expected> {
     Ok(url)
 }
 
+/// Whether the HTTP clients can use this as a proxy. Without a scheme they take it for one of HTTP.
+pub(super) fn is_proxy(text: &str) -> bool {
+    let Ok(uri) = text.parse::<http::Uri>() else { return false };
+    let has_scheme = |scheme| ["http", "https", "socks4", "socks4a", "socks5", "socks5h"].contains(&scheme);
+    uri.scheme_str().is_none_or(has_scheme) && uri.host().is_some_and(|host| !host.is_empty())
+}
+
 /// A folder. `~` is the user's.
 pub(super) fn folder(value: &Value, home: Option<&Path>) -> Result<PathBuf, Expected> {
     let text = text(value)?;

@@ -25,6 +25,8 @@ pub struct WebSettings {
     pub idle_timeout: Duration,
     /// `TOTAL_TIMEOUT`, 600 s.
     pub total_timeout: Duration,
+    /// `NO_PROXY` is for every host: no proxy of the environment is used.
+    pub is_direct: bool,
 }
 
 impl WebSettings {
@@ -48,6 +50,8 @@ pub struct OAuthSettings {
     pub scope: String,
     /// `CONNECT_TIMEOUT`, 10 s.
     pub connect_timeout: Duration,
+    /// As [`WebSettings::is_direct`].
+    pub is_direct: bool,
 }
 
 /// `MEDIA_FETCH`: which addresses in a caller's request are fetched. `off`, `public` (the default), or a list of

@@ -31,6 +31,7 @@ mod models;
 mod oauth;
 mod pictures;
 mod quota;
+mod proxies;
 mod rate_limit;
 mod reasoning;
 mod responses;

@@ -44,6 +44,8 @@ pub async fn run(port: Option<u16>, mut sources: Sources) -> Result<(), Simulate
     sources.env.retain(|name, _| kept.contains(&name.as_str()));
     sources.flags.retain(|name, _| kept.contains(&name.as_str()));
     (sources.dotenv, sources.file, sources.cookie_file) = (None, None, None);
+    // The simulator is on this machine.
+    sources.proxies = BTreeMap::from([("NO_PROXY".to_owned(), "*".to_owned())]);
     // There the official command line keeps an account of its own.
     sources.home = None;
     sources.faults.clear();

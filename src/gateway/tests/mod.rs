@@ -98,6 +98,7 @@ impl Endpoint {
             client_id: "c".to_owned(),
             scope: "s".to_owned(),
             connect_timeout: Duration::from_secs(5),
+            is_direct: true,
         };
         Arc::new(QwenOAuth::new(settings).unwrap())
     }

@@ -112,6 +112,7 @@ impl QwenOAuth {
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(settings.connect_timeout.min(CALL_TIMEOUT))
             .timeout(CALL_TIMEOUT);
+        let builder = if settings.is_direct { builder.no_proxy() } else { builder };
         // A simulator on this machine needs no certificates, and a machine that has none can still run one.
         let builder = if settings.base.scheme() == "http" { builder.tls_certs_only([]) } else { builder };
         let client = builder.build().map_err(WebClientError::Client)?;

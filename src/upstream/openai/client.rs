@@ -46,13 +46,16 @@ pub struct Target {
 }
 
 impl OpenAiApi {
-    /// A client that waits so long for a connection, and so long for the next byte of a whole answer.
+    /// A client that waits so long for a connection, and so long for the next byte of a whole answer. `is_direct`
+    /// keeps it from the proxies of the environment.
     ///
     /// # Errors
     /// [`WebClientError`].
-    pub fn new(connect_timeout: Duration, idle_timeout: Duration) -> Result<Self, WebClientError> {
+    pub fn new(connect_timeout: Duration, idle_timeout: Duration, is_direct: bool) -> Result<Self, WebClientError> {
         let builder = || {
-            reqwest::Client::builder()
+            let builder = reqwest::Client::builder();
+            let builder = if is_direct { builder.no_proxy() } else { builder };
+            builder
                 .redirect(reqwest::redirect::Policy::none())
                 .connect_timeout(connect_timeout)
                 .pool_idle_timeout(Duration::from_secs(60))

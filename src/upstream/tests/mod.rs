@@ -32,6 +32,7 @@ fn web(web_base: Url, oss_base: Option<Url>) -> QwenWeb {
         first_event_timeout: 5 * second,
         idle_timeout: 5 * second,
         total_timeout: 5 * second,
+        is_direct: true,
     })
     .unwrap()
 }

@@ -23,6 +23,7 @@ fn client(base: Url) -> QwenOAuth {
         client_id: "the client".to_owned(),
         scope: "openid model.completion".to_owned(),
         connect_timeout: Duration::from_secs(5),
+        is_direct: true,
     };
     QwenOAuth::new(settings).unwrap()
 }

@@ -97,7 +97,10 @@ impl QwenWeb {
     /// [`WebClientError`].
     pub fn new(settings: WebSettings) -> Result<Self, WebClientError> {
         let builder = || {
-            reqwest::Client::builder()
+            let builder = reqwest::Client::builder();
+            // The client's own reading of `NO_PROXY=*` leaves literal addresses out.
+            let builder = if settings.is_direct { builder.no_proxy() } else { builder };
+            builder
                 .redirect(reqwest::redirect::Policy::none())
                 .connect_timeout(settings.connect_timeout)
                 .pool_idle_timeout(Duration::from_secs(60))
