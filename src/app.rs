@@ -27,6 +27,7 @@ use crate::gateway::answer::web::WebGateway;
 use crate::gateway::attachments::Attachments;
 use crate::gateway::catalogue::Models;
 use crate::gateway::janitor::{self, Janitor, JanitorQueue};
+use crate::gateway::outlook::Outlook;
 use crate::gateway::responses::KeptResponses;
 use crate::gateway::route::Upstreams;
 use crate::gateway::videos::jobs::{VideoJobs, VideoParts};
@@ -53,6 +54,7 @@ pub struct App {
     address: SocketAddr,
     generated_key: Option<ApiKey>,
     state: AppState,
+    outlook: Outlook,
     pool: IdentityPool,
     web_accounts: WebAccounts,
     accounts: OAuthAccounts,
@@ -138,7 +140,7 @@ impl App {
         let state = AppState::new(Parts {
             chats,
             answers,
-            upstreams,
+            upstreams: upstreams.clone(),
             attachments,
             videos: videos.clone(),
             responses: KeptResponses::new(Arc::clone(&store), config.chat.keep_responses),
@@ -160,6 +162,7 @@ impl App {
             address,
             generated_key,
             state,
+            outlook: outlook(&config, upstreams, pool.clone()),
             pool,
             web_accounts,
             accounts,
@@ -199,6 +202,7 @@ impl App {
         let Self {
             listener,
             state,
+            outlook,
             pool,
             web_accounts,
             accounts,
@@ -221,6 +225,7 @@ impl App {
             janitor::run(janitor.0, janitor.1, ledger, pool.sessions(), Now::read().unix, supervisor.stopping());
         supervisor.spawn("janitor", cleaning);
         models.fetch_in_background();
+        supervisor.spawn("outlook", outlook.run(supervisor.stopping()));
         videos.resume();
         let connections = Supervisor::new();
         let accepting = {
@@ -258,8 +263,13 @@ impl App {
             KeyPolicy::OpenOnLoopback => {
                 info!("no key is set: only this machine can use the server");
             }
-            KeyPolicy::OpenKnowingly => {
+            KeyPolicy::OpenKnowingly if self.config.http.server_mode => {
                 warn!("no key is set and ALLOW_OPEN is true: everybody who can reach the server can use it");
+            }
+            KeyPolicy::OpenKnowingly => {
+                info!(
+                    "client mode without a key: everybody who can reach the server can use it with a credential of their own"
+                );
             }
             KeyPolicy::Keys | KeyPolicy::GenerateKey => {}
         }
@@ -282,6 +292,16 @@ async fn complete_keys(config: &mut Config, store: &Store, loaded: &Loaded) -> R
         }
         (KeyPolicy::Keys | KeyPolicy::OpenOnLoopback | KeyPolicy::OpenKnowingly, _) => Ok(None),
     }
+}
+
+/// What the owner is warned of. Without web accounts the two models are not used.
+fn outlook(config: &Config, upstreams: Upstreams, pool: IdentityPool) -> Outlook {
+    let models = [
+        ("DEFAULT_MODEL", config.chat.default_model.clone()),
+        ("VISION_FALLBACK_MODEL", config.http.vision_fallback.clone()),
+    ];
+    let models = models.into_iter().filter(|(_, model)| upstreams.has_web() && !model.is_empty()).collect();
+    Outlook { upstreams, pool, models }
 }
 
 fn answer_settings(config: &Config) -> AnswerSettings {

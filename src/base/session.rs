@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use crate::base::ids::{CredentialKey, IdentityId};
+use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
 use crate::base::secret::{AccessToken, Cookie};
 
 /// The jar and the token of one identity. Shared by the pool, which lends it, and the upstream, which uses it.
@@ -204,6 +204,17 @@ impl Session {
         ["refresh_token", "token"].into_iter().all(|name| value(&state.jar, name) == value(&jar, name))
     }
 
+    /// When the session ends by its own word: the end of the token that it signs in with. `None` where a
+    /// `refresh_token` renews it, or where no end is told.
+    #[must_use]
+    pub fn ends_at(&self, now: UnixSeconds) -> Option<UnixSeconds> {
+        if self.cookie("refresh_token").is_some() {
+            return None;
+        }
+        let in_jar = self.cookie("token").and_then(|token| AccessToken::parse(token.expose_secret(), now).ok());
+        in_jar.or_else(|| self.token())?.expires_at()
+    }
+
     fn cookie_text(&self) -> String {
         joined(&self.state.lock().jar, &self.site)
     }
@@ -276,7 +287,7 @@ mod tests {
 
     #[test]
     fn what_a_session_sends() {
-        let token = |text: &str| AccessToken::parse(text, crate::base::ids::UnixSeconds(0)).unwrap();
+        let token = |text: &str| AccessToken::parse(text, UnixSeconds(0)).unwrap();
         let cookie = Cookie::parse("token=old; a=1").unwrap();
         let check = |cookie: Option<&Cookie>, given: Option<&str>, cookies: Option<&str>, bearer: Option<&str>| {
             let key = CredentialKey::of("x");
@@ -295,7 +306,7 @@ mod tests {
     #[test]
     fn a_session_survives_a_restart() {
         let before = session("token=a; b=2");
-        before.install_token(AccessToken::parse("t", crate::base::ids::UnixSeconds(0)).unwrap());
+        before.install_token(AccessToken::parse("t", UnixSeconds(0)).unwrap());
         before.set_cookie("refresh_token", "r");
         assert_eq!((before.token_generation(), before.revision()), (1, 2));
         before.set_cookie("refresh_token", "r");
@@ -313,7 +324,7 @@ mod tests {
     #[test]
     fn a_forgotten_token_is_no_newer_one() {
         let session = session("token=a");
-        session.install_token(AccessToken::parse("t", crate::base::ids::UnixSeconds(0)).unwrap());
+        session.install_token(AccessToken::parse("t", UnixSeconds(0)).unwrap());
         session.forget_token();
         session.forget_token();
         assert!(session.token().is_none() && session.authorization().is_none());

@@ -9,6 +9,7 @@ use crate::base::session::Session;
 use crate::cli::CommandError;
 use crate::config::Config;
 use crate::gateway::accounts::web;
+use crate::gateway::outlook::{ends_soon, in_words};
 use crate::pool::Now;
 use crate::store::Store;
 use crate::telemetry::ErrorChain;
@@ -44,7 +45,7 @@ pub async fn run(config: Config) -> Result<bool, CommandError> {
         let result = ask(&upstream, &store, &session).await;
         usable += usize::from(result.is_ok());
         let (state, advice) = match &result {
-            Ok(()) => ("usable", String::from("nothing")),
+            Ok(()) => ("usable", outlook(&session)),
             Err(error) => verdict(error),
         };
         let until = session.token().and_then(|token| token.expires_at());
@@ -71,6 +72,18 @@ async fn ask(upstream: &QwenWeb, store: &Store, session: &Arc<Session>) -> Resul
         }
     }
     upstream.probe(session).await
+}
+
+/// What to do about an account that is usable.
+fn outlook(session: &Session) -> String {
+    let now = Now::read().unix;
+    match ends_soon(session, now) {
+        Some(ends_at) => format!(
+            "log in again, it ends in {} and has no refresh_token cookie to be renewed with",
+            in_words(ends_at.0 - now.0)
+        ),
+        None => "nothing".to_owned(),
+    }
 }
 
 fn verdict(error: &UpstreamError) -> (&'static str, String) {

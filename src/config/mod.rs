@@ -18,6 +18,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::base::secret::ApiKey;
 use crate::base::seed::{IdentitySeed, StaticKey};
 use crate::config::settings::{CONFIG_FILE, Draft};
 use crate::config::sources::{NO_PROXY, PROXIES};
@@ -111,10 +112,10 @@ impl Config {
             draft.credentials.origin = None;
             draft.credentials.add_cookie_file(&draft.cookie_file, text);
         }
-        check_combinations(&draft, &mut faults);
         draft.web.is_direct = is_direct(sources);
         draft.oauth.is_direct = draft.web.is_direct;
         check_proxies(sources, &mut faults);
+        check_combinations(&draft, &mut faults);
         faults.append(&mut draft.credentials.faults);
 
         let identities = draft.credentials.identities(sources.now);
@@ -190,7 +191,6 @@ fn apply(draft: &mut Draft, setting: &Setting, origin: Origin, value: &Value, fa
     faults.push(Fault::of(setting.name, origin, shown, mend));
 }
 
-fn check_combinations(draft: &Draft, faults: &mut Vec<Fault>) {
 /// Refuses a proxy that the HTTP clients cannot use: they would leave it out and show the machine's own address.
 fn check_proxies(sources: &Sources, faults: &mut Vec<Fault>) {
     for (name, value) in &sources.proxies {
@@ -211,6 +211,7 @@ fn is_direct(sources: &Sources) -> bool {
     exceptions.is_some_and(|list| list.split(',').any(|entry| entry.trim() == "*"))
 }
 
+fn check_combinations(draft: &Draft, faults: &mut Vec<Fault>) {
     let pool = &draft.pool;
     if pool.trip_after < pool.degrade_after {
         faults.push(Fault::at(
@@ -236,7 +237,7 @@ fn is_direct(sources: &Sources) -> bool {
             "let TOTAL_TIMEOUT be longer than CONNECT_TIMEOUT",
         ));
     }
-    let has_semicolon = |key: &&crate::base::secret::ApiKey| key.expose().contains(';');
+    let has_semicolon = |key: &&ApiKey| key.expose().contains(';');
     if !draft.http.server_mode && draft.credentials.keys().iter().any(|key| has_semicolon(&key)) {
         faults.push(Fault::at(
             "API_KEY and SERVER_MODE",
@@ -284,6 +285,13 @@ fn notices(draft: &Draft, identities: &[IdentitySeed], policy: KeyPolicy) -> Vec
         );
     }
     let is_beyond = !http.listen.ip().is_loopback();
+    let samples = http.keys.iter().chain(&http.admin_key).map(ApiKey::expose).filter(|key| is_sample(key));
+    for sample in samples.filter(|_| is_beyond) {
+        notices.push(format!(
+            "the key '{sample}' is a sample that everybody knows, and the server listens beyond this machine; \
+             openssl rand -hex 24 makes a key of your own"
+        ));
+    }
     if is_beyond && http.keys.iter().chain(&http.admin_key).any(|key| key.expose().len() < KEY_BYTES_ADVISED) {
         notices.push(format!(
             "a key has fewer than {KEY_BYTES_ADVISED} characters and can be guessed; openssl rand -hex 24 makes a better one"
@@ -296,6 +304,19 @@ fn notices(draft: &Draft, identities: &[IdentitySeed], policy: KeyPolicy) -> Vec
         notices.push("ALLOW_OPEN: whoever reaches this address can use the configured accounts".to_owned());
     }
     notices
+}
+
+/// Whether a key stands for another one in documents of this program, of its forerunners or of OpenAI, or is made like
+/// those.
+fn is_sample(key: &str) -> bool {
+    let key = key.to_ascii_lowercase().replace('_', "-");
+    let bare = key.strip_prefix("sk-").unwrap_or(&key);
+    let is_run = |text: &str| {
+        text.len() > 3 && ["01234567890123456789", "abcdefghijklmnopqrstuvwxyz"].iter().any(|run| run.contains(text))
+    };
+    let is_one_letter = |text: &str| text.len() > 3 && text.bytes().all(|byte| Some(byte) == text.bytes().next());
+    SAMPLE_WORDS.iter().any(|word| bare.contains(word))
+        || bare.split('-').all(|part| SAMPLE_PARTS.contains(&part) || is_run(part) || is_one_letter(part))
 }
 
 /// Twice the rate at once, unless something else was set.
@@ -319,6 +340,11 @@ fn log_settings(draft: &Draft, is_terminal: bool) -> LogSettings {
 
 /// The longest value that a fault repeats.
 const SHOWN_BYTES_MAX: usize = 40;
+/// What no key of one's own has in it.
+const SAMPLE_WORDS: &[&str] = &["your-", "yourkey", "change-me", "changeme", "replace-me", "placeholder", "example"];
+/// What samples of keys are put together from.
+const SAMPLE_PARTS: &[&str] =
+    &["admin", "api", "demo", "dummy", "key", "my", "password", "sample", "secret", "test", "token"];
 /// A key shorter than this is remarked upon when the server listens beyond this machine.
 const KEY_BYTES_ADVISED: usize = 16;
 

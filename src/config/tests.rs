@@ -3,6 +3,8 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use std::collections::BTreeMap;
+
 use super::*;
 use crate::base::ids::UnixSeconds;
 use crate::config::settings::names;
@@ -577,6 +579,55 @@ fn warnings_tell_what_stops_nothing() {
         a key has fewer than 16 characters and can be guessed; openssl rand -hex 24 makes a better one
         RATE_LIMIT_BURST has no effect without RATE_LIMIT_RPS
         "#);
+}
+
+/// The sample of a document, or one that everybody would try first.
+#[test]
+fn a_sample_key_beyond_this_machine_is_named() {
+    let warned = |name: &str, key: &str, host: &str| {
+        let warnings = load(&env(&[(name, key), ("SERVER_HOST", host)])).warnings.join("\n");
+        warnings.contains(&format!("the key '{key}' is a sample"))
+    };
+    for key in [
+        "YOUR_KEY",
+        "sk-123456",
+        "sk-xxxx",
+        "sk-your-api-key",
+        "change-me",
+        "sk-test-key",
+        "API_KEY",
+        "sk-abcdef-123456",
+    ] {
+        assert!(warned("API_KEY", key, "0.0.0.0"), "{key}");
+        assert!(!warned("API_KEY", key, "127.0.0.1"), "{key}");
+    }
+    assert!(warned("ADMIN_SECRET_KEY", "changeme", "::"));
+    for key in ["sk-4f9c2a7be1d04c55", "correct-horse-battery-staple", "sk-mine"] {
+        assert!(!warned("API_KEY", key, "0.0.0.0"), "{key}");
+    }
+}
+
+#[test]
+fn proxies_are_checked_and_no_proxy_for_all_is_kept() {
+    let with = |name: &str, value: &str| Sources {
+        proxies: BTreeMap::from([(name.to_owned(), value.to_owned())]),
+        ..Sources::empty(NOW)
+    };
+    for value in
+        ["socks5h://127.0.0.1:1080", "http://u:p@proxy.example:3128/", "proxy.example:3128", "socks4a://[::1]:1", ""]
+    {
+        for name in ["ALL_PROXY", "https_proxy"] {
+            assert!(!load(&with(name, value)).web.is_direct, "{value}");
+        }
+    }
+    for value in ["socks://secret@h:1", "ftp://secret", "http://", "secret secret", "socks5h://"] {
+        let text = faults(&with("HTTPS_PROXY", value));
+        assert!(text.contains("HTTPS_PROXY (environment)") && !text.contains("secret"), "{text}");
+    }
+    for (value, expected) in [("*", true), ("a.example, * ", true), ("*.example", false), ("", false)] {
+        let config = load(&with("no_proxy", value));
+        assert_eq!((config.web.is_direct, config.oauth.is_direct), (expected, expected), "{value}");
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@ pub mod attachments;
 pub mod catalogue;
 pub mod drift;
 pub mod janitor;
+pub mod outlook;
 pub mod responses;
 pub mod route;
 pub mod videos;

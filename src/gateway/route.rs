@@ -50,6 +50,12 @@ impl Upstreams {
         &self.model_map
     }
 
+    /// Whether the web chat has accounts, or callers bring their own.
+    #[must_use]
+    pub fn has_web(&self) -> bool {
+        self.has_web
+    }
+
     /// The endpoints of static keys.
     #[must_use]
     pub fn keys(&self) -> &RelayGateway {
@@ -102,6 +108,28 @@ impl Upstreams {
             }
         }
         if has_web { Ok(Route::Web) } else { Err(missing()) }
+    }
+
+    /// Whether no upstream has a model of this name. `None` while the web chat's list has not come. A name with the
+    /// prefix of another kind is not looked for: the lists of those are incomplete.
+    pub async fn lacks(&self, name: &str) -> Option<bool> {
+        let name = self.model_map.apply(name.trim());
+        if [OAUTH_PREFIX, KEY_PREFIX].iter().any(|prefix| name.starts_with(prefix)) {
+            return Some(false);
+        }
+        let catalogue = self.web.current().await;
+        if self.has_web && !catalogue.is_live {
+            return None;
+        }
+        if self.has_web && ModelSpec::parse(name, |id| catalogue.find(id).is_some()).is_known {
+            return Some(false);
+        }
+        for (_, gateway) in self.relays() {
+            if gateway.models().await.iter().any(|known| known == name) {
+                return Some(false);
+            }
+        }
+        Some(true)
     }
 
     /// Where a request without a model goes when the web chat has no accounts.

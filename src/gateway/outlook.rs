@@ -1,0 +1,107 @@
+//! What the owner should hear of before callers do: models in the settings that no upstream has, and sessions that
+//! end soon.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+use crate::base::ids::UnixSeconds;
+use crate::base::session::Session;
+use crate::gateway::route::Upstreams;
+use crate::pool::{IdentityPool, Now};
+
+/// How long before its end a session is warned of.
+const SOON_SECONDS: i64 = 7 * 24 * 3600;
+/// The pause between two looks at the sessions.
+const SESSIONS_EVERY: Duration = Duration::from_secs(24 * 3600);
+/// The pause between two tries to see the lists of models.
+const MODELS_EVERY: Duration = Duration::from_secs(60);
+
+/// The background job that warns.
+pub struct Outlook {
+    /// Where models are looked for.
+    pub upstreams: Upstreams,
+    /// The accounts of the web chat.
+    pub pool: IdentityPool,
+    /// Settings that name a model, with their values.
+    pub models: Vec<(&'static str, String)>,
+}
+
+impl Outlook {
+    /// Looks at the models once their lists are there, and at the sessions every day, until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        let looking = async { tokio::join!(self.models(), self.sessions()) };
+        stop.run_until_cancelled(looking).await;
+    }
+
+    async fn models(&self) {
+        for (setting, model) in &self.models {
+            let is_lacking = loop {
+                match self.upstreams.lacks(model).await {
+                    Some(is_lacking) => break is_lacking,
+                    None => sleep(MODELS_EVERY).await,
+                }
+            };
+            if is_lacking {
+                warn!(
+                    model.name = model,
+                    "{setting} names a model that no upstream has; GET /v1/models lists those that are there"
+                );
+            }
+        }
+    }
+
+    async fn sessions(&self) {
+        loop {
+            let now = Now::read().unix;
+            for session in self.pool.sessions() {
+                if let Some(ends_at) = ends_soon(&session, now) {
+                    warn!(
+                        identity.id = %session.identity(),
+                        "the session ends in {} and has no refresh_token cookie to be renewed with; log in again and paste the whole Cookie header",
+                        in_words(ends_at.0 - now.0)
+                    );
+                }
+            }
+            sleep(SESSIONS_EVERY).await;
+        }
+    }
+}
+
+/// When a session ends, if that is within a week and nothing renews it.
+#[must_use]
+pub fn ends_soon(session: &Session, now: UnixSeconds) -> Option<UnixSeconds> {
+    session.ends_at(now).filter(|ends_at| (1..=SOON_SECONDS).contains(&(ends_at.0 - now.0)))
+}
+
+/// A time in whole days, hours or minutes, whichever is the largest that it has.
+#[must_use]
+pub fn in_words(seconds: i64) -> String {
+    let units = [(24 * 3600, "day"), (3600, "hour"), (60, "minute")];
+    let (size, unit) = units.into_iter().find(|(size, _)| seconds >= *size).unwrap_or((60, "minute"));
+    // Just short of three days is three days for people.
+    let count = ((seconds + size / 2) / size).max(1);
+    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_in_words() {
+        for (seconds, expected) in [
+            (3 * 24 * 3600, "3 days"),
+            (3 * 24 * 3600 - 5, "3 days"),
+            (24 * 3600, "1 day"),
+            (2 * 3600, "2 hours"),
+            (3600, "1 hour"),
+            (900, "15 minutes"),
+            (5, "1 minute"),
+        ] {
+            assert_eq!(in_words(seconds), expected);
+        }
+    }
+}
