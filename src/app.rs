@@ -44,7 +44,7 @@ use crate::upstream::openai::client::OpenAiApi;
 use crate::upstream::web::client::{QwenWeb, WebClientError};
 
 /// How long connections get to write their last words after their streams were ended.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_millis(150);
 /// How long background tasks get to end.
 const TASKS_PATIENCE: Duration = Duration::from_secs(5);
 

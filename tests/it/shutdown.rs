@@ -95,7 +95,7 @@ async fn an_answer_that_has_not_begun_is_told_too() {
 
 #[tokio::test]
 async fn new_connections_are_refused_and_bad_ones_do_not_hold_the_stop() {
-    let app = start("10s").await;
+    let app = start("600s").await;
     app.simulator.script().set_default(
         None,
         Endpoint::Completions,

@@ -160,7 +160,8 @@ pub async fn access(State(state): State<AppState>, mut request: Request, next: N
             facts.code = code;
         }
     }
-    response.map(|body| Body::new(RecordedBody { body, record }))
+    let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    response.map(|body| Body::new(RecordedBody { body, bytes_left: length, record }))
 }
 
 /// A caller's own id if it is a plain word, else a new one.
@@ -219,12 +220,14 @@ fn is_trusted(settings: &HttpSettings, address: IpAddr) -> bool {
 /// Lets a body through and keeps the record until it has ended.
 struct RecordedBody {
     body: Body,
+    /// What is left of the length that the head names. Hyper asks for no more once it has as much.
+    bytes_left: Option<u64>,
     record: RequestRecord,
 }
 
 impl RecordedBody {
     fn note_end(&self) {
-        if self.body.is_end_stream() {
+        if self.body.is_end_stream() || self.bytes_left == Some(0) {
             self.record.0.facts.lock().is_complete = true;
         }
     }
@@ -239,7 +242,11 @@ impl HttpBody for RecordedBody {
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         match &polled {
             Poll::Ready(None) => this.record.0.facts.lock().is_complete = true,
-            Poll::Ready(Some(_)) => this.note_end(),
+            Poll::Ready(Some(frame)) => {
+                let bytes = frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
+                this.bytes_left = this.bytes_left.map(|left| left.saturating_sub(bytes as u64));
+                this.note_end();
+            }
             Poll::Pending => {}
         }
         polled
@@ -253,5 +260,39 @@ impl HttpBody for RecordedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use futures_util::stream;
+    use http_body_util::BodyExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_of_known_length_is_complete_with_its_last_byte() {
+        for (length, is_complete) in [(Some(6), true), (Some(7), false), (None, false)] {
+            let record = RequestRecord(Arc::new(Record {
+                id: "id".to_owned(),
+                method: Method::GET,
+                path: "/".to_owned(),
+                peer: Ipv4Addr::LOCALHOST.into(),
+                began: Instant::now(),
+                counters: Arc::default(),
+                trace: Trace::default(),
+                facts: Mutex::default(),
+            }));
+            let pieces = ["abc", "def"].map(|piece| Ok::<_, axum::Error>(Bytes::from_static(piece.as_bytes())));
+            let body = Body::from_stream(stream::iter(pieces));
+            let mut body = RecordedBody { body, bytes_left: length, record: record.clone() };
+            // Hyper asks for no more once it has the bytes that the head named.
+            for _ in 0..2 {
+                body.frame().await.unwrap().unwrap();
+            }
+            assert_eq!(record.0.facts.lock().is_complete, is_complete, "{length:?}");
+        }
     }
 }

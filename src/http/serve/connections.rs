@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
@@ -63,6 +64,8 @@ struct Open {
 struct Use {
     /// Since when it has no request; `None` while one is under way.
     idle_since: Mutex<Option<Instant>>,
+    /// It has had a request, be it over by now.
+    had_request: AtomicBool,
     unwanted: CancellationToken,
 }
 
@@ -116,7 +119,8 @@ impl Connections {
         if is_full && open.places.len() >= limits.open + limits.reserve {
             return Err(NoPlace::Full);
         }
-        let now = Use { idle_since: Mutex::new(Some(Instant::now())), unwanted: CancellationToken::new() };
+        let (idle_since, unwanted) = (Mutex::new(Some(Instant::now())), CancellationToken::new());
+        let now = Use { idle_since, had_request: AtomicBool::new(false), unwanted };
         let (number, now) = (open.next_number, Arc::new(now));
         open.next_number += 1;
         open.places.insert(number, Arc::clone(&now));
@@ -147,7 +151,13 @@ impl Place {
     /// Marks the connection as having a request.
     pub(crate) fn busy(&self) -> Busy {
         *self.now.idle_since.lock() = None;
+        self.now.had_request.store(true, Ordering::Relaxed);
         Busy(Arc::clone(&self.now))
+    }
+
+    /// Whether the connection has had a request. Before the first one nothing is lost when it is closed.
+    pub(crate) fn had_request(&self) -> bool {
+        self.now.had_request.load(Ordering::Relaxed)
     }
 
     /// Waits until the place is wanted for another connection.

@@ -177,6 +177,10 @@ async fn serve_connection(
         polls.0.fetch_add(1, Ordering::Relaxed);
         if !is_stopping && stopped.as_mut().poll(cx).is_ready() {
             is_stopping = true;
+            if !place.had_request() {
+                // The rest of a first head may never come.
+                return Poll::Ready(Ok(()));
+            }
             connection.as_mut().graceful_shutdown();
         }
         connection.as_mut().poll(cx)
