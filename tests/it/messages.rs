@@ -580,6 +580,27 @@ async fn failures_have_anthropics_shape() {
 }
 
 #[tokio::test]
+async fn a_thread_that_the_server_would_hold_is_refused_as_sdks_expect_it() {
+    let app = TestApp::quick().await;
+    for stream in [false, true] {
+        for thread in [json!({"type": "create"}), json!({"type": "continue", "previous_message_id": "msg_1"})] {
+            let mut body = ask("x");
+            (body["thread"], body["stream"]) = (thread, json!(stream));
+            let response = app.post("/v1/messages?beta=true", &body).send().await.unwrap();
+            assert_eq!(response.status(), 400, "{body}");
+            let error = &json_of(response).await["error"];
+            assert_eq!(error["type"], "invalid_request_error");
+            assert!(error["message"].as_str().unwrap().contains("'thread'"), "{error}");
+            // From this the SDK knows to send the whole conversation instead.
+            assert_eq!(error["details"]["error_code"], "thread_unsupported_request", "{error}");
+        }
+    }
+    let mut without = ask("x");
+    without["thread"] = Value::Null;
+    app.message(&without).await;
+}
+
+#[tokio::test]
 async fn tokens_are_counted_as_they_would_be_sent() {
     let app = with_keys(Scenario::default()).await;
     for mut body in [ask("echo: How many are 你好?"), ask_key("echo: How many are 你好?")] {

@@ -4,6 +4,9 @@ use serde::Serialize;
 
 use crate::chat::failure::{Failure, FailureKind};
 
+/// The field that asks the server to hold a conversation (the beta `message-threads-2026-08-12`).
+pub(crate) const THREAD: &str = "thread";
+
 /// The body of a failed request.
 #[derive(Debug, Serialize)]
 pub struct ErrorBody<'a> {
@@ -24,6 +27,16 @@ pub struct ErrorDetail<'a> {
     pub kind: &'static str,
     /// For people. The field at fault is named in it.
     pub message: &'a str,
+    /// What SDKs act upon; left out where there is nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub details: Option<Details>,
+}
+
+/// What SDKs act upon.
+#[derive(Debug, Serialize)]
+pub struct Details {
+    /// `thread_unsupported_request`: the SDK sends the whole conversation instead.
+    pub error_code: &'static str,
 }
 
 /// Anthropic's class of a failure.
@@ -50,6 +63,8 @@ pub fn error_type(kind: FailureKind) -> &'static str {
 /// The body of a failed request.
 #[must_use]
 pub fn error_body<'a>(failure: &'a Failure, request_id: Option<&'a str>) -> ErrorBody<'a> {
-    let error = ErrorDetail { kind: error_type(failure.kind), message: &failure.message };
+    let is_of_thread = failure.param.as_deref() == Some(THREAD);
+    let details = is_of_thread.then_some(Details { error_code: "thread_unsupported_request" });
+    let error = ErrorDetail { kind: error_type(failure.kind), message: &failure.message, details };
     ErrorBody { kind: "error", error, request_id }
 }

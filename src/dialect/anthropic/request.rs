@@ -9,6 +9,7 @@ use crate::chat::conversation::{Conversation, OutputFormat, Part, Role};
 use crate::chat::error::{RequestError, path, type_name};
 use crate::chat::job::{ChatRequest, Question, ReasoningFormat, ThinkingWish, Wishes};
 use crate::dialect::anthropic::blocks::drafts;
+use crate::dialect::anthropic::error::THREAD;
 use crate::dialect::anthropic::tools::Tools;
 use crate::dialect::openai::fields::{Fields, integer};
 use crate::dialect::openai::messages::messages;
@@ -67,6 +68,10 @@ impl MessagesRequest {
             (None, Purpose::Answer) => return Err(RequestError::missing("max_tokens")),
             (tokens, _) => tokens,
         };
+        if fields.get(THREAD).is_some() {
+            let why = "Conversations are not held here; send the whole one with each request.";
+            return Err(RequestError::unsupported(THREAD, why));
+        }
         let drafts = drafts(&fields)?;
         let tools = Tools::read(&fields)?;
         let thinking = Thinking::read(&fields)?;
