@@ -1,10 +1,8 @@
-"""Anthropic's official Python SDK against a running demo.
+"""Anthropic's Python SDK against a running demo; `tests/sdk/run` installs it and starts the demo.
 
-    cargo run --release -- demo &        # prints the base URL and the key
-    pip install anthropic
-    python tests/sdk/anthropic_sdk.py http://127.0.0.1:8000 KEY
+    python tests/sdk/anthropic_sdk.py BASE_URL KEY
 
-Not part of `cargo test`, which needs no network and no other language. The base URL has no `/v1`: this SDK adds it.
+The base URL has no `/v1`: this SDK adds it.
 """
 
 import asyncio
@@ -12,12 +10,31 @@ import sys
 
 import anthropic
 
+TASK = "How is the weather in Oslo? Send a mail about it."
+RESULTS = {"get_weather": "3 degrees and rain", "send_mail": "sent as number 17"}
 
-def main(base_url: str, key: str) -> None:
-    client = anthropic.Anthropic(base_url=base_url, api_key=key, max_retries=0)
-    user = lambda text: [{"role": "user", "content": text}]
-    ask = lambda text, **more: {"model": "qwen3-max", "max_tokens": 1000, "messages": user(text), **more}
 
+def user(text):
+    return [{"role": "user", "content": text}]
+
+
+def ask(text, **more):
+    return {"model": "qwen3-max", "max_tokens": 1000, "messages": user(text), **more}
+
+
+def tool(name, **properties):
+    schema = {
+        "type": "object",
+        "properties": {name: {"type": kind} for name, kind in properties.items()},
+        "required": list(properties),
+    }
+    return {"name": name, "description": f"Does what {name} says.", "input_schema": schema}
+
+
+TOOLS = [tool("get_weather", city="string"), tool("send_mail", subject="string", urgent="boolean")]
+
+
+def messages(client):
     whole = client.messages.create(**ask("echo: grüße 你好 🙂"))
     assert whole.content[0].text == "grüße 你好 🙂", whole
     assert whole.stop_reason == "end_turn" and whole.usage.input_tokens > 0 and whole.usage.output_tokens > 0
@@ -40,11 +57,72 @@ def main(base_url: str, key: str) -> None:
     cut = client.messages.create(**ask("echo: one END two", stop_sequences=["END"]))
     assert (cut.stop_reason, cut.stop_sequence) == ("stop_sequence", "END"), cut
 
-    tools = [{"name": "look", "description": "Looks.", "input_schema": {"type": "object", "properties": {}}}]
-    plain = client.messages.count_tokens(model="qwen3-max", messages=user("Hello")).input_tokens
-    counted = client.messages.count_tokens(model="qwen3-max", messages=user("Hello"), tools=tools).input_tokens
-    assert 0 < plain < counted, (plain, counted)
 
+def tools(client, stream, thinking):
+    """A loop of two tools: each is called, and the answer quotes the last result."""
+    history, called = user(TASK), []
+    for _ in range(5):
+        asked = dict(model="qwen3-max", max_tokens=1000, messages=history, tools=TOOLS, thinking=thinking)
+        if stream:
+            with client.messages.stream(**asked) as events:
+                for _ in events:
+                    pass
+                message = events.get_final_message()
+        else:
+            message = client.messages.create(**asked)
+        calls = [block for block in message.content if block.type == "tool_use"]
+        assert (message.stop_reason == "tool_use") == bool(calls), message
+        if not calls:
+            break
+        results = []
+        for call in calls:
+            assert isinstance(call.input, dict) and call.input, call
+            called.append(call.name)
+            content = [{"type": "text", "text": RESULTS[call.name]}]
+            results.append({"type": "tool_result", "tool_use_id": call.id, "content": content})
+        history += [{"role": "assistant", "content": message.content}, {"role": "user", "content": results}]
+    assert called == ["get_weather", "send_mail"], called
+    assert RESULTS["send_mail"] in message.content[-1].text, message
+
+
+def tool_runner(client, stream):
+    called = []
+
+    @anthropic.beta_tool
+    def get_weather(city: str) -> str:
+        """Tells the weather.
+
+        Args:
+            city: Where.
+        """
+        called.append("get_weather")
+        return RESULTS["get_weather"]
+
+    @anthropic.beta_tool
+    def send_mail(subject: str, urgent: bool = False) -> str:
+        """Sends a mail.
+
+        Args:
+            subject: What it is about.
+            urgent: Whether it cannot wait.
+        """
+        called.append("send_mail")
+        return RESULTS["send_mail"]
+
+    runner = client.beta.messages.tool_runner(**ask(TASK, tools=[get_weather, send_mail]), stream=stream)
+    last = runner.until_done()
+    assert called == ["get_weather", "send_mail"], called
+    assert RESULTS["send_mail"] in last.content[-1].text, last
+
+
+def counts(client):
+    count = lambda **more: client.messages.count_tokens(model="qwen3-max", **more).input_tokens
+    plain = count(messages=user("Hello"))
+    assert 0 < plain < count(messages=user("Hello"), tools=TOOLS)
+    assert plain < count(messages=user("Hello"), system="Answer in Latin.")
+
+
+def refusals(client, base_url):
     def fails(expected, status, kind, call):
         try:
             call()
@@ -60,17 +138,28 @@ def main(base_url: str, key: str) -> None:
     empty = lambda: client.messages.create(**{**ask("x"), "messages": []})
     fails(anthropic.BadRequestError, 400, "invalid_request_error", empty)
 
-    async def many() -> None:
-        client = anthropic.AsyncAnthropic(base_url=base_url, api_key=key)
 
-        async def one(number: int) -> None:
-            async with client.messages.stream(**ask(f"echo: number {number} ✓")) as stream:
-                text = await stream.get_final_text()
-            assert text == f"number {number} ✓", text
+async def many(base_url, key):
+    client = anthropic.AsyncAnthropic(base_url=base_url, api_key=key)
 
-        await asyncio.gather(*[one(number) for number in range(40)])
+    async def one(number: int) -> None:
+        async with client.messages.stream(**ask(f"echo: number {number} ✓")) as stream:
+            text = await stream.get_final_text()
+        assert text == f"number {number} ✓", text
 
-    asyncio.run(many())
+    await asyncio.gather(*[one(number) for number in range(40)])
+
+
+def main(base_url: str, key: str) -> None:
+    client = anthropic.Anthropic(base_url=base_url, api_key=key, max_retries=0)
+    messages(client)
+    for stream in [False, True]:
+        for thinking in [{"type": "disabled"}, {"type": "adaptive"}, {"type": "enabled", "budget_tokens": 2000}]:
+            tools(client, stream, thinking)
+        tool_runner(client, stream)
+    counts(client)
+    refusals(client, base_url)
+    asyncio.run(many(base_url, key))
     print("all good")
 
 

@@ -34,6 +34,70 @@ assert(text && thoughts && usage.completion_tokens_details.reasoning_tokens > 0)
 const helper = client.chat.completions.stream({ model: "qwen3-max", messages: user("echo: abc") });
 assert.equal((await helper.finalChatCompletion()).choices[0].message.content, "abc");
 
+// A loop of two tools: each is called, and the answer quotes the last result.
+const task = "How is the weather in Oslo? Send a mail about it.";
+const results = { get_weather: "3 degrees and rain", send_mail: "sent as number 17" };
+const schema = (name) => ({ type: "object", properties: { [name]: { type: "string" } }, required: [name] });
+const functions = [
+  { name: "get_weather", description: "Tells the weather.", parameters: schema("city") },
+  { name: "send_mail", description: "Sends a mail.", parameters: schema("subject") },
+];
+for (const stream of [false, true]) {
+  const called = [];
+  const answering = ({ name, ...rest }) => ({
+    type: "function",
+    function: {
+      ...rest,
+      name,
+      parse: JSON.parse,
+      function: () => {
+        called.push(name);
+        return results[name];
+      },
+    },
+  });
+  const tools = functions.map(answering);
+  const runner = client.chat.completions.runTools({ model: "qwen3-max", messages: user(task), tools, stream });
+  assert((await runner.finalContent()).includes(results.send_mail));
+  assert.deepEqual(called, ["get_weather", "send_mail"]);
+}
+
+// The same with responses, which are kept and continued.
+for (const stream of [false, true]) {
+  const tools = functions.map((one) => ({ type: "function", strict: false, ...one }));
+  const called = [];
+  let [input, previous_response_id, response] = [task, undefined, null];
+  for (let turn = 0; turn < 5; turn += 1) {
+    const asked = { model: "qwen3-max", input, tools, previous_response_id };
+    response = stream ? await client.responses.stream(asked).finalResponse() : await client.responses.create(asked);
+    const calls = response.output.filter((item) => item.type === "function_call");
+    if (calls.length === 0) break;
+    called.push(...calls.map((call) => call.name));
+    const output = ({ call_id, name }) => ({ type: "function_call_output", call_id, output: results[name] });
+    [input, previous_response_id] = [calls.map(output), response.id];
+  }
+  assert.deepEqual(called, ["get_weather", "send_mail"]);
+  assert(response.output_text.includes(results.send_mail));
+}
+
+// JSON of a given form.
+const format = {
+  type: "json_schema",
+  name: "weather",
+  strict: true,
+  schema: {
+    type: "object",
+    properties: { city: { type: "string" }, degrees: { type: "integer" } },
+    required: ["city", "degrees"],
+    additionalProperties: false,
+  },
+};
+const { type, ...json_schema } = format;
+const said = await create({ messages: user("The weather?"), response_format: { type, json_schema } });
+assert.equal(typeof JSON.parse(said.choices[0].message.content).degrees, "number");
+const parsed = await client.responses.parse({ model: "qwen3-max", input: "The weather?", text: { format } });
+assert.equal(typeof JSON.parse(parsed.output_text).degrees, "number");
+
 async function fails(expected, status, code, call) {
   await assert.rejects(call, (error) => error instanceof expected && error.status === status && error.code === code);
 }
