@@ -117,7 +117,10 @@ impl<'a> Agent<'a> {
     /// A call, when there has to be one.
     fn required(&self) -> Option<ModelCall> {
         let is_required = self.prompt.contains("The next message has to call a tool.");
-        let tool = self.forced().or_else(|| self.tools.first().filter(|_| is_required))?;
+        // The last one may be how the caller wants the answer: one that was not called goes first.
+        let others = || self.tools.iter().find(|tool| !self.called.contains(&tool.name));
+        let any = || others().or(self.tools.first()).filter(|_| is_required);
+        let tool = self.forced().or_else(any)?;
         Some(call(tool, &self.wish_to_list()))
     }
 
@@ -388,6 +391,8 @@ mod tests {
         assert_eq!(call_of(&tools, "<user>\nHow is the weather?\n</user>")["name"], "get_weather");
         let required = "The next message has to call a tool.\n\n<user>\nHi\n</user>";
         assert_eq!(call_of(&tools, required)["name"], "get_weather");
+        let told = format!("{required}{}", round("get_weather", "sunny"));
+        assert_eq!(call_of(&tools, &told)["name"], "send_mail");
         let named = "The next message has to call the tool send_mail.\n\n<user>\nHi\n</user>";
         assert_eq!(call_of(&tools, named)["name"], "send_mail");
         let asked = "<user>\ncall: send_mail {\"q\": 1}\n</user>";
@@ -419,6 +424,11 @@ mod tests {
             )
         };
         assert_eq!(answer(&asks("<user>\nHow many?\n</user>")).unwrap(), "{\"n\":1}");
+        let text = json!({ "type": "object", "properties": { "s": { "type": "string" } }, "required": ["s"] });
+        assert_eq!(
+            answer(&asks("How many?").replace(&schema.to_string(), &text.to_string())).unwrap(),
+            "{\"s\":\"How many?\"}"
+        );
         let tools = [tool("get_weather", &json!({}), &[])];
         let task = "<user>\nHow is the weather?\n</user>";
         assert_eq!(call_of(&tools, &asks(task))["name"], "get_weather");

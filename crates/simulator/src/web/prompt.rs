@@ -129,11 +129,12 @@ fn has_blocks(text: &str) -> bool {
         .any(|mark| text.starts_with(mark) || text.contains(&format!("\n{mark}")))
 }
 
-/// The newest message of the user: the last `<user>` block, or the whole prompt when it has none.
+/// The newest message of the user: the last `<user>` block, or the prompt itself when it has none.
 pub(crate) fn newest_user_message(prompt: &str) -> &str {
     let begins = |at: &usize| *at == 0 || prompt.as_bytes().get(at - 1) == Some(&b'\n');
     let Some(start) = prompt.match_indices("<user>\n").map(|(at, _)| at).filter(begins).last() else {
-        return prompt;
+        // A wish for JSON stands behind it.
+        return prompt.split("\n\nWrite the assistant's next message as ").next().unwrap_or(prompt);
     };
     let message = prompt.get(start + "<user>\n".len()..).unwrap_or_default();
     message.rsplit_once("\n</user>").map_or(message, |(message, _)| message)
