@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::{End, Endless, Endpoint, Inserted, ScriptedFailure, ScriptedReply};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -90,6 +91,46 @@ async fn an_answer_that_has_not_begun_is_told_too() {
         assert_eq!(answer.code(), "shutting_down", "{form:?} {hold} {}", answer.raw);
         app.stop().await;
         assert!(stopped_at.elapsed() < Duration::from_secs(15), "{:?}", stopped_at.elapsed());
+    }
+}
+
+/// The last event of a stream: its name and its data.
+fn last_event(stream: &str) -> (&str, Value) {
+    let (_, last) = stream.trim_end().rsplit_once("\n\n").unwrap();
+    let (name, data) = last.split_once('\n').unwrap_or_else(|| panic!("{stream}"));
+    let data = data.strip_prefix("data: ").unwrap_or_else(|| panic!("{stream}"));
+    (name.strip_prefix("event: ").unwrap(), serde_json::from_str(data).unwrap())
+}
+
+#[tokio::test]
+async fn a_stream_of_another_dialect_is_told_in_its_own_words() {
+    let input = json!("x");
+    let messages = json!([{"role": "user", "content": "x"}]);
+    for (path, wish, name, code) in [
+        ("/v1/responses", ("input", &input), "response.failed", "/response/error/code"),
+        ("/v1/messages", ("messages", &messages), "error", "/error/type"),
+    ] {
+        for reply in
+            [ScriptedReply::numbered(10).ending(End::Stalled), ScriptedReply::failing(ScriptedFailure::Silence)]
+        {
+            let simulator = Simulator::start(crew(1)).await.unwrap();
+            let setup = Setup::default().with("SHUTDOWN_TIMEOUT", "300ms").with("HEADERS_HOLD", "0");
+            let app = setup.start(simulator).await;
+            app.simulator.script().set_default(None, Endpoint::Completions, Some(reply));
+            let body = json!({"model": "qwen3-max", "max_tokens": 100, "stream": true, wish.0: wish.1});
+            let asking = async { app.post(path, &body).send().await.unwrap().text().await.unwrap() };
+            let stopping = async {
+                app.simulator.record().wait_for_counts(|counters| counters.open_streams == 1, PATIENCE).await.unwrap();
+                app.begin_stop();
+            };
+            let (stream, ()) = tokio::join!(asking, stopping);
+            let (found, data) = last_event(&stream);
+            assert_eq!(found, name, "{stream}");
+            let code = data.pointer(code).unwrap_or_else(|| panic!("{data}"));
+            assert!(["server_error", "overloaded_error"].contains(&code.as_str().unwrap()), "{data}");
+            assert!(data.to_string().contains("stopping") || data.to_string().contains("shut"), "{data}");
+            app.stop().await;
+        }
     }
 }
 
