@@ -90,6 +90,16 @@ pub struct Wishes {
     pub search: Option<bool>,
     /// Where thoughts go, when the caller says so.
     pub reasoning_format: Option<ReasoningFormat>,
+    /// How words are drawn: parameters by OpenAI's names, their values checked. An upstream without them names them
+    /// as ignored.
+    pub sampling: Vec<(&'static str, Value)>,
+}
+
+impl Wishes {
+    /// The names of the sampling parameters.
+    pub fn sampling_names(&self) -> impl Iterator<Item = &'static str> {
+        self.sampling.iter().map(|(name, _)| *name)
+    }
 }
 
 /// What is to be made.

@@ -76,6 +76,7 @@ impl ChatRequest {
             }
             Some(product) => {
                 // Wishes about a text have no effect on a picture.
+                ignored.extend(wishes.sampling_names());
                 ignored.extend(wishes.thinking.map(|(_, field)| field));
                 ignored.extend((!wishes.stop.is_empty()).then_some("stop"));
                 ignored.extend(wishes.tokens_max.map(|_| "max_tokens"));

@@ -28,7 +28,8 @@ fn described(body: &Value) -> String {
     words.extend(request.thinking_budget.map(|budget| format!("budget={budget}")));
     words.extend(request.search.map(|search| format!("search={search}")));
     words.extend(request.reasoning_format.map(|format| format!("{format:?}")));
-    words.extend((!chat.ignored.is_empty()).then(|| format!("ignored={}", chat.ignored.join(","))));
+    let without_effect: Vec<_> = request.sampling_names().chain(chat.ignored).collect();
+    words.extend((!without_effect.is_empty()).then(|| format!("ignored={}", without_effect.join(","))));
     words.join(" ")
 }
 

@@ -338,6 +338,7 @@ async fn tools_are_called_over_keys() {
     let mut body = ask_key("call: weather {\"city\": \"Oslo\"}");
     body["tools"] = json!([weather(), {"type": "code_execution_20250825", "name": "code_execution"}]);
     body["tool_choice"] = json!({"type": "any", "disable_parallel_tool_use": true});
+    (body["temperature"], body["top_p"], body["top_k"]) = (json!(0.25), json!(0.5), json!(40));
     let message = app.both(&body).await;
     let [call] = message["content"].as_array().unwrap().as_slice() else { panic!("{message}") };
     assert_eq!(
@@ -347,6 +348,7 @@ async fn tools_are_called_over_keys() {
     let sent = sent_to_key(&app);
     assert_eq!(sent["tools"][0]["function"]["parameters"], weather()["input_schema"]);
     assert_eq!((&sent["tool_choice"], &sent["parallel_tool_calls"]), (&json!("required"), &json!(false)));
+    assert_eq!((&sent["temperature"], &sent["top_p"], &sent["top_k"]), (&json!(0.25), &json!(0.5), &json!(40)));
     let response = app.post("/v1/messages", &body).send().await.unwrap();
     assert_eq!(response.headers()["x-bridge-ignored"], "tools.code_execution");
 

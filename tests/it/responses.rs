@@ -427,7 +427,9 @@ fn sent_to_key(app: &TestApp) -> Value {
 #[tokio::test]
 async fn functions_are_called_over_keys() {
     let app = with_keys(Scenario::default()).await;
-    let body = ask_key("call: weather {\"city\": \"Oslo\"}", json!([weather(), {"type": "namespace", "name": "n"}]));
+    let mut body =
+        ask_key("call: weather {\"city\": \"Oslo\"}", json!([weather(), {"type": "namespace", "name": "n"}]));
+    (body["temperature"], body["top_p"]) = (json!(0.25), json!(0.5));
     let events = app.respond_streamed(&body).await;
     assert_eq!(
         events.outline()[2..6],
@@ -452,6 +454,7 @@ async fn functions_are_called_over_keys() {
     let sent = sent_to_key(&app);
     assert_eq!(sent["tools"][0]["function"]["parameters"], weather()["parameters"]);
     assert_eq!(sent["tool_choice"], "auto");
+    assert_eq!((&sent["temperature"], &sent["top_p"]), (&json!(0.25), &json!(0.5)));
     let response = app.post("/v1/responses", &body).send().await.unwrap();
     assert_eq!(response.headers()["x-bridge-ignored"], "tools.namespace");
 }

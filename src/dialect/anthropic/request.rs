@@ -1,7 +1,7 @@
 //! The body of `POST /v1/messages` into the middle.
 //!
-//! As with chat completions: sampling parameters that have no effect are read and named as ignored, unknown fields are
-//! ignored, and what would change the shape of the answer is refused by its name.
+//! As with chat completions: sampling parameters are read for the upstreams that have them, unknown fields are ignored,
+//! and what would change the shape of the answer is refused by its name.
 
 use serde_json::Value;
 
@@ -76,7 +76,7 @@ impl MessagesRequest {
         let tools = Tools::read(&fields)?;
         let thinking = Thinking::read(&fields)?;
         let (output, output_ignored) = output(&fields)?;
-        let mut without_effect = ignored(&fields)?;
+        let mut without_effect = ignored(&fields);
         without_effect.extend(output_ignored);
         without_effect.extend(&tools.ignored);
         let conversation = Conversation {
@@ -94,6 +94,7 @@ impl MessagesRequest {
             thinking_budget: thinking.budget,
             search: search.is_some().then_some(true),
             reasoning_format: thinking.format,
+            sampling: sampling(&fields)?,
         };
         let question = Question::Conversation(conversation);
         let chat = ChatRequest { model: Some(model), question, size: None, wishes, ignored: without_effect };
@@ -182,13 +183,13 @@ fn output(fields: &Fields<'_>) -> Result<(OutputFormat, Option<&'static str>), R
     Ok((OutputFormat::JsonSchema { name: "answer".to_owned(), schema, strict: Some(true) }, effort))
 }
 
-/// Parameters without effect, checked for their type.
-fn ignored(fields: &Fields<'_>) -> Result<Vec<&'static str>, RequestError> {
-    let mut names = Vec::new();
+/// Sampling parameters, checked.
+fn sampling(fields: &Fields<'_>) -> Result<Vec<(&'static str, Value)>, RequestError> {
+    let mut sampling = Vec::new();
     for (name, max) in [("temperature", 2.0), ("top_p", 1.0)] {
         let Some(value) = fields.get(name) else { continue };
         match value.as_f64() {
-            Some(number) if (0.0..=max).contains(&number) => names.push(name),
+            Some(number) if (0.0..=max).contains(&number) => sampling.push((name, value.clone())),
             Some(_) => return Err(RequestError::invalid_value(name, &format!("a number from 0 to {max}"))),
             None => return Err(RequestError::invalid_type(name, "a number", value)),
         }
@@ -197,15 +198,21 @@ fn ignored(fields: &Fields<'_>) -> Result<Vec<&'static str>, RequestError> {
         if integer(value).is_none() {
             return Err(RequestError::invalid_type("top_k", "an integer", value));
         }
-        names.push("top_k");
+        sampling.push(("top_k", value.clone()));
     }
+    Ok(sampling)
+}
+
+/// Parameters without effect.
+fn ignored(fields: &Fields<'_>) -> Vec<&'static str> {
+    let mut names = Vec::new();
     for name in ["container", "service_tier"] {
         names.extend(fields.get(name).map(|_| name));
     }
     if let Some(Value::Array(servers)) = fields.get("mcp_servers") {
         names.extend((!servers.is_empty()).then_some("mcp_servers"));
     }
-    Ok(names)
+    names
 }
 
 /// The beginning of the user's last text.
@@ -466,7 +473,10 @@ mod tests {
         assert_eq!(thinking(omitted), (Some(ThinkingWish::Auto), None, hidden));
         assert_eq!(read(json!({"stop_sequences": ["a", "", "b"]})).chat.wishes.stop, ["a", "b"]);
         let sampled = json!({"temperature": 1, "top_p": 0.5, "top_k": 5, "service_tier": "auto", "mcp_servers": [1]});
-        assert_eq!(read(sampled).chat.ignored, ["temperature", "top_p", "top_k", "service_tier", "mcp_servers"]);
+        let read_sampled = read(sampled).chat;
+        assert_eq!(read_sampled.ignored, ["service_tier", "mcp_servers"]);
+        let expected = [("temperature", json!(1)), ("top_p", json!(0.5)), ("top_k", json!(5))];
+        assert_eq!(read_sampled.wishes.sampling, expected);
         let schema = json!({"type": "object"});
         let format = json!({"type": "json_schema", "schema": schema});
         for change in [json!({"output_config": {"format": format}}), json!({"output_format": format})] {

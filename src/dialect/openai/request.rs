@@ -1,7 +1,7 @@
 //! OpenAI's chat request into the middle.
 //!
-//! Lenient in what it reads, except where silence would be a lie: sampling parameters that the web chat lacks are
-//! read and named as ignored, while a parameter that changes the shape of the answer is refused by its name.
+//! Lenient in what it reads, except where silence would be a lie: sampling parameters are read and, by an upstream that
+//! lacks them, named as ignored, while a parameter that changes the shape of the answer is refused by its name.
 
 use serde_json::{Map, Value};
 
@@ -60,13 +60,14 @@ impl ChatCompletionRequest {
             thinking_budget: thinking_budget.filter(|budget| *budget > 0),
             search: search(&fields)?,
             reasoning_format,
+            sampling: sampling(&fields)?,
         };
         let chat = ChatRequest {
             model,
             question: Question::Conversation(conversation),
             size: fields.text("size")?.map(str::to_owned),
             wishes,
-            ignored: ignored(&fields)?,
+            ignored: ignored(&fields),
         };
         let stream = fields.flag("stream")?.unwrap_or(false);
         Ok(Self { chat, stream, include_usage: include_usage(&fields)?, is_legacy })
@@ -146,8 +147,8 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// Sampling knobs that the web chat does not have: checked as OpenAI does, then named as ignored.
-pub(crate) fn ignored(fields: &Fields<'_>) -> Result<Vec<&'static str>, RequestError> {
+/// Sampling parameters, checked as OpenAI does.
+pub(crate) fn sampling(fields: &Fields<'_>) -> Result<Vec<(&'static str, Value)>, RequestError> {
     const NUMBERS: [(&str, f64, f64); 6] = [
         ("temperature", 0.0, 2.0),
         ("top_p", 0.0, 1.0),
@@ -156,7 +157,7 @@ pub(crate) fn ignored(fields: &Fields<'_>) -> Result<Vec<&'static str>, RequestE
         ("min_p", 0.0, 1.0),
         ("repetition_penalty", 0.0, f64::MAX),
     ];
-    let mut ignored = Vec::new();
+    let mut sampling = Vec::new();
     for (name, min, max) in NUMBERS {
         let Some(value) = fields.get(name) else {
             continue;
@@ -167,25 +168,31 @@ pub(crate) fn ignored(fields: &Fields<'_>) -> Result<Vec<&'static str>, RequestE
         if !(min..=max).contains(&number) {
             return Err(RequestError::invalid_value(name, &format!("a number from {min} to {max}")));
         }
-        ignored.push(name);
+        sampling.push((name, value.clone()));
     }
     for name in ["top_k", "seed"] {
         if let Some(value) = fields.get(name) {
             if integer(value).is_none() {
                 return Err(RequestError::invalid_type(name, "an integer", value));
             }
-            ignored.push(name);
+            sampling.push((name, value.clone()));
         }
     }
-    if fields.object("logit_bias")?.is_some() {
-        ignored.push("logit_bias");
+    if let Some(bias) = fields.object("logit_bias")? {
+        sampling.push(("logit_bias", Value::Object(bias.0.clone())));
     }
+    Ok(sampling)
+}
+
+/// Parameters that no upstream of a conversation has.
+pub(crate) fn ignored(fields: &Fields<'_>) -> Vec<&'static str> {
+    let mut ignored = Vec::new();
     for name in ["verbosity", "prediction", "moderation", "service_tier"] {
         if fields.get(name).is_some() {
             ignored.push(name);
         }
     }
-    Ok(ignored)
+    ignored
 }
 
 fn stop(fields: &Fields<'_>) -> Result<Vec<String>, RequestError> {

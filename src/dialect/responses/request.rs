@@ -1,7 +1,7 @@
 //! The body of `POST /v1/responses` into the middle.
 //!
-//! As with chat completions: sampling parameters that have no effect are read and named as ignored, unknown fields are
-//! ignored, and what would change the shape of the answer is refused by its name.
+//! As with chat completions: sampling parameters are read for the upstreams that have them, unknown fields are ignored,
+//! and what would change the shape of the answer is refused by its name.
 
 use serde_json::{Map, Value, json};
 
@@ -10,7 +10,7 @@ use crate::chat::error::{RequestError, RequestErrorKind, type_name};
 use crate::chat::job::{ChatRequest, Question, Wishes};
 use crate::dialect::openai::fields::{Fields, integer};
 use crate::dialect::openai::messages::{Draft, messages};
-use crate::dialect::openai::request::{ignored, model, reasoning_format, thinking, thinking_budget};
+use crate::dialect::openai::request::{ignored, model, reasoning_format, sampling, thinking, thinking_budget};
 use crate::dialect::responses::items::ItemReader;
 use crate::dialect::responses::tools::Tools;
 use crate::dialect::responses::wire::{Echo, ReasoningEcho, TextEcho};
@@ -46,7 +46,7 @@ impl ResponsesRequest {
         let tokens_max = fields.count("max_output_tokens", 1)?;
         let budget = thinking_budget(&fields)?;
         let output = output_format(&fields)?;
-        let mut without_effect = ignored(&fields)?;
+        let mut without_effect = ignored(&fields);
         without_effect.extend(more_ignored(&fields)?);
         without_effect.extend(left_out);
         without_effect.extend(&tools.ignored);
@@ -57,6 +57,7 @@ impl ResponsesRequest {
             thinking_budget: budget.filter(|budget| *budget > 0),
             search: tools.search.then_some(true),
             reasoning_format: reasoning_format(&fields)?,
+            sampling: sampling(&fields)?,
             ..Wishes::default()
         };
         let conversation = Conversation {

@@ -107,6 +107,7 @@ fn body_of(conversation: &Conversation, wishes: &Wishes) -> io::Result<Map<Strin
             body.insert("response_format".to_owned(), json!({"type": "json_schema", "json_schema": schema}));
         }
     }
+    body.extend(wishes.sampling.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
     if !wishes.stop.is_empty() {
         body.insert("stop".to_owned(), json!(wishes.stop));
     }

@@ -86,7 +86,8 @@ impl WebRequest {
     /// [`RequestErrorKind::TooLong`], [`RequestErrorKind::TooManyFiles`], a file that the model does not take, or a
     /// media prompt without words.
     pub fn plan(job: ChatJob, rules: &Rules<'_>, web_tools: WebTools) -> Result<Self, RequestError> {
-        let ChatJob { model, upstream_model, making, question, wishes, ignored } = job;
+        let ChatJob { model, upstream_model, making, question, wishes, mut ignored } = job;
+        ignored.splice(0..0, wishes.sampling_names());
         let mut conversation = match question {
             Question::Conversation(conversation) => conversation,
             Question::Verbatim(_) => {
