@@ -9,6 +9,7 @@ pub mod conversation;
 pub mod error;
 pub mod failure;
 pub mod file_part;
+pub mod history;
 pub mod job;
 pub mod model_map;
 pub mod models;
