@@ -294,6 +294,13 @@ impl<'a> Stored<'a> {
         self.world.chats.views(account)
     }
 
+    /// The messages of a chat that lead to an answer, itself included, oldest first, as (role, content): what a model
+    /// read and said. `None` when no chat has the answer any more.
+    #[must_use]
+    pub fn path(self, response_id: &str) -> Option<Vec<(&'static str, String)>> {
+        self.world.chats.path(response_id)
+    }
+
     /// All uploaded files in the order of their arrival; a file that was uploaded twice counts at its last arrival.
     #[must_use]
     pub fn uploads(self) -> Vec<UploadView> {

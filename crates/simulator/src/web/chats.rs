@@ -274,6 +274,11 @@ impl Chats {
         Some(chat.chat_type.clone())
     }
 
+    /// Whether something was said in a chat.
+    pub(crate) fn is_used(&self, id: &str) -> bool {
+        self.chats.lock().get(id).is_some_and(|chat| !chat.messages.is_empty())
+    }
+
     /// Why a message would be refused.
     pub(crate) fn would_refuse(&self, owner: &str, asked: &Asked) -> Option<TurnRefused> {
         match self.chats.lock().get(&asked.chat_id) {
@@ -336,13 +341,8 @@ impl Chats {
     /// What was said on the way to a message, oldest first, by role.
     pub(crate) fn before(&self, turn: &Turn) -> Vec<(&'static str, String)> {
         let chats = self.chats.lock();
-        let messages = chats.get(&turn.chat_id).map_or(&[][..], |chat| &chat.messages);
-        let of_id = |id: &String| messages.iter().find(|message| message.id == *id);
-        let parent = |message: &&Message| message.parent.as_ref().and_then(of_id);
-        let mut said: Vec<_> = std::iter::successors(of_id(&turn.parent_id).and_then(|asked| parent(&asked)), parent)
-            .map(|message| (message.role, message.content.clone()))
-            .collect();
-        said.reverse();
+        let mut said = chats.get(&turn.chat_id).map(|chat| chat.path(&turn.parent_id)).unwrap_or_default();
+        said.pop();
         said
     }
 
@@ -356,6 +356,13 @@ impl Chats {
             running.stop.cancel();
         }
         true
+    }
+
+    /// The messages of any chat that lead to this one, itself included, oldest first, by role.
+    pub(crate) fn path(&self, message_id: &str) -> Option<Vec<(&'static str, String)>> {
+        let chats = self.chats.lock();
+        let chat = chats.values().find(|chat| chat.messages.iter().any(|one| one.id == message_id))?;
+        Some(chat.path(message_id))
     }
 
     pub(crate) fn views(&self, owner: Option<&str>) -> Vec<ChatView> {
@@ -382,6 +389,16 @@ impl Chat {
             return Err(TurnRefused::Busy);
         }
         Ok(())
+    }
+
+    /// The messages that lead to this one, itself included, oldest first.
+    fn path(&self, message_id: &str) -> Vec<(&'static str, String)> {
+        let of_id = |id: &str| self.messages.iter().find(|message| message.id == id);
+        let parent = |message: &&Message| message.parent.as_deref().and_then(of_id);
+        let path = std::iter::successors(of_id(message_id), parent);
+        let mut path: Vec<_> = path.map(|message| (message.role, message.content.clone())).collect();
+        path.reverse();
+        path
     }
 
     fn is_busy(&self) -> bool {

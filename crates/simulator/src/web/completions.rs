@@ -259,6 +259,9 @@ fn inspect(world: &World, call: &Call, request: &Request, body: &Value, message:
     if given.into_iter().any(|sub| sub != chat_type) && chat_type != "artifacts" {
         world.violation(call, "the three chat types of the message differ");
     }
+    if request.asked.parent_id.is_none() && request.mode == Mode::Text && world.chats.is_used(&request.asked.chat_id) {
+        world.violation(call, "a later message of a chat without a parent");
+    }
     if !matches!(request.mode, Mode::Picture | Mode::Video) {
         return;
     }
