@@ -26,6 +26,7 @@ use crate::gateway::answer::run::{AnswerSettings, Answers};
 use crate::gateway::answer::web::WebGateway;
 use crate::gateway::attachments::Attachments;
 use crate::gateway::catalogue::Models;
+use crate::gateway::continuations::Continuations;
 use crate::gateway::janitor::{self, Janitor, JanitorQueue};
 use crate::gateway::outlook::Outlook;
 use crate::gateway::responses::KeptResponses;
@@ -61,6 +62,7 @@ pub struct App {
     models: Models,
     videos: VideoJobs,
     janitor: (Janitor, JanitorQueue),
+    continuations: Continuations,
     ledger: Vec<OwnedChat>,
     store: Arc<Store>,
     supervisor: Supervisor,
@@ -100,13 +102,14 @@ impl App {
         let models = Models::new(Arc::clone(&upstream), supervisor.clone(), config.chat.models_ttl);
         let janitor =
             Janitor::new(Arc::clone(&upstream), supervisor.clone(), Arc::clone(&store), config.chat.keep_chats);
+        let continuations = Continuations::new(config.chat.continue_chats.then_some(config.chat.continue_idle));
         let fetcher = Arc::new(MediaFetcher::new(config.media_fetch.clone(), &config.web.own_hosts())?);
         let attachments = Attachments::new(Arc::clone(&upstream), fetcher, config.state_dir.clone());
         let chats = WebGateway::new(
             pool.clone(),
             upstream,
             web_accounts.clone(),
-            janitor.0.clone(),
+            (janitor.0.clone(), continuations.clone()),
             attachments.clone(),
             Arc::clone(&store),
             config.chat.retries_max,
@@ -169,6 +172,7 @@ impl App {
             models,
             videos,
             janitor,
+            continuations,
             ledger,
             store,
             supervisor,
@@ -209,6 +213,7 @@ impl App {
             models,
             videos,
             janitor,
+            continuations,
             ledger,
             store,
             supervisor,
@@ -224,6 +229,7 @@ impl App {
         let cleaning =
             janitor::run(janitor.0, janitor.1, ledger, pool.sessions(), Now::read().unix, supervisor.stopping());
         supervisor.spawn("janitor", cleaning);
+        supervisor.spawn("continuations", continuations.clone().run(supervisor.stopping()));
         models.fetch_in_background();
         supervisor.spawn("outlook", outlook.run(supervisor.stopping()));
         videos.resume();
@@ -247,6 +253,8 @@ impl App {
             _ = connections.stop(config.shutdown_timeout + LAST_WORDS) => {}
             () = end_streams => {}
         }
+        // No answer is under way any more, and the janitor still is.
+        continuations.close();
         supervisor.stop(TASKS_PATIENCE).await;
         save_sessions(&pool, &store).await;
         store.close().await;

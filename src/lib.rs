@@ -16,10 +16,10 @@
 //! | 9 | [`app`] | makes the parts and joins them |
 //! | 8 | [`config`] | flags, environment, `.env`, `config.json`: typed and checked, all faults at once |
 //! | 7 | [`http`] | our side of HTTP: [`serve`](http::serve) for what every request passes, [`openai`](http::openai), [`anthropic`](http::anthropic) and [`owner`](http::owner) for routes, [`stream`](http::stream) for the body that a connection pulls, [`failure`](http::failure) for statuses |
-//! | 6 | [`gateway`] | the flows: [`answer`](gateway::answer), [`accounts`](gateway::accounts), [`videos`](gateway::videos), catalogue, route, attachments, responses, janitor |
+//! | 6 | [`gateway`] | the flows: [`answer`](gateway::answer), [`accounts`](gateway::accounts), [`videos`](gateway::videos), catalogue, route, attachments, responses, continuations, janitor |
 //! | 5 | [`upstream`] | [`web`](upstream::web) (chat.qwen.ai), [`openai`](upstream::openai) (portal and keys), [`oauth`](upstream::oauth), [`media`](upstream::media) |
 //! | 4 | [`dialect`], [`pool`], [`store`] | callers' dialects; identities and their state; what outlives the process |
-//! | 3 | [`chat`] | the middle: conversation, job, reply events, [`stages`](chat::stages), tool calls in text ([`tools`](chat::tools)), models |
+//! | 3 | [`chat`] | the middle: conversation and its hashes ([`history`](chat::history)), job, reply events, [`stages`](chat::stages), tool calls in text ([`tools`](chat::tools)), models |
 //! | 2 | [`files`] | bytes of files and what they are |
 //! | 1 | [`base`], [`sse`], [`shutdown`], [`telemetry`] | ids, secrets, sessions; event framing; who owns tasks; logs |
 //!
@@ -38,9 +38,11 @@
 //! 5. [`gateway::answer::run`] prepares it: [`chat::resolve`] takes the model's name apart by the catalogue, and
 //!    [`upstream::web::request`] makes it fit into one message. Files that are named by an address are fetched. Up to
 //!    here everything wrong is the caller's fault and nothing was sent.
-//! 6. [`gateway::answer::failover`] takes a lease from [`pool`] and a fresh token from [`gateway::accounts`].
-//! 7. One attempt ([`gateway::answer::web`]): files by [`gateway::attachments`], a new chat by [`gateway::janitor`], the
-//!    message by [`upstream::web::client`].
+//! 6. [`gateway::answer::failover`] takes a lease from [`pool`], of the account whose chat the request continues if there
+//!    is one, and a fresh token from [`gateway::accounts`].
+//! 7. One attempt ([`gateway::answer::web`]): files by [`gateway::attachments`], the message by
+//!    [`upstream::web::client`]. It goes to the chat of the last answer with what is new
+//!    ([`gateway::continuations`]), else whole to a new chat by [`gateway::janitor`].
 //! 8. A failure before the first content goes to `gateway::answer::next_step`, a table; each attempt is noted in the
 //!    request's [`Trace`](gateway::answer::trace::Trace).
 //! 9. [`upstream::stream`] pulls bytes through [`sse`] and [`upstream::web::decode`], which gives reply events.
@@ -48,8 +50,9 @@
 //! 11. [`dialect::openai::reply`] writes the events into one buffer.
 //! 12. [`http::stream`] is the body: the caller's connection polls it, and it polls the upstream's. No task and no
 //!     channel lies between.
-//! 13. At the end the lease tells the pool, and the chat goes to the janitor for deletion. When the caller leaves,
-//!     everything is dropped: the upstream is stopped and no identity is charged.
+//! 13. At the end the lease tells the pool, and the chat is kept in [`gateway::continuations`] until it was idle for a
+//!     while, then goes to the janitor for deletion. When the caller leaves, everything is dropped: the upstream is
+//!     stopped and no identity is charged.
 //!
 //! For an OAuth account or a static key, step 7 is [`gateway::answer::relay`] with [`upstream::openai`], and the frames
 //! of the upstream are put together again by [`dialect::openai::frames`].

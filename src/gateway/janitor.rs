@@ -70,6 +70,8 @@ pub struct OwnChat {
     answering: Option<Option<String>>,
     /// Whoever needs the chat goes on with it after a restart.
     outlives_process: bool,
+    /// It stays where it is for now.
+    is_left: bool,
 }
 
 impl Janitor {
@@ -125,7 +127,15 @@ impl Janitor {
 
     fn own(&self, session: &Arc<Session>, chat_id: String, in_ledger: bool) -> OwnChat {
         let session = Arc::clone(session);
-        OwnChat { janitor: self.clone(), session, chat_id, in_ledger, answering: None, outlives_process: false }
+        OwnChat {
+            janitor: self.clone(),
+            session,
+            chat_id,
+            in_ledger,
+            answering: None,
+            outlives_process: false,
+            is_left: false,
+        }
     }
 
     fn stop(&self, session: Arc<Session>, chat_id: String, response_id: Option<String>) {
@@ -147,6 +157,11 @@ impl OwnChat {
         &self.chat_id
     }
 
+    /// Whose chat it is.
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
     /// From now on, leaving the chat means that an answer has to be stopped.
     pub fn answer_begins(&mut self) {
         self.answering = Some(None);
@@ -164,6 +179,19 @@ impl OwnChat {
         self.answering = None;
     }
 
+    /// Stops the answer that may be under way. The chat goes on.
+    pub(crate) fn stop_answer(&mut self) {
+        if let Some(response_id) = self.answering.take() {
+            self.janitor.stop(Arc::clone(&self.session), self.chat_id.clone(), response_id);
+        }
+    }
+
+    /// Leaves the chat in its account, where the next run finds it by the ledger. One that the ledger does not have
+    /// goes to the janitor.
+    pub(crate) fn leave_to_ledger(mut self) {
+        self.is_left = self.in_ledger;
+    }
+
     /// From now on the chat is left alone when it is dropped because the process stops: the next run needs it. The
     /// ledger still has it, and whoever reads that must know who needs it.
     pub(crate) fn outlive_process(&mut self) {
@@ -176,13 +204,11 @@ impl Drop for OwnChat {
         if self.outlives_process && self.janitor.0.supervisor.stopping().is_cancelled() {
             return;
         }
-        let chat_id = std::mem::take(&mut self.chat_id);
-        if let Some(response_id) = self.answering.take() {
-            self.janitor.stop(Arc::clone(&self.session), chat_id.clone(), response_id);
-        }
-        if self.janitor.0.keep_chats {
+        self.stop_answer();
+        if self.janitor.0.keep_chats || self.is_left {
             return;
         }
+        let chat_id = std::mem::take(&mut self.chat_id);
         let retired = Retired { session: Arc::clone(&self.session), chat_id, in_ledger: self.in_ledger };
         if self.janitor.0.retired.try_send(retired).is_err() {
             warn!(identity.id = %self.session.identity(), "too many chats to delete, this one waits for the next start");

@@ -6,6 +6,7 @@ pub mod accounts;
 pub mod answer;
 pub mod attachments;
 pub mod catalogue;
+pub mod continuations;
 pub mod drift;
 pub mod janitor;
 pub mod outlook;
@@ -42,6 +43,10 @@ pub struct ChatSettings {
     pub refresh_interval: Option<Duration>,
     /// `WEB_TOOLS`, `prompt`: how tools are offered to the web chat, which has none.
     pub web_tools: WebTools,
+    /// `CONTINUE_CHATS`, true: a conversation goes on in the chat of its last answer.
+    pub continue_chats: bool,
+    /// `CONTINUE_IDLE`, 10 min: how long a chat is kept after its last answer, so that it can be continued.
+    pub continue_idle: Duration,
     /// `KEEP_CHATS`, false: leave the chats that this server made in the account.
     pub keep_chats: bool,
     /// `KEEP_RESPONSES`, 30 days: how long responses are kept after they were made or continued; zero for none.

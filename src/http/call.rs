@@ -34,6 +34,8 @@ pub(crate) struct Call {
     pub(crate) record: RequestRecord,
     /// How often the caller's SDK has tried this request already.
     pub(crate) client_retries: u32,
+    /// Whether answers may be continued later; not on routes that have no conversations.
+    pub(crate) is_continuable: bool,
     polls: PollCount,
 }
 
@@ -52,6 +54,7 @@ impl FromRequestParts<AppState> for Call {
             caller: caller.clone(),
             record: record.clone(),
             client_retries: client_retries(&parts.headers),
+            is_continuable: true,
             polls: polls.clone(),
         })
     }
@@ -62,6 +65,7 @@ impl Call {
     pub(crate) fn context(&self) -> RequestContext {
         RequestContext {
             caller: self.caller.id,
+            owner: self.is_continuable.then(|| self.caller.hash(&self.state.0.settings.keys)),
             own: self.caller.own.clone(),
             client_retries: self.client_retries,
             trace: self.record.trace(),

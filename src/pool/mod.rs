@@ -63,8 +63,16 @@ pub struct Wanted {
     pub usage: Usage,
     /// The identities that this request was tried on already, by their credentials' keys.
     pub tried: Vec<CredentialKey>,
+    /// The identity to lend at a first attempt, if it can be had at once.
+    pub preferred: Option<CredentialKey>,
     /// When the request is of no use any more.
     pub deadline: Instant,
+}
+
+impl Wanted {
+    fn favourite(&self) -> Option<&CredentialKey> {
+        self.preferred.as_ref().filter(|_| self.tried.is_empty())
+    }
 }
 
 impl IdentityPool {
@@ -107,6 +115,9 @@ impl IdentityPool {
     /// Says why there is none and when to come back.
     pub fn try_lease(&self, wanted: &Wanted, now: Now) -> Result<Lease, LeaseError> {
         let granted = self.0.ask(now, |state| {
+            if let Some(grant) = wanted.favourite().and_then(|key| state.request_one(wanted.usage, key, now)) {
+                return Ok(grant);
+            }
             state.request(wanted.usage, &wanted.tried, now).map_err(|refusal| match refusal {
                 Refusal::AtCap => state.busy(),
                 Refusal::Final(error) => error,
@@ -202,6 +213,9 @@ impl IdentityPool {
 
     fn enter(&self, wanted: &Wanted, now: Now) -> Result<Entry, LeaseError> {
         let entered = self.0.ask(now, |state| {
+            if let Some(grant) = wanted.favourite().and_then(|key| state.request_one(wanted.usage, key, now)) {
+                return Ok(Ok(grant));
+            }
             match state.request(wanted.usage, &wanted.tried, now) {
                 Ok(grant) => return Ok(Ok(grant)),
                 Err(Refusal::Final(error)) => return Err(error),

@@ -84,6 +84,12 @@ impl Rotation {
         }
     }
 
+    /// Whether this identity is usable and below its cap.
+    pub(crate) fn is_free(&self, usage: Usage, now: u64, index: usize) -> bool {
+        let turn = self.lines.get(usage).turns.get(index);
+        turn.is_some_and(|turn| turn.usable_at <= now && turn.rank & AT_CAP == 0)
+    }
+
     /// All that would do as gladly as the one that [`Rotation::choose`] gave, and itself; in no order of load or turn.
     pub(crate) fn peers(&self, usage: Usage, now: u64, tried: &[usize], chosen: usize) -> Vec<usize> {
         let turns = &self.lines.get(usage).turns;

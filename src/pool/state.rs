@@ -90,6 +90,16 @@ impl<W> PoolState<W> {
         self.grant(usage, index, gate, tried.is_empty(), now.instant).ok_or(Refusal::AtCap)
     }
 
+    /// Lends this identity for a request that has tried none; `None` when it cannot be had at once.
+    pub(crate) fn request_one(&mut self, usage: Usage, key: &CredentialKey, now: Now) -> Option<Grant> {
+        let index = *self.indices.get(key)?;
+        let gate = self.egress.gate(now.instant);
+        if matches!(gate, Gate::Shut { .. }) || !self.rotation.is_free(usage, self.tick(now.instant), index) {
+            return None;
+        }
+        self.grant(usage, index, gate, true, now.instant)
+    }
+
     /// Why nobody could be lent now; `None` if somebody could, be it after a wait in the queue.
     pub(crate) fn outlook(&self, usage: Usage, now: Now) -> Option<LeaseError> {
         if self.indices.is_empty() {

@@ -16,7 +16,7 @@ use crate::files::attachment::{Attachment, JobFile, RemoteFile, UploadedFile};
 use crate::files::blob::Blob;
 use crate::files::media_type::{IMAGE_BYTES_MAX, MediaKind};
 use crate::tests::{planned, rules};
-use crate::upstream::web::encode::{FileRef, MessageIds, encode};
+use crate::upstream::web::encode::{ChatPlace, FileRef, MessageIds, encode};
 use crate::upstream::web::limits::{PROMPT_JSON_BYTES_MAX, json_len};
 use crate::upstream::web::request::WebRequest;
 
@@ -483,7 +483,8 @@ fn files_in_the_upstreams_words() {
         child: "child".to_owned(),
         files: (0..3).map(|at| [format!("item-{at}"), format!("task-{at}")]).collect(),
     };
-    let body = encode(&job, &files, "chat-1", &ids, UnixSeconds(1_790_000_000)).unwrap();
+    let body = encode(&job, &files, ChatPlace { chat_id: "chat-1", parent_id: None }, &ids, UnixSeconds(1_790_000_000))
+        .unwrap();
     let body: Value = serde_json::from_slice(&body).unwrap();
     insta::assert_json_snapshot!(body);
 }

@@ -10,8 +10,13 @@ use simulator::script::{Endpoint, ErrorScript, ScriptedReply};
 use crate::support::app::{PATIENCE, Setup, TestApp};
 use crate::support::oracle::{FORMS, Form, ask, crew, until};
 
+/// Chats of one answer each. `continued` tests those that are kept to go on in.
+fn once() -> Setup {
+    Setup::default().with("CONTINUE_CHATS", "false")
+}
+
 async fn start(count: usize) -> TestApp {
-    Setup::default().start(Simulator::start(crew(count)).await.unwrap()).await
+    once().start(Simulator::start(crew(count)).await.unwrap()).await
 }
 
 fn is_clean(app: &TestApp) -> bool {
@@ -76,14 +81,14 @@ async fn many_chats_go_in_one_call() {
 
 #[tokio::test]
 async fn the_owner_may_keep_them() {
-    let app = Setup::default().with("KEEP_CHATS", "true").start(Simulator::start(crew(1)).await.unwrap()).await;
+    let app = once().with("KEEP_CHATS", "true").start(Simulator::start(crew(1)).await.unwrap()).await;
     for form in FORMS {
         ask(&app, form, "echo: x").await.must_say("x");
     }
     let (simulator, state_dir) = app.stop().await;
     assert_eq!(simulator.stored().chats(None).iter().filter(|chat| !chat.is_old).count(), 2);
     // Kept for good: a later run without the setting does not know them.
-    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    let app = once().in_dir(state_dir).start(simulator).await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
     app.simulator.record().wait_until(is_delete, PATIENCE).await.unwrap();
     let (simulator, _) = app.stop().await;
@@ -113,7 +118,7 @@ async fn a_chat_that_is_gone_already_counts_as_deleted() {
     app.simulator.record().wait_until(is_delete, PATIENCE).await.unwrap();
     let (simulator, state_dir) = app.stop().await;
     let before = simulator.record().requests().iter().filter(|request| is_delete(request)).count();
-    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    let app = once().in_dir(state_dir).start(simulator).await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
     let (simulator, _) = app.stop().await;
     let after: Vec<_> = simulator.record().requests().into_iter().filter(is_delete).skip(before).collect();
@@ -130,13 +135,13 @@ async fn what_could_not_be_deleted_is_deleted_after_a_restart() {
     let (simulator, state_dir) = app.stop().await;
     assert_eq!(simulator.record().counts().deletes, 0);
     simulator.script().set_default(None, Endpoint::DeleteChat, None);
-    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    let app = once().in_dir(state_dir).start(simulator).await;
     until("the chats of the last run to be deleted", || is_clean(&app)).await;
     assert_eq!(app.simulator.record().counts().deletes, 4);
     must_have_left_the_owners_chats(&app, 2);
     let (simulator, state_dir) = app.stop().await;
     let before = simulator.record().requests().iter().filter(|request| is_delete(request)).count();
-    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    let app = once().in_dir(state_dir).start(simulator).await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
     let (simulator, _) = app.stop().await;
     let after = simulator.record().requests().iter().filter(|request| is_delete(request)).count();
@@ -172,7 +177,7 @@ async fn a_killed_servers_chats_are_deleted_by_the_next() {
     }
     // Dropped without a drain, as when the process is killed.
     let TestApp { simulator, state_dir, .. } = app;
-    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    let app = once().in_dir(state_dir).start(simulator).await;
     until("the chat of the killed server to be deleted", || is_clean(&app)).await;
     must_have_left_the_owners_chats(&app, 1);
 }

@@ -15,6 +15,7 @@ mod clean_guest;
 mod client_mode;
 mod completions;
 mod connections;
+mod continued;
 mod cors;
 mod counts;
 mod embeddings;

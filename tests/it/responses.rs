@@ -630,7 +630,8 @@ fn go_on(previous: &Value, input: &str) -> Value {
 
 #[tokio::test]
 async fn a_response_is_continued() {
-    let app = TestApp::quick().await;
+    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+    let app = Setup::default().with("CONTINUE_CHATS", "false").start(simulator).await;
     let mut body = ask("echo: one");
     body["instructions"] = json!("Only once.");
     let first = app.respond(&body).await;
@@ -780,7 +781,9 @@ async fn a_loop_of_calls_goes_on_by_reference() {
 
 #[tokio::test]
 async fn pictures_are_kept_with_their_response() {
-    let app = TestApp::quick().await;
+    // A whole conversation shows what was kept.
+    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+    let app = Setup::default().with("CONTINUE_CHATS", "false").start(simulator).await;
     let input = json!([{"role": "user", "content": [
         {"type": "input_text", "text": "echo: seen"},
         {"type": "input_image", "image_url": data_uri("image/png", &png(1))},

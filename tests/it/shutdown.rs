@@ -43,7 +43,8 @@ async fn an_answer_that_runs_may_finish() {
         let (simulator, _) = app.stop().await;
         let took = stopped_at.elapsed();
         assert!(took < Duration::from_secs(30), "it ends with the last answer: {took:?}");
-        assert!(simulator.stored().chats(None).iter().all(|chat| chat.is_old), "its chat is deleted");
+        // The chat of a complete answer may be continued after the next start.
+        assert_eq!(simulator.stored().chats(None).iter().filter(|chat| !chat.is_old).count(), 1);
         assert_eq!(simulator.record().violations(), Vec::<String>::new());
     }
 }

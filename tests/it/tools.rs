@@ -129,7 +129,7 @@ async fn text_that_talks_of_markup_stays_text() {
 
 #[tokio::test]
 async fn the_prompt_shows_the_tools_and_the_loop_goes_on() {
-    let app = answering(&[LS, "Two files."]).await;
+    let app = answering_with(Setup::default().with("CONTINUE_CHATS", "false"), &[LS, "Two files."]).await;
     let first = json_of(app.chat(&asking(&json!({}))).await).await;
     let asked = app.asked();
     let prompt = asked.prompt();

@@ -582,7 +582,8 @@ async fn killed_while_the_video_was_made() {
 
 #[tokio::test]
 async fn a_stop_in_order_leaves_the_chat_of_a_video_in_the_making() {
-    let app = start(1, stalled()).await;
+    let once = || Setup::default().with("CONTINUE_CHATS", "false");
+    let app = start_with(once(), 1, stalled()).await;
     let id = create(&app, &boat()).await;
     until_video(&app, &id, |video| video["status"] == "in_progress").await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
@@ -594,7 +595,7 @@ async fn a_stop_in_order_leaves_the_chat_of_a_video_in_the_making() {
         chats.map(|chat| chat.id).collect::<Vec<_>>()
     };
     assert_eq!(own(&simulator), [task.chat_id.as_str()]);
-    let app = Setup::default().in_dir(state_dir).start(simulator).await;
+    let app = once().in_dir(state_dir).start(simulator).await;
     until("it to be asked after again", || app.simulator.stored().videos()[0].polls > task.polls + 1).await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
     until("the other chat to be deleted", || own(&app.simulator).len() == 1).await;

@@ -139,6 +139,8 @@ pub struct Stages {
     behind_tools: BehindTools,
     prompt_tokens: u64,
     spent: TokenCounts,
+    /// What [`Stages::told_all`] says.
+    told_all: bool,
 }
 
 /// The stages behind the calls.
@@ -178,7 +180,7 @@ impl Stages {
             },
         };
         let tools = plan.tools.clone().map(ToolCalls::new);
-        Self { tools, behind_tools, prompt_tokens: plan.prompt_tokens, spent: plan.spent }
+        Self { tools, behind_tools, prompt_tokens: plan.prompt_tokens, spent: plan.spent, told_all: false }
     }
 
     /// Why the answer is over for the caller although the upstream goes on.
@@ -221,6 +223,13 @@ impl Stages {
         if self.ended().is_some() { FinishReason::Length } else { reason }
     }
 
+    /// Whether the answer, which was ended by [`Stages::finish`], was told with all that it says: neither cut, nor with
+    /// words or calls left out. Thoughts, and what stands around JSON that was asked for, do not count.
+    #[must_use]
+    pub fn told_all(&self) -> bool {
+        self.told_all
+    }
+
     /// Ends the answer: hands on what was held back and sums up.
     pub fn finish(
         &mut self,
@@ -230,6 +239,7 @@ impl Stages {
     ) -> Ending {
         let tools_reason = self.upstream_reason(reason);
         let Self { tools, behind_tools, .. } = self;
+        let told_all = tools.as_mut().is_none_or(|tools| tools.end(tools_reason).is_ok() && tools.told_all());
         let has_calls =
             tools.take().is_some_and(|tools| tools.finish(tools_reason, &mut |event| behind_tools.push(event, out)));
         behind_tools.end_json(has_calls, out);
@@ -240,6 +250,7 @@ impl Stages {
         let cut = self.ended();
         let Self { behind_tools: BehindTools { after, limiter, .. }, prompt_tokens, spent, .. } = self;
         let stop_sequence = limiter.as_mut().and_then(TextLimiter::take_met);
+        self.told_all = told_all && cut.is_none();
         after.finish(out);
         let sources = std::mem::take(&mut after.sources);
         let reason = if has_calls { FinishReason::ToolCalls } else { reason };

@@ -64,6 +64,8 @@ struct Ended {
     /// Names and arguments.
     calls: Vec<(String, String)>,
     rejection: Option<Rejection>,
+    /// The model said something in the answer that is not handed on, or called in another way than in its text.
+    has_dropped: bool,
 }
 
 /// A call that comes as events.
@@ -174,6 +176,12 @@ impl ToolCalls {
         self.ended.as_ref().is_some_and(|ended| !ended.calls.is_empty())
     }
 
+    /// Whether all that the answer says, which has ended, is handed on.
+    #[must_use]
+    pub fn told_all(&self) -> bool {
+        self.ended.as_ref().is_some_and(|ended| !ended.has_dropped)
+    }
+
     /// Takes the text that is left to hand on.
     pub(crate) fn take_text(&mut self) -> String {
         self.ended.as_mut().map(|ended| std::mem::take(&mut ended.text)).unwrap_or_default()
@@ -206,21 +214,24 @@ impl ToolCalls {
         let (mut answer, thoughts) = (self.answer.finish(), self.thoughts.finish());
         let has_answer = self.has_text || !answer.text.trim().is_empty() || !self.native.is_empty();
         if answer.calls.is_empty() && !has_answer && !thoughts.calls.is_empty() {
-            answer = Reading { text: String::new(), calls: thoughts.calls, raw: thoughts.raw };
+            answer = Reading { calls: thoughts.calls, raw: thoughts.raw, has_dropped: true, ..Reading::default() };
         }
+        let mut has_dropped = answer.has_dropped || !self.native.is_empty();
         let native = self.native.drain(..).map(|NativeCall { name, arguments, .. }| {
             let arguments = if arguments.is_empty() { "{}".to_owned() } else { arguments };
             Ok(WrittenCall { name, arguments })
         });
         let calls_max = if self.plan.is_parallel { CALLS_MAX } else { 1 };
-        let found: Vec<Found> = native.chain(answer.calls).take(calls_max).collect();
+        let mut found: Vec<Found> = native.chain(answer.calls).collect();
+        has_dropped |= found.len() > calls_max;
+        found.truncate(calls_max);
         let (thoughts, text) = (thoughts.text, std::mem::take(&mut self.waiting) + &answer.text);
         match self.checked(found) {
-            Ok(calls) => Ended { thoughts, text, calls, rejection: None },
+            Ok(calls) => Ended { thoughts, text, calls, rejection: None, has_dropped },
             Err(why) => {
                 let text = [text, answer.raw, std::mem::take(&mut self.behind)].concat();
                 let rejection = Rejection { kind: RejectedAs::ToolCall, why, text: text.clone() };
-                Ended { thoughts, text, calls: Vec::new(), rejection: Some(rejection) }
+                Ended { thoughts, text, rejection: Some(rejection), ..Ended::default() }
             }
         }
     }

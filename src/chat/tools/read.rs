@@ -114,6 +114,8 @@ pub struct Reading {
     pub calls: Vec<Found>,
     /// The text from the first call on as it came; empty without calls.
     pub raw: String,
+    /// Words behind a call were left out.
+    pub has_dropped: bool,
 }
 
 /// Where a pass over the held text stands.
@@ -129,6 +131,8 @@ struct Pass<'a> {
     calls_from: usize,
     /// JSON and argument lists that do not end were met: no others are looked for.
     skips_open_values: bool,
+    /// Words behind a call were left out.
+    has_dropped: bool,
 }
 
 impl CallReader {
@@ -202,6 +206,7 @@ impl CallReader {
             reading.raw.push_str(held.get(pass.calls_from..).unwrap_or_default());
         }
         reading.calls = pass.calls;
+        reading.has_dropped = pass.has_dropped;
         self.reset();
         reading
     }
@@ -248,7 +253,15 @@ impl CallReader {
 
     /// Judges the text as far as possible. Indexes in `self` and in the result refer to `text`.
     fn pass<'a>(&mut self, text: &'a str, is_end: bool, out: &mut impl FnMut(&str)) -> Pass<'a> {
-        let mut pass = Pass { text, is_end, shown: 0, calls: Vec::new(), calls_from: 0, skips_open_values: false };
+        let mut pass = Pass {
+            text,
+            is_end,
+            shown: 0,
+            calls: Vec::new(),
+            calls_from: 0,
+            skips_open_values: false,
+            has_dropped: false,
+        };
         loop {
             let rest = text.get(self.base..).unwrap_or_default();
             if rest.is_empty() {
@@ -308,6 +321,8 @@ impl CallReader {
             let solid_end = self.base + solid;
             if pass.calls.is_empty() || self.keeps_words {
                 out(pass.text.get(pass.shown..solid_end).unwrap_or_default());
+            } else {
+                pass.has_dropped = true;
             }
             pass.shown = solid_end;
             self.pending.clear();
@@ -393,11 +408,12 @@ impl CallReader {
         }
     }
 
-    fn tag(&mut self, text: &str, pass: &Pass<'_>) -> Verdict {
+    fn tag(&mut self, text: &str, pass: &mut Pass<'_>) -> Verdict {
         let is_end = pass.is_end;
         let has_calls = !self.pending.is_empty() || !pass.calls.is_empty();
         // A model that goes on with a result of its own invention: nothing behind it counts.
         if has_calls && RESULTS.iter().any(|tag| text.starts_with(tag)) {
+            pass.has_dropped = true;
             return if is_end { Verdict::Calls(text.len(), Vec::new()) } else { Verdict::Call };
         }
         if has_calls && !is_end && RESULTS.iter().any(|tag| tag.starts_with(text)) {

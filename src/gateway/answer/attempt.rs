@@ -17,14 +17,16 @@ use crate::gateway::answer::failover::{Attempt, Failed};
 use crate::gateway::answer::turn::{Turn, TurnParts};
 use crate::gateway::answer::usage::Accounting;
 use crate::gateway::attachments::Attachments;
+use crate::gateway::continuations::{Asker, Continuations, TurnChat};
 use crate::gateway::drift::Drift;
 use crate::gateway::janitor::{Janitor, OwnChat};
 use crate::gateway::videos::task::{Found, VideoTasks};
 use crate::pool::{IdentityPool, Lease};
+use crate::telemetry::ErrorChain;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::web::client::QwenWeb;
 use crate::upstream::web::detail::image_links;
-use crate::upstream::web::encode::FileRef;
+use crate::upstream::web::encode::{ChatPlace, FileRef};
 use crate::upstream::web::request::{Task, WebRequest};
 
 /// The pauses before each look into a chat for pictures that the stream lost. The upstream writes them down a little
@@ -46,18 +48,51 @@ pub(crate) struct Answering<'a, S> {
     pub(crate) request: &'a WebRequest,
     pub(crate) stages: &'a StagePlan,
     pub(crate) is_pooled: bool,
+    /// `None` when nothing is continued.
+    pub(crate) asker: Option<Asker>,
     pub(crate) sink: &'a mut S,
+    /// The bytes of the prompt that was sent last.
+    pub(crate) prompt_bytes: usize,
 }
 
 impl<S: ReplySink + Send> Attempt for Answering<'_, S> {
     type Done = Turn;
 
     async fn run(&mut self, lease: Lease, number: u32, deadline: Instant) -> Result<Turn, Failed> {
-        self.attempts.answer(lease, (self.request, self.stages), self.is_pooled, self.sink, number, deadline).await
+        let Self { attempts, request, stages, is_pooled, asker, sink, prompt_bytes } = self;
+        let (request, is_pooled) = (*request, *is_pooled);
+        let sending = Sending { stages, is_pooled, number, deadline };
+        let (lease, doubtful) = match attempts.known(&lease, request, asker.as_ref()) {
+            None => (lease, None),
+            Some((chat, parent_id, turn)) => {
+                *prompt_bytes = turn.prompt.len();
+                let place = (chat, Some(parent_id));
+                match attempts.go_on(lease, &turn, place, &sending, *sink).await {
+                    Ok(turn) => return Ok(turn),
+                    Err(Failed { error, lease, .. }) if is_chats_fault(error.kind) => (lease, Some(error)),
+                    Err(failed) => return Err(failed),
+                }
+            }
+        };
+        if let Some(error) = doubtful {
+            info!(identity.id = %lease.identity(), error = %ErrorChain(&error), "chat not continued, beginning another one");
+            sink.reset();
+        }
+        *prompt_bytes = request.prompt.len();
+        attempts.answer(lease, request, asker.as_ref(), &sending, *sink).await
     }
 
     fn asked(&self) -> Vec<Cow<'_, str>> {
-        vec![Cow::Borrowed(&self.request.prompt)]
+        let turn = self.request.thread.as_ref().and_then(|thread| thread.turn.as_ref());
+        [&self.request.prompt]
+            .into_iter()
+            .chain(turn.map(|turn| &turn.prompt))
+            .map(|text| Cow::Borrowed(text.as_str()))
+            .collect()
+    }
+
+    fn prompt_bytes(&self) -> usize {
+        self.prompt_bytes
     }
 
     fn reset(&mut self) {
@@ -82,6 +117,10 @@ impl<D: VideoDiary> Attempt for Starting<'_, D> {
 
     fn asked(&self) -> Vec<Cow<'_, str>> {
         vec![Cow::Borrowed(&self.request.prompt)]
+    }
+
+    fn prompt_bytes(&self) -> usize {
+        self.request.prompt.len()
     }
 
     fn reset(&mut self) {}
@@ -115,10 +154,20 @@ pub(crate) struct StartedVideo {
     pub(crate) task: String,
 }
 
+/// What all ways to answer need.
+struct Sending<'a> {
+    stages: &'a StagePlan,
+    is_pooled: bool,
+    /// Which attempt of the request it is, counted from 1.
+    number: u32,
+    deadline: Instant,
+}
+
 /// Makes attempts.
 pub(crate) struct Attempts {
     pub(crate) upstream: Arc<QwenWeb>,
     pub(crate) janitor: Janitor,
+    pub(crate) continuations: Continuations,
     pub(crate) attachments: Attachments,
     pub(crate) videos: VideoTasks,
     pub(crate) accounting: Accounting,
@@ -126,33 +175,36 @@ pub(crate) struct Attempts {
 }
 
 impl Attempts {
-    /// One try to answer. Gives the lease back when it fails.
+    /// The chat that a request continues in the account of this lease, the upstream's id of the answer that it follows,
+    /// and what is to be sent there.
+    fn known(
+        &self,
+        lease: &Lease,
+        request: &WebRequest,
+        asker: Option<&Asker>,
+    ) -> Option<(TurnChat, String, WebRequest)> {
+        let turn = request.thread.as_ref()?.turn.as_ref()?;
+        let (chat, parent_id) = TurnChat::known(&self.continuations, asker?, request, lease.session())?;
+        Some((chat, parent_id, request.only(turn)))
+    }
+
+    /// One try to answer in a new chat. Gives the lease back when it fails.
     async fn answer(
         &self,
         lease: Lease,
-        (job, stages): (&WebRequest, &StagePlan),
-        is_pooled: bool,
+        job: &WebRequest,
+        asker: Option<&Asker>,
+        sending: &Sending<'_>,
         sink: &mut impl ReplySink,
-        number: u32,
-        deadline: Instant,
     ) -> Result<Turn, Failed> {
         let session = Arc::clone(lease.session());
-        let parts = |lease, chat| TurnParts {
-            stages: Stages::new(stages),
-            lease,
-            chat: Some(chat),
-            drift: self.drift.clone(),
-            accounting: self.accounting.clone(),
-            attempts: number,
-            idle_timeout: self.upstream.settings.idle_timeout,
-            deadline,
-        };
+        let Sending { is_pooled, deadline, .. } = *sending;
         if let Task::Video(_) = job.task {
             let started = self.start_video(lease, job, is_pooled, &mut NoDiary, deadline).await?;
             let StartedVideo { lease, chat, task } = started;
             return match self.videos.follow(&session, &task, &job.prompt, deadline).await {
                 Ok(url) => {
-                    let mut turn = Turn::at_once(parts(lease, chat));
+                    let mut turn = Turn::at_once(self.parts(sending, lease, TurnChat::alone(chat)));
                     turn.show(ReplyEvent::Video { url: &url }, sink);
                     turn.end(FinishReason::Stop, None);
                     Ok(turn)
@@ -160,24 +212,63 @@ impl Attempts {
                 Err(error) => Err(Failed { error, lease, is_final: true }),
             };
         }
-        let (files, mut chat) = match self.prepare(&session, job, is_pooled, deadline).await {
+        let (files, chat) = match self.prepare(&session, job, is_pooled, deadline).await {
             Ok(prepared) => prepared,
             Err(error) => return Err(Failed { error, lease, is_final: false }),
         };
+        let chat = TurnChat::begun(chat, &self.continuations, asker, job);
+        self.ask(lease, (job, &files), (chat, None), sending, sink).await
+    }
+
+    /// One try to answer in a chat that has everything but this turn. Gives the lease back when it fails.
+    async fn go_on(
+        &self,
+        lease: Lease,
+        turn: &WebRequest,
+        mut place: (TurnChat, Option<String>),
+        sending: &Sending<'_>,
+        sink: &mut impl ReplySink,
+    ) -> Result<Turn, Failed> {
+        let session = Arc::clone(lease.session());
+        let files = self.attachments.hand_over(&session, &turn.files, sending.is_pooled, sending.deadline).await;
+        match files {
+            Ok(files) => self.ask(lease, (turn, &files), place, sending, sink).await,
+            Err(error) => {
+                place.0.answer_ended();
+                Err(Failed { error, lease, is_final: false })
+            }
+        }
+    }
+
+    /// Asks in a chat, and reads up to the first content.
+    async fn ask(
+        &self,
+        lease: Lease,
+        (job, files): (&WebRequest, &[FileRef]),
+        (mut chat, parent_id): (TurnChat, Option<String>),
+        sending: &Sending<'_>,
+        sink: &mut impl ReplySink,
+    ) -> Result<Turn, Failed> {
+        let session = Arc::clone(lease.session());
+        let deadline = sending.deadline;
         chat.answer_begins();
         let first = deadline.min(Instant::now() + self.first_event_timeout(job));
-        let stream = match self.upstream.ask(&session, job, &files, chat.id(), first).await {
+        let place = ChatPlace { chat_id: chat.id(), parent_id: parent_id.as_deref() };
+        let stream = match self.upstream.ask(&session, job, files, place, first).await {
             Ok(stream) => stream,
             Err(error) => {
                 // An answer that was refused at the door does not have to be stopped.
                 if error.source.is_none() && error.kind != UpstreamErrorKind::Timeout {
                     chat.answer_ended();
                 }
+                if is_chat_useless(error.kind) {
+                    chat.forget();
+                }
                 self.doubt_files(&session, job, &error);
                 return Err(Failed { error, lease, is_final: false });
             }
         };
-        let mut turn = Turn::new(stream, parts(lease, chat));
+        let mut turn = Turn::new(stream, self.parts(sending, lease, chat));
         let error = match self.begin(&mut turn, job, sink, first, deadline).await {
             Ok(()) => return Ok(turn),
             Err(error) => error,
@@ -185,11 +276,27 @@ impl Attempts {
         if is_picture(job) && self.recover(&session, &mut turn, sink, &error, deadline).await {
             return Ok(turn);
         }
+        if is_chat_useless(error.kind) {
+            turn.forget_chat();
+        }
         self.doubt_files(&session, job, &error);
         let lease = turn.take_lease();
         // A turn has its lease until it is settled, and this one was not.
         let lease = lease.unwrap_or_else(|| IdentityPool::detached(session));
         Err(Failed { error, lease, is_final: false })
+    }
+
+    fn parts(&self, sending: &Sending<'_>, lease: Lease, chat: TurnChat) -> TurnParts {
+        TurnParts {
+            stages: Stages::new(sending.stages),
+            lease,
+            chat: Some(chat),
+            drift: self.drift.clone(),
+            accounting: self.accounting.clone(),
+            attempts: sending.number,
+            idle_timeout: self.upstream.settings.idle_timeout,
+            deadline: sending.deadline,
+        }
     }
 
     /// Files and chat at the same time: each takes its while, and neither needs the other.
@@ -348,6 +455,17 @@ impl Attempts {
 
 fn timed_out() -> UpstreamError {
     UpstreamError::new("waiting for the first word", UpstreamErrorKind::Timeout)
+}
+
+/// Whether a failure to continue a chat says nothing of a new chat with the whole conversation.
+fn is_chats_fault(kind: UpstreamErrorKind) -> bool {
+    is_chat_useless(kind) || kind == UpstreamErrorKind::BusyChat
+}
+
+/// Whether the next try to continue the chat would fail likewise.
+fn is_chat_useless(kind: UpstreamErrorKind) -> bool {
+    use UpstreamErrorKind as Kind;
+    matches!(kind, Kind::LostChat | Kind::InvalidRequest | Kind::TooLong)
 }
 
 fn is_picture(job: &WebRequest) -> bool {

@@ -46,6 +46,11 @@ pub(crate) trait Attempt: Send {
     /// The texts of the request, which an upstream may repeat in its failures.
     fn asked(&self) -> Vec<Cow<'_, str>>;
 
+    /// The bytes of the prompt that was sent last; 0 where no upstream refuses a prompt for its size alone.
+    fn prompt_bytes(&self) -> usize {
+        0
+    }
+
     /// Forgets what a failed try has left.
     fn reset(&mut self);
 }
@@ -63,6 +68,8 @@ pub(crate) struct Failed {
 pub struct RequestContext {
     /// For fairness between callers.
     pub caller: CallerId,
+    /// The caller's name on disk; `None` for answers that nobody continues.
+    pub owner: Option<CredentialKey>,
     /// The caller's own credential, in client mode; it never enters the pool.
     pub own: Option<Arc<Session>>,
     /// How often the caller's client has already tried again by itself.
@@ -80,8 +87,6 @@ pub(crate) struct RequestLimits {
     pub(crate) total_timeout: Duration,
     /// How long one try may take to its first content.
     pub(crate) first_event_timeout: Duration,
-    /// The size of what is asked, which the risk engine may refuse.
-    pub(crate) prompt_bytes: usize,
 }
 
 /// What one request has tried so far.
@@ -90,6 +95,8 @@ pub(crate) struct Progress {
     attempts: u32,
     challenges: u32,
     tried: Vec<CredentialKey>,
+    /// Whose account the request should go to, if it can be had.
+    pub(crate) preferred: Option<CredentialKey>,
     /// When the request is over, whatever is left to try.
     pub(crate) deadline: Instant,
     retries_left: u32,
@@ -154,6 +161,7 @@ impl Failover {
             attempts: 0,
             challenges: 0,
             tried: Vec::new(),
+            preferred: None,
             deadline: Instant::now() + limits.total_timeout,
             retries_left: self.retries_max.saturating_sub(context.client_retries),
             has_repeated: false,
@@ -252,6 +260,7 @@ impl Failover {
             caller: context.caller,
             usage: progress.limits.usage,
             tried: progress.tried.clone(),
+            preferred: progress.preferred.clone(),
             deadline: progress.deadline.into_std(),
         };
         self.pool.lease(&wanted).await.map_err(ChatError::Lease)
@@ -289,8 +298,7 @@ impl Failover {
                 error.clean(&session.secrets(), &attempt.asked());
                 progress.is_final |= is_final;
                 // A body of that size is challenged from every account.
-                if error.kind == UpstreamErrorKind::Challenged && progress.limits.prompt_bytes > SUSPICIOUS_PROMPT_BYTES
-                {
+                if error.kind == UpstreamErrorKind::Challenged && attempt.prompt_bytes() > SUSPICIOUS_PROMPT_BYTES {
                     error.kind = UpstreamErrorKind::TooLarge;
                 }
                 progress.challenges += u32::from(error.kind == UpstreamErrorKind::Challenged);

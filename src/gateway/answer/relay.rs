@@ -203,7 +203,7 @@ impl RelayGateway {
     fn limits(&self) -> RequestLimits {
         let RelaySettings { first_event_timeout, total_timeout, .. } = self.0.settings;
         // Nothing stands between us and these upstreams that would mind a size.
-        RequestLimits { usage: Usage::Chat, total_timeout, first_event_timeout, prompt_bytes: 0 }
+        RequestLimits { usage: Usage::Chat, total_timeout, first_event_timeout }
     }
 }
 

@@ -16,8 +16,8 @@ use crate::chat::reply::{Ending, FinishReason, Rejection, ReplyEvent, ReplySink,
 use crate::chat::stages::Stages;
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::usage::Accounting;
+use crate::gateway::continuations::TurnChat;
 use crate::gateway::drift::Drift;
-use crate::gateway::janitor::OwnChat;
 use crate::pool::{Lease, Now, Outcome};
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
@@ -30,7 +30,7 @@ pub struct Turn {
     stages: Stages,
     lease: Option<Lease>,
     /// `None` where the upstream keeps no chats.
-    chat: Option<OwnChat>,
+    chat: Option<TurnChat>,
     drift: Drift,
     accounting: Accounting,
     identity: IdentityId,
@@ -48,6 +48,8 @@ pub struct Turn {
     /// Pictures that were shown.
     pictures: HashSet<String>,
     over: Option<Over>,
+    /// The upstream has ended the answer itself.
+    is_finished: bool,
 }
 
 /// The answer has ended.
@@ -61,7 +63,7 @@ struct Over {
 pub(crate) struct TurnParts {
     pub(crate) stages: Stages,
     pub(crate) lease: Lease,
-    pub(crate) chat: Option<OwnChat>,
+    pub(crate) chat: Option<TurnChat>,
     pub(crate) drift: Drift,
     pub(crate) accounting: Accounting,
     pub(crate) attempts: u32,
@@ -104,6 +106,7 @@ impl Turn {
             has_content: false,
             pictures: HashSet::new(),
             over: None,
+            is_finished: false,
         }
     }
 
@@ -130,13 +133,30 @@ impl Turn {
 
     /// The chat that the answer is in; empty where there is none.
     pub(crate) fn chat_id(&self) -> &str {
-        self.chat.as_ref().map_or("", OwnChat::id)
+        self.chat.as_ref().map_or("", TurnChat::id)
     }
 
     fn answer_ended(&mut self) {
         if let Some(chat) = &mut self.chat {
             chat.answer_ended();
         }
+    }
+
+    /// Keeps the chat of a complete answer, so that it can be continued. An answer that was cut or changed on its way is
+    /// not what the chat has.
+    fn keep_chat(&mut self, reason: FinishReason) {
+        let is_complete = self.is_finished && reason == FinishReason::Stop && self.stages.told_all();
+        let response_id = self.stream.as_ref().and_then(ReplyStream::response_id).filter(|_| is_complete);
+        if let Some(response_id) = response_id
+            && let Some(chat) = self.chat.take()
+        {
+            chat.answered(response_id);
+        }
+    }
+
+    /// Nothing in the chat can be continued any more.
+    pub(crate) fn forget_chat(&mut self) {
+        self.chat.iter_mut().for_each(TurnChat::forget);
     }
 
     /// Whether a picture was shown.
@@ -208,7 +228,13 @@ impl Turn {
             Poll::Pending => Poll::Pending,
             Poll::Ready(Ok(_)) => Poll::Ready(Ok(self.over.map(|over| {
                 self.settle(Outcome::Success);
-                self.stages.finish(over.reason, over.counts, &mut |event| sink.event(event))
+                let Self { stages, chat, .. } = self;
+                let ending = stages.finish(over.reason, over.counts, &mut |event| {
+                    chat.iter_mut().for_each(|chat| chat.shown(&event));
+                    sink.event(event);
+                });
+                self.keep_chat(over.reason);
+                ending
             }))),
             Poll::Ready(Err(error)) => {
                 warn!(identity.id = %self.identity, attempts = self.attempts, error = %ErrorChain(&error), "answer broke off");
@@ -229,7 +255,7 @@ impl Turn {
         if self.over.is_some() {
             return Poll::Ready(Ok(true));
         }
-        let Self { stream, stages, drift, has_spoken, has_content, pictures, .. } = self;
+        let Self { stream, stages, chat, drift, has_spoken, has_content, pictures, .. } = self;
         let Some(stream) = stream else {
             return Poll::Ready(Err(UpstreamError::new("reading an answer", UpstreamErrorKind::Truncated)));
         };
@@ -242,6 +268,7 @@ impl Turn {
             }
             stages.push(event, &mut |event| {
                 *has_content |= event.is_content();
+                chat.iter_mut().for_each(|chat| chat.shown(&event));
                 sink.event(event);
             });
         });
@@ -255,6 +282,7 @@ impl Turn {
                 }
                 if pulled.finished {
                     self.answer_ended();
+                    self.is_finished = true;
                 }
                 let reason = self.stages.ended().or(pulled.finished.then_some(finish_reason));
                 self.over = reason.map(|reason| Over { reason, counts: self.usage() });

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::info;
 
+use crate::base::ids::CredentialKey;
 use crate::base::session::Session;
 use crate::chat::reply::{Ending, ReplySink};
 use crate::chat::stages::StagePlan;
@@ -20,6 +21,7 @@ use crate::gateway::answer::failover::{Failover, Progress, RequestContext, Reque
 use crate::gateway::answer::turn::Turn;
 use crate::gateway::answer::usage::Accounting;
 use crate::gateway::attachments::Attachments;
+use crate::gateway::continuations::{Asker, Continuations};
 use crate::gateway::drift::Drift;
 use crate::gateway::janitor::Janitor;
 use crate::gateway::videos::task::VideoTasks;
@@ -50,7 +52,6 @@ impl Inner {
             usage: request.usage(),
             total_timeout: if matches!(request.task, Task::Video(_)) { base * 2 } else { base },
             first_event_timeout: self.attempts.first_event_timeout(request),
-            prompt_bytes: request.prompt.len(),
         }
     }
 }
@@ -62,7 +63,7 @@ impl WebGateway {
         pool: IdentityPool,
         upstream: Arc<QwenWeb>,
         accounts: WebAccounts,
-        janitor: Janitor,
+        (janitor, continuations): (Janitor, Continuations),
         attachments: Attachments,
         store: Arc<Store>,
         retries_max: u32,
@@ -70,7 +71,8 @@ impl WebGateway {
         let accounting = Accounting::new(pool.clone(), store);
         let videos = VideoTasks { upstream: Arc::clone(&upstream), accounts: accounts.clone() };
         let drift = Drift::default();
-        let attempts = Attempts { upstream, janitor, attachments, videos, accounting: accounting.clone(), drift };
+        let attempts =
+            Attempts { upstream, janitor, continuations, attachments, videos, accounting: accounting.clone(), drift };
         let failover = Failover { pool, tokens: Tokens::Web(accounts), accounting, retries_max };
         Self(Arc::new(Inner { failover, attempts }))
     }
@@ -121,6 +123,7 @@ impl WebGateway {
         progress: &mut Progress,
     ) -> Result<Turn, ChatError> {
         let failover = &self.0.failover;
+        progress.preferred = self.holder(request, context);
         let mut turn = failover.run(context, &mut self.answering((request, stages), context, sink), progress).await?;
         let Some(rejection) = turn.rejection() else {
             return Ok(turn);
@@ -207,7 +210,22 @@ impl WebGateway {
         context: &RequestContext,
         sink: &'a mut S,
     ) -> Answering<'a, S> {
-        Answering { attempts: &self.0.attempts, request, stages, is_pooled: context.own.is_none(), sink }
+        Answering {
+            attempts: &self.0.attempts,
+            request,
+            stages,
+            is_pooled: context.own.is_none(),
+            asker: context.owner.as_ref().map(|owner| Asker::of(owner, request)),
+            sink,
+            prompt_bytes: request.prompt.len(),
+        }
+    }
+
+    /// Whose account has the chat that a request continues.
+    fn holder(&self, request: &WebRequest, context: &RequestContext) -> Option<CredentialKey> {
+        let before = request.thread.as_ref()?.turn.as_ref()?.before;
+        let place = Asker::of(context.owner.as_ref()?, request).place(before);
+        self.0.attempts.continuations.holder(&place)
     }
 }
 

@@ -39,7 +39,10 @@ fn accounts(count: usize) -> IdentityPool {
 
 fn lend(pool: &IdentityPool, now: Now) -> Result<Lease, LeaseError> {
     let deadline = now.instant + Duration::from_secs(600);
-    pool.try_lease(&Wanted { caller: CallerId(1), usage: Usage::Chat, tried: Vec::new(), deadline }, now)
+    pool.try_lease(
+        &Wanted { caller: CallerId(1), usage: Usage::Chat, tried: Vec::new(), preferred: None, deadline },
+        now,
+    )
 }
 
 /// How long nobody is lent from now on, in seconds.

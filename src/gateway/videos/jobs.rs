@@ -505,7 +505,7 @@ impl VideoJobs {
         let mut hasher = DefaultHasher::new();
         job.owner.hash(&mut hasher);
         let trace = Trace::default();
-        let context = RequestContext { caller: CallerId(hasher.finish()), own, client_retries, trace };
+        let context = RequestContext { caller: CallerId(hasher.finish()), owner: None, own, client_retries, trace };
         let mut waits = 0;
         loop {
             let mut diary = Diary { jobs: self, id: &job.id, fault: None };

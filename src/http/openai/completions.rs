@@ -29,7 +29,8 @@ pub fn routes() -> Router<AppState> {
     Router::new().route("/v1/completions", post(create_completion))
 }
 
-async fn create_completion(call: Call, request: Request) -> Result<Response, Response> {
+async fn create_completion(mut call: Call, request: Request) -> Result<Response, Response> {
+    call.is_continuable = false;
     let body = read_json(request, &call.state.0.settings).await?;
     answer(call, body).await.map_err(ApiError::into_response)
 }

@@ -10,7 +10,7 @@ use crate::pool::tests::{
     FAULT, HEALTHY, id, key, lease_of, plus, pool, pool_with, s, session, settings, start, status, trip, try_lease,
     view, wanted,
 };
-use crate::pool::{CredentialState, IdentityPool, IdentityReason, IdentityStatus, LeaseError, Now, Outcome};
+use crate::pool::{CredentialState, IdentityPool, IdentityReason, IdentityStatus, LeaseError, Now, Outcome, Wanted};
 
 fn refused(pool: &IdentityPool, now: Now) -> LeaseError {
     try_lease(pool, now).unwrap_err()
@@ -43,6 +43,28 @@ fn long_streams_go_to_the_least_busy() {
     assert!((1..=3).all(|number| view(&pool, number, now).in_flight == 4));
     held.retain(|lease| *lease.identity() != id(2));
     assert_eq!(*try_lease(&pool, now).unwrap().identity(), id(2));
+}
+
+#[test]
+fn the_preferred_identity_is_lent_whenever_it_can_be() {
+    let now = start();
+    let pool = pool(3, now);
+    let prefers = |number: usize, tried: &[usize]| {
+        pool.try_lease(&Wanted { preferred: Some(key(number)), ..wanted(tried, now) }, now).map(|lease| {
+            let identity = lease.identity().clone();
+            lease.finish(Outcome::Success, now);
+            identity
+        })
+    };
+    assert_eq!(prefers(3, &[]).unwrap(), id(3));
+    assert_eq!(prefers(3, &[]).unwrap(), id(3), "out of turn");
+    assert_eq!(prefers(9, &[]).unwrap(), id(1), "one that is not there");
+    assert_eq!(prefers(3, &[3]).unwrap(), id(2), "a retry goes elsewhere");
+    let held: Vec<_> = (0..4).map(|_| lease_of(&pool, 3, now)).collect();
+    assert_eq!(prefers(3, &[]).unwrap(), id(1), "not waited for");
+    drop(held);
+    trip(&pool, 3, now);
+    assert_eq!(prefers(3, &[]).unwrap(), id(2), "one that is down");
 }
 
 #[test]

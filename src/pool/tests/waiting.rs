@@ -20,7 +20,13 @@ fn wanted(caller: u64) -> Wanted {
 }
 
 fn wanted_for(usage: Usage, caller: u64) -> Wanted {
-    Wanted { caller: CallerId(caller), usage, tried: Vec::new(), deadline: Now::read().instant + s(600) }
+    Wanted {
+        caller: CallerId(caller),
+        usage,
+        tried: Vec::new(),
+        preferred: None,
+        deadline: Now::read().instant + s(600),
+    }
 }
 
 type Answers = JoinSet<(&'static str, Result<Lease, LeaseError>)>;

@@ -17,7 +17,7 @@ use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body};
 use crate::upstream::settings::WebSettings;
 use crate::upstream::stream::ReplyStream;
 use crate::upstream::web::decode::QwenReplyDecoder;
-use crate::upstream::web::encode::{self, FileRef, MessageIds};
+use crate::upstream::web::encode::{self, ChatPlace, FileRef, MessageIds};
 use crate::upstream::web::headers;
 use crate::upstream::web::request::{Task, WebRequest};
 
@@ -164,12 +164,12 @@ impl QwenWeb {
         session: &Session,
         job: &WebRequest,
         files: &[FileRef],
-        chat_id: &str,
+        place: ChatPlace<'_>,
         deadline: Instant,
     ) -> Result<ReplyStream, UpstreamError> {
         const DOING: &str = "asking";
-        let body = message_body(DOING, job, files, chat_id)?;
-        let response = self.complete(DOING, session, chat_id, body, deadline).await?;
+        let body = message_body(DOING, job, files, place)?;
+        let response = self.complete(DOING, session, place.chat_id, body, deadline).await?;
         let status = effective_status(&response);
         if (200..300).contains(&status) && may_be_event_stream(response.headers()) {
             let decoder = match job.task {
@@ -341,11 +341,11 @@ pub(crate) fn message_body(
     doing: &'static str,
     job: &WebRequest,
     files: &[FileRef],
-    chat_id: &str,
+    place: ChatPlace<'_>,
 ) -> Result<Vec<u8>, UpstreamError> {
     let fresh = || Uuid::new_v4().to_string();
     let ids = MessageIds { fid: fresh(), child: fresh(), files: files.iter().map(|_| [fresh(), fresh()]).collect() };
-    encode::encode(job, files, chat_id, &ids, now()).map_err(|_| UpstreamError::new(doing, UpstreamErrorKind::Protocol))
+    encode::encode(job, files, place, &ids, now()).map_err(|_| UpstreamError::new(doing, UpstreamErrorKind::Protocol))
 }
 
 /// A base URL has no path, so joining an absolute path cannot fail; if it did, the base itself is asked.

@@ -31,6 +31,15 @@ pub enum FileRef {
     Link(RemoteFile),
 }
 
+/// Where a message goes.
+#[derive(Clone, Copy, Debug)]
+pub struct ChatPlace<'a> {
+    /// The chat.
+    pub chat_id: &'a str,
+    /// The answer that the message follows, by its `response_id`; `None` for the first message of a chat.
+    pub parent_id: Option<&'a str>,
+}
+
 /// The body of `POST /api/v2/chats/new`.
 ///
 /// # Errors
@@ -54,10 +63,11 @@ pub fn encode_new_chat(job: &WebRequest, now: UnixSeconds) -> Result<Vec<u8>, se
 pub fn encode(
     job: &WebRequest,
     files: &[FileRef],
-    chat_id: &str,
+    place: ChatPlace<'_>,
     ids: &MessageIds,
     now: UnixSeconds,
 ) -> Result<Vec<u8>, serde_json::Error> {
+    let ChatPlace { chat_id, parent_id } = place;
     let model = job.upstream_model.as_str();
     let chat_type = job.chat_type();
     let size = job.aspect().map(Aspect::as_str);
@@ -72,15 +82,15 @@ pub fn encode(
         incremental_output: true,
         chat_id_camel: chat_id,
         chat_id,
-        parent_id_camel: "",
-        parent_id: None,
+        parent_id_camel: parent_id.unwrap_or_default(),
+        parent_id,
         chat_mode: "normal",
         model,
         messages: [ChatMessage {
             id: None,
             fid: &ids.fid,
-            parent_id_camel: None,
-            parent_id: None,
+            parent_id_camel: parent_id,
+            parent_id,
             children_ids: [&ids.child],
             role: "user",
             content: &job.prompt,

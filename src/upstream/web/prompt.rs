@@ -11,6 +11,9 @@
 //!
 //! Files stand where they were sent, as `<file name="…"/>`, with `omitted="true"` where an older one had no room.
 //!
+//! A turn that continues a chat is written likewise, without the messages that the chat has already, under another
+//! sentence.
+//!
 //! Nothing is left out and nothing is shortened. A conversation over the upstream's limit goes as a text file, with
 //! the system messages and the newest ones written out once more beside it: models read files less faithfully.
 
@@ -49,6 +52,8 @@ pub enum Block {
 
 const HEAD: &str = "This is a conversation, one block for each message in order. Follow the <system> blocks, \
                     and write only the assistant's next message, without tags around it.";
+const TURN_HEAD: &str = "The conversation goes on, one block for each message in order. Write only the assistant's next \
+                         message, without tags around it.";
 const AFTER_ASSISTANT: &str = "Continue the assistant's last message where it stops.";
 const AFTER_TOOL: &str = "Go on, using the tool results above.";
 const AFTER_SYSTEM: &str = "Begin the conversation as the <system> blocks ask.";
@@ -62,6 +67,20 @@ pub fn render(messages: &[Block], tools: Option<&ToolPrompt>) -> String {
     let head = std::iter::once(HEAD.to_owned()).chain(tools.map(|tools| tools.text.clone()));
     let blocks = messages.iter().map(|message| block(message, tools.is_some()));
     head.chain(blocks).chain(ending(messages, tools)).collect::<Vec<_>>().join("\n\n")
+}
+
+/// Writes the messages that are new in a chat which has all earlier ones.
+#[must_use]
+pub fn render_turn(messages: &[Block], tools: Option<&ToolPrompt>) -> String {
+    if let ([Block::User(text)], None) = (messages, tools) {
+        return text.clone();
+    }
+    let blocks = messages.iter().map(|message| block(message, tools.is_some()));
+    let ending = match tools {
+        Some(tools) => Some(tools.later.clone()),
+        None => ending(messages, None),
+    };
+    std::iter::once(TURN_HEAD.to_owned()).chain(blocks).chain(ending).collect::<Vec<_>>().join("\n\n")
 }
 
 /// A conversation that is too long to be sent as a prompt.
@@ -226,7 +245,12 @@ mod tests {
     fn a_conversation_with_tools() {
         let call =
             |id: &str, arguments: &str| ToolCall { id: id.into(), name: "weather".into(), arguments: arguments.into() };
-        let tools = ToolPrompt { text: "(tools)".into(), reminder: "(go on)", shortening: Shortening::None };
+        let tools = ToolPrompt {
+            text: "(tools)".into(),
+            reminder: "(go on)",
+            later: "(go on, named)".into(),
+            shortening: Shortening::None,
+        };
         let result =
             |id: &str| Block::ToolResult { id: Some(id.into()), name: Some("weather".into()), text: "3 °C".into() };
         insta::assert_snapshot!(render(&[
@@ -269,6 +293,20 @@ mod tests {
 
         (go on)
         "#);
+        insta::assert_snapshot!(render_turn(&[result("c3"), Block::User("Hi".into())], Some(&tools)), @r#"
+        The conversation goes on, one block for each message in order. Write only the assistant's next message, without tags around it.
+
+        <tool_result id="c3" name="weather">
+        3 °C
+        </tool_result>
+
+        <user>
+        Hi
+        </user>
+
+        (go on, named)
+        "#);
+        assert_eq!(render_turn(&[Block::User("Hi".into())], None), "Hi");
         let alone = render(&[Block::User("Hi".into())], Some(&tools));
         assert!(alone.ends_with("(tools)\n\n<user>\nHi\n</user>\n\n(go on)"), "{alone}");
     }

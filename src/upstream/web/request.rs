@@ -8,9 +8,10 @@ use std::collections::HashMap;
 
 use crate::base::facts::Usage;
 use crate::chat::aspect::Aspect;
-use crate::chat::conversation::{Conversation, Message, NamedFile, OutputFormat, Part, Role};
+use crate::chat::conversation::{Conversation, Message, NamedFile, OutputFormat, Part, Role, ToolCall};
 use crate::chat::error::{RequestError, RequestErrorKind};
 use crate::chat::file_part::{FilePart, markdown_pictures};
+use crate::chat::history::{Histories, History};
 use crate::chat::job::{ChatJob, Making, MediaJob, Notes, Question, ThinkingWish, Wishes};
 use crate::chat::models::{ModelInfo, Thinking};
 use crate::chat::reply::Rejection;
@@ -77,6 +78,28 @@ pub struct WebRequest {
     pub file_tokens: u64,
     /// What the caller is told about it.
     pub notes: Notes,
+    /// Where it stands in its conversation; `None` for what is neither continued nor continues anything.
+    pub thread: Option<WebThread>,
+}
+
+/// Where a request stands in its conversation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WebThread {
+    /// All that the request asks: what its answer is an answer to.
+    pub asked: History,
+    /// What is to be sent in a chat that has everything up to the last answer.
+    pub turn: Option<WebTurn>,
+}
+
+/// The messages behind the last answer of a conversation.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WebTurn {
+    /// The conversation up to the last answer.
+    pub before: History,
+    /// The messages as a prompt.
+    pub prompt: String,
+    /// How many of the request's files belong to them: the last ones.
+    pub files: usize,
 }
 
 impl WebRequest {
@@ -134,6 +157,7 @@ impl WebRequest {
             search: false,
             file_tokens: 0,
             notes: Notes { ignored, aspect: Some(aspect), ..Notes::default() },
+            thread: None,
         })
     }
 
@@ -153,7 +177,16 @@ impl WebRequest {
         } else {
             format!("{}\n\n{fault}", self.prompt)
         };
-        Self { prompt, ..self.clone() }
+        // The chat of a second try has a conversation that the caller does not know.
+        Self { prompt, thread: None, ..self.clone() }
+    }
+
+    /// The same request with the messages behind the last answer only, for a chat that has the others.
+    #[must_use]
+    pub fn only(&self, turn: &WebTurn) -> Self {
+        let first = self.files.len().saturating_sub(turn.files);
+        let files = self.files.get(first..).unwrap_or_default().to_vec();
+        Self { prompt: turn.prompt.clone(), files, ..self.clone() }
     }
 
     /// What an account is charged with for it.
@@ -309,9 +342,13 @@ fn text(names: Names, fitted: Fitted, wishes: Wishes, rules: &Rules<'_>) -> Resu
     let tools = tool_prompt(&fitted.conversation)?;
     let output = output_prompt(&fitted.conversation.output);
     let tools_shortened = tools.as_ref().and_then(|tools| tools.shortening.as_str());
+    let turn_start = fitted.conversation.turn_start();
+    let turn_files = fitted.files.iter().filter(|placed| placed.message >= turn_start).count();
+    let histories = Histories::of(&fitted.conversation);
     let blocks = fitted.into_blocks(tools.is_some());
     let (mut prompt, prompt_file) =
         prompt_of(&blocks, tools.as_ref(), files.len(), output.as_ref().map_or(0, |text| json_len(text)))?;
+    let turn_prompt = turn_prompt(&blocks, turn_start, tools.as_ref(), output.as_deref(), turn_files);
     if let Some(output) = output {
         prompt.push_str("\n\n");
         prompt.push_str(&output);
@@ -334,6 +371,8 @@ fn text(names: Names, fitted: Fitted, wishes: Wishes, rules: &Rules<'_>) -> Resu
     let ability = rules.find(&upstream_model).map_or(Thinking::OnRequest, |info| info.thinking);
     let (thinking, refused) = thinking(ability, wishes.thinking);
     ignored.extend(refused);
+    let turn = histories.before.zip(turn_prompt);
+    let turn = turn.map(|(before, prompt)| WebTurn { before, prompt, files: turn_files });
     Ok(WebRequest {
         model,
         upstream_model,
@@ -352,6 +391,7 @@ fn text(names: Names, fitted: Fitted, wishes: Wishes, rules: &Rules<'_>) -> Resu
             tools_shortened,
             aspect: None,
         },
+        thread: Some(WebThread { asked: histories.whole, turn }),
     })
 }
 
@@ -505,6 +545,46 @@ fn prompt_of(
         }
         room /= 2;
     }
+}
+
+/// The messages behind the last answer as a prompt; `None` when they are none, are too long for one message, or have
+/// results that cannot be told apart without the calls.
+fn turn_prompt(
+    blocks: &[Block],
+    start: usize,
+    tools: Option<&ToolPrompt>,
+    output: Option<&str>,
+    files: usize,
+) -> Option<String> {
+    let (Some(Block::Assistant { calls, .. }), turn) = (blocks.get(start.checked_sub(1)?), blocks.get(start..)?) else {
+        return None;
+    };
+    let turn = in_order_of_calls(turn, calls)?;
+    let prompt = prompt::render_turn(&turn, tools);
+    let prompt = output.map_or(prompt.clone(), |output| format!("{prompt}\n\n{output}"));
+    let max = PROMPT_JSON_BYTES_MAX.saturating_sub(files.saturating_mul(FILE_JSON_BYTES));
+    (!turn.is_empty() && json_len(&prompt) <= max).then_some(prompt)
+}
+
+/// The messages of a turn with its results in the order of the calls, since the model does not know the ids that its
+/// calls were given. `None` when a result answers another call, or when one of several calls has none.
+fn in_order_of_calls(turn: &[Block], calls: &[ToolCall]) -> Option<Vec<Block>> {
+    let is_result = |block: &&Block| matches!(block, Block::ToolResult { .. });
+    let results: Vec<&Block> = turn.iter().filter(is_result).collect();
+    let answers = |call: &ToolCall| {
+        let its = |block: &&&Block| matches!(block, Block::ToolResult { id, .. } if id.as_ref() == Some(&call.id));
+        let mut its = results.iter().filter(its).copied();
+        its.next().filter(|_| its.next().is_none())
+    };
+    let mut ordered = match (results.len(), calls) {
+        (0, []) => return Some(turn.to_vec()),
+        // An older client's result has no id.
+        (0 | 1, [_]) if results.iter().all(|block| matches!(block, Block::ToolResult { id: None, .. })) => results,
+        (count, calls) if count == calls.len() => calls.iter().map(answers).collect::<Option<Vec<_>>>()?,
+        _ => return None,
+    }
+    .into_iter();
+    turn.iter().map(|block| if is_result(&block) { ordered.next().cloned() } else { Some(block.clone()) }).collect()
 }
 
 /// Refuses a conversation that the model cannot read to its end, by the rough count of four bytes a token.

@@ -11,7 +11,7 @@ use crate::upstream::error::{Said, UpstreamError, UpstreamErrorKind, classify, c
 use crate::upstream::web::client::{
     Answer, Credential, Host, QwenWeb, envelope, is_chat_id, is_missing, message_body, read,
 };
-use crate::upstream::web::encode::FileRef;
+use crate::upstream::web::encode::{ChatPlace, FileRef};
 use crate::upstream::web::request::WebRequest;
 
 /// How far a task of the upstream is.
@@ -50,7 +50,7 @@ impl QwenWeb {
         chat_id: &str,
         deadline: Instant,
     ) -> Result<String, UpstreamError> {
-        let body = message_body(STARTING, job, files, chat_id)?;
+        let body = message_body(STARTING, job, files, ChatPlace { chat_id, parent_id: None })?;
         let response = Box::pin(self.complete(STARTING, session, chat_id, body, deadline)).await?;
         let answer = tokio::time::timeout_at(deadline, read(STARTING, response)).await;
         let answer = answer.map_err(|_| UpstreamError::new(STARTING, UpstreamErrorKind::Timeout))??;

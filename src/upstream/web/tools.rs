@@ -53,6 +53,8 @@ pub struct ToolPrompt {
     pub text: String,
     /// What stands behind the last message.
     pub reminder: &'static str,
+    /// What stands behind the messages of a later turn, whose chat has `text` already.
+    pub later: String,
     /// How much the list was shortened.
     pub shortening: Shortening,
 }
@@ -74,7 +76,11 @@ pub fn tool_prompt(conversation: &Conversation) -> Result<Option<ToolPrompt>, Re
                 ToolChoice::Required | ToolChoice::Named(_) => MUST_CALL,
                 ToolChoice::Auto | ToolChoice::None => MAY_CALL,
             };
-            return Ok(Some(ToolPrompt { text, reminder, shortening }));
+            let later = match &conversation.tool_choice {
+                ToolChoice::Named(name) => format!("{reminder} It has to call the tool {name}."),
+                ToolChoice::Auto | ToolChoice::None | ToolChoice::Required => reminder.to_owned(),
+            };
+            return Ok(Some(ToolPrompt { text, reminder, later, shortening }));
         }
     }
     let message = format!(

@@ -1,0 +1,322 @@
+//! Chats that can be continued: which answer of which caller stands in which chat.
+//!
+//! An answer is known by its [`Place`], a hash of the caller, the model, and all that was said up to it. Only hashes
+//! are kept, no text. A chat is in the table only while no answer is made in it: a second continuation at the same
+//! time finds nothing and begins a new chat. A chat that is not continued for `CONTINUE_IDLE` leaves the table and
+//! goes to the janitor.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+
+use crate::base::ids::CredentialKey;
+use crate::base::session::Session;
+use crate::chat::history::{AnswerHasher, History};
+use crate::chat::reply::ReplyEvent;
+use crate::gateway::janitor::OwnChat;
+use crate::upstream::web::request::WebRequest;
+
+/// Chats in the table; beyond this the one that was idle longest goes.
+const CHATS_MAX: usize = 4000;
+/// Answers of one chat that can be continued; beyond this the oldest cannot.
+const ANSWERS_MAX: usize = 500;
+
+/// One answer of one caller's conversation, as a hash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Place([u8; 32]);
+
+/// Whose conversation it is, and what has to stay the same for it to be continued.
+#[derive(Clone, Debug)]
+pub(crate) struct Asker {
+    /// The caller's name on disk.
+    owner: CredentialKey,
+    /// The upstream's id of the model.
+    model: String,
+    /// The upstream's word for this kind of chat.
+    chat_type: &'static str,
+}
+
+impl Asker {
+    /// The asker of a request.
+    pub(crate) fn of(owner: &CredentialKey, request: &WebRequest) -> Self {
+        Self { owner: owner.clone(), model: request.upstream_model.clone(), chat_type: request.chat_type() }
+    }
+
+    /// The place of what ends this history.
+    pub(crate) fn place(&self, history: History) -> Place {
+        let mut hasher = Sha256::new();
+        for field in [self.owner.as_str(), &self.model, self.chat_type] {
+            hasher.update(field.len().to_be_bytes());
+            hasher.update(field.as_bytes());
+        }
+        hasher.update(history.as_bytes());
+        Place(hasher.finalize().into())
+    }
+}
+
+/// A chat with the answers in it that can be continued.
+struct Thread {
+    chat: OwnChat,
+    /// Places with the upstream's ids of the answers, oldest first.
+    answers: Vec<(Place, String)>,
+}
+
+/// All chats that can be continued. Cheap to clone.
+#[derive(Clone)]
+pub struct Continuations(Arc<Shared>);
+
+struct Shared {
+    /// `None`: chats are not continued.
+    idle: Option<Duration>,
+    table: Mutex<Table>,
+    /// The first chat came into the table.
+    filled: Notify,
+}
+
+#[derive(Default)]
+struct Table {
+    threads: HashMap<u64, Kept>,
+    places: HashMap<Place, u64>,
+    next_number: u64,
+    /// The server stops: nothing is taken in any more.
+    is_closed: bool,
+}
+
+struct Kept {
+    thread: Thread,
+    expires_at: Instant,
+}
+
+impl Table {
+    fn insert(&mut self, thread: Thread, expires_at: Instant) {
+        let number = self.next_number;
+        self.next_number += 1;
+        for (place, _) in &thread.answers {
+            self.places.insert(*place, number);
+        }
+        self.threads.insert(number, Kept { thread, expires_at });
+    }
+
+    fn remove(&mut self, number: u64) -> Option<Thread> {
+        let Kept { thread, .. } = self.threads.remove(&number)?;
+        for (place, _) in &thread.answers {
+            // The same may have been said in another chat since.
+            if self.places.get(place) == Some(&number) {
+                self.places.remove(place);
+            }
+        }
+        Some(thread)
+    }
+
+    /// The chat that leaves first, and when.
+    fn first(&self) -> Option<(u64, Instant)> {
+        self.threads.iter().map(|(number, kept)| (*number, kept.expires_at)).min_by_key(|(_, at)| *at)
+    }
+}
+
+impl Continuations {
+    /// An empty table whose chats leave it after `idle`; `None` continues no chats.
+    #[must_use]
+    pub fn new(idle: Option<Duration>) -> Self {
+        Self(Arc::new(Shared { idle, table: Mutex::default(), filled: Notify::new() }))
+    }
+
+    /// The credential whose account has the chat of this answer.
+    pub(crate) fn holder(&self, place: &Place) -> Option<CredentialKey> {
+        let table = self.0.table.lock();
+        let kept = table.threads.get(table.places.get(place)?)?;
+        Some(kept.thread.chat.session().key().clone())
+    }
+
+    /// Takes the chat of this answer out of the table, if it is in the account of this session. Gives the upstream's
+    /// id of the answer too.
+    fn take(&self, place: &Place, session: &Session) -> Option<(Thread, String)> {
+        let mut table = self.0.table.lock();
+        let number = *table.places.get(place)?;
+        let thread = &table.threads.get(&number)?.thread;
+        if thread.chat.session().key() != session.key() {
+            return None;
+        }
+        let (_, response_id) = thread.answers.iter().rfind(|(known, _)| known == place)?.clone();
+        Some((table.remove(number)?, response_id))
+    }
+
+    /// Takes a chat in, or leaves it to the janitor.
+    fn keep(&self, mut thread: Thread) {
+        let Some(idle) = self.0.idle else { return };
+        let excess = thread.answers.len().saturating_sub(ANSWERS_MAX);
+        thread.answers.drain(..excess);
+        let dropped = {
+            let mut table = self.0.table.lock();
+            if table.is_closed {
+                Some(thread)
+            } else {
+                table.insert(thread, Instant::now() + idle);
+                let over = table.first().filter(|_| table.threads.len() > CHATS_MAX);
+                over.and_then(|(number, _)| table.remove(number))
+            }
+        };
+        // Dropped behind the lock: it goes to the janitor.
+        drop(dropped);
+        self.0.filled.notify_one();
+    }
+
+    /// Lets chats go that were not continued for a while, until `stop`.
+    pub async fn run(self, stop: CancellationToken) {
+        while stop.run_until_cancelled(self.let_go()).await.is_some() {}
+    }
+
+    /// Waits until the next chat has to leave, and lets it go.
+    async fn let_go(&self) {
+        let first = self.0.table.lock().first();
+        // Those that come later leave later.
+        match first {
+            Some((_, at)) => sleep_until(at).await,
+            None => return self.0.filled.notified().await,
+        }
+        let now = Instant::now();
+        loop {
+            let mut table = self.0.table.lock();
+            let Some((number, _)) = table.first().filter(|(_, at)| *at <= now) else { return };
+            let thread = table.remove(number);
+            drop(table);
+            drop(thread);
+        }
+    }
+
+    /// Empties the table, as the server stops. Chats that the ledger has stay in their accounts until the next start.
+    pub fn close(&self) {
+        let threads: Vec<Kept> = {
+            let mut table = self.0.table.lock();
+            table.is_closed = true;
+            table.places.clear();
+            table.threads.drain().map(|(_, kept)| kept).collect()
+        };
+        for Kept { thread, .. } in threads {
+            thread.chat.leave_to_ledger();
+        }
+    }
+}
+
+/// The chat of one attempt. Dropping it gives the chat back: to the table when it has earlier answers, else to the
+/// janitor.
+pub(crate) struct TurnChat {
+    /// `None` once it was given away.
+    chat: Option<OwnChat>,
+    /// `None` for an answer that is not continued.
+    follow: Option<Follow>,
+}
+
+/// What is needed to continue an answer later.
+struct Follow {
+    continuations: Continuations,
+    asker: Asker,
+    /// What is answered.
+    asked: History,
+    shown: AnswerHasher,
+    /// Answers that the chat had before.
+    earlier: Vec<(Place, String)>,
+}
+
+impl TurnChat {
+    /// The chat of an answer that is not continued.
+    pub(crate) fn alone(chat: OwnChat) -> Self {
+        Self { chat: Some(chat), follow: None }
+    }
+
+    /// A new chat for a whole conversation.
+    pub(crate) fn begun(
+        chat: OwnChat,
+        continuations: &Continuations,
+        asker: Option<&Asker>,
+        request: &WebRequest,
+    ) -> Self {
+        let follow = match (asker, &request.thread) {
+            (Some(asker), Some(thread)) if continuations.0.idle.is_some() => {
+                Some(Follow::new(continuations, asker, thread.asked, Vec::new()))
+            }
+            _ => None,
+        };
+        Self { chat: Some(chat), follow }
+    }
+
+    /// The chat that a request continues, and the upstream's id of the answer that it follows; `None` where there is
+    /// none in the account of this session.
+    pub(crate) fn known(
+        continuations: &Continuations,
+        asker: &Asker,
+        request: &WebRequest,
+        session: &Session,
+    ) -> Option<(Self, String)> {
+        let thread = request.thread.as_ref()?;
+        let place = asker.place(thread.turn.as_ref()?.before);
+        let (Thread { chat, answers }, response_id) = continuations.take(&place, session)?;
+        let follow = Follow::new(continuations, asker, thread.asked, answers);
+        Some((Self { chat: Some(chat), follow: Some(follow) }, response_id))
+    }
+
+    /// The chat's id.
+    pub(crate) fn id(&self) -> &str {
+        self.chat.as_ref().map_or("", OwnChat::id)
+    }
+
+    /// From now on, leaving the chat means that an answer has to be stopped.
+    pub(crate) fn answer_begins(&mut self) {
+        self.chat.iter_mut().for_each(OwnChat::answer_begins);
+    }
+
+    /// Names the answer under way.
+    pub(crate) fn answer_is(&mut self, response_id: Option<&str>) {
+        self.chat.iter_mut().for_each(|chat| chat.answer_is(response_id));
+    }
+
+    /// The answer ended by itself.
+    pub(crate) fn answer_ended(&mut self) {
+        self.chat.iter_mut().for_each(OwnChat::answer_ended);
+    }
+
+    /// Takes what the caller is shown next.
+    pub(crate) fn shown(&mut self, event: &ReplyEvent<'_>) {
+        if let Some(follow) = &mut self.follow {
+            follow.shown.event(event);
+        }
+    }
+
+    /// The caller was shown all of the answer and nothing else: it can be continued from now on.
+    pub(crate) fn answered(mut self, response_id: &str) {
+        if let (Some(chat), Some(follow)) = (self.chat.take(), self.follow.take()) {
+            let Follow { continuations, asker, asked, shown, earlier: mut answers } = follow;
+            answers.push((asker.place(asked.answered(shown.finish())), response_id.to_owned()));
+            continuations.keep(Thread { chat, answers });
+        }
+    }
+
+    /// Nothing in the chat can be continued any more.
+    pub(crate) fn forget(&mut self) {
+        self.follow = None;
+    }
+}
+
+impl Follow {
+    fn new(continuations: &Continuations, asker: &Asker, asked: History, earlier: Vec<(Place, String)>) -> Self {
+        let (continuations, asker) = (continuations.clone(), asker.clone());
+        Self { continuations, asker, asked, shown: AnswerHasher::default(), earlier }
+    }
+}
+
+impl Drop for TurnChat {
+    fn drop(&mut self) {
+        if let (Some(mut chat), Some(follow)) = (self.chat.take(), self.follow.take())
+            && !follow.earlier.is_empty()
+        {
+            chat.stop_answer();
+            follow.continuations.keep(Thread { chat, answers: follow.earlier });
+        }
+    }
+}
