@@ -100,9 +100,7 @@ impl App {
         let pool = IdentityPool::new(Vec::new(), config.pool.clone());
         let web_accounts = web_accounts(&config, &pool, &upstream, &store, &supervisor, &loaded, now);
         let models = Models::new(Arc::clone(&upstream), supervisor.clone(), config.chat.models_ttl);
-        let janitor =
-            Janitor::new(Arc::clone(&upstream), supervisor.clone(), Arc::clone(&store), config.chat.keep_chats);
-        let continuations = Continuations::new(config.chat.continue_chats.then_some(config.chat.continue_idle));
+        let (janitor, continuations) = own_chats(&config, &upstream, &supervisor, &store);
         let fetcher = Arc::new(MediaFetcher::new(config.media_fetch.clone(), &config.web.own_hosts())?);
         let attachments = Attachments::new(Arc::clone(&upstream), fetcher, config.state_dir.clone());
         let chats = WebGateway::new(
@@ -137,7 +135,9 @@ impl App {
             loaded.videos,
         );
         // A chat that a video is made in goes to the janitor when the video is done.
-        let ledger = loaded.chats.into_iter().filter(|chat| !videos.needs_chat(&chat.chat_id)).collect();
+        let mut ledger = loaded.chats;
+        ledger.retain(|chat| !videos.needs_chat(&chat.chat_id));
+        let ledger = continuations.restore(ledger, &janitor.0, &pool.sessions(), now.unix);
         let answers = Answers::new(chats.clone(), models.clone(), attachments.clone(), answer_settings(&config));
         let ending = CancellationToken::new();
         let state = AppState::new(Parts {
@@ -320,6 +320,18 @@ fn answer_settings(config: &Config) -> AnswerSettings {
         vision_fallback: config.http.vision_fallback.clone(),
         web_tools: config.chat.web_tools,
     }
+}
+
+/// What deletes the chats that this server made, and what keeps those that can be continued.
+fn own_chats(
+    config: &Config,
+    upstream: &Arc<QwenWeb>,
+    supervisor: &Supervisor,
+    store: &Arc<Store>,
+) -> ((Janitor, JanitorQueue), Continuations) {
+    let (upstream, store, chat) = (Arc::clone(upstream), Arc::clone(store), &config.chat);
+    let janitor = Janitor::new(upstream, supervisor.clone(), store, chat.keep_chats);
+    (janitor, Continuations::new(chat.continue_chats.then_some(chat.continue_idle)))
 }
 
 /// The web chat's accounts, in `pool`, with what an earlier run learnt about them. In client mode each caller brings a

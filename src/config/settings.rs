@@ -121,19 +121,7 @@ impl Draft {
                 is_direct: false,
             },
             media_fetch: MediaFetch::off(),
-            chat: ChatSettings {
-                retries_max: 0,
-                default_model: String::new(),
-                model_map: ModelMap::EMPTY,
-                models_ttl: none,
-                auto_refresh: false,
-                refresh_interval: None,
-                web_tools: WebTools::Prompt,
-                continue_chats: false,
-                continue_idle: none,
-                keep_chats: false,
-                keep_responses: none,
-            },
+            chat: blank_chat(),
             http: HttpSettings {
                 listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
                 keys: Vec::new(),
@@ -166,6 +154,23 @@ impl Draft {
             shutdown_timeout: none,
             origins: BTreeMap::new(),
         }
+    }
+}
+
+fn blank_chat() -> ChatSettings {
+    let none = Duration::ZERO;
+    ChatSettings {
+        retries_max: 0,
+        default_model: String::new(),
+        model_map: ModelMap::EMPTY,
+        models_ttl: none,
+        auto_refresh: false,
+        refresh_interval: None,
+        web_tools: WebTools::Prompt,
+        continue_chats: false,
+        continue_idle: none,
+        keep_chats: false,
+        keep_responses: none,
     }
 }
 

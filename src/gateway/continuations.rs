@@ -3,7 +3,7 @@
 //! An answer is known by its [`Place`], a hash of the caller, the model, and all that was said up to it. Only hashes
 //! are kept, no text. A chat is in the table only while no answer is made in it: a second continuation at the same
 //! time finds nothing and begins a new chat. A chat that is not continued for `CONTINUE_IDLE` leaves the table and
-//! goes to the janitor.
+//! goes to the janitor. The table outlives the process: the ledger of chats has a copy of it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,11 +15,13 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::base::ids::CredentialKey;
+use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::session::Session;
 use crate::chat::history::{AnswerHasher, History};
 use crate::chat::reply::ReplyEvent;
-use crate::gateway::janitor::OwnChat;
+use crate::gateway::janitor::{Janitor, OwnChat};
+use crate::pool::Now;
+use crate::store::{KeptAnswer, OwnedChat};
 use crate::upstream::web::request::WebRequest;
 
 /// Chats in the table; beyond this the one that was idle longest goes.
@@ -147,9 +149,44 @@ impl Continuations {
         Some((table.remove(number)?, response_id))
     }
 
-    /// Takes a chat in, or leaves it to the janitor.
-    fn keep(&self, mut thread: Thread) {
+    /// Takes up the chats that the last run kept. Gives those back that are to be deleted, and those of accounts that
+    /// are not there.
+    #[must_use]
+    pub fn restore(
+        &self,
+        ledger: Vec<OwnedChat>,
+        janitor: &Janitor,
+        sessions: &[Arc<Session>],
+        now: UnixSeconds,
+    ) -> Vec<OwnedChat> {
+        let mut others = Vec::new();
+        for chat in ledger {
+            let left = chat.kept_until.map_or(0, |until| until.seconds_since(now));
+            let session = sessions.iter().find(|session| *session.key() == chat.key);
+            match (self.0.idle, session) {
+                (Some(idle), Some(session)) if left > 0 => {
+                    let answers = chat.answers.into_iter().map(|kept| (Place(kept.place), kept.response_id)).collect();
+                    let chat = janitor.adopt_kept(session, chat.chat_id);
+                    // A clock that stepped back prolongs nothing.
+                    self.insert(Thread { chat, answers }, idle.min(Duration::from_secs(left)));
+                }
+                _ => others.push(chat),
+            }
+        }
+        others
+    }
+
+    /// Takes a chat in, with the answer that was given in it last if it was given now, or leaves it to the janitor.
+    fn keep(&self, mut thread: Thread, answer: Option<(Place, String)>) {
         let Some(idle) = self.0.idle else { return };
+        let until = Now::read().unix.plus(i64::try_from(idle.as_secs()).unwrap_or(i64::MAX));
+        let kept = answer.clone().map(|(Place(place), response_id)| KeptAnswer { place, response_id });
+        thread.chat.note_kept(until, kept);
+        thread.answers.extend(answer);
+        self.insert(thread, idle);
+    }
+
+    fn insert(&self, mut thread: Thread, idle: Duration) {
         let excess = thread.answers.len().saturating_sub(ANSWERS_MAX);
         thread.answers.drain(..excess);
         let dropped = {
@@ -291,9 +328,9 @@ impl TurnChat {
     /// The caller was shown all of the answer and nothing else: it can be continued from now on.
     pub(crate) fn answered(mut self, response_id: &str) {
         if let (Some(chat), Some(follow)) = (self.chat.take(), self.follow.take()) {
-            let Follow { continuations, asker, asked, shown, earlier: mut answers } = follow;
-            answers.push((asker.place(asked.answered(shown.finish())), response_id.to_owned()));
-            continuations.keep(Thread { chat, answers });
+            let Follow { continuations, asker, asked, shown, earlier: answers } = follow;
+            let answer = (asker.place(asked.answered(shown.finish())), response_id.to_owned());
+            continuations.keep(Thread { chat, answers }, Some(answer));
         }
     }
 
@@ -316,7 +353,7 @@ impl Drop for TurnChat {
             && !follow.earlier.is_empty()
         {
             chat.stop_answer();
-            follow.continuations.keep(Thread { chat, answers: follow.earlier });
+            follow.continuations.keep(Thread { chat, answers: follow.earlier }, None);
         }
     }
 }

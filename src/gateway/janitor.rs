@@ -16,7 +16,7 @@ use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::session::Session;
 use crate::pool::Now;
 use crate::shutdown::Supervisor;
-use crate::store::{OwnedChat, Store};
+use crate::store::{KeptAnswer, OwnedChat, Store};
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::web::client::{NewChat, QwenWeb};
@@ -112,7 +112,8 @@ impl Janitor {
         let in_ledger = is_pooled && !self.0.keep_chats;
         if in_ledger {
             let key = session.key().clone();
-            self.0.store.note_chat(OwnedChat { chat_id: chat_id.clone(), key, created_at: now });
+            let (chat_id, answers) = (chat_id.clone(), Vec::new());
+            self.0.store.note_chat(OwnedChat { chat_id, key, created_at: now, kept_until: None, answers });
         }
         self.own(session, chat_id, in_ledger)
     }
@@ -123,6 +124,11 @@ impl Janitor {
         let mut chat = self.own(session, chat_id.to_owned(), is_pooled && !self.0.keep_chats);
         chat.outlive_process();
         chat
+    }
+
+    /// Takes over a chat of a pool identity that an earlier run kept, for its answers.
+    pub(crate) fn adopt_kept(&self, session: &Arc<Session>, chat_id: String) -> OwnChat {
+        self.own(session, chat_id, !self.0.keep_chats)
     }
 
     fn own(&self, session: &Arc<Session>, chat_id: String, in_ledger: bool) -> OwnChat {
@@ -183,6 +189,13 @@ impl OwnChat {
     pub(crate) fn stop_answer(&mut self) {
         if let Some(response_id) = self.answering.take() {
             self.janitor.stop(Arc::clone(&self.session), self.chat_id.clone(), response_id);
+        }
+    }
+
+    /// Writes down until when the chat is kept, and a further answer in it.
+    pub(crate) fn note_kept(&self, until: UnixSeconds, answer: Option<KeptAnswer>) {
+        if self.in_ledger {
+            self.janitor.0.store.keep_chat(&self.chat_id, until, answer);
         }
     }
 

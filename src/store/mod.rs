@@ -1,5 +1,5 @@
-//! What outlives the process: renewed sessions, rests, the chats that this server made, video jobs, responses, the
-//! generated key.
+//! What outlives the process: renewed sessions, rests, the chats that this server made with the answers in them that can
+//! be continued, video jobs, responses, the generated key.
 //!
 //! One SQLite file in the state folder, one thread that writes it, one bounded queue in front of that thread. Nothing
 //! on the way of a request waits for the disk, except where a renewed credential must be safe before it is used.
@@ -39,7 +39,7 @@ use crate::store::rows::Rows;
 use crate::store::writer::{Command, Fact};
 
 pub use crate::store::daily::{AccountDays, DaySpent, Spent, UtcDay};
-pub use crate::store::records::{Loaded, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState};
+pub use crate::store::records::{KeptAnswer, Loaded, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState};
 pub use crate::store::responses::{CHAIN_MAX, Chain, KeptResponse};
 
 /// The way to the state file. Shared behind an `Arc`.
@@ -170,6 +170,11 @@ impl Store {
     /// Remembers a chat that this server made, some time soon.
     pub fn note_chat(&self, chat: OwnedChat) {
         self.write_later(Fact::Chat(chat));
+    }
+
+    /// Remembers until when a chat of the ledger is kept, and a further answer in it, some time soon.
+    pub fn keep_chat(&self, chat_id: &str, until: UnixSeconds, answer: Option<KeptAnswer>) {
+        self.write_later(Fact::ChatKept { chat_id: chat_id.to_owned(), until, answer });
     }
 
     /// Forgets a chat that was deleted, some time soon.

@@ -48,6 +48,19 @@ pub struct OwnedChat {
     pub key: CredentialKey,
     /// When it was made.
     pub created_at: UnixSeconds,
+    /// Until when it is kept for its answers; `None` for a chat that can be deleted.
+    pub kept_until: Option<UnixSeconds>,
+    /// Its answers that can be continued, oldest first.
+    pub answers: Vec<KeptAnswer>,
+}
+
+/// An answer that can be continued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptAnswer {
+    /// The SHA-256 of whose conversation it ends, and how.
+    pub place: [u8; 32],
+    /// The upstream's id of the answer.
+    pub response_id: String,
 }
 
 /// A video that a caller asked for.

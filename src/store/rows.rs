@@ -13,7 +13,7 @@ use crate::base::secret::ApiKey;
 use crate::store::daily::{Daily, DaySpent, Spent, UtcDay};
 use crate::store::fault::Fault;
 use crate::store::files;
-use crate::store::records::{Loaded, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState};
+use crate::store::records::{KeptAnswer, Loaded, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState};
 use crate::store::responses;
 use crate::store::schema;
 
@@ -89,15 +89,18 @@ impl Rows {
         let facts = self.load_facts()?;
         let chats = self
             .connection
-            .prepare("SELECT chat_id, key, created_at FROM chats ORDER BY created_at, chat_id")?
+            .prepare("SELECT chat_id, key, created_at, kept_until FROM chats ORDER BY created_at, chat_id")?
             .query_map([], |row| {
                 Ok(OwnedChat {
                     chat_id: row.get(0)?,
                     key: key(&row.get::<_, String>(1)?),
                     created_at: UnixSeconds(row.get(2)?),
+                    kept_until: row.get::<_, Option<i64>>(3)?.map(UnixSeconds),
+                    answers: Vec::new(),
                 })
             })?
             .collect::<Result<_, _>>()?;
+        let chats = self.with_answers(chats)?;
         let videos = self
             .connection
             .prepare(
@@ -113,6 +116,20 @@ impl Rows {
             .optional()?
             .map(|key| ApiKey::new(&key));
         Ok(Loaded { sessions, oauth, facts, chats, videos, generated_key })
+    }
+
+    fn with_answers(&self, mut chats: Vec<OwnedChat>) -> rusqlite::Result<Vec<OwnedChat>> {
+        let places: HashMap<String, usize> = chats.iter().map(|chat| chat.chat_id.clone()).zip(0..).collect();
+        let mut answers = self.connection.prepare("SELECT chat_id, place, response_id FROM answers ORDER BY rowid")?;
+        let mut rows = answers.query([])?;
+        while let Some(row) = rows.next()? {
+            let chat = places.get(&row.get::<_, String>(0)?).and_then(|place| chats.get_mut(*place));
+            // A place that is none is an answer that is not continued.
+            if let (Some(chat), Ok(place)) = (chat, <[u8; 32]>::try_from(row.get::<_, Vec<u8>>(1)?)) {
+                chat.answers.push(KeptAnswer { place, response_id: row.get(2)? });
+            }
+        }
+        Ok(chats)
     }
 
     fn load_days(&self) -> rusqlite::Result<Daily> {
@@ -231,9 +248,26 @@ pub(super) fn put_chat(transaction: &Transaction<'_>, chat: &OwnedChat) -> rusql
     Ok(())
 }
 
+/// Remembers until when a chat is kept, and an answer in it.
+pub(super) fn keep_chat(
+    transaction: &Transaction<'_>,
+    chat_id: &str,
+    until: UnixSeconds,
+    answer: Option<&KeptAnswer>,
+) -> rusqlite::Result<()> {
+    transaction.prepare_cached("UPDATE chats SET kept_until = ?2 WHERE chat_id = ?1")?.execute((chat_id, until.0))?;
+    if let Some(KeptAnswer { place, response_id }) = answer {
+        transaction
+            .prepare_cached("INSERT OR REPLACE INTO answers (chat_id, place, response_id) VALUES (?1, ?2, ?3)")?
+            .execute((chat_id, place.as_slice(), response_id))?;
+    }
+    Ok(())
+}
+
 /// Forgets a chat.
 pub(super) fn remove_chat(transaction: &Transaction<'_>, chat_id: &str) -> rusqlite::Result<()> {
     transaction.prepare_cached("DELETE FROM chats WHERE chat_id = ?1")?.execute([chat_id])?;
+    transaction.prepare_cached("DELETE FROM answers WHERE chat_id = ?1")?.execute([chat_id])?;
     Ok(())
 }
 
@@ -300,6 +334,7 @@ fn prune(connection: &Connection) -> rusqlite::Result<()> {
         "DELETE FROM chats WHERE chat_id NOT IN (SELECT chat_id FROM chats ORDER BY created_at DESC LIMIT ?1)",
         [CHATS_MAX],
     )?;
+    connection.execute("DELETE FROM answers WHERE chat_id NOT IN (SELECT chat_id FROM chats)", [])?;
     connection.execute(
         "DELETE FROM videos WHERE id NOT IN (SELECT id FROM videos ORDER BY created_at DESC, id DESC LIMIT ?1)",
         [VIDEOS_MAX],

@@ -128,4 +128,14 @@ CREATE TABLE responses (
 ) STRICT;
 CREATE INDEX responses_by_end ON responses (expires_at, id, bytes);
 ",
+    // Until when a chat is kept, so that the answers in it can be continued. A place is a hash.
+    "
+ALTER TABLE chats ADD COLUMN kept_until INTEGER;
+CREATE TABLE answers (
+    chat_id TEXT NOT NULL,
+    place BLOB NOT NULL,
+    response_id TEXT NOT NULL,
+    UNIQUE (chat_id, place)
+) STRICT;
+",
 ];

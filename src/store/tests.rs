@@ -20,7 +20,8 @@ fn snapshot(cookies: &str, token: Option<&str>) -> SessionSnapshot {
 }
 
 fn chat(number: i64) -> OwnedChat {
-    OwnedChat { chat_id: format!("chat-{number}"), key: key("a"), created_at: UnixSeconds(number) }
+    let chat_id = format!("chat-{number}");
+    OwnedChat { chat_id, key: key("a"), created_at: UnixSeconds(number), kept_until: None, answers: Vec::new() }
 }
 
 fn cooling(reason: CoolingReason, until: i64) -> Cooling {
@@ -93,6 +94,34 @@ async fn what_was_written_is_there_again() {
     assert!(loaded.sessions[&key("a")].token.is_none());
     assert!(loaded.facts.is_empty());
     assert_eq!(loaded.chats.len(), 39);
+}
+
+#[tokio::test]
+async fn kept_chats_come_with_their_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let answer = |place: u8| KeptAnswer { place: [place; 32], response_id: format!("r{place}") };
+    let (store, _) = Store::open(dir.path()).unwrap();
+    (1..=3).for_each(|number| store.note_chat(chat(number)));
+    store.keep_chat("chat-1", UnixSeconds(80), Some(answer(9)));
+    store.keep_chat("chat-2", UnixSeconds(80), Some(answer(9)));
+    store.keep_chat("chat-1", UnixSeconds(90), Some(answer(5)));
+    store.keep_chat("chat-1", UnixSeconds(95), None);
+    store.keep_chat("chat-9", UnixSeconds(80), Some(answer(7)));
+    store.forget_chat("chat-2");
+    store.close().await;
+    let (_, loaded) = Store::open(dir.path()).unwrap();
+    let kept = OwnedChat { kept_until: Some(UnixSeconds(95)), answers: vec![answer(9), answer(5)], ..chat(1) };
+    assert_eq!(loaded.chats, [kept, chat(3)]);
+    edit(dir.path(), "UPDATE answers SET place = x'00' WHERE response_id = 'r9'");
+    let (_, loaded) = Store::open(dir.path()).unwrap();
+    assert_eq!(loaded.chats[0].answers, [answer(5)], "an answer without a place is not continued");
+    edit(dir.path(), "DELETE FROM chats");
+    drop(Store::open(dir.path()).unwrap());
+    let left: u32 = Connection::open(dir.path().join("state.db"))
+        .unwrap()
+        .query_row("SELECT count(*) FROM answers", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(left, 0);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use tracing::{debug, error};
 use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::store::daily::DaySpent;
-use crate::store::records::{OwnedChat, StoredSession, VideoJob};
+use crate::store::records::{KeptAnswer, OwnedChat, StoredSession, VideoJob};
 use crate::store::responses::{self, KeptResponse};
 use crate::store::rows::{self, Rows};
 
@@ -40,6 +40,8 @@ pub(super) enum Fact {
     Days(Vec<(CredentialKey, DaySpent)>),
     /// A chat was made.
     Chat(OwnedChat),
+    /// A chat is kept until then, with a further answer.
+    ChatKept { chat_id: String, until: UnixSeconds, answer: Option<KeptAnswer> },
     /// A chat was deleted.
     ChatGone(String),
     /// A video job, new or changed.
@@ -121,6 +123,7 @@ fn write(transaction: &Transaction<'_>, fact: &Fact) -> rusqlite::Result<()> {
         Fact::Facts(key, facts) => rows::put_facts(transaction, key, *facts),
         Fact::Days(days) => rows::put_days(transaction, days),
         Fact::Chat(chat) => rows::put_chat(transaction, chat),
+        Fact::ChatKept { chat_id, until, answer } => rows::keep_chat(transaction, chat_id, *until, answer.as_ref()),
         Fact::ChatGone(chat_id) => rows::remove_chat(transaction, chat_id),
         Fact::Video(job) => rows::put_video(transaction, job),
         Fact::VideoGone(id) => rows::remove_video(transaction, id),

@@ -1,6 +1,7 @@
 //! Continued conversations: the new turn goes to the chat of the last answer, and nothing else is sent. Whatever is in
 //! the way, callers see no difference.
 
+use qwen_bridge::store::Store;
 use serde_json::{Value, json};
 use simulator::script::{CutHow, Endpoint, ScriptedReply, StreamError};
 use simulator::{RecordedRequest, Simulator};
@@ -515,5 +516,45 @@ async fn an_answer_with_words_left_out_is_not_continued() {
         let messages = [user("What is in a?"), replay, json!({"role": "tool", "tool_call_id": id, "content": "c.txt"})];
         assert_eq!(app.chat(&asking(&messages)).await.status(), 200);
         assert_eq!(parent(&app.asked()).is_some(), is_continued, "{answers:?}");
+    }
+}
+
+#[tokio::test]
+async fn conversations_go_on_after_a_restart() {
+    for is_killed in [false, true] {
+        let app = start(2).await;
+        let talk = two_turns(&app).await;
+        let (simulator, state_dir) = if is_killed {
+            let answers = || Store::open(app.state_dir.path()).unwrap().1.chats[0].answers.len();
+            until("the answers to be written down", || answers() == 2).await;
+            // Dropped without a drain, as when the process is killed.
+            let TestApp { simulator, state_dir, .. } = app;
+            (simulator, state_dir)
+        } else {
+            app.stop().await
+        };
+        assert_eq!(simulator.record().counts().deletes, 0);
+        let app = Setup::default().in_dir(state_dir).start(simulator).await;
+        assert_eq!(ask(&app, Form::Stream, &[&talk[..], &[user("echo: three")]].concat()).await, "three");
+        must_have_continued(&app, 1, "echo: three");
+        assert_eq!(ask(&app, Form::Whole, &[&talk[..2], &[user("echo: other")]].concat()).await, "other");
+        must_have_continued(&app, 0, "echo: other");
+        assert_eq!((chats_made(&app), app.simulator.record().counts().deletes), (1, 0));
+    }
+}
+
+#[tokio::test]
+async fn kept_chats_that_are_idle_are_deleted_after_a_restart() {
+    for (idle, switch) in [("1s", "true"), ("10m", "false")] {
+        let app = start_with(Setup::default().with("CONTINUE_IDLE", idle), 1).await;
+        two_turns(&app).await;
+        let (simulator, state_dir) = app.stop().await;
+        assert_eq!(simulator.record().counts().deletes, 0, "a stop deletes no kept chats");
+        let setup = Setup::default().with("CONTINUE_IDLE", idle).with("CONTINUE_CHATS", switch).in_dir(state_dir);
+        let app = setup.start(simulator).await;
+        until("the chat to be deleted", || app.simulator.record().counts().deletes == 1).await;
+        let (simulator, _) = app.stop().await;
+        assert!(simulator.stored().chats(None).iter().all(|chat| chat.is_old));
+        assert_eq!(simulator.record().violations(), Vec::<String>::new());
     }
 }

@@ -741,7 +741,8 @@ async fn responses_outlive_a_restart_and_belong_to_their_caller() {
     let app = Setup::default().with("API_KEY", keys).start(simulator).await;
     let first = app.respond(&ask("echo: one")).await;
     let (simulator, state_dir) = app.stop().await;
-    let app = Setup::default().with("API_KEY", keys).in_dir(state_dir).start(simulator).await;
+    let setup = Setup::default().with("API_KEY", keys).with("CONTINUE_CHATS", "false");
+    let app = setup.in_dir(state_dir).start(simulator).await;
     app.respond(&go_on(&first, "echo: two")).await;
     assert!(app.asked().prompt().contains("<assistant>\none\n</assistant>"), "{}", app.asked().prompt());
     let path = format!("/v1/responses/{}", first["id"].as_str().unwrap());
