@@ -670,7 +670,7 @@ async fn requests_that_are_wrong() {
         (json!({"prompt": " \n"}), 400, "prompt", "invalid_value"),
         (json!({"prompt": ["x"]}), 400, "prompt", "invalid_type"),
         (json!({"prompt": "x".repeat(120_000)}), 400, "prompt", "context_length_exceeded"),
-        (json!({"model": ""}), 400, "model", "invalid_value"),
+        (json!({"model": " "}), 400, "model", "invalid_value"),
         (json!({"model": 5}), 400, "model", "invalid_type"),
         (json!({"model": "sora-2"}), 404, "model", "model_not_found"),
         (json!({"model": "qwen3-max-image"}), 400, "model", "unsupported_value"),

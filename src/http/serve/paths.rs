@@ -31,20 +31,28 @@ pub(crate) fn meant(uri: &Uri) -> Option<Uri> {
 }
 
 fn canonical(path: &str) -> Option<String> {
-    let mut trimmed = path.strip_prefix('/')?;
+    let given = path.strip_prefix('/')?;
+    let mut trimmed = given;
     while let Some(rest) = SPACES.iter().find_map(|space| trimmed.strip_suffix(space)) {
         trimmed = rest;
     }
-    let segments: Vec<&str> = trimmed.split('/').filter(|segment| !segment.is_empty()).collect();
-    let meant = match endpoint_of(without_version(&segments)) {
+    let meant = match endpoint_of(without_version(&segments(trimmed))) {
         Some((endpoint, [])) => format!("/v1/{endpoint}"),
-        Some((endpoint, rest)) => format!("/v1/{endpoint}/{}", rest.join("/")),
-        None => {
-            let end = if trimmed.ends_with('/') && !segments.is_empty() { "/" } else { "" };
-            format!("/{}{end}", segments.join("/"))
+        // What stands behind an id may be a part of it.
+        found => {
+            let segments = segments(given);
+            let end = if given.ends_with('/') && !segments.is_empty() { "/" } else { "" };
+            match (found, endpoint_of(without_version(&segments))) {
+                (Some(_), Some((endpoint, rest))) => format!("/v1/{endpoint}/{}{end}", rest.join("/")),
+                _ => format!("/{}{end}", segments.join("/")),
+            }
         }
     };
     (meant != path).then_some(meant)
+}
+
+fn segments(path: &str) -> Vec<&str> {
+    path.split('/').filter(|segment| !segment.is_empty()).collect()
 }
 
 fn without_version<'a, 'b>(segments: &'a [&'b str]) -> &'a [&'b str] {
@@ -113,6 +121,8 @@ mod tests {
             "/v1/chat/completions",
             "/v1/models/a/b",
             "/v1/models/completions",
+            "/v1/models/qwen3-max/",
+            "/v1/models/qwen3-max%20",
             "/v1/responses/resp_1/input_items",
             "/v1/videos/video_1/content",
             "/v1/messages/nowhere",
