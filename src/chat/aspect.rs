@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::chat::suffix::Product;
+
 /// Width to height.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Aspect {
@@ -25,10 +27,23 @@ impl Aspect {
     /// size means a square, as the forerunner did; callers are told which ratio was taken.
     #[must_use]
     pub fn of_size(size: &str) -> Self {
+        Self::parse(size).unwrap_or_default()
+    }
+
+    /// The ratio of what is to be made. Without a size, or with a word for one, pictures are square and videos wide.
+    #[must_use]
+    pub fn of(size: Option<&str>, product: Product) -> Self {
+        size.and_then(Self::parse).unwrap_or(match product {
+            Product::Image | Product::ImageEdit => Self::Square,
+            Product::Video => Self::Wide,
+        })
+    }
+
+    fn parse(size: &str) -> Option<Self> {
         let mut sides = size.split(['x', 'X', '*', '×', ':']).map(|side| side.trim().parse::<u32>());
         match (sides.next(), sides.next(), sides.next()) {
-            (Some(Ok(width)), Some(Ok(height)), None) if width > 0 && height > 0 => Self::nearest(width, height),
-            _ => Self::Square,
+            (Some(Ok(width)), Some(Ok(height)), None) if width > 0 && height > 0 => Some(Self::nearest(width, height)),
+            _ => None,
         }
     }
 
@@ -76,6 +91,17 @@ impl fmt::Display for Aspect {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn without_a_size() {
+        for size in [None, Some("auto"), Some("")] {
+            for (product, expected) in [(Product::Image, "1:1"), (Product::ImageEdit, "1:1"), (Product::Video, "16:9")]
+            {
+                assert_eq!(Aspect::of(size, product).as_str(), expected, "{size:?} {product:?}");
+            }
+        }
+        assert_eq!(Aspect::of(Some("720x1280"), Product::Video).as_str(), "9:16");
+    }
 
     #[test]
     fn sizes() {

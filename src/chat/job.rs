@@ -86,8 +86,8 @@ pub struct Wishes {
     pub thinking: Option<(ThinkingWish, &'static str)>,
     /// Tokens to think with.
     pub thinking_budget: Option<u32>,
-    /// An explicit wish about searching the web.
-    pub search: Option<bool>,
+    /// An explicit wish about searching the web, and the field that it came from.
+    pub search: Option<(bool, &'static str)>,
     /// Where thoughts go, when the caller says so.
     pub reasoning_format: Option<ReasoningFormat>,
     /// How words are drawn: parameters by OpenAI's names, their values checked. An upstream without them names them
@@ -165,6 +165,14 @@ pub struct Notes {
     pub tools_shortened: Option<&'static str>,
     /// The ratio of what is made.
     pub aspect: Option<Aspect>,
+}
+
+impl Wishes {
+    /// Whether the web is to be searched.
+    #[must_use]
+    pub fn searches(&self) -> bool {
+        self.search.is_some_and(|(on, _)| on)
+    }
 }
 
 impl ChatJob {

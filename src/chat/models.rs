@@ -56,6 +56,9 @@ pub struct ModelInfo {
     pub thinking: Thinking,
     /// Whether the chat type `search` is offered.
     pub search: bool,
+    /// Whether the upstream says which chat types are offered. If not, [`Self::search`] and [`Self::makes`] may lack
+    /// what there is.
+    pub tells_chat_types: bool,
     /// What can be sent to it.
     pub abilities: Abilities,
     /// Whether pictures and videos can be made in its chats.
@@ -75,6 +78,43 @@ pub struct Makes {
     pub video: bool,
 }
 
+impl Makes {
+    /// Whether this is made.
+    #[must_use]
+    pub fn has(self, product: Product) -> bool {
+        match product {
+            Product::Image => self.image,
+            Product::ImageEdit => self.image_edit,
+            Product::Video => self.video,
+        }
+    }
+}
+
+impl ModelInfo {
+    /// Whether it may be asked to search; what is not known may be tried.
+    #[must_use]
+    pub fn may_search(&self) -> bool {
+        self.search || !self.tells_chat_types
+    }
+
+    /// Whether it may be asked to make this; what is not known may be tried.
+    #[must_use]
+    pub fn may_make(&self, product: Product) -> bool {
+        self.makes.has(product) || !self.tells_chat_types
+    }
+}
+
+/// The name in a list that is most like `name`, if any is like it at all.
+#[must_use]
+pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let name = name.to_ascii_lowercase();
+    let alike = |other: &'a str| (strsim::jaro_winkler(&name, &other.to_ascii_lowercase()), other);
+    let best = names.into_iter().map(alike).max_by(|(one, _), (other, _)| one.total_cmp(other));
+    best.filter(|(likeness, _)| *likeness > LIKENESS_MIN).map(|(_, other)| other)
+}
+
+/// How like another name one has to be to be called the nearest.
+const LIKENESS_MIN: f64 = 0.8;
 /// The date that models without one get, so that `created` stays the same from call to call.
 pub const CREATED_DEFAULT: u32 = 1_732_711_466;
 
@@ -138,6 +178,7 @@ fn model_of(entry: &Value) -> Option<ModelInfo> {
         owned_by: entry.get("owned_by").and_then(Value::as_str).unwrap_or("qwen").to_owned(),
         thinking,
         search: offers("search"),
+        tells_chat_types: chat_types.is_some(),
         abilities: Abilities {
             image: takes("vision"),
             video: takes("video"),
@@ -158,6 +199,7 @@ pub fn builtin_catalogue() -> Vec<ModelInfo> {
         owned_by: "qwen".to_owned(),
         thinking,
         search: true,
+        tells_chat_types: true,
         abilities: Abilities::default(),
         makes: Makes { image: true, image_edit: true, video: true },
         context_length: None,
@@ -184,12 +226,7 @@ pub fn with_variants(models: &[ModelInfo]) -> Vec<(String, &ModelInfo)> {
                 SuffixEffect::Thinking => model.thinking == Thinking::OnRequest,
                 SuffixEffect::Search => model.search,
                 SuffixEffect::Make(product) => {
-                    let makes = match product {
-                        Product::Image => model.makes.image,
-                        Product::ImageEdit => model.makes.image_edit,
-                        Product::Video => model.makes.video,
-                    };
-                    products.extend(makes.then(|| format!("{}{suffix}", model.id)));
+                    products.extend(model.makes.has(*product).then(|| format!("{}{suffix}", model.id)));
                     false
                 }
             };

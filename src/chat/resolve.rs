@@ -4,8 +4,8 @@ use crate::chat::aspect::Aspect;
 use crate::chat::error::{RequestError, RequestErrorKind};
 use crate::chat::job::{ChatJob, ChatRequest, Making, ReasoningFormat, ThinkingWish, Wishes};
 use crate::chat::model_map::ModelMap;
-use crate::chat::models::ModelInfo;
-use crate::chat::suffix::ModelSpec;
+use crate::chat::models::{ModelInfo, nearest, with_variants};
+use crate::chat::suffix::{ModelSpec, Product, SUFFIXES, SuffixEffect};
 
 /// What holds for every request.
 #[derive(Clone, Copy, Debug)]
@@ -46,13 +46,37 @@ impl<'a> Rules<'a> {
             } else {
                 format!(", to which MODEL_MAP leads '{}',", cut(name))
             };
-            let message = format!(
-                "The model '{}'{mapped} does not exist upstream. GET /v1/models lists the names that can be used.",
-                cut(target)
-            );
+            let variants = with_variants(self.models);
+            let hint = did_you_mean(nearest(target, variants.iter().map(|(name, _)| name.as_str())));
+            let message = format!("The model '{}'{mapped} does not exist upstream. {hint}", cut(target));
             return Err(RequestError::new(RequestErrorKind::ModelNotFound, "model", message));
         }
         Ok(spec)
+    }
+
+    /// Refuses a model that cannot make this, as far as the upstream's own list tells.
+    ///
+    /// # Errors
+    /// [`RequestErrorKind::ModelNotFound`], with the nearest name that can.
+    pub fn can_make(&self, spec: &ModelSpec, product: Product) -> Result<(), RequestError> {
+        if !self.is_live || self.find(&spec.base).is_none_or(|model| model.may_make(product)) {
+            return Ok(());
+        }
+        let able = self.models.iter().filter(|model| model.makes.has(product)).map(|model| model.id.as_str());
+        let able: Vec<&str> = able.collect();
+        let nearest = nearest(&spec.base, able.iter().copied()).or(able.first().copied());
+        let suffix = SUFFIXES.iter().find(|(_, effect)| *effect == SuffixEffect::Make(product));
+        let name = nearest.map(|base| format!("{base}{}", suffix.map_or("", |(suffix, _)| suffix)));
+        let message =
+            format!("The model '{}' makes no {}. {}", spec.base, product.plural(), did_you_mean(name.as_deref()));
+        Err(RequestError::new(RequestErrorKind::ModelNotFound, "model", message))
+    }
+}
+
+fn did_you_mean(name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!("Did you mean '{name}'? GET /v1/models lists the names that can be used."),
+        None => "GET /v1/models lists the names that can be used.".to_owned(),
     }
 }
 
@@ -66,22 +90,31 @@ impl ChatRequest {
         let spec = rules.model(&model)?;
         let mut ignored = self.ignored;
         let mut wishes = self.wishes;
+        let has_text_suffix = spec.thinking || spec.search;
         let making = match spec.product {
             None => {
                 ignored.extend(self.size.map(|_| "size"));
                 wishes.thinking = wishes.thinking.or(spec.thinking.then_some((ThinkingWish::On, "model")));
-                wishes.search = wishes.search.or(Some(spec.search));
+                wishes.search = wishes.search.or(spec.search.then_some((true, "model")));
+                let may_search = rules.find(&spec.base).is_none_or(ModelInfo::may_search);
+                if let Some((true, field)) = wishes.search.filter(|_| !may_search) {
+                    ignored.push(field);
+                    wishes.search = None;
+                }
                 wishes.reasoning_format = wishes.reasoning_format.or(Some(rules.reasoning_format));
                 Making::Text
             }
             Some(product) => {
+                rules.can_make(&spec, product)?;
                 // Wishes about a text have no effect on a picture.
                 ignored.extend(wishes.sampling_names());
+                ignored.extend(has_text_suffix.then_some("model"));
+                ignored.extend(wishes.search.filter(|(on, _)| *on).map(|(_, field)| field));
                 ignored.extend(wishes.thinking.map(|(_, field)| field));
                 ignored.extend((!wishes.stop.is_empty()).then_some("stop"));
                 ignored.extend(wishes.tokens_max.map(|_| "max_tokens"));
                 wishes = Wishes { reasoning_format: Some(ReasoningFormat::Hidden), ..Wishes::default() };
-                Making::Media(product, self.size.as_deref().map_or_else(Aspect::default, Aspect::of_size))
+                Making::Media(product, Aspect::of(self.size.as_deref(), product))
             }
         };
         Ok(ChatJob { model, upstream_model: spec.base, making, question: self.question, wishes, ignored })

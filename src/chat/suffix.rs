@@ -22,6 +22,18 @@ pub enum Product {
     Video,
 }
 
+impl Product {
+    /// What it is called, in the plural.
+    #[must_use]
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Image => "pictures",
+            Self::ImageEdit => "changed pictures",
+            Self::Video => "videos",
+        }
+    }
+}
+
 /// The one table of suffixes. Parsing, the variants in the model list and the README's table follow it.
 pub const SUFFIXES: &[(&str, SuffixEffect)] = &[
     ("-thinking", SuffixEffect::Thinking),

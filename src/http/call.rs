@@ -195,8 +195,15 @@ pub(crate) fn note_headers(notes: &Notes) -> HeaderMap {
     let mut note = |name: &'static str, value: String| {
         headers.extend(HeaderValue::try_from(value).ok().map(|value| (HeaderName::from_static(name), value)));
     };
-    if !notes.ignored.is_empty() {
-        note(IGNORED, notes.ignored.join(","));
+    let mut ignored: Vec<&str> = Vec::new();
+    for name in &notes.ignored {
+        // A model's name may ask for two things that it cannot do.
+        if !ignored.contains(name) {
+            ignored.push(name);
+        }
+    }
+    if !ignored.is_empty() {
+        note(IGNORED, ignored.join(","));
     }
     if let Some(model) = &notes.fallback_model {
         note(FALLBACK_MODEL, model.clone());

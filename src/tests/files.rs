@@ -318,6 +318,7 @@ fn model(id: &str, abilities: Abilities) -> ModelInfo {
         owned_by: "qwen".to_owned(),
         thinking: Thinking::OnRequest,
         search: true,
+        tells_chat_types: false,
         abilities,
         makes: Makes::default(),
         context_length: Some(1000),

@@ -26,7 +26,7 @@ fn described(body: &Value) -> String {
     words.extend(request.tokens_max.map(|tokens| format!("tokens={tokens}")));
     words.extend(request.thinking.map(|(wish, field)| format!("{wish:?}({field})")));
     words.extend(request.thinking_budget.map(|budget| format!("budget={budget}")));
-    words.extend(request.search.map(|search| format!("search={search}")));
+    words.extend(request.search.map(|(search, _)| format!("search={search}")));
     words.extend(request.reasoning_format.map(|format| format!("{format:?}")));
     let without_effect: Vec<_> = request.sampling_names().chain(chat.ignored).collect();
     words.extend((!without_effect.is_empty()).then(|| format!("ignored={}", without_effect.join(","))));
@@ -256,6 +256,7 @@ fn what_the_catalogue_has_to_say() {
         owned_by: "qwen".to_owned(),
         thinking,
         search: true,
+        tells_chat_types: true,
         abilities: Abilities::default(),
         makes: Makes::default(),
         context_length: None,

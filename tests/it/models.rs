@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::{ChallengeForm, Endpoint, Scenario, ScriptedReply};
+use simulator::script::{ChallengeForm, Endpoint, RawScript, Scenario, ScriptedFailure, ScriptedReply};
 
 use crate::support::app::{Setup, TestApp, content, error_of, json_of, question};
 
@@ -128,6 +128,78 @@ async fn a_chat_with_an_unknown_model_is_not_found_and_costs_nothing() {
     assert_eq!(app.turns(), 0);
 }
 
+/// A server whose upstream lists these models.
+async fn with_models(models: Value) -> TestApp {
+    let raw = RawScript {
+        status: 200,
+        content_type: "application/json".to_owned(),
+        body: json!({"data": models}).to_string(),
+        base64: false,
+    };
+    without_catalogue(ScriptedReply::failing(ScriptedFailure::Raw(raw))).await
+}
+
+#[tokio::test]
+async fn what_a_model_cannot_do_is_named_or_refused() {
+    let model = |id: &str, meta: Value| json!({"id": id, "info": {"meta": meta}});
+    let app = with_models(json!([
+        model("text-only", json!({"chat_type": ["t2t"]})),
+        model("text-max", json!({"chat_type": ["t2t", "search", "t2i", "image_edit", "t2v"]})),
+        model("untold", json!({})),
+    ]))
+    .await;
+    let asking = |model: &str| {
+        let mut body = question("echo: x");
+        body["model"] = json!(model);
+        body
+    };
+    for (fields, ignored) in [
+        (json!({"model": "text-only-search"}), "model"),
+        (json!({"model": "text-only-search-thinking"}), "model"),
+        (json!({"model": "text-only", "enable_search": true}), "enable_search"),
+        (json!({"model": "text-only", "web_search_options": {}}), "web_search_options"),
+    ] {
+        let mut body = asking("");
+        body.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+        let response = app.chat(&body).await;
+        assert_eq!(response.headers()["x-bridge-ignored"], ignored, "{fields}");
+        assert_eq!(content(&json_of(response).await), "x", "{fields}");
+        assert_eq!(app.asked().chat_type(), "t2t", "{fields}");
+    }
+    let body = json!({"model": "text-only", "input": "echo: x", "tools": [{"type": "web_search"}]});
+    let response = app.post("/v1/responses", &body).send().await.unwrap();
+    assert_eq!(response.headers()["x-bridge-ignored"], "tools.web_search");
+    assert_eq!(app.asked().chat_type(), "t2t");
+    // What is not told may be tried.
+    let response = app.chat(&asking("untold-search")).await;
+    assert!(!response.headers().contains_key("x-bridge-ignored"));
+    assert_eq!(app.asked().chat_type(), "search");
+    // Thinking and searching mean nothing where a picture is made.
+    for name in ["text-max-image-thinking", "text-max-search-image"] {
+        let response = app.chat(&asking(name)).await;
+        assert_eq!(response.headers()["x-bridge-ignored"], "model", "{name}");
+        assert!(content(&json_of(response).await).starts_with("![image](http"), "{name}");
+        assert_eq!(app.asked().0["model"], "text-max");
+    }
+    let turns = app.turns();
+    for (path, body, nearest) in [
+        ("/v1/chat/completions", asking("text-only-image"), "'text-max-image'"),
+        ("/v1/chat/completions", asking("text-only-image-edit"), "'text-max-image_edit'"),
+        ("/v1/chat/completions", asking("text-only-video-thinking"), "'text-max-video'"),
+        ("/v1/images/generations", json!({"model": "text-only", "prompt": "x"}), "'text-max-image'"),
+        ("/v1/videos", json!({"model": "text-only", "prompt": "x"}), "'text-max-video'"),
+        ("/v1/chat/completions", asking("text-maxx"), "'text-max'"),
+        ("/v1/chat/completions", asking("Text-Only-Search"), "'text-only'"),
+    ] {
+        let response = app.post(path, &body).send().await.unwrap();
+        assert_eq!(response.status(), 404, "{body}");
+        let error = error_of(response).await;
+        assert_eq!((&error["code"], &error["param"]), (&json!("model_not_found"), &json!("model")), "{body}");
+        assert!(error["message"].as_str().unwrap().contains(nearest), "{error}");
+    }
+    assert_eq!(app.turns(), turns);
+}
+
 #[tokio::test]
 async fn the_list_never_fails() {
     for reply in [
@@ -135,7 +207,7 @@ async fn the_list_never_fails() {
         ScriptedReply::status(401),
         ScriptedReply::challenge(ChallengeForm::Html, 405),
         ScriptedReply::error("internal_error"),
-        ScriptedReply::failing(simulator::script::ScriptedFailure::Reset),
+        ScriptedReply::failing(ScriptedFailure::Reset),
     ] {
         let app = without_catalogue(reply.clone()).await;
         let models = list(&app).await;

@@ -731,6 +731,22 @@ async fn a_server_takes_so_many_videos_at_once() {
 }
 
 #[tokio::test]
+async fn a_video_is_wide_unless_asked_otherwise_on_both_routes() {
+    let app = start(1, ScriptedReply::video(VideoEnd::Success)).await;
+    for (size, expected) in [(None, "16:9"), (Some("auto"), "16:9"), (Some("1024x1024"), "1:1"), (Some("9:16"), "9:16")]
+    {
+        let mut body = question("A boat at sea");
+        (body["model"], body["size"]) = (json!("qwen3-max-video"), json!(size));
+        let response = app.chat(&body).await;
+        assert_eq!(response.headers()["x-bridge-aspect-ratio"], expected, "{size:?}");
+        assert_eq!(app.asked().0["size"], expected, "{size:?}");
+    }
+    good(app.post("/v1/videos", &json!({"prompt": "A boat"})).send().await.unwrap()).await;
+    until("the video to be asked for", || app.asked().prompt() == "A boat").await;
+    assert_eq!(app.asked().0["size"], "16:9");
+}
+
+#[tokio::test]
 async fn the_chat_route_waits_for_a_video() {
     let setup = Setup::default().with("KEEPALIVE_INTERVAL", "200ms").with("HEADERS_HOLD", "0");
     let app = start_with(setup, 1, ScriptedReply::video(VideoEnd::Success)).await;

@@ -68,7 +68,7 @@ impl StagePlan {
             stop: wishes.stop.clone(),
             tokens_max: wishes.tokens_max,
             reasoning_format: wishes.reasoning_format.unwrap_or(ReasoningFormat::Parsed),
-            cites: wishes.search.unwrap_or(false),
+            cites: wishes.searches(),
             prompt_tokens,
             spent: TokenCounts::default(),
         }

@@ -92,7 +92,7 @@ impl MessagesRequest {
             tokens_max,
             thinking: thinking.wish.map(|wish| (wish, "thinking")),
             thinking_budget: thinking.budget,
-            search: search.is_some().then_some(true),
+            search: search.is_some().then_some((true, "tools.web_search")),
             reasoning_format: thinking.format,
             sampling: sampling(&fields)?,
         };
@@ -439,7 +439,7 @@ mod tests {
         let read_with = |change: Value| {
             let request = read(change);
             let choice = conversation(&request).tool_choice.clone();
-            (request.search, request.chat.wishes.search, choice, request.chat.ignored)
+            (request.search, request.chat.wishes.search.map(|(on, _)| on), choice, request.chat.ignored)
         };
         let tool = SearchTool { name: "web_search".to_owned(), query: "x".to_owned() };
         for choice in [json!(null), named, json!({"type": "any"})] {

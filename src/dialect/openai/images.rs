@@ -114,15 +114,19 @@ impl ImagesRequest {
         if spec.product == Some(Product::Video) {
             return Err(RequestError::unsupported_value("model", "POST /v1/videos makes videos."));
         }
-        let aspect = self.size.as_deref().map_or_else(Aspect::default, Aspect::of_size);
+        let product = if self.is_edit { Product::ImageEdit } else { Product::Image };
+        rules.can_make(&spec, product)?;
+        let mut ignored = self.ignored;
+        ignored.extend((spec.thinking || spec.search).then_some("model"));
+        let aspect = Aspect::of(self.size.as_deref(), product);
         Ok(MediaJob {
             model,
             upstream_model: spec.base,
-            product: if self.is_edit { Product::ImageEdit } else { Product::Image },
+            product,
             aspect,
             prompt: self.prompt,
             files: self.pictures,
-            ignored: self.ignored,
+            ignored,
         })
     }
 }

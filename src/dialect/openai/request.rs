@@ -283,9 +283,9 @@ pub(crate) fn reasoning_format(fields: &Fields<'_>) -> Result<Option<ReasoningFo
     Ok(excluded.filter(|excluded| *excluded).map(|_| ReasoningFormat::Hidden))
 }
 
-fn search(fields: &Fields<'_>) -> Result<Option<bool>, RequestError> {
+fn search(fields: &Fields<'_>) -> Result<Option<(bool, &'static str)>, RequestError> {
     if let Some(on) = fields.flag("enable_search")? {
-        return Ok(Some(on));
+        return Ok(Some((on, "enable_search")));
     }
-    Ok(fields.object("web_search_options")?.map(|_| true))
+    Ok(fields.object("web_search_options")?.map(|_| (true, "web_search_options")))
 }

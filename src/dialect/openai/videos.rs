@@ -82,14 +82,17 @@ impl VideoRequest {
         if matches!(spec.product, Some(Product::Image | Product::ImageEdit)) {
             return Err(RequestError::unsupported_value("model", "POST /v1/images/generations makes pictures."));
         }
+        rules.can_make(&spec, Product::Video)?;
+        let mut ignored = self.ignored;
+        ignored.extend((spec.thinking || spec.search).then_some("model"));
         Ok(MediaJob {
             model,
             upstream_model: spec.base,
             product: Product::Video,
-            aspect: Aspect::of_size(&self.size),
+            aspect: Aspect::of(Some(&self.size), Product::Video),
             prompt: self.prompt,
             files: self.picture.into_iter().collect(),
-            ignored: self.ignored,
+            ignored,
         })
     }
 }

@@ -55,7 +55,7 @@ impl ResponsesRequest {
             tokens_max,
             thinking: thinking(&fields, budget)?,
             thinking_budget: budget.filter(|budget| *budget > 0),
-            search: tools.search.then_some(true),
+            search: tools.search.then_some((true, "tools.web_search")),
             reasoning_format: reasoning_format(&fields)?,
             sampling: sampling(&fields)?,
             ..Wishes::default()

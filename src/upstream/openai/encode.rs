@@ -126,7 +126,7 @@ fn body_of(conversation: &Conversation, wishes: &Wishes) -> io::Result<Map<Strin
     if let Some(budget) = wishes.thinking_budget {
         body.insert("thinking_budget".to_owned(), budget.into());
     }
-    if wishes.search == Some(true) {
+    if wishes.searches() {
         body.insert("enable_search".to_owned(), true.into());
     }
     Ok(body)

@@ -373,6 +373,10 @@ fn text(names: Names, fitted: Fitted, wishes: Wishes, rules: &Rules<'_>) -> Resu
     ignored.extend(refused);
     let turn = histories.before.zip(turn_prompt);
     let turn = turn.map(|(before, prompt)| WebTurn { before, prompt, files: turn_files });
+    let may_search = rules.find(&upstream_model).is_none_or(ModelInfo::may_search);
+    let search = wishes.search.filter(|(on, _)| *on);
+    // The model that stands in for another may not search.
+    ignored.extend(search.filter(|_| !may_search).map(|(_, field)| field));
     Ok(WebRequest {
         model,
         upstream_model,
@@ -381,7 +385,7 @@ fn text(names: Names, fitted: Fitted, wishes: Wishes, rules: &Rules<'_>) -> Resu
         files,
         thinking,
         thinking_budget: wishes.thinking_budget,
-        search: wishes.search.unwrap_or(false),
+        search: search.is_some() && may_search,
         file_tokens,
         notes: Notes {
             ignored,
