@@ -17,7 +17,7 @@ use qwen_bridge::chat::resolve::Rules;
 use qwen_bridge::chat::stages::tool_calls::{ToolCalls, ToolPlan};
 use qwen_bridge::chat::stages::{StagePlan, Stages};
 use qwen_bridge::chat::tools::check::{Checked, ToolSet};
-use qwen_bridge::chat::tools::shapes::WrittenCall;
+use qwen_bridge::chat::tools::shapes::written::WrittenCall;
 use qwen_bridge::dialect::openai::reply::{CallForm, ChunkEncoder, ChunkStream, WholeReply};
 use qwen_bridge::dialect::openai::request::ChatCompletionRequest;
 use qwen_bridge::dialect::writer::StreamWriter;

@@ -3,6 +3,9 @@
 //!
 //! A file is replaced whole or not at all, readable for its owner only, under the lock of the official command line.
 //! What somebody else wrote in the meantime, with or without that lock, is never overwritten.
+//!
+//! This is one long file because reading, locking and replacing keep one promise together: each step rests on how the
+//! others leave the folder.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, Metadata};

@@ -5,12 +5,12 @@
 
 use std::sync::Arc;
 
-use jsonschema::Validator;
 use serde_json::Value;
 
 use crate::chat::conversation::OutputFormat;
 use crate::chat::error::RequestError;
 use crate::chat::reply::{RejectedAs, Rejection};
+use crate::chat::tools::schema::{SCHEMA_BYTES_MAX, Schema, SchemaFault, schema_of};
 
 /// The largest answer that is kept, in bytes.
 const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -22,7 +22,7 @@ const WHY_CHARS_MAX: usize = 300;
 pub struct JsonForm {
     /// The root has to be an object.
     is_object: bool,
-    validator: Option<Arc<Validator>>,
+    schema: Option<Arc<Schema>>,
 }
 
 impl std::fmt::Debug for JsonForm {
@@ -39,13 +39,19 @@ impl JsonForm {
     pub fn of(format: &OutputFormat) -> Result<Option<Self>, RequestError> {
         match format {
             OutputFormat::Text => Ok(None),
-            OutputFormat::JsonObject => Ok(Some(Self { is_object: true, validator: None })),
+            OutputFormat::JsonObject => Ok(Some(Self { is_object: true, schema: None })),
             OutputFormat::JsonSchema { schema, .. } => {
-                let compiled = jsonschema::options().build(schema).map_err(|error| {
-                    let why = cut(&error.to_string());
-                    RequestError::invalid_value("response_format", &format!("a JSON Schema that can be used ({why})"))
-                })?;
-                Ok(Some(Self { is_object: false, validator: Some(Arc::new(compiled)) }))
+                let unusable = |why: &str| {
+                    let expected = format!("a JSON Schema that can be used; its parts {}", cut(why));
+                    RequestError::invalid_value("response_format", &expected)
+                };
+                let schema = match schema {
+                    Value::Object(schema) => schema_of(schema, &mut { SCHEMA_BYTES_MAX }),
+                    Value::Bool(true) => Ok(None),
+                    _ => Err(SchemaFault::NotASchema("a schema is an object".to_owned())),
+                };
+                let schema = schema.map_err(|fault| unusable(&fault.to_string()))?;
+                Ok(Some(Self { is_object: false, schema: schema.map(Arc::new) }))
             }
         }
     }
@@ -55,10 +61,10 @@ impl JsonForm {
         if self.is_object && !value.is_object() {
             return Some("the answer has to be a JSON object".to_owned());
         }
-        let error = self.validator.as_ref()?.iter_errors(value).next()?;
-        let place = error.instance_path().to_string();
-        let place = if place.is_empty() { "the root".to_owned() } else { place };
-        Some(cut(&format!("at {place}: {error}")))
+        // What would take too long to check counts as right, as with the arguments of tools.
+        let schema = self.schema.as_ref().filter(|schema| schema.can_check(value))?;
+        let why = schema.why(value);
+        (!why.is_empty()).then(|| cut(&why))
     }
 }
 
@@ -167,6 +173,12 @@ mod tests {
         assert!(judged(&format, "{}").is_err());
         let unusable = OutputFormat::JsonSchema { name: "x".to_owned(), schema: json!({"type": 5}), strict: None };
         assert!(JsonForm::of(&unusable).is_err());
+        let mut deep = json!({});
+        for _ in 0..150 {
+            deep = json!({ "not": deep });
+        }
+        let deep = OutputFormat::JsonSchema { name: "x".to_owned(), schema: deep, strict: None };
+        assert!(JsonForm::of(&deep).is_err());
         let remote = json!({"$ref": "https://example.org/schema.json"});
         let remote = OutputFormat::JsonSchema { name: "x".to_owned(), schema: remote, strict: None };
         assert!(JsonForm::of(&remote).is_err());

@@ -15,7 +15,7 @@ use crate::chat::conversation::ToolChoice;
 use crate::chat::reply::{FinishReason, RejectedAs, Rejection, ReplyEvent, Text};
 use crate::chat::tools::check::{Checked, ToolSet};
 use crate::chat::tools::read::{CallReader, HELD_BYTES_MAX, Reading};
-use crate::chat::tools::shapes::{Found, WrittenCall};
+use crate::chat::tools::shapes::written::{Found, WrittenCall};
 
 /// A piece of arguments is not longer, in bytes.
 const ARGUMENTS_PIECE_BYTES_MAX: usize = 16 * 1024;

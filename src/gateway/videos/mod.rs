@@ -2,3 +2,4 @@
 
 pub mod jobs;
 pub(crate) mod task;
+mod work;

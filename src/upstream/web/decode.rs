@@ -6,13 +6,15 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use memchr::memchr;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::chat::reply::{FinishReason, ReplyError, ReplyEvent, Source, Text, TokenCounts, unescape};
+use crate::chat::reply::{FinishReason, ReplyError, ReplyEvent, Source, Text, TokenCounts};
 use crate::upstream::error::is_challenge;
-use crate::upstream::web::wire::{ContentList, Created, Delta, StreamObject, SummaryExtra};
+use crate::upstream::web::frames::{Created, Delta, StreamObject};
+use crate::upstream::web::picture_links::{is_link, is_picture_link, may_be_pictures, picture_links};
+use crate::upstream::web::summary::Summary;
+use crate::upstream::web::values::{count, has_surrogate, plain, scalar, text_of, unescaped};
 
 /// Decodes one answer. Give it the data of each event, then [`QwenReplyDecoder::finish`].
 #[derive(Debug, Default)]
@@ -27,8 +29,6 @@ pub struct QwenReplyDecoder {
     /// Something of the answer went out, be it a thought.
     has_said: bool,
     summary: Summary,
-    /// A thought of a summary is out, so the next one needs a blank line before it.
-    summary_said: bool,
     /// The last non-empty `usage`, as it came: parsed once, at the end.
     usage: Vec<u8>,
     /// First half of a surrogate pair whose second half is in the next piece of text, and whether that is a thought.
@@ -46,15 +46,6 @@ pub struct QwenReplyDecoder {
     is_stopped: bool,
     /// What a tool said when it failed. It counts only when no answer follows.
     tool_error: Option<String>,
-}
-
-/// How much of a thinking summary has been handed out.
-#[derive(Debug, Default)]
-struct Summary {
-    /// The items as last seen: title and thought. All but the last are complete.
-    items: Vec<(String, String)>,
-    /// Bytes of the last item's thought that are out; `None` while its title is not.
-    last_out: Option<usize>,
 }
 
 impl QwenReplyDecoder {
@@ -210,7 +201,7 @@ impl QwenReplyDecoder {
                 sink(ReplyEvent::Started { response_id: &id });
                 self.is_second_choice = !is_first;
                 self.others.extend(self.response_id.replace(id.into_owned()));
-                self.summary = Summary::default();
+                self.summary.restart();
             }
         }
         self.others.truncate(OTHERS_MAX);
@@ -261,17 +252,20 @@ impl QwenReplyDecoder {
         match phase.as_ref() {
             // Without a phase: streams of 2025, or a request that did not ask for phases.
             "answer" | "" if !is_tool => {
-                self.summary_ended(sink);
+                self.summary.end(sink);
+                self.has_said |= self.summary.has_spoken();
                 self.answer(delta.content, sink);
                 if is_end {
                     self.ended(sink)?;
                 }
             }
             "thinking_summary" => {
-                self.thinking_summary(delta.extra, sink);
+                self.summary.take(delta.extra, sink);
+                self.has_said |= self.summary.has_spoken();
                 self.text(delta.content, true, sink);
                 if is_end {
-                    self.summary_ended(sink);
+                    self.summary.end(sink);
+                    self.has_said |= self.summary.has_spoken();
                 }
             }
             "think" => self.text(delta.content, true, sink),
@@ -451,76 +445,6 @@ impl QwenReplyDecoder {
         sink(ReplyEvent::Finished { reason: FinishReason::Stop });
         Ok(())
     }
-
-    /// Each frame repeats all items so far; only what is new goes out. Items that do not continue the ones seen
-    /// begin a new round, as after a tool call.
-    fn thinking_summary(&mut self, extra: Option<&RawValue>, sink: &mut impl FnMut(ReplyEvent<'_>)) {
-        let Some(extra) = extra.and_then(|extra| serde_json::from_str::<SummaryExtra<'_>>(extra.get()).ok()) else {
-            return;
-        };
-        let titles = extra.titles.map(strings).unwrap_or_default();
-        let thoughts = extra.thoughts.map(strings).unwrap_or_default();
-        let count = titles.len().max(thoughts.len());
-        let mut titles = titles.into_iter();
-        let mut thoughts = thoughts.into_iter();
-        let items: Vec<(String, String)> =
-            (0..count).map(|_| (titles.next().unwrap_or_default(), thoughts.next().unwrap_or_default())).collect();
-        if is_repeat(&items, &self.summary.items) {
-            return;
-        }
-        let goes_on = continues(&items, &self.summary.items);
-        let first = if goes_on {
-            self.summary.items.len().saturating_sub(1)
-        } else {
-            self.summary_ended(sink);
-            self.summary.last_out = None;
-            items.iter().zip(&self.summary.items).take_while(|(new, old)| new == old).count()
-        };
-        let last = items.len().saturating_sub(1);
-        for (place, item) in items.iter().enumerate().skip(first) {
-            if place > first {
-                self.summary.last_out = None;
-            }
-            // A title may still grow; it goes out with its thought, or when the next item has begun.
-            if place < last || !item.1.is_empty() {
-                self.summary_item(item, sink);
-            }
-        }
-        self.summary.items = items;
-    }
-
-    /// A round is over: a last title without a thought goes out as well.
-    fn summary_ended(&mut self, sink: &mut impl FnMut(ReplyEvent<'_>)) {
-        if let Some(item) = self.summary.items.pop() {
-            if self.summary.last_out.is_none() {
-                self.summary_item(&item, sink);
-            }
-            self.summary.items.push(item);
-        }
-    }
-
-    fn summary_item(&mut self, (title, thought): &(String, String), sink: &mut impl FnMut(ReplyEvent<'_>)) {
-        let mut text = String::new();
-        let out = if let Some(out) = self.summary.last_out {
-            out
-        } else {
-            if self.summary_said {
-                text.push_str("\n\n");
-            }
-            if !title.is_empty() {
-                text.push_str("**");
-                text.push_str(title);
-                text.push_str("**\n\n");
-            }
-            0
-        };
-        text.push_str(thought.get(out..).unwrap_or_default());
-        self.summary.last_out = Some(thought.len());
-        (self.summary_said, self.has_said) = (true, true);
-        if !text.is_empty() {
-            sink(ReplyEvent::Reasoning(Text::Plain(&text)));
-        }
-    }
 }
 
 /// How many answers beside ours are remembered.
@@ -560,58 +484,6 @@ const TOOL_PHASES: [&str; 24] = [
     "image_gen",
 ];
 
-/// Whether `new` says nothing that `old` did not: frames may repeat an older state.
-fn is_repeat(new: &[(String, String)], old: &[(String, String)]) -> bool {
-    new.len() <= old.len()
-        && new.iter().zip(old).all(|(new, old)| old.0.starts_with(&new.0) && old.1.starts_with(&new.1))
-}
-
-/// Whether `new` is `old` with more at its end.
-fn continues(new: &[(String, String)], old: &[(String, String)]) -> bool {
-    new.len() >= old.len()
-        && new.iter().zip(old).all(|(new, old)| new.0.starts_with(&old.0) && new.1.starts_with(&old.1))
-}
-
-/// A string without its quotes, or a number or flag as it is written.
-fn scalar(raw: &RawValue) -> Option<Cow<'_, str>> {
-    let text = raw.get();
-    match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(inner) if inner.bytes().any(|byte| byte == b'\\') => plain(raw).map(Cow::Owned),
-        Some(inner) => Some(Cow::Borrowed(inner)),
-        None => (!text.starts_with(['{', '['])).then_some(Cow::Borrowed(text)),
-    }
-}
-
-/// Where the upstream keeps pictures that it made.
-const PICTURES_HOST: &str = "https://cdn.qwenlm.ai/";
-
-/// Whether the beginning of an answer may still become addresses of the upstream's own pictures and nothing else.
-fn may_be_pictures(text: &str) -> bool {
-    text.split_whitespace().all(|word| word.starts_with(PICTURES_HOST) || PICTURES_HOST.starts_with(word))
-}
-
-/// Whether a word is the address of a picture that the upstream made. A name may go without an ending.
-fn is_picture_link(word: &str) -> bool {
-    let Some(path) = word.strip_prefix(PICTURES_HOST) else { return false };
-    let name = path.split(['?', '#']).next().unwrap_or_default().rsplit('/').next().unwrap_or_default();
-    let Some((_, ending)) = name.rsplit_once('.') else { return !path.is_empty() };
-    mime_guess::from_ext(ending).first_raw().is_some_and(|essence| essence.starts_with("image/"))
-}
-
-fn is_link(word: &str) -> bool {
-    word.starts_with("https://") || word.starts_with("http://")
-}
-
-/// The links of a picture frame: a string of them, or a list of `{"image": link}`.
-fn picture_links(content: &RawValue) -> Vec<String> {
-    if let Some(text) = plain(content) {
-        return links(&text);
-    }
-    let entries: Vec<Value> = serde_json::from_str(content.get()).unwrap_or_default();
-    let link = |entry: &Value| entry.as_str().or_else(|| entry.get("image")?.as_str()).map(str::to_owned);
-    entries.iter().filter_map(link).collect()
-}
-
 /// The address of a search hit; empty when it names none.
 fn url_of(hit: &Value) -> String {
     hit.get("url").and_then(Value::as_str).unwrap_or_default().trim().to_owned()
@@ -619,68 +491,6 @@ fn url_of(hit: &Value) -> String {
 
 /// How many numbers a list of hits may skip.
 const HITS_GAP_MAX: usize = 1000;
-
-/// The addresses in a text. A word without a scheme belongs to the address before it: signed ones may have spaces.
-fn links(text: &str) -> Vec<String> {
-    let mut links: Vec<String> = Vec::new();
-    for word in text.split_whitespace() {
-        match links.last_mut() {
-            Some(link) if !word.contains("://") => {
-                link.push(' ');
-                link.push_str(word);
-            }
-            _ => links.push(word.to_owned()),
-        }
-    }
-    links
-}
-
-/// A JSON string as plain text; `None` for any other value. Halves of surrogate pairs at its ends are left out.
-fn plain(raw: &RawValue) -> Option<String> {
-    raw.get().starts_with('"').then(|| unescaped(raw.get(), &mut None))
-}
-
-/// The strings of a list, of `{"content": […]}`, or of one string. An entry that is not a string keeps its place, as an empty one.
-fn strings(raw: &RawValue) -> Vec<String> {
-    let text = raw.get();
-    if text.starts_with('{') {
-        let inner = serde_json::from_str::<ContentList<'_>>(text).ok().and_then(|list| list.content);
-        return inner.filter(|inner| !inner.get().starts_with('{')).map(strings).unwrap_or_default();
-    }
-    match serde_json::from_str::<Vec<&RawValue>>(text) {
-        Ok(list) => list.into_iter().map(|item| plain(item).unwrap_or_default()).collect(),
-        Err(_) => plain(raw).into_iter().collect(),
-    }
-}
-
-/// The text of content in blocks.
-fn text_of(content: &Value) -> String {
-    match content {
-        Value::String(text) => text.clone(),
-        Value::Array(blocks) => blocks.iter().map(text_of).collect(),
-        Value::Object(block) => block.get("text").or_else(|| block.get("content")).map(text_of).unwrap_or_default(),
-        Value::Null | Value::Bool(_) | Value::Number(_) => String::new(),
-    }
-}
-
-/// A count that may be a number of any kind, or a numeric string.
-fn count(value: &Value) -> Option<u64> {
-    let number = match value {
-        Value::Number(number) => number.as_u64().or_else(|| number.as_f64().and_then(whole)),
-        Value::String(text) => text.trim().parse().ok().or_else(|| text.trim().parse().ok().and_then(whole)),
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
-    };
-    number.filter(|number| *number < COUNT_MAX)
-}
-
-/// A count above this is nonsense; sums of counts below it cannot overflow.
-const COUNT_MAX: u64 = 1 << 52;
-
-/// A fraction counts as one more; what is below zero or no number does not count.
-fn whole(number: f64) -> Option<u64> {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not below zero, and it saturates")]
-    (number >= 0.0).then_some(number.ceil() as u64)
-}
 
 /// What a frame says that is no answer: an error, an envelope, or the risk engine.
 fn failure(frame: &StreamObject<'_>) -> Option<ReplyError> {
@@ -716,17 +526,4 @@ fn refused_by(value: &Value, top: &(Cow<'_, str>, String)) -> ReplyError {
         details: text("details").or_else(|| text("message")).unwrap_or_else(|| top.1.clone()),
         hours: value.get("num").and_then(count),
     }
-}
-
-/// Whether a string literal has an escaped surrogate, which may stand alone at its end or beginning.
-fn has_surrogate(literal: &str) -> bool {
-    memchr(b'\\', literal.as_bytes()).is_some() && (literal.contains("\\ud") || literal.contains("\\uD"))
-}
-
-/// Undoes the escapes of a literal whose surrogate pairs may be cut between two pieces.
-fn unescaped(literal: &str, half: &mut Option<u16>) -> String {
-    let inner = literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(literal);
-    let mut text = String::with_capacity(inner.len());
-    unescape(inner, half, &mut text);
-    text
 }
