@@ -97,8 +97,9 @@ impl Slot {
         IdentityFacts { cooling: self.rests.facts(), dead_since: self.dead_since }
     }
 
-    /// From when on it may be picked for a usage if nothing else happens; `Err` if no time will do.
-    pub(crate) fn usable_at(&self, usage: Usage) -> Result<Option<Instant>, Dead> {
+    /// From when on it may be picked for a usage if nothing else happens; `Err` if no time will do. No identity is
+    /// probed before `probes_from`.
+    pub(crate) fn usable_at(&self, usage: Usage, probes_from: Option<Instant>) -> Result<Option<Instant>, Dead> {
         if self.is_gone {
             return Err(Dead);
         }
@@ -107,7 +108,8 @@ impl Slot {
             CredentialState::Missing { retry_at } => Some(retry_at),
             CredentialState::Dead => return Err(Dead),
         };
-        Ok(retry_at.max(self.breaker.usable_at()).max(self.rests.until(usage)))
+        let admits_at = self.breaker.usable_at().map(|at| probes_from.map_or(at, |from| from.max(at)));
+        Ok(retry_at.max(admits_at).max(self.rests.until(usage)))
     }
 
     /// Seconds that its token has left; negative when it is over, or there is none.
@@ -148,7 +150,7 @@ impl Slot {
     }
 
     /// What keeps it from a usage at `now`, the longest reason; a rest goes first among equals.
-    pub(crate) fn block(&self, usage: Usage, now: Instant) -> Option<Block> {
+    pub(crate) fn block(&self, usage: Usage, probes_from: Option<Instant>, now: Instant) -> Option<Block> {
         let rest = self.rests.active(usage, now);
         let block = |reason, until| Block { reason, until, rest: rest.map(|rest| rest.reason) };
         let retry_at = match self.credential {
@@ -158,7 +160,7 @@ impl Slot {
         };
         [
             retry_at.map(|retry_at| (IdentityReason::TokenMissing, retry_at)),
-            self.tripped(now),
+            self.tripped(probes_from, now),
             rest.map(|rest| (IdentityReason::Resting(usage, rest.reason), rest.until)),
         ]
         .into_iter()
@@ -169,12 +171,18 @@ impl Slot {
     }
 
     /// What people see of it, without what its session knows.
-    pub(crate) fn view(&self, settings: &PoolSettings, in_flight: u32, now: Now) -> IdentityView {
+    pub(crate) fn view(
+        &self,
+        settings: &PoolSettings,
+        in_flight: u32,
+        probes_from: Option<Instant>,
+        now: Now,
+    ) -> IdentityView {
         let resting = PerUsage::of(|usage| self.rests.active(usage, now.instant));
         let (status, reason) = self.status(settings, &resting, now.instant);
         let until = match reason {
-            Some(IdentityReason::Resting(usage, _)) => self.block(usage, now.instant),
-            _ => self.block(Usage::Chat, now.instant),
+            Some(IdentityReason::Resting(usage, _)) => self.block(usage, probes_from, now.instant),
+            _ => self.block(Usage::Chat, probes_from, now.instant),
         }
         .and_then(|block| block.until);
         IdentityView {
@@ -200,7 +208,7 @@ impl Slot {
             return (IdentityStatus::Down, Some(IdentityReason::LoginNeeded));
         }
         let reason = |usage, rest: &Current| IdentityReason::Resting(usage, rest.reason);
-        let tripped = self.tripped(now);
+        let tripped = self.tripped(None, now);
         if tripped.is_some() || resting.iter().all(|(_, rest)| rest.is_some()) {
             // Chats are what people think of when an account is down.
             let rest = resting.get(Usage::Chat).map(|rest| (reason(Usage::Chat, &rest), rest.until));
@@ -225,10 +233,12 @@ impl Slot {
     }
 
     /// The breaker's part in it, even when it would let a probe through by now.
-    fn tripped(&self, now: Instant) -> Option<(IdentityReason, Instant)> {
+    fn tripped(&self, probes_from: Option<Instant>, now: Instant) -> Option<(IdentityReason, Instant)> {
         match self.breaker.state(now) {
             State::Closed { .. } => None,
-            State::Open { until } => Some((IdentityReason::Tripped, until)),
+            State::Open { until } => {
+                Some((IdentityReason::Tripped, probes_from.map_or(until, |from| from.max(until))))
+            }
             State::HalfOpen { lost_at, .. } => Some((IdentityReason::Probing, lost_at)),
         }
     }

@@ -13,7 +13,7 @@ use crate::base::ids::CredentialKey;
 use crate::base::session::Session;
 use crate::pool::blame::Blame;
 use crate::pool::budget::RetryBudget;
-use crate::pool::clock::{Now, stretched};
+use crate::pool::clock::{Now, after, stretched};
 use crate::pool::egress::{Egress, Gate};
 use crate::pool::error::LeaseError;
 use crate::pool::freshness;
@@ -42,6 +42,8 @@ pub(crate) struct PoolState<W> {
     pub(crate) queue: Queue<W>,
     /// When the last early probe went out.
     early_at: Option<Instant>,
+    /// While the upstream is blamed: from when on the next probe of any identity may go out.
+    probes_from: Option<Instant>,
 }
 
 impl<W> PoolState<W> {
@@ -55,13 +57,14 @@ impl<W> PoolState<W> {
             budget: RetryBudget::new(now),
             queue: Queue::new(settings.queue_max),
             early_at: None,
+            probes_from: None,
             origin: now,
             settings,
             jitter,
             slots,
             indices,
         };
-        (0..state.slots.len()).for_each(|index| state.sync(index));
+        state.sync_all();
         state
     }
 
@@ -122,6 +125,7 @@ impl<W> PoolState<W> {
         match outcome {
             Outcome::Success => {
                 self.blame.succeed();
+                self.free_probes();
                 self.egress.succeed(ticket.egress_probe);
                 if let Some(slot) = self.slots.get_mut(index) {
                     next_epoch = slot.breaker.succeed(epoch, now.instant);
@@ -165,6 +169,7 @@ impl<W> PoolState<W> {
         self.egress.succeed(ticket.egress_probe);
         let mut epoch = ticket.epoch;
         if ticket.is_probe {
+            self.free_probes();
             self.slot(ticket.index, |slot| {
                 epoch = slot.breaker.prove(epoch, now);
             });
@@ -281,7 +286,7 @@ impl<W> PoolState<W> {
 
     /// All identities as people see them, without what their sessions know.
     pub(crate) fn views(&self, now: Now) -> Vec<IdentityView> {
-        self.present().map(|(index, slot)| slot.view(&self.settings, self.rotation.in_flight(index), now)).collect()
+        self.present().map(|(index, slot)| slot.view(&self.settings, self.rotation.in_flight(index), self.probes_from, now)).collect()
     }
 
     /// The pool as people see it.
@@ -314,7 +319,10 @@ impl<W> PoolState<W> {
         // More than three make no difference to the rule, so no need to count a thousand.
         let in_use = self.slots.iter().filter(|slot| slot.is_in_use(usage, now)).take(3).count();
         if self.blame.fail(code, index, in_use, now) {
-            // The upstream's fault moves nobody's breaker.
+            // A fault of the upstream moves no breaker, so nothing else would space the probes out.
+            if self.probes_from.is_none() {
+                self.space_probes(now);
+            }
             return;
         }
         let suspects_itself = |slot: &Slot| slot.breaker.suspects_itself(now);
@@ -346,6 +354,9 @@ impl<W> PoolState<W> {
         let egress_probe = (gate == Gate::Probe).then(|| self.egress.begin_probe(now, self.settings.probe_lease));
         self.rotation.take(usage, index);
         if admission.is_probe {
+            if self.blame.is_upstream(now) {
+                self.space_probes(now);
+            }
             self.sync(index);
         }
         if is_first {
@@ -375,8 +386,9 @@ impl<W> PoolState<W> {
     /// Controlled panic: rather than nothing, an identity that is down for transient failures alone is probed
     /// before its time, now and then. Not when somebody else is merely busy, or was tried and is well.
     fn early(&mut self, usage: Usage, tried: &[usize], now: Instant) -> Option<usize> {
-        let is_due = |at| now.saturating_duration_since(at) >= EARLY_EVERY;
-        if !self.early_at.is_none_or(is_due) || self.rotation.choose(usage, self.tick(now), &[]) != Choice::Nobody {
+        let is_due = |at| now.saturating_duration_since(at) >= PROBE_EVERY;
+        let is_spaced = self.early_at.is_none_or(is_due) && self.probes_from.is_none_or(|from| from <= now);
+        if !is_spaced || self.rotation.choose(usage, self.tick(now), &[]) != Choice::Nobody {
             return None;
         }
         let slots = &self.slots;
@@ -387,10 +399,23 @@ impl<W> PoolState<W> {
         Some(index)
     }
 
+    /// Lets no identity be probed for a while: the upstream itself fails, and one probe tells as much as many.
+    fn space_probes(&mut self, now: Instant) {
+        self.probes_from = Some(after(now, PROBE_EVERY));
+        self.sync_all();
+    }
+
+    /// Lets every identity be probed when its own time has come.
+    fn free_probes(&mut self) {
+        if self.probes_from.take().is_some() {
+            self.sync_all();
+        }
+    }
+
     /// Why none of the identities that were not tried can be used.
     fn refusal(&self, usage: Usage, tried: &[usize], now: Instant) -> LeaseError {
         let untried = self.present().filter(|(index, _)| !tried.contains(index));
-        let blocks: Vec<_> = untried.filter_map(|(_, slot)| slot.block(usage, now)).collect();
+        let blocks: Vec<_> = untried.filter_map(|(_, slot)| slot.block(usage, self.probes_from, now)).collect();
         LeaseError::of(&blocks, now)
     }
 
@@ -399,10 +424,14 @@ impl<W> PoolState<W> {
         if let Some(slot) = self.slots.get(index) {
             let standing = slot.standing(&self.settings);
             for usage in Usage::ALL {
-                let usable_at = slot.usable_at(usage).map_or(NEVER, |at| at.map_or(0, |at| self.tick(at)));
+                let usable_at = slot.usable_at(usage, self.probes_from).map_or(NEVER, |at| at.map_or(0, |at| self.tick(at)));
                 self.rotation.place(usage, index, usable_at, standing);
             }
         }
+    }
+
+    fn sync_all(&mut self) {
+        (0..self.slots.len()).for_each(|index| self.sync(index));
     }
 
     fn slot(&mut self, index: usize, change: impl FnOnce(&mut Slot)) {
@@ -425,8 +454,8 @@ impl<W> PoolState<W> {
     }
 }
 
-/// Early probes of the whole pool are at least this far apart.
-const EARLY_EVERY: Duration = Duration::from_secs(5);
+/// Early probes of the whole pool are at least this far apart, and all probes while the upstream is blamed.
+const PROBE_EVERY: Duration = Duration::from_secs(5);
 /// A busy pool asks callers to come back in one to five seconds.
 const BUSY_RETRY_MIN: Duration = Duration::from_secs(1);
 const BUSY_RETRY_JITTER: f64 = 4.0;

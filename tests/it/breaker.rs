@@ -161,6 +161,41 @@ async fn one_account_alone_is_probed_early_but_rarely() {
 }
 
 #[tokio::test]
+async fn with_all_down_one_probe_in_five_seconds_asks_a_failing_upstream() {
+    for (count, reply) in [(2, ScriptedReply::status(503)), (3, ScriptedReply::failing(ScriptedFailure::Reset))] {
+        let app = Setup::default().with("MAX_RETRIES", "0").start(Simulator::start(crew(count)).await.unwrap()).await;
+        // One after the other fails alone until it is down, so that at first the upstream is not blamed.
+        for (place, name) in ["ada", "bob", "cem"].into_iter().take(count).enumerate() {
+            if place > 0 {
+                ask(&app, Form::Whole, "echo: x").await.must_say("x");
+            }
+            app.simulator.script().set_default(Some(name), Endpoint::Completions, Some(reply.clone()));
+            let down = |body: &serde_json::Value| body["identityPool"]["down"].as_u64().unwrap();
+            let before = down(&health(&app).await);
+            while down(&health(&app).await) == before {
+                ask(&app, Form::Whole, "echo: x").await;
+            }
+        }
+        assert_eq!(counts(&app).await, (0, 0, count as u64));
+        for form in FORMS {
+            let (before, started) = (asked_accounts(&app.simulator).len(), Instant::now());
+            for _ in 0..20 {
+                let answer = ask(&app, form, "x").await;
+                if answer.status == 503 {
+                    assert_eq!(answer.code(), "no_available_account");
+                    assert!(answer.retry_after().is_some_and(|seconds| seconds >= 1), "{:?}", answer.headers);
+                } else {
+                    assert_eq!(answer.failure(), (502, "server_error", "upstream_error"));
+                }
+            }
+            let sent = asked_accounts(&app.simulator).len() - before;
+            let allowed = 1 + usize::try_from(started.elapsed().as_secs()).unwrap() / 5;
+            assert!(sent <= allowed, "{sent} messages in {:?}", started.elapsed());
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_degraded_identity_is_still_used() {
     let app = Setup::default().start(Simulator::start(crew(2)).await.unwrap()).await;
     for _ in 0..3 {

@@ -286,8 +286,10 @@ fn a_probe_fails_without_harm_while_the_upstream_is_blamed() {
     assert!(probe.is_probe());
     probe.finish(FAULT, due);
     assert!(pool.is_upstream_degraded(due));
-    assert_eq!(view(&pool, 1, due).next_at, None, "no longer cooldown");
-    assert!(lease_of(&pool, 1, due).is_probe());
+    assert_eq!(view(&pool, 1, due).next_at, Some(due.unix.plus(5)), "no longer cooldown");
+    assert!(pool.try_lease(&wanted(&[2], due), due).is_err());
+    let later = plus(due, s(5));
+    assert!(lease_of(&pool, 1, later).is_probe());
 }
 
 #[test]
@@ -331,6 +333,47 @@ fn early_probes_are_rare_and_take_turns() {
     probe.finish(Outcome::Success, at);
     assert_eq!(status(&pool, 1, at), HEALTHY);
     assert!(!try_lease(&pool, at).unwrap().is_probe());
+}
+
+#[test]
+fn while_the_upstream_is_blamed_one_probe_goes_out_in_five_seconds() {
+    // Cooldowns that are over, and cooldowns that are not: the pool sends one probe either way.
+    for cooldown in [s(1), s(3600)] {
+        let now = start();
+        let pool = pool_with(4, crate::pool::PoolSettings { cooldown_base: cooldown, ..settings() }, now);
+        (1..=4).for_each(|number| trip(&pool, number, now));
+        let mut at = plus(now, s(2));
+        // Each probe fails alike; the third one shows that it is the upstream.
+        for _ in 0..3 {
+            try_lease(&pool, at).unwrap().finish(FAULT, at);
+            at = plus(at, s(5));
+        }
+        assert!(pool.is_upstream_degraded(at));
+        let mut sent = 0;
+        for _ in 0..40 {
+            match try_lease(&pool, at) {
+                Ok(probe) => {
+                    assert!(probe.is_probe());
+                    assert!(try_lease(&pool, at).is_err(), "no second one beside it");
+                    probe.finish(FAULT, at);
+                    sent += 1;
+                }
+                Err(LeaseError::Unusable { retry_after: Some(wait), needs_login: false }) => {
+                    assert!(wait > s(0) && wait <= s(5), "{wait:?}");
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+            at = plus(at, s(1));
+        }
+        assert_eq!(sent, 8, "in 40 seconds, {cooldown:?}");
+        // What a probe proves frees the others.
+        at = plus(at, s(5));
+        let probe = try_lease(&pool, at).unwrap();
+        probe.first_content_at(at);
+        probe.finish(Outcome::Success, at);
+        assert!(!pool.is_upstream_degraded(at));
+        assert!(try_lease(&pool, at).is_ok());
+    }
 }
 
 #[test]
