@@ -363,7 +363,7 @@ async fn oauth_accounts(
     supervisor: &Supervisor,
     loaded: &Loaded,
 ) -> Result<(OAuthAccounts, DeviceLogins, IdentityPool), WebClientError> {
-    let fresh_first = PoolSettings { strategy: Strategy::FreshWeighted, ..config.pool.clone() };
+    let fresh_first = PoolSettings { strategy: Strategy::FreshWeighted, ..relay_pool(config) };
     let pool = IdentityPool::new(Vec::new(), fresh_first);
     let login = Arc::new(QwenOAuth::new(config.oauth.clone())?);
     let accounts = OAuthAccounts::new(
@@ -380,6 +380,11 @@ async fn oauth_accounts(
     }
     let logins = DeviceLogins::new(accounts.clone(), login, supervisor.clone());
     Ok((accounts, logins, pool))
+}
+
+/// How the pools of OAuth accounts and of keys behave.
+fn relay_pool(config: &Config) -> PoolSettings {
+    PoolSettings { in_flight_max: config.relay_in_flight_max, ..config.pool.clone() }
 }
 
 /// All kinds of upstreams.
@@ -412,7 +417,7 @@ fn static_keys(
 ) -> Result<RelayGateway, WebClientError> {
     let seeds = if config.http.server_mode { config.static_keys.as_slice() } else { &[] };
     let (sessions, targets) = targets::keys(seeds);
-    let pool = IdentityPool::new(sessions, config.pool.clone());
+    let pool = IdentityPool::new(sessions, relay_pool(config));
     for (key, facts) in facts {
         // A key that was refused may have been paid for since; only what has a date is remembered.
         pool.restore(key, IdentityFacts { dead_since: None, ..*facts }, now);

@@ -48,6 +48,8 @@ pub struct Config {
     pub static_keys: Vec<StaticKey>,
     /// How the pool treats its identities.
     pub pool: PoolSettings,
+    /// `API_MAX_IN_FLIGHT`, 64: requests at once on one OAuth account or key.
+    pub relay_in_flight_max: u32,
     /// Where the web chat is and how patient we are with it.
     pub web: WebSettings,
     /// Which addresses of files are fetched for callers.
@@ -137,6 +139,7 @@ impl Config {
             accounts: draft.accounts,
             static_keys: draft.static_keys,
             pool: draft.pool,
+            relay_in_flight_max: draft.relay_in_flight_max,
             web: draft.web,
             media_fetch: draft.media_fetch,
             chat: draft.chat,

@@ -1,14 +1,16 @@
 //! Which models each kind of upstream has: fetched when needed, kept, served stale while they are fetched again.
 //! Asking for a list never fails.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
+use crate::base::ids::CredentialKey;
 use crate::chat::models::{ModelInfo, builtin_catalogue};
 use crate::gateway::accounts::single_flight::SingleFlight;
 use crate::gateway::accounts::targets::Targets;
@@ -158,6 +160,8 @@ struct RelayInner {
     ttl: Duration,
     /// In the upstreams' order, each name once.
     kept: Kept<Vec<String>>,
+    /// What each endpoint listed last.
+    lists: Mutex<HashMap<CredentialKey, Vec<String>>>,
 }
 
 impl RelayModels {
@@ -176,7 +180,17 @@ impl RelayModels {
             Targets::Accounts(_) => PORTAL_MODELS.map(str::to_owned).to_vec(),
         };
         let kept = Kept::new(first, supervisor, "fetch models of keys");
-        Self(Arc::new(RelayInner { pool, api, targets, ttl, kept }))
+        Self(Arc::new(RelayInner { pool, api, targets, ttl, kept, lists: Mutex::default() }))
+    }
+
+    /// The identities whose endpoints are known not to have a model, if another's is known to have it.
+    pub(crate) fn without(&self, model: &str) -> Vec<CredentialKey> {
+        let lists = self.0.lists.lock();
+        let has = |list: &Vec<String>| list.iter().any(|name| name == model);
+        if !lists.values().any(has) {
+            return Vec::new();
+        }
+        lists.iter().filter(|(_, list)| !has(list)).map(|(key, _)| key.clone()).collect()
     }
 
     /// The newest list. Waits, for five seconds at most, only while none has been fetched at all.
@@ -188,13 +202,16 @@ impl RelayModels {
     }
 
     async fn fetch(self) {
-        let RelayInner { pool, api, targets, ttl, kept } = &*self.0;
+        let RelayInner { pool, api, targets, ttl, kept, lists } = &*self.0;
         let mut names: Vec<String> = Vec::new();
         let mut is_complete = true;
         for session in pool.sessions() {
             let Some(target) = targets.of(&session) else { continue };
             match api.models(&session, &target).await {
-                Ok(found) => names.extend(found),
+                Ok(found) => {
+                    names.extend(found.iter().cloned());
+                    lists.lock().insert(session.key().clone(), found);
+                }
                 Err(error) => {
                     is_complete = false;
                     debug!(identity.id = %session.identity(), error = %ErrorChain(&error), "models not listed");

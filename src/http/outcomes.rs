@@ -151,6 +151,11 @@ fn of_upstream(error: &UpstreamError, attempts: u32) -> Failure {
             let message = format!("The upstream does not have this model.{said}");
             Failure::new(FailureKind::NotFound, "model_not_found", message).about("model")
         }
+        Kind::ModelDenied => {
+            let message = "The account behind this server may not use this model; GET /v1/models lists others. The \
+                           owner of this server can ask the upstream for access to it.";
+            Failure::new(FailureKind::Forbidden, "model_access_denied", message).about("model")
+        }
         Kind::TooLarge => {
             let message = "The upstream refuses a request of this size: shorten or drop older messages to stay \
                            under its maximum context length for one request, about 100 kB.";

@@ -1,4 +1,5 @@
-//! One identity's circuit breaker: `Closed` passes, `Open` rejects, `HalfOpen` lets one probe through.
+//! One identity's circuit breaker: `Closed` passes, `Open` rejects, `HalfOpen` lets one probe through. It opens after
+//! transient failures in a row, and at once when the upstream refuses the identity itself.
 //!
 //! Pure: no clock, no timer, no randomness. Moments and jitter come in as arguments, and what only time changes
 //! (a cooldown that ends, a probe that never reports) is worked out when somebody asks.
@@ -10,12 +11,16 @@ use crate::pool::clock::{after, doubled, stretched};
 use crate::pool::settings::PoolSettings;
 use crate::pool::window::{Tally, Window};
 
-/// Counts transient failures only; rests and credentials are other facts of the identity.
+/// Counts transient failures and refusals; rests and credentials are other facts of the identity.
 #[derive(Clone, Debug)]
 pub(crate) struct Breaker {
     state: State,
     /// Times it opened since it was last calm: the exponent of the next cooldown.
     trips: u32,
+    /// Refusals of the identity since it last worked: the exponent of the next wait after one.
+    refusals: u32,
+    /// It is open, or half open, because the upstream refused the identity.
+    is_refused: bool,
     /// Grows with each change of state, so that a late report of an older time is known and ignored.
     epoch: u64,
     /// Since when it is closed without a failure.
@@ -47,7 +52,15 @@ pub(crate) struct Admission {
 impl Breaker {
     /// A closed breaker.
     pub(crate) fn new() -> Self {
-        Self { state: State::Closed { fails: 0 }, trips: 0, epoch: 0, calm_since: None, window: Window::default() }
+        Self {
+            state: State::Closed { fails: 0 },
+            trips: 0,
+            refusals: 0,
+            is_refused: false,
+            epoch: 0,
+            calm_since: None,
+            window: Window::default(),
+        }
     }
 
     /// Where it stands at `now`.
@@ -57,6 +70,12 @@ impl Breaker {
             State::HalfOpen { lost_at, then_until } if now >= lost_at => State::Open { until: then_until },
             state => state,
         }
+    }
+
+    /// Whether a refusal of the identity keeps it from being used; an early probe is not worth a try then.
+    pub(crate) fn is_refused(&self, now: Instant) -> bool {
+        // A probe that was lost has told nothing of a refusal.
+        self.is_refused && self.state(now) == self.state
     }
 
     /// Failures in a row; 0 when open, where they no longer matter.
@@ -106,6 +125,8 @@ impl Breaker {
             self.calm_since = Some(now);
             // What went wrong before the cooldown is paid for.
             self.window = Window::default();
+            self.refusals = 0;
+            self.is_refused = false;
             self.enter(State::Closed { fails: 0 });
             return self.epoch;
         }
@@ -141,6 +162,28 @@ impl Breaker {
         }
     }
 
+    /// The upstream refused the identity itself: opens at once for `base`, which doubles with each further refusal that
+    /// `counts`, up to `cooldown_max`.
+    pub(crate) fn refuse(
+        &mut self,
+        epoch: u64,
+        now: Instant,
+        base: Duration,
+        counts: bool,
+        settings: &PoolSettings,
+        jitter: f64,
+    ) {
+        self.settle(now);
+        // Requests that were in flight together bring one refusal each; the first one opens the breaker.
+        if epoch != self.epoch || matches!(self.state, State::Open { .. }) {
+            return;
+        }
+        let length = stretched(doubled(base, self.refusals, settings.cooldown_max), COOLDOWN_JITTER, jitter);
+        self.refusals = self.refusals.saturating_add(u32::from(counts));
+        self.is_refused = true;
+        self.enter(State::Open { until: after(now, length) });
+    }
+
     /// Whether one more failure would make the last two minutes bad enough to trip, if the rest is well (row 4).
     pub(crate) fn suspects_itself(&self, now: Instant) -> bool {
         let tally = self.window.tally(now).plus(Tally { good: 0, bad: 1 });
@@ -170,6 +213,7 @@ impl Breaker {
         let settled = self.state(now);
         if settled != self.state {
             self.trips = self.trips.saturating_add(1);
+            self.is_refused = false;
             self.enter(settled);
         }
     }
@@ -177,6 +221,7 @@ impl Breaker {
     fn open(&mut self, now: Instant, settings: &PoolSettings, jitter: f64) {
         let until = after(now, self.cooldown(settings, jitter));
         self.trips = self.trips.saturating_add(1);
+        self.is_refused = false;
         self.enter(State::Open { until });
     }
 

@@ -25,7 +25,7 @@ pub enum CredentialState {
         /// When the next exchange may be tried.
         retry_at: Instant,
     },
-    /// The upstream refuses it for good. Nobody uses it until the refresher finds it well again.
+    /// The login itself is refused. It is not used until the refresher finds it well again, or its owner has logged in.
     Dead,
 }
 
@@ -140,7 +140,7 @@ impl Slot {
             CredentialState::Missing { retry_at } => retry_at <= now,
             CredentialState::Dead => false,
         };
-        let is_tripped = matches!(self.breaker.state(now), State::Open { .. });
+        let is_tripped = matches!(self.breaker.state(now), State::Open { .. }) && !self.breaker.is_refused(now);
         !self.is_gone && has_credential && is_tripped && self.rests.active(usage, now).is_none()
     }
 
@@ -237,7 +237,9 @@ impl Slot {
         match self.breaker.state(now) {
             State::Closed { .. } => None,
             State::Open { until } => {
-                Some((IdentityReason::Tripped, probes_from.map_or(until, |from| from.max(until))))
+                let reason =
+                    if self.breaker.is_refused(now) { IdentityReason::Refused } else { IdentityReason::Tripped };
+                Some((reason, probes_from.map_or(until, |from| from.max(until))))
             }
             State::HalfOpen { lost_at, .. } => Some((IdentityReason::Probing, lost_at)),
         }

@@ -174,6 +174,13 @@ impl Shared {
         look(&self.state.lock())
     }
 
+    /// Looks at the state as it is at `now`.
+    pub(crate) fn look_at<T>(&self, now: Now, look: impl FnOnce(&PoolState<Reply>) -> T) -> T {
+        let mut state = self.state.lock();
+        state.catch_up(now);
+        look(&state)
+    }
+
     /// Changes the state in a way that helps nobody who waits.
     pub(crate) fn look_mut<T>(&self, look: impl FnOnce(&mut PoolState<Reply>) -> T) -> T {
         look(&mut self.state.lock())
@@ -182,6 +189,7 @@ impl Shared {
     /// Changes the state, then answers whoever can be answered since.
     pub(crate) fn change<T>(self: &Arc<Self>, now: Now, change: impl FnOnce(&mut PoolState<Reply>) -> T) -> T {
         let mut state = self.state.lock();
+        state.catch_up(now);
         let value = change(&mut state);
         let answers = state.serve(now);
         drop(state);
@@ -192,6 +200,7 @@ impl Shared {
     /// Changes the state after those who wait had their turn, so that a newcomer overtakes nobody.
     pub(crate) fn ask<T>(self: &Arc<Self>, now: Now, ask: impl FnOnce(&mut PoolState<Reply>) -> T) -> T {
         let mut state = self.state.lock();
+        state.catch_up(now);
         let answers = state.serve(now);
         let value = ask(&mut state);
         drop(state);

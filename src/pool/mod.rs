@@ -129,7 +129,7 @@ impl IdentityPool {
     /// Why a new request for a usage would get nobody now; `None` if it would, be it after a wait. Lends nothing.
     #[must_use]
     pub fn outlook(&self, usage: Usage, now: Now) -> Option<LeaseError> {
-        self.0.look(|state| state.outlook(usage, now))
+        self.0.look_at(now, |state| state.outlook(usage, now))
     }
 
     /// A caller's own credential as a lease. It is never in the pool, and its reports go nowhere.
@@ -167,6 +167,24 @@ impl IdentityPool {
         self.0.look(|state| Some(state.find(key)?.credential()))
     }
 
+    /// Whether the upstream refuses an identity although its token is fresh.
+    #[must_use]
+    pub fn is_refused(&self, key: &CredentialKey, now: Now) -> bool {
+        self.0.look(|state| state.find(key).is_some_and(|slot| slot.breaker.is_refused(now.instant)))
+    }
+
+    /// Lets an identity be used at once that the upstream refused: its credential is another one now, or its owner wants
+    /// another look.
+    pub fn trust(&self, key: &CredentialKey, now: Now) {
+        self.0.change(now, |state| {
+            state.change(key, |slot| {
+                if slot.breaker.is_refused(now.instant) {
+                    slot.breaker.reset();
+                }
+            });
+        });
+    }
+
     /// Starts an identity over, as its owner asks: closed breaker, no rest from anything. The credential stays what it is.
     pub fn reset(&self, key: &CredentialKey, now: Now) {
         self.0.change(now, |state| {
@@ -180,7 +198,7 @@ impl IdentityPool {
     /// All identities as people see them, in the order of configuration.
     #[must_use]
     pub fn views(&self, now: Now) -> Vec<IdentityView> {
-        let (mut views, sessions) = (self.0.look(|state| state.views(now)), self.sessions());
+        let (mut views, sessions) = (self.0.look_at(now, |state| state.views(now)), self.sessions());
         for (view, session) in views.iter_mut().zip(sessions) {
             view.token_expires_at = session.token().and_then(|token| token.expires_at());
         }
@@ -190,7 +208,7 @@ impl IdentityPool {
     /// The pool as people see it.
     #[must_use]
     pub fn summary(&self, now: Now) -> PoolSummary {
-        self.0.look(|state| state.summary(now))
+        self.0.look_at(now, |state| state.summary(now))
     }
 
     /// What has to be written down about an identity; nothing for one that is not in the pool.

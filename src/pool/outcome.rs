@@ -32,8 +32,12 @@ pub enum Outcome {
     Challenged,
     /// The access token was refused; a refresh may help.
     Unauthorized,
-    /// The credential itself was refused for good.
-    Dead,
+    /// An access token was refused that is fresh, or that nothing renews. It may be a fault of the upstream: the identity
+    /// is looked at again by one request, after seconds at first, then after minutes.
+    TokenRefused,
+    /// The identity may not do what it is asked for, whatever it is. Looked at again by one request, after a minute at
+    /// first, then later and later.
+    Forbidden,
     /// Nothing that tells about the identity: the caller left, or asked for something impossible, or we failed.
     Neutral,
 }

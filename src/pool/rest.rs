@@ -44,6 +44,13 @@ struct Rest {
 }
 
 impl Rests {
+    /// Takes up that the wall clock has gone on while the steady clock stood still, as in a suspended machine: rests are
+    /// dates, so they end when their date comes. A wall clock that steps back prolongs none.
+    pub(crate) fn catch_up(&mut self, now: Now) {
+        self.shared.catch_up(now);
+        Usage::ALL.into_iter().for_each(|usage| self.own.get_mut(usage).catch_up(now));
+    }
+
     /// The longest rest of a usage that is not over yet.
     pub(crate) fn active(&self, usage: Usage, now: Instant) -> Option<Current> {
         self.newest(usage).filter(|current| now < current.until)
@@ -143,6 +150,13 @@ impl Current {
 impl Rest {
     fn active(&self, now: Instant) -> Option<Current> {
         self.current.filter(|current| now < current.until)
+    }
+
+    fn catch_up(&mut self, now: Now) {
+        if let Some(current) = &mut self.current {
+            let left = Duration::from_secs(current.until_unix.seconds_since(now.unix));
+            current.until = current.until.min(after(now.instant, left));
+        }
     }
 
     fn is_resting_for(&self, reason: CoolingReason, now: Now) -> bool {

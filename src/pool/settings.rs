@@ -27,7 +27,7 @@ pub struct PoolSettings {
     pub cooldown_max: Duration,
     /// How long a probe may stay without a report (`PROBE_LEASE`, 60 s).
     pub probe_lease: Duration,
-    /// Requests at once on one identity (`MAX_IN_FLIGHT`, 4).
+    /// Requests at once on one identity (`MAX_IN_FLIGHT`, 4; `API_MAX_IN_FLIGHT`, 64, for OAuth accounts and keys).
     pub in_flight_max: u32,
     /// Requests that may wait for an identity (`QUEUE_MAX`, 64).
     pub queue_max: usize,

@@ -42,6 +42,8 @@ pub(crate) struct PoolState<W> {
     pub(crate) queue: Queue<W>,
     /// When the last early probe went out.
     early_at: Option<Instant>,
+    /// Both clocks when they were last compared.
+    compared_at: Option<Now>,
     /// While the upstream is blamed: from when on the next probe of any identity may go out.
     probes_from: Option<Instant>,
 }
@@ -57,6 +59,7 @@ impl<W> PoolState<W> {
             budget: RetryBudget::new(now),
             queue: Queue::new(settings.queue_max),
             early_at: None,
+            compared_at: None,
             probes_from: None,
             origin: now,
             settings,
@@ -66,6 +69,19 @@ impl<W> PoolState<W> {
         };
         state.sync_all();
         state
+    }
+
+    /// Compares the clocks. When the wall clock has gained on the steady one, as while the machine was suspended, rests
+    /// end by their dates.
+    pub(crate) fn catch_up(&mut self, now: Now) {
+        let before = self.compared_at.replace(now).unwrap_or(now);
+        let steady = now.instant.saturating_duration_since(before.instant).as_secs();
+        let gained = now.unix.seconds_since(before.unix).saturating_sub(steady);
+        // Whole seconds of both clocks differ by one at most when they run alike.
+        if gained > 1 {
+            self.slots.iter_mut().for_each(|slot| slot.rests.catch_up(now));
+            self.sync_all();
+        }
     }
 
     /// Picks an identity for a request that has tried some already.
@@ -149,9 +165,15 @@ impl<W> PoolState<W> {
                     slot.set_credential(CredentialState::Missing { retry_at }, now.unix);
                 }
             }),
-            Outcome::Dead => self.slot(index, |slot| {
-                slot.set_credential(CredentialState::Dead, now.unix);
-            }),
+            Outcome::TokenRefused => {
+                let is_upstream = self.blames("token_refused", ticket, now.instant);
+                let base = self.settings.cooldown_base / TOKEN_REFUSED_SHARE;
+                self.refused(ticket, base, !is_upstream, now.instant);
+            }
+            Outcome::Forbidden => {
+                let base = self.settings.cooldown_base / FORBIDDEN_SHARE;
+                self.refused(ticket, base, true, now.instant);
+            }
             Outcome::Neutral => {}
         }
         if is_end {
@@ -286,7 +308,9 @@ impl<W> PoolState<W> {
 
     /// All identities as people see them, without what their sessions know.
     pub(crate) fn views(&self, now: Now) -> Vec<IdentityView> {
-        self.present().map(|(index, slot)| slot.view(&self.settings, self.rotation.in_flight(index), self.probes_from, now)).collect()
+        self.present()
+            .map(|(index, slot)| slot.view(&self.settings, self.rotation.in_flight(index), self.probes_from, now))
+            .collect()
     }
 
     /// The pool as people see it.
@@ -314,15 +338,21 @@ impl<W> PoolState<W> {
         summary
     }
 
-    fn transient(&mut self, ticket: Ticket, code: &'static str, now: Instant) {
-        let Ticket { index, usage, epoch, .. } = ticket;
+    /// Whether the upstream is blamed for a failure of this code. If so, the probes of all identities are spaced out: a
+    /// fault of the upstream moves no breaker.
+    fn blames(&mut self, code: &'static str, ticket: Ticket, now: Instant) -> bool {
         // More than three make no difference to the rule, so no need to count a thousand.
-        let in_use = self.slots.iter().filter(|slot| slot.is_in_use(usage, now)).take(3).count();
-        if self.blame.fail(code, index, in_use, now) {
-            // A fault of the upstream moves no breaker, so nothing else would space the probes out.
-            if self.probes_from.is_none() {
-                self.space_probes(now);
-            }
+        let in_use = self.slots.iter().filter(|slot| slot.is_in_use(ticket.usage, now)).take(3).count();
+        let is_upstream = self.blame.fail(code, ticket.index, in_use, now);
+        if is_upstream && self.probes_from.is_none() {
+            self.space_probes(now);
+        }
+        is_upstream
+    }
+
+    fn transient(&mut self, ticket: Ticket, code: &'static str, now: Instant) {
+        let Ticket { index, epoch, .. } = ticket;
+        if self.blames(code, ticket, now) {
             return;
         }
         let suspects_itself = |slot: &Slot| slot.breaker.suspects_itself(now);
@@ -334,6 +364,14 @@ impl<W> PoolState<W> {
         let jitter = (self.jitter)();
         if let Some(slot) = self.slots.get_mut(index) {
             slot.breaker.fail(epoch, now, rest, &self.settings, jitter);
+        }
+    }
+
+    /// The upstream refused the identity itself. The next wait is longer if this one `counts`.
+    fn refused(&mut self, ticket: Ticket, base: Duration, counts: bool, now: Instant) {
+        let jitter = (self.jitter)();
+        if let Some(slot) = self.slots.get_mut(ticket.index) {
+            slot.breaker.refuse(ticket.epoch, now, base, counts, &self.settings, jitter);
         }
     }
 
@@ -424,7 +462,8 @@ impl<W> PoolState<W> {
         if let Some(slot) = self.slots.get(index) {
             let standing = slot.standing(&self.settings);
             for usage in Usage::ALL {
-                let usable_at = slot.usable_at(usage, self.probes_from).map_or(NEVER, |at| at.map_or(0, |at| self.tick(at)));
+                let usable_at =
+                    slot.usable_at(usage, self.probes_from).map_or(NEVER, |at| at.map_or(0, |at| self.tick(at)));
                 self.rotation.place(usage, index, usable_at, standing);
             }
         }
@@ -456,6 +495,10 @@ impl<W> PoolState<W> {
 
 /// Early probes of the whole pool are at least this far apart, and all probes while the upstream is blamed.
 const PROBE_EVERY: Duration = Duration::from_secs(5);
+/// The first wait after a refused token is this share of the first cooldown: 5 s of 300 s.
+const TOKEN_REFUSED_SHARE: u32 = 60;
+/// The first wait after the identity itself was refused: 60 s of 300 s.
+const FORBIDDEN_SHARE: u32 = 5;
 /// A busy pool asks callers to come back in one to five seconds.
 const BUSY_RETRY_MIN: Duration = Duration::from_secs(1);
 const BUSY_RETRY_JITTER: f64 = 4.0;

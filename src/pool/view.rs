@@ -29,13 +29,15 @@ impl IdentityStatus {
 /// Why an identity is not healthy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IdentityReason {
-    /// The upstream refuses the credential for good: somebody has to log in again.
+    /// The login itself is refused: its owner has to log in again.
     LoginNeeded,
     /// It is not used for this because the upstream asked for a rest. One that rests from several things has chats
     /// named, if they are among them.
     Resting(Usage, CoolingReason),
     /// It failed too often, and waits for its cooldown to end or for a request to try it.
     Tripped,
+    /// The upstream refuses it although its credential is as fresh as can be. It waits for one request to try it.
+    Refused,
     /// Its cooldown is over and one request tries it right now.
     Probing,
     /// It has no access token, and the exchange for one failed or is still to come.
@@ -58,6 +60,7 @@ impl IdentityReason {
             Self::Resting(Usage::Video, CoolingReason::Rate) => "video_rate_limited",
             Self::Resting(Usage::Video, CoolingReason::Quota) => "video_quota_exhausted",
             Self::Tripped => "tripped",
+            Self::Refused => "refused",
             Self::Probing => "probing",
             Self::TokenMissing => "token_missing",
             Self::Failing => "failing",

@@ -43,6 +43,8 @@ pub enum UpstreamErrorKind {
     Unauthorized,
     /// The account may not do this: it waits for activation, or is closed.
     Forbidden,
+    /// The account may not use this model; it may use others, and another account may use this one.
+    ModelDenied,
     /// Too many requests.
     RateLimited,
     /// The quota is gone for this many hours, when the upstream says so.
@@ -96,6 +98,7 @@ impl fmt::Display for UpstreamErrorKind {
         f.write_str(match self {
             Self::Unauthorized => "the access token was refused",
             Self::Forbidden => "the account may not do this",
+            Self::ModelDenied => "the account may not use this model",
             Self::RateLimited => "too many requests",
             Self::QuotaExhausted { .. } => "the quota is used up",
             Self::Challenged => "the upstream wants a human to pass its check",
@@ -124,6 +127,7 @@ impl UpstreamErrorKind {
             Self::ContentPolicy
             | Self::InvalidRequest
             | Self::ModelNotFound
+            | Self::ModelDenied
             | Self::TooLarge
             | Self::TooLong
             | Self::LostChat
@@ -151,6 +155,7 @@ impl UpstreamErrorKind {
         match self {
             Self::Unauthorized => "unauthorized",
             Self::Forbidden => "forbidden",
+            Self::ModelDenied => "model_denied",
             Self::RateLimited => "rate_limited",
             Self::QuotaExhausted { .. } => "quota_exhausted",
             Self::Challenged => "challenged",
@@ -272,6 +277,7 @@ pub fn classify(status: u16, said: &Said<'_>) -> UpstreamErrorKind {
     let quota = Kind::QuotaExhausted { hours: said.hours };
     let by_status = match status {
         401 => Kind::Unauthorized,
+        403 if speaks_of_model(said.code, said.details) => Kind::ModelDenied,
         403 => Kind::Forbidden,
         413 => Kind::TooLarge,
         429 => Kind::RateLimited,
@@ -287,6 +293,7 @@ pub fn classify(status: u16, said: &Said<'_>) -> UpstreamErrorKind {
     match code.as_str() {
         "fail_sys_user_validate" => Kind::Challenged,
         "unauthorized" | "401" | "invalid_token" | "token_expired" => Kind::Unauthorized,
+        "forbidden" | "403" if speaks_of_model("", said.details) => Kind::ModelDenied,
         "forbidden" | "403" => Kind::Forbidden,
         "ratelimited" if says(&["401", "unauthorized"]) => Kind::Unauthorized,
         "ratelimited" if said.hours.is_some() || says(&["upper limit", "usage", "quota", "额度"]) => quota,
@@ -312,6 +319,11 @@ pub fn classify(status: u16, said: &Said<'_>) -> UpstreamErrorKind {
         _ if says(&["in progress"]) => Kind::BusyChat,
         _ => by_status,
     }
+}
+
+/// Whether a refusal with status 403 is one of the model that was asked for, and not of the account.
+pub(crate) fn speaks_of_model(code: &str, text: &str) -> bool {
+    [code, text].iter().any(|said| said.to_lowercase().contains("model") || said.contains("模型"))
 }
 
 /// An answer that is no event stream, in any of its forms, into an error. `None` for a successful envelope.
@@ -463,6 +475,9 @@ mod tests {
         check(200, "unauthorized", "Token has expired, please log in again.", None, Kind::Unauthorized);
         check(401, "", "", None, Kind::Unauthorized);
         check(403, "Forbidden", "", None, Kind::Forbidden);
+        check(403, "Forbidden", "You have no access to this model.", None, Kind::ModelDenied);
+        check(200, "Forbidden", "该账号无权使用此模型", None, Kind::ModelDenied);
+        check(403, "", "Your account is pending activation", None, Kind::Forbidden);
         check(200, "invalid_input", "输入或附件无效。请检查后重试。", None, Kind::InvalidRequest);
         check(200, "data_inspection_failed", "内容安全警告", None, Kind::ContentPolicy);
         check(

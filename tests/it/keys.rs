@@ -2,9 +2,11 @@
 
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::{ApiFailure, ChunkForm, CutHow, Endpoint, KeyScript, Scenario, ScriptedReply, UsageChunk};
+use simulator::script::{
+    ApiErrorScript, ApiFailure, ChunkForm, CutHow, Endpoint, KeyScript, Scenario, ScriptedReply, UsageChunk,
+};
 
-use crate::support::app::{Setup, TestApp, USAGE, content, error_of, json_of, question, told, with_keys};
+use crate::support::app::{PATIENCE, Setup, TestApp, USAGE, content, error_of, json_of, question, told, with_keys};
 
 fn ask(model: &str, text: &str) -> Value {
     let mut body = question(text);
@@ -158,7 +160,7 @@ async fn another_key_takes_over() {
         let answer = json_of(app.chat(&ask("key/qwen3.7-plus", "echo: x")).await).await;
         assert_eq!(content(&answer), "x", "{failure:?}");
     }
-    // The key that was refused rests until the server starts again.
+    // The key that was refused rests.
     let before = app.simulator.record().requests_to(Endpoint::KeyChat).len();
     for _ in 0..4 {
         json_of(app.chat(&ask("key/qwen3.7-plus", "echo: x")).await).await;
@@ -167,6 +169,97 @@ async fn another_key_takes_over() {
     let mut owners: Vec<_> = asked.iter().skip(before).map(|request| request.account.clone()).collect();
     owners.dedup();
     assert_eq!(owners.len(), 1, "{owners:?}");
+}
+
+/// An error of an endpoint with a status, a code and a message.
+fn refusal(status: u16, code: &str, message: &str) -> ScriptedReply {
+    ScriptedReply::api(ApiFailure::Other(ApiErrorScript::new(status, code, message)))
+}
+
+#[tokio::test]
+async fn a_model_that_no_key_may_use_marks_no_key() {
+    let app = with_keys(Scenario::default().key(KeyScript::new("lee"))).await;
+    for (reply, status, code) in [
+        (refusal(403, "", "access to model denied"), 403, "model_access_denied"),
+        (refusal(403, "AccessDenied.Unpurchased", "Access denied."), 403, "model_access_denied"),
+        (refusal(403, "model_not_found", "The project has no access to it."), 404, "model_not_found"),
+        (refusal(404, "", "unknown"), 404, "model_not_found"),
+    ] {
+        for stream in [false, true] {
+            let before = app.simulator.record().requests_to(Endpoint::KeyChat).len();
+            app.simulator.script().set_default(None, Endpoint::KeyChat, Some(reply.clone()));
+            let mut body = ask("key/qwen-secret", "x");
+            body["stream"] = json!(stream);
+            let response = app.chat(&body).await;
+            assert_eq!(response.status(), status, "{reply:?}");
+            assert_eq!(error_of(response).await["code"], code, "{reply:?}");
+            let asked = app.simulator.record().requests_to(Endpoint::KeyChat);
+            assert_eq!(asked.len() - before, 2, "another key might be allowed to: {reply:?}");
+        }
+    }
+    app.simulator.script().set_default(None, Endpoint::KeyChat, None);
+    let health = json_of(app.get("/health").send().await.unwrap()).await;
+    assert_eq!(health["identityPool"]["healthy"], health["identityPool"]["total"], "{health}");
+    assert_eq!(content(&json_of(app.chat(&ask("key/qwen3.7-plus", "echo: x")).await).await), "x");
+    // One key may, the other may not.
+    app.simulator.script().set_default(
+        Some("kay"),
+        Endpoint::KeyChat,
+        Some(refusal(403, "Model.AccessDenied", "Model access denied.")),
+    );
+    for _ in 0..4 {
+        assert_eq!(content(&json_of(app.chat(&ask("key/qwen3.7-plus", "echo: x")).await).await), "x");
+    }
+}
+
+#[tokio::test]
+async fn a_refused_key_rests_and_one_probe_brings_it_back() {
+    // First waits of a sixtieth and a fifth of the cooldown.
+    for (reply, cooldown) in [
+        (ScriptedReply::api(ApiFailure::IncorrectKey), "60s"),
+        (refusal(403, "AccessDenied", "Access denied."), "5s"),
+        (refusal(400, "Arrearage", "Access denied, please make sure your account is in good standing."), "5s"),
+    ] {
+        let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+        let key = format!("{}@{}", simulator.keys().secret("kay"), simulator.urls().keys);
+        let app = Setup::default()
+            .without("COOKIE")
+            .with("QWEN_API_KEYS", &key)
+            .with("COOLDOWN_BASE", cooldown)
+            .with("ADMIN_SECRET_KEY", "sk-of-the-owner")
+            .start(simulator)
+            .await;
+        app.simulator.script().set_default(None, Endpoint::KeyChat, Some(reply.clone()));
+        let mut left = PATIENCE.as_millis() / 50;
+        let response = app.chat(&ask("qwen3.7-plus", "x")).await;
+        assert_eq!(response.status(), 503, "{reply:?}");
+        assert!(response.headers().contains_key("retry-after"), "{reply:?}");
+        assert_eq!(error_of(response).await["code"], "no_available_account");
+        let owner = app.client.get(app.url("/admin/health")).bearer_auth("sk-of-the-owner");
+        let seen = json_of(owner.send().await.unwrap()).await;
+        assert_eq!(
+            (&seen["accounts"][0]["status"], &seen["accounts"][0]["error"]),
+            (&json!("error"), &json!("refused"))
+        );
+        app.simulator.script().set_default(None, Endpoint::KeyChat, None);
+        while app.chat(&ask("qwen3.7-plus", "echo: x")).await.status() != 200 {
+            left = left.checked_sub(1).expect("never back");
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        let health = json_of(app.get("/health").send().await.unwrap()).await;
+        assert_eq!(health["identityPool"]["healthy"], 1, "{health}");
+    }
+}
+
+#[tokio::test]
+async fn a_key_serves_more_at_once_than_an_account_of_the_web_chat() {
+    let app = with_keys(Scenario::default()).await;
+    let slow = ScriptedReply::answer("x").with_stream(|stream| stream.first_event_ms = 300);
+    app.simulator.script().set_default(None, Endpoint::KeyChat, Some(slow));
+    let body = ask("key/qwen3.7-plus", "x");
+    for transcript in futures_util::future::join_all((0..40).map(|_| app.stream(&body))).await {
+        assert_eq!((transcript.content().as_str(), transcript.is_done), ("x", true));
+    }
 }
 
 #[tokio::test]

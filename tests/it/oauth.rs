@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::{Value, json};
-use simulator::script::{ApiFailure, Endpoint, PortalScript, Scenario, ScriptedReply};
+use simulator::script::{ApiErrorScript, ApiFailure, Endpoint, PortalScript, Scenario, ScriptedReply};
 use simulator::{Simulator, TokenLife};
 use tempfile::TempDir;
 
@@ -13,8 +13,19 @@ fn put(dir: &Path, name: &str, text: &str) {
     std::fs::write(dir.join(format!("oauth_creds_{name}.json")), text).unwrap();
 }
 
+const ADMIN: &str = "sk-of-the-owner";
+
 /// A server with these OAuth accounts, in files of its own, and no other.
 async fn with_accounts(scenario: Scenario, accounts: &[(&str, TokenLife)]) -> (TestApp, TempDir) {
+    with_accounts_and(scenario, accounts, |setup| setup).await
+}
+
+/// The same with other settings.
+async fn with_accounts_and(
+    scenario: Scenario,
+    accounts: &[(&str, TokenLife)],
+    change: impl FnOnce(Setup) -> Setup,
+) -> (TestApp, TempDir) {
     let simulator = Simulator::start(scenario.paced_ms(0)).await.unwrap();
     let dir = tempfile::tempdir().unwrap();
     for (account, life) in accounts {
@@ -24,7 +35,7 @@ async fn with_accounts(scenario: Scenario, accounts: &[(&str, TokenLife)]) -> (T
         .without("COOKIE")
         .with("QWEN_DIR", &dir.path().display().to_string())
         .with("QWEN_OAUTH_BASE_URL", simulator.urls().web.as_str());
-    (setup.start(simulator).await, dir)
+    (change(setup).start(simulator).await, dir)
 }
 
 fn ask(text: &str) -> Value {
@@ -128,6 +139,64 @@ async fn a_portal_that_takes_no_tokens_is_named() {
     assert_eq!(response.status(), 503);
     assert_eq!(error_of(response).await["code"], "no_available_account");
     app.assert_clean();
+}
+
+#[tokio::test]
+async fn a_login_that_is_over_is_not_drawn_again_however_fresh_its_token_looks() {
+    // Without any retry: nothing was sent that cost one.
+    let (app, dir) =
+        with_accounts_and(Scenario::default(), &[("cleo", TokenLife::Fresh), ("dora", TokenLife::Fresh)], |setup| {
+            setup.with("MAX_RETRIES", "0").with("ADMIN_SECRET_KEY", ADMIN)
+        })
+        .await;
+    app.simulator.oauth().set_revoked("cleo", true);
+    for round in 0..30 {
+        let answer = json_of(app.chat(&ask("echo: x")).await).await;
+        assert_eq!(content(&answer), "x", "{round}");
+    }
+    let of_cleo = || {
+        let asked = app.simulator.record().requests_to(Endpoint::PortalChat);
+        asked.iter().filter(|request| request.account.as_deref() == Some("cleo")).count()
+    };
+    assert_eq!(of_cleo(), 1);
+    let owner = async |path: &str| {
+        let request = app.client.get(app.url(path)).bearer_auth(ADMIN);
+        json_of(request.send().await.unwrap()).await
+    };
+    let seen = owner("/admin/health").await;
+    let of = |name: &str| {
+        let accounts = seen["accounts"].as_array().unwrap();
+        accounts.iter().find(|account| account["account"] == name).unwrap().clone()
+    };
+    assert_eq!(of("oauth:cleo")["error"], "login_needed", "{seen}");
+    assert_eq!((&of("oauth:dora")["status"], &of("oauth:cleo")["isFailed"]), (&json!("healthy"), &json!(true)));
+    assert_eq!(owner("/auth?account=cleo").await["authenticated"], false);
+    // A new login in the file is taken up by itself.
+    app.simulator.oauth().set_revoked("cleo", false);
+    put(dir.path(), "cleo", &app.simulator.oauth().credentials("cleo", TokenLife::Fresh));
+    let mut left = PATIENCE.as_millis() / 50;
+    while of_cleo() < 2 {
+        left = left.checked_sub(1).expect("never drawn again");
+        json_of(app.chat(&ask("echo: x")).await).await;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_model_that_no_account_may_use_marks_no_account() {
+    let accounts = [("cleo", TokenLife::Fresh), ("dora", TokenLife::Fresh)];
+    let (app, _dir) = with_accounts(Scenario::default(), &accounts).await;
+    let denied = ApiErrorScript::new(403, "", "You have no access to the model.");
+    app.simulator.script().set_default(None, Endpoint::PortalChat, Some(ScriptedReply::api(ApiFailure::Other(denied))));
+    for _ in 0..3 {
+        let response = app.chat(&ask("x")).await;
+        assert_eq!(response.status(), 403);
+        assert_eq!(error_of(response).await["code"], "model_access_denied");
+    }
+    app.simulator.script().set_default(None, Endpoint::PortalChat, None);
+    let health = json_of(app.get("/health").send().await.unwrap()).await;
+    assert_eq!(health["identityPool"]["healthy"], 2, "{health}");
+    assert_eq!(content(&json_of(app.chat(&ask("echo: x")).await).await), "x");
 }
 
 #[tokio::test]

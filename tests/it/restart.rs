@@ -2,8 +2,13 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use qwen_bridge::base::facts::IdentityFacts;
+use qwen_bridge::base::secret::Cookie;
+use qwen_bridge::pool::Now;
+use qwen_bridge::store::Store;
 use simulator::Simulator;
-use simulator::script::{AccountScript, Endpoint, Era, RefreshRotation, Scenario, ScriptedReply};
+use simulator::script::{AccountScript, Endpoint, Era, RefreshRotation, Scenario};
+use tempfile::TempDir;
 
 use crate::support::app::{KEY, PATIENCE, Setup};
 use crate::support::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, until_all_healthy, until_health};
@@ -63,12 +68,21 @@ async fn a_killed_server_loses_no_rotated_session() {
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
 }
 
+/// An upstream with one account, and a state folder that says that the account's login is over.
+async fn with_ada_dead() -> (Simulator, TempDir) {
+    let simulator = Simulator::start(crew(1)).await.unwrap();
+    let state_dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(state_dir.path()).unwrap();
+    let key = Cookie::parse(&simulator.accounts().cookie("ada")).unwrap().key();
+    let facts = IdentityFacts { dead_since: Some(Now::read().unix), ..IdentityFacts::default() };
+    store.save_facts(key, facts);
+    store.close().await;
+    (simulator, state_dir)
+}
+
 #[tokio::test]
 async fn a_new_cookie_in_the_configuration_wins_over_what_was_kept() {
-    let app = Setup::default().start(Simulator::start(crew(1)).await.unwrap()).await;
-    app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::error("Forbidden"));
-    assert_eq!(ask(&app, Form::Whole, "x").await.code(), "no_available_account");
-    let (simulator, state_dir) = app.stop().await;
+    let (simulator, state_dir) = with_ada_dead().await;
     let newer = format!("{}; pasted=anew", simulator.accounts().cookie("ada"));
     let app = Setup::default().with("COOKIE", &newer).in_dir(state_dir).start(simulator).await;
     assert_eq!(counts(&app).await, (1, 0, 0));
@@ -77,11 +91,7 @@ async fn a_new_cookie_in_the_configuration_wins_over_what_was_kept() {
 
 #[tokio::test]
 async fn a_dead_account_is_looked_at_once_at_a_start() {
-    let app = Setup::default().start(Simulator::start(crew(1)).await.unwrap()).await;
-    app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::error("Forbidden"));
-    assert_eq!(ask(&app, Form::Whole, "x").await.code(), "no_available_account");
-    assert_eq!(counts(&app).await, (0, 0, 1));
-    let (simulator, state_dir) = app.stop().await;
+    let (simulator, state_dir) = with_ada_dead().await;
     simulator.accounts().set_revoked("ada", true);
     let app = Setup::default().in_dir(state_dir).start(simulator).await;
     app.simulator.record().wait_until(|request| request.endpoint == Some(Endpoint::Auths), PATIENCE).await.unwrap();

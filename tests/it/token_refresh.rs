@@ -164,9 +164,9 @@ async fn a_real_401_is_the_tokens_fault_too() {
 }
 
 #[tokio::test]
-async fn an_identity_whose_fresh_token_is_refused_needs_a_login() {
+async fn an_identity_whose_fresh_token_is_refused_rests() {
     for form in FORMS {
-        let app = Setup::default().start(Simulator::start(crew(3)).await.unwrap()).await;
+        let app = Setup::default().with("COOLDOWN_BASE", "1h").start(Simulator::start(crew(3)).await.unwrap()).await;
         app.simulator.script().set_default(
             Some("ada"),
             Endpoint::Completions,
@@ -179,6 +179,38 @@ async fn an_identity_whose_fresh_token_is_refused_needs_a_login() {
             ask(&app, form, "echo: x").await.must_say("x");
         }
         assert_eq!(asked_accounts(&app.simulator).iter().filter(|account| *account == "ada").count(), 2);
+    }
+}
+
+#[tokio::test]
+async fn fresh_tokens_refused_for_a_while_need_no_login() {
+    for (count, cooldown) in [(4, "300s"), (1, "60s")] {
+        let simulator = Simulator::start(crew(count)).await.unwrap();
+        let app = Setup::default()
+            .with("COOLDOWN_BASE", cooldown)
+            .with("ADMIN_SECRET_KEY", "sk-of-the-owner")
+            .start(simulator)
+            .await;
+        app.simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::error("Unauthorized")));
+        for _ in 0..20 {
+            let answer = ask(&app, Form::Whole, "x").await;
+            assert_eq!(answer.failure(), (503, "server_error", "no_available_account"), "{}", answer.raw);
+            assert!(answer.retry_after().is_some(), "{}", answer.raw);
+        }
+        let owner = app.client.get(app.url("/admin/health")).bearer_auth("sk-of-the-owner");
+        let seen = json_of(owner.send().await.unwrap()).await;
+        let reasons: Vec<_> = seen["accounts"].as_array().unwrap().iter().map(|account| &account["error"]).collect();
+        assert_eq!(reasons, vec!["refused"; count], "{seen}");
+        let sent = asked_accounts(&app.simulator).len();
+        assert!(sent <= 3 * count, "{sent}");
+        app.simulator.script().set_default(None, Endpoint::Completions, None);
+        let mut left = PATIENCE.as_millis() / 50;
+        while counts(&app).await.0 < count as u64 {
+            left = left.checked_sub(1).expect("never back");
+            ask(&app, Form::Whole, "echo: x").await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        ask(&app, Form::Whole, "echo: x").await.must_say("x");
     }
 }
 

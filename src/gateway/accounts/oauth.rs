@@ -13,7 +13,6 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::warn;
 use url::Url;
 
 use crate::base::facts::IdentityFacts;
@@ -23,10 +22,9 @@ use crate::base::secret::AccessToken;
 use crate::base::session::Session;
 use crate::gateway::AccountSettings;
 use crate::gateway::accounts::error::RefreshError;
-use crate::gateway::accounts::oauth_account::{
-    Account, AccountState, AccountView, Known, Place, Refusal, seconds_until_due,
-};
+use crate::gateway::accounts::oauth_account::{Account, AccountState, AccountView, Known, Place, seconds_until_due};
 use crate::gateway::accounts::single_flight::SingleFlight;
+use crate::gateway::accounts::tokens::FRESH;
 use crate::pool::{CredentialState, IdentityPool, Now};
 use crate::shutdown::Supervisor;
 use crate::store::oauth_files::{OAuthFileError, OAuthFiles};
@@ -40,11 +38,6 @@ const SCAN_EVERY: Duration = Duration::from_secs(2);
 pub(crate) const FLOOR_SECONDS: i64 = 30;
 /// Refreshes at once: many at a time have been blamed for closed accounts.
 const REFRESHES_MAX: usize = 4;
-/// How often a refused account is tried again whose refresh token is good: from half an hour, doubling, to a day.
-const RECHECK_BASE: Duration = Duration::from_secs(30 * 60);
-const RECHECK_MAX: Duration = Duration::from_secs(24 * 3600);
-/// A token younger than this was not refused for its age.
-const YOUNG: Duration = Duration::from_secs(10 * 60);
 /// The pause between two forced refreshes of one account.
 const FORCE_SPACING: Duration = Duration::from_secs(10);
 /// The assumed rest of a token's life when nothing is said of it.
@@ -65,7 +58,7 @@ pub(crate) struct Shared {
     pub(crate) refreshes: SingleFlight<CredentialKey, Result<(), RefreshError>>,
     pub(crate) folders: Vec<OAuthFiles>,
     pub(crate) accounts: Mutex<BTreeMap<IdentityId, Arc<Account>>>,
-    /// Refresh tokens that the upstream refused.
+    /// Refresh tokens that the upstream refused, and access tokens that it refused while nothing could renew them.
     pub(crate) dead: Mutex<HashSet<CredentialKey>>,
     /// Renewed credentials that could not go where the ones before came from, by those.
     pub(crate) kept: Mutex<HashMap<CredentialKey, OAuthCredentials>>,
@@ -153,7 +146,8 @@ impl OAuthAccounts {
     /// [`RefreshError`]; not while the old token is still good for something.
     pub async fn ensure_fresh(&self, session: &Arc<Session>) -> Result<(), RefreshError> {
         let now = Now::read().unix;
-        let is_live_at = |at: UnixSeconds| session.token().is_some_and(|token| token.is_live(at));
+        let is_refused = || self.find(session.identity()).is_some_and(|account| account.has_refused_token());
+        let is_live_at = |at: UnixSeconds| session.token().is_some_and(|token| token.is_live(at)) && !is_refused();
         if is_live_at(now.plus(FLOOR_SECONDS)) {
             return Ok(());
         }
@@ -191,31 +185,18 @@ impl OAuthAccounts {
         self.0.refreshes.join(key, async move { accounts.refresh(&account, generation).await })
     }
 
-    /// Takes up that a token was refused which a refresh had just brought, or for which there is none. A young one
-    /// means that the portal takes no OAuth tokens at all, which is looked at again later and later; else somebody
-    /// has to log in.
-    pub fn given_up(&self, session: &Arc<Session>) {
-        let Some(account) = self.find(session.identity()) else {
-            return;
-        };
-        let now = Now::read();
-        {
-            let mut known = account.known.lock();
-            let is_young = known.renewed_at.is_some_and(|at| at.elapsed() < YOUNG);
-            let is_live = session.token().is_some_and(|token| token.is_live(now.unix));
-            if is_young && is_live {
-                let wait = (RECHECK_BASE * 2_u32.saturating_pow(known.rechecks.min(8))).min(RECHECK_MAX);
-                known.is_refused = Some(Refusal::Portal);
-                known.rechecks = known.rechecks.saturating_add(1);
-                known.due_at = Some(Instant::now() + wait);
-                warn!(identity.id = %session.identity(), "portal rejects OAuth tokens (free tier closed 2026-04-15)");
-            } else {
-                known.is_refused = Some(Refusal::Login);
-                known.due_at = None;
-                warn!(identity.id = %session.identity(), "token refused, log in again");
-            }
+    /// Notes that the upstream refused the token of `generation`: it is not sent again, however long it is good by its own
+    /// word.
+    pub(crate) fn doubt(&self, session: &Session, generation: u64) {
+        if let Some(account) = self.find(session.identity()) {
+            account.known.lock().refused = Some(generation);
         }
-        self.settle(&account, now);
+    }
+
+    /// Whether a refresh brought the session's token less than a minute ago.
+    pub(crate) fn is_fresh(&self, session: &Session) -> bool {
+        let renewed_at = self.find(session.identity()).and_then(|account| account.known.lock().renewed_at);
+        renewed_at.is_some_and(|at| at.elapsed() < FRESH)
     }
 
     /// Refreshes every account now, at most every ten seconds each, and tells how each one went.
@@ -232,6 +213,9 @@ impl OAuthAccounts {
                 recently && session.token().is_some_and(|token| token.is_live(Now::read().unix))
             };
             let result = if is_too_soon { Ok(()) } else { self.replace(session, session.token_generation()).await };
+            if result.is_ok() {
+                self.0.pool.trust(session.key(), Now::read());
+            }
             results.push((session.identity().clone(), result));
         }
         results
@@ -267,7 +251,7 @@ impl OAuthAccounts {
             AccountView {
                 identity: account.session.identity().clone(),
                 place: account.place.to_string(),
-                state: self.state(&account.session, &known, now.unix),
+                state: self.state(&account.session, &known, now),
                 expires_at: token.as_ref().and_then(AccessToken::expires_at),
                 has_token: token.is_some(),
                 taken_at: known.taken_at,
@@ -327,27 +311,36 @@ impl OAuthAccounts {
             let mut known = account.known.lock();
             known.credentials = credentials;
             known.taken_at = now.unix;
-            known.is_refused = None;
+            known.refused = None;
             known.failures = 0;
             known.retry_at = None;
         }
         if let Some(token) = token {
             account.session.install_token(token);
         }
+        self.recall_refusal(account);
         self.plan(account, now);
         self.settle(account, now);
     }
 
-    fn state(&self, session: &Session, known: &Known, now: UnixSeconds) -> AccountState {
-        let is_live = session.token().is_some_and(|token| token.is_live(now));
+    /// Takes up that an access token was refused before a restart, or before its file was written again.
+    pub(crate) fn recall_refusal(&self, account: &Account) {
+        let session = &account.session;
+        if session.token().is_some_and(|token| self.0.dead.lock().contains(&refused_key(&token))) {
+            account.known.lock().refused = Some(session.token_generation());
+        }
+    }
+
+    fn state(&self, session: &Session, known: &Known, now: Now) -> AccountState {
+        let is_refused = known.refused == Some(session.token_generation());
+        let is_live = !is_refused && session.token().is_some_and(|token| token.is_live(now.unix));
         let can_refresh =
             known.credentials.refresh_token().is_some_and(|token| !self.0.dead.lock().contains(&token.key()));
-        match known.is_refused {
-            Some(Refusal::Portal) => AccountState::PortalRefuses,
-            Some(Refusal::Login) => AccountState::NeedsLogin,
-            None if is_live => AccountState::Ready,
-            None if can_refresh => AccountState::Expired,
-            None => AccountState::NeedsLogin,
+        match (is_live, can_refresh) {
+            (true, _) if self.0.pool.is_refused(session.key(), now) => AccountState::PortalRefuses,
+            (true, _) => AccountState::Ready,
+            (false, true) => AccountState::Expired,
+            (false, false) => AccountState::NeedsLogin,
         }
     }
 
@@ -356,10 +349,11 @@ impl OAuthAccounts {
         let state = {
             let known = account.known.lock();
             let retry_at = known.retry_at.map_or(now.instant, Instant::into_std).max(now.instant);
-            match self.state(&account.session, &known, now.unix) {
-                AccountState::Ready => CredentialState::Ready,
+            match self.state(&account.session, &known, now) {
+                // When a refused account is looked at again is the pool's business.
+                AccountState::Ready | AccountState::PortalRefuses => CredentialState::Ready,
                 AccountState::Expired => CredentialState::Missing { retry_at },
-                AccountState::NeedsLogin | AccountState::PortalRefuses => CredentialState::Dead,
+                AccountState::NeedsLogin => CredentialState::Dead,
             }
         };
         self.0.pool.set_credential(account.session.key(), state, now);
@@ -398,4 +392,9 @@ impl OAuthAccounts {
             }
         }
     }
+}
+
+/// What a refused access token is called on disk.
+pub(crate) fn refused_key(token: &AccessToken) -> CredentialKey {
+    CredentialKey::of(&format!("refused access token {}", token.expose()))
 }

@@ -41,24 +41,16 @@ pub(crate) struct Known {
     pub(crate) taken_at: UnixSeconds,
     /// Stands for the text that the credentials came from.
     pub(crate) origin: CredentialKey,
-    pub(crate) is_refused: Option<Refusal>,
+    /// The number of a token that the upstream refused, whatever the token says of its end.
+    pub(crate) refused: Option<u64>,
+    /// When a refresh brought the present token.
     pub(crate) renewed_at: Option<Instant>,
     pub(crate) forced_at: Option<Instant>,
     pub(crate) failures: u32,
-    pub(crate) rechecks: u32,
     pub(crate) retry_at: Option<Instant>,
     pub(crate) due_at: Option<Instant>,
     /// Refresh tokens that were renewed away, the latest last.
     pub(crate) spent: VecDeque<CredentialKey>,
-}
-
-/// What was refused.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Refusal {
-    /// The refresh token.
-    Login,
-    /// A token that is fresh from a refresh.
-    Portal,
 }
 
 /// How an account is.
@@ -93,7 +85,10 @@ impl AccountState {
             Self::Ready => "nothing",
             Self::Expired => "nothing, it is renewed when it is needed",
             Self::NeedsLogin => "log in again with: qwen-bridge auth add ID",
-            Self::PortalRefuses => "portal rejects OAuth tokens (free tier closed 2026-04-15); use a static key",
+            Self::PortalRefuses => {
+                "the portal refuses its fresh token and is asked again now and then (free tier closed 2026-04-15); a \
+                 static key is the way around"
+            }
         }
     }
 }
@@ -123,6 +118,13 @@ pub struct AccountView {
     pub has_refresh_token: bool,
 }
 
+impl Account {
+    /// Whether the upstream refused the token that the session has now.
+    pub(crate) fn has_refused_token(&self) -> bool {
+        self.known.lock().refused == Some(self.session.token_generation())
+    }
+}
+
 impl Known {
     pub(crate) fn new(credentials: OAuthCredentials, stamp: Option<FileStamp>, origin: CredentialKey) -> Self {
         Self {
@@ -130,11 +132,10 @@ impl Known {
             stamp,
             taken_at: Now::read().unix,
             origin,
-            is_refused: None,
+            refused: None,
             renewed_at: None,
             forced_at: None,
             failures: 0,
-            rechecks: 0,
             retry_at: None,
             due_at: None,
             spent: VecDeque::new(),

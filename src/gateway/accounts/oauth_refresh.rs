@@ -10,7 +10,7 @@ use crate::base::ids::CredentialKey;
 use crate::base::oauth::{AccountId, OAuthCredentials, UnixMillis};
 use crate::base::session::Session;
 use crate::gateway::accounts::error::RefreshError;
-use crate::gateway::accounts::oauth::{FLOOR_SECONDS, OAuthAccounts};
+use crate::gateway::accounts::oauth::{FLOOR_SECONDS, OAuthAccounts, refused_key};
 use crate::gateway::accounts::oauth_account::{Account, Place, backoff, retry_after};
 use crate::pool::Now;
 use crate::store::oauth_files::{OAuthFile, OAuthFileError, OAuthFiles, Replaced};
@@ -36,7 +36,10 @@ impl OAuthAccounts {
         let now = Now::read();
         match &result {
             Ok(()) => {}
-            Err(RefreshError::Refused { .. }) => self.settle(account, now),
+            Err(RefreshError::Refused { .. }) => {
+                self.bury_token(account);
+                self.settle(account, now);
+            }
             Err(RefreshError::Gone { .. }) => self.forget(account),
             Err(error) => {
                 let wait = {
@@ -182,6 +185,17 @@ impl OAuthAccounts {
         self.0.dead.lock().insert(key);
         account.known.lock().due_at = None;
         RefreshError::Refused { identity }
+    }
+
+    /// Remembers an access token that the upstream refused and that nothing can renew, across restarts too.
+    fn bury_token(&self, account: &Account) {
+        let Some(token) = account.session.token().filter(|_| account.has_refused_token()) else { return };
+        let key = refused_key(&token);
+        if self.0.dead.lock().insert(key.clone()) {
+            warn!(identity.id = %account.session.identity(), "the token is refused and cannot be renewed, log in again");
+            let facts = IdentityFacts { dead_since: Some(Now::read().unix), ..IdentityFacts::default() };
+            self.0.store.save_facts(key, facts);
+        }
     }
 
     /// Writes renewed credentials down that cannot go where the ones before came from.

@@ -110,6 +110,7 @@ impl OAuthAccounts {
             self.0.pool.restore(session.key(), *facts, now);
         }
         self.0.accounts.lock().insert(identity.clone(), Arc::clone(&account));
+        self.recall_refusal(&account);
         self.plan(&account, now);
         self.settle(&account, now);
         info!(identity.id = %identity, "OAuth account in use");
@@ -149,8 +150,9 @@ impl OAuthAccounts {
             return;
         }
         info!(identity.id = %identity, "credentials changed by another program");
-        account.known.lock().rechecks = 0;
+        account.known.lock().renewed_at = None;
         self.install(account, credentials, now);
+        self.0.pool.trust(account.session.key(), now);
     }
 
     /// The account that has this login, or had it before a refresh.

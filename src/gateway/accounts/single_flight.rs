@@ -62,11 +62,6 @@ where
         };
         async move { joined.await.ok() }
     }
-
-    /// Whether a run of this key is under way.
-    pub(crate) fn is_running(&self, key: &K) -> bool {
-        self.runs.lock().contains_key(key)
-    }
 }
 
 /// A key's place among the runs; given back however the run ends.
@@ -103,11 +98,9 @@ mod tests {
             }
         };
         let (one, two, other) = (flights.join("a", run()), flights.join("a", run()), flights.join("b", run()));
-        assert!(flights.is_running(&"a"));
         let results = tokio::join!(one, two, other);
         assert_eq!(results.0, results.1);
         assert_eq!(runs.load(Ordering::SeqCst), 2);
-        assert!(!flights.is_running(&"a") && !flights.is_running(&"b"));
         assert_eq!(flights.join("a", run()).await, Some(3));
     }
 

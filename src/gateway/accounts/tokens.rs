@@ -1,11 +1,15 @@
 //! Where the identities of a pool get their tokens from.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::base::session::Session;
 use crate::gateway::accounts::error::RefreshError;
 use crate::gateway::accounts::oauth::OAuthAccounts;
 use crate::gateway::accounts::web::WebAccounts;
+
+/// How long a token counts as fresh after the refresh that brought it.
+pub(crate) const FRESH: Duration = Duration::from_secs(60);
 
 /// How the tokens of one kind of identity are kept fresh.
 #[derive(Clone)]
@@ -36,14 +40,20 @@ impl Tokens {
         !matches!(self, Self::Fixed)
     }
 
-    /// Replaces a token that was refused.
+    /// Replaces a token that was refused, the one of `generation`. It is not used again, whatever becomes of this.
     ///
     /// # Errors
     /// [`RefreshError`].
     pub(crate) async fn replace(&self, session: &Arc<Session>, generation: u64) -> Result<(), RefreshError> {
         match self {
-            Self::Web(accounts) => accounts.replace(session, generation).await,
-            Self::OAuth(accounts) => accounts.replace(session, generation).await,
+            Self::Web(accounts) => {
+                accounts.doubt(session, generation);
+                accounts.replace(session, generation).await
+            }
+            Self::OAuth(accounts) => {
+                accounts.doubt(session, generation);
+                accounts.replace(session, generation).await
+            }
             Self::Fixed => Err(RefreshError::Refused { identity: session.identity().clone() }),
         }
     }
@@ -51,18 +61,24 @@ impl Tokens {
     /// The same, without waiting for it.
     pub(crate) fn replace_later(&self, session: &Arc<Session>, generation: u64) {
         match self {
-            Self::Web(accounts) => accounts.replace_later(session, generation),
-            Self::OAuth(accounts) => accounts.replace_later(session, generation),
+            Self::Web(accounts) => {
+                accounts.doubt(session, generation);
+                accounts.replace_later(session, generation);
+            }
+            Self::OAuth(accounts) => {
+                accounts.doubt(session, generation);
+                accounts.replace_later(session, generation);
+            }
             Self::Fixed => {}
         }
     }
 
-    /// Notes that the credential itself is refused.
-    pub(crate) fn given_up(&self, session: &Arc<Session>) {
+    /// Whether the session's token came from a refresh of the last minute, so that a refusal is not for its age.
+    pub(crate) fn is_fresh(&self, session: &Session) -> bool {
         match self {
-            Self::Web(accounts) => accounts.given_up(session),
-            Self::OAuth(accounts) => accounts.given_up(session),
-            Self::Fixed => {}
+            Self::Web(accounts) => accounts.is_fresh(session),
+            Self::OAuth(accounts) => accounts.is_fresh(session),
+            Self::Fixed => false,
         }
     }
 }

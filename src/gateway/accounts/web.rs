@@ -20,6 +20,7 @@ use crate::base::seed::IdentitySeed;
 use crate::base::session::Session;
 use crate::gateway::accounts::error::RefreshError;
 use crate::gateway::accounts::single_flight::SingleFlight;
+use crate::gateway::accounts::tokens::FRESH;
 use crate::pool::{CredentialState, IdentityPool, Now};
 use crate::shutdown::Supervisor;
 use crate::store::{Loaded, Store};
@@ -75,6 +76,10 @@ pub(crate) struct History {
     pub(crate) dead_checks: u32,
     /// Failures in a row that say nothing about the session.
     pub(crate) failures: u32,
+    /// When a refresh brought the present token.
+    pub(crate) renewed_at: Option<Instant>,
+    /// The number of a token that the upstream refused, whatever the token says of its end.
+    pub(crate) refused: Option<u64>,
     pub(crate) forced_at: Option<Instant>,
     /// The configured cookie was tried after what an earlier run had left was refused.
     pub(crate) configured_tried: bool,
@@ -82,10 +87,17 @@ pub(crate) struct History {
     pub(crate) due_at: Option<Instant>,
 }
 
+impl Member {
+    /// Whether the upstream refused the token that the session has now.
+    pub(crate) fn has_refused_token(&self) -> bool {
+        self.history.lock().refused == Some(self.session.token_generation())
+    }
+}
+
 impl History {
     /// Forgets failures after a success.
     pub(crate) fn succeed(&mut self) {
-        *self = Self { forced_at: self.forced_at, ..Self::default() };
+        *self = Self { forced_at: self.forced_at, renewed_at: Some(Instant::now()), ..Self::default() };
     }
 }
 
@@ -158,10 +170,24 @@ impl WebAccounts {
     /// # Errors
     /// [`RefreshError`].
     pub async fn ensure_fresh(&self, session: &Arc<Session>) -> Result<(), RefreshError> {
-        if is_live(session, Now::read()) {
+        let is_refused = self.find(session.key()).is_some_and(|member| member.has_refused_token());
+        if is_live(session, Now::read()) && !is_refused {
             return Ok(());
         }
         self.replace(session, session.token_generation()).await
+    }
+
+    /// Notes that the upstream refused the token of `generation`: it is not sent again.
+    pub(crate) fn doubt(&self, session: &Session, generation: u64) {
+        if let Some(member) = self.find(session.key()) {
+            member.history.lock().refused = Some(generation);
+        }
+    }
+
+    /// Whether a refresh brought the session's token less than a minute ago.
+    pub(crate) fn is_fresh(&self, session: &Session) -> bool {
+        let renewed_at = self.find(session.key()).and_then(|member| member.history.lock().renewed_at);
+        renewed_at.is_some_and(|at| at.elapsed() < FRESH)
     }
 
     /// Returns once the session has a newer token than the one of `generation`. The refresh goes on when its caller
@@ -181,17 +207,6 @@ impl WebAccounts {
     pub fn replace_later(&self, session: &Arc<Session>, generation: u64) {
         if let Some(member) = self.find(session.key()) {
             drop(self.join(member, generation));
-        }
-    }
-
-    /// Notes that the upstream refuses an account although its token is fresh: it is dead until a later look.
-    pub fn given_up(&self, session: &Arc<Session>) {
-        // The result of a refresh under way tells more than this.
-        if let Some(member) = self.find(session.key())
-            && !self.0.refreshes.is_running(session.key())
-        {
-            self.bury(&member, Now::read());
-            self.0.changed.notify_one();
         }
     }
 
@@ -215,6 +230,9 @@ impl WebAccounts {
             } else {
                 self.replace(&session, session.token_generation()).await
             };
+            if result.is_ok() {
+                self.0.pool.trust(session.key(), Now::read());
+            }
             results.push((session.identity().clone(), result));
         }
         results

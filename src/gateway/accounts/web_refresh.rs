@@ -144,7 +144,7 @@ impl WebAccounts {
             let wait = ceiling.mul_f64(0.5 + fastrand::f64() / 2.0);
             warn!(identity.id = %identity, error = %ErrorChain(error), retry_seconds = wait.as_secs(), "token not refreshed");
             // A token that is still good serves on.
-            if !is_live(session, now) {
+            if !is_live(session, now) || member.has_refused_token() {
                 let retry_at = now.instant + wait;
                 self.0.pool.set_credential(session.key(), CredentialState::Missing { retry_at }, now);
             }

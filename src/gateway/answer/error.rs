@@ -55,7 +55,7 @@ pub(crate) fn outcome_of(error: &UpstreamError, now: Now) -> Outcome {
     use UpstreamErrorKind as Kind;
     match error.kind {
         Kind::Unauthorized => Outcome::Unauthorized,
-        Kind::Forbidden => Outcome::Dead,
+        Kind::Forbidden => Outcome::Forbidden,
         Kind::RateLimited => Outcome::RateLimited { retry_after: error.retry_after },
         Kind::QuotaExhausted { hours } => {
             let rest = match (hours, error.retry_after) {
@@ -69,6 +69,7 @@ pub(crate) fn outcome_of(error: &UpstreamError, now: Now) -> Outcome {
         Kind::ContentPolicy
         | Kind::InvalidRequest
         | Kind::ModelNotFound
+        | Kind::ModelDenied
         | Kind::TooLarge
         | Kind::TooLong
         | Kind::LostChat

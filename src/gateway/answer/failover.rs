@@ -17,7 +17,7 @@ use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::next_step::{Facts, FailureClass, NextStep, next_step};
 use crate::gateway::answer::trace::{Step, Trace};
 use crate::gateway::answer::usage::Accounting;
-use crate::pool::{CallerId, IdentityPool, Lease, Now, Outcome, Wanted};
+use crate::pool::{CallerId, IdentityPool, Lease, LeaseError, Now, Outcome, Wanted};
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 
@@ -101,6 +101,8 @@ pub(crate) struct Progress {
     pub(crate) deadline: Instant,
     retries_left: u32,
     has_repeated: bool,
+    /// Identities that are not asked at all: others are known to have the model, and they are known not to.
+    avoided: Vec<CredentialKey>,
     /// The token that the present identity was asked with, by its number.
     generation: u64,
     /// The present identity's token was renewed for this request.
@@ -110,6 +112,12 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
+    /// The same, on other identities than these.
+    pub(crate) fn avoiding(mut self, avoided: Vec<CredentialKey>) -> Self {
+        self.avoided = avoided;
+        self
+    }
+
     /// How many attempts there were.
     pub(crate) fn attempts(&self) -> u32 {
         self.attempts
@@ -165,6 +173,7 @@ impl Failover {
             deadline: Instant::now() + limits.total_timeout,
             retries_left: self.retries_max.saturating_sub(context.client_retries),
             has_repeated: false,
+            avoided: Vec::new(),
             generation: 0,
             is_renewed: false,
             is_final: false,
@@ -209,9 +218,10 @@ impl Failover {
                 }
                 NextStep::RenewToken => {
                     note(&context.trace, &session, &failure, NextStep::RenewToken);
-                    progress.repeats();
                     match self.renew(lease.take(), &session, progress).await {
                         Ok(renewed) => {
+                            // Only a second question is one of the request's retries.
+                            progress.repeats();
                             progress.is_renewed = true;
                             held = renewed;
                             continue;
@@ -259,7 +269,7 @@ impl Failover {
         let wanted = Wanted {
             caller: context.caller,
             usage: progress.limits.usage,
-            tried: progress.tried.clone(),
+            tried: progress.avoided.iter().chain(&progress.tried).cloned().collect(),
             preferred: progress.preferred.clone(),
             deadline: progress.deadline.into_std(),
         };
@@ -331,15 +341,10 @@ impl Failover {
     /// Ends a lease with its failure, and lets the tokens know.
     fn settle(&self, lease: Lease, error: &UpstreamError, progress: &Progress, is_own: bool) {
         let session = Arc::clone(lease.session());
-        self.accounting.charge(lease, error, Now::read());
-        if is_own {
-            return;
-        }
-        match error.kind {
-            UpstreamErrorKind::Unauthorized if progress.is_renewed => self.tokens.given_up(&session),
-            UpstreamErrorKind::Unauthorized => self.tokens.replace_later(&session, progress.generation),
-            UpstreamErrorKind::Forbidden => self.tokens.given_up(&session),
-            _ => {}
+        let is_fresh = progress.is_renewed || self.has_fresh_token(&session, progress);
+        self.accounting.charge_token(lease, error, is_fresh, Now::read());
+        if !is_own && !is_fresh && error.kind == UpstreamErrorKind::Unauthorized {
+            self.tokens.replace_later(&session, progress.generation);
         }
     }
 
@@ -354,11 +359,17 @@ impl Failover {
     fn facts(&self, session: &Session, is_own: bool, progress: &Progress) -> Facts {
         Facts {
             is_own,
-            can_renew: !is_own && self.tokens.are_renewed(),
+            // A token that is just renewed and refused is not refused for its age.
+            can_renew: !is_own && self.tokens.are_renewed() && !self.has_fresh_token(session, progress),
             token_was_stale: session.token().is_some_and(|token| !token.is_live(Now::read().unix)),
             has_repeated: progress.has_repeated,
             ..self.common_facts(progress)
         }
+    }
+
+    /// Whether the token that was sent is one that a refresh has just brought.
+    fn has_fresh_token(&self, session: &Session, progress: &Progress) -> bool {
+        session.token_generation() == progress.generation && self.tokens.is_fresh(session)
     }
 
     fn common_facts(&self, progress: &Progress) -> Facts {
@@ -366,6 +377,7 @@ impl Failover {
             is_final: progress.is_final,
             challenges: progress.challenges,
             retries_left: progress.retries_left,
+            models_differ: !self.tokens.are_renewed(),
             has_time: progress.deadline.saturating_duration_since(Instant::now()) >= ATTEMPT_TIME_MIN,
             is_hopeless: self.pool.is_upstream_degraded(Now::read()) && !progress.tried.is_empty(),
             ..Facts::default()
@@ -379,11 +391,18 @@ impl Failover {
         let ChatError::Upstream { error, attempts } = error else {
             return error;
         };
-        if !matches!(error.kind, Kind::RateLimited | Kind::QuotaExhausted { .. } | Kind::Challenged) {
+        let is_of_identities = matches!(
+            error.kind,
+            Kind::RateLimited | Kind::QuotaExhausted { .. } | Kind::Challenged | Kind::Unauthorized | Kind::Forbidden
+        );
+        if !is_of_identities {
             return ChatError::Upstream { error, attempts };
         }
         match self.pool.outlook(usage, Now::read()) {
             Some(resting) => ChatError::Lease(resting),
+            None if matches!(error.kind, Kind::Unauthorized | Kind::Forbidden) => {
+                ChatError::Lease(LeaseError::Unusable { retry_after: Some(TRY_AGAIN_AFTER), needs_login: false })
+            }
             None if error.kind == Kind::Challenged => ChatError::Upstream { error, attempts },
             None => {
                 let error = UpstreamError { kind: Kind::RateLimited, retry_after: Some(TRY_AGAIN_AFTER), ..error };

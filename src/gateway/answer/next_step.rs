@@ -39,6 +39,8 @@ pub(crate) struct Facts {
     pub(crate) challenges: u32,
     /// Further identities that this request may still try.
     pub(crate) retries_left: u32,
+    /// The identities have different models, because their endpoints differ.
+    pub(crate) models_differ: bool,
     /// Enough time is left for another attempt.
     pub(crate) has_time: bool,
     /// The same failure shows on all identities, and a second one was asked already.
@@ -88,8 +90,14 @@ pub(crate) fn next_step(failure: FailureClass, facts: &Facts) -> NextStep {
         }
         FailureClass::Upstream(Kind::LostChat | Kind::BusyChat) if may_repeat => NextStep::Repeat,
         FailureClass::Upstream(Kind::Challenged) if facts.challenges >= CHALLENGES_MAX => NextStep::GiveUp,
-        FailureClass::Upstream(kind) if kind.blame() != Blame::Caller && may_move && facts.retries_left > 0 => {
-            NextStep::NextIdentity
+        FailureClass::Upstream(kind) if may_move && facts.retries_left > 0 => {
+            let is_elsewhere = match kind {
+                // Another account may be allowed what this one is not.
+                Kind::ModelDenied => true,
+                Kind::ModelNotFound => facts.models_differ,
+                kind => kind.blame() != Blame::Caller,
+            };
+            if is_elsewhere { NextStep::NextIdentity } else { NextStep::GiveUp }
         }
         FailureClass::NoToken | FailureClass::Upstream(_) => NextStep::GiveUp,
     }
@@ -111,6 +119,7 @@ mod tests {
         is_final: false,
         challenges: 0,
         retries_left: 1,
+        models_differ: false,
         has_time: true,
         is_hopeless: false,
     };
@@ -124,6 +133,7 @@ mod tests {
         let all = [
             (Kind::Unauthorized, RenewToken),
             (Kind::Forbidden, NextIdentity),
+            (Kind::ModelDenied, NextIdentity),
             (Kind::RateLimited, NextIdentity),
             (Kind::QuotaExhausted { hours: Some(1) }, NextIdentity),
             (Kind::Challenged, NextIdentity),
@@ -180,6 +190,15 @@ mod tests {
             }
         }
         check(Upstream(Kind::Unavailable), Facts { retries_left: 0, ..FRESH }, GiveUp);
+    }
+
+    #[test]
+    fn a_model_that_one_endpoint_lacks_may_be_at_another() {
+        check(Upstream(Kind::ModelNotFound), Facts { models_differ: true, ..FRESH }, NextIdentity);
+        check(Upstream(Kind::ModelNotFound), Facts { models_differ: true, retries_left: 0, ..FRESH }, GiveUp);
+        check(Upstream(Kind::ModelDenied), Facts { retries_left: 0, ..FRESH }, GiveUp);
+        check(Upstream(Kind::ModelDenied), Facts { is_own: true, can_renew: false, ..FRESH }, GiveUp);
+        check(Upstream(Kind::InvalidRequest), Facts { models_differ: true, ..FRESH }, GiveUp);
     }
 
     #[test]

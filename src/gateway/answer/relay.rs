@@ -94,11 +94,11 @@ impl RelayGateway {
         settings: RelaySettings,
         retries_max: u32,
     ) -> Self {
-        let accounting = Accounting::new(pool.clone(), store);
         let tokens = match &targets {
             Targets::Keys(_) => Tokens::Fixed,
             Targets::Accounts(accounts) => Tokens::OAuth(accounts.clone()),
         };
+        let accounting = Accounting::new(pool.clone(), store, tokens.are_renewed());
         let targets = Arc::new(targets);
         let models = RelayModels::new(pool.clone(), api.clone(), Arc::clone(&targets), supervisor, settings.models_ttl);
         let failover = Failover { pool, tokens, accounting, retries_max };
@@ -188,7 +188,9 @@ impl RelayGateway {
         sink: &mut (impl ReplySink + Send),
     ) -> Result<Turn, ChatError> {
         let mut attempt = Relaying { inner: &self.0, job, is_streamed, sink };
-        self.0.failover.run(context, &mut attempt, &mut self.0.failover.begin(self.limits(), context)).await
+        let avoided = self.0.models.without(&job.job.upstream_model);
+        let mut progress = self.0.failover.begin(self.limits(), context).avoiding(avoided);
+        self.0.failover.run(context, &mut attempt, &mut progress).await
     }
 
     /// Passes a body to another path of the upstream and hands the answer back as it is.

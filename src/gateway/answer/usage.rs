@@ -17,11 +17,13 @@ use crate::upstream::error::UpstreamError;
 pub(crate) struct Accounting {
     pool: IdentityPool,
     store: Arc<Store>,
+    /// Refused tokens of these identities are renewed.
+    are_renewed: bool,
 }
 
 impl Accounting {
-    pub(crate) fn new(pool: IdentityPool, store: Arc<Store>) -> Self {
-        Self { pool, store }
+    pub(crate) fn new(pool: IdentityPool, store: Arc<Store>, are_renewed: bool) -> Self {
+        Self { pool, store, are_renewed }
     }
 
     /// Counts a request that an account answers. Its tokens come when they are known.
@@ -51,19 +53,31 @@ impl Accounting {
         }
     }
 
-    /// Ends a lease with a failure. Rests and deaths outlive the process.
+    /// Ends a lease with a failure. Rests outlive the process.
     pub(crate) fn charge(&self, lease: Lease, error: &UpstreamError, now: Now) {
+        self.charge_token(lease, error, false, now);
+    }
+
+    /// The same, where the token may have been fresh, so that a refusal of it is one of the identity.
+    pub(crate) fn charge_token(&self, lease: Lease, error: &UpstreamError, is_fresh: bool, now: Now) {
         let session = Arc::clone(lease.session());
-        let outcome = outcome_of(error, now);
-        let is_fact = matches!(
-            outcome,
-            Outcome::RateLimited { .. } | Outcome::Quota { .. } | Outcome::Challenged | Outcome::Dead
-        );
+        let outcome = match outcome_of(error, now) {
+            Outcome::Unauthorized if is_fresh || !self.are_renewed => Outcome::TokenRefused,
+            outcome => outcome,
+        };
+        let is_fact = matches!(outcome, Outcome::RateLimited { .. } | Outcome::Quota { .. } | Outcome::Challenged);
         let is_pooled = self.pool.credential(session.key()).is_some();
         if matches!(outcome, Outcome::Challenged) {
             warn!(
                 identity.id = %session.identity(),
                 "the upstream wants a human: open chat.qwen.ai in a browser with this account and pass its check"
+            );
+        }
+        if matches!(outcome, Outcome::TokenRefused | Outcome::Forbidden) {
+            warn!(
+                identity.id = %session.identity(),
+                code = error.kind.code(),
+                "the upstream refuses this account: it is asked again by one request after a while"
             );
         }
         lease.finish(outcome, now);

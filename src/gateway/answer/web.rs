@@ -68,7 +68,7 @@ impl WebGateway {
         store: Arc<Store>,
         retries_max: u32,
     ) -> Self {
-        let accounting = Accounting::new(pool.clone(), store);
+        let accounting = Accounting::new(pool.clone(), store, true);
         let videos = VideoTasks { upstream: Arc::clone(&upstream), accounts: accounts.clone() };
         let drift = Drift::default();
         let attempts =

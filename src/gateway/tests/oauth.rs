@@ -4,11 +4,12 @@ use std::fs;
 
 use serde_json::json;
 
+use crate::base::facts::Usage;
 use crate::base::ids::{CredentialKey, IdentityId};
 use crate::base::oauth::{AccountId, RefreshToken};
 use crate::gateway::accounts::error::RefreshError;
 use crate::gateway::tests::{Endpoint, Home, content, id, login, until};
-use crate::pool::{CredentialState, Now};
+use crate::pool::{CallerId, CredentialState, Now, Outcome, Wanted};
 use crate::upstream::tests::server::json as answer;
 
 #[tokio::test]
@@ -187,20 +188,51 @@ async fn given_credentials_are_kept_until_they_change() {
 }
 
 #[tokio::test]
-async fn a_portal_that_takes_no_tokens_is_told_from_a_login_that_is_over() {
+async fn a_refused_token_is_told_from_a_login_that_is_over() {
     let (endpoint, home) = (Endpoint::new(), Home::new());
     home.own().write(&id("a"), login("a", 3600)).await.unwrap();
     let process = home.start(&endpoint).await;
     let session = process.session("oauth:a");
-    process.accounts.given_up(&session);
-    assert_eq!(process.states(), "oauth:a needs_login");
+    // Good for an hour by its own word, and refused all the same.
+    process.accounts.doubt(&session, session.token_generation());
+    assert_eq!(process.states(), "oauth:a expired");
     process.replace("oauth:a").await.unwrap();
     assert_eq!(process.states(), "oauth:a ready", "a refresh is worth a try");
-    process.accounts.given_up(&session);
+    let wanted = Wanted {
+        caller: CallerId(1),
+        usage: Usage::Chat,
+        tried: Vec::new(),
+        deadline: std::time::Instant::now() + std::time::Duration::from_secs(60),
+    };
+    let now = Now::read();
+    process.pool.try_lease(&wanted, now).unwrap().finish(Outcome::TokenRefused, now);
     assert_eq!(process.states(), "oauth:a portal_refuses");
     let view = &process.accounts.views(Now::read())[0];
     assert!(view.state.advice().contains("free tier closed 2026-04-15"));
+    assert_eq!(process.pool.credential(session.key()), Some(CredentialState::Ready), "looked at again by itself");
+    process.accounts.log_in(&id("a"), login("b", 3600)).await.unwrap();
+    assert_eq!(process.states(), "oauth:a ready");
+    process.stop().await;
+}
+
+#[tokio::test]
+async fn a_token_that_is_refused_and_cannot_be_renewed_is_not_used_until_its_file_changes() {
+    let (endpoint, home) = (Endpoint::new(), Home::new());
+    home.own().write(&id("a"), login("a", 3600)).await.unwrap();
+    endpoint.newest.lock().insert("a".to_owned(), 7);
+    let process = home.start(&endpoint).await;
+    let session = process.session("oauth:a");
+    process.replace("oauth:a").await.unwrap_err();
+    assert_eq!(process.states(), "oauth:a ready", "a token that was not refused serves to its end");
+    process.accounts.doubt(&session, session.token_generation());
+    process.replace("oauth:a").await.unwrap_err();
+    assert_eq!(process.states(), "oauth:a needs_login");
     assert_eq!(process.pool.credential(session.key()), Some(CredentialState::Dead));
+    process.accounts.ensure_fresh(&session).await.unwrap_err();
+    process.stop().await;
+
+    let process = home.start(&endpoint).await;
+    assert_eq!((process.states().as_str(), endpoint.calls()), ("oauth:a needs_login", 1), "remembered");
     process.accounts.log_in(&id("a"), login("b", 3600)).await.unwrap();
     assert_eq!(process.states(), "oauth:a ready");
     process.stop().await;

@@ -92,7 +92,7 @@ async fn s000_49_and_50_a_restart_keeps_the_date_and_no_clock_prolongs_it() {
     let evening = at(origin, -7200);
     let (store, _) = Store::open(dir.path()).unwrap();
     let (store, pool) = (Arc::new(store), accounts(2));
-    let books = Accounting::new(pool.clone(), Arc::clone(&store));
+    let books = Accounting::new(pool.clone(), Arc::clone(&store), true);
     for _ in 0..2 {
         books.charge(lend(&pool, evening).unwrap(), &quota(None, None), evening);
     }

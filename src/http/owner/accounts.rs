@@ -143,7 +143,7 @@ async fn accounts(state: &AppState, is_active: bool) -> Vec<Account> {
 /// What the pool knows.
 fn passive(kind: PoolKind, view: &IdentityView, now: UnixSeconds) -> Account {
     let (status, api_status) = match view.reason {
-        Some(IdentityReason::LoginNeeded) => (AccountStatus::Error, Some(401)),
+        Some(IdentityReason::LoginNeeded | IdentityReason::Refused) => (AccountStatus::Error, Some(401)),
         Some(IdentityReason::TokenMissing) => (AccountStatus::MissingCredentials, None),
         Some(IdentityReason::Resting(Usage::Chat, CoolingReason::Rate | CoolingReason::Quota)) => {
             (AccountStatus::QuotaExceeded, Some(429))

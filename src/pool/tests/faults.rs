@@ -2,10 +2,10 @@
 
 use crate::base::facts::{Cooling, CoolingReason, IdentityFacts, PerUsage, Usage};
 use crate::pool::tests::{
-    FAULT, HEALTHY, TRIPPED, id, key, lease_for, lease_of, only, own_fault, plus, pool, pool_with, s, settings, start,
-    status, trip, try_lease, view, wanted,
+    FAULT, HEALTHY, TRIPPED, die, id, key, lease_for, lease_of, only, own_fault, plus, pool, pool_with, s, settings,
+    start, status, trip, try_lease, view, wanted,
 };
-use crate::pool::{CredentialState, IdentityReason, IdentityStatus, LeaseError, Outcome};
+use crate::pool::{CredentialState, IdentityReason, IdentityStatus, LeaseError, Now, Outcome};
 
 const CHALLENGED: Outcome = Outcome::Challenged;
 const LIMITED: Outcome = Outcome::RateLimited { retry_after: None };
@@ -296,13 +296,119 @@ fn a_probe_fails_without_harm_while_the_upstream_is_blamed() {
 fn those_who_rest_are_not_counted_and_one_alone_is_never_excused() {
     let now = start();
     let both = pool(3, now);
-    lease_of(&both, 3, now).finish(Outcome::Dead, now);
+    die(&both, 3, now);
     lease_of(&both, 1, now).finish(FAULT, now);
     lease_of(&both, 2, now).finish(FAULT, now);
     assert!(both.is_upstream_degraded(now), "both that are left");
     let single = pool(1, now);
     trip(&single, 1, now);
     assert!(!single.is_upstream_degraded(now));
+}
+
+#[test]
+fn a_rest_is_a_date_and_a_cooldown_is_not() {
+    let now = start();
+    for outcome in
+        [Outcome::Quota { rest: s(13 * 3600) }, Outcome::RateLimited { retry_after: Some(s(3600)) }, CHALLENGED]
+    {
+        let pool = pool(1, now);
+        lease_of(&pool, 1, now).finish(outcome, now);
+        // The machine was suspended: the steady clock stood still.
+        let woken = Now { unix: now.unix.plus(9 * 3600), ..plus(now, s(60)) };
+        match outcome {
+            Outcome::Quota { .. } => {
+                let left = pool.outlook(Usage::Chat, woken).unwrap().retry_after();
+                assert_eq!(left, Some(s(4 * 3600)), "not 13 hours more");
+                let over = Now { unix: now.unix.plus(13 * 3600), ..plus(woken, s(1)) };
+                assert_eq!(status(&pool, 1, over), HEALTHY);
+                assert!(try_lease(&pool, over).is_ok());
+            }
+            _ => assert!(try_lease(&pool, woken).is_ok(), "{outcome:?}"),
+        }
+    }
+    // A clock that steps back prolongs nothing.
+    let single = pool(1, now);
+    lease_of(&single, 1, now).finish(Outcome::Quota { rest: s(3600) }, now);
+    let back = Now { unix: now.unix.plus(-7200), ..plus(now, s(3600)) };
+    assert!(try_lease(&single, back).is_ok());
+    // Faults count on the steady clock: nothing was learnt about the identity meanwhile.
+    let single = pool(1, now);
+    trip(&single, 1, now);
+    let woken = Now { unix: now.unix.plus(9 * 3600), ..plus(now, s(1)) };
+    assert_eq!(status(&single, 1, woken), TRIPPED);
+    assert_eq!(single.outlook(Usage::Chat, woken).unwrap().retry_after(), Some(s(299)));
+}
+
+#[test]
+fn a_refused_identity_is_looked_at_again_by_one_probe_and_later_each_time() {
+    for (outcome, waits) in
+        [(Outcome::TokenRefused, [5, 10, 20, 40, 80]), (Outcome::Forbidden, [60, 120, 240, 480, 960])]
+    {
+        let now = start();
+        let pool = pool(2, now);
+        let late = lease_of(&pool, 1, now);
+        let mut at = now;
+        for wait in waits {
+            lease_of(&pool, 1, at).finish(outcome, at);
+            assert_eq!(status(&pool, 1, at), (IdentityStatus::Down, Some(IdentityReason::Refused)));
+            assert_eq!(view(&pool, 1, at).next_at, Some(at.unix.plus(wait)), "{outcome:?}");
+            let almost = plus(at, s(u64::try_from(wait).unwrap()) - std::time::Duration::from_millis(1));
+            assert!(pool.try_lease(&wanted(&[2], almost), almost).is_err());
+            at = plus(at, s(u64::try_from(wait).unwrap()));
+        }
+        late.finish(outcome, at);
+        let probe = lease_of(&pool, 1, at);
+        assert!(probe.is_probe());
+        assert!(pool.try_lease(&wanted(&[2], at), at).is_err(), "one probe");
+        probe.first_content_at(at);
+        probe.finish(Outcome::Success, at);
+        assert_eq!(status(&pool, 1, at), HEALTHY);
+        lease_of(&pool, 1, at).finish(outcome, at);
+        assert_eq!(view(&pool, 1, at).next_at, Some(at.unix.plus(waits[0])), "a first one again");
+        pool.trust(&key(1), at);
+        assert_eq!(status(&pool, 1, at), HEALTHY, "its owner mended it");
+    }
+}
+
+#[test]
+fn one_refusal_of_requests_that_were_in_flight_together_counts_once() {
+    let now = start();
+    let pool = pool(2, now);
+    let flying: Vec<_> = (0..4).map(|_| lease_of(&pool, 1, now)).collect();
+    flying.into_iter().for_each(|lease| lease.finish(Outcome::TokenRefused, now));
+    assert_eq!(view(&pool, 1, now).next_at, Some(now.unix.plus(5)));
+    let due = plus(now, s(5));
+    lease_of(&pool, 1, due).finish(Outcome::TokenRefused, due);
+    assert_eq!(view(&pool, 1, due).next_at, Some(due.unix.plus(10)), "the second one");
+}
+
+#[test]
+fn the_same_refusal_from_all_is_the_upstreams_and_waits_do_not_grow() {
+    let now = start();
+    let pool = pool(4, now);
+    (1..=3).for_each(|number| lease_of(&pool, number, now).finish(Outcome::TokenRefused, now));
+    assert!(pool.is_upstream_degraded(now));
+    lease_of(&pool, 4, now).finish(Outcome::TokenRefused, now);
+    let mut at = now;
+    let mut sent = 0;
+    for _ in 0..60 {
+        at = plus(at, s(1));
+        match try_lease(&pool, at) {
+            Ok(probe) => {
+                sent += 1;
+                probe.finish(Outcome::TokenRefused, at);
+            }
+            Err(error) => assert!(error.retry_after().is_some_and(|wait| wait > s(0) && wait <= s(6)), "{error:?}"),
+        }
+    }
+    assert!((11..=12).contains(&sent), "one probe in five seconds: {sent}");
+    at = plus(at, s(5));
+    try_lease(&pool, at).unwrap().finish(Outcome::Success, at);
+    at = plus(at, s(10));
+    for number in 1..=4 {
+        lease_of(&pool, number, at).finish(Outcome::Success, at);
+    }
+    assert_eq!(pool.summary(at).healthy, 4);
 }
 
 #[test]
@@ -379,13 +485,22 @@ fn while_the_upstream_is_blamed_one_probe_goes_out_in_five_seconds() {
 #[test]
 fn early_probes_spare_the_dead_the_resting_and_the_challenged() {
     let now = start();
-    for outcome in [Outcome::Dead, LIMITED, CHALLENGED, Outcome::Quota { rest: s(9) }] {
+    for outcome in [LIMITED, CHALLENGED, Outcome::Quota { rest: s(9) }] {
         let pool = pool(1, now);
         let late = lease_of(&pool, 1, now);
         trip(&pool, 1, now);
         late.finish(outcome, now);
         assert!(try_lease(&pool, now).is_err(), "{outcome:?}");
     }
+    for outcome in [Outcome::Forbidden, Outcome::TokenRefused] {
+        let pool = pool(1, now);
+        lease_of(&pool, 1, now).finish(outcome, now);
+        assert!(try_lease(&pool, now).is_err(), "{outcome:?}");
+    }
+    let dead = pool(1, now);
+    trip(&dead, 1, now);
+    die(&dead, 1, now);
+    assert!(try_lease(&dead, now).is_err());
     let single = pool(1, now);
     trip(&single, 1, now);
     let retry_at = now.instant + s(9);
@@ -423,7 +538,7 @@ fn an_early_probe_needs_a_free_slot() {
 fn the_dead_are_left_alone_until_they_are_well_again() {
     let now = start();
     let pool = pool(2, now);
-    lease_of(&pool, 1, now).finish(Outcome::Dead, now);
+    die(&pool, 1, now);
     assert_eq!(status(&pool, 1, now), (IdentityStatus::Down, Some(IdentityReason::LoginNeeded)));
     assert_eq!(pool.credential(&key(1)), Some(CredentialState::Dead));
     let later = plus(now, s(90_000));
@@ -458,8 +573,8 @@ fn a_refused_token_puts_its_identity_behind_the_others() {
     assert_eq!(pool.credential(&key(1)), Some(CredentialState::Ready), "that token is gone");
     lease_of(&pool, 1, now).finish(Outcome::Unauthorized, now);
     assert_eq!(pool.credential(&key(1)), Some(missing));
-    lease_of(&pool, 2, now).finish(Outcome::Dead, now);
-    lease_of(&pool, 1, now).finish(Outcome::Dead, now);
+    die(&pool, 2, now);
+    die(&pool, 1, now);
     let late = late.session().key().clone();
     assert_eq!(pool.credential(&late), Some(CredentialState::Dead));
 }
@@ -469,7 +584,7 @@ fn facts_survive_a_restart() {
     let now = start();
     let pool_before = pool(4, now);
     lease_of(&pool_before, 1, now).finish(Outcome::Quota { rest: s(3600) }, now);
-    lease_of(&pool_before, 2, now).finish(Outcome::Dead, now);
+    die(&pool_before, 2, now);
     lease_for(Usage::Video, &pool_before, 3, now).finish(Outcome::Quota { rest: s(7200) }, now);
     lease_of(&pool_before, 3, now).finish(Outcome::RateLimited { retry_after: Some(s(900)) }, now);
     lease_for(Usage::Image, &pool_before, 4, now).finish(Outcome::RateLimited { retry_after: Some(s(3600)) }, now);

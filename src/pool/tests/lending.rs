@@ -7,8 +7,8 @@ use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::secret::Cookie;
 use crate::base::session::Session;
 use crate::pool::tests::{
-    FAULT, HEALTHY, id, key, lease_of, plus, pool, pool_with, s, session, settings, start, status, trip, try_lease,
-    view, wanted,
+    FAULT, HEALTHY, die, id, key, lease_of, plus, pool, pool_with, s, session, settings, start, status, trip,
+    try_lease, view, wanted,
 };
 use crate::pool::{CredentialState, IdentityPool, IdentityReason, IdentityStatus, LeaseError, Now, Outcome, Wanted};
 
@@ -144,9 +144,12 @@ fn pool_of(parts: &[Has], now: Now) -> IdentityPool {
             Has::Rate(seconds) => Outcome::RateLimited { retry_after: Some(s(seconds)) },
             Has::Quota(seconds) => Outcome::Quota { rest: s(seconds) },
             Has::Challenge => Outcome::Challenged,
-            Has::Dead => Outcome::Dead,
             Has::Tripped => {
                 trip(&pool, number, now);
+                continue;
+            }
+            Has::Dead => {
+                die(&pool, number, now);
                 continue;
             }
             Has::Missing(seconds) => {
@@ -238,10 +241,10 @@ fn a_callers_own_credential_is_not_in_the_pool() {
     assert!(!lease.is_probe());
     lease.first_content();
     lease.report(Outcome::Unauthorized, now);
-    lease.finish(Outcome::Dead, now);
+    lease.finish(Outcome::Forbidden, now);
     drop(IdentityPool::detached(session(1)));
     let before = view(&pool, 1, now);
-    IdentityPool::detached(session(1)).finish(Outcome::Dead, now);
+    IdentityPool::detached(session(1)).finish(Outcome::Forbidden, now);
     assert_eq!(view(&pool, 1, now), before);
     assert_eq!(pool.sessions().len(), 1);
 }

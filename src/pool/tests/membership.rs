@@ -75,7 +75,7 @@ fn a_lease_outlives_its_identity_and_its_place_is_not_given_away() {
     for _ in 0..5 {
         held.report(FAULT, now);
     }
-    held.finish(Outcome::Dead, now);
+    held.finish(Outcome::Forbidden, now);
     assert_eq!(status(&pool, 1, now), HEALTHY, "what became of the old one is not held against the new one");
     assert_eq!(pool.summary(now).in_flight, 0);
     assert!(Arc::ptr_eq(&pool.sessions()[0], &again));

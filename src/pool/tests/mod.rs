@@ -120,6 +120,11 @@ fn own_fault(number: usize) -> Outcome {
     Outcome::Transient { code }
 }
 
+/// The login of one identity is refused.
+fn die(pool: &IdentityPool, number: usize, now: Now) {
+    pool.set_credential(&key(number), CredentialState::Dead, now);
+}
+
 /// Makes one identity trip by failures in a row.
 fn trip(pool: &IdentityPool, number: usize, now: Now) {
     for _ in 0..settings().trip_after {

@@ -34,7 +34,7 @@ enum End {
     Quota,
     Challenged,
     Unauthorized,
-    Dead,
+    Refused,
     Neutral,
 }
 
@@ -54,7 +54,7 @@ fn ends() -> impl Strategy<Value = End> {
         1 => Just(End::Quota),
         1 => Just(End::Challenged),
         1 => Just(End::Unauthorized),
-        1 => Just(End::Dead),
+        3 => Just(End::Refused),
         4 => Just(End::Neutral),
     ]
 }
@@ -92,6 +92,8 @@ struct Known {
     gate: Gate,
     fails: u32,
     trips: u32,
+    refusals: u32,
+    is_refused: bool,
     epoch: u64,
     calm_since: u64,
     /// By usage.
@@ -139,12 +141,23 @@ impl Known {
     fn open(&mut self, from: u64) {
         self.gate = Gate::Open { until: from + self.cooldown() };
         self.trips += 1;
+        self.is_refused = false;
+        self.epoch += 1;
+        self.fails = 0;
+    }
+
+    fn refuse(&mut self, now: u64) {
+        self.gate = Gate::Open { until: now + (60 << self.refusals.min(8)).min(3600) };
+        self.refusals += 1;
+        self.is_refused = true;
         self.epoch += 1;
         self.fails = 0;
     }
 
     fn close(&mut self, now: u64) {
         self.gate = Gate::Closed;
+        self.refusals = 0;
+        self.is_refused = false;
         self.calm_since = now;
         self.epoch += 1;
         self.fails = 0;
@@ -243,6 +256,8 @@ impl Model {
                 gate: Gate::Closed,
                 fails: 0,
                 trips: 0,
+                refusals: 0,
+                is_refused: false,
                 epoch: 0,
                 calm_since: 0,
                 used: Usage::ALL.map(|_| Used {
@@ -298,7 +313,10 @@ impl Model {
                     let gate = known.gate;
                     let mut freed = known.clone();
                     freed.gate = Gate::Closed;
-                    matches!(gate, Gate::Open { .. }) && freed.is_usable(usage, self.now) && known.in_flight < 2
+                    matches!(gate, Gate::Open { .. })
+                        && !known.is_refused
+                        && freed.is_usable(usage, self.now)
+                        && known.in_flight < 2
                 })
                 .min_by_key(|index| picked(*index));
             if let Some(index) = early {
@@ -383,7 +401,11 @@ impl Model {
                     known.token = Token::Missing(now);
                 }
             }
-            End::Dead => known.token = Token::Dead,
+            End::Refused => {
+                if is_current && !matches!(known.gate, Gate::Open { .. }) {
+                    known.refuse(now);
+                }
+            }
         }
         if is_end {
             if held.epoch == known.epoch && known.gate != Gate::Closed {
@@ -438,9 +460,11 @@ impl Pair {
         }
     }
 
-    /// What the model's word is in the pool's. Only one identity is ever challenged, so nothing pauses.
+    /// What the model's word is in the pool's. Only one identity is ever challenged or refused, so nothing pauses and the
+    /// upstream is not blamed.
     fn outcome(end: End, index: usize) -> (End, Outcome) {
-        let end = if end == End::Challenged && index > 0 { End::Neutral } else { end };
+        let is_for_one = matches!(end, End::Challenged | End::Refused);
+        let end = if is_for_one && index > 0 { End::Neutral } else { end };
         let outcome = match end {
             End::Success => Outcome::Success,
             End::Fault => own_fault(index + 1),
@@ -449,7 +473,7 @@ impl Pair {
             End::Quota => Outcome::Quota { rest: s(1000) },
             End::Challenged => Outcome::Challenged,
             End::Unauthorized => Outcome::Unauthorized,
-            End::Dead => Outcome::Dead,
+            End::Refused => Outcome::Forbidden,
             End::Neutral => Outcome::Neutral,
         };
         (end, outcome)

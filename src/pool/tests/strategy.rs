@@ -96,7 +96,7 @@ fn s000_39_and_47_who_rests_is_down_busy_or_tried_is_never_drawn() {
     let now = start();
     let pool = weighted(&[Some(60); 6], now);
     lease_of(&pool, 1, now).finish(Outcome::Quota { rest: s(3600) }, now);
-    lease_of(&pool, 2, now).finish(Outcome::Dead, now);
+    die(&pool, 2, now);
     trip(&pool, 3, now);
     // The fourth is at its cap.
     let _busy = [lease_of(&pool, 4, now), lease_of(&pool, 4, now)];

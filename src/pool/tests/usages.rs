@@ -2,8 +2,8 @@
 
 use crate::base::facts::{Cooling, CoolingReason, PerUsage, Usage};
 use crate::pool::tests::{
-    FAULT, HEALTHY, id, key, lease_for, lease_of, only, plus, pool, pool_with, s, settings, start, status, trip, view,
-    wanted_for,
+    FAULT, HEALTHY, die, id, key, lease_for, lease_of, only, plus, pool, pool_with, s, settings, start, status, trip,
+    view, wanted_for,
 };
 use crate::pool::{IdentityPool, IdentityReason, IdentityStatus, LeaseError, Now, Outcome};
 
@@ -79,7 +79,7 @@ fn what_concerns_the_account_concerns_every_usage() {
         let now = start();
         let pool = pool(3, now);
         lease_for(used, &pool, 1, now).finish(Outcome::Challenged, now);
-        lease_for(used, &pool, 2, now).finish(Outcome::Dead, now);
+        die(&pool, 2, now);
         trip(&pool, 3, now);
         let challenged = IdentityReason::Resting(Usage::Chat, CoolingReason::Challenge);
         assert_eq!(status(&pool, 1, now), (IdentityStatus::Down, Some(challenged)));

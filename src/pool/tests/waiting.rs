@@ -129,7 +129,7 @@ async fn nobody_waits_for_what_cannot_come() {
     assert!(matches!(refused, LeaseError::Resting { .. }), "{refused:?}");
     settle().await;
     assert_eq!(queued(&pool), 1);
-    held.finish(Outcome::Dead, Now::read());
+    held.finish(Outcome::Forbidden, Now::read());
     let (_, answer) = next(&mut answers).await;
     assert!(matches!(answer, Err(LeaseError::Resting { .. })), "{answer:?}");
     assert_eq!(Now::read().instant, began, "told at once");

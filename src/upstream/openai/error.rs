@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::upstream::error::{UpstreamError, UpstreamErrorKind, is_challenge};
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind, is_challenge, speaks_of_model};
 
 /// What an answer other than a completion means.
 #[must_use]
@@ -74,6 +74,10 @@ pub fn classify(status: u16, code: &str, kind: &str, message: &str) -> UpstreamE
         _ if is("model_not_found") || says(&["model not supported", "model does not exist", "model not exist"]) => {
             Kind::ModelNotFound
         }
+        // What DashScope calls a bill that was not paid, with status 400: it concerns the account, not the request.
+        _ if is("arrearage") => Kind::Forbidden,
+        _ if DENIED_CODES.iter().any(|denied| is(denied)) => Kind::ModelDenied,
+        403 if speaks_of_model(&code, &message) || speaks_of_model(&kind, "") => Kind::ModelDenied,
         504 => Kind::Timeout,
         _ if says(&["stream timeout"]) => Kind::Timeout,
         400 | 409 | 413 | 422 => Kind::InvalidRequest,
@@ -83,6 +87,10 @@ pub fn classify(status: u16, code: &str, kind: &str, message: &str) -> UpstreamE
         _ => by_status(status),
     }
 }
+
+/// Codes of an account that may not use the model that was asked for, in lower case.
+const DENIED_CODES: [&str; 4] =
+    ["model.accessdenied", "model_access_denied", "accessdenied.unpurchased", "model_not_allowed"];
 
 fn by_status(status: u16) -> UpstreamErrorKind {
     match status {
@@ -116,6 +124,14 @@ mod tests {
             (403, "insufficient_quota", "", "", quota),
             (403, "AllocationQuota.FreeTierOnly", "", "", quota),
             (403, "", "", "invalid api-key", Kind::Forbidden),
+            (403, "", "", "access to model denied", Kind::ModelDenied),
+            (403, "AccessDenied.Unpurchased", "", "Access denied.", Kind::ModelDenied),
+            (403, "Model.AccessDenied", "", "", Kind::ModelDenied),
+            (403, "", "model_error", "no", Kind::ModelDenied),
+            (403, "AccessDenied", "", "Access denied.", Kind::Forbidden),
+            (403, "model_not_found", "", "Project has no access to model x", Kind::ModelNotFound),
+            (200, "Model.AccessDenied", "", "", Kind::ModelDenied),
+            (400, "Arrearage", "", "Access denied, make sure your account is in good standing.", Kind::Forbidden),
             (429, "insufficient_quota", "insufficient_quota", "Free allocated quota exceeded.", quota),
             (429, "", "", "hour allocated quota exceeded", quota),
             (429, "rate_limit_exceeded", "", "", Kind::RateLimited),
