@@ -35,7 +35,6 @@ pub enum CoolingReason {
 
 /// What an identity is asked for. Each has rests of its own: a day's quota of videos says nothing about chats.
 ///
-/// Handing over a file is part of whatever the file is for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Usage {
     /// Text.
@@ -45,11 +44,30 @@ pub enum Usage {
     Image,
     /// Making videos.
     Video,
+    /// Handing over files, as a part of any of the others.
+    Upload,
+}
+
+/// What one request needs of an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Need {
+    /// What it asks for.
+    pub usage: Usage,
+    /// Whether files have to be handed over for it.
+    pub uploads: bool,
+}
+
+impl From<Usage> for Need {
+    fn from(usage: Usage) -> Self {
+        Self { usage, uploads: false }
+    }
 }
 
 impl Usage {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::Chat, Self::Image, Self::Video];
+    pub const ALL: [Self; 4] = [Self::Chat, Self::Image, Self::Video, Self::Upload];
+    /// Those that a request is for.
+    pub const ASKED: [Self; 3] = [Self::Chat, Self::Image, Self::Video];
 
     /// The word for it on disk and in logs.
     #[must_use]
@@ -58,6 +76,7 @@ impl Usage {
             Self::Chat => "chat",
             Self::Image => "image",
             Self::Video => "video",
+            Self::Upload => "upload",
         }
     }
 }
@@ -68,12 +87,18 @@ pub struct PerUsage<T> {
     chat: T,
     image: T,
     video: T,
+    upload: T,
 }
 
 impl<T> PerUsage<T> {
     /// What `make` makes for each usage.
     pub fn of(mut make: impl FnMut(Usage) -> T) -> Self {
-        Self { chat: make(Usage::Chat), image: make(Usage::Image), video: make(Usage::Video) }
+        Self {
+            chat: make(Usage::Chat),
+            image: make(Usage::Image),
+            video: make(Usage::Video),
+            upload: make(Usage::Upload),
+        }
     }
 
     /// The one for a usage.
@@ -82,6 +107,7 @@ impl<T> PerUsage<T> {
             Usage::Chat => &self.chat,
             Usage::Image => &self.image,
             Usage::Video => &self.video,
+            Usage::Upload => &self.upload,
         }
     }
 
@@ -91,6 +117,7 @@ impl<T> PerUsage<T> {
             Usage::Chat => &mut self.chat,
             Usage::Image => &mut self.image,
             Usage::Video => &mut self.video,
+            Usage::Upload => &mut self.upload,
         }
     }
 
@@ -107,11 +134,11 @@ mod tests {
     #[test]
     fn each_usage_has_its_own() {
         let mut words = PerUsage::of(|usage| usage.as_str().to_owned());
-        assert_eq!(Usage::ALL.map(|usage| words.get(usage).clone()), ["chat", "image", "video"]);
+        assert_eq!(Usage::ALL.map(|usage| words.get(usage).clone()), ["chat", "image", "video", "upload"]);
         for usage in Usage::ALL {
             words.get_mut(usage).push('!');
         }
         let all: Vec<_> = words.iter().map(|(usage, word)| format!("{usage:?} {word}")).collect();
-        assert_eq!(all, ["Chat chat!", "Image image!", "Video video!"]);
+        assert_eq!(all, ["Chat chat!", "Image image!", "Video video!", "Upload upload!"]);
     }
 }

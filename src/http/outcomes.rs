@@ -138,6 +138,11 @@ fn of_upstream(error: &UpstreamError, attempts: u32) -> Failure {
             let wait = hours.map(|hours| Duration::from_secs(hours.saturating_mul(3600))).or(error.retry_after);
             Failure::new(FailureKind::QuotaExhausted, "insufficient_quota", message).after(wait).finally()
         }
+        Kind::ModelQuotaExhausted => {
+            let message =
+                format!("The upstream's quota of this model is used up for today; others may have some left.{said}");
+            Failure::new(FailureKind::QuotaExhausted, "insufficient_quota", message).after(error.retry_after).finally()
+        }
         Kind::Challenged => challenged(None),
         Kind::ContentPolicy => {
             let message = format!("The upstream's content policy refused this conversation.{said}");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::base::facts::{CoolingReason, IdentityFacts, PerUsage, Usage};
+use crate::base::facts::{CoolingReason, IdentityFacts, Need, PerUsage, Usage};
 use crate::base::ids::UnixSeconds;
 use crate::base::session::Session;
 use crate::pool::breaker::{Breaker, State};
@@ -170,6 +170,14 @@ impl Slot {
         .map(|(reason, until)| block(reason, Some(until)))
     }
 
+    /// What keeps it from all that a request needs at `now`, the longest reason.
+    pub(crate) fn block_of(&self, need: Need, probes_from: Option<Instant>, now: Instant) -> Option<Block> {
+        let upload = need.uploads.then_some(Usage::Upload);
+        let blocks = [Some(need.usage), upload].into_iter().flatten();
+        let blocks = blocks.filter_map(|usage| self.block(usage, probes_from, now));
+        blocks.max_by_key(|block| (block.until.is_none(), block.until))
+    }
+
     /// What people see of it, without what its session knows.
     pub(crate) fn view(
         &self,
@@ -209,7 +217,7 @@ impl Slot {
         }
         let reason = |usage, rest: &Current| IdentityReason::Resting(usage, rest.reason);
         let tripped = self.tripped(None, now);
-        if tripped.is_some() || resting.iter().all(|(_, rest)| rest.is_some()) {
+        if tripped.is_some() || Usage::ASKED.into_iter().all(|usage| resting.get(usage).is_some()) {
             // Chats are what people think of when an account is down.
             let rest = resting.get(Usage::Chat).map(|rest| (reason(Usage::Chat, &rest), rest.until));
             let longest = [tripped, rest].into_iter().flatten().max_by_key(|(_, until)| *until);

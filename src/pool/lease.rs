@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
+use crate::base::facts::Usage;
 use crate::base::ids::IdentityId;
 use crate::base::session::Session;
 use crate::pool::clock::Now;
@@ -115,6 +116,14 @@ impl Lease {
 
     /// Ends the lease with its result.
     pub fn finish(mut self, outcome: Outcome, now: Now) {
+        self.end(outcome, now);
+    }
+
+    /// Ends the lease with the result of another usage than it was for, as when a file could not be handed over.
+    pub fn finish_as(mut self, usage: Usage, outcome: Outcome, now: Now) {
+        if let Some(loan) = &mut self.loan {
+            loan.ticket.usage = usage;
+        }
         self.end(outcome, now);
     }
 

@@ -32,7 +32,7 @@ use std::time::Instant;
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
-use crate::base::facts::{IdentityFacts, Usage};
+use crate::base::facts::{IdentityFacts, Need, Usage};
 use crate::base::ids::CredentialKey;
 use crate::base::session::Session;
 use crate::pool::clock::after;
@@ -61,6 +61,8 @@ pub struct Wanted {
     pub caller: CallerId,
     /// What the identity is to be used for: one that rests from it does not do.
     pub usage: Usage,
+    /// Whether files have to be handed over for it: one that rests from that does not do either.
+    pub uploads: bool,
     /// The identities that this request was tried on already, by their credentials' keys.
     pub tried: Vec<CredentialKey>,
     /// The identity to lend at a first attempt, if it can be had at once.
@@ -72,6 +74,10 @@ pub struct Wanted {
 impl Wanted {
     fn favourite(&self) -> Option<&CredentialKey> {
         self.preferred.as_ref().filter(|_| self.tried.is_empty())
+    }
+
+    fn need(&self) -> Need {
+        Need { usage: self.usage, uploads: self.uploads }
     }
 }
 
@@ -115,10 +121,10 @@ impl IdentityPool {
     /// Says why there is none and when to come back.
     pub fn try_lease(&self, wanted: &Wanted, now: Now) -> Result<Lease, LeaseError> {
         let granted = self.0.ask(now, |state| {
-            if let Some(grant) = wanted.favourite().and_then(|key| state.request_one(wanted.usage, key, now)) {
+            if let Some(grant) = wanted.favourite().and_then(|key| state.request_one(wanted.need(), key, now)) {
                 return Ok(grant);
             }
-            state.request(wanted.usage, &wanted.tried, now).map_err(|refusal| match refusal {
+            state.request(wanted.need(), &wanted.tried, now).map_err(|refusal| match refusal {
                 Refusal::AtCap => state.busy(),
                 Refusal::Final(error) => error,
             })
@@ -126,10 +132,10 @@ impl IdentityPool {
         granted.map(|grant| Lease::new(&self.0, grant))
     }
 
-    /// Why a new request for a usage would get nobody now; `None` if it would, be it after a wait. Lends nothing.
+    /// Why a new request for this would get nobody now; `None` if it would, be it after a wait. Lends nothing.
     #[must_use]
-    pub fn outlook(&self, usage: Usage, now: Now) -> Option<LeaseError> {
-        self.0.look_at(now, |state| state.outlook(usage, now))
+    pub fn outlook(&self, need: impl Into<Need>, now: Now) -> Option<LeaseError> {
+        self.0.look_at(now, |state| state.outlook(need.into(), now))
     }
 
     /// A caller's own credential as a lease. It is never in the pool, and its reports go nowhere.
@@ -231,10 +237,10 @@ impl IdentityPool {
 
     fn enter(&self, wanted: &Wanted, now: Now) -> Result<Entry, LeaseError> {
         let entered = self.0.ask(now, |state| {
-            if let Some(grant) = wanted.favourite().and_then(|key| state.request_one(wanted.usage, key, now)) {
+            if let Some(grant) = wanted.favourite().and_then(|key| state.request_one(wanted.need(), key, now)) {
                 return Ok(Ok(grant));
             }
-            match state.request(wanted.usage, &wanted.tried, now) {
+            match state.request(wanted.need(), &wanted.tried, now) {
                 Ok(grant) => return Ok(Ok(grant)),
                 Err(Refusal::Final(error)) => return Err(error),
                 Err(Refusal::AtCap) => {}
@@ -245,7 +251,7 @@ impl IdentityPool {
                 return Err(state.busy());
             }
             let (reply, answer): (Reply, _) = oneshot::channel();
-            match state.queue.join(wanted.caller, wanted.usage, wanted.tried.clone(), reply) {
+            match state.queue.join(wanted.caller, wanted.need(), wanted.tried.clone(), reply) {
                 Ok(number) => Ok(Err((number, deadline, answer))),
                 Err(_full) => Err(state.busy()),
             }

@@ -53,6 +53,8 @@ pub(crate) struct Ticket {
     pub(crate) egress_probe: Option<u64>,
     /// Rests that the identity had been asked for by then.
     pub(crate) rests: RestCounts,
+    /// The same of handing over files, if the request has some.
+    pub(crate) upload_rests: Option<RestCounts>,
 }
 
 /// An identity to lend.

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use crate::base::facts::Usage;
+use crate::base::facts::Need;
 use crate::base::ids::CredentialKey;
 
 /// Stands for whoever sent a request: requests of one caller wait in one line.
@@ -30,7 +30,7 @@ struct Line<W> {
 #[derive(Debug)]
 pub(crate) struct Waiter<W> {
     number: u64,
-    pub(crate) usage: Usage,
+    pub(crate) need: Need,
     pub(crate) tried: Vec<CredentialKey>,
     pub(crate) reply: W,
 }
@@ -65,7 +65,7 @@ impl<W> Queue<W> {
     pub(crate) fn join(
         &mut self,
         caller: CallerId,
-        usage: Usage,
+        need: impl Into<Need>,
         tried: Vec<CredentialKey>,
         reply: W,
     ) -> Result<u64, W> {
@@ -81,7 +81,7 @@ impl<W> Queue<W> {
         let number = self.next_number;
         self.next_number += 1;
         self.count += 1;
-        let waiter = Waiter { number, usage, tried, reply };
+        let waiter = Waiter { number, need: need.into(), tried, reply };
         match self.lines.iter_mut().find(|line| line.caller == caller) {
             Some(line) => line.waiters.push_back(waiter),
             None => self.lines.push_back(Line { caller, waiters: VecDeque::from([waiter]) }),
@@ -140,6 +140,7 @@ impl<W> Queue<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::base::facts::Usage;
 
     fn queue(waiting: &[(u64, &'static str)]) -> Queue<&'static str> {
         let mut queue = Queue::new(8);

@@ -346,13 +346,13 @@ mod tests {
     #[test]
     fn rates_and_quotas_are_of_one_usage_and_challenges_of_all() {
         let (mut rests, now) = (Rests::default(), start());
-        let lengths = |rests: &Rests| Usage::ALL.map(|usage| length_of(rests, usage, now).as_secs());
+        let lengths = |rests: &Rests| Usage::ASKED.map(|usage| length_of(rests, usage, now).as_secs());
         rests.rate(Usage::Image, None, now, 0.0);
         rests.quota(Usage::Video, s(1000), now);
         assert_eq!(lengths(&rests), [0, 60, 1000]);
         rests.challenge(s(300), now);
         assert_eq!(lengths(&rests), [300, 300, 1000], "the longer one counts");
-        let reasons = Usage::ALL.map(|usage| rests.active(usage, now.instant).unwrap().reason);
+        let reasons = Usage::ASKED.map(|usage| rests.active(usage, now.instant).unwrap().reason);
         assert_eq!(reasons, [CoolingReason::Challenge, CoolingReason::Challenge, CoolingReason::Quota]);
         rests.rate(Usage::Image, None, now, 0.0);
         rests.challenge(s(300), now);

@@ -8,7 +8,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::base::facts::{PerUsage, Usage};
+use crate::base::facts::{Need, PerUsage, Usage};
 use crate::base::ids::CredentialKey;
 use crate::base::session::Session;
 use crate::pool::blame::Blame;
@@ -85,7 +85,7 @@ impl<W> PoolState<W> {
     }
 
     /// Picks an identity for a request that has tried some already.
-    pub(crate) fn request(&mut self, usage: Usage, tried: &[CredentialKey], now: Now) -> Result<Grant, Refusal> {
+    pub(crate) fn request(&mut self, need: Need, tried: &[CredentialKey], now: Now) -> Result<Grant, Refusal> {
         if self.indices.is_empty() {
             return Err(Refusal::Final(LeaseError::NoneConfigured));
         }
@@ -98,38 +98,42 @@ impl<W> PoolState<W> {
             let retry_after = until.saturating_duration_since(now.instant);
             return Err(Refusal::Final(LeaseError::Paused { retry_after }));
         }
-        let index = match self.rotation.choose(usage, self.tick(now.instant), &tried) {
-            Choice::Free(index) => self.drawn(usage, index, &tried, now),
+        let usage = need.usage;
+        let barred = self.barred(need, &tried, now.instant);
+        let index = match self.rotation.choose(usage, self.tick(now.instant), &barred) {
+            Choice::Free(index) => self.drawn(usage, index, &barred, now),
             Choice::AtCap => return Err(Refusal::AtCap),
             Choice::Nobody => {
-                let early = self.early(usage, &tried, now.instant);
-                early.ok_or_else(|| Refusal::Final(self.refusal(usage, &tried, now.instant)))?
+                let early = self.early(usage, &barred, now.instant);
+                early.ok_or_else(|| Refusal::Final(self.refusal(need, &tried, now.instant)))?
             }
         };
-        self.grant(usage, index, gate, tried.is_empty(), now.instant).ok_or(Refusal::AtCap)
+        self.grant(need, index, gate, tried.is_empty(), now.instant).ok_or(Refusal::AtCap)
     }
 
     /// Lends this identity for a request that has tried none; `None` when it cannot be had at once.
-    pub(crate) fn request_one(&mut self, usage: Usage, key: &CredentialKey, now: Now) -> Option<Grant> {
+    pub(crate) fn request_one(&mut self, need: Need, key: &CredentialKey, now: Now) -> Option<Grant> {
         let index = *self.indices.get(key)?;
         let gate = self.egress.gate(now.instant);
-        if matches!(gate, Gate::Shut { .. }) || !self.rotation.is_free(usage, self.tick(now.instant), index) {
+        let is_free = self.rotation.is_free(need.usage, self.tick(now.instant), index)
+            && !self.barred(need, &[], now.instant).contains(&index);
+        if matches!(gate, Gate::Shut { .. }) || !is_free {
             return None;
         }
-        self.grant(usage, index, gate, true, now.instant)
+        self.grant(need, index, gate, true, now.instant)
     }
 
     /// Why nobody could be lent now; `None` if somebody could, be it after a wait in the queue.
-    pub(crate) fn outlook(&self, usage: Usage, now: Now) -> Option<LeaseError> {
+    pub(crate) fn outlook(&self, need: Need, now: Now) -> Option<LeaseError> {
         if self.indices.is_empty() {
             return Some(LeaseError::NoneConfigured);
         }
         if let Gate::Shut { until } = self.egress.gate(now.instant) {
             return Some(LeaseError::Paused { retry_after: until.saturating_duration_since(now.instant) });
         }
-        match self.rotation.choose(usage, self.tick(now.instant), &[]) {
+        match self.rotation.choose(need.usage, self.tick(now.instant), &self.barred(need, &[], now.instant)) {
             Choice::Free(_) | Choice::AtCap => None,
-            Choice::Nobody => Some(self.refusal(usage, &[], now.instant)),
+            Choice::Nobody => Some(self.refusal(need, &[], now.instant)),
         }
     }
 
@@ -146,6 +150,9 @@ impl<W> PoolState<W> {
                 if let Some(slot) = self.slots.get_mut(index) {
                     next_epoch = slot.breaker.succeed(epoch, now.instant);
                     slot.rests.succeed(usage, ticket.rests, now.instant);
+                    if let Some(counts) = ticket.upload_rests {
+                        slot.rests.succeed(Usage::Upload, counts, now.instant);
+                    }
                 }
             }
             Outcome::Transient { code } => self.transient(ticket, code, now.instant),
@@ -210,14 +217,15 @@ impl<W> PoolState<W> {
         // of them.
         let mut is_full = PerUsage::<bool>::default();
         let answers = queue.serve(|waiter| {
-            let is_full = is_full.get_mut(waiter.usage);
-            if *is_full && waiter.tried.is_empty() {
+            let is_full = is_full.get_mut(waiter.need.usage);
+            let is_plain = waiter.tried.is_empty() && !waiter.need.uploads;
+            if *is_full && is_plain {
                 return Verdict::Stay;
             }
-            match self.request(waiter.usage, &waiter.tried, now) {
+            match self.request(waiter.need, &waiter.tried, now) {
                 Ok(grant) => Verdict::Serve(Ok(grant)),
                 Err(Refusal::AtCap) => {
-                    *is_full |= waiter.tried.is_empty();
+                    *is_full |= is_plain;
                     Verdict::Stay
                 }
                 Err(Refusal::Final(error)) => Verdict::Refuse(Err(error)),
@@ -383,12 +391,25 @@ impl<W> PoolState<W> {
             .fold(Tally::default(), Tally::plus)
     }
 
-    fn grant(&mut self, usage: Usage, index: usize, gate: Gate, is_first: bool, now: Instant) -> Option<Grant> {
+    /// The places that are no choice for a request: those that it was tried on, and those that rest from taking files if
+    /// it has some.
+    fn barred(&self, need: Need, tried: &[usize], now: Instant) -> Vec<usize> {
+        let mut barred = tried.to_vec();
+        if need.uploads {
+            let rests = |(_, slot): &(usize, &Slot)| slot.rests.active(Usage::Upload, now).is_some();
+            barred.extend(self.present().filter(rests).map(|(index, _)| index).filter(|index| !tried.contains(index)));
+        }
+        barred
+    }
+
+    fn grant(&mut self, need: Need, index: usize, gate: Gate, is_first: bool, now: Instant) -> Option<Grant> {
+        let usage = need.usage;
         let jitter = (self.jitter)();
         let slot = self.slots.get_mut(index)?;
         let admission = slot.breaker.admit(now, &self.settings, jitter);
         let session = Arc::clone(&slot.session);
         let rests = slot.rests.counts(usage);
+        let upload_rests = need.uploads.then(|| slot.rests.counts(Usage::Upload));
         let egress_probe = (gate == Gate::Probe).then(|| self.egress.begin_probe(now, self.settings.probe_lease));
         self.rotation.take(usage, index);
         if admission.is_probe {
@@ -401,7 +422,15 @@ impl<W> PoolState<W> {
             self.budget.deposit();
         }
         Some(Grant {
-            ticket: Ticket { index, usage, epoch: admission.epoch, is_probe: admission.is_probe, egress_probe, rests },
+            ticket: Ticket {
+                index,
+                usage,
+                epoch: admission.epoch,
+                is_probe: admission.is_probe,
+                egress_probe,
+                rests,
+                upload_rests,
+            },
             session,
         })
     }
@@ -451,9 +480,9 @@ impl<W> PoolState<W> {
     }
 
     /// Why none of the identities that were not tried can be used.
-    fn refusal(&self, usage: Usage, tried: &[usize], now: Instant) -> LeaseError {
+    fn refusal(&self, need: Need, tried: &[usize], now: Instant) -> LeaseError {
         let untried = self.present().filter(|(index, _)| !tried.contains(index));
-        let blocks: Vec<_> = untried.filter_map(|(_, slot)| slot.block(usage, self.probes_from, now)).collect();
+        let blocks: Vec<_> = untried.filter_map(|(_, slot)| slot.block_of(need, self.probes_from, now)).collect();
         LeaseError::of(&blocks, now)
     }
 

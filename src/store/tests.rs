@@ -39,6 +39,7 @@ fn facts() -> IdentityFacts {
         Usage::Chat => Some(cooling(CoolingReason::Rate, 70)),
         Usage::Image => None,
         Usage::Video => Some(cooling(CoolingReason::Quota, 90)),
+        Usage::Upload => Some(cooling(CoolingReason::Quota, 95)),
     });
     IdentityFacts { cooling, dead_since: Some(UnixSeconds(7)) }
 }
@@ -542,7 +543,9 @@ async fn a_file_of_the_first_version_is_brought_up_to_date() {
     let dir = tempfile::tempdir().unwrap();
     edit(dir.path(), FIRST_VERSION);
     let chats = |reason| only(Usage::Chat, cooling(reason, 90));
-    let everything = PerUsage::of(|_| Some(cooling(CoolingReason::Challenge, 90)));
+    // The first versions knew nothing of a rest from handing over files.
+    let known = |usage| usage != Usage::Upload;
+    let everything = PerUsage::of(|usage| known(usage).then(|| cooling(CoolingReason::Challenge, 90)));
     let expected = [
         ("both", chats(CoolingReason::Quota), Some(UnixSeconds(7))),
         ("rests", chats(CoolingReason::Rate), None),

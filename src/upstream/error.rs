@@ -29,6 +29,8 @@ pub struct UpstreamError {
     pub code: Option<&'static str>,
     /// What the upstream wrote.
     pub quote: Quote,
+    /// A file could not be handed over; what the file was for is not concerned.
+    pub is_of_upload: bool,
     /// When the upstream said to come back.
     pub retry_after: Option<Duration>,
     /// The transport's error, if that was it.
@@ -52,6 +54,8 @@ pub enum UpstreamErrorKind {
         /// Hours until it returns.
         hours: Option<u64>,
     },
+    /// The quota of the model that was asked for is gone; the same identity may have some of others.
+    ModelQuotaExhausted,
     /// The risk engine wants a human. Never answered, never retried into.
     Challenged,
     /// The chat is not there (any more), or belongs to another account.
@@ -101,6 +105,7 @@ impl fmt::Display for UpstreamErrorKind {
             Self::ModelDenied => "the account may not use this model",
             Self::RateLimited => "too many requests",
             Self::QuotaExhausted { .. } => "the quota is used up",
+            Self::ModelQuotaExhausted => "the quota of this model is used up",
             Self::Challenged => "the upstream wants a human to pass its check",
             Self::LostChat => "the chat is gone",
             Self::BusyChat => "the chat is still busy",
@@ -137,6 +142,7 @@ impl UpstreamErrorKind {
             | Self::Forbidden
             | Self::RateLimited
             | Self::QuotaExhausted { .. }
+            | Self::ModelQuotaExhausted
             | Self::Challenged => Blame::Identity,
             Self::Unavailable | Self::Timeout | Self::Truncated | Self::Empty | Self::Protocol => Blame::Upstream,
         }
@@ -146,7 +152,14 @@ impl UpstreamErrorKind {
     /// length. Elsewhere the class says all.
     #[must_use]
     pub fn has_helpful_text(self) -> bool {
-        matches!(self, Self::InvalidRequest | Self::ContentPolicy | Self::QuotaExhausted { .. } | Self::TooLong)
+        matches!(
+            self,
+            Self::InvalidRequest
+                | Self::ContentPolicy
+                | Self::QuotaExhausted { .. }
+                | Self::ModelQuotaExhausted
+                | Self::TooLong
+        )
     }
 
     /// A short word for logs, metrics and the rule of correlated failures.
@@ -158,6 +171,7 @@ impl UpstreamErrorKind {
             Self::ModelDenied => "model_denied",
             Self::RateLimited => "rate_limited",
             Self::QuotaExhausted { .. } => "quota_exhausted",
+            Self::ModelQuotaExhausted => "model_quota_exhausted",
             Self::Challenged => "challenged",
             Self::LostChat => "lost_chat",
             Self::BusyChat => "busy_chat",
@@ -181,7 +195,8 @@ impl UpstreamError {
     #[must_use]
     pub fn new(doing: &'static str, kind: UpstreamErrorKind) -> Self {
         let quote = Quote::default();
-        Self { doing, kind, note: String::new(), code: None, quote, retry_after: None, source: None }
+        let (note, is_of_upload) = (String::new(), false);
+        Self { doing, kind, note, code: None, quote, is_of_upload, retry_after: None, source: None }
     }
 
     /// An error with words of this program beside its class.

@@ -252,6 +252,32 @@ async fn a_refused_key_rests_and_one_probe_brings_it_back() {
 }
 
 #[tokio::test]
+async fn a_quota_of_one_model_leaves_the_other_models_alone() {
+    let app = with_keys(Scenario::default().key(KeyScript::new("lee"))).await;
+    for name in ["kay", "lee"] {
+        app.simulator.script().queue(Some(name), Endpoint::KeyChat, ScriptedReply::api(ApiFailure::FreeTierOnly));
+    }
+    for stream in [false, true, false] {
+        let mut body = ask("key/qwen3.7-plus", "x");
+        body["stream"] = json!(stream);
+        let response = app.chat(&body).await;
+        assert_eq!(response.status(), 429);
+        let wait: u64 = response.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+        assert!((1..=86_400).contains(&wait), "{wait}");
+        assert_eq!(error_of(response).await["code"], "insufficient_quota");
+    }
+    assert_eq!(app.simulator.record().requests_to(Endpoint::KeyChat).len(), 2, "each key was asked once");
+    assert_eq!(content(&json_of(app.chat(&ask("key/qwen3.7-max", "echo: x")).await).await), "x");
+    let health = json_of(app.get("/health").send().await.unwrap()).await;
+    assert_eq!(health["identityPool"]["healthy"], health["identityPool"]["total"], "{health}");
+    // A quota of the whole key is the key's.
+    app.simulator.script().set_default(None, Endpoint::KeyChat, Some(ScriptedReply::api(ApiFailure::CurrentQuota)));
+    assert_eq!(app.chat(&ask("key/qwen3.7-max", "x")).await.status(), 429);
+    assert_eq!(app.chat(&ask("key/qwen-plus", "x")).await.status(), 429);
+    assert_eq!(app.simulator.record().requests_to(Endpoint::KeyChat).len(), 5);
+}
+
+#[tokio::test]
 async fn a_key_serves_more_at_once_than_an_account_of_the_web_chat() {
     let app = with_keys(Scenario::default()).await;
     let slow = ScriptedReply::answer("x").with_stream(|stream| stream.first_event_ms = 300);

@@ -4,7 +4,8 @@ use simulator::Simulator;
 use simulator::script::{BodyForm, Endpoint, ErrorScript, ScriptedFailure, ScriptedReply, StatusScript, StreamError};
 
 use crate::support::app::{Setup, TestApp};
-use crate::support::oracle::{Answer, FORMS, Form, ask, asked_accounts, counts, crew, until, until_health};
+use crate::support::files::{image_part, with_parts};
+use crate::support::oracle::{Answer, FORMS, Form, ask, asked_accounts, counts, crew, send, until, until_health};
 
 const HOUR: u64 = 3600;
 
@@ -164,4 +165,34 @@ async fn a_short_rest_ends_by_itself() {
     assert_eq!(refused.code(), "rate_limit_exceeded");
     until_health(&app, |body| body["identityPool"]["healthy"] == 1).await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
+}
+
+#[tokio::test]
+async fn a_spent_quota_of_uploads_leaves_texts_alone() {
+    for form in FORMS {
+        let app = start(2).await;
+        let with_file = || with_parts("qwen3-vl-plus", "What is it?", vec![image_part(1)]);
+        app.simulator.script().set_default(Some("ada"), Endpoint::Sts, Some(out_for(3)));
+        for _ in 0..3 {
+            assert_eq!(send(&app, form, with_file()).await.status, 200, "the other account takes the file");
+        }
+        app.simulator.script().set_default(Some("bob"), Endpoint::Sts, Some(out_for(2)));
+        let other_file = || with_parts("qwen3-vl-plus", "What is it?", vec![image_part(2)]);
+        must_be_out(&send(&app, form, other_file()).await, 2 * HOUR - SLACK..=2 * HOUR);
+        let sent = app.simulator.record().requests_to(Endpoint::Sts).len();
+        must_be_out(&send(&app, form, other_file()).await, 2 * HOUR - SLACK..=2 * HOUR);
+        assert_eq!(app.simulator.record().requests_to(Endpoint::Sts).len(), sent, "no account is asked again");
+        let before = asked_accounts(&app.simulator).len();
+        for _ in 0..4 {
+            ask(&app, form, "echo: x").await.must_say("x");
+        }
+        let mut asked = asked_accounts(&app.simulator).split_off(before);
+        asked.sort();
+        assert_eq!(asked, ["ada", "ada", "bob", "bob"], "texts go to both");
+        // Still so after a restart.
+        let (simulator, state_dir) = app.stop().await;
+        let app = Setup::default().in_dir(state_dir).start(simulator).await;
+        must_be_out(&send(&app, form, other_file()).await, 2 * HOUR - SLACK..=2 * HOUR);
+        ask(&app, form, "echo: x").await.must_say("x");
+    }
 }

@@ -312,7 +312,10 @@ impl Attempts {
             let made = timeout_at(patience, self.janitor.make(session, QwenWeb::new_chat(job)?, is_pooled)).await;
             made.unwrap_or_else(|_| Err(UpstreamError::new("creating a chat", UpstreamErrorKind::Timeout)))
         };
-        let files = self.attachments.hand_over(session, &job.files, is_pooled, deadline);
+        let files = async {
+            let handed = self.attachments.hand_over(session, &job.files, is_pooled, deadline).await;
+            handed.map_err(|error| UpstreamError { is_of_upload: true, ..error })
+        };
         tokio::try_join!(files, making)
     }
 

@@ -45,7 +45,7 @@ pub enum ChatError {
 
 /// The next midnight of UTC is when a day's quota comes back. Nothing but a caller's request uses an account then, so
 /// there is no herd to spread.
-fn until_midnight(now: Now) -> Duration {
+pub(crate) fn until_midnight(now: Now) -> Duration {
     let into_day = now.unix.0.rem_euclid(i64::from(DAY_SECONDS)).unsigned_abs();
     Duration::from_secs(u64::from(DAY_SECONDS) - into_day)
 }
@@ -70,6 +70,8 @@ pub(crate) fn outcome_of(error: &UpstreamError, now: Now) -> Outcome {
         | Kind::InvalidRequest
         | Kind::ModelNotFound
         | Kind::ModelDenied
+        // Kept by model, beside the pool.
+        | Kind::ModelQuotaExhausted
         | Kind::TooLarge
         | Kind::TooLong
         | Kind::LostChat

@@ -8,12 +8,13 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
-use crate::base::facts::Usage;
+use crate::base::facts::{CoolingReason, Need, Usage};
 use crate::base::ids::CredentialKey;
 use crate::base::session::Session;
 use crate::gateway::accounts::error::RefreshError;
 use crate::gateway::accounts::tokens::Tokens;
-use crate::gateway::answer::error::ChatError;
+use crate::gateway::answer::error::{ChatError, until_midnight};
+use crate::gateway::answer::model_rests::ModelRests;
 use crate::gateway::answer::next_step::{Facts, FailureClass, NextStep, next_step};
 use crate::gateway::answer::trace::{Step, Trace};
 use crate::gateway::answer::usage::Accounting;
@@ -83,10 +84,19 @@ pub struct RequestContext {
 pub(crate) struct RequestLimits {
     /// What an account is charged with for it.
     pub(crate) usage: Usage,
+    /// Whether files have to be handed over for it.
+    pub(crate) uploads: bool,
     /// How long it may take in all.
     pub(crate) total_timeout: Duration,
     /// How long one try may take to its first content.
     pub(crate) first_event_timeout: Duration,
+}
+
+impl RequestLimits {
+    /// What the request needs of an identity.
+    pub(crate) fn need(&self) -> Need {
+        Need { usage: self.usage, uploads: self.uploads }
+    }
 }
 
 /// What one request has tried so far.
@@ -103,6 +113,8 @@ pub(crate) struct Progress {
     has_repeated: bool,
     /// Identities that are not asked at all: others are known to have the model, and they are known not to.
     avoided: Vec<CredentialKey>,
+    /// The model that is asked for, where identities have quotas of their models.
+    model: Option<String>,
     /// The token that the present identity was asked with, by its number.
     generation: u64,
     /// The present identity's token was renewed for this request.
@@ -116,6 +128,11 @@ impl Progress {
     pub(crate) fn avoiding(mut self, avoided: Vec<CredentialKey>) -> Self {
         self.avoided = avoided;
         self
+    }
+
+    /// Notes the model that is asked for, of which an identity may have a quota.
+    pub(crate) fn asks_for(&mut self, model: &str) {
+        self.model = Some(model.to_owned());
     }
 
     /// How many attempts there were.
@@ -158,6 +175,7 @@ pub(crate) struct Failover {
     pub(crate) pool: IdentityPool,
     pub(crate) tokens: Tokens,
     pub(crate) accounting: Accounting,
+    pub(crate) model_rests: ModelRests,
     pub(crate) retries_max: u32,
 }
 
@@ -174,6 +192,7 @@ impl Failover {
             retries_left: self.retries_max.saturating_sub(context.client_retries),
             has_repeated: false,
             avoided: Vec::new(),
+            model: None,
             generation: 0,
             is_renewed: false,
             is_final: false,
@@ -190,7 +209,7 @@ impl Failover {
         attempt: &mut A,
         progress: &mut Progress,
     ) -> Result<A::Done, ChatError> {
-        let (usage, is_own) = (progress.limits.usage, context.own.is_some());
+        let (need, is_own) = (progress.limits.need(), context.own.is_some());
         let mut last: Option<ChatError> = None;
         // The lease of an identity that is to be asked once more.
         let mut held: Option<Lease> = None;
@@ -200,7 +219,7 @@ impl Failover {
                 None => match self.lease(context, progress).await {
                     Ok(lease) => lease,
                     // When no other identity can take over, the failure itself is the answer.
-                    Err(error) => return Err(last.map_or(error, |last| self.in_sum(usage, last))),
+                    Err(error) => return Err(last.map_or(error, |last| self.in_sum(need, last))),
                 },
             };
             let session = Arc::clone(lease.session());
@@ -243,7 +262,7 @@ impl Failover {
             if step != NextStep::NextIdentity || (costs_retry && !self.pool.allow_retry(Now::read())) {
                 let error_chain = ErrorChain(&error);
                 warn!(identity.id = %session.identity(), attempts = progress.attempts, error = %error_chain, "no answer");
-                return Err(if is_own { error } else { self.in_sum(usage, error) });
+                return Err(if is_own { error } else { self.in_sum(need, error) });
             }
             info!(identity.id = %session.identity(), attempt = progress.attempts, error = %ErrorChain(&error), "trying another identity");
             progress.moves_on(session.key(), costs_retry);
@@ -266,14 +285,26 @@ impl Failover {
         if let Some(session) = &context.own {
             return Ok(IdentityPool::detached(Arc::clone(session)));
         }
+        let now = Now::read();
+        let resting = progress.model.as_deref().map(|model| self.model_rests.of(model, now)).unwrap_or_default();
+        let without_quota = resting.iter().map(|(key, _)| key);
         let wanted = Wanted {
             caller: context.caller,
             usage: progress.limits.usage,
-            tried: progress.avoided.iter().chain(&progress.tried).cloned().collect(),
+            uploads: progress.limits.uploads,
+            tried: without_quota.chain(&progress.avoided).chain(&progress.tried).cloned().collect(),
             preferred: progress.preferred.clone(),
             deadline: progress.deadline.into_std(),
         };
-        self.pool.lease(&wanted).await.map_err(ChatError::Lease)
+        self.pool.lease(&wanted).await.map_err(|error| {
+            let soonest = resting.iter().map(|(_, wait)| *wait).min();
+            ChatError::Lease(match (error, soonest) {
+                (LeaseError::AllTried, Some(retry_after)) => {
+                    LeaseError::Resting { reason: CoolingReason::Quota, retry_after }
+                }
+                (error, _) => error,
+            })
+        })
     }
 
     /// One try on one identity: a token first, then the attempt. The lease comes back with an upstream's failure; it
@@ -341,6 +372,12 @@ impl Failover {
     /// Ends a lease with its failure, and lets the tokens know.
     fn settle(&self, lease: Lease, error: &UpstreamError, progress: &Progress, is_own: bool) {
         let session = Arc::clone(lease.session());
+        if let (UpstreamErrorKind::ModelQuotaExhausted, Some(model), false) = (error.kind, &progress.model, is_own) {
+            let now = Now::read();
+            let rest = error.retry_after.unwrap_or_else(|| until_midnight(now));
+            info!(identity.id = %session.identity(), model.name = %model, rest_seconds = rest.as_secs(), "quota of a model used up");
+            self.model_rests.begin(session.key(), model, rest, now);
+        }
         let is_fresh = progress.is_renewed || self.has_fresh_token(&session, progress);
         self.accounting.charge_token(lease, error, is_fresh, Now::read());
         if !is_own && !is_fresh && error.kind == UpstreamErrorKind::Unauthorized {
@@ -367,9 +404,12 @@ impl Failover {
         }
     }
 
-    /// Whether the token that was sent is one that a refresh has just brought.
+    /// Whether the token that was sent is one that a refresh has just brought, of an account that was refused with such a
+    /// token before: another refresh would not help.
     fn has_fresh_token(&self, session: &Session, progress: &Progress) -> bool {
-        session.token_generation() == progress.generation && self.tokens.is_fresh(session)
+        session.token_generation() == progress.generation
+            && self.tokens.is_fresh(session)
+            && self.pool.is_refused(session.key(), Now::read())
     }
 
     fn common_facts(&self, progress: &Progress) -> Facts {
@@ -386,11 +426,15 @@ impl Failover {
 
     /// What a caller is told when the identities that were tried have to rest: not how long the last of them rests,
     /// but when the first of all is back. If one is there already, trying again at once is the best advice.
-    pub(crate) fn in_sum(&self, usage: Usage, error: ChatError) -> ChatError {
+    pub(crate) fn in_sum(&self, need: Need, error: ChatError) -> ChatError {
         use UpstreamErrorKind as Kind;
         let ChatError::Upstream { error, attempts } = error else {
             return error;
         };
+        if error.kind == Kind::ModelQuotaExhausted {
+            let retry_after = error.retry_after.or_else(|| Some(until_midnight(Now::read())));
+            return ChatError::Upstream { error: UpstreamError { retry_after, ..error }, attempts };
+        }
         let is_of_identities = matches!(
             error.kind,
             Kind::RateLimited | Kind::QuotaExhausted { .. } | Kind::Challenged | Kind::Unauthorized | Kind::Forbidden
@@ -398,7 +442,7 @@ impl Failover {
         if !is_of_identities {
             return ChatError::Upstream { error, attempts };
         }
-        match self.pool.outlook(usage, Now::read()) {
+        match self.pool.outlook(need, Now::read()) {
             Some(resting) => ChatError::Lease(resting),
             None if matches!(error.kind, Kind::Unauthorized | Kind::Forbidden) => {
                 ChatError::Lease(LeaseError::Unusable { retry_after: Some(TRY_AGAIN_AFTER), needs_login: false })

@@ -3,6 +3,7 @@
 pub(crate) mod attempt;
 pub mod error;
 pub mod failover;
+mod model_rests;
 mod next_step;
 pub mod relay;
 pub mod run;

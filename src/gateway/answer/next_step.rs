@@ -136,6 +136,7 @@ mod tests {
             (Kind::ModelDenied, NextIdentity),
             (Kind::RateLimited, NextIdentity),
             (Kind::QuotaExhausted { hours: Some(1) }, NextIdentity),
+            (Kind::ModelQuotaExhausted, NextIdentity),
             (Kind::Challenged, NextIdentity),
             (Kind::LostChat, Repeat),
             (Kind::BusyChat, Repeat),

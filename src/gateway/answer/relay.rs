@@ -19,6 +19,7 @@ use crate::gateway::accounts::targets::Targets;
 use crate::gateway::accounts::tokens::Tokens;
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::failover::{Attempt, Failed, Failover, RequestContext, RequestLimits};
+use crate::gateway::answer::model_rests::ModelRests;
 use crate::gateway::answer::turn::{Turn, TurnParts};
 use crate::gateway::answer::usage::Accounting;
 use crate::gateway::catalogue::RelayModels;
@@ -101,7 +102,7 @@ impl RelayGateway {
         let accounting = Accounting::new(pool.clone(), store, tokens.are_renewed());
         let targets = Arc::new(targets);
         let models = RelayModels::new(pool.clone(), api.clone(), Arc::clone(&targets), supervisor, settings.models_ttl);
-        let failover = Failover { pool, tokens, accounting, retries_max };
+        let failover = Failover { pool, tokens, accounting, model_rests: ModelRests::default(), retries_max };
         Self(Arc::new(Inner { failover, api, targets, drift: Drift::default(), settings, models }))
     }
 
@@ -190,22 +191,31 @@ impl RelayGateway {
         let mut attempt = Relaying { inner: &self.0, job, is_streamed, sink };
         let avoided = self.0.models.without(&job.job.upstream_model);
         let mut progress = self.0.failover.begin(self.limits(), context).avoiding(avoided);
+        progress.asks_for(&job.job.upstream_model);
         self.0.failover.run(context, &mut attempt, &mut progress).await
     }
 
-    /// Passes a body to another path of the upstream and hands the answer back as it is.
+    /// Passes a body that asks for `model` to another path of the upstream and hands the answer back as it is.
     ///
     /// # Errors
     /// [`ChatError`].
-    pub async fn pass(&self, path: &'static str, body: Vec<u8>, context: &RequestContext) -> Result<Bytes, ChatError> {
+    pub async fn pass(
+        &self,
+        path: &'static str,
+        model: &str,
+        body: Vec<u8>,
+        context: &RequestContext,
+    ) -> Result<Bytes, ChatError> {
         let mut attempt = Passing { inner: &self.0, path, body };
-        self.0.failover.run(context, &mut attempt, &mut self.0.failover.begin(self.limits(), context)).await
+        let mut progress = self.0.failover.begin(self.limits(), context);
+        progress.asks_for(model);
+        self.0.failover.run(context, &mut attempt, &mut progress).await
     }
 
     fn limits(&self) -> RequestLimits {
         let RelaySettings { first_event_timeout, total_timeout, .. } = self.0.settings;
         // Nothing stands between us and these upstreams that would mind a size.
-        RequestLimits { usage: Usage::Chat, total_timeout, first_event_timeout }
+        RequestLimits { usage: Usage::Chat, uploads: false, total_timeout, first_event_timeout }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tracing::warn;
 
+use crate::base::facts::Usage;
 use crate::base::session::Session;
 use crate::chat::reply::TokenCounts;
 use crate::gateway::answer::error::outcome_of;
@@ -80,7 +81,12 @@ impl Accounting {
                 "the upstream refuses this account: it is asked again by one request after a while"
             );
         }
-        lease.finish(outcome, now);
+        match outcome {
+            Outcome::RateLimited { .. } | Outcome::Quota { .. } if error.is_of_upload => {
+                lease.finish_as(Usage::Upload, outcome, now);
+            }
+            outcome => lease.finish(outcome, now),
+        }
         if is_fact && is_pooled {
             self.store.save_facts(session.key().clone(), self.pool.facts(session.key()));
         }

@@ -13,11 +13,13 @@ use crate::base::ids::CredentialKey;
 use crate::base::session::Session;
 use crate::chat::reply::{Ending, ReplySink};
 use crate::chat::stages::StagePlan;
+use crate::files::attachment::JobFile;
 use crate::gateway::accounts::tokens::Tokens;
 use crate::gateway::accounts::web::WebAccounts;
 use crate::gateway::answer::attempt::{Answering, Attempts, StartedVideo, Starting, VideoDiary};
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::failover::{Failover, Progress, RequestContext, RequestLimits};
+use crate::gateway::answer::model_rests::ModelRests;
 use crate::gateway::answer::turn::Turn;
 use crate::gateway::answer::usage::Accounting;
 use crate::gateway::attachments::Attachments;
@@ -50,6 +52,7 @@ impl Inner {
         let base = self.attempts.upstream.settings.total_timeout;
         RequestLimits {
             usage: request.usage(),
+            uploads: request.files.iter().any(|file| matches!(file, JobFile::Ready(_))),
             total_timeout: if matches!(request.task, Task::Video(_)) { base * 2 } else { base },
             first_event_timeout: self.attempts.first_event_timeout(request),
         }
@@ -73,7 +76,13 @@ impl WebGateway {
         let drift = Drift::default();
         let attempts =
             Attempts { upstream, janitor, continuations, attachments, videos, accounting: accounting.clone(), drift };
-        let failover = Failover { pool, tokens: Tokens::Web(accounts), accounting, retries_max };
+        let failover = Failover {
+            pool,
+            tokens: Tokens::Web(accounts),
+            accounting,
+            model_rests: ModelRests::default(),
+            retries_max,
+        };
         Self(Arc::new(Inner { failover, attempts }))
     }
 
@@ -177,7 +186,7 @@ impl WebGateway {
                     cut = Some(ChatError::Upstream { error, attempts });
                 }
                 Err(error) if context.own.is_some() => return Err(error),
-                Err(error) => return Err(failover.in_sum(request.usage(), error)),
+                Err(error) => return Err(failover.in_sum(self.0.limits(request).need(), error)),
             }
         }
     }

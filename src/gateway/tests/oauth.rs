@@ -201,6 +201,8 @@ async fn a_refused_token_is_told_from_a_login_that_is_over() {
     let wanted = Wanted {
         caller: CallerId(1),
         usage: Usage::Chat,
+        uploads: false,
+        preferred: None,
         tried: Vec::new(),
         deadline: std::time::Instant::now() + std::time::Duration::from_secs(60),
     };

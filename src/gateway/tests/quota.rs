@@ -40,7 +40,14 @@ fn accounts(count: usize) -> IdentityPool {
 fn lend(pool: &IdentityPool, now: Now) -> Result<Lease, LeaseError> {
     let deadline = now.instant + Duration::from_secs(600);
     pool.try_lease(
-        &Wanted { caller: CallerId(1), usage: Usage::Chat, tried: Vec::new(), preferred: None, deadline },
+        &Wanted {
+            caller: CallerId(1),
+            usage: Usage::Chat,
+            uploads: false,
+            tried: Vec::new(),
+            preferred: None,
+            deadline,
+        },
         now,
     )
 }

@@ -38,6 +38,7 @@ async fn answer(call: &Call, mut body: JsonBody) -> Result<Response, ApiError> {
         return Err(ApiError::model_not_found(asked));
     }
     let context = call.context();
-    let answer = call.until_the_end(keys.pass("embeddings", request.encode(upstream_model), &context)).await?;
+    let answer =
+        call.until_the_end(keys.pass("embeddings", upstream_model, request.encode(upstream_model), &context)).await?;
     Ok(json_response(request.answer(&answer).map_err(|_| ApiError::unreadable_answer())?))
 }

@@ -202,7 +202,9 @@ fn verdict(error: &ChatError) -> (AccountStatus, u16) {
     };
     match upstream.kind {
         Kind::Unauthorized | Kind::Forbidden => (AccountStatus::Error, 401),
-        Kind::RateLimited | Kind::QuotaExhausted { .. } => (AccountStatus::QuotaExceeded, 429),
+        Kind::RateLimited | Kind::QuotaExhausted { .. } | Kind::ModelQuotaExhausted => {
+            (AccountStatus::QuotaExceeded, 429)
+        }
         Kind::Timeout => (AccountStatus::Error, 0),
         Kind::Unavailable if upstream.source.is_some() => (AccountStatus::Error, 0),
         _ => (AccountStatus::Error, 500),

@@ -77,7 +77,8 @@ fn wanted(tried: &[usize], now: Now) -> Wanted {
 
 fn wanted_for(usage: Usage, tried: &[usize], now: Now) -> Wanted {
     let tried = tried.iter().copied().map(key).collect();
-    Wanted { caller: CallerId(1), usage, tried, preferred: None, deadline: now.instant + s(600) }
+    let deadline = now.instant + s(600);
+    Wanted { caller: CallerId(1), usage, uploads: false, tried, preferred: None, deadline }
 }
 
 fn try_lease(pool: &IdentityPool, now: Now) -> Result<Lease, LeaseError> {

@@ -97,7 +97,7 @@ struct Known {
     epoch: u64,
     calm_since: u64,
     /// By usage.
-    used: [Used; 3],
+    used: [Used; 4],
     /// Until when it rests from everything, because a human is wanted.
     challenged: Option<u64>,
     challenges: u32,
@@ -216,7 +216,7 @@ impl Known {
 
     fn status(&self) -> IdentityStatus {
         let is_dead = matches!(self.token, Token::Dead);
-        let resting = Usage::ALL.into_iter().filter(|usage| self.rest(*usage).is_some()).count();
+        let resting = Usage::ASKED.into_iter().filter(|usage| self.rest(*usage).is_some()).count();
         if is_dead || self.gate != Gate::Closed || resting == 3 {
             IdentityStatus::Down
         } else if self.fails >= 2 || !matches!(self.token, Token::Ready) || resting > 0 {

@@ -1,11 +1,11 @@
 //! What an identity is used for: each usage has rests of its own, and what concerns the account concerns all of them.
 
-use crate::base::facts::{Cooling, CoolingReason, PerUsage, Usage};
+use crate::base::facts::{Cooling, CoolingReason, Need, PerUsage, Usage};
 use crate::pool::tests::{
     FAULT, HEALTHY, die, id, key, lease_for, lease_of, only, plus, pool, pool_with, s, settings, start, status, trip,
     view, wanted_for,
 };
-use crate::pool::{IdentityPool, IdentityReason, IdentityStatus, LeaseError, Now, Outcome};
+use crate::pool::{IdentityPool, IdentityReason, IdentityStatus, LeaseError, Now, Outcome, Wanted};
 
 const QUOTA: Outcome = Outcome::Quota { rest: s(3600) };
 
@@ -99,6 +99,33 @@ fn what_concerns_the_account_concerns_every_usage() {
             assert!(!lease_for(asked, &pool, 3, due).is_probe());
         }
     }
+}
+
+#[test]
+fn who_rests_from_taking_files_still_chats() {
+    let now = start();
+    let pool = pool(2, now);
+    let with_files = |usage, tried: &[usize]| Wanted { uploads: true, ..wanted_for(usage, tried, now) };
+    let take = |wanted: &Wanted| pool.try_lease(wanted, now).map(|lease| lease.identity().clone());
+    pool.try_lease(&with_files(Usage::Chat, &[2]), now).unwrap().finish_as(Usage::Upload, QUOTA, now);
+    let seen = view(&pool, 1, now);
+    assert_eq!((seen.status, seen.reason.unwrap().as_str()), (IdentityStatus::Degraded, "upload_quota_exhausted"));
+    assert_eq!(*lease_of(&pool, 1, now).identity(), id(1), "without a file");
+    for usage in Usage::ASKED {
+        for _ in 0..3 {
+            assert_eq!(take(&with_files(usage, &[])), Ok(id(2)), "{usage:?}");
+        }
+        assert_eq!(take(&with_files(usage, &[2])), Err(resting(CoolingReason::Quota, 3600)), "{usage:?}");
+    }
+    let need = Need { usage: Usage::Chat, uploads: true };
+    assert_eq!(pool.outlook(need, now), None);
+    let limited = Outcome::RateLimited { retry_after: Some(s(60)) };
+    pool.try_lease(&with_files(Usage::Image, &[1]), now).unwrap().finish_as(Usage::Upload, limited, now);
+    assert_eq!(pool.outlook(need, now), Some(resting(CoolingReason::Rate, 60)));
+    assert_eq!((pool.outlook(Usage::Chat, now), pool.outlook(Usage::Image, now)), (None, None));
+    let later = plus(now, s(60));
+    assert_eq!(*pool.try_lease(&with_files(Usage::Chat, &[]), later).unwrap().identity(), id(2));
+    assert_eq!(pool.facts(&key(1)).cooling.get(Usage::Upload).unwrap().until, now.unix.plus(3600));
 }
 
 #[test]

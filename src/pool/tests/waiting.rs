@@ -23,6 +23,7 @@ fn wanted_for(usage: Usage, caller: u64) -> Wanted {
     Wanted {
         caller: CallerId(caller),
         usage,
+        uploads: false,
         tried: Vec::new(),
         preferred: None,
         deadline: Now::read().instant + s(600),

@@ -58,12 +58,15 @@ pub fn classify(status: u16, code: &str, kind: &str, message: &str) -> UpstreamE
         || says(&["too many requests", "throttling triggered", "rate limit"]);
     let is_quota = is("insufficient_quota")
         || is("quota_exceeded")
-        || code == "allocationquota.freetieronly"
         || says(&["free allocated quota exceeded", "allocated quota exceeded", "exceeded your current quota"]);
     let is_length = is("context_length_exceeded")
         || says(&["range of input length", "maximum context length", "context length exceeded"]);
     let is_content = is("data_inspection_failed") || is("datainspectionfailed") || is("content_filter");
     match status {
+        // What a model has for nothing, by the model.
+        _ if is("allocationquota.freetieronly") || is_quota && says(&["of the model", "for this model"]) => {
+            Kind::ModelQuotaExhausted
+        }
         _ if is_quota => Kind::QuotaExhausted { hours: None },
         _ if is_throttled => Kind::RateLimited,
         _ if is_content => Kind::ContentPolicy,
@@ -122,7 +125,8 @@ mod tests {
             (401, "", "", "Incorrect API key provided.", Kind::Unauthorized),
             (401, "insufficient_quota", "", "", quota),
             (403, "insufficient_quota", "", "", quota),
-            (403, "AllocationQuota.FreeTierOnly", "", "", quota),
+            (403, "AllocationQuota.FreeTierOnly", "", "", Kind::ModelQuotaExhausted),
+            (429, "insufficient_quota", "", "The free quota of the model is used up.", Kind::ModelQuotaExhausted),
             (403, "", "", "invalid api-key", Kind::Forbidden),
             (403, "", "", "access to model denied", Kind::ModelDenied),
             (403, "AccessDenied.Unpurchased", "", "Access denied.", Kind::ModelDenied),
