@@ -72,6 +72,22 @@ pub(super) struct Draft {
     pub(super) origins: BTreeMap<&'static str, Origin>,
 }
 
+fn blank_pool() -> PoolSettings {
+    let none = Duration::ZERO;
+    PoolSettings {
+        strategy: Strategy::RoundRobin,
+        degrade_after: 0,
+        trip_after: 0,
+        cooldown_base: none,
+        cooldown_max: none,
+        probe_lease: none,
+        in_flight_max: 0,
+        queue_max: 0,
+        queue_wait: none,
+        challenge_rest: none,
+    }
+}
+
 impl Draft {
     /// A draft in which nothing is right yet: the defaults of the table are applied to it first.
     pub(super) fn blank(now: UnixSeconds) -> Self {
@@ -99,18 +115,7 @@ impl Draft {
             static_keys: Vec::new(),
             relay_in_flight_max: 0,
             cookie_file: String::new(),
-            pool: PoolSettings {
-                strategy: Strategy::RoundRobin,
-                degrade_after: 0,
-                trip_after: 0,
-                cooldown_base: none,
-                cooldown_max: none,
-                probe_lease: none,
-                in_flight_max: 0,
-                queue_max: 0,
-                queue_wait: none,
-                challenge_rest: none,
-            },
+            pool: blank_pool(),
             web: WebSettings {
                 web_base: nowhere.clone(),
                 auth_base: nowhere,
