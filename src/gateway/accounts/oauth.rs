@@ -24,7 +24,6 @@ use crate::gateway::AccountSettings;
 use crate::gateway::accounts::error::RefreshError;
 use crate::gateway::accounts::oauth_account::{Account, AccountState, AccountView, Known, Place, seconds_until_due};
 use crate::gateway::accounts::single_flight::SingleFlight;
-use crate::gateway::accounts::tokens::FRESH;
 use crate::pool::{CredentialState, IdentityPool, Now};
 use crate::shutdown::Supervisor;
 use crate::store::oauth_files::{OAuthFileError, OAuthFiles};
@@ -193,10 +192,9 @@ impl OAuthAccounts {
         }
     }
 
-    /// Whether a refresh brought the session's token less than a minute ago.
-    pub(crate) fn is_fresh(&self, session: &Session) -> bool {
-        let renewed_at = self.find(session.identity()).and_then(|account| account.known.lock().renewed_at);
-        renewed_at.is_some_and(|at| at.elapsed() < FRESH)
+    /// When a refresh brought the session's token.
+    pub(crate) fn renewed_at(&self, session: &Session) -> Option<Instant> {
+        self.find(session.identity())?.known.lock().renewed_at
     }
 
     /// Refreshes every account now, at most every ten seconds each, and tells how each one went.

@@ -9,7 +9,7 @@ use crate::gateway::accounts::oauth::OAuthAccounts;
 use crate::gateway::accounts::web::WebAccounts;
 
 /// How long a token counts as fresh after the refresh that brought it.
-pub(crate) const FRESH: Duration = Duration::from_secs(60);
+const FRESH: Duration = Duration::from_secs(60);
 
 /// How the tokens of one kind of identity are kept fresh.
 #[derive(Clone)]
@@ -75,10 +75,11 @@ impl Tokens {
 
     /// Whether the session's token came from a refresh of the last minute, so that a refusal is not for its age.
     pub(crate) fn is_fresh(&self, session: &Session) -> bool {
-        match self {
-            Self::Web(accounts) => accounts.is_fresh(session),
-            Self::OAuth(accounts) => accounts.is_fresh(session),
-            Self::Fixed => false,
-        }
+        let renewed_at = match self {
+            Self::Web(accounts) => accounts.renewed_at(session),
+            Self::OAuth(accounts) => accounts.renewed_at(session),
+            Self::Fixed => None,
+        };
+        renewed_at.is_some_and(|at| at.elapsed() < FRESH)
     }
 }

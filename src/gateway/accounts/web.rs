@@ -20,7 +20,6 @@ use crate::base::seed::IdentitySeed;
 use crate::base::session::Session;
 use crate::gateway::accounts::error::RefreshError;
 use crate::gateway::accounts::single_flight::SingleFlight;
-use crate::gateway::accounts::tokens::FRESH;
 use crate::pool::{CredentialState, IdentityPool, Now};
 use crate::shutdown::Supervisor;
 use crate::store::{Loaded, Store};
@@ -184,10 +183,9 @@ impl WebAccounts {
         }
     }
 
-    /// Whether a refresh brought the session's token less than a minute ago.
-    pub(crate) fn is_fresh(&self, session: &Session) -> bool {
-        let renewed_at = self.find(session.key()).and_then(|member| member.history.lock().renewed_at);
-        renewed_at.is_some_and(|at| at.elapsed() < FRESH)
+    /// When a refresh brought the session's token.
+    pub(crate) fn renewed_at(&self, session: &Session) -> Option<Instant> {
+        self.find(session.key())?.history.lock().renewed_at
     }
 
     /// Returns once the session has a newer token than the one of `generation`. The refresh goes on when its caller
