@@ -1,4 +1,4 @@
-//! Who owns the tasks of this process, and how they are asked to stop.
+//! Ownership of the background tasks of this process, and their shutdown.
 //!
 //! Nothing else may spawn. Called by `app`, which stops in order; used by every room that needs a background task.
 //! Never imports another room.

@@ -23,7 +23,7 @@ pub struct Session {
 struct State {
     jar: CookieStore,
     token: Option<AccessToken>,
-    /// Grows with each installed token, so that waiters can see that somebody else refreshed.
+    /// Grows with each installed token, so that waiters can see that another task refreshed.
     token_generation: u64,
     /// Grows with each change of jar or token, so that a writer knows whether there is something to save.
     revision: u64,
@@ -113,8 +113,8 @@ impl Session {
         state.revision += 1;
     }
 
-    /// Takes the token away, so that the next use has to get a new one. Counts as no installed token: whoever waits
-    /// for one goes on waiting.
+    /// Takes the token away, so that the next use has to get a new one. Does not count as installing a token: tasks that
+    /// wait for one go on waiting.
     pub fn forget_token(&self) {
         let mut state = self.state.lock();
         if state.token.take().is_some() {

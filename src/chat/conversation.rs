@@ -93,7 +93,7 @@ impl Conversation {
 /// One message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
-    /// Who speaks.
+    /// The author of the message.
     pub role: Role,
     /// What is said, in order.
     pub parts: Vec<Part>,
@@ -117,7 +117,7 @@ impl Message {
     }
 }
 
-/// Who speaks in a message.
+/// The author of a message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Role {
     /// Instructions: `system` or `developer`.

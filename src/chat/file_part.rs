@@ -12,7 +12,7 @@ use crate::files::media_type::{MediaKind, MediaType};
 pub const URL_CHARS_MAX: usize = 2048;
 
 /// Stands for bytes that were taken out of the body while it was read: this and the place in the list of blobs.
-/// A caller who writes it names no bytes but those of the same request.
+/// Written by a caller, it can only name bytes of the same request.
 pub const LIFTED_PREFIX: &str = "\u{0}lifted:";
 
 /// A part that carries a file, its payload not looked at yet.

@@ -50,7 +50,7 @@ pub struct ModelInfo {
     pub id: String,
     /// Seconds since 1970.
     pub created: u32,
-    /// Who owns it, by the upstream's word.
+    /// `owned_by`, as the upstream says.
     pub owned_by: String,
     /// See [`Thinking`].
     pub thinking: Thinking,

@@ -77,7 +77,7 @@ pub struct Config {
 pub enum KeyPolicy {
     /// Keys are configured: callers must send one.
     Keys,
-    /// No key, but nobody outside this machine can call.
+    /// No key, and only this machine can call.
     OpenOnLoopback,
     /// No key, and asked to listen beyond this machine: make one at the first start, keep it, show it once.
     GenerateKey,

@@ -68,7 +68,7 @@ pub(super) struct Draft {
     pub(super) log_format: Option<LogFormat>,
     pub(super) state_dir: String,
     pub(super) shutdown_timeout: Duration,
-    /// Who set what; a setting that nobody set is not here.
+    /// The layer that set each setting. Settings at their default are absent.
     pub(super) origins: BTreeMap<&'static str, Origin>,
 }
 

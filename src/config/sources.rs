@@ -57,7 +57,7 @@ impl Sources {
     }
 
     /// Reads the environment of this process, `.env` in the working folder, and the two files that `CONFIG_FILE` and
-    /// `COOKIE_FILE` name. A file that is not there is a fault only when somebody named it.
+    /// `COOKIE_FILE` name. A missing file is a fault only when a setting names it.
     #[must_use]
     pub fn from_process(flags: BTreeMap<String, String>) -> Self {
         let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());

@@ -81,7 +81,7 @@ impl Attachments {
     async fn fetch(&self, file: &RemoteFile) -> Result<Attachment, RequestError> {
         let RemoteFile { at, label, kind, url } = file;
         let whole = if *kind == MediaKind::Video { WHOLE_VIDEO } else { WHOLE };
-        // Whether something answers at an address, and what, is nobody's business who only holds a key here.
+        // A caller must not learn whether something answers at an address, or what.
         let useless = || {
             let noun = kind.noun();
             let message = format!(
@@ -180,7 +180,7 @@ impl Attachments {
         let mut kept = self.0.kept.lock();
         let is_over = |cell: &Arc<OnceCell<Kept>>| cell.get().is_some_and(|kept| kept.until <= now);
         if kept.len() >= KEPT_MAX {
-            // Of an upload that failed nobody waits for, nothing is left.
+            // An upload that failed and is not waited for leaves nothing behind.
             kept.retain(|_, cell| !is_over(cell) && (cell.initialized() || Arc::strong_count(cell) > 1));
         }
         if kept.len() >= KEPT_MAX {

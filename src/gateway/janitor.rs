@@ -1,4 +1,4 @@
-//! Cleans up behind ourselves: stops answers that nobody reads, and deletes chats that this server made.
+//! Cleans up behind ourselves: stops answers that are not read any more, and deletes chats that this server made.
 //!
 //! Only chats of the ledger are ever deleted; the account's own list is never looked at. The ledger of pool
 //! identities is on disk, so that a restart goes on where the last run ended.
@@ -68,7 +68,7 @@ pub struct OwnChat {
     in_ledger: bool,
     /// An answer may be under way upstream; its id when known.
     answering: Option<Option<String>>,
-    /// Whoever needs the chat goes on with it after a restart.
+    /// The chat is needed after a restart, so it is not deleted at the end of the process.
     outlives_process: bool,
     /// It stays where it is for now.
     is_left: bool,

@@ -58,7 +58,7 @@ pub struct ChatSettings {
 pub struct AccountSettings {
     /// `QWEN_DIR`, `.qwen`: our own files of credentials.
     pub dir: PathBuf,
-    /// The folder of the official command line, of which one file is used; `None` when nobody knows where it is.
+    /// The folder of the official command line, of which one file is used; `None` without a home folder.
     pub shared_dir: Option<PathBuf>,
     /// `QWEN_OAUTH_CREDS`, in their order.
     pub given: Vec<OAuthCredentials>,

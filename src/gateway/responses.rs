@@ -21,7 +21,7 @@ pub struct KeptResponses {
 pub struct NewResponse {
     /// Its id, `resp_…`.
     pub id: String,
-    /// A hash that stands for the caller, who alone may see it.
+    /// Hash of the caller's key or credential. Only the same caller may see the response.
     pub owner: String,
     /// The response that it continues.
     pub previous: Option<String>,

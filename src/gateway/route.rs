@@ -68,7 +68,7 @@ impl Upstreams {
         &self.oauth
     }
 
-    /// Those who relay, each with its prefix, in the order in which they are chosen.
+    /// The kinds that relay, each with its prefix, in the order in which they are chosen.
     fn relays(&self) -> impl Iterator<Item = (&'static str, &RelayGateway)> {
         let all = [(OAUTH_PREFIX, &self.oauth), (KEY_PREFIX, &self.keys)];
         all.into_iter().filter(|(_, gateway)| !gateway.is_empty())

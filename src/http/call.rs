@@ -24,11 +24,11 @@ use crate::http::serve::server::PollCount;
 use crate::http::state::AppState;
 use crate::http::stream::{Following, Opening, ReplyBody, StreamContext};
 
-/// A request of a caller who was let in.
+/// A request of an accepted caller.
 pub(crate) struct Call {
     /// The parts of the server.
     pub(crate) state: AppState,
-    /// Who asks.
+    /// The accepted caller.
     pub(crate) caller: Caller,
     /// The request's line in the log.
     pub(crate) record: RequestRecord,

@@ -45,7 +45,7 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(86_400);
 
 /// Every route and every layer.
 ///
-/// The routes are three groups, by who may ask: everybody, callers with a key, the owner. A path that is in no group
+/// The routes are three groups: public, callers with a key, the owner. A path that is in no group
 /// is the callers', so that nothing is open unless it is named in `public_routes`. From outside in, a request passes
 /// the mending of its path; the log line and common headers; CORS, which answers preflights without a key and which the owner's routes do not
 /// have; the catching of panics; the check of the machine's own names; the key; the rate limit; the decoding of

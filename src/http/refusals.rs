@@ -14,7 +14,7 @@ const SHOWN_MAX: usize = 100;
 /// How much of a caller's content type is repeated in a message, in characters.
 const SHOWN_TYPE_MAX: usize = 60;
 
-/// Who may ask.
+/// Which callers are accepted.
 impl Failure {
     /// The key is missing or wrong, or the client-mode credential has the wrong form.
     #[must_use]
@@ -248,7 +248,7 @@ impl Failure {
 
 /// Videos.
 impl Failure {
-    /// There is no such video, or it belongs to another caller, who is not given away.
+    /// There is no such video, or it belongs to another caller; the answer does not tell which.
     #[must_use]
     pub fn video_not_found() -> Self {
         let message = "There is no video of this id that belongs to your key. Videos are kept for seven days.";
@@ -297,7 +297,7 @@ impl Failure {
 
 /// Kept responses.
 impl Failure {
-    /// There is no such response, or it belongs to another caller, who is not given away.
+    /// There is no such response, or it belongs to another caller; the answer does not tell which.
     #[must_use]
     pub fn response_not_found(id: &str) -> Self {
         let shown: String = id.chars().take(SHOWN_MAX).collect();

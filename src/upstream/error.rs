@@ -68,7 +68,7 @@ pub enum UpstreamErrorKind {
     InvalidRequest,
     /// The upstream does not have the model.
     ModelNotFound,
-    /// The risk engine minds the size of the request, whoever sends it.
+    /// The risk engine refuses the size of the request, on every account.
     TooLarge,
     /// More than the model reads.
     TooLong,
@@ -86,7 +86,7 @@ pub enum UpstreamErrorKind {
     OutOfDescriptors,
 }
 
-/// Who pays for a failure.
+/// What a failure is charged to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
     /// The request, or this server: no identity is marked.
@@ -125,7 +125,7 @@ impl fmt::Display for UpstreamErrorKind {
 }
 
 impl UpstreamErrorKind {
-    /// Who pays.
+    /// What a failure of this kind is charged to.
     #[must_use]
     pub fn blame(self) -> Blame {
         match self {

@@ -249,7 +249,7 @@ const RUN_MIN: usize = 6;
 const OPAQUE_CHARS_MIN: usize = 14;
 /// The longest name of a model.
 const MODEL_CHARS_MAX: usize = 40;
-/// From this length on, digits identify somebody.
+/// Digits: a run of this length may be the number of a person or an account.
 const NUMBER_CHARS_MIN: usize = 9;
 /// From this length on, letters without a separator are no word.
 const WORD_CHARS_MAX: usize = 24;

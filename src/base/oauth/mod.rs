@@ -156,7 +156,7 @@ pub struct TokenGrant {
 /// Why a text holds no credentials. Never holds anything of the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialsError {
-    /// Nothing there, as while somebody writes it.
+    /// An empty file, as while another program writes it.
     #[error("is empty")]
     Empty,
     /// No JSON, or cut off.

@@ -218,7 +218,7 @@ impl Stages {
         behind_tools.json.as_ref().map_or(Ok(()), |json| json.judge().map(|_| ()))
     }
 
-    /// An answer that was cut here is as good as one that the upstream cut.
+    /// An answer that was cut here ends as one that the upstream cut.
     fn upstream_reason(&self, reason: FinishReason) -> FinishReason {
         if self.ended().is_some() { FinishReason::Length } else { reason }
     }

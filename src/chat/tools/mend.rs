@@ -68,7 +68,7 @@ impl Schema {
         let at = fault.instance_path().as_str();
         let instance: &Value = fault.instance();
         match fault.kind() {
-            // For an optional argument `null` is as good as nothing; for a required one the next round finds it missing.
+            // For an optional argument `null` means the same as its absence; for a required one the next round finds it missing.
             ErrorKind::Type { .. } if instance.is_null() => Some(vec![Mend::Remove(at.to_owned())]),
             ErrorKind::Type { kind } => {
                 let value = match kind {

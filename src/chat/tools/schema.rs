@@ -103,7 +103,7 @@ pub(crate) fn schema_of(
 }
 
 impl Schema {
-    /// Whether checking these arguments ends soon, however the schema's references multiply.
+    /// Whether checking these arguments takes at most [`STEPS_MAX`] steps, references included.
     pub(crate) fn can_check(&self, arguments: &Value) -> bool {
         !self.has_references || Maze::new(&self.root).0.steps(&self.root, arguments) <= STEPS_MAX
     }

@@ -412,7 +412,7 @@ fn qr(link: &str) -> Option<String> {
     Some(lines.collect::<Vec<_>>().join("\n"))
 }
 
-/// Asks the desktop to open an address, which is known to be http or https. Nobody waits for it.
+/// Asks the desktop to open an address, which is known to be http or https. The result is not waited for.
 fn open_browser(link: &str) -> bool {
     let (program, first): (&str, &[&str]) = if cfg!(target_os = "macos") {
         ("open", &[])
@@ -428,7 +428,7 @@ fn open_browser(link: &str) -> bool {
 }
 
 fn say(out: &mut impl Write, line: &str) {
-    // Whoever closed the pipe does not want to hear it.
+    // The reader closed the pipe.
     let _ = writeln!(out, "{line}");
     let _ = out.flush();
 }

@@ -152,7 +152,7 @@ fn row(line: &str) -> Option<Vec<Pair>> {
 }
 
 const HTTP_ONLY: &str = "#HttpOnly_";
-/// Cookies whose values are tokens, so that quotes around them are nobody's meaning.
+/// Cookies whose values are tokens, so quotes around them come from the paste.
 const SIGN_IN: &[&str] = &["token", "refresh_token"];
 const NO_COOKIE_IN_BLOCK: &str = "is a block of headers without a Cookie header";
 /// Names of headers that browsers send with a request.

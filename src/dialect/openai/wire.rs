@@ -23,7 +23,7 @@ pub struct Model<'a> {
     pub object: &'static str,
     /// Seconds since 1970, constant for a model.
     pub created: u32,
-    /// Who owns it.
+    /// The owner as the upstream names it, else `qwen`.
     pub owned_by: &'a str,
     /// Tokens of context; absent when unknown.
     #[serde(skip_serializing_if = "Option::is_none")]

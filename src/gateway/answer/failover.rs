@@ -69,7 +69,7 @@ pub(crate) struct Failed {
 pub struct RequestContext {
     /// For fairness between callers.
     pub caller: CallerId,
-    /// The caller's name on disk; `None` for answers that nobody continues.
+    /// The caller's name on disk; `None` for answers that are not continued.
     pub owner: Option<CredentialKey>,
     /// The caller's own credential, in client mode; it never enters the pool.
     pub own: Option<Arc<Session>>,
@@ -479,7 +479,7 @@ fn note(trace: &Trace, session: &Session, failure: &Failure, next: NextStep) {
     });
 }
 
-/// Waits for a token no longer than the request can; the refresh itself goes on, for those who come later.
+/// Waits for a token no longer than the request can; the refresh itself goes on, for later requests.
 async fn in_time(
     session: &Session,
     deadline: Instant,

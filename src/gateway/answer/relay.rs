@@ -144,7 +144,7 @@ impl RelayGateway {
         self.0.failover.tokens.ensure_fresh(session).await.map_err(ChatError::Session)?;
         let probed = async { self.0.api.models(session, &self.0.target(session)?).await.map(drop) };
         match probed.await {
-            // The portal has no such list, and says so only to those whom it lets in.
+            // The portal has no such list, and says so only after it accepted the token.
             Err(error) if error.kind == UpstreamErrorKind::ModelNotFound => Ok(()),
             probed => probed.map_err(|error| ChatError::Upstream { error, attempts: 1 }),
         }

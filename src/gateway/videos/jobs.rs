@@ -2,7 +2,7 @@
 //!
 //! A job belongs to the caller who asked for it. Each step is on the disk before the next one is taken: the job before
 //! the caller hears of it, the chat before the question is asked in it, the task as soon as it is known. So a restart
-//! goes on where a run ended, however it ended, and no job ever makes two videos.
+//! goes on where a run ended, even by a crash, and no job ever makes two videos.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -209,7 +209,7 @@ impl VideoJobs {
     }
 }
 
-/// The only one who works on a job, until dropped.
+/// The right to work on a job, held by one task at a time and given back on drop.
 struct Working {
     jobs: VideoJobs,
     id: String,

@@ -163,7 +163,7 @@ async fn retrieve_content(
         return Ok(refusal);
     }
     passed.insert(CONTENT_TYPE, HeaderValue::from_static("video/mp4"));
-    // Whoever is still loading when the server ends sees the connection close before the last byte.
+    // A download that the end of the server interrupts sees the connection close before the last byte.
     let ending = state.0.ending.clone().cancelled_owned();
     let body = AnswerBody::from_stream(opened.body.into_data_stream().take_until(ending));
     Ok((opened.status, passed, body).into_response())

@@ -1,4 +1,4 @@
-//! `GET /admin/health`: how each account is, for the owner. By default it tells what is known and asks nobody;
+//! `GET /admin/health`: how each account is, for the owner. By default it tells what is known and makes no call;
 //! `?probe=1` asks the upstream about each account once, by a call that changes nothing and costs no quota. Neither
 //! counts for or against an account. The shapes are those of a forerunner, which its users' scripts read.
 
@@ -65,7 +65,7 @@ struct Account {
     /// `"14 min"`, `"expired"` or `"unknown"`.
     expires_in: String,
     error: Option<String>,
-    /// Whether it is not used at present, however it is.
+    /// Whether it is not used at present.
     is_failed: bool,
     /// The HTTP status that stands for `status`: 200, 429, 401, 500, or 0 for no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -127,7 +127,7 @@ async fn accounts(state: &AppState, is_active: bool) -> Vec<Account> {
     for (kind, pool) in state.pools() {
         let is_paused = pool.summary(now).paused_until.is_some();
         for (view, session) in pool.views(now).into_iter().zip(pool.sessions()) {
-            // Whoever was asked for a human is left alone until one has been there.
+            // A challenged account gets no call until its owner has passed the check.
             let is_challenged = matches!(view.reason, Some(IdentityReason::Resting(_, CoolingReason::Challenge)));
             asked.push((kind, view, session, is_active && !is_paused && !is_challenged));
         }

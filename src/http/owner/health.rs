@@ -1,4 +1,4 @@
-//! `GET /health` for everybody, `GET /health/detailed` for monitors with a key: counts and states, never a secret, and
+//! `GET /health` without a key, `GET /health/detailed` for monitors with a key: counts and states, never a secret, and
 //! no upstream call.
 
 use axum::extract::State;

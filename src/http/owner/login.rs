@@ -256,7 +256,7 @@ async fn fields(state: &AppState, request: Request) -> Result<Value, Response> {
     read_json(request, &state.0.settings).await.map(|body| body.value)
 }
 
-/// An answer that nobody keeps a copy of: codes and states are for now.
+/// An answer with `Cache-Control: no-store`: codes and states are short-lived.
 fn answer(status: StatusCode, body: &impl Serialize) -> Response {
     let mut response = (status, Json(body)).into_response();
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -14,7 +14,7 @@ pub struct Authenticated<'a> {
     pub resource_url: Option<&'a str>,
 }
 
-/// `GET /auth` when somebody has to log in.
+/// `GET /auth` when a login is needed.
 #[derive(Debug, Serialize)]
 pub struct NotAuthenticated<'a> {
     /// `false`.

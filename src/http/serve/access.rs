@@ -180,12 +180,12 @@ fn is_behind_tls(state: &AppState, request: &Request) -> bool {
     proto == Some("https") && peer(request).is_some_and(|peer| is_trusted(&state.0.settings, peer))
 }
 
-/// Where the caller is, as far as somebody says so who is believed: the nearest address that is none of our proxies'.
+/// Client IP: the right-most `X-Forwarded-For` entry that is not a trusted proxy, else the peer of the connection.
 pub(crate) fn caller_address(settings: &HttpSettings, request: &Request) -> IpAddr {
     let mut address = peer(request).unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
     let lines = |name: &str| request.headers().get_all(name).into_iter().filter_map(|value| value.to_str().ok());
     let forwarded: Vec<&str> = lines("x-forwarded-for").flat_map(|line| line.split(',')).map(str::trim).collect();
-    // Each proxy adds at the end whom it heard; what stands before the last one that is trusted may be made up.
+    // Each proxy appends the peer it saw; entries left of the first untrusted one may be forged.
     let mut heard = forwarded.into_iter().rev();
     while is_trusted(settings, address) {
         let Some(said) = heard.next() else {
@@ -208,7 +208,7 @@ fn parse_address(text: &str) -> Option<IpAddr> {
     address.ok().map(|address| address.to_canonical())
 }
 
-/// Who is at the other end of the connection.
+/// IP of the connection's peer.
 fn peer(request: &Request) -> Option<IpAddr> {
     request.extensions().get::<ConnectInfo<SocketAddr>>().map(|peer| peer.0.ip().to_canonical())
 }

@@ -45,7 +45,7 @@ pub(crate) async fn require_key(State(guard): State<Arc<KeyGuard>>, mut request:
     }
 }
 
-/// A caller who is let in.
+/// An accepted caller.
 struct Admitted {
     caller: Caller,
     /// The key that was right; `None` where none is asked for.

@@ -26,7 +26,7 @@ pub(crate) enum Bucket {
     Caller(u64),
     /// Of an address, or of an IPv6 network.
     Address(IpAddr),
-    /// Of everybody who found no bucket of their own, by a hash.
+    /// Shared by callers that found no free bucket, by a hash of their name.
     Shared(u64),
 }
 
@@ -148,7 +148,7 @@ mod tests {
         }
         let bound = BUCKETS_MAX + usize::try_from(SHARED_MAX).unwrap();
         assert!(buckets.limiter.len() <= bound, "{}", buckets.limiter.len());
-        // Those who share are limited all the same.
+        // Callers that share a bucket are limited as well.
         assert!(let_in(&buckets, address(9 * BUCKETS_MAX), 100) <= 20);
         clock.advance(Duration::from_secs(61));
         buckets.take(address(0));

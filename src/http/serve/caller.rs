@@ -1,4 +1,4 @@
-//! Who asks, once the key or credential was accepted: an extension of the request.
+//! The accepted caller: an extension of the request.
 
 use std::sync::Arc;
 

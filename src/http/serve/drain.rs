@@ -1,4 +1,4 @@
-//! Bodies that nobody wants: read on for a while after the answer went out, and thrown away.
+//! Reads unwanted request bodies for a while after the answer went out, and discards them.
 //!
 //! Closing a connection on a client that is still sending would make many of them miss the answer, since they
 //! first send and then read. The answer itself must not wait for that: others send nothing more once they have it.
@@ -20,7 +20,7 @@ use tokio::time::timeout;
 const TIME_MAX: Duration = Duration::from_secs(5);
 /// How much is read of a body that is too large.
 const LARGE_BYTES_MAX: usize = 256 * 1024 * 1024;
-/// How much is read for a caller who was not let in, or who knocked at the wrong door.
+/// Bytes read of a body whose request was refused: a wrong key, path or method.
 const REFUSED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Where the handlers of one connection leave a body; an extension of its requests.
@@ -53,7 +53,7 @@ impl Drain {
 
     /// Leaves the body of a request that is refused without a look at it.
     pub fn refuse(request: Request) {
-        // Who waits to be asked for a body has nothing under way.
+        // A client that waits for `100 Continue` has not sent its body yet.
         if let Some(drain) = Self::of(&request).filter(|_| !request.headers().contains_key(EXPECT)) {
             drain.put(request.into_body(), REFUSED_BYTES_MAX);
         }

@@ -67,7 +67,7 @@ pub async fn read_json(request: Request, settings: &HttpSettings) -> Result<Json
     Ok(JsonBody { value, lifted, bytes, share })
 }
 
-/// Takes an empty model for none: clients send it when nobody chose one.
+/// Removes an empty `model`: clients send it when no model was chosen.
 fn forget_empty_model(value: &mut Value) {
     let Some(fields) = value.as_object_mut() else { return };
     if fields.get("model").and_then(Value::as_str).is_some_and(str::is_empty) {

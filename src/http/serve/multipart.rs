@@ -132,7 +132,7 @@ async fn collect(
                 share.grow_to(text_bytes + file_bytes)?;
             }
             match String::from_utf8(text) {
-                // An empty model is none: clients send it when nobody chose one.
+                // An empty `model` counts as absent: clients send it when no model was chosen.
                 Ok(text) if field == "model" && text.is_empty() => {}
                 Ok(text) => drop(form.fields.insert(field, Value::String(text))),
                 // Some clients send files without a name.

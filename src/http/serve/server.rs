@@ -2,7 +2,7 @@
 //!
 //! A connection is closed when no request head arrives in time (also before the first byte), when its peer does not
 //! read what is ready for it, and when it has no request while its place is needed; otherwise one such peer would hold
-//! an identity for ever, or idle ones would shut everybody else out.
+//! an identity for ever, or idle connections would lock out all other callers.
 
 use std::convert::Infallible;
 use std::future::poll_fn;

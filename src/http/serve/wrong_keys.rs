@@ -1,6 +1,6 @@
 //! Wrong keys, counted for each address: some are answered at once, further ones slowly, then the address is refused.
 //!
-//! Who shares an address with a guesser is not shut out: a key that was right before keeps working from there at once,
+//! Callers that share an address with a guesser are not locked out: a key that was right before keeps working from there,
 //! and another right key after the same wait as a guess, so that waiting tells a guesser nothing.
 
 use std::collections::HashMap;
@@ -152,7 +152,7 @@ impl<C: Clock + Clone> WrongKeys<C> {
     }
 }
 
-/// A request that waits. It leaves the count however it ends.
+/// A request that waits. Dropping it takes it out of the count.
 struct Waiting<'a, C: Clock + Clone> {
     keys: &'a WrongKeys<C>,
     address: IpAddr,

@@ -110,7 +110,7 @@ pub enum FetchError {
 }
 
 /// What a caller is told of an address where nothing of use was found. The same words whether it was refused, not
-/// reached, or gave something else than was wanted: who holds a key must not learn what is in our network.
+/// reached, or gave something else than was wanted: a caller must not learn what is in the server's network.
 pub const NOTHING_USABLE: &str = "nothing that can be used was found at this address";
 
 impl FetchError {
@@ -313,7 +313,7 @@ impl Resolve for PublicOnly {
 #[error("the name leads to an address that is not a public one")]
 struct NotPublic;
 
-/// One address that is not public spoils all: whoever answers so has no honest reason to.
+/// One address that is not public refuses the whole name: an honest name server has no reason to mix them.
 fn all_public(found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, NotPublic> {
     if found.iter().all(|address| is_public(address.ip())) { Ok(found) } else { Err(NotPublic) }
 }

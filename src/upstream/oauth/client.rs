@@ -91,7 +91,7 @@ pub enum Poll {
 /// Why there is no new token.
 #[derive(Debug, thiserror::Error)]
 pub enum RefreshFailure {
-    /// The refresh token is not accepted any more: somebody has to log in again.
+    /// The refresh token is not accepted any more: the owner has to log in again.
     #[error("the refresh token is refused{}", in_brackets(*code))]
     Dead {
         /// The endpoint's code, if it is a known one.

@@ -33,8 +33,8 @@ pub enum ApiBaseError {
 
 /// Where an account chats, from the `resource_url` of its credentials: a bare host or a URL, with or without `/v1`.
 ///
-/// Only hosts below `qwen.ai` and `aliyuncs.com`, this machine, and the hosts of `allowed` get a token, since whoever
-/// can change the file could else send it anywhere.
+/// Only hosts below `qwen.ai` and `aliyuncs.com`, this machine, and the hosts of `allowed` get a token:
+/// another program that writes the file could else have it sent anywhere.
 ///
 /// # Errors
 /// [`ApiBaseError`].

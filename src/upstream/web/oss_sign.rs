@@ -51,7 +51,7 @@ pub fn key_path(key: &str) -> String {
     utf8_percent_encode(key, PATH).to_string()
 }
 
-/// The value of `Authorization`. It holds no secret, but whoever has it may repeat the request for a while.
+/// The value of `Authorization`. It holds no secret, but lets its holder repeat the request until it expires.
 #[must_use]
 pub fn authorization(signable: &Signable<'_>, access_key_id: &str, access_key_secret: &SecretString) -> String {
     let moment = date(signable.at);

@@ -107,7 +107,7 @@ impl QwenWeb {
     }
 }
 
-/// The task of an answer. A failure may also come as the one frame of a stream that nobody asked for.
+/// The task of an answer. A failure may also come as the one frame of a stream that was not asked for.
 fn started(answer: &Answer) -> Result<String, UpstreamError> {
     struct Framing;
     impl From<SseError> for Framing {
