@@ -48,4 +48,6 @@ mod tidy;
 mod token_refresh;
 mod tools;
 mod upstream_faults;
+mod video_list;
 mod videos;
+mod videos_restart;

@@ -15,57 +15,59 @@ use simulator::script::{Endpoint, ErrorScript, ScriptedReply, VideoEnd};
 
 use crate::support::app::{KEY, Setup, TestApp, error_of, json_of, question};
 use crate::support::oracle::{FORMS, Form, ask, asked_accounts, crew, read, until, until_all_healthy};
+use crate::videos_restart::LONG;
 
 /// How long a video may take here, pauses between two looks included.
-const VIDEO_PATIENCE: Duration = Duration::from_secs(30);
-const OTHER_KEY: &str = "sk-other-key";
+pub(crate) const VIDEO_PATIENCE: Duration = Duration::from_secs(30);
 
-fn boat() -> Value {
+pub(crate) const OTHER_KEY: &str = "sk-other-key";
+
+pub(crate) fn boat() -> Value {
     json!({"model": "qwen3-max", "prompt": "A boat at sea", "size": "1280x720"})
 }
 
 /// Videos that are done at the first look.
-fn soon() -> ScriptedReply {
+pub(crate) fn soon() -> ScriptedReply {
     ScriptedReply::video(VideoEnd::Success).with_video(|video| video.polls = 0)
 }
 
 /// A video that is never done.
-fn stalled() -> ScriptedReply {
+pub(crate) fn stalled() -> ScriptedReply {
     ScriptedReply::video(VideoEnd::Stalled)
 }
 
 /// A server with so many accounts, where every question for a video gets this.
-async fn start(count: usize, reply: ScriptedReply) -> TestApp {
+pub(crate) async fn start(count: usize, reply: ScriptedReply) -> TestApp {
     start_with(Setup::default(), count, reply).await
 }
 
-async fn start_with(setup: Setup, count: usize, reply: ScriptedReply) -> TestApp {
+pub(crate) async fn start_with(setup: Setup, count: usize, reply: ScriptedReply) -> TestApp {
     let simulator = Simulator::start(crew(count)).await.unwrap();
     simulator.script().set_default(None, Endpoint::Completions, Some(reply));
     setup.start(simulator).await
 }
 
-async fn good(response: Response) -> Value {
+pub(crate) async fn good(response: Response) -> Value {
     let status = response.status();
     let body = json_of(response).await;
     assert_eq!(status, 200, "{body}");
     body
 }
 
-async fn create(app: &TestApp, body: &Value) -> String {
+pub(crate) async fn create(app: &TestApp, body: &Value) -> String {
     let video = good(app.post("/v1/videos", body).send().await.unwrap()).await;
     must_be_a_video(&video);
     video["id"].as_str().unwrap().to_owned()
 }
 
-async fn look(app: &TestApp, id: &str) -> Value {
+pub(crate) async fn look(app: &TestApp, id: &str) -> Value {
     let video = good(app.get(&format!("/v1/videos/{id}")).send().await.unwrap()).await;
     must_be_a_video(&video);
     video
 }
 
 /// Asks after a video until this is true of it.
-async fn until_video(app: &TestApp, id: &str, is_it: impl Fn(&Value) -> bool) -> Value {
+pub(crate) async fn until_video(app: &TestApp, id: &str, is_it: impl Fn(&Value) -> bool) -> Value {
     let deadline = Instant::now() + VIDEO_PATIENCE;
     loop {
         let video = look(app, id).await;
@@ -77,13 +79,13 @@ async fn until_video(app: &TestApp, id: &str, is_it: impl Fn(&Value) -> bool) ->
     }
 }
 
-async fn until_done(app: &TestApp, id: &str) -> Value {
+pub(crate) async fn until_done(app: &TestApp, id: &str) -> Value {
     until_video(app, id, |video| video["status"] == "completed" || video["status"] == "failed").await
 }
 
 /// Looks at the shape, which typed clients depend on.
 #[track_caller]
-fn must_be_a_video(video: &Value) {
+pub(crate) fn must_be_a_video(video: &Value) {
     let mut keys: Vec<_> = video.as_object().unwrap().keys().map(String::as_str).collect();
     keys.sort_unstable();
     let expected = [
@@ -113,7 +115,7 @@ fn must_be_a_video(video: &Value) {
 }
 
 /// The bytes that the simulator has behind the link of its `place`th video, from the end.
-fn filler(app: &TestApp, place: usize) -> Vec<u8> {
+pub(crate) fn filler(app: &TestApp, place: usize) -> Vec<u8> {
     let task = app.simulator.stored().videos().remove(place);
     let (user, kind) = (app.simulator.accounts().user_id(&task.account), &task.chat_type);
     let path = format!("/output/{user}/{kind}/{}/{}.mp4", task.chat_id, task.id);
@@ -121,7 +123,7 @@ fn filler(app: &TestApp, place: usize) -> Vec<u8> {
 }
 
 /// All that is written down. A file that goes away meanwhile is of the database, which is just being closed.
-fn bytes_in(state_dir: &tempfile::TempDir) -> Vec<u8> {
+pub(crate) fn bytes_in(state_dir: &tempfile::TempDir) -> Vec<u8> {
     let entries = state_dir.path().read_dir().unwrap();
     entries.filter_map(|entry| std::fs::read(entry.ok()?.path()).ok()).flatten().collect()
 }
@@ -147,7 +149,7 @@ fn form(fields: &[(&str, &str)], file: Option<(&str, &str, &[u8])>) -> (String, 
     (format!("multipart/form-data; boundary={BOUNDARY}"), body)
 }
 
-fn picture() -> Vec<u8> {
+pub(crate) fn picture() -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     RgbImage::from_fn(32, 18, |x, y| image::Rgb([x as u8, y as u8, 7])).write_to(&mut bytes, ImageFormat::Png).unwrap();
     bytes.into_inner()
@@ -341,321 +343,6 @@ async fn an_empty_quota_of_one_account_leaves_its_chats_alone() {
     let mut askers = asked_accounts(&app.simulator).split_off(before);
     askers.sort();
     assert_eq!(askers, ["ada", "bob"]);
-    app.assert_clean();
-}
-
-async fn with_idempotency(app: &TestApp, key: &str, idempotency: &str, body: &Value) -> Response {
-    let request = app.post("/v1/videos", body).header("idempotency-key", idempotency);
-    let mut request = request.build().unwrap();
-    request.headers_mut().insert("authorization", format!("Bearer {key}").parse().unwrap());
-    app.client.execute(request).await.unwrap()
-}
-
-#[tokio::test]
-async fn a_repeated_request_gets_the_same_video() {
-    let setup = Setup::default().with("API_KEY", &format!("{KEY},{OTHER_KEY}"));
-    let app = start_with(setup, 1, soon()).await;
-    let same = async |app: &TestApp, key: &str, once: &str, body: &Value| {
-        let video = good(with_idempotency(app, key, once, body).await).await;
-        video["id"].as_str().unwrap().to_owned()
-    };
-    let wish = boat();
-    let ids = join_all((0..4).map(|_| same(&app, KEY, "once", &wish))).await;
-    assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-    let done = until_done(&app, &ids[0]).await;
-    assert_eq!(done["status"], "completed", "{done}");
-    assert_eq!(same(&app, KEY, "once", &boat()).await, ids[0], "also when it is done");
-    let mut other = boat();
-    other["prompt"] = json!("Another boat");
-    let refused = with_idempotency(&app, KEY, "once", &other).await;
-    assert_eq!(refused.status(), 400);
-    assert_eq!(error_of(refused).await["code"], "idempotency_key_reuse");
-    let others = same(&app, OTHER_KEY, "once", &other).await;
-    assert_ne!(others, ids[0], "the keys of two callers are two keys");
-    for wrong in ["", &"x".repeat(256)] {
-        let refused = with_idempotency(&app, KEY, wrong, &boat()).await;
-        assert_eq!(refused.status(), 400, "{wrong}");
-        assert_eq!(error_of(refused).await["code"], "invalid_idempotency_key");
-    }
-    until("both videos to be begun", || app.simulator.stored().videos().len() == 2).await;
-
-    let (simulator, state_dir) = app.stop().await;
-    let bytes = bytes_in(&state_dir);
-    for secret in [KEY, OTHER_KEY] {
-        assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "a key is written down");
-    }
-    // The order of the keys is nobody's name.
-    let setup = Setup::default().with("API_KEY", &format!("{OTHER_KEY},{KEY}")).in_dir(state_dir);
-    let app = setup.start(simulator).await;
-    assert_eq!(same(&app, KEY, "once", &boat()).await, ids[0]);
-    assert_eq!(same(&app, OTHER_KEY, "once", &other).await, others);
-    assert_eq!(app.simulator.stored().videos().len(), 2);
-    app.assert_clean();
-}
-
-#[tokio::test]
-async fn nobody_sees_the_videos_of_others() {
-    let setup = Setup::default().with("API_KEY", &format!("{KEY},{OTHER_KEY}"));
-    let app = start_with(setup, 1, stalled()).await;
-    let id = create(&app, &boat()).await;
-    let as_other = |request: reqwest::RequestBuilder| {
-        let mut request = request.build().unwrap();
-        request.headers_mut().insert("authorization", format!("Bearer {OTHER_KEY}").parse().unwrap());
-        app.client.execute(request)
-    };
-    let delete = app.client.delete(app.url(&format!("/v1/videos/{id}")));
-    for request in [app.get(&format!("/v1/videos/{id}")), app.get(&format!("/v1/videos/{id}/content")), delete] {
-        let refused = as_other(request).await.unwrap();
-        assert_eq!(refused.status(), 404);
-        assert_eq!(error_of(refused).await["code"], "video_not_found");
-    }
-    let list = good(as_other(app.get("/v1/videos")).await.unwrap()).await;
-    assert_eq!(list, json!({"object": "list", "data": [], "first_id": null, "last_id": null, "has_more": false}));
-    assert_eq!(as_other(app.get(&format!("/v1/videos?after={id}"))).await.unwrap().status(), 404);
-    look(&app, &id).await;
-    for id in ["video_unknown", "%ff", "a%20b", "video_'--"] {
-        for path in ["", "/content"] {
-            let refused = app.get(&format!("/v1/videos/{id}{path}")).send().await.unwrap();
-            assert_eq!(refused.status(), 404, "{id}");
-            assert_eq!(error_of(refused).await["code"], "video_not_found", "{id}");
-        }
-    }
-    assert_eq!(app.post(&format!("/v1/videos/{id}/remix"), &boat()).send().await.unwrap().status(), 404);
-    let nobody = app.client.get(app.url(&format!("/v1/videos/{id}"))).send().await.unwrap();
-    assert_eq!(nobody.status(), 401);
-}
-
-#[tokio::test]
-async fn videos_are_listed_page_by_page() {
-    let app = start(1, stalled()).await;
-    let mut ids = Vec::new();
-    for _ in 0..5 {
-        ids.push(create(&app, &boat()).await);
-    }
-    let page = async |query: &str| {
-        let list = good(app.get(&format!("/v1/videos{query}")).send().await.unwrap()).await;
-        let data = list["data"].as_array().unwrap().clone();
-        data.iter().for_each(must_be_a_video);
-        let found: Vec<String> = data.iter().map(|video| video["id"].as_str().unwrap().to_owned()).collect();
-        assert_eq!(list["object"], "list");
-        assert_eq!(list["first_id"].as_str(), found.first().map(String::as_str));
-        assert_eq!(list["last_id"].as_str(), found.last().map(String::as_str));
-        (found, list["has_more"].as_bool().unwrap())
-    };
-    assert_eq!(page("?order=asc").await, (ids.clone(), false));
-    let mut newest = ids.clone();
-    newest.reverse();
-    assert_eq!(page("").await, (newest.clone(), false));
-    assert_eq!(page("?limit=2").await, (newest[..2].to_vec(), true));
-    assert_eq!(page(&format!("?limit=2&after={}", newest[1])).await, (newest[2..4].to_vec(), true));
-    assert_eq!(page(&format!("?limit=2&after={}", newest[3])).await, (newest[4..].to_vec(), false));
-    assert_eq!(page(&format!("?order=asc&after={}", ids[4])).await, (Vec::new(), false));
-    assert_eq!(page("?limit=5&before=x").await, (newest, false));
-    for (query, param) in [("limit=0", "limit"), ("limit=101", "limit"), ("limit=x", "limit"), ("order=up", "order")] {
-        let refused = app.get(&format!("/v1/videos?{query}")).send().await.unwrap();
-        assert_eq!(refused.status(), 400, "{query}");
-        assert_eq!(error_of(refused).await["param"], param);
-    }
-}
-
-#[tokio::test]
-async fn a_video_can_be_deleted_at_any_time() {
-    let app = start(1, stalled()).await;
-    let id = create(&app, &boat()).await;
-    until_video(&app, &id, |video| video["status"] == "in_progress").await;
-    let delete = async |id: &str| {
-        let path = app.url(&format!("/v1/videos/{id}"));
-        let deleted = good(app.client.delete(path).bearer_auth(KEY).send().await.unwrap()).await;
-        assert_eq!(deleted, json!({"id": id, "object": "video.deleted", "deleted": true}));
-        for path in ["", "/content"] {
-            assert_eq!(app.get(&format!("/v1/videos/{id}{path}")).send().await.unwrap().status(), 404);
-        }
-    };
-    delete(&id).await;
-    until("the chat to be deleted", || app.simulator.stored().chats(None).iter().all(|chat| chat.is_old)).await;
-    let looks = app.simulator.record().requests_to(Endpoint::TaskStatus).len();
-    app.simulator.script().set_default(None, Endpoint::Completions, Some(soon()));
-    let id = create(&app, &boat()).await;
-    until_done(&app, &id).await;
-    delete(&id).await;
-    assert_eq!(
-        app.simulator.record().requests_to(Endpoint::TaskStatus).len(),
-        looks + 1,
-        "nobody asks after it any more"
-    );
-    let (simulator, state_dir) = app.stop().await;
-    let app = Setup::default().in_dir(state_dir).start(simulator).await;
-    let list = good(app.get("/v1/videos").send().await.unwrap()).await;
-    assert_eq!(list["data"], json!([]));
-    app.assert_clean();
-}
-
-/// A server that can be killed: all that it does runs on a runtime of its own.
-struct Mortal {
-    app: TestApp,
-    runtime: tokio::runtime::Runtime,
-}
-
-impl Mortal {
-    async fn start(setup: Setup, simulator: Simulator) -> Self {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let app = runtime.spawn(setup.start(simulator)).await.unwrap();
-        Self { app, runtime }
-    }
-
-    /// Ends it where it is, without a word to anybody.
-    async fn kill(self) -> (Simulator, tempfile::TempDir) {
-        let TestApp { simulator, state_dir, .. } = self.app;
-        let runtime = self.runtime;
-        tokio::task::spawn_blocking(move || runtime.shutdown_timeout(Duration::from_secs(5))).await.unwrap();
-        (simulator, state_dir)
-    }
-}
-
-async fn mortal(count: usize, reply: ScriptedReply) -> Mortal {
-    let simulator = Simulator::start(crew(count)).await.unwrap();
-    simulator.script().set_default(None, Endpoint::Completions, Some(reply));
-    Mortal::start(Setup::default(), simulator).await
-}
-
-/// Starts again after a kill, waits for the video, and looks that there is one only.
-async fn goes_on(id: &str, (simulator, state_dir): (Simulator, tempfile::TempDir)) -> TestApp {
-    let app = Setup::default().in_dir(state_dir).start(simulator).await;
-    let done = until_done(&app, id).await;
-    assert_eq!(done["status"], "completed", "{done}");
-    assert_eq!(app.simulator.stored().videos().len(), 1);
-    let content = app.get(&format!("/v1/videos/{id}/content")).send().await.unwrap();
-    assert!(content.bytes().await.unwrap().ends_with(&filler(&app, 0)));
-    app.assert_clean();
-    app
-}
-
-const LONG: Duration = Duration::from_secs(60);
-
-#[tokio::test]
-async fn killed_before_there_was_a_chat() {
-    let mortal = mortal(1, soon()).await;
-    mortal.app.simulator.script().queue(None, Endpoint::NewChat, ScriptedReply::default().delayed(LONG));
-    let mut body = boat();
-    body["input_reference"] = json!(format!("data:image/png;base64,{}", STANDARD.encode(picture())));
-    let id = create(&mortal.app, &body).await;
-    until("a chat to be asked for", || !mortal.app.simulator.record().requests_to(Endpoint::NewChat).is_empty()).await;
-    let app = goes_on(&id, mortal.kill().await).await;
-    assert_eq!(app.simulator.stored().videos()[0].chat_type, "i2v", "the picture was kept");
-    assert_eq!(app.simulator.stored().uploads()[0].bytes, picture());
-}
-
-#[tokio::test]
-async fn killed_before_the_question_was_asked() {
-    let mortal = mortal(2, soon()).await;
-    mortal.app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::status(503).delayed(LONG));
-    let id = create(&mortal.app, &boat()).await;
-    until("the question", || !mortal.app.simulator.record().requests_to(Endpoint::Completions).is_empty()).await;
-    let app = goes_on(&id, mortal.kill().await).await;
-    until("the chats to be deleted", || app.simulator.stored().chats(None).iter().all(|chat| chat.is_old)).await;
-}
-
-#[tokio::test]
-async fn killed_before_the_answer_came() {
-    let mortal = mortal(2, soon().with_video(|video| video.lost = true)).await;
-    mortal.app.simulator.script().queue(None, Endpoint::ReadChat, ScriptedReply::default().delayed(LONG));
-    let id = create(&mortal.app, &boat()).await;
-    until("the chat to be read", || !mortal.app.simulator.record().requests_to(Endpoint::ReadChat).is_empty()).await;
-    let app = goes_on(&id, mortal.kill().await).await;
-    until("the chat to be deleted", || app.simulator.stored().chats(None).iter().all(|chat| chat.is_old)).await;
-}
-
-#[tokio::test]
-async fn killed_while_the_video_was_made() {
-    let mortal = mortal(2, ScriptedReply::video(VideoEnd::Success).with_video(|video| video.polls = 3)).await;
-    let id = create(&mortal.app, &boat()).await;
-    until_video(&mortal.app, &id, |video| video["status"] == "in_progress").await;
-    let app = goes_on(&id, mortal.kill().await).await;
-    until("the chat to be deleted", || app.simulator.stored().chats(None).iter().all(|chat| chat.is_old)).await;
-    // And once more, now that it is done.
-    let (simulator, state_dir) = app.stop().await;
-    let app = Setup::default().in_dir(state_dir).start(simulator).await;
-    assert_eq!(look(&app, &id).await["status"], "completed");
-    let content = app.get(&format!("/v1/videos/{id}/content")).send().await.unwrap();
-    assert!(content.bytes().await.unwrap().ends_with(&filler(&app, 0)));
-}
-
-#[tokio::test]
-async fn a_stop_in_order_leaves_the_chat_of_a_video_in_the_making() {
-    let once = || Setup::default().with("CONTINUE_CHATS", "false");
-    let app = start_with(once(), 1, stalled()).await;
-    let id = create(&app, &boat()).await;
-    until_video(&app, &id, |video| video["status"] == "in_progress").await;
-    ask(&app, Form::Whole, "echo: x").await.must_say("x");
-    // The video would never be done: a stop that waited for it would meet the deadline in `TestApp::stop`.
-    let (simulator, state_dir) = app.stop().await;
-    let task = simulator.stored().videos().remove(0);
-    let own = |simulator: &Simulator| {
-        let chats = simulator.stored().chats(None).into_iter().filter(|chat| !chat.is_old);
-        chats.map(|chat| chat.id).collect::<Vec<_>>()
-    };
-    assert_eq!(own(&simulator), [task.chat_id.as_str()]);
-    let app = once().in_dir(state_dir).start(simulator).await;
-    until("it to be asked after again", || app.simulator.stored().videos()[0].polls > task.polls + 1).await;
-    ask(&app, Form::Whole, "echo: x").await.must_say("x");
-    until("the other chat to be deleted", || own(&app.simulator).len() == 1).await;
-    assert_eq!(own(&app.simulator), [task.chat_id]);
-    assert_eq!(look(&app, &id).await["status"], "in_progress");
-    app.assert_clean();
-}
-
-#[tokio::test]
-async fn a_video_whose_account_was_removed_fails() {
-    let app = start(2, stalled()).await;
-    let id = create(&app, &boat()).await;
-    until_video(&app, &id, |video| video["status"] == "in_progress").await;
-    let maker = app.simulator.stored().videos().remove(0).account;
-    let (simulator, state_dir) = app.stop().await;
-    let other = simulator.accounts().cookie(if maker == "ada" { "bob" } else { "ada" });
-    let app = Setup::default().with("COOKIE", &other).in_dir(state_dir).start(simulator).await;
-    let failed = until_done(&app, &id).await;
-    assert_eq!(failed["error"]["code"], "no_available_account", "{failed}");
-}
-
-#[tokio::test]
-async fn in_client_mode_a_video_goes_on_when_its_caller_asks() {
-    let simulator = Simulator::start(crew(2)).await.unwrap();
-    simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::video(VideoEnd::Success)));
-    let credential = |simulator: &Simulator, name: &str| {
-        format!("{};{}", simulator.accounts().bearer(name), simulator.accounts().cookie(name))
-    };
-    let setup = || Setup::default().with("SERVER_MODE", "false").without("API_KEY");
-    let mortal = Mortal::start(setup(), simulator).await;
-    let (ada, bob) = (credential(&mortal.app.simulator, "ada"), credential(&mortal.app.simulator, "bob"));
-    let get = async |app: &TestApp, path: &str, who: &str| {
-        app.client.get(app.url(path)).bearer_auth(who).send().await.unwrap()
-    };
-    let request = mortal.app.client.post(mortal.app.url("/v1/videos")).bearer_auth(&ada);
-    let request = request.header("content-type", "application/json").body(boat().to_string());
-    let video = good(request.send().await.unwrap()).await;
-    let path = format!("/v1/videos/{}", video["id"].as_str().unwrap());
-    until("a first look", || mortal.app.simulator.stored().videos().first().is_some_and(|task| task.polls > 0)).await;
-    let (simulator, state_dir) = mortal.kill().await;
-    let bytes = bytes_in(&state_dir);
-    let token = simulator.accounts().bearer("ada");
-    assert!(!bytes.windows(token.len()).any(|window| window == token.as_bytes()), "the credential is written down");
-
-    let app = setup().in_dir(state_dir).start(simulator).await;
-    assert_eq!(get(&app, &path, &bob).await.status(), 404);
-    let deadline = Instant::now() + VIDEO_PATIENCE;
-    loop {
-        let video = good(get(&app, &path, &ada).await).await;
-        if video["status"] == "completed" {
-            break;
-        }
-        assert!(Instant::now() < deadline && video["status"] != "failed", "{video}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
-    let content = get(&app, &format!("{path}/content"), &ada).await;
-    assert!(content.bytes().await.unwrap().ends_with(&filler(&app, 0)));
-    assert_eq!(app.simulator.stored().videos().len(), 1);
-    assert_eq!(app.simulator.stored().videos()[0].account, "ada");
-    until("the chat to be deleted", || app.simulator.stored().chats(None).iter().all(|chat| chat.is_old)).await;
     app.assert_clean();
 }
 
