@@ -1,20 +1,90 @@
 //! The one estimate of tokens, for `max_tokens` and wherever the upstream gives no counts.
 //!
-//! A CJK character, kana, hangul, a full-width form or an emoji is a token; of everything else four bytes are one.
+//! A character costs by its kind and by the one before it: the first letter of a word a token, further ones nothing or
+//! little, since common words are one token; a digit a whole one; an ideograph two thirds. The costs were fitted once to
+//! Qwen's own tokenizer (the table `qwen.tiktoken` of Alibaba's dashscope 2.0.2) on English, Chinese, other languages,
+//! code and JSON, where the estimate is within 15 % of it; `docs/clients.md` has the table.
 
 use memchr::memchr;
 
 use crate::chat::reply::Text;
 
-/// Quarters of a token that a character costs.
-#[must_use]
-pub fn quarters(c: char) -> u64 {
-    if is_wide(c) { 4 } else { c.len_utf8() as u64 }
+/// Hundredths in a token.
+pub const HUNDREDTHS: u64 = 100;
+
+/// Letters of a word that is one token, as a rule.
+const WORD_LETTERS: u32 = 5;
+/// What each further letter costs.
+const LONG_WORD_HUNDREDTHS: u64 = 14;
+
+/// Kinds of characters that cost alike.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Kind {
+    /// The start of a text, and ASCII that is not listed below.
+    #[default]
+    Other,
+    /// `\n`, `\r`.
+    Line,
+    /// ASCII blank or tab.
+    Blank,
+    Lower,
+    Upper,
+    Digit,
+    /// Any other visible ASCII character.
+    Sign,
+    /// Of an alphabet beyond ASCII: Latin with marks, Greek, Cyrillic, Hebrew, Arabic.
+    Letter,
+    Ideograph,
+    Kana,
+    Hangul,
+    /// Full-width forms and CJK punctuation.
+    FullWidth,
+    Emoji,
+    /// Everything else, as arrows and dashes.
+    Rare,
 }
 
-/// Whether a character counts as a token of its own.
-fn is_wide(c: char) -> bool {
-    matches!(u32::from(c), 0x2e80..=0xd7af | 0xf900..=0xfaff | 0xfe30..=0xfe4f | 0xff00..=0xffef | 0x1f300..=0x1faff | 0x20000..=0x3ffff)
+impl Kind {
+    fn of(c: char) -> Self {
+        match u32::from(c) {
+            0x0a | 0x0d => Self::Line,
+            0x09 | 0x20 => Self::Blank,
+            0x61..=0x7a => Self::Lower,
+            0x41..=0x5a => Self::Upper,
+            0x30..=0x39 => Self::Digit,
+            0x00..=0x7f => Self::Sign,
+            0x80..=0x7ff => Self::Letter,
+            0x3040..=0x30ff => Self::Kana,
+            0xac00..=0xd7af => Self::Hangul,
+            0x3000..=0x303f | 0xfe30..=0xfe4f | 0xff00..=0xffef => Self::FullWidth,
+            0x2e80..=0x9fff | 0xf900..=0xfaff | 0x20000..=0x3ffff => Self::Ideograph,
+            0x1f000..=0x1ffff => Self::Emoji,
+            _ => Self::Rare,
+        }
+    }
+
+    /// Hundredths of a token that a character of this kind costs behind one of another.
+    fn cost_behind(self, before: Self) -> u64 {
+        match (before, self) {
+            (_, Self::Other) => 0,
+            (_, Self::Line) => 30,
+            // One blank belongs to the word behind it.
+            (Self::Blank, Self::Blank) => 5,
+            (_, Self::Blank) => 0,
+            (Self::Lower | Self::Upper, Self::Lower) => 0,
+            (Self::Lower, Self::Upper) => 60,
+            (Self::Upper, Self::Upper) => 22,
+            (_, Self::Lower | Self::Upper | Self::Digit | Self::Rare) => 100,
+            (Self::Sign, Self::Sign) => 22,
+            (_, Self::Sign) => 68,
+            (Self::Letter, Self::Letter) => 38,
+            (_, Self::Letter | Self::Kana) => 60,
+            (_, Self::Ideograph) => 66,
+            (_, Self::Hangul) => 75,
+            (_, Self::FullWidth) => 90,
+            (_, Self::Emoji) => 250,
+        }
+    }
 }
 
 /// How many tokens a text has, by estimate.
@@ -25,47 +95,121 @@ pub fn estimate_tokens(text: &str) -> u64 {
     meter.tokens()
 }
 
-/// Adds up the estimate of a text that comes in pieces.
+/// Adds up the estimate of a text that comes in pieces, however it is cut.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenMeter {
-    quarters: u64,
+    hundredths: u64,
+    last: Kind,
+    /// ASCII letters of the word so far.
+    letters: u32,
 }
 
 impl TokenMeter {
     /// Adds a piece.
     pub fn add(&mut self, text: Text<'_>) {
         match text {
-            Text::Plain(text) => self.quarters += quarters_of(text),
+            Text::Plain(text) => self.add_plain(text),
             Text::Literal(literal) if memchr(b'\\', literal.as_bytes()).is_none() => {
-                // Less the two quotes.
-                self.quarters += quarters_of(literal).saturating_sub(2);
+                let quoted = literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+                self.add_plain(quoted.unwrap_or(literal));
             }
-            Text::Literal(_) => self.quarters += quarters_of(&text.plain()),
+            Text::Literal(_) => self.add_plain(&text.plain()),
         }
+    }
+
+    /// Adds a character; gives the hundredths of a token that it costs.
+    pub fn add_char(&mut self, c: char) -> u64 {
+        let kind = Kind::of(c);
+        let is_letter = matches!(kind, Kind::Lower | Kind::Upper);
+        self.letters = if is_letter { self.letters.saturating_add(1) } else { 0 };
+        let is_long = kind == Kind::Lower && self.letters > WORD_LETTERS;
+        let cost = kind.cost_behind(self.last) + if is_long { LONG_WORD_HUNDREDTHS } else { 0 };
+        self.last = kind;
+        self.hundredths += cost;
+        cost
     }
 
     /// The tokens so far; a part of one counts as one.
     #[must_use]
     pub fn tokens(self) -> u64 {
-        self.quarters.div_ceil(4)
+        self.hundredths.div_ceil(HUNDREDTHS)
     }
-}
 
-fn quarters_of(text: &str) -> u64 {
-    if text.is_ascii() { text.len() as u64 } else { text.chars().map(quarters).sum() }
+    fn add_plain(&mut self, text: &str) {
+        for c in text.chars() {
+            self.add_char(c);
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Texts of this project's own, with the counts of Qwen's tokenizer.
+    const MEASURED: &[(&str, u64)] = &[
+        (
+            "The server takes a request, chooses an account that can answer, and writes the whole conversation into one message. If the upstream fails before the first word was shown, another account is asked; after that the caller is told what went wrong, and whose fault it was.",
+            54,
+        ),
+        (
+            "今天早上我去市场买了一些水果和蔬菜。天气很好，阳光照在街道上，人们三三两两地走着，孩子们在广场上追逐打闹。如果上游失败，就换另一个账号重试，直到第一个字已经发出为止。",
+            53,
+        ),
+        (
+            "fn offset(text: &str, part: &str) -> Option<usize> {\n    let start = part.as_ptr() as usize;\n    start.checked_sub(text.as_ptr() as usize).filter(|at| *at < text.len())\n}\n\nfor (place, word) in words.iter().enumerate() {\n    println!(\"{place}: {word}\");\n}\n",
+            72,
+        ),
+        (
+            "{\"name\":\"read_file\",\"description\":\"Reads a file of the folder.\",\"parameters\":{\"type\":\"object\",\"properties\":{\"path\":{\"type\":\"string\",\"description\":\"The absolute path of the file\"},\"limit\":{\"type\":\"integer\",\"minimum\":1}},\"required\":[\"path\"]}}",
+            55,
+        ),
+        (
+            "def total(prices: list[float], tax: float = 0.19) -> float:\n    \"\"\"Sums prices and adds the tax.\"\"\"\n    net = sum(price for price in prices if price > 0)\n    return round(net * (1 + tax), 2)\n",
+            59,
+        ),
+        ("Das Programm liest eine Datei, zählt die Wörter und schreibt das Ergebnis in eine Tabelle.", 26),
+        (
+            "| name | size | what it is for |\n|---|---|---|\n| `README.md` | 4 KB | tells how to begin |\n| `docs/` | 12 files | one page for each part |\n",
+            49,
+        ),
+    ];
+
     #[test]
-    fn estimates() {
-        for (text, tokens) in
-            [("", 0), ("a", 1), ("abcd", 1), ("abcde", 2), ("你好", 2), ("é", 1), ("a你", 2), ("😀", 1)]
-        {
+    fn the_estimate_is_near_to_the_tokenizer() {
+        for (text, tokens) in MEASURED {
+            let estimate = estimate_tokens(text);
+            let (low, high) = (tokens * 85 / 100, tokens * 115 / 100 + 1);
+            assert!((low..=high).contains(&estimate), "{estimate} for {tokens}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_token_is_one() {
+        for (text, tokens) in [
+            ("", 0),
+            ("a", 1),
+            ("word", 1),
+            ("words", 1),
+            ("longer", 2),
+            ("two words", 2),
+            ("12", 2),
+            ("你好", 2),
+            ("  ", 1),
+            ("😀", 3),
+        ] {
             assert_eq!(estimate_tokens(text), tokens, "{text}");
         }
+    }
+
+    #[test]
+    fn pieces_do_not_matter() {
+        let text = "Two words, 42 – 你好 \n\n  and_soOn(\"x\")";
+        let mut meter = TokenMeter::default();
+        for c in text.chars() {
+            meter.add(Text::Plain(c.encode_utf8(&mut [0; 4])));
+        }
+        assert_eq!(meter.tokens(), estimate_tokens(text));
     }
 
     #[test]
@@ -78,6 +222,6 @@ mod tests {
         }
         let mut escaped = TokenMeter::default();
         escaped.add(Text::Literal("\"\\u4f60\\u597d\""));
-        assert_eq!(escaped.tokens(), 2);
+        assert_eq!(escaped.tokens(), estimate_tokens("你好"));
     }
 }

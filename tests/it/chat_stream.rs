@@ -375,13 +375,13 @@ async fn max_tokens_cut_and_say_so() {
     let chatter = Inserted::UnknownPhase { phase: "answer".to_owned(), content: "tail ".to_owned(), tool: false };
     let endless = End::Endless(Endless { what: chatter, every_ms: 2 });
     for (name, tokens) in [("max_tokens", json!(2)), ("max_completion_tokens", json!(2)), ("max_tokens", json!(2.0))] {
-        let reply = ScriptedReply::pieces(["abc", "def", "ghi", "jkl"]).ending(endless.clone());
+        let reply = ScriptedReply::pieces(["on", "e tw", "o th", "ree"]).ending(endless.clone());
         let app = answering(Setup::default(), reply).await;
         let mut body = question("x");
         body[name] = tokens;
         body["stream_options"] = json!({"include_usage": true});
         let transcript = app.stream(&body).await;
-        assert_eq!(transcript.content(), "abcdefgh");
+        assert_eq!(transcript.content(), "one two ");
         assert_eq!(transcript.finish_reasons(), ["length"]);
         assert_eq!(transcript.chunks.last().unwrap()["usage"]["completion_tokens"], 2);
         assert_strict(&transcript, true);

@@ -1,13 +1,15 @@
 //! Stage: stop sequences and the token limit, for upstreams that know neither.
 
 use crate::chat::reply::FinishReason;
-use crate::chat::tokens::quarters;
+use crate::chat::tokens::{HUNDREDTHS, TokenMeter};
 
 /// Cuts text before the first stop sequence or at the token limit, for any division of the text into pieces.
 #[derive(Clone, Debug)]
 pub struct TextLimiter {
     stops: Vec<String>,
-    quarters_left: Option<u64>,
+    /// Hundredths of tokens that may still be shown.
+    left: Option<u64>,
+    meter: TokenMeter,
     /// Text that may turn out to be the beginning of a stop sequence.
     held: String,
     /// The stop sequence that was met.
@@ -19,14 +21,14 @@ impl TextLimiter {
     /// A limiter for these stop sequences (none of them empty) and at most this many estimated tokens.
     #[must_use]
     pub fn new(stops: Vec<String>, tokens_max: Option<u32>) -> Self {
-        let quarters_left = tokens_max.map(|tokens| u64::from(tokens) * 4);
-        Self { stops, quarters_left, held: String::new(), met: None, ended: None }
+        let left = tokens_max.map(|tokens| u64::from(tokens) * HUNDREDTHS);
+        Self { stops, left, meter: TokenMeter::default(), held: String::new(), met: None, ended: None }
     }
 
     /// Whether there is nothing to limit.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.stops.is_empty() && self.quarters_left.is_none()
+        self.stops.is_empty() && self.left.is_none()
     }
 
     /// Why the text ended, once it did; nothing goes through any more.
@@ -82,11 +84,11 @@ impl TextLimiter {
     }
 
     fn take_tokens(&mut self, mut text: String) -> String {
-        let Some(left) = &mut self.quarters_left else {
+        let Some(left) = &mut self.left else {
             return text;
         };
         for (place, c) in text.char_indices() {
-            let cost = quarters(c);
+            let cost = self.meter.add_char(c);
             if cost > *left {
                 // The limit was met before the stop sequence.
                 (self.ended, self.met) = (Some(FinishReason::Length), None);
@@ -132,10 +134,11 @@ mod tests {
     #[test]
     fn token_limit() {
         let length = Some(FinishReason::Length);
-        assert_eq!(run(&["12345678"], &[], Some(1)), ("1234".to_owned(), length));
-        assert_eq!(run(&["1234"], &[], Some(1)), ("1234".to_owned(), None));
+        assert_eq!(run(&["one two"], &[], Some(1)), ("one ".to_owned(), length));
+        assert_eq!(run(&["one "], &[], Some(1)), ("one ".to_owned(), None));
+        assert_eq!(run(&["12"], &[], Some(1)), ("1".to_owned(), length));
         assert_eq!(run(&["你好"], &[], Some(1)), ("你".to_owned(), length));
-        assert_eq!(run(&["12", "345"], &["5"], Some(1)), ("1234".to_owned(), Some(FinishReason::Stop)));
+        assert_eq!(run(&["on", "e 5"], &["5"], Some(1)), ("one ".to_owned(), Some(FinishReason::Stop)));
     }
 
     proptest! {
