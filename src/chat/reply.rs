@@ -303,6 +303,8 @@ pub struct Ending {
     pub stop_sequence: Option<String>,
     /// Tokens of the turn: the upstream's counts, or estimates where it gave none.
     pub usage: TokenCounts,
+    /// Whether any of them is an estimate.
+    pub is_usage_estimated: bool,
     /// Pages that a search found.
     pub sources: Vec<Source>,
     /// Where the content cites them, in the order of the text.

@@ -223,6 +223,13 @@ pub(crate) fn note_headers(notes: &Notes) -> HeaderMap {
     headers
 }
 
+/// The header of a whole answer whose counts of tokens are estimates; none for counts of the upstream.
+pub(crate) fn usage_header(is_estimated: bool) -> Option<(HeaderName, HeaderValue)> {
+    is_estimated.then_some((HeaderName::from_static(USAGE), HeaderValue::from_static("estimated")))
+}
+
+/// `estimated` where this server counted tokens, and not the upstream.
+pub(crate) const USAGE: &str = "x-bridge-usage";
 /// Parameters that were read but have no effect.
 pub(crate) const IGNORED: &str = "x-bridge-ignored";
 /// The model that answers in place of one that cannot take the files.

@@ -169,6 +169,7 @@ fn cors(settings: &HttpSettings) -> CorsLayer {
             HeaderName::from_static(call::OMITTED_FILES),
             HeaderName::from_static(call::PROMPT_AS_FILE),
             HeaderName::from_static(call::TOOLS_SHORTENED),
+            HeaderName::from_static(call::USAGE),
             HeaderName::from_static(call::ASPECT_RATIO),
         ])
         .max_age(PREFLIGHT_AGE)

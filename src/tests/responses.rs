@@ -19,7 +19,7 @@ fn head(freeform: &[&str]) -> ResponseHead {
 
 fn ending(reason: FinishReason) -> Ending {
     let usage = TokenCounts { prompt: 1, completion: 2, reasoning: 0, cached: 0 };
-    Ending { reason, stop_sequence: None, usage, sources: Vec::new(), citations: Vec::new() }
+    Ending { reason, stop_sequence: None, usage, is_usage_estimated: false, sources: Vec::new(), citations: Vec::new() }
 }
 
 /// The events, one a line: name, place, and what is said.

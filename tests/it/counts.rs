@@ -8,7 +8,7 @@ use qwen_bridge::base::seed::StaticKey;
 use qwen_bridge::store::{Spent, Store, UtcDay};
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::{Endpoint, Scenario, ScriptedReply};
+use simulator::script::{Endpoint, Scenario, ScriptedReply, UsageScript};
 
 use crate::support::app::{Setup, USAGE, json_of, question};
 use crate::support::oracle::crew;
@@ -100,4 +100,37 @@ async fn s000_06_keys_are_counted_too_and_callers_own_credentials_are_not() {
     let file = rusqlite::Connection::open(state_dir.path().join("state.db")).unwrap();
     let rows: i64 = file.query_row("SELECT count(*) FROM days", [], |row| row.get(0)).unwrap();
     assert_eq!(rows, 0);
+}
+
+#[tokio::test]
+async fn estimated_counts_are_named_so() {
+    let messages = json!([{"role": "user", "content": "echo: one two"}]);
+    for (path, wish) in [
+        ("/v1/chat/completions", json!({"messages": messages})),
+        ("/v1/responses", json!({"input": "echo: one two"})),
+        ("/v1/messages", json!({"messages": messages, "max_tokens": 100})),
+        ("/v1/completions", json!({"prompt": "echo: one two"})),
+    ] {
+        let none =
+            UsageScript { input_tokens: 0, output_tokens: 0, reasoning_tokens: 0, cached_tokens: 0, image_tokens: 0 };
+        let partly = UsageScript { input_tokens: 7, ..none };
+        for (usage, is_estimated) in [(USAGE, false), (none, true), (partly, true)] {
+            let app = Setup::default().start(Simulator::start(crew(1)).await.unwrap()).await;
+            let reply = ScriptedReply::answer("one two").with_stream(|stream| stream.usage = Some(usage));
+            app.simulator.script().set_default(None, Endpoint::Completions, Some(reply));
+            let mut body = wish.clone();
+            body["model"] = json!("qwen3-max");
+            let response = app.post(path, &body).send().await.unwrap();
+            let named = response.headers().get("x-bridge-usage").map(|value| value.to_str().unwrap().to_owned());
+            assert_eq!(named.as_deref(), is_estimated.then_some("estimated"), "{path} {usage:?}");
+            assert_eq!(response.status(), 200);
+        }
+        // An answer that is cut here is counted here.
+        let app = Setup::default().start(Simulator::start(crew(1)).await.unwrap()).await;
+        let mut body = wish.clone();
+        body["model"] = json!("qwen3-max");
+        body[if path == "/v1/responses" { "max_output_tokens" } else { "max_tokens" }] = json!(1);
+        let response = app.post(path, &body).send().await.unwrap();
+        assert_eq!(response.headers()["x-bridge-usage"], "estimated", "{path}");
+    }
 }

@@ -254,10 +254,12 @@ impl Stages {
         after.finish(out);
         let sources = std::mem::take(&mut after.sources);
         let reason = if has_calls { FinishReason::ToolCalls } else { reason };
+        let is_counted = counts.is_some_and(|counts| counts.prompt > 0 && counts.completion > 0);
         Ending {
             reason: cut.unwrap_or(reason),
             stop_sequence,
             usage: after.usage(counts, *prompt_tokens, cut.is_some()).and(*spent),
+            is_usage_estimated: !is_counted || cut.is_some(),
             citations: after.citations.take().unwrap_or_default().found(&sources),
             sources,
         }

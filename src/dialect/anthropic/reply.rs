@@ -565,7 +565,14 @@ mod tests {
 
     fn ending(reason: FinishReason) -> Ending {
         let usage = TokenCounts { prompt: 9, completion: 4, reasoning: 1, cached: 5 };
-        Ending { reason, stop_sequence: None, usage, sources: Vec::new(), citations: Vec::new() }
+        Ending {
+            reason,
+            stop_sequence: None,
+            usage,
+            is_usage_estimated: false,
+            sources: Vec::new(),
+            citations: Vec::new(),
+        }
     }
 
     fn text(text: &'static str) -> ReplyEvent<'static> {

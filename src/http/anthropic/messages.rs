@@ -9,7 +9,7 @@ use uuid::Uuid;
 use crate::chat::failure::Failure;
 use crate::dialect::anthropic::reply::{MessageHead, MessageStream, WholeMessage};
 use crate::dialect::anthropic::request::{MessagesRequest, Purpose};
-use crate::http::call::{Call, json_response, note_headers};
+use crate::http::call::{Call, json_response, note_headers, usage_header};
 use crate::http::serve::json::{JsonBody, read_json};
 use crate::http::state::AppState;
 
@@ -43,7 +43,9 @@ async fn answer(call: Call, body: JsonBody) -> Result<Response, Failure> {
     } else {
         let mut reply = WholeMessage::default();
         let ending = call.whole(&prepared, &mut reply).await?;
-        json_response(reply.finish(&head, &ending))
+        let mut response = json_response(reply.finish(&head, &ending));
+        response.headers_mut().extend(usage_header(ending.is_usage_estimated));
+        response
     };
     response.headers_mut().extend(notes);
     Ok(response)

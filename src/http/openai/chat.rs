@@ -11,7 +11,7 @@ use crate::dialect::openai::frames::FrameStream;
 use crate::dialect::openai::reply::{CallForm, ChunkEncoder, ChunkStream, WholeReply};
 use crate::dialect::openai::request::ChatCompletionRequest;
 use crate::gateway::route::Route;
-use crate::http::call::{Call, json_response, note_headers, unix_seconds};
+use crate::http::call::{Call, json_response, note_headers, unix_seconds, usage_header};
 use crate::http::failure::ApiError;
 use crate::http::serve::json::{JsonBody, read_json};
 use crate::http::serve::lift::put_back;
@@ -50,7 +50,9 @@ async fn answer(call: Call, body: JsonBody) -> Result<Response, ApiError> {
     } else {
         let mut sink = if prepared.is_verbatim { WholeReply::of_frames() } else { WholeReply::of_events(form) };
         let ending = call.whole(&prepared, &mut sink).await?;
-        json_response(sink.finish(&id, created, &model, &ending))
+        let mut response = json_response(sink.finish(&id, created, &model, &ending));
+        response.headers_mut().extend(usage_header(ending.is_usage_estimated));
+        response
     };
     response.headers_mut().extend(notes);
     Ok(response)

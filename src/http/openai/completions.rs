@@ -17,7 +17,7 @@ use crate::dialect::openai::request::ChatCompletionRequest;
 use crate::dialect::writer::StreamWriter as _;
 use crate::gateway::answer::run::Prepared;
 use crate::gateway::route::Route;
-use crate::http::call::{Call, json_response, note_headers, unix_seconds};
+use crate::http::call::{Call, json_response, note_headers, unix_seconds, usage_header};
 use crate::http::failure::ApiError;
 use crate::http::serve::json::{JsonBody, read_json};
 use crate::http::serve::lift::put_back;
@@ -53,7 +53,11 @@ async fn answer(call: Call, mut body: JsonBody) -> Result<Response, ApiError> {
             let ending = call.whole(prompt, &mut text).await?;
             Ok::<_, ApiError>((text, ending))
         }));
-        json_response(whole(&head, &answers.await?))
+        let answers = answers.await?;
+        let is_estimated = answers.iter().any(|(_, ending)| ending.is_usage_estimated);
+        let mut response = json_response(whole(&head, &answers));
+        response.headers_mut().extend(usage_header(is_estimated));
+        response
     };
     response.headers_mut().extend(notes);
     Ok(response)

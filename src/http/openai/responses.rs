@@ -24,7 +24,7 @@ use crate::dialect::responses::request::{ResponsesRequest, blame, previous_respo
 use crate::dialect::responses::wire::ItemList;
 use crate::dialect::writer::StreamWriter;
 use crate::gateway::responses::{KeptResponses, NewResponse};
-use crate::http::call::{Call, json_response, note_headers, unix_seconds};
+use crate::http::call::{Call, json_response, note_headers, unix_seconds, usage_header};
 use crate::http::serve::caller::Caller;
 use crate::http::serve::json::{JsonBody, read_json};
 use crate::http::serve::lift::put_back;
@@ -75,7 +75,9 @@ async fn answer(call: Call, mut body: JsonBody) -> Result<Response, Failure> {
         if let Some(keeper) = keeper {
             keeper.keep(finished);
         }
-        json_response(finished.json.clone())
+        let mut response = json_response(finished.json.clone());
+        response.headers_mut().extend(usage_header(ending.is_usage_estimated));
+        response
     };
     response.headers_mut().extend(notes);
     Ok(response)
