@@ -134,15 +134,18 @@ impl<'a> Agent<'a> {
         names.iter().find_map(|name| self.tools.iter().find(|tool| simple(&tool.name) == *name))
     }
 
-    /// The tool not called so far that the text speaks of first.
+    /// The tool not called so far that the text speaks of first: with all words of its name, else, for a first
+    /// call, with one of them.
     fn spoken_of(&self, text: &str) -> Option<&Tool> {
         let text = text.to_lowercase();
-        let place = |tool: &&Tool| {
+        let place = |tool: &Tool| {
             let words = tool.name.split(['_', '-', '.']).filter(|word| word.len() >= 4);
-            words.filter_map(|word| text.find(&word.to_lowercase())).min()
+            let places: Vec<_> = words.map(|word| text.find(&word.to_lowercase())).collect();
+            let first = places.iter().flatten().min()?;
+            Some((places.contains(&None), *first)).filter(|(is_partly, _)| self.called.is_empty() || !is_partly)
         };
         let others = self.tools.iter().filter(|tool| !self.called.contains(&tool.name));
-        others.filter_map(|tool| Some((place(&tool)?, tool))).min_by_key(|(place, _)| *place).map(|(_, tool)| tool)
+        others.filter_map(|tool| Some((place(tool)?, tool))).min_by_key(|(place, _)| *place).map(|(_, tool)| tool)
     }
 
     fn path_of(&self, name: &str) -> String {
