@@ -13,6 +13,7 @@ mod chat_complete;
 mod chat_stream;
 mod clean_guest;
 mod client_mode;
+mod clients;
 mod completions;
 mod connections;
 mod continued;
