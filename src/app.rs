@@ -265,7 +265,10 @@ impl App {
         let summary = self.state.summary(Now::read());
         info!(address = %self.address, identities = summary.total, version = env!("CARGO_PKG_VERSION"), "listening");
         if self.config.http.server_mode && summary.total == 0 {
-            warn!("no account is configured: put the cookie of one into cookie.txt (or COOKIE) and start again");
+            warn!(
+                "no account is configured: put the cookie of one into cookie.txt (or COOKIE), log an OAuth account in with \
+                 `qwen-bridge auth add`, or name a key in QWEN_API_KEYS"
+            );
         }
         match self.config.key_policy {
             KeyPolicy::OpenOnLoopback => {

@@ -2,6 +2,39 @@
 
 use crate::base::ids::UnixSeconds;
 
+/// The kind of upstream that an identity belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccountKind {
+    /// The web chat.
+    Web,
+    /// The portal of OAuth accounts.
+    OAuth,
+    /// Endpoints of static keys.
+    Key,
+}
+
+impl AccountKind {
+    /// The word for it, which is also the prefix of its models.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Web => "web",
+            Self::OAuth => "oauth",
+            Self::Key => "key",
+        }
+    }
+
+    /// How its owner brings an identity of this kind back whose credential is refused.
+    #[must_use]
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::Web => "log in to chat.qwen.ai again and replace the cookie",
+            Self::OAuth => "log the account in again with `qwen-bridge auth add`",
+            Self::Key => "replace the key in QWEN_API_KEYS by one that its endpoint accepts",
+        }
+    }
+}
+
 /// Facts of one identity that a restart must not forget.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct IdentityFacts {

@@ -1,28 +1,34 @@
-//! `check`: reads the settings and asks the upstream about each account, changing nothing in it.
+//! `check`: reads the settings and asks the upstreams about each account and key, changing nothing in them.
 
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::base::facts::AccountKind;
 use crate::base::secret::AccessToken;
 use crate::base::session::Session;
 use crate::cli::CommandError;
+use crate::cli::auth::{self, Row, rows};
 use crate::config::Config;
+use crate::gateway::accounts::targets;
 use crate::gateway::accounts::web;
 use crate::gateway::outlook::{ends_soon, in_words};
 use crate::pool::Now;
 use crate::store::Store;
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
+use crate::upstream::oauth::client::QwenOAuth;
+use crate::upstream::openai::client::OpenAiApi;
 use crate::upstream::web::client::QwenWeb;
 
-/// Prints a row for each account; whether at least one is usable.
+/// Prints a row for each account of the web chat, each OAuth account and each static key; whether at least one is
+/// usable. An OAuth token that is over is not renewed here: a running server may be about to.
 ///
 /// A newer session has to be refreshed before it can be asked anything; what that gives is written down, so that
 /// nothing is lost when the upstream rotates it.
 ///
 /// # Errors
-/// [`CommandError`]: the state folder or the HTTP client cannot be used.
+/// [`CommandError`]: the state folder, a folder of credentials or the HTTP client cannot be used.
 pub async fn run(config: Config) -> Result<bool, CommandError> {
     let mut out = io::stdout();
     for note in config.notes.iter().chain(&config.warnings) {
@@ -33,13 +39,15 @@ pub async fn run(config: Config) -> Result<bool, CommandError> {
         .map_err(|error| CommandError::Start(crate::app::StartError::Store(shown, error)))?;
     let upstream = QwenWeb::new(config.web.clone()).map_err(crate::app::StartError::Client)?;
     let sessions = web::sessions(config.identities.clone(), &loaded, Now::read());
-    if sessions.is_empty() {
+    let oauth_rows = rows(&config.accounts, Now::read().unix).await.map_err(CommandError::Auth)?;
+    if sessions.is_empty() && oauth_rows.is_empty() && config.static_keys.is_empty() {
         let _ = writeln!(
             out,
-            "No account is configured: paste the cookie of one into cookie.txt (see cookie.txt.example)."
+            "No account is configured: paste the cookie of one into cookie.txt (see cookie.txt.example), log an OAuth \
+             account in with `qwen-bridge auth add`, or name a key in QWEN_API_KEYS."
         );
     }
-    let _ = writeln!(out, "{:<14} {:<7} {:<14} {:<22} what to do", "account", "kind", "state", "token until");
+    let _ = writeln!(out, "{:<20} {:<7} {:<14} {:<22} what to do", "account", "kind", "state", "token until");
     let mut usable = 0;
     for (session, _) in sessions {
         let result = ask(&upstream, &store, &session).await;
@@ -52,10 +60,55 @@ pub async fn run(config: Config) -> Result<bool, CommandError> {
         let until =
             until.and_then(|at| jiff::Timestamp::from_second(at.0).ok()).map_or("-".to_owned(), |at| at.to_string());
         let _ =
-            writeln!(out, "{:<14} {:<7} {:<14} {:<22} {}", session.identity().as_str(), "web", state, until, advice);
+            writeln!(out, "{:<20} {:<7} {:<14} {:<22} {}", session.identity().as_str(), "web", state, until, advice);
     }
+    usable += check_oauth(&mut out, &config, &oauth_rows).await?;
+    usable += check_keys(&mut out, &config).await?;
     store.close().await;
     Ok(usable > 0)
+}
+
+/// A row for each OAuth account; how many are usable.
+async fn check_oauth(out: &mut io::Stdout, config: &Config, rows: &[Row]) -> Result<usize, CommandError> {
+    let upstream = QwenOAuth::new(config.oauth.clone()).map_err(crate::app::StartError::Client)?;
+    let mut usable = 0;
+    for row in rows {
+        let now = Now::read().unix;
+        let (state, advice) = match auth::ask(&upstream, &config.accounts, row, now).await {
+            Some(Ok(())) => ("usable", "nothing".to_owned()),
+            Some(Err(error)) => ("refused", auth::advice(&error)),
+            None if row.is_usable(now) => ("usable", "nothing, its token is renewed when it is needed".to_owned()),
+            None => ("login needed", row.problem().unwrap_or_else(|| AccountKind::OAuth.remedy().to_owned())),
+        };
+        usable += usize::from(state == "usable");
+        let name = format!("oauth:{}", row.name());
+        let _ = writeln!(out, "{name:<20} {:<7} {state:<14} {:<22} {advice}", "oauth", row.until());
+    }
+    Ok(usable)
+}
+
+/// A row for each static key; how many are usable.
+async fn check_keys(out: &mut io::Stdout, config: &Config) -> Result<usize, CommandError> {
+    let client = OpenAiApi::new(config.web.connect_timeout, config.web.idle_timeout, config.web.is_direct);
+    let api = client.map_err(crate::app::StartError::Client)?;
+    let (sessions, targets) = targets::keys(&config.static_keys);
+    let mut usable = 0;
+    for session in sessions {
+        let Some(target) = targets.get(session.key()) else { continue };
+        let (state, advice) = match api.models(&session, target).await {
+            // An endpoint without a list says so only to those whom it lets in.
+            Err(error) if error.kind != UpstreamErrorKind::ModelNotFound => match error.kind {
+                UpstreamErrorKind::Unauthorized | UpstreamErrorKind::Forbidden => {
+                    ("refused", AccountKind::Key.remedy().to_owned())
+                }
+                _ => verdict(&error),
+            },
+            Ok(_) | Err(_) => ("usable", "nothing".to_owned()),
+        };
+        usable += usize::from(state == "usable");
+        let _ = writeln!(out, "{:<20} {:<7} {state:<14} {:<22} {advice}", session.identity().as_str(), "key", "-");
+    }
+    Ok(usable)
 }
 
 async fn ask(upstream: &QwenWeb, store: &Store, session: &Arc<Session>) -> Result<(), UpstreamError> {
@@ -64,7 +117,15 @@ async fn ask(upstream: &QwenWeb, store: &Store, session: &Arc<Session>) -> Resul
     if !is_live(session.token()) {
         let token = match upstream.token_in_jar(session, now) {
             Some(token) => token,
-            None => upstream.exchange(session, now).await?,
+            None => {
+                let before = web::account_of(session, Now::read());
+                let token = upstream.exchange(session, now).await?;
+                if token.account().is_some_and(|account| before.is_some_and(|before| before != account)) {
+                    let note = "the upstream answered for another account";
+                    return Err(UpstreamError::noted("refreshing a token", UpstreamErrorKind::Unauthorized, note));
+                }
+                token
+            }
         };
         session.install_token(token);
         if let Err(error) = store.save_session(session.key().clone(), session.snapshot(), now).await {

@@ -128,7 +128,7 @@ impl Config {
         let log = log_settings(&draft, sources.stderr_is_terminal);
         draft.http.log_level.clone_from(&log.filter);
         let key_policy = key_policy(&draft.http);
-        warnings.extend(notices(&draft, &identities, key_policy));
+        warnings.extend(notices(&draft, key_policy));
         if !faults.is_empty() {
             return Err(ConfigError { faults });
         }
@@ -278,15 +278,9 @@ fn key_policy(http: &HttpSettings) -> KeyPolicy {
 }
 
 /// Things that stop nothing and that the owner should hear about.
-fn notices(draft: &Draft, identities: &[IdentitySeed], policy: KeyPolicy) -> Vec<String> {
+fn notices(draft: &Draft, policy: KeyPolicy) -> Vec<String> {
     let http = &draft.http;
     let mut notices = Vec::new();
-    if identities.is_empty() && http.server_mode {
-        notices.push(
-            "no account is configured, so chats will be refused; put a Cookie header into cookie.txt or COOKIE"
-                .to_owned(),
-        );
-    }
     let is_beyond = !http.listen.ip().is_loopback();
     let samples = http.keys.iter().chain(&http.admin_key).map(ApiKey::expose).filter(|key| is_sample(key));
     for sample in samples.filter(|_| is_beyond) {

@@ -80,7 +80,7 @@ impl Upstreams {
     /// [`NoUpstream`].
     pub async fn choose(&self, model: Option<&str>) -> Result<Route, NoUpstream> {
         // Accounts may come and go; without any, the web chat is the kind that errors speak of.
-        let has_web = self.has_web || self.relays().next().is_none();
+        let has_web = self.lists_web();
         let Some(name) = model.map(str::trim) else {
             return if has_web { Ok(Route::Web) } else { self.default_route().await };
         };
@@ -142,6 +142,12 @@ impl Upstreams {
             }
         }
         Err(NoUpstream(String::new()))
+    }
+
+    /// Whether the web chat's models can be asked for. Without web accounts they cannot, unless there is no other kind.
+    #[must_use]
+    pub fn lists_web(&self) -> bool {
+        self.has_web || self.relays().next().is_none()
     }
 
     /// The names of the models of other kinds than the web chat: with their prefix, and without it where no kind

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::base::facts::CoolingReason;
+use crate::base::facts::{AccountKind, CoolingReason};
 use crate::chat::error::{RequestError, RequestErrorKind};
 use crate::chat::failure::{Failure, FailureKind, WAIT_MAX};
 use crate::chat::reply::RejectedAs;
@@ -57,7 +57,7 @@ impl From<RequestError> for Failure {
 impl From<&ChatError> for Failure {
     fn from(error: &ChatError) -> Self {
         match error {
-            ChatError::Lease(error) => (*error).into(),
+            ChatError::Lease(error, kind) => of_lease(*error, *kind),
             ChatError::Upstream { error, attempts } => of_upstream(error, *attempts),
             ChatError::OwnCredential(_) => Self::new(
                 FailureKind::Unauthenticated,
@@ -82,6 +82,9 @@ impl From<&ChatError> for Failure {
             ChatError::Session(RefreshError::Refused { .. }) => {
                 no_account("The upstream refuses the account's session.")
             }
+            ChatError::Session(RefreshError::OtherAccount { .. }) => {
+                no_account("The upstream answered for another account than the one that is configured.")
+            }
             ChatError::Session(RefreshError::Gone { .. }) => no_account("The account was removed."),
             ChatError::Session(RefreshError::Failed { .. } | RefreshError::File { .. }) => {
                 let message =
@@ -92,25 +95,31 @@ impl From<&ChatError> for Failure {
     }
 }
 
-impl From<LeaseError> for Failure {
-    fn from(error: LeaseError) -> Self {
-        let message = sentence(&error.to_string());
-        let unavailable = || Self::new(FailureKind::Unavailable, "no_available_account", message.clone());
-        let limited = |kind, code| Self::new(kind, code, message.clone());
-        match error {
-            LeaseError::NoneConfigured | LeaseError::AllTried => unavailable().finally(),
-            LeaseError::Unusable { retry_after, .. } => unavailable().after(retry_after),
-            LeaseError::Busy { retry_after } => {
-                limited(FailureKind::RateLimited, "server_busy").after(Some(retry_after))
-            }
-            LeaseError::Resting { reason: CoolingReason::Rate, retry_after } => {
-                limited(FailureKind::RateLimited, "rate_limit_exceeded").after(Some(retry_after))
-            }
-            LeaseError::Resting { reason: CoolingReason::Quota, retry_after } => {
-                limited(FailureKind::QuotaExhausted, "insufficient_quota").after(Some(retry_after)).finally()
-            }
-            LeaseError::Resting { reason: CoolingReason::Challenge, retry_after }
-            | LeaseError::Paused { retry_after } => challenged(Some(retry_after)),
+fn of_lease(error: LeaseError, kind: AccountKind) -> Failure {
+    let message = match error {
+        LeaseError::Unusable { retry_after, needs_login: true } => {
+            let begin = match retry_after {
+                Some(_) => format!("{}, or let", LeaseError::Unusable { retry_after, needs_login: false }),
+                None => "no account can be used now: let".to_owned(),
+            };
+            sentence(&format!("{begin} the owner of this server {}", kind.remedy()))
+        }
+        error => sentence(&error.to_string()),
+    };
+    let unavailable = || Failure::new(FailureKind::Unavailable, "no_available_account", message.clone());
+    let limited = |kind, code| Failure::new(kind, code, message.clone());
+    match error {
+        LeaseError::NoneConfigured | LeaseError::AllTried => unavailable().finally(),
+        LeaseError::Unusable { retry_after, .. } => unavailable().after(retry_after),
+        LeaseError::Busy { retry_after } => limited(FailureKind::RateLimited, "server_busy").after(Some(retry_after)),
+        LeaseError::Resting { reason: CoolingReason::Rate, retry_after } => {
+            limited(FailureKind::RateLimited, "rate_limit_exceeded").after(Some(retry_after))
+        }
+        LeaseError::Resting { reason: CoolingReason::Quota, retry_after } => {
+            limited(FailureKind::QuotaExhausted, "insufficient_quota").after(Some(retry_after)).finally()
+        }
+        LeaseError::Resting { reason: CoolingReason::Challenge, retry_after } | LeaseError::Paused { retry_after } => {
+            challenged(Some(retry_after))
         }
     }
 }

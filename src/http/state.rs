@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::base::facts::AccountKind;
 use crate::gateway::accounts::device_login::DeviceLogins;
 use crate::gateway::accounts::oauth::OAuthAccounts;
 use crate::gateway::accounts::web::WebAccounts;
@@ -16,7 +17,7 @@ use crate::gateway::route::Upstreams;
 use crate::gateway::videos::jobs::VideoJobs;
 use crate::http::serve::counters::Counters;
 use crate::http::settings::HttpSettings;
-use crate::pool::{IdentityPool, Now, PoolSummary};
+use crate::pool::{IdentityPool, IdentityView, Now, PoolSummary};
 
 /// Handles for the handlers. Clones share everything.
 #[derive(Clone)]
@@ -56,28 +57,6 @@ pub struct Parts {
     pub ending: CancellationToken,
 }
 
-/// Which kind of upstream a pool's identities belong to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum PoolKind {
-    /// The web chat.
-    Web,
-    /// The portal of OAuth accounts.
-    OAuth,
-    /// Endpoints of static keys.
-    Key,
-}
-
-impl PoolKind {
-    /// The word for it, which is also the prefix of its models.
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::Web => "web",
-            Self::OAuth => "oauth",
-            Self::Key => "key",
-        }
-    }
-}
-
 impl AppState {
     /// State over these parts.
     #[must_use]
@@ -91,9 +70,20 @@ impl AppState {
         web.and(oauth).and(keys)
     }
 
+    /// All identities with their kinds, in the order of configuration.
+    pub(crate) fn views(&self, now: Now) -> Vec<(AccountKind, IdentityView)> {
+        let of_kind =
+            |(kind, pool): (AccountKind, &IdentityPool)| pool.views(now).into_iter().map(move |view| (kind, view));
+        self.pools().into_iter().flat_map(of_kind).collect()
+    }
+
     /// The pools of all kinds.
-    pub(crate) fn pools(&self) -> [(PoolKind, &IdentityPool); 3] {
+    pub(crate) fn pools(&self) -> [(AccountKind, &IdentityPool); 3] {
         let kinds = &self.0.upstreams;
-        [(PoolKind::Web, &self.0.pool), (PoolKind::OAuth, kinds.oauth().pool()), (PoolKind::Key, kinds.keys().pool())]
+        [
+            (AccountKind::Web, &self.0.pool),
+            (AccountKind::OAuth, kinds.oauth().pool()),
+            (AccountKind::Key, kinds.keys().pool()),
+        ]
     }
 }

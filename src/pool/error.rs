@@ -103,9 +103,9 @@ fn because(reason: CoolingReason) -> &'static str {
 }
 
 fn remedy(retry_after: Option<Duration>, needs_login: bool) -> String {
-    let login = "log in to chat.qwen.ai again and replace the cookie";
+    let login = "log in again";
     match (retry_after, needs_login) {
-        (None, _) => login.to_owned(),
+        (None, _) => "its owner has to log in again".to_owned(),
         (Some(length), false) => format!("try again in {}", in_words(length)),
         (Some(length), true) => {
             format!("try again in {}, or {login}", in_words(length))

@@ -3,7 +3,8 @@
 use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::{
-    ApiErrorScript, ApiFailure, ChunkForm, CutHow, Endpoint, KeyScript, Scenario, ScriptedReply, UsageChunk,
+    ApiErrorScript, ApiFailure, ChunkForm, CutHow, Endpoint, KeyScript, Scenario, ScriptedFailure, ScriptedReply,
+    UsageChunk,
 };
 
 use crate::support::app::{PATIENCE, Setup, TestApp, USAGE, content, error_of, json_of, question, told, with_keys};
@@ -96,6 +97,55 @@ async fn whose_model_it_is() {
     let response = app.chat(&ask("nobody-has-this", "x")).await;
     assert_eq!(response.status(), 404);
     assert_eq!(error_of(response).await["code"], "model_not_found");
+}
+
+#[tokio::test]
+async fn a_whole_answer_that_hangs_goes_to_another_key() {
+    let simulator = Simulator::start(Scenario::default().key(KeyScript::new("lee")).paced_ms(0)).await.unwrap();
+    let key = |name: &str| format!("{}@{}", simulator.keys().secret(name), simulator.urls().keys);
+    let keys = format!("{},{}", key("kay"), key("lee"));
+    let setup = Setup::default().with("QWEN_API_KEYS", &keys).with("FIRST_EVENT_TIMEOUT", "500ms");
+    let app = setup.start(simulator).await;
+    for stream in [false, true] {
+        app.simulator.script().queue(None, Endpoint::KeyChat, ScriptedReply::failing(ScriptedFailure::Silence));
+        let mut body = ask("key/qwen3.7-plus", "echo: x");
+        body["stream"] = json!(stream);
+        let response = app.chat(&body).await;
+        assert_eq!(response.status(), 200, "{stream}");
+        assert!(response.text().await.unwrap().contains('x'));
+    }
+    let asked = app.simulator.record().requests_to(Endpoint::KeyChat);
+    assert_eq!(asked.len(), 4);
+    assert_ne!(asked[0].account, asked[1].account);
+}
+
+#[tokio::test]
+async fn what_a_server_with_keys_alone_says() {
+    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+    let key = format!("{}@{}", simulator.keys().secret("kay"), simulator.urls().keys);
+    let app = Setup::default().without("COOKIE").with("QWEN_API_KEYS", &key).start(simulator).await;
+    let listed = json_of(app.get("/v1/models").send().await.unwrap()).await;
+    let ids: Vec<&str> = listed["data"].as_array().unwrap().iter().map(|model| model["id"].as_str().unwrap()).collect();
+    assert!(!ids.is_empty());
+    for id in &ids {
+        let answer = app.chat(&ask(id, "echo: x")).await;
+        assert_eq!(answer.status(), 200, "{id} is listed");
+        assert_eq!(app.get(&format!("/v1/models/{id}")).send().await.unwrap().status(), 200, "{id}");
+    }
+    let health = json_of(app.get("/health").send().await.unwrap()).await;
+    let token = &health["token"];
+    assert_eq!((&token["valid"], &token["reason"]), (&json!(true), &json!("a static key does not end")));
+    let refreshed = app.post("/refresh-token", &json!({})).send().await.unwrap();
+    assert_eq!(refreshed.status(), 200);
+    assert!(json_of(refreshed).await["message"].as_str().unwrap().contains("1 static keys"));
+    app.simulator.keys().set_revoked("kay", true);
+    let response = app.chat(&ask(ids[0], "x")).await;
+    assert_eq!(response.status(), 503);
+    let message = error_of(response).await["message"].as_str().unwrap().to_owned();
+    assert!(!message.contains("cookie"), "{message}");
+    let health = json_of(app.get("/health").send().await.unwrap()).await;
+    let token = &health["token"];
+    assert_eq!((&token["valid"], &token["reason"]), (&json!(false), &json!("the upstream refuses the token")));
 }
 
 #[tokio::test]

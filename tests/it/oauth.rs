@@ -200,6 +200,33 @@ async fn a_model_that_no_account_may_use_marks_no_account() {
 }
 
 #[tokio::test]
+async fn what_a_server_with_oauth_accounts_alone_says() {
+    let (app, _dir) = with_accounts(Scenario::default(), &[("cleo", TokenLife::Fresh)]).await;
+    let health = json_of(app.get("/health").send().await.unwrap()).await;
+    assert_eq!(health["token"]["valid"], true, "{health}");
+    let listed = json_of(app.get("/v1/models").send().await.unwrap()).await;
+    for model in listed["data"].as_array().unwrap() {
+        let mut body = question("echo: x");
+        body["model"] = model["id"].clone();
+        assert_eq!(app.chat(&body).await.status(), 200, "{model}");
+    }
+    let refreshed = app.post("/refresh-token", &json!({})).send().await.unwrap();
+    assert_eq!(refreshed.status(), 200);
+    let body = json_of(refreshed).await;
+    assert_eq!((&body["identities"][0]["id"], &body["identities"][0]["success"]), (&json!("oauth:cleo"), &json!(true)));
+    assert_eq!(app.simulator.record().counts().oauth_refreshes, 1);
+    app.simulator.oauth().set_revoked("cleo", true);
+    for _ in 0..2 {
+        let response = app.chat(&ask("x")).await;
+        assert_eq!(response.status(), 503);
+        let message = error_of(response).await["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("auth add"), "{message}");
+    }
+    let health = json_of(app.get("/health").send().await.unwrap()).await;
+    assert_eq!(health["token"]["valid"], false, "{health}");
+}
+
+#[tokio::test]
 async fn accounts_come_and_go_while_the_server_runs() {
     let (app, dir) = with_accounts(Scenario::default(), &[]).await;
     let total = async || json_of(app.get("/health").send().await.unwrap()).await["identityPool"]["total"].clone();

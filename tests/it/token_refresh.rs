@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::json;
 use simulator::Simulator;
-use simulator::script::{AccountScript, ChallengeForm, Endpoint, Era, Scenario, ScriptedFailure, ScriptedReply};
+use simulator::script::{
+    AccountScript, ChallengeForm, Endpoint, Era, RawScript, Scenario, ScriptedFailure, ScriptedReply,
+};
 
 use crate::support::app::{PATIENCE, Setup, TestApp, json_of};
 use crate::support::oracle::{
@@ -364,6 +366,57 @@ async fn asked_by_hand_every_account_is_refreshed_and_not_twice_in_a_row() {
     }
     let without_key = app.client.post(app.url("/refresh-token")).send().await.unwrap();
     assert_eq!(without_key.status(), 401);
+}
+
+#[tokio::test]
+async fn asked_by_hand_twice_it_tells_what_the_first_time_brought() {
+    let app = start([era_b("bob")]).await;
+    until_all_healthy(&app).await;
+    app.simulator.script().queue(Some("bob"), Endpoint::Refresh, ScriptedReply::status(503));
+    let mut ages = Vec::new();
+    for _ in 0..2 {
+        let response = app.post("/refresh-token", &json!({})).send().await.unwrap();
+        assert_eq!(response.status(), 500);
+        let body = json_of(response).await;
+        assert_eq!((&body["success"], &body["identities"][0]["success"]), (&json!(false), &json!(false)), "{body}");
+        assert!(body["identities"][0]["error"].is_string(), "{body}");
+        ages.push(body["identities"][0]["asked_seconds_ago"].is_u64());
+    }
+    assert_eq!(ages, [false, true]);
+    assert_eq!(refreshes(&app), 2, "at the start and once by hand");
+}
+
+#[tokio::test]
+async fn a_token_of_another_account_is_never_used() {
+    let simulator = Simulator::start(Scenario::with_accounts([era_b("bob"), era_b("eve")])).await.unwrap();
+    let cookie = simulator.accounts().cookie("bob");
+    let setup = Setup::default().with("COOKIE", &cookie).with("ADMIN_SECRET_KEY", "sk-of-the-owner");
+    let app = setup.start(simulator).await;
+    until_all_healthy(&app).await;
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    // Bob's refresh is answered with a token and cookies of Eve.
+    let body = json!({"success": true, "data": {"access_token": app.simulator.accounts().bearer("eve")}}).to_string();
+    let content_type = "application/json".to_owned();
+    let raw = RawScript { status: 200, content_type, body, base64: false };
+    let mut reply = ScriptedReply::failing(ScriptedFailure::Raw(raw));
+    reply.headers.insert("set-cookie".to_owned(), "refresh_token=eves; Path=/".to_owned());
+    app.simulator.script().queue(Some("bob"), Endpoint::Refresh, reply);
+    app.simulator.accounts().expire("bob");
+    let before = asked_accounts(&app.simulator).len();
+    for _ in 0..3 {
+        assert_eq!(ask(&app, Form::Whole, "x").await.failure(), (503, "server_error", "no_available_account"));
+    }
+    assert!(asked_accounts(&app.simulator).iter().skip(before).all(|account| account != "eve"));
+    let owner = app.client.get(app.url("/admin/health")).bearer_auth("sk-of-the-owner");
+    let seen = json_of(owner.send().await.unwrap()).await;
+    assert_eq!(seen["accounts"][0]["error"], "login_needed", "{seen}");
+    let health = json_of(app.get("/health").send().await.unwrap()).await;
+    assert_eq!(health["token"]["valid"], false, "{health}");
+    // The cookies are Bob's still, so another look finds him well.
+    let response = app.post("/refresh-token", &json!({})).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    assert_eq!(app.simulator.record().violations(), Vec::<String>::new());
 }
 
 #[tokio::test]

@@ -297,7 +297,7 @@ async fn health(
 }
 
 /// The answer about one account, if it has a token worth asking with.
-async fn ask(
+pub(crate) async fn ask(
     upstream: &QwenOAuth,
     accounts: &AccountSettings,
     row: &Row,
@@ -312,7 +312,8 @@ async fn ask(
     Some(upstream.probe(&base, &token).await)
 }
 
-fn advice(error: &UpstreamError) -> String {
+/// What to do about a token that the portal does not accept.
+pub(crate) fn advice(error: &UpstreamError) -> String {
     match error.kind {
         UpstreamErrorKind::Unauthorized => {
             "portal rejects this token; OAuth's free tier closed on 2026-04-15, a static key works".to_owned()
@@ -322,14 +323,26 @@ fn advice(error: &UpstreamError) -> String {
 }
 
 /// One account as it is found.
-struct Row {
+pub(crate) struct Row {
     name: String,
     place: String,
     credentials: Result<OAuthCredentials, String>,
 }
 
 impl Row {
-    fn is_usable(&self, now: UnixSeconds) -> bool {
+    /// Its name, as commands take it.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// When its token ends, as RFC 3339; `-` when that is not known.
+    pub(crate) fn until(&self) -> String {
+        let at = self.expires_at().and_then(|at| jiff::Timestamp::from_second(at.0).ok());
+        at.map_or_else(|| "-".to_owned(), |at| at.to_string())
+    }
+
+    /// Whether a server could use it.
+    pub(crate) fn is_usable(&self, now: UnixSeconds) -> bool {
         self.credentials.as_ref().is_ok_and(|credentials| {
             credentials.refresh_token().is_some() || credentials.bearer(now).is_some_and(|token| token.is_live(now))
         })
@@ -344,7 +357,8 @@ impl Row {
         }
     }
 
-    fn problem(&self) -> Option<String> {
+    /// Why its credentials cannot be read.
+    pub(crate) fn problem(&self) -> Option<String> {
         self.credentials.as_ref().err().cloned()
     }
 
@@ -371,7 +385,7 @@ impl Row {
 }
 
 /// Every account that a server would find, in its order.
-async fn rows(accounts: &AccountSettings, now: UnixSeconds) -> Result<Vec<Row>, AuthError> {
+pub(crate) async fn rows(accounts: &AccountSettings, now: UnixSeconds) -> Result<Vec<Row>, AuthError> {
     let own = OAuthFiles::all_in(&accounts.dir);
     let real = |dir: &Path| dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
     let shared = accounts.shared_dir.as_deref().filter(|shared| real(shared) != real(&accounts.dir));

@@ -1,6 +1,9 @@
 //! Why an account has no fresh token.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
 
 use crate::base::ids::IdentityId;
 use crate::store::oauth_files::OAuthFileError;
@@ -12,6 +15,12 @@ pub enum RefreshError {
     /// The upstream refuses the login itself: its owner has to log in again.
     #[error("the login of {identity} is refused by the upstream, log in again")]
     Refused {
+        /// The account.
+        identity: IdentityId,
+    },
+    /// The upstream answered with a token of another account than the one that is configured.
+    #[error("the refresh of {identity} brought a token of another account, which is not used: paste its cookie again")]
+    OtherAccount {
         /// The account.
         identity: IdentityId,
     },
@@ -47,7 +56,39 @@ impl RefreshError {
     pub fn upstream(&self) -> Option<&UpstreamError> {
         match self {
             Self::Failed { source, .. } => source.as_deref(),
-            Self::Refused { .. } | Self::Gone { .. } | Self::File { .. } => None,
+            Self::Refused { .. } | Self::OtherAccount { .. } | Self::Gone { .. } | Self::File { .. } => None,
         }
+    }
+}
+
+/// What a forced refresh of one account brought.
+#[derive(Clone, Debug)]
+pub struct Forced {
+    /// The account.
+    pub identity: IdentityId,
+    /// How long ago the upstream was asked; zero for just now.
+    pub age: Duration,
+    /// How it went.
+    pub result: Result<(), RefreshError>,
+}
+
+/// The last forced refresh of an account, which is not repeated at once.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct LastForced(Option<(Instant, Result<(), RefreshError>)>);
+
+/// The pause between two forced refreshes of one account.
+const FORCE_SPACING: Duration = Duration::from_secs(10);
+
+impl LastForced {
+    /// What it brought, as long as it is too soon for another one.
+    pub(crate) fn recent(&self) -> Option<(Duration, Result<(), RefreshError>)> {
+        let (at, result) = self.0.as_ref()?;
+        let age = at.elapsed();
+        (age < FORCE_SPACING).then(|| (age, result.clone()))
+    }
+
+    /// Notes what one brought just now.
+    pub(crate) fn note(&mut self, result: Result<(), RefreshError>) {
+        self.0 = Some((Instant::now(), result));
     }
 }

@@ -21,7 +21,7 @@ use crate::base::oauth::{AccountId, OAuthCredentials};
 use crate::base::secret::AccessToken;
 use crate::base::session::Session;
 use crate::gateway::AccountSettings;
-use crate::gateway::accounts::error::RefreshError;
+use crate::gateway::accounts::error::{Forced, RefreshError};
 use crate::gateway::accounts::oauth_account::{Account, AccountState, AccountView, Known, Place, seconds_until_due};
 use crate::gateway::accounts::single_flight::SingleFlight;
 use crate::pool::{CredentialState, IdentityPool, Now};
@@ -37,8 +37,6 @@ const SCAN_EVERY: Duration = Duration::from_secs(2);
 pub(crate) const FLOOR_SECONDS: i64 = 30;
 /// Refreshes at once: many at a time have been blamed for closed accounts.
 const REFRESHES_MAX: usize = 4;
-/// The pause between two forced refreshes of one account.
-const FORCE_SPACING: Duration = Duration::from_secs(10);
 /// The assumed rest of a token's life when nothing is said of it.
 const UNKNOWN_LIFETIME_SECONDS: u64 = 600;
 /// Over which time the first refreshes of a start are spread.
@@ -197,24 +195,24 @@ impl OAuthAccounts {
         self.find(session.identity())?.known.lock().renewed_at
     }
 
-    /// Refreshes every account now, at most every ten seconds each, and tells how each one went.
-    pub async fn refresh_all(&self) -> Vec<(IdentityId, Result<(), RefreshError>)> {
+    /// Refreshes every account now, at most every ten seconds each, and tells how each one went; within ten seconds what
+    /// the last one brought.
+    pub async fn refresh_all(&self) -> Vec<Forced> {
         let mut results = Vec::new();
         for account in self.all() {
             let session = &account.session;
-            let is_too_soon = {
-                let mut known = account.known.lock();
-                let recently = known.forced_at.is_some_and(|at| at.elapsed() < FORCE_SPACING);
-                if !recently {
-                    known.forced_at = Some(Instant::now());
-                }
-                recently && session.token().is_some_and(|token| token.is_live(Now::read().unix))
-            };
-            let result = if is_too_soon { Ok(()) } else { self.replace(session, session.token_generation()).await };
+            let identity = session.identity().clone();
+            let recent = account.known.lock().forced.recent();
+            if let Some((age, result)) = recent {
+                results.push(Forced { identity, age, result });
+                continue;
+            }
+            let result = self.replace(session, session.token_generation()).await;
+            account.known.lock().forced.note(result.clone());
             if result.is_ok() {
                 self.0.pool.trust(session.key(), Now::read());
             }
-            results.push((session.identity().clone(), result));
+            results.push(Forced { identity, age: Duration::ZERO, result });
         }
         results
     }

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
 use crate::base::oauth::{AccountId, OAuthCredentials, UnixMillis};
 use crate::base::session::Session;
-use crate::gateway::accounts::error::RefreshError;
+use crate::gateway::accounts::error::{LastForced, RefreshError};
 use crate::pool::Now;
 use crate::store::oauth_files::{FileStamp, OAuthFiles};
 
@@ -45,7 +45,7 @@ pub(crate) struct Known {
     pub(crate) refused: Option<u64>,
     /// When a refresh brought the present token.
     pub(crate) renewed_at: Option<Instant>,
-    pub(crate) forced_at: Option<Instant>,
+    pub(crate) forced: LastForced,
     pub(crate) failures: u32,
     pub(crate) retry_at: Option<Instant>,
     pub(crate) due_at: Option<Instant>,
@@ -134,7 +134,7 @@ impl Known {
             origin,
             refused: None,
             renewed_at: None,
-            forced_at: None,
+            forced: LastForced::default(),
             failures: 0,
             retry_at: None,
             due_at: None,

@@ -163,8 +163,16 @@ impl OAuthAccounts {
         match self.0.upstream.refresh(token, Now::read().unix).await {
             Ok(grant) => {
                 let now = UnixMillis(Now::read().unix.0.saturating_mul(1000));
+                let new = old.renewed(grant, now);
+                let account = |credentials: &OAuthCredentials| Some(credentials.access_token()?.account()?.to_owned());
+                if let (Some(before), Some(after)) = (account(old), account(&new))
+                    && before != after
+                {
+                    warn!(identity.id = %identity, "a refresh brought a token of another account, which is not used");
+                    return Ok(Err(key));
+                }
                 debug!(identity.id = %identity, "OAuth token refreshed");
-                Ok(Ok(old.renewed(grant, now)))
+                Ok(Ok(new))
             }
             Err(RefreshFailure::Dead { code }) => {
                 warn!(identity.id = %identity, code = code.unwrap_or("none"), "refresh token refused");

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::facts::AccountKind;
 use crate::base::session::Session;
 use crate::gateway::accounts::error::RefreshError;
 use crate::gateway::accounts::oauth::OAuthAccounts;
@@ -32,6 +33,15 @@ impl Tokens {
             Self::Web(accounts) => accounts.ensure_fresh(session).await,
             Self::OAuth(accounts) => accounts.ensure_fresh(session).await,
             Self::Fixed => Ok(()),
+        }
+    }
+
+    /// The kind of identities.
+    pub(crate) fn kind(&self) -> AccountKind {
+        match self {
+            Self::Web(_) => AccountKind::Web,
+            Self::OAuth(_) => AccountKind::OAuth,
+            Self::Fixed => AccountKind::Key,
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::future::pending;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -18,7 +18,7 @@ use crate::base::ids::{CredentialKey, IdentityId};
 use crate::base::secret::AccessToken;
 use crate::base::seed::IdentitySeed;
 use crate::base::session::Session;
-use crate::gateway::accounts::error::RefreshError;
+use crate::gateway::accounts::error::{Forced, LastForced, RefreshError};
 use crate::gateway::accounts::single_flight::SingleFlight;
 use crate::pool::{CredentialState, IdentityPool, Now};
 use crate::shutdown::Supervisor;
@@ -27,8 +27,6 @@ use crate::upstream::web::client::QwenWeb;
 
 /// Refreshes at once: many at a time have been seen to draw a challenge.
 const REFRESHES_MAX: usize = 2;
-/// The pause between two forced refreshes of one account.
-const FORCE_SPACING: Duration = Duration::from_secs(10);
 
 /// When tokens are renewed.
 #[derive(Clone, Copy, Debug)]
@@ -63,6 +61,8 @@ pub(crate) struct Member {
     pub(crate) session: Arc<Session>,
     /// What is configured for it.
     pub(crate) seed: IdentitySeed,
+    /// The account of the upstream that the identity began with, as far as its tokens tell.
+    pub(crate) account: OnceLock<String>,
     pub(crate) history: Mutex<History>,
 }
 
@@ -79,7 +79,7 @@ pub(crate) struct History {
     pub(crate) renewed_at: Option<Instant>,
     /// The number of a token that the upstream refused, whatever the token says of its end.
     pub(crate) refused: Option<u64>,
-    pub(crate) forced_at: Option<Instant>,
+    pub(crate) forced: LastForced,
     /// The configured cookie was tried after what an earlier run had left was refused.
     pub(crate) configured_tried: bool,
     /// When the background round looks at it next.
@@ -87,6 +87,11 @@ pub(crate) struct History {
 }
 
 impl Member {
+    /// Whether a token is of the account that the identity began with. The first one that tells decides.
+    pub(crate) fn owns(&self, token: &AccessToken) -> bool {
+        token.account().is_none_or(|account| self.account.get_or_init(|| account.to_owned()) == account)
+    }
+
     /// Whether the upstream refused the token that the session has now.
     pub(crate) fn has_refused_token(&self) -> bool {
         self.history.lock().refused == Some(self.session.token_generation())
@@ -96,7 +101,8 @@ impl Member {
 impl History {
     /// Forgets failures after a success.
     pub(crate) fn succeed(&mut self) {
-        *self = Self { forced_at: self.forced_at, renewed_at: Some(Instant::now()), ..Self::default() };
+        let forced = std::mem::take(&mut self.forced);
+        *self = Self { forced, renewed_at: Some(Instant::now()), ..Self::default() };
     }
 }
 
@@ -133,7 +139,8 @@ impl WebAccounts {
         }
         let key = session.key().clone();
         let history = History { due_at: Some(Instant::now()), ..History::default() };
-        let member = Arc::new(Member { session: Arc::clone(&session), seed, history: Mutex::new(history) });
+        let account = account_of(&session, now).map_or_else(OnceLock::new, OnceLock::from);
+        let member = Arc::new(Member { session: Arc::clone(&session), seed, account, history: Mutex::new(history) });
         match self.0.members.lock().entry(key.clone()) {
             Entry::Occupied(_) => return false,
             Entry::Vacant(place) => drop(place.insert(Arc::clone(&member))),
@@ -208,30 +215,26 @@ impl WebAccounts {
         }
     }
 
-    /// Refreshes every account now, at most every ten seconds each, and tells how each one went.
-    pub async fn refresh_all(&self) -> Vec<(IdentityId, Result<(), RefreshError>)> {
+    /// Refreshes every account now, at most every ten seconds each, and tells how each one went; within ten seconds what
+    /// the last one brought.
+    pub async fn refresh_all(&self) -> Vec<Forced> {
         let mut results = Vec::new();
         for session in self.0.pool.sessions() {
             let Some(member) = self.find(session.key()) else {
                 continue;
             };
-            let is_too_soon = {
-                let mut history = member.history.lock();
-                let recently = history.forced_at.is_some_and(|at| at.elapsed() < FORCE_SPACING);
-                if !recently {
-                    history.forced_at = Some(Instant::now());
-                }
-                recently
-            };
-            let result = if is_too_soon && is_live(&session, Now::read()) {
-                Ok(())
-            } else {
-                self.replace(&session, session.token_generation()).await
-            };
+            let identity = session.identity().clone();
+            let recent = member.history.lock().forced.recent();
+            if let Some((age, result)) = recent {
+                results.push(Forced { identity, age, result });
+                continue;
+            }
+            let result = self.replace(&session, session.token_generation()).await;
+            member.history.lock().forced.note(result.clone());
             if result.is_ok() {
                 self.0.pool.trust(session.key(), Now::read());
             }
-            results.push((session.identity().clone(), result));
+            results.push(Forced { identity, age: Duration::ZERO, result });
         }
         results
     }
@@ -282,6 +285,13 @@ impl WebAccounts {
 /// Whether the session has a token that is still good at `now`, as far as the token says.
 pub(crate) fn is_live(session: &Session, now: Now) -> bool {
     session.token().is_some_and(|token| token.is_live(now.unix))
+}
+
+/// The account of the upstream that a session belongs to, as far as one of its tokens tells, over or not.
+pub(crate) fn account_of(session: &Session, now: Now) -> Option<String> {
+    let in_jar = |name: &str| AccessToken::parse(session.cookie(name)?.expose_secret(), now.unix).ok();
+    let tokens = [session.token(), in_jar("token"), in_jar("refresh_token")];
+    tokens.iter().flatten().find_map(|token| token.account().map(str::to_owned))
 }
 
 /// Waits until a moment; for ever without one.

@@ -48,6 +48,7 @@ impl WebAccounts {
         };
         self.space().await;
         let now = Now::read();
+        let (before, token_before) = (session.snapshot(), session.token());
         let result = {
             let mut exchange = pin!(self.exchange(member, now.unix));
             match timeout(PLACE_TIME, exchange.as_mut()).await {
@@ -61,6 +62,14 @@ impl WebAccounts {
         };
         let now = Now::read();
         match result {
+            Ok(token) if !member.owns(&token) => {
+                // Cookies that came with it are the other account's too.
+                session.restore(&before.cookies, token_before);
+                warn!(identity.id = %identity, "a refresh brought a token of another account, which is not used: paste the cookie of this account again");
+                self.bury(member, now);
+                self.0.changed.notify_one();
+                Err(RefreshError::OtherAccount { identity })
+            }
             Ok(token) => {
                 self.publish(session, token, now).await;
                 member.history.lock().succeed();
@@ -100,12 +109,6 @@ impl WebAccounts {
 
     /// Writes the new token down, then uses it: what the upstream rotated must not be lost.
     async fn publish(&self, session: &Session, token: AccessToken, now: Now) {
-        let account = |token: &AccessToken| token.account().map(str::to_owned);
-        if let (Some(old), Some(new)) = (session.token().as_ref().and_then(account), account(&token))
-            && old != new
-        {
-            warn!(identity.id = %session.identity(), "the new token belongs to another account than the old one");
-        }
         let snapshot = SessionSnapshot { token: Some(SecretString::from(token.expose())), ..session.snapshot() };
         if let Err(error) = self.0.store.save_session(session.key().clone(), snapshot, now.unix).await {
             warn!(identity.id = %session.identity(), error = %ErrorChain(&error), "token not written down, it is lost with the process");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::base::facts::AccountKind;
 use crate::chat::reply::RejectedAs;
 use crate::gateway::accounts::error::RefreshError;
 use crate::pool::{LeaseError, Now, Outcome};
@@ -14,9 +15,9 @@ const DAY_SECONDS: u32 = 86_400;
 /// Why a chat was not answered.
 #[derive(Debug, thiserror::Error)]
 pub enum ChatError {
-    /// No identity could be had.
-    #[error(transparent)]
-    Lease(LeaseError),
+    /// No identity of this kind could be had.
+    #[error("{0}")]
+    Lease(LeaseError, AccountKind),
     /// The upstream failed, on every identity that was tried.
     #[error("no answer after {attempts} attempts")]
     Upstream {

@@ -298,12 +298,13 @@ impl Failover {
         };
         self.pool.lease(&wanted).await.map_err(|error| {
             let soonest = resting.iter().map(|(_, wait)| *wait).min();
-            ChatError::Lease(match (error, soonest) {
+            let error = match (error, soonest) {
                 (LeaseError::AllTried, Some(retry_after)) => {
                     LeaseError::Resting { reason: CoolingReason::Quota, retry_after }
                 }
                 (error, _) => error,
-            })
+            };
+            ChatError::Lease(error, self.tokens.kind())
         })
     }
 
@@ -443,9 +444,10 @@ impl Failover {
             return ChatError::Upstream { error, attempts };
         }
         match self.pool.outlook(need, Now::read()) {
-            Some(resting) => ChatError::Lease(resting),
+            Some(resting) => ChatError::Lease(resting, self.tokens.kind()),
             None if matches!(error.kind, Kind::Unauthorized | Kind::Forbidden) => {
-                ChatError::Lease(LeaseError::Unusable { retry_after: Some(TRY_AGAIN_AFTER), needs_login: false })
+                let error = LeaseError::Unusable { retry_after: Some(TRY_AGAIN_AFTER), needs_login: false };
+                ChatError::Lease(error, self.tokens.kind())
             }
             None if error.kind == Kind::Challenged => ChatError::Upstream { error, attempts },
             None => {

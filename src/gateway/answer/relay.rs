@@ -248,7 +248,9 @@ impl<S: ReplySink + Send> Relaying<'_, S> {
         if *is_streamed {
             return Ok(Answer::Stream(Box::new(inner.api.stream(session, &target, body, first).await?)));
         }
-        Ok(Answer::Whole(inner.api.whole(session, &target, "chat/completions", body, deadline).await?))
+        // Nothing of a whole answer shows before it is made, so it may take longer than the first content of a stream.
+        let made_by = deadline.min(Instant::now() + inner.settings.first_event_timeout * 2);
+        Ok(Answer::Whole(inner.api.whole(session, &target, "chat/completions", body, made_by).await?))
     }
 
     /// Reads to the first content; a whole answer to its end.
@@ -366,7 +368,8 @@ impl Attempt for Passing<'_> {
         let session = Arc::clone(lease.session());
         let passed = async {
             let target = self.inner.target(&session)?;
-            self.inner.api.whole(&session, &target, self.path, self.body.clone(), deadline).await
+            let made_by = deadline.min(Instant::now() + self.inner.settings.first_event_timeout * 2);
+            self.inner.api.whole(&session, &target, self.path, self.body.clone(), made_by).await
         };
         match passed.await {
             Ok(bytes) => {

@@ -170,7 +170,7 @@ impl WebGateway {
             let mut turn = match self.begin((request, stages), context, sink, &mut progress).await {
                 Ok(turn) => turn,
                 // When no other identity can take over, the cut itself is the answer.
-                Err(error @ ChatError::Lease(_)) => return Err(cut.unwrap_or(error)),
+                Err(error @ ChatError::Lease(..)) => return Err(cut.unwrap_or(error)),
                 Err(error) => return Err(error),
             };
             match collect(&mut turn, sink).await {

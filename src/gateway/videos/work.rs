@@ -293,7 +293,7 @@ fn wish(job: &VideoJob) -> Option<WebRequest> {
 /// How long to wait before a video that could not begin is tried again; `None` where that does not help soon.
 fn wait_for(error: &ChatError) -> Option<Duration> {
     let wait = match error {
-        ChatError::Lease(error) => error.retry_after(),
+        ChatError::Lease(error, _) => error.retry_after(),
         ChatError::Upstream { error, .. } if error.kind == UpstreamErrorKind::RateLimited => error.retry_after,
         ChatError::Session(RefreshError::Failed { .. }) => Some(TOKEN_WAIT),
         _ => None,

@@ -10,6 +10,7 @@ use http::header::CONTENT_TYPE;
 
 use crate::chat::models::{CREATED_DEFAULT, ModelInfo, with_variants};
 use crate::dialect::openai::wire::{Model, ModelList};
+use crate::gateway::catalogue::Catalogue;
 use crate::http::failure::ApiError;
 use crate::http::state::AppState;
 
@@ -20,7 +21,7 @@ pub fn routes() -> Router<AppState> {
 
 async fn list_models(State(state): State<AppState>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
     let catalogue = state.0.models.current().await;
-    let names = with_variants(&catalogue.models);
+    let names = web_names(&state, &catalogue);
     let others = state.0.upstreams.other_names().await;
     let mut data: Vec<Model<'_>> = names.iter().map(|(id, info)| model(id, info)).collect();
     data.extend(others.iter().map(|id| other(id)));
@@ -44,13 +45,18 @@ async fn retrieve_model(
         return Err(ApiError::model_not_found("\u{fffd}"));
     };
     let catalogue = state.0.models.current().await;
-    let names = with_variants(&catalogue.models);
+    let names = web_names(&state, &catalogue);
     let target = state.0.upstreams.model_map().apply(&id);
     match names.iter().find(|(name, _)| name == target) {
         Some((_, info)) => json(&model(&id, info)),
         None if state.0.upstreams.other_names().await.iter().any(|name| name == target) => json(&other(&id)),
         None => Err(ApiError::model_not_found(&id)),
     }
+}
+
+/// The names of the web chat's models, unless no account could answer them.
+fn web_names<'a>(state: &AppState, catalogue: &'a Catalogue) -> Vec<(String, &'a ModelInfo)> {
+    if state.0.upstreams.lists_web() { with_variants(&catalogue.models) } else { Vec::new() }
 }
 
 /// A model of another kind of upstream, which tells no more than the name.

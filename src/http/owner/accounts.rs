@@ -17,12 +17,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-use crate::base::facts::{CoolingReason, Usage};
+use crate::base::facts::{AccountKind, CoolingReason, Usage};
 use crate::base::ids::{IdentityId, UnixSeconds};
 use crate::base::session::Session;
 use crate::gateway::answer::error::ChatError;
 use crate::http::owner::present::{moment, prefers};
-use crate::http::state::{AppState, PoolKind};
+use crate::http::state::AppState;
 use crate::pool::{IdentityReason, IdentityStatus, IdentityView, Now};
 use crate::store::{AccountDays, Spent, UtcDay};
 use crate::telemetry::ErrorChain;
@@ -141,7 +141,7 @@ async fn accounts(state: &AppState, is_active: bool) -> Vec<Account> {
 }
 
 /// What the pool knows.
-fn passive(kind: PoolKind, view: &IdentityView, now: UnixSeconds) -> Account {
+fn passive(kind: AccountKind, view: &IdentityView, now: UnixSeconds) -> Account {
     let (status, api_status) = match view.reason {
         Some(IdentityReason::LoginNeeded | IdentityReason::Refused) => (AccountStatus::Error, Some(401)),
         Some(IdentityReason::TokenMissing) => (AccountStatus::MissingCredentials, None),
@@ -160,19 +160,28 @@ fn passive(kind: PoolKind, view: &IdentityView, now: UnixSeconds) -> Account {
         status,
         expires_in: expires_in(view.token_expires_at, now),
         error: view.reason.map(|reason| reason.as_str().to_owned()),
-        is_failed: view.status == IdentityStatus::Down,
+        is_failed: is_unused(view),
         api_status,
         today: Today::default(),
     }
 }
 
+/// Whether no chat goes to it at present.
+fn is_unused(view: &IdentityView) -> bool {
+    let is_waited_for = matches!(
+        view.reason,
+        Some(IdentityReason::Resting(Usage::Chat, _) | IdentityReason::TokenMissing) if view.next_at.is_some()
+    );
+    view.status == IdentityStatus::Down || is_waited_for
+}
+
 /// What the upstream says now. The pool hears nothing of it.
-async fn active(state: &AppState, kind: PoolKind, known: Account, session: &Arc<Session>) -> Account {
+async fn active(state: &AppState, kind: AccountKind, known: Account, session: &Arc<Session>) -> Account {
     let asking = async {
         match kind {
-            PoolKind::Web => state.0.chats.probe(session).await,
-            PoolKind::OAuth => state.0.upstreams.oauth().probe(session).await,
-            PoolKind::Key => state.0.upstreams.keys().probe(session).await,
+            AccountKind::Web => state.0.chats.probe(session).await,
+            AccountKind::OAuth => state.0.upstreams.oauth().probe(session).await,
+            AccountKind::Key => state.0.upstreams.keys().probe(session).await,
         }
     };
     let (status, api_status, error) = match timeout(PROBE_TIMEOUT, asking).await {
@@ -197,7 +206,7 @@ fn verdict(error: &ChatError) -> (AccountStatus, u16) {
             Some(error) => error,
             None => return (AccountStatus::Error, 401),
         },
-        ChatError::OwnCredential(_) | ChatError::Lease(_) => return (AccountStatus::Error, 401),
+        ChatError::OwnCredential(_) | ChatError::Lease(..) => return (AccountStatus::Error, 401),
         ChatError::AccountGone | ChatError::NotKept(_) | ChatError::Rejected(_) => return (AccountStatus::Error, 500),
     };
     match upstream.kind {

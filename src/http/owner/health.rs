@@ -6,10 +6,11 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde_json::{Map, Value, json};
 
+use crate::base::facts::AccountKind;
 use crate::base::ids::UnixSeconds;
 use crate::http::owner::present::{SERVICE, VERSION, moment};
 use crate::http::state::AppState;
-use crate::pool::{IdentityStatus, IdentityView, Now, PoolSummary};
+use crate::pool::{IdentityReason, IdentityStatus, IdentityView, Now, PoolSummary};
 
 /// A token with less than this left is shown as due for a refresh.
 const REFRESH_SOON_SECONDS: u64 = 180;
@@ -39,7 +40,7 @@ async fn health(State(state): State<AppState>) -> Json<Value> {
             "debugMode": settings.debug_mode,
             "autoRefreshToken": state.0.auto_refresh,
         },
-        "token": best_token(&state.0.pool.views(now), now.unix),
+        "token": best_token(&state.views(now), now.unix),
         "identityPool": {
             "total": summary.total,
             "healthy": summary.healthy,
@@ -55,24 +56,39 @@ async fn health(State(state): State<AppState>) -> Json<Value> {
     }))
 }
 
-/// The token that lasts longest, with the keys of a forerunner.
-pub(crate) fn best_token(views: &[IdentityView], now: UnixSeconds) -> Value {
-    let best = views.iter().filter_map(|view| view.token_expires_at).max();
-    let remaining = best.map(|at| at.seconds_since(now));
-    let is_valid = remaining.is_some_and(|seconds| seconds > 0);
-    let needs_refresh = remaining.is_none_or(|seconds| seconds < REFRESH_SOON_SECONDS);
+/// The token that lasts longest of those that can be used, with the keys of a forerunner.
+pub(crate) fn best_token(views: &[(AccountKind, IdentityView)], now: UnixSeconds) -> Value {
+    let is_good = |view: &IdentityView| {
+        !matches!(
+            view.reason,
+            Some(IdentityReason::LoginNeeded | IdentityReason::TokenMissing | IdentityReason::Refused)
+        )
+    };
+    let good = || views.iter().filter(|(_, view)| is_good(view));
+    let of_accounts = || good().filter(|(kind, _)| *kind != AccountKind::Key);
+    // A token that does not say when it ends lasts longest.
+    let best = of_accounts().map(|(_, view)| view.token_expires_at.map_or(u64::MAX, |at| at.seconds_since(now))).max();
+    let all_over = || views.iter().any(|(_, view)| view.token_expires_at.is_some());
+    let needs_login = || views.iter().any(|(_, view)| view.reason == Some(IdentityReason::LoginNeeded));
+    let is_refused = || views.iter().any(|(_, view)| view.reason == Some(IdentityReason::Refused));
+    let (is_valid, needs_refresh, remaining, reason) = match best {
+        Some(u64::MAX) => (true, false, None, "the token does not say when it ends"),
+        Some(0) => (false, true, Some(0), "the token has expired"),
+        Some(seconds) if seconds < REFRESH_SOON_SECONDS => (true, true, Some(seconds), "the token ends soon"),
+        Some(seconds) => (true, false, Some(seconds), "the token is valid"),
+        None if good().next().is_some() => (true, false, None, "a static key does not end"),
+        None if needs_login() => (false, true, None, "an account has to be logged in again"),
+        None if is_refused() => (false, true, None, "the upstream refuses the token"),
+        None if all_over() => (false, true, Some(0), "the token has expired"),
+        None => (false, true, None, "no token yet"),
+    };
     json!({
         "valid": is_valid,
         "expired": remaining == Some(0),
         "remainingTime": remaining.unwrap_or(0).saturating_mul(1000),
         "formattedTime": remaining.map_or_else(|| "N/A".to_owned(), formatted),
         "needsRefresh": needs_refresh,
-        "reason": match (is_valid, needs_refresh) {
-            (true, false) => "the token is valid",
-            (true, true) => "the token ends soon",
-            (false, _) if best.is_some() => "the token has expired",
-            (false, _) => "no token yet",
-        },
+        "reason": reason,
     })
 }
 
