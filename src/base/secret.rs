@@ -201,6 +201,13 @@ impl AccessToken {
         Self { expires_at, ..self }
     }
 
+    /// The same token, read on a clock that is ahead of its issuer's by so many seconds.
+    #[must_use]
+    pub fn seen_from(self, ahead_seconds: i64) -> Self {
+        let moved = |at: Option<UnixSeconds>| at.map(|at| at.plus(ahead_seconds));
+        Self { expires_at: moved(self.expires_at), issued_at: moved(self.issued_at), ..self }
+    }
+
     /// When the token was made by its own `iat`, which web tokens usually lack.
     #[must_use]
     pub fn issued_at(&self) -> Option<UnixSeconds> {

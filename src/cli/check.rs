@@ -12,6 +12,7 @@ use crate::cli::auth::{self, Row, rows};
 use crate::config::Config;
 use crate::gateway::accounts::targets;
 use crate::gateway::accounts::web;
+use crate::gateway::accounts::web::skew_in_words;
 use crate::gateway::outlook::{ends_soon, in_words};
 use crate::pool::Now;
 use crate::store::Store;
@@ -61,6 +62,12 @@ pub async fn run(config: Config) -> Result<bool, CommandError> {
             until.and_then(|at| jiff::Timestamp::from_second(at.0).ok()).map_or("-".to_owned(), |at| at.to_string());
         let _ =
             writeln!(out, "{:<20} {:<7} {:<14} {:<22} {}", session.identity().as_str(), "web", state, until, advice);
+    }
+    match upstream.clock_skew() {
+        0 => {}
+        ahead => {
+            let _ = writeln!(out, "note: {}", skew_in_words(ahead));
+        }
     }
     usable += check_oauth(&mut out, &config, &oauth_rows).await?;
     usable += check_keys(&mut out, &config).await?;

@@ -431,3 +431,35 @@ async fn the_owner_can_bring_a_dead_account_back_by_hand() {
     assert_eq!(counts(&app).await, (1, 0, 0));
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
 }
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_is_noticed_and_lives_are_counted_by_the_upstreams() {
+    let date = |offset: i64| {
+        let moment = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(offset);
+        moment.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
+    };
+    for offset in [-3600, 3600] {
+        let simulator = Simulator::start(Scenario::with_accounts([era_b("bob")])).await.unwrap();
+        // The upstream's clock, as its answers tell it.
+        let mut reply = ScriptedReply::default();
+        reply.headers.insert("date".to_owned(), date(offset));
+        for endpoint in [Endpoint::Refresh, Endpoint::Completions, Endpoint::NewChat, Endpoint::Models] {
+            simulator.script().set_default(None, endpoint, Some(reply.clone()));
+        }
+        let app = Setup::default().start(simulator).await;
+        let before = Instant::now();
+        // A token of 15 minutes, which ends later on a clock that is ahead, and has ended on one that is far behind.
+        if offset < 0 {
+            until_all_healthy(&app).await;
+            ask(&app, Form::Whole, "echo: x").await.must_say("x");
+        }
+        let seen = until_health(&app, |body| body["upstream"]["clockSkewSeconds"] != 0).await;
+        let ahead = seen["upstream"]["clockSkewSeconds"].as_i64().unwrap() + offset;
+        let slack = i64::try_from(before.elapsed().as_secs()).unwrap() + 5;
+        assert!(ahead.abs() <= slack, "{seen}");
+        if offset < 0 {
+            let left = seen["token"]["remainingTime"].as_i64().unwrap() / 1000;
+            assert!((4500 - 60 - slack..=4500 + slack).contains(&left), "{seen}");
+        }
+    }
+}

@@ -61,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) kept: Mutex<HashMap<CredentialKey, OAuthCredentials>>,
     /// What an earlier run learnt about accounts, until they appear.
     pub(crate) facts: HashMap<CredentialKey, IdentityFacts>,
+    /// Folders that cannot be written, of which the owner was told.
+    pub(crate) unwritable: Mutex<HashSet<PathBuf>>,
     /// Files that cannot be used, why, and in which round of looking that was found last.
     pub(crate) faults: Mutex<BTreeMap<PathBuf, (String, u64)>>,
     pub(crate) rounds: AtomicU64,
@@ -105,6 +107,7 @@ impl OAuthAccounts {
             store,
             refreshes: SingleFlight::new(supervisor, "refresh an OAuth token"),
             accounts: Mutex::default(),
+            unwritable: Mutex::default(),
             faults: Mutex::default(),
             rounds: AtomicU64::new(0),
             running: Semaphore::new(REFRESHES_MAX),

@@ -81,13 +81,18 @@ impl OAuthAccounts {
             OAuthFileError::Missing(_) => RefreshError::Gone { identity: identity.clone() },
             error => RefreshError::File { identity: identity.clone(), source: error.into() },
         };
-        let _lock = files.lock(name).await.map_err(|error| match error {
+        let _lock = match files.lock(name).await {
+            Ok(lock) => lock,
             // The folder went with the file.
-            OAuthFileError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
-                RefreshError::Gone { identity: identity.clone() }
+            Err(OAuthFileError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
+                return Err(RefreshError::Gone { identity: identity.clone() });
             }
-            error => RefreshError::File { identity: identity.clone(), source: error.into() },
-        })?;
+            // A folder that cannot be written: other programs can write no lock either, so none of them renews.
+            Err(error @ OAuthFileError::Io { .. }) => {
+                return self.renew_unwritable(account, files, name, generation, &error).await;
+            }
+            Err(error) => return Err(RefreshError::File { identity: identity.clone(), source: error.into() }),
+        };
         let now = Now::read();
         let mut file = files.read(name, now.unix).await.map_err(failed)?;
         self.adopt(account, file.clone(), now).await;
@@ -134,6 +139,28 @@ impl OAuthAccounts {
             }
         }
         Ok(())
+    }
+
+    /// Renews an account whose folder cannot be written. The new credentials are kept in memory and in the state file.
+    async fn renew_unwritable(
+        &self,
+        account: &Account,
+        files: &OAuthFiles,
+        name: &AccountId,
+        generation: u64,
+        why: &OAuthFileError,
+    ) -> Result<(), RefreshError> {
+        if self.0.unwritable.lock().insert(files.dir().to_owned()) {
+            warn!(path = %files.dir().display(), error = %ErrorChain(why), "renewed OAuth credentials are kept in memory and in the state file only (QWEN_DIR)");
+        }
+        let now = Now::read();
+        if let Ok(file) = files.read(name, now.unix).await {
+            self.adopt(account, file, now).await;
+        }
+        if has_news(&account.session, generation, now) {
+            return Ok(());
+        }
+        self.renew_given(account).await
     }
 
     /// What is in the file: not what is known when that could not be written there.

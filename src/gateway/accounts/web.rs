@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::future::pending;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -52,6 +53,8 @@ pub(crate) struct Inner {
     pub(crate) running: Semaphore,
     /// When the last refresh of any account began.
     pub(crate) last_start: AsyncMutex<Option<Instant>>,
+    /// The owner was told about a wrong clock.
+    pub(crate) is_skew_told: AtomicBool,
     /// Wakes the background round when something became due.
     pub(crate) changed: Notify,
 }
@@ -125,6 +128,7 @@ impl WebAccounts {
             refreshes: SingleFlight::new(supervisor, "refresh a token"),
             running: Semaphore::new(REFRESHES_MAX),
             last_start: AsyncMutex::new(None),
+            is_skew_told: AtomicBool::new(false),
             changed: Notify::new(),
         }))
     }
@@ -285,6 +289,15 @@ impl WebAccounts {
 /// Whether the session has a token that is still good at `now`, as far as the token says.
 pub(crate) fn is_live(session: &Session, now: Now) -> bool {
     session.token().is_some_and(|token| token.is_live(now.unix))
+}
+
+/// What an owner is told about a clock that is so many seconds ahead of the upstream's, or behind it.
+#[must_use]
+pub fn skew_in_words(ahead: i64) -> String {
+    let (seconds, side) = (ahead.unsigned_abs(), if ahead > 0 { "ahead of" } else { "behind" });
+    format!(
+        "this machine's clock is {seconds} s {side} the upstream's; tokens are counted by the upstream's, set the clock"
+    )
 }
 
 /// The account of the upstream that a session belongs to, as far as one of its tokens tells, over or not.

@@ -2,6 +2,7 @@
 //! it is used.
 
 use std::pin::pin;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -12,7 +13,7 @@ use crate::base::ids::UnixSeconds;
 use crate::base::secret::AccessToken;
 use crate::base::session::{Session, SessionSnapshot};
 use crate::gateway::accounts::error::RefreshError;
-use crate::gateway::accounts::web::{Member, WebAccounts, is_live};
+use crate::gateway::accounts::web::{Member, WebAccounts, is_live, skew_in_words};
 use crate::pool::{CredentialState, Now};
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::UpstreamError;
@@ -27,6 +28,8 @@ const SECOND_REFUSAL_AFTER: Duration = Duration::from_secs(30);
 /// Backoff after failures that say nothing about the session.
 const BACKOFF_BASE: Duration = Duration::from_secs(30);
 const BACKOFF_MAX: Duration = Duration::from_secs(30 * 60);
+/// A clock that is wrong by more than this is worth a line in the log.
+const SKEW_TOLD_SECONDS: i64 = 60;
 /// How often a dead session is tried again: from half an hour, doubling, to a day.
 const DEAD_RECHECK_BASE: Duration = Duration::from_secs(30 * 60);
 const DEAD_RECHECK_MAX: Duration = Duration::from_secs(24 * 3600);
@@ -60,6 +63,7 @@ impl WebAccounts {
                 }
             }
         };
+        self.tell_skew();
         let now = Now::read();
         match result {
             Ok(token) if !member.owns(&token) => {
@@ -87,6 +91,14 @@ impl WebAccounts {
                     Err(RefreshError::Failed { identity, source: Some(error.into()) })
                 }
             }
+        }
+    }
+
+    /// Tells once that this machine's clock is wrong.
+    fn tell_skew(&self) {
+        let ahead = self.0.upstream.clock_skew();
+        if ahead.abs() > SKEW_TOLD_SECONDS && !self.0.is_skew_told.swap(true, Ordering::Relaxed) {
+            warn!(ahead_seconds = ahead, "{}", skew_in_words(ahead));
         }
     }
 

@@ -103,6 +103,12 @@ impl WebGateway {
         probed.map_err(|error| ChatError::Upstream { error, attempts: 1 })
     }
 
+    /// Seconds that this machine's clock is ahead of the upstream's; 0 within half a minute.
+    #[must_use]
+    pub fn clock_skew(&self) -> i64 {
+        self.0.attempts.upstream.clock_skew()
+    }
+
     /// What each account did on its last days.
     #[must_use]
     pub fn spending(&self) -> Vec<AccountDays> {

@@ -275,6 +275,33 @@ async fn a_file_that_cannot_be_written_does_not_cost_the_login() {
     process.stop().await;
 }
 
+#[cfg(unix)]
+#[tokio::test]
+async fn a_folder_that_cannot_be_written_does_not_stop_renewals() {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    let (endpoint, home) = (Endpoint::new(), Home::new());
+    home.own().write(&id("a"), login("a", 20)).await.unwrap();
+    let path = home.own().path_of(&id("a"));
+    let before = fs::read(&path).unwrap();
+    let dir = home.own().dir().to_owned();
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o500)).unwrap();
+    // Nothing is forbidden to root.
+    if fs::write(dir.join("probe"), "").is_err() {
+        let process = home.start(&endpoint).await;
+        process.replace("oauth:a").await.unwrap();
+        assert_eq!((process.token("oauth:a").as_str(), process.states().as_str()), ("access-a-1", "oauth:a ready"));
+        process.replace("oauth:a").await.unwrap();
+        assert_eq!(process.token("oauth:a"), "access-a-2");
+        assert_eq!(fs::read(&path).unwrap(), before, "the file stays as it was");
+        process.stop().await;
+        let process = home.start(&endpoint).await;
+        assert_eq!(process.token("oauth:a"), "access-a-2", "the state file had it");
+        process.stop().await;
+    }
+    fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
+}
+
 #[tokio::test]
 async fn a_login_that_comes_during_a_refresh_wins() {
     let (endpoint, home) = (Endpoint::new(), Home::new());

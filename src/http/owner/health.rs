@@ -52,6 +52,8 @@ async fn health(State(state): State<AppState>) -> Json<Value> {
             "degraded": summary.upstream_degraded,
             "paused": summary.paused_until.is_some(),
             "unknownEvents": state.0.chats.drift().total(),
+            // Positive when this machine's clock is ahead.
+            "clockSkewSeconds": state.0.chats.clock_skew(),
         },
     }))
 }

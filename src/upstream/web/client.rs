@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime};
 
-use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, HeaderValue, ORIGIN, REFERER, RETRY_AFTER};
+use http::header::{AUTHORIZATION, CONTENT_TYPE, COOKIE, DATE, HeaderMap, HeaderValue, ORIGIN, REFERER, RETRY_AFTER};
 use http::{Method, StatusCode};
 use http_body_util::{BodyExt as _, Limited};
 use serde_json::{Value, json};
@@ -20,6 +20,7 @@ use crate::upstream::web::decode::QwenReplyDecoder;
 use crate::upstream::web::encode::{self, ChatPlace, FileRef, MessageIds};
 use crate::upstream::web::headers;
 use crate::upstream::web::request::{Task, WebRequest};
+use crate::upstream::web::skew::ClockSkew;
 
 const CREATING: &str = "creating a chat";
 /// The most that is read of an answer which is no stream, decoded.
@@ -39,6 +40,7 @@ pub struct QwenWeb {
     pub(crate) settings: WebSettings,
     pub(crate) web_headers: HeaderMap,
     auth_headers: HeaderMap,
+    skew: ClockSkew,
 }
 
 /// The client cannot be built from its settings.
@@ -87,6 +89,8 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) content_type: String,
     pub(crate) retry_after: Option<Duration>,
+    /// When the upstream answered, by its own clock.
+    pub(crate) date: Option<UnixSeconds>,
     pub(crate) body: Vec<u8>,
 }
 
@@ -123,7 +127,14 @@ impl QwenWeb {
             auth_headers.insert("x-request-origin", origin.clone());
         }
         auth_headers.insert("sec-fetch-site", HeaderValue::from_static("same-site"));
-        Ok(Self { client, storage, settings, web_headers, auth_headers })
+        Ok(Self { client, storage, settings, web_headers, auth_headers, skew: ClockSkew::default() })
+    }
+
+    /// Seconds that this machine's clock is ahead of the upstream's, by the `Date` of its newest answers; negative when
+    /// it is behind, 0 within half a minute.
+    #[must_use]
+    pub fn clock_skew(&self) -> i64 {
+        self.skew.seconds()
     }
 
     /// What has to be sent to make a chat for this job.
@@ -207,6 +218,9 @@ impl QwenWeb {
             Ok(sent) => sent.map_err(|error| UpstreamError::transport(doing, error))?,
         };
         session.absorb(response.headers());
+        if let Some(date) = date_of(response.headers()) {
+            self.skew.note(date, now());
+        }
         Ok(response)
     }
 
@@ -300,7 +314,12 @@ impl QwenWeb {
             read(doing, response).await
         };
         match tokio::time::timeout(CALL_TIMEOUT, call).await {
-            Ok(answer) => answer,
+            Ok(answer) => {
+                if let Some(date) = answer.as_ref().ok().and_then(|answer| answer.date) {
+                    self.skew.note(date, now());
+                }
+                answer
+            }
             Err(_) => Err(UpstreamError::new(doing, UpstreamErrorKind::Timeout)),
         }
     }
@@ -382,7 +401,12 @@ pub(crate) async fn read(doing: &'static str, response: reqwest::Response) -> Re
     let headers = response.headers();
     let content_type =
         headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default().to_ascii_lowercase();
-    let retry_after = headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now()));
+    let date = date_of(headers);
+    // A date in `Retry-After` is one of the upstream's clock.
+    let its_now = date
+        .and_then(|date| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(u64::try_from(date.0).unwrap_or(0))));
+    let its_now = its_now.unwrap_or_else(SystemTime::now);
+    let retry_after = headers.get(RETRY_AFTER).and_then(|value| retry_after(value.to_str().ok()?, its_now));
     let is_redirect = response.status().is_redirection();
     let response: http::Response<reqwest::Body> = response.into();
     let collected = Limited::new(response.into_body(), BODY_BYTES_MAX).collect().await;
@@ -397,7 +421,14 @@ pub(crate) async fn read(doing: &'static str, response: reqwest::Response) -> Re
     };
     // Nothing of this API redirects; whatever does is not what was asked for, and is not followed.
     let status = if is_redirect { StatusCode::BAD_GATEWAY.as_u16() } else { status };
-    Ok(Answer { status, content_type, retry_after, body })
+    Ok(Answer { status, content_type, retry_after, date, body })
+}
+
+/// When an answer was made, by the upstream's clock.
+fn date_of(headers: &HeaderMap) -> Option<UnixSeconds> {
+    let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
+    let since = date.duration_since(SystemTime::UNIX_EPOCH).ok()?;
+    Some(UnixSeconds(i64::try_from(since.as_secs()).ok()?))
 }
 
 pub(crate) fn failure(doing: &'static str, answer: &Answer) -> Option<UpstreamError> {

@@ -11,6 +11,7 @@ pub mod oss_sign;
 pub(crate) mod picture_links;
 pub mod prompt;
 pub mod request;
+pub(crate) mod skew;
 pub(crate) mod summary;
 pub mod tasks;
 pub mod token;

@@ -58,7 +58,7 @@ impl QwenWeb {
         if let Some(rotated) = data.get("refresh_token").and_then(Value::as_str).filter(|token| !token.is_empty()) {
             session.set_cookie("refresh_token", rotated);
         }
-        token_of(data, &["access_token", "token"], now)
+        self.token_of(data, &["access_token", "token"], now)
     }
 
     /// The older form: `GET /api/v1/auths/` on the web host.
@@ -66,13 +66,23 @@ impl QwenWeb {
         let answer =
             self.call(DOING, Host::Web, Method::GET, "/api/v1/auths/", Credential::Cookies(session), None).await?;
         let value = envelope(DOING, &answer)?;
-        let token = token_of(&value, &["token", "access_token"], now).or_else(|error| {
-            value.get("data").map_or(Err(error), |data| token_of(data, &["token", "access_token"], now))
+        let token = self.token_of(&value, &["token", "access_token"], now).or_else(|error| {
+            value.get("data").map_or(Err(error), |data| self.token_of(data, &["token", "access_token"], now))
         })?;
         if session.cookie("token").is_some() {
             session.set_cookie("token", token.expose());
         }
         Ok(token)
+    }
+
+    /// The token in an answer that came at `now` of this machine. Its end is a moment of the upstream's clock, and is
+    /// kept as one of this machine's.
+    fn token_of(&self, value: &Value, names: &[&str], now: UnixSeconds) -> Result<AccessToken, UpstreamError> {
+        let ahead = self.clock_skew();
+        let text = names.iter().find_map(|name| value.get(name).and_then(Value::as_str));
+        let token = text.and_then(|text| AccessToken::parse(text, now.plus(ahead.saturating_neg())).ok());
+        let token = token.map(|token| token.seen_from(ahead)).filter(|token| token.is_live(now));
+        token.ok_or_else(|| UpstreamError::new(DOING, UpstreamErrorKind::Protocol))
     }
 }
 
@@ -80,10 +90,4 @@ impl QwenWeb {
 #[must_use]
 pub fn is_refusal(error: &UpstreamError) -> bool {
     matches!(error.kind, UpstreamErrorKind::Unauthorized | UpstreamErrorKind::Forbidden)
-}
-
-fn token_of(value: &Value, names: &[&str], now: UnixSeconds) -> Result<AccessToken, UpstreamError> {
-    let text = names.iter().find_map(|name| value.get(name).and_then(Value::as_str));
-    let token = text.and_then(|text| AccessToken::parse(text, now).ok()).filter(|token| token.is_live(now));
-    token.ok_or_else(|| UpstreamError::new(DOING, UpstreamErrorKind::Protocol))
 }

@@ -1,0 +1,61 @@
+//! How far this machine's clock is from the upstream's, by the `Date` of its answers.
+
+use std::collections::VecDeque;
+
+use parking_lot::Mutex;
+
+use crate::base::ids::UnixSeconds;
+
+/// The newest differences, in seconds: positive when this machine is ahead.
+#[derive(Debug, Default)]
+pub(crate) struct ClockSkew(Mutex<VecDeque<i64>>);
+
+/// Differences that are remembered; their median counts, so that one odd answer changes nothing.
+const KEPT_MAX: usize = 5;
+/// A smaller difference may be the way of the answer, and does not count.
+const TOLERATED_SECONDS: i64 = 30;
+
+impl ClockSkew {
+    /// Takes up the `Date` of an answer that came at `now` of this machine.
+    pub(crate) fn note(&self, date: UnixSeconds, now: UnixSeconds) {
+        let mut kept = self.0.lock();
+        if kept.len() >= KEPT_MAX {
+            kept.pop_front();
+        }
+        kept.push_back(now.0.saturating_sub(date.0));
+    }
+
+    /// Seconds that this machine is ahead of the upstream; negative when it is behind, 0 within half a minute.
+    pub(crate) fn seconds(&self) -> i64 {
+        let mut sorted: Vec<i64> = self.0.lock().iter().copied().collect();
+        sorted.sort_unstable();
+        let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0);
+        if median.abs() > TOLERATED_SECONDS { median } else { 0 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_of_the_newest_counts_beyond_half_a_minute() {
+        for (differences, expected) in [
+            (vec![], 0),
+            (vec![30], 0),
+            (vec![-30], 0),
+            (vec![31], 31),
+            (vec![3600], 3600),
+            (vec![-3600, -3601, -3599], -3600),
+            (vec![3600, 3600, 3600, 0, 0], 3600),
+            (vec![3600, 3600, 0, 0, 0], 0),
+            (vec![3600, 3600, 3600, 3600, 3600, 0, 0, 0], 0),
+        ] {
+            let skew = ClockSkew::default();
+            differences
+                .iter()
+                .for_each(|difference| skew.note(UnixSeconds(1_000_000), UnixSeconds(1_000_000 + difference)));
+            assert_eq!(skew.seconds(), expected, "{differences:?}");
+        }
+    }
+}
