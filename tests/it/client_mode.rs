@@ -141,6 +141,43 @@ async fn an_account_that_may_not_is_the_callers_own_affair() {
 }
 
 #[tokio::test]
+async fn the_callers_own_refresh_cookie_renews_and_is_shared_with_nobody() {
+    let accounts = ["eve", "fay"].map(|name| AccountScript::new(name, Era::B));
+    let simulator = Simulator::start(Scenario::with_accounts(accounts)).await.unwrap();
+    let app = Setup::default().with("SERVER_MODE", "false").start(simulator).await;
+    let of = |name: &str| {
+        let (bearer, cookie) = (app.simulator.accounts().bearer(name), app.simulator.accounts().cookie(name));
+        (format!("{KEY};{bearer};{cookie}"), format!("{KEY};{bearer};cna=1"))
+    };
+    let (credential, bare) = of("eve");
+    let refreshes = || app.simulator.record().requests_to(Endpoint::Refresh).len();
+    assert_eq!(ask(&app, &credential, &question("echo: x")).await.status(), 200);
+    assert_eq!(refreshes(), 0);
+    app.simulator.accounts().expire("eve");
+    for stream in [false, true, false] {
+        let mut body = question("echo: x");
+        body["stream"] = json!(stream);
+        let response = ask(&app, &credential, &body).await;
+        assert_eq!(response.status(), 200, "{stream}");
+        assert!(response.text().await.unwrap().contains('x'));
+    }
+    assert_eq!(refreshes(), 1, "what it brought is kept");
+    // The same token without the cookie is another credential, and gets nothing of it.
+    assert_eq!(ask(&app, &bare, &question("x")).await.status(), 401);
+    let (other, _) = of("fay");
+    assert_eq!(ask(&app, &other, &question("echo: x")).await.status(), 200);
+    assert_eq!(refreshes(), 1);
+    let renewed = app.simulator.accounts().bearer("eve");
+    assert!(!contains(&bytes_below(app.state_dir.path()), &renewed), "nothing is written down");
+    // A refresh cookie that is refused is the caller's affair.
+    app.simulator.accounts().set_revoked("eve", true);
+    let response = ask(&app, &credential, &question("x")).await;
+    assert_eq!(response.status(), 401);
+    assert_eq!(error_of(response).await["code"], "upstream_unauthorized");
+    app.assert_clean();
+}
+
+#[tokio::test]
 async fn a_refused_credential_is_the_callers_own_affair() {
     let app = client_mode(Setup::default()).await;
     let credential =

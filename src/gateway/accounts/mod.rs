@@ -6,6 +6,7 @@ pub mod oauth;
 pub mod oauth_account;
 mod oauth_refresh;
 mod oauth_scan;
+mod own_sessions;
 pub(crate) mod single_flight;
 pub mod targets;
 pub(crate) mod tokens;

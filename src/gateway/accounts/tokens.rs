@@ -45,6 +45,30 @@ impl Tokens {
         }
     }
 
+    /// The session of a caller's own credential, with what its refresh cookie renewed before.
+    pub(crate) fn own(&self, given: &Arc<Session>) -> Arc<Session> {
+        match self {
+            Self::Web(accounts) => accounts.own(given),
+            Self::OAuth(_) | Self::Fixed => Arc::clone(given),
+        }
+    }
+
+    /// Whether a caller's own session can renew its token.
+    pub(crate) fn can_renew_own(&self, session: &Session) -> bool {
+        matches!(self, Self::Web(_)) && session.cookie("refresh_token").is_some()
+    }
+
+    /// Renews the token of a caller's own session.
+    ///
+    /// # Errors
+    /// [`RefreshError`].
+    pub(crate) async fn replace_own(&self, session: &Arc<Session>, generation: u64) -> Result<(), RefreshError> {
+        match self {
+            Self::Web(accounts) => accounts.replace_own(session, generation).await,
+            Self::OAuth(_) | Self::Fixed => Err(RefreshError::Refused { identity: session.identity().clone() }),
+        }
+    }
+
     /// Whether a refused token can be replaced by another.
     pub(crate) fn are_renewed(&self) -> bool {
         !matches!(self, Self::Fixed)

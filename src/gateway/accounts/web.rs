@@ -20,6 +20,7 @@ use crate::base::secret::AccessToken;
 use crate::base::seed::IdentitySeed;
 use crate::base::session::Session;
 use crate::gateway::accounts::error::{Forced, LastForced, RefreshError};
+use crate::gateway::accounts::own_sessions::OwnSessions;
 use crate::gateway::accounts::single_flight::SingleFlight;
 use crate::pool::{CredentialState, IdentityPool, Now};
 use crate::shutdown::Supervisor;
@@ -53,6 +54,8 @@ pub(crate) struct Inner {
     pub(crate) running: Semaphore,
     /// When the last refresh of any account began.
     pub(crate) last_start: AsyncMutex<Option<Instant>>,
+    /// What callers' own refresh cookies renewed.
+    own: OwnSessions,
     /// The owner was told about a wrong clock.
     pub(crate) is_skew_told: AtomicBool,
     /// Wakes the background round when something became due.
@@ -128,6 +131,7 @@ impl WebAccounts {
             refreshes: SingleFlight::new(supervisor, "refresh a token"),
             running: Semaphore::new(REFRESHES_MAX),
             last_start: AsyncMutex::new(None),
+            own: OwnSessions::default(),
             is_skew_told: AtomicBool::new(false),
             changed: Notify::new(),
         }))
@@ -210,6 +214,28 @@ impl WebAccounts {
             return Err(RefreshError::Gone { identity });
         };
         self.join(member, generation).await.unwrap_or(Err(RefreshError::Failed { identity, source: None }))
+    }
+
+    /// The session of a caller's own credential as it was last renewed, or as it was sent.
+    pub(crate) fn own(&self, given: &Arc<Session>) -> Arc<Session> {
+        self.0.own.newest(given)
+    }
+
+    pub(crate) fn keep_own(&self, session: &Arc<Session>) {
+        self.0.own.keep(session);
+    }
+
+    /// Replaces the token of `generation` of a caller's own session by its refresh cookie. Nothing is written down, and
+    /// the pool hears nothing of it.
+    ///
+    /// # Errors
+    /// [`RefreshError`].
+    pub(crate) async fn replace_own(&self, session: &Arc<Session>, generation: u64) -> Result<(), RefreshError> {
+        let identity = session.identity().clone();
+        let (accounts, renewed) = (self.clone(), Arc::clone(session));
+        let renewing = async move { accounts.renew_own(&renewed, generation).await };
+        let joined = self.0.refreshes.join(session.key().clone(), renewing).await;
+        joined.unwrap_or(Err(RefreshError::Failed { identity, source: None }))
     }
 
     /// [`WebAccounts::replace`] without waiting for it.

@@ -2,6 +2,7 @@
 //! it is used.
 
 use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use crate::base::ids::UnixSeconds;
 use crate::base::secret::AccessToken;
 use crate::base::session::{Session, SessionSnapshot};
 use crate::gateway::accounts::error::RefreshError;
-use crate::gateway::accounts::web::{Member, WebAccounts, is_live, skew_in_words};
+use crate::gateway::accounts::web::{Member, WebAccounts, account_of, is_live, skew_in_words};
 use crate::pool::{CredentialState, Now};
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::UpstreamError;
@@ -91,6 +92,32 @@ impl WebAccounts {
                     Err(RefreshError::Failed { identity, source: Some(error.into()) })
                 }
             }
+        }
+    }
+
+    /// One refresh of a caller's own session, unless the token of `generation` was replaced meanwhile.
+    pub(crate) async fn renew_own(&self, session: &Arc<Session>, generation: u64) -> Result<(), RefreshError> {
+        let identity = session.identity().clone();
+        if session.token_generation() != generation {
+            return Ok(());
+        }
+        let Ok(_permit) = self.0.running.acquire().await else {
+            return Err(RefreshError::Failed { identity, source: None });
+        };
+        let now = Now::read();
+        let (before, account) = (session.snapshot(), account_of(session, now));
+        match self.0.upstream.exchange(session, now.unix).await {
+            Ok(token) if token.account().is_some_and(|new| account.is_some_and(|account| account != new)) => {
+                session.restore(&before.cookies, session.token());
+                Err(RefreshError::OtherAccount { identity })
+            }
+            Ok(token) => {
+                session.install_token(token);
+                self.keep_own(session);
+                Ok(())
+            }
+            Err(error) if is_refusal(&error) => Err(RefreshError::Refused { identity }),
+            Err(error) => Err(RefreshError::Failed { identity, source: Some(error.into()) }),
         }
     }
 

@@ -161,6 +161,9 @@ impl Failure {
     fn told(self, is_own: bool, attempts: u32) -> ChatError {
         use UpstreamErrorKind as Kind;
         match self {
+            Self::Session(RefreshError::Refused { .. } | RefreshError::OtherAccount { .. }) if is_own => {
+                ChatError::OwnCredential(UpstreamError::new("refreshing a token", Kind::Unauthorized))
+            }
             Self::Session(error) => ChatError::Session(error),
             Self::Upstream(error) if is_own && matches!(error.kind, Kind::Unauthorized | Kind::Forbidden) => {
                 ChatError::OwnCredential(error)
@@ -237,7 +240,7 @@ impl Failover {
                 }
                 NextStep::RenewToken => {
                     note(&context.trace, &session, &failure, NextStep::RenewToken);
-                    match self.renew(lease.take(), &session, progress).await {
+                    match self.renew(lease.take(), &session, is_own, progress).await {
                         Ok(renewed) => {
                             // Only a second question is one of the request's retries.
                             progress.repeats();
@@ -283,7 +286,7 @@ impl Failover {
 
     async fn lease(&self, context: &RequestContext, progress: &Progress) -> Result<Lease, ChatError> {
         if let Some(session) = &context.own {
-            return Ok(IdentityPool::detached(Arc::clone(session)));
+            return Ok(IdentityPool::detached(self.tokens.own(session)));
         }
         let now = Now::read();
         let resting = progress.model.as_deref().map(|model| self.model_rests.of(model, now)).unwrap_or_default();
@@ -326,6 +329,12 @@ impl Failover {
                 return Err((Failure::Session(error), None));
             }
         }
+        let is_over = || session.token().is_some_and(|token| !token.is_live(Now::read().unix));
+        if is_own && self.tokens.can_renew_own(&session) && is_over() {
+            // If nothing comes of it, the upstream refuses the token that the caller sent.
+            let renewing = self.tokens.replace_own(&session, session.token_generation());
+            let _ = in_time(&session, self.token_deadline(progress), renewing).await;
+        }
         progress.generation = session.token_generation();
         progress.attempts += 1;
         let tried = Box::pin(attempt.run(lease, progress.attempts, progress.deadline));
@@ -354,13 +363,19 @@ impl Failover {
         &self,
         lease: Option<Lease>,
         session: &Arc<Session>,
+        is_own: bool,
         progress: &Progress,
     ) -> Result<Option<Lease>, RefreshError> {
         if let Some(lease) = &lease {
             lease.report(Outcome::Unauthorized, Now::read());
         }
-        let renewed =
-            in_time(session, self.token_deadline(progress), self.tokens.replace(session, progress.generation)).await;
+        let renewing = async {
+            match is_own {
+                true => self.tokens.replace_own(session, progress.generation).await,
+                false => self.tokens.replace(session, progress.generation).await,
+            }
+        };
+        let renewed = in_time(session, self.token_deadline(progress), renewing).await;
         match renewed {
             Ok(()) => Ok(lease),
             Err(error) => {
@@ -398,7 +413,11 @@ impl Failover {
         Facts {
             is_own,
             // A token that is just renewed and refused is not refused for its age.
-            can_renew: !is_own && self.tokens.are_renewed() && !self.has_fresh_token(session, progress),
+            can_renew: if is_own {
+                self.tokens.can_renew_own(session)
+            } else {
+                self.tokens.are_renewed() && !self.has_fresh_token(session, progress)
+            },
             token_was_stale: session.token().is_some_and(|token| !token.is_live(Now::read().unix)),
             has_repeated: progress.has_repeated,
             ..self.common_facts(progress)
