@@ -160,15 +160,34 @@ impl Credentials {
         &self.keys
     }
 
-    /// Joins cookies and tokens of the same account: cookies in their order first, then the tokens that joined none.
+    /// Joins cookies and tokens of the same account: cookies in their order first, then the tokens if there are no cookies.
+    /// A token beside cookies that joins none of them is left out: where its account is one of theirs and does not tell,
+    /// it would be used twice.
     pub(super) fn identities(&mut self, now: UnixSeconds) -> Vec<IdentitySeed> {
         let (cookies, tokens) = (std::mem::take(&mut self.cookies), std::mem::take(&mut self.tokens));
         let is_one_pair = cookies.len() == 1 && tokens.len() == 1;
+        let has_cookies = !cookies.is_empty();
         let mut owners: Vec<Option<AccessToken>> = Vec::new();
         let mut seeds: Vec<IdentitySeed> = Vec::new();
         for cookie in cookies {
-            owners.push(token_of(&cookie, now));
-            seeds.push(IdentitySeed { cookie: Some(cookie), token: None });
+            let owner = owner_of(&cookie, now);
+            let is_same = |known: &Option<AccessToken>| {
+                let both = known.as_ref().zip(owner.as_ref());
+                both.is_some_and(|(known, owner)| is_same_account(known, owner))
+            };
+            match seeds.iter_mut().zip(&owners).enumerate().find(|(_, (_, known))| is_same(known)) {
+                Some((place, (seed, _))) => {
+                    self.warnings.push(format!(
+                        "two cookies are of one account: the later one is a spare of cookie {}",
+                        place + 1
+                    ));
+                    seed.spares.push(cookie);
+                }
+                None => {
+                    owners.push(owner);
+                    seeds.push(IdentitySeed { cookie: Some(cookie), token: None, spares: Vec::new() });
+                }
+            }
         }
         for (index, token) in tokens.into_iter().enumerate() {
             let joins = seeds.iter_mut().zip(&owners).find(|(_, owner)| match owner {
@@ -181,8 +200,13 @@ impl Credentials {
                     "QWEN_TOKEN entry {} is for the account of an earlier one and is left out",
                     index + 1
                 )),
+                None if has_cookies => self.warnings.push(format!(
+                    "QWEN_TOKEN entry {} is left out: none of the cookies is known to be of its account",
+                    index + 1
+                )),
                 None => {
-                    seeds.push(IdentitySeed { cookie: None, token: Some(token) });
+                    owners.push(Some(token.clone()));
+                    seeds.push(IdentitySeed { cookie: None, token: Some(token), spares: Vec::new() });
                 }
             }
         }
@@ -190,13 +214,23 @@ impl Credentials {
     }
 }
 
-/// The token that a browser's cookie carries, which says whose cookie it is.
-fn token_of(cookie: &Cookie, now: UnixSeconds) -> Option<AccessToken> {
-    let value = cookie.expose().split(';').find_map(|pair| {
-        let (name, value) = pair.split_once('=')?;
-        (name.trim() == "token").then_some(value)
-    })?;
-    AccessToken::parse(value, now).ok()
+/// A token that a browser's cookie carries, which says whose cookie it is.
+fn owner_of(cookie: &Cookie, now: UnixSeconds) -> Option<AccessToken> {
+    let value_of = |name: &str| {
+        cookie.expose().split(';').find_map(|pair| {
+            let (found, value) = pair.split_once('=')?;
+            (found.trim() == name).then_some(value)
+        })
+    };
+    let tokens = ["token", "refresh_token"].map(|name| AccessToken::parse(value_of(name)?, now).ok());
+    let mut tokens = tokens.into_iter().flatten();
+    let first = tokens.next()?;
+    // The older form does not always tell.
+    if first.account().is_some() {
+        Some(first)
+    } else {
+        Some(tokens.find(|it| it.account().is_some()).unwrap_or(first))
+    }
 }
 
 fn is_same_account(a: &AccessToken, b: &AccessToken) -> bool {

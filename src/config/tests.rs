@@ -397,14 +397,30 @@ fn tokens_join_the_cookie_of_their_account() {
     check("cna=1", &one, &["cna=1+one".to_owned()]);
     check("cna=1", "opaque", &["cna=1+opaque".to_owned()]);
     check(&of_one, &one, &[format!("{of_one}+one")]);
-    check(&of_one, &two, &[format!("{of_one}+"), "+two".to_owned()]);
-    check(
-        &format!("cna=1\n{of_one}"),
-        &format!("{two},{one}"),
-        &["cna=1+".to_owned(), format!("{of_one}+one"), "+two".to_owned()],
-    );
-    check("cna=1\ncna=2", &one, &["cna=1+".to_owned(), "cna=2+".to_owned(), "+one".to_owned()]);
+    check(&of_one, &two, &[format!("{of_one}+")]);
+    check(&of_one, "opaque", &[format!("{of_one}+")]);
+    check(&format!("cna=1\n{of_one}"), &format!("{two},{one}"), &["cna=1+".to_owned(), format!("{of_one}+one")]);
+    check("cna=1\ncna=2", &one, &["cna=1+".to_owned(), "cna=2+".to_owned()]);
+    check(&format!("refresh_token={one}; x=1"), &one, &[format!("refresh_token={one}; x=1+one")]);
     check(&of_one, &format!("{one},{one}"), &[format!("{of_one}+one")]);
+}
+
+#[test]
+fn two_sessions_of_one_account_are_one_identity() {
+    let (one, two) = (jwt("one"), jwt("two"));
+    let first = format!("token={one}; cna=1");
+    let second = format!("refresh_token={one}; cna=2");
+    let mut sources = cookie_file(&format!("{first}\ntoken={two}\n{second}"));
+    sources.env.insert("QWEN_TOKEN".to_owned(), "opaque".to_owned());
+    let config = load(&sources);
+    assert_eq!(identities(&sources), [format!("{first}+"), format!("token={two}+")]);
+    let spares: Vec<_> = config.identities[0].spares.iter().map(|cookie| cookie.expose()).collect();
+    assert_eq!(spares, [second.as_str()]);
+    assert!(config.identities[1].spares.is_empty());
+    insta::assert_snapshot!(config.warnings.join("\n"), @r"
+    two cookies are of one account: the later one is a spare of cookie 1
+    QWEN_TOKEN entry 1 is left out: none of the cookies is known to be of its account
+    ");
 }
 
 #[test]

@@ -11,7 +11,7 @@ use simulator::script::{
 
 use crate::support::app::{PATIENCE, Setup, TestApp, json_of};
 use crate::support::oracle::{
-    FORMS, Form, accounts_of, ask, asked_accounts, counts, crew, until, until_all_healthy, until_health,
+    FORMS, Form, accounts_of, ask, asked_accounts, counts, crew, health, until, until_all_healthy, until_health,
 };
 
 /// The default of `QUEUE_WAIT`: a request that had to queue takes longer.
@@ -384,6 +384,22 @@ async fn asked_by_hand_twice_it_tells_what_the_first_time_brought() {
     }
     assert_eq!(ages, [false, true]);
     assert_eq!(refreshes(&app), 2, "at the start and once by hand");
+}
+
+#[tokio::test]
+async fn a_second_session_of_an_account_is_its_spare() {
+    let simulator = Simulator::start(Scenario::with_accounts([era_b("bob")])).await.unwrap();
+    let good = simulator.accounts().cookie("bob");
+    // The first one names the same account, and is refused.
+    let (name, value) = good.split(';').find_map(|pair| pair.trim().split_once("refresh_token=")).unwrap();
+    let (head, rest) = value.split_once('.').unwrap();
+    let (claims, _) = rest.split_once('.').unwrap();
+    let spoilt = format!("{name}refresh_token={head}.{claims}.c3BvaWx0; cna=1");
+    let app = Setup::default().with("COOKIE", &format!("{spoilt}|||{good}")).start(simulator).await;
+    until_all_healthy(&app).await;
+    let body = health(&app).await;
+    assert_eq!(body["identityPool"]["total"], 1, "{body}");
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
 }
 
 #[tokio::test]

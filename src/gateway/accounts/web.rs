@@ -86,8 +86,8 @@ pub(crate) struct History {
     /// The number of a token that the upstream refused, whatever the token says of its end.
     pub(crate) refused: Option<u64>,
     pub(crate) forced: LastForced,
-    /// The configured cookie was tried after what an earlier run had left was refused.
-    pub(crate) configured_tried: bool,
+    /// Configured cookies that were tried since the last success, in their order: the first one, then its spares.
+    pub(crate) cookies_tried: usize,
     /// When the background round looks at it next.
     pub(crate) due_at: Option<Instant>,
 }

@@ -129,21 +129,20 @@ impl WebAccounts {
         }
     }
 
-    /// The exchange. When what an earlier run had renewed is refused, the configured cookie is tried as well, once.
+    /// The exchange. When the session is refused, the configured cookie and its spares are tried as well, each once.
     async fn exchange(&self, member: &Member, now: UnixSeconds) -> Result<AccessToken, UpstreamError> {
         let Member { session, seed, .. } = member;
-        let first = self.0.upstream.exchange(session, now).await;
-        let (Err(error), Some(cookie)) = (&first, &seed.cookie) else {
-            return first;
-        };
-        if !is_refusal(error) || session.signs_in_with(cookie) {
-            return first;
+        let mut cookies = seed.cookie.iter().chain(&seed.spares).skip(member.history.lock().cookies_tried);
+        loop {
+            let refused = match self.0.upstream.exchange(session, now).await {
+                Err(error) if is_refusal(&error) => error,
+                other => return other,
+            };
+            let next = cookies.by_ref().inspect(|_| member.history.lock().cookies_tried += 1);
+            let mut others = next.filter(|cookie| !session.signs_in_with(cookie));
+            let Some(cookie) = others.next() else { return Err(refused) };
+            session.restore(&SecretString::from(cookie.expose()), seed.token.clone());
         }
-        if std::mem::replace(&mut member.history.lock().configured_tried, true) {
-            return first;
-        }
-        session.restore(&SecretString::from(cookie.expose()), seed.token.clone());
-        self.0.upstream.exchange(session, now).await
     }
 
     /// Writes the new token down, then uses it: what the upstream rotated must not be lost.
