@@ -117,7 +117,8 @@ async fn an_account_without_quota_is_named() {
     let web = account(&health, 0);
     assert_eq!((&web["status"], &web["apiStatus"]), (&json!("quota_exceeded"), &json!(429)), "{web}");
     assert!(web["error"].is_string());
-    // What is not used at present is counted by itself: pictures may still be made.
+    // Pictures may still be made, but no chat goes there.
+    assert_eq!((&web["isFailed"], &account(&health, 1)["isFailed"]), (&json!(true), &json!(true)), "{health}");
     let failed = health["accounts"].as_array().unwrap().iter().filter(|account| account["isFailed"] == true).count();
     assert_eq!(health["summary"]["failed_accounts"], failed);
     assert_eq!(health["summary"]["failed_accounts_list"].as_array().unwrap().len(), failed);

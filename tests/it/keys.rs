@@ -1,13 +1,14 @@
 //! Static keys: endpoints that speak OpenAI's dialect themselves, beside the web chat.
 
 use serde_json::{Value, json};
-use simulator::Simulator;
 use simulator::script::{
     ApiErrorScript, ApiFailure, ChunkForm, CutHow, Endpoint, KeyScript, Scenario, ScriptedFailure, ScriptedReply,
     UsageChunk,
 };
+use simulator::{Simulator, TokenLife};
 
 use crate::support::app::{PATIENCE, Setup, TestApp, USAGE, content, error_of, json_of, question, told, with_keys};
+use crate::support::program::Program;
 
 fn ask(model: &str, text: &str) -> Value {
     let mut body = question(text);
@@ -146,6 +147,39 @@ async fn what_a_server_with_keys_alone_says() {
     let health = json_of(app.get("/health").send().await.unwrap()).await;
     let token = &health["token"];
     assert_eq!((&token["valid"], &token["reason"]), (&json!(false), &json!("the upstream refuses the token")));
+}
+
+#[tokio::test]
+async fn check_asks_about_keys_and_oauth_accounts() {
+    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let cleo = simulator.oauth().credentials("cleo", TokenLife::Fresh);
+    let key = format!("{}@{}", simulator.keys().secret("kay"), simulator.urls().keys);
+    let (own, empty) = (dir.path().join("own"), dir.path().join("empty"));
+    std::fs::create_dir(&own).unwrap();
+    std::fs::write(own.join("oauth_creds_cleo.json"), cleo).unwrap();
+    let run = async |keys: &str, accounts: &std::path::Path| {
+        let settings = [
+            ("QWEN_API_KEYS", keys.to_owned()),
+            ("QWEN_DIR", accounts.display().to_string()),
+            ("QWEN_OAUTH_BASE_URL", simulator.urls().web.to_string()),
+            ("QWEN_WEB_BASE_URL", simulator.urls().web.to_string()),
+            ("QWEN_AUTH_BASE_URL", simulator.urls().auth.to_string()),
+        ];
+        let mut program = Program::start(&["check"], &settings);
+        let code = program.code().await;
+        (code, program.stdout() + &program.stderr())
+    };
+    let (code, told) = run(&key, &empty).await;
+    assert!(code == 0 && told.contains("key-1") && !told.contains("cookie"), "{told}");
+    // The portal has no list of models, which is no fault of the account.
+    let (code, told) = run("", &own).await;
+    assert!(code == 0 && told.contains("oauth:cleo") && !told.contains("cookie"), "{told}");
+    let (code, told) = run("", &empty).await;
+    assert!(code == 1 && told.contains("No account is configured"), "{told}");
+    simulator.keys().set_revoked("kay", true);
+    let (code, told) = run(&key, &empty).await;
+    assert!(code == 1 && told.contains("refused") && told.contains("QWEN_API_KEYS"), "{told}");
 }
 
 #[tokio::test]
