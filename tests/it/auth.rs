@@ -164,7 +164,8 @@ async fn a_missing_key_is_asked_for() {
 #[tokio::test]
 async fn everything_but_two_paths_is_closed() {
     let app = TestApp::quick().await;
-    for path in ["/", "/health"] {
+    // Doubled slashes mean one.
+    for path in ["/", "/health", "//", "//health"] {
         assert_eq!(app.client.get(app.url(path)).send().await.unwrap().status(), 200, "{path}");
     }
     for (method, path) in [
@@ -175,11 +176,9 @@ async fn everything_but_two_paths_is_closed() {
         ("POST", "/refresh-token"),
         ("GET", "/refresh-token"),
         ("GET", "/nowhere"),
-        ("GET", "//"),
         ("GET", "/health/"),
         ("GET", "/%68ealth"),
         ("GET", "/health/../v1/models"),
-        ("GET", "//health"),
     ] {
         let mut client = Raw::connect(app.address).await;
         client.send(format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n")).await;

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::chat::conversation::OutputFormat;
 use crate::chat::error::RequestError;
 use crate::chat::reply::{RejectedAs, Rejection};
-use crate::chat::tools::schema::{SCHEMA_BYTES_MAX, Schema, SchemaFault, schema_of};
+use crate::chat::tools::schema::{BadPatterns, SCHEMA_BYTES_MAX, Schema, SchemaFault, schema_of};
 
 /// The largest answer that is kept, in bytes.
 const TEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
@@ -46,7 +46,7 @@ impl JsonForm {
                     RequestError::invalid_value("response_format", &expected)
                 };
                 let schema = match schema {
-                    Value::Object(schema) => schema_of(schema, &mut { SCHEMA_BYTES_MAX }),
+                    Value::Object(schema) => schema_of(schema, &mut { SCHEMA_BYTES_MAX }, BadPatterns::Refused),
                     Value::Bool(true) => Ok(None),
                     _ => Err(SchemaFault::NotASchema("a schema is an object".to_owned())),
                 };

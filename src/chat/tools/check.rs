@@ -6,7 +6,7 @@
 
 use crate::chat::conversation::ToolSpec;
 use crate::chat::tools::names::ToolNames;
-use crate::chat::tools::schema::{SCHEMA_BYTES_MAX, Schema, SchemaFault, schema_of, shortened};
+use crate::chat::tools::schema::{BadPatterns, SCHEMA_BYTES_MAX, Schema, SchemaFault, schema_of, shortened};
 use crate::chat::tools::shapes::written::WrittenCall;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -100,7 +100,7 @@ impl ToolSet {
         let mut bytes_left = SCHEMA_BYTES_MAX;
         let compile = |(place, tool): (usize, &ToolSpec)| {
             let error = |fault| ToolSetError { place, name: tool.name.clone(), fault };
-            schema_of(&tool.parameters, &mut bytes_left).map_err(error)
+            schema_of(&tool.parameters, &mut bytes_left, BadPatterns::Dropped).map_err(error)
         };
         let schemas = tools.iter().enumerate().map(compile).collect::<Result<_, _>>()?;
         let names = ToolNames::new(tools.iter().map(|tool| tool.name.clone())).into();

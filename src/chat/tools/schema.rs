@@ -70,6 +70,15 @@ pub(crate) struct Schema {
     has_references: bool,
 }
 
+/// What becomes of patterns that cannot be compiled, such as those of another dialect of regular expressions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum BadPatterns {
+    /// They are left out: no reason to refuse a tool.
+    Dropped,
+    /// The schema is refused.
+    Refused,
+}
+
 /// Compiles a schema; `None` for an empty one, to which everything conforms. `bytes_left` is what it may have of
 /// [`SCHEMA_BYTES_MAX`], together with others of its request.
 ///
@@ -78,6 +87,7 @@ pub(crate) struct Schema {
 pub(crate) fn schema_of(
     parameters: &Map<String, Value>,
     bytes_left: &mut usize,
+    patterns: BadPatterns,
 ) -> Result<Option<Schema>, SchemaFault> {
     if parameters.is_empty() {
         return Ok(None);
@@ -92,7 +102,9 @@ pub(crate) fn schema_of(
     let has_references = references(&root)?;
     let validator = match build(&root) {
         Ok(validator) => validator,
-        // Patterns of another dialect of regular expressions are no reason to refuse a tool.
+        Err(error) if patterns == BadPatterns::Refused => {
+            return Err(SchemaFault::NotASchema(shortened(error.to_string())));
+        }
         Err(error) => {
             let mut plain = root.clone();
             drop_patterns(&mut plain);
