@@ -318,7 +318,7 @@ async fn an_answer_that_was_not_told_whole_is_not_continued() {
     let whole = "first second third";
     for (script, change, shown) in [
         (ScriptedReply::answer(whole), json!({"stop": ["third"]}), "first second "),
-        (ScriptedReply::answer(whole), json!({"max_tokens": 2}), "first se"),
+        (ScriptedReply::answer(whole), json!({"max_tokens": 2}), "first secon"),
         (ScriptedReply::pieces(["first ", "second"]).cut_after(2, CutHow::CleanEnd), json!({}), "first "),
     ] {
         let app = start(1).await;
