@@ -307,8 +307,9 @@ impl WebAccounts {
         self.0.members.lock().get(key).cloned()
     }
 
+    /// In the pool's order, so that the first one that a request takes is the first one to have a token.
     fn all(&self) -> Vec<Arc<Member>> {
-        self.0.members.lock().values().cloned().collect()
+        self.0.pool.sessions().iter().filter_map(|session| self.find(session.key())).collect()
     }
 }
 
