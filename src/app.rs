@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::base::facts::IdentityFacts;
@@ -73,7 +73,7 @@ pub struct App {
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The state folder cannot be used.
+    /// The state can be kept neither in the state folder nor in memory.
     #[error("cannot open the state folder {0} (STATE_DIR)")]
     Store(String, #[source] StoreError),
     /// The HTTP client cannot be made.
@@ -90,9 +90,8 @@ impl App {
     /// # Errors
     /// [`StartError`].
     pub async fn build(mut config: Config) -> Result<Self, StartError> {
-        let refused = |error| StartError::Store(config.state_dir.display().to_string(), error);
-        let (store, loaded) = Store::open(Path::new(&config.state_dir)).map_err(refused)?;
-        let store = Arc::new(store);
+        outlive_file_size_limit();
+        let (store, loaded) = open_store(&mut config)?;
         let generated_key = complete_keys(&mut config, &store, &loaded).await?;
         let now = Now::read();
         let supervisor = Supervisor::new();
@@ -102,7 +101,7 @@ impl App {
         let models = Models::new(Arc::clone(&upstream), supervisor.clone(), config.chat.models_ttl);
         let (janitor, continuations) = own_chats(&config, &upstream, &supervisor, &store);
         let fetcher = Arc::new(MediaFetcher::new(config.media_fetch.clone(), &config.web.own_hosts())?);
-        let attachments = Attachments::new(Arc::clone(&upstream), fetcher, config.state_dir.clone());
+        let attachments = Attachments::new(Arc::clone(&upstream), fetcher, config.http.spool.clone());
         let chats = WebGateway::new(
             pool.clone(),
             upstream,
@@ -156,6 +155,7 @@ impl App {
             settings: config.http.clone(),
             auto_refresh: config.chat.auto_refresh,
             ending: ending.clone(),
+            store: Arc::clone(&store),
         });
         let wanted = config.http.listen;
         let listener = TcpListener::bind(wanted).await.map_err(|error| StartError::Listen(wanted, error))?;
@@ -191,6 +191,12 @@ impl App {
     #[must_use]
     pub fn generated_key(&self) -> Option<&ApiKey> {
         self.generated_key.as_ref()
+    }
+
+    /// Whether the state, a generated key included, ends with the process because the state folder cannot be used.
+    #[must_use]
+    pub fn is_in_memory(&self) -> bool {
+        self.store.unusable().is_some()
     }
 
     /// Serves until `stop`, then ends in order: no new connections, answers finish until `SHUTDOWN_TIMEOUT`, the
@@ -283,6 +289,31 @@ impl App {
                 );
             }
             KeyPolicy::Keys | KeyPolicy::GenerateKey => {}
+        }
+    }
+}
+
+/// Opens the state. A folder that cannot be used is a warning, and large bodies then pass through the system's
+/// temporary folder instead.
+fn open_store(config: &mut Config) -> Result<(Arc<Store>, Loaded), StartError> {
+    let refused = |error| StartError::Store(config.state_dir.display().to_string(), error);
+    let (store, loaded) = Store::open_or_in_memory(Path::new(&config.state_dir)).map_err(refused)?;
+    if let Some(unusable) = store.unusable() {
+        config.warnings.push(unusable.to_string());
+        config.http.spool = std::env::temp_dir();
+    }
+    Ok((Arc::new(store), loaded))
+}
+
+/// Takes the signal that ends a process which writes beyond its limit of file sizes (`ulimit -f`, `LimitFSIZE`). The
+/// write then fails like one to a full disk.
+fn outlive_file_size_limit() {
+    #[cfg(unix)]
+    {
+        let number = rustix::process::Signal::XFSZ.as_raw();
+        // The handler stays for as long as the process runs; what it hands out is not needed.
+        if let Err(error) = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::from_raw(number)) {
+            debug!(%error, "the signal of the file size limit cannot be taken");
         }
     }
 }

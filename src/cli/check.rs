@@ -15,7 +15,7 @@ use crate::gateway::accounts::web;
 use crate::gateway::accounts::web::skew_in_words;
 use crate::gateway::outlook::{ends_soon, in_words};
 use crate::pool::Now;
-use crate::store::Store;
+use crate::store::{Kept, Store};
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::oauth::client::QwenOAuth;
@@ -36,8 +36,11 @@ pub async fn run(config: Config) -> Result<bool, CommandError> {
         let _ = writeln!(out, "note: {note}");
     }
     let shown = config.state_dir.display().to_string();
-    let (store, loaded) = Store::open(Path::new(&config.state_dir))
+    let (store, loaded) = Store::open_or_in_memory(Path::new(&config.state_dir))
         .map_err(|error| CommandError::Start(crate::app::StartError::Store(shown, error)))?;
+    if let Some(unusable) = store.unusable() {
+        let _ = writeln!(out, "note: {unusable}");
+    }
     let upstream = QwenWeb::new(config.web.clone()).map_err(crate::app::StartError::Client)?;
     let sessions = web::sessions(config.identities.clone(), &loaded, Now::read());
     let oauth_rows = rows(&config.accounts, Now::read().unix).await.map_err(CommandError::Auth)?;
@@ -52,9 +55,12 @@ pub async fn run(config: Config) -> Result<bool, CommandError> {
     let mut usable = 0;
     for (session, _) in sessions {
         let result = ask(&upstream, &store, &session).await;
-        usable += usize::from(result.is_ok());
+        usable += usize::from(matches!(result, Ok(Asked::Usable)));
         let (state, advice) = match &result {
-            Ok(()) => ("usable", outlook(&session)),
+            Ok(Asked::Usable) => ("usable", outlook(&session)),
+            Ok(Asked::NotRenewed) => {
+                ("not asked", "mend the state folder: its token has to be renewed, and that would be lost".to_owned())
+            }
             Err(error) => verdict(error),
         };
         let until = session.token().and_then(|token| token.expires_at());
@@ -118,12 +124,22 @@ async fn check_keys(out: &mut io::Stdout, config: &Config) -> Result<usize, Comm
     Ok(usable)
 }
 
-async fn ask(upstream: &QwenWeb, store: &Store, session: &Arc<Session>) -> Result<(), UpstreamError> {
+/// How asking about an account went.
+enum Asked {
+    /// The upstream takes it.
+    Usable,
+    /// It would have to be renewed, and the upstream may end the configured session by that while the renewed one
+    /// cannot be kept.
+    NotRenewed,
+}
+
+async fn ask(upstream: &QwenWeb, store: &Store, session: &Arc<Session>) -> Result<Asked, UpstreamError> {
     let now = Now::read().unix;
     let is_live = |token: Option<AccessToken>| token.is_some_and(|token| token.is_live(now));
     if !is_live(session.token()) {
         let token = match upstream.token_in_jar(session, now) {
             Some(token) => token,
+            None if store.unusable().is_some() => return Ok(Asked::NotRenewed),
             None => {
                 let before = web::account_of(session, Now::read());
                 let token = upstream.exchange(session, now).await?;
@@ -135,11 +151,19 @@ async fn ask(upstream: &QwenWeb, store: &Store, session: &Arc<Session>) -> Resul
             }
         };
         session.install_token(token);
-        if let Err(error) = store.save_session(session.key().clone(), session.snapshot(), now).await {
-            let _ = writeln!(io::stdout(), "note: the token could not be written down: {}", ErrorChain(&error));
+        match store.save_session(session.key().clone(), session.snapshot(), now).await {
+            Ok(Kept::OnDisk) => {}
+            Ok(Kept::InMemory) if store.unusable().is_some() => {}
+            Ok(Kept::InMemory) => {
+                let _ = writeln!(io::stdout(), "note: the token could not be written down, the disk refuses");
+            }
+            Err(error) => {
+                let _ = writeln!(io::stdout(), "note: the token could not be written down: {}", ErrorChain(&error));
+            }
         }
     }
-    upstream.probe(session).await
+    upstream.probe(session).await?;
+    Ok(Asked::Usable)
 }
 
 /// What to do about an account that is usable.

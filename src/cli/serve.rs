@@ -16,9 +16,14 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let app = App::build(config).await?;
     if let Some(key) = app.generated_key() {
         // Shown this once; afterwards it is only in the state folder.
+        let advice = if app.is_in_memory() {
+            "It is for this run only, since the state folder cannot be used; API_KEY sets one that stays"
+        } else {
+            "Keep it"
+        };
         let _ = writeln!(
             io::stdout(),
-            "A key was made for this server, since none is set. Keep it:\n\n    {}\n",
+            "A key was made for this server, since none is set. {advice}:\n\n    {}\n",
             key.expose()
         );
     }

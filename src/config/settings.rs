@@ -392,7 +392,7 @@ pub const SETTINGS: &[Setting] = &[
         |d, v| put(&mut d.web.total_timeout, limit(v))),
 
     row(PROCESS, CONFIG_FILE, "config.json", "File with settings; cannot be set in that file itself.", |_, v| path(v).map(drop)),
-    row(PROCESS, "STATE_DIR", "./data", "Folder for what outlives the process: renewed sessions, the list of own chats, a generated key.",
+    row(PROCESS, "STATE_DIR", "./data", "Folder for what outlives the process: renewed sessions, the list of own chats, a generated key. One that cannot be used costs no service: the state is then in memory.",
         |d, v| { d.state_dir = path(v)?; d.http.spool = PathBuf::from(&d.state_dir); Ok(()) }),
     row(PROCESS, "LOG_LEVEL", "info", "`error`, `warn`, `info`, `debug`, `trace`, `off`, or a filter such as `info,qwen_bridge=debug`.",
         |d, v| put(&mut d.log_level, text(v).and_then(log_level))),

@@ -18,6 +18,7 @@ use crate::gateway::videos::jobs::VideoJobs;
 use crate::http::serve::counters::Counters;
 use crate::http::settings::HttpSettings;
 use crate::pool::{IdentityPool, IdentityView, Now, PoolSummary};
+use crate::store::Store;
 
 /// Handles for the handlers. Clones share everything.
 #[derive(Clone)]
@@ -55,6 +56,8 @@ pub struct Parts {
     pub auto_refresh: bool,
     /// Cancelled when streams that are still open have to end.
     pub ending: CancellationToken,
+    /// For `/health`, which says how the state is kept.
+    pub store: Arc<Store>,
 }
 
 impl AppState {

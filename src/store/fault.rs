@@ -4,6 +4,8 @@ use std::io;
 
 use rusqlite::{Error, ErrorCode, ffi};
 
+use crate::store::condition::StorageFault;
+
 /// Why a state file cannot be used.
 #[derive(Debug)]
 pub(super) enum Fault {
@@ -13,6 +15,17 @@ pub(super) enum Fault {
     Files(io::Error),
     /// SQLite cannot work here: locked by another process, disk full, no permission.
     Sqlite(Error),
+}
+
+impl Fault {
+    /// Whether space may be what is missing.
+    pub(super) fn may_be_space(&self) -> bool {
+        match self {
+            Self::Content(_) => false,
+            Self::Files(error) => StorageFault::of_io(error) == StorageFault::Full,
+            Self::Sqlite(error) => StorageFault::of_sqlite(error).is_some_and(StorageFault::may_be_space),
+        }
+    }
 }
 
 impl From<Error> for Fault {

@@ -158,6 +158,8 @@ fn tighten(_path: &Path, _mode: u32) -> io::Result<()> {
     Ok(())
 }
 
+/// The name of the state file in the state folder.
+pub(super) const STATE_FILE: &str = "state.db";
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 /// How the names begin that may stand in a folder of our own, configuration and the root of a mounted disk included.

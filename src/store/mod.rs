@@ -3,21 +3,27 @@
 //!
 //! One SQLite file in the state folder, one thread that writes it, one bounded queue in front of that thread. Nothing
 //! on the way of a request waits for the disk, except where a renewed credential must be safe before it is used.
-//! The face of this room speaks of facts, not of SQL. Called by `app` (open, close), `pool` and `gateway`.
+//! A folder that cannot be used and a disk that cannot be written cost no service: the state is then in memory.
+//! The face of this room speaks of facts, not of SQL. Called by `app` (open, close), `pool`, `gateway` and `/health`.
 
+mod condition;
 mod daily;
+mod error;
+mod fact;
 mod fault;
 mod files;
 pub mod oauth_files;
 mod records;
+mod reserve;
 mod responses;
 mod rows;
 mod schema;
+mod unusable;
+mod waiting;
 mod writer;
 
 use std::fmt;
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
@@ -33,19 +39,28 @@ use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::secret::ApiKey;
 use crate::base::session::SessionSnapshot;
+use crate::store::condition::Condition;
 use crate::store::daily::Daily;
+use crate::store::fact::Fact;
 use crate::store::fault::Fault;
+use crate::store::reserve::Reserve;
 use crate::store::rows::Rows;
-use crate::store::writer::{Command, Fact};
+use crate::store::writer::{Command, Writer};
 
+pub use crate::store::condition::{Kept, StorageFault, StorageState, StorageStatus};
 pub use crate::store::daily::{AccountDays, DaySpent, Spent, UtcDay};
+pub use crate::store::error::StoreError;
 pub use crate::store::records::{KeptAnswer, Loaded, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState};
 pub use crate::store::responses::{CHAIN_MAX, Chain, KeptResponse};
+pub use crate::store::unusable::Unusable;
 
 /// The way to the state file. Shared behind an `Arc`.
 pub struct Store {
     queue: mpsc::Sender<Command>,
     lost: AtomicU64,
+    condition: Arc<Condition>,
+    /// Why everything is in memory.
+    unusable: Option<Unusable>,
     daily: Mutex<Daily>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -66,8 +81,9 @@ impl Store {
         let folder = |source| StoreError::Folder { path: dir.to_owned(), source };
         // SQLite refuses symbolic links anywhere in the path, and the folder itself may well be one.
         let dir = &files::prepare_folder(dir).map_err(folder)?;
-        let path = dir.join(FILE_NAME);
-        let (rows, loaded, daily) = match Rows::open(&path) {
+        let path = dir.join(files::STATE_FILE);
+        let reserve = Reserve::in_folder(dir);
+        let opened = match Rows::open(&path) {
             Err(Fault::Content(why)) => {
                 let aside = files::move_aside(&path).map_err(folder)?;
                 warn!(
@@ -78,18 +94,20 @@ impl Store {
                 );
                 Rows::open(&path)
             }
+            // On a full disk the reserve is what lets the file be opened.
+            Err(fault) if fault.may_be_space() => {
+                reserve.release();
+                Rows::open(&path)
+            }
             opened => opened,
-        }
-        .map_err(|fault| match fault {
+        };
+        let (rows, loaded, daily) = opened.map_err(|fault| match fault {
             Fault::Content(why) => StoreError::Fresh { path, why },
             Fault::Files(source) => folder(source),
             Fault::Sqlite(source) => StoreError::Open { path, source },
         })?;
-        let (queue, commands) = mpsc::channel(Self::QUEUE_MAX);
-        let thread = std::thread::Builder::new()
-            .name("store-writer".to_owned())
-            .spawn(move || writer::run(rows, commands))
-            .map_err(StoreError::Thread)?;
+        reserve.make();
+        let store = Self::begin(rows, Some(reserve), daily, None)?;
         info!(
             sessions = loaded.sessions.len(),
             facts = loaded.facts.len(),
@@ -97,37 +115,104 @@ impl Store {
             videos = loaded.videos.len(),
             "state file opened"
         );
-        let daily = Mutex::new(daily);
-        let store = Self { queue, lost: AtomicU64::new(0), daily, thread: Mutex::new(Some(thread)) };
         Ok((store, loaded))
     }
 
-    /// Saves a session and returns when it is safe on the disk, so that a rotated credential is never used before
-    /// it would survive a crash.
+    /// As [`Store::open`], but a folder that cannot be used is no error: what can be read there is read, and from then
+    /// on everything is in memory and lost with the process. [`Store::unusable`] says why.
     ///
     /// # Errors
-    /// It could not be written ([`StoreError::Write`]), or the store is closed ([`StoreError::Closed`]).
+    /// The writing thread cannot start ([`StoreError::Thread`]), or SQLite cannot even work in memory.
+    pub fn open_or_in_memory(dir: &Path) -> Result<(Self, Loaded), StoreError> {
+        match Self::open(dir) {
+            Err(error) if !matches!(error, StoreError::Thread(_)) => Self::in_memory(dir, error),
+            opened => opened,
+        }
+    }
+
+    fn in_memory(dir: &Path, error: StoreError) -> Result<(Self, Loaded), StoreError> {
+        let path = dir.join(files::STATE_FILE);
+        let unusable = Unusable::of(dir, error);
+        // SQLite refuses symbolic links anywhere in the path.
+        let real = std::fs::canonicalize(&path).ok();
+        let (loaded, daily) = match real.map(|path| Rows::read_only(&path)) {
+            Some(Ok((loaded, daily))) => {
+                info!(sessions = loaded.sessions.len(), "the state file can be read, though not written");
+                (loaded, daily)
+            }
+            Some(Err(fault)) => {
+                warn!(path = %path.display(), ?fault, "the state file cannot be read either; starting with an empty state");
+                Default::default()
+            }
+            None => Default::default(),
+        };
+        let rows = Rows::in_memory().map_err(|fault| StoreError::Fresh { path, why: format!("{fault:?}") })?;
+        Ok((Self::begin(rows, None, daily, Some(unusable))?, loaded))
+    }
+
+    /// Starts the thread that writes.
+    fn begin(
+        rows: Rows,
+        reserve: Option<Reserve>,
+        daily: Daily,
+        unusable: Option<Unusable>,
+    ) -> Result<Self, StoreError> {
+        let (queue, commands) = mpsc::channel(Self::QUEUE_MAX);
+        let condition = Arc::new(Condition::default());
+        let writer = Writer::new(rows, reserve, Arc::clone(&condition));
+        let thread = std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || writer.run(commands))
+            .map_err(StoreError::Thread)?;
+        let (daily, thread) = (Mutex::new(daily), Mutex::new(Some(thread)));
+        Ok(Self { queue, lost: AtomicU64::new(0), condition, unusable, daily, thread })
+    }
+
+    /// Why everything is kept in memory; `None` when the state file is in use.
+    #[must_use]
+    pub fn unusable(&self) -> Option<&Unusable> {
+        self.unusable.as_ref()
+    }
+
+    /// How the state is kept at the moment.
+    #[must_use]
+    pub fn status(&self) -> StorageStatus {
+        let (waiting, lost) = self.condition.counts();
+        let (state, fault) = match (&self.unusable, self.condition.fault()) {
+            (Some(unusable), _) => (StorageState::Memory, Some(unusable.fault())),
+            (None, Some(fault)) => (StorageState::Failing, Some(fault)),
+            (None, None) => (StorageState::Disk, None),
+        };
+        StorageStatus { state, fault, waiting, lost: lost.saturating_add(self.lost.load(Ordering::Relaxed)) }
+    }
+
+    /// Saves a session and returns when it is safe on the disk, so that a rotated credential is never used before
+    /// it would survive a crash. Where the disk cannot be written, which the log says once, it is in memory and goes
+    /// to the disk as soon as that works.
+    ///
+    /// # Errors
+    /// It could not be written for a reason of its own ([`StoreError::Write`]), or the store is closed
+    /// ([`StoreError::Closed`]).
     pub async fn save_session(
         &self,
         key: CredentialKey,
         session: SessionSnapshot,
         now: UnixSeconds,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Kept, StoreError> {
         let session = StoredSession { cookies: session.cookies, token: session.token, saved_at: now };
         self.write(Fact::Session(key, session)).await
     }
 
-    /// Saves renewed OAuth credentials under the name of what they were renewed from, and returns when they are safe
-    /// on the disk.
+    /// Saves renewed OAuth credentials under the name of what they were renewed from, as [`Store::save_session`] does.
     ///
     /// # Errors
-    /// They could not be written ([`StoreError::Write`]), or the store is closed ([`StoreError::Closed`]).
+    /// As [`Store::save_session`].
     pub async fn save_oauth(
         &self,
         key: CredentialKey,
         credentials: SecretString,
         now: UnixSeconds,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Kept, StoreError> {
         self.write(Fact::OAuth(key, credentials, now)).await
     }
 
@@ -147,10 +232,20 @@ impl Store {
         self.daily.lock().days(key)
     }
 
-    /// Writes counts down every few seconds until `stop`. Those of the last seconds go with [`Store::close`].
+    /// Every few seconds until `stop`: writes counts down, and looks whether a disk that refused takes what waits. The
+    /// counts of the last seconds go with [`Store::close`].
     pub async fn keep_counts(self: Arc<Self>, stop: CancellationToken) {
         while stop.run_until_cancelled(tokio::time::sleep(COUNTS_EVERY)).await.is_some() {
             self.save_counts();
+            self.retry();
+        }
+    }
+
+    /// Has what waits for the disk tried again, some time soon.
+    fn retry(&self) {
+        if self.condition.fault().is_some() {
+            // A full queue has a retry of its own in a while.
+            let _ = self.queue.try_send(Command::Retry);
         }
     }
 
@@ -182,20 +277,20 @@ impl Store {
         self.write_later(Fact::ChatGone(chat_id.to_owned()));
     }
 
-    /// Saves a video job over what was known of it, and returns when it is safe on the disk, so that nobody is
-    /// told of a video that a crash would make us forget.
+    /// Saves a video job over what was known of it, and returns when it is safe on the disk, so that a crash loses no
+    /// video that a caller was told of. Where the disk cannot be written, it waits in memory.
     ///
     /// # Errors
-    /// It could not be written ([`StoreError::Write`]), or the store is closed ([`StoreError::Closed`]).
-    pub async fn save_video(&self, job: VideoJob) -> Result<(), StoreError> {
+    /// As [`Store::save_session`].
+    pub async fn save_video(&self, job: VideoJob) -> Result<Kept, StoreError> {
         self.write(Fact::Video(Box::new(job))).await
     }
 
-    /// Forgets a video job, and returns when that is safe on the disk.
+    /// Forgets a video job, and returns when that is safe on the disk or waits for it.
     ///
     /// # Errors
-    /// It could not be written ([`StoreError::Write`]), or the store is closed ([`StoreError::Closed`]).
-    pub async fn forget_video(&self, id: &str) -> Result<(), StoreError> {
+    /// As [`Store::save_session`].
+    pub async fn forget_video(&self, id: &str) -> Result<Kept, StoreError> {
         self.write(Fact::VideoGone(id.to_owned())).await
     }
 
@@ -229,15 +324,15 @@ impl Store {
     ///
     /// # Errors
     /// It could not be written ([`StoreError::Write`]), or the store is closed ([`StoreError::Closed`]).
-    pub async fn forget_response(&self, owner: String, id: String) -> Result<(), StoreError> {
+    pub async fn forget_response(&self, owner: String, id: String) -> Result<Kept, StoreError> {
         self.write(Fact::ResponseGone { owner, id }).await
     }
 
-    /// Saves the key that was made at the first start, and returns when it is safe on the disk.
+    /// Saves the key that was made at the first start, as [`Store::save_session`] does.
     ///
     /// # Errors
-    /// It could not be written ([`StoreError::Write`]), or the store is closed ([`StoreError::Closed`]).
-    pub async fn save_generated_key(&self, key: &ApiKey) -> Result<(), StoreError> {
+    /// As [`Store::save_session`].
+    pub async fn save_generated_key(&self, key: &ApiKey) -> Result<Kept, StoreError> {
         self.write(Fact::GeneratedKey(SecretString::from(key.expose()))).await
     }
 
@@ -283,14 +378,15 @@ impl Store {
         is_found.await.map_err(|_| StoreError::Closed)?.map_err(StoreError::Read)
     }
 
-    async fn write(&self, fact: Fact) -> Result<(), StoreError> {
+    async fn write(&self, fact: Fact) -> Result<Kept, StoreError> {
         let (written, is_written) = oneshot::channel();
         let command = Command::Write(fact, Some(written));
         if self.queue.send(command).await.is_err() {
             return Err(StoreError::Closed);
         }
         match is_written.await {
-            Ok(Ok(())) => Ok(()),
+            Ok(Ok(_)) if self.unusable.is_some() => Ok(Kept::InMemory),
+            Ok(Ok(kept)) => Ok(kept),
             Ok(Err(source)) => Err(StoreError::Write(source)),
             Err(_) => Err(StoreError::Closed),
         }
@@ -318,54 +414,11 @@ impl fmt::Debug for Store {
     }
 }
 
-/// Why the state file cannot be used.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// The state folder cannot be made, read or written.
-    #[error("the state folder {} cannot be used; STATE_DIR names another one", path.display())]
-    Folder {
-        /// The folder.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// The state file cannot be opened, and its content is not the reason.
-    #[error("the state file {} cannot be opened", path.display())]
-    Open {
-        /// The file.
-        path: PathBuf,
-        /// What SQLite said.
-        source: rusqlite::Error,
-    },
-    /// Not even a fresh state file can be used.
-    #[error("a fresh state file {} cannot be used: {why}", path.display())]
-    Fresh {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// The thread that writes cannot start.
-    #[error("the thread that writes the state file cannot start")]
-    Thread(#[source] io::Error),
-    /// A write failed.
-    #[error("the state file cannot be written")]
-    Write(#[source] rusqlite::Error),
-    /// A read failed.
-    #[error("the state file cannot be read")]
-    Read(#[source] rusqlite::Error),
-    /// The store was closed before.
-    #[error("the state file is closed")]
-    Closed,
-}
-
 /// How often counts are written down.
 const COUNTS_EVERY: Duration = Duration::from_secs(5);
 
-/// The name of the file in the state folder.
-const FILE_NAME: &str = "state.db";
-
+#[cfg(test)]
+mod disk_tests;
 #[cfg(test)]
 mod oauth_tests;
 #[cfg(test)]

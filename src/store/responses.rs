@@ -55,10 +55,17 @@ pub const CHAIN_MAX: usize = 1_000;
 /// The most bytes of JSON that one conversation may have.
 pub(super) const CHAIN_BYTES_MAX: usize = 64 << 20;
 /// The most bytes of JSON that are kept in all; of more, those that expire first are forgotten.
-const BYTES_MAX: i64 = 1 << 30;
+pub(super) const BYTES_MAX: i64 = 1 << 30;
+/// As [`BYTES_MAX`], where the state is kept in memory.
+pub(super) const MEMORY_BYTES_MAX: i64 = 64 << 20;
 
-/// Keeps a response, lets those that it continues live as long, and forgets those that are over.
-pub(super) fn put(transaction: &Transaction<'_>, kept: &KeptResponse, now: UnixSeconds) -> rusqlite::Result<()> {
+/// Keeps a response, lets those that it continues live as long, and forgets those that are over or beyond `bytes_max`.
+pub(super) fn put(
+    transaction: &Transaction<'_>,
+    kept: &KeptResponse,
+    now: UnixSeconds,
+    bytes_max: i64,
+) -> rusqlite::Result<()> {
     let KeptResponse { id, owner, previous, is_continuable, expires_at, input, response } = kept;
     transaction
         .prepare_cached(
@@ -86,7 +93,7 @@ pub(super) fn put(transaction: &Transaction<'_>, kept: &KeptResponse, now: UnixS
             )?
             .execute((previous, owner, expires_at.0))?;
     }
-    prune(transaction, now)
+    prune(transaction, now, bytes_max)
 }
 
 /// Forgets a response of this caller.
@@ -95,19 +102,19 @@ pub(super) fn remove(transaction: &Transaction<'_>, owner: &str, id: &str) -> ru
     Ok(())
 }
 
-/// Forgets responses that are over, and those that are too much.
-pub(super) fn prune(connection: &Connection, now: UnixSeconds) -> rusqlite::Result<()> {
+/// Forgets responses that are over, and those that are more than `bytes_max` together.
+pub(super) fn prune(connection: &Connection, now: UnixSeconds, bytes_max: i64) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM responses WHERE expires_at <= ?1")?.execute([now.0])?;
     let bytes: Option<i64> =
         connection.prepare_cached("SELECT sum(bytes) FROM responses")?.query_row([], |row| row.get(0))?;
-    if bytes.is_some_and(|bytes| bytes > BYTES_MAX) {
+    if bytes.is_some_and(|bytes| bytes > bytes_max) {
         connection
             .prepare_cached(
                 "DELETE FROM responses WHERE id IN (SELECT id FROM (
                      SELECT id, sum(bytes) OVER (ORDER BY expires_at DESC, id DESC) AS total FROM responses)
                  WHERE total > ?1)",
             )?
-            .execute([BYTES_MAX])?;
+            .execute([bytes_max])?;
     }
     Ok(())
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 use secrecy::{ExposeSecret as _, SecretString};
+use tracing::debug;
+use url::Url;
 
 use crate::base::facts::{Cooling, CoolingReason, IdentityFacts, Usage};
 use crate::base::ids::{CredentialKey, UnixSeconds};
@@ -17,9 +19,11 @@ use crate::store::records::{KeptAnswer, Loaded, OwnedChat, StoredSession, VideoJ
 use crate::store::responses;
 use crate::store::schema;
 
-/// An open state file.
+/// An open state file, or the same tables in memory.
 pub(super) struct Rows {
     connection: Connection,
+    /// The most bytes that responses may take together.
+    responses_bytes_max: i64,
 }
 
 impl Rows {
@@ -42,20 +46,56 @@ impl Rows {
         schema::migrate(&mut connection)?;
         prune(&connection)?;
         let now = connection.query_row("SELECT unixepoch()", [], |row| row.get(0)).map(UnixSeconds)?;
-        responses::prune(&connection, now)?;
-        let rows = Self { connection };
+        responses::prune(&connection, now, responses::BYTES_MAX)?;
+        let rows = Self { connection, responses_bytes_max: responses::BYTES_MAX };
         let (loaded, daily) = (rows.load()?, rows.load_days()?);
         Ok((rows, loaded, daily))
     }
 
-    /// Writes several facts, or none of them.
+    /// The same tables in memory, empty, for as long as the process runs.
+    pub(super) fn in_memory() -> Result<Self, Fault> {
+        let mut connection = Connection::open_in_memory()?;
+        schema::migrate(&mut connection)?;
+        Ok(Self { connection, responses_bytes_max: responses::MEMORY_BYTES_MAX })
+    }
+
+    /// Reads everything from a file that cannot be written. It has to be of this version, and closed cleanly or with
+    /// its side files beside it.
+    pub(super) fn read_only(path: &Path) -> Result<(Loaded, Daily), Fault> {
+        // Without its side files SQLite reads a file in a folder that it cannot write only if told that it will not
+        // change. A log that is there must not be passed over.
+        let mut address =
+            Url::from_file_path(path).map_err(|()| Fault::Files(std::io::ErrorKind::InvalidFilename.into()))?;
+        let has_log = path.with_extension("db-wal").metadata().is_ok_and(|log| log.len() > 0);
+        address.set_query(Some(if has_log { "mode=ro" } else { "immutable=1" }));
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(address.as_str(), flags)?;
+        let verdict: String = connection.query_row("PRAGMA quick_check(1)", [], |row| row.get(0))?;
+        let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if verdict != "ok" || version != schema::version() {
+            return Err(Fault::Content(format!("{verdict}, version {version}")));
+        }
+        let rows = Self { connection, responses_bytes_max: 0 };
+        Ok((rows.load()?, rows.load_days()?))
+    }
+
+    /// Writes several facts, or none of them. `write` is told how many bytes responses may take together.
     pub(super) fn in_one_transaction(
         &mut self,
-        write: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<()>,
+        write: impl FnOnce(&Transaction<'_>, i64) -> rusqlite::Result<()>,
     ) -> rusqlite::Result<()> {
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        write(&transaction)?;
+        write(&transaction, self.responses_bytes_max)?;
         transaction.commit()
+    }
+
+    /// Copies the log into the file as far as that is possible now. The next commit then begins at the log's front
+    /// and needs no new space.
+    pub(super) fn checkpoint(&self) {
+        let copied = self.connection.query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()));
+        if let Err(error) = copied {
+            debug!(%error, "the log of the state file could not be copied into it");
+        }
     }
 
     /// The open file, for reading.

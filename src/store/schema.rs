@@ -19,6 +19,11 @@ pub(super) fn migrate(connection: &mut Connection) -> Result<(), Fault> {
     Ok(())
 }
 
+/// The version that this program writes.
+pub(super) fn version() -> i64 {
+    i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
+}
+
 /// What each version added; `user_version` says how many of them a file has. A new file takes them all, so the way
 /// of an old one is walked every day. A step that was ever released does not change any more.
 const STEPS: &[&str] = &[

@@ -43,6 +43,7 @@ mod search;
 mod secrets_in_logs;
 mod shutdown;
 mod status;
+mod storage;
 mod structured_output;
 mod support;
 mod tidy;

@@ -28,8 +28,19 @@ async fn health_has_the_keys_that_monitors_know() {
     let health = health(&app).await;
     assert_eq!(
         keys(&health),
-        HashSet::from(["status", "service", "timestamp", "version", "config", "token", "identityPool", "upstream"])
+        HashSet::from([
+            "status",
+            "service",
+            "timestamp",
+            "version",
+            "config",
+            "token",
+            "identityPool",
+            "upstream",
+            "storage"
+        ])
     );
+    assert_eq!(health["storage"], json!({"state": "disk", "cause": null, "waiting": 0, "lost": 0}));
     assert_eq!((&health["status"], &health["service"]), (&json!("OK"), &json!("qwen-bridge")));
     assert!(health["timestamp"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
     assert_eq!(

@@ -11,6 +11,7 @@ use crate::base::ids::UnixSeconds;
 use crate::http::owner::present::{SERVICE, VERSION, moment};
 use crate::http::state::AppState;
 use crate::pool::{IdentityReason, IdentityStatus, IdentityView, Now, PoolSummary};
+use crate::store::{StorageFault, StorageStatus};
 
 /// A token with less than this left is shown as due for a refresh.
 const REFRESH_SOON_SECONDS: u64 = 180;
@@ -55,7 +56,19 @@ async fn health(State(state): State<AppState>) -> Json<Value> {
             // Positive when this machine's clock is ahead.
             "clockSkewSeconds": state.0.chats.clock_skew(),
         },
+        "storage": storage(&state.0.store.status()),
     }))
+}
+
+/// How the state is kept: `disk`, `memory` (the state folder cannot be used) or `failing` (the state file cannot be
+/// written at the moment). `waiting` facts go to the disk when that works again, `lost` ones do not.
+fn storage(status: &StorageStatus) -> Value {
+    json!({
+        "state": status.state.as_str(),
+        "cause": status.fault.map(StorageFault::as_str),
+        "waiting": status.waiting,
+        "lost": status.lost,
+    })
 }
 
 /// The token that lasts longest of those that can be used, with the keys of a forerunner.
@@ -134,6 +147,7 @@ async fn detailed(State(state): State<AppState>) -> Json<Value> {
         "identity_pool": pools,
         "upstreams": upstreams,
         "drift": drift.into_iter().map(|(kind, counts)| (kind.to_owned(), json!(counts))).collect::<Map<_, _>>(),
+        "storage": storage(&state.0.store.status()),
         "memory": {"rss_bytes": resident_bytes()},
         "streams": {"open": counts.open_streams},
         "requests": {

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use simulator::Simulator;
@@ -40,15 +40,62 @@ impl Program {
         Self::run(Command::new("/bin/sh").args(["-c", &command, env!("CARGO_BIN_EXE_qwen-bridge")]), settings)
     }
 
+    /// Starts the server as [`Program::start`] does, with a limit for the size of files that [`Program::limit_files`]
+    /// may lower. Its log goes through a pipe, which has no such limit.
+    pub(crate) fn serve_through_a_pipe(settings: &[(&str, String)]) -> Self {
+        let mut program = Self::run_with(
+            Command::new(env!("CARGO_BIN_EXE_qwen-bridge")).arg("serve"),
+            settings,
+            Stdio::piped(),
+            tempfile::tempdir().unwrap(),
+        );
+        let mut log = program.child.stderr.take().unwrap();
+        let mut file = File::create(program.folder.path().join("stderr")).unwrap();
+        std::thread::spawn(move || std::io::copy(&mut log, &mut file));
+        program
+    }
+
+    /// Starts the server as [`Program::start`] does, with a disk of its own of so many MiB as its state folder. `None`
+    /// where this system lets no test have one.
+    pub(crate) fn serve_on_a_small_disk(mib: u32, settings: &[(&str, String)]) -> Option<Self> {
+        let unshared = ["--user", "--map-root-user", "--mount", "/bin/sh", "-c"];
+        let folder = tempfile::tempdir().unwrap();
+        let mount = format!("mkdir -p data && mount -t tmpfs -o size={mib}m,mode=700 small data");
+        let is_allowed = Command::new("unshare").args(unshared).arg(&mount).current_dir(folder.path()).status();
+        is_allowed.ok().filter(ExitStatus::success)?;
+        let command = format!("{mount} && exec \"$0\" serve");
+        let stderr = File::create(folder.path().join("stderr")).unwrap();
+        let mut unshare = Command::new("unshare");
+        unshare.args(unshared).args([&command, env!("CARGO_BIN_EXE_qwen-bridge")]);
+        Some(Self::run_with(&mut unshare, settings, stderr.into(), folder))
+    }
+
+    /// Lets the program write no file beyond this size from now on; `None` for any size.
+    pub(crate) fn limit_files(&self, bytes: Option<u64>) {
+        let limit = (bytes.unwrap_or(rlimit::INFINITY), rlimit::INFINITY);
+        rlimit::prlimit(self.child.id().try_into().unwrap(), rlimit::Resource::FSIZE, Some(limit), None).unwrap();
+    }
+
+    /// Its state folder as the program sees it, even on a disk of its own.
+    pub(crate) fn state_within(&self) -> PathBuf {
+        let root = PathBuf::from(format!("/proc/{}/root", self.child.id()));
+        root.join(self.state().strip_prefix("/").unwrap())
+    }
+
     fn run(command: &mut Command, settings: &[(&str, String)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let output = |name: &str| File::create(folder.path().join(name)).unwrap();
+        let stderr = File::create(folder.path().join("stderr")).unwrap();
+        Self::run_with(command, settings, stderr.into(), folder)
+    }
+
+    fn run_with(command: &mut Command, settings: &[(&str, String)], stderr: Stdio, folder: TempDir) -> Self {
+        let stdout = File::create(folder.path().join("stdout")).unwrap();
         let child = command
             .env_clear()
             .envs(settings.iter().map(|(name, value)| (name, value)))
             .current_dir(folder.path())
-            .stdout(output("stdout"))
-            .stderr(output("stderr"))
+            .stdout(stdout)
+            .stderr(stderr)
             .spawn()
             .unwrap();
         Self { child, folder }

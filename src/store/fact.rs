@@ -1,0 +1,76 @@
+//! One thing to write into the state file.
+
+use rusqlite::Transaction;
+use secrecy::SecretString;
+
+use crate::base::facts::IdentityFacts;
+use crate::base::ids::{CredentialKey, UnixSeconds};
+use crate::store::daily::DaySpent;
+use crate::store::records::{KeptAnswer, OwnedChat, StoredSession, VideoJob};
+use crate::store::responses::{self, KeptResponse};
+use crate::store::rows::{self, Rows};
+
+/// One thing to write.
+pub(super) enum Fact {
+    /// A renewed session.
+    Session(CredentialKey, StoredSession),
+    /// Renewed OAuth credentials.
+    OAuth(CredentialKey, SecretString, UnixSeconds),
+    /// What is known about an identity.
+    Facts(CredentialKey, IdentityFacts),
+    /// What accounts did on days.
+    Days(Vec<(CredentialKey, DaySpent)>),
+    /// A chat was made.
+    Chat(OwnedChat),
+    /// A chat is kept until then, with a further answer.
+    ChatKept { chat_id: String, until: UnixSeconds, answer: Option<KeptAnswer> },
+    /// A chat was deleted.
+    ChatGone(String),
+    /// A video job, new or changed.
+    Video(Box<VideoJob>),
+    /// A video job is to be forgotten.
+    VideoGone(String),
+    /// A response to be kept, and when that is.
+    Response(Box<KeptResponse>, UnixSeconds),
+    /// A response of this owner is to be forgotten.
+    ResponseGone { owner: String, id: String },
+    /// The key made at the first start.
+    GeneratedKey(SecretString),
+}
+
+impl Fact {
+    /// Whether losing it would cost a login or the callers' access, so that the reserve is spent on it.
+    pub(super) fn is_credential(&self) -> bool {
+        matches!(self, Self::Session(..) | Self::OAuth(..) | Self::GeneratedKey(_))
+    }
+
+    /// Whether it may wait in memory. The rest is too large, or the file itself is asked for it.
+    pub(super) fn may_wait(&self) -> bool {
+        !matches!(self, Self::Response(..) | Self::ResponseGone { .. })
+    }
+
+    /// Writes several facts, or none of them.
+    pub(super) fn write_all<'a>(rows: &mut Rows, facts: impl IntoIterator<Item = &'a Self>) -> rusqlite::Result<()> {
+        rows.in_one_transaction(|transaction, bytes_max| {
+            facts.into_iter().try_for_each(|fact| fact.write(transaction, bytes_max))
+        })
+    }
+
+    /// Writes it; responses of more than `responses_bytes_max` in all push the oldest out.
+    fn write(&self, transaction: &Transaction<'_>, responses_bytes_max: i64) -> rusqlite::Result<()> {
+        match self {
+            Self::Session(key, session) => rows::put_session(transaction, key, session),
+            Self::OAuth(key, credentials, now) => rows::put_oauth(transaction, key, credentials, *now),
+            Self::Facts(key, facts) => rows::put_facts(transaction, key, *facts),
+            Self::Days(days) => rows::put_days(transaction, days),
+            Self::Chat(chat) => rows::put_chat(transaction, chat),
+            Self::ChatKept { chat_id, until, answer } => rows::keep_chat(transaction, chat_id, *until, answer.as_ref()),
+            Self::ChatGone(chat_id) => rows::remove_chat(transaction, chat_id),
+            Self::Video(job) => rows::put_video(transaction, job),
+            Self::VideoGone(id) => rows::remove_video(transaction, id),
+            Self::Response(response, now) => responses::put(transaction, response, *now, responses_bytes_max),
+            Self::ResponseGone { owner, id } => responses::remove(transaction, owner, id),
+            Self::GeneratedKey(key) => rows::put_generated_key(transaction, key),
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! The newest facts that could not be written, one for each thing, until the disk takes them.
+
+use std::collections::HashMap;
+
+use crate::base::ids::CredentialKey;
+use crate::store::daily::UtcDay;
+use crate::store::fact::Fact;
+
+/// Facts that wait for the disk. A newer fact takes the place of the earlier one about the same thing.
+#[derive(Default)]
+pub(super) struct Waiting {
+    /// One for each account: never left out.
+    credentials: HashMap<Thing, Fact>,
+    /// At most [`WAITING_MAX`], each with its number in the order of coming.
+    others: HashMap<Thing, (u64, Fact)>,
+    /// How many came so far.
+    count: u64,
+}
+
+/// What a fact is about.
+#[derive(PartialEq, Eq, Hash)]
+enum Thing {
+    Session(CredentialKey),
+    OAuth(CredentialKey),
+    GeneratedKey,
+    Facts(CredentialKey),
+    Day(CredentialKey, UtcDay),
+    Chat(String),
+    /// The answer at this place in a chat, or until when the chat is kept.
+    InChat(String, Option<[u8; 32]>),
+    Video(String),
+}
+
+impl Waiting {
+    /// Keeps a fact; how many facts were lost by it. Contents of responses do not wait, they are too large.
+    pub(super) fn put(&mut self, fact: Fact) -> u64 {
+        let thing = match &fact {
+            Fact::Session(key, _) => Thing::Session(key.clone()),
+            Fact::OAuth(key, ..) => Thing::OAuth(key.clone()),
+            Fact::GeneratedKey(_) => Thing::GeneratedKey,
+            Fact::Facts(key, _) => Thing::Facts(key.clone()),
+            Fact::Chat(chat) => Thing::Chat(chat.chat_id.clone()),
+            Fact::ChatKept { chat_id, answer, .. } => {
+                Thing::InChat(chat_id.clone(), answer.as_ref().map(|answer| answer.place))
+            }
+            Fact::ChatGone(chat_id) => {
+                self.others.retain(|thing, _| !matches!(thing, Thing::InChat(of, _) if of == chat_id));
+                let thing = Thing::Chat(chat_id.clone());
+                // A chat is noted once, so one that waits was never written and needs no deletion.
+                if matches!(self.others.get(&thing), Some((_, Fact::Chat(_)))) {
+                    self.others.remove(&thing);
+                    return 0;
+                }
+                thing
+            }
+            Fact::Video(job) => Thing::Video(job.id.clone()),
+            Fact::VideoGone(id) => Thing::Video(id.clone()),
+            Fact::Days(days) => {
+                let each = |(key, day): &(CredentialKey, _)| Fact::Days(vec![(key.clone(), *day)]);
+                return days.iter().map(|row| self.put_other(Thing::Day(row.0.clone(), row.1.day), each(row))).sum();
+            }
+            Fact::Response(..) | Fact::ResponseGone { .. } => return 1,
+        };
+        if fact.is_credential() {
+            self.credentials.insert(thing, fact);
+            0
+        } else {
+            self.put_other(thing, fact)
+        }
+    }
+
+    fn put_other(&mut self, thing: Thing, fact: Fact) -> u64 {
+        if self.others.len() >= WAITING_MAX && !self.others.contains_key(&thing) {
+            return 1;
+        }
+        self.count += 1;
+        self.others.insert(thing, (self.count, fact));
+        0
+    }
+
+    /// How many facts wait.
+    pub(super) fn len(&self) -> usize {
+        self.credentials.len() + self.others.len()
+    }
+
+    /// Sessions, OAuth credentials and the generated key.
+    pub(super) fn credentials(&self) -> impl Iterator<Item = &Fact> {
+        self.credentials.values()
+    }
+
+    /// Everything, in the order of coming: an answer belongs to a chat that was noted before.
+    pub(super) fn all(&self) -> impl Iterator<Item = &Fact> {
+        let mut others: Vec<&(u64, Fact)> = self.others.values().collect();
+        others.sort_unstable_by_key(|(number, _)| *number);
+        self.credentials.values().chain(others.into_iter().map(|(_, fact)| fact))
+    }
+
+    /// Forgets credentials, which are written.
+    pub(super) fn clear_credentials(&mut self) {
+        self.credentials.clear();
+    }
+
+    /// Takes everything out, in the order of [`Waiting::all`].
+    pub(super) fn take(&mut self) -> Vec<Fact> {
+        let Self { credentials, others, .. } = std::mem::take(self);
+        let mut others: Vec<(u64, Fact)> = others.into_values().collect();
+        others.sort_unstable_by_key(|(number, _)| *number);
+        credentials.into_values().chain(others.into_iter().map(|(_, fact)| fact)).collect()
+    }
+}
+
+/// How many facts that are no credentials wait at most.
+const WAITING_MAX: usize = 4096;
