@@ -222,3 +222,35 @@ async fn there_is_nothing_to_refresh() {
     assert_eq!(response.status(), 400);
     assert_eq!(error_of(response).await["code"], "client_mode");
 }
+
+#[tokio::test]
+async fn conversations_go_on_in_the_callers_account_and_leave_nothing_behind() {
+    let app = client_mode(Setup::default().without("API_KEY")).await;
+    let credential = |name: &str| {
+        let accounts = app.simulator.accounts();
+        format!("{};{}", accounts.bearer(name), accounts.cookie(name))
+    };
+    let talk = json!([
+        {"role": "user", "content": "echo: one"}, {"role": "assistant", "content": "one"},
+        {"role": "user", "content": "echo: two"},
+    ]);
+    let body = |count: usize| json!({"model": "qwen3-max", "messages": talk.as_array().unwrap()[..count]});
+    for name in ["eve", "ada", "eve", "ada"] {
+        let count = if app.simulator.record().counts().completions < 2 { 1 } else { 3 };
+        assert_eq!(ask(&app, &credential(name), &body(count)).await.status(), 200);
+    }
+    let sent = app.simulator.record().requests_to(Endpoint::Completions);
+    for (first, second) in [(0, 2), (1, 3)] {
+        let chat = |place: usize| sent[place].body.as_ref().unwrap()["chat_id"].clone();
+        assert_eq!((&sent[first].account, chat(first)), (&sent[second].account, chat(second)));
+        assert_eq!(sent[second].body.as_ref().unwrap()["messages"][0]["content"], "echo: two");
+    }
+    let secrets: Vec<String> = ["eve", "ada"].map(credential).to_vec();
+    let (simulator, state_dir) = app.stop().await;
+    // These chats are in no ledger, so the stop itself deletes them.
+    assert!(simulator.stored().chats(None).iter().all(|chat| chat.is_old));
+    let kept = bytes_below(state_dir.path());
+    for secret in secrets.iter().flat_map(|secret| secret.split([';', '='])).filter(|part| part.len() > 20) {
+        assert!(!contains(&kept, secret));
+    }
+}
