@@ -37,7 +37,7 @@ use crate::http::failure::ApiError;
 use crate::http::state::{AppState, Parts};
 use crate::pool::{IdentityPool, Now, PoolSettings, Strategy};
 use crate::shutdown::Supervisor;
-use crate::store::{Loaded, OwnedChat, Store, StoreError};
+use crate::store::{ChatIntent, Loaded, OwnedChat, Store, StoreError};
 use crate::telemetry::ErrorChain;
 use crate::upstream::media::fetch::MediaFetcher;
 use crate::upstream::oauth::client::QwenOAuth;
@@ -64,6 +64,7 @@ pub struct App {
     janitor: (Janitor, JanitorQueue),
     continuations: Continuations,
     ledger: Vec<OwnedChat>,
+    intents: Vec<ChatIntent>,
     store: Arc<Store>,
     supervisor: Supervisor,
     ending: CancellationToken,
@@ -174,6 +175,7 @@ impl App {
             janitor,
             continuations,
             ledger,
+            intents: loaded.intents,
             store,
             supervisor,
             ending,
@@ -221,6 +223,7 @@ impl App {
             janitor,
             continuations,
             ledger,
+            intents,
             store,
             supervisor,
             ending,
@@ -232,6 +235,8 @@ impl App {
             supervisor.spawn("oauth accounts", accounts.run(supervisor.stopping()));
         }
         supervisor.spawn("counts", Arc::clone(&store).keep_counts(supervisor.stopping()));
+        let finding = janitor::find_lost(janitor.0.clone(), intents, pool.sessions(), supervisor.stopping());
+        supervisor.spawn("lost chats", finding);
         let cleaning =
             janitor::run(janitor.0, janitor.1, ledger, pool.sessions(), Now::read().unix, supervisor.stopping());
         supervisor.spawn("janitor", cleaning);

@@ -1,22 +1,24 @@
 //! Cleans up behind ourselves: stops answers that are not read any more, and deletes chats that this server made.
 //!
-//! Only chats of the ledger are ever deleted; the account's own list is never looked at. The ledger of pool
-//! identities is on disk, so that a restart goes on where the last run ended.
+//! Only chats of the ledger are ever deleted. The ledger of pool identities is on disk, so that a restart goes on where
+//! the last run ended. The account's own list is looked at only after a crash, for chats with a title that this server
+//! drew for them and whose ids it never learnt.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
+use uuid::Uuid;
 
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::session::Session;
 use crate::pool::Now;
 use crate::shutdown::Supervisor;
-use crate::store::{KeptAnswer, OwnedChat, Store};
+use crate::store::{ChatIntent, KeptAnswer, OwnedChat, Store};
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::web::client::{NewChat, QwenWeb};
@@ -33,6 +35,12 @@ const BACKOFF_MAX: Duration = Duration::from_secs(600);
 const BATCH_MAX: usize = 50;
 /// Failed calls after which a chat is left until the next start.
 const ATTEMPTS_MAX: u32 = 8;
+/// The title of a chat, until something is said in it.
+const TITLE: &str = "New Chat";
+/// How long a chat waits to be written down before it is made.
+const DISK_PATIENCE: Duration = Duration::from_secs(2);
+/// After this time a chat that was asked for is in the account's list, or was never made.
+const MAKING_SECONDS_MAX: u64 = 60;
 /// How old a chat of the ledger may get before it is given up.
 const AGE_SECONDS_MAX: u64 = 30 * 24 * 3600;
 /// How long the last round at the stop of the server may take.
@@ -91,14 +99,23 @@ impl Janitor {
     /// Makes a chat. The call goes on when nobody waits for it any more: the upstream makes the chat all the same,
     /// and only the answer tells which one has to be deleted.
     ///
+    /// A chat of a pool identity is written down before it is asked for, by a title of its own, so that a crash leaves
+    /// none behind: the next start finds it by [`find_lost`]. A chat of a caller's own credential is not written down,
+    /// since that credential is not kept either; it is deleted while the server runs.
+    ///
     /// # Errors
     /// [`UpstreamError`].
     pub async fn make(&self, session: &Arc<Session>, chat: NewChat, is_pooled: bool) -> Result<OwnChat, UpstreamError> {
         let (done, made) = oneshot::channel();
         let (janitor, session) = (self.clone(), Arc::clone(session));
         self.0.supervisor.spawn("make a chat", async move {
-            let made = janitor.0.upstream.create_chat(&session, chat).await;
-            let made = made.map(|id| janitor.adopt(&session, id, is_pooled, Now::read().unix));
+            let in_ledger = is_pooled && !janitor.0.keep_chats;
+            let made = if in_ledger {
+                janitor.make_noted(&session, &chat).await
+            } else {
+                let id = janitor.0.upstream.create_chat(&session, &chat, TITLE).await;
+                id.map(|id| janitor.own(&session, id, false))
+            };
             // An unwanted chat is dropped here, and so deleted.
             let _ = done.send(made);
         });
@@ -106,16 +123,33 @@ impl Janitor {
         made.await.unwrap_or_else(|_| Err(lost()))
     }
 
-    /// Writes a fresh chat into the ledger and guards it. A chat of a caller's own credential is not written down,
-    /// since that credential is not kept either; it is deleted while the server runs.
-    fn adopt(&self, session: &Arc<Session>, chat_id: String, is_pooled: bool, now: UnixSeconds) -> OwnChat {
-        let in_ledger = is_pooled && !self.0.keep_chats;
-        if in_ledger {
-            let key = session.key().clone();
-            let (chat_id, answers) = (chat_id.clone(), Vec::new());
-            self.0.store.note_chat(OwnedChat { chat_id, key, created_at: now, kept_until: None, answers });
+    async fn make_noted(&self, session: &Arc<Session>, chat: &NewChat) -> Result<OwnChat, UpstreamError> {
+        let Shared { upstream, store, .. } = &*self.0;
+        let (title, now) = (format!("{TITLE} {}", Uuid::new_v4().simple()), Now::read().unix);
+        let key = session.key().clone();
+        let intent = ChatIntent { title: title.clone(), key: key.clone(), created_at: now };
+        // A disk that hangs must not stop the answers too.
+        let is_noted = matches!(timeout(DISK_PATIENCE, store.note_intent(intent)).await, Ok(Ok(_)));
+        if !is_noted {
+            debug!(identity.id = %session.identity(), "a chat is made that is not written down yet");
         }
-        self.own(session, chat_id, in_ledger)
+        match upstream.create_chat(session, chat, &title).await {
+            Ok(chat_id) => {
+                let (id, answers) = (chat_id.clone(), Vec::new());
+                let noted = OwnedChat { chat_id: id, key, created_at: now, kept_until: None, answers };
+                store.note_chat(noted, &title);
+                Ok(self.own(session, chat_id, true))
+            }
+            Err(error) => {
+                use UpstreamErrorKind as Kind;
+                // Without a word of the upstream, the chat may have been made all the same.
+                let is_doubtful = matches!(error.kind, Kind::Timeout | Kind::Protocol | Kind::Unavailable);
+                if error.source.is_none() && !is_doubtful {
+                    store.forget_intent(&title);
+                }
+                Err(error)
+            }
+        }
     }
 
     /// Takes over a chat that an earlier run made and left in the ledger because it was still needed. It outlives
@@ -274,7 +308,26 @@ pub async fn run(
     while let Ok(Retired { session, chat_id, in_ledger }) = queue.0.try_recv() {
         add(&mut due, session, chat_id, in_ledger);
     }
-    let _ = tokio::time::timeout(LAST_ROUND, janitor.delete_due(&mut due, true)).await;
+    let _ = timeout(LAST_ROUND, janitor.delete_due(&mut due, true)).await;
+}
+
+/// Finds chats that the last run asked for without learning their ids, because it was killed or the connection was
+/// lost, and has them deleted. Their titles are random, so no chat of the owner can be meant.
+pub async fn find_lost(
+    janitor: Janitor,
+    intents: Vec<ChatIntent>,
+    sessions: Vec<Arc<Session>>,
+    stop: CancellationToken,
+) {
+    if janitor.0.keep_chats {
+        return;
+    }
+    for session in sessions {
+        let its: Vec<ChatIntent> = intents.iter().filter(|intent| intent.key == *session.key()).cloned().collect();
+        if !its.is_empty() && stop.run_until_cancelled(janitor.find_lost_of(&session, its)).await.is_none() {
+            return;
+        }
+    }
 }
 
 fn add(due: &mut HashMap<CredentialKey, Due>, session: Arc<Session>, chat_id: String, in_ledger: bool) {
@@ -288,6 +341,43 @@ fn add(due: &mut HashMap<CredentialKey, Due>, session: Arc<Session>, chat_id: St
 }
 
 impl Janitor {
+    async fn find_lost_of(&self, session: &Arc<Session>, mut intents: Vec<ChatIntent>) {
+        for attempt in 0..ATTEMPTS_MAX {
+            sleep((PACE * 2_u32.saturating_pow(attempt)).min(BACKOFF_MAX)).await;
+            let titles: Vec<String> = intents.iter().map(|intent| intent.title.clone()).collect();
+            let since = intents.iter().map(|intent| intent.created_at).min().unwrap_or(UnixSeconds(0));
+            // The upstream's clock may differ.
+            let found = match self.0.upstream.chats_titled(session, &titles, since.plus(-3600)).await {
+                Ok(found) => found,
+                Err(error) => {
+                    debug!(identity.id = %session.identity(), error = %ErrorChain(&error), "lost chats not looked for, later again");
+                    continue;
+                }
+            };
+            let now = Now::read().unix;
+            for (chat_id, title) in &found {
+                info!(identity.id = %session.identity(), "a chat was found that an earlier run has lost");
+                let (key, answers) = (session.key().clone(), Vec::new());
+                let chat_id = chat_id.clone();
+                let noted = OwnedChat { chat_id: chat_id.clone(), key, created_at: now, kept_until: None, answers };
+                self.0.store.note_chat(noted, title);
+                // Dropped here, and so deleted.
+                drop(self.own(session, chat_id, true));
+            }
+            intents.retain(|intent| {
+                let is_found = found.iter().any(|(_, title)| *title == intent.title);
+                let is_over = is_found || now.seconds_since(intent.created_at) > MAKING_SECONDS_MAX;
+                if is_over {
+                    self.0.store.forget_intent(&intent.title);
+                }
+                !is_over
+            });
+            if intents.is_empty() {
+                return;
+            }
+        }
+    }
+
     async fn delete_due(&self, due: &mut HashMap<CredentialKey, Due>, all: bool) {
         let now = Instant::now();
         for entry in due.values_mut().filter(|entry| all || entry.not_before <= now) {

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::store::daily::DaySpent;
-use crate::store::records::{KeptAnswer, OwnedChat, StoredSession, VideoJob};
+use crate::store::records::{ChatIntent, KeptAnswer, OwnedChat, StoredSession, VideoJob};
 use crate::store::responses::{self, KeptResponse};
 use crate::store::rows::{self, Rows};
 
@@ -20,8 +20,12 @@ pub(super) enum Fact {
     Facts(CredentialKey, IdentityFacts),
     /// What accounts did on days.
     Days(Vec<(CredentialKey, DaySpent)>),
-    /// A chat was made.
-    Chat(OwnedChat),
+    /// A chat is about to be made.
+    Intent(ChatIntent),
+    /// The chat of this title was not made.
+    IntentGone(String),
+    /// A chat was made, with this title.
+    Chat(OwnedChat, String),
     /// A chat is kept until then, with a further answer.
     ChatKept { chat_id: String, until: UnixSeconds, answer: Option<KeptAnswer> },
     /// A chat was deleted.
@@ -63,7 +67,12 @@ impl Fact {
             Self::OAuth(key, credentials, now) => rows::put_oauth(transaction, key, credentials, *now),
             Self::Facts(key, facts) => rows::put_facts(transaction, key, *facts),
             Self::Days(days) => rows::put_days(transaction, days),
-            Self::Chat(chat) => rows::put_chat(transaction, chat),
+            Self::Intent(intent) => rows::put_intent(transaction, intent),
+            Self::IntentGone(title) => rows::remove_intent(transaction, title),
+            Self::Chat(chat, title) => {
+                rows::put_chat(transaction, chat)?;
+                rows::remove_intent(transaction, title)
+            }
             Self::ChatKept { chat_id, until, answer } => rows::keep_chat(transaction, chat_id, *until, answer.as_ref()),
             Self::ChatGone(chat_id) => rows::remove_chat(transaction, chat_id),
             Self::Video(job) => rows::put_video(transaction, job),

@@ -50,7 +50,9 @@ use crate::store::writer::{Command, Writer};
 pub use crate::store::condition::{Kept, StorageFault, StorageState, StorageStatus};
 pub use crate::store::daily::{AccountDays, DaySpent, Spent, UtcDay};
 pub use crate::store::error::StoreError;
-pub use crate::store::records::{KeptAnswer, Loaded, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState};
+pub use crate::store::records::{
+    ChatIntent, KeptAnswer, Loaded, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState,
+};
 pub use crate::store::responses::{CHAIN_MAX, Chain, KeptResponse};
 pub use crate::store::unusable::Unusable;
 
@@ -262,9 +264,23 @@ impl Store {
         }
     }
 
-    /// Remembers a chat that this server made, some time soon.
-    pub fn note_chat(&self, chat: OwnedChat) {
-        self.write_later(Fact::Chat(chat));
+    /// Remembers that a chat is about to be made, and returns when that is safe on the disk, so that a crash leaves no
+    /// chat behind that is not known.
+    ///
+    /// # Errors
+    /// It could not be written ([`StoreError::Write`]), or the store is closed ([`StoreError::Closed`]).
+    pub async fn note_intent(&self, intent: ChatIntent) -> Result<Kept, StoreError> {
+        self.write(Fact::Intent(intent)).await
+    }
+
+    /// Forgets a chat that was to be made, some time soon.
+    pub fn forget_intent(&self, title: &str) {
+        self.write_later(Fact::IntentGone(title.to_owned()));
+    }
+
+    /// Remembers a chat that this server made in the place of the intent with this title, some time soon.
+    pub fn note_chat(&self, chat: OwnedChat, title: &str) {
+        self.write_later(Fact::Chat(chat, title.to_owned()));
     }
 
     /// Remembers until when a chat of the ledger is kept, and a further answer in it, some time soon.

@@ -22,6 +22,8 @@ pub struct Loaded {
     pub facts: HashMap<CredentialKey, IdentityFacts>,
     /// Chats that this server made and has not deleted yet, oldest first.
     pub chats: Vec<OwnedChat>,
+    /// Chats that this server asked for without learning whether they were made.
+    pub intents: Vec<ChatIntent>,
     /// Video jobs that were not forgotten, oldest first.
     pub videos: Vec<VideoJob>,
     /// The key that was made at the first start without one.
@@ -52,6 +54,17 @@ pub struct OwnedChat {
     pub kept_until: Option<UnixSeconds>,
     /// Its answers that can be continued, oldest first.
     pub answers: Vec<KeptAnswer>,
+}
+
+/// A chat that is about to be made. Until its id is known, only its title tells it from the owner's chats.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChatIntent {
+    /// The title that it is made with, which no other chat has.
+    pub title: String,
+    /// In whose account it is made.
+    pub key: CredentialKey,
+    /// When it was asked for.
+    pub created_at: UnixSeconds,
 }
 
 /// An answer that can be continued.

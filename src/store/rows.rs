@@ -15,7 +15,9 @@ use crate::base::secret::ApiKey;
 use crate::store::daily::{Daily, DaySpent, Spent, UtcDay};
 use crate::store::fault::Fault;
 use crate::store::files;
-use crate::store::records::{KeptAnswer, Loaded, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState};
+use crate::store::records::{
+    ChatIntent, KeptAnswer, Loaded, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState,
+};
 use crate::store::responses;
 use crate::store::schema;
 
@@ -141,6 +143,14 @@ impl Rows {
             })?
             .collect::<Result<_, _>>()?;
         let chats = self.with_answers(chats)?;
+        let intents = self
+            .connection
+            .prepare("SELECT title, key, created_at FROM intents ORDER BY created_at, title")?
+            .query_map([], |row| {
+                let key = key(&row.get::<_, String>(1)?);
+                Ok(ChatIntent { title: row.get(0)?, key, created_at: UnixSeconds(row.get(2)?) })
+            })?
+            .collect::<Result<_, _>>()?;
         let videos = self
             .connection
             .prepare(
@@ -155,7 +165,7 @@ impl Rows {
             .query_row("SELECT value FROM meta WHERE name = ?1", [GENERATED_KEY], |row| row.get::<_, String>(0))
             .optional()?
             .map(|key| ApiKey::new(&key));
-        Ok(Loaded { sessions, oauth, facts, chats, videos, generated_key })
+        Ok(Loaded { sessions, oauth, facts, chats, intents, videos, generated_key })
     }
 
     fn with_answers(&self, mut chats: Vec<OwnedChat>) -> rusqlite::Result<Vec<OwnedChat>> {
@@ -280,6 +290,20 @@ pub(super) fn put_days(transaction: &Transaction<'_>, days: &[(CredentialKey, Da
     Ok(())
 }
 
+/// Remembers a chat that is about to be made.
+pub(super) fn put_intent(transaction: &Transaction<'_>, intent: &ChatIntent) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO intents (title, key, created_at) VALUES (?1, ?2, ?3)")?
+        .execute((&intent.title, intent.key.as_str(), intent.created_at.0))?;
+    Ok(())
+}
+
+/// Forgets a chat that was to be made.
+pub(super) fn remove_intent(transaction: &Transaction<'_>, title: &str) -> rusqlite::Result<()> {
+    transaction.prepare_cached("DELETE FROM intents WHERE title = ?1")?.execute([title])?;
+    Ok(())
+}
+
 /// Remembers a chat.
 pub(super) fn put_chat(transaction: &Transaction<'_>, chat: &OwnedChat) -> rusqlite::Result<()> {
     transaction
@@ -374,6 +398,10 @@ fn prune(connection: &Connection) -> rusqlite::Result<()> {
         "DELETE FROM chats WHERE chat_id NOT IN (SELECT chat_id FROM chats ORDER BY created_at DESC LIMIT ?1)",
         [CHATS_MAX],
     )?;
+    connection.execute(
+        "DELETE FROM intents WHERE title NOT IN (SELECT title FROM intents ORDER BY created_at DESC LIMIT ?1)",
+        [INTENTS_MAX],
+    )?;
     connection.execute("DELETE FROM answers WHERE chat_id NOT IN (SELECT chat_id FROM chats)", [])?;
     connection.execute(
         "DELETE FROM videos WHERE id NOT IN (SELECT id FROM videos ORDER BY created_at DESC, id DESC LIMIT ?1)",
@@ -463,6 +491,8 @@ fn reason_of(text: &str) -> Option<CoolingReason> {
 const GENERATED_KEY: &str = "generated_key";
 /// How many chats are kept in mind across a restart, the newest ones.
 const CHATS_MAX: i64 = 50_000;
+/// How many chats are kept in mind of which it is not known whether they were made, the newest ones.
+const INTENTS_MAX: i64 = 1000;
 /// How many video jobs are kept across a restart, the newest ones.
 const VIDEOS_MAX: i64 = 10_000;
 /// How long a session is kept that is not saved any more: 90 days.

@@ -143,4 +143,12 @@ CREATE TABLE answers (
     UNIQUE (chat_id, place)
 ) STRICT;
 ",
+    // Chats that were asked for, by the title that nothing else has.
+    "
+CREATE TABLE intents (
+    title TEXT PRIMARY KEY NOT NULL,
+    key TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+",
 ];

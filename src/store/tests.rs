@@ -62,7 +62,7 @@ async fn filled(dir: &Path) {
     store.save_oauth(key("a"), SecretString::from("{\"r\":1}"), UnixSeconds(5)).await.unwrap();
     store.save_facts(key("a"), facts());
     for number in 1..=40 {
-        store.note_chat(chat(number));
+        store.note_chat(chat(number), "");
     }
     store.save_video(video(1)).await.unwrap();
     store.save_generated_key(&ApiKey::new("sk-made")).await.unwrap();
@@ -98,11 +98,29 @@ async fn what_was_written_is_there_again() {
 }
 
 #[tokio::test]
+async fn an_intent_is_kept_until_the_chat_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let intent =
+        |number: i64| ChatIntent { title: format!("title-{number}"), key: key("a"), created_at: UnixSeconds(number) };
+    let (store, _) = Store::open(dir.path()).unwrap();
+    for number in 1..=3 {
+        store.note_intent(intent(number)).await.unwrap();
+    }
+    // Safe without a close.
+    assert_eq!(Store::open(dir.path()).unwrap().1.intents, [intent(1), intent(2), intent(3)]);
+    store.note_chat(chat(1), "title-1");
+    store.forget_intent("title-2");
+    store.close().await;
+    let (_, loaded) = Store::open(dir.path()).unwrap();
+    assert_eq!((loaded.intents, loaded.chats), (vec![intent(3)], vec![chat(1)]));
+}
+
+#[tokio::test]
 async fn kept_chats_come_with_their_answers() {
     let dir = tempfile::tempdir().unwrap();
     let answer = |place: u8| KeptAnswer { place: [place; 32], response_id: format!("r{place}") };
     let (store, _) = Store::open(dir.path()).unwrap();
-    (1..=3).for_each(|number| store.note_chat(chat(number)));
+    (1..=3).for_each(|number| store.note_chat(chat(number), ""));
     store.keep_chat("chat-1", UnixSeconds(80), Some(answer(9)));
     store.keep_chat("chat-2", UnixSeconds(80), Some(answer(9)));
     store.keep_chat("chat-1", UnixSeconds(90), Some(answer(5)));
@@ -207,7 +225,7 @@ async fn a_linked_folder_is_fine_but_a_linked_file_is_not_followed() {
     symlink(real.join("state.db"), other.join("state.db")).unwrap();
     let (store, loaded) = Store::open(&other).unwrap();
     assert!(loaded.chats.is_empty());
-    store.note_chat(chat(1));
+    store.note_chat(chat(1), "");
     store.close().await;
     assert_eq!(fs::read(real.join("state.db")).unwrap(), before);
     assert_eq!(names(&other), ["state.db", "state.db.broken-1", "state.db.reserve"]);
@@ -341,7 +359,7 @@ async fn a_full_queue_loses_and_counts_but_never_waits() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let total = i64::try_from(2 * Store::QUEUE_MAX).unwrap();
     for number in 0..total {
-        store.note_chat(chat(number));
+        store.note_chat(chat(number), "");
     }
     let lost = store.lost_writes();
     assert!(lost > 0);
@@ -360,7 +378,7 @@ async fn a_closed_store_says_so() {
     store.close().await;
     let saved = store.save_session(key("a"), snapshot("token=1", None), UnixSeconds(5)).await;
     assert!(matches!(saved, Err(StoreError::Closed)));
-    store.note_chat(chat(1));
+    store.note_chat(chat(1), "");
     assert_eq!(store.lost_writes(), 1);
 }
 

@@ -25,6 +25,8 @@ enum Thing {
     GeneratedKey,
     Facts(CredentialKey),
     Day(CredentialKey, UtcDay),
+    /// A chat that is about to be made, by its title.
+    Intent(String),
     Chat(String),
     /// The answer at this place in a chat, or until when the chat is kept.
     InChat(String, Option<[u8; 32]>),
@@ -39,17 +41,24 @@ impl Waiting {
             Fact::OAuth(key, ..) => Thing::OAuth(key.clone()),
             Fact::GeneratedKey(_) => Thing::GeneratedKey,
             Fact::Facts(key, _) => Thing::Facts(key.clone()),
-            Fact::Chat(chat) => Thing::Chat(chat.chat_id.clone()),
+            Fact::Intent(intent) => Thing::Intent(intent.title.clone()),
+            Fact::IntentGone(title) => Thing::Intent(title.clone()),
+            Fact::Chat(chat, title) => {
+                // Writing the chat forgets the intent as well.
+                self.others.remove(&Thing::Intent(title.clone()));
+                Thing::Chat(chat.chat_id.clone())
+            }
             Fact::ChatKept { chat_id, answer, .. } => {
                 Thing::InChat(chat_id.clone(), answer.as_ref().map(|answer| answer.place))
             }
             Fact::ChatGone(chat_id) => {
                 self.others.retain(|thing, _| !matches!(thing, Thing::InChat(of, _) if of == chat_id));
                 let thing = Thing::Chat(chat_id.clone());
-                // A chat is noted once, so one that waits was never written and needs no deletion.
-                if matches!(self.others.get(&thing), Some((_, Fact::Chat(_)))) {
+                // A chat is noted once, so one that waits was never written; only its intent may have been.
+                if let Some((_, Fact::Chat(_, title))) = self.others.get(&thing) {
+                    let title = title.clone();
                     self.others.remove(&thing);
-                    return 0;
+                    return self.put_other(Thing::Intent(title.clone()), Fact::IntentGone(title));
                 }
                 thing
             }

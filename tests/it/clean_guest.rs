@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use qwen_bridge::store::Store;
 use simulator::RecordedRequest;
 use simulator::Simulator;
 use simulator::script::{Endpoint, ErrorScript, ScriptedReply};
@@ -180,4 +181,49 @@ async fn a_killed_servers_chats_are_deleted_by_the_next() {
     let app = once().in_dir(state_dir).start(simulator).await;
     until("the chat of the killed server to be deleted", || is_clean(&app)).await;
     must_have_left_the_owners_chats(&app, 1);
+}
+
+#[tokio::test]
+async fn a_chat_that_a_killed_server_was_making_is_found_by_the_next() {
+    let app = Setup::default().start(Simulator::start(crew(2)).await.unwrap()).await;
+    let slow = ScriptedReply::default().delayed(Duration::from_millis(500));
+    app.simulator.script().queue(None, Endpoint::NewChat, slow);
+    // The disk as a kill leaves it while the upstream makes the chat.
+    let disk = tempfile::tempdir().unwrap();
+    let killing = async {
+        let is_making = |request: &RecordedRequest| request.endpoint == Some(Endpoint::NewChat);
+        app.simulator.record().wait_until(is_making, PATIENCE).await.unwrap();
+        for entry in app.state_dir.path().read_dir().unwrap() {
+            let path = entry.unwrap().path();
+            std::fs::copy(&path, disk.path().join(path.file_name().unwrap())).unwrap();
+        }
+        assert!(is_clean(&app), "the chat is made later");
+    };
+    let (answer, ()) = tokio::join!(ask(&app, Form::Whole, "echo: x"), killing);
+    answer.must_say("x");
+    let TestApp { simulator, .. } = app;
+    let app = Setup::default().in_dir(disk).start(simulator).await;
+    until("the chat of the killed server to be deleted", || is_clean(&app)).await;
+    let lists = app.simulator.record().requests_to(Endpoint::ListChats);
+    assert!(lists.iter().all(|list| list.account.as_deref() == Some("ada")), "of no other account");
+    let (simulator, state_dir) = app.stop().await;
+    let old = simulator.stored().chats(None).iter().filter(|chat| chat.is_old).count();
+    assert_eq!((old, simulator.record().violations()), (6, Vec::new()));
+    let (_, loaded) = Store::open(state_dir.path()).unwrap();
+    assert_eq!((loaded.intents, loaded.chats), (Vec::new(), Vec::new()));
+}
+
+#[tokio::test]
+async fn a_chat_that_was_refused_is_not_looked_for() {
+    let app = start(1).await;
+    app.simulator.script().queue(None, Endpoint::NewChat, ScriptedReply::error("RateLimited"));
+    assert_eq!(ask(&app, Form::Whole, "x").await.status, 429);
+    let (_simulator, state_dir) = app.stop().await;
+    assert_eq!(Store::open(state_dir.path()).unwrap().1.intents, []);
+    // Without a word of the upstream nobody knows.
+    let app = start(1).await;
+    app.simulator.script().set_default(None, Endpoint::NewChat, Some(ScriptedReply::status(502)));
+    assert_eq!(ask(&app, Form::Whole, "x").await.status, 502);
+    let (_simulator, state_dir) = app.stop().await;
+    assert_eq!(Store::open(state_dir.path()).unwrap().1.intents.len(), 1);
 }

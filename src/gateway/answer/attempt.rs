@@ -309,7 +309,7 @@ impl Attempts {
     ) -> Result<(Vec<FileRef>, OwnChat), UpstreamError> {
         let patience = deadline.min(Instant::now() + self.first_event_timeout(job));
         let making = async {
-            let made = timeout_at(patience, self.janitor.make(session, QwenWeb::new_chat(job)?, is_pooled)).await;
+            let made = timeout_at(patience, self.janitor.make(session, QwenWeb::new_chat(job), is_pooled)).await;
             made.unwrap_or_else(|_| Err(UpstreamError::new("creating a chat", UpstreamErrorKind::Timeout)))
         };
         let files = async {

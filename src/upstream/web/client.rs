@@ -22,9 +22,10 @@ use crate::upstream::web::headers;
 use crate::upstream::web::request::{Task, WebRequest};
 use crate::upstream::web::skew::ClockSkew;
 
-const CREATING: &str = "creating a chat";
 /// The most that is read of an answer which is no stream, decoded.
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Pages of an account's list of chats that are looked through.
+const CHAT_PAGES_MAX: u32 = 20;
 /// How long a short call (models, stop, delete, a new chat) may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 /// How far away the upstream may put its `Retry-After`.
@@ -81,8 +82,11 @@ impl<'a> Credential<'a> {
     }
 }
 
-/// The request for a new chat.
-pub struct NewChat(Vec<u8>);
+/// A chat that is to be made.
+pub struct NewChat {
+    model: String,
+    chat_type: &'static str,
+}
 
 /// An answer read to its end.
 pub(crate) struct Answer {
@@ -137,22 +141,20 @@ impl QwenWeb {
         self.skew.seconds()
     }
 
-    /// What has to be sent to make a chat for this job.
-    ///
-    /// # Errors
-    /// [`UpstreamError`].
-    pub fn new_chat(job: &WebRequest) -> Result<NewChat, UpstreamError> {
-        let body = encode::encode_new_chat(job, now());
-        body.map(NewChat).map_err(|_| UpstreamError::new(CREATING, UpstreamErrorKind::Protocol))
+    /// A chat for this job, to be made.
+    #[must_use]
+    pub fn new_chat(job: &WebRequest) -> NewChat {
+        NewChat { model: job.upstream_model.clone(), chat_type: job.chat_type() }
     }
 
     /// Makes a chat and gives its id.
     ///
     /// # Errors
     /// [`UpstreamError`].
-    pub async fn create_chat(&self, session: &Session, chat: NewChat) -> Result<String, UpstreamError> {
-        const DOING: &str = CREATING;
-        let NewChat(body) = chat;
+    pub async fn create_chat(&self, session: &Session, chat: &NewChat, title: &str) -> Result<String, UpstreamError> {
+        const DOING: &str = "creating a chat";
+        let body = encode::encode_new_chat(&chat.model, chat.chat_type, title, now());
+        let body = body.map_err(|_| UpstreamError::new(DOING, UpstreamErrorKind::Protocol))?;
         let answer = self
             .call(DOING, Host::Web, Method::POST, "/api/v2/chats/new", Credential::Full(session), Some(body))
             .await?;
@@ -260,6 +262,42 @@ impl QwenWeb {
             Some(error) if error.kind != UpstreamErrorKind::LostChat => Err(error),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Looks for chats with one of these titles among those that something was done with since then. Gives their ids
+    /// and titles.
+    ///
+    /// # Errors
+    /// [`UpstreamError`] when the list cannot be read.
+    pub async fn chats_titled(
+        &self,
+        session: &Session,
+        titles: &[String],
+        since: UnixSeconds,
+    ) -> Result<Vec<(String, String)>, UpstreamError> {
+        const DOING: &str = "listing chats";
+        let mut found = Vec::new();
+        for page in 1..=CHAT_PAGES_MAX {
+            let path = format!("/api/v2/chats/?page={page}&exclude_project=true");
+            let answer = self.call(DOING, Host::Web, Method::GET, &path, Credential::Full(session), None).await?;
+            let value = envelope(DOING, &answer)?;
+            let chats = value.get("data").and_then(Value::as_array);
+            let chats = chats.ok_or_else(|| UpstreamError::new(DOING, UpstreamErrorKind::Protocol))?;
+            for chat in chats {
+                let text = |key: &str| chat.get(key).and_then(Value::as_str);
+                if let (Some(id), Some(title)) = (text("id").filter(|id| is_chat_id(id)), text("title"))
+                    && titles.iter().any(|wanted| wanted == title)
+                {
+                    found.push((id.to_owned(), title.to_owned()));
+                }
+            }
+            // Newest first.
+            let last = chats.last().and_then(|chat| chat.get("updated_at")?.as_i64());
+            if last.is_none_or(|last| last < since.0) || found.len() >= titles.len() {
+                break;
+            }
+        }
+        Ok(found)
     }
 
     /// The live model list. Needs no account.

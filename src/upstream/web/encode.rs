@@ -40,18 +40,25 @@ pub struct ChatPlace<'a> {
     pub parent_id: Option<&'a str>,
 }
 
-/// The body of `POST /api/v2/chats/new`.
+/// The body of `POST /api/v2/chats/new`, for a chat of this type with a model.
 ///
 /// # Errors
 /// Only when JSON cannot be written, which does not happen with these types.
-pub fn encode_new_chat(job: &WebRequest, now: UnixSeconds) -> Result<Vec<u8>, serde_json::Error> {
+pub fn encode_new_chat(
+    model: &str,
+    chat_type: &str,
+    title: &str,
+    now: UnixSeconds,
+) -> Result<Vec<u8>, serde_json::Error> {
+    let timestamp = now.0.saturating_mul(1000);
+    let models = [model];
     serde_json::to_vec(&NewChat {
         chat_id: "",
-        title: "New Chat",
-        models: [&job.upstream_model],
+        title,
+        models,
         project_id: "",
-        timestamp: now.0.saturating_mul(1000),
-        chat_type: job.chat_type(),
+        timestamp,
+        chat_type,
         chat_mode: "normal",
     })
 }

@@ -8,7 +8,7 @@ pub struct NewChat<'a> {
     /// Empty for a new chat.
     #[serde(rename = "chatId")]
     pub chat_id: &'a str,
-    /// Always `New Chat`; the upstream finds a title by itself.
+    /// The upstream finds another one by itself once something was said.
     pub title: &'a str,
     /// The one model of the chat.
     pub models: [&'a str; 1],
