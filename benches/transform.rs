@@ -112,7 +112,7 @@ fn decode<S: ReplySink>(
         })?;
         after_read(sink);
     }
-    decoder.finish()?;
+    decoder.finish(&mut |_| {})?;
     Ok(stages.finish(FinishReason::Stop, decoder.usage(), &mut |event| sink.event(event)))
 }
 

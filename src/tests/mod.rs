@@ -103,7 +103,7 @@ fn answer(parts: &[&[u8]], plan: &StagePlan) -> Answer {
     }
     outcome = outcome.and_then(|()| sse.finish(&mut push));
     let outcome = match outcome {
-        Ok(()) => decoder.finish(),
+        Ok(()) => decoder.finish(&mut |_| {}),
         Err(Failure::Reply(error)) => Err(error),
         Err(Failure::Framing) => panic!("a limit of the framing was met"),
     };

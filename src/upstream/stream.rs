@@ -36,7 +36,7 @@ impl Decoder {
 
     fn finish(&mut self, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
         match self {
-            Self::Qwen(decoder) => decoder.finish(),
+            Self::Qwen(decoder) => decoder.finish(sink),
             Self::OpenAi(decoder) => decoder.finish(sink),
         }
     }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::{CutHow, Endpoint, Scenario, ScriptedReply};
+use simulator::script::{CallShape, CutHow, Endpoint, ModelCall, Scenario, ScriptedReply, ToolScript};
 
 use crate::support::app::{Setup, TestApp, error_of, json_of, question};
 
@@ -263,4 +263,35 @@ async fn tools_can_be_switched_off() {
     assert_eq!(response.headers()["x-bridge-ignored"], "tools");
     assert_eq!(json_of(response).await["choices"][0]["message"]["content"], LS);
     assert_eq!(app.asked().prompt(), "What is in src?");
+}
+
+#[tokio::test]
+async fn the_upstreams_own_calls_are_calls_of_declared_tools_only() {
+    let own_call = || {
+        let calls = [ModelCall::new("list_files", json!({"path": "src"})), ModelCall::new("clock", json!({}))];
+        ScriptedReply::calling(ToolScript::new(CallShape::LocalTool, calls))
+    };
+    let app = answering(&[]).await;
+    app.simulator.script().set_default(None, Endpoint::Completions, Some(own_call()));
+    let expected = [r#"list_files {"path":"src"}"#, "clock {}"];
+    let whole = json_of(app.chat(&asking(&json!({}))).await).await;
+    assert_eq!(whole["choices"][0]["finish_reason"], "tool_calls", "{whole}");
+    assert_eq!(calls(&whole["choices"][0]["message"]), expected);
+    let streamed = app.stream(&asking(&json!({}))).await;
+    assert_eq!(
+        (streamed.finish_reasons(), calls(&joined(&streamed.chunks))),
+        (vec!["tool_calls"], expected.map(str::to_owned).to_vec())
+    );
+    // Without tools of the caller it is activity, and an answer of nothing else is empty.
+    for (setup, body) in [
+        (Setup::default(), question("What is in src?")),
+        (Setup::default(), asking(&json!({"tool_choice": "none"}))),
+        (Setup::default().with("WEB_TOOLS", "off"), asking(&json!({}))),
+    ] {
+        let app = answering_with(setup, &[]).await;
+        app.simulator.script().set_default(None, Endpoint::Completions, Some(own_call()));
+        let response = app.chat(&body).await;
+        assert_eq!(response.status(), 502);
+        assert_eq!(error_of(response).await["code"], "upstream_empty");
+    }
 }

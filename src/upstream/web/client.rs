@@ -187,6 +187,7 @@ impl QwenWeb {
         if (200..300).contains(&status) && may_be_event_stream(response.headers()) {
             let decoder = match job.task {
                 Task::Image(_) | Task::ImageEdit(_) => QwenReplyDecoder::for_pictures(),
+                Task::Text if job.has_tools => QwenReplyDecoder::new().with_tools(),
                 Task::Text | Task::Video(_) => QwenReplyDecoder::new(),
             };
             let response: http::Response<reqwest::Body> = response.into();

@@ -44,6 +44,10 @@ pub struct QwenReplyDecoder {
     last_hits: Vec<String>,
     /// The generation was stopped, but not by this server.
     is_stopped: bool,
+    /// The caller declared tools, so calls in the phase `local_tool` are meant for the caller.
+    has_tools: bool,
+    /// How many of them there were.
+    calls: u32,
     /// What a tool said when it failed. It counts only when no answer follows.
     tool_error: Option<String>,
 }
@@ -59,6 +63,12 @@ impl QwenReplyDecoder {
     #[must_use]
     pub fn for_pictures() -> Self {
         Self { is_for_pictures: true, ..Self::new() }
+    }
+
+    /// The same, for an answer that may call tools of the caller.
+    #[must_use]
+    pub fn with_tools(self) -> Self {
+        Self { has_tools: true, ..self }
     }
 
     /// The upstream's id of the answer, once it is known.
@@ -119,7 +129,7 @@ impl QwenReplyDecoder {
             let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
             rest = after.trim_start();
             match line.trim_end() {
-                "[DONE]" => return self.finish(),
+                "[DONE]" => return self.finish(sink),
                 // Seen at the end of streams.
                 "true" => sink(ReplyEvent::Activity),
                 _ => sink(ReplyEvent::Unknown { what: "scalar" }),
@@ -132,7 +142,11 @@ impl QwenReplyDecoder {
     ///
     /// # Errors
     /// [`ReplyError::Truncated`] when the last frame has not come, [`ReplyError::Empty`] when nothing has.
-    pub fn finish(&mut self) -> Result<(), ReplyError> {
+    pub fn finish(&mut self, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
+        if !self.finished && self.calls > 0 && !self.is_stopped {
+            // The frame with the calls is a last frame too.
+            return self.ended(sink);
+        }
         let is_held = self.held.as_deref().is_some_and(|held| !held.trim().is_empty());
         match (self.finished, self.has_content || is_held) {
             (true, _) => Ok(()),
@@ -292,6 +306,9 @@ impl QwenReplyDecoder {
         }
         let extra: Value = delta.extra.and_then(|extra| serde_json::from_str(extra.get()).ok()).unwrap_or_default();
         self.search_hits(&extra, sink);
+        if phase == "local_tool" && self.has_tools {
+            self.local_calls(&extra, sink);
+        }
         // One set of pictures may stand under two lists of links: for display, and the originals.
         let pictures = |name: &str| {
             let entries = extra.get(name).and_then(Value::as_array).into_iter().flatten();
@@ -306,6 +323,26 @@ impl QwenReplyDecoder {
             self.text(delta.content, true, sink);
         }
         sink(ReplyEvent::Activity);
+    }
+
+    /// Calls of the caller's tools, in the upstream's own form: `extra.local_mcp.LocalTools`, a list of names with
+    /// parameters.
+    fn local_calls(&mut self, extra: &Value, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        let list = extra.pointer("/local_mcp/LocalTools").and_then(Value::as_array).map(Vec::as_slice);
+        for call in list.unwrap_or_default() {
+            let Some(name) = call.get("tool_name").and_then(Value::as_str) else { continue };
+            let arguments = match call.get("params") {
+                None | Some(Value::Null) => "{}".to_owned(),
+                Some(Value::String(json)) => json.clone(),
+                Some(params) => params.to_string(),
+            };
+            let index = self.calls;
+            sink(ReplyEvent::ToolCall { index, id: "", name });
+            sink(ReplyEvent::ToolArguments { index, json: &arguments });
+            sink(ReplyEvent::ToolCallDone { index });
+            self.calls += 1;
+            (self.has_content, self.has_said) = (true, true);
+        }
     }
 
     fn answer(&mut self, content: Option<&RawValue>, sink: &mut impl FnMut(ReplyEvent<'_>)) {
@@ -442,7 +479,8 @@ impl QwenReplyDecoder {
             return Err(ReplyError::Truncated);
         }
         self.finished = true;
-        sink(ReplyEvent::Finished { reason: FinishReason::Stop });
+        let reason = if self.calls > 0 { FinishReason::ToolCalls } else { FinishReason::Stop };
+        sink(ReplyEvent::Finished { reason });
         Ok(())
     }
 }

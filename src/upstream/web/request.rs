@@ -74,6 +74,8 @@ pub struct WebRequest {
     pub thinking_budget: Option<u32>,
     /// Whether to search the web.
     pub search: bool,
+    /// Tools of the caller are described in the prompt, so the answer may call them.
+    pub has_tools: bool,
     /// Tokens of the conversation that goes as a file, by estimate.
     pub file_tokens: u64,
     /// What the caller is told about it.
@@ -157,6 +159,7 @@ impl WebRequest {
             search: false,
             file_tokens: 0,
             notes: Notes { ignored, aspect: Some(aspect), ..Notes::default() },
+            has_tools: false,
             thread: None,
         })
     }
@@ -386,6 +389,7 @@ fn text(names: Names, fitted: Fitted, wishes: Wishes, rules: &Rules<'_>) -> Resu
         thinking,
         thinking_budget: wishes.thinking_budget,
         search: search.is_some() && may_search,
+        has_tools: tools.is_some(),
         file_tokens,
         notes: Notes {
             ignored,
