@@ -158,9 +158,7 @@ impl App {
             ending: ending.clone(),
             store: Arc::clone(&store),
         });
-        let wanted = config.http.listen;
-        let listener = TcpListener::bind(wanted).await.map_err(|error| StartError::Listen(wanted, error))?;
-        let address = listener.local_addr().map_err(|error| StartError::Listen(wanted, error))?;
+        let (listener, address) = listen(config.http.listen).await?;
         Ok(Self {
             listener,
             address,
@@ -308,6 +306,14 @@ fn open_store(config: &mut Config) -> Result<(Arc<Store>, Loaded), StartError> {
         config.http.spool = std::env::temp_dir();
     }
     Ok((Arc::new(store), loaded))
+}
+
+/// Begins to listen; the port of the address is real even if 0 was asked for.
+async fn listen(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error| StartError::Listen(wanted, error);
+    let listener = TcpListener::bind(wanted).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
 }
 
 /// Takes the signal that ends a process which writes beyond its limit of file sizes (`ulimit -f`, `LimitFSIZE`). The
