@@ -480,6 +480,8 @@ fn an_answer_that_is_a_bare_link_to_a_picture() {
     for elsewhere in ["https://cdn.qwenlm.ai/a.mp4", "https://cdn.qwenlm.ai/", "https://x.example/a.png"] {
         check(&[&says(elsewhere), END], &format!("Text {elsewhere:?} | Finished"));
     }
+    // Half a character behind what may become a link.
+    check(&[&says("h\\ud83d"), &says("\\ude00"), END], "Text \"h\" | Text \"😀\" | Finished");
     // A link that was cut is no answer.
     check(&[&says("https://cdn.qwenlm.ai/a.p"), "[DONE]"], "! Truncated");
 }

@@ -351,7 +351,9 @@ impl QwenReplyDecoder {
         };
         let piece = content.and_then(plain).unwrap_or_default();
         let is_blank = held.is_empty() && piece.trim().is_empty();
-        if self.is_for_pictures || (!is_blank && may_be_pictures(&format!("{held}{piece}"))) {
+        // A link has no halves of characters, which `plain` leaves out and `text` puts together.
+        let is_plain = content.is_none_or(|content| !has_surrogate(content.get()));
+        if self.is_for_pictures || (is_plain && !is_blank && may_be_pictures(&format!("{held}{piece}"))) {
             held.push_str(&piece);
             if held.len() > HELD_BYTES_MAX {
                 self.release(self.is_for_pictures, sink);
