@@ -1,5 +1,7 @@
 //! A file as a caller sends it: a `data:` URI, an address, or bare base64.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
@@ -36,7 +38,9 @@ impl FilePart<'_> {
         let claim = data_uri(self.payload).map(|(claim, _)| claim).or(self.claim);
         let by_name = || {
             let name = self.name.or_else(|| is_address(self.payload).then(|| last_segment(self.payload)))?;
-            mime_guess::from_path(name).first_raw().and_then(MediaType::claimed_kind)
+            let kind = mime_guess::from_path(name).first_raw().and_then(MediaType::claimed_kind)?;
+            // `main.ts` is source code, and no format of a video that could be sent.
+            Some(if kind.has_format(name) { kind } else { MediaKind::Document })
         };
         self.kind.or_else(|| claim.and_then(MediaType::claimed_kind)).or_else(by_name).unwrap_or(MediaKind::Document)
     }
@@ -78,15 +82,13 @@ impl FilePart<'_> {
             }
             None => decoded(at, kind, encoded)?,
         };
-        // A field that takes anything says nothing of the kind; the bytes do, and what was claimed has to fit.
+        // A field that takes anything says nothing of the kind, and claims are often guesses by the name's ending
+        // (`main.ts` as `video/mp2t`): the bytes decide.
         let found = match (self.kind, content.head(8192)) {
             (None, Ok(head)) => MediaType::of_bytes(&head, self.name.unwrap_or(label)).map(|found| found.kind),
             (_, _) => None,
         };
-        let kind = match (found, claimed) {
-            (Some(found), None) => found,
-            _ => kind,
-        };
+        let kind = found.unwrap_or(kind);
         let named = self.name.filter(|_| kind == MediaKind::Document).unwrap_or(label);
         let checked = Attachment::check(at, named, kind, content);
         checked.map(JobFile::Ready).map_err(|fault| file_error(at, kind, &fault))
@@ -94,16 +96,21 @@ impl FilePart<'_> {
 }
 
 fn decoded(at: &str, kind: MediaKind, encoded: &str) -> Result<Blob, RequestError> {
-    let encoded = encoded.trim();
+    // Mail programs and `base64` of a shell wrap lines.
+    let encoded: Cow<'_, str> = if encoded.contains(|c: char| c.is_ascii_whitespace()) {
+        encoded.chars().filter(|c| !c.is_ascii_whitespace()).collect()
+    } else {
+        encoded.into()
+    };
     if (encoded.len() / 4).saturating_mul(3) as u64 > kind.bytes_max() + 2 {
         return Err(file_error(at, kind, &FileFault::TooLarge(kind.bytes_max())));
     }
-    match STANDARD.decode(encoded) {
+    match STANDARD.decode(encoded.as_bytes()) {
         Ok(bytes) => Ok(Blob::from(bytes)),
         Err(_) => Err(RequestError::new(
             RequestErrorKind::InvalidFile,
             at,
-            format!("The {} in '{at}' is not valid base64 (standard alphabet, padded, in one line).", kind.noun()),
+            format!("The {} in '{at}' is not valid base64 (standard alphabet, padded).", kind.noun()),
         )),
     }
 }

@@ -28,8 +28,8 @@ const NAME_CHARS_MAX: usize = 100;
 pub struct Attachment {
     /// The field that it came in, as `messages[0].content[1]`.
     pub at: String,
-    /// A name that is safe everywhere: letters, digits, `.`, `-` and `_`, at most 128 characters, with the ending
-    /// of its type.
+    /// The caller's name without folders and without what a prompt or a system could take for something else, at most
+    /// 128 characters, with the ending of its type.
     pub name: String,
     /// What it is.
     pub kind: MediaKind,
@@ -183,15 +183,19 @@ impl fmt::Debug for UploadedFile {
     }
 }
 
-/// A name of the alphabet that every system takes, without an ending.
+/// The name without folders and ending. Letters and digits of every script, spaces and most signs stay; control and
+/// direction characters, quotes, brackets of markup and what Windows forbids become `_`.
 #[must_use]
 pub fn safe_stem(name: &str) -> Option<String> {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let stem = last.rsplit_once('.').map_or(last, |(stem, _)| stem);
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
+    let is_plain = |c: char| match c {
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => false,
+        _ => !c.is_control() && !"\"'`<>&|*:".contains(c),
+    };
     let safe: String = stem.chars().map(|c| if is_plain(c) { c } else { '_' }).take(NAME_CHARS_MAX).collect();
-    let safe = safe.trim_matches('.').to_owned();
-    safe.chars().any(|c| c.is_ascii_alphanumeric()).then_some(safe)
+    let safe = safe.trim_matches(|c: char| c == '.' || c.is_whitespace()).to_owned();
+    safe.chars().any(char::is_alphanumeric).then_some(safe)
 }
 
 fn file_name(label: &str, extension: &str) -> String {

@@ -66,6 +66,22 @@ impl MediaKind {
         }
     }
 
+    /// Whether the ending of a name is that of a format of this kind that the upstream takes.
+    #[must_use]
+    pub fn has_format(self, name: &str) -> bool {
+        let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending).to_ascii_lowercase();
+        // What people write beside the endings of the list.
+        let ending = match ending.as_str() {
+            "jpeg" | "jpe" => "jpg",
+            "tif" => "tiff",
+            "m4v" => "mp4",
+            "wave" => "wav",
+            "asf" => "wmv",
+            other => other,
+        };
+        self.formats().split(", ").any(|format| format == ending)
+    }
+
     /// The endings of the formats that the upstream takes.
     #[must_use]
     pub fn formats(self) -> &'static str {

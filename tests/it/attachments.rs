@@ -71,6 +71,49 @@ async fn every_kind_of_file_in_one_turn() {
     app.assert_clean();
 }
 
+/// Editors and browsers guess types by the ending, and people name files in their own script.
+#[tokio::test]
+async fn bytes_decide_and_names_survive() {
+    let app = TestApp::quick().await;
+    for (name, claim, said) in [
+        ("main.ts", "video/mp2t", "main.ts"),
+        ("main.mts", "video/vnd.dlna.mpeg-tts", "main.mts"),
+        ("notes.md", "application/octet-stream", "notes.md"),
+        ("data.csv", "image/png", "data.csv"),
+        ("Отчёт.txt", "text/plain", "Отчёт.txt"),
+        ("报告 (1)#?.txt", "text/plain", "报告 (1)#?.txt"),
+        ("C:\\Users\\me\\día\u{202e} \"x\".txt", "text/plain", "día_ _x_.txt"),
+    ] {
+        let body = with_parts(
+            "qwen3-vl-plus",
+            "What is it?",
+            vec![file_part(name, claim, format!("const name = `{said}`;\n").as_bytes())],
+        );
+        let response = app.chat(&body).await;
+        let status = response.status();
+        let answer = json_of(response).await;
+        assert_eq!(status, 200, "{name}: {answer}");
+        let upload = app.simulator.stored().uploads().pop().unwrap();
+        assert_eq!((upload.name.as_str(), upload.filetype.as_str()), (said, "file"), "{name}");
+        assert!(upload.path.ends_with(said), "{}", upload.path);
+        assert_eq!(app.asked().message()["files"][0]["name"], said);
+    }
+    app.assert_clean();
+}
+
+#[tokio::test]
+async fn base64_may_be_wrapped() {
+    let app = TestApp::quick().await;
+    let encoded = STANDARD.encode(png(1));
+    for end in ["\n", "\r\n", " ", "\n\t"] {
+        let lines: Vec<&str> = encoded.as_bytes().chunks(60).map(|line| std::str::from_utf8(line).unwrap()).collect();
+        let url = format!("data:image/png;base64,{}{end}", lines.join(end));
+        let part = json!({"type": "image_url", "image_url": {"url": url}});
+        let answer = json_of(app.chat(&with_parts("qwen3-vl-plus", "What is it?", vec![part])).await).await;
+        assert!(content(&answer).contains(&hash(&png(1))), "{end:?}: {answer}");
+    }
+}
+
 #[tokio::test]
 async fn the_same_bytes_are_uploaded_once_for_each_account() {
     let app = two_accounts(|scenario| scenario).await;

@@ -208,11 +208,12 @@ impl Lifter {
         };
         if std::mem::take(&mut lifting.is_escaped) {
             let (escape, after) = bytes.split_at(1);
-            // A slash may be escaped; no other character of base64 needs it.
-            if escape == b"/" {
-                lifting.push(escape)?;
-            } else {
-                lifting.is_broken = true;
+            match escape {
+                // A slash may be escaped; no other character of base64 needs it.
+                b"/" => lifting.push(escape)?,
+                // Mail programs and shells wrap lines.
+                b"n" | b"r" | b"t" => {}
+                _ => lifting.is_broken = true,
             }
             return Ok(after);
         }
@@ -302,7 +303,8 @@ fn encoded_from(json: &[u8], start: usize) -> Option<usize> {
         let at = head.windows(marker.len()).position(|window| window.eq_ignore_ascii_case(marker))?;
         return (!is_under(&TEXT_KEYS)).then_some(start + at + marker.len());
     }
-    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=".contains(byte);
+    // Line ends are escaped in JSON.
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || b"+/=\\".contains(byte);
     (is_under(&BARE_KEYS) && text.iter().all(is_base64)).then_some(start)
 }
 
@@ -315,6 +317,9 @@ impl Lifting {
     fn push(&mut self, encoded: &[u8]) -> io::Result<()> {
         if self.is_broken || encoded.is_empty() {
             return Ok(());
+        }
+        if memchr(b' ', encoded).is_some() {
+            return encoded.split(|byte| *byte == b' ').try_for_each(|run| self.push(run));
         }
         let mut encoded = encoded;
         // What waits is made whole first, so that the rest can be decoded where it lies.

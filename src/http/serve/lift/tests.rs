@@ -71,8 +71,7 @@ fn broken_files_are_named() {
         format!("{encoded}A"),
         format!("{encoded}=AAA"),
         format!("{}==AA", encoded.get(..80_002).unwrap()),
-        format!("{encoded}\\n"),
-        format!("{encoded} "),
+        format!("{encoded}\\f"),
         late,
     ] {
         let body = format!("{{\"url\":\"data:image/png;base64,{bad}\"}}");
@@ -84,6 +83,22 @@ fn broken_files_are_named() {
     // Escaped slashes are what some writers of JSON make of every slash.
     let body = json!({"url": format!("data:image/png;base64,{encoded}")}).to_string().replace('/', "\\/");
     assert_eq!(lifted(&body, 1000).1, [bytes(90_000)]);
+}
+
+#[test]
+fn base64_may_be_wrapped() {
+    let file = bytes(90_001);
+    let encoded = STANDARD.encode(&file);
+    let lines: Vec<&str> = encoded.as_bytes().chunks(76).map(|line| str::from_utf8(line).unwrap()).collect();
+    for end in ["\n", "\r\n", " ", "\t"] {
+        let wrapped = lines.join(end) + end;
+        let body = json!({"url": format!("data:image/png;base64,{wrapped}"), "file_data": wrapped}).to_string();
+        for cut in [1, 999, usize::MAX] {
+            let (_, files) = lifted(&body, cut);
+            let count = if end == " " { 1 } else { 2 };
+            assert_eq!(files, vec![file.clone(); count], "{end:?} {cut}");
+        }
+    }
 }
 
 #[test]
