@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use crate::base::facts::Usage;
 use crate::chat::aspect::Aspect;
-use crate::chat::conversation::Conversation;
+use crate::chat::conversation::{Conversation, Part, Role};
 use crate::chat::suffix::Product;
 use crate::files::attachment::JobFile;
 
@@ -68,6 +68,29 @@ pub struct ChatRequest {
 }
 
 impl ChatRequest {
+    /// The text of the newest user message, as far as there is one; of a body of another API, what stands there.
+    #[must_use]
+    pub fn newest_user_text(&self) -> Option<String> {
+        match &self.question {
+            Question::Conversation(conversation) => {
+                let message = conversation.messages.iter().rev().find(|message| message.role == Role::User)?;
+                let texts = message.parts.iter().filter_map(|part| match part {
+                    Part::Text(text) => Some(text.as_str()),
+                    Part::File(_) => None,
+                });
+                Some(texts.collect::<Vec<_>>().join("\n"))
+            }
+            Question::Verbatim(body) => {
+                let is_user = |message: &&Value| message.get("role").is_some_and(|role| role == "user");
+                let message = body.get("messages")?.as_array()?.iter().rev().find(is_user)?;
+                let content = message.get("content")?;
+                let of_part = |part: &Value| part.get("text").and_then(Value::as_str).map(str::to_owned);
+                let of_parts = || content.as_array().map(|parts| parts.iter().filter_map(of_part).collect::<Vec<_>>());
+                content.as_str().map(str::to_owned).or_else(|| Some(of_parts()?.join("\n")))
+            }
+        }
+    }
+
     /// A request for a text from this conversation, with the default of every wish.
     #[must_use]
     pub fn of(model: Option<String>, question: Question) -> Self {

@@ -294,6 +294,9 @@ fn notices(draft: &Draft, policy: KeyPolicy) -> Vec<String> {
             "a key has fewer than {KEY_BYTES_ADVISED} characters and can be guessed; openssl rand -hex 24 makes a better one"
         ));
     }
+    if http.log_prompts {
+        notices.push("LOG_PROMPTS is true: the beginning of what callers write goes into the log".to_owned());
+    }
     if draft.rate_burst.is_some() && draft.rate_rps.is_none() {
         notices.push("RATE_LIMIT_BURST has no effect without RATE_LIMIT_RPS".to_owned());
     }

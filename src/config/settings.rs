@@ -138,6 +138,7 @@ impl Draft {
                 debug_mode: false,
                 log_level: String::new(),
                 allow_open: false,
+                log_prompts: false,
                 body_bytes_max: 0,
                 json_bytes_max: 0,
                 keepalive_interval: none,
@@ -400,6 +401,8 @@ pub const SETTINGS: &[Setting] = &[
         |d, v| put(&mut d.log_format, one_of(v, &[("text", Some(LogFormat::Text)), ("json", Some(LogFormat::Json))]))),
     row(PROCESS, "DEBUG_MODE", "false", "`true`: log at level debug when `LOG_LEVEL` is not set, and serve `/v1/debug/*` to the owner.",
         |d, v| put(&mut d.http.debug_mode, flag(v))),
+    row(PROCESS, "LOG_PROMPTS", "false", "`true`: write the first 200 characters of each request's newest user message into the log.",
+        |d, v| put(&mut d.http.log_prompts, flag(v))),
     row(PROCESS, "SHUTDOWN_TIMEOUT", "30s", "How long open answers may take to end after SIGTERM.",
         |d, v| put(&mut d.shutdown_timeout, duration(v, Duration::ZERO))),
 

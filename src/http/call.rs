@@ -10,6 +10,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderName, HeaderVal
 use http::request::Parts;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
+use tracing::info;
 
 use crate::chat::job::Notes;
 use crate::chat::reply::{Ending, ReplySink};
@@ -23,6 +24,9 @@ use crate::http::serve::caller::Caller;
 use crate::http::serve::server::PollCount;
 use crate::http::state::AppState;
 use crate::http::stream::{Following, Opening, ReplyBody, StreamContext};
+
+/// How much of a question goes into the log, in characters.
+const PROMPT_CHARS_MAX: usize = 200;
 
 /// A request of an accepted caller.
 pub(crate) struct Call {
@@ -61,6 +65,11 @@ impl FromRequestParts<AppState> for Call {
 }
 
 impl Call {
+    /// Writes the beginning of what the caller asks into the log, if the owner wants that.
+    pub(crate) fn log_question(&self, text: impl FnOnce() -> Option<String>) {
+        log_question(&self.state, &self.record, text);
+    }
+
     /// The request as the gateway sees it.
     pub(crate) fn context(&self) -> RequestContext {
         RequestContext {
@@ -187,6 +196,17 @@ fn client_retries(headers: &HeaderMap) -> u32 {
 /// A whole answer in JSON.
 pub(crate) fn json_response(body: impl Into<axum::body::Body>) -> Response {
     ([(CONTENT_TYPE, "application/json")], body.into()).into_response()
+}
+
+/// The same where there is no [`Call`].
+pub(crate) fn log_question(state: &AppState, record: &RequestRecord, text: impl FnOnce() -> Option<String>) {
+    if !state.0.settings.log_prompts {
+        return;
+    }
+    let Some(text) = text() else { return };
+    let one_line = |c: char| if c.is_control() { ' ' } else { c };
+    let prompt: String = text.chars().map(one_line).take(PROMPT_CHARS_MAX).collect();
+    info!(request.id = %record.id(), prompt, "question");
 }
 
 /// The headers that tell how a request was understood.

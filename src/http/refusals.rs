@@ -11,6 +11,8 @@ use crate::upstream::words::cleaned;
 
 /// How much of a caller's path or model is repeated in a message, in characters.
 const SHOWN_MAX: usize = 100;
+/// How much of a caller's method is repeated in a message, in characters. The longest of a standard has 16.
+pub(crate) const SHOWN_METHOD_MAX: usize = 20;
 /// How much of a caller's content type is repeated in a message, in characters.
 const SHOWN_TYPE_MAX: usize = 60;
 
@@ -87,7 +89,8 @@ impl Failure {
     /// The path exists, but not for this method.
     #[must_use]
     pub fn wrong_method(method: &Method) -> Self {
-        let message = format!("{method} is not supported for this path; the header Allow names what is.");
+        let shown: String = method.as_str().chars().take(SHOWN_METHOD_MAX).collect();
+        let message = format!("{shown} is not supported for this path; the header Allow names what is.");
         Self::new(FailureKind::WrongMethod, "method_not_supported", message)
     }
 }

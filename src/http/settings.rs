@@ -26,6 +26,8 @@ pub struct HttpSettings {
     pub debug_mode: bool,
     /// What is logged, as `health/detailed` shows it: a level or a filter.
     pub log_level: String,
+    /// `LOG_PROMPTS`, false: a part of the newest user message goes into the log.
+    pub log_prompts: bool,
     /// `ALLOW_OPEN`, false: serve without a key on addresses that are not loopback.
     pub allow_open: bool,
     /// `MAX_BODY`, 50 MB: the largest request body, decoded.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
-use tracing::{debug, error, info};
+use tracing::{error, info, trace};
 
 use crate::store::condition::{Condition, Kept, StorageFault};
 use crate::store::fact::Fact;
@@ -117,7 +117,7 @@ impl Writer {
     /// with it. Gives back what the disk refused.
     fn write(&mut self, batch: Batch) -> Batch {
         let together = Fact::write_all(&mut self.rows, batch.iter().map(|(fact, _)| fact));
-        debug!(writes = batch.len(), is_committed = together.is_ok(), "state written");
+        trace!(writes = batch.len(), is_committed = together.is_ok(), "state written");
         let error = match together {
             Ok(()) => {
                 batch.into_iter().for_each(|(_, written)| tell(written, Ok(Kept::OnDisk)));

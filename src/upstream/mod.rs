@@ -3,6 +3,7 @@
 //! Knows no pool: it is handed a session and uses it for that one call. Every failure leaves as an
 //! [`error::UpstreamError`].
 
+pub(crate) mod call_log;
 pub mod error;
 pub mod media;
 pub mod oauth;

@@ -211,6 +211,17 @@ async fn auth_names_the_account_that_is_usable() {
 }
 
 #[tokio::test]
+async fn a_look_at_the_head_begins_no_login() {
+    let owned = owned(&[], |setup| setup).await;
+    owned.next_login(Approval::Awaited);
+    let head = owned.app.client.head(owned.app.url("/auth")).bearer_auth(ADMIN).send().await.unwrap();
+    assert_eq!(head.status(), 200);
+    assert_eq!(owned.app.simulator.record().requests_to(Endpoint::DeviceCode).len(), 0);
+    owned.get("/auth").await;
+    assert_eq!(owned.app.simulator.record().requests_to(Endpoint::DeviceCode).len(), 1);
+}
+
+#[tokio::test]
 async fn auth_begins_a_login_and_returns_at_once() {
     // S004-18, S004-38
     let owned = owned(&[], |setup| setup).await;

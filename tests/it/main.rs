@@ -19,6 +19,7 @@ mod connections;
 mod continued;
 mod cors;
 mod counts;
+mod debug_log;
 mod embeddings;
 mod failover;
 mod health_detailed;

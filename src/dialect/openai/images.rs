@@ -26,7 +26,8 @@ pub type NamedFile<'a> = (&'a str, &'a str, &'a Blob);
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImagesRequest {
     model: Option<String>,
-    prompt: String,
+    /// What to make, in words.
+    pub prompt: String,
     size: Option<String>,
     pictures: Vec<JobFile>,
     is_edit: bool,

@@ -31,7 +31,8 @@ const UNDONE_PERCENT_MAX: u64 = 95;
 #[derive(Clone, Debug, PartialEq)]
 pub struct VideoRequest {
     model: Option<String>,
-    prompt: String,
+    /// What to make, in words.
+    pub prompt: String,
     picture: Option<JobFile>,
     ignored: Vec<&'static str>,
     /// The size as asked, or [`SIZE_DEFAULT`].

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, timeout_at};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::base::facts::{CoolingReason, Need, Usage};
 use crate::base::ids::CredentialKey;
@@ -492,11 +492,13 @@ impl Progress {
 }
 
 fn note(trace: &Trace, session: &Session, failure: &Failure, next: NextStep) {
+    let (reason, step) = (failure.class().code(), next.as_str());
+    debug!(identity.id = %session.identity(), reason, next = step, "attempt failed");
     trace.note(Step {
         identity: session.identity().clone(),
         was_asked: matches!(failure, Failure::Upstream(_)),
-        failure: Some(failure.class().code()),
-        next: Some(next.as_str()),
+        failure: Some(reason),
+        next: Some(step),
     });
 }
 

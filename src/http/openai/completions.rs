@@ -77,6 +77,7 @@ async fn turns(call: &Call, request: &CompletionsRequest) -> Result<Vec<Prepared
         let mut chat = read.map_err(blamed)?.chat;
         // A text has no place for thoughts.
         chat.wishes.reasoning_format = Some(ReasoningFormat::Hidden);
+        call.log_question(|| chat.newest_user_text());
         let prepared = call.state.0.answers.prepare(chat, route.clone()).await;
         turns.push(prepared.map_err(blamed)?);
     }

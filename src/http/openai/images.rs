@@ -44,6 +44,7 @@ async fn answer(call: Call, body: Body, is_edit: bool) -> Result<Response, ApiEr
     let request = ImagesRequest::parse(&body.fields, &files.collect::<Vec<_>>(), &body.lifted, is_edit)?;
     drop(body);
     let (count, is_b64) = (request.count, request.is_b64);
+    call.log_question(|| Some(request.prompt.clone()));
     let prepared = call.state.0.answers.prepare_media(|rules| request.resolve(rules)).await?;
     call.record.model(&prepared.model);
     let created = unix_seconds();

@@ -61,6 +61,7 @@ async fn answer(call: Call, mut body: JsonBody) -> Result<Response, Failure> {
     let id = format!("resp_{}", Uuid::new_v4().simple());
     let (request, input) = read(body, earlier, &id, &responses).await?;
     let ResponsesRequest { chat, stream, echo, freeform } = request;
+    call.log_question(|| chat.newest_user_text());
     let prepared = call.state.0.answers.prepare(chat, route).await.map_err(blame)?;
     call.record.model(&prepared.model);
     let keeper = input.map(|input| Keeper { responses, id: id.clone(), owner, previous, input });

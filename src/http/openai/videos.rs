@@ -24,7 +24,7 @@ use crate::dialect::openai::videos::{
 };
 use crate::dialect::openai::wire::{Video, VideoError, VideoList};
 use crate::gateway::videos::jobs::{NewVideo, Once, VideoJobError, VideoOwner};
-use crate::http::call::{Call, note_headers, unix_seconds};
+use crate::http::call::{Call, log_question, note_headers, unix_seconds};
 use crate::http::failure::ApiError;
 use crate::http::openai::images::Body;
 use crate::http::serve::caller::Caller;
@@ -65,6 +65,7 @@ async fn take_up(call: Call, body: Body, key: Option<String>) -> Result<Response
     });
     drop(body);
     let size = request.size.clone();
+    log_question(&state, &record, || Some(request.prompt.clone()));
     let mut job = state.0.answers.media_request(|rules| request.resolve(rules)).await?;
     record.model(&job.model);
     let notes = note_headers(&job.notes);

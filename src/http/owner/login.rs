@@ -9,7 +9,7 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use http::header::{CACHE_CONTROL, CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
-use http::{StatusCode, Uri};
+use http::{Method, StatusCode, Uri};
 use serde::Serialize;
 use serde_json::Value;
 use url::form_urlencoded;
@@ -50,8 +50,12 @@ pub fn debug_routes() -> Router<AppState> {
         .route("/v1/debug/account/{id}", get(account))
 }
 
-async fn auth(State(state): State<AppState>, uri: Uri) -> Result<Response, Failure> {
+async fn auth(State(state): State<AppState>, method: Method, uri: Uri) -> Result<Response, Failure> {
     in_server_mode(&state)?;
+    if method == Method::HEAD {
+        // Link checkers and monitors send it, and a login is more than they ask for.
+        return Ok(answer(StatusCode::OK, &serde_json::Map::<String, Value>::new()));
+    }
     let named = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
         .find(|(name, _)| name == "account")
         .map(|(_, text)| AccountId::parse(&text).map_err(Failure::invalid_account))

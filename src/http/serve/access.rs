@@ -21,6 +21,7 @@ use uuid::Uuid;
 use crate::dialect::Dialect;
 use crate::gateway::answer::trace::Trace;
 use crate::http::failure::write_body;
+use crate::http::refusals::SHOWN_METHOD_MAX;
 use crate::http::serve::counters::Counters;
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
@@ -38,7 +39,7 @@ pub struct RequestRecord(Arc<Record>);
 #[derive(Debug)]
 struct Record {
     id: String,
-    method: Method,
+    method: String,
     path: String,
     /// The caller's address, as far as trusted proxies tell it.
     peer: IpAddr,
@@ -99,7 +100,7 @@ impl Drop for Record {
         };
         info!(
             request.id = %self.id,
-            http.method = %self.method,
+            http.method = self.method,
             http.path = self.path,
             peer.address = %self.peer,
             http.status = facts.status,
@@ -120,7 +121,7 @@ pub async fn access(State(state): State<AppState>, mut request: Request, next: N
     state.0.counters.request_began();
     let record = RequestRecord(Arc::new(Record {
         id,
-        method: request.method().clone(),
+        method: request.method().as_str().chars().take(SHOWN_METHOD_MAX).collect(),
         path: request.uri().path().chars().take(200).collect(),
         peer: caller_address(&state.0.settings, &request),
         began: Instant::now(),
@@ -277,7 +278,7 @@ mod tests {
         for (length, is_complete) in [(Some(6), true), (Some(7), false), (None, false)] {
             let record = RequestRecord(Arc::new(Record {
                 id: "id".to_owned(),
-                method: Method::GET,
+                method: Method::GET.to_string(),
                 path: "/".to_owned(),
                 peer: Ipv4Addr::LOCALHOST.into(),
                 began: Instant::now(),

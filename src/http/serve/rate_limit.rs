@@ -105,6 +105,7 @@ mod tests {
             debug_mode: false,
             log_level: String::new(),
             allow_open: false,
+            log_prompts: false,
             body_bytes_max: 0,
             json_bytes_max: 0,
             keepalive_interval: Duration::ZERO,

@@ -17,6 +17,7 @@ use uuid::Uuid;
 use crate::base::ids::UnixSeconds;
 use crate::base::oauth::{OAuthCredentials, RefreshToken, TokenGrant, UnixMillis};
 use crate::base::secret::AccessToken;
+use crate::upstream::call_log::CallLog;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body, is_challenge};
 use crate::upstream::settings::OAuthSettings;
 use crate::upstream::web::client::{Answer, WebClientError, read};
@@ -224,7 +225,9 @@ impl QwenOAuth {
         bearer.set_sensitive(true);
         request.headers_mut().insert(AUTHORIZATION, bearer);
         request.headers_mut().insert(ACCEPT, HeaderValue::from_static("application/json"));
-        let sent = self.client.execute(request).await.map_err(|error| UpstreamError::transport(PROBING, error))?;
+        let sent = CallLog::execute(&self.client, "oauth", request)
+            .await
+            .map_err(|error| UpstreamError::transport(PROBING, error))?;
         let answer = read(PROBING, sent).await?;
         // The portal has no such list, and says so only to those whom it lets in.
         if answer.status == 404 && answer.content_type.contains("json") {
@@ -251,7 +254,7 @@ impl QwenOAuth {
         let body = Serializer::new(String::new()).extend_pairs(form).finish();
         *request.body_mut() = Some(body.into());
         let call = async {
-            let sent = self.client.execute(request).await;
+            let sent = CallLog::execute(&self.client, "oauth", request).await;
             read(doing, sent.map_err(|error| UpstreamError::transport(doing, error))?).await
         };
         // The client has the same limit, but a stopped test clock does not move that one.

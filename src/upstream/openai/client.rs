@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use url::Url;
 
 use crate::base::session::Session;
+use crate::upstream::call_log::CallLog;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::openai::encode::Profile;
 use crate::upstream::openai::error::classify_answer;
@@ -131,7 +132,7 @@ impl OpenAiApi {
         request: reqwest::Request,
         deadline: Instant,
     ) -> Result<reqwest::Response, UpstreamError> {
-        match timeout_at(deadline, self.client.execute(request)).await {
+        match timeout_at(deadline, CallLog::execute(&self.client, "openai", request)).await {
             Ok(sent) => sent.map_err(|error| UpstreamError::transport(doing, error)),
             Err(_) => Err(UpstreamError::new(doing, UpstreamErrorKind::Timeout)),
         }

@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::base::ids::UnixSeconds;
 use crate::base::session::Session;
 use crate::chat::models::{ModelInfo, parse_catalogue};
+use crate::upstream::call_log::CallLog;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body};
 use crate::upstream::settings::WebSettings;
 use crate::upstream::stream::ReplyStream;
@@ -215,7 +216,7 @@ impl QwenWeb {
         if let Ok(referer) = HeaderValue::try_from(referer) {
             headers.insert(REFERER, referer);
         }
-        let sent = tokio::time::timeout_at(deadline, self.client.execute(request)).await;
+        let sent = tokio::time::timeout_at(deadline, CallLog::execute(&self.client, "web", request)).await;
         let response = match sent {
             Err(_) => return Err(UpstreamError::new(doing, UpstreamErrorKind::Timeout)),
             Ok(sent) => sent.map_err(|error| UpstreamError::transport(doing, error))?,
@@ -345,8 +346,9 @@ impl QwenWeb {
     ) -> Result<Answer, UpstreamError> {
         let request = self.request(host, method, path, credential, body);
         let call = async {
-            let response =
-                self.client.execute(request).await.map_err(|error| UpstreamError::transport(doing, error))?;
+            let name = if host == Host::Web { "web" } else { "auth" };
+            let sent = CallLog::execute(&self.client, name, request).await;
+            let response = sent.map_err(|error| UpstreamError::transport(doing, error))?;
             if let Some(session) = credential.session() {
                 session.absorb(response.headers());
             }

@@ -19,11 +19,13 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tracing::debug;
 use url::Url;
 
 use crate::base::session::Session;
 use crate::files::attachment::{Attachment, MediaKind, UploadedFile};
 use crate::files::blob::Blob;
+use crate::upstream::call_log::CallLog;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::web::client::{Credential, Host, QwenWeb, envelope, is_chat_id, is_missing, now};
 use crate::upstream::web::oss_sign::{self, Signable, UNSIGNED_PAYLOAD};
@@ -94,6 +96,7 @@ impl QwenWeb {
         deadline: Instant,
         pace: &Pace,
     ) -> Result<Uploaded, UpstreamError> {
+        let began = Instant::now();
         let whole = Box::pin(async {
             let sts = self.store(session, file, pace).await?;
             if file.kind == MediaKind::Document {
@@ -107,6 +110,13 @@ impl QwenWeb {
                 return Err(failed(UPLOADING, UpstreamErrorKind::Timeout, file, "could not be handed over in time"));
             }
         };
+        debug!(
+            identity.id = %session.identity(),
+            file.kind = file.kind.noun(),
+            file.bytes = file.content.len(),
+            duration_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            "file handed over"
+        );
         let user = sts.key.split_once('/').map(|(user, _)| user).filter(|user| *user != "anonymous");
         let lives_for = (sts.lent_at + sts.link_life).saturating_duration_since(Instant::now());
         let file = UploadedFile {
@@ -200,6 +210,8 @@ impl QwenWeb {
         let mut request = reqwest::Request::new(Method::PUT, sts.target.clone());
         *request.headers_mut() = self.storage_headers(sts, file);
         *request.body_mut() = Some(reqwest::Body::wrap(body));
+        // The path tells the account and the file's name.
+        let mut log = CallLog::begin("storage", &request, Some("/{object}"));
         let mut sending = Box::pin(self.storage.execute(request));
         let sent = loop {
             tokio::select! {
@@ -211,6 +223,8 @@ impl QwenWeb {
                 }
             }
         };
+        log.answered(&sent);
+        drop(log);
         let response = match sent {
             Ok(response) => response,
             Err(error) => {
