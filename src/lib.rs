@@ -1,4 +1,4 @@
-//! qwen-bridge: your own Qwen accounts as an API for OpenAI clients.
+//! qwen-bridge: your own Qwen accounts as an API for OpenAI and Anthropic clients.
 //!
 //! Three kinds of values meet in the middle: a caller's dialect reads a [`ChatRequest`](chat::job::ChatRequest), the
 //! catalogue makes it a [`ChatJob`](chat::job::ChatJob), and the upstream answers with
@@ -16,12 +16,12 @@
 //! | 9 | [`app`] | makes the parts and joins them |
 //! | 8 | [`config`] | flags, environment, `.env`, `config.json`: typed and checked, all faults at once |
 //! | 7 | [`http`] | our side of HTTP: [`serve`](http::serve) for what every request passes, [`openai`](http::openai), [`anthropic`](http::anthropic) and [`owner`](http::owner) for routes, [`stream`](http::stream) for the body that a connection pulls, [`failure`](http::failure) for statuses |
-//! | 6 | [`gateway`] | the flows: [`answer`](gateway::answer), [`accounts`](gateway::accounts), [`videos`](gateway::videos), catalogue, route, attachments, responses, continuations, janitor |
+//! | 6 | [`gateway`] | the flows: [`answer`](gateway::answer), [`accounts`](gateway::accounts), [`videos`](gateway::videos), catalogue, route, attachments, responses, continuations, janitor, outlook (warnings for the owner) |
 //! | 5 | [`upstream`] | [`web`](upstream::web) (chat.qwen.ai), [`openai`](upstream::openai) (portal and keys), [`oauth`](upstream::oauth), [`media`](upstream::media) |
 //! | 4 | [`dialect`], [`pool`], [`store`] | callers' dialects; identities and their state; what outlives the process |
 //! | 3 | [`chat`] | the middle: conversation and its hashes ([`history`](chat::history)), job, reply events, [`stages`](chat::stages), tool calls in text ([`tools`](chat::tools)), models |
 //! | 2 | [`files`] | bytes of files and what they are |
-//! | 1 | [`base`], [`sse`], [`shutdown`], [`telemetry`] | ids, secrets, sessions; event framing; who owns tasks; logs |
+//! | 1 | [`base`], [`sse`], [`shutdown`], [`telemetry`] | ids, secrets, sessions; event framing; ownership of tasks; logs |
 //!
 //! `chat`, `dialect`, `base`, `sse` and the encoders and decoders of `upstream` are pure: they do not wait, read a
 //! clock, draw randomness, log or touch the network. The simulator of the upstream is a crate of its own,

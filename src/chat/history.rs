@@ -1,8 +1,8 @@
 //! Names for places in a conversation, by which an upstream that keeps chats finds the one to go on in.
 //!
 //! A [`History`] is a SHA-256 over what an answer depends on: the tools, the form of the answer, and each message up to
-//! some place, as a chain. Who asks, and which model, is added where histories are looked up. Two conversations have the same history only when the same was said
-//! in them. A request whose history up to its last answer is known continues that answer.
+//! some place, as a chain. Caller and model are added where histories are looked up. Two conversations have the same
+//! history only when the same was said in them. A request whose history up to its last answer is known continues that answer.
 //!
 //! Callers do not replay an answer byte for byte, so messages are hashed in a normal form:
 //!

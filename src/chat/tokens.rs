@@ -95,7 +95,7 @@ pub fn estimate_tokens(text: &str) -> u64 {
     meter.tokens()
 }
 
-/// Adds up the estimate of a text that comes in pieces, however it is cut.
+/// Adds up the estimate of a text that comes in pieces. The division into pieces does not change the sum.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TokenMeter {
     hundredths: u64,

@@ -109,7 +109,7 @@ async fn check_keys(out: &mut io::Stdout, config: &Config) -> Result<usize, Comm
     for session in sessions {
         let Some(target) = targets.get(session.key()) else { continue };
         let (state, advice) = match api.models(&session, target).await {
-            // An endpoint without a list says so only to those whom it lets in.
+            // An endpoint without a list says so only after it accepted the key.
             Err(error) if error.kind != UpstreamErrorKind::ModelNotFound => match error.kind {
                 UpstreamErrorKind::Unauthorized | UpstreamErrorKind::Forbidden => {
                     ("refused", AccountKind::Key.remedy().to_owned())

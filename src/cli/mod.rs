@@ -52,7 +52,7 @@ impl From<SimulatedError> for CommandError {
     }
 }
 
-/// Turns your own Qwen accounts into an API for OpenAI clients.
+/// Turns your own Qwen accounts into an API for OpenAI and Anthropic clients.
 #[derive(Clone, Debug, Parser)]
 #[command(version, disable_help_subcommand = true)]
 pub struct Cli {

@@ -153,7 +153,7 @@ fn addresses_of_services_are_no_settings() {
     check("MAX_RETRIES", "sctp://10.96.0.7:8000");
     check("SERVER_HOST", "tcp://10.96.0.7:8000");
     check("MEDIA_FETCH", "tcp://10.96.0.7:8000");
-    // In a file somebody wrote it.
+    // A value in a file was written on purpose.
     assert!(faults(&file("{SERVER_PORT: \"tcp://10.96.0.7:8000\"}")).contains("SERVER_PORT"));
 }
 
@@ -597,7 +597,7 @@ fn warnings_tell_what_stops_nothing() {
         "#);
 }
 
-/// The sample of a document, or one that everybody would try first.
+/// The sample of a document, or one that is easy to guess.
 #[test]
 fn a_sample_key_beyond_this_machine_is_named() {
     let warned = |name: &str, key: &str, host: &str| {

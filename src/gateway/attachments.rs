@@ -1,4 +1,4 @@
-//! Files of a request: fetched and checked before anybody is asked, handed over to the account that answers.
+//! Files of a request: fetched and checked before an account is asked, handed over to the account that answers.
 //!
 //! A file belongs to the account that uploaded it, so each attempt hands over anew; the same bytes go to the same
 //! account once, for as long as the upstream's link to them lives.

@@ -96,8 +96,8 @@ impl Janitor {
         (Self(Arc::new(Shared { upstream, supervisor, store, keep_chats, stops, retired })), JanitorQueue(queue))
     }
 
-    /// Makes a chat. The call goes on when nobody waits for it any more: the upstream makes the chat all the same,
-    /// and only the answer tells which one has to be deleted.
+    /// Makes a chat. The call goes on when its caller leaves: the upstream makes the chat all the same, and only
+    /// the answer tells which one has to be deleted.
     ///
     /// A chat of a pool identity is written down before it is asked for, by a title of its own, so that a crash leaves
     /// none behind: the next start finds it by [`find_lost`]. A chat of a caller's own credential is not written down,
@@ -240,7 +240,7 @@ impl OwnChat {
     }
 
     /// From now on the chat is left alone when it is dropped because the process stops: the next run needs it. The
-    /// ledger still has it, and whoever reads that must know who needs it.
+    /// ledger still has it, so the reader of the ledger has to know that it is needed.
     pub(crate) fn outlive_process(&mut self) {
         self.outlives_process = true;
     }

@@ -1,4 +1,4 @@
-//! What every route that asks an upstream shares: who asks, how the answer goes out, and the headers that tell how the
+//! What every route that asks an upstream shares: the caller, how the answer goes out, and the headers that tell how the
 //! request was understood.
 
 use std::time::SystemTime;

@@ -1,4 +1,4 @@
-//! Whose fault it is when everybody fails in the same way: the upstream's (or ours), not the identities'. Pure.
+//! Correlated failures: when all identities fail in the same way, the upstream (or this server) is at fault. Pure.
 
 use std::time::{Duration, Instant};
 
@@ -10,7 +10,7 @@ pub(crate) struct Blame {
     last_failure: Option<Instant>,
 }
 
-/// One kind of failure and who had it.
+/// One kind of failure and the identities that had it.
 #[derive(Clone, Debug)]
 struct Suspect {
     code: &'static str,
@@ -30,14 +30,14 @@ impl Blame {
             self.succeed();
         }
         self.last_failure = Some(now);
-        // With a single identity nobody can tell the two apart.
+        // With a single identity the two cannot be told apart.
         let needed = in_use.clamp(2, IDENTITIES);
         let seen = self.note(code, identity);
         self.is_upstream |= in_use > 1 && seen >= needed;
         self.is_upstream
     }
 
-    /// Somebody succeeded: the upstream is well.
+    /// An identity succeeded: the upstream is well.
     pub(crate) fn succeed(&mut self) {
         if self.last_failure.is_some() {
             *self = Self::default();

@@ -2,8 +2,7 @@
 //! transient failures in a row, and at once when the upstream refuses the identity itself.
 //!
 //! Pure: no clock, no timer, no randomness. Moments and jitter come in as arguments, and what only time changes
-//! (a cooldown that ends, a probe that never reports) is worked out when somebody asks.
-//! The row numbers are those of the table in `shared/reliability.md` §1.3.
+//! (a cooldown that ends, a probe that never reports) is worked out on the next call.
 
 use std::time::{Duration, Instant};
 
@@ -86,7 +85,7 @@ impl Breaker {
         }
     }
 
-    /// From when on it admits somebody if nothing is reported until then; `None` for "always".
+    /// From when on it admits a request if nothing is reported until then; `None` for "always".
     pub(crate) fn usable_at(&self) -> Option<Instant> {
         match self.state {
             State::Closed { .. } => None,
@@ -157,7 +156,7 @@ impl Breaker {
                 }
             }
             State::HalfOpen { .. } => self.open(now, settings, jitter),
-            // Every way into `Open` begins a new epoch, so nobody holds this one.
+            // Every way into `Open` begins a new epoch, so no lease holds this one.
             State::Open { .. } => {}
         }
     }

@@ -29,7 +29,7 @@ impl Now {
     }
 
     /// The wall clock at another moment of the steady one; parts of a second count as a whole one, so that
-    /// nobody is sent back too early.
+    /// a retry never comes too early.
     pub(crate) fn unix_at(self, moment: Instant) -> UnixSeconds {
         let ahead = moment.saturating_duration_since(self.instant);
         let whole = i64::try_from(ahead.as_secs()).unwrap_or(i64::MAX);

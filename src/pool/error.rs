@@ -84,7 +84,7 @@ impl LeaseError {
     }
 }
 
-/// A wait as people say it, rounded up, so that nobody is sent back too early.
+/// A wait in words, rounded up, so that a retry never comes too early.
 fn in_words(length: Duration) -> String {
     let seconds = length.as_secs().saturating_add(u64::from(length.subsec_nanos() > 0));
     match seconds {

@@ -1,8 +1,8 @@
-//! Whom chance picks when tokens that live longer are to be used more. Pure: the randomness comes in as an argument.
+//! The weighted draw of identities: tokens that live longer are used more. Pure: the randomness comes in as an argument.
 
-/// A token of which nobody knows the end counts as one with ten minutes left, which is also when it is renewed.
+/// A token without a known end counts as one with ten minutes left, which is also when it is renewed.
 pub(crate) const UNKNOWN_SECONDS: i64 = 600;
-/// Who has no token is like one whose token is over.
+/// An identity without a token counts as one whose token has expired.
 pub(crate) const NONE_SECONDS: i64 = -1;
 
 /// The weight of each identity, by the seconds that its token has left. What lives longest in this company weighs
@@ -24,7 +24,7 @@ pub(crate) fn weights(lives: &[i64]) -> Vec<f64> {
 }
 
 /// The place that a random number in 0..1 falls on, each with the share of its weight in the sum of all; `None` when
-/// there is nobody.
+/// there are no weights.
 pub(crate) fn draw(weights: &[f64], random: f64) -> Option<usize> {
     let mut left = weights.iter().sum::<f64>() * random.clamp(0.0, 1.0);
     for (place, weight) in weights.iter().enumerate() {

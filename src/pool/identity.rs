@@ -14,7 +14,7 @@ use crate::pool::rotation::Standing;
 use crate::pool::settings::PoolSettings;
 use crate::pool::view::{IdentityReason, IdentityStatus, IdentityView};
 
-/// Whether an identity can show who it is. Moved by the refresher, by a 401 and by a dead refresh.
+/// Whether an identity has a usable credential. Set by refreshes and by 401 answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CredentialState {
     /// It has an access token.
@@ -121,7 +121,7 @@ impl Slot {
         }
     }
 
-    /// How gladly it is picked.
+    /// Its selection tier.
     pub(crate) fn standing(&self, settings: &PoolSettings) -> Standing {
         match self.credential {
             CredentialState::Missing { .. } | CredentialState::Dead => Standing::Last,

@@ -1,5 +1,5 @@
-//! A borrowed identity. Holding a [`Lease`] is the only way to use one, and letting go of it puts things right:
-//! the slot, a probe, and whoever waits.
+//! A borrowed identity. Holding a [`Lease`] is the only way to use one, and dropping it frees its slot,
+//! ends its probe and serves the next waiting request.
 
 use std::fmt;
 use std::sync::Arc;
@@ -190,12 +190,12 @@ impl Shared {
         look(&state)
     }
 
-    /// Changes the state in a way that helps nobody who waits.
+    /// Changes the state in a way that cannot serve a waiting request.
     pub(crate) fn look_mut<T>(&self, look: impl FnOnce(&mut PoolState<Reply>) -> T) -> T {
         look(&mut self.state.lock())
     }
 
-    /// Changes the state, then answers whoever can be answered since.
+    /// Changes the state, then answers the waiting requests that can be answered since.
     pub(crate) fn change<T>(self: &Arc<Self>, now: Now, change: impl FnOnce(&mut PoolState<Reply>) -> T) -> T {
         let mut state = self.state.lock();
         state.catch_up(now);
@@ -206,7 +206,7 @@ impl Shared {
         value
     }
 
-    /// Changes the state after those who wait had their turn, so that a newcomer overtakes nobody.
+    /// Changes the state after the waiting requests had their turn, so that a new one overtakes none of them.
     pub(crate) fn ask<T>(self: &Arc<Self>, now: Now, ask: impl FnOnce(&mut PoolState<Reply>) -> T) -> T {
         let mut state = self.state.lock();
         state.catch_up(now);
@@ -217,8 +217,8 @@ impl Shared {
         value
     }
 
-    /// Sends the answers, with the lock free: an answer that nobody waits for any more comes back, and a lease
-    /// that is dropped then locks the pool to give its slot to the next one.
+    /// Sends the answers, with the lock free: an answer that is not waited for any more comes back, and a
+    /// lease that is dropped then locks the pool to give its slot to the next one.
     fn deliver(self: &Arc<Self>, answers: Vec<(Reply, Result<Grant, LeaseError>)>) {
         for (reply, answer) in answers {
             let unwanted = reply.send(answer.map(|grant| Lease::new(self, grant)));

@@ -3,7 +3,7 @@
 //! An [`IdentityPool`] lends identities as [`Lease`]s and learns from their [`Outcome`]s. Each identity is a slot of
 //! independent facts: a breaker for transient faults, rests that the upstream asked for, a credential. Nothing
 //! here speaks HTTP, spawns a task or sets a timer but the wait in the queue: whatever only time changes is
-//! worked out when somebody asks. One lock guards it all, and it is never held across an await.
+//! worked out on the next call. One lock guards it all, and it is never held across an await.
 
 mod blame;
 mod breaker;
@@ -132,7 +132,7 @@ impl IdentityPool {
         granted.map(|grant| Lease::new(&self.0, grant))
     }
 
-    /// Why a new request for this would get nobody now; `None` if it would, be it after a wait. Lends nothing.
+    /// Why a new request for this would get no identity now; `None` if it would, be it after a wait. Lends nothing.
     #[must_use]
     pub fn outlook(&self, need: impl Into<Need>, now: Now) -> Option<LeaseError> {
         self.0.look_at(now, |state| state.outlook(need.into(), now))
@@ -223,7 +223,7 @@ impl IdentityPool {
         self.0.look(|state| state.find(key).map_or_else(IdentityFacts::default, |slot| slot.facts()))
     }
 
-    /// Whether everybody fails in the same way, so that trying more than one other identity is of no use.
+    /// Whether all identities fail in the same way, so that trying more than one other identity is of no use.
     #[must_use]
     pub fn is_upstream_degraded(&self, now: Now) -> bool {
         self.0.look(|state| state.is_upstream_degraded(now.instant))

@@ -13,7 +13,7 @@ use crate::pool::rest::RestCounts;
 pub enum Outcome {
     /// The upstream's own finished frame was seen.
     Success,
-    /// A fault that may pass. `code` tells kinds apart: the same one from everybody is the upstream's.
+    /// A fault that may pass. `code` tells kinds apart: the same one on all identities is the upstream's.
     Transient {
         /// A short constant word for the kind of fault.
         code: &'static str,

@@ -1,12 +1,12 @@
-//! Who waits for an identity, and in which order: first come, first served for each caller, and the callers take
-//! turns. Pure: `W` is whatever brings the answer back to the one who waits.
+//! Requests that wait for an identity: first come, first served for each caller, and the callers take turns. Pure: `W`
+//! is the channel that brings the answer back to a request.
 
 use std::collections::VecDeque;
 
 use crate::base::facts::Need;
 use crate::base::ids::CredentialKey;
 
-/// Stands for whoever sent a request: requests of one caller wait in one line.
+/// A caller: requests of one caller wait in one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallerId(pub u64);
 
@@ -104,7 +104,7 @@ impl<W> Queue<W> {
         false
     }
 
-    /// Asks `judge` about the waiting requests, in the order of their turns, until nobody gets one any more.
+    /// Asks `judge` about the waiting requests, in the order of their turns, until none gets one any more.
     /// Those behind one that has to stay are asked too: they may want something else.
     pub(crate) fn serve<A>(&mut self, mut judge: impl FnMut(&Waiter<W>) -> Verdict<A>) -> Vec<(W, A)> {
         let mut answered = Vec::new();
@@ -202,7 +202,7 @@ mod tests {
         let mut names = served(&mut queue, 9);
         names.sort_unstable();
         assert!(names.contains(&"a1") && names.contains(&"b1") && names.contains(&"c1"), "{names:?}");
-        // Lines of one each are even, whoever asks.
+        // Lines of one each are even.
         let mut queue = Queue::new(2);
         for caller in 1..3 {
             queue.join(CallerId(caller), Usage::Chat, Vec::new(), "first").unwrap();

@@ -39,22 +39,22 @@ pub(crate) enum Choice {
     Free(usize),
     /// Some would do, but all of them are at their cap.
     AtCap,
-    /// Nobody would do.
+    /// No identity would do.
     Nobody,
 }
 
-/// How gladly an identity is used.
+/// Selection tier, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// As gladly as any.
+    /// Any request may use it.
     First,
     /// A retry prefers others (degraded, or to be probed).
     Second,
-    /// Everybody prefers others (no token).
+    /// Used only when there is no other (no token).
     Last,
 }
 
-/// The tick at which those become usable whom no time heals.
+/// The tick of identities that do not become usable by time alone.
 pub(crate) const NEVER: u64 = u64::MAX;
 
 impl Rotation {
@@ -69,7 +69,7 @@ impl Rotation {
     }
 
     /// The usable identity with the fewest in flight, then the longest in line, that is not among `tried`.
-    /// A first attempt takes its turn with anybody who is usable; a retry prefers the healthy.
+    /// A first attempt takes any usable identity in turn; a retry prefers healthy ones.
     pub(crate) fn choose(&self, usage: Usage, now: u64, tried: &[usize]) -> Choice {
         let line = self.lines.get(usage);
         let (rank, index) = if tried.is_empty() {
@@ -90,7 +90,7 @@ impl Rotation {
         turn.is_some_and(|turn| turn.usable_at <= now && turn.rank & AT_CAP == 0)
     }
 
-    /// All that would do as gladly as the one that [`Rotation::choose`] gave, and itself; in no order of load or turn.
+    /// All of the same tier as the one that [`Rotation::choose`] gave, itself included; in no order of load or turn.
     pub(crate) fn peers(&self, usage: Usage, now: u64, tried: &[usize], chosen: usize) -> Vec<usize> {
         let turns = &self.lines.get(usage).turns;
         let compared = if tried.is_empty() { AT_CAP | LAST } else { AT_CAP | LAST | SECOND };
@@ -161,7 +161,7 @@ impl Rotation {
         }
     }
 
-    /// From when on and how gladly an identity is used for something.
+    /// Sets from which tick on, and in which tier, an identity is used for something.
     pub(crate) fn place(&mut self, usage: Usage, index: usize, usable_at: u64, standing: Standing) {
         if let Some(turn) = self.lines.get_mut(usage).turns.get_mut(index) {
             turn.usable_at = usable_at;
@@ -187,7 +187,7 @@ impl Rotation {
             .fold(0, usize::saturating_add)
     }
 
-    /// The next tick after `now` at which somebody becomes usable by time alone.
+    /// The next tick after `now` at which an identity becomes usable by time alone.
     pub(crate) fn next_change(&self, usage: Usage, now: u64) -> Option<u64> {
         let turns = self.lines.get(usage).turns.iter();
         turns.map(|turn| turn.usable_at).filter(|at| *at > now && *at != NEVER).min()
@@ -200,7 +200,7 @@ impl Rotation {
 }
 
 impl Line {
-    /// The least rank of those who are usable and wanted, and whose it is.
+    /// The least rank of the identities that are usable and wanted, and its place.
     fn least(&self, now: u64, compared: u64, wants: impl Fn(usize) -> bool) -> (u64, usize) {
         let mut least = (NEVER, 0);
         for (index, turn) in self.turns.iter().enumerate() {

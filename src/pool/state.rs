@@ -1,4 +1,4 @@
-//! The pool's state behind its one lock: who is picked, what a report changes, who is told to wait or to go.
+//! The pool's state behind its one lock: picks identities, applies reports, and answers waiting requests.
 //!
 //! No clock and no waiting in here; `W` is how a waiting request is answered, and the answers are handed out to be
 //! sent once the lock is free.
@@ -123,7 +123,7 @@ impl<W> PoolState<W> {
         self.grant(need, index, gate, true, now.instant)
     }
 
-    /// Why nobody could be lent now; `None` if somebody could, be it after a wait in the queue.
+    /// Why no identity could be lent now; `None` if one could, be it after a wait in the queue.
     pub(crate) fn outlook(&self, need: Need, now: Now) -> Option<LeaseError> {
         if self.indices.is_empty() {
             return Some(LeaseError::NoneConfigured);
@@ -213,8 +213,7 @@ impl<W> PoolState<W> {
             return Vec::new();
         }
         let mut queue = mem::replace(&mut self.queue, Queue::new(0));
-        // Who has tried nobody yet is like everybody else who has not and wants the same: one look is enough for all
-        // of them.
+        // Requests of one usage that have tried no identity yet are alike: one look is enough for all of them.
         let mut is_full = PerUsage::<bool>::default();
         let answers = queue.serve(|waiter| {
             let is_full = is_full.get_mut(waiter.need.usage);
@@ -435,7 +434,7 @@ impl<W> PoolState<W> {
         })
     }
 
-    /// Who serves instead of the one whose turn it is, where that is a matter of chance.
+    /// Draws among the peers of the identity whose turn it is; with round-robin it stays.
     fn drawn(&self, usage: Usage, next: usize, tried: &[usize], now: Now) -> usize {
         match self.settings.strategy {
             Strategy::RoundRobin => next,
@@ -451,7 +450,7 @@ impl<W> PoolState<W> {
     }
 
     /// Controlled panic: rather than nothing, an identity that is down for transient failures alone is probed
-    /// before its time, now and then. Not when somebody else is merely busy, or was tried and is well.
+    /// before its time, at most every few seconds. Not when another one is merely busy, or was tried and is well.
     fn early(&mut self, usage: Usage, tried: &[usize], now: Instant) -> Option<usize> {
         let is_due = |at| now.saturating_duration_since(at) >= PROBE_EVERY;
         let is_spaced = self.early_at.is_none_or(is_due) && self.probes_from.is_none_or(|from| from <= now);
@@ -508,7 +507,7 @@ impl<W> PoolState<W> {
         }
     }
 
-    /// The places of those who are in the pool, each once.
+    /// The places of the identities in the pool, each once.
     fn known(&self, keys: &[CredentialKey]) -> Vec<usize> {
         let mut known: Vec<_> = keys.iter().filter_map(|key| self.indices.get(key).copied()).collect();
         known.sort_unstable();

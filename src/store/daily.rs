@@ -1,5 +1,5 @@
 //! What each account did on each day of UTC: requests and tokens. Counted in memory and written down now and then,
-//! so that nobody who counts waits for the disk.
+//! so that counting never waits for the disk.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 

@@ -269,7 +269,7 @@ async fn a_folder_that_cannot_be_used_costs_no_service() {
 
 #[test]
 fn a_folder_without_permission_is_named_with_the_command_that_mends_it() {
-    // Whom the folder belongs to, who we are, and what to do.
+    // The owner of the folder, the uid of this process, and what to do.
     let unusable = |refused: &str, owner, kind: io::ErrorKind| Unusable {
         folder: "/data".into(),
         uid: 65532,

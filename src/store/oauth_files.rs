@@ -2,7 +2,7 @@
 //! `oauth_creds_<id>.json` beside it.
 //!
 //! A file is replaced whole or not at all, readable for its owner only, under the lock of the official command line.
-//! What somebody else wrote in the meantime, with or without that lock, is never overwritten.
+//! What another program wrote in the meantime, with or without that lock, is never overwritten.
 //!
 //! This is one long file because reading, locking and replacing keep one promise together: each step rests on how the
 //! others leave the folder.
@@ -53,7 +53,7 @@ pub struct FileStamp {
 pub enum Replaced {
     /// The new credentials are in the file.
     Done(FileStamp),
-    /// Somebody had put another login there, which stays.
+    /// Another program had put another login there, which stays.
     Superseded(Box<OAuthFile>),
 }
 
@@ -255,7 +255,7 @@ fn read_now(path: &Path, now: UnixSeconds) -> Result<OAuthFile, OAuthFileError> 
         io::ErrorKind::NotFound => OAuthFileError::Missing(path.to_owned()),
         _ => failed(path, "read", source),
     };
-    // Before opening: to open a pipe waits for somebody who writes.
+    // Before opening: to open a pipe waits for its writer.
     if !fs::metadata(path).map_err(io_failed)?.is_file() {
         return Err(OAuthFileError::NotAFile(path.to_owned()));
     }
@@ -272,7 +272,7 @@ fn read_now(path: &Path, now: UnixSeconds) -> Result<OAuthFile, OAuthFileError> 
     Ok(OAuthFile { credentials, stamp, text_key: CredentialKey::of(&text) })
 }
 
-/// Reads a file that somebody may be writing at this moment.
+/// Reads a file that another program may be writing at this moment.
 fn read_settled(path: &Path, now: UnixSeconds) -> Result<OAuthFile, OAuthFileError> {
     for _ in 0..SETTLE_ATTEMPTS {
         match read_now(path, now) {
@@ -299,7 +299,7 @@ fn replace_now(
         io::ErrorKind::NotFound => missing(),
         _ => failed(path, "written", source),
     };
-    // Whoever writes between the look and the replacement would lose. So the two files change places, and then
+    // A program that writes between the look and the replacement would lose its write. So the two files change places, and then
     // what was taken away is looked at again. If it is not what was to be replaced, it goes back; and what that
     // takes away is looked at too, until nothing came in between.
     let mut superseding = None;
@@ -408,7 +408,7 @@ fn try_lock(path: &Path) -> Result<Attempt, OAuthFileError> {
     if fs::rename(path, &aside).is_err() {
         return Ok(Attempt::Held);
     }
-    // Two who find the same stale lock: the later one may have taken away the fresh lock of the earlier one. It
+    // Two programs may find the same stale lock: the later one may have taken away the fresh lock of the earlier one. It
     // goes back, unless a third has come meanwhile.
     let is_another = fs::read(&aside).unwrap_or_default() != seen;
     if is_another {
@@ -523,7 +523,7 @@ fn hint(source: &io::Error) -> &'static str {
     }
 }
 
-/// Runs what may wait for a disk where it keeps nobody else waiting.
+/// Runs blocking work on a thread for it.
 async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, OAuthFileError> + Send + 'static,
 ) -> Result<T, OAuthFileError> {

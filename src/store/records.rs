@@ -17,7 +17,7 @@ pub struct Loaded {
     pub sessions: HashMap<CredentialKey, StoredSession>,
     /// Renewed OAuth credentials, as JSON, by what they were renewed from.
     pub oauth: HashMap<CredentialKey, SecretString>,
-    /// Rests and dead credentials. Moments are as they were written: whoever uses them caps what a clock that
+    /// Rests and dead credentials. Moments are as they were written: their user caps what a clock that
     /// stepped back would prolong.
     pub facts: HashMap<CredentialKey, IdentityFacts>,
     /// Chats that this server made and has not deleted yet, oldest first.
@@ -81,7 +81,7 @@ pub struct KeptAnswer {
 pub struct VideoJob {
     /// Our name for it, `video_…`.
     pub id: String,
-    /// A hash that stands for the caller, who alone may see it.
+    /// Hash of the caller's key or credential. Only the same caller may see the job.
     pub owner: String,
     /// In whose account it is made.
     pub key: CredentialKey,

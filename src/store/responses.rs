@@ -14,7 +14,7 @@ use crate::base::ids::UnixSeconds;
 pub struct KeptResponse {
     /// Its id, `resp_…`.
     pub id: String,
-    /// A hash that stands for the caller, who alone may see it.
+    /// Hash of the caller's key or credential. Only the same caller may see the response.
     pub owner: String,
     /// The response that it continues.
     pub previous: Option<String>,

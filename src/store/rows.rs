@@ -442,7 +442,7 @@ fn video(row: &Row<'_>) -> rusqlite::Result<VideoJob> {
         owner: row.get("owner")?,
         key: key(&row.get::<_, String>("key")?),
         is_pooled: row.get("is_pooled")?,
-        // Nobody can go on with it, and whoever asks for it has to hear an end.
+        // It cannot go on, and its caller has to hear of an end.
         state: state.unwrap_or(VideoState::Failed),
         model: row.get("model")?,
         upstream_model: row.get("upstream_model")?,
@@ -497,7 +497,7 @@ const INTENTS_MAX: i64 = 1000;
 const VIDEOS_MAX: i64 = 10_000;
 /// How long a session is kept that is not saved any more: 90 days.
 const SESSION_SECONDS_MAX: i64 = 90 * 86_400;
-/// The error of a video job whose state a later version wrote, or nobody.
+/// The error of a video job in a state that this version does not know.
 const UNKNOWN_STATE: [&str; 2] = ["unknown_state", "the job was left in a state that this version does not know"];
 /// How long to wait for another process, such as an instance that is just being replaced.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

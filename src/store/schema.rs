@@ -75,7 +75,7 @@ CREATE TABLE videos (
     fingerprint TEXT
 ) STRICT;
 ",
-    // A rest belongs to one usage. There was only one before; but whoever is challenged rests from everything.
+    // A rest belongs to one usage. There was only one before; but a challenged account rests from everything.
     "
 CREATE TABLE rests (
     key TEXT NOT NULL,

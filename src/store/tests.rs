@@ -614,7 +614,7 @@ async fn s000_06_counts_go_on_after_a_restart_for_31_days() {
             store.count(&key("a"), spent(2), day(number));
         }
         store.count(&key("b"), spent(5), day(20_040));
-        // What comes after the close is in memory alone, and hurts nobody.
+        // What comes after the close is in memory alone, and breaks nothing.
         store.close().await;
         store.count(&key("b"), spent(1), day(20_040));
         store.save_counts();

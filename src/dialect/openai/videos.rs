@@ -1,4 +1,4 @@
-//! OpenAI's requests for videos into jobs, and what can be told of a job without asking anybody.
+//! OpenAI's requests for videos into jobs, and what can be told of a job without a call.
 
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
@@ -20,7 +20,7 @@ pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
 /// The longest text of a size.
 const SIZE_BYTES_MAX: usize = 32;
-/// The longest video that anybody means; more is a slip.
+/// The longest video in seconds that is taken for a wish; more is a slip.
 const SECONDS_MAX: f64 = 3600.0;
 /// How long the upstream usually takes: 93 to 343 s were seen.
 const TYPICAL_SECONDS: u64 = 180;

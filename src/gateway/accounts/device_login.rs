@@ -1,6 +1,6 @@
 //! Logging an OAuth account in: a link for its owner, and a task that waits for the owner's word.
 //!
-//! The half of the exchange that proves who began it never leaves this file.
+//! The PKCE verifier, which proves that this server began the login, never leaves this file.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -62,7 +62,7 @@ pub enum LoginFailure {
     /// The upstream refused for another reason, or the credentials could not be written.
     #[error("{0}")]
     Failed(String),
-    /// Somebody took it back.
+    /// The owner cancelled it, or a later login took its place.
     #[error("the login was taken back")]
     Cancelled,
 }
@@ -122,7 +122,7 @@ struct Shared {
     supervisor: Supervisor,
     /// The latest last.
     flows: Mutex<VecDeque<Entry>>,
-    /// Whoever would join a login waits until the one that is just beginning has something to show.
+    /// Held while a login begins, so that a request to join it waits until there is a link to show.
     joining: AsyncMutex<()>,
 }
 
@@ -135,7 +135,7 @@ struct Entry {
     shown: Option<(Flow, Instant)>,
 }
 
-/// A login as whoever began it sees it. What it shows is for the owner's eyes.
+/// A login as it is shown to the owner. Holds codes and links that are for the owner only.
 #[derive(Clone, Debug)]
 pub struct Flow {
     /// By which to ask how it goes.
@@ -237,7 +237,7 @@ impl DeviceLogins {
             let (id, account, cancel) = (id.clone(), account.clone(), cancel.clone());
             flows.push_back(Entry { id, account, state, cancel, shown: None });
         }
-        // Gives the place back if whoever asked leaves before there is an answer.
+        // Gives the place back if the caller leaves before there is an answer.
         let mut place = PlaceTaken { logins: self, id: id.clone(), is_kept: false };
         let login = PendingLogin::begin(&self.0.upstream).await?;
         place.is_kept = true;

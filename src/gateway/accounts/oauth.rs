@@ -1,7 +1,7 @@
 //! OAuth accounts: found in files and settings, kept in the pool while they are there, renewed before they end.
 //!
-//! The files are shared with other programs. Whoever renews does so under the lock, looks first whether somebody
-//! else has, and writes the successor of a refresh token down before anybody uses what came with it.
+//! The files are shared with other programs. A renewal takes the lock, looks first whether another
+//! program has renewed already, and writes the successor of a refresh token down before the access token is used.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;
@@ -92,7 +92,7 @@ impl OAuthAccounts {
             folders.push(OAuthFiles::unnamed_in(shared));
         }
         let kept = loaded.oauth.iter().filter_map(|(key, text)| {
-            // What this program wrote and cannot read any more is of no use to anybody.
+            // What this program wrote and cannot read any more is of no use.
             Some((key.clone(), OAuthCredentials::of_stored(text, now.unix)?))
         });
         let dead = loaded.facts.iter().filter(|(_, facts)| facts.dead_since.is_some());
@@ -156,7 +156,7 @@ impl OAuthAccounts {
     }
 
     /// Returns once the session has a newer token than the one of `generation`, as after a 401. The refresh goes on
-    /// when nobody waits for it any more.
+    /// when its caller leaves.
     ///
     /// # Errors
     /// [`RefreshError`].

@@ -60,7 +60,7 @@ pub enum AccountState {
     Ready,
     /// Its token is over, and a refresh is due.
     Expired,
-    /// Somebody has to log in again.
+    /// The owner has to log in again.
     NeedsLogin,
     /// Tokens are handed out for it and then refused where it chats.
     PortalRefuses,

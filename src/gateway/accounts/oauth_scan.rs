@@ -1,4 +1,4 @@
-//! Looks at the files of OAuth accounts: who has come, who has changed, who has gone.
+//! Scans the files of OAuth accounts for new, changed and deleted ones.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ impl OAuthAccounts {
             let found = match files.scan().await {
                 Ok(found) => found,
                 Err(error) => {
-                    // Nothing is known of the files, so nobody leaves.
+                    // Nothing is known of the files, so no account is removed.
                     self.complain(files.dir().to_owned(), &error);
                     continue;
                 }
@@ -123,7 +123,7 @@ impl OAuthAccounts {
         info!(identity.id = %identity, "OAuth account gone with its file");
     }
 
-    /// Takes up what somebody else wrote. The caller holds the gate.
+    /// Takes up what another program wrote. The caller holds the gate.
     pub(crate) async fn adopt(&self, account: &Account, file: OAuthFile, now: Now) {
         let identity = account.session.identity();
         let credentials = self.0.kept.lock().get(&file.text_key).cloned().unwrap_or_else(|| file.credentials.clone());
@@ -139,7 +139,7 @@ impl OAuthAccounts {
             is_spent.then(|| known.credentials.clone())
         };
         if let (Some(ours), Place::File { files, account: name }) = (ours, &account.place) {
-            // Somebody had read the file before our refresh and wrote it back after it.
+            // Another program read the file before our refresh and wrote it back after it.
             warn!(identity.id = %identity, "a spent refresh token came back into the file, its successor is put there again");
             match files.replace(name, file.credentials, ours, now.unix).await {
                 Ok(Replaced::Done(stamp)) => account.known.lock().stamp = Some(stamp),

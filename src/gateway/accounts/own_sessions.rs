@@ -1,5 +1,5 @@
 //! Sessions that callers bring in client mode: what their refresh cookies renewed is kept in memory, by a hash of the
-//! whole credential, so that nobody else gets at it.
+//! whole credential, so that only the same credential finds it.
 
 use std::sync::Arc;
 

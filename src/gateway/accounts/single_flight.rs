@@ -1,4 +1,4 @@
-//! One run at a time for each key, whose result goes to everybody who asked while it was under way.
+//! One run at a time for each key, whose result goes to every task that asked while it was under way.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -52,7 +52,7 @@ fn lend(pool: &IdentityPool, now: Now) -> Result<Lease, LeaseError> {
     )
 }
 
-/// How long nobody is lent from now on, in seconds.
+/// How long no identity is lent from now on, in seconds.
 fn rest(pool: &IdentityPool, now: Now) -> u64 {
     match lend(pool, now) {
         Err(LeaseError::Resting { reason: CoolingReason::Quota, retry_after }) => retry_after.as_secs(),

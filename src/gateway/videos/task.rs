@@ -87,8 +87,8 @@ impl VideoTasks {
         }
     }
 
-    /// Waits for the link to a video. A failed look is no failed task; only the upstream's word, a task that nobody
-    /// knows any more, or the deadline ends it.
+    /// Waits for the link to a video. A failed look is no failed task: the task ends by the upstream's word, when the
+    /// upstream does not know it any more, or at the deadline.
     ///
     /// # Errors
     /// [`UpstreamError`].

@@ -1,6 +1,5 @@
-//! `GET /auth` and `/v1/debug/*`: OAuth accounts in the eyes of the owner of this server, who can log one in from
-//! afar. Who may come here is settled in `auth`. No answer holds a token, nor the half of a login that proves who
-//! began it.
+//! `GET /auth` and `/v1/debug/*`: state of the OAuth accounts for the owner of this server, and remote logins.
+//! The admin key is checked in `admin_key`. No answer holds a token or the PKCE verifier of a login.
 
 use std::cmp::Reverse;
 

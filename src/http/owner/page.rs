@@ -37,7 +37,7 @@ fn about(state: &AppState) -> Value {
     let mut about = json!({
         "name": SERVICE,
         "version": VERSION,
-        "message": "Your own Qwen accounts as an API for OpenAI clients.",
+        "message": "Your own Qwen accounts as an API for OpenAI and Anthropic clients.",
         "endpoints": {
             "chat_completions": "POST /v1/chat/completions",
             "responses": "POST /v1/responses",
@@ -99,7 +99,7 @@ fn status_page(state: &AppState) -> String {
          <meta name=\"viewport\" content=\"width=device-width\">\
          <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem;color:#222}}\
          th{{text-align:left;padding-right:2rem;font-weight:600}}code{{background:#f2f2f2;padding:.1em .3em}}</style>\
-         <h1>{SERVICE} {VERSION}</h1><p>Your own Qwen accounts as an API for OpenAI clients.</p>\
+         <h1>{SERVICE} {VERSION}</h1><p>Your own Qwen accounts as an API for OpenAI and Anthropic clients.</p>\
          <table><tr><th>mode</th><td>{mode}</td></tr><tr><th>key</th><td>{key}</td></tr>{accounts}</table>\
          <h2>Endpoints</h2><ul><li><code>POST /v1/chat/completions</code></li>\
          <li><code>POST /v1/responses</code></li><li><code>POST /v1/messages</code></li>\

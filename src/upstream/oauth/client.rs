@@ -229,7 +229,7 @@ impl QwenOAuth {
             .await
             .map_err(|error| UpstreamError::transport(PROBING, error))?;
         let answer = read(PROBING, sent).await?;
-        // The portal has no such list, and says so only to those whom it lets in.
+        // The portal has no such list, and says so only after it accepted the token.
         if answer.status == 404 && answer.content_type.contains("json") {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-//! One SSE frame after the other, byte for byte as the upstream spells them (web.md: the recorded streams of 2026).
+//! One SSE frame after the other, byte for byte as the upstream spells them.
 //!
 //! Key order differs from frame to frame in the recordings, so each kind is a struct whose fields are in that order.
 
