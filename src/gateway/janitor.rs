@@ -144,7 +144,7 @@ impl Janitor {
                 use UpstreamErrorKind as Kind;
                 // Without a word of the upstream, the chat may have been made all the same.
                 let is_doubtful = matches!(error.kind, Kind::Timeout | Kind::Protocol | Kind::Unavailable);
-                if error.source.is_none() && !is_doubtful {
+                if error.is_unsent() || (error.source.is_none() && !is_doubtful) {
                     store.forget_intent(&title);
                 }
                 Err(error)

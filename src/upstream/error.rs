@@ -217,6 +217,12 @@ impl UpstreamError {
         self.quote.is_empty() && self.code.is_none()
     }
 
+    /// Whether the connection could not even be made, so that nothing was asked of the upstream.
+    #[must_use]
+    pub fn is_unsent(&self) -> bool {
+        self.source.as_ref().is_some_and(reqwest::Error::is_connect)
+    }
+
     /// Makes the upstream's text fit to be shown, in the classes where it helps the caller to mend the request.
     ///
     /// `secrets` are those of the identity that was used, `asked` the texts of the request. Until this was called,

@@ -220,7 +220,13 @@ async fn a_chat_that_was_refused_is_not_looked_for() {
     assert_eq!(ask(&app, Form::Whole, "x").await.status, 429);
     let (_simulator, state_dir) = app.stop().await;
     assert_eq!(Store::open(state_dir.path()).unwrap().1.intents, []);
-    // Without a word of the upstream nobody knows.
+    // What never left this machine made nothing.
+    let simulator = Simulator::start(crew(1)).await.unwrap();
+    let app = Setup::default().with("QWEN_WEB_BASE_URL", "http://127.0.0.1:1/").start(simulator).await;
+    assert_eq!(ask(&app, Form::Whole, "x").await.status, 502);
+    let (_simulator, state_dir) = app.stop().await;
+    assert_eq!(Store::open(state_dir.path()).unwrap().1.intents, []);
+    // Without a word of the upstream it is not known.
     let app = start(1).await;
     app.simulator.script().set_default(None, Endpoint::NewChat, Some(ScriptedReply::status(502)));
     assert_eq!(ask(&app, Form::Whole, "x").await.status, 502);
