@@ -42,6 +42,14 @@ impl<'a> Text<'a> {
         }
     }
 
+    /// Hands on the text itself in pieces, without a copy of it.
+    pub(crate) fn for_each_piece(self, sink: &mut impl FnMut(&str)) {
+        match self {
+            Self::Plain(text) => sink(text),
+            Self::Literal(literal) => unescape_into(inner(literal), &mut None, sink),
+        }
+    }
+
     /// Whether there is no text.
     #[must_use]
     pub fn is_empty(self) -> bool {
@@ -62,6 +70,10 @@ fn inner(literal: &str) -> &str {
 /// `half` is the first half of a surrogate pair from the literal before, and becomes one whose second half may be
 /// in the next. A half that stays alone becomes U+FFFD.
 pub(crate) fn unescape(literal: &str, half: &mut Option<u16>, out: &mut String) {
+    unescape_into(literal, half, &mut |piece| out.push_str(piece));
+}
+
+fn unescape_into(literal: &str, half: &mut Option<u16>, out: &mut impl FnMut(&str)) {
     let mut rest = literal;
     while let Some(place) = memchr(b'\\', rest.as_bytes()) {
         let (before, escape) = rest.split_at(place);
@@ -91,22 +103,26 @@ pub(crate) fn unescape(literal: &str, half: &mut Option<u16>, out: &mut String) 
 /// U+FFFD.
 const REPLACEMENT: u16 = 0xfffd;
 
-fn push(text: &str, half: &mut Option<u16>, out: &mut String) {
+fn push(text: &str, half: &mut Option<u16>, out: &mut impl FnMut(&str)) {
     if !text.is_empty() {
         if half.take().is_some() {
-            out.push(char::REPLACEMENT_CHARACTER);
+            push_char(char::REPLACEMENT_CHARACTER, out);
         }
-        out.push_str(text);
+        out(text);
     }
 }
 
-fn push_unit(unit: u16, half: &mut Option<u16>, out: &mut String) {
+fn push_char(character: char, out: &mut impl FnMut(&str)) {
+    out(character.encode_utf8(&mut [0; 4]));
+}
+
+fn push_unit(unit: u16, half: &mut Option<u16>, out: &mut impl FnMut(&str)) {
     let pair = half.take().into_iter().chain([unit]);
     for character in char::decode_utf16(pair) {
         match character {
-            Ok(character) => out.push(character),
+            Ok(character) => push_char(character, out),
             Err(lone) if lone.unpaired_surrogate() == unit && unit < 0xdc00 => *half = Some(unit),
-            Err(_) => out.push(char::REPLACEMENT_CHARACTER),
+            Err(_) => push_char(char::REPLACEMENT_CHARACTER, out),
         }
     }
 }

@@ -45,14 +45,27 @@ enum Kind {
 }
 
 impl Kind {
+    /// In the order of their numbers.
+    const ALL: [Self; 14] = [
+        Self::Other,
+        Self::Line,
+        Self::Blank,
+        Self::Lower,
+        Self::Upper,
+        Self::Digit,
+        Self::Sign,
+        Self::Letter,
+        Self::Ideograph,
+        Self::Kana,
+        Self::Hangul,
+        Self::FullWidth,
+        Self::Emoji,
+        Self::Rare,
+    ];
+
     fn of(c: char) -> Self {
         match u32::from(c) {
-            0x0a | 0x0d => Self::Line,
-            0x09 | 0x20 => Self::Blank,
-            0x61..=0x7a => Self::Lower,
-            0x41..=0x5a => Self::Upper,
-            0x30..=0x39 => Self::Digit,
-            0x00..=0x7f => Self::Sign,
+            code @ 0x00..=0x7f => Self::of_ascii(code),
             0x80..=0x7ff => Self::Letter,
             0x3040..=0x30ff => Self::Kana,
             0xac00..=0xd7af => Self::Hangul,
@@ -63,8 +76,19 @@ impl Kind {
         }
     }
 
+    const fn of_ascii(code: u32) -> Self {
+        match code {
+            0x0a | 0x0d => Self::Line,
+            0x09 | 0x20 => Self::Blank,
+            0x61..=0x7a => Self::Lower,
+            0x41..=0x5a => Self::Upper,
+            0x30..=0x39 => Self::Digit,
+            _ => Self::Sign,
+        }
+    }
+
     /// Hundredths of a token that a character of this kind costs behind one of another.
-    fn cost_behind(self, before: Self) -> u64 {
+    const fn cost_behind(self, before: Self) -> u8 {
         match (before, self) {
             (_, Self::Other) => 0,
             (_, Self::Line) => 30,
@@ -113,17 +137,21 @@ impl TokenMeter {
                 let quoted = literal.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
                 self.add_plain(quoted.unwrap_or(literal));
             }
-            Text::Literal(_) => self.add_plain(&text.plain()),
+            Text::Literal(_) => text.for_each_piece(&mut |piece| self.add_plain(piece)),
         }
     }
 
     /// Adds a character; gives the hundredths of a token that it costs.
     pub fn add_char(&mut self, c: char) -> u64 {
-        let kind = Kind::of(c);
+        self.add_kind(Kind::of(c))
+    }
+
+    fn add_kind(&mut self, kind: Kind) -> u64 {
         let is_letter = matches!(kind, Kind::Lower | Kind::Upper);
         self.letters = if is_letter { self.letters.saturating_add(1) } else { 0 };
         let is_long = kind == Kind::Lower && self.letters > WORD_LETTERS;
-        let cost = kind.cost_behind(self.last) + if is_long { LONG_WORD_HUNDREDTHS } else { 0 };
+        let cost = COSTS.get(self.last as usize).and_then(|row| row.get(kind as usize)).copied().unwrap_or_default();
+        let cost = u64::from(cost) + if is_long { LONG_WORD_HUNDREDTHS } else { 0 };
         self.last = kind;
         self.hundredths += cost;
         cost
@@ -136,11 +164,42 @@ impl TokenMeter {
     }
 
     fn add_plain(&mut self, text: &str) {
+        // A copy that stays in registers: this loop sees every character of every answer.
+        let mut meter = *self;
         for c in text.chars() {
-            self.add_char(c);
+            meter.add_kind(ASCII.get(c as usize).copied().unwrap_or_else(|| Kind::of(c)));
         }
+        *self = meter;
     }
 }
+
+/// [`Kind::of`] of each ASCII character.
+#[expect(clippy::indexing_slicing, reason = "done by the compiler")]
+const ASCII: [Kind; 128] = {
+    let mut kinds = [Kind::Other; 128];
+    let mut code = 0;
+    while code < 128 {
+        kinds[code] = Kind::of_ascii(code as u32);
+        code += 1;
+    }
+    kinds
+};
+
+/// [`Kind::cost_behind`] of each kind behind each other.
+#[expect(clippy::indexing_slicing, reason = "done by the compiler")]
+const COSTS: [[u8; Kind::ALL.len()]; Kind::ALL.len()] = {
+    let mut costs = [[0; Kind::ALL.len()]; Kind::ALL.len()];
+    let mut before = 0;
+    while before < costs.len() {
+        let mut kind = 0;
+        while kind < costs.len() {
+            costs[before][kind] = Kind::ALL[kind].cost_behind(Kind::ALL[before]);
+            kind += 1;
+        }
+        before += 1;
+    }
+    costs
+};
 
 #[cfg(test)]
 mod tests {
@@ -204,12 +263,14 @@ mod tests {
 
     #[test]
     fn pieces_do_not_matter() {
-        let text = "Two words, 42 – 你好 \n\n  and_soOn(\"x\")";
-        let mut meter = TokenMeter::default();
+        let text = "Two words, 42 – 你好 \n\n  and_soOn(\"x\") extraordinarily LongerWords fooBarbaz";
+        let (mut in_pieces, mut by_character) = (TokenMeter::default(), TokenMeter::default());
         for c in text.chars() {
-            meter.add(Text::Plain(c.encode_utf8(&mut [0; 4])));
+            in_pieces.add(Text::Plain(c.encode_utf8(&mut [0; 4])));
+            by_character.add_char(c);
         }
-        assert_eq!(meter.tokens(), estimate_tokens(text));
+        assert_eq!(in_pieces.hundredths, by_character.hundredths);
+        assert_eq!(in_pieces.tokens(), estimate_tokens(text));
     }
 
     #[test]
