@@ -20,7 +20,7 @@ use tracing::{error, warn};
 
 /// Spawns every task, gives each a name and the stop signal, and waits for them at the end. Clones share one set.
 #[derive(Clone, Debug, Default)]
-pub struct Supervisor {
+pub(crate) struct Supervisor {
     tasks: TaskTracker,
     /// Cancelled when stopping begins: tasks finish what they do.
     stopping: CancellationToken,
@@ -32,14 +32,14 @@ pub struct Supervisor {
 impl Supervisor {
     /// A supervisor without tasks.
     #[must_use]
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self::default()
     }
 
     /// Runs a task until it ends, or until the deadline of [`Supervisor::stop`] drops it.
     ///
     /// A panic ends only this task and is logged as an error with its name. Needs a tokio runtime around it.
-    pub fn spawn<F>(&self, name: &'static str, task: F)
+    pub(crate) fn spawn<F>(&self, name: &'static str, task: F)
     where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -56,7 +56,7 @@ impl Supervisor {
 
     /// The signal that stopping has begun. It can be awaited (`cancelled`), asked and handed on.
     #[must_use]
-    pub fn stopping(&self) -> CancellationToken {
+    pub(crate) fn stopping(&self) -> CancellationToken {
         self.stopping.clone()
     }
 
@@ -64,7 +64,7 @@ impl Supervisor {
     ///
     /// Returns whether all ended by themselves. A task that never waits cannot be dropped; it is given one more
     /// second and then left behind.
-    pub async fn stop(&self, patience: Duration) -> bool {
+    pub(crate) async fn stop(&self, patience: Duration) -> bool {
         self.stopping.cancel();
         self.tasks.close();
         if timeout(patience, self.tasks.wait()).await.is_ok() {
@@ -97,7 +97,7 @@ impl Supervisor {
 /// # Errors
 /// The operating system refused to install the handlers.
 #[cfg(unix)]
-pub async fn signal() -> io::Result<&'static str> {
+pub(crate) async fn signal() -> io::Result<&'static str> {
     use tokio::signal::unix::{SignalKind, signal};
 
     let mut terminate = signal(SignalKind::terminate())?;

@@ -4,8 +4,8 @@
 
 pub mod facts;
 pub mod ids;
-pub mod oauth;
+pub(crate) mod oauth;
 pub mod secret;
 pub mod seed;
-pub mod session;
-pub mod text;
+pub(crate) mod session;
+pub(crate) mod text;

@@ -3,7 +3,7 @@
 /// The text of these bytes: UTF-16 when a byte order mark says so (what Windows writes as "Unicode", `PowerShell` by
 /// `>`), else UTF-8. The mark is left out. `None` when the bytes are neither.
 #[must_use]
-pub fn decoded(bytes: Vec<u8>) -> Option<String> {
+pub(crate) fn decoded(bytes: Vec<u8>) -> Option<String> {
     let units = |read: fn([u8; 2]) -> u16| -> Option<String> {
         let (pairs, rest) = bytes.get(2..)?.as_chunks::<2>();
         let text: Option<String> = char::decode_utf16(pairs.iter().map(|pair| read(*pair))).map(Result::ok).collect();

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 /// The longest wait that a client is asked to sit through by itself: SDKs sleep for as long as they are told.
-pub const WAIT_MAX: Duration = Duration::from_secs(60);
+pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// What went wrong, as far as statuses and the classes of dialects tell it apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -11,11 +11,11 @@ use crate::files::blob::Blob;
 use crate::files::media_type::{MediaKind, MediaType};
 
 /// The longest address that is fetched.
-pub const URL_CHARS_MAX: usize = 2048;
+pub(crate) const URL_CHARS_MAX: usize = 2048;
 
 /// Stands for bytes that were taken out of the body while it was read: this and the place in the list of blobs.
 /// Written by a caller, it can only name bytes of the same request.
-pub const LIFTED_PREFIX: &str = "\u{0}lifted:";
+pub(crate) const LIFTED_PREFIX: &str = "\u{0}lifted:";
 
 /// A part that carries a file, its payload not looked at yet.
 #[derive(Clone, Copy, Debug)]
@@ -117,7 +117,7 @@ fn decoded(at: &str, kind: MediaKind, encoded: &str) -> Result<Blob, RequestErro
 
 /// What is wrong with a file, said to its caller.
 #[must_use]
-pub fn file_error(at: &str, kind: MediaKind, fault: &FileFault) -> RequestError {
+pub(crate) fn file_error(at: &str, kind: MediaKind, fault: &FileFault) -> RequestError {
     use RequestErrorKind as Kind;
     let noun = kind.noun();
     let (error, why) = match fault {

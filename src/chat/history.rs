@@ -29,18 +29,18 @@ type Hash = [u8; 32];
 
 /// A conversation up to some message, as a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct History(Hash);
+pub(crate) struct History(Hash);
 
 impl History {
     /// The 32 bytes.
     #[must_use]
-    pub fn as_bytes(&self) -> &[u8] {
+    pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 
     /// The history with one more message: the answer.
     #[must_use]
-    pub fn answered(self, answer: MessageHash) -> Self {
+    pub(crate) fn answered(self, answer: MessageHash) -> Self {
         self.with(answer)
     }
 
@@ -51,7 +51,7 @@ impl History {
 
 /// The histories of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Histories {
+pub(crate) struct Histories {
     /// Up to the assistant's last message, which is included; `None` when the assistant has said nothing yet.
     pub before: Option<History>,
     /// All of the conversation.
@@ -61,7 +61,7 @@ pub struct Histories {
 impl Histories {
     /// The histories of a conversation.
     #[must_use]
-    pub fn of(conversation: &Conversation) -> Self {
+    pub(crate) fn of(conversation: &Conversation) -> Self {
         let head = output(Fields::new("conversation"), &conversation.output);
         let mut history = History(tools(head, conversation).finish());
         let (mut before, mut calls) = (None, Calls::default());
@@ -81,11 +81,11 @@ impl Histories {
 
 /// One message as a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct MessageHash(Hash);
+pub(crate) struct MessageHash(Hash);
 
 /// Hashes an answer while it is shown, so that it is known by the hash of its replay.
 #[derive(Clone, Debug)]
-pub struct AnswerHasher {
+pub(crate) struct AnswerHasher {
     text: Trimmed,
     /// Names and arguments.
     calls: Vec<(String, String)>,
@@ -99,7 +99,7 @@ impl Default for AnswerHasher {
 
 impl AnswerHasher {
     /// Takes what the caller is shown next.
-    pub fn event(&mut self, event: &ReplyEvent<'_>) {
+    pub(crate) fn event(&mut self, event: &ReplyEvent<'_>) {
         match event {
             ReplyEvent::Text(text) | ReplyEvent::Refusal(text) => self.text.push(*text),
             ReplyEvent::ToolCall { index, name, .. } => {
@@ -118,7 +118,7 @@ impl AnswerHasher {
 
     /// The hash of all that was shown.
     #[must_use]
-    pub fn finish(self) -> MessageHash {
+    pub(crate) fn finish(self) -> MessageHash {
         let Self { text, calls } = self;
         let calls = calls.iter().map(|(name, arguments)| (name.as_str(), arguments.as_str()));
         assistant(text.finish(), &[], calls)

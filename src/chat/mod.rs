@@ -4,18 +4,18 @@
 //! from them and reads its answer into them. Nothing here waits, reads a clock, draws randomness or logs; ids and
 //! times come in as arguments.
 
-pub mod aspect;
+pub(crate) mod aspect;
 pub mod conversation;
-pub mod error;
-pub mod failure;
-pub mod file_part;
-pub mod history;
+pub(crate) mod error;
+pub(crate) mod failure;
+pub(crate) mod file_part;
+pub(crate) mod history;
 pub mod job;
 pub mod model_map;
-pub mod models;
+pub(crate) mod models;
 pub mod reply;
 pub mod resolve;
 pub mod stages;
-pub mod suffix;
-pub mod tokens;
+pub(crate) mod suffix;
+pub(crate) mod tokens;
 pub mod tools;

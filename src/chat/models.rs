@@ -106,7 +106,7 @@ impl ModelInfo {
 
 /// The name in a list that is most like `name`, if any is like it at all.
 #[must_use]
-pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_ascii_lowercase();
     let alike = |other: &'a str| (strsim::jaro_winkler(&name, &other.to_ascii_lowercase()), other);
     let best = names.into_iter().map(alike).max_by(|(one, _), (other, _)| one.total_cmp(other));
@@ -116,7 +116,7 @@ pub fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Opti
 /// How like another name one has to be to be called the nearest.
 const LIKENESS_MIN: f64 = 0.8;
 /// The date that models without one get, so that `created` stays the same from call to call.
-pub const CREATED_DEFAULT: u32 = 1_732_711_466;
+pub(crate) const CREATED_DEFAULT: u32 = 1_732_711_466;
 
 /// Reads `{"data": [Model…]}` or `{"success": true, "data": {"data": [Model…]}}`. Entries without an id and
 /// repeated ids are left out; inactive models too.
@@ -124,7 +124,7 @@ pub const CREATED_DEFAULT: u32 = 1_732_711_466;
 /// # Errors
 /// `None` when there is no list, or nothing in it.
 #[must_use]
-pub fn parse_catalogue(body: &[u8]) -> Option<Vec<ModelInfo>> {
+pub(crate) fn parse_catalogue(body: &[u8]) -> Option<Vec<ModelInfo>> {
     let body: Value = serde_json::from_slice(body).ok()?;
     let data = body.get("data")?;
     let list = data.as_array().or_else(|| data.get("data")?.as_array())?;
@@ -192,7 +192,7 @@ fn model_of(entry: &Value) -> Option<ModelInfo> {
 
 /// The list that stands in while the upstream's has never been seen.
 #[must_use]
-pub fn builtin_catalogue() -> Vec<ModelInfo> {
+pub(crate) fn builtin_catalogue() -> Vec<ModelInfo> {
     let model = |id: &str, thinking| ModelInfo {
         id: id.to_owned(),
         created: CREATED_DEFAULT,
@@ -215,7 +215,7 @@ pub fn builtin_catalogue() -> Vec<ModelInfo> {
 
 /// Every name that can be used, in the catalogue's order: each model, then its variants by suffix.
 #[must_use]
-pub fn with_variants(models: &[ModelInfo]) -> Vec<(String, &ModelInfo)> {
+pub(crate) fn with_variants(models: &[ModelInfo]) -> Vec<(String, &ModelInfo)> {
     let mut names: Vec<(String, &ModelInfo)> = Vec::new();
     for model in models {
         names.push((model.id.clone(), model));

@@ -2,7 +2,7 @@
 
 /// What a suffix switches on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SuffixEffect {
+pub(crate) enum SuffixEffect {
     /// The model thinks before it answers.
     Thinking,
     /// The model may search the web.
@@ -35,7 +35,7 @@ impl Product {
 }
 
 /// The one table of suffixes. Parsing, the variants in the model list and the README's table follow it.
-pub const SUFFIXES: &[(&str, SuffixEffect)] = &[
+pub(crate) const SUFFIXES: &[(&str, SuffixEffect)] = &[
     ("-thinking", SuffixEffect::Thinking),
     ("-search", SuffixEffect::Search),
     ("-image", SuffixEffect::Make(Product::Image)),
@@ -47,7 +47,7 @@ pub const SUFFIXES: &[(&str, SuffixEffect)] = &[
 const SPELLINGS: &[(&str, SuffixEffect)] = &[("-image-edit", SuffixEffect::Make(Product::ImageEdit))];
 
 /// The prefix that names the web chat among the kinds of upstream.
-pub const WEB_PREFIX: &str = "web/";
+pub(crate) const WEB_PREFIX: &str = "web/";
 
 /// A model name, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]

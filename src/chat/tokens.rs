@@ -10,7 +10,7 @@ use memchr::memchr;
 use crate::chat::reply::Text;
 
 /// Hundredths in a token.
-pub const HUNDREDTHS: u64 = 100;
+pub(crate) const HUNDREDTHS: u64 = 100;
 
 /// Letters of a word that is one token, as a rule.
 const WORD_LETTERS: u32 = 5;
@@ -113,7 +113,7 @@ impl Kind {
 
 /// How many tokens a text has, by estimate.
 #[must_use]
-pub fn estimate_tokens(text: &str) -> u64 {
+pub(crate) fn estimate_tokens(text: &str) -> u64 {
     let mut meter = TokenMeter::default();
     meter.add(Text::Plain(text));
     meter.tokens()
@@ -121,7 +121,7 @@ pub fn estimate_tokens(text: &str) -> u64 {
 
 /// Adds up the estimate of a text that comes in pieces. The division into pieces does not change the sum.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct TokenMeter {
+pub(crate) struct TokenMeter {
     hundredths: u64,
     last: Kind,
     /// ASCII letters of the word so far.
@@ -130,7 +130,7 @@ pub struct TokenMeter {
 
 impl TokenMeter {
     /// Adds a piece.
-    pub fn add(&mut self, text: Text<'_>) {
+    pub(crate) fn add(&mut self, text: Text<'_>) {
         match text {
             Text::Plain(text) => self.add_plain(text),
             Text::Literal(literal) if memchr(b'\\', literal.as_bytes()).is_none() => {
@@ -142,7 +142,7 @@ impl TokenMeter {
     }
 
     /// Adds a character; gives the hundredths of a token that it costs.
-    pub fn add_char(&mut self, c: char) -> u64 {
+    pub(crate) fn add_char(&mut self, c: char) -> u64 {
         self.add_kind(Kind::of(c))
     }
 
@@ -159,7 +159,7 @@ impl TokenMeter {
 
     /// The tokens so far; a part of one counts as one.
     #[must_use]
-    pub fn tokens(self) -> u64 {
+    pub(crate) fn tokens(self) -> u64 {
         self.hundredths.div_ceil(HUNDREDTHS)
     }
 

@@ -21,6 +21,7 @@ use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::oauth::client::QwenOAuth;
 use crate::upstream::openai::client::OpenAiApi;
 use crate::upstream::web::client::QwenWeb;
+use crate::upstream::web::token::token_in_jar;
 
 /// Prints a row for each account of the web chat, each OAuth account and each static key; whether at least one is
 /// usable. An OAuth token that is over is not renewed here: a running server may be about to.
@@ -137,7 +138,7 @@ async fn ask(upstream: &QwenWeb, store: &Store, session: &Arc<Session>) -> Resul
     let now = Now::read().unix;
     let is_live = |token: Option<AccessToken>| token.is_some_and(|token| token.is_live(now));
     if !is_live(session.token()) {
-        let token = match upstream.token_in_jar(session, now) {
+        let token = match token_in_jar(session, now) {
             Some(token) => token,
             None if store.unusable().is_some() => return Ok(Asked::NotRenewed),
             None => {

@@ -2,9 +2,9 @@
 //!
 //! Pure, and independent of every upstream: this room never imports `upstream`, and `upstream` never imports it.
 
-pub mod anthropic;
+pub(crate) mod anthropic;
 pub mod openai;
-pub mod responses;
+pub(crate) mod responses;
 pub mod writer;
 
 use crate::chat::failure::Failure;

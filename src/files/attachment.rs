@@ -9,12 +9,12 @@ use crate::files::blob::Blob;
 use crate::files::media_type::{MEGABYTE, MediaType};
 use crate::files::picture;
 
-pub use crate::files::media_type::MediaKind;
+pub(crate) use crate::files::media_type::MediaKind;
 
 /// The most pixels of one picture: more is a bomb, or of no use to a model that scales it down.
-pub const PIXELS_MAX: u64 = 64_000_000;
+pub(crate) const PIXELS_MAX: u64 = 64_000_000;
 /// The most pixels of a side of a picture.
-pub const SIDE_MAX: u32 = 16_384;
+pub(crate) const SIDE_MAX: u32 = 16_384;
 
 /// How much of a file tells its type.
 const HEAD_BYTES: usize = 8192;
@@ -159,7 +159,7 @@ impl JobFile {
 
 /// A file as the upstream has it. It belongs to the account that uploaded it.
 #[derive(Clone, PartialEq, Eq)]
-pub struct UploadedFile {
+pub(crate) struct UploadedFile {
     /// The upstream's id.
     pub file_id: String,
     /// The signed link that the upstream gave, query included. It is a secret for as long as it lives.
@@ -186,7 +186,7 @@ impl fmt::Debug for UploadedFile {
 /// The name without folders and ending. Letters and digits of every script, spaces and most signs stay; control and
 /// direction characters, quotes, brackets of markup and what Windows forbids become `_`.
 #[must_use]
-pub fn safe_stem(name: &str) -> Option<String> {
+pub(crate) fn safe_stem(name: &str) -> Option<String> {
     let last = name.rsplit(['/', '\\']).next().unwrap_or_default();
     let stem = last.rsplit_once('.').map_or(last, |(stem, _)| stem);
     let is_plain = |c: char| match c {

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
 /// Up to this many bytes stay in memory.
-pub const MEMORY_BYTES_MAX: usize = 512 * 1024;
+pub(crate) const MEMORY_BYTES_MAX: usize = 512 * 1024;
 
 /// SHA-256 of the bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -160,7 +160,7 @@ impl Seek for BlobReader {
 
 /// Collects the bytes of a blob.
 #[derive(Debug)]
-pub struct BlobWriter {
+pub(crate) struct BlobWriter {
     dir: PathBuf,
     hasher: Sha256,
     len: u64,
@@ -171,21 +171,15 @@ pub struct BlobWriter {
 impl BlobWriter {
     /// A writer that puts large content into a nameless file in `dir`.
     #[must_use]
-    pub fn new(dir: &Path) -> Self {
+    pub(crate) fn new(dir: &Path) -> Self {
         Self { dir: dir.to_owned(), hasher: Sha256::new(), len: 0, memory: Vec::new(), file: None }
-    }
-
-    /// How many bytes so far.
-    #[must_use]
-    pub fn written(&self) -> u64 {
-        self.len
     }
 
     /// Takes the next bytes. Waits for the disk when there are many.
     ///
     /// # Errors
     /// The disk's.
-    pub fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hasher.update(bytes);
         self.len += bytes.len() as u64;
         if let Some(file) = &mut self.file {
@@ -203,7 +197,7 @@ impl BlobWriter {
 
     /// Ends the content.
     #[must_use]
-    pub fn finish(self) -> Blob {
+    pub(crate) fn finish(self) -> Blob {
         let content = match self.file {
             Some(file) => Content::File(file),
             None => Content::Memory(self.memory.into()),

@@ -1,21 +1,21 @@
 //! What a file is, by its first bytes. Names and claims only tell kinds of text apart.
 
 /// The most pictures of one turn. With [`IMAGE_BYTES_MAX`] and the others: what the site's own page allows.
-pub const IMAGES_MAX: usize = 5;
+pub(crate) const IMAGES_MAX: usize = 5;
 /// The most bytes of one picture.
-pub const IMAGE_BYTES_MAX: u64 = 20 * MEGABYTE;
+pub(crate) const IMAGE_BYTES_MAX: u64 = 20 * MEGABYTE;
 /// The most documents of one turn.
-pub const DOCUMENTS_MAX: usize = 5;
+pub(crate) const DOCUMENTS_MAX: usize = 5;
 /// The most bytes of one document.
-pub const DOCUMENT_BYTES_MAX: u64 = 20 * MEGABYTE;
+pub(crate) const DOCUMENT_BYTES_MAX: u64 = 20 * MEGABYTE;
 /// The most videos of one turn.
-pub const VIDEOS_MAX: usize = 1;
+pub(crate) const VIDEOS_MAX: usize = 1;
 /// The most bytes of one video.
-pub const VIDEO_BYTES_MAX: u64 = 500 * MEGABYTE;
+pub(crate) const VIDEO_BYTES_MAX: u64 = 500 * MEGABYTE;
 /// The most sounds of one turn.
-pub const AUDIOS_MAX: usize = 1;
+pub(crate) const AUDIOS_MAX: usize = 1;
 /// The most bytes of one sound.
-pub const AUDIO_BYTES_MAX: u64 = 100 * MEGABYTE;
+pub(crate) const AUDIO_BYTES_MAX: u64 = 100 * MEGABYTE;
 
 pub(crate) const MEGABYTE: u64 = 1_000_000;
 
@@ -96,7 +96,7 @@ impl MediaKind {
 
 /// A format that the upstream takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MediaType {
+pub(crate) struct MediaType {
     /// What it is.
     pub kind: MediaKind,
     /// As `image/png`.
@@ -158,7 +158,7 @@ impl MediaType {
     /// The type of a file with these first bytes. `name` decides only between formats that begin alike: archives
     /// of office programs, and text.
     #[must_use]
-    pub fn of_bytes(head: &[u8], name: &str) -> Option<Self> {
+    pub(crate) fn of_bytes(head: &[u8], name: &str) -> Option<Self> {
         let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase());
         let ending = ending.filter(|ending| !ending.is_empty() && ending.bytes().all(|b| b.is_ascii_alphanumeric()));
         let found = infer::get(head).map(|found| found.mime_type());
@@ -189,7 +189,7 @@ impl MediaType {
 
     /// The kind that a media type claims to be, by its first word.
     #[must_use]
-    pub fn claimed_kind(essence: &str) -> Option<MediaKind> {
+    pub(crate) fn claimed_kind(essence: &str) -> Option<MediaKind> {
         let essence = essence.trim().to_ascii_lowercase();
         match essence.split('/').next().unwrap_or_default() {
             "image" => Some(MediaKind::Image),

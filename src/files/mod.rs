@@ -1,6 +1,6 @@
 //! Bytes of files: where they are kept, what they are and how they are named.
 
-pub mod attachment;
-pub mod blob;
-pub mod media_type;
+pub(crate) mod attachment;
+pub(crate) mod blob;
+pub(crate) mod media_type;
 mod picture;

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
 use http::HeaderValue;
 use parking_lot::Mutex;
@@ -22,7 +23,7 @@ use crate::files::attachment::{Attachment, FileFault, JobFile, RemoteFile, Uploa
 use crate::files::blob::ContentHash;
 use crate::files::media_type::{MediaKind, MediaType};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
-use crate::upstream::media::fetch::{FetchError, FetchedResult, MediaFetcher, OpenResult, WHOLE, WHOLE_VIDEO};
+use crate::upstream::media::fetch::{FetchError, MediaFetcher, OpenResult, WHOLE, WHOLE_VIDEO};
 use crate::upstream::web::client::QwenWeb;
 use crate::upstream::web::encode::FileRef;
 
@@ -35,7 +36,7 @@ const HEAD_BYTES: usize = 8192;
 
 /// Fetches and hands over files. Clones share what is remembered.
 #[derive(Clone)]
-pub struct Attachments(Arc<Shared>);
+pub(crate) struct Attachments(Arc<Shared>);
 
 struct Shared {
     upstream: Arc<QwenWeb>,
@@ -57,7 +58,7 @@ struct Kept {
 impl Attachments {
     /// Files that pass through `spool` on their way.
     #[must_use]
-    pub fn new(upstream: Arc<QwenWeb>, fetcher: Arc<MediaFetcher>, spool: PathBuf) -> Self {
+    pub(crate) fn new(upstream: Arc<QwenWeb>, fetcher: Arc<MediaFetcher>, spool: PathBuf) -> Self {
         Self(Arc::new(Shared { upstream, fetcher, spool, kept: Mutex::default() }))
     }
 
@@ -65,7 +66,7 @@ impl Attachments {
     ///
     /// # Errors
     /// The first file, in order, that cannot be had or used. Nothing was uploaded.
-    pub async fn gather(&self, files: Vec<JobFile>) -> Result<Vec<JobFile>, RequestError> {
+    pub(crate) async fn gather(&self, files: Vec<JobFile>) -> Result<Vec<JobFile>, RequestError> {
         let gathered = join_all(files.into_iter().map(|file| async {
             match file {
                 JobFile::Remote(file) if self.0.fetcher.is_own_link(&file.url) && file.kind == MediaKind::Image => {
@@ -114,10 +115,10 @@ impl Attachments {
     ///
     /// # Errors
     /// [`FetchError`].
-    pub async fn result(&self, url: &str) -> Result<FetchedResult, FetchError> {
+    pub(crate) async fn result(&self, url: &str) -> Result<Bytes, FetchError> {
         let result = self.0.fetcher.fetch_result(url, RESULT_BYTES_MAX).await?;
         // Storages answer 200 with a page, or with nothing, when a link has expired.
-        let head = result.content.get(..result.content.len().min(HEAD_BYTES)).unwrap_or_default();
+        let head = result.get(..result.len().min(HEAD_BYTES)).unwrap_or_default();
         match MediaType::of_bytes(head, "") {
             Some(MediaType { kind: MediaKind::Image, .. }) => Ok(result),
             _ => Err(FetchError::Refused("the result is no picture")),
@@ -128,7 +129,7 @@ impl Attachments {
     ///
     /// # Errors
     /// [`FetchError`].
-    pub async fn open_result(&self, url: &str, range: Option<&HeaderValue>) -> Result<OpenResult, FetchError> {
+    pub(crate) async fn open_result(&self, url: &str, range: Option<&HeaderValue>) -> Result<OpenResult, FetchError> {
         self.0.fetcher.open_result(url, range).await
     }
 

@@ -86,7 +86,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
 
 /// The models that the web chat has.
 #[derive(Debug)]
-pub struct Catalogue {
+pub(crate) struct Catalogue {
     /// The models.
     pub models: Vec<ModelInfo>,
     /// Whether the list is the upstream's own; otherwise it is the built-in one, and a name that is not in it may
@@ -97,14 +97,14 @@ pub struct Catalogue {
 impl Catalogue {
     /// The model with exactly this id.
     #[must_use]
-    pub fn find(&self, id: &str) -> Option<&ModelInfo> {
+    pub(crate) fn find(&self, id: &str) -> Option<&ModelInfo> {
         self.models.iter().find(|model| model.id == id)
     }
 }
 
 /// Keeps the web chat's catalogue. Clones share it.
 #[derive(Clone)]
-pub struct Models(Arc<WebModels>);
+pub(crate) struct Models(Arc<WebModels>);
 
 struct WebModels {
     upstream: Arc<QwenWeb>,
@@ -115,18 +115,18 @@ struct WebModels {
 impl Models {
     /// A catalogue that starts with the built-in list and fetches the live one on first need.
     #[must_use]
-    pub fn new(upstream: Arc<QwenWeb>, supervisor: Supervisor, ttl: Duration) -> Self {
+    pub(crate) fn new(upstream: Arc<QwenWeb>, supervisor: Supervisor, ttl: Duration) -> Self {
         let builtin = Catalogue { models: builtin_catalogue(), is_live: false };
         Self(Arc::new(WebModels { upstream, ttl, kept: Kept::new(builtin, supervisor, "fetch models") }))
     }
 
     /// The newest catalogue. Waits, for five seconds at most, only while none has been fetched at all.
-    pub async fn current(&self) -> Arc<Catalogue> {
+    pub(crate) async fn current(&self) -> Arc<Catalogue> {
         self.0.kept.current(self.clone().fetch()).await
     }
 
     /// Fetches the catalogue without waiting for it.
-    pub fn fetch_in_background(&self) {
+    pub(crate) fn fetch_in_background(&self) {
         drop(self.0.kept.fetches.join((), self.clone().fetch()));
     }
 
@@ -151,7 +151,7 @@ impl Models {
 
 /// Keeps the names of the models of static keys or of OAuth accounts. Clones share them.
 #[derive(Clone)]
-pub struct RelayModels(Arc<RelayInner>);
+pub(crate) struct RelayModels(Arc<RelayInner>);
 
 struct RelayInner {
     pool: IdentityPool,
@@ -168,7 +168,7 @@ impl RelayModels {
     /// The models of these targets: of static keys what their endpoints list, of OAuth accounts a built-in list, since
     /// the portal has none.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         pool: IdentityPool,
         api: OpenAiApi,
         targets: Arc<Targets>,
@@ -194,7 +194,7 @@ impl RelayModels {
     }
 
     /// The newest list. Waits, for five seconds at most, only while none has been fetched at all.
-    pub async fn current(&self) -> Arc<Vec<String>> {
+    pub(crate) async fn current(&self) -> Arc<Vec<String>> {
         match &*self.0.targets {
             Targets::Accounts(_) => Arc::clone(&self.0.kept.current.load().list),
             Targets::Keys(_) => self.0.kept.current(self.clone().fetch()).await,

@@ -31,7 +31,7 @@ const ANSWERS_MAX: usize = 500;
 
 /// One answer of one caller's conversation, as a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Place([u8; 32]);
+pub(crate) struct Place([u8; 32]);
 
 /// Whose conversation it is, and what has to stay the same for it to be continued.
 #[derive(Clone, Debug)]
@@ -71,7 +71,7 @@ struct Thread {
 
 /// All chats that can be continued. Cheap to clone.
 #[derive(Clone)]
-pub struct Continuations(Arc<Shared>);
+pub(crate) struct Continuations(Arc<Shared>);
 
 struct Shared {
     /// `None`: chats are not continued.
@@ -125,7 +125,7 @@ impl Table {
 impl Continuations {
     /// An empty table whose chats leave it after `idle`; `None` continues no chats.
     #[must_use]
-    pub fn new(idle: Option<Duration>) -> Self {
+    pub(crate) fn new(idle: Option<Duration>) -> Self {
         Self(Arc::new(Shared { idle, table: Mutex::default(), filled: Notify::new() }))
     }
 
@@ -152,7 +152,7 @@ impl Continuations {
     /// Takes up the chats that the last run kept. Gives those back that are to be deleted, and those of accounts that
     /// are not there.
     #[must_use]
-    pub fn restore(
+    pub(crate) fn restore(
         &self,
         ledger: Vec<OwnedChat>,
         janitor: &Janitor,
@@ -205,7 +205,7 @@ impl Continuations {
     }
 
     /// Lets chats go that were not continued for a while, until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(self, stop: CancellationToken) {
         while stop.run_until_cancelled(self.let_go()).await.is_some() {}
     }
 
@@ -228,7 +228,7 @@ impl Continuations {
     }
 
     /// Empties the table, as the server stops. Chats that the ledger has stay in their accounts until the next start.
-    pub fn close(&self) {
+    pub(crate) fn close(&self) {
         let threads: Vec<Kept> = {
             let mut table = self.0.table.lock();
             table.is_closed = true;

@@ -13,11 +13,11 @@ const DRIFT_KINDS_MAX: usize = 64;
 
 /// Things in the upstream's streams that this version does not know, counted by kind.
 #[derive(Clone, Debug, Default)]
-pub struct Drift(Arc<Mutex<BTreeMap<String, u64>>>);
+pub(crate) struct Drift(Arc<Mutex<BTreeMap<String, u64>>>);
 
 impl Drift {
     /// Counts one; the first of each kind is logged.
-    pub fn note(&self, what: &str) {
+    pub(crate) fn note(&self, what: &str) {
         // A name that is long and says nothing may be anything but a name.
         let what = if is_opaque(what) { "opaque" } else { what };
         let mut kinds = self.0.lock();
@@ -33,13 +33,13 @@ impl Drift {
 
     /// How many so far, by kind.
     #[must_use]
-    pub fn counts(&self) -> BTreeMap<String, u64> {
+    pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
         self.0.lock().clone()
     }
 
     /// How many so far, over all kinds.
     #[must_use]
-    pub fn total(&self) -> u64 {
+    pub(crate) fn total(&self) -> u64 {
         self.0.lock().values().sum()
     }
 }

@@ -48,7 +48,7 @@ const LAST_ROUND: Duration = Duration::from_secs(3);
 
 /// Takes chats over when their turn is done. Clones share one queue.
 #[derive(Clone)]
-pub struct Janitor(Arc<Shared>);
+pub(crate) struct Janitor(Arc<Shared>);
 
 struct Shared {
     upstream: Arc<QwenWeb>,
@@ -66,10 +66,10 @@ struct Retired {
 }
 
 /// The receiving end, for [`run`].
-pub struct JanitorQueue(mpsc::Receiver<Retired>);
+pub(crate) struct JanitorQueue(mpsc::Receiver<Retired>);
 
 /// A chat that this server made, for as long as its turn lasts. Dropping it hands the chat to the janitor.
-pub struct OwnChat {
+pub(crate) struct OwnChat {
     janitor: Janitor,
     session: Arc<Session>,
     chat_id: String,
@@ -85,7 +85,7 @@ pub struct OwnChat {
 impl Janitor {
     /// A janitor and the queue that [`run`] works off.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         upstream: Arc<QwenWeb>,
         supervisor: Supervisor,
         store: Arc<Store>,
@@ -105,7 +105,12 @@ impl Janitor {
     ///
     /// # Errors
     /// [`UpstreamError`].
-    pub async fn make(&self, session: &Arc<Session>, chat: NewChat, is_pooled: bool) -> Result<OwnChat, UpstreamError> {
+    pub(crate) async fn make(
+        &self,
+        session: &Arc<Session>,
+        chat: NewChat,
+        is_pooled: bool,
+    ) -> Result<OwnChat, UpstreamError> {
         let (done, made) = oneshot::channel();
         let (janitor, session) = (self.clone(), Arc::clone(session));
         self.0.supervisor.spawn("make a chat", async move {
@@ -193,7 +198,7 @@ impl Janitor {
 impl OwnChat {
     /// The chat's id.
     #[must_use]
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.chat_id
     }
 
@@ -203,19 +208,19 @@ impl OwnChat {
     }
 
     /// From now on, leaving the chat means that an answer has to be stopped.
-    pub fn answer_begins(&mut self) {
+    pub(crate) fn answer_begins(&mut self) {
         self.answering = Some(None);
     }
 
     /// Names the answer under way.
-    pub fn answer_is(&mut self, response_id: Option<&str>) {
+    pub(crate) fn answer_is(&mut self, response_id: Option<&str>) {
         if let Some(answering) = &mut self.answering {
             *answering = response_id.map(str::to_owned);
         }
     }
 
     /// The answer ended by itself.
-    pub fn answer_ended(&mut self) {
+    pub(crate) fn answer_ended(&mut self) {
         self.answering = None;
     }
 
@@ -272,7 +277,7 @@ struct Due {
 }
 
 /// Works off the queue until `stop`, beginning with what the last run left in the ledger.
-pub async fn run(
+pub(crate) async fn run(
     janitor: Janitor,
     mut queue: JanitorQueue,
     ledger: Vec<OwnedChat>,
@@ -313,7 +318,7 @@ pub async fn run(
 
 /// Finds chats that the last run asked for without learning their ids, because it was killed or the connection was
 /// lost, and has them deleted. Their titles are random, so no chat of the owner can be meant.
-pub async fn find_lost(
+pub(crate) async fn find_lost(
     janitor: Janitor,
     intents: Vec<ChatIntent>,
     sessions: Vec<Arc<Session>>,

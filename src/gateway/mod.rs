@@ -2,17 +2,17 @@
 //!
 //! The only room where the pool and the upstream meet. Speaks neither HTTP nor any caller's dialect.
 
-pub mod accounts;
-pub mod answer;
-pub mod attachments;
-pub mod catalogue;
-pub mod continuations;
-pub mod drift;
-pub mod janitor;
-pub mod outlook;
-pub mod responses;
-pub mod route;
-pub mod videos;
+pub(crate) mod accounts;
+pub(crate) mod answer;
+pub(crate) mod attachments;
+pub(crate) mod catalogue;
+pub(crate) mod continuations;
+pub(crate) mod drift;
+pub(crate) mod janitor;
+pub(crate) mod outlook;
+pub(crate) mod responses;
+pub(crate) mod route;
+pub(crate) mod videos;
 
 #[cfg(test)]
 mod tests;

@@ -20,7 +20,7 @@ const SESSIONS_EVERY: Duration = Duration::from_secs(24 * 3600);
 const MODELS_EVERY: Duration = Duration::from_secs(60);
 
 /// The background job that warns.
-pub struct Outlook {
+pub(crate) struct Outlook {
     /// Where models are looked for.
     pub upstreams: Upstreams,
     /// The accounts of the web chat.
@@ -31,7 +31,7 @@ pub struct Outlook {
 
 impl Outlook {
     /// Looks at the models once their lists are there, and at the sessions every day, until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(self, stop: CancellationToken) {
         let looking = async { tokio::join!(self.models(), self.sessions()) };
         stop.run_until_cancelled(looking).await;
     }
@@ -72,13 +72,13 @@ impl Outlook {
 
 /// When a session ends, if that is within a week and nothing renews it.
 #[must_use]
-pub fn ends_soon(session: &Session, now: UnixSeconds) -> Option<UnixSeconds> {
+pub(crate) fn ends_soon(session: &Session, now: UnixSeconds) -> Option<UnixSeconds> {
     session.ends_at(now).filter(|ends_at| (1..=SOON_SECONDS).contains(&(ends_at.0 - now.0)))
 }
 
 /// A time in whole days, hours or minutes, whichever is the largest that it has.
 #[must_use]
-pub fn in_words(seconds: i64) -> String {
+pub(crate) fn in_words(seconds: i64) -> String {
     let units = [(24 * 3600, "day"), (3600, "hour"), (60, "minute")];
     let (size, unit) = units.into_iter().find(|(size, _)| seconds >= *size).unwrap_or((60, "minute"));
     // Just short of three days is three days for people.

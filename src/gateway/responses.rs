@@ -11,14 +11,14 @@ const KEPT_BYTES_MAX: usize = 20 << 20;
 
 /// Keeps, finds and forgets responses. Cheap to clone.
 #[derive(Clone)]
-pub struct KeptResponses {
+pub(crate) struct KeptResponses {
     store: Arc<Store>,
     keep: Duration,
 }
 
 /// A response that is over, to be kept.
 #[derive(Debug)]
-pub struct NewResponse {
+pub(crate) struct NewResponse {
     /// Its id, `resp_…`.
     pub id: String,
     /// Hash of the caller's key or credential. Only the same caller may see the response.
@@ -36,18 +36,18 @@ pub struct NewResponse {
 impl KeptResponses {
     /// Keeps responses in `store` for `keep` after they were made or last continued; zero keeps none.
     #[must_use]
-    pub fn new(store: Arc<Store>, keep: Duration) -> Self {
+    pub(crate) fn new(store: Arc<Store>, keep: Duration) -> Self {
         Self { store, keep }
     }
 
     /// Whether a response is kept whose input has so many bytes of JSON.
     #[must_use]
-    pub fn takes(&self, input_bytes: usize) -> bool {
+    pub(crate) fn takes(&self, input_bytes: usize) -> bool {
         !self.keep.is_zero() && input_bytes <= KEPT_BYTES_MAX
     }
 
     /// Keeps a response, some time soon; it is found from now on.
-    pub fn keep(&self, new: NewResponse) {
+    pub(crate) fn keep(&self, new: NewResponse) {
         let NewResponse { id, owner, previous, is_continuable, input, response } = new;
         let now = Now::read().unix;
         let expires_at = now.plus(i64::try_from(self.keep.as_secs()).unwrap_or(i64::MAX));
@@ -59,7 +59,7 @@ impl KeptResponses {
     ///
     /// # Errors
     /// The state file cannot be read.
-    pub async fn find(&self, owner: &str, id: &str) -> Result<Option<KeptResponse>, StoreError> {
+    pub(crate) async fn find(&self, owner: &str, id: &str) -> Result<Option<KeptResponse>, StoreError> {
         self.store.response(owner.to_owned(), id.to_owned(), Now::read().unix).await
     }
 
@@ -67,7 +67,7 @@ impl KeptResponses {
     ///
     /// # Errors
     /// The state file cannot be read.
-    pub async fn chain(&self, owner: &str, id: &str) -> Result<Chain, StoreError> {
+    pub(crate) async fn chain(&self, owner: &str, id: &str) -> Result<Chain, StoreError> {
         self.store.response_chain(owner.to_owned(), id.to_owned(), Now::read().unix).await
     }
 
@@ -75,7 +75,7 @@ impl KeptResponses {
     ///
     /// # Errors
     /// The state file cannot be read or written.
-    pub async fn forget(&self, owner: &str, id: &str) -> Result<bool, StoreError> {
+    pub(crate) async fn forget(&self, owner: &str, id: &str) -> Result<bool, StoreError> {
         if self.find(owner, id).await?.is_none() {
             return Ok(false);
         }

@@ -6,15 +6,15 @@ use crate::gateway::answer::relay::RelayGateway;
 use crate::gateway::catalogue::Models;
 
 /// The prefix that asks for an OAuth account.
-pub const OAUTH_PREFIX: &str = "oauth/";
+pub(crate) const OAUTH_PREFIX: &str = "oauth/";
 /// The prefix that asks for a static key.
-pub const KEY_PREFIX: &str = "key/";
+pub(crate) const KEY_PREFIX: &str = "key/";
 /// What is asked for where nothing is, if the upstream has it.
 const DEFAULT_MODEL: &str = "qwen3-coder-plus";
 
 /// The kinds that are configured.
 #[derive(Clone)]
-pub struct Upstreams {
+pub(crate) struct Upstreams {
     web: Models,
     /// Whether the web chat has accounts, or callers bring their own.
     has_web: bool,
@@ -30,7 +30,7 @@ pub struct NoUpstream(pub String);
 
 /// Where a request goes.
 #[derive(Clone)]
-pub enum Route {
+pub(crate) enum Route {
     /// To the web chat; whether it has the model shows there.
     Web,
     /// To an upstream that speaks OpenAI's dialect, under this name of the model.
@@ -40,31 +40,37 @@ pub enum Route {
 impl Upstreams {
     /// The kinds behind these handles. Without web accounts, callers who bring none are not sent there.
     #[must_use]
-    pub fn new(web: Models, has_web: bool, oauth: RelayGateway, keys: RelayGateway, model_map: ModelMap) -> Self {
+    pub(crate) fn new(
+        web: Models,
+        has_web: bool,
+        oauth: RelayGateway,
+        keys: RelayGateway,
+        model_map: ModelMap,
+    ) -> Self {
         Self { web, has_web, oauth, keys, model_map }
     }
 
     /// Other names for models.
     #[must_use]
-    pub fn model_map(&self) -> &ModelMap {
+    pub(crate) fn model_map(&self) -> &ModelMap {
         &self.model_map
     }
 
     /// Whether the web chat has accounts, or callers bring their own.
     #[must_use]
-    pub fn has_web(&self) -> bool {
+    pub(crate) fn has_web(&self) -> bool {
         self.has_web
     }
 
     /// The endpoints of static keys.
     #[must_use]
-    pub fn keys(&self) -> &RelayGateway {
+    pub(crate) fn keys(&self) -> &RelayGateway {
         &self.keys
     }
 
     /// The portal of OAuth accounts.
     #[must_use]
-    pub fn oauth(&self) -> &RelayGateway {
+    pub(crate) fn oauth(&self) -> &RelayGateway {
         &self.oauth
     }
 
@@ -78,7 +84,7 @@ impl Upstreams {
     ///
     /// # Errors
     /// [`NoUpstream`].
-    pub async fn choose(&self, model: Option<&str>) -> Result<Route, NoUpstream> {
+    pub(crate) async fn choose(&self, model: Option<&str>) -> Result<Route, NoUpstream> {
         // Accounts may come and go; without any, the web chat is the kind that errors speak of.
         let has_web = self.lists_web();
         let Some(name) = model.map(str::trim) else {
@@ -112,7 +118,7 @@ impl Upstreams {
 
     /// Whether no upstream has a model of this name. `None` while the web chat's list has not come. A name with the
     /// prefix of another kind is not looked for: the lists of those are incomplete.
-    pub async fn lacks(&self, name: &str) -> Option<bool> {
+    pub(crate) async fn lacks(&self, name: &str) -> Option<bool> {
         let name = self.model_map.apply(name.trim());
         if [OAUTH_PREFIX, KEY_PREFIX].iter().any(|prefix| name.starts_with(prefix)) {
             return Some(false);
@@ -146,13 +152,13 @@ impl Upstreams {
 
     /// Whether the web chat's models can be asked for. Without web accounts they cannot, unless there is no other kind.
     #[must_use]
-    pub fn lists_web(&self) -> bool {
+    pub(crate) fn lists_web(&self) -> bool {
         self.has_web || self.relays().next().is_none()
     }
 
     /// The names of the models of other kinds than the web chat: with their prefix, and without it where no kind
     /// before has one of that name.
-    pub async fn other_names(&self) -> Vec<String> {
+    pub(crate) async fn other_names(&self) -> Vec<String> {
         let catalogue = self.web.current().await;
         let mut names: Vec<String> = Vec::new();
         for (prefix, gateway) in self.relays() {

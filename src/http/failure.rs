@@ -12,11 +12,11 @@ use crate::chat::failure::{Failure, FailureKind};
 use crate::dialect::Dialect;
 
 /// [`Failure`], in the routes that still call it so.
-pub type ApiError = Failure;
+pub(crate) type ApiError = Failure;
 
 /// The status of a failed request. In a stream that has begun, the same failure travels without it.
 #[must_use]
-pub fn status(kind: FailureKind) -> StatusCode {
+pub(crate) fn status(kind: FailureKind) -> StatusCode {
     use FailureKind as Kind;
     match kind {
         Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
@@ -75,7 +75,7 @@ pub(crate) fn write_body(response: &mut Response, dialect: Dialect, request_id: 
 
 /// The code of a failure that wrote its body itself, for the request's log line.
 #[derive(Clone, Copy, Debug)]
-pub struct ErrorCode(pub &'static str);
+pub(crate) struct ErrorCode(pub &'static str);
 
 #[cfg(test)]
 mod tests {

@@ -1,16 +1,16 @@
 //! Our side of HTTP: routes, the key check, answers in the dialect of the path.
 
-pub mod anthropic;
+pub(crate) mod anthropic;
 pub(crate) mod call;
-pub mod failure;
-pub mod openai;
+pub(crate) mod failure;
+pub(crate) mod openai;
 mod outcomes;
-pub mod owner;
+pub(crate) mod owner;
 mod refusals;
-pub mod serve;
-pub mod settings;
-pub mod state;
-pub mod stream;
+pub(crate) mod serve;
+pub(crate) mod settings;
+pub(crate) mod state;
+pub(crate) mod stream;
 
 use std::any::Any;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(86_400);
 /// the mending of its path; the log line and common headers; CORS, which answers preflights without a key and which the owner's routes do not
 /// have; the catching of panics; the check of the machine's own names; the key; the rate limit; the decoding of
 /// bodies.
-pub fn router(state: AppState) -> Router {
+pub(crate) fn router(state: AppState) -> Router {
     let settings = &state.0.settings;
     let cors = cors(settings);
     let limiter = RateLimiter::new(settings).map(Arc::new);

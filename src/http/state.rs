@@ -22,10 +22,10 @@ use crate::store::Store;
 
 /// Handles for the handlers. Clones share everything.
 #[derive(Clone)]
-pub struct AppState(pub(crate) Arc<Parts>);
+pub(crate) struct AppState(pub(crate) Arc<Parts>);
 
 /// What an [`AppState`] is made of.
-pub struct Parts {
+pub(crate) struct Parts {
     /// Answers chats.
     pub chats: WebGateway,
     /// The kinds of upstreams, and the choice between them.
@@ -63,7 +63,7 @@ pub struct Parts {
 impl AppState {
     /// State over these parts.
     #[must_use]
-    pub fn new(parts: Parts) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
         Self(Arc::new(parts))
     }
 

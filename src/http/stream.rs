@@ -29,13 +29,13 @@ const LINGER_BYTES_MAX: usize = 8 * 1024;
 const BURST_GAP: Duration = Duration::from_millis(2);
 
 /// The future that waits for the first content of an answer. It fails when the server ends before that.
-pub type Opening<S> = Pin<Box<dyn Future<Output = (Result<Turn, Failure>, S)> + Send>>;
+pub(crate) type Opening<S> = Pin<Box<dyn Future<Output = (Result<Turn, Failure>, S)> + Send>>;
 
 /// Begins the answer that follows a finished one in the same stream; `None` when that was the last.
-pub type Following<S> = Box<dyn FnMut(S) -> Option<Opening<S>> + Send>;
+pub(crate) type Following<S> = Box<dyn FnMut(S) -> Option<Opening<S>> + Send>;
 
 /// The body of a streamed answer. Dropping it ends the upstream's work on it.
-pub struct ReplyBody<S> {
+pub(crate) struct ReplyBody<S> {
     /// The first event, until it is sent.
     head: Option<Bytes>,
     phase: Phase<S>,
@@ -51,7 +51,7 @@ pub struct ReplyBody<S> {
 }
 
 /// What a streamed answer needs besides the answer.
-pub struct StreamContext {
+pub(crate) struct StreamContext {
     /// The first event, from [`StreamWriter::head`].
     pub head: Option<Bytes>,
     /// For the request's line in the log.
@@ -105,13 +105,13 @@ enum Phase<S> {
 impl<S: StreamWriter> ReplyBody<S> {
     /// A body whose answer has begun.
     #[must_use]
-    pub fn streaming(turn: Turn, sink: S, context: StreamContext) -> Self {
+    pub(crate) fn streaming(turn: Turn, sink: S, context: StreamContext) -> Self {
         Self::new(Phase::Streaming(Box::new((turn, sink))), context)
     }
 
     /// A body that goes on waiting for the first content.
     #[must_use]
-    pub fn opening(opening: Opening<S>, context: StreamContext) -> Self {
+    pub(crate) fn opening(opening: Opening<S>, context: StreamContext) -> Self {
         // Callers see life at once, whether or not the first event waits for the answer.
         let context = StreamContext { head: Some(context.head.unwrap_or_else(S::keepalive)), ..context };
         Self::new(Phase::Opening(opening), context)
@@ -119,7 +119,7 @@ impl<S: StreamWriter> ReplyBody<S> {
 
     /// Lets further answers follow in the same stream.
     #[must_use]
-    pub fn followed_by(self, following: Option<Following<S>>) -> Self {
+    pub(crate) fn followed_by(self, following: Option<Following<S>>) -> Self {
         Self { following, ..self }
     }
 

@@ -12,7 +12,7 @@ mod error;
 mod fact;
 mod fault;
 mod files;
-pub mod oauth_files;
+pub(crate) mod oauth_files;
 mod records;
 mod reserve;
 mod responses;

@@ -23,7 +23,7 @@ use crate::base::oauth::{AccountId, CredentialsError, OAuthCredentials};
 
 /// One folder with credentials. Clones mean the same folder.
 #[derive(Clone, Debug)]
-pub struct OAuthFiles {
+pub(crate) struct OAuthFiles {
     dir: Arc<Path>,
     /// Only `oauth_creds.json` is ours to use.
     is_only_unnamed: bool,
@@ -31,7 +31,7 @@ pub struct OAuthFiles {
 
 /// The credentials of one file.
 #[derive(Clone, Debug)]
-pub struct OAuthFile {
+pub(crate) struct OAuthFile {
     /// What it holds.
     pub credentials: OAuthCredentials,
     /// By which a change is noticed.
@@ -42,7 +42,7 @@ pub struct OAuthFile {
 
 /// What tells one version of a file from the next without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FileStamp {
+pub(crate) struct FileStamp {
     modified: Option<SystemTime>,
     len: u64,
     inode: u64,
@@ -50,7 +50,7 @@ pub struct FileStamp {
 
 /// How writing over an earlier version went.
 #[derive(Debug)]
-pub enum Replaced {
+pub(crate) enum Replaced {
     /// The new credentials are in the file.
     Done(FileStamp),
     /// Another program had put another login there, which stays.
@@ -92,25 +92,25 @@ pub enum OAuthFileError {
 impl OAuthFiles {
     /// The folder of our own files, `QWEN_DIR`.
     #[must_use]
-    pub fn all_in(dir: &Path) -> Self {
+    pub(crate) fn all_in(dir: &Path) -> Self {
         Self { dir: dir.into(), is_only_unnamed: false }
     }
 
     /// The folder of the official command line, in which one file is looked at.
     #[must_use]
-    pub fn unnamed_in(dir: &Path) -> Self {
+    pub(crate) fn unnamed_in(dir: &Path) -> Self {
         Self { dir: dir.into(), is_only_unnamed: true }
     }
 
     /// The folder.
     #[must_use]
-    pub fn dir(&self) -> &Path {
+    pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
     /// Where an account's credentials are.
     #[must_use]
-    pub fn path_of(&self, account: &AccountId) -> PathBuf {
+    pub(crate) fn path_of(&self, account: &AccountId) -> PathBuf {
         self.dir.join(if account.is_unnamed() { UNNAMED.to_owned() } else { format!("{STEM}_{account}.json") })
     }
 
@@ -119,7 +119,7 @@ impl OAuthFiles {
     ///
     /// # Errors
     /// The folder cannot be read.
-    pub async fn scan(&self) -> Result<BTreeMap<AccountId, FileStamp>, OAuthFileError> {
+    pub(crate) async fn scan(&self) -> Result<BTreeMap<AccountId, FileStamp>, OAuthFileError> {
         let files = self.clone();
         aside(move || files.scan_now()).await
     }
@@ -128,7 +128,7 @@ impl OAuthFiles {
     ///
     /// # Errors
     /// [`OAuthFileError`].
-    pub async fn read(&self, account: &AccountId, now: UnixSeconds) -> Result<OAuthFile, OAuthFileError> {
+    pub(crate) async fn read(&self, account: &AccountId, now: UnixSeconds) -> Result<OAuthFile, OAuthFileError> {
         let path = self.path_of(account);
         aside(move || read_now(&path, now)).await
     }
@@ -137,7 +137,11 @@ impl OAuthFiles {
     ///
     /// # Errors
     /// [`OAuthFileError::Io`].
-    pub async fn write(&self, account: &AccountId, credentials: OAuthCredentials) -> Result<FileStamp, OAuthFileError> {
+    pub(crate) async fn write(
+        &self,
+        account: &AccountId,
+        credentials: OAuthCredentials,
+    ) -> Result<FileStamp, OAuthFileError> {
         let (dir, path) = (Arc::clone(&self.dir), self.path_of(account));
         aside(move || make_folder(&dir).map_err(|source| failed(&dir, "made", source))).await?;
         // A program that refreshes at this moment would write over the login. One that never gives its lock back
@@ -158,7 +162,7 @@ impl OAuthFiles {
     ///
     /// # Errors
     /// [`OAuthFileError`]: the file is not there any more, holds something unreadable, or cannot be written.
-    pub async fn replace(
+    pub(crate) async fn replace(
         &self,
         account: &AccountId,
         old: OAuthCredentials,
@@ -173,7 +177,7 @@ impl OAuthFiles {
     ///
     /// # Errors
     /// [`OAuthFileError::Io`].
-    pub async fn remove(&self, account: &AccountId) -> Result<bool, OAuthFileError> {
+    pub(crate) async fn remove(&self, account: &AccountId) -> Result<bool, OAuthFileError> {
         let path = self.path_of(account);
         aside(move || match fs::remove_file(&path) {
             Ok(()) => Ok(true),
@@ -188,7 +192,7 @@ impl OAuthFiles {
     ///
     /// # Errors
     /// Another program holds it all the while, or the folder cannot be written.
-    pub async fn lock(&self, account: &AccountId) -> Result<OAuthLock, OAuthFileError> {
+    pub(crate) async fn lock(&self, account: &AccountId) -> Result<OAuthLock, OAuthFileError> {
         let name = if account.is_unnamed() { format!("{STEM}.lock") } else { format!("{STEM}_{account}.lock") };
         let path = self.dir.join(name);
         let mut wait = LOCK_WAIT;
@@ -364,7 +368,7 @@ impl Drop for Temp {
 
 /// The lock of one file. Given back when it is dropped, if it is still ours.
 #[derive(Debug)]
-pub struct OAuthLock {
+pub(crate) struct OAuthLock {
     path: PathBuf,
     content: String,
 }

@@ -279,7 +279,7 @@ fn is_out_of_descriptors(error: &(dyn Error + 'static)) -> bool {
 
 /// What an answer said of itself.
 #[derive(Debug)]
-pub struct Said<'a> {
+pub(crate) struct Said<'a> {
     /// `code`, empty when there is none.
     pub code: &'a str,
     /// `details` or `message`.
@@ -290,7 +290,7 @@ pub struct Said<'a> {
 
 /// The table: effective status, code and text into a kind.
 #[must_use]
-pub fn classify(status: u16, said: &Said<'_>) -> UpstreamErrorKind {
+pub(crate) fn classify(status: u16, said: &Said<'_>) -> UpstreamErrorKind {
     use UpstreamErrorKind as Kind;
     let code = said.code.to_ascii_lowercase().replace([' ', '-'], "_");
     let details = said.details.to_lowercase();
@@ -349,7 +349,12 @@ pub(crate) fn speaks_of_model(code: &str, text: &str) -> bool {
 
 /// An answer that is no event stream, in any of its forms, into an error. `None` for a successful envelope.
 #[must_use]
-pub fn classify_body(doing: &'static str, status: u16, content_type: &str, body: &[u8]) -> Option<UpstreamError> {
+pub(crate) fn classify_body(
+    doing: &'static str,
+    status: u16,
+    content_type: &str,
+    body: &[u8],
+) -> Option<UpstreamError> {
     let is_html = content_type.contains("html") || body.trim_ascii_start().starts_with(b"<");
     if is_html {
         return Some(UpstreamError::new(doing, classify_html(status, body)));

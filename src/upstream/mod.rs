@@ -4,14 +4,14 @@
 //! [`error::UpstreamError`].
 
 pub(crate) mod call_log;
-pub mod error;
-pub mod media;
-pub mod oauth;
-pub mod openai;
+pub(crate) mod error;
+pub(crate) mod media;
+pub(crate) mod oauth;
+pub(crate) mod openai;
 mod settings;
-pub mod stream;
+pub(crate) mod stream;
 pub mod web;
-pub mod words;
+pub(crate) mod words;
 
 #[cfg(test)]
 pub(crate) mod tests;

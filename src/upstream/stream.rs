@@ -58,7 +58,7 @@ impl Decoder {
 }
 
 /// An answer that is being streamed. The reader pulls it; dropping it closes the connection.
-pub struct ReplyStream {
+pub(crate) struct ReplyStream {
     body: reqwest::Body,
     sse: SseDecoder,
     decoder: Decoder,
@@ -68,7 +68,7 @@ pub struct ReplyStream {
 
 /// What a pull found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pulled {
+pub(crate) struct Pulled {
     /// At least one event came: the upstream is alive.
     pub progress: bool,
     /// The answer is complete.
@@ -90,20 +90,20 @@ impl From<SseError> for PullError {
 impl ReplyStream {
     /// A stream of the web chat over the body of a response.
     #[must_use]
-    pub fn new(body: reqwest::Body, decoder: QwenReplyDecoder) -> Self {
+    pub(crate) fn new(body: reqwest::Body, decoder: QwenReplyDecoder) -> Self {
         Self { body, sse: SseDecoder::new(), decoder: Decoder::Qwen(decoder), head: Some(Vec::new()) }
     }
 
     /// A stream of an upstream that speaks OpenAI's dialect.
     #[must_use]
-    pub fn relayed(body: reqwest::Body) -> Self {
+    pub(crate) fn relayed(body: reqwest::Body) -> Self {
         let decoder = Decoder::OpenAi(ChatDecoder::default());
         Self { body, sse: SseDecoder::new(), decoder, head: Some(Vec::new()) }
     }
 
     /// The upstream's id of the answer, once it is known; only the web chat has a use for it.
     #[must_use]
-    pub fn response_id(&self) -> Option<&str> {
+    pub(crate) fn response_id(&self) -> Option<&str> {
         match &self.decoder {
             Decoder::Qwen(decoder) => decoder.response_id(),
             Decoder::OpenAi(_) => None,
@@ -112,7 +112,7 @@ impl ReplyStream {
 
     /// The upstream's counts so far.
     #[must_use]
-    pub fn usage(&self) -> Option<TokenCounts> {
+    pub(crate) fn usage(&self) -> Option<TokenCounts> {
         match &self.decoder {
             Decoder::Qwen(decoder) => decoder.usage(),
             Decoder::OpenAi(decoder) => decoder.usage(),
@@ -130,7 +130,7 @@ impl ReplyStream {
     ///
     /// # Errors
     /// The connection broke, a limit was met, or the upstream told of a failure; events before it were handed on.
-    pub fn poll_pull(
+    pub(crate) fn poll_pull(
         &mut self,
         cx: &mut Context<'_>,
         sink: &mut impl FnMut(ReplyEvent<'_>),

@@ -65,7 +65,7 @@ impl fmt::Debug for Quote {
 
 /// The code of a failure, if it is one that an upstream is known to use; any other may be a text in disguise.
 #[must_use]
-pub fn known_code(code: &str) -> Option<&'static str> {
+pub(crate) fn known_code(code: &str) -> Option<&'static str> {
     CODES.iter().find(|known| known.eq_ignore_ascii_case(code.trim())).copied()
 }
 
@@ -77,7 +77,7 @@ pub fn known_code(code: &str) -> Option<&'static str> {
 /// words such as `Bearer` and `token=`, JWTs, long values of pairs, and long runs without a meaning. JSON and markup end
 /// the text. Empty when nothing that can be read is left.
 #[must_use]
-pub fn cleaned(text: &str, secrets: &[SecretString], asked: &[Cow<'_, str>]) -> String {
+pub(crate) fn cleaned(text: &str, secrets: &[SecretString], asked: &[Cow<'_, str>]) -> String {
     let plain = plain(text);
     let readable = readable(&plain);
     let mut clean = readable.into_owned();
@@ -95,7 +95,7 @@ pub fn cleaned(text: &str, secrets: &[SecretString], asked: &[Cow<'_, str>]) -> 
 
 /// All texts in JSON that is sent, for the `asked` of [`cleaned`].
 #[must_use]
-pub fn texts_of<'a>(values: impl Iterator<Item = &'a Value>) -> Vec<Cow<'a, str>> {
+pub(crate) fn texts_of<'a>(values: impl Iterator<Item = &'a Value>) -> Vec<Cow<'a, str>> {
     let mut texts = Vec::new();
     let mut left: Vec<&Value> = values.collect();
     while let Some(value) = left.pop() {
@@ -234,7 +234,7 @@ pub(crate) fn is_opaque(run: &str) -> bool {
 /// What stands in place of what was taken out.
 const MARK: &str = "[…]";
 /// The longest text that is shown.
-pub const SHOWN_CHARS_MAX: usize = 200;
+pub(crate) const SHOWN_CHARS_MAX: usize = 200;
 /// The longest text that is kept.
 const RAW_CHARS_MAX: usize = 2000;
 /// A secret that is shorter is a word, as the `en` of a cookie for the language.

@@ -6,7 +6,7 @@ use crate::chat::reply::{Citation, Source};
 
 /// Finds citation marks in text that comes in pieces.
 #[derive(Clone, Debug, Default)]
-pub struct Citations {
+pub(crate) struct Citations {
     /// Characters so far.
     characters: usize,
     opened: u8,
@@ -18,7 +18,7 @@ pub struct Citations {
 
 impl Citations {
     /// Takes the next piece.
-    pub fn push(&mut self, text: &str) {
+    pub(crate) fn push(&mut self, text: &str) {
         for c in text.chars() {
             match (c, self.opened, self.closed) {
                 ('[', 0, _) => (self.opened, self.start, self.number) = (1, self.characters, 0),
@@ -43,7 +43,7 @@ impl Citations {
 
     /// The marks that point to a page; a page without a mark is cited at the end of the text.
     #[must_use]
-    pub fn found(mut self, sources: &[Source]) -> Vec<Citation> {
+    pub(crate) fn found(mut self, sources: &[Source]) -> Vec<Citation> {
         self.marks.retain(|mark| sources.get(mark.source).is_some_and(|source| !source.url.is_empty()));
         let mut cited: HashSet<&str> = HashSet::from([""]);
         cited.extend(self.marks.iter().filter_map(|mark| Some(sources.get(mark.source)?.url.as_str())));

@@ -70,7 +70,7 @@ impl JsonForm {
 
 /// Keeps an answer until it is known to be JSON.
 #[derive(Debug)]
-pub struct JsonText {
+pub(crate) struct JsonText {
     form: JsonForm,
     text: String,
     is_too_long: bool,
@@ -79,12 +79,12 @@ pub struct JsonText {
 impl JsonText {
     /// The stage of an answer that begins.
     #[must_use]
-    pub fn new(form: JsonForm) -> Self {
+    pub(crate) fn new(form: JsonForm) -> Self {
         Self { form, text: String::new(), is_too_long: false }
     }
 
     /// Takes the next piece of text.
-    pub fn push(&mut self, piece: &str) {
+    pub(crate) fn push(&mut self, piece: &str) {
         if self.text.len() + piece.len() > TEXT_BYTES_MAX {
             self.is_too_long = true;
         } else {
@@ -96,7 +96,7 @@ impl JsonText {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn judge(&self) -> Result<&str, Rejection> {
+    pub(crate) fn judge(&self) -> Result<&str, Rejection> {
         let rejection = |why: String| Rejection { kind: RejectedAs::StructuredOutput, why, text: self.text.clone() };
         if self.is_too_long {
             return Err(rejection("the answer is too long".to_owned()));

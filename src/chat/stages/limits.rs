@@ -5,7 +5,7 @@ use crate::chat::tokens::{HUNDREDTHS, TokenMeter};
 
 /// Cuts text before the first stop sequence or at the token limit, for any division of the text into pieces.
 #[derive(Clone, Debug)]
-pub struct TextLimiter {
+pub(crate) struct TextLimiter {
     stops: Vec<String>,
     /// Hundredths of tokens that may still be shown.
     left: Option<u64>,
@@ -20,30 +20,30 @@ pub struct TextLimiter {
 impl TextLimiter {
     /// A limiter for these stop sequences (none of them empty) and at most this many estimated tokens.
     #[must_use]
-    pub fn new(stops: Vec<String>, tokens_max: Option<u32>) -> Self {
+    pub(crate) fn new(stops: Vec<String>, tokens_max: Option<u32>) -> Self {
         let left = tokens_max.map(|tokens| u64::from(tokens) * HUNDREDTHS);
         Self { stops, left, meter: TokenMeter::default(), held: String::new(), met: None, ended: None }
     }
 
     /// Whether there is nothing to limit.
     #[must_use]
-    pub fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.stops.is_empty() && self.left.is_none()
     }
 
     /// Why the text ended, once it did; nothing goes through any more.
     #[must_use]
-    pub fn ended(&self) -> Option<FinishReason> {
+    pub(crate) fn ended(&self) -> Option<FinishReason> {
         self.ended
     }
 
     /// Takes the stop sequence that ended the text.
-    pub fn take_met(&mut self) -> Option<String> {
+    pub(crate) fn take_met(&mut self) -> Option<String> {
         self.met.take()
     }
 
     /// Takes the next piece and gives what may be shown of it and of what was held back.
-    pub fn push(&mut self, piece: &str) -> String {
+    pub(crate) fn push(&mut self, piece: &str) -> String {
         if self.ended.is_some() {
             return String::new();
         }
@@ -66,7 +66,7 @@ impl TextLimiter {
     }
 
     /// Gives what was held back, when the upstream has finished.
-    pub fn finish(&mut self) -> String {
+    pub(crate) fn finish(&mut self) -> String {
         if self.ended.is_some() {
             return String::new();
         }

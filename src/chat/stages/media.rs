@@ -4,7 +4,7 @@ use crate::chat::reply::{ReplyEvent, Text};
 
 /// Writes links in place of pictures and videos.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct MediaLinks {
+pub(crate) struct MediaLinks {
     /// Text or a link went out.
     has_text: bool,
     /// The last thing that went out was a link, which text does not follow on the same line.
@@ -13,7 +13,7 @@ pub struct MediaLinks {
 
 impl MediaLinks {
     /// Takes an event and hands on what becomes of it.
-    pub fn push(&mut self, event: ReplyEvent<'_>, out: &mut impl FnMut(ReplyEvent<'_>)) {
+    pub(crate) fn push(&mut self, event: ReplyEvent<'_>, out: &mut impl FnMut(ReplyEvent<'_>)) {
         match event {
             ReplyEvent::Image { url } => self.link(&format!("![image]({url})"), out),
             ReplyEvent::Video { url } => self.link(&format!("[video]({url})"), out),

@@ -12,11 +12,11 @@
 //!
 //! A new attempt begins with new stages.
 
-pub mod citations;
-pub mod json_text;
-pub mod limits;
-pub mod media;
-pub mod thoughts;
+pub(crate) mod citations;
+pub(crate) mod json_text;
+pub(crate) mod limits;
+pub(crate) mod media;
+pub(crate) mod thoughts;
 pub mod tool_calls;
 
 use std::sync::Arc;

@@ -6,7 +6,7 @@ use crate::chat::reply::{ReplyEvent, Text};
 /// Puts thoughts where the caller wants them. Thoughts that come after the first text of the answer are left out:
 /// clients close the block of thoughts at the first text, and some fail on a second block.
 #[derive(Clone, Copy, Debug)]
-pub struct Thoughts {
+pub(crate) struct Thoughts {
     format: ReasoningFormat,
     /// A `<think>` tag is open in the content.
     is_open: bool,
@@ -17,12 +17,12 @@ pub struct Thoughts {
 impl Thoughts {
     /// The stage of an answer that begins.
     #[must_use]
-    pub fn new(format: ReasoningFormat) -> Self {
+    pub(crate) fn new(format: ReasoningFormat) -> Self {
         Self { format, is_open: false, is_answering: false }
     }
 
     /// Takes an event and hands on what becomes of it.
-    pub fn push(&mut self, event: ReplyEvent<'_>, out: &mut impl FnMut(ReplyEvent<'_>)) {
+    pub(crate) fn push(&mut self, event: ReplyEvent<'_>, out: &mut impl FnMut(ReplyEvent<'_>)) {
         match event {
             ReplyEvent::Reasoning(_) if self.is_answering => {}
             ReplyEvent::Reasoning(text) => match self.format {
@@ -47,7 +47,7 @@ impl Thoughts {
     }
 
     /// Closes a tag that is still open.
-    pub fn finish(&mut self, out: &mut impl FnMut(ReplyEvent<'_>)) {
+    pub(crate) fn finish(&mut self, out: &mut impl FnMut(ReplyEvent<'_>)) {
         if std::mem::take(&mut self.is_open) {
             out(ReplyEvent::Text(Text::Plain("\n</think>")));
         }

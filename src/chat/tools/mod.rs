@@ -7,7 +7,7 @@
 
 pub mod check;
 pub(crate) mod mend;
-pub mod names;
-pub mod read;
+pub(crate) mod names;
+pub(crate) mod read;
 pub(crate) mod schema;
 pub mod shapes;

@@ -13,7 +13,7 @@ use crate::cli::simulated::error::SimulatedError;
 ///
 /// # Errors
 /// [`SimulatedError`]: the scenario cannot be read, or a port is taken.
-pub async fn run(port: Option<u16>, scenario: Option<PathBuf>) -> Result<(), SimulatedError> {
+pub(crate) async fn run(port: Option<u16>, scenario: Option<PathBuf>) -> Result<(), SimulatedError> {
     let mut chosen = match scenario {
         None => Scenario::default(),
         Some(path) => {

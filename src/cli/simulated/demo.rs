@@ -20,7 +20,7 @@ const PORT: u16 = 8000;
 ///
 /// # Errors
 /// [`SimulatedError`]: a port is taken, or the temporary folder cannot be used.
-pub async fn run(port: Option<u16>, mut sources: Sources) -> Result<(), SimulatedError> {
+pub(crate) async fn run(port: Option<u16>, mut sources: Sources) -> Result<(), SimulatedError> {
     let simulator = Simulator::start(Scenario::default()).await.map_err(SimulatedError::Simulator)?;
     let folder = TemporaryFolder::new();
     let key = format!("sk-demo-{}", Uuid::new_v4().simple());

@@ -1,8 +1,8 @@
 //! The commands that run the simulator: `demo` and `simulate`. Compiled with the feature `demo`.
 
-pub mod alone;
-pub mod demo;
-pub mod error;
+pub(crate) mod alone;
+pub(crate) mod demo;
+pub(crate) mod error;
 
 use std::path::PathBuf;
 

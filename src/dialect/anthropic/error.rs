@@ -9,7 +9,7 @@ pub(crate) const THREAD: &str = "thread";
 
 /// The body of a failed request.
 #[derive(Debug, Serialize)]
-pub struct ErrorBody<'a> {
+pub(crate) struct ErrorBody<'a> {
     /// `error`.
     #[serde(rename = "type")]
     pub kind: &'static str,
@@ -21,7 +21,7 @@ pub struct ErrorBody<'a> {
 
 /// What is wrong.
 #[derive(Debug, Serialize)]
-pub struct ErrorDetail<'a> {
+pub(crate) struct ErrorDetail<'a> {
     /// The class: `invalid_request_error`.
     #[serde(rename = "type")]
     pub kind: &'static str,
@@ -34,14 +34,14 @@ pub struct ErrorDetail<'a> {
 
 /// What SDKs act upon.
 #[derive(Debug, Serialize)]
-pub struct Details {
+pub(crate) struct Details {
     /// `thread_unsupported_request`: the SDK sends the whole conversation instead.
     pub error_code: &'static str,
 }
 
 /// Anthropic's class of a failure.
 #[must_use]
-pub fn error_type(kind: FailureKind) -> &'static str {
+pub(crate) fn error_type(kind: FailureKind) -> &'static str {
     use FailureKind as Kind;
     match kind {
         Kind::Unauthenticated => "authentication_error",
@@ -62,7 +62,7 @@ pub fn error_type(kind: FailureKind) -> &'static str {
 
 /// The body of a failed request.
 #[must_use]
-pub fn error_body<'a>(failure: &'a Failure, request_id: Option<&'a str>) -> ErrorBody<'a> {
+pub(crate) fn error_body<'a>(failure: &'a Failure, request_id: Option<&'a str>) -> ErrorBody<'a> {
     let is_of_thread = failure.param.as_deref() == Some(THREAD);
     let details = is_of_thread.then_some(Details { error_code: "thread_unsupported_request" });
     let error = ErrorDetail { kind: error_type(failure.kind), message: &failure.message, details };

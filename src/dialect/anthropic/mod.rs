@@ -1,7 +1,7 @@
 //! Anthropic's dialect: Messages.
 
 mod blocks;
-pub mod error;
-pub mod reply;
-pub mod request;
+pub(crate) mod error;
+pub(crate) mod reply;
+pub(crate) mod request;
 mod tools;

@@ -27,7 +27,7 @@ const CALLS_MAX: usize = 256;
 
 /// What a message carries beside its content.
 #[derive(Clone, Debug)]
-pub struct MessageHead {
+pub(crate) struct MessageHead {
     /// `msg_…`.
     pub id: String,
     /// The name that was asked for.
@@ -40,7 +40,7 @@ pub struct MessageHead {
 
 /// An answer on its way out as an event stream.
 #[derive(Debug)]
-pub struct MessageStream {
+pub(crate) struct MessageStream {
     head: MessageHead,
     out: BytesMut,
     /// `message_start` was written.
@@ -66,7 +66,7 @@ enum Open {
 impl MessageStream {
     /// A stream of an answer that begins.
     #[must_use]
-    pub fn new(head: MessageHead) -> Self {
+    pub(crate) fn new(head: MessageHead) -> Self {
         Self {
             head,
             out: BytesMut::new(),
@@ -278,7 +278,7 @@ impl StreamWriter for MessageStream {
 
 /// An answer as a whole.
 #[derive(Debug, Default)]
-pub struct WholeMessage {
+pub(crate) struct WholeMessage {
     thinking: String,
     text: String,
     calls: Calls,
@@ -289,7 +289,7 @@ pub struct WholeMessage {
 impl WholeMessage {
     /// The JSON of the message.
     #[must_use]
-    pub fn finish(mut self, head: &MessageHead, ending: &Ending) -> Vec<u8> {
+    pub(crate) fn finish(mut self, head: &MessageHead, ending: &Ending) -> Vec<u8> {
         let mut content = Vec::new();
         if !self.thinking.is_empty() {
             content.push(json!({"type": "thinking", "thinking": self.thinking, "signature": SIGNATURE}));

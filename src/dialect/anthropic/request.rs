@@ -22,7 +22,7 @@ const QUERY_CHARS_MAX: usize = 200;
 
 /// The body of `POST /v1/messages`, read and checked.
 #[derive(Clone, Debug, PartialEq)]
-pub struct MessagesRequest {
+pub(crate) struct MessagesRequest {
     /// What is asked.
     pub chat: ChatRequest,
     /// Whether the answer is streamed.
@@ -33,7 +33,7 @@ pub struct MessagesRequest {
 
 /// The search tool of a request, `web_search_20250305` or later.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SearchTool {
+pub(crate) struct SearchTool {
     /// Its name, `web_search` by Anthropic's rules.
     pub name: String,
     /// What is searched for, as far as that is known: the beginning of the user's last text.
@@ -42,7 +42,7 @@ pub struct SearchTool {
 
 /// What a body is sent for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Purpose {
+pub(crate) enum Purpose {
     /// An answer, so `max_tokens` is required.
     Answer,
     /// The number of its tokens.
@@ -54,7 +54,7 @@ impl MessagesRequest {
     ///
     /// # Errors
     /// The first fault found, by the field that has it.
-    pub fn parse(body: &Value, purpose: Purpose, lifted: &[Blob]) -> Result<Self, RequestError> {
+    pub(crate) fn parse(body: &Value, purpose: Purpose, lifted: &[Blob]) -> Result<Self, RequestError> {
         let Value::Object(map) = body else {
             return Err(RequestError::not_an_object(type_name(body)));
         };

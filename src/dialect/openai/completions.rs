@@ -14,7 +14,7 @@ use crate::dialect::openai::wire::{CompletionUsage, TextChoice, TextCompletion};
 use crate::dialect::writer::StreamWriter;
 
 /// The most prompts of one request; each of them is a turn of its own.
-pub const PROMPTS_MAX: usize = 8;
+pub(crate) const PROMPTS_MAX: usize = 8;
 
 /// Fields of chats, which mean nothing here and would change what is asked.
 const CHAT_ONLY: [&str; 10] = [
@@ -32,7 +32,7 @@ const CHAT_ONLY: [&str; 10] = [
 
 /// A request whose own words are in order.
 #[derive(Clone, Debug, PartialEq)]
-pub struct CompletionsRequest {
+pub(crate) struct CompletionsRequest {
     /// The prompts, at least one and at most [`PROMPTS_MAX`], none of them blank.
     pub prompts: Vec<String>,
     /// Whether the answer is streamed.
@@ -50,7 +50,7 @@ impl CompletionsRequest {
     ///
     /// # Errors
     /// The first fault found, by the field that has it.
-    pub fn parse(body: Value) -> Result<Self, RequestError> {
+    pub(crate) fn parse(body: Value) -> Result<Self, RequestError> {
         let mut body = match body {
             Value::Object(body) => body,
             other => return Err(RequestError::not_an_object(type_name(&other))),
@@ -71,13 +71,13 @@ impl CompletionsRequest {
 
     /// The model as asked; `None` for the default, or where the field is no name at all.
     #[must_use]
-    pub fn model(&self) -> Option<&str> {
+    pub(crate) fn model(&self) -> Option<&str> {
         self.body.get("model").and_then(Value::as_str)
     }
 
     /// The body of the chat that a prompt stands for.
     #[must_use]
-    pub fn chat(&self, prompt: &str) -> Value {
+    pub(crate) fn chat(&self, prompt: &str) -> Value {
         let mut body = self.body.clone();
         body.insert("messages".to_owned(), json!([{"role": "user", "content": prompt}]));
         Value::Object(body)
@@ -85,7 +85,7 @@ impl CompletionsRequest {
 
     /// What a chat finds wrong with its message is wrong with the prompt that it came from.
     #[must_use]
-    pub fn blame(&self, place: usize, error: RequestError) -> RequestError {
+    pub(crate) fn blame(&self, place: usize, error: RequestError) -> RequestError {
         if error.param.as_ref().is_none_or(|param| !param.starts_with("messages")) {
             return error;
         }
@@ -155,7 +155,7 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), RequestError> {
 
 /// The text of one answer. Thoughts have no place in it, so the stages before have to leave them out.
 #[derive(Clone, Debug, Default)]
-pub struct TextReply {
+pub(crate) struct TextReply {
     /// What is not taken yet.
     text: String,
 }
@@ -178,7 +178,7 @@ impl ReplySink for TextReply {
 
 /// What all answers of one request carry.
 #[derive(Clone, Debug)]
-pub struct TextHead {
+pub(crate) struct TextHead {
     /// `cmpl-…`.
     pub id: String,
     /// Seconds since 1970.
@@ -204,7 +204,7 @@ impl TextHead {
 
 /// The whole answer to all prompts, each text with the end of its turn.
 #[must_use]
-pub fn whole(head: &TextHead, texts: &[(TextReply, Ending)]) -> String {
+pub(crate) fn whole(head: &TextHead, texts: &[(TextReply, Ending)]) -> String {
     let mut usage = None;
     let choices = texts.iter().zip(0..).map(|((reply, ending), index)| {
         usage = Some(CompletionUsage::from(&ending.usage).and(usage));
@@ -216,7 +216,7 @@ pub fn whole(head: &TextHead, texts: &[(TextReply, Ending)]) -> String {
 
 /// The answers as a stream of `text_completion` chunks: one prompt after the other, each with its index.
 #[derive(Debug)]
-pub struct TextStream {
+pub(crate) struct TextStream {
     head: TextHead,
     include_usage: bool,
     current: TextReply,
@@ -230,7 +230,7 @@ pub struct TextStream {
 impl TextStream {
     /// A stream of the answers to `prompts` prompts, in their order.
     #[must_use]
-    pub fn new(head: TextHead, include_usage: bool, prompts: usize) -> Self {
+    pub(crate) fn new(head: TextHead, include_usage: bool, prompts: usize) -> Self {
         let waiting = prompts.saturating_sub(1);
         let current = TextReply::default();
         Self { head, include_usage, current, index: 0, waiting, usage: None, out: BytesMut::new() }

@@ -12,11 +12,11 @@ use crate::chat::reply::ReplyError;
 use crate::dialect::openai::fields::{Fields, integer};
 
 /// Asked for in place of nothing.
-pub const EMBEDDING_MODEL: &str = "text-embedding-v4";
+pub(crate) const EMBEDDING_MODEL: &str = "text-embedding-v4";
 
 /// A request whose own words are in order.
 #[derive(Clone, Debug, PartialEq)]
-pub struct EmbeddingsRequest {
+pub(crate) struct EmbeddingsRequest {
     /// The model as asked; `None` for the default.
     pub model: Option<String>,
     /// Whether the vectors are to come as base64 of 32-bit numbers, lowest byte first.
@@ -29,7 +29,7 @@ impl EmbeddingsRequest {
     ///
     /// # Errors
     /// The first fault found, by the field that has it.
-    pub fn parse(body: Value) -> Result<Self, RequestError> {
+    pub(crate) fn parse(body: Value) -> Result<Self, RequestError> {
         let mut body = match body {
             Value::Object(body) => body,
             other => return Err(RequestError::not_an_object(type_name(&other))),
@@ -62,7 +62,7 @@ impl EmbeddingsRequest {
 
     /// The body for the upstream, under the name that the upstream has for the model.
     #[must_use]
-    pub fn encode(&self, upstream_model: &str) -> Vec<u8> {
+    pub(crate) fn encode(&self, upstream_model: &str) -> Vec<u8> {
         let mut body = self.body.clone();
         body.insert("model".to_owned(), upstream_model.into());
         Value::Object(body).to_string().into_bytes()
@@ -72,7 +72,7 @@ impl EmbeddingsRequest {
     ///
     /// # Errors
     /// [`ReplyError::Json`]: it is no list of vectors.
-    pub fn answer(&self, body: &[u8]) -> Result<Vec<u8>, ReplyError> {
+    pub(crate) fn answer(&self, body: &[u8]) -> Result<Vec<u8>, ReplyError> {
         let mut answer: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(body).map_err(|_| ReplyError::Json)?;
         let data = answer.get("data").filter(|data| data.get().starts_with('[')).ok_or(ReplyError::Json)?;
         if self.is_base64 {

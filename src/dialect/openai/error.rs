@@ -5,7 +5,7 @@ use crate::dialect::openai::wire::{ErrorBody, ErrorDetail};
 
 /// OpenAI's class of a failure.
 #[must_use]
-pub fn error_type(kind: FailureKind) -> &'static str {
+pub(crate) fn error_type(kind: FailureKind) -> &'static str {
     use FailureKind as Kind;
     match kind {
         Kind::Unauthenticated => "authentication_error",
@@ -28,7 +28,7 @@ pub fn error_type(kind: FailureKind) -> &'static str {
 
 /// The body of a failed request. `request_id` is `None` where the request has no id.
 #[must_use]
-pub fn error_body<'a>(failure: &'a Failure, request_id: Option<&'a str>) -> ErrorBody<'a> {
+pub(crate) fn error_body<'a>(failure: &'a Failure, request_id: Option<&'a str>) -> ErrorBody<'a> {
     ErrorBody {
         error: ErrorDetail {
             message: &failure.message,

@@ -14,17 +14,17 @@ use crate::files::blob::Blob;
 use crate::files::media_type::{IMAGES_MAX, MediaKind};
 
 /// The most pictures of one request, each of which is a turn of its own upstream.
-pub const PICTURES_MAX: u32 = 4;
+pub(crate) const PICTURES_MAX: u32 = 4;
 
 /// Said of a mask, which the upstream knows only as one more picture.
 const MASK_PROMPT: &str = "The last picture is a mask: change only what lies under its transparent parts.";
 
 /// A file of a form: field, name, bytes.
-pub type NamedFile<'a> = (&'a str, &'a str, &'a Blob);
+pub(crate) type NamedFile<'a> = (&'a str, &'a str, &'a Blob);
 
 /// A request of `/v1/images/generations` or `/v1/images/edits`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ImagesRequest {
+pub(crate) struct ImagesRequest {
     model: Option<String>,
     /// What to make, in words.
     pub prompt: String,
@@ -43,7 +43,7 @@ impl ImagesRequest {
     ///
     /// # Errors
     /// The first fault found, by the field that has it.
-    pub fn parse(
+    pub(crate) fn parse(
         fields: &Map<String, Value>,
         files: &[NamedFile<'_>],
         lifted: &[Blob],
@@ -109,7 +109,7 @@ impl ImagesRequest {
     ///
     /// # Errors
     /// The model does not exist, or its name asks for something else.
-    pub fn resolve(self, rules: &Rules<'_>) -> Result<MediaJob, RequestError> {
+    pub(crate) fn resolve(self, rules: &Rules<'_>) -> Result<MediaJob, RequestError> {
         let model = self.model.unwrap_or_else(|| rules.default_model.to_owned());
         let spec = rules.model(&model)?;
         if spec.product == Some(Product::Video) {

@@ -1,15 +1,15 @@
 //! OpenAI's dialect: chat completions, legacy completions, embeddings, images and videos.
 
-pub mod completions;
-pub mod embeddings;
-pub mod error;
-pub mod fields;
-pub mod frames;
-pub mod images;
-pub mod messages;
-pub mod parts;
+pub(crate) mod completions;
+pub(crate) mod embeddings;
+pub(crate) mod error;
+pub(crate) mod fields;
+pub(crate) mod frames;
+pub(crate) mod images;
+pub(crate) mod messages;
+pub(crate) mod parts;
 pub mod reply;
 pub mod request;
 pub(crate) mod tools;
-pub mod videos;
-pub mod wire;
+pub(crate) mod videos;
+pub(crate) mod wire;

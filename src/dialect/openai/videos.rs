@@ -14,9 +14,9 @@ use crate::files::attachment::JobFile;
 use crate::files::blob::Blob;
 
 /// The size when none is asked for, as in OpenAI's service.
-pub const SIZE_DEFAULT: &str = "1280x720";
+pub(crate) const SIZE_DEFAULT: &str = "1280x720";
 /// The longest key for asking twice and getting one, in bytes.
-pub const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
+pub(crate) const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 
 /// The longest text of a size.
 const SIZE_BYTES_MAX: usize = 32;
@@ -29,7 +29,7 @@ const UNDONE_PERCENT_MAX: u64 = 95;
 
 /// A request of `POST /v1/videos`.
 #[derive(Clone, Debug, PartialEq)]
-pub struct VideoRequest {
+pub(crate) struct VideoRequest {
     model: Option<String>,
     /// What to make, in words.
     pub prompt: String,
@@ -44,7 +44,11 @@ impl VideoRequest {
     ///
     /// # Errors
     /// The first fault found, by the field that has it.
-    pub fn parse(fields: &Map<String, Value>, files: &[NamedFile<'_>], lifted: &[Blob]) -> Result<Self, RequestError> {
+    pub(crate) fn parse(
+        fields: &Map<String, Value>,
+        files: &[NamedFile<'_>],
+        lifted: &[Blob],
+    ) -> Result<Self, RequestError> {
         let fields = Fields(fields);
         let prompt = fields.text("prompt")?.ok_or_else(|| RequestError::missing("prompt"))?;
         if prompt.trim().is_empty() {
@@ -77,7 +81,7 @@ impl VideoRequest {
     ///
     /// # Errors
     /// The model does not exist, or its name asks for something else.
-    pub fn resolve(self, rules: &Rules<'_>) -> Result<MediaJob, RequestError> {
+    pub(crate) fn resolve(self, rules: &Rules<'_>) -> Result<MediaJob, RequestError> {
         let model = self.model.unwrap_or_else(|| rules.default_model.to_owned());
         let spec = rules.model(&model)?;
         if matches!(spec.product, Some(Product::Image | Product::ImageEdit)) {
@@ -120,7 +124,7 @@ fn seconds(value: &Value) -> Result<f64, RequestError> {
 
 /// What tells the body of a request from another one: fields, files and their bytes. 32 hex digits.
 #[must_use]
-pub fn fingerprint(fields: &Map<String, Value>, files: &[NamedFile<'_>], lifted: &[Blob]) -> String {
+pub(crate) fn fingerprint(fields: &Map<String, Value>, files: &[NamedFile<'_>], lifted: &[Blob]) -> String {
     let mut hash = Sha256::new();
     // Each part says how long it is, so that no two bodies are the same bytes.
     let mut part = |bytes: &[u8]| {
@@ -142,7 +146,7 @@ pub fn fingerprint(fields: &Map<String, Value>, files: &[NamedFile<'_>], lifted:
 
 /// What stands for an idempotency key of a caller in the state file. 32 hex digits.
 #[must_use]
-pub fn idempotency_hash(owner: &str, key: &str) -> String {
+pub(crate) fn idempotency_hash(owner: &str, key: &str) -> String {
     half_hex(&Sha256::digest([b"qwen-bridge idempotency\0", owner.as_bytes(), b"\0", key.as_bytes()].concat()))
 }
 
@@ -154,7 +158,7 @@ fn half_hex(digest: &[u8]) -> String {
 /// How far a video in the making is, in percent: an estimate by the time it took so far, at most 95. The upstream
 /// says nothing of it.
 #[must_use]
-pub fn progress_after(seconds: u64) -> u64 {
+pub(crate) fn progress_after(seconds: u64) -> u64 {
     (seconds.saturating_mul(UNDONE_PERCENT_MAX) / TYPICAL_SECONDS).min(UNDONE_PERCENT_MAX)
 }
 

@@ -7,7 +7,7 @@ use crate::chat::reply::TokenCounts;
 
 /// `GET /v1/models`.
 #[derive(Debug, Serialize)]
-pub struct ModelList<'a> {
+pub(crate) struct ModelList<'a> {
     /// `list`.
     pub object: &'static str,
     /// The models.
@@ -16,7 +16,7 @@ pub struct ModelList<'a> {
 
 /// One model.
 #[derive(Debug, Serialize)]
-pub struct Model<'a> {
+pub(crate) struct Model<'a> {
     /// The name to ask for.
     pub id: &'a str,
     /// `model`.
@@ -32,7 +32,7 @@ pub struct Model<'a> {
 
 /// A video, made or in the making.
 #[derive(Debug, Serialize)]
-pub struct Video<'a> {
+pub(crate) struct Video<'a> {
     /// `video_…`.
     pub id: &'a str,
     /// `video`.
@@ -63,7 +63,7 @@ pub struct Video<'a> {
 
 /// Why there is no video.
 #[derive(Debug, Serialize)]
-pub struct VideoError<'a> {
+pub(crate) struct VideoError<'a> {
     /// For programs.
     pub code: &'a str,
     /// For people.
@@ -72,7 +72,7 @@ pub struct VideoError<'a> {
 
 /// A page of videos.
 #[derive(Debug, Serialize)]
-pub struct VideoList<'a> {
+pub(crate) struct VideoList<'a> {
     /// `list`.
     pub object: &'static str,
     /// The videos.
@@ -87,7 +87,7 @@ pub struct VideoList<'a> {
 
 /// A whole chat completion.
 #[derive(Debug, Serialize)]
-pub struct ChatCompletion<'a> {
+pub(crate) struct ChatCompletion<'a> {
     /// `chatcmpl-…`.
     pub id: &'a str,
     /// `chat.completion`.
@@ -104,7 +104,7 @@ pub struct ChatCompletion<'a> {
 
 /// The choice of a [`ChatCompletion`].
 #[derive(Debug, Serialize)]
-pub struct CompletionChoice<'a> {
+pub(crate) struct CompletionChoice<'a> {
     /// 0.
     pub index: u32,
     /// The answer.
@@ -117,7 +117,7 @@ pub struct CompletionChoice<'a> {
 
 /// The answer.
 #[derive(Debug, Serialize)]
-pub struct CompletionMessage<'a> {
+pub(crate) struct CompletionMessage<'a> {
     /// `assistant`.
     pub role: &'static str,
     /// The text; null when the answer is tool calls or a refusal only.
@@ -140,7 +140,7 @@ pub struct CompletionMessage<'a> {
 
 /// A tool call of a whole message.
 #[derive(Debug, Serialize)]
-pub struct MessageToolCall<'a> {
+pub(crate) struct MessageToolCall<'a> {
     /// Unique in the conversation.
     pub id: &'a str,
     /// `function`.
@@ -152,7 +152,7 @@ pub struct MessageToolCall<'a> {
 
 /// What a [`MessageToolCall`] calls.
 #[derive(Debug, Serialize)]
-pub struct FunctionCall<'a> {
+pub(crate) struct FunctionCall<'a> {
     /// The tool.
     pub name: &'a str,
     /// JSON text.
@@ -161,7 +161,7 @@ pub struct FunctionCall<'a> {
 
 /// A piece of a tool call in a chunk. The first piece has id, type and name, the later ones only arguments.
 #[derive(Debug, Serialize)]
-pub struct ToolCallDelta<'a> {
+pub(crate) struct ToolCallDelta<'a> {
     /// Which call of the answer, counted from 0.
     pub index: u32,
     /// Unique in the conversation.
@@ -176,7 +176,7 @@ pub struct ToolCallDelta<'a> {
 
 /// A piece of what a [`ToolCallDelta`] calls.
 #[derive(Debug, Serialize)]
-pub struct FunctionDelta<'a> {
+pub(crate) struct FunctionDelta<'a> {
     /// The tool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<&'a str>,
@@ -187,7 +187,7 @@ pub struct FunctionDelta<'a> {
 
 /// A citation.
 #[derive(Debug, Serialize)]
-pub struct Annotation<'a> {
+pub(crate) struct Annotation<'a> {
     /// Place in the list; in chunks only, where SDKs join lists by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<usize>,
@@ -200,7 +200,7 @@ pub struct Annotation<'a> {
 
 /// Where a citation points, and which characters of the content it stands for.
 #[derive(Debug, Serialize)]
-pub struct UrlCitation<'a> {
+pub(crate) struct UrlCitation<'a> {
     /// First character of the mark in the content, counted from 0.
     pub start_index: usize,
     /// The character after the mark.
@@ -213,7 +213,7 @@ pub struct UrlCitation<'a> {
 
 /// An answer of `/v1/completions`, whole or a chunk of it.
 #[derive(Debug, Serialize)]
-pub struct TextCompletion<'a> {
+pub(crate) struct TextCompletion<'a> {
     /// `cmpl-…`.
     pub id: &'a str,
     /// `text_completion`.
@@ -231,7 +231,7 @@ pub struct TextCompletion<'a> {
 
 /// The text that follows a prompt, or a piece of it.
 #[derive(Debug, Serialize)]
-pub struct TextChoice<'a> {
+pub(crate) struct TextChoice<'a> {
     /// The text.
     pub text: &'a str,
     /// The place of its prompt.
@@ -244,7 +244,7 @@ pub struct TextChoice<'a> {
 
 /// `usage`.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct CompletionUsage {
+pub(crate) struct CompletionUsage {
     /// At least 1.
     pub prompt_tokens: u64,
     /// At least 1, reasoning included.
@@ -272,7 +272,7 @@ impl From<&TokenCounts> for CompletionUsage {
 impl CompletionUsage {
     /// Both together, as for one request that took several turns.
     #[must_use]
-    pub fn and(self, other: Option<Self>) -> Self {
+    pub(crate) fn and(self, other: Option<Self>) -> Self {
         let Some(other) = other else {
             return self;
         };
@@ -293,14 +293,14 @@ impl CompletionUsage {
 
 /// `usage.prompt_tokens_details`.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct PromptTokensDetails {
+pub(crate) struct PromptTokensDetails {
     /// From the upstream's cache.
     pub cached_tokens: u64,
 }
 
 /// `usage.completion_tokens_details`.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct CompletionTokensDetails {
+pub(crate) struct CompletionTokensDetails {
     /// Thinking.
     pub reasoning_tokens: u64,
 }

@@ -173,7 +173,7 @@ fn item_type<'a>(fields: &Fields<'a>, at: &str) -> Result<&'a str, RequestError>
 
 /// The id of an item that is only named: `{"type": "item_reference", "id": …}`.
 #[must_use]
-pub fn reference(item: &Value) -> Option<&str> {
+pub(crate) fn reference(item: &Value) -> Option<&str> {
     let fields = Fields(item.as_object()?);
     let is_reference = item_type(&fields, "").is_ok_and(|kind| kind == "item_reference");
     if is_reference { fields.get("id").and_then(Value::as_str) } else { None }

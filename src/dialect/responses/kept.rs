@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 /// The items of a request's `input` as they are kept and listed: with ids, and with content as lists of parts.
 /// `response_id` is the id of the response that they belong to.
 #[must_use]
-pub fn input_items(input: Option<&Value>, response_id: &str) -> Vec<Value> {
+pub(crate) fn input_items(input: Option<&Value>, response_id: &str) -> Vec<Value> {
     let id = |kind: &str, place: usize| {
         let digits = response_id.strip_prefix("resp_").unwrap_or(response_id);
         format!("{}_{digits}in{place:02x}", id_prefix(kind))
@@ -28,7 +28,7 @@ pub fn input_items(input: Option<&Value>, response_id: &str) -> Vec<Value> {
 
 /// The items of a kept response: its input, then its output.
 #[must_use]
-pub fn items(input: &str, response: &str) -> (Vec<Value>, Vec<Value>) {
+pub(crate) fn items(input: &str, response: &str) -> (Vec<Value>, Vec<Value>) {
     #[derive(Deserialize)]
     struct Answered {
         output: Vec<Value>,
@@ -101,7 +101,7 @@ fn id_prefix(kind: &str) -> &'static str {
 /// The id of the response that an item of an output belongs to; `None` for an id that no response of this server
 /// gave out.
 #[must_use]
-pub fn response_of_item(item_id: &str) -> Option<String> {
+pub(crate) fn response_of_item(item_id: &str) -> Option<String> {
     let (_, digits) = item_id.split_once('_')?;
     let digits = digits.get(..RESPONSE_DIGITS)?;
     digits.bytes().all(|digit| digit.is_ascii_hexdigit()).then(|| format!("resp_{digits}"))

@@ -1,9 +1,9 @@
 //! OpenAI's Responses dialect: `POST /v1/responses`, streamed and whole, and what is kept of a response.
 
 mod events;
-pub mod items;
-pub mod kept;
-pub mod reply;
-pub mod request;
-pub mod tools;
-pub mod wire;
+pub(crate) mod items;
+pub(crate) mod kept;
+pub(crate) mod reply;
+pub(crate) mod request;
+pub(crate) mod tools;
+pub(crate) mod wire;

@@ -18,7 +18,7 @@ const CALLS_MAX: u32 = 256;
 
 /// What is known of a response before its answer begins.
 #[derive(Clone, Debug)]
-pub struct ResponseHead {
+pub(crate) struct ResponseHead {
     /// `resp_` and 32 hexadecimal digits.
     pub id: String,
     /// Seconds since 1970.
@@ -33,7 +33,7 @@ pub struct ResponseHead {
 
 /// A response that is over.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finished {
+pub(crate) struct Finished {
     /// `completed`, `incomplete` or `failed`.
     pub status: &'static str,
     /// The whole response.
@@ -42,7 +42,7 @@ pub struct Finished {
 
 /// Puts a response together, and writes its events where it is streamed.
 #[derive(Debug)]
-pub struct ResponseReply {
+pub(crate) struct ResponseReply {
     head: ResponseHead,
     /// `None` for a whole response.
     events: Option<Events>,
@@ -94,18 +94,18 @@ struct Call {
 impl ResponseReply {
     /// A response that is streamed.
     #[must_use]
-    pub fn streamed(head: ResponseHead) -> Self {
+    pub(crate) fn streamed(head: ResponseHead) -> Self {
         Self { head, events: Some(Events::default()), items: Vec::new(), finished: None }
     }
 
     /// A response that is given as a whole.
     #[must_use]
-    pub fn whole(head: ResponseHead) -> Self {
+    pub(crate) fn whole(head: ResponseHead) -> Self {
         Self { head, events: None, items: Vec::new(), finished: None }
     }
 
     /// The first two events of a stream.
-    pub fn head(&mut self) -> Bytes {
+    pub(crate) fn head(&mut self) -> Bytes {
         let response = self.json("in_progress", None, None);
         let Some(events) = &mut self.events else { return Bytes::new() };
         events.response("response.created", &response);
@@ -114,12 +114,12 @@ impl ResponseReply {
     }
 
     /// Takes the events that are ready; `None` when there are none.
-    pub fn take(&mut self) -> Option<Bytes> {
+    pub(crate) fn take(&mut self) -> Option<Bytes> {
         self.events.as_mut().and_then(Events::take)
     }
 
     /// Ends the response, and gives it.
-    pub fn finish(&mut self, ending: &Ending) -> &Finished {
+    pub(crate) fn finish(&mut self, ending: &Ending) -> &Finished {
         let (status, details) = match ending.reason {
             FinishReason::Stop | FinishReason::ToolCalls => (Status::Completed, None),
             FinishReason::Length => (Status::Incomplete, Some("max_output_tokens")),
@@ -136,7 +136,7 @@ impl ResponseReply {
 
     /// Ends the response with a failure, and gives it. `code` is this server's word for it, and `is_callers` says whose
     /// fault it is.
-    pub fn fail(&mut self, code: &str, message: &str, is_callers: bool) -> &Finished {
+    pub(crate) fn fail(&mut self, code: &str, message: &str, is_callers: bool) -> &Finished {
         // No events are told of items that broke off, but the response shows them as they are.
         for item in &mut self.items {
             if item.status == Status::Open {

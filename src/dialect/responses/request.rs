@@ -18,7 +18,7 @@ use crate::files::blob::Blob;
 
 /// The body of `POST /v1/responses`, read and checked.
 #[derive(Clone, Debug, PartialEq)]
-pub struct ResponsesRequest {
+pub(crate) struct ResponsesRequest {
     /// What is asked.
     pub chat: ChatRequest,
     /// Whether the answer is streamed.
@@ -35,7 +35,7 @@ impl ResponsesRequest {
     ///
     /// # Errors
     /// The first fault found, by the field that has it.
-    pub fn parse(body: &Value, earlier: &[Value], lifted: &[Blob]) -> Result<Self, RequestError> {
+    pub(crate) fn parse(body: &Value, earlier: &[Value], lifted: &[Blob]) -> Result<Self, RequestError> {
         let fields = Fields(object(body)?);
         let model = model(&fields)?;
         refuse_unsupported(&fields)?;
@@ -77,13 +77,13 @@ impl ResponsesRequest {
 ///
 /// # Errors
 /// The body is not an object, or the field is not a string.
-pub fn previous_response_id(body: &Value) -> Result<Option<&str>, RequestError> {
+pub(crate) fn previous_response_id(body: &Value) -> Result<Option<&str>, RequestError> {
     Fields(object(body)?).text("previous_response_id")
 }
 
 /// What the conversation is blamed for stands in `input` here.
 #[must_use]
-pub fn blame(error: RequestError) -> RequestError {
+pub(crate) fn blame(error: RequestError) -> RequestError {
     match &error.param {
         Some(param) if param.starts_with("messages") => RequestError { param: Some("input".to_owned()), ..error },
         _ => error,

@@ -8,7 +8,7 @@ use crate::chat::reply::TokenCounts;
 
 /// A response, whole or in the making.
 #[derive(Debug, Serialize)]
-pub struct Response<'a> {
+pub(crate) struct Response<'a> {
     /// `resp_…`.
     pub id: &'a str,
     /// `response`.
@@ -36,7 +36,7 @@ pub struct Response<'a> {
 
 /// What a response repeats of its request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Echo {
+pub(crate) struct Echo {
     /// The system text of this response alone.
     pub instructions: Option<String>,
     /// The most tokens of the answer.
@@ -73,7 +73,7 @@ pub struct Echo {
 
 /// `reasoning` of a response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct ReasoningEcho {
+pub(crate) struct ReasoningEcho {
     /// The effort that was asked for.
     pub effort: Option<String>,
     /// The kind of summary that was asked for.
@@ -82,14 +82,14 @@ pub struct ReasoningEcho {
 
 /// `text` of a response.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct TextEcho {
+pub(crate) struct TextEcho {
     /// The form of the text.
     pub format: Value,
 }
 
 /// Why a response failed.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct ResponseError<'a> {
+pub(crate) struct ResponseError<'a> {
     /// OpenAI's word: `server_error`, `rate_limit_exceeded`, …
     pub code: &'a str,
     /// For people; names this server's own code.
@@ -98,7 +98,7 @@ pub struct ResponseError<'a> {
 
 /// Why a response is incomplete.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct IncompleteDetails {
+pub(crate) struct IncompleteDetails {
     /// `max_output_tokens` or `content_filter`.
     pub reason: &'static str,
 }
@@ -106,7 +106,7 @@ pub struct IncompleteDetails {
 /// An item of `output`.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum OutputItem<'a> {
+pub(crate) enum OutputItem<'a> {
     /// Thoughts.
     Reasoning {
         /// `rs_…`.
@@ -156,7 +156,7 @@ pub enum OutputItem<'a> {
 /// Thoughts.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(tag = "type", rename = "summary_text")]
-pub struct SummaryText<'a> {
+pub(crate) struct SummaryText<'a> {
     /// The text.
     pub text: &'a str,
 }
@@ -164,7 +164,7 @@ pub struct SummaryText<'a> {
 /// A part of a message.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub enum ContentPart<'a> {
+pub(crate) enum ContentPart<'a> {
     /// Text.
     OutputText {
         /// The text.
@@ -184,7 +184,7 @@ pub enum ContentPart<'a> {
 /// A place of a text that cites a page.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "type", rename = "url_citation")]
-pub struct UrlCitation {
+pub(crate) struct UrlCitation {
     /// The first character, counted from 0.
     pub start_index: usize,
     /// The character after the last.
@@ -197,7 +197,7 @@ pub struct UrlCitation {
 
 /// `usage` of a response.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct ResponseUsage {
+pub(crate) struct ResponseUsage {
     /// At least 1.
     pub input_tokens: u64,
     /// Parts of the input.
@@ -212,7 +212,7 @@ pub struct ResponseUsage {
 
 /// `usage.input_tokens_details`.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct InputTokensDetails {
+pub(crate) struct InputTokensDetails {
     /// From the upstream's cache.
     pub cached_tokens: u64,
     /// 0: the upstream does not tell.
@@ -221,7 +221,7 @@ pub struct InputTokensDetails {
 
 /// `usage.output_tokens_details`.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct OutputTokensDetails {
+pub(crate) struct OutputTokensDetails {
     /// Thinking.
     pub reasoning_tokens: u64,
 }
@@ -240,7 +240,7 @@ impl From<&TokenCounts> for ResponseUsage {
 
 /// A page of the items that a response was made from.
 #[derive(Debug, Serialize)]
-pub struct ItemList<'a> {
+pub(crate) struct ItemList<'a> {
     /// `list`.
     pub object: &'static str,
     /// The items.

@@ -38,7 +38,7 @@ const FLOWS_MAX: usize = 8;
 const ENDED_MAX: usize = 16;
 
 /// A login that has begun.
-pub struct PendingLogin {
+pub(crate) struct PendingLogin {
     /// What its owner has to be shown.
     pub code: DeviceCode,
     verifier: SecretString,
@@ -72,7 +72,7 @@ impl PendingLogin {
     ///
     /// # Errors
     /// [`UpstreamError`].
-    pub async fn begin(upstream: &QwenOAuth) -> Result<Self, UpstreamError> {
+    pub(crate) async fn begin(upstream: &QwenOAuth) -> Result<Self, UpstreamError> {
         let verifier = verifier(&random());
         let code = upstream.device_code(&challenge(&verifier)).await?;
         Ok(Self { code, verifier: SecretString::from(verifier) })
@@ -82,7 +82,7 @@ impl PendingLogin {
     ///
     /// # Errors
     /// [`LoginFailure`].
-    pub async fn finish(&self, upstream: &QwenOAuth) -> Result<OAuthCredentials, LoginFailure> {
+    pub(crate) async fn finish(&self, upstream: &QwenOAuth) -> Result<OAuthCredentials, LoginFailure> {
         let deadline = Instant::now() + self.code.expires_in.min(PATIENCE);
         let mut interval = self.code.interval.clamp(INTERVAL_MIN, INTERVAL_MAX);
         loop {
@@ -114,7 +114,7 @@ impl fmt::Debug for PendingLogin {
 
 /// Logins in the background. Clones share them.
 #[derive(Clone)]
-pub struct DeviceLogins(Arc<Shared>);
+pub(crate) struct DeviceLogins(Arc<Shared>);
 
 struct Shared {
     accounts: OAuthAccounts,
@@ -137,7 +137,7 @@ struct Entry {
 
 /// A login as it is shown to the owner. Holds codes and links that are for the owner only.
 #[derive(Clone, Debug)]
-pub struct Flow {
+pub(crate) struct Flow {
     /// By which to ask how it goes.
     pub flow_id: String,
     /// What the owner types in.
@@ -154,7 +154,7 @@ pub struct Flow {
 
 /// How a login goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FlowState {
+pub(crate) enum FlowState {
     /// Its owner has not decided yet.
     Pending,
     /// The account is in use.
@@ -177,7 +177,7 @@ pub enum StartError {
 impl DeviceLogins {
     /// No logins yet. Those that succeed become accounts of `accounts`.
     #[must_use]
-    pub fn new(accounts: OAuthAccounts, upstream: Arc<QwenOAuth>, supervisor: Supervisor) -> Self {
+    pub(crate) fn new(accounts: OAuthAccounts, upstream: Arc<QwenOAuth>, supervisor: Supervisor) -> Self {
         Self(Arc::new(Shared {
             accounts,
             upstream,
@@ -191,7 +191,7 @@ impl DeviceLogins {
     ///
     /// # Errors
     /// [`StartError`].
-    pub async fn join_or_start(&self, account: AccountId) -> Result<Flow, StartError> {
+    pub(crate) async fn join_or_start(&self, account: AccountId) -> Result<Flow, StartError> {
         let _joining = self.0.joining.lock().await;
         match self.under_way(&account) {
             Some(flow) => Ok(flow),
@@ -212,7 +212,7 @@ impl DeviceLogins {
     ///
     /// # Errors
     /// [`StartError`].
-    pub async fn start(&self, account: AccountId) -> Result<Flow, StartError> {
+    pub(crate) async fn start(&self, account: AccountId) -> Result<Flow, StartError> {
         let id = Uuid::new_v4().to_string();
         let cancel = CancellationToken::new();
         {
@@ -267,18 +267,8 @@ impl DeviceLogins {
 
     /// How a login goes; `None` for one that is not known, or not any more.
     #[must_use]
-    pub fn state(&self, flow_id: &str) -> Option<FlowState> {
+    pub(crate) fn state(&self, flow_id: &str) -> Option<FlowState> {
         self.0.flows.lock().iter().find(|entry| entry.id == flow_id).map(|entry| entry.state.clone())
-    }
-
-    /// Takes a login back; `false` when it is over or not known.
-    pub fn cancel(&self, flow_id: &str) -> bool {
-        let mut flows = self.0.flows.lock();
-        let pending = flows.iter_mut().find(|entry| entry.id == flow_id && entry.state == FlowState::Pending);
-        let Some(entry) = pending else { return false };
-        entry.state = FlowState::Failed(LoginFailure::Cancelled);
-        entry.cancel.cancel();
-        true
     }
 
     async fn finish(&self, login: &PendingLogin, account: &AccountId) -> FlowState {

@@ -63,7 +63,7 @@ impl RefreshError {
 
 /// What a forced refresh of one account brought.
 #[derive(Clone, Debug)]
-pub struct Forced {
+pub(crate) struct Forced {
     /// The account.
     pub identity: IdentityId,
     /// How long ago the upstream was asked; zero for just now.

@@ -1,14 +1,14 @@
 //! Accounts: sessions of the web chat, files of OAuth accounts, logins, and the renewal of their tokens.
 
-pub mod device_login;
-pub mod error;
-pub mod oauth;
-pub mod oauth_account;
+pub(crate) mod device_login;
+pub(crate) mod error;
+pub(crate) mod oauth;
+pub(crate) mod oauth_account;
 mod oauth_refresh;
 mod oauth_scan;
 mod own_sessions;
 pub(crate) mod single_flight;
-pub mod targets;
+pub(crate) mod targets;
 pub(crate) mod tokens;
-pub mod web;
+pub(crate) mod web;
 mod web_refresh;

@@ -44,7 +44,7 @@ const SPREAD: Duration = Duration::from_secs(3);
 
 /// All OAuth accounts. Clones share them.
 #[derive(Clone)]
-pub struct OAuthAccounts(pub(crate) Arc<Shared>);
+pub(crate) struct OAuthAccounts(pub(crate) Arc<Shared>);
 
 /// What all clones share.
 pub(crate) struct Shared {
@@ -75,7 +75,7 @@ pub(crate) struct Shared {
 impl OAuthAccounts {
     /// The accounts of these settings. None is in the pool before [`OAuthAccounts::begin`].
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         settings: AccountSettings,
         pool: IdentityPool,
         upstream: Arc<QwenOAuth>,
@@ -117,7 +117,7 @@ impl OAuthAccounts {
     }
 
     /// Takes up all accounts that there are. Makes no call of the upstream.
-    pub async fn begin(&self) {
+    pub(crate) async fn begin(&self) {
         self.scan().await;
         let given = self.0.settings.given.clone();
         for (number, credentials) in (1..).zip(given) {
@@ -128,7 +128,7 @@ impl OAuthAccounts {
     }
 
     /// Looks at the files and refreshes ahead of expiry until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(self, stop: CancellationToken) {
         loop {
             self.scan().await;
             self.refresh_due();
@@ -144,7 +144,7 @@ impl OAuthAccounts {
     ///
     /// # Errors
     /// [`RefreshError`]; not while the old token is still good for something.
-    pub async fn ensure_fresh(&self, session: &Arc<Session>) -> Result<(), RefreshError> {
+    pub(crate) async fn ensure_fresh(&self, session: &Arc<Session>) -> Result<(), RefreshError> {
         let now = Now::read().unix;
         let is_refused = || self.find(session.identity()).is_some_and(|account| account.has_refused_token());
         let is_live_at = |at: UnixSeconds| session.token().is_some_and(|token| token.is_live(at)) && !is_refused();
@@ -160,7 +160,7 @@ impl OAuthAccounts {
     ///
     /// # Errors
     /// [`RefreshError`].
-    pub async fn replace(&self, session: &Arc<Session>, generation: u64) -> Result<(), RefreshError> {
+    pub(crate) async fn replace(&self, session: &Arc<Session>, generation: u64) -> Result<(), RefreshError> {
         let identity = session.identity().clone();
         let Some(account) = self.find(&identity) else {
             return Err(RefreshError::Gone { identity });
@@ -169,7 +169,7 @@ impl OAuthAccounts {
     }
 
     /// [`OAuthAccounts::replace`] without waiting for it.
-    pub fn replace_later(&self, session: &Arc<Session>, generation: u64) {
+    pub(crate) fn replace_later(&self, session: &Arc<Session>, generation: u64) {
         if let Some(account) = self.find(session.identity()) {
             drop(self.join(account, generation));
         }
@@ -200,7 +200,7 @@ impl OAuthAccounts {
 
     /// Refreshes every account now, at most every ten seconds each, and tells how each one went; within ten seconds what
     /// the last one brought.
-    pub async fn refresh_all(&self) -> Vec<Forced> {
+    pub(crate) async fn refresh_all(&self) -> Vec<Forced> {
         let mut results = Vec::new();
         for account in self.all() {
             let session = &account.session;
@@ -224,7 +224,11 @@ impl OAuthAccounts {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub async fn log_in(&self, account: &AccountId, credentials: OAuthCredentials) -> Result<(), OAuthFileError> {
+    pub(crate) async fn log_in(
+        &self,
+        account: &AccountId,
+        credentials: OAuthCredentials,
+    ) -> Result<(), OAuthFileError> {
         OAuthFiles::all_in(&self.0.settings.dir).write(account, credentials).await?;
         self.scan().await;
         Ok(())
@@ -232,7 +236,7 @@ impl OAuthAccounts {
 
     /// Where an account chats; `None` for one that is not there.
     #[must_use]
-    pub fn api_base(&self, identity: &IdentityId) -> Option<Result<Url, ApiBaseError>> {
+    pub(crate) fn api_base(&self, identity: &IdentityId) -> Option<Result<Url, ApiBaseError>> {
         let account = self.find(identity)?;
         if let Some(base) = &self.0.settings.api_base {
             return Some(Ok(base.clone()));
@@ -243,13 +247,12 @@ impl OAuthAccounts {
 
     /// All accounts as people see them, by name.
     #[must_use]
-    pub fn views(&self, now: Now) -> Vec<AccountView> {
+    pub(crate) fn views(&self, now: Now) -> Vec<AccountView> {
         let view = |account: Arc<Account>| {
             let known = account.known.lock();
             let token = account.session.token();
             AccountView {
                 identity: account.session.identity().clone(),
-                place: account.place.to_string(),
                 state: self.state(&account.session, &known, now),
                 expires_at: token.as_ref().and_then(AccessToken::expires_at),
                 has_token: token.is_some(),
@@ -265,13 +268,13 @@ impl OAuthAccounts {
 
     /// The live session of an account; `None` for one that is not there.
     #[must_use]
-    pub fn session(&self, identity: &IdentityId) -> Option<Arc<Session>> {
+    pub(crate) fn session(&self, identity: &IdentityId) -> Option<Arc<Session>> {
         self.find(identity).map(|account| Arc::clone(&account.session))
     }
 
     /// Forgets the access tokens in use, so that the next request of each account has to renew its own. Files stay as
     /// they are, and so does a token that could not be renewed. Returns how many were forgotten.
-    pub fn forget_tokens(&self) -> usize {
+    pub(crate) fn forget_tokens(&self) -> usize {
         let now = Now::read();
         let mut forgotten = 0;
         for account in self.all() {
@@ -290,8 +293,8 @@ impl OAuthAccounts {
     }
 
     /// Files that look like credentials and cannot be used, and why.
-    #[must_use]
-    pub fn faults(&self) -> Vec<(PathBuf, String)> {
+    #[cfg(test)]
+    pub(crate) fn faults(&self) -> Vec<(PathBuf, String)> {
         self.0.faults.lock().iter().map(|(path, (why, _))| (path.clone(), why.clone())).collect()
     }
 

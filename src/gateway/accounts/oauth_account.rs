@@ -55,7 +55,7 @@ pub(crate) struct Known {
 
 /// How an account is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AccountState {
+pub(crate) enum AccountState {
     /// It has a token that is good by its own word.
     Ready,
     /// Its token is over, and a refresh is due.
@@ -67,20 +67,9 @@ pub enum AccountState {
 }
 
 impl AccountState {
-    /// The word for it in JSON and logs.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Ready => "ready",
-            Self::Expired => "expired",
-            Self::NeedsLogin => "needs_login",
-            Self::PortalRefuses => "portal_refuses",
-        }
-    }
-
     /// What to do about it, for people.
     #[must_use]
-    pub fn advice(self) -> &'static str {
+    pub(crate) fn advice(self) -> &'static str {
         match self {
             Self::Ready => "nothing",
             Self::Expired => "nothing, it is renewed when it is needed",
@@ -95,11 +84,9 @@ impl AccountState {
 
 /// One account as people see it.
 #[derive(Clone, Debug)]
-pub struct AccountView {
+pub(crate) struct AccountView {
     /// Its name in the pool.
     pub identity: IdentityId,
-    /// Where its credentials are: a file, or an entry of `QWEN_OAUTH_CREDS`.
-    pub place: String,
     /// How it is.
     pub state: AccountState,
     /// When the access token in use ends, if it says so.

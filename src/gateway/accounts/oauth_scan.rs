@@ -169,7 +169,7 @@ impl OAuthAccounts {
         self.complain_of(Some(path), ErrorChain(error).to_string());
     }
 
-    /// Says once what is wrong with a file; [`OAuthAccounts::faults`] says it as long as it is so.
+    /// Says once what is wrong with a file.
     fn complain_of(&self, path: Option<PathBuf>, why: String) {
         let path = path.unwrap_or_else(|| PathBuf::from("QWEN_OAUTH_CREDS"));
         let round = self.0.rounds.load(Ordering::Relaxed);

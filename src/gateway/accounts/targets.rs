@@ -14,7 +14,7 @@ use crate::upstream::openai::client::Target;
 use crate::upstream::openai::encode::Profile;
 
 /// Where the requests of each identity go.
-pub enum Targets {
+pub(crate) enum Targets {
     /// Each key to its own endpoint.
     Keys(HashMap<CredentialKey, Target>),
     /// Each account to where its credentials say, which a refresh may change.
@@ -41,7 +41,7 @@ impl Targets {
 /// The sessions of static keys in their order, and where each of them goes. A key that is given twice for the same
 /// endpoint is used once.
 #[must_use]
-pub fn keys(keys: &[StaticKey]) -> (Vec<Arc<Session>>, HashMap<CredentialKey, Target>) {
+pub(crate) fn keys(keys: &[StaticKey]) -> (Vec<Arc<Session>>, HashMap<CredentialKey, Target>) {
     let (mut sessions, mut targets) = (Vec::new(), HashMap::new());
     for (place, key) in (1..).zip(keys) {
         // Keys are opaque: without an `exp` claim they never expire.

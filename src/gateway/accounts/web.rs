@@ -26,13 +26,14 @@ use crate::pool::{CredentialState, IdentityPool, Now};
 use crate::shutdown::Supervisor;
 use crate::store::{Loaded, Store};
 use crate::upstream::web::client::QwenWeb;
+use crate::upstream::web::token::token_in_jar;
 
 /// Refreshes at once: many at a time have been seen to draw a challenge.
 const REFRESHES_MAX: usize = 2;
 
 /// When tokens are renewed.
 #[derive(Clone, Copy, Debug)]
-pub struct WebAccountSettings {
+pub(crate) struct WebAccountSettings {
     /// `AUTO_REFRESH_TOKEN`: live tokens are replaced before they end. Accounts without one get one in any case.
     pub is_ahead: bool,
     /// `TOKEN_REFRESH_INTERVAL_HOURS`: the longest that a live token is kept; `None`: until shortly before its end.
@@ -41,7 +42,7 @@ pub struct WebAccountSettings {
 
 /// All accounts of the web chat. Clones share them.
 #[derive(Clone)]
-pub struct WebAccounts(pub(crate) Arc<Inner>);
+pub(crate) struct WebAccounts(pub(crate) Arc<Inner>);
 
 /// What all clones share.
 pub(crate) struct Inner {
@@ -115,7 +116,7 @@ impl History {
 impl WebAccounts {
     /// No account yet; [`WebAccounts::add`] puts them into `pool`.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         pool: IdentityPool,
         upstream: Arc<QwenWeb>,
         store: Arc<Store>,
@@ -139,9 +140,15 @@ impl WebAccounts {
 
     /// Adds an account, last in line, with what an earlier run learnt about it; `false` when one with that credential
     /// is there already. Makes no call: a token that is still good makes it ready, and without one it is due now.
-    pub fn add(&self, session: Arc<Session>, seed: IdentitySeed, facts: Option<IdentityFacts>, now: Now) -> bool {
+    pub(crate) fn add(
+        &self,
+        session: Arc<Session>,
+        seed: IdentitySeed,
+        facts: Option<IdentityFacts>,
+        now: Now,
+    ) -> bool {
         if !is_live(&session, now)
-            && let Some(token) = self.0.upstream.token_in_jar(&session, now.unix)
+            && let Some(token) = token_in_jar(&session, now.unix)
         {
             session.install_token(token);
         }
@@ -173,17 +180,11 @@ impl WebAccounts {
         true
     }
 
-    /// Removes an account; `false` when none has that credential. What it answers goes on to its end.
-    pub fn remove(&self, key: &CredentialKey, now: Now) -> bool {
-        self.0.members.lock().remove(key);
-        self.0.pool.remove(key, now)
-    }
-
     /// Returns once the session has a token that is still good, which it usually has.
     ///
     /// # Errors
     /// [`RefreshError`].
-    pub async fn ensure_fresh(&self, session: &Arc<Session>) -> Result<(), RefreshError> {
+    pub(crate) async fn ensure_fresh(&self, session: &Arc<Session>) -> Result<(), RefreshError> {
         let is_refused = self.find(session.key()).is_some_and(|member| member.has_refused_token());
         if is_live(session, Now::read()) && !is_refused {
             return Ok(());
@@ -208,7 +209,7 @@ impl WebAccounts {
     ///
     /// # Errors
     /// [`RefreshError`].
-    pub async fn replace(&self, session: &Arc<Session>, generation: u64) -> Result<(), RefreshError> {
+    pub(crate) async fn replace(&self, session: &Arc<Session>, generation: u64) -> Result<(), RefreshError> {
         let identity = session.identity().clone();
         let Some(member) = self.find(session.key()) else {
             return Err(RefreshError::Gone { identity });
@@ -239,7 +240,7 @@ impl WebAccounts {
     }
 
     /// [`WebAccounts::replace`] without waiting for it.
-    pub fn replace_later(&self, session: &Arc<Session>, generation: u64) {
+    pub(crate) fn replace_later(&self, session: &Arc<Session>, generation: u64) {
         if let Some(member) = self.find(session.key()) {
             drop(self.join(member, generation));
         }
@@ -247,7 +248,7 @@ impl WebAccounts {
 
     /// Refreshes every account now, at most every ten seconds each, and tells how each one went; within ten seconds what
     /// the last one brought.
-    pub async fn refresh_all(&self) -> Vec<Forced> {
+    pub(crate) async fn refresh_all(&self) -> Vec<Forced> {
         let mut results = Vec::new();
         for session in self.0.pool.sessions() {
             let Some(member) = self.find(session.key()) else {
@@ -270,7 +271,7 @@ impl WebAccounts {
     }
 
     /// The background round: refreshes ahead of expiry until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
+    pub(crate) async fn run(self, stop: CancellationToken) {
         loop {
             let mut next: Option<Instant> = None;
             for member in self.all() {
@@ -320,7 +321,7 @@ pub(crate) fn is_live(session: &Session, now: Now) -> bool {
 
 /// What an owner is told about a clock that is so many seconds ahead of the upstream's, or behind it.
 #[must_use]
-pub fn skew_in_words(ahead: i64) -> String {
+pub(crate) fn skew_in_words(ahead: i64) -> String {
     let (seconds, side) = (ahead.unsigned_abs(), if ahead > 0 { "ahead of" } else { "behind" });
     format!(
         "this machine's clock is {seconds} s {side} the upstream's; tokens are counted by the upstream's, set the clock"
@@ -344,7 +345,7 @@ async fn until(at: Option<Instant>) {
 
 /// A session for each configured account, in their order, with what an earlier run had renewed.
 #[must_use]
-pub fn sessions(seeds: Vec<IdentitySeed>, loaded: &Loaded, now: Now) -> Vec<(Arc<Session>, IdentitySeed)> {
+pub(crate) fn sessions(seeds: Vec<IdentitySeed>, loaded: &Loaded, now: Now) -> Vec<(Arc<Session>, IdentitySeed)> {
     let with_session = |(place, seed): (usize, IdentitySeed)| {
         let token_key = || CredentialKey::of(seed.token.as_ref().map_or("", AccessToken::expose));
         let key = seed.cookie.as_ref().map_or_else(token_key, |cookie| cookie.key());

@@ -66,7 +66,7 @@ pub(crate) struct Failed {
 
 /// Whose request it is, and what was tried for it.
 #[derive(Clone)]
-pub struct RequestContext {
+pub(crate) struct RequestContext {
     /// For fairness between callers.
     pub caller: CallerId,
     /// The caller's name on disk; `None` for answers that are not continued.

@@ -1,13 +1,13 @@
 //! Answering one request: attempts, failover, and the turn that a connection pulls.
 
 pub(crate) mod attempt;
-pub mod error;
-pub mod failover;
+pub(crate) mod error;
+pub(crate) mod failover;
 mod model_rests;
 mod next_step;
-pub mod relay;
-pub mod run;
-pub mod trace;
-pub mod turn;
+pub(crate) mod relay;
+pub(crate) mod run;
+pub(crate) mod trace;
+pub(crate) mod turn;
 pub(crate) mod usage;
-pub mod web;
+pub(crate) mod web;

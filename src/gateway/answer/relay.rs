@@ -37,7 +37,7 @@ use crate::upstream::words::texts_of;
 
 /// Relays requests to one kind of upstream. Cheap to clone.
 #[derive(Clone)]
-pub struct RelayGateway(Arc<Inner>);
+pub(crate) struct RelayGateway(Arc<Inner>);
 
 struct Inner {
     failover: Failover,
@@ -50,7 +50,7 @@ struct Inner {
 
 /// How patient relaying is.
 #[derive(Clone, Debug)]
-pub struct RelaySettings {
+pub(crate) struct RelaySettings {
     /// To the first content.
     pub first_event_timeout: Duration,
     /// Between two events.
@@ -64,7 +64,7 @@ pub struct RelaySettings {
 impl RelaySettings {
     /// The same patience as with the web chat.
     #[must_use]
-    pub fn like(web: &WebSettings, models_ttl: Duration) -> Self {
+    pub(crate) fn like(web: &WebSettings, models_ttl: Duration) -> Self {
         Self {
             first_event_timeout: web.first_event_timeout * 2,
             idle_timeout: web.idle_timeout,
@@ -76,7 +76,7 @@ impl RelaySettings {
 
 /// A request for one kind of upstream, with the stages that its answer passes.
 #[derive(Clone, Debug)]
-pub struct RelayJob {
+pub(crate) struct RelayJob {
     /// What is asked.
     pub job: ChatJob,
     /// What is applied to the answer.
@@ -86,7 +86,7 @@ pub struct RelayJob {
 impl RelayGateway {
     /// A gateway to these targets, one for each identity of the pool.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         pool: IdentityPool,
         api: OpenAiApi,
         targets: Targets,
@@ -108,30 +108,30 @@ impl RelayGateway {
 
     /// Whether no identity is configured.
     #[must_use]
-    pub fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.0.failover.pool.sessions().is_empty()
     }
 
     /// The identities.
     #[must_use]
-    pub fn pool(&self) -> &IdentityPool {
+    pub(crate) fn pool(&self) -> &IdentityPool {
         &self.0.failover.pool
     }
 
     /// What each account did on its last days.
     #[must_use]
-    pub fn spending(&self) -> Vec<AccountDays> {
+    pub(crate) fn spending(&self) -> Vec<AccountDays> {
         self.0.failover.accounting.spending()
     }
 
     /// What these upstreams sent that this version does not know.
     #[must_use]
-    pub fn drift(&self) -> &Drift {
+    pub(crate) fn drift(&self) -> &Drift {
         &self.0.drift
     }
 
     /// The names of the models, as last fetched. Waits, for five seconds at most, only while none has been fetched.
-    pub async fn models(&self) -> Arc<Vec<String>> {
+    pub(crate) async fn models(&self) -> Arc<Vec<String>> {
         self.0.models.current().await
     }
 
@@ -140,7 +140,7 @@ impl RelayGateway {
     ///
     /// # Errors
     /// [`ChatError::Upstream`]: why it is not accepted, or why that cannot be told.
-    pub async fn probe(&self, session: &Arc<Session>) -> Result<(), ChatError> {
+    pub(crate) async fn probe(&self, session: &Arc<Session>) -> Result<(), ChatError> {
         self.0.failover.tokens.ensure_fresh(session).await.map_err(ChatError::Session)?;
         let probed = async { self.0.api.models(session, &self.0.target(session)?).await.map(drop) };
         match probed.await {
@@ -154,7 +154,7 @@ impl RelayGateway {
     ///
     /// # Errors
     /// [`ChatError`]: nothing has been said, and `sink` is as at the beginning.
-    pub async fn open(
+    pub(crate) async fn open(
         &self,
         job: &RelayJob,
         context: &RequestContext,
@@ -167,7 +167,7 @@ impl RelayGateway {
     ///
     /// # Errors
     /// [`ChatError`].
-    pub async fn complete(
+    pub(crate) async fn complete(
         &self,
         job: &RelayJob,
         context: &RequestContext,
@@ -199,7 +199,7 @@ impl RelayGateway {
     ///
     /// # Errors
     /// [`ChatError`].
-    pub async fn pass(
+    pub(crate) async fn pass(
         &self,
         path: &'static str,
         model: &str,

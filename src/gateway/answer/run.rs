@@ -23,7 +23,7 @@ use crate::upstream::web::tools::WebTools;
 
 /// What holds for every answer.
 #[derive(Clone, Debug)]
-pub struct AnswerSettings {
+pub(crate) struct AnswerSettings {
     /// `DEFAULT_MODEL`, `qwen3-max`: for requests that name none.
     pub default_model: String,
     /// `MODEL_MAP`: other names for models.
@@ -39,7 +39,7 @@ pub struct AnswerSettings {
 
 /// Prepares requests. Cheap to clone.
 #[derive(Clone)]
-pub struct Answers {
+pub(crate) struct Answers {
     web: WebGateway,
     models: Models,
     attachments: Attachments,
@@ -48,7 +48,7 @@ pub struct Answers {
 
 /// A request that is ready to be asked, with the upstream that it goes to.
 #[derive(Clone)]
-pub struct Prepared {
+pub(crate) struct Prepared {
     /// The model as the caller named it; answers carry this name.
     pub model: String,
     /// What the caller is told about how the request was understood.
@@ -67,7 +67,7 @@ enum PreparedFor {
 impl Answers {
     /// Prepares requests for these parts.
     #[must_use]
-    pub fn new(web: WebGateway, models: Models, attachments: Attachments, settings: AnswerSettings) -> Self {
+    pub(crate) fn new(web: WebGateway, models: Models, attachments: Attachments, settings: AnswerSettings) -> Self {
         Self { web, models, attachments, settings }
     }
 
@@ -75,7 +75,7 @@ impl Answers {
     ///
     /// # Errors
     /// [`RequestError`]: the request is wrong, or a file that it names cannot be fetched.
-    pub async fn prepare(&self, request: ChatRequest, route: Route) -> Result<Prepared, RequestError> {
+    pub(crate) async fn prepare(&self, request: ChatRequest, route: Route) -> Result<Prepared, RequestError> {
         match route {
             Route::Web => {
                 let id_seed = Uuid::new_v4().simple().to_string();
@@ -120,7 +120,7 @@ impl Answers {
     ///
     /// # Errors
     /// [`RequestError`]: the request is wrong.
-    pub async fn count(&self, request: ChatRequest, route: &Route) -> Result<u64, RequestError> {
+    pub(crate) async fn count(&self, request: ChatRequest, route: &Route) -> Result<u64, RequestError> {
         match route {
             Route::Web => {
                 let catalogue = self.models.current().await;
@@ -136,7 +136,7 @@ impl Answers {
     ///
     /// # Errors
     /// [`RequestError`]: the request is wrong, or a file that it names cannot be fetched.
-    pub async fn prepare_media(
+    pub(crate) async fn prepare_media(
         &self,
         resolve: impl FnOnce(&Rules<'_>) -> Result<MediaJob, RequestError>,
     ) -> Result<Prepared, RequestError> {
@@ -149,7 +149,7 @@ impl Answers {
     ///
     /// # Errors
     /// What is wrong with the request.
-    pub async fn media_request(
+    pub(crate) async fn media_request(
         &self,
         resolve: impl FnOnce(&Rules<'_>) -> Result<MediaJob, RequestError>,
     ) -> Result<WebRequest, RequestError> {
@@ -183,7 +183,7 @@ impl Answers {
 impl Prepared {
     /// An estimate of the prompt's tokens, before the upstream has counted them.
     #[must_use]
-    pub fn prompt_tokens(&self) -> u64 {
+    pub(crate) fn prompt_tokens(&self) -> u64 {
         match &self.upstream {
             PreparedFor::Web(_, _, stages) => stages.prompt_tokens,
             PreparedFor::Relay(_, job) => job.stages.prompt_tokens,
@@ -194,7 +194,11 @@ impl Prepared {
     ///
     /// # Errors
     /// [`ChatError`]: nothing has been said, and `sink` is as at the beginning.
-    pub async fn open(&self, context: &RequestContext, sink: &mut (impl ReplySink + Send)) -> Result<Turn, ChatError> {
+    pub(crate) async fn open(
+        &self,
+        context: &RequestContext,
+        sink: &mut (impl ReplySink + Send),
+    ) -> Result<Turn, ChatError> {
         match &self.upstream {
             PreparedFor::Web(gateway, request, stages) => gateway.open((request, stages), context, sink).await,
             PreparedFor::Relay(gateway, job) => gateway.open(job, context, sink).await,
@@ -205,7 +209,7 @@ impl Prepared {
     ///
     /// # Errors
     /// [`ChatError`].
-    pub async fn complete(
+    pub(crate) async fn complete(
         &self,
         context: &RequestContext,
         sink: &mut (impl ReplySink + Send),

@@ -8,11 +8,11 @@ use crate::base::ids::IdentityId;
 
 /// The attempts of one request. Clones share one list; the request's log line is made from it.
 #[derive(Clone, Debug, Default)]
-pub struct Trace(Arc<Mutex<Vec<Step>>>);
+pub(crate) struct Trace(Arc<Mutex<Vec<Step>>>);
 
 /// One attempt, or an identity that could not be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Step {
+pub(crate) struct Step {
     /// Which identity.
     pub identity: IdentityId,
     /// Whether a request was sent to the upstream. An identity without a usable token is not asked.
@@ -35,21 +35,15 @@ impl Trace {
         }
     }
 
-    /// All steps so far.
-    #[must_use]
-    pub fn steps(&self) -> Vec<Step> {
-        self.0.lock().clone()
-    }
-
     /// How many times an upstream was asked.
     #[must_use]
-    pub fn attempts(&self) -> usize {
+    pub(crate) fn attempts(&self) -> usize {
         self.0.lock().iter().filter(|step| step.was_asked).count()
     }
 
     /// The identity of the last step.
     #[must_use]
-    pub fn last_identity(&self) -> Option<IdentityId> {
+    pub(crate) fn last_identity(&self) -> Option<IdentityId> {
         self.0.lock().last().map(|step| step.identity.clone())
     }
 }

@@ -24,7 +24,7 @@ use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::stream::ReplyStream;
 
 /// An answer that is being read. Dropping it before its end stops the upstream and charges no identity.
-pub struct Turn {
+pub(crate) struct Turn {
     /// `None` for an answer that did not come as a stream.
     stream: Option<ReplyStream>,
     stages: Stages,
@@ -176,13 +176,13 @@ impl Turn {
 
     /// Which identity answers.
     #[must_use]
-    pub fn identity(&self) -> &IdentityId {
+    pub(crate) fn identity(&self) -> &IdentityId {
         &self.identity
     }
 
     /// How many attempts it took.
     #[must_use]
-    pub fn attempts(&self) -> u32 {
+    pub(crate) fn attempts(&self) -> u32 {
         self.attempts
     }
 
@@ -219,7 +219,7 @@ impl Turn {
     ///
     /// # Errors
     /// [`ChatError::Upstream`]: the answer broke. What was handed on before stands.
-    pub fn poll_next(
+    pub(crate) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
         sink: &mut impl ReplySink,

@@ -39,7 +39,7 @@ const WHOLE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Answers chats. Cheap to clone.
 #[derive(Clone)]
-pub struct WebGateway(Arc<Inner>);
+pub(crate) struct WebGateway(Arc<Inner>);
 
 struct Inner {
     failover: Failover,
@@ -62,7 +62,7 @@ impl Inner {
 impl WebGateway {
     /// A gateway over these parts.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         pool: IdentityPool,
         upstream: Arc<QwenWeb>,
         accounts: WebAccounts,
@@ -88,7 +88,7 @@ impl WebGateway {
 
     /// What the upstream sent that this version does not know.
     #[must_use]
-    pub fn drift(&self) -> &Drift {
+    pub(crate) fn drift(&self) -> &Drift {
         &self.0.attempts.drift
     }
 
@@ -97,7 +97,7 @@ impl WebGateway {
     ///
     /// # Errors
     /// [`ChatError`]: why it is not accepted, or why that cannot be told.
-    pub async fn probe(&self, session: &Arc<Session>) -> Result<(), ChatError> {
+    pub(crate) async fn probe(&self, session: &Arc<Session>) -> Result<(), ChatError> {
         self.0.failover.tokens.ensure_fresh(session).await.map_err(ChatError::Session)?;
         let probed = self.0.attempts.upstream.probe(session).await;
         probed.map_err(|error| ChatError::Upstream { error, attempts: 1 })
@@ -105,13 +105,13 @@ impl WebGateway {
 
     /// Seconds that this machine's clock is ahead of the upstream's; 0 within half a minute.
     #[must_use]
-    pub fn clock_skew(&self) -> i64 {
+    pub(crate) fn clock_skew(&self) -> i64 {
         self.0.attempts.upstream.clock_skew()
     }
 
     /// What each account did on its last days.
     #[must_use]
-    pub fn spending(&self) -> Vec<AccountDays> {
+    pub(crate) fn spending(&self) -> Vec<AccountDays> {
         self.0.failover.accounting.spending()
     }
 
@@ -120,7 +120,7 @@ impl WebGateway {
     ///
     /// # Errors
     /// [`ChatError`]: nothing has been said, and `sink` is as at the beginning.
-    pub async fn open(
+    pub(crate) async fn open(
         &self,
         asked: (&WebRequest, &StagePlan),
         context: &RequestContext,
@@ -162,7 +162,7 @@ impl WebGateway {
     ///
     /// # Errors
     /// [`ChatError`].
-    pub async fn complete(
+    pub(crate) async fn complete(
         &self,
         (request, stages): (&WebRequest, &StagePlan),
         context: &RequestContext,

@@ -18,6 +18,7 @@ use crate::base::ids::IdentityId;
 use crate::base::oauth::{AccountId, OAuthCredentials};
 use crate::gateway::AccountSettings;
 use crate::gateway::accounts::oauth::OAuthAccounts;
+use crate::gateway::accounts::oauth_account::AccountState;
 use crate::pool::{IdentityPool, Now, PoolSettings, Strategy};
 use crate::shutdown::Supervisor;
 use crate::store::Store;
@@ -177,7 +178,13 @@ impl Process {
     /// The accounts and their states.
     fn states(&self) -> String {
         let views = self.accounts.views(Now::read());
-        views.iter().map(|view| format!("{} {}", view.identity, view.state.as_str())).collect::<Vec<_>>().join(", ")
+        let word = |state| match state {
+            AccountState::Ready => "ready",
+            AccountState::Expired => "expired",
+            AccountState::NeedsLogin => "needs_login",
+            AccountState::PortalRefuses => "portal_refuses",
+        };
+        views.iter().map(|view| format!("{} {}", view.identity, word(view.state))).collect::<Vec<_>>().join(", ")
     }
 
     async fn stop(self) {

@@ -41,11 +41,11 @@ const KEPT_MAX: usize = 2_000;
 const KEPT_SECONDS: u64 = 7 * 24 * 3600;
 
 /// The words for a failure: a code and a message. Callers are spoken to in one place, and not here.
-pub type Describe = fn(&ChatError) -> (String, String);
+pub(crate) type Describe = fn(&ChatError) -> (String, String);
 
 /// Takes up, makes, shows and forgets videos. Clones share the jobs.
 #[derive(Clone)]
-pub struct VideoJobs(pub(super) Arc<Shared>);
+pub(crate) struct VideoJobs(pub(super) Arc<Shared>);
 
 pub(super) struct Shared {
     pub(super) chats: WebGateway,
@@ -68,7 +68,7 @@ pub(super) struct Entry {
 
 /// A video to be made.
 #[derive(Debug)]
-pub struct NewVideo {
+pub(crate) struct NewVideo {
     /// Whose it is.
     pub owner: VideoOwner,
     /// What is to be made, files at hand.
@@ -83,7 +83,7 @@ pub struct NewVideo {
 
 /// A caller, in words that survive a restart.
 #[derive(Clone, Debug)]
-pub struct VideoOwner {
+pub(crate) struct VideoOwner {
     /// A hash of the caller's key; the same one for all where no keys are.
     pub hash: String,
     /// The caller's own credential, in client mode. It is held while the job is worked on, and never kept.
@@ -92,7 +92,7 @@ pub struct VideoOwner {
 
 /// What makes two requests one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Once {
+pub(crate) struct Once {
     /// A hash of the caller's idempotency key.
     pub key: String,
     /// A hash of the body.
@@ -101,7 +101,7 @@ pub struct Once {
 
 /// A page of jobs.
 #[derive(Debug)]
-pub struct VideoPage {
+pub(crate) struct VideoPage {
     /// The jobs.
     pub jobs: Vec<VideoJob>,
     /// Whether more follow.
@@ -129,7 +129,7 @@ pub enum VideoJobError {
 }
 
 /// What [`VideoJobs`] is made of.
-pub struct VideoParts {
+pub(crate) struct VideoParts {
     /// Starts and follows videos.
     pub chats: WebGateway,
     /// Fetches what was made.
@@ -149,7 +149,7 @@ pub struct VideoParts {
 impl VideoJobs {
     /// Jobs that go on from these, of an earlier run. Nothing is worked on before [`VideoJobs::resume`].
     #[must_use]
-    pub fn new(parts: VideoParts, jobs: Vec<VideoJob>) -> Self {
+    pub(crate) fn new(parts: VideoParts, jobs: Vec<VideoJob>) -> Self {
         let VideoParts { chats, attachments, pool, janitor, store, supervisor, describe } = parts;
         let jobs = jobs.into_iter().map(|job| (job.id.clone(), Entry { job, work: None })).collect();
         let writing = tokio::sync::Mutex::default();
@@ -159,13 +159,13 @@ impl VideoJobs {
 
     /// Whether a chat belongs to a video that is not done, and must not be deleted.
     #[must_use]
-    pub fn needs_chat(&self, chat_id: &str) -> bool {
+    pub(crate) fn needs_chat(&self, chat_id: &str) -> bool {
         let jobs = self.0.jobs.lock();
         jobs.values().any(|entry| is_open(&entry.job) && entry.job.chat_id.as_deref() == Some(chat_id))
     }
 
     /// Goes on with what an earlier run left unfinished. A job of a caller's own account waits for its caller.
-    pub fn resume(&self) {
+    pub(crate) fn resume(&self) {
         let jobs = self.clone();
         self.0.supervisor.spawn("resume videos", async move {
             {
@@ -187,7 +187,7 @@ impl VideoJobs {
     ///
     /// # Errors
     /// [`VideoJobError::KeyReused`].
-    pub fn asked_before(&self, owner: &VideoOwner, once: &Once) -> Result<Option<VideoJob>, VideoJobError> {
+    pub(crate) fn asked_before(&self, owner: &VideoOwner, once: &Once) -> Result<Option<VideoJob>, VideoJobError> {
         let jobs = self.0.jobs.lock();
         let is_same = |job: &&VideoJob| job.owner == owner.hash && job.idempotency.as_ref() == Some(&once.key);
         match jobs.values().map(|entry| &entry.job).find(is_same) {
@@ -201,7 +201,7 @@ impl VideoJobs {
     ///
     /// # Errors
     /// [`VideoJobError`]: nothing was taken up.
-    pub async fn create(&self, video: NewVideo) -> Result<VideoJob, VideoJobError> {
+    pub(crate) async fn create(&self, video: NewVideo) -> Result<VideoJob, VideoJobError> {
         let jobs = self.clone();
         self.apart("take up a video", async move { jobs.take_up(video).await }).await
     }
@@ -210,7 +210,7 @@ impl VideoJobs {
     ///
     /// # Errors
     /// [`VideoJobError::NotFound`].
-    pub fn get(&self, owner: &VideoOwner, id: &str) -> Result<VideoJob, VideoJobError> {
+    pub(crate) fn get(&self, owner: &VideoOwner, id: &str) -> Result<VideoJob, VideoJobError> {
         let job = self.owned(owner, id)?;
         if is_open(&job) && (job.is_pooled || owner.own.is_some()) {
             self.work_on(id, owner.own.clone(), 0);
@@ -223,7 +223,7 @@ impl VideoJobs {
     ///
     /// # Errors
     /// [`VideoJobError::NotFound`] when there is no job `after`.
-    pub fn list(
+    pub(crate) fn list(
         &self,
         owner: &VideoOwner,
         after: Option<&str>,
@@ -249,7 +249,11 @@ impl VideoJobs {
     ///
     /// # Errors
     /// [`FetchError`].
-    pub async fn open(&self, link: &SecretString, range: Option<&HeaderValue>) -> Result<OpenResult, FetchError> {
+    pub(crate) async fn open(
+        &self,
+        link: &SecretString,
+        range: Option<&HeaderValue>,
+    ) -> Result<OpenResult, FetchError> {
         self.0.attachments.open_result(link.expose_secret(), range).await
     }
 
@@ -257,7 +261,7 @@ impl VideoJobs {
     ///
     /// # Errors
     /// [`VideoJobError`].
-    pub async fn delete(&self, owner: &VideoOwner, id: &str) -> Result<(), VideoJobError> {
+    pub(crate) async fn delete(&self, owner: &VideoOwner, id: &str) -> Result<(), VideoJobError> {
         self.owned(owner, id)?;
         let (jobs, id) = (self.clone(), id.to_owned());
         self.apart("forget a video", async move {

@@ -1,5 +1,5 @@
 //! Videos: jobs that outlive their request, and the upstream's tasks behind them.
 
-pub mod jobs;
+pub(crate) mod jobs;
 pub(crate) mod task;
 mod work;

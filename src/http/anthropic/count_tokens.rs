@@ -14,7 +14,7 @@ use crate::http::serve::json::{JsonBody, read_json};
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn routes() -> Router<AppState> {
+pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/v1/messages/count_tokens", post(count_tokens))
 }
 

@@ -1,4 +1,4 @@
 //! The routes of Anthropic's API, one file each.
 
-pub mod count_tokens;
-pub mod messages;
+pub(crate) mod count_tokens;
+pub(crate) mod messages;

@@ -21,7 +21,7 @@ use crate::http::state::AppState;
 const LARGE_BODY_BYTES: usize = 256 * 1024;
 
 /// The routes of this file.
-pub fn routes() -> Router<AppState> {
+pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/v1/chat/completions", post(create_chat_completion))
 }
 

@@ -25,7 +25,7 @@ use crate::http::state::AppState;
 use crate::http::stream::Following;
 
 /// The routes of this file.
-pub fn routes() -> Router<AppState> {
+pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/v1/completions", post(create_completion))
 }
 

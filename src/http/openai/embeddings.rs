@@ -15,7 +15,7 @@ use crate::http::serve::lift::put_back;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn routes() -> Router<AppState> {
+pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/v1/embeddings", post(create_embeddings))
 }
 

@@ -25,7 +25,7 @@ use crate::http::state::AppState;
 const TEXT_BYTES_MAX: usize = 64 * 1024;
 
 /// The routes of this file.
-pub fn routes() -> Router<AppState> {
+pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/v1/images/generations", post(create_image)).route("/v1/images/edits", post(edit_image))
 }
 
@@ -73,7 +73,7 @@ async fn entry(state: &AppState, url: String, is_b64: bool) -> Result<Value, Api
         return Ok(json!({ "url": url }));
     }
     let result = state.0.attachments.result(&url).await.map_err(|_| ApiError::lost_result("picture"))?;
-    Ok(json!({ "b64_json": STANDARD.encode(result.content) }))
+    Ok(json!({ "b64_json": STANDARD.encode(result) }))
 }
 
 /// A body in either form.

@@ -1,9 +1,9 @@
 //! The routes of OpenAI's API, one file each.
 
-pub mod chat;
-pub mod completions;
-pub mod embeddings;
-pub mod images;
-pub mod models;
-pub mod responses;
-pub mod videos;
+pub(crate) mod chat;
+pub(crate) mod completions;
+pub(crate) mod embeddings;
+pub(crate) mod images;
+pub(crate) mod models;
+pub(crate) mod responses;
+pub(crate) mod videos;

@@ -15,7 +15,7 @@ use crate::http::failure::ApiError;
 use crate::http::state::AppState;
 
 /// The routes of this file.
-pub fn routes() -> Router<AppState> {
+pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/v1/models", get(list_models)).route("/v1/models/{*id}", get(retrieve_model))
 }
 

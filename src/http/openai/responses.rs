@@ -40,7 +40,7 @@ const PAGE_DEFAULT: usize = 20;
 const PAGE_MAX: usize = 100;
 
 /// The routes of this file.
-pub fn routes() -> Router<AppState> {
+pub(crate) fn routes() -> Router<AppState> {
     Router::new()
         .route("/v1/responses", post(create_response))
         .route("/v1/responses/{id}", get(retrieve_response).delete(delete_response))

@@ -40,7 +40,7 @@ const PAGE_MAX: usize = 100;
 const PASSED_ON: [HeaderName; 5] = [CONTENT_LENGTH, CONTENT_RANGE, ACCEPT_RANGES, ETAG, LAST_MODIFIED];
 
 /// The routes of this file.
-pub fn routes() -> Router<AppState> {
+pub(crate) fn routes() -> Router<AppState> {
     Router::new()
         .route("/v1/videos", post(create_video).get(list_videos))
         .route("/v1/videos/{id}", get(retrieve_video).delete(delete_video))

@@ -34,7 +34,7 @@ const PROBES_MAX: usize = 4;
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The routes of this file.
-pub fn routes() -> Router<AppState> {
+pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/admin/health", get(admin_health))
 }
 

@@ -17,12 +17,12 @@ use crate::store::{StorageFault, StorageStatus};
 const REFRESH_SOON_SECONDS: u64 = 180;
 
 /// The route of this file that needs no key.
-pub fn public_routes() -> Router<AppState> {
+pub(crate) fn public_routes() -> Router<AppState> {
     Router::new().route("/health", get(health))
 }
 
 /// The route of this file that needs a key.
-pub fn caller_routes() -> Router<AppState> {
+pub(crate) fn caller_routes() -> Router<AppState> {
     Router::new().route("/health/detailed", get(detailed))
 }
 

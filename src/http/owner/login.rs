@@ -35,12 +35,12 @@ const WHAT_TO_DO: &str = "Open verification_uri_complete in a browser, on any de
                           a few seconds later.";
 
 /// The routes of this file.
-pub fn routes() -> Router<AppState> {
+pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/auth", get(auth))
 }
 
 /// Those that are served in debug mode only.
-pub fn debug_routes() -> Router<AppState> {
+pub(crate) fn debug_routes() -> Router<AppState> {
     Router::new()
         .route("/v1/debug/auth/initiate", post(initiate))
         .route("/v1/debug/auth/poll", post(poll))

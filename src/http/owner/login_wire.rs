@@ -5,7 +5,7 @@ use serde::Serialize;
 
 /// `GET /auth` when an account is usable.
 #[derive(Debug, Serialize)]
-pub struct Authenticated<'a> {
+pub(crate) struct Authenticated<'a> {
     /// `true`.
     pub authenticated: bool,
     /// Which account, for people.
@@ -16,7 +16,7 @@ pub struct Authenticated<'a> {
 
 /// `GET /auth` when a login is needed.
 #[derive(Debug, Serialize)]
-pub struct NotAuthenticated<'a> {
+pub(crate) struct NotAuthenticated<'a> {
     /// `false`.
     pub authenticated: bool,
     /// What to do, for people.
@@ -30,7 +30,7 @@ pub struct NotAuthenticated<'a> {
 
 /// `POST /v1/debug/auth/initiate`.
 #[derive(Debug, Serialize)]
-pub struct Initiated<'a> {
+pub(crate) struct Initiated<'a> {
     /// `pending`.
     pub status: &'static str,
     /// What to do, for people.
@@ -42,7 +42,7 @@ pub struct Initiated<'a> {
 
 /// A login that waits for its owner.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Login<'a> {
+pub(crate) struct Login<'a> {
     /// Where the owner types the code in.
     pub verification_uri: &'a str,
     /// The same with the code in it.
@@ -59,7 +59,7 @@ pub struct Login<'a> {
 
 /// `POST /v1/debug/auth/poll` without an error, and `DELETE /v1/debug/token`.
 #[derive(Debug, Serialize)]
-pub struct Outcome<'a> {
+pub(crate) struct Outcome<'a> {
     /// `pending` or `success`.
     pub status: &'static str,
     /// What that means, for people.
@@ -68,7 +68,7 @@ pub struct Outcome<'a> {
 
 /// `GET /v1/debug/auth/test`.
 #[derive(Debug, Serialize)]
-pub struct AuthTest<'a> {
+pub(crate) struct AuthTest<'a> {
     /// `authenticated`, `not_authenticated` or `authentication_failed`.
     pub status: &'static str,
     /// Which account, or why not.
@@ -79,7 +79,7 @@ pub struct AuthTest<'a> {
 
 /// `GET /v1/debug/token`.
 #[derive(Debug, Serialize)]
-pub struct TokenReport<'a> {
+pub(crate) struct TokenReport<'a> {
     /// The program.
     pub service: &'static str,
     /// `active`.
@@ -108,7 +108,7 @@ pub struct TokenReport<'a> {
 
 /// `GET /v1/debug/account/{id}`.
 #[derive(Debug, Serialize)]
-pub struct AccountReport<'a> {
+pub(crate) struct AccountReport<'a> {
     /// The name that was asked for.
     pub account: &'a str,
     /// `found` or `not_found`.
@@ -123,7 +123,7 @@ pub struct AccountReport<'a> {
 
 /// What is known of credentials, without the secrets in them.
 #[derive(Debug, Serialize)]
-pub struct CredentialsReport<'a> {
+pub(crate) struct CredentialsReport<'a> {
     /// Whether there is an access token.
     pub has_access_token: bool,
     /// Whether it can be renewed.

@@ -13,7 +13,7 @@ use crate::http::state::AppState;
 use crate::pool::Now;
 
 /// The route of this file, which needs no key.
-pub fn routes() -> Router<AppState> {
+pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/", get(index))
 }
 

@@ -17,7 +17,7 @@ use crate::pool::Now;
 use crate::telemetry::ErrorChain;
 
 /// The route of this file.
-pub fn routes() -> Router<AppState> {
+pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/refresh-token", post(refresh_token))
 }
 

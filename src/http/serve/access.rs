@@ -34,7 +34,7 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 /// What the log line of a request tells beyond its status. Handlers fill it in; it is written when the answer's
 /// body ends or is dropped.
 #[derive(Clone, Debug)]
-pub struct RequestRecord(Arc<Record>);
+pub(crate) struct RequestRecord(Arc<Record>);
 
 #[derive(Debug)]
 struct Record {
@@ -61,30 +61,30 @@ struct Facts {
 impl RequestRecord {
     /// The request's id.
     #[must_use]
-    pub fn id(&self) -> &str {
+    pub(crate) fn id(&self) -> &str {
         &self.0.id
     }
 
     /// The model that was asked for.
-    pub fn model(&self, model: &str) {
+    pub(crate) fn model(&self, model: &str) {
         self.0.facts.lock().model = Some(model.chars().take(100).collect());
     }
 
     /// The attempts of the request. The gateway adds to it, and the log line is made from it.
     #[must_use]
-    pub fn trace(&self) -> Trace {
+    pub(crate) fn trace(&self) -> Trace {
         self.0.trace.clone()
     }
 
     /// The answer is a stream.
-    pub fn streamed(&self) {
+    pub(crate) fn streamed(&self) {
         if !std::mem::replace(&mut self.0.facts.lock().streamed, true) {
             self.0.counters.stream_began();
         }
     }
 
     /// The answer ended with this error, although its status was fine.
-    pub fn failed(&self, code: &'static str) {
+    pub(crate) fn failed(&self, code: &'static str) {
         self.0.facts.lock().code = Some(code);
     }
 }
@@ -116,7 +116,7 @@ impl Drop for Record {
 }
 
 /// The layer.
-pub async fn access(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn access(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     state.0.counters.request_began();
     let record = RequestRecord(Arc::new(Record {

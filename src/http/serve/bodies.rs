@@ -62,7 +62,7 @@ impl Bodies {
 
 /// What one body has taken of the budget. Dropping it gives that back.
 #[derive(Debug)]
-pub struct BodyShare {
+pub(crate) struct BodyShare {
     budget: Arc<Budget>,
     bytes: usize,
 }

@@ -9,7 +9,7 @@ use crate::pool::CallerId;
 
 /// A caller whose key or credential was accepted.
 #[derive(Clone, Debug)]
-pub struct Caller {
+pub(crate) struct Caller {
     /// Stands for the key that was used.
     pub id: CallerId,
     /// The caller's own credential, in client mode.

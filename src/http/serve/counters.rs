@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 /// Counters of one server.
 #[derive(Debug)]
-pub struct Counters {
+pub(crate) struct Counters {
     began: Instant,
     requests: AtomicU64,
     open_requests: AtomicU64,
@@ -29,7 +29,7 @@ impl Default for Counters {
 
 /// Counters at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Counts {
+pub(crate) struct Counts {
     /// Since the start.
     pub uptime: Duration,
     /// Requests that came, open ones included.
@@ -65,7 +65,7 @@ impl Counters {
 
     /// What has been counted.
     #[must_use]
-    pub fn now(&self) -> Counts {
+    pub(crate) fn now(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Counts {
             uptime: self.began.elapsed(),

@@ -25,16 +25,16 @@ const REFUSED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
 /// Where the handlers of one connection leave a body; an extension of its requests.
 #[derive(Clone, Debug)]
-pub struct Drain(mpsc::Sender<(Body, usize)>);
+pub(crate) struct Drain(mpsc::Sender<(Body, usize)>);
 
 /// The connection's end of a [`Drain`].
 #[derive(Debug)]
-pub struct Unwanted(mpsc::Receiver<(Body, usize)>);
+pub(crate) struct Unwanted(mpsc::Receiver<(Body, usize)>);
 
 impl Drain {
     /// A drain for one connection.
     #[must_use]
-    pub fn new() -> (Self, Unwanted) {
+    pub(crate) fn new() -> (Self, Unwanted) {
         // A connection has one request at a time, so there is room for its body.
         let (sender, receiver) = mpsc::channel(1);
         (Self(sender), Unwanted(receiver))
@@ -42,17 +42,17 @@ impl Drain {
 
     /// The drain of this request's connection.
     #[must_use]
-    pub fn of(request: &Request) -> Option<Self> {
+    pub(crate) fn of(request: &Request) -> Option<Self> {
         request.extensions().get::<Self>().cloned()
     }
 
     /// Leaves the rest of a body that is too large.
-    pub fn leave(&self, body: Body) {
+    pub(crate) fn leave(&self, body: Body) {
         self.put(body, LARGE_BYTES_MAX);
     }
 
     /// Leaves the body of a request that is refused without a look at it.
-    pub fn refuse(request: Request) {
+    pub(crate) fn refuse(request: Request) {
         // A client that waits for `100 Continue` has not sent its body yet.
         if let Some(drain) = Self::of(&request).filter(|_| !request.headers().contains_key(EXPECT)) {
             drain.put(request.into_body(), REFUSED_BYTES_MAX);
@@ -67,7 +67,7 @@ impl Drain {
 
 impl Unwanted {
     /// Reads what is left here, for as long as it is polled.
-    pub async fn run(mut self) -> Infallible {
+    pub(crate) async fn run(mut self) -> Infallible {
         while let Some((body, bytes_max)) = self.0.recv().await {
             // Whatever is left after that is cut off with the connection.
             let _ = timeout(TIME_MAX, discard(body, bytes_max)).await;

@@ -22,7 +22,7 @@ const LARGE_BYTES: usize = 256 * 1024;
 
 /// A body that was read.
 #[derive(Debug)]
-pub struct JsonBody {
+pub(crate) struct JsonBody {
     /// Its JSON.
     pub value: Value,
     /// The files that were taken out of it.
@@ -30,6 +30,7 @@ pub struct JsonBody {
     /// How many bytes of JSON were left.
     pub bytes: usize,
     /// Its share of the memory for bodies, until it is dropped.
+    #[expect(dead_code, reason = "held, not read")]
     pub share: BodyShare,
 }
 
@@ -37,7 +38,7 @@ pub struct JsonBody {
 ///
 /// # Errors
 /// The ready answer: 400, 408, 413, 415 or 429.
-pub async fn read_json(request: Request, settings: &HttpSettings) -> Result<JsonBody, Response> {
+pub(crate) async fn read_json(request: Request, settings: &HttpSettings) -> Result<JsonBody, Response> {
     let content_type = request.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?").to_owned());
     if let Some(content_type) = content_type.filter(|content_type| !is_json(content_type)) {
         Drain::refuse(request);

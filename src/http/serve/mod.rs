@@ -1,24 +1,24 @@
 //! What every request passes: sockets, limits, keys, bodies and the log line.
 
-pub mod access;
+pub(crate) mod access;
 pub(crate) mod admin_key;
-pub mod auth;
+pub(crate) mod auth;
 pub(crate) mod bodies;
 pub(crate) mod body;
 pub(crate) mod buckets;
-pub mod caller;
+pub(crate) mod caller;
 pub(crate) mod connections;
-pub mod counters;
-pub mod drain;
+pub(crate) mod counters;
+pub(crate) mod drain;
 pub(crate) mod encoding;
 pub(crate) mod guard;
-pub mod json;
+pub(crate) mod json;
 pub(crate) mod lift;
-pub mod multipart;
+pub(crate) mod multipart;
 pub(crate) mod own_machine;
 pub(crate) mod paths;
 pub(crate) mod rate_limit;
-pub mod server;
+pub(crate) mod server;
 pub(crate) mod shape;
 pub(crate) mod utf8;
 pub(crate) mod wrong_keys;

@@ -30,7 +30,7 @@ const TEXT_BYTES_MAX: usize = 1024 * 1024;
 
 /// A form that was read.
 #[derive(Debug, Default)]
-pub struct Form {
+pub(crate) struct Form {
     /// The fields with texts; one that came twice has its last text.
     pub fields: Map<String, Value>,
     /// The fields with files, in order.
@@ -39,7 +39,7 @@ pub struct Form {
 
 /// A file of a form.
 #[derive(Clone, Debug)]
-pub struct FormFile {
+pub(crate) struct FormFile {
     /// The field, as `image` or `image[]`.
     pub field: String,
     /// The file's name.
@@ -50,7 +50,7 @@ pub struct FormFile {
 
 /// Whether a request says that it carries a form.
 #[must_use]
-pub fn is_form(request: &Request) -> bool {
+pub(crate) fn is_form(request: &Request) -> bool {
     boundary(request).is_some()
 }
 
@@ -63,7 +63,7 @@ fn boundary(request: &Request) -> Option<String> {
 ///
 /// # Errors
 /// The ready answer: 400, 408 or 413 in OpenAI's shape.
-pub async fn read_form(request: Request, settings: &HttpSettings) -> Result<Form, Response> {
+pub(crate) async fn read_form(request: Request, settings: &HttpSettings) -> Result<Form, Response> {
     let Some(boundary) = boundary(&request) else {
         return Err(Failure::broken_form().into_response());
     };

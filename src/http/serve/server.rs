@@ -42,12 +42,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How often a connection's task has been polled. A body may be polled more than once in one poll of its task; this
 /// tells it whether others have run in between.
 #[derive(Clone, Debug, Default)]
-pub struct PollCount(Arc<AtomicU64>);
+pub(crate) struct PollCount(Arc<AtomicU64>);
 
 impl PollCount {
     /// The count so far.
     #[must_use]
-    pub fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
@@ -58,7 +58,7 @@ pub(crate) struct OverCapacity;
 
 /// Serves connections until `stop`, then closes idle ones and lets the others finish what they do. The
 /// connections are tasks of `supervisor`.
-pub async fn serve(
+pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     settings: &HttpSettings,

@@ -29,9 +29,9 @@ use crate::upstream::settings::{HostRule, MediaFetch};
 use crate::upstream::web::client::WebClientError;
 
 /// How long fetching a picture, a sound or a document may take as a whole.
-pub const WHOLE: Duration = Duration::from_secs(30);
+pub(crate) const WHOLE: Duration = Duration::from_secs(30);
 /// How long fetching a video may take as a whole.
-pub const WHOLE_VIDEO: Duration = Duration::from_secs(300);
+pub(crate) const WHOLE_VIDEO: Duration = Duration::from_secs(300);
 
 /// Where the upstream gives out pictures and videos that it made.
 const RESULTS_HOST: &str = "cdn.qwenlm.ai";
@@ -41,7 +41,7 @@ const RESULTS_KEY: &str = "key";
 
 /// The client for media. Make one and keep it; its methods keep no connection.
 #[derive(Debug)]
-pub struct MediaFetcher {
+pub(crate) struct MediaFetcher {
     /// What callers may name.
     callers: MediaFetch,
     /// What the upstream may name.
@@ -54,27 +54,16 @@ pub struct MediaFetcher {
 
 /// A file that was fetched.
 #[derive(Debug)]
-pub struct Fetched {
+pub(crate) struct Fetched {
     /// Its bytes, in memory or in a nameless file.
     pub content: Blob,
-    /// What the server says that it is, at most 255 bytes. Servers lie.
-    pub content_type: Option<String>,
     /// The last part of the URL's path: letters, digits, `.`, `-` and `_`, at most 128 characters, no dot in front.
     pub name: Option<String>,
 }
 
-/// A picture that the upstream made.
-#[derive(Debug)]
-pub struct FetchedResult {
-    /// Its bytes.
-    pub content: Bytes,
-    /// What the server says that it is, at most 255 bytes.
-    pub content_type: Option<String>,
-}
-
 /// A result on its way, to be streamed on.
 #[derive(Debug)]
-pub struct OpenResult {
+pub(crate) struct OpenResult {
     /// 200, 206 or 416.
     pub status: StatusCode,
     /// Type, length and range, entity tag and date, as far as the server gave them; nothing else.
@@ -83,9 +72,9 @@ pub struct OpenResult {
     pub body: reqwest::Body,
 }
 
-/// Why something could not be fetched. The text is for logs; [`FetchError::public_text`] is for the caller.
+/// Why something could not be fetched. The text is for logs.
 #[derive(Debug, thiserror::Error)]
-pub enum FetchError {
+pub(crate) enum FetchError {
     /// The rules, or this client, do not want it.
     #[error("refused: {0}")]
     Refused(&'static str),
@@ -109,24 +98,6 @@ pub enum FetchError {
     Spool(#[source] io::Error),
 }
 
-/// What a caller is told of an address where nothing of use was found. The same words whether it was refused, not
-/// reached, or gave something else than was wanted: a caller must not learn what is in the server's network.
-pub const NOTHING_USABLE: &str = "nothing that can be used was found at this address";
-
-impl FetchError {
-    /// What a caller may be told; says neither the address nor the reason of a refusal.
-    #[must_use]
-    pub fn public_text(&self) -> String {
-        match self {
-            Self::Refused(_) | Self::Unreachable(_) => NOTHING_USABLE.to_owned(),
-            Self::TooLarge { limit } => format!("the file at this address is larger than {limit} bytes"),
-            Self::Timeout => "the server at this address is too slow".to_owned(),
-            Self::Status(status) => format!("the server at this address answered {status}"),
-            Self::Spool(_) => "the file could not be kept".to_owned(),
-        }
-    }
-}
-
 /// How patient the client is with servers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
@@ -140,7 +111,7 @@ impl MediaFetcher {
     ///
     /// # Errors
     /// [`WebClientError`].
-    pub fn new(callers: MediaFetch, own_hosts: &[(String, u16)]) -> Result<Self, WebClientError> {
+    pub(crate) fn new(callers: MediaFetch, own_hosts: &[(String, u16)]) -> Result<Self, WebClientError> {
         Self::with_patience(callers, own_hosts, Patience { connect: CONNECT_TIMEOUT, idle: IDLE_TIMEOUT })
     }
 
@@ -168,7 +139,7 @@ impl MediaFetcher {
 
     /// Whether an address is one under which the upstream gives out what it made. It can read that itself.
     #[must_use]
-    pub fn is_own_link(&self, url: &str) -> bool {
+    pub(crate) fn is_own_link(&self, url: &str) -> bool {
         let Ok(url) = Url::parse(url) else {
             return false;
         };
@@ -187,16 +158,21 @@ impl MediaFetcher {
     ///
     /// # Errors
     /// [`FetchError`].
-    pub async fn fetch(&self, url: &str, limit: u64, spool_dir: &Path, whole: Duration) -> Result<Fetched, FetchError> {
+    pub(crate) async fn fetch(
+        &self,
+        url: &str,
+        limit: u64,
+        spool_dir: &Path,
+        whole: Duration,
+    ) -> Result<Fetched, FetchError> {
         let fetching = Box::pin(async {
             let response = self.get(&self.callers, url, None).await?;
-            let content_type = content_type(response.headers());
             let mut chunks = Chunks::new(response, limit)?;
             let mut spool = Spool { writer: Some(BlobWriter::new(spool_dir)), waiting: BytesMut::new() };
             while let Some(chunk) = chunks.next().await? {
                 spool.push(&chunk).await?;
             }
-            Ok(Fetched { content: spool.finish().await?, content_type, name: name(url) })
+            Ok(Fetched { content: spool.finish().await?, name: name(url) })
         });
         logged(url, timeout(whole, fetching).await.unwrap_or(Err(FetchError::Timeout)))
     }
@@ -205,16 +181,15 @@ impl MediaFetcher {
     ///
     /// # Errors
     /// [`FetchError`].
-    pub async fn fetch_result(&self, url: &str, limit: u64) -> Result<FetchedResult, FetchError> {
+    pub(crate) async fn fetch_result(&self, url: &str, limit: u64) -> Result<Bytes, FetchError> {
         let fetching = Box::pin(async {
             let response = self.get(&self.results, url, None).await?;
-            let content_type = content_type(response.headers());
             let mut chunks = Chunks::new(response, limit)?;
             let mut content = BytesMut::new();
             while let Some(chunk) = chunks.next().await? {
                 content.extend_from_slice(&chunk);
             }
-            Ok(FetchedResult { content: content.freeze(), content_type })
+            Ok(content.freeze())
         });
         logged(url, timeout(WHOLE, fetching).await.unwrap_or(Err(FetchError::Timeout)))
     }
@@ -223,7 +198,7 @@ impl MediaFetcher {
     ///
     /// # Errors
     /// [`FetchError`]; any status but 200, 206 and 416 is one.
-    pub async fn open_result(&self, url: &str, range: Option<&HeaderValue>) -> Result<OpenResult, FetchError> {
+    pub(crate) async fn open_result(&self, url: &str, range: Option<&HeaderValue>) -> Result<OpenResult, FetchError> {
         let opening = Box::pin(self.get(&self.results, url, range));
         let response = logged(url, timeout(WHOLE, opening).await.unwrap_or(Err(FetchError::Timeout)))?;
         let (head, body) = http::Response::<reqwest::Body>::from(response).into_parts();

@@ -12,7 +12,7 @@ use url::{Host, Url};
 use crate::upstream::settings::MediaFetch;
 
 /// The longest URL that is looked at, in bytes.
-pub const URL_BYTES_MAX: usize = 2048;
+pub(crate) const URL_BYTES_MAX: usize = 2048;
 
 /// How a permitted URL may be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,7 +87,7 @@ pub(crate) const NOT_PUBLIC: &str = "the address is not a public one";
 /// whatever they lead to. Standard registries (RFC 6890 and its successors), and the metadata service of Azure, which
 /// has a public address; that of Alibaba Cloud is within `100.64.0.0/10`.
 #[must_use]
-pub fn is_public(address: IpAddr) -> bool {
+pub(crate) fn is_public(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => !NOT_PUBLIC_V4.iter().any(|net| net.contains(&address)),
         IpAddr::V6(address) => match translated(address) {

@@ -1,4 +1,4 @@
 //! Files that requests name by an address: fetched from public hosts only.
 
-pub mod fetch;
-pub mod guard;
+pub(crate) mod fetch;
+pub(crate) mod guard;

@@ -40,14 +40,14 @@ const USER_CODE_CHARS_MAX: usize = 64;
 
 /// The client of the OAuth endpoints.
 #[derive(Debug)]
-pub struct QwenOAuth {
+pub(crate) struct QwenOAuth {
     client: reqwest::Client,
     settings: OAuthSettings,
 }
 
 /// A login that waits for its owner.
 #[derive(Clone)]
-pub struct DeviceCode {
+pub(crate) struct DeviceCode {
     /// The secret to poll with.
     pub device_code: SecretString,
     /// The code that the owner types in.
@@ -64,7 +64,7 @@ pub struct DeviceCode {
 
 /// What a poll found.
 #[derive(Debug)]
-pub enum Poll {
+pub(crate) enum Poll {
     /// The owner has not decided yet.
     Pending,
     /// The same, and we ask too often.
@@ -91,7 +91,7 @@ pub enum Poll {
 
 /// Why there is no new token.
 #[derive(Debug, thiserror::Error)]
-pub enum RefreshFailure {
+pub(crate) enum RefreshFailure {
     /// The refresh token is not accepted any more: the owner has to log in again.
     #[error("the refresh token is refused{}", in_brackets(*code))]
     Dead {
@@ -108,7 +108,7 @@ impl QwenOAuth {
     ///
     /// # Errors
     /// [`WebClientError`].
-    pub fn new(settings: OAuthSettings) -> Result<Self, WebClientError> {
+    pub(crate) fn new(settings: OAuthSettings) -> Result<Self, WebClientError> {
         let builder = reqwest::Client::builder()
             .redirect(reqwest::redirect::Policy::none())
             .connect_timeout(settings.connect_timeout.min(CALL_TIMEOUT))
@@ -124,7 +124,7 @@ impl QwenOAuth {
     ///
     /// # Errors
     /// [`UpstreamError`].
-    pub async fn device_code(&self, challenge: &str) -> Result<DeviceCode, UpstreamError> {
+    pub(crate) async fn device_code(&self, challenge: &str) -> Result<DeviceCode, UpstreamError> {
         let form = [
             ("client_id", self.settings.client_id.as_str()),
             ("scope", &self.settings.scope),
@@ -142,7 +142,7 @@ impl QwenOAuth {
     }
 
     /// Asks once whether the owner has decided.
-    pub async fn poll(&self, device_code: &SecretString, verifier: &SecretString, now: UnixMillis) -> Poll {
+    pub(crate) async fn poll(&self, device_code: &SecretString, verifier: &SecretString, now: UnixMillis) -> Poll {
         let form = [
             ("grant_type", "urn:ietf:params:oauth:grant-type:device_code"),
             ("client_id", &self.settings.client_id),
@@ -170,7 +170,11 @@ impl QwenOAuth {
     ///
     /// # Errors
     /// [`RefreshFailure`].
-    pub async fn refresh(&self, refresh_token: &RefreshToken, now: UnixSeconds) -> Result<TokenGrant, RefreshFailure> {
+    pub(crate) async fn refresh(
+        &self,
+        refresh_token: &RefreshToken,
+        now: UnixSeconds,
+    ) -> Result<TokenGrant, RefreshFailure> {
         let form = [
             ("grant_type", "refresh_token"),
             ("client_id", self.settings.client_id.as_str()),
@@ -216,7 +220,7 @@ impl QwenOAuth {
     ///
     /// # Errors
     /// [`UpstreamError`].
-    pub async fn probe(&self, api_base: &Url, token: &AccessToken) -> Result<(), UpstreamError> {
+    pub(crate) async fn probe(&self, api_base: &Url, token: &AccessToken) -> Result<(), UpstreamError> {
         let mut url = api_base.clone();
         url.set_path(&format!("{}/models", api_base.path().trim_end_matches('/')));
         let mut request = reqwest::Request::new(Method::GET, url);

@@ -1,4 +1,4 @@
 //! Qwen's OAuth: device flow, renewal of tokens, PKCE.
 
-pub mod client;
-pub mod pkce;
+pub(crate) mod client;
+pub(crate) mod pkce;

@@ -7,19 +7,19 @@ use url::{Host, Url};
 
 /// The PKCE verifier for 32 random bytes: 43 characters (RFC 7636, section 4.1).
 #[must_use]
-pub fn verifier(random: &[u8; 32]) -> String {
+pub(crate) fn verifier(random: &[u8; 32]) -> String {
     URL_SAFE_NO_PAD.encode(random)
 }
 
 /// The PKCE challenge of a verifier, method `S256` (RFC 7636, section 4.2).
 #[must_use]
-pub fn challenge(verifier: &str) -> String {
+pub(crate) fn challenge(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()))
 }
 
 /// Why an account's `resource_url` is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ApiBaseError {
+pub(crate) enum ApiBaseError {
     /// It is no address.
     #[error("the account's resource_url is no address")]
     NotAUrl,
@@ -38,7 +38,7 @@ pub enum ApiBaseError {
 ///
 /// # Errors
 /// [`ApiBaseError`].
-pub fn api_base(resource_url: Option<&str>, allowed: &[Url]) -> Result<Url, ApiBaseError> {
+pub(crate) fn api_base(resource_url: Option<&str>, allowed: &[Url]) -> Result<Url, ApiBaseError> {
     let text = resource_url.map(str::trim).filter(|text| !text.is_empty()).unwrap_or(DEFAULT_API_BASE);
     let with_scheme = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
     let url = Url::parse(&with_scheme).map_err(|_| ApiBaseError::NotAUrl)?;
@@ -60,7 +60,7 @@ pub fn api_base(resource_url: Option<&str>, allowed: &[Url]) -> Result<Url, ApiB
 
 /// The base with `/v1` at its end, without a slash behind it.
 #[must_use]
-pub fn with_version(mut url: Url) -> Url {
+pub(crate) fn with_version(mut url: Url) -> Url {
     let path = url.path().trim_end_matches('/').to_owned();
     let (before, last) = path.rsplit_once('/').unwrap_or(("", ""));
     let path = if last.eq_ignore_ascii_case("v1") { format!("{before}/v1") } else { format!("{path}/v1") };
@@ -84,7 +84,7 @@ fn is_loopback(host: &Host<&str>) -> bool {
 }
 
 /// Where OAuth accounts chat that do not say where.
-pub const DEFAULT_API_BASE: &str = "https://portal.qwen.ai/v1";
+pub(crate) const DEFAULT_API_BASE: &str = "https://portal.qwen.ai/v1";
 const KNOWN_SUFFIXES: [&str; 2] = [".qwen.ai", ".aliyuncs.com"];
 
 #[cfg(test)]

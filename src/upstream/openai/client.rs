@@ -32,14 +32,14 @@ const ASKING: &str = "asking";
 
 /// The client. Its connections carry every identity's requests; credentials travel in headers only. Clones share them.
 #[derive(Clone, Debug)]
-pub struct OpenAiApi {
+pub(crate) struct OpenAiApi {
     client: reqwest::Client,
     idle_timeout: Duration,
 }
 
 /// Where a request goes, and as what kind of upstream.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub(crate) struct Target {
     /// The base, as `https://portal.qwen.ai/v1`.
     pub base: Url,
     /// What it expects.
@@ -52,7 +52,11 @@ impl OpenAiApi {
     ///
     /// # Errors
     /// [`WebClientError`].
-    pub fn new(connect_timeout: Duration, idle_timeout: Duration, is_direct: bool) -> Result<Self, WebClientError> {
+    pub(crate) fn new(
+        connect_timeout: Duration,
+        idle_timeout: Duration,
+        is_direct: bool,
+    ) -> Result<Self, WebClientError> {
         let builder = || {
             let builder = reqwest::Client::builder();
             let builder = if is_direct { builder.no_proxy() } else { builder };
@@ -71,7 +75,7 @@ impl OpenAiApi {
     ///
     /// # Errors
     /// [`UpstreamError`].
-    pub async fn stream(
+    pub(crate) async fn stream(
         &self,
         session: &Session,
         target: &Target,
@@ -91,7 +95,7 @@ impl OpenAiApi {
     ///
     /// # Errors
     /// [`UpstreamError`].
-    pub async fn whole(
+    pub(crate) async fn whole(
         &self,
         session: &Session,
         target: &Target,
@@ -111,7 +115,7 @@ impl OpenAiApi {
     ///
     /// # Errors
     /// [`UpstreamError`]; the portal has no such list.
-    pub async fn models(&self, session: &Session, target: &Target) -> Result<Vec<String>, UpstreamError> {
+    pub(crate) async fn models(&self, session: &Session, target: &Target) -> Result<Vec<String>, UpstreamError> {
         const DOING: &str = "listing models";
         let deadline = Instant::now() + CALL_TIMEOUT;
         let response = self.send(DOING, request(session, target, Method::GET, "models", None), deadline).await?;

@@ -11,7 +11,7 @@ use crate::chat::reply::{Extra, FinishReason, ReplyError, ReplyEvent, Text, Toke
 
 /// Decodes one answer: the events of a stream, or a whole completion.
 #[derive(Debug, Default)]
-pub struct ChatDecoder {
+pub(crate) struct ChatDecoder {
     is_finished: bool,
     /// Why the first choice ended, once it did.
     reason: Option<FinishReason>,
@@ -34,13 +34,13 @@ struct Call {
 impl ChatDecoder {
     /// Whether nothing more counts.
     #[must_use]
-    pub fn is_finished(&self) -> bool {
+    pub(crate) fn is_finished(&self) -> bool {
         self.is_finished
     }
 
     /// The counts, once the upstream has told them.
     #[must_use]
-    pub fn usage(&self) -> Option<TokenCounts> {
+    pub(crate) fn usage(&self) -> Option<TokenCounts> {
         self.usage
     }
 
@@ -48,7 +48,7 @@ impl ChatDecoder {
     ///
     /// # Errors
     /// [`ReplyError`]: unreadable, or a failure that the upstream reports.
-    pub fn push(&mut self, data: &[u8], sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
+    pub(crate) fn push(&mut self, data: &[u8], sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
         let data = data.trim_ascii();
         if data.is_empty() || self.is_finished {
             return Ok(());
@@ -64,7 +64,7 @@ impl ChatDecoder {
     ///
     /// # Errors
     /// As [`ChatDecoder::push`]; [`ReplyError::Empty`] for a completion that says nothing.
-    pub fn whole(&mut self, body: &[u8], sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
+    pub(crate) fn whole(&mut self, body: &[u8], sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
         let completion = read(body)?;
         if completion.get("choices").and_then(Value::as_array).is_none_or(Vec::is_empty) {
             return Err(ReplyError::Empty);
@@ -78,7 +78,7 @@ impl ChatDecoder {
     ///
     /// # Errors
     /// [`ReplyError::Truncated`] or [`ReplyError::Empty`].
-    pub fn finish(&mut self, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
+    pub(crate) fn finish(&mut self, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
         if self.is_finished {
             return Ok(());
         }

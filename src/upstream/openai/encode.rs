@@ -19,7 +19,7 @@ use crate::files::media_type::MediaKind;
 
 /// What kind of upstream a body is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Profile {
+pub(crate) enum Profile {
     /// The portal for OAuth accounts, which wants one system message in front, as a list of cacheable parts.
     Portal,
     /// An endpoint for static keys.
@@ -30,7 +30,7 @@ pub enum Profile {
 ///
 /// # Errors
 /// A file of the conversation cannot be read.
-pub fn encode(job: &ChatJob, stream: bool, profile: Profile) -> io::Result<Vec<u8>> {
+pub(crate) fn encode(job: &ChatJob, stream: bool, profile: Profile) -> io::Result<Vec<u8>> {
     let mut body = match &job.question {
         Question::Verbatim(body) => body.clone(),
         Question::Conversation(conversation) => body_of(conversation, &job.wishes)?,
@@ -57,7 +57,7 @@ pub fn encode(job: &ChatJob, stream: bool, profile: Profile) -> io::Result<Vec<u
 
 /// An estimate of the prompt's tokens, for answers whose upstream gives no counts.
 #[must_use]
-pub fn prompt_tokens(question: &Question) -> u64 {
+pub(crate) fn prompt_tokens(question: &Question) -> u64 {
     match question {
         Question::Verbatim(body) => {
             let fields = ["messages", "tools"].iter().filter_map(|name| body.get(*name));

@@ -8,7 +8,7 @@ use crate::upstream::error::{UpstreamError, UpstreamErrorKind, is_challenge, spe
 
 /// What an answer other than a completion means.
 #[must_use]
-pub fn classify_answer(doing: &'static str, status: u16, content_type: &str, body: &[u8]) -> UpstreamError {
+pub(crate) fn classify_answer(doing: &'static str, status: u16, content_type: &str, body: &[u8]) -> UpstreamError {
     let is_html = content_type.contains("html") || body.trim_ascii_start().starts_with(b"<");
     if is_html {
         let kind = match status {
@@ -41,13 +41,13 @@ pub fn classify_answer(doing: &'static str, status: u16, content_type: &str, bod
 
 /// What a failure in the middle of a stream means.
 #[must_use]
-pub fn in_stream(doing: &'static str, code: &str, message: &str) -> UpstreamError {
+pub(crate) fn in_stream(doing: &'static str, code: &str, message: &str) -> UpstreamError {
     UpstreamError::told(doing, classify(200, code, "", message), code, message)
 }
 
 /// The table: status, code, type and text into a kind. Numbers inside a text mean nothing.
 #[must_use]
-pub fn classify(status: u16, code: &str, kind: &str, message: &str) -> UpstreamErrorKind {
+pub(crate) fn classify(status: u16, code: &str, kind: &str, message: &str) -> UpstreamErrorKind {
     use UpstreamErrorKind as Kind;
     let (code, kind, message) = (code.to_ascii_lowercase(), kind.to_ascii_lowercase(), message.to_lowercase());
     let is = |word: &str| code == word || kind == word;

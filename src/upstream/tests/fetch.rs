@@ -9,7 +9,7 @@ use http_body_util::BodyExt as _;
 
 use crate::files::blob::MEMORY_BYTES_MAX;
 use crate::upstream::MediaFetch;
-use crate::upstream::media::fetch::{FetchError, Fetched, MediaFetcher, NOTHING_USABLE, Patience};
+use crate::upstream::media::fetch::{FetchError, Fetched, MediaFetcher, Patience};
 use crate::upstream::tests::server::{Server, answer};
 
 const LIMIT: u64 = 4 * 1024 * 1024;
@@ -38,7 +38,6 @@ async fn a_file() {
         let content = body.clone();
         let server = Server::answering(move |_, _| answer(200, &[("content-type", "image/gif")], &content));
         let fetched = fetch(&server, "/a/b%20c.gif?key=x").await.unwrap();
-        assert_eq!(fetched.content_type.as_deref(), Some("image/gif"));
         assert_eq!(fetched.name.as_deref(), Some("b_c.gif"));
         assert_eq!(fetched.content.len(), body.len() as u64);
         assert_eq!(fetched.content.in_memory().is_some(), body.len() <= MEMORY_BYTES_MAX);
@@ -65,7 +64,6 @@ async fn who_may_be_reached() {
         for url in [&url, &named] {
             let error = fetcher.fetch(url, LIMIT, dir.path(), 5 * SECOND).await.unwrap_err();
             assert!(matches!(error, FetchError::Refused(_)), "{rules}: {error:?}");
-            assert_eq!(error.public_text(), NOTHING_USABLE);
         }
     }
     assert!(server.calls().is_empty());
@@ -208,7 +206,7 @@ async fn results() {
     check(Some("bytes=99-"), 416, &[("content-length", "0"), ("content-range", "bytes */10")], b"").await;
 
     let picture = fetcher.fetch_result(&url, 10).await.unwrap();
-    assert_eq!((&picture.content[..], picture.content_type.as_deref()), (&b"0123456789"[..], Some("video/mp4")));
+    assert_eq!(&picture[..], b"0123456789");
     assert!(matches!(fetcher.fetch_result(&url, 9).await.unwrap_err(), FetchError::TooLarge { limit: 9 }));
     for page in ["text/html; charset=utf-8", "application/json", "Application/XML"] {
         let server = Server::answering(move |_, _| answer(200, &[("content-type", page)], b"expired"));

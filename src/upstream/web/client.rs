@@ -35,7 +35,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(25 * 3600);
 /// The client of the web chat. Cheap to share; its connections are kept alive and used for every identity, which
 /// is safe since credentials travel in headers only.
 #[derive(Debug)]
-pub struct QwenWeb {
+pub(crate) struct QwenWeb {
     client: reqwest::Client,
     /// For the object storage: nothing of a session is ever given to it.
     pub(crate) storage: reqwest::Client,
@@ -84,7 +84,7 @@ impl<'a> Credential<'a> {
 }
 
 /// A chat that is to be made.
-pub struct NewChat {
+pub(crate) struct NewChat {
     model: String,
     chat_type: &'static str,
 }
@@ -104,7 +104,7 @@ impl QwenWeb {
     ///
     /// # Errors
     /// [`WebClientError`].
-    pub fn new(settings: WebSettings) -> Result<Self, WebClientError> {
+    pub(crate) fn new(settings: WebSettings) -> Result<Self, WebClientError> {
         let builder = || {
             let builder = reqwest::Client::builder();
             // The client's own reading of `NO_PROXY=*` leaves literal addresses out.
@@ -138,13 +138,13 @@ impl QwenWeb {
     /// Seconds that this machine's clock is ahead of the upstream's, by the `Date` of its newest answers; negative when
     /// it is behind, 0 within half a minute.
     #[must_use]
-    pub fn clock_skew(&self) -> i64 {
+    pub(crate) fn clock_skew(&self) -> i64 {
         self.skew.seconds()
     }
 
     /// A chat for this job, to be made.
     #[must_use]
-    pub fn new_chat(job: &WebRequest) -> NewChat {
+    pub(crate) fn new_chat(job: &WebRequest) -> NewChat {
         NewChat { model: job.upstream_model.clone(), chat_type: job.chat_type() }
     }
 
@@ -152,7 +152,12 @@ impl QwenWeb {
     ///
     /// # Errors
     /// [`UpstreamError`].
-    pub async fn create_chat(&self, session: &Session, chat: &NewChat, title: &str) -> Result<String, UpstreamError> {
+    pub(crate) async fn create_chat(
+        &self,
+        session: &Session,
+        chat: &NewChat,
+        title: &str,
+    ) -> Result<String, UpstreamError> {
         const DOING: &str = "creating a chat";
         let body = encode::encode_new_chat(&chat.model, chat.chat_type, title, now());
         let body = body.map_err(|_| UpstreamError::new(DOING, UpstreamErrorKind::Protocol))?;
@@ -173,7 +178,7 @@ impl QwenWeb {
     ///
     /// # Errors
     /// [`UpstreamError`]: whatever else the upstream answers, by status, content type and envelope.
-    pub async fn ask(
+    pub(crate) async fn ask(
         &self,
         session: &Session,
         job: &WebRequest,
@@ -232,7 +237,12 @@ impl QwenWeb {
     ///
     /// # Errors
     /// [`UpstreamError`]; of little consequence, the answer then ends by itself.
-    pub async fn stop(&self, session: &Session, chat_id: &str, response_id: Option<&str>) -> Result<(), UpstreamError> {
+    pub(crate) async fn stop(
+        &self,
+        session: &Session,
+        chat_id: &str,
+        response_id: Option<&str>,
+    ) -> Result<(), UpstreamError> {
         const DOING: &str = "stopping an answer";
         let body = match response_id {
             Some(response_id) => json!({"chat_id": chat_id, "response_id": response_id}),
@@ -250,7 +260,7 @@ impl QwenWeb {
     ///
     /// # Errors
     /// [`UpstreamError`].
-    pub async fn delete_chats(&self, session: &Session, chat_ids: &[String]) -> Result<(), UpstreamError> {
+    pub(crate) async fn delete_chats(&self, session: &Session, chat_ids: &[String]) -> Result<(), UpstreamError> {
         const DOING: &str = "deleting a chat";
         let (method, path, body) = match chat_ids {
             [] => return Ok(()),
@@ -271,7 +281,7 @@ impl QwenWeb {
     ///
     /// # Errors
     /// [`UpstreamError`] when the list cannot be read.
-    pub async fn chats_titled(
+    pub(crate) async fn chats_titled(
         &self,
         session: &Session,
         titles: &[String],
@@ -306,7 +316,7 @@ impl QwenWeb {
     ///
     /// # Errors
     /// [`UpstreamError`] when neither the older nor the newer route gives a list.
-    pub async fn models(&self) -> Result<Vec<ModelInfo>, UpstreamError> {
+    pub(crate) async fn models(&self) -> Result<Vec<ModelInfo>, UpstreamError> {
         match self.models_at("/api/models").await {
             Ok(models) => Ok(models),
             Err(error) if error.kind == UpstreamErrorKind::Challenged || error.source.is_some() => Err(error),
@@ -327,7 +337,7 @@ impl QwenWeb {
     ///
     /// # Errors
     /// [`UpstreamError`]: why it is not.
-    pub async fn probe(&self, session: &Session) -> Result<(), UpstreamError> {
+    pub(crate) async fn probe(&self, session: &Session) -> Result<(), UpstreamError> {
         const DOING: &str = "checking the account";
         let path = "/api/v2/users/user/settings";
         let answer = self.call(DOING, Host::Web, Method::GET, path, Credential::Full(session), None).await?;

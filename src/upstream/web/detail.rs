@@ -9,7 +9,7 @@ use serde_json::Value;
 ///
 /// From the message with this `response_id` when it is there, else from the last answer.
 #[must_use]
-pub fn image_links(detail: &Value, response_id: Option<&str>) -> Vec<String> {
+pub(crate) fn image_links(detail: &Value, response_id: Option<&str>) -> Vec<String> {
     let by_id = response_id.and_then(|id| messages(detail).find(|(key, message)| is_named(*key, message, id)));
     let Some(message) = by_id.map(|(_, message)| message).or_else(|| last_answer(detail)) else {
         return Vec::new();
@@ -27,7 +27,7 @@ pub fn image_links(detail: &Value, response_id: Option<&str>) -> Vec<String> {
 
 /// The task that makes the video of the last answer.
 #[must_use]
-pub fn video_task(detail: &Value) -> Option<String> {
+pub(crate) fn video_task(detail: &Value) -> Option<String> {
     let message = last_answer(detail)?;
     let parts = message.get("content_list").and_then(Value::as_array).into_iter().flatten();
     let mut extras = std::iter::once(message).chain(parts).filter_map(|part| part.get("extra"));
@@ -37,7 +37,7 @@ pub fn video_task(detail: &Value) -> Option<String> {
 
 /// Whether nothing was ever asked in the chat. A shape that this version does not know says nothing.
 #[must_use]
-pub fn is_untouched(detail: &Value) -> bool {
+pub(crate) fn is_untouched(detail: &Value) -> bool {
     let chat = detail.get("chat").unwrap_or(detail);
     let list = chat.get("messages").and_then(Value::as_array).map(Vec::len);
     let map = chat.get("history").and_then(|history| history.get("messages")?.as_object()).map(serde_json::Map::len);

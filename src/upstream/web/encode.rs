@@ -13,7 +13,7 @@ use crate::upstream::web::wire::{
 
 /// Fresh ids for one message. The caller draws them, so that encoding stays pure.
 #[derive(Debug)]
-pub struct MessageIds {
+pub(crate) struct MessageIds {
     /// The message's own id.
     pub fid: String,
     /// The id of the answer to come.
@@ -24,7 +24,7 @@ pub struct MessageIds {
 
 /// A file that the account which is asked can read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum FileRef {
+pub(crate) enum FileRef {
     /// Uploaded by it.
     Uploaded(UploadedFile),
     /// Given out by the upstream.
@@ -33,7 +33,7 @@ pub enum FileRef {
 
 /// Where a message goes.
 #[derive(Clone, Copy, Debug)]
-pub struct ChatPlace<'a> {
+pub(crate) struct ChatPlace<'a> {
     /// The chat.
     pub chat_id: &'a str,
     /// The answer that the message follows, by its `response_id`; `None` for the first message of a chat.
@@ -44,7 +44,7 @@ pub struct ChatPlace<'a> {
 ///
 /// # Errors
 /// Only when JSON cannot be written, which does not happen with these types.
-pub fn encode_new_chat(
+pub(crate) fn encode_new_chat(
     model: &str,
     chat_type: &str,
     title: &str,
@@ -67,7 +67,7 @@ pub fn encode_new_chat(
 ///
 /// # Errors
 /// As [`encode_new_chat`].
-pub fn encode(
+pub(crate) fn encode(
     job: &WebRequest,
     files: &[FileRef],
     place: ChatPlace<'_>,

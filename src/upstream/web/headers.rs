@@ -17,13 +17,13 @@ const USER_AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/201001
 
 /// The site that the requests come from, as its own page tells. It stays the same when a base URL leads to a
 /// simulator or to a recording proxy: the auth host refuses any other.
-pub const SITE: &str = "https://chat.qwen.ai";
+pub(crate) const SITE: &str = "https://chat.qwen.ai";
 
 /// The set, with the configured replacements.
 ///
 /// # Errors
 /// The name of a configured header that cannot be one.
-pub fn standard(overrides: &BTreeMap<String, String>) -> Result<HeaderMap, String> {
+pub(crate) fn standard(overrides: &BTreeMap<String, String>) -> Result<HeaderMap, String> {
     let defaults = [
         ("accept", "application/json"),
         ("accept-language", "en-US,en;q=0.9"),
@@ -49,7 +49,7 @@ pub fn standard(overrides: &BTreeMap<String, String>) -> Result<HeaderMap, Strin
 
 /// The moment as the site's page writes it: JavaScript's `Date` without the name of the zone.
 #[must_use]
-pub fn timezone(now: UnixSeconds) -> String {
+pub(crate) fn timezone(now: UnixSeconds) -> String {
     let moment = jiff::Timestamp::from_second(now.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     moment.strftime("%a %b %d %Y %H:%M:%S GMT+0000").to_string()
 }

@@ -1,21 +1,21 @@
 //! The web chat of chat.qwen.ai: its requests, its stream, its uploads and its tasks.
 
-pub mod client;
+pub(crate) mod client;
 pub mod decode;
-pub mod detail;
-pub mod encode;
+pub(crate) mod detail;
+pub(crate) mod encode;
 pub(crate) mod frames;
-pub mod headers;
-pub mod limits;
-pub mod oss_sign;
+pub(crate) mod headers;
+pub(crate) mod limits;
+pub(crate) mod oss_sign;
 pub(crate) mod picture_links;
-pub mod prompt;
-pub mod request;
+pub(crate) mod prompt;
+pub(crate) mod request;
 pub(crate) mod skew;
 pub(crate) mod summary;
-pub mod tasks;
-pub mod token;
-pub mod tools;
-pub mod upload;
+pub(crate) mod tasks;
+pub(crate) mod token;
+pub(crate) mod tools;
+pub(crate) mod upload;
 pub(crate) mod values;
-pub mod wire;
+pub(crate) mod wire;

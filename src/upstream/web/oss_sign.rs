@@ -14,11 +14,11 @@ use sha2::{Digest as _, Sha256};
 use crate::base::ids::UnixSeconds;
 
 /// The word for a body that is not part of the signature: it is streamed, and TLS guards it.
-pub const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
+pub(crate) const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
 /// What a signature is made over.
 #[derive(Clone, Copy, Debug)]
-pub struct Signable<'a> {
+pub(crate) struct Signable<'a> {
     /// `PUT`.
     pub method: &'a str,
     /// The bucket, whatever host the request goes to.
@@ -40,20 +40,20 @@ pub struct Signable<'a> {
 
 /// The moment as `x-oss-date` wants it, as `20260304T065915Z`.
 #[must_use]
-pub fn date(at: UnixSeconds) -> String {
+pub(crate) fn date(at: UnixSeconds) -> String {
     let moment = jiff::Timestamp::from_second(at.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
     moment.strftime("%Y%m%dT%H%M%SZ").to_string()
 }
 
 /// A key as the path of an URL, without a leading slash: slashes stay, and all but `A-Za-z0-9-._~` is encoded.
 #[must_use]
-pub fn key_path(key: &str) -> String {
+pub(crate) fn key_path(key: &str) -> String {
     utf8_percent_encode(key, PATH).to_string()
 }
 
 /// The value of `Authorization`. It holds no secret, but lets its holder repeat the request until it expires.
 #[must_use]
-pub fn authorization(signable: &Signable<'_>, access_key_id: &str, access_key_secret: &SecretString) -> String {
+pub(crate) fn authorization(signable: &Signable<'_>, access_key_id: &str, access_key_secret: &SecretString) -> String {
     let moment = date(signable.at);
     let day = moment.get(..8).unwrap_or_default();
     let scope = format!("{day}/{}/{PRODUCT}/{REQUEST}", signable.region);

@@ -27,7 +27,7 @@ use crate::upstream::web::tools::ToolPrompt;
 
 /// One message as the prompt shows it, marks of files included.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Block {
+pub(crate) enum Block {
     /// `system` or `developer`.
     System(String),
     /// `user`.
@@ -60,7 +60,7 @@ const AFTER_SYSTEM: &str = "Begin the conversation as the <system> blocks ask.";
 
 /// Writes the conversation as one prompt, with the part that asks for tool calls if there is one.
 #[must_use]
-pub fn render(messages: &[Block], tools: Option<&ToolPrompt>) -> String {
+pub(crate) fn render(messages: &[Block], tools: Option<&ToolPrompt>) -> String {
     if let ([Block::User(text)], None) = (messages, tools) {
         return text.clone();
     }
@@ -71,7 +71,7 @@ pub fn render(messages: &[Block], tools: Option<&ToolPrompt>) -> String {
 
 /// Writes the messages that are new in a chat which has all earlier ones.
 #[must_use]
-pub fn render_turn(messages: &[Block], tools: Option<&ToolPrompt>) -> String {
+pub(crate) fn render_turn(messages: &[Block], tools: Option<&ToolPrompt>) -> String {
     if let ([Block::User(text)], None) = (messages, tools) {
         return text.clone();
     }
@@ -85,7 +85,7 @@ pub fn render_turn(messages: &[Block], tools: Option<&ToolPrompt>) -> String {
 
 /// A conversation that is too long to be sent as a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LongPrompt {
+pub(crate) struct LongPrompt {
     /// What is said in the message: how to read the file, and the newest part once more.
     pub inline: String,
     /// The whole conversation, for the file.
@@ -95,7 +95,12 @@ pub struct LongPrompt {
 /// Writes a long conversation as a file called `file_name` and a prompt of at most about `inline_max` bytes beside the
 /// part about tools, which always stands inline.
 #[must_use]
-pub fn render_long(messages: &[Block], tools: Option<&ToolPrompt>, file_name: &str, inline_max: usize) -> LongPrompt {
+pub(crate) fn render_long(
+    messages: &[Block],
+    tools: Option<&ToolPrompt>,
+    file_name: &str,
+    inline_max: usize,
+) -> LongPrompt {
     let blocks: Vec<String> = messages.iter().map(|message| block(message, tools.is_some())).collect();
     let is_system = |place: &usize| matches!(messages.get(*place), Some(Block::System(_)));
     let mut shown: Vec<Option<String>> = vec![None; blocks.len()];

@@ -26,7 +26,7 @@ use crate::upstream::web::prompt::{self, Block};
 use crate::upstream::web::tools::{ToolPrompt, WebTools, schema_text, tool_prompt};
 
 /// The name of the file that a long prompt goes as.
-pub const PROMPT_FILE: &str = "conversation.txt";
+pub(crate) const PROMPT_FILE: &str = "conversation.txt";
 
 /// How much of a prompt that goes as a file is written inline too. Long prompts are slow, and models read files less
 /// faithfully than prompts.
@@ -44,7 +44,7 @@ const ANIMATE_PROMPT: &str = "Bring this picture to life.";
 
 /// What is to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Task {
+pub(crate) enum Task {
     /// Text.
     Text,
     /// A picture from words.
@@ -57,7 +57,7 @@ pub enum Task {
 
 /// One message for the web chat.
 #[derive(Clone, Debug, PartialEq)]
-pub struct WebRequest {
+pub(crate) struct WebRequest {
     /// The model as the caller named it; answers carry this name.
     pub model: String,
     /// The upstream's id of the model.
@@ -86,7 +86,7 @@ pub struct WebRequest {
 
 /// Where a request stands in its conversation.
 #[derive(Clone, Debug, PartialEq)]
-pub struct WebThread {
+pub(crate) struct WebThread {
     /// All that the request asks: what its answer is an answer to.
     pub asked: History,
     /// What is to be sent in a chat that has everything up to the last answer.
@@ -95,7 +95,7 @@ pub struct WebThread {
 
 /// The messages behind the last answer of a conversation.
 #[derive(Clone, Debug, PartialEq)]
-pub struct WebTurn {
+pub(crate) struct WebTurn {
     /// The conversation up to the last answer.
     pub before: History,
     /// The messages as a prompt.
@@ -110,7 +110,7 @@ impl WebRequest {
     /// # Errors
     /// [`RequestErrorKind::TooLong`], [`RequestErrorKind::TooManyFiles`], a file that the model does not take, or a
     /// media prompt without words.
-    pub fn plan(job: ChatJob, rules: &Rules<'_>, web_tools: WebTools) -> Result<Self, RequestError> {
+    pub(crate) fn plan(job: ChatJob, rules: &Rules<'_>, web_tools: WebTools) -> Result<Self, RequestError> {
         let ChatJob { model, upstream_model, making, question, wishes, mut ignored } = job;
         ignored.splice(0..0, wishes.sampling_names());
         let mut conversation = match question {
@@ -136,7 +136,7 @@ impl WebRequest {
     ///
     /// # Errors
     /// [`RequestErrorKind::TooLong`]: the prompt does not fit into one message.
-    pub fn media(job: MediaJob) -> Result<Self, RequestError> {
+    pub(crate) fn media(job: MediaJob) -> Result<Self, RequestError> {
         let MediaJob { model, upstream_model, product, aspect, prompt, files, ignored } = job;
         let bytes = json_len(&prompt);
         if bytes > PROMPT_JSON_BYTES_MAX {
@@ -167,7 +167,7 @@ impl WebRequest {
     /// The same request with the answer that was rejected and its fault, for a second try. An answer that has no room
     /// is left out.
     #[must_use]
-    pub fn corrected(&self, rejection: &Rejection) -> Self {
+    pub(crate) fn corrected(&self, rejection: &Rejection) -> Self {
         let fault = format!(
             "<system>\nThat message cannot be used: {}. Write the assistant's message once more, corrected, and nothing \
              about the correction.\n</system>",
@@ -186,7 +186,7 @@ impl WebRequest {
 
     /// The same request with the messages behind the last answer only, for a chat that has the others.
     #[must_use]
-    pub fn only(&self, turn: &WebTurn) -> Self {
+    pub(crate) fn only(&self, turn: &WebTurn) -> Self {
         let first = self.files.len().saturating_sub(turn.files);
         let files = self.files.get(first..).unwrap_or_default().to_vec();
         Self { prompt: turn.prompt.clone(), files, ..self.clone() }
@@ -194,7 +194,7 @@ impl WebRequest {
 
     /// What an account is charged with for it.
     #[must_use]
-    pub fn usage(&self) -> Usage {
+    pub(crate) fn usage(&self) -> Usage {
         match self.task {
             Task::Text => Usage::Chat,
             Task::Image(_) | Task::ImageEdit(_) => Usage::Image,
@@ -204,7 +204,7 @@ impl WebRequest {
 
     /// The upstream's word for this kind of chat.
     #[must_use]
-    pub fn chat_type(&self) -> &'static str {
+    pub(crate) fn chat_type(&self) -> &'static str {
         match self.task {
             Task::Text if self.search => "search",
             Task::Text => "t2t",
@@ -217,7 +217,7 @@ impl WebRequest {
 
     /// The ratio of what is made.
     #[must_use]
-    pub fn aspect(&self) -> Option<Aspect> {
+    pub(crate) fn aspect(&self) -> Option<Aspect> {
         match self.task {
             Task::Text => None,
             Task::Image(aspect) | Task::ImageEdit(aspect) | Task::Video(aspect) => Some(aspect),
@@ -226,7 +226,7 @@ impl WebRequest {
 
     /// An estimate of the prompt's tokens, the file that it may go as included, for answers whose upstream gives no counts.
     #[must_use]
-    pub fn prompt_tokens(&self) -> u64 {
+    pub(crate) fn prompt_tokens(&self) -> u64 {
         estimate_tokens(&self.prompt) + self.file_tokens
     }
 }

@@ -15,7 +15,7 @@ use crate::upstream::web::encode::{ChatPlace, FileRef};
 use crate::upstream::web::request::WebRequest;
 
 /// How far a task of the upstream is.
-pub enum TaskStatus {
+pub(crate) enum TaskStatus {
     /// Not at its end; nothing more is known.
     Running,
     /// Done.
@@ -42,7 +42,7 @@ impl QwenWeb {
     ///
     /// # Errors
     /// [`UpstreamError`]; [`UpstreamErrorKind::Protocol`] for an answer without a task.
-    pub async fn start_video(
+    pub(crate) async fn start_video(
         &self,
         session: &Session,
         job: &WebRequest,
@@ -63,7 +63,7 @@ impl QwenWeb {
     /// # Errors
     /// [`UpstreamErrorKind::LostChat`] when neither route knows the task: it never was, belongs to another account,
     /// or is too old. Any other [`UpstreamError`] says nothing about the task.
-    pub async fn task_status(&self, session: &Session, task_id: &str) -> Result<TaskStatus, UpstreamError> {
+    pub(crate) async fn task_status(&self, session: &Session, task_id: &str) -> Result<TaskStatus, UpstreamError> {
         if !is_chat_id(task_id) {
             return Err(UpstreamError::new(FOLLOWING, UpstreamErrorKind::LostChat));
         }
@@ -91,7 +91,7 @@ impl QwenWeb {
     ///
     /// # Errors
     /// [`UpstreamError`]; [`UpstreamErrorKind::LostChat`] when it is gone.
-    pub async fn chat_detail(&self, session: &Session, chat_id: &str) -> Result<Value, UpstreamError> {
+    pub(crate) async fn chat_detail(&self, session: &Session, chat_id: &str) -> Result<Value, UpstreamError> {
         const DOING: &str = "reading a chat";
         if !is_chat_id(chat_id) {
             return Err(UpstreamError::new(DOING, UpstreamErrorKind::LostChat));

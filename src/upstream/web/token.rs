@@ -16,23 +16,22 @@ use crate::upstream::web::client::{Credential, Host, QwenWeb, envelope};
 
 const DOING: &str = "refreshing a token";
 
-impl QwenWeb {
-    /// The token that the jar itself holds, if it is still good: no call is made.
-    #[must_use]
-    pub fn token_in_jar(&self, session: &Session, now: UnixSeconds) -> Option<AccessToken> {
-        if session.cookie("refresh_token").is_some() {
-            return None;
-        }
-        let token = AccessToken::parse(session.cookie("token")?.expose_secret(), now).ok()?;
-        token.is_live(now).then_some(token)
+/// The token that a session's jar itself holds, if it is still good and there is nothing to renew it with.
+pub(crate) fn token_in_jar(session: &Session, now: UnixSeconds) -> Option<AccessToken> {
+    if session.cookie("refresh_token").is_some() {
+        return None;
     }
+    let token = AccessToken::parse(session.cookie("token")?.expose_secret(), now).ok()?;
+    token.is_live(now).then_some(token)
+}
 
+impl QwenWeb {
     /// Gets a new access token for this session; cookies that come with it go into the jar.
     ///
     /// # Errors
     /// [`UpstreamErrorKind::Unauthorized`] or [`UpstreamErrorKind::Forbidden`] when the session is refused for
     /// good; any other kind says nothing about the session.
-    pub async fn exchange(&self, session: &Session, now: UnixSeconds) -> Result<AccessToken, UpstreamError> {
+    pub(crate) async fn exchange(&self, session: &Session, now: UnixSeconds) -> Result<AccessToken, UpstreamError> {
         if session.cookie("refresh_token").is_some() {
             let refused = match self.refresh(session, now).await {
                 Err(error) if is_refusal(&error) => error,
@@ -88,6 +87,6 @@ impl QwenWeb {
 
 /// Whether the upstream says that the session itself is not accepted.
 #[must_use]
-pub fn is_refusal(error: &UpstreamError) -> bool {
+pub(crate) fn is_refusal(error: &UpstreamError) -> bool {
     matches!(error.kind, UpstreamErrorKind::Unauthorized | UpstreamErrorKind::Forbidden)
 }

@@ -22,7 +22,7 @@ pub enum WebTools {
 
 /// How much a list of tools was shortened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Shortening {
+pub(crate) enum Shortening {
     /// Not at all.
     None,
     /// Examples are gone, descriptions are cut.
@@ -36,7 +36,7 @@ pub enum Shortening {
 impl Shortening {
     /// The word for a header; `None` where nothing was shortened.
     #[must_use]
-    pub fn as_str(self) -> Option<&'static str> {
+    pub(crate) fn as_str(self) -> Option<&'static str> {
         match self {
             Self::None => None,
             Self::Prose => Some("prose"),
@@ -48,7 +48,7 @@ impl Shortening {
 
 /// The part of a prompt that asks for tool calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToolPrompt {
+pub(crate) struct ToolPrompt {
     /// The tools and how they are called.
     pub text: String,
     /// What stands behind the last message.
@@ -63,7 +63,7 @@ pub struct ToolPrompt {
 ///
 /// # Errors
 /// [`RequestErrorKind::TooLong`]: even the names do not fit.
-pub fn tool_prompt(conversation: &Conversation) -> Result<Option<ToolPrompt>, RequestError> {
+pub(crate) fn tool_prompt(conversation: &Conversation) -> Result<Option<ToolPrompt>, RequestError> {
     if conversation.tools.is_empty() || conversation.tool_choice == ToolChoice::None {
         return Ok(None);
     }

@@ -4,7 +4,7 @@ use serde::Serialize;
 
 /// Body of `POST /api/v2/chats/new`.
 #[derive(Debug, Serialize)]
-pub struct NewChat<'a> {
+pub(crate) struct NewChat<'a> {
     /// Empty for a new chat.
     #[serde(rename = "chatId")]
     pub chat_id: &'a str,
@@ -24,7 +24,7 @@ pub struct NewChat<'a> {
 
 /// Body of `POST /api/v2/chat/completions`: exactly one message.
 #[derive(Debug, Serialize)]
-pub struct ChatPayload<'a> {
+pub(crate) struct ChatPayload<'a> {
     /// True for everything but videos.
     pub stream: bool,
     /// `2.1`.
@@ -56,7 +56,7 @@ pub struct ChatPayload<'a> {
 
 /// The one message of a [`ChatPayload`].
 #[derive(Debug, Serialize)]
-pub struct ChatMessage<'a> {
+pub(crate) struct ChatMessage<'a> {
     /// Null; the upstream gives its own id.
     pub id: Option<&'a str>,
     /// A fresh UUID.
@@ -96,7 +96,7 @@ pub struct ChatMessage<'a> {
 /// An entry of `files`: of a file that this account uploaded, or, with the first group of fields alone, of a link
 /// that the upstream gave out.
 #[derive(Debug, Serialize)]
-pub struct FileEntry<'a> {
+pub(crate) struct FileEntry<'a> {
     /// `image`, `video`, `audio` or `file`.
     #[serde(rename = "type")]
     pub kind: &'a str,
@@ -120,7 +120,7 @@ pub struct FileEntry<'a> {
 
 /// The part of a [`FileEntry`] that tells of an upload.
 #[derive(Debug, Serialize)]
-pub struct FileUpload<'a> {
+pub(crate) struct FileUpload<'a> {
     /// The file once more, as the site's page keeps it.
     pub file: FileRecord<'a>,
     /// The upstream's id.
@@ -146,7 +146,7 @@ pub struct FileUpload<'a> {
 
 /// `file` of a [`FileUpload`].
 #[derive(Debug, Serialize)]
-pub struct FileRecord<'a> {
+pub(crate) struct FileRecord<'a> {
     /// Milliseconds since 1970.
     pub created_at: i64,
     /// `{}`.
@@ -171,11 +171,11 @@ pub struct FileRecord<'a> {
 
 /// An empty object.
 #[derive(Debug, Serialize)]
-pub struct Empty {}
+pub(crate) struct Empty {}
 
 /// `meta` of a [`FileRecord`].
 #[derive(Debug, Serialize)]
-pub struct FileMeta<'a> {
+pub(crate) struct FileMeta<'a> {
     /// The name.
     pub name: &'a str,
     /// Bytes.
@@ -189,14 +189,14 @@ pub struct FileMeta<'a> {
 
 /// `parse_meta` of a [`FileMeta`].
 #[derive(Debug, Serialize)]
-pub struct ParseMeta<'a> {
+pub(crate) struct ParseMeta<'a> {
     /// `success`.
     pub parse_status: &'a str,
 }
 
 /// What a browser knows of a file, for documents.
 #[derive(Debug, Serialize)]
-pub struct DocumentRecord<'a> {
+pub(crate) struct DocumentRecord<'a> {
     /// Milliseconds since 1970.
     #[serde(rename = "lastModified")]
     pub last_modified: i64,
@@ -214,7 +214,7 @@ pub struct DocumentRecord<'a> {
 
 /// `feature_config` of a message.
 #[derive(Debug, Serialize)]
-pub struct FeatureConfig {
+pub(crate) struct FeatureConfig {
     /// Whether the model thinks.
     pub thinking_enabled: bool,
     /// `phase`: without it the deltas carry no phase.
@@ -237,14 +237,14 @@ pub struct FeatureConfig {
 
 /// `extra` of a message.
 #[derive(Debug, Serialize)]
-pub struct MessageExtra<'a> {
+pub(crate) struct MessageExtra<'a> {
     /// See [`MessageMeta`].
     pub meta: MessageMeta<'a>,
 }
 
 /// `extra.meta` of a message.
 #[derive(Debug, Serialize)]
-pub struct MessageMeta<'a> {
+pub(crate) struct MessageMeta<'a> {
     /// The chat type once more.
     #[serde(rename = "subChatType")]
     pub sub_chat_type: &'a str,

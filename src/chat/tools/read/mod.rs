@@ -25,7 +25,7 @@ use crate::chat::tools::shapes::tags::{opening, tagged};
 use crate::chat::tools::shapes::written::{Found, INFO_BYTES_MAX, Opening, Scanned, WrittenCall, word};
 
 /// The most bytes that are held back; an answer whose calls are longer is handed on as text.
-pub const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
+pub(crate) const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Markup that does not show within so many bytes whether it is a call is text.
 const OPENING_BYTES_MAX: usize = 4 * 1024;
@@ -41,7 +41,7 @@ const CODE_OF_TOOLS: [&str; 3] = ["tool_code", "tool_call", "tool_calls"];
 
 /// Reads one text: the answer, or the thoughts.
 #[derive(Clone, Debug)]
-pub struct CallReader {
+pub(crate) struct CallReader {
     names: Arc<ToolNames>,
     /// Words behind calls are kept, as in thoughts.
     keeps_words: bool,
@@ -110,7 +110,7 @@ enum Trigger {
 
 /// What a complete text turned out to be.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reading {
+pub(crate) struct Reading {
     /// Text to be handed on before the calls.
     pub text: String,
     /// The calls, in order.
@@ -141,7 +141,7 @@ struct Pass<'a> {
 impl CallReader {
     /// A reader of an answer's text.
     #[must_use]
-    pub fn new(names: Arc<ToolNames>) -> Self {
+    pub(crate) fn new(names: Arc<ToolNames>) -> Self {
         Self {
             names,
             keeps_words: false,
@@ -158,12 +158,12 @@ impl CallReader {
 
     /// A reader of thoughts, which go on behind a call.
     #[must_use]
-    pub fn of_thoughts(names: Arc<ToolNames>) -> Self {
+    pub(crate) fn of_thoughts(names: Arc<ToolNames>) -> Self {
         Self { keeps_words: true, ..Self::new(names) }
     }
 
     /// Takes the next piece and hands on what is text for sure.
-    pub fn push(&mut self, piece: Text<'_>, out: &mut impl FnMut(Text<'_>)) {
+    pub(crate) fn push(&mut self, piece: Text<'_>, out: &mut impl FnMut(Text<'_>)) {
         if self.passes(piece) {
             if !self.held.is_empty() {
                 out(Text::Plain(&self.held));
@@ -190,7 +190,7 @@ impl CallReader {
     }
 
     /// Ends a text that is complete.
-    pub fn finish(&mut self) -> Reading {
+    pub(crate) fn finish(&mut self) -> Reading {
         let held = std::mem::take(&mut self.held);
         if self.mode == Mode::Call {
             self.mode = Mode::Prose;
@@ -216,7 +216,7 @@ impl CallReader {
 
     /// Ends a text that was cut: gives what is held and cannot be a part of a call. A call in it, even a complete
     /// one, is dropped.
-    pub fn cut(&mut self) -> String {
+    pub(crate) fn cut(&mut self) -> String {
         let is_text = self.pending.is_empty() && matches!(self.mode, Mode::Code(_) | Mode::Fence(_) | Mode::Overflow);
         let held = std::mem::take(&mut self.held);
         self.reset();

@@ -34,7 +34,7 @@ pub(crate) enum Opening {
     Call,
 }
 
-/// How far a [`JsonScan`] came.
+/// How far a scan for the end of a JSON value came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scanned {
     /// The value goes on.

@@ -32,7 +32,7 @@ use crate::upstream::web::oss_sign::{self, Signable, UNSIGNED_PAYLOAD};
 use crate::upstream::words::Quote;
 
 /// A file that the upstream has.
-pub struct Uploaded {
+pub(crate) struct Uploaded {
     /// How the upstream names it.
     pub file: UploadedFile,
     /// How much longer its link may be put into a new message: what is left of its life, less half a minute for the
@@ -80,7 +80,7 @@ impl QwenWeb {
     /// when the upstream does not take it or cannot read it, [`UpstreamErrorKind::Timeout`] at the deadline or when
     /// a document is not read within a minute, [`UpstreamErrorKind::Protocol`] when the credential makes no sense or
     /// leads elsewhere; all others as for any call.
-    pub async fn upload(
+    pub(crate) async fn upload(
         &self,
         session: &Session,
         file: &Attachment,
