@@ -110,6 +110,11 @@ fn decode<S: ReplySink>(
             let mut show = |event: ReplyEvent<'_>| stages.push(event, &mut |event| sink.event(event));
             decoder.push(data, &mut show).map_err(Failed::from)
         })?;
+        if !stages.is_counted()
+            && let Some(counts) = decoder.usage()
+        {
+            stages.note_counts(counts);
+        }
         after_read(sink);
     }
     decoder.finish(&mut |_| {})?;

@@ -211,6 +211,26 @@ fn one_estimate_serves_the_limit_and_the_counts() {
 }
 
 #[test]
+fn what_the_upstream_counts_is_not_estimated() {
+    let counted = |completion| TokenCounts { prompt: 7, completion, reasoning: 0, cached: 0 };
+    let usage = |more: Value, last: Option<TokenCounts>| {
+        let mut stages = Stages::new(&job(&more));
+        stages.push(say("one "), &mut |_| {});
+        assert!(!stages.is_counted());
+        stages.note_counts(counted(2));
+        stages.push(say("two three four"), &mut |_| {});
+        assert!(stages.is_counted());
+        let ending = stages.finish(FinishReason::Stop, last, &mut |_| {});
+        (ending.usage.completion, ending.is_usage_estimated)
+    };
+    assert_eq!(usage(json!({}), Some(counted(9))), (9, false));
+    // Counts that are lost on the way: at least what was known of them.
+    assert_eq!(usage(json!({}), Some(counted(0))), (2, true));
+    // The upstream does not count what is cut here.
+    assert_eq!(usage(json!({"max_tokens": 3}), Some(counted(9))), (3, true));
+}
+
+#[test]
 fn tool_calls_in_pieces_and_whole() {
     let events = [
         say("Let me look."),

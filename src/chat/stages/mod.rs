@@ -155,8 +155,12 @@ struct BehindTools {
 /// The stages behind the limits, which the text that the limits held back passes on its own.
 #[derive(Debug)]
 struct AfterLimits {
+    /// Not kept up while the upstream counts and no limit of ours can cut the text.
     content: TokenMeter,
     reasoning: TokenMeter,
+    /// The tokens that the upstream is known to have counted; 0 if it has counted none yet.
+    counted: u64,
+    can_be_cut: bool,
     thoughts: Thoughts,
     citations: Option<Citations>,
     sources: Vec<Source>,
@@ -167,13 +171,16 @@ impl Stages {
     #[must_use]
     pub fn new(plan: &StagePlan) -> Self {
         let limiter = TextLimiter::new(plan.stop.clone(), plan.tokens_max);
+        let can_be_cut = !limiter.is_idle();
         let behind_tools = BehindTools {
             json: plan.json.clone().map(JsonText::new),
             media: plan.links_media.then(MediaLinks::default),
-            limiter: (!limiter.is_idle()).then_some(limiter),
+            limiter: can_be_cut.then_some(limiter),
             after: AfterLimits {
                 content: TokenMeter::default(),
                 reasoning: TokenMeter::default(),
+                counted: 0,
+                can_be_cut,
                 thoughts: Thoughts::new(plan.reasoning_format),
                 citations: plan.cites.then(Citations::default),
                 sources: Vec::new(),
@@ -196,6 +203,18 @@ impl Stages {
             Some(tools) => tools.push(event, &mut |event| behind_tools.push(event, out)),
             None => behind_tools.push(event, out),
         }
+    }
+
+    /// Whether [`Stages::note_counts`] has been told what the answer cost so far.
+    #[must_use]
+    pub fn is_counted(&self) -> bool {
+        self.behind_tools.after.counted > 0
+    }
+
+    /// Takes the counts that the upstream has given so far. It goes on to count, so that the text that follows need not
+    /// be estimated.
+    pub fn note_counts(&mut self, counts: TokenCounts) {
+        self.behind_tools.after.counted = counts.completion;
     }
 
     /// Whether the answer, which is over now for this reason, is of the form that was asked for.
@@ -304,8 +323,9 @@ impl BehindTools {
 
 impl AfterLimits {
     fn push(&mut self, event: ReplyEvent<'_>, out: &mut impl FnMut(ReplyEvent<'_>)) {
-        let Self { content, reasoning, thoughts, citations, sources } = self;
+        let Self { content, reasoning, counted, can_be_cut, thoughts, citations, sources } = self;
         match &event {
+            ReplyEvent::Text(_) | ReplyEvent::ToolArguments { .. } if *counted > 0 && !*can_be_cut => {}
             ReplyEvent::Text(text) => content.add(*text),
             ReplyEvent::ToolArguments { json, .. } => content.add(Text::Plain(json)),
             ReplyEvent::Reasoning(text) => reasoning.add(*text),
@@ -330,7 +350,11 @@ impl AfterLimits {
         // Some frames leave the parts out, and the last counts are the ones that are kept.
         let reasoning = if counts.reasoning == 0 { self.reasoning.tokens() } else { counts.reasoning };
         let said = self.content.tokens() + reasoning;
-        let completion = if counts.completion == 0 || is_cut { said } else { counts.completion };
+        let completion = match counts.completion {
+            _ if is_cut => said,
+            0 => said.max(self.counted),
+            completion => completion,
+        };
         let prompt = if counts.prompt == 0 { prompt_tokens } else { counts.prompt };
         let (prompt, completion) = (prompt.max(1), completion.max(1));
         TokenCounts { prompt, completion, reasoning: reasoning.min(completion), cached: counts.cached.min(prompt) }

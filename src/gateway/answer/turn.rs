@@ -272,6 +272,11 @@ impl Turn {
                 sink.event(event);
             });
         });
+        if !stages.is_counted()
+            && let Some(counts) = stream.usage()
+        {
+            stages.note_counts(counts);
+        }
         if self.has_content && !had_content {
             self.commit();
         }

@@ -86,6 +86,9 @@ impl QwenReplyDecoder {
     /// The counts of the last frame that had any.
     #[must_use]
     pub fn usage(&self) -> Option<TokenCounts> {
+        if self.usage.is_empty() {
+            return None;
+        }
         let usage: Value = serde_json::from_slice(&self.usage).ok()?;
         let count = |path: &str| usage.pointer(path).and_then(count);
         let (prompt, completion) = (count("/input_tokens"), count("/output_tokens"));
@@ -107,7 +110,7 @@ impl QwenReplyDecoder {
     /// [`ReplyError::Truncated`] for a `[DONE]` before the finish.
     pub fn push(&mut self, data: &[u8], sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
         // A broken character in one place is no reason to lose the answer.
-        let text = str::from_utf8(data).map_or_else(|_| String::from_utf8_lossy(data), Cow::Borrowed);
+        let text = simdutf8::basic::from_utf8(data).map_or_else(|_| String::from_utf8_lossy(data), Cow::Borrowed);
         let mut rest = text.trim();
         // Lines that a proxy joined into one event are still one frame after the other.
         while !rest.is_empty() && !self.finished {
