@@ -28,7 +28,7 @@ pub use crate::script::oauth::{
 pub use crate::script::reply::{
     BodyForm, Challenge, ChallengeForm, ErrorScript, RawScript, ScriptedFailure, ScriptedReply, StatusScript,
 };
-pub use crate::script::scenario::{AccountScript, Era, RefreshRotation, Scenario, ScenarioError};
+pub use crate::script::scenario::{AccountScript, DeclaredTools, Era, RefreshRotation, Scenario, ScenarioError};
 pub use crate::script::stream::{
     Bench, Content, Cut, CutHow, End, Endless, ErrorForm, Insert, Inserted, LineEnding, Packets, Pause, SearchForm,
     SearchResult, SearchScript, StreamError, StreamScript, ThinkingForm, UsageScript,

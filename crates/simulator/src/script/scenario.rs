@@ -75,6 +75,8 @@ pub struct AccountScript {
     pub old_chats: usize,
     /// How many videos it may have made on one day (UTC); left out: any number.
     pub videos_per_day: Option<u64>,
+    /// What it does with tools that a message declares.
+    pub declared_tools: DeclaredTools,
     /// Replies for this account, each used once.
     pub replies: BTreeMap<Endpoint, Vec<ScriptedReply>>,
     /// What this account is answered when no scripted reply is left.
@@ -89,6 +91,19 @@ pub enum Era {
     A,
     /// The cookie `refresh_token`, and short access tokens from the auth host.
     B,
+}
+
+/// What an account does with tools that a message declares in `feature_config.local_mcp`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeclaredTools {
+    /// The built-in answer calls them, in the phase `local_tool`.
+    #[default]
+    Taken,
+    /// The account is not allowed them: it answers as if there were none.
+    Ignored,
+    /// The account is not allowed them: the message is refused.
+    Refused,
 }
 
 /// What a refresh does to the refresh token.
@@ -154,6 +169,7 @@ impl Default for AccountScript {
             has_session_cookie: false,
             old_chats: 3,
             videos_per_day: None,
+            declared_tools: DeclaredTools::Taken,
             replies: BTreeMap::new(),
             defaults: BTreeMap::new(),
         }

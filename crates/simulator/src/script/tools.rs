@@ -115,7 +115,9 @@ impl ModelCall {
 
     /// The call as the upstream tells of it in the phase `local_tool`.
     pub(crate) fn local(&self) -> Value {
-        json!({ "tool_name": self.name, "params": self.arguments })
+        let raw = self.raw_arguments.as_deref();
+        let params = raw.map(|raw| serde_json::from_str(raw).unwrap_or_else(|_| Value::from(raw)));
+        json!({ "tool_name": self.name, "params": params.unwrap_or_else(|| Value::Object(self.arguments.clone())) })
     }
 }
 

@@ -2,30 +2,40 @@
 //! one of its files or writes the one that the task names, then says what the tools returned. With other tools it calls
 //! those that the task speaks of, one after the other.
 
-use crate::script::{CallShape, ModelCall, ToolScript};
+use crate::script::ModelCall;
 use crate::web::arguments::{Wish, filled, simple};
 use crate::web::prompt::{
     Tool, calls_of_task, json_schema, newest_results, newest_user_message, task, tools, working_directory,
 };
 
-/// What the model says; `None` where the prompt shows no tools, or none that fits, and wishes for no JSON.
-pub(crate) fn answer(prompt: &str) -> Option<String> {
+/// What the model does next.
+pub(crate) enum Next {
+    /// It calls tools.
+    Calls(Vec<ModelCall>),
+    /// It answers in words.
+    Says(String),
+}
+
+/// What the model does; `None` where it knows no tools, or none that fits, and is not asked for JSON. It knows the
+/// tools that the prompt shows and those that are `declared` beside it.
+pub(crate) fn next(prompt: &str, declared: &[Tool]) -> Option<Next> {
     let message = newest_user_message(prompt);
     if message.contains("echo:") {
         return None;
     }
-    let tools = tools(prompt);
+    let mut tools = tools(prompt);
+    tools.extend_from_slice(declared);
     let results = newest_results(prompt);
     let calls = if results.is_empty() { asked(message, &tools) } else { Vec::new() };
     let calls = if calls.is_empty() { Agent::new(prompt, message, &tools).next(&results) } else { calls };
     if !calls.is_empty() {
-        return Some(ToolScript::new(CallShape::Documented, calls).text());
+        return Some(Next::Calls(calls));
     }
     if let Some(schema) = json_schema(prompt) {
         let wish = Wish { content: message, ..Wish::of(".", message) };
-        return Some(filled(&schema, &wish).to_string());
+        return Some(Next::Says(filled(&schema, &wish).to_string()));
     }
-    (!results.is_empty()).then(|| report(&results))
+    (!results.is_empty()).then(|| Next::Says(report(&results)))
 }
 
 /// An answer that quotes what the tools returned.
@@ -260,6 +270,15 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::script::{CallShape, ToolScript};
+
+    /// What the model writes.
+    fn answer(prompt: &str) -> Option<String> {
+        next(prompt, &[]).map(|next| match next {
+            Next::Calls(calls) => ToolScript::new(CallShape::Documented, calls).text(),
+            Next::Says(text) => text,
+        })
+    }
 
     fn prompt(tools: &[Value], rest: &str) -> String {
         let lines: Vec<String> = tools.iter().map(Value::to_string).collect();

@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use crate::answers::{Answer, EVENT_STREAM};
 use crate::clock::now_ms;
 use crate::script::queues::Stage;
 use crate::script::{
-    Bench, Challenge, ChallengeForm, Content, Endpoint, ErrorScript, ScriptedFailure, ScriptedReply, StreamError,
-    StreamScript,
+    Bench, Challenge, ChallengeForm, Content, DeclaredTools, Endpoint, ErrorScript, ScriptedFailure, ScriptedReply,
+    StreamError, StreamScript,
 };
 use crate::web::accounts::{Account, Standing};
 use crate::web::attachments::{self, Attached, invalid_input, sentence};
@@ -20,6 +20,7 @@ use crate::web::chats::{Asked, Turn, TurnRefused};
 use crate::web::frames::Voice;
 use crate::web::media::{Size, size_of};
 use crate::web::pictures::{self, count_in};
+use crate::web::prompt::Tool;
 use crate::web::site::refuse_caller;
 use crate::web::speech::Question;
 use crate::web::steps::Step;
@@ -36,6 +37,8 @@ struct Request {
     has_phases: bool,
     mode: Mode,
     size: Option<String>,
+    /// Tools of the client, as far as the account takes them.
+    declared: Vec<Tool>,
     /// What came along, or what a stream says about it.
     files: Result<Vec<Attached>, StreamError>,
 }
@@ -134,6 +137,7 @@ impl Play<'_> {
             prompt: request.asked.content.clone(),
             earlier: world.chats.before(&turn),
             reads_tools: true,
+            declared: request.declared.clone(),
             wants_thinking: request.wants_thinking,
             wants_raw_thinking: request.wants_raw_thinking,
             wants_search: request.asked.chat_type == "search",
@@ -226,8 +230,12 @@ fn check(world: &World, call: &Call) -> Result<(Arc<Account>, Request), Box<Answ
         return bad("Invalid size.");
     }
     inspect(world, call, &request, &body, message);
-    if request.role == "function" {
+    let is_refused = !request.declared.is_empty() && account.script.declared_tools == DeclaredTools::Refused;
+    if request.role == "function" || is_refused {
         return bad("Something wrong with request!");
+    }
+    if account.script.declared_tools == DeclaredTools::Ignored {
+        request.declared.clear();
     }
     // Refusals that depend on the chat come before any scripted reply is used up.
     if let Some(refused) = world.chats.would_refuse(&account.name, &request.asked) {
@@ -259,6 +267,10 @@ fn inspect(world: &World, call: &Call, request: &Request, body: &Value, message:
     if given.into_iter().any(|sub| sub != chat_type) && chat_type != "artifacts" {
         world.violation(call, "the three chat types of the message differ");
     }
+    let declared = message.pointer("/feature_config/local_mcp");
+    if declared.is_some_and(|declared| !is_declaration(declared)) {
+        world.violation(call, "local_mcp is no declaration of tools");
+    }
     if request.asked.parent_id.is_none() && request.mode == Mode::Text && world.chats.is_used(&request.asked.chat_id) {
         world.violation(call, "a later message of a chat without a parent");
     }
@@ -277,6 +289,27 @@ fn inspect(world: &World, call: &Call, request: &Request, body: &Value, message:
     if let Some(made_for) = made_for.filter(|made_for| made_for != chat_type) {
         world.violation(call, &format!("chat type {chat_type} in a new chat that was made for {made_for}"));
     }
+}
+
+/// Whether `local_mcp` has servers, each with tools that have a description and a schema.
+fn is_declaration(declared: &Value) -> bool {
+    let is_tool = |tool: &Value| {
+        tool.get("description").is_some_and(Value::is_string)
+            && tool.pointer("/input_schema/type").is_some_and(|kind| kind == "object")
+    };
+    let is_server = |server: &Value| server.as_object().is_some_and(|tools| tools.values().all(is_tool));
+    declared.as_object().is_some_and(|servers| servers.values().all(is_server))
+}
+
+/// The tools of `local_mcp`.
+fn declared_tools(declared: &Value) -> Vec<Tool> {
+    let servers = declared.as_object().into_iter().flat_map(Map::values);
+    let tools = servers.filter_map(Value::as_object).flatten();
+    let tool = |(name, tool): (&String, &Value)| Tool {
+        name: name.clone(),
+        parameters: tool.get("input_schema").cloned().unwrap_or_default(),
+    };
+    tools.map(tool).collect()
 }
 
 /// What chat types are answered that are not simulated.
@@ -343,6 +376,7 @@ impl Request {
             has_phases: feature("output_schema").and_then(Value::as_str) == Some("phase"),
             mode: Mode::of(&chat_type),
             size: body.get("size").and_then(Value::as_str).map(str::to_owned),
+            declared: feature("local_mcp").map(declared_tools).unwrap_or_default(),
             files: Ok(Vec::new()),
         }
     }

@@ -5,9 +5,9 @@ use serde_json::json;
 use crate::script::{
     CallShape, Content, ModelCall, SearchResult, SearchScript, StreamScript, ThinkingForm, ToolScript, UsageScript,
 };
-use crate::web::agent;
+use crate::web::agent::{self, Next};
 use crate::web::frames::Voice;
-use crate::web::prompt::{joined, newest_user_message};
+use crate::web::prompt::{Tool, joined, newest_user_message};
 use crate::web::python::python;
 use crate::web::usage::{FRAME_TOKENS, PICTURE_TOKENS, Usage, tokens};
 
@@ -18,6 +18,8 @@ pub(crate) struct Question {
     pub(crate) earlier: Vec<(&'static str, String)>,
     /// Whether tools that the prompt shows are called by the built-in answer.
     pub(crate) reads_tools: bool,
+    /// Tools that are declared beside the prompt; they are called in the phase `local_tool`.
+    pub(crate) declared: Vec<Tool>,
     pub(crate) wants_thinking: bool,
     /// `thinking_format` is `full`.
     pub(crate) wants_raw_thinking: bool,
@@ -60,6 +62,10 @@ impl Speech {
             rounds
         });
         let attempt = question.attempt;
+        let mut local_calls = match tools {
+            Some(tools) if tools.shape == CallShape::LocalTool => tools.calls.clone(),
+            _ => Vec::new(),
+        };
         let pieces = match (tools, &script.pieces, script.numbered, &script.answer) {
             (Some(tools), ..) => match tools.piece_chars {
                 Some(chars) => tools.pieces(chars),
@@ -69,10 +75,17 @@ impl Speech {
             (None, None, Some(count), _) => (0..count).map(|place| format!("⟨{attempt}:{place}⟩")).collect(),
             (None, None, None, Some(answer)) => small_pieces(answer),
             (None, None, None, None) => {
-                let of_agent =
-                    question.reads_tools.then(|| agent::answer(&joined(&question.earlier, &question.prompt)));
-                let of_agent = of_agent.flatten();
-                let answer = of_agent.unwrap_or_else(|| default_answer(question, !searches.is_empty()));
+                let prompt = joined(&question.earlier, &question.prompt);
+                let next = question.reads_tools.then(|| agent::next(&prompt, &question.declared)).flatten();
+                let answer = match next {
+                    Some(Next::Calls(calls)) if !question.declared.is_empty() => {
+                        local_calls = calls;
+                        String::new()
+                    }
+                    Some(Next::Calls(calls)) => ToolScript::new(CallShape::Documented, calls).text(),
+                    Some(Next::Says(text)) => text,
+                    None => default_answer(question, !searches.is_empty()),
+                };
                 let seen = question.seen.iter().map(|seen| format!("{seen}\n\n"));
                 small_pieces(&seen.chain([answer]).collect::<String>())
             }
@@ -91,8 +104,6 @@ impl Speech {
             cached_tokens: 0,
             image_tokens,
         });
-        let local = tools.filter(|tools| tools.shape == CallShape::LocalTool);
-        let local_calls = local.map_or_else(Vec::new, |tools| tools.calls.clone());
         Self { pieces, reasoning, thinking, searches, local_calls, last_usage }
     }
 
