@@ -168,7 +168,8 @@ fn tools() -> Vec<ToolSpec> {
 fn with_tools(plan: &StagePlan) -> Option<StagePlan> {
     let tools = ToolSet::compile(&tools()).ok()?.into();
     let id_seed = "bench".to_owned();
-    let plan_of_tools = ToolPlan { tools, id_seed, is_parallel: true, choice: ToolChoice::Auto, is_last_try: false };
+    let plan_of_tools =
+        ToolPlan { tools, id_seed, is_parallel: true, choice: ToolChoice::Auto, is_last_try: false, is_trial: false };
     Some(StagePlan { tools: Some(plan_of_tools), ..plan.clone() })
 }
 

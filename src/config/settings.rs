@@ -339,8 +339,9 @@ pub const SETTINGS: &[Setting] = &[
         |d, v| put(&mut d.http.vision_fallback, model(v))),
     row(CHATS, "MEDIA_FETCH", "public", "Which addresses of files are fetched for callers: `off`, `public`, and hosts (`host`, `*.host`, `host:port`) that may also be private, separated by commas.",
         |d, v| put(&mut d.media_fetch, text(v).and_then(MediaFetch::parse))),
-    row(CHATS, "WEB_TOOLS", "prompt", "Tools on the web chat, which has none: `prompt` describes them in the prompt and reads calls out of the answer; `off` ignores them.",
-        |d, v| put(&mut d.chat.web_tools, one_of(v, &[("prompt", WebTools::Prompt), ("off", WebTools::Off)]))),
+    row(CHATS, "WEB_TOOLS", "prompt", "Tools on the web chat: `prompt` describes them in the prompt and reads calls out of the answer; `native` declares them in the upstream's own form, and falls back to `prompt` for accounts that do not take it; `off` ignores them.",
+        |d, v| put(&mut d.chat.web_tools, one_of(v, &[
+            ("prompt", WebTools::Prompt), ("native", WebTools::Native), ("off", WebTools::Off)]))),
     row(CHATS, "MODELS_TTL", "10m", "How long the list of models counts as fresh.",
         |d, v| put(&mut d.chat.models_ttl, duration(v, SECOND))),
     row(CHATS, "CONTINUE_CHATS", "true", "Send only the new turn of a conversation that goes on, in the chat of its last answer; `false`: each request is a whole conversation in a new chat.",

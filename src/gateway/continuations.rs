@@ -42,12 +42,24 @@ pub(crate) struct Asker {
     model: String,
     /// The upstream's word for this kind of chat.
     chat_type: &'static str,
+    /// The tools are declared in each message of the chat, and no prompt in it describes them.
+    is_native: bool,
 }
 
 impl Asker {
     /// The asker of a request.
     pub(crate) fn of(owner: &CredentialKey, request: &WebRequest) -> Self {
-        Self { owner: owner.clone(), model: request.upstream_model.clone(), chat_type: request.chat_type() }
+        Self {
+            owner: owner.clone(),
+            model: request.upstream_model.clone(),
+            chat_type: request.chat_type(),
+            is_native: false,
+        }
+    }
+
+    /// The same, for chats in which the tools are declared instead of described.
+    pub(crate) fn natively(self) -> Self {
+        Self { is_native: true, ..self }
     }
 
     /// The place of what ends this history.
@@ -58,6 +70,9 @@ impl Asker {
             hasher.update(field.as_bytes());
         }
         hasher.update(history.as_bytes());
+        if self.is_native {
+            hasher.update(b"native");
+        }
         Place(hasher.finalize().into())
     }
 }

@@ -31,6 +31,7 @@ mod media_bombs;
 mod media_fetch;
 mod messages;
 mod models;
+mod native_tools;
 mod oauth;
 mod outlook;
 mod pictures;

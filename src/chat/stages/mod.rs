@@ -30,7 +30,7 @@ use crate::chat::stages::json_text::{JsonForm, JsonText};
 use crate::chat::stages::limits::TextLimiter;
 use crate::chat::stages::media::MediaLinks;
 use crate::chat::stages::thoughts::Thoughts;
-use crate::chat::stages::tool_calls::{ToolCalls, ToolPlan};
+use crate::chat::stages::tool_calls::{Called, ToolCalls, ToolPlan};
 use crate::chat::tokens::TokenMeter;
 use crate::chat::tools::check::ToolSet;
 
@@ -97,6 +97,19 @@ impl StagePlan {
         Self { tools, prompt_tokens, spent, ..self.clone() }
     }
 
+    /// The stages of an answer from which is to be seen whether the upstream takes declared tools.
+    #[must_use]
+    pub fn on_trial(&self) -> Self {
+        let tools = self.tools.clone().map(|tools| ToolPlan { is_trial: true, ..tools });
+        Self { tools, ..self.clone() }
+    }
+
+    /// The stages of another try, after one that cost `spent` and was not shown.
+    #[must_use]
+    pub fn after(&self, spent: TokenCounts) -> Self {
+        Self { spent, ..self.clone() }
+    }
+
     /// No stage but the meter: for pictures and videos, and for upstreams that keep the caller's wishes themselves.
     #[must_use]
     pub fn untouched(prompt_tokens: u64) -> Self {
@@ -129,6 +142,7 @@ fn tool_plan(conversation: &Conversation, id_seed: &str) -> Result<Option<ToolPl
         is_parallel: conversation.parallel_tool_calls,
         choice: conversation.tool_choice.clone(),
         is_last_try: false,
+        is_trial: false,
     }))
 }
 
@@ -235,6 +249,12 @@ impl Stages {
             }
         }
         behind_tools.json.as_ref().map_or(Ok(()), |json| json.judge().map(|_| ()))
+    }
+
+    /// How the answer, which is over now for this reason, calls tools.
+    pub fn called(&mut self, reason: FinishReason) -> Called {
+        let reason = self.upstream_reason(reason);
+        self.tools.as_mut().map_or(Called::Nothing, |tools| tools.called(reason))
     }
 
     /// An answer that was cut here ends as one that the upstream cut.

@@ -6,6 +6,9 @@
 //! asked for again, if nothing of it was shown. Either way [`ToolCalls::finish`] gives what there is: the calls, or the
 //! text as it came. It tells whether there were calls, which is the reason of the answer's end then.
 //!
+//! On trial ([`ToolPlan::is_trial`]) nothing at all is handed on before the end or the first call that comes as an event,
+//! so that an answer without calls can be asked for in another way.
+//!
 //! A call in thoughts counts only when the answer itself brings neither text nor call; else it is dropped. An answer
 //! without tools has no such stage.
 
@@ -36,6 +39,19 @@ pub struct ToolPlan {
     pub choice: ToolChoice,
     /// The answer is not asked for again: a wrong call is given as text, unless a call is demanded.
     pub is_last_try: bool,
+    /// Whether the upstream took the declared tools shows only by a call that comes as an event.
+    pub is_trial: bool,
+}
+
+/// How an answer calls tools.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Called {
+    /// By events.
+    Natively,
+    /// In its text, by calls that are right.
+    InText,
+    /// Not at all.
+    Nothing,
 }
 
 /// Reads, checks and gives the calls of one answer.
@@ -50,8 +66,14 @@ pub struct ToolCalls {
     native_bytes: usize,
     /// Text behind native calls.
     behind: String,
-    /// Text before a call that is demanded: without the call it is not shown.
+    /// Text before a call that is demanded, without which it is not shown, and text of an answer on trial.
     waiting: String,
+    /// The answer is on trial: nothing was handed on.
+    is_held: bool,
+    /// Thoughts of an answer on trial.
+    held_thoughts: String,
+    /// A call came as an event.
+    has_native: bool,
     /// What the end brought.
     ended: Option<Ended>,
 }
@@ -83,6 +105,9 @@ impl ToolCalls {
         let names = plan.tools.names();
         let (answer, thoughts) = (CallReader::new(Arc::clone(names)), CallReader::of_thoughts(Arc::clone(names)));
         Self {
+            is_held: plan.is_trial,
+            held_thoughts: String::new(),
+            has_native: false,
             plan,
             answer,
             thoughts,
@@ -97,15 +122,24 @@ impl ToolCalls {
 
     /// Takes an event and hands on what is no part of a call.
     pub fn push(&mut self, event: ReplyEvent<'_>, out: &mut impl FnMut(ReplyEvent<'_>)) {
+        self.has_native |= matches!(event, ReplyEvent::ToolCall { .. });
+        if self.is_held && (self.has_native || self.waiting.len() + self.held_thoughts.len() > HELD_BYTES_MAX) {
+            self.release(out);
+        }
         match event {
             ReplyEvent::Text(text) if self.native.is_empty() => {
-                let is_demanded = self.is_demanded();
-                let Self { answer, thoughts, has_text, waiting, .. } = self;
+                let waits = self.is_held || self.is_demanded();
+                let Self { answer, thoughts, has_text, waiting, is_held, held_thoughts, .. } = self;
                 answer.push(text, &mut |text| {
                     if !std::mem::replace(has_text, true) {
-                        give_thoughts(&thoughts.finish().text, out);
+                        let rest = thoughts.finish().text;
+                        if *is_held {
+                            held_thoughts.push_str(&rest);
+                        } else {
+                            give_thoughts(&rest, out);
+                        }
                     }
-                    if is_demanded {
+                    if waits {
                         text.append_to(waiting);
                     } else {
                         out(ReplyEvent::Text(text));
@@ -114,7 +148,16 @@ impl ToolCalls {
             }
             ReplyEvent::Text(text) if self.behind.len() < HELD_BYTES_MAX => text.append_to(&mut self.behind),
             ReplyEvent::Text(_) => {}
-            ReplyEvent::Reasoning(text) => self.thoughts.push(text, &mut |text| out(ReplyEvent::Reasoning(text))),
+            ReplyEvent::Reasoning(text) => {
+                let Self { thoughts, is_held, held_thoughts, .. } = self;
+                thoughts.push(text, &mut |text| {
+                    if *is_held {
+                        text.append_to(held_thoughts);
+                    } else {
+                        out(ReplyEvent::Reasoning(text));
+                    }
+                });
+            }
             ReplyEvent::ToolCall { index, name, .. } => {
                 if let Some(call) = self.native(index) {
                     call.name.push_str(name);
@@ -129,6 +172,15 @@ impl ToolCalls {
             }
             ReplyEvent::ToolCallDone { .. } => {}
             other => out(other),
+        }
+    }
+
+    /// Ends the trial: hands on what was held back for it.
+    fn release(&mut self, out: &mut impl FnMut(ReplyEvent<'_>)) {
+        self.is_held = false;
+        give_thoughts(&std::mem::take(&mut self.held_thoughts), out);
+        if !self.is_demanded() {
+            give_text(&std::mem::take(&mut self.waiting), out);
         }
     }
 
@@ -166,6 +218,17 @@ impl ToolCalls {
         }
     }
 
+    /// How the answer, which is over now for this reason, calls tools.
+    pub fn called(&mut self, reason: FinishReason) -> Called {
+        // Wrong calls in the text are none.
+        let _ = self.end(reason);
+        match (self.has_native, self.has_calls()) {
+            (true, _) => Called::Natively,
+            (false, true) => Called::InText,
+            (false, false) => Called::Nothing,
+        }
+    }
+
     fn is_demanded(&self) -> bool {
         matches!(self.plan.choice, ToolChoice::Required | ToolChoice::Named(_))
     }
@@ -191,6 +254,7 @@ impl ToolCalls {
     pub fn finish(mut self, reason: FinishReason, out: &mut impl FnMut(ReplyEvent<'_>)) -> bool {
         // What is rejected here was shown in part, or asked for often enough.
         let _ = self.end(reason);
+        give_thoughts(&std::mem::take(&mut self.held_thoughts), out);
         let Ended { thoughts, text, calls, .. } = self.ended.take().unwrap_or_default();
         give_thoughts(&thoughts, out);
         if calls.is_empty() || !text.trim().is_empty() {
@@ -297,7 +361,30 @@ mod tests {
             is_parallel: true,
             choice: ToolChoice::Auto,
             is_last_try: false,
+            is_trial: false,
         }
+    }
+
+    #[test]
+    fn an_answer_on_trial_is_held_back() {
+        let told =
+            |events: Vec<ReplyEvent<'_>>| told_of(ToolPlan { is_trial: true, ..plan() }, events, FinishReason::Stop);
+        let call = || ReplyEvent::ToolCall { index: 0, id: "", name: "pwd" };
+        // Accepted or not, the thoughts and the text go out in the end.
+        assert_eq!(told(vec![thought("Hm."), text("Hi."), text(" You.")]), "(Hm.)Hi. You.");
+        assert_eq!(told(vec![thought("Hm."), text(PWD)]), "(Hm.)[0 call_s0 pwd {}] calls");
+        assert_eq!(told(vec![thought("Hm."), text("I look. "), call()]), "(Hm.)I look.[0 call_s0 pwd {}] calls");
+        let called = |events: Vec<ReplyEvent<'_>>| {
+            let mut stage = ToolCalls::new(ToolPlan { is_trial: true, ..plan() });
+            let mut shown = 0;
+            events.into_iter().for_each(|event| stage.push(event, &mut |_| shown += 1));
+            (shown, stage.called(FinishReason::Stop))
+        };
+        assert_eq!(called(vec![thought("Hm."), text("Hi.")]), (0, Called::Nothing));
+        assert_eq!(called(vec![text(PWD)]), (0, Called::InText));
+        assert_eq!(called(vec![text(WRONG)]), (0, Called::Nothing));
+        assert_eq!(called(vec![thought("Hm."), call()]), (1, Called::Natively));
+        assert_eq!(called(vec![text("Hi."), call(), thought("Hm.")]), (2, Called::Natively));
     }
 
     fn text(text: &str) -> ReplyEvent<'_> {

@@ -12,8 +12,10 @@ use tracing::info;
 use crate::base::session::Session;
 use crate::chat::job::ThinkingWish;
 use crate::chat::reply::{FinishReason, ReplyEvent, ReplySink};
+use crate::chat::stages::tool_calls::Called;
 use crate::chat::stages::{StagePlan, Stages};
 use crate::gateway::answer::failover::{Attempt, Failed};
+use crate::gateway::answer::native_tools::{Gate, NativeAccounts, Standing, may_be_gate};
 use crate::gateway::answer::turn::{Turn, TurnParts};
 use crate::gateway::answer::usage::Accounting;
 use crate::gateway::attachments::Attachments;
@@ -21,7 +23,7 @@ use crate::gateway::continuations::{Asker, Continuations, TurnChat};
 use crate::gateway::drift::Drift;
 use crate::gateway::janitor::{Janitor, OwnChat};
 use crate::gateway::videos::task::{Found, VideoTasks};
-use crate::pool::{IdentityPool, Lease};
+use crate::pool::{IdentityPool, Lease, Now};
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::web::client::QwenWeb;
@@ -59,9 +61,69 @@ impl<S: ReplySink + Send> Attempt for Answering<'_, S> {
     type Done = Turn;
 
     async fn run(&mut self, lease: Lease, number: u32, deadline: Instant) -> Result<Turn, Failed> {
-        let Self { attempts, request, stages, is_pooled, asker, sink, prompt_bytes } = self;
-        let (request, is_pooled) = (*request, *is_pooled);
-        let sending = Sending { stages, is_pooled, number, deadline };
+        let key = lease.session().key().clone();
+        let standing = self.attempts.natives.standing(&key, Now::read());
+        // A conversation goes on in the form that its chat has.
+        let goes_on = || self.attempts.has_chat(&lease, self.request, self.asker.as_ref());
+        let native = self.request.natively().filter(|_| standing != Standing::Gated && !goes_on());
+        let Some(native) = native else {
+            return self.tell(lease, self.request, self.asker.clone(), self.stages, number, deadline).await;
+        };
+        let is_trial = standing == Standing::Unknown;
+        let trial = is_trial.then(|| self.stages.on_trial());
+        let asker = self.asker.clone().map(Asker::natively);
+        let told = self.tell(lease, &native, asker, trial.as_ref().unwrap_or(self.stages), number, deadline).await;
+        let (lease, gate, spent) = match told {
+            Ok(mut turn) => match turn.called().filter(|_| is_trial) {
+                None | Some(Called::InText) => return Ok(turn),
+                Some(Called::Natively) => {
+                    self.attempts.natives.prove(&key, Now::read());
+                    return Ok(turn);
+                }
+                Some(Called::Nothing) => {
+                    let lease = turn.take_lease().unwrap_or_else(|| IdentityPool::detached(turn.session()));
+                    (lease, Gate::Silent, turn.discard())
+                }
+            },
+            Err(Failed { error, lease, .. }) if may_be_gate(&error, standing) => {
+                (lease, Gate::Refused, self.stages.spent)
+            }
+            Err(failed) => return Err(failed),
+        };
+        info!(identity.id = %lease.identity(), gate = ?gate, "asking again with the tools in the prompt");
+        self.sink.reset();
+        let stages = self.stages.after(spent);
+        let turn = self.tell(lease, self.request, self.asker.clone(), &stages, number, deadline).await?;
+        self.attempts.natives.gate(&key, gate, Now::read());
+        Ok(turn)
+    }
+
+    fn asked(&self) -> Vec<Cow<'_, str>> {
+        self.request.prompts().map(Cow::Borrowed).collect()
+    }
+
+    fn prompt_bytes(&self) -> usize {
+        self.prompt_bytes
+    }
+
+    fn reset(&mut self) {
+        self.sink.reset();
+    }
+}
+
+impl<S: ReplySink + Send> Answering<'_, S> {
+    /// One try in one form of the request: in the chat that it continues, else whole in a new one.
+    async fn tell(
+        &mut self,
+        lease: Lease,
+        request: &WebRequest,
+        asker: Option<Asker>,
+        stages: &StagePlan,
+        number: u32,
+        deadline: Instant,
+    ) -> Result<Turn, Failed> {
+        let Self { attempts, is_pooled, sink, prompt_bytes, .. } = self;
+        let sending = Sending { stages, is_pooled: *is_pooled, number, deadline };
         let (lease, doubtful) = match attempts.known(&lease, request, asker.as_ref()) {
             None => (lease, None),
             Some((chat, parent_id, turn)) => {
@@ -80,23 +142,6 @@ impl<S: ReplySink + Send> Attempt for Answering<'_, S> {
         }
         *prompt_bytes = request.prompt.len();
         attempts.answer(lease, request, asker.as_ref(), &sending, *sink).await
-    }
-
-    fn asked(&self) -> Vec<Cow<'_, str>> {
-        let turn = self.request.thread.as_ref().and_then(|thread| thread.turn.as_ref());
-        [&self.request.prompt]
-            .into_iter()
-            .chain(turn.map(|turn| &turn.prompt))
-            .map(|text| Cow::Borrowed(text.as_str()))
-            .collect()
-    }
-
-    fn prompt_bytes(&self) -> usize {
-        self.prompt_bytes
-    }
-
-    fn reset(&mut self) {
-        self.sink.reset();
     }
 }
 
@@ -172,9 +217,18 @@ pub(crate) struct Attempts {
     pub(crate) videos: VideoTasks,
     pub(crate) accounting: Accounting,
     pub(crate) drift: Drift,
+    pub(crate) natives: NativeAccounts,
 }
 
 impl Attempts {
+    /// Whether the account of this lease has the chat that a request continues.
+    fn has_chat(&self, lease: &Lease, request: &WebRequest, asker: Option<&Asker>) -> bool {
+        let before = request.thread.as_ref().and_then(|thread| Some(thread.turn.as_ref()?.before));
+        let place = asker.zip(before).map(|(asker, before)| asker.place(before));
+        let holder = place.and_then(|place| self.continuations.holder(&place));
+        holder.is_some_and(|key| key == *lease.session().key())
+    }
+
     /// The chat that a request continues in the account of this lease, the upstream's id of the answer that it follows,
     /// and what is to be sent there.
     fn known(

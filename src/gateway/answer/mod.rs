@@ -4,6 +4,7 @@ pub(crate) mod attempt;
 pub(crate) mod error;
 pub(crate) mod failover;
 mod model_rests;
+mod native_tools;
 mod next_step;
 pub(crate) mod relay;
 pub(crate) mod run;

@@ -14,6 +14,7 @@ use crate::base::ids::{CredentialKey, IdentityId};
 use crate::base::session::Session;
 use crate::chat::reply::{Ending, FinishReason, Rejection, ReplyEvent, ReplySink, TokenCounts};
 use crate::chat::stages::Stages;
+use crate::chat::stages::tool_calls::Called;
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::usage::Accounting;
 use crate::gateway::continuations::TurnChat;
@@ -174,6 +175,11 @@ impl Turn {
         self.session.key()
     }
 
+    /// The session that answers.
+    pub(crate) fn session(&self) -> Arc<Session> {
+        Arc::clone(&self.session)
+    }
+
     /// Which identity answers.
     #[must_use]
     pub(crate) fn identity(&self) -> &IdentityId {
@@ -200,6 +206,12 @@ impl Turn {
     pub(crate) fn rejection(&mut self) -> Option<Rejection> {
         let over = self.over.filter(|_| !self.has_content)?;
         self.stages.judge(over.reason).err()
+    }
+
+    /// How the answer calls tools; `None` when it goes on, or when something of it was shown.
+    pub(crate) fn called(&mut self) -> Option<Called> {
+        let over = self.over.filter(|_| !self.has_content)?;
+        Some(self.stages.called(over.reason))
     }
 
     /// Ends a turn whose answer was rejected: the identity did its work. Gives what it cost.

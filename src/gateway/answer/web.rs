@@ -20,6 +20,7 @@ use crate::gateway::answer::attempt::{Answering, Attempts, StartedVideo, Startin
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::failover::{Failover, Progress, RequestContext, RequestLimits};
 use crate::gateway::answer::model_rests::ModelRests;
+use crate::gateway::answer::native_tools::NativeAccounts;
 use crate::gateway::answer::turn::Turn;
 use crate::gateway::answer::usage::Accounting;
 use crate::gateway::attachments::Attachments;
@@ -74,8 +75,16 @@ impl WebGateway {
         let accounting = Accounting::new(pool.clone(), store, true);
         let videos = VideoTasks { upstream: Arc::clone(&upstream), accounts: accounts.clone() };
         let drift = Drift::default();
-        let attempts =
-            Attempts { upstream, janitor, continuations, attachments, videos, accounting: accounting.clone(), drift };
+        let attempts = Attempts {
+            upstream,
+            janitor,
+            continuations,
+            attachments,
+            videos,
+            accounting: accounting.clone(),
+            drift,
+            natives: NativeAccounts::default(),
+        };
         let failover = Failover {
             pool,
             tokens: Tokens::Web(accounts),
@@ -239,8 +248,11 @@ impl WebGateway {
     /// Whose account has the chat that a request continues.
     fn holder(&self, request: &WebRequest, context: &RequestContext) -> Option<CredentialKey> {
         let before = request.thread.as_ref()?.turn.as_ref()?.before;
-        let place = Asker::of(context.owner.as_ref()?, request).place(before);
-        self.0.attempts.continuations.holder(&place)
+        let asker = Asker::of(context.owner.as_ref()?, request);
+        let continuations = &self.0.attempts.continuations;
+        let native =
+            || request.native.as_ref().and_then(|_| continuations.holder(&asker.clone().natively().place(before)));
+        continuations.holder(&asker.place(before)).or_else(native)
     }
 }
 

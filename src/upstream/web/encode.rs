@@ -162,7 +162,7 @@ fn uploaded_entry<'a>(file: &'a UploadedFile, item_id: &'a str, task_id: &'a str
 }
 
 /// The three settings of the thinking switch as the site's own page sends them.
-fn feature_config(job: &WebRequest) -> FeatureConfig {
+fn feature_config(job: &WebRequest) -> FeatureConfig<'_> {
     let (thinking_enabled, auto_thinking, thinking_mode) = match job.thinking {
         ThinkingWish::Off => (false, false, "Fast"),
         ThinkingWish::On => (true, true, "Thinking"),
@@ -177,5 +177,6 @@ fn feature_config(job: &WebRequest) -> FeatureConfig {
         thinking_format: thinking_enabled.then_some("summary"),
         thinking_budget: job.thinking_budget.filter(|_| thinking_enabled),
         auto_search: job.search,
+        local_mcp: job.declared.as_ref(),
     }
 }

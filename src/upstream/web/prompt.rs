@@ -61,10 +61,10 @@ const AFTER_SYSTEM: &str = "Begin the conversation as the <system> blocks ask.";
 /// Writes the conversation as one prompt, with the part that asks for tool calls if there is one.
 #[must_use]
 pub(crate) fn render(messages: &[Block], tools: Option<&ToolPrompt>) -> String {
-    if let ([Block::User(text)], None) = (messages, tools) {
+    if let ([Block::User(text)], None) = (messages, tools.filter(|tools| !tools.is_empty())) {
         return text.clone();
     }
-    let head = std::iter::once(HEAD.to_owned()).chain(tools.map(|tools| tools.text.clone()));
+    let head = std::iter::once(HEAD.to_owned()).chain(part_of(tools));
     let blocks = messages.iter().map(|message| block(message, tools.is_some()));
     head.chain(blocks).chain(ending(messages, tools)).collect::<Vec<_>>().join("\n\n")
 }
@@ -72,14 +72,12 @@ pub(crate) fn render(messages: &[Block], tools: Option<&ToolPrompt>) -> String {
 /// Writes the messages that are new in a chat which has all earlier ones.
 #[must_use]
 pub(crate) fn render_turn(messages: &[Block], tools: Option<&ToolPrompt>) -> String {
-    if let ([Block::User(text)], None) = (messages, tools) {
+    let later = tools.map(|tools| tools.later.clone()).filter(|later| !later.is_empty());
+    if let ([Block::User(text)], None) = (messages, &later) {
         return text.clone();
     }
     let blocks = messages.iter().map(|message| block(message, tools.is_some()));
-    let ending = match tools {
-        Some(tools) => Some(tools.later.clone()),
-        None => ending(messages, None),
-    };
+    let ending = later.or_else(|| ending(messages, None));
     std::iter::once(TURN_HEAD.to_owned()).chain(blocks).chain(ending).collect::<Vec<_>>().join("\n\n")
 }
 
@@ -131,7 +129,7 @@ pub(crate) fn render_long(
          part stands here once more."
     );
     let blocks_shown = shown.into_iter().flatten();
-    let head = std::iter::once(head).chain(tools.map(|tools| tools.text.clone()));
+    let head = std::iter::once(head).chain(part_of(tools));
     let inline = head.chain(blocks_shown).chain(ending(messages, tools)).collect::<Vec<_>>().join("\n\n");
     LongPrompt { inline, file: blocks.join("\n\n") }
 }
@@ -144,8 +142,13 @@ fn excerpt(text: &str, bytes: usize) -> String {
     format!("{start}\n[… what is between is in the file …]\n{end}")
 }
 
+/// The part about tools, if it says anything.
+fn part_of(tools: Option<&ToolPrompt>) -> Option<String> {
+    tools.map(|tools| tools.text.clone()).filter(|text| !text.is_empty())
+}
+
 fn ending(messages: &[Block], tools: Option<&ToolPrompt>) -> Option<String> {
-    if let Some(tools) = tools {
+    if let Some(tools) = tools.filter(|tools| !tools.reminder.is_empty()) {
         return Some(tools.reminder.to_owned());
     }
     let ending = match messages.last()? {

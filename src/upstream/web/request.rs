@@ -6,6 +6,8 @@
 
 use std::collections::HashMap;
 
+use serde_json::Value;
+
 use crate::base::facts::Usage;
 use crate::chat::aspect::Aspect;
 use crate::chat::conversation::{Conversation, Message, NamedFile, OutputFormat, Part, Role, ToolCall};
@@ -22,8 +24,8 @@ use crate::files::attachment::{Attachment, JobFile};
 use crate::files::blob::Blob;
 use crate::files::media_type::{IMAGES_MAX, MediaKind};
 use crate::upstream::web::limits::{CONVERSATION_BYTES_MAX, PROMPT_JSON_BYTES_MAX, json_len};
-use crate::upstream::web::prompt::{self, Block};
-use crate::upstream::web::tools::{ToolPrompt, WebTools, schema_text, tool_prompt};
+use crate::upstream::web::prompt::{self, Block, LongPrompt};
+use crate::upstream::web::tools::{NativeTools, ToolPrompt, WebTools, native_tools, schema_text, tool_prompt};
 
 /// The name of the file that a long prompt goes as.
 pub(crate) const PROMPT_FILE: &str = "conversation.txt";
@@ -74,8 +76,12 @@ pub(crate) struct WebRequest {
     pub thinking_budget: Option<u32>,
     /// Whether to search the web.
     pub search: bool,
-    /// Tools of the caller are described in the prompt, so the answer may call them.
+    /// Tools of the caller are described in the prompt or declared, so the answer may call them.
     pub has_tools: bool,
+    /// Tools that are declared beside the prompt, as the upstream wants them; `None`: they are described in the prompt.
+    pub declared: Option<Value>,
+    /// How the same is asked with the tools declared; `None` where they are not to be.
+    pub native: Option<Box<NativeForm>>,
     /// Tokens of the conversation that goes as a file, by estimate.
     pub file_tokens: u64,
     /// What the caller is told about it.
@@ -104,6 +110,19 @@ pub(crate) struct WebTurn {
     pub files: usize,
 }
 
+/// What is different in a request whose tools are declared.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct NativeForm {
+    /// The declaration.
+    declared: Value,
+    /// The bytes of the declaration.
+    declared_bytes: usize,
+    /// The prompt.
+    prompt: String,
+    /// The messages behind the last answer as a prompt, as [`WebTurn::prompt`].
+    turn: Option<String>,
+}
+
 impl WebRequest {
     /// Makes a job fit into one message, by what the catalogue says about its model.
     ///
@@ -127,7 +146,7 @@ impl WebRequest {
         }
         let fitted = Fitted::of(conversation)?;
         match making {
-            Making::Text => text(names, fitted, wishes, rules),
+            Making::Text => text(names, fitted, wishes, rules, web_tools),
             Making::Media(product, aspect) => Self::media(media_job(names, fitted, product, aspect)?),
         }
     }
@@ -160,6 +179,8 @@ impl WebRequest {
             file_tokens: 0,
             notes: Notes { ignored, aspect: Some(aspect), ..Notes::default() },
             has_tools: false,
+            declared: None,
+            native: None,
             thread: None,
         })
     }
@@ -174,14 +195,38 @@ impl WebRequest {
             rejection.why
         );
         let answer = format!("<assistant>\n{}\n</assistant>", rejection.text.trim());
-        let with_answer = format!("{}\n\n{answer}\n\n{fault}", self.prompt);
-        let prompt = if json_len(&with_answer) <= PROMPT_JSON_BYTES_MAX {
-            with_answer
-        } else {
-            format!("{}\n\n{fault}", self.prompt)
+        let corrected = |prompt: &str, beside: usize| {
+            let with_answer = format!("{prompt}\n\n{answer}\n\n{fault}");
+            let has_room = json_len(&with_answer) + beside <= PROMPT_JSON_BYTES_MAX;
+            if has_room { with_answer } else { format!("{prompt}\n\n{fault}") }
         };
+        let native = self.native.as_deref().map(|form| {
+            let prompt = corrected(&form.prompt, form.declared_bytes);
+            Box::new(NativeForm { prompt, turn: None, ..form.clone() })
+        });
         // The chat of a second try has a conversation that the caller does not know.
-        Self { prompt, thread: None, ..self.clone() }
+        Self { prompt: corrected(&self.prompt, 0), native, thread: None, ..self.clone() }
+    }
+
+    /// The same request with its tools declared instead of described in the prompt; `None` where they are not to be.
+    #[must_use]
+    pub(crate) fn natively(&self) -> Option<Self> {
+        let form = self.native.as_deref()?;
+        let thread = self.thread.clone().map(|thread| {
+            let turn = thread.turn.zip(form.turn.clone()).map(|(turn, prompt)| WebTurn { prompt, ..turn });
+            WebThread { turn, ..thread }
+        });
+        let (prompt, declared) = (form.prompt.clone(), Some(form.declared.clone()));
+        Some(Self { prompt, declared, native: None, thread, ..self.clone() })
+    }
+
+    /// All prompts that may be sent for it.
+    pub(crate) fn prompts(&self) -> impl Iterator<Item = &str> {
+        let turn = self.thread.as_ref().and_then(|thread| thread.turn.as_ref());
+        let native = self.native.as_deref();
+        let native = native.into_iter().flat_map(|form| std::iter::once(&form.prompt).chain(&form.turn));
+        let prompts = std::iter::once(&self.prompt).chain(turn.map(|turn| &turn.prompt)).chain(native);
+        prompts.map(String::as_str)
     }
 
     /// The same request with the messages behind the last answer only, for a chat that has the others.
@@ -338,7 +383,13 @@ fn fits(bytes: usize) -> Result<(), RequestError> {
     Err(RequestError::new(RequestErrorKind::TooLong, "messages", message))
 }
 
-fn text(names: Names, fitted: Fitted, wishes: Wishes, rules: &Rules<'_>) -> Result<WebRequest, RequestError> {
+fn text(
+    names: Names,
+    fitted: Fitted,
+    wishes: Wishes,
+    rules: &Rules<'_>,
+    web_tools: WebTools,
+) -> Result<WebRequest, RequestError> {
     let Names { model, upstream_model: base, mut ignored } = names;
     let omitted_files = fitted.omitted();
     let mut files: Vec<JobFile> = fitted.files.iter().map(|placed| placed.file.clone()).collect();
@@ -348,9 +399,24 @@ fn text(names: Names, fitted: Fitted, wishes: Wishes, rules: &Rules<'_>) -> Resu
     let turn_start = fitted.conversation.turn_start();
     let turn_files = fitted.files.iter().filter(|placed| placed.message >= turn_start).count();
     let histories = Histories::of(&fitted.conversation);
+    let native = tools.as_ref().filter(|_| web_tools == WebTools::Native);
+    let native = native.map(|tools| native_tools(&fitted.conversation, tools.shortening));
     let blocks = fitted.into_blocks(tools.is_some());
-    let (mut prompt, prompt_file) =
-        prompt_of(&blocks, tools.as_ref(), files.len(), output.as_ref().map_or(0, |text| json_len(text)))?;
+    let reserved = output.as_ref().map_or(0, |text| json_len(text));
+    let (mut prompt, prompt_file) = prompt_of(&blocks, tools.as_ref(), files.len(), reserved)?;
+    let native = native.map(|NativeTools { declared, prompt: tools }| {
+        let declared_bytes = declared.to_string().len();
+        let prompt = if prompt_file.is_some() {
+            let max = prompt_bytes_max(files.len(), reserved).saturating_sub(declared_bytes);
+            long_prompt(&blocks, Some(&tools), max).inline
+        } else {
+            // The tools take more room in the prompt than they do beside it.
+            prompt::render(&blocks, Some(&tools))
+        };
+        let prompt = output.as_ref().map_or(prompt.clone(), |output| format!("{prompt}\n\n{output}"));
+        let turn = turn_prompt(&blocks, turn_start, Some(&tools), output.as_deref(), turn_files);
+        Box::new(NativeForm { declared, declared_bytes, prompt, turn })
+    });
     let turn_prompt = turn_prompt(&blocks, turn_start, tools.as_ref(), output.as_deref(), turn_files);
     if let Some(output) = output {
         prompt.push_str("\n\n");
@@ -390,6 +456,8 @@ fn text(names: Names, fitted: Fitted, wishes: Wishes, rules: &Rules<'_>) -> Resu
         thinking_budget: wishes.thinking_budget,
         search: search.is_some() && may_search,
         has_tools: tools.is_some(),
+        declared: None,
+        native,
         file_tokens,
         notes: Notes {
             ignored,
@@ -538,18 +606,29 @@ fn prompt_of(
     reserved: usize,
 ) -> Result<(String, Option<String>), RequestError> {
     let prompt = prompt::render(blocks, tools);
-    let max = PROMPT_JSON_BYTES_MAX.saturating_sub(files.saturating_mul(FILE_JSON_BYTES)).saturating_sub(reserved);
+    let max = prompt_bytes_max(files, reserved);
     if json_len(&prompt) <= max {
         return Ok((prompt, None));
     }
     fits(prompt.len())?;
+    let LongPrompt { inline, file } = long_prompt(blocks, tools, max);
+    Ok((inline, Some(file)))
+}
+
+/// The most bytes of JSON that a prompt may take beside so many files and what is `reserved`.
+fn prompt_bytes_max(files: usize, reserved: usize) -> usize {
+    PROMPT_JSON_BYTES_MAX.saturating_sub(files.saturating_mul(FILE_JSON_BYTES)).saturating_sub(reserved)
+}
+
+/// The conversation as a file and a prompt of at most `max` bytes of JSON.
+fn long_prompt(blocks: &[Block], tools: Option<&ToolPrompt>, max: usize) -> LongPrompt {
     // Escapes can make the JSON of a text longer than the text, at worst six times.
     let beside_tools = max.saturating_sub(tools.map_or(0, |tools| json_len(&tools.text)));
     let mut room = INLINE_BYTES_MAX.min(beside_tools / 2);
     loop {
         let long = prompt::render_long(blocks, tools, PROMPT_FILE, room);
         if json_len(&long.inline) <= max || room < 1000 {
-            return Ok((long.inline, Some(long.file)));
+            return long;
         }
         room /= 2;
     }

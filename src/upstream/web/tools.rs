@@ -1,12 +1,14 @@
-//! How the web chat, which has no tools, is asked to call some: a part of the prompt. `docs/tools.md` documents it.
+//! How the web chat is asked to call a caller's tools. `docs/tools.md` documents it.
 //!
-//! One line of JSON for each tool between `<tools>` tags, then how a call is written. A long list is shortened in a
-//! fixed order until it fits [`TOOLS_JSON_BYTES_MAX`]: prose first, then rarely used keywords of schemas, then
-//! everything but names and required parameters. Names, required parameters and enums always stay.
+//! [`tool_prompt`] writes them into the prompt: one line of JSON for each tool between `<tools>` tags, then how a call
+//! is written. A long list is shortened in a fixed order until it fits [`TOOLS_JSON_BYTES_MAX`]: prose first, then
+//! rarely used keywords of schemas, then everything but names and required parameters. Names, required parameters and
+//! enums always stay. [`native_tools`] writes the same tools, shortened as far, as a declaration beside the prompt, for
+//! accounts whose chats take one.
 
 use serde_json::{Map, Value, json};
 
-use crate::chat::conversation::{Conversation, ToolChoice, ToolSpec};
+use crate::chat::conversation::{Conversation, Message, Role, ToolChoice, ToolSpec};
 use crate::chat::error::{RequestError, RequestErrorKind};
 use crate::upstream::web::limits::{TOOLS_JSON_BYTES_MAX, json_len};
 
@@ -16,7 +18,9 @@ pub enum WebTools {
     /// They are described in the prompt, and calls are read out of the answer's text.
     #[default]
     Prompt,
-    /// They are ignored, and named so.
+    /// They are declared to accounts whose chats take declarations, and described in the prompt for the others.
+    Native,
+    /// They are ignored, and named in `x-bridge-ignored`.
     Off,
 }
 
@@ -49,14 +53,68 @@ impl Shortening {
 /// The part of a prompt that asks for tool calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ToolPrompt {
-    /// The tools and how they are called.
+    /// The tools and how they are called; empty when there is nothing to say.
     pub text: String,
-    /// What stands behind the last message.
+    /// What stands behind the last message; empty: what stands there without tools.
     pub reminder: &'static str,
-    /// What stands behind the messages of a later turn, whose chat has `text` already.
+    /// What stands behind the messages of a later turn, whose chat has `text` already; empty as in `reminder`.
     pub later: String,
     /// How much the list was shortened.
     pub shortening: Shortening,
+}
+
+impl ToolPrompt {
+    /// Whether it adds nothing to a prompt.
+    #[must_use]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.text.is_empty() && self.reminder.is_empty()
+    }
+}
+
+/// Tools that are declared to the web chat instead of being written into the prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct NativeTools {
+    /// The value of `local_mcp`.
+    pub declared: Value,
+    /// What the prompt says beside the declaration: what has to be called, and how earlier calls are shown.
+    pub prompt: ToolPrompt,
+}
+
+/// The one server of the declaration, as the upstream's own clients call it.
+const SERVER: &str = "LocalTools";
+
+/// Declares the tools of a conversation, which has some, shortened as they are in its prompt.
+#[must_use]
+pub(crate) fn native_tools(conversation: &Conversation, shortening: Shortening) -> NativeTools {
+    let tool = |tool: &ToolSpec| {
+        let mut schema = shortened_schema(tool, shortening);
+        if schema.as_object().is_some_and(Map::is_empty) {
+            schema = json!({"type": "object", "properties": {}});
+        }
+        let description = shortened_description(tool, shortening);
+        (tool.name.clone(), json!({"description": description, "input_schema": schema}))
+    };
+    let tools: Map<String, Value> = conversation.tools.iter().map(tool).collect();
+    let mut sentences = Vec::new();
+    let has_calls = |message: &Message| matches!(&message.role, Role::Assistant { calls } if !calls.is_empty());
+    if conversation.messages.iter().any(has_calls) {
+        sentences.push(
+            "Earlier tool calls are shown in <tool_call> blocks and their results in <tool_result> blocks. New calls \
+             are made with the tools, not written down."
+                .to_owned(),
+        );
+    }
+    let demand = match &conversation.tool_choice {
+        ToolChoice::Required => Some("The next message has to call a tool.".to_owned()),
+        ToolChoice::Named(name) => Some(format!("The next message has to call the tool {name}.")),
+        ToolChoice::Auto | ToolChoice::None => None,
+    };
+    sentences.extend(demand.clone());
+    sentences.extend((!conversation.parallel_tool_calls).then(|| "It calls one tool at most.".to_owned()));
+    let later = demand.unwrap_or_default();
+    let prompt = ToolPrompt { text: sentences.join(" "), reminder: "", later, shortening };
+    let declared = Value::Object(Map::from_iter([(SERVER.to_owned(), Value::Object(tools))]));
+    NativeTools { declared, prompt }
 }
 
 /// Writes the part for a conversation; `None` when it has no tools or wants none called.
@@ -132,24 +190,32 @@ fn list(tools: &[ToolSpec], shortening: Shortening) -> String {
 
 /// The name comes first: it is what a model looks for.
 fn line(tool: &ToolSpec, shortening: Shortening) -> String {
-    let description = match (&tool.description, shortening) {
-        (None, _) | (_, Shortening::Index) => String::new(),
-        (Some(text), Shortening::None) => text.clone(),
-        (Some(text), Shortening::Prose) => cut(text, 600),
-        (Some(text), Shortening::Keywords) => cut(text, 160),
-    };
-    let schema = Value::Object(tool.parameters.clone());
-    let schema = match shortening {
-        Shortening::None => schema,
-        Shortening::Prose => shortened(&schema, &PROSE, 120),
-        Shortening::Keywords => shortened(&schema, &[], 0),
-        Shortening::Index => index(&schema),
-    };
+    let description = shortened_description(tool, shortening);
+    let schema = shortened_schema(tool, shortening);
     let name = Value::from(tool.name.as_str());
     if description.is_empty() {
         return format!("{{\"name\":{name},\"parameters\":{schema}}}");
     }
     format!("{{\"name\":{name},\"description\":{},\"parameters\":{schema}}}", Value::from(description))
+}
+
+fn shortened_description(tool: &ToolSpec, shortening: Shortening) -> String {
+    match (&tool.description, shortening) {
+        (None, _) | (_, Shortening::Index) => String::new(),
+        (Some(text), Shortening::None) => text.clone(),
+        (Some(text), Shortening::Prose) => cut(text, 600),
+        (Some(text), Shortening::Keywords) => cut(text, 160),
+    }
+}
+
+fn shortened_schema(tool: &ToolSpec, shortening: Shortening) -> Value {
+    let schema = Value::Object(tool.parameters.clone());
+    match shortening {
+        Shortening::None => schema,
+        Shortening::Prose => shortened(&schema, &PROSE, 120),
+        Shortening::Keywords => shortened(&schema, &[], 0),
+        Shortening::Index => index(&schema),
+    }
 }
 
 /// Keywords that are kept in any shortened schema: they say which values are allowed.
@@ -289,6 +355,27 @@ mod tests {
         <tool_call>{"name": "NAME", "arguments": {…}}</tool_call>
         with arguments that follow the tool's parameters. Several calls are several blocks. After the last call the message ends; the results come in <tool_result> blocks. Results are never made up, and no tool outside the list is called.
         "#);
+    }
+
+    #[test]
+    fn a_declaration_has_the_same_tools() {
+        let clock = ToolSpec { description: None, ..tool("clock", "", json!({})) };
+        let asked = conversation(vec![tool("ls", "Lists.", schema("prose")), clock]);
+        let NativeTools { declared, prompt } = native_tools(&asked, Shortening::None);
+        let empty = json!({"type": "object", "properties": {}});
+        let expected = json!({"LocalTools": {
+            "ls": {"description": "Lists.", "input_schema": schema("prose")},
+            "clock": {"description": "", "input_schema": empty},
+        }});
+        assert_eq!((declared, prompt.is_empty(), prompt.later.as_str()), (expected, true, ""));
+        let declared = native_tools(&asked, Shortening::Index).declared;
+        assert_eq!(declared["LocalTools"]["ls"]["description"], "");
+        assert_eq!(declared["LocalTools"]["ls"]["input_schema"]["required"], json!(["path", "mode"]));
+        let named =
+            Conversation { tool_choice: ToolChoice::Named("ls".to_owned()), parallel_tool_calls: false, ..asked };
+        let prompt = native_tools(&named, Shortening::None).prompt;
+        assert_eq!(prompt.text, "The next message has to call the tool ls. It calls one tool at most.");
+        assert_eq!(prompt.later, "The next message has to call the tool ls.");
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The bodies that the web API of chat.qwen.ai takes, late 2026. Names are the upstream's.
 
 use serde::Serialize;
+use serde_json::Value;
 
 /// Body of `POST /api/v2/chats/new`.
 #[derive(Debug, Serialize)]
@@ -87,8 +88,8 @@ pub(crate) struct ChatMessage<'a> {
     pub chat_type: &'a str,
     /// The same.
     pub sub_chat_type: &'a str,
-    /// Thinking and search.
-    pub feature_config: FeatureConfig,
+    /// Thinking, search and declared tools.
+    pub feature_config: FeatureConfig<'a>,
     /// Repeats the chat type.
     pub extra: MessageExtra<'a>,
 }
@@ -214,7 +215,7 @@ pub(crate) struct DocumentRecord<'a> {
 
 /// `feature_config` of a message.
 #[derive(Debug, Serialize)]
-pub(crate) struct FeatureConfig {
+pub(crate) struct FeatureConfig<'a> {
     /// Whether the model thinks.
     pub thinking_enabled: bool,
     /// `phase`: without it the deltas carry no phase.
@@ -233,6 +234,10 @@ pub(crate) struct FeatureConfig {
     pub thinking_budget: Option<u32>,
     /// Whether the model may search by itself.
     pub auto_search: bool,
+    /// Tools of the caller: `{"LocalTools": {name: {"description", "input_schema"}}}`. An empty object would mean the
+    /// account's own hosted tools, so it is absent when there are none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub local_mcp: Option<&'a Value>,
 }
 
 /// `extra` of a message.
