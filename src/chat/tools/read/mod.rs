@@ -347,11 +347,12 @@ impl CallReader {
     /// Finds what can begin a call.
     fn trigger(&self, text: &str, skips_open_values: bool) -> Option<(usize, Trigger)> {
         let (mut is_line_start, mut last) = (self.is_line_start, self.last);
+        let is_behind_call = last == b'}' && !self.pending.is_empty();
         for (place, byte) in text.bytes().enumerate() {
             match byte {
                 b'<' => return Some((place, Trigger::Tag)),
                 b'`' => return Some((place, Trigger::Ticks)),
-                b'{' | b'[' if !skips_open_values && self.may_precede_json(last) => {
+                b'{' | b'[' if !skips_open_values && (may_precede_json(last) || (place == 0 && is_behind_call)) => {
                     return Some((place, Trigger::Json));
                 }
                 b'\n' => is_line_start = true,
@@ -367,11 +368,6 @@ impl CallReader {
             last = byte;
         }
         None
-    }
-
-    /// Within words and code JSON is none of ours. Other scripts have colons of their own.
-    fn may_precede_json(&self, last: u8) -> bool {
-        last == b':' || last.is_ascii_whitespace() || !last.is_ascii() || (last == b'}' && !self.pending.is_empty())
     }
 
     fn judge(&mut self, text: &str, trigger: Trigger, pass: &mut Pass<'_>) -> Verdict {
@@ -501,20 +497,17 @@ impl CallReader {
             true => Verdict::Text(ticks + info.len(), Mode::Fence(ticks)),
             false => Verdict::Text(ticks, Mode::Code(ticks)),
         };
-        let Some((info, content)) = behind.split_once('\n') else {
-            return match memchr(b'`', behind.as_bytes()) {
-                Some(_) => code,
-                None if behind.len() > INFO_BYTES_MAX => plain(""),
-                None if is_end => plain(behind),
-                None => Verdict::More,
-            };
+        // The first bytes decide, so that it does not matter how many more have come.
+        let head = behind.as_bytes().iter().take(INFO_BYTES_MAX + 1);
+        let (info, content) = match head.clone().position(|byte| matches!(byte, b'`' | b'\n')) {
+            None if head.len() > INFO_BYTES_MAX => return plain(""),
+            None if is_end => return plain(behind),
+            None => return Verdict::More,
+            Some(place) => match behind.split_at(place) {
+                (info, rest) if rest.starts_with('\n') => (info, rest.get(1..).unwrap_or_default()),
+                _ => return code,
+            },
         };
-        if info.contains('`') {
-            return code;
-        }
-        if info.len() > INFO_BYTES_MAX {
-            return plain("");
-        }
         let inside = content.trim_start();
         let begins = self.bounded(inside, is_end, |inside, reader| match inside.as_bytes().first() {
             None => Opening::More,
@@ -570,6 +563,11 @@ impl CallReader {
             Closing::Later(Later { at, .. }) => Verdict::Text(at, Mode::Fence(ticks)),
         }
     }
+}
+
+/// Within words and code JSON is none of ours. Other scripts have colons of their own.
+fn may_precede_json(last: u8) -> bool {
+    last == b':' || last.is_ascii_whitespace() || !last.is_ascii()
 }
 
 /// Inside of inline code, which ends with its line at the latest.

@@ -1,5 +1,4 @@
 use proptest::prelude::*;
-use proptest::test_runner::RngSeed;
 
 use super::*;
 
@@ -255,6 +254,27 @@ fn text_is_not_held_longer_than_it_has_to_be() {
 }
 
 #[test]
+fn a_stray_bracket_ends_the_calls() {
+    let call = r#"{"name": "ls", "arguments": {}}"#;
+    let text = format!("{call}}}{call}");
+    assert_eq!(told(&[&text]), text);
+    assert_eq!(told(&[call, "}", call]), text);
+}
+
+#[test]
+fn the_first_bytes_tell_a_fence_from_inline_code() {
+    let long = "x".repeat(40);
+    let call = "<tool_call>{\"name\": \"ls\", \"arguments\": {}}</tool_call>";
+    // A fenced block that does not end: all of it is text.
+    let fence = format!("```{long}``` {call}");
+    assert_eq!(told(&[&fence]), fence);
+    assert_eq!(told(&["```", &long, "``` ", call]), fence);
+    let code = format!("```x``` {call}");
+    assert_eq!(told(&[&code]), told(&["```x", "``` ", call]));
+    assert_eq!(told(&[&code]), "```x``` | ls{}");
+}
+
+#[test]
 fn cut_answers_have_no_call() {
     let cut = |answer: &str| {
         let mut reader = CallReader::new(names());
@@ -341,10 +361,6 @@ fn split<'a>(text: &'a str, cuts: &[prop::sample::Index]) -> Vec<&'a str> {
 }
 
 proptest! {
-    // A fixed seed: bare JSON calls with a stray bracket between them can still be read differently when they come
-    // in pieces, and a rare case must not decide whether a change passes.
-    #![proptest_config(ProptestConfig { rng_seed: RngSeed::Fixed(20_261_126), ..ProptestConfig::default() })]
-
     #[test]
     fn scripts_of_shapes_give_their_calls(
         before in "([a-zA-Z你é.,;:!? #*|>-]{0,12}\n|```rust\nx <y>\n```\n|`<tool_call>` a\n){0,6}[a-z你é.,;:!?]{0,8}",
