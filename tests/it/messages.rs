@@ -166,6 +166,7 @@ impl TestApp {
     async fn count(&self, body: &Value) -> u64 {
         let response = self.post("/v1/messages/count_tokens", body).send().await.unwrap();
         let status = response.status();
+        assert_eq!(response.headers()["x-bridge-usage"], "estimated");
         let counted = json_of(response).await;
         assert_eq!((status.as_u16(), counted.as_object().unwrap().len()), (200, 1), "{counted}");
         counted["input_tokens"].as_u64().unwrap()

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::chat::failure::Failure;
 use crate::dialect::anthropic::request::Purpose;
 use crate::http::anthropic::messages::read;
-use crate::http::call::{Call, json_response};
+use crate::http::call::{Call, json_response, usage_header};
 use crate::http::serve::json::{JsonBody, read_json};
 use crate::http::state::AppState;
 
@@ -27,5 +27,7 @@ async fn count(call: &Call, body: JsonBody) -> Result<Response, Failure> {
     let chat = read(body, Purpose::Count).await?.chat;
     let route = call.state.0.upstreams.choose(chat.model.as_deref()).await?;
     let tokens = call.state.0.answers.count(chat, &route).await?;
-    Ok(json_response(json!({"input_tokens": tokens.max(1)}).to_string()))
+    let mut response = json_response(json!({"input_tokens": tokens.max(1)}).to_string());
+    response.headers_mut().extend(usage_header(true));
+    Ok(response)
 }
