@@ -7,7 +7,9 @@ use axum::routing::post;
 use uuid::Uuid;
 
 use crate::chat::failure::Failure;
-use crate::dialect::anthropic::reply::{MessageHead, MessageStream, WholeMessage};
+use crate::dialect::anthropic::reply::message::MessageHead;
+use crate::dialect::anthropic::reply::stream::MessageStream;
+use crate::dialect::anthropic::reply::whole::WholeMessage;
 use crate::dialect::anthropic::request::{MessagesRequest, Purpose};
 use crate::http::call::{Call, json_response, note_headers, usage_header};
 use crate::http::serve::json::{JsonBody, read_json};
