@@ -6,6 +6,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use serde::Serialize;
 
 use crate::chat::reply::Text;
+use crate::dialect::responses::wire::{ContentPart, OutputItem, SummaryText, UrlCitation};
 
 /// The most text that one delta carries, in bytes as plain text: with every escape the line stays under 64 KiB.
 const DELTA_BYTES_MAX: usize = 10 * 1024;
@@ -119,6 +120,82 @@ impl Events {
         self.sequence += 1;
         sequence
     }
+}
+
+/// An item that was added, or is done.
+#[derive(Serialize)]
+pub(crate) struct ItemEvent<'a> {
+    pub(crate) output_index: usize,
+    pub(crate) item: OutputItem<'a>,
+}
+
+/// A part of a summary of thoughts that was added, or is done.
+#[derive(Serialize)]
+pub(crate) struct PartEvent<'a> {
+    pub(crate) item_id: &'a str,
+    pub(crate) output_index: usize,
+    pub(crate) summary_index: usize,
+    pub(crate) part: SummaryText<'a>,
+}
+
+/// The whole text of a summary of thoughts.
+#[derive(Serialize)]
+pub(crate) struct SummaryDone<'a> {
+    pub(crate) item_id: &'a str,
+    pub(crate) output_index: usize,
+    pub(crate) summary_index: usize,
+    pub(crate) text: &'a str,
+}
+
+/// A part of a message that was added, or is done.
+#[derive(Serialize)]
+pub(crate) struct ContentEvent<'a> {
+    pub(crate) item_id: &'a str,
+    pub(crate) output_index: usize,
+    pub(crate) content_index: usize,
+    pub(crate) part: ContentPart<'a>,
+}
+
+/// The whole text of a part.
+#[derive(Serialize)]
+pub(crate) struct TextDone<'a> {
+    pub(crate) item_id: &'a str,
+    pub(crate) output_index: usize,
+    pub(crate) content_index: usize,
+    pub(crate) text: &'a str,
+    pub(crate) logprobs: [(); 0],
+}
+
+/// The whole text of a refusal.
+#[derive(Serialize)]
+pub(crate) struct RefusalDone<'a> {
+    pub(crate) item_id: &'a str,
+    pub(crate) output_index: usize,
+    pub(crate) content_index: usize,
+    pub(crate) refusal: &'a str,
+}
+
+/// A citation in a text.
+#[derive(Serialize)]
+pub(crate) struct AnnotationEvent<'a> {
+    pub(crate) item_id: &'a str,
+    pub(crate) output_index: usize,
+    pub(crate) content_index: usize,
+    pub(crate) annotation_index: usize,
+    pub(crate) annotation: &'a UrlCitation,
+}
+
+/// The end of a call: name and arguments of a function, or the input of a freeform tool.
+#[derive(Serialize)]
+pub(crate) struct CallDone<'a> {
+    pub(crate) item_id: &'a str,
+    pub(crate) output_index: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) arguments: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) input: Option<&'a str>,
 }
 
 #[derive(Serialize)]

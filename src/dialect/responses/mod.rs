@@ -3,6 +3,7 @@
 mod events;
 pub(crate) mod items;
 pub(crate) mod kept;
+mod output;
 pub(crate) mod reply;
 pub(crate) mod request;
 pub(crate) mod tools;

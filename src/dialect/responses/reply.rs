@@ -4,13 +4,14 @@
 //! ends when the upstream says so. Ids of items are made of the response's own id and their place.
 
 use bytes::Bytes;
-use serde::Serialize;
 
 use crate::chat::reply::{Ending, FinishReason, ReplyEvent, ReplySink, Text};
-use crate::dialect::responses::events::{DeltaOf, Events};
-use crate::dialect::responses::tools::freeform_input;
+use crate::dialect::responses::events::{
+    AnnotationEvent, CallDone, ContentEvent, DeltaOf, Events, ItemEvent, PartEvent, RefusalDone, SummaryDone, TextDone,
+};
+use crate::dialect::responses::output::{Call, Content, Item, Part, Status};
 use crate::dialect::responses::wire::{
-    ContentPart, Echo, IncompleteDetails, OutputItem, Response, ResponseError, ResponseUsage, SummaryText, UrlCitation,
+    Echo, IncompleteDetails, Response, ResponseError, ResponseUsage, SummaryText, UrlCitation,
 };
 
 /// The most tool calls of one answer that are passed on.
@@ -48,47 +49,6 @@ pub(crate) struct ResponseReply {
     events: Option<Events>,
     items: Vec<Item>,
     finished: Option<Finished>,
-}
-
-#[derive(Debug)]
-struct Item {
-    id: String,
-    status: Status,
-    content: Content,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Status {
-    Open,
-    Completed,
-    Incomplete,
-}
-
-#[derive(Debug)]
-enum Content {
-    Reasoning(String),
-    Message(Vec<Part>),
-    Call(Call),
-}
-
-/// A part of a message.
-#[derive(Debug)]
-enum Part {
-    Text { text: String, annotations: Vec<UrlCitation> },
-    Refusal(String),
-}
-
-#[derive(Debug)]
-struct Call {
-    /// Which call of the answer.
-    index: u32,
-    call_id: String,
-    name: String,
-    /// JSON text; the plain input once a freeform call is over.
-    arguments: String,
-    is_freeform: bool,
-    /// The caller has heard of it.
-    is_announced: bool,
 }
 
 impl ResponseReply {
@@ -504,9 +464,6 @@ impl ReplySink for ResponseReply {
     }
 }
 
-/// The arguments of a call that has none.
-const NO_ARGUMENTS: &str = "{}";
-
 /// OpenAI's word for a failure of a response, where it has one.
 fn error_word(code: &str, is_callers: bool) -> &str {
     match code {
@@ -514,91 +471,6 @@ fn error_word(code: &str, is_callers: bool) -> &str {
         "server_busy" => "rate_limit_exceeded",
         _ if is_callers => "invalid_prompt",
         _ => "server_error",
-    }
-}
-
-impl Status {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "in_progress",
-            Self::Completed => "completed",
-            Self::Incomplete => "incomplete",
-        }
-    }
-}
-
-impl Call {
-    /// Makes the arguments what the caller gets: JSON, or the input of a freeform tool. Gives whether none of it was
-    /// told while it came.
-    fn complete(&mut self, status: Status) -> bool {
-        if self.is_freeform {
-            self.arguments = freeform_input(&self.arguments);
-            return !self.arguments.is_empty();
-        }
-        let is_empty = self.arguments.is_empty() && status == Status::Completed;
-        if is_empty {
-            self.arguments.push_str(NO_ARGUMENTS);
-        }
-        is_empty
-    }
-}
-
-impl Item {
-    fn wire(&self) -> OutputItem<'_> {
-        let Self { id, status, content } = self;
-        let status = status.as_str();
-        match content {
-            Content::Reasoning(text) => {
-                let summary = if text.is_empty() { Vec::new() } else { vec![SummaryText { text }] };
-                OutputItem::Reasoning { id, summary }
-            }
-            Content::Message(parts) => {
-                OutputItem::Message { id, status, role: "assistant", content: parts.iter().map(Part::wire).collect() }
-            }
-            Content::Call(Call { call_id, name, arguments, is_freeform: true, .. }) => {
-                // While it is open, its arguments are not the input yet.
-                let input = if self.status == Status::Open { "" } else { arguments };
-                OutputItem::CustomToolCall { id, status, call_id, name, input }
-            }
-            Content::Call(Call { call_id, name, arguments, .. }) => {
-                OutputItem::FunctionCall { id, status, call_id, name, arguments }
-            }
-        }
-    }
-
-    /// Characters of text, as citations count them.
-    fn characters(&self) -> usize {
-        let of_part = |part: &Part| match part {
-            Part::Text { text, .. } => text.chars().count(),
-            Part::Refusal(_) => 0,
-        };
-        match &self.content {
-            Content::Message(parts) => parts.iter().map(of_part).sum(),
-            Content::Reasoning(_) | Content::Call(_) => 0,
-        }
-    }
-
-    fn bytes(&self) -> usize {
-        match &self.content {
-            Content::Reasoning(text) => text.len(),
-            Content::Message(parts) => parts.iter().map(|part| part.words().len()).sum(),
-            Content::Call(call) => call.name.len() + call.arguments.len(),
-        }
-    }
-}
-
-impl Part {
-    fn wire(&self) -> ContentPart<'_> {
-        match self {
-            Self::Text { text, annotations } => ContentPart::OutputText { text, annotations, logprobs: [] },
-            Self::Refusal(refusal) => ContentPart::Refusal { refusal },
-        }
-    }
-
-    fn words(&self) -> &str {
-        match self {
-            Self::Text { text, .. } | Self::Refusal(text) => text,
-        }
     }
 }
 
@@ -619,73 +491,4 @@ fn part_done(events: &mut Events, item_id: &str, output_index: usize, content_in
 
 fn arguments_delta(events: &mut Events, name: &'static str, item_id: &str, output_index: usize, text: &str) {
     events.delta(DeltaOf { name, item_id, output_index, index: None, has_logprobs: false }, Text::Plain(text));
-}
-
-#[derive(Serialize)]
-struct ItemEvent<'a> {
-    output_index: usize,
-    item: OutputItem<'a>,
-}
-
-#[derive(Serialize)]
-struct PartEvent<'a> {
-    item_id: &'a str,
-    output_index: usize,
-    summary_index: usize,
-    part: SummaryText<'a>,
-}
-
-#[derive(Serialize)]
-struct SummaryDone<'a> {
-    item_id: &'a str,
-    output_index: usize,
-    summary_index: usize,
-    text: &'a str,
-}
-
-#[derive(Serialize)]
-struct ContentEvent<'a> {
-    item_id: &'a str,
-    output_index: usize,
-    content_index: usize,
-    part: ContentPart<'a>,
-}
-
-#[derive(Serialize)]
-struct TextDone<'a> {
-    item_id: &'a str,
-    output_index: usize,
-    content_index: usize,
-    text: &'a str,
-    logprobs: [(); 0],
-}
-
-#[derive(Serialize)]
-struct RefusalDone<'a> {
-    item_id: &'a str,
-    output_index: usize,
-    content_index: usize,
-    refusal: &'a str,
-}
-
-#[derive(Serialize)]
-struct AnnotationEvent<'a> {
-    item_id: &'a str,
-    output_index: usize,
-    content_index: usize,
-    annotation_index: usize,
-    annotation: &'a UrlCitation,
-}
-
-/// The end of a call: name and arguments of a function, or the input of a freeform tool.
-#[derive(Serialize)]
-struct CallDone<'a> {
-    item_id: &'a str,
-    output_index: usize,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    name: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    arguments: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    input: Option<&'a str>,
 }
