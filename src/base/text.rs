@@ -1,4 +1,4 @@
-//! Text of files and bodies that may not be UTF-8.
+//! Text: the encoding of bytes that may not be UTF-8, and long texts in pieces.
 
 /// The text of these bytes: UTF-16 when a byte order mark says so (what Windows writes as "Unicode", `PowerShell` by
 /// `>`), else UTF-8. The mark is left out. `None` when the bytes are neither.
@@ -17,6 +17,17 @@ pub(crate) fn decoded(bytes: Vec<u8>) -> Option<String> {
     }
 }
 
+/// A text in pieces of at most `bytes_max` bytes, cut between characters. `bytes_max` is at least 4, the longest
+/// character; an empty text has no pieces.
+pub(crate) fn pieces(text: &str, bytes_max: usize) -> impl Iterator<Item = &str> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (piece, tail) = rest.split_at(rest.floor_char_boundary(bytes_max.max(4)));
+        rest = tail;
+        (!piece.is_empty()).then_some(piece)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,5 +44,18 @@ mod tests {
         check(b"\xff\xfea", None);
         check(b"\xff\xfe\x00\xd8", None);
         check(b"\xff", None);
+    }
+
+    #[test]
+    fn pieces_end_between_characters() {
+        let check = |text: &str, bytes_max: usize, expected: &[&str]| {
+            assert_eq!(pieces(text, bytes_max).collect::<Vec<_>>(), expected);
+        };
+        check("", 4, &[]);
+        check("abcd", 4, &["abcd"]);
+        check("abcde", 4, &["abcd", "e"]);
+        check("abcé", 4, &["abc", "é"]);
+        check("😀😀", 7, &["😀", "😀"]);
+        check("😀", 0, &["😀"]);
     }
 }

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use memchr::memchr;
 use serde_json::{Map, Value};
 
+use crate::base::text::pieces;
+
 /// A piece of text, either as the JSON string literal that the upstream sent or as plain text.
 ///
 /// Most text is only handed on, and a literal can be spliced into the outgoing JSON as it stands.
@@ -47,6 +49,20 @@ impl<'a> Text<'a> {
         match self {
             Self::Plain(text) => sink(text),
             Self::Literal(literal) => unescape_into(inner(literal), &mut None, sink),
+        }
+    }
+
+    /// Hands on the text as it is, or, when it is longer than `bytes_max` bytes, the text itself in pieces of at most
+    /// that size, cut between characters. Escapes of a literal count as they are written.
+    pub(crate) fn in_pieces(self, bytes_max: usize, mut sink: impl FnMut(Text<'_>)) {
+        let bytes = match self {
+            Self::Plain(text) => text.len(),
+            Self::Literal(literal) => inner(literal).len(),
+        };
+        if bytes <= bytes_max {
+            sink(self);
+        } else {
+            pieces(&self.plain(), bytes_max).for_each(|piece| sink(Text::Plain(piece)));
         }
     }
 

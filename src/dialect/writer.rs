@@ -8,6 +8,10 @@ use crate::chat::reply::{Ending, ReplySink};
 /// A comment of an event stream: clients skip it, proxies see that the connection lives.
 pub const COMMENT: Bytes = Bytes::from_static(b": keepalive\n\n");
 
+/// The most text that one event carries, in bytes as plain text. With every byte escaped its line stays under 64 KiB;
+/// some clients give up on lines of 128 KiB.
+pub(crate) const EVENT_TEXT_BYTES_MAX: usize = 10 * 1024;
+
 /// An answer on its way out as an event stream, in the words of a dialect. What is ready to be sent gathers in it.
 pub trait StreamWriter: ReplySink {
     /// What is sent on a silent stream, in the same form at any place between two events.

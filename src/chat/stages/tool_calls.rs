@@ -14,6 +14,7 @@
 
 use std::sync::Arc;
 
+use crate::base::text::pieces;
 use crate::chat::conversation::ToolChoice;
 use crate::chat::reply::{FinishReason, RejectedAs, Rejection, ReplyEvent, Text};
 use crate::chat::tools::check::{Checked, ToolSet};
@@ -262,11 +263,8 @@ impl ToolCalls {
         }
         for (index, (name, arguments)) in (0_u32..).zip(&calls) {
             out(ReplyEvent::ToolCall { index, id: &format!("call_{}{index}", self.plan.id_seed), name });
-            let mut rest = arguments.as_str();
-            while !rest.is_empty() {
-                let (piece, more) = rest.split_at(rest.floor_char_boundary(ARGUMENTS_PIECE_BYTES_MAX));
+            for piece in pieces(arguments, ARGUMENTS_PIECE_BYTES_MAX) {
                 out(ReplyEvent::ToolArguments { index, json: piece });
-                rest = more;
             }
             out(ReplyEvent::ToolCallDone { index });
         }

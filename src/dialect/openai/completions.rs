@@ -4,6 +4,7 @@
 use bytes::{Bytes, BytesMut};
 use serde_json::{Map, Value, json};
 
+use crate::base::text::pieces;
 use crate::chat::error::{RequestError, RequestErrorKind, type_name};
 use crate::chat::failure::Failure;
 use crate::chat::reply::{Ending, ReplyEvent, ReplySink};
@@ -11,7 +12,7 @@ use crate::dialect::openai::error::error_body;
 use crate::dialect::openai::fields::{Fields, integer};
 use crate::dialect::openai::reply::encode_error;
 use crate::dialect::openai::wire::{CompletionUsage, TextChoice, TextCompletion};
-use crate::dialect::writer::StreamWriter;
+use crate::dialect::writer::{EVENT_TEXT_BYTES_MAX, StreamWriter};
 
 /// The most prompts of one request; each of them is a turn of its own.
 pub(crate) const PROMPTS_MAX: usize = 8;
@@ -241,21 +242,15 @@ impl TextStream {
         self.head.completion(vec![choice], self.include_usage.then_some(None))
     }
 
-    /// Writes what has gathered, in chunks of a bearable length.
+    /// Writes what has gathered, in chunks of at most [`EVENT_TEXT_BYTES_MAX`].
     fn flush(&mut self) {
         let text = std::mem::take(&mut self.current.text);
-        let mut rest = text.as_str();
-        while !rest.is_empty() {
-            let (head, tail) = rest.split_at(rest.floor_char_boundary(CHUNK_TEXT_BYTES_MAX));
-            rest = tail;
-            let chunk = self.chunk(head, None);
+        for piece in pieces(&text, EVENT_TEXT_BYTES_MAX) {
+            let chunk = self.chunk(piece, None);
             write_event(&mut self.out, &chunk);
         }
     }
 }
-
-/// The most text that one chunk carries: with every escape its line stays under 64 KiB.
-const CHUNK_TEXT_BYTES_MAX: usize = 10 * 1024;
 
 fn write_event(out: &mut BytesMut, data: &str) {
     out.extend_from_slice(b"data: ");

@@ -14,11 +14,7 @@ use crate::dialect::openai::wire::{
     Annotation, ChatCompletion, CompletionChoice, CompletionMessage, CompletionUsage, ErrorBody, FunctionCall,
     FunctionDelta, MessageToolCall, ToolCallDelta, UrlCitation,
 };
-use crate::dialect::writer::StreamWriter;
-
-/// The most text that one chunk carries, in bytes as plain text: with every escape it stays under 64 KiB, since
-/// some clients give up on lines of 128 KiB.
-const CHUNK_TEXT_BYTES_MAX: usize = 10 * 1024;
+use crate::dialect::writer::{EVENT_TEXT_BYTES_MAX, StreamWriter};
 
 /// How tool calls are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -128,23 +124,12 @@ impl ChunkEncoder {
     }
 
     fn text(&self, key: &[u8], text: Text<'_>, out: &mut BytesMut) {
-        if text_bytes(text) <= CHUNK_TEXT_BYTES_MAX {
+        text.in_pieces(EVENT_TEXT_BYTES_MAX, |piece| {
             self.delta(out, |out| {
                 out.extend_from_slice(key);
-                append_text(out, text);
+                append_text(out, piece);
             });
-            return;
-        }
-        let plain = text.plain();
-        let mut rest: &str = &plain;
-        while !rest.is_empty() {
-            let (head, tail) = rest.split_at(rest.floor_char_boundary(CHUNK_TEXT_BYTES_MAX));
-            rest = tail;
-            self.delta(out, |out| {
-                out.extend_from_slice(key);
-                append_text(out, Text::Plain(head));
-            });
-        }
+        });
     }
 
     /// The end: citations if there are any, the one `finish_reason`, the counts if asked for, `[DONE]`.
@@ -412,14 +397,6 @@ impl Collected {
 
 /// The most tool calls of one answer that are collected.
 const CALLS_MAX: usize = 256;
-
-/// Bytes of a piece, escapes counted as they came.
-fn text_bytes(text: Text<'_>) -> usize {
-    match text {
-        Text::Plain(text) => text.len(),
-        Text::Literal(literal) => literal.len().saturating_sub(2),
-    }
-}
 
 /// `None` for an empty text.
 fn some(text: &str) -> Option<&str> {

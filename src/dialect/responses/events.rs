@@ -7,9 +7,7 @@ use serde::Serialize;
 
 use crate::chat::reply::Text;
 use crate::dialect::responses::wire::{ContentPart, OutputItem, SummaryText, UrlCitation};
-
-/// The most text that one delta carries, in bytes as plain text: with every escape the line stays under 64 KiB.
-const DELTA_BYTES_MAX: usize = 10 * 1024;
+use crate::dialect::writer::EVENT_TEXT_BYTES_MAX;
 
 /// Writes events and counts them.
 #[derive(Debug, Default)]
@@ -54,21 +52,7 @@ impl Events {
 
     /// Writes a text as one delta, or as several when it is long.
     pub(crate) fn delta(&mut self, of: DeltaOf<'_>, text: Text<'_>) {
-        let bytes = match text {
-            Text::Plain(text) => text.len(),
-            Text::Literal(literal) => literal.len().saturating_sub(2),
-        };
-        if bytes <= DELTA_BYTES_MAX {
-            self.one_delta(of, text);
-            return;
-        }
-        let plain = text.plain();
-        let mut rest: &str = &plain;
-        while !rest.is_empty() {
-            let (head, tail) = rest.split_at(rest.floor_char_boundary(DELTA_BYTES_MAX));
-            rest = tail;
-            self.one_delta(of, Text::Plain(head));
-        }
+        text.in_pieces(EVENT_TEXT_BYTES_MAX, |piece| self.one_delta(of, piece));
     }
 
     fn one_delta(&mut self, of: DeltaOf<'_>, text: Text<'_>) {

@@ -14,12 +14,10 @@ use crate::dialect::anthropic::error::error_body;
 use crate::dialect::anthropic::reply::calls::Calls;
 use crate::dialect::anthropic::reply::message::{Message, MessageHead, SIGNATURE, Usage, empty_text, stop_reason};
 use crate::dialect::anthropic::reply::search::{append_sources, search_blocks};
-use crate::dialect::writer::StreamWriter;
+use crate::dialect::writer::{EVENT_TEXT_BYTES_MAX, StreamWriter};
 
 /// The keep-alive of a silent stream.
 const PING: Bytes = Bytes::from_static(b"event: ping\ndata: {\"type\":\"ping\"}\n\n");
-/// The most text that one delta carries, in bytes as plain text: with every escape the line stays under 64 KiB.
-const DELTA_BYTES_MAX: usize = 10 * 1024;
 
 /// An answer on its way out as an event stream.
 #[derive(Debug)]
@@ -119,21 +117,7 @@ impl MessageStream {
 
     /// Writes a text as one delta of the open block, or as several when it is long.
     fn pieces(&mut self, kind: &str, key: &str, text: Text<'_>) {
-        let bytes = match text {
-            Text::Plain(text) => text.len(),
-            Text::Literal(literal) => literal.len().saturating_sub(2),
-        };
-        if bytes <= DELTA_BYTES_MAX {
-            self.delta(kind, key, text);
-            return;
-        }
-        let plain = text.plain();
-        let mut rest: &str = &plain;
-        while !rest.is_empty() {
-            let (head, tail) = rest.split_at(rest.floor_char_boundary(DELTA_BYTES_MAX));
-            rest = tail;
-            self.delta(kind, key, Text::Plain(head));
-        }
+        text.in_pieces(EVENT_TEXT_BYTES_MAX, |piece| self.delta(kind, key, piece));
     }
 
     fn delta(&mut self, kind: &str, key: &str, text: Text<'_>) {
