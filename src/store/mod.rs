@@ -434,8 +434,4 @@ impl fmt::Debug for Store {
 const COUNTS_EVERY: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
-mod disk_tests;
-#[cfg(test)]
-mod oauth_tests;
-#[cfg(test)]
 mod tests;

@@ -1,0 +1,135 @@
+//! What is kept of sessions, chats and facts, and for how long.
+
+use super::*;
+
+#[tokio::test]
+async fn what_was_written_is_there_again() {
+    let dir = tempfile::tempdir().unwrap();
+    filled(dir.path()).await;
+
+    let (store, loaded) = Store::open(dir.path()).unwrap();
+    let session = &loaded.sessions[&key("a")];
+    assert_eq!(session.cookies.expose_secret(), "token=1");
+    assert_eq!(session.token.as_ref().unwrap().expose_secret(), "jwt");
+    assert_eq!(session.saved_at, UnixSeconds(5));
+    assert_eq!(loaded.oauth[&key("a")].expose_secret(), "{\"r\":1}");
+    assert_eq!(loaded.facts[&key("a")], facts());
+    assert_eq!(loaded.chats, (1..=40).map(chat).collect::<Vec<_>>());
+    assert_eq!(loaded.videos.iter().map(whole).collect::<Vec<_>>(), [whole(&video(1))]);
+    assert!(loaded.generated_key.unwrap().matches("sk-made"));
+
+    store.save_session(key("a"), snapshot("token=2", None), UnixSeconds(6)).await.unwrap();
+    store.save_facts(key("a"), IdentityFacts::default());
+    store.forget_chat("chat-1");
+    store.close().await;
+
+    let (_, loaded) = Store::open(dir.path()).unwrap();
+    assert_eq!(loaded.sessions[&key("a")].cookies.expose_secret(), "token=2");
+    assert!(loaded.sessions[&key("a")].token.is_none());
+    assert!(loaded.facts.is_empty());
+    assert_eq!(loaded.chats.len(), 39);
+}
+
+#[tokio::test]
+async fn an_intent_is_kept_until_the_chat_is_known() {
+    let dir = tempfile::tempdir().unwrap();
+    let intent =
+        |number: i64| ChatIntent { title: format!("title-{number}"), key: key("a"), created_at: UnixSeconds(number) };
+    let (store, _) = Store::open(dir.path()).unwrap();
+    for number in 1..=3 {
+        store.note_intent(intent(number)).await.unwrap();
+    }
+    // Safe without a close.
+    assert_eq!(Store::open(dir.path()).unwrap().1.intents, [intent(1), intent(2), intent(3)]);
+    store.note_chat(chat(1), "title-1");
+    store.forget_intent("title-2");
+    store.close().await;
+    let (_, loaded) = Store::open(dir.path()).unwrap();
+    assert_eq!((loaded.intents, loaded.chats), (vec![intent(3)], vec![chat(1)]));
+}
+
+#[tokio::test]
+async fn kept_chats_come_with_their_answers() {
+    let dir = tempfile::tempdir().unwrap();
+    let answer = |place: u8| KeptAnswer { place: [place; 32], response_id: format!("r{place}") };
+    let (store, _) = Store::open(dir.path()).unwrap();
+    (1..=3).for_each(|number| store.note_chat(chat(number), ""));
+    store.keep_chat("chat-1", UnixSeconds(80), Some(answer(9)));
+    store.keep_chat("chat-2", UnixSeconds(80), Some(answer(9)));
+    store.keep_chat("chat-1", UnixSeconds(90), Some(answer(5)));
+    store.keep_chat("chat-1", UnixSeconds(95), None);
+    store.keep_chat("chat-9", UnixSeconds(80), Some(answer(7)));
+    store.forget_chat("chat-2");
+    store.close().await;
+    let (_, loaded) = Store::open(dir.path()).unwrap();
+    let kept = OwnedChat { kept_until: Some(UnixSeconds(95)), answers: vec![answer(9), answer(5)], ..chat(1) };
+    assert_eq!(loaded.chats, [kept, chat(3)]);
+    edit(dir.path(), "UPDATE answers SET place = x'00' WHERE response_id = 'r9'");
+    let (_, loaded) = Store::open(dir.path()).unwrap();
+    assert_eq!(loaded.chats[0].answers, [answer(5)], "an answer without a place is not continued");
+    edit(dir.path(), "DELETE FROM chats");
+    drop(Store::open(dir.path()).unwrap());
+    let left: u32 = Connection::open(dir.path().join("state.db"))
+        .unwrap()
+        .query_row("SELECT count(*) FROM answers", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(left, 0);
+}
+
+#[tokio::test]
+async fn facts_replace_one_another_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let resting = |usage| {
+        let cooling = only(usage, cooling(CoolingReason::Rate, 80));
+        IdentityFacts { cooling, dead_since: None }
+    };
+    for written in [facts(), resting(Usage::Image), resting(Usage::Chat), facts(), IdentityFacts::default()] {
+        let (store, _) = Store::open(dir.path()).unwrap();
+        store.save_facts(key("a"), written);
+        store.save_facts(key("b"), facts());
+        store.close().await;
+        let (_, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(loaded.facts.get(&key("a")).copied().unwrap_or_default(), written);
+        assert_eq!(loaded.facts[&key("b")], facts());
+    }
+    edit(dir.path(), "UPDATE rests SET usage = 'music' WHERE usage = 'chat'; UPDATE rests SET reason = 'mood'");
+    let (_, loaded) = Store::open(dir.path()).unwrap();
+    let known = IdentityFacts { cooling: PerUsage::default(), ..facts() };
+    assert_eq!(loaded.facts[&key("b")], known, "what nobody understands is no rest");
+}
+
+#[tokio::test]
+async fn an_acknowledged_session_needs_no_close() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path()).unwrap();
+    store.save_session(key("a"), snapshot("token=1", None), UnixSeconds(5)).await.unwrap();
+    // Another reader, while the writer still has the file open.
+    let (_, loaded) = Store::open(dir.path()).unwrap();
+    assert_eq!(loaded.sessions.len(), 1);
+    drop(store);
+}
+
+#[tokio::test]
+async fn sessions_of_removed_accounts_are_forgotten_after_90_days() {
+    const DAY: i64 = 86_400;
+    let now = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap();
+    // When each was saved, and how many are left. A clock that is wrong for once costs no session.
+    for (saved, left) in [
+        (vec![now, now - 89 * DAY, now - 91 * DAY], 2),
+        (vec![5, 6, 7], 3),
+        (vec![5], 1),
+        (vec![now + 1000 * DAY, now, now - 91 * DAY], 2),
+        (vec![now - 400 * DAY, now - 401 * DAY], 2),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(dir.path()).unwrap();
+        for saved_at in &saved {
+            let key = key(&saved_at.to_string());
+            store.save_session(key, snapshot("token=1", None), UnixSeconds(*saved_at)).await.unwrap();
+        }
+        store.close().await;
+        let (_, loaded) = Store::open(dir.path()).unwrap();
+        assert_eq!(loaded.sessions.len(), left, "{saved:?}");
+        assert!(loaded.sessions.contains_key(&key(&saved[0].to_string())), "{saved:?}");
+    }
+}
