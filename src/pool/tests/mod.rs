@@ -5,6 +5,9 @@ mod faults;
 mod lending;
 mod membership;
 mod model;
+mod probes;
+mod refusals;
+mod rests;
 mod strategy;
 mod usages;
 mod waiting;
@@ -110,6 +113,8 @@ fn status(pool: &IdentityPool, number: usize, now: Now) -> (IdentityStatus, Opti
     (view.status, view.reason)
 }
 
+const CHALLENGED: Outcome = Outcome::Challenged;
+const LIMITED: Outcome = Outcome::RateLimited { retry_after: None };
 const FAULT: Outcome = Outcome::Transient { code: "fault" };
 
 const HEALTHY: (IdentityStatus, Option<IdentityReason>) = (IdentityStatus::Healthy, None);

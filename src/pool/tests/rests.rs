@@ -1,0 +1,191 @@
+//! Rests and pauses: what begins them, how long they last, what ends them.
+
+use crate::base::facts::{Cooling, CoolingReason, IdentityFacts, PerUsage, Usage};
+use crate::pool::tests::{
+    CHALLENGED, FAULT, HEALTHY, LIMITED, TRIPPED, die, id, key, lease_for, lease_of, only, plus, pool, s, start,
+    status, trip, try_lease, view, wanted,
+};
+use crate::pool::{IdentityReason, IdentityStatus, LeaseError, Now, Outcome};
+
+/// An identity that rests from chats alone, or from everything when it was challenged.
+fn resting(reason: CoolingReason) -> (IdentityStatus, Option<IdentityReason>) {
+    let is_challenge = reason == CoolingReason::Challenge;
+    let status = if is_challenge { IdentityStatus::Down } else { IdentityStatus::Degraded };
+    (status, Some(IdentityReason::Resting(Usage::Chat, reason)))
+}
+
+#[test]
+fn rests_are_kept_and_written_down() {
+    for (outcome, reason, length) in [
+        (LIMITED, CoolingReason::Rate, 60),
+        (Outcome::RateLimited { retry_after: Some(s(7)) }, CoolingReason::Rate, 7),
+        (Outcome::Quota { rest: s(9000) }, CoolingReason::Quota, 9000),
+        (CHALLENGED, CoolingReason::Challenge, 300),
+    ] {
+        let now = start();
+        let pool = pool(2, now);
+        lease_of(&pool, 1, now).finish(outcome, now);
+        assert_eq!(status(&pool, 1, now), resting(reason));
+        let cooling = Cooling { reason, until: now.unix.plus(length), set_at: now.unix };
+        let every = PerUsage::of(|_| Some(cooling));
+        let expected = if reason == CoolingReason::Challenge { every } else { only(Usage::Chat, cooling) };
+        assert_eq!(view(&pool, 1, now).cooling, expected);
+        assert_eq!(view(&pool, 1, now).next_at, Some(cooling.until));
+        assert_eq!(view(&pool, 1, now).fails, 0, "no fault of the breaker");
+        assert_eq!(pool.facts(&key(1)).cooling, expected);
+        assert_eq!(pool.facts(&key(2)), IdentityFacts::default());
+        let over = plus(now, s(u64::try_from(length).unwrap()));
+        let last = plus(now, s(u64::try_from(length).unwrap()) - std::time::Duration::from_millis(1));
+        assert!(pool.try_lease(&wanted(&[2], last), last).is_err());
+        assert_eq!(status(&pool, 1, over), HEALTHY);
+        assert_eq!(view(&pool, 1, over).cooling, PerUsage::default());
+        lease_of(&pool, 1, over).finish(Outcome::Success, over);
+        assert_eq!(pool.facts(&key(1)), IdentityFacts::default());
+    }
+}
+
+#[test]
+fn a_stream_of_before_the_rest_does_not_shorten_the_next() {
+    let now = start();
+    let pool = pool(1, now);
+    let stream = lease_of(&pool, 1, now);
+    lease_of(&pool, 1, now).finish(LIMITED, now);
+    stream.finish(Outcome::Success, now);
+    let later = plus(now, s(60));
+    lease_of(&pool, 1, later).finish(LIMITED, later);
+    assert_eq!(view(&pool, 1, later).next_at, Some(later.unix.plus(120)));
+    let later = plus(later, s(120));
+    lease_of(&pool, 1, later).finish(Outcome::Success, later);
+    lease_of(&pool, 1, later).finish(LIMITED, later);
+    assert_eq!(view(&pool, 1, later).next_at, Some(later.unix.plus(60)));
+}
+
+#[test]
+fn two_challenged_together_pause_everything() {
+    let now = start();
+    let pool = pool(4, now);
+    lease_of(&pool, 1, now).finish(CHALLENGED, now);
+    assert!(try_lease(&pool, now).is_ok());
+    lease_of(&pool, 2, now).finish(CHALLENGED, now);
+    assert_eq!(pool.summary(now).paused_until, Some(now.unix.plus(60)));
+    let paused = |retry_after| LeaseError::Paused { retry_after };
+    assert_eq!(try_lease(&pool, now).unwrap_err(), paused(s(60)));
+    let now = plus(now, s(60));
+    assert_eq!(pool.summary(now).paused_until, None);
+    let probe = try_lease(&pool, now).unwrap();
+    assert!(probe.is_probe());
+    assert_eq!(try_lease(&pool, now).unwrap_err(), paused(s(60)), "one probe");
+    probe.finish(FAULT, now);
+    let probe = try_lease(&pool, now).unwrap();
+    assert!(probe.is_probe(), "the fault told nothing about the network");
+    probe.finish(CHALLENGED, now);
+    assert_eq!(try_lease(&pool, now).unwrap_err(), paused(s(120)));
+    let now = plus(now, s(120));
+    let probe = try_lease(&pool, now).unwrap();
+    drop(probe);
+    let probe = try_lease(&pool, now).unwrap();
+    probe.first_content_at(now);
+    let other = try_lease(&pool, now).unwrap();
+    assert!(!other.is_probe());
+    assert_eq!(pool.summary(now).paused_until, None);
+}
+
+#[test]
+fn one_alone_challenged_again_and_again_pauses_nothing() {
+    let mut now = start();
+    let pool = pool(2, now);
+    for minutes in [5, 15, 30, 60, 120, 120] {
+        lease_of(&pool, 1, now).finish(CHALLENGED, now);
+        assert_eq!(view(&pool, 1, now).next_at, Some(now.unix.plus(minutes * 60)));
+        assert_eq!(*try_lease(&pool, now).unwrap().identity(), id(2));
+        now = plus(now, s(u64::try_from(minutes * 60).unwrap()));
+    }
+}
+
+#[test]
+fn a_rest_is_a_date_and_a_cooldown_is_not() {
+    let now = start();
+    for outcome in
+        [Outcome::Quota { rest: s(13 * 3600) }, Outcome::RateLimited { retry_after: Some(s(3600)) }, CHALLENGED]
+    {
+        let pool = pool(1, now);
+        lease_of(&pool, 1, now).finish(outcome, now);
+        // The machine was suspended: the steady clock stood still.
+        let woken = Now { unix: now.unix.plus(9 * 3600), ..plus(now, s(60)) };
+        match outcome {
+            Outcome::Quota { .. } => {
+                let left = pool.outlook(Usage::Chat, woken).unwrap().retry_after();
+                assert_eq!(left, Some(s(4 * 3600)), "not 13 hours more");
+                let over = Now { unix: now.unix.plus(13 * 3600), ..plus(woken, s(1)) };
+                assert_eq!(status(&pool, 1, over), HEALTHY);
+                assert!(try_lease(&pool, over).is_ok());
+            }
+            _ => assert!(try_lease(&pool, woken).is_ok(), "{outcome:?}"),
+        }
+    }
+    // A clock that steps back prolongs nothing.
+    let single = pool(1, now);
+    lease_of(&single, 1, now).finish(Outcome::Quota { rest: s(3600) }, now);
+    let back = Now { unix: now.unix.plus(-7200), ..plus(now, s(3600)) };
+    assert!(try_lease(&single, back).is_ok());
+    // Faults count on the steady clock: nothing was learnt about the identity meanwhile.
+    let single = pool(1, now);
+    trip(&single, 1, now);
+    let woken = Now { unix: now.unix.plus(9 * 3600), ..plus(now, s(1)) };
+    assert_eq!(status(&single, 1, woken), TRIPPED);
+    assert_eq!(single.outlook(Usage::Chat, woken).unwrap().retry_after(), Some(s(299)));
+}
+
+#[test]
+fn facts_survive_a_restart() {
+    let now = start();
+    let pool_before = pool(4, now);
+    lease_of(&pool_before, 1, now).finish(Outcome::Quota { rest: s(3600) }, now);
+    die(&pool_before, 2, now);
+    lease_for(Usage::Video, &pool_before, 3, now).finish(Outcome::Quota { rest: s(7200) }, now);
+    lease_of(&pool_before, 3, now).finish(Outcome::RateLimited { retry_after: Some(s(900)) }, now);
+    lease_for(Usage::Image, &pool_before, 4, now).finish(Outcome::RateLimited { retry_after: Some(s(3600)) }, now);
+    lease_of(&pool_before, 4, now).finish(Outcome::Quota { rest: s(5) }, now);
+    pool_before.reset(&key(4), now);
+    lease_of(&pool_before, 4, now).finish(CHALLENGED, now);
+    let later = plus(now, s(200));
+    let pool_after = pool(4, later);
+    for session in pool_before.sessions() {
+        let facts = pool_before.facts(session.key());
+        pool_after.restore(session.key(), facts, later);
+    }
+    for number in 1..=4 {
+        let mut expected = view(&pool_before, number, later);
+        for usage in Usage::ALL {
+            if let Some(cooling) = expected.cooling.get_mut(usage) {
+                cooling.set_at = later.unix;
+            }
+        }
+        assert_eq!(view(&pool_after, number, later), expected);
+    }
+    let until = |number: usize| {
+        let cooling = view(&pool_after, number, later).cooling;
+        Usage::ASKED.map(|usage| cooling.get(usage).map(|cooling| cooling.until.seconds_since(now.unix)))
+    };
+    assert_eq!(until(1), [Some(3600), None, None]);
+    assert_eq!(until(2), [None; 3]);
+    assert_eq!(until(3), [Some(900), None, Some(7200)]);
+    assert_eq!(until(4), [Some(300); 3]);
+}
+
+#[test]
+fn a_reset_ends_rest_and_cooldown() {
+    let now = start();
+    let pool = pool(2, now);
+    trip(&pool, 1, now);
+    pool.reset(&key(1), now);
+    assert_eq!(status(&pool, 1, now), HEALTHY);
+    let late = lease_of(&pool, 1, now);
+    lease_of(&pool, 1, now).finish(LIMITED, now);
+    pool.reset(&key(1), now);
+    pool.reset(&key(9), now);
+    assert_eq!(status(&pool, 1, now), HEALTHY);
+    assert!(!lease_of(&pool, 1, now).is_probe());
+    late.finish(FAULT, now);
+    assert_eq!(view(&pool, 1, now).fails, 0, "a lease of before");
+}
