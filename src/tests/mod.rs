@@ -3,6 +3,7 @@
 mod cuts;
 mod drift;
 mod files;
+mod files_for_web;
 mod fixtures;
 mod golden;
 mod openai_dialect;
