@@ -89,6 +89,19 @@ async fn the_servers_own_accounts_are_not_used() {
     assert_eq!(health["config"]["serverMode"], false);
 }
 
+/// S003-35: the cookie may be left out, with or without the semicolon before it.
+#[tokio::test]
+async fn a_token_alone_is_a_credential() {
+    let app = client_mode(Setup::default()).await;
+    let token = app.simulator.accounts().bearer("eve");
+    for credential in [format!("{KEY};{token}"), format!("{KEY};{token};"), format!("{KEY}; {token} ; ")] {
+        let answer = json_of(ask(&app, &credential, &question("echo: mine")).await).await;
+        assert_eq!(content(&answer), "mine");
+        let asked = app.simulator.record().requests_to(Endpoint::Completions).pop().unwrap();
+        assert_eq!(asked.account.as_deref(), Some("eve"));
+    }
+}
+
 #[tokio::test]
 async fn the_key_may_stand_apart() {
     let app = client_mode(Setup::default()).await;

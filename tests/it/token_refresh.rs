@@ -241,6 +241,20 @@ async fn tokens_are_renewed_ahead_of_their_end_without_anybody_asking() {
     assert_eq!(counts(&app).await, (1, 0, 0));
 }
 
+/// S003-08: a token that is due by every other rule stays in use.
+#[tokio::test]
+async fn without_automatic_renewal_a_live_token_is_left_alone() {
+    let short = AccountScript { access_token_seconds: 62, ..era_b("bob") };
+    let simulator = Simulator::start(Scenario::with_accounts([short]).paced_ms(100)).await.unwrap();
+    let setup = Setup::default().with("AUTO_REFRESH_TOKEN", "false").with("TOKEN_REFRESH_INTERVAL_HOURS", "0.0003");
+    let app = setup.start(simulator).await;
+    // An answer of 4 seconds: the token is due after 2 seconds by its life, and after 1 by the interval.
+    let pieces: Vec<String> = (0..40).map(|number| format!("{number} ")).collect();
+    app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::pieces(pieces.clone()));
+    ask(&app, Form::Stream, "x").await.must_say(&pieces.concat());
+    assert_eq!(app.simulator.record().requests_to(Endpoint::Refresh).len(), 1);
+}
+
 #[tokio::test]
 async fn the_interval_of_the_owner_renews_tokens_that_would_live_on() {
     for era in [Era::A, Era::B] {
