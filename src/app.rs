@@ -347,13 +347,16 @@ async fn complete_keys(config: &mut Config, store: &Store, loaded: &Loaded) -> R
     }
 }
 
-/// What the owner is warned of. Without web accounts the two models are not used.
+/// What the owner is warned of. Without web accounts no model sees for another one, and the default is one that the
+/// other kinds have unless the owner chose it.
 fn outlook(config: &Config, upstreams: Upstreams, pool: IdentityPool) -> Outlook {
     let models = [
         ("DEFAULT_MODEL", config.chat.default_model.clone()),
         ("VISION_FALLBACK_MODEL", config.http.vision_fallback.clone()),
     ];
-    let models = models.into_iter().filter(|(_, model)| upstreams.has_web() && !model.is_empty()).collect();
+    let is_chosen = config.chat.default_model_is_set && !upstreams.lists_web();
+    let is_used = |name: &str| upstreams.has_web() || (is_chosen && name == "DEFAULT_MODEL");
+    let models = models.into_iter().filter(|(name, model)| is_used(name) && !model.is_empty()).collect();
     Outlook { upstreams, pool, models }
 }
 
@@ -449,7 +452,8 @@ fn upstreams(
     let targets = Targets::Accounts(accounts);
     let (store, supervisor, retries_max) = (Arc::clone(store), supervisor.clone(), config.chat.retries_max);
     let oauth = RelayGateway::new(pool, api, targets, store, supervisor, settings, retries_max);
-    Ok(Upstreams::new(web, has_web, oauth, keys, config.chat.model_map.clone()))
+    let default_model = config.chat.default_model_is_set.then(|| config.chat.default_model.clone());
+    Ok(Upstreams::new(web, has_web, oauth, keys, config.chat.model_map.clone(), default_model))
 }
 
 /// The way to the endpoints of static keys. In client mode callers bring what they use, so there is none.

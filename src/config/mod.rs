@@ -6,6 +6,7 @@
 mod credentials;
 mod dotenv;
 mod fault;
+mod former;
 mod layers;
 mod pasted;
 mod quotes;
@@ -96,6 +97,7 @@ impl Config {
         let mut faults = sources.faults.clone();
         let mut layers = sources.layers(&mut faults);
         let mut warnings = std::mem::take(&mut layers.warnings);
+        warnings.extend(former::warnings(&layers));
         let mut draft = Draft::blank(sources.now);
         draft.home = sources.home.as_ref().map(PathBuf::from);
         draft.accounts.shared_dir = draft.home.as_ref().map(|home| home.join(".qwen"));
@@ -124,6 +126,7 @@ impl Config {
         warnings.append(&mut draft.credentials.warnings);
         draft.http.keys = draft.credentials.keys().to_vec();
         draft.http.listen = listen(&draft);
+        draft.chat.default_model_is_set = draft.origins.contains_key("DEFAULT_MODEL");
         draft.http.rate_limit = draft.rate_rps.map(|per_second| rate_limit(per_second, draft.rate_burst));
         let log = log_settings(&draft, sources.stderr_is_terminal);
         draft.http.log_level.clone_from(&log.filter);
@@ -300,6 +303,7 @@ fn notices(draft: &Draft, policy: KeyPolicy) -> Vec<String> {
     if draft.rate_burst.is_some() && draft.rate_rps.is_none() {
         notices.push("RATE_LIMIT_BURST has no effect without RATE_LIMIT_RPS".to_owned());
     }
+    notices.extend(former::buffer_warning(draft.accounts.refresh_buffer, &draft.origins));
     if policy == KeyPolicy::OpenKnowingly && http.server_mode {
         notices.push("ALLOW_OPEN: whoever reaches this address can use the configured accounts".to_owned());
     }

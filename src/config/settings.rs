@@ -170,6 +170,7 @@ fn blank_chat() -> ChatSettings {
     ChatSettings {
         retries_max: 0,
         default_model: String::new(),
+        default_model_is_set: false,
         model_map: ModelMap::EMPTY,
         models_ttl: none,
         auto_refresh: false,
@@ -222,6 +223,12 @@ fn put<T>(place: &mut T, value: Result<T, Expected>) -> Result<(), Expected> {
 fn log_level(text: &str) -> Result<String, Expected> {
     let expected = "must be error, warn, info, debug, trace, off, or a filter such as info,qwen_bridge=debug";
     // A single word that is no level would be taken for the name of a crate, and nothing would be logged.
+    // Levels of other loggers, by the nearest one.
+    let text = match text.to_ascii_lowercase().as_str() {
+        "fatal" | "panic" | "critical" => "error",
+        "warning" => "warn",
+        _ => text,
+    };
     let is_level =
         ["error", "warn", "info", "debug", "trace", "off"].iter().any(|level| level.eq_ignore_ascii_case(text));
     let is_filter = text.contains(['=', ',']) && telemetry::is_filter(text);
@@ -328,7 +335,7 @@ pub const SETTINGS: &[Setting] = &[
     row(LISTENING, "HEADERS_HOLD", "10s", "How long a stream's status waits for the upstream's first word; no longer than `KEEPALIVE_INTERVAL`.",
         |d, v| put(&mut d.http.headers_hold, duration(v, Duration::ZERO))),
 
-    row(CHATS, "DEFAULT_MODEL", "qwen3-max", "For requests that name no model.",
+    row(CHATS, "DEFAULT_MODEL", "qwen3-max", "For requests that name no model. Not set, and without accounts of the web chat: `qwen3-coder-plus`, or the first model of the list.",
         |d, v| put(&mut d.chat.default_model, model(v))),
     row(CHATS, "MODEL_MAP", "", "Other names for models, as `claude-*=qwen3-max,gpt-4o*=qwen3-vl-plus`: the first that fits wins, `*` stands at the end only. Applied before anything else looks at the name.",
         |d, v| put(&mut d.chat.model_map, list(v).and_then(|entries| ModelMap::parse(&entries)))),

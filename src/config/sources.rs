@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use crate::base::ids::UnixSeconds;
 use crate::base::text;
 use crate::config::fault::{Fault, Origin};
+use crate::config::former::FORMER;
 use crate::config::layers::Layers;
 use crate::config::settings::{CONFIG_FILE, COOKIE_FILE, SETTINGS, names};
 use crate::config::values::{self, Value};
@@ -68,16 +69,17 @@ impl Sources {
         };
         let folder = |name| std::env::var_os(name)?.into_string().ok().filter(|home| !home.is_empty());
         sources.home = folder("HOME").or_else(|| folder("USERPROFILE"));
-        for setting in SETTINGS {
-            let Some(value) = std::env::var_os(setting.name) else {
+        let former = FORMER.iter().filter(|former| former.in_environment).map(|former| former.name);
+        for name in names().into_iter().chain(former) {
+            let Some(value) = std::env::var_os(name) else {
                 continue;
             };
             match value.into_string() {
                 Ok(text) => {
-                    sources.env.insert(setting.name.to_owned(), text);
+                    sources.env.insert(name.to_owned(), text);
                 }
                 Err(_) => sources.faults.push(Fault::of(
-                    setting.name,
+                    name,
                     Origin::Environment,
                     "is not UTF-8",
                     "set it again as plain text",

@@ -33,6 +33,8 @@ pub struct ChatSettings {
     pub retries_max: u32,
     /// `DEFAULT_MODEL`, `qwen3-max`: for requests that name none.
     pub default_model: String,
+    /// Whether the owner set `DEFAULT_MODEL`. If so it chooses the kind of upstream too.
+    pub default_model_is_set: bool,
     /// `MODEL_MAP`, none: other names for models.
     pub model_map: ModelMap,
     /// `MODELS_TTL`, 600 s: how long the catalogue counts as fresh.

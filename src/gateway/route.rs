@@ -9,7 +9,8 @@ use crate::gateway::catalogue::Models;
 pub(crate) const OAUTH_PREFIX: &str = "oauth/";
 /// The prefix that asks for a static key.
 pub(crate) const KEY_PREFIX: &str = "key/";
-/// What is asked for where nothing is, if the upstream has it.
+/// The model of a request that names none, where the owner set no `DEFAULT_MODEL` and the web chat has no accounts, if
+/// the upstream has it.
 const DEFAULT_MODEL: &str = "qwen3-coder-plus";
 
 /// The kinds that are configured.
@@ -21,6 +22,8 @@ pub(crate) struct Upstreams {
     oauth: RelayGateway,
     keys: RelayGateway,
     model_map: ModelMap,
+    /// `DEFAULT_MODEL`, if the owner set it.
+    default_model: Option<String>,
 }
 
 /// The model's name asks for a kind of upstream that is not configured, or that does not have the model.
@@ -46,8 +49,9 @@ impl Upstreams {
         oauth: RelayGateway,
         keys: RelayGateway,
         model_map: ModelMap,
+        default_model: Option<String>,
     ) -> Self {
-        Self { web, has_web, oauth, keys, model_map }
+        Self { web, has_web, oauth, keys, model_map, default_model }
     }
 
     /// Other names for models.
@@ -80,14 +84,15 @@ impl Upstreams {
         all.into_iter().filter(|(_, gateway)| !gateway.is_empty())
     }
 
-    /// Chooses by what the map of names makes of `model`: by prefix, else the kind whose catalogue has the model, else the web chat.
+    /// Chooses by what the map of names makes of `model`, or of the owner's default model: by prefix, else the kind whose
+    /// catalogue has the model, else the web chat.
     ///
     /// # Errors
     /// [`NoUpstream`].
     pub(crate) async fn choose(&self, model: Option<&str>) -> Result<Route, NoUpstream> {
         // Accounts may come and go; without any, the web chat is the kind that errors speak of.
         let has_web = self.lists_web();
-        let Some(name) = model.map(str::trim) else {
+        let Some(name) = model.map(str::trim).or(self.default_model.as_deref()) else {
             return if has_web { Ok(Route::Web) } else { self.default_route().await };
         };
         let missing = || NoUpstream(name.to_owned());

@@ -30,6 +30,7 @@ mod login;
 mod media_bombs;
 mod media_fetch;
 mod messages;
+mod migrating;
 mod models;
 mod native_tools;
 mod oauth;

@@ -60,6 +60,48 @@ async fn an_account_answers_whole_and_streamed() {
     app.assert_clean();
 }
 
+/// The owner's default model chooses among all kinds of upstream, by prefix and by another name too.
+#[tokio::test]
+async fn the_owners_default_model_is_asked_for() {
+    let without_a_model = json!({"messages": [{"role": "user", "content": "echo: x"}]});
+    for (default, asked) in [
+        ("", "qwen3-coder-plus"),
+        ("qwen3-coder-flash", "qwen3-coder-flash"),
+        ("oauth/qwen3-coder-flash", "qwen3-coder-flash"),
+        ("mine", "qwen3-coder-flash"),
+    ] {
+        let change =
+            |setup: Setup| setup.with("DEFAULT_MODEL", default).with("MODEL_MAP", "mine=oauth/qwen3-coder-flash");
+        let (app, _dir) = with_accounts_and(Scenario::default(), &[("cleo", TokenLife::Fresh)], change).await;
+        assert_eq!(content(&json_of(app.chat(&without_a_model).await).await), "x", "{default}");
+        let sent = app.simulator.record().requests_to(Endpoint::PortalChat).pop().unwrap().body.unwrap();
+        assert_eq!(sent["model"], asked, "{default}");
+    }
+    let (app, _dir) = with_accounts_and(Scenario::default(), &[("cleo", TokenLife::Fresh)], |setup| {
+        setup.with("DEFAULT_MODEL", "qwen-of-nobody")
+    })
+    .await;
+    let error = error_of(app.chat(&without_a_model).await).await;
+    assert_eq!(error["code"], "model_not_found");
+    assert!(error["message"].as_str().unwrap().contains("qwen-of-nobody"), "{error}");
+}
+
+/// Beside accounts of the web chat, too.
+#[tokio::test]
+async fn a_default_model_of_oauth_accounts_beside_the_web_chat() {
+    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    put(dir.path(), "cleo", &simulator.oauth().credentials("cleo", TokenLife::Fresh));
+    let setup = Setup::default()
+        .with("QWEN_DIR", &dir.path().display().to_string())
+        .with("QWEN_OAUTH_BASE_URL", simulator.urls().web.as_str())
+        .with("DEFAULT_MODEL", "oauth/qwen3-coder-plus");
+    let app = setup.start(simulator).await;
+    let answer = json_of(app.chat(&json!({"messages": [{"role": "user", "content": "echo: x"}]})).await).await;
+    assert_eq!(content(&answer), "x");
+    assert_eq!(app.simulator.record().requests_to(Endpoint::PortalChat).len(), 1);
+}
+
 #[tokio::test]
 async fn a_token_that_has_ended_is_renewed_before_it_is_used() {
     let (app, dir) = with_accounts(Scenario::default(), &[("cleo", TokenLife::Expired)]).await;

@@ -34,6 +34,12 @@ impl Program {
         Self::run(Command::new(env!("CARGO_BIN_EXE_qwen-bridge")).args(arguments), settings)
     }
 
+    /// Starts it as [`Program::start`] does, in this folder.
+    pub(crate) fn start_in(folder: TempDir, arguments: &[&str], settings: &[(&str, String)]) -> Self {
+        let stderr = File::create(folder.path().join("stderr")).unwrap();
+        Self::run_with(Command::new(env!("CARGO_BIN_EXE_qwen-bridge")).args(arguments), settings, stderr.into(), folder)
+    }
+
     /// Starts the server as [`Program::start`] does, with a limit of so many file descriptors.
     pub(crate) fn serve_with_descriptors(count: u32, settings: &[(&str, String)]) -> Self {
         let command = format!("ulimit -n {count} && exec \"$0\" serve");
