@@ -47,7 +47,7 @@ pub struct IdentityFacts {
 /// A rest until a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cooling {
-    /// Why.
+    /// What the upstream refused with.
     pub reason: CoolingReason,
     /// Until when.
     pub until: UnixSeconds,
@@ -67,10 +67,9 @@ pub enum CoolingReason {
 }
 
 /// What an identity is asked for. Each has rests of its own: a day's quota of videos says nothing about chats.
-///
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Usage {
-    /// Text.
+    /// Answers in text, whatever they are made from.
     #[default]
     Chat,
     /// Making and changing pictures.

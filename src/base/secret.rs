@@ -248,7 +248,7 @@ pub enum SecretError {
     /// Longer than anything that the upstream would take.
     #[error("is longer than {bytes_max} bytes")]
     TooLong {
-        /// The limit.
+        /// The most bytes that this kind of secret may have.
         bytes_max: usize,
     },
     /// A Cookie header is a list of `name=value` pairs.

@@ -21,7 +21,7 @@ pub struct IdentitySeed {
 /// A key of an OpenAI-compatible upstream, and where that is (`QWEN_API_KEYS`).
 #[derive(Clone, Debug)]
 pub struct StaticKey {
-    /// The key.
+    /// What requests to that upstream are authorised by.
     pub key: UpstreamKey,
     /// The address before `/chat/completions`, without a slash at its end.
     pub base: Url,

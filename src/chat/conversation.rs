@@ -90,7 +90,7 @@ impl Conversation {
     }
 }
 
-/// One message.
+/// What one author says at a time.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
     /// The author of the message.
@@ -141,9 +141,9 @@ pub enum Role {
 /// A piece of a message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Part {
-    /// Text.
+    /// Words, as they were written.
     Text(String),
-    /// A file.
+    /// A picture, document, sound or video.
     File(NamedFile),
 }
 
@@ -153,7 +153,7 @@ pub struct NamedFile {
     /// What it is called in the conversation: the caller's name for it, or `image-1`, `document-2` and so on. It
     /// has no control characters, quotes or angle brackets.
     pub label: String,
-    /// The file.
+    /// Where its bytes are: here, at an address, or at the upstream already.
     pub file: JobFile,
 }
 
@@ -198,7 +198,7 @@ pub enum ToolChoice {
 /// The form of an answer's text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum OutputFormat {
-    /// Any text.
+    /// Whatever the model writes.
     #[default]
     Text,
     /// A JSON object of any shape.

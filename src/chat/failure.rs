@@ -47,7 +47,6 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    /// All kinds.
     pub const ALL: [Self; 17] = [
         Self::Unauthenticated,
         Self::Forbidden,

@@ -11,9 +11,9 @@ use crate::files::attachment::JobFile;
 /// Whether the model should think.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThinkingWish {
-    /// No.
+    /// Answer at once.
     Off,
-    /// Yes.
+    /// Think first.
     On,
     /// As the model sees fit.
     Auto,
@@ -128,7 +128,7 @@ impl Wishes {
 /// What is to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Making {
-    /// Text.
+    /// An answer in words.
     Text,
     /// A picture or a video.
     Media(Product, Aspect),

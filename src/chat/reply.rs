@@ -116,7 +116,6 @@ fn unescape_into(literal: &str, half: &mut Option<u16>, out: &mut impl FnMut(&st
     push(rest, half, out);
 }
 
-/// U+FFFD.
 const REPLACEMENT: u16 = 0xfffd;
 
 fn push(text: &str, half: &mut Option<u16>, out: &mut impl FnMut(&str)) {
@@ -201,7 +200,7 @@ pub enum ReplyEvent<'a> {
     },
     /// The upstream finished the answer.
     Finished {
-        /// Why.
+        /// The reason that the upstream gives.
         reason: FinishReason,
     },
 }
@@ -329,7 +328,7 @@ pub enum ReplyError {
 /// How an answer ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
-    /// Why.
+    /// The reason that the caller is told.
     pub reason: FinishReason,
     /// The stop sequence that was met, where this server looks for them itself.
     pub stop_sequence: Option<String>,

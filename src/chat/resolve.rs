@@ -18,7 +18,7 @@ pub struct Rules<'a> {
     pub reasoning_format: ReasoningFormat,
     /// The model that answers when the one that was asked for cannot take the files; empty for none.
     pub vision_fallback: &'a str,
-    /// The catalogue.
+    /// The models of the upstream, from its catalogue or the list built in.
     pub models: &'a [ModelInfo],
     /// Whether the catalogue is the upstream's own, so that a name which it lacks is wrong; without it an unknown
     /// name is passed on.

@@ -18,7 +18,6 @@ pub enum Product {
     Image,
     /// A picture, from pictures.
     ImageEdit,
-    /// A video.
     Video,
 }
 

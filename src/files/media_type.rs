@@ -22,11 +22,9 @@ pub(crate) const MEGABYTE: u64 = 1_000_000;
 /// What a file is to the upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MediaKind {
-    /// A picture.
     Image,
     /// A moving picture.
     Video,
-    /// Sound.
     Audio,
     /// Anything to read.
     Document,

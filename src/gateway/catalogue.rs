@@ -87,7 +87,6 @@ impl<T: Send + Sync + 'static> Kept<T> {
 /// The models that the web chat has.
 #[derive(Debug)]
 pub(crate) struct Catalogue {
-    /// The models.
     pub models: Vec<ModelInfo>,
     /// Whether the list is the upstream's own; otherwise it is the built-in one, and a name that is not in it may
     /// still be right.

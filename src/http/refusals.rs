@@ -95,7 +95,6 @@ impl Failure {
     }
 }
 
-/// Bodies.
 impl Failure {
     /// The body is larger than `MAX_BODY`.
     #[must_use]
@@ -249,7 +248,6 @@ impl Failure {
     }
 }
 
-/// Videos.
 impl Failure {
     /// There is no such video, or it belongs to another caller; the answer does not tell which.
     #[must_use]

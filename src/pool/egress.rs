@@ -27,12 +27,13 @@ enum Stage {
 /// What a request finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {
-    /// Send.
     Free,
     /// Send, as the one probe.
     Probe,
     /// Send nothing until then.
-    Shut { until: Instant },
+    Shut {
+        until: Instant,
+    },
 }
 
 impl Egress {

@@ -21,7 +21,7 @@ pub enum LeaseError {
     /// The upstream asked for a rest.
     #[error("every account rests ({}): try again in {}", because(*reason), in_words(*retry_after))]
     Resting {
-        /// Why.
+        /// Why the first of them rests.
         reason: CoolingReason,
         /// When the first of them is back.
         retry_after: Duration,

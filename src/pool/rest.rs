@@ -14,7 +14,6 @@ use crate::pool::clock::{Now, after, doubled, stretched};
 pub(crate) struct Rests {
     /// Rates and quotas.
     own: PerUsage<Rest>,
-    /// Challenges.
     shared: Rest,
 }
 

@@ -73,7 +73,7 @@ impl IdentityReason {
 /// One identity at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityView {
-    /// Which.
+    /// The name that logs and pages call it by.
     pub id: IdentityId,
     /// How it is.
     pub status: IdentityStatus,

@@ -15,7 +15,6 @@ impl Tally {
         Self { good: self.good.saturating_add(other.good), bad: self.bad.saturating_add(other.bad) }
     }
 
-    /// All results.
     pub(crate) fn total(self) -> u32 {
         self.good.saturating_add(self.bad)
     }

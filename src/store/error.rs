@@ -10,7 +10,7 @@ pub enum StoreError {
     /// The state folder cannot be made, read or written.
     #[error("the state folder {} cannot be used; STATE_DIR names another one", path.display())]
     Folder {
-        /// The folder.
+        /// The folder that `STATE_DIR` names.
         path: PathBuf,
         /// What the operating system said.
         source: io::Error,
@@ -18,7 +18,7 @@ pub enum StoreError {
     /// The state file cannot be opened, and its content is not the reason.
     #[error("the state file {} cannot be opened", path.display())]
     Open {
-        /// The file.
+        /// The state file with its folder.
         path: PathBuf,
         /// What SQLite said.
         source: rusqlite::Error,
@@ -26,7 +26,7 @@ pub enum StoreError {
     /// Not even a fresh state file can be used.
     #[error("a fresh state file {} cannot be used: {why}", path.display())]
     Fresh {
-        /// The file.
+        /// The state file with its folder.
         path: PathBuf,
         /// What is wrong with it.
         why: String,

@@ -70,7 +70,6 @@ pub enum OAuthFileError {
         path: PathBuf,
         /// `read`, `written`, `locked`, …
         doing: &'static str,
-        /// Why.
         source: io::Error,
     },
     /// A folder, a pipe, or something far too large.
@@ -102,7 +101,6 @@ impl OAuthFiles {
         Self { dir: dir.into(), is_only_unnamed: true }
     }
 
-    /// The folder.
     #[must_use]
     pub(crate) fn dir(&self) -> &Path {
         &self.dir

@@ -53,7 +53,6 @@ impl AccountId {
         &*self.0 == Self::DEFAULT
     }
 
-    /// The name.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -179,7 +178,6 @@ pub enum CredentialsError {
     /// A token that cannot be one.
     #[error("has a field {field} that {problem}")]
     Secret {
-        /// The field.
         field: &'static str,
         /// What is wrong with it.
         problem: SecretError,

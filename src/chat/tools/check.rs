@@ -46,7 +46,7 @@ impl ToolSetKey {
 pub struct ToolSetError {
     /// The place of the tool in the request.
     pub place: usize,
-    /// Its name.
+    /// The name of the tool as it was declared.
     pub name: String,
     /// What is wrong with its parameters.
     pub fault: SchemaFault,

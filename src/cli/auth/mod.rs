@@ -76,7 +76,7 @@ pub enum AuthError {
     /// The name will not do.
     #[error(transparent)]
     Name(#[from] AccountIdError),
-    /// A file.
+    /// A credential file cannot be read or written.
     #[error(transparent)]
     File(#[from] OAuthFileError),
     /// There is no such account.
@@ -100,7 +100,7 @@ pub enum AuthError {
     /// The owner did not agree, or not in time.
     #[error(transparent)]
     Login(#[from] LoginFailure),
-    /// Ctrl-C.
+    /// Ctrl-C was pressed while the login was under way.
     #[error("stopped, nothing was changed")]
     Stopped,
 }

@@ -10,11 +10,9 @@ use crate::chat::reply::TokenCounts;
 pub(crate) struct ModelList<'a> {
     /// `list`.
     pub object: &'static str,
-    /// The models.
     pub data: Vec<Model<'a>>,
 }
 
-/// One model.
 #[derive(Debug, Serialize)]
 pub(crate) struct Model<'a> {
     /// The name to ask for.
@@ -53,7 +51,6 @@ pub(crate) struct Video<'a> {
     pub prompt: &'a str,
     /// As it was asked for.
     pub size: &'a str,
-    /// The length.
     pub seconds: &'a str,
     /// There is no remixing here.
     pub remixed_from_video_id: Option<&'a str>,
@@ -75,7 +72,6 @@ pub(crate) struct VideoError<'a> {
 pub(crate) struct VideoList<'a> {
     /// `list`.
     pub object: &'static str,
-    /// The videos.
     pub data: Vec<Video<'a>>,
     /// The first one's id.
     pub first_id: Option<&'a str>,
@@ -98,7 +94,6 @@ pub(crate) struct ChatCompletion<'a> {
     pub model: &'a str,
     /// The one choice.
     pub choices: [CompletionChoice<'a>; 1],
-    /// Counts.
     pub usage: CompletionUsage,
 }
 
@@ -107,15 +102,12 @@ pub(crate) struct ChatCompletion<'a> {
 pub(crate) struct CompletionChoice<'a> {
     /// 0.
     pub index: u32,
-    /// The answer.
     pub message: CompletionMessage<'a>,
     /// Never null.
     pub finish_reason: &'static str,
-    /// Null.
     pub logprobs: Option<()>,
 }
 
-/// The answer.
 #[derive(Debug, Serialize)]
 pub(crate) struct CompletionMessage<'a> {
     /// `assistant`.
@@ -153,7 +145,6 @@ pub(crate) struct MessageToolCall<'a> {
 /// What a [`MessageToolCall`] calls.
 #[derive(Debug, Serialize)]
 pub(crate) struct FunctionCall<'a> {
-    /// The tool.
     pub name: &'a str,
     /// JSON text.
     pub arguments: &'a str,
@@ -177,7 +168,6 @@ pub(crate) struct ToolCallDelta<'a> {
 /// A piece of what a [`ToolCallDelta`] calls.
 #[derive(Debug, Serialize)]
 pub(crate) struct FunctionDelta<'a> {
-    /// The tool.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<&'a str>,
     /// A piece of JSON text.
@@ -185,7 +175,6 @@ pub(crate) struct FunctionDelta<'a> {
     pub arguments: Option<&'a str>,
 }
 
-/// A citation.
 #[derive(Debug, Serialize)]
 pub(crate) struct Annotation<'a> {
     /// Place in the list; in chunks only, where SDKs join lists by it.
@@ -207,7 +196,6 @@ pub(crate) struct UrlCitation<'a> {
     pub end_index: usize,
     /// Title of the page.
     pub title: &'a str,
-    /// Its address.
     pub url: &'a str,
 }
 
@@ -232,11 +220,9 @@ pub(crate) struct TextCompletion<'a> {
 /// The text that follows a prompt, or a piece of it.
 #[derive(Debug, Serialize)]
 pub(crate) struct TextChoice<'a> {
-    /// The text.
     pub text: &'a str,
     /// The place of its prompt.
     pub index: u32,
-    /// Null.
     pub logprobs: Option<()>,
     /// Null until the end.
     pub finish_reason: Option<&'static str>,
@@ -249,7 +235,6 @@ pub(crate) struct CompletionUsage {
     pub prompt_tokens: u64,
     /// At least 1, reasoning included.
     pub completion_tokens: u64,
-    /// The sum.
     pub total_tokens: u64,
     /// Parts of the prompt.
     pub prompt_tokens_details: PromptTokensDetails,
@@ -301,7 +286,6 @@ pub(crate) struct PromptTokensDetails {
 /// `usage.completion_tokens_details`.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct CompletionTokensDetails {
-    /// Thinking.
     pub reasoning_tokens: u64,
 }
 

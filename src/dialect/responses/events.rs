@@ -24,7 +24,6 @@ pub(crate) struct Events {
 pub(crate) struct DeltaOf<'a> {
     /// The name of the event.
     pub(crate) name: &'static str,
-    /// The item.
     pub(crate) item_id: &'a str,
     /// The place of the item.
     pub(crate) output_index: usize,

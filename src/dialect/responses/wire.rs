@@ -107,14 +107,12 @@ pub(crate) struct IncompleteDetails {
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum OutputItem<'a> {
-    /// Thoughts.
     Reasoning {
         /// `rs_…`.
         id: &'a str,
         /// The thoughts; empty before they begin.
         summary: Vec<SummaryText<'a>>,
     },
-    /// Text.
     Message {
         /// `msg_…`.
         id: &'a str,
@@ -133,7 +131,6 @@ pub(crate) enum OutputItem<'a> {
         status: &'static str,
         /// The id that its result names.
         call_id: &'a str,
-        /// The function.
         name: &'a str,
         /// JSON text.
         arguments: &'a str,
@@ -146,18 +143,15 @@ pub(crate) enum OutputItem<'a> {
         status: &'static str,
         /// The id that its result names.
         call_id: &'a str,
-        /// The tool.
         name: &'a str,
         /// Plain text.
         input: &'a str,
     },
 }
 
-/// Thoughts.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(tag = "type", rename = "summary_text")]
 pub(crate) struct SummaryText<'a> {
-    /// The text.
     pub text: &'a str,
 }
 
@@ -165,9 +159,7 @@ pub(crate) struct SummaryText<'a> {
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum ContentPart<'a> {
-    /// Text.
     OutputText {
-        /// The text.
         text: &'a str,
         /// Where it cites pages.
         annotations: &'a [UrlCitation],
@@ -175,10 +167,7 @@ pub(crate) enum ContentPart<'a> {
         logprobs: [(); 0],
     },
     /// The model's refusal.
-    Refusal {
-        /// Its words.
-        refusal: &'a str,
-    },
+    Refusal { refusal: &'a str },
 }
 
 /// A place of a text that cites a page.
@@ -206,7 +195,6 @@ pub(crate) struct ResponseUsage {
     pub output_tokens: u64,
     /// Parts of the output.
     pub output_tokens_details: OutputTokensDetails,
-    /// The sum.
     pub total_tokens: u64,
 }
 
@@ -222,7 +210,6 @@ pub(crate) struct InputTokensDetails {
 /// `usage.output_tokens_details`.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct OutputTokensDetails {
-    /// Thinking.
     pub reasoning_tokens: u64,
 }
 
@@ -243,7 +230,6 @@ impl From<&TokenCounts> for ResponseUsage {
 pub(crate) struct ItemList<'a> {
     /// `list`.
     pub object: &'static str,
-    /// The items.
     pub data: &'a [Value],
     /// The first one's id; empty without one.
     pub first_id: &'a str,

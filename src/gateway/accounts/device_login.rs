@@ -142,7 +142,6 @@ pub(crate) struct Flow {
     pub flow_id: String,
     /// What the owner types in.
     pub user_code: String,
-    /// Where.
     pub verification_uri: String,
     /// The same with the code in it.
     pub verification_uri_complete: String,

@@ -14,26 +14,16 @@ use crate::upstream::error::UpstreamError;
 pub enum RefreshError {
     /// The upstream refuses the login itself: its owner has to log in again.
     #[error("the login of {identity} is refused by the upstream, log in again")]
-    Refused {
-        /// The account.
-        identity: IdentityId,
-    },
+    Refused { identity: IdentityId },
     /// The upstream answered with a token of another account than the one that is configured.
     #[error("the refresh of {identity} brought a token of another account, which is not used: paste its cookie again")]
-    OtherAccount {
-        /// The account.
-        identity: IdentityId,
-    },
+    OtherAccount { identity: IdentityId },
     /// There is no such account, or not any more.
     #[error("the account {identity} is gone")]
-    Gone {
-        /// The account.
-        identity: IdentityId,
-    },
+    Gone { identity: IdentityId },
     /// The upstream gave no answer that tells; it is tried again later.
     #[error("no fresh token for {identity}")]
     Failed {
-        /// The account.
         identity: IdentityId,
         /// The failed call; `None` when the process is stopping.
         #[source]
@@ -42,7 +32,6 @@ pub enum RefreshError {
     /// The file of the credentials cannot be locked or read; it is tried again later.
     #[error("no fresh token for {identity}")]
     File {
-        /// The account.
         identity: IdentityId,
         /// What is wrong with the file.
         #[source]
@@ -64,7 +53,6 @@ impl RefreshError {
 /// What a forced refresh of one account brought.
 #[derive(Clone, Debug)]
 pub(crate) struct Forced {
-    /// The account.
     pub identity: IdentityId,
     /// How long ago the upstream was asked; zero for just now.
     pub age: Duration,

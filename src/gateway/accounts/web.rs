@@ -63,7 +63,6 @@ pub(crate) struct Inner {
     pub(crate) changed: Notify,
 }
 
-/// One account.
 pub(crate) struct Member {
     pub(crate) session: Arc<Session>,
     /// What is configured for it.

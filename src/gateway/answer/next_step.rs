@@ -75,7 +75,7 @@ impl NextStep {
 /// How many challenges one request may meet. The next account from the same address would meet one too.
 const CHALLENGES_MAX: u32 = 2;
 
-/// The table.
+/// Decides by a table what follows a failure of one attempt; it looks at nothing but its arguments.
 pub(crate) fn next_step(failure: FailureClass, facts: &Facts) -> NextStep {
     use UpstreamErrorKind as Kind;
     let may_repeat = !facts.has_repeated && !facts.is_final;

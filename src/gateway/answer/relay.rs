@@ -112,7 +112,6 @@ impl RelayGateway {
         self.0.failover.pool.sessions().is_empty()
     }
 
-    /// The identities.
     #[must_use]
     pub(crate) fn pool(&self) -> &IdentityPool {
         &self.0.failover.pool

@@ -102,7 +102,6 @@ pub(crate) struct Once {
 /// A page of jobs.
 #[derive(Debug)]
 pub(crate) struct VideoPage {
-    /// The jobs.
     pub jobs: Vec<VideoJob>,
     /// Whether more follow.
     pub has_more: bool,

@@ -55,7 +55,6 @@ enum AccountStatus {
     MissingCredentials,
 }
 
-/// One account.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Account {

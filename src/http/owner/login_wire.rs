@@ -47,7 +47,6 @@ pub(crate) struct Login<'a> {
     pub verification_uri: &'a str,
     /// The same with the code in it.
     pub verification_uri_complete: &'a str,
-    /// The code.
     pub user_code: &'a str,
     /// Seconds that the owner has left.
     pub expires_in: u64,
@@ -80,13 +79,11 @@ pub(crate) struct AuthTest<'a> {
 /// `GET /v1/debug/token`.
 #[derive(Debug, Serialize)]
 pub(crate) struct TokenReport<'a> {
-    /// The program.
     pub service: &'static str,
     /// `active`.
     pub status: &'static str,
     /// Whether a token is in memory.
     pub cached: bool,
-    /// Whose.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<&'a str>,
     /// Since when, RFC 3339.

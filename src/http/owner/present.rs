@@ -6,7 +6,6 @@ use crate::base::ids::UnixSeconds;
 
 /// The name of the program.
 pub(crate) const SERVICE: &str = "qwen-bridge";
-/// Its version.
 pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// A moment as RFC 3339 in UTC.

@@ -115,7 +115,6 @@ impl Drop for Record {
     }
 }
 
-/// The layer.
 pub(crate) async fn access(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     state.0.counters.request_began();

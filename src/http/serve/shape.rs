@@ -73,12 +73,7 @@ pub(crate) enum ShapeError {
     Depth,
     /// A list is longer than its limit.
     #[error("Invalid '{param}': array too long. Expected an array with maximum length {max}.")]
-    List {
-        /// The list.
-        param: String,
-        /// Its limit.
-        max: usize,
-    },
+    List { param: String, max: usize },
 }
 
 impl Shape {

@@ -35,7 +35,6 @@ const KNOWN_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 pub(crate) enum RightKey {
     /// A caller's, by its place, counted from 1.
     Caller(u64),
-    /// The owner's.
     Admin,
 }
 
