@@ -115,7 +115,7 @@ pub(crate) async fn signal() -> io::Result<&'static str> {
             _ = terminate.recv() => 143,
             _ = interrupt.recv() => 130,
         };
-        #[expect(clippy::exit, reason = "whoever signals twice wants the process gone now")]
+        #[expect(clippy::exit, reason = "a second signal means: end at once")]
         std::process::exit(status);
     });
     Ok(name)

@@ -305,7 +305,7 @@ fn notices(draft: &Draft, policy: KeyPolicy) -> Vec<String> {
     }
     notices.extend(former::buffer_warning(draft.accounts.refresh_buffer, &draft.origins));
     if policy == KeyPolicy::OpenKnowingly && http.server_mode {
-        notices.push("ALLOW_OPEN: whoever reaches this address can use the configured accounts".to_owned());
+        notices.push("ALLOW_OPEN: every program that reaches this address can use the configured accounts".to_owned());
     }
     notices
 }

@@ -40,7 +40,7 @@ pub(crate) enum Choice {
     /// Some would do, but all of them are at their cap.
     AtCap,
     /// No identity would do.
-    Nobody,
+    NoneFree,
 }
 
 /// Selection tier, best first.
@@ -78,7 +78,7 @@ impl Rotation {
             line.least(now, !0, |index| !tried.contains(&index))
         };
         match rank {
-            NEVER => Choice::Nobody,
+            NEVER => Choice::NoneFree,
             _ if rank & AT_CAP != 0 => Choice::AtCap,
             _ => Choice::Free(index),
         }
@@ -237,7 +237,7 @@ mod tests {
         (0..count)
             .map(|_| {
                 let Choice::Free(index) = rotation.choose(Usage::Chat, 10, &[]) else {
-                    panic!("nobody free in {rotation:?}");
+                    panic!("no identity is free in {rotation:?}");
                 };
                 rotation.take(Usage::Chat, index);
                 rotation.give_back(index);
@@ -261,7 +261,7 @@ mod tests {
         }
         assert_eq!(order, [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2]);
         assert_eq!(rotation.choose(Usage::Chat, 0, &[]), Choice::AtCap);
-        assert_eq!(rotation.choose(Usage::Chat, 0, &[0, 1, 2]), Choice::Nobody);
+        assert_eq!(rotation.choose(Usage::Chat, 0, &[0, 1, 2]), Choice::NoneFree);
         rotation.give_back(1);
         assert_eq!(rotation.choose(Usage::Chat, 0, &[]), Choice::Free(1));
         assert_eq!(rotation.choose(Usage::Chat, 0, &[1]), Choice::AtCap);
@@ -283,7 +283,7 @@ mod tests {
         assert_eq!(rotation.choose(Usage::Chat, 10, &[2]), Choice::Free(1));
         assert_eq!(rotation.choose(Usage::Chat, 10, &[]), Choice::Free(2));
         assert_eq!(rotation.choose(Usage::Chat, 11, &[]), Choice::Free(0));
-        assert_eq!(rotation.choose(Usage::Chat, 9, &[2]), Choice::Nobody);
+        assert_eq!(rotation.choose(Usage::Chat, 9, &[2]), Choice::NoneFree);
         assert_eq!(rotation.next_change(Usage::Chat, 0), Some(10));
         assert_eq!(rotation.next_change(Usage::Chat, 10), Some(11));
         assert_eq!(rotation.next_change(Usage::Chat, 11), None);
@@ -307,7 +307,7 @@ mod tests {
         rotation.take(Usage::Video, 3);
         let peers = |now, tried: &[usize]| {
             let Choice::Free(chosen) = rotation.choose(Usage::Chat, now, tried) else {
-                panic!("nobody free in {rotation:?}");
+                panic!("no identity is free in {rotation:?}");
             };
             rotation.peers(Usage::Chat, now, tried, chosen)
         };
@@ -323,7 +323,7 @@ mod tests {
         let mut order = Vec::new();
         for usage in [Usage::Chat, Usage::Video, Usage::Chat, Usage::Video, Usage::Image] {
             let Choice::Free(index) = rotation.choose(usage, 0, &[]) else {
-                panic!("nobody free in {rotation:?}");
+                panic!("no identity is free in {rotation:?}");
             };
             rotation.take(usage, index);
             rotation.give_back(index);
@@ -336,7 +336,7 @@ mod tests {
         assert_eq!(rotation.choose(Usage::Image, 0, &[1]), Choice::AtCap);
         assert_eq!((rotation.in_flight(0), rotation.in_flight_total()), (2, 2));
         rotation.place(Usage::Video, 1, 7, Standing::First);
-        assert_eq!(rotation.choose(Usage::Video, 6, &[0]), Choice::Nobody);
+        assert_eq!(rotation.choose(Usage::Video, 6, &[0]), Choice::NoneFree);
         assert_eq!(rotation.choose(Usage::Chat, 6, &[0]), Choice::Free(1));
         assert_eq!((rotation.next_change(Usage::Video, 0), rotation.next_change(Usage::Chat, 0)), (Some(7), None));
         assert_eq!(rotation.longest_unpicked(Usage::Chat, |_| true), Some(1), "below the cap");
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(rotation.choose(Usage::Chat, 0, &[]), Choice::Free(0));
         rotation.take(Usage::Chat, 0);
         assert_eq!(rotation.choose(Usage::Chat, 0, &[]), Choice::AtCap);
-        assert_eq!(Rotation::new(0, 1).choose(Usage::Chat, 0, &[]), Choice::Nobody);
+        assert_eq!(Rotation::new(0, 1).choose(Usage::Chat, 0, &[]), Choice::NoneFree);
     }
 
     #[test]

@@ -103,7 +103,7 @@ impl<W> PoolState<W> {
         let index = match self.rotation.choose(usage, self.tick(now.instant), &barred) {
             Choice::Free(index) => self.drawn(usage, index, &barred, now),
             Choice::AtCap => return Err(Refusal::AtCap),
-            Choice::Nobody => {
+            Choice::NoneFree => {
                 let early = self.early(usage, &barred, now.instant);
                 early.ok_or_else(|| Refusal::Final(self.refusal(need, &tried, now.instant)))?
             }
@@ -133,7 +133,7 @@ impl<W> PoolState<W> {
         }
         match self.rotation.choose(need.usage, self.tick(now.instant), &self.barred(need, &[], now.instant)) {
             Choice::Free(_) | Choice::AtCap => None,
-            Choice::Nobody => Some(self.refusal(need, &[], now.instant)),
+            Choice::NoneFree => Some(self.refusal(need, &[], now.instant)),
         }
     }
 
@@ -454,7 +454,7 @@ impl<W> PoolState<W> {
     fn early(&mut self, usage: Usage, tried: &[usize], now: Instant) -> Option<usize> {
         let is_due = |at| now.saturating_duration_since(at) >= PROBE_EVERY;
         let is_spaced = self.early_at.is_none_or(is_due) && self.probes_from.is_none_or(|from| from <= now);
-        if !is_spaced || self.rotation.choose(usage, self.tick(now), &[]) != Choice::Nobody {
+        if !is_spaced || self.rotation.choose(usage, self.tick(now), &[]) != Choice::NoneFree {
             return None;
         }
         let slots = &self.slots;

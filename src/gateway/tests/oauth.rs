@@ -29,10 +29,10 @@ async fn accounts_come_from_files_and_settings() {
     assert!(process.session("oauth:work").cookie_header().is_none());
     assert_eq!(process.pool.summary(Now::read()).total, 4);
     assert_eq!(process.accounts.faults().len(), 1);
-    assert_eq!(endpoint.calls(), 0, "nobody is asked at the start");
+    assert_eq!(endpoint.calls(), 0, "the upstream is not asked at the start");
     let base = |name: &str| process.accounts.api_base(&IdentityId::named(name)).map(|base| base.unwrap().to_string());
     assert_eq!(base("oauth:work").unwrap(), "https://portal.qwen.ai/v1");
-    assert_eq!(base("oauth:nobody"), None);
+    assert_eq!(base("oauth:unknown"), None);
     process.stop().await;
 }
 

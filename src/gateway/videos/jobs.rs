@@ -305,12 +305,12 @@ impl VideoJobs {
         if self.0.jobs.lock().values().filter(|entry| entry.work.is_some()).count() >= UNFINISHED_MAX {
             return Err(VideoJobError::Busy);
         }
-        let nobody = || CredentialKey::from_stored("");
+        let no_owner = || CredentialKey::from_stored("");
         let job = VideoJob {
             // Ids of this kind sort by time, which the list's order within a second rests on.
             id: format!("video_{}", Uuid::now_v7().simple()),
             owner: owner.hash,
-            key: owner.own.as_ref().map_or_else(nobody, |own| own.key().clone()),
+            key: owner.own.as_ref().map_or_else(no_owner, |own| own.key().clone()),
             is_pooled: owner.own.is_none(),
             state: VideoState::Queued,
             model: job.model.clone(),

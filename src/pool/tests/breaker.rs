@@ -6,7 +6,7 @@ use crate::pool::breaker::{Breaker, State};
 use crate::pool::tests::{s, settings};
 use crate::pool::window::Tally;
 
-const NOBODY: Tally = Tally { good: 0, bad: 0 };
+const NO_RESULTS: Tally = Tally { good: 0, bad: 0 };
 const WELL: Tally = Tally { good: 80, bad: 20 };
 
 /// A breaker and its moment, moved by short commands.
@@ -34,7 +34,7 @@ impl Bench {
     }
 
     fn fail(&mut self) {
-        self.fail_while(NOBODY);
+        self.fail_while(NO_RESULTS);
     }
 
     fn fail_while(&mut self, rest: Tally) {
@@ -149,7 +149,7 @@ fn row_4_a_bad_share_trips_it_when_the_others_are_well() {
         (10, 10, WELL, true),
         (11, 10, WELL, false),
         (10, 9, WELL, false),
-        (9, 10, NOBODY, false),
+        (9, 10, NO_RESULTS, false),
         (9, 10, Tally { good: 79, bad: 21 }, false),
         (9, 10, Tally { good: 4, bad: 1 }, true),
     ] {
@@ -181,11 +181,11 @@ fn row_4_looks_at_two_minutes_and_not_before_the_last_cooldown() {
     let mut breaker = Breaker::new();
     let now = Instant::now();
     for _ in 0..19 {
-        breaker.fail(0, now, NOBODY, &settings, 0.0);
+        breaker.fail(0, now, NO_RESULTS, &settings, 0.0);
         breaker.succeed(0, now);
     }
     for _ in 0..5 {
-        breaker.fail(0, now, NOBODY, &settings, 0.0);
+        breaker.fail(0, now, NO_RESULTS, &settings, 0.0);
     }
     let admission = breaker.admit(now + s(1), &settings, 0.0);
     breaker.succeed(admission.epoch, now + s(1));
@@ -222,7 +222,7 @@ fn row_8_the_first_content_closes_it_and_a_later_failure_is_an_ordinary_one() {
     bench.epoch = bench.breaker.prove(probe, bench.now);
     assert_eq!(bench.state(), closed(0));
     assert_ne!(bench.epoch, probe, "tagged anew");
-    assert_eq!(bench.breaker.tally(bench.now), NOBODY, "the result is still to come");
+    assert_eq!(bench.breaker.tally(bench.now), NO_RESULTS, "the result is still to come");
     bench.fail();
     assert_eq!(bench.state(), closed(1));
     assert_eq!(bench.breaker.prove(bench.epoch, bench.now), bench.epoch);
@@ -358,7 +358,7 @@ fn row_14_a_reset_starts_over() {
     bench.epoch = old;
     bench.fail();
     assert_eq!(bench.state(), closed(0), "leases of before do not count");
-    assert_eq!(bench.breaker.tally(bench.now), NOBODY);
+    assert_eq!(bench.breaker.tally(bench.now), NO_RESULTS);
     bench.pick();
     assert!(bench.epoch > old);
     bench.fail_times(5);

@@ -114,7 +114,7 @@ fn the_same_fault_from_all_is_blamed_on_the_upstream() {
     }
     assert!(pool.is_upstream_degraded(now));
     assert!(pool.summary(now).upstream_degraded);
-    assert_eq!(pool.summary(now).healthy, 4, "nobody trips");
+    assert_eq!(pool.summary(now).healthy, 4, "no breaker opens");
     assert_eq!(view(&pool, 3, now).fails, 0);
     assert_eq!(view(&pool, 1, now).fails, 1);
     let quiet = plus(now, s(120));

@@ -88,7 +88,7 @@ fn try_lease(pool: &IdentityPool, now: Now) -> Result<Lease, LeaseError> {
     pool.try_lease(&wanted(&[], now), now)
 }
 
-/// A lease of one identity, whoever's turn it is. All others must be free to be passed over.
+/// A lease of one identity, even if it is the turn of another. All others must be free to be passed over.
 fn lease_of(pool: &IdentityPool, number: usize, now: Now) -> Lease {
     lease_for(Usage::Chat, pool, number, now)
 }

@@ -4,7 +4,7 @@ use super::*;
 
 const DRAWS: usize = 20_000;
 
-/// A session whose token ends in so many minutes; without, nobody knows when.
+/// A session whose token ends in so many minutes; with `None` the token does not say when.
 fn ending(number: usize, minutes: Option<i64>, now: Now) -> Arc<Session> {
     let token = AccessToken::parse(&format!("token-of-{number}"), UnixSeconds(0)).unwrap();
     let token = token.ending_at(minutes.map(|minutes| now.unix.plus(minutes * 60)));

@@ -367,7 +367,7 @@ fn no_slot_is_lost_in_a_crowd() {
         let held: Vec<_> = (0..6).map(|_| pool.try_lease(&wanted(1), now).unwrap()).collect();
         assert!(pool.try_lease(&wanted(1), now).is_err());
         drop(held);
-        // Those who wait are all served, whoever gives up in between.
+        // All that wait are served, even if others give up in between.
         let mut patient = JoinSet::new();
         for number in 0..200 {
             let pool = pool.clone();

@@ -95,7 +95,7 @@ async fn facts_replace_one_another_whole() {
     edit(dir.path(), "UPDATE rests SET usage = 'music' WHERE usage = 'chat'; UPDATE rests SET reason = 'mood'");
     let (_, loaded) = Store::open(dir.path()).unwrap();
     let known = IdentityFacts { cooling: PerUsage::default(), ..facts() };
-    assert_eq!(loaded.facts[&key("b")], known, "what nobody understands is no rest");
+    assert_eq!(loaded.facts[&key("b")], known, "a rest of an unknown kind is left out");
 }
 
 #[tokio::test]

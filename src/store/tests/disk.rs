@@ -114,7 +114,7 @@ async fn what_a_disk_refuses_is_written_when_it_takes_it_again() {
         let what = "the session, OAuth, a chat with three answers and its end, one gone, the intent of one more, the facts and a day";
         assert_eq!(retried(&store).await, waits, "{what}");
         on_connection(&store, allow).await;
-        assert_eq!(store.status(), waits, "nobody has looked yet");
+        assert_eq!(store.status(), waits, "the folder was not tried again yet");
         assert_eq!(retried(&store).await, disk());
         // As after a kill: nothing is closed.
         let (later, loaded) = Store::open(dir.path()).unwrap();

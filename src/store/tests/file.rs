@@ -32,7 +32,7 @@ async fn loose_modes_are_tightened() {
     assert_eq!((mode(dir.path()), mode(&file)), (0o700, 0o600));
 
     // A folder that is not ours alone, such as /tmp, is not ours to close.
-    fs::write(dir.path().join("somebody-elses"), "").unwrap();
+    fs::write(dir.path().join("of-another-program"), "").unwrap();
     fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
     Store::open(dir.path()).unwrap();
     assert_eq!((mode(dir.path()), mode(&file)), (0o755, 0o600));

@@ -188,7 +188,7 @@ async fn a_held_lock_is_waited_for_and_a_forgotten_one_taken_away() {
     old(&path, 11);
     let lock = tokio::time::timeout(Duration::from_millis(90), files.lock(&id("a"))).await.unwrap().unwrap();
     assert_eq!(names(dir.path()), ["oauth_creds_a.lock"]);
-    // Somebody took ours for forgotten: it is not ours to remove any more.
+    // Another process took our lock for a forgotten one: it is not ours to remove any more.
     fs::write(&path, "theirs again").unwrap();
     drop(lock);
     assert_eq!(fs::read_to_string(&path).unwrap(), "theirs again");

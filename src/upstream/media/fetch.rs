@@ -422,7 +422,7 @@ mod tests {
         let error = fetcher.guarded.get(url).send().await.unwrap_err();
         assert_eq!(broken(error).to_string(), "refused: the address is not a public one");
         listener.set_nonblocking(true).unwrap();
-        assert!(listener.accept().is_err(), "nobody connected");
+        assert!(listener.accept().is_err(), "no connection was made");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The OAuth endpoints: each answer that clients have seen, and those that nobody expects.
+//! The OAuth endpoints: answers that clients have seen, and answers of other forms.
 
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -181,8 +181,8 @@ async fn polls_that_are_no_json() {
     check(answer(400, &[], b"torn {"), "unreachable unavailable").await;
     check(b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\n\r\n{".to_vec(), "unreachable unavailable").await;
     check(Vec::new(), "unreachable unavailable").await;
-    let nobody = client(Url::parse("http://127.0.0.1:9/").unwrap());
-    assert_eq!(shown(&nobody.poll(&secret("d"), &secret("v"), NOW).await), "unreachable unavailable");
+    let unreachable = client(Url::parse("http://127.0.0.1:9/").unwrap());
+    assert_eq!(shown(&unreachable.poll(&secret("d"), &secret("v"), NOW).await), "unreachable unavailable");
 }
 
 #[tokio::test]
