@@ -9,6 +9,7 @@ pub(crate) mod media;
 pub(crate) mod oauth;
 pub(crate) mod queues;
 pub(crate) mod reply;
+pub(crate) mod research;
 pub(crate) mod scenario;
 pub(crate) mod stream;
 pub(crate) mod tools;
@@ -28,6 +29,7 @@ pub use crate::script::oauth::{
 pub use crate::script::reply::{
     BodyForm, Challenge, ChallengeForm, ErrorScript, RawScript, ScriptedFailure, ScriptedReply, StatusScript,
 };
+pub use crate::script::research::{ReportPhase, ResearchScript};
 pub use crate::script::scenario::{AccountScript, DeclaredTools, Era, RefreshRotation, Scenario, ScenarioError};
 pub use crate::script::stream::{
     Bench, Content, Cut, CutHow, End, Endless, ErrorForm, Insert, Inserted, LineEnding, Packets, Pause, SearchForm,

@@ -13,6 +13,7 @@ use crate::script::media::{
     GrantScript, ParseEnd, ParseScript, PictureForm, PictureScript, PutScript, PutStop, VideoEnd, VideoScript,
 };
 use crate::script::oauth::{DeviceScript, OAuthFailure, TokenScript};
+use crate::script::research::ResearchScript;
 use crate::script::stream::{Bench, Cut, CutHow, End, Insert, Inserted, Packets, Pause, StreamError, StreamScript};
 use crate::script::tools::ToolScript;
 
@@ -34,6 +35,8 @@ pub struct ScriptedReply {
     pub picture: PictureScript,
     /// What a completion that makes a video makes.
     pub video: VideoScript,
+    /// How a completion that researches goes.
+    pub research: ResearchScript,
     /// What the right to upload is like, at `sts` and `sts_v1`.
     pub grant: GrantScript,
     /// Where an upload stops, at `oss_put`.
@@ -208,6 +211,12 @@ impl ScriptedReply {
     pub fn with_stream(mut self, describe: impl FnOnce(&mut StreamScript)) -> Self {
         describe(&mut self.stream);
         self
+    }
+
+    /// A deep research.
+    #[must_use]
+    pub fn researching(research: ResearchScript) -> Self {
+        Self { research, ..Self::default() }
     }
 
     /// An answer that calls tools.

@@ -11,6 +11,7 @@ use crate::script::guests::{KeyScript, OAuthAccount};
 use crate::script::media::{GrantScript, ParseScript, PictureScript, VideoScript};
 use crate::script::oauth::{DeviceScript, TokenScript};
 use crate::script::reply::{ScriptedFailure, ScriptedReply};
+use crate::script::research::ResearchScript;
 use crate::script::stream::{Packets, StreamScript};
 
 /// Everything that is set before the start. [`Scenario::default`] has two accounts, `ada` (era A) and `bob` (era B),
@@ -345,6 +346,9 @@ fn check_reply(endpoint: Endpoint, reply: &ScriptedReply) -> Result<(), Scenario
             return nonsense("errors in an envelope are for the web chat");
         }
         _ => {}
+    }
+    if endpoint != Endpoint::Completions && reply.research != ResearchScript::default() {
+        return nonsense("only completions of the web chat research");
     }
     if endpoint != Endpoint::Completions && reply.tools.is_some() {
         return nonsense("only completions of the web chat write tool calls; chat.tool_calls is for the others");

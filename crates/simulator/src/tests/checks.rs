@@ -41,7 +41,7 @@ async fn bodies_are_checked() {
     };
     let internal = "Internal error, please try again later.";
     check(kind("image_gen"), "Bad_Request", internal, 400).await;
-    check(kind("deep_research"), "internal_error", "Internal Error", 400).await;
+    check(kind("travel"), "internal_error", "Internal Error", 400).await;
     let badly_sized = |body: &mut Value| {
         kind("t2i")(body);
         body["size"] = json!("2:1");

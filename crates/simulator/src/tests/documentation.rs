@@ -109,6 +109,8 @@ fn every_name_of_the_format_is_on_the_page() {
             ("completions", r#"{"picture":{"form":"?"}}"#),
             ("completions", r#"{"video":{"?":1}}"#),
             ("completions", r#"{"video":{"end":"?"}}"#),
+            ("completions", r#"{"research":{"?":1}}"#),
+            ("completions", r#"{"research":{"report":"?"}}"#),
             ("sts", r#"{"grant":{"?":1}}"#),
             ("oss_put", r#"{"put":{"?":1}}"#),
             ("oss_put", r#"{"put":{"how":"?"}}"#),

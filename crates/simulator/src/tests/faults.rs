@@ -334,12 +334,12 @@ async fn what_is_not_simulated_can_be_refused_by_script() {
     let caller = Caller::new(&simulator, "ada");
     simulator.script().queue(None, Endpoint::Completions, ScriptedReply::error("RateLimited"));
     simulator.script().queue(None, Endpoint::Completions, ScriptedReply::answer("for text"));
-    let chat = caller.chat_for("deep_research").await;
+    let chat = caller.chat_for("travel").await;
     let mut body = question(&chat, "cats");
     let message = &mut body["messages"][0];
-    message["chat_type"] = "deep_research".into();
-    message["sub_chat_type"] = "deep_research".into();
-    message["extra"]["meta"]["subChatType"] = "deep_research".into();
+    message["chat_type"] = "travel".into();
+    message["sub_chat_type"] = "travel".into();
+    message["extra"]["meta"]["subChatType"] = "travel".into();
     assert_eq!(caller.complete(&chat, &body).await.code(), "RateLimited");
     assert_eq!(caller.complete(&chat, &body).await.code(), "internal_error");
     assert_eq!(answer_of(&caller.ask("x").await.text), "for text");

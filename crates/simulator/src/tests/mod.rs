@@ -10,6 +10,7 @@ mod journal;
 mod oauth;
 mod pictures;
 mod portal;
+mod research;
 mod streams;
 mod tools;
 mod uploads;

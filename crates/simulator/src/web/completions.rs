@@ -21,6 +21,7 @@ use crate::web::frames::Voice;
 use crate::web::media::{Size, size_of};
 use crate::web::pictures::{self, count_in};
 use crate::web::prompt::Tool;
+use crate::web::research;
 use crate::web::site::refuse_caller;
 use crate::web::speech::Question;
 use crate::web::steps::Step;
@@ -47,6 +48,7 @@ struct Request {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Text,
+    Research,
     Picture,
     Video,
     /// Known to the site, but not simulated.
@@ -147,6 +149,12 @@ impl Play<'_> {
             attempt: self.attempt,
             second_response_id: Uuid::new_v4().to_string(),
         };
+        if request.mode == Mode::Research {
+            let (frames, answer) = research::frames(&reply.research, &reply.stream, &voice, &question);
+            turn.answer = answer;
+            let steps = plan_frames(&reply.stream, &voice, frames, world.pace_ms);
+            return Answer::steps(EVENT_STREAM, steps, Some(turn));
+        }
         let plan = plan(script, reply.tools.as_ref(), &voice, &question, world.pace_ms);
         turn.answer = plan.answer;
         Answer::steps(EVENT_STREAM, plan.steps, Some(turn))
@@ -271,7 +279,10 @@ fn inspect(world: &World, call: &Call, request: &Request, body: &Value, message:
     if declared.is_some_and(|declared| !is_declaration(declared)) {
         world.violation(call, "local_mcp is no declaration of tools");
     }
-    if request.asked.parent_id.is_none() && request.mode == Mode::Text && world.chats.is_used(&request.asked.chat_id) {
+    if request.asked.parent_id.is_none()
+        && matches!(request.mode, Mode::Text | Mode::Research)
+        && world.chats.is_used(&request.asked.chat_id)
+    {
         world.violation(call, "a later message of a chat without a parent");
     }
     if !matches!(request.mode, Mode::Picture | Mode::Video) {
@@ -338,6 +349,7 @@ impl Mode {
     fn of(chat_type: &str) -> Self {
         match chat_type {
             "t2t" | "search" | "artifacts" | "web_dev" | "learn" => Self::Text,
+            "deep_research" => Self::Research,
             "t2i" | "image_edit" => Self::Picture,
             "t2v" | "i2v" => Self::Video,
             _ => Self::Other,

@@ -238,6 +238,18 @@ impl Voice {
         self.delta(delta, Some(usage), true)
     }
 
+    /// A step of a deep research, with the hits of a search if they are not null.
+    pub(crate) fn research(&self, phase: &str, content: &str, status: &str, hits: Value, usage: Usage) -> String {
+        let stage = json!({ "stage": phase, "lang_code": "en", "status": status, "version": "v4" });
+        let mut extra = json!({ "deep_research": stage });
+        if let (Some(extra), false) = (extra.as_object_mut(), hits.is_null()) {
+            extra.insert("web_search_info".to_owned(), hits);
+        }
+        let delta =
+            json!({ "role": "assistant", "content": content, "phase": phase, "status": status, "extra": extra });
+        self.delta(delta, Some(usage), true)
+    }
+
     /// Calls of tools that the client declared, all in one delta.
     pub(crate) fn local_tool(&self, calls: &[Value], usage: Usage) -> String {
         let delta = json!({

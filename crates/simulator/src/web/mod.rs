@@ -13,6 +13,7 @@ pub(crate) mod media;
 pub(crate) mod pictures;
 pub(crate) mod prompt;
 pub(crate) mod python;
+pub(crate) mod research;
 pub(crate) mod site;
 pub(crate) mod speech;
 pub(crate) mod steps;
