@@ -76,6 +76,8 @@ pub enum Usage {
     Image,
     /// Making videos.
     Video,
+    /// Deep research, whose quota the upstream counts apart from chats.
+    Research,
     /// Handing over files, as a part of any of the others.
     Upload,
 }
@@ -97,8 +99,8 @@ impl From<Usage> for Need {
 
 impl Usage {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Chat, Self::Image, Self::Video, Self::Upload];
-    /// Those that a request is for.
+    pub const ALL: [Self; 5] = [Self::Chat, Self::Image, Self::Video, Self::Research, Self::Upload];
+    /// Those by which an account is judged: one that rests from all of them is down.
     pub const ASKED: [Self; 3] = [Self::Chat, Self::Image, Self::Video];
 
     /// The word for it on disk and in logs.
@@ -108,6 +110,7 @@ impl Usage {
             Self::Chat => "chat",
             Self::Image => "image",
             Self::Video => "video",
+            Self::Research => "research",
             Self::Upload => "upload",
         }
     }
@@ -119,6 +122,7 @@ pub struct PerUsage<T> {
     chat: T,
     image: T,
     video: T,
+    research: T,
     upload: T,
 }
 
@@ -129,6 +133,7 @@ impl<T> PerUsage<T> {
             chat: make(Usage::Chat),
             image: make(Usage::Image),
             video: make(Usage::Video),
+            research: make(Usage::Research),
             upload: make(Usage::Upload),
         }
     }
@@ -139,6 +144,7 @@ impl<T> PerUsage<T> {
             Usage::Chat => &self.chat,
             Usage::Image => &self.image,
             Usage::Video => &self.video,
+            Usage::Research => &self.research,
             Usage::Upload => &self.upload,
         }
     }
@@ -149,6 +155,7 @@ impl<T> PerUsage<T> {
             Usage::Chat => &mut self.chat,
             Usage::Image => &mut self.image,
             Usage::Video => &mut self.video,
+            Usage::Research => &mut self.research,
             Usage::Upload => &mut self.upload,
         }
     }
@@ -166,11 +173,11 @@ mod tests {
     #[test]
     fn each_usage_has_its_own() {
         let mut words = PerUsage::of(|usage| usage.as_str().to_owned());
-        assert_eq!(Usage::ALL.map(|usage| words.get(usage).clone()), ["chat", "image", "video", "upload"]);
+        assert_eq!(Usage::ALL.map(|usage| words.get(usage).clone()), ["chat", "image", "video", "research", "upload"]);
         for usage in Usage::ALL {
             words.get_mut(usage).push('!');
         }
         let all: Vec<_> = words.iter().map(|(usage, word)| format!("{usage:?} {word}")).collect();
-        assert_eq!(all, ["Chat chat!", "Image image!", "Video video!", "Upload upload!"]);
+        assert_eq!(all, ["Chat chat!", "Image image!", "Video video!", "Research research!", "Upload upload!"]);
     }
 }

@@ -59,6 +59,8 @@ impl IdentityReason {
             Self::Resting(Usage::Image, CoolingReason::Quota) => "image_quota_exhausted",
             Self::Resting(Usage::Video, CoolingReason::Rate) => "video_rate_limited",
             Self::Resting(Usage::Video, CoolingReason::Quota) => "video_quota_exhausted",
+            Self::Resting(Usage::Research, CoolingReason::Rate) => "research_rate_limited",
+            Self::Resting(Usage::Research, CoolingReason::Quota) => "research_quota_exhausted",
             Self::Resting(Usage::Upload, CoolingReason::Rate) => "upload_rate_limited",
             Self::Resting(Usage::Upload, CoolingReason::Quota) => "upload_quota_exhausted",
             Self::Tripped => "tripped",

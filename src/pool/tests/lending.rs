@@ -318,6 +318,8 @@ fn words_of_states_and_reasons_are_distinct() {
             "image_quota_exhausted",
             "video_rate_limited",
             "video_quota_exhausted",
+            "research_rate_limited",
+            "research_quota_exhausted",
             "upload_rate_limited",
             "upload_quota_exhausted",
             "login_needed",

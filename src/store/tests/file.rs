@@ -201,8 +201,8 @@ async fn a_file_of_the_first_version_is_brought_up_to_date() {
     let dir = tempfile::tempdir().unwrap();
     edit(dir.path(), FIRST_VERSION);
     let chats = |reason| only(Usage::Chat, cooling(reason, 90));
-    // The first versions knew nothing of a rest from handing over files.
-    let known = |usage| usage != Usage::Upload;
+    // The first versions knew nothing of a rest from research, or from handing over files.
+    let known = |usage| Usage::ASKED.contains(&usage);
     let everything = PerUsage::of(|usage| known(usage).then(|| cooling(CoolingReason::Challenge, 90)));
     let expected = [
         ("both", chats(CoolingReason::Quota), Some(UnixSeconds(7))),

@@ -45,7 +45,7 @@ fn only(usage: Usage, cooling: Cooling) -> PerUsage<Option<Cooling>> {
 fn facts() -> IdentityFacts {
     let cooling = PerUsage::of(|usage| match usage {
         Usage::Chat => Some(cooling(CoolingReason::Rate, 70)),
-        Usage::Image => None,
+        Usage::Image | Usage::Research => None,
         Usage::Video => Some(cooling(CoolingReason::Quota, 90)),
         Usage::Upload => Some(cooling(CoolingReason::Quota, 95)),
     });

@@ -20,7 +20,7 @@ pub(super) struct Known {
     pub(super) epoch: u64,
     pub(super) calm_since: u64,
     /// By usage.
-    pub(super) used: [Used; 4],
+    pub(super) used: [Used; 5],
     /// Until when it rests from everything, because a human is wanted.
     pub(super) challenged: Option<u64>,
     pub(super) challenges: u32,
@@ -139,10 +139,10 @@ impl Known {
 
     pub(super) fn status(&self) -> IdentityStatus {
         let is_dead = matches!(self.token, Token::Dead);
-        let resting = Usage::ASKED.into_iter().filter(|usage| self.rest(*usage).is_some()).count();
-        if is_dead || self.gate != Gate::Closed || resting == 3 {
+        let rests = |usage: Usage| self.rest(usage).is_some();
+        if is_dead || self.gate != Gate::Closed || Usage::ASKED.into_iter().all(rests) {
             IdentityStatus::Down
-        } else if self.fails >= 2 || !matches!(self.token, Token::Ready) || resting > 0 {
+        } else if self.fails >= 2 || !matches!(self.token, Token::Ready) || Usage::ALL.into_iter().any(rests) {
             IdentityStatus::Degraded
         } else {
             IdentityStatus::Healthy

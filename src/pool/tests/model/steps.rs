@@ -54,7 +54,7 @@ pub(super) fn steps() -> impl Strategy<Value = Step> {
         2 => (1..100_u64).prop_map(Token::Missing),
         1 => Just(Token::Dead),
     ];
-    let usage = prop_oneof![3 => Just(Usage::Chat), 1 => Just(Usage::Image), 2 => Just(Usage::Video)];
+    let usage = prop_oneof![3 => Just(Usage::Chat), 1 => Just(Usage::Image), 2 => Just(Usage::Video), 1 => Just(Usage::Research)];
     prop_oneof![
         12 => usage.clone().prop_map(|usage| Step::Lease { usage, tried: 0 }),
         4 => (usage, any::<u8>()).prop_map(|(usage, tried)| Step::Lease { usage, tried }),
