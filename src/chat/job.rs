@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::base::facts::Usage;
 use crate::chat::aspect::Aspect;
 use crate::chat::conversation::{Conversation, Part, Role};
-use crate::chat::suffix::Product;
+use crate::chat::suffix::{Product, Work};
 use crate::files::attachment::JobFile;
 
 /// Whether the model should think.
@@ -128,8 +128,10 @@ impl Wishes {
 /// What is to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Making {
-    /// An answer in words.
+    /// The answer of a chat.
     Text,
+    /// Text of a kind of its own.
+    Work(Work),
     /// A picture or a video.
     Media(Product, Aspect),
 }
@@ -203,7 +205,8 @@ impl ChatJob {
     #[must_use]
     pub fn usage(&self) -> Usage {
         match self.making {
-            Making::Text => Usage::Chat,
+            Making::Work(Work::Research) => Usage::Research,
+            Making::Text | Making::Work(Work::Artifact | Work::WebPage | Work::Lesson) => Usage::Chat,
             Making::Media(Product::Image | Product::ImageEdit, _) => Usage::Image,
             Making::Media(Product::Video, _) => Usage::Video,
         }

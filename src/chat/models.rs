@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::chat::suffix::{Product, SUFFIXES, SuffixEffect};
+use crate::chat::suffix::{Product, SUFFIXES, SuffixEffect, Work};
 use crate::files::media_type::MediaKind;
 
 /// What a model can do about thinking.
@@ -56,8 +56,10 @@ pub struct ModelInfo {
     pub thinking: Thinking,
     /// Whether the chat type `search` is offered.
     pub search: bool,
-    /// Whether the upstream says which chat types are offered. If not, [`Self::search`] and [`Self::makes`] may lack
-    /// what there is.
+    /// The kinds of text that are offered.
+    pub writes: Vec<Work>,
+    /// Whether the upstream says which chat types are offered. If not, [`Self::search`], [`Self::writes`] and
+    /// [`Self::makes`] may lack what there is.
     pub tells_chat_types: bool,
     /// What can be sent to it.
     pub abilities: Abilities,
@@ -95,6 +97,12 @@ impl ModelInfo {
     #[must_use]
     pub fn may_search(&self) -> bool {
         self.search || !self.tells_chat_types
+    }
+
+    /// Whether it may be asked to write this; what is not known may be tried.
+    #[must_use]
+    pub fn may_write(&self, work: Work) -> bool {
+        self.writes.contains(&work) || !self.tells_chat_types
     }
 
     /// Whether it may be asked to make this; what is not known may be tried.
@@ -178,6 +186,7 @@ fn model_of(entry: &Value) -> Option<ModelInfo> {
         owned_by: entry.get("owned_by").and_then(Value::as_str).unwrap_or("qwen").to_owned(),
         thinking,
         search: offers("search"),
+        writes: WORKS.iter().filter(|(word, _)| offers(word)).map(|(_, work)| *work).collect(),
         tells_chat_types: chat_types.is_some(),
         abilities: Abilities {
             image: takes("vision"),
@@ -190,6 +199,14 @@ fn model_of(entry: &Value) -> Option<ModelInfo> {
     })
 }
 
+/// The upstream's words for kinds of text.
+const WORKS: [(&str, Work); 4] = [
+    ("deep_research", Work::Research),
+    ("artifacts", Work::Artifact),
+    ("web_dev", Work::WebPage),
+    ("learn", Work::Lesson),
+];
+
 /// The list that stands in while the upstream's has never been seen.
 #[must_use]
 pub(crate) fn builtin_catalogue() -> Vec<ModelInfo> {
@@ -199,6 +216,7 @@ pub(crate) fn builtin_catalogue() -> Vec<ModelInfo> {
         owned_by: "qwen".to_owned(),
         thinking,
         search: true,
+        writes: WORKS.map(|(_, work)| work).to_vec(),
         tells_chat_types: true,
         abilities: Abilities::default(),
         makes: Makes { image: true, image_edit: true, video: true },
@@ -220,13 +238,17 @@ pub(crate) fn with_variants(models: &[ModelInfo]) -> Vec<(String, &ModelInfo)> {
     for model in models {
         names.push((model.id.clone(), model));
         let mut variants = vec![model.id.clone()];
-        let mut products = Vec::new();
+        let mut alone = Vec::new();
         for (suffix, effect) in SUFFIXES {
             let is_offered = match effect {
                 SuffixEffect::Thinking => model.thinking == Thinking::OnRequest,
                 SuffixEffect::Search => model.search,
+                SuffixEffect::Write(work) => {
+                    alone.extend(model.writes.contains(work).then(|| format!("{}{suffix}", model.id)));
+                    false
+                }
                 SuffixEffect::Make(product) => {
-                    products.extend(model.makes.has(*product).then(|| format!("{}{suffix}", model.id)));
+                    alone.extend(model.makes.has(*product).then(|| format!("{}{suffix}", model.id)));
                     false
                 }
             };
@@ -234,8 +256,8 @@ pub(crate) fn with_variants(models: &[ModelInfo]) -> Vec<(String, &ModelInfo)> {
                 variants.extend(variants.clone().iter().map(|name| format!("{name}{suffix}")));
             }
         }
-        // Thinking and searching mean nothing where no text is made.
-        variants.extend(products);
+        // Research searches and thinks by itself, and neither means anything where no text is made.
+        variants.extend(alone);
         for name in variants.into_iter().skip(1) {
             if !models.iter().any(|other| other.id == name) {
                 names.push((name, model));
@@ -343,6 +365,7 @@ mod tests {
         let model = |id: &str, thinking, search| ModelInfo {
             thinking,
             search,
+            writes: vec![],
             makes: Makes::default(),
             id: id.to_owned(),
             ..builtin_catalogue().into_iter().next().unwrap()
@@ -356,10 +379,11 @@ mod tests {
         check(&[model("a", Thinking::Always, true)], "a a-search");
         check(&[model("a", Thinking::OnRequest, true)], "a a-thinking a-search a-thinking-search");
         let maker = ModelInfo {
+            writes: vec![Work::Research, Work::Artifact],
             makes: Makes { image: true, image_edit: true, video: true },
             ..model("a", Thinking::Never, true)
         };
-        check(&[maker], "a a-search a-image a-image_edit a-video");
+        check(&[maker], "a a-search a-deep-research a-image a-image_edit a-video");
         let own = [model("a", Thinking::OnRequest, false), model("a-thinking", Thinking::Always, false)];
         check(&own, "a a-thinking");
         let builtin = builtin_catalogue();

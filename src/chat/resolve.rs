@@ -5,7 +5,7 @@ use crate::chat::error::{RequestError, RequestErrorKind};
 use crate::chat::job::{ChatJob, ChatRequest, Making, ReasoningFormat, ThinkingWish, Wishes};
 use crate::chat::model_map::ModelMap;
 use crate::chat::models::{ModelInfo, nearest, with_variants};
-use crate::chat::suffix::{ModelSpec, Product, SUFFIXES, SuffixEffect};
+use crate::chat::suffix::{ModelSpec, Product, SUFFIXES, SuffixEffect, UNLISTED, Work};
 
 /// What holds for every request.
 #[derive(Clone, Copy, Debug)]
@@ -62,14 +62,37 @@ impl<'a> Rules<'a> {
         if !self.is_live || self.find(&spec.base).is_none_or(|model| model.may_make(product)) {
             return Ok(());
         }
-        let able = self.models.iter().filter(|model| model.makes.has(product)).map(|model| model.id.as_str());
+        let what = format!("makes no {}", product.plural());
+        Err(self.unable(spec, &what, SuffixEffect::Make(product), |model| model.makes.has(product)))
+    }
+
+    /// Refuses a model that cannot write this, as far as the upstream's own list tells.
+    ///
+    /// # Errors
+    /// [`RequestErrorKind::ModelNotFound`], with the nearest name that can.
+    fn can_write(&self, spec: &ModelSpec, work: Work) -> Result<(), RequestError> {
+        if !self.is_live || self.find(&spec.base).is_none_or(|model| model.may_write(work)) {
+            return Ok(());
+        }
+        let what = format!("offers no {}", work.plural());
+        Err(self.unable(spec, &what, SuffixEffect::Write(work), |model| model.writes.contains(&work)))
+    }
+
+    /// The error for a model that cannot do what a suffix asks for.
+    fn unable(
+        &self,
+        spec: &ModelSpec,
+        what: &str,
+        effect: SuffixEffect,
+        is_able: impl Fn(&ModelInfo) -> bool,
+    ) -> RequestError {
+        let able = self.models.iter().filter(|model| is_able(model)).map(|model| model.id.as_str());
         let able: Vec<&str> = able.collect();
         let nearest = nearest(&spec.base, able.iter().copied()).or(able.first().copied());
-        let suffix = SUFFIXES.iter().find(|(_, effect)| *effect == SuffixEffect::Make(product));
+        let suffix = SUFFIXES.iter().chain(UNLISTED).find(|(_, other)| *other == effect);
         let name = nearest.map(|base| format!("{base}{}", suffix.map_or("", |(suffix, _)| suffix)));
-        let message =
-            format!("The model '{}' makes no {}. {}", spec.base, product.plural(), did_you_mean(name.as_deref()));
-        Err(RequestError::new(RequestErrorKind::ModelNotFound, "model", message))
+        let message = format!("The model '{}' {what}. {}", spec.base, did_you_mean(name.as_deref()));
+        RequestError::new(RequestErrorKind::ModelNotFound, "model", message)
     }
 }
 
@@ -90,9 +113,10 @@ impl ChatRequest {
         let spec = rules.model(&model)?;
         let mut ignored = self.ignored;
         let mut wishes = self.wishes;
-        let has_text_suffix = spec.thinking || spec.search;
+        let has_text_suffix = spec.thinking || spec.search || spec.work.is_some();
         let making = match spec.product {
             None => {
+                spec.work.map_or(Ok(()), |work| rules.can_write(&spec, work))?;
                 ignored.extend(self.size.map(|_| "size"));
                 wishes.thinking = wishes.thinking.or(spec.thinking.then_some((ThinkingWish::On, "model")));
                 wishes.search = wishes.search.or(spec.search.then_some((true, "model")));
@@ -102,7 +126,7 @@ impl ChatRequest {
                     wishes.search = None;
                 }
                 wishes.reasoning_format = wishes.reasoning_format.or(Some(rules.reasoning_format));
-                Making::Text
+                spec.work.map_or(Making::Text, Making::Work)
             }
             Some(product) => {
                 rules.can_make(&spec, product)?;

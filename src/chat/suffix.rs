@@ -7,8 +7,36 @@ pub(crate) enum SuffixEffect {
     Thinking,
     /// The model may search the web.
     Search,
+    /// Text of a kind of its own is written.
+    Write(Work),
     /// Something else than text is made.
     Make(Product),
+}
+
+/// Text that is written in another way than an answer of a chat.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    /// A report, after minutes of searching and reading.
+    Research,
+    /// A document or a small program, as code.
+    Artifact,
+    /// A web page, as code.
+    WebPage,
+    /// An explanation for learners.
+    Lesson,
+}
+
+impl Work {
+    /// What it is called, in the plural.
+    #[must_use]
+    pub fn plural(self) -> &'static str {
+        match self {
+            Self::Research => "deep research",
+            Self::Artifact => "artifacts",
+            Self::WebPage => "web pages",
+            Self::Lesson => "lessons",
+        }
+    }
 }
 
 /// What is made in place of text.
@@ -37,13 +65,21 @@ impl Product {
 pub(crate) const SUFFIXES: &[(&str, SuffixEffect)] = &[
     ("-thinking", SuffixEffect::Thinking),
     ("-search", SuffixEffect::Search),
+    ("-deep-research", SuffixEffect::Write(Work::Research)),
     ("-image", SuffixEffect::Make(Product::Image)),
     ("-image_edit", SuffixEffect::Make(Product::ImageEdit)),
     ("-video", SuffixEffect::Make(Product::Video)),
 ];
 
-/// Other spellings of suffixes, taken but not listed.
-const SPELLINGS: &[(&str, SuffixEffect)] = &[("-image-edit", SuffixEffect::Make(Product::ImageEdit))];
+/// Suffixes that are taken but not listed: other spellings, and kinds of text that few ask for.
+pub(crate) const UNLISTED: &[(&str, SuffixEffect)] = &[
+    ("-image-edit", SuffixEffect::Make(Product::ImageEdit)),
+    ("-deep_research", SuffixEffect::Write(Work::Research)),
+    ("-artifacts", SuffixEffect::Write(Work::Artifact)),
+    ("-web-dev", SuffixEffect::Write(Work::WebPage)),
+    ("-web_dev", SuffixEffect::Write(Work::WebPage)),
+    ("-learn", SuffixEffect::Write(Work::Lesson)),
+];
 
 /// The prefix that names the web chat among the kinds of upstream.
 pub(crate) const WEB_PREFIX: &str = "web/";
@@ -57,6 +93,8 @@ pub struct ModelSpec {
     pub thinking: bool,
     /// The suffix `-search` was there.
     pub search: bool,
+    /// The kind of text that the last suffix for it asks for; `None` for an answer of a chat.
+    pub work: Option<Work>,
     /// What the last suffix for it asks to be made; `None` for text.
     pub product: Option<Product>,
     /// Whether `base` is in the catalogue that was asked.
@@ -70,9 +108,9 @@ impl ModelSpec {
     pub fn parse(name: &str, is_known: impl Fn(&str) -> bool) -> Self {
         let name = name.trim();
         let mut base = if is_known(name) { name } else { name.strip_prefix(WEB_PREFIX).unwrap_or(name) };
-        let (mut thinking, mut search, mut product) = (false, false, None);
+        let (mut thinking, mut search, mut work, mut product) = (false, false, None, None);
         while !is_known(base) {
-            let mut suffixes = SPELLINGS.iter().chain(SUFFIXES);
+            let mut suffixes = UNLISTED.iter().chain(SUFFIXES);
             let stripped = suffixes.find_map(|(suffix, effect)| Some((base.strip_suffix(suffix)?, effect)));
             let Some((shorter, effect)) = stripped.filter(|(shorter, _)| !shorter.is_empty()) else {
                 break;
@@ -81,10 +119,11 @@ impl ModelSpec {
             match effect {
                 SuffixEffect::Thinking => thinking = true,
                 SuffixEffect::Search => search = true,
+                SuffixEffect::Write(what) => work = work.or(Some(*what)),
                 SuffixEffect::Make(what) => product = product.or(Some(*what)),
             }
         }
-        Self { base: base.to_owned(), thinking, search, product, is_known: is_known(base) }
+        Self { base: base.to_owned(), thinking, search, work, product, is_known: is_known(base) }
     }
 }
 
@@ -97,7 +136,7 @@ mod tests {
         let catalogue = ["qwen3-max", "qwen3-235b-thinking", "web/odd"];
         let check = |name: &str, base: &str, thinking: bool, search: bool, is_known: bool| {
             let spec = ModelSpec::parse(name, |id| catalogue.contains(&id));
-            let expected = ModelSpec { base: base.to_owned(), thinking, search, product: None, is_known };
+            let expected = ModelSpec { base: base.to_owned(), thinking, search, work: None, product: None, is_known };
             assert_eq!(spec, expected, "{name}");
         };
         check("qwen3-max", "qwen3-max", false, false, true);
@@ -116,6 +155,23 @@ mod tests {
         check("gpt-4o-search", "gpt-4o", false, true, false);
         check("-thinking", "-thinking", false, false, false);
         check("", "", false, false, false);
+    }
+
+    #[test]
+    fn what_is_written() {
+        for (name, base, work) in [
+            ("qwen3-max-deep-research", "qwen3-max", Some(Work::Research)),
+            ("qwen3-max-deep_research-thinking", "qwen3-max", Some(Work::Research)),
+            ("web/qwen3-max-search-deep-research", "qwen3-max", Some(Work::Research)),
+            ("qwen3-max-artifacts", "qwen3-max", Some(Work::Artifact)),
+            ("qwen3-max-web_dev", "qwen3-max", Some(Work::WebPage)),
+            ("qwen3-max-learn-web-dev", "qwen3-max", Some(Work::WebPage)),
+            ("qwen-deep-research", "qwen-deep-research", None),
+            ("qwen3-max-research", "qwen3-max-research", None),
+        ] {
+            let spec = ModelSpec::parse(name, |id| ["qwen3-max", "qwen-deep-research"].contains(&id));
+            assert_eq!((spec.base.as_str(), spec.work), (base, work), "{name}");
+        }
     }
 
     #[test]

@@ -397,7 +397,7 @@ pub const SETTINGS: &[Setting] = &[
         |d, v| put(&mut d.web.first_event_timeout, limit(v))),
     row(UPSTREAM, "IDLE_TIMEOUT", "2m", "Between two events of an answer; `0`: no limit.",
         |d, v| put(&mut d.web.idle_timeout, limit(v))),
-    row(UPSTREAM, "TOTAL_TIMEOUT", "10m", "For a whole answer; `0`: no limit.",
+    row(UPSTREAM, "TOTAL_TIMEOUT", "10m", "For a whole answer, twice as long for videos, at least 30 minutes for deep research; `0`: no limit.",
         |d, v| put(&mut d.web.total_timeout, limit(v))),
 
     row(PROCESS, CONFIG_FILE, "config.json", "File with settings; cannot be set in that file itself.", |_, v| path(v).map(drop)),

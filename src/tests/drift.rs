@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::chat::reply::ReplyError;
+use crate::chat::reply::{ReplyError, ReplyEvent};
 use crate::upstream::web::decode::QwenReplyDecoder;
 
 use super::{answer, described, job};
@@ -35,6 +35,50 @@ const B: &str = r#"{"response.created": {"response_id": "B", "response_index": "
 const A_SAYS: &str = r#"{"choices": [{"delta": {"content": "a", "phase": "answer"}}], "response_id": "A"}"#;
 const B_SAYS: &str = r#"{"choices": [{"delta": {"content": "b", "phase": "answer"}}], "response_id": "B"}"#;
 const END: &str = r#"{"choices": [{"delta": {"content": "", "phase": "answer", "status": "finished"}}]}"#;
+
+/// A delta of a deep research.
+fn step(phase: &str, content: &str, status: &str) -> String {
+    let delta = json!({"role": "assistant", "content": content, "phase": phase, "status": status});
+    json!({"choices": [{"delta": delta}]}).to_string()
+}
+
+/// A deep research of these frames, to the end of its stream.
+fn check_research(steps: &[(&str, &str, &str)], expected: &str) {
+    let mut decoder = QwenReplyDecoder::new();
+    let mut events = Vec::new();
+    let mut sink = |event: ReplyEvent<'_>| events.push(described(&event));
+    for (phase, content, status) in steps {
+        decoder.push(step(phase, content, status).as_bytes(), &mut sink).unwrap();
+    }
+    let outcome = decoder.finish(&mut sink);
+    events.retain(|event| event != "Activity");
+    events.extend(outcome.err().map(|error| format!("! {error:?}")));
+    assert_eq!(events.join(" | "), expected, "{steps:?}");
+}
+
+#[test]
+fn a_research_is_thoughts_and_a_report_or_a_question() {
+    let (plan, end) = (("ResearchPlanning", "Plan.", "typing"), ("answer", "", "finished"));
+    let (planned, search) = (("ResearchPlanning", "", "finished"), ("ResearchSearching", "Look.", "typing"));
+    let (write, written) = (("Writing", "Report.", "typing"), ("Writing", "", "finished"));
+    let done = "Reasoning \"Plan.\" | Reasoning \"\\n\\n\" | Reasoning \"Look.\" | Text \"Report.\" | Finished";
+    check_research(&[plan, planned, search, write, written, end], done);
+    check_research(&[plan, planned, search, write, written], done);
+    check_research(&[plan, planned, search, ("answer", "Report.", "typing"), end], done);
+    check_research(&[plan, search, ("WebResearch", "x", "typing"), ("DeepThinking", "y", "typing"), write, end], done);
+    // What nothing follows is a question to the user.
+    let asked = "Text \"Plan.\" | Finished";
+    check_research(&[plan, end], asked);
+    check_research(&[plan, planned], asked);
+    check_research(&[("ResearchNotice", "Plan.", "typing"), ("KeepAlive", "", "typing"), end], asked);
+    // What breaks off is neither.
+    check_research(&[plan], "! Empty");
+    check_research(&[plan, search], "Reasoning \"Plan.\" | Reasoning \"\\n\\n\" | Reasoning \"Look.\" | ! Empty");
+    check_research(
+        &[plan, planned, search, write],
+        "Reasoning \"Plan.\" | Reasoning \"\\n\\n\" | Reasoning \"Look.\" | Text \"Report.\" | ! Truncated",
+    );
+}
 
 #[test]
 fn choices_and_deltas() {
@@ -148,8 +192,8 @@ fn places_of_search_hits() {
         let mut decoder = QwenReplyDecoder::new();
         let mut urls = Vec::new();
         for list in lists {
-            let mut sink = |event: crate::chat::reply::ReplyEvent<'_>| {
-                if let crate::chat::reply::ReplyEvent::Source(source) = event {
+            let mut sink = |event: ReplyEvent<'_>| {
+                if let ReplyEvent::Source(source) = event {
                     urls.push(source.url);
                 }
             };
@@ -375,8 +419,8 @@ fn pictures_of_tools() {
         let mut decoder = QwenReplyDecoder::new();
         for frame in [tool("image_gen_tool", extra), tool("image_gen_tool", extra)] {
             let taken = decoder.push(frame.as_bytes(), &mut |event| match event {
-                crate::chat::reply::ReplyEvent::Image { url } => urls.push(url.to_owned()),
-                crate::chat::reply::ReplyEvent::Source(source) => panic!("{source:?}"),
+                ReplyEvent::Image { url } => urls.push(url.to_owned()),
+                ReplyEvent::Source(source) => panic!("{source:?}"),
                 _ => {}
             });
             taken.unwrap();
@@ -405,7 +449,7 @@ fn hits_are_numbered_over_the_whole_turn() {
         let mut decoder = QwenReplyDecoder::new();
         for frame in frames {
             let taken = decoder.push(frame.as_bytes(), &mut |event| {
-                if let crate::chat::reply::ReplyEvent::Source(source) = event {
+                if let ReplyEvent::Source(source) = event {
                     urls.push(source.url);
                 }
             });

@@ -92,6 +92,7 @@ fn model(id: &str, abilities: Abilities) -> ModelInfo {
         owned_by: "qwen".to_owned(),
         thinking: Thinking::OnRequest,
         search: true,
+        writes: vec![],
         tells_chat_types: false,
         abilities,
         makes: Makes::default(),

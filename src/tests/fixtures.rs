@@ -12,7 +12,7 @@ fn every_fixture() {
     for path in paths {
         let name = path.file_stem().unwrap().to_str().unwrap();
         let bytes = std::fs::read(&path).unwrap();
-        let job = job(&json!({"enable_search": name.starts_with("web_search")}));
+        let job = job(&json!({"enable_search": name.starts_with("web_search") || name.starts_with("deep_research")}));
         let answer = answer(&[&bytes], &job);
         let message = &answer.whole["choices"][0]["message"];
         assert_eq!(answer.content(), message["content"].as_str().unwrap(), "{name}");

@@ -256,6 +256,7 @@ fn what_the_catalogue_has_to_say() {
         owned_by: "qwen".to_owned(),
         thinking,
         search: true,
+        writes: vec![],
         tells_chat_types: true,
         abilities: Abilities::default(),
         makes: Makes::default(),

@@ -22,7 +22,7 @@ const DOING: &str = "reading an answer";
 
 /// What reads the events, by the dialect of the upstream.
 enum Decoder {
-    Qwen(QwenReplyDecoder),
+    Qwen(Box<QwenReplyDecoder>),
     OpenAi(ChatDecoder),
 }
 
@@ -91,7 +91,7 @@ impl ReplyStream {
     /// A stream of the web chat over the body of a response.
     #[must_use]
     pub(crate) fn new(body: reqwest::Body, decoder: QwenReplyDecoder) -> Self {
-        Self { body, sse: SseDecoder::new(), decoder: Decoder::Qwen(decoder), head: Some(Vec::new()) }
+        Self { body, sse: SseDecoder::new(), decoder: Decoder::Qwen(Box::new(decoder)), head: Some(Vec::new()) }
     }
 
     /// A stream of an upstream that speaks OpenAI's dialect.

@@ -20,6 +20,7 @@ mod continued;
 mod cors;
 mod counts;
 mod debug_log;
+mod deep_research;
 mod embeddings;
 mod failover;
 mod health_detailed;

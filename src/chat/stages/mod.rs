@@ -31,6 +31,7 @@ use crate::chat::stages::limits::TextLimiter;
 use crate::chat::stages::media::MediaLinks;
 use crate::chat::stages::thoughts::Thoughts;
 use crate::chat::stages::tool_calls::{Called, ToolCalls, ToolPlan};
+use crate::chat::suffix::Work;
 use crate::chat::tokens::TokenMeter;
 use crate::chat::tools::check::ToolSet;
 
@@ -86,6 +87,7 @@ impl StagePlan {
             (Question::Conversation(conversation), Making::Text) => {
                 Ok(Self { tools: tool_plan(conversation, id_seed)?, json: JsonForm::of(&conversation.output)?, ..plan })
             }
+            (_, Making::Work(Work::Research)) => Ok(Self { cites: true, ..plan }),
             (Question::Conversation(_) | Question::Verbatim(_), _) => Ok(plan),
         }
     }

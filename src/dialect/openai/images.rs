@@ -118,7 +118,7 @@ impl ImagesRequest {
         let product = if self.is_edit { Product::ImageEdit } else { Product::Image };
         rules.can_make(&spec, product)?;
         let mut ignored = self.ignored;
-        ignored.extend((spec.thinking || spec.search).then_some("model"));
+        ignored.extend((spec.thinking || spec.search || spec.work.is_some()).then_some("model"));
         let aspect = Aspect::of(self.size.as_deref(), product);
         Ok(MediaJob {
             model,

@@ -89,7 +89,7 @@ impl VideoRequest {
         }
         rules.can_make(&spec, Product::Video)?;
         let mut ignored = self.ignored;
-        ignored.extend((spec.thinking || spec.search).then_some("model"));
+        ignored.extend((spec.thinking || spec.search || spec.work.is_some()).then_some("model"));
         Ok(MediaJob {
             model,
             upstream_model: spec.base,

@@ -14,6 +14,7 @@ use crate::chat::job::ThinkingWish;
 use crate::chat::reply::{FinishReason, ReplyEvent, ReplySink};
 use crate::chat::stages::tool_calls::Called;
 use crate::chat::stages::{StagePlan, Stages};
+use crate::chat::suffix::Work;
 use crate::gateway::answer::failover::{Attempt, Failed};
 use crate::gateway::answer::native_tools::{Gate, NativeAccounts, Standing, may_be_gate};
 use crate::gateway::answer::turn::{Turn, TurnParts};
@@ -322,6 +323,8 @@ impl Attempts {
                 return Err(Failed { error, lease, is_final: false });
             }
         };
+        // Research may search for minutes before its first word; a silent stream ends by the idle timeout.
+        let first = if job.task == Task::Work(Work::Research) { deadline } else { first };
         let mut turn = Turn::new(stream, self.parts(sending, lease, chat));
         let error = match self.begin(&mut turn, job, sink, first, deadline).await {
             Ok(()) => return Ok(turn),
@@ -505,6 +508,7 @@ impl Attempts {
         match job.task {
             Task::Image(_) | Task::ImageEdit(_) => base * 3,
             Task::Text if job.search || job.thinking != ThinkingWish::Off || !job.files.is_empty() => base * 2,
+            Task::Work(_) => base * 2,
             Task::Text | Task::Video(_) => base,
         }
     }

@@ -5,6 +5,7 @@
 
 use std::future::poll_fn;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::time::Instant;
 use tracing::info;
@@ -13,6 +14,7 @@ use crate::base::ids::CredentialKey;
 use crate::base::session::Session;
 use crate::chat::reply::{Ending, ReplySink};
 use crate::chat::stages::StagePlan;
+use crate::chat::suffix::Work;
 use crate::files::attachment::JobFile;
 use crate::gateway::accounts::tokens::Tokens;
 use crate::gateway::accounts::web::WebAccounts;
@@ -35,6 +37,9 @@ use crate::upstream::error::{Blame, UpstreamError, UpstreamErrorKind};
 use crate::upstream::web::client::QwenWeb;
 use crate::upstream::web::request::{Task, WebRequest};
 
+/// How long the site lets a deep research take.
+const RESEARCH_TIMEOUT: Duration = Duration::from_mins(30);
+
 /// The largest answer that is collected as a whole; no model says as much.
 const WHOLE_BYTES_MAX: usize = 32 * 1024 * 1024;
 
@@ -48,13 +53,17 @@ struct Inner {
 }
 
 impl Inner {
-    /// How long a request may take, and what it is charged to. Videos are made in minutes.
+    /// How long a request may take, and what it is charged to. Videos and research take many minutes.
     fn limits(&self, request: &WebRequest) -> RequestLimits {
         let base = self.attempts.upstream.settings.total_timeout;
         RequestLimits {
             usage: request.usage(),
             uploads: request.files.iter().any(|file| matches!(file, JobFile::Ready(_))),
-            total_timeout: if matches!(request.task, Task::Video(_)) { base * 2 } else { base },
+            total_timeout: match request.task {
+                Task::Video(_) => base * 2,
+                Task::Work(Work::Research) => base.max(RESEARCH_TIMEOUT),
+                Task::Text | Task::Work(_) | Task::Image(_) | Task::ImageEdit(_) => base,
+            },
             first_event_timeout: self.attempts.first_event_timeout(request),
         }
     }

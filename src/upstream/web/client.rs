@@ -194,7 +194,7 @@ impl QwenWeb {
             let decoder = match job.task {
                 Task::Image(_) | Task::ImageEdit(_) => QwenReplyDecoder::for_pictures(),
                 Task::Text if job.has_tools => QwenReplyDecoder::new().with_tools(),
-                Task::Text | Task::Video(_) => QwenReplyDecoder::new(),
+                Task::Text | Task::Work(_) | Task::Video(_) => QwenReplyDecoder::new(),
             };
             let response: http::Response<reqwest::Body> = response.into();
             return Ok(ReplyStream::new(response.into_body(), decoder));

@@ -48,8 +48,24 @@ pub struct QwenReplyDecoder {
     has_tools: bool,
     /// How many of them there were.
     calls: u32,
+    /// What a deep research says before it searches: a plan, or a question to the user when nothing follows.
+    opening: Opening,
+    /// The report of a deep research is complete.
+    has_report: bool,
     /// What a tool said when it failed. It counts only when no answer follows.
     tool_error: Option<String>,
+}
+
+/// The first words of a deep research.
+#[derive(Debug, Default)]
+struct Opening {
+    text: String,
+    /// Its last frame has come.
+    is_complete: bool,
+    /// The research has begun: what is planned later is a thought like any other.
+    is_over: bool,
+    /// The step whose thoughts were shown last; the next one begins a new paragraph.
+    last_step: Option<&'static str>,
 }
 
 impl QwenReplyDecoder {
@@ -148,6 +164,10 @@ impl QwenReplyDecoder {
     pub fn finish(&mut self, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
         if !self.finished && self.calls > 0 && !self.is_stopped {
             // The frame with the calls is a last frame too.
+            return self.ended(sink);
+        }
+        let asks = self.opening.is_complete && !self.opening.text.trim().is_empty();
+        if !self.finished && !self.is_stopped && (self.has_report || asks) {
             return self.ended(sink);
         }
         let is_held = self.held.as_deref().is_some_and(|held| !held.trim().is_empty());
@@ -286,6 +306,21 @@ impl QwenReplyDecoder {
                 }
             }
             "think" => self.text(delta.content, true, sink),
+            "ResearchNotice" | "ResearchPlanning" if !is_tool && !self.opening.is_over => {
+                self.opening.text.push_str(&delta.content.and_then(plain).unwrap_or_default());
+                self.opening.is_complete = is_end;
+                self.has_said = true;
+                if self.opening.text.len() > HELD_BYTES_MAX {
+                    self.open_research(sink);
+                }
+                sink(ReplyEvent::Activity);
+            }
+            "Writing" if !is_tool => {
+                self.open_research(sink);
+                self.text(delta.content, false, sink);
+                self.has_report |= is_end && self.has_content;
+                sink(ReplyEvent::Activity);
+            }
             "image_gen" if !is_tool => {
                 for url in delta.content.map(picture_links).unwrap_or_default() {
                     self.image(&url, sink);
@@ -302,7 +337,15 @@ impl QwenReplyDecoder {
     /// Built-in tools, and phases that this version does not know: with tool keys they are activity, with text
     /// they are shown as thoughts, never as the answer.
     fn other_phase(&mut self, phase: &str, is_tool: bool, delta: &Delta<'_>, sink: &mut impl FnMut(ReplyEvent<'_>)) {
-        let known = TOOL_PHASES.contains(&phase);
+        let research = RESEARCH_PHASES.into_iter().find(|step| *step == phase);
+        let known = research.is_some() || TOOL_PHASES.contains(&phase);
+        if let Some(step) = research {
+            self.open_research(sink);
+            let has_text = !is_tool && delta.content.and_then(plain).is_some_and(|text| !text.is_empty());
+            if has_text && self.opening.last_step.replace(step).is_some_and(|last| last != step) {
+                sink(ReplyEvent::Reasoning(Text::Plain("\n\n")));
+            }
+        }
         if !known {
             let what: String = phase.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '_').take(40).collect();
             sink(ReplyEvent::Unknown { what: &what });
@@ -322,7 +365,7 @@ impl QwenReplyDecoder {
         for url in shown.unwrap_or_else(|| pictures("tool_result")) {
             self.image(&url, sink);
         }
-        if !known && !is_tool {
+        if (research.is_some() || !known) && !is_tool {
             self.text(delta.content, true, sink);
         }
         sink(ReplyEvent::Activity);
@@ -348,7 +391,20 @@ impl QwenReplyDecoder {
         }
     }
 
+    /// What was said so far was the plan of a research that has begun.
+    fn open_research(&mut self, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        self.opening.is_over = true;
+        let text = std::mem::take(&mut self.opening.text);
+        if !text.is_empty() {
+            self.opening.last_step = Some("");
+            sink(ReplyEvent::Reasoning(Text::Plain(&text)));
+        }
+    }
+
     fn answer(&mut self, content: Option<&RawValue>, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        if !self.opening.text.is_empty() && content.and_then(plain).is_some_and(|piece| !piece.trim().is_empty()) {
+            self.open_research(sink);
+        }
         let Some(held) = &mut self.held else {
             return self.text(content, false, sink);
         };
@@ -477,6 +533,11 @@ impl QwenReplyDecoder {
 
     fn ended(&mut self, sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
         self.release(true, sink);
+        if !self.has_content && !self.opening.text.trim().is_empty() {
+            let question = std::mem::take(&mut self.opening.text);
+            self.has_content = true;
+            sink(ReplyEvent::Text(Text::Plain(&question)));
+        }
         if !self.has_content {
             return Err(self.nothing_said());
         }
@@ -526,6 +587,9 @@ const TOOL_PHASES: [&str; 24] = [
     "DeepThinking",
     "image_gen",
 ];
+
+/// Phases of a deep research whose text is shown as thoughts.
+const RESEARCH_PHASES: [&str; 4] = ["ResearchNotice", "ResearchPlanning", "ResearchSearching", "ResearchReading"];
 
 /// The address of a search hit; empty when it names none.
 fn url_of(hit: &Value) -> String {

@@ -171,7 +171,7 @@ fn feature_config(job: &WebRequest) -> FeatureConfig<'_> {
     FeatureConfig {
         thinking_enabled,
         output_schema: "phase",
-        research_mode: "normal",
+        research_mode: if job.is_advanced { "advance" } else { "normal" },
         auto_thinking,
         thinking_mode,
         thinking_format: thinking_enabled.then_some("summary"),

@@ -18,7 +18,7 @@ use crate::chat::job::{ChatJob, Making, MediaJob, Notes, Question, ThinkingWish,
 use crate::chat::models::{ModelInfo, Thinking};
 use crate::chat::reply::Rejection;
 use crate::chat::resolve::Rules;
-use crate::chat::suffix::Product;
+use crate::chat::suffix::{Product, Work};
 use crate::chat::tokens::estimate_tokens;
 use crate::files::attachment::{Attachment, JobFile};
 use crate::files::blob::Blob;
@@ -47,8 +47,10 @@ const ANIMATE_PROMPT: &str = "Bring this picture to life.";
 /// What is to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Task {
-    /// Text.
+    /// The answer of a chat.
     Text,
+    /// Text of a kind of its own.
+    Work(Work),
     /// A picture from words.
     Image(Aspect),
     /// A picture from pictures.
@@ -76,6 +78,8 @@ pub(crate) struct WebRequest {
     pub thinking_budget: Option<u32>,
     /// Whether to search the web.
     pub search: bool,
+    /// Whether to research at length, by the upstream's advanced mode; it has a quota of its own.
+    pub is_advanced: bool,
     /// Tools of the caller are described in the prompt or declared, so the answer may call them.
     pub has_tools: bool,
     /// Tools that are declared beside the prompt, as the upstream wants them; `None`: they are described in the prompt.
@@ -144,9 +148,14 @@ impl WebRequest {
             conversation.tools.clear();
             names.ignored.push("tools");
         }
+        if matches!(making, Making::Work(_)) && conversation.output != OutputFormat::Text {
+            conversation.output = OutputFormat::Text;
+            names.ignored.push("response_format");
+        }
         let fitted = Fitted::of(conversation)?;
         match making {
-            Making::Text => text(names, fitted, wishes, rules, web_tools),
+            Making::Text => text(names, fitted, wishes, rules, web_tools, Task::Text),
+            Making::Work(work) => text(names, fitted, wishes, rules, web_tools, Task::Work(work)),
             Making::Media(product, aspect) => Self::media(media_job(names, fitted, product, aspect)?),
         }
     }
@@ -176,6 +185,7 @@ impl WebRequest {
             thinking: ThinkingWish::Off,
             thinking_budget: None,
             search: false,
+            is_advanced: false,
             file_tokens: 0,
             notes: Notes { ignored, aspect: Some(aspect), ..Notes::default() },
             has_tools: false,
@@ -241,7 +251,8 @@ impl WebRequest {
     #[must_use]
     pub(crate) fn usage(&self) -> Usage {
         match self.task {
-            Task::Text => Usage::Chat,
+            Task::Work(Work::Research) => Usage::Research,
+            Task::Text | Task::Work(Work::Artifact | Work::WebPage | Work::Lesson) => Usage::Chat,
             Task::Image(_) | Task::ImageEdit(_) => Usage::Image,
             Task::Video(_) => Usage::Video,
         }
@@ -253,6 +264,10 @@ impl WebRequest {
         match self.task {
             Task::Text if self.search => "search",
             Task::Text => "t2t",
+            Task::Work(Work::Research) => "deep_research",
+            Task::Work(Work::Artifact) => "artifacts",
+            Task::Work(Work::WebPage) => "web_dev",
+            Task::Work(Work::Lesson) => "learn",
             Task::Image(_) => "t2i",
             Task::ImageEdit(_) => "image_edit",
             Task::Video(_) if self.files.is_empty() => "t2v",
@@ -264,7 +279,7 @@ impl WebRequest {
     #[must_use]
     pub(crate) fn aspect(&self) -> Option<Aspect> {
         match self.task {
-            Task::Text => None,
+            Task::Text | Task::Work(_) => None,
             Task::Image(aspect) | Task::ImageEdit(aspect) | Task::Video(aspect) => Some(aspect),
         }
     }
@@ -389,6 +404,7 @@ fn text(
     wishes: Wishes,
     rules: &Rules<'_>,
     web_tools: WebTools,
+    task: Task,
 ) -> Result<WebRequest, RequestError> {
     let Names { model, upstream_model: base, mut ignored } = names;
     let omitted_files = fitted.omitted();
@@ -438,7 +454,8 @@ fn text(
     let fallback_model = fallback(rules, &base, &files)?;
     let upstream_model = fallback_model.clone().unwrap_or(base);
     let ability = rules.find(&upstream_model).map_or(Thinking::OnRequest, |info| info.thinking);
-    let (thinking, refused) = thinking(ability, wishes.thinking);
+    let is_advanced = task == Task::Work(Work::Research) && matches!(wishes.thinking, Some((ThinkingWish::On, _)));
+    let (thinking, refused) = thinking(ability, wishes.thinking.or_else(|| own_thinking(task, ability)));
     ignored.extend(refused);
     let turn = histories.before.zip(turn_prompt);
     let turn = turn.map(|(before, prompt)| WebTurn { before, prompt, files: turn_files });
@@ -449,12 +466,13 @@ fn text(
     Ok(WebRequest {
         model,
         upstream_model,
-        task: Task::Text,
+        task,
         prompt,
         files,
         thinking,
         thinking_budget: wishes.thinking_budget,
-        search: search.is_some() && may_search,
+        search: (search.is_some() && may_search) || task == Task::Work(Work::Research),
+        is_advanced,
         has_tools: tools.is_some(),
         declared: None,
         native,
@@ -469,6 +487,12 @@ fn text(
         },
         thread: Some(WebThread { asked: histories.whole, turn }),
     })
+}
+
+/// Whether to think for what is written when the caller does not say: the site thinks for research and for lessons.
+fn own_thinking(task: Task, ability: Thinking) -> Option<(ThinkingWish, &'static str)> {
+    let thinks = matches!(task, Task::Work(Work::Research | Work::Lesson)) && ability != Thinking::Never;
+    thinks.then_some((ThinkingWish::On, "model"))
 }
 
 /// Whether to think, and the field whose wish the model cannot follow.

@@ -84,7 +84,7 @@ pub(crate) struct ChatMessage<'a> {
     pub models: [&'a str; 1],
     /// Empty.
     pub model: &'a str,
-    /// `t2t`, `search`, `t2i`, `image_edit`, `t2v` or `i2v`.
+    /// `t2t`, `search`, `deep_research`, `artifacts`, `web_dev`, `learn`, `t2i`, `image_edit`, `t2v` or `i2v`.
     pub chat_type: &'a str,
     /// The same.
     pub sub_chat_type: &'a str,
@@ -220,7 +220,7 @@ pub(crate) struct FeatureConfig<'a> {
     pub thinking_enabled: bool,
     /// `phase`: without it the deltas carry no phase.
     pub output_schema: &'static str,
-    /// `normal`.
+    /// `normal`; `advance` for deep research at length.
     pub research_mode: &'static str,
     /// Whether the model may decide by itself.
     pub auto_thinking: bool,
