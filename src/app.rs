@@ -16,6 +16,7 @@ use uuid::Uuid;
 use crate::base::facts::IdentityFacts;
 use crate::base::ids::CredentialKey;
 use crate::base::secret::ApiKey;
+use crate::chat::failure::Failure;
 use crate::config::{Config, KeyPolicy};
 use crate::gateway::accounts::device_login::DeviceLogins;
 use crate::gateway::accounts::oauth::OAuthAccounts;
@@ -33,7 +34,6 @@ use crate::gateway::responses::KeptResponses;
 use crate::gateway::route::Upstreams;
 use crate::gateway::videos::jobs::{VideoJobs, VideoParts};
 use crate::http;
-use crate::http::failure::ApiError;
 use crate::http::state::{AppState, Parts};
 use crate::pool::{IdentityPool, Now, PoolSettings, Strategy};
 use crate::shutdown::Supervisor;
@@ -130,7 +130,7 @@ impl App {
                 janitor: janitor.0.clone(),
                 store: Arc::clone(&store),
                 supervisor: supervisor.clone(),
-                describe: ApiError::told,
+                describe: Failure::told,
             },
             loaded.videos,
         );

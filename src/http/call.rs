@@ -12,13 +12,13 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
+use crate::chat::failure::Failure;
 use crate::chat::job::Notes;
 use crate::chat::reply::{Ending, ReplySink};
 use crate::dialect::writer::StreamWriter;
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::failover::RequestContext;
 use crate::gateway::answer::run::Prepared;
-use crate::http::failure::ApiError;
 use crate::http::serve::access::RequestRecord;
 use crate::http::serve::caller::Caller;
 use crate::http::serve::server::PollCount;
@@ -51,7 +51,7 @@ impl FromRequestParts<AppState> for Call {
         let found = (extensions.get::<Caller>(), extensions.get::<RequestRecord>(), extensions.get::<PollCount>());
         // The layers around these routes put all three there.
         let (Some(caller), Some(record), Some(polls)) = found else {
-            return Err(ApiError::internal().into_response());
+            return Err(Failure::internal().into_response());
         };
         Ok(Self {
             state: state.clone(),
@@ -93,10 +93,10 @@ impl Call {
     pub(crate) async fn until_the_end<T>(
         &self,
         work: impl Future<Output = Result<T, ChatError>>,
-    ) -> Result<T, ApiError> {
+    ) -> Result<T, Failure> {
         tokio::select! {
-            done = work => done.map_err(|error| ApiError::from(&error)),
-            () = self.state.0.ending.cancelled() => Err(ApiError::shutting_down()),
+            done = work => done.map_err(|error| Failure::from(&error)),
+            () = self.state.0.ending.cancelled() => Err(Failure::shutting_down()),
         }
     }
 
@@ -108,7 +108,7 @@ impl Call {
         &self,
         prepared: &Prepared,
         sink: &mut (impl ReplySink + Send),
-    ) -> Result<Ending, ApiError> {
+    ) -> Result<Ending, Failure> {
         let context = self.context();
         let (_, ending) = self.until_the_end(prepared.complete(&context, sink)).await?;
         Ok(ending)
@@ -122,7 +122,7 @@ impl Call {
         self,
         prepared: Prepared,
         mut sink: S,
-    ) -> Result<Response, ApiError> {
+    ) -> Result<Response, Failure> {
         let head = sink.head();
         let opening = self.opener().open(prepared, sink);
         self.event_stream(head, opening, None).await
@@ -135,7 +135,7 @@ impl Call {
         head: Option<Bytes>,
         mut opening: Opening<S>,
         following: Option<Following<S>>,
-    ) -> Result<Response, ApiError> {
+    ) -> Result<Response, Failure> {
         let Self { state, record, polls, .. } = self;
         record.streamed();
         let settings = &state.0.settings;
@@ -175,8 +175,8 @@ impl Opener {
         let Self { context, ending } = self.clone();
         Box::pin(async move {
             let opened = tokio::select! {
-                opened = prepared.open(&context, &mut sink) => opened.map_err(|error| ApiError::from(&error)),
-                () = ending.cancelled() => Err(ApiError::shutting_down()),
+                opened = prepared.open(&context, &mut sink) => opened.map_err(|error| Failure::from(&error)),
+                () = ending.cancelled() => Err(Failure::shutting_down()),
             };
             if opened.is_err() {
                 // Nothing of an attempt that was given up is shown.

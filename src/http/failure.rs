@@ -11,9 +11,6 @@ use http::{HeaderMap, StatusCode};
 use crate::chat::failure::{Failure, FailureKind};
 use crate::dialect::Dialect;
 
-/// [`Failure`], in the routes that still call it so.
-pub(crate) type ApiError = Failure;
-
 /// The status of a failed request. In a stream that has begun, the same failure travels without it.
 #[must_use]
 pub(crate) fn status(kind: FailureKind) -> StatusCode {

@@ -7,12 +7,12 @@ use axum::routing::post;
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::chat::failure::Failure;
 use crate::dialect::openai::frames::FrameStream;
 use crate::dialect::openai::reply::{CallForm, ChunkEncoder, ChunkStream, WholeReply};
 use crate::dialect::openai::request::ChatCompletionRequest;
 use crate::gateway::route::Route;
 use crate::http::call::{Call, json_response, note_headers, unix_seconds, usage_header};
-use crate::http::failure::ApiError;
 use crate::http::serve::json::{JsonBody, read_json};
 use crate::http::serve::lift::put_back;
 use crate::http::state::AppState;
@@ -27,10 +27,10 @@ pub(crate) fn routes() -> Router<AppState> {
 
 async fn create_chat_completion(call: Call, request: Request) -> Result<Response, Response> {
     let body = read_json(request, &call.state.0.settings).await?;
-    answer(call, body).await.map_err(ApiError::into_response)
+    answer(call, body).await.map_err(Failure::into_response)
 }
 
-async fn answer(call: Call, body: JsonBody) -> Result<Response, ApiError> {
+async fn answer(call: Call, body: JsonBody) -> Result<Response, Failure> {
     let route = call.state.0.upstreams.choose(body.value.get("model").and_then(Value::as_str)).await?;
     let ChatCompletionRequest { chat, stream, include_usage, is_legacy } = read(body, &route).await?;
     call.log_question(|| chat.newest_user_text());
@@ -61,9 +61,9 @@ async fn answer(call: Call, body: JsonBody) -> Result<Response, ApiError> {
 
 /// Reads the body for the upstream that it goes to. Decoding and hashing of large files would hold up other requests,
 /// so that is done aside.
-async fn read(mut body: JsonBody, route: &Route) -> Result<ChatCompletionRequest, ApiError> {
+async fn read(mut body: JsonBody, route: &Route) -> Result<ChatCompletionRequest, Failure> {
     if let Route::Relay(..) = route {
-        put_back(&mut body.value, &body.lifted).map_err(|_| ApiError::internal())?;
+        put_back(&mut body.value, &body.lifted).map_err(|_| Failure::internal())?;
         return Ok(ChatCompletionRequest::verbatim(body.value)?);
     }
     let is_large = body.bytes > LARGE_BODY_BYTES;
@@ -71,5 +71,5 @@ async fn read(mut body: JsonBody, route: &Route) -> Result<ChatCompletionRequest
     if !is_large {
         return Ok(parse()?);
     }
-    Ok(tokio::task::spawn_blocking(parse).await.map_err(|_| ApiError::internal())??)
+    Ok(tokio::task::spawn_blocking(parse).await.map_err(|_| Failure::internal())??)
 }

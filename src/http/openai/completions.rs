@@ -11,6 +11,7 @@ use futures_util::future::try_join_all;
 use uuid::Uuid;
 
 use crate::chat::error::RequestError;
+use crate::chat::failure::Failure;
 use crate::chat::job::ReasoningFormat;
 use crate::dialect::openai::completions::{CompletionsRequest, TextHead, TextReply, TextStream, whole};
 use crate::dialect::openai::request::ChatCompletionRequest;
@@ -18,7 +19,6 @@ use crate::dialect::writer::StreamWriter as _;
 use crate::gateway::answer::run::Prepared;
 use crate::gateway::route::Route;
 use crate::http::call::{Call, json_response, note_headers, unix_seconds, usage_header};
-use crate::http::failure::ApiError;
 use crate::http::serve::json::{JsonBody, read_json};
 use crate::http::serve::lift::put_back;
 use crate::http::state::AppState;
@@ -32,15 +32,15 @@ pub(crate) fn routes() -> Router<AppState> {
 async fn create_completion(mut call: Call, request: Request) -> Result<Response, Response> {
     call.is_continuable = false;
     let body = read_json(request, &call.state.0.settings).await?;
-    answer(call, body).await.map_err(ApiError::into_response)
+    answer(call, body).await.map_err(Failure::into_response)
 }
 
-async fn answer(call: Call, mut body: JsonBody) -> Result<Response, ApiError> {
+async fn answer(call: Call, mut body: JsonBody) -> Result<Response, Failure> {
     // A prompt is text, whatever stands in it.
-    put_back(&mut body.value, &body.lifted).map_err(|_| ApiError::internal())?;
+    put_back(&mut body.value, &body.lifted).map_err(|_| Failure::internal())?;
     let request = CompletionsRequest::parse(body.value)?;
     let turns = turns(&call, &request).await?;
-    let first = turns.first().ok_or_else(ApiError::internal)?;
+    let first = turns.first().ok_or_else(Failure::internal)?;
     let (model, notes) = (first.model.clone(), note_headers(&first.notes));
     call.record.model(&model);
     let head = TextHead { id: format!("cmpl-{}", Uuid::new_v4().simple()), created: unix_seconds(), model };
@@ -51,7 +51,7 @@ async fn answer(call: Call, mut body: JsonBody) -> Result<Response, ApiError> {
         let answers = try_join_all(turns.iter().map(async |prompt| {
             let mut text = TextReply::default();
             let ending = call.whole(prompt, &mut text).await?;
-            Ok::<_, ApiError>((text, ending))
+            Ok::<_, Failure>((text, ending))
         }));
         let answers = answers.await?;
         let is_estimated = answers.iter().any(|(_, ending)| ending.is_usage_estimated);
@@ -64,7 +64,7 @@ async fn answer(call: Call, mut body: JsonBody) -> Result<Response, ApiError> {
 }
 
 /// The turns of all prompts, in their order.
-async fn turns(call: &Call, request: &CompletionsRequest) -> Result<Vec<Prepared>, ApiError> {
+async fn turns(call: &Call, request: &CompletionsRequest) -> Result<Vec<Prepared>, Failure> {
     let route = call.state.0.upstreams.choose(request.model()).await?;
     let mut turns = Vec::with_capacity(request.prompts.len());
     for (place, prompt) in request.prompts.iter().enumerate() {
@@ -84,11 +84,11 @@ async fn turns(call: &Call, request: &CompletionsRequest) -> Result<Vec<Prepared
     Ok(turns)
 }
 
-async fn stream(call: Call, turns: Vec<Prepared>, head: TextHead, include_usage: bool) -> Result<Response, ApiError> {
+async fn stream(call: Call, turns: Vec<Prepared>, head: TextHead, include_usage: bool) -> Result<Response, Failure> {
     let mut sink = TextStream::new(head, include_usage, turns.len());
     let head = sink.head();
     let (mut waiting, opener) = (VecDeque::from(turns), call.opener());
     let mut following: Following<TextStream> = Box::new(move |sink| Some(opener.open(waiting.pop_front()?, sink)));
-    let opening = following(sink).ok_or_else(ApiError::internal)?;
+    let opening = following(sink).ok_or_else(Failure::internal)?;
     call.event_stream(head, opening, Some(following)).await
 }

@@ -5,11 +5,11 @@ use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::post;
 
+use crate::chat::failure::Failure;
 use crate::chat::suffix::WEB_PREFIX;
 use crate::dialect::openai::embeddings::{EMBEDDING_MODEL, EmbeddingsRequest};
 use crate::gateway::route::KEY_PREFIX;
 use crate::http::call::{Call, json_response};
-use crate::http::failure::ApiError;
 use crate::http::serve::json::{JsonBody, read_json};
 use crate::http::serve::lift::put_back;
 use crate::http::state::AppState;
@@ -21,24 +21,24 @@ pub(crate) fn routes() -> Router<AppState> {
 
 async fn create_embeddings(call: Call, request: Request) -> Result<Response, Response> {
     let body = read_json(request, &call.state.0.settings).await?;
-    answer(&call, body).await.map_err(ApiError::into_response)
+    answer(&call, body).await.map_err(Failure::into_response)
 }
 
-async fn answer(call: &Call, mut body: JsonBody) -> Result<Response, ApiError> {
-    put_back(&mut body.value, &body.lifted).map_err(|_| ApiError::internal())?;
+async fn answer(call: &Call, mut body: JsonBody) -> Result<Response, Failure> {
+    put_back(&mut body.value, &body.lifted).map_err(|_| Failure::internal())?;
     let request = EmbeddingsRequest::parse(body.value)?;
     let keys = call.state.0.upstreams.keys();
     if keys.is_empty() {
-        return Err(ApiError::embeddings_not_supported());
+        return Err(Failure::embeddings_not_supported());
     }
     let asked = request.model.as_deref().unwrap_or(EMBEDDING_MODEL);
     call.record.model(asked);
     let upstream_model = asked.strip_prefix(KEY_PREFIX).unwrap_or(asked);
     if asked.starts_with(WEB_PREFIX) || upstream_model.is_empty() {
-        return Err(ApiError::model_not_found(asked));
+        return Err(Failure::model_not_found(asked));
     }
     let context = call.context();
     let answer =
         call.until_the_end(keys.pass("embeddings", upstream_model, request.encode(upstream_model), &context)).await?;
-    Ok(json_response(request.answer(&answer).map_err(|_| ApiError::unreadable_answer())?))
+    Ok(json_response(request.answer(&answer).map_err(|_| Failure::unreadable_answer())?))
 }

@@ -10,13 +10,13 @@ use futures_util::future::try_join_all;
 use serde_json::{Map, Value, json};
 
 use crate::chat::error::{RequestError, type_name};
+use crate::chat::failure::Failure;
 use crate::chat::file_part::markdown_pictures;
 use crate::chat::reply::{FinishReason, ReplyEvent, ReplySink};
 use crate::dialect::openai::images::ImagesRequest;
 use crate::files::blob::Blob;
 use crate::gateway::answer::run::Prepared;
 use crate::http::call::{Call, note_headers, unix_seconds};
-use crate::http::failure::ApiError;
 use crate::http::serve::json::read_json;
 use crate::http::serve::multipart::{FormFile, is_form, read_form};
 use crate::http::state::AppState;
@@ -31,15 +31,15 @@ pub(crate) fn routes() -> Router<AppState> {
 
 async fn create_image(call: Call, request: Request) -> Result<Response, Response> {
     let body = Body::read(&call.state, request).await?;
-    answer(call, body, false).await.map_err(ApiError::into_response)
+    answer(call, body, false).await.map_err(Failure::into_response)
 }
 
 async fn edit_image(call: Call, request: Request) -> Result<Response, Response> {
     let body = Body::read(&call.state, request).await?;
-    answer(call, body, true).await.map_err(ApiError::into_response)
+    answer(call, body, true).await.map_err(Failure::into_response)
 }
 
-async fn answer(call: Call, body: Body, is_edit: bool) -> Result<Response, ApiError> {
+async fn answer(call: Call, body: Body, is_edit: bool) -> Result<Response, Failure> {
     let files = body.files.iter().map(|file| (file.field.as_str(), file.name.as_str(), &file.content));
     let request = ImagesRequest::parse(&body.fields, &files.collect::<Vec<_>>(), &body.lifted, is_edit)?;
     drop(body);
@@ -56,23 +56,23 @@ async fn answer(call: Call, body: Body, is_edit: bool) -> Result<Response, ApiEr
 }
 
 /// One turn, and the links to what it made.
-async fn pictures(call: &Call, prepared: &Prepared) -> Result<Vec<String>, ApiError> {
+async fn pictures(call: &Call, prepared: &Prepared) -> Result<Vec<String>, Failure> {
     let mut sink = Pictures::default();
     let ending = call.whole(prepared, &mut sink).await?;
     if sink.urls.is_empty() {
         sink.urls.extend(markdown_pictures(&sink.text).map(str::to_owned));
     }
     if sink.urls.is_empty() {
-        return Err(ApiError::no_picture(&sink.text, ending.reason == FinishReason::ContentFilter));
+        return Err(Failure::no_picture(&sink.text, ending.reason == FinishReason::ContentFilter));
     }
     Ok(sink.urls)
 }
 
-async fn entry(state: &AppState, url: String, is_b64: bool) -> Result<Value, ApiError> {
+async fn entry(state: &AppState, url: String, is_b64: bool) -> Result<Value, Failure> {
     if !is_b64 {
         return Ok(json!({ "url": url }));
     }
-    let result = state.0.attachments.result(&url).await.map_err(|_| ApiError::lost_result("picture"))?;
+    let result = state.0.attachments.result(&url).await.map_err(|_| Failure::lost_result("picture"))?;
     Ok(json!({ "b64_json": STANDARD.encode(result) }))
 }
 
@@ -96,7 +96,7 @@ impl Body {
         let body = read_json(request, &state.0.settings).await?;
         match body.value {
             Value::Object(fields) => Ok(Self { fields, files: Vec::new(), lifted: body.lifted }),
-            other => Err(ApiError::from(RequestError::not_an_object(type_name(&other))).into_response()),
+            other => Err(Failure::from(RequestError::not_an_object(type_name(&other))).into_response()),
         }
     }
 }

@@ -8,10 +8,10 @@ use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::header::CONTENT_TYPE;
 
+use crate::chat::failure::Failure;
 use crate::chat::models::{CREATED_DEFAULT, ModelInfo, with_variants};
 use crate::dialect::openai::wire::{Model, ModelList};
 use crate::gateway::catalogue::Catalogue;
-use crate::http::failure::ApiError;
 use crate::http::state::AppState;
 
 /// The routes of this file.
@@ -19,7 +19,7 @@ pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/v1/models", get(list_models)).route("/v1/models/{*id}", get(retrieve_model))
 }
 
-async fn list_models(State(state): State<AppState>, RawQuery(query): RawQuery) -> Result<Response, ApiError> {
+async fn list_models(State(state): State<AppState>, RawQuery(query): RawQuery) -> Result<Response, Failure> {
     let catalogue = state.0.models.current().await;
     let names = web_names(&state, &catalogue);
     let others = state.0.upstreams.other_names().await;
@@ -39,10 +39,10 @@ async fn list_models(State(state): State<AppState>, RawQuery(query): RawQuery) -
 async fn retrieve_model(
     State(state): State<AppState>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Response, ApiError> {
+) -> Result<Response, Failure> {
     // Bytes that are no text once decoded name no model; the rejection itself would be plain text.
     let Ok(Path(id)) = id else {
-        return Err(ApiError::model_not_found("\u{fffd}"));
+        return Err(Failure::model_not_found("\u{fffd}"));
     };
     let catalogue = state.0.models.current().await;
     let names = web_names(&state, &catalogue);
@@ -50,7 +50,7 @@ async fn retrieve_model(
     match names.iter().find(|(name, _)| name == target) {
         Some((_, info)) => json(&model(&id, info)),
         None if state.0.upstreams.other_names().await.iter().any(|name| name == target) => json(&other(&id)),
-        None => Err(ApiError::model_not_found(&id)),
+        None => Err(Failure::model_not_found(&id)),
     }
 }
 
@@ -68,7 +68,7 @@ fn model<'a>(id: &'a str, info: &'a ModelInfo) -> Model<'a> {
     Model { id, object: "model", created: info.created, owned_by: &info.owned_by, context_length: info.context_length }
 }
 
-fn json(value: &impl serde::Serialize) -> Result<Response, ApiError> {
-    let body = serde_json::to_vec(value).map_err(|_| ApiError::internal())?;
+fn json(value: &impl serde::Serialize) -> Result<Response, Failure> {
+    let body = serde_json::to_vec(value).map_err(|_| Failure::internal())?;
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }

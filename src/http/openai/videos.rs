@@ -19,13 +19,13 @@ use tracing::warn;
 
 use crate::base::ids::UnixSeconds;
 use crate::chat::error::RequestError;
+use crate::chat::failure::Failure;
 use crate::dialect::openai::videos::{
     IDEMPOTENCY_KEY_BYTES_MAX, VideoRequest, fingerprint, idempotency_hash, progress_after,
 };
 use crate::dialect::openai::wire::{Video, VideoError, VideoList};
 use crate::gateway::videos::jobs::{NewVideo, Once, VideoJobError, VideoOwner};
 use crate::http::call::{Call, log_question, note_headers, unix_seconds};
-use crate::http::failure::ApiError;
 use crate::http::openai::images::Body;
 use crate::http::serve::caller::Caller;
 use crate::http::state::AppState;
@@ -48,12 +48,12 @@ pub(crate) fn routes() -> Router<AppState> {
 }
 
 async fn create_video(call: Call, request: Request) -> Result<Response, Response> {
-    let key = idempotency_key(request.headers()).map_err(ApiError::into_response)?;
+    let key = idempotency_key(request.headers()).map_err(Failure::into_response)?;
     let body = Body::read(&call.state, request).await?;
-    take_up(call, body, key).await.map_err(ApiError::into_response)
+    take_up(call, body, key).await.map_err(Failure::into_response)
 }
 
-async fn take_up(call: Call, body: Body, key: Option<String>) -> Result<Response, ApiError> {
+async fn take_up(call: Call, body: Body, key: Option<String>) -> Result<Response, Failure> {
     let Call { state, caller, record, client_retries, .. } = call;
     let owner = owner(&state, &caller);
     let files: Vec<_> =
@@ -84,7 +84,7 @@ async fn retrieve_video(
     State(state): State<AppState>,
     Extension(caller): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Response, ApiError> {
+) -> Result<Response, Failure> {
     json_of(&shown(&find(&state, &caller, id)?))
 }
 
@@ -92,7 +92,7 @@ async fn list_videos(
     State(state): State<AppState>,
     Extension(caller): Extension<Caller>,
     RawQuery(query): RawQuery,
-) -> Result<Response, ApiError> {
+) -> Result<Response, Failure> {
     let (mut after, mut limit, mut is_newest_first) = (None, PAGE_DEFAULT, true);
     for (name, value) in url::form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
         match &*name {
@@ -123,8 +123,8 @@ async fn delete_video(
     State(state): State<AppState>,
     Extension(caller): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
-) -> Result<Response, ApiError> {
-    let Path(id) = id.map_err(|_| ApiError::video_not_found())?;
+) -> Result<Response, Failure> {
+    let Path(id) = id.map_err(|_| Failure::video_not_found())?;
     state.0.videos.delete(&owner(&state, &caller), &id).await?;
     json_of(&json!({ "id": id, "object": "video.deleted", "deleted": true }))
 }
@@ -136,7 +136,7 @@ async fn retrieve_content(
     id: Result<Path<String>, PathRejection>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
-) -> Result<Response, ApiError> {
+) -> Result<Response, Failure> {
     let job = find(&state, &caller, id)?;
     let query = query.unwrap_or_default();
     let mut variants = url::form_urlencoded::parse(query.as_bytes()).filter(|(name, _)| name == "variant");
@@ -145,12 +145,12 @@ async fn retrieve_content(
         return Err(RequestError::unsupported_value("variant", why).into());
     }
     let Some(link) = &job.link else {
-        return Err(ApiError::video_not_ready(status(&job), job.error.as_ref().map(|(_, why)| why.as_str())));
+        return Err(Failure::video_not_ready(status(&job), job.error.as_ref().map(|(_, why)| why.as_str())));
     };
     let opened = state.0.videos.open(link, headers.get(RANGE)).await;
     let opened = opened.map_err(|error| {
         warn!(video.id = %job.id, error = %ErrorChain(&error), "video not to be had from its link");
-        ApiError::lost_result("video")
+        Failure::lost_result("video")
     })?;
     let passed = PASSED_ON.into_iter().filter_map(|name| {
         let value = opened.headers.get(&name)?.clone();
@@ -159,7 +159,7 @@ async fn retrieve_content(
     let mut passed: HeaderMap = passed.collect();
     if opened.status == StatusCode::RANGE_NOT_SATISFIABLE {
         let range = passed.remove(CONTENT_RANGE).map(|range| (CONTENT_RANGE, range));
-        let mut refusal = ApiError::range_not_satisfiable().into_response();
+        let mut refusal = Failure::range_not_satisfiable().into_response();
         refusal.headers_mut().extend(range);
         return Ok(refusal);
     }
@@ -170,9 +170,9 @@ async fn retrieve_content(
     Ok((opened.status, passed, body).into_response())
 }
 
-fn find(state: &AppState, caller: &Caller, id: Result<Path<String>, PathRejection>) -> Result<VideoJob, ApiError> {
+fn find(state: &AppState, caller: &Caller, id: Result<Path<String>, PathRejection>) -> Result<VideoJob, Failure> {
     // Bytes that are no text once decoded name no video; the rejection itself would be plain text.
-    let Path(id) = id.map_err(|_| ApiError::video_not_found())?;
+    let Path(id) = id.map_err(|_| Failure::video_not_found())?;
     Ok(state.0.videos.get(&owner(state, caller), &id)?)
 }
 
@@ -181,14 +181,14 @@ fn owner(state: &AppState, caller: &Caller) -> VideoOwner {
     VideoOwner { hash: hash.as_str().to_owned(), own: caller.own.clone() }
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, ApiError> {
+fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Failure> {
     let Some(key) = headers.get("idempotency-key") else {
         return Ok(None);
     };
     let key = key.to_str().ok().filter(|key| !key.is_empty() && key.len() <= IDEMPOTENCY_KEY_BYTES_MAX);
     match key {
         Some(key) => Ok(Some(key.to_owned())),
-        None => Err(ApiError::invalid_idempotency_key(IDEMPOTENCY_KEY_BYTES_MAX)),
+        None => Err(Failure::invalid_idempotency_key(IDEMPOTENCY_KEY_BYTES_MAX)),
     }
 }
 
@@ -225,12 +225,12 @@ fn status(job: &VideoJob) -> &'static str {
     }
 }
 
-fn json_of(value: &impl Serialize) -> Result<Response, ApiError> {
-    let body = serde_json::to_vec(value).map_err(|_| ApiError::internal())?;
+fn json_of(value: &impl Serialize) -> Result<Response, Failure> {
+    let body = serde_json::to_vec(value).map_err(|_| Failure::internal())?;
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-impl From<VideoJobError> for ApiError {
+impl From<VideoJobError> for Failure {
     fn from(error: VideoJobError) -> Self {
         match error {
             VideoJobError::NotFound => Self::video_not_found(),
