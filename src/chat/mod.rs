@@ -5,6 +5,7 @@
 //! times come in as arguments.
 
 pub(crate) mod aspect;
+mod canonical;
 pub mod conversation;
 pub(crate) mod error;
 pub(crate) mod failure;
