@@ -6,6 +6,7 @@ use secrecy::SecretString;
 use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::store::daily::DaySpent;
+use crate::store::fact_rows;
 use crate::store::records::{ChatIntent, KeptAnswer, OwnedChat, StoredSession, VideoJob};
 use crate::store::responses::{self, KeptResponse};
 use crate::store::rows::{self, Rows};
@@ -65,7 +66,7 @@ impl Fact {
         match self {
             Self::Session(key, session) => rows::put_session(transaction, key, session),
             Self::OAuth(key, credentials, now) => rows::put_oauth(transaction, key, credentials, *now),
-            Self::Facts(key, facts) => rows::put_facts(transaction, key, *facts),
+            Self::Facts(key, facts) => fact_rows::put_facts(transaction, key, *facts),
             Self::Days(days) => rows::put_days(transaction, days),
             Self::Intent(intent) => rows::put_intent(transaction, intent),
             Self::IntentGone(title) => rows::remove_intent(transaction, title),

@@ -10,6 +10,7 @@ mod condition;
 mod daily;
 mod error;
 mod fact;
+mod fact_rows;
 mod fault;
 mod files;
 pub(crate) mod oauth_files;

@@ -1,4 +1,4 @@
-//! The rows of the state file, written and read. No SQL outside of here, `responses.rs` and `schema.rs`.
+//! The rows of the state file, written and read. No SQL outside of here, `fact_rows.rs`, `responses.rs` and `schema.rs`.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -9,10 +9,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tracing::debug;
 use url::Url;
 
-use crate::base::facts::{Cooling, CoolingReason, IdentityFacts, Usage};
+use crate::base::facts::{Cooling, IdentityFacts};
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::secret::ApiKey;
 use crate::store::daily::{Daily, DaySpent, Spent, UtcDay};
+use crate::store::fact_rows::{reason_of, usage_of};
 use crate::store::fault::Fault;
 use crate::store::files;
 use crate::store::records::{
@@ -245,33 +246,6 @@ pub(super) fn put_oauth(
     Ok(())
 }
 
-/// Writes the facts of an identity over the earlier ones; what they do not say leaves no row.
-pub(super) fn put_facts(
-    transaction: &Transaction<'_>,
-    key: &CredentialKey,
-    facts: IdentityFacts,
-) -> rusqlite::Result<()> {
-    match facts.dead_since {
-        Some(since) => transaction
-            .prepare_cached("INSERT OR REPLACE INTO facts (key, dead_since) VALUES (?1, ?2)")?
-            .execute((key.as_str(), since.0))?,
-        None => transaction.prepare_cached("DELETE FROM facts WHERE key = ?1")?.execute([key.as_str()])?,
-    };
-    for (usage, cooling) in facts.cooling.iter() {
-        match cooling {
-            Some(Cooling { reason, until, set_at }) => transaction
-                .prepare_cached(
-                    "INSERT OR REPLACE INTO rests (key, usage, reason, until, set_at) VALUES (?1, ?2, ?3, ?4, ?5)",
-                )?
-                .execute((key.as_str(), usage.as_str(), reason_text(*reason), until.0, set_at.0))?,
-            None => transaction
-                .prepare_cached("DELETE FROM rests WHERE key = ?1 AND usage = ?2")?
-                .execute((key.as_str(), usage.as_str()))?,
-        };
-    }
-    Ok(())
-}
-
 /// Writes days of accounts over what was known of them, and forgets those that are too many.
 pub(super) fn put_days(transaction: &Transaction<'_>, days: &[(CredentialKey, DaySpent)]) -> rusqlite::Result<()> {
     let mut put = transaction.prepare_cached(
@@ -466,38 +440,23 @@ fn key(text: &str) -> CredentialKey {
     CredentialKey::from_stored(text)
 }
 
-fn usage_of(text: &str) -> Option<Usage> {
-    Usage::ALL.into_iter().find(|usage| usage.as_str() == text)
-}
-
-fn reason_text(reason: CoolingReason) -> &'static str {
-    match reason {
-        CoolingReason::Rate => "rate",
-        CoolingReason::Quota => "quota",
-        CoolingReason::Challenge => "challenge",
-    }
-}
-
-fn reason_of(text: &str) -> Option<CoolingReason> {
-    match text {
-        "rate" => Some(CoolingReason::Rate),
-        "quota" => Some(CoolingReason::Quota),
-        "challenge" => Some(CoolingReason::Challenge),
-        _ => None,
-    }
-}
-
 /// The row of `meta` that holds the generated key.
 const GENERATED_KEY: &str = "generated_key";
+
 /// How many chats are kept in mind across a restart, the newest ones.
 const CHATS_MAX: i64 = 50_000;
+
 /// How many chats are kept in mind of which it is not known whether they were made, the newest ones.
 const INTENTS_MAX: i64 = 1000;
+
 /// How many video jobs are kept across a restart, the newest ones.
 const VIDEOS_MAX: i64 = 10_000;
+
 /// How long a session is kept that is not saved any more: 90 days.
 const SESSION_SECONDS_MAX: i64 = 90 * 86_400;
+
 /// The error of a video job in a state that this version does not know.
 const UNKNOWN_STATE: [&str; 2] = ["unknown_state", "the job was left in a state that this version does not know"];
+
 /// How long to wait for another process, such as an instance that is just being replaced.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
