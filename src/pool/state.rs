@@ -2,6 +2,9 @@
 //!
 //! No clock and no waiting in here; `W` is how a waiting request is answered, and the answers are handed out to be
 //! sent once the lock is free.
+//!
+//! This is one long file because picking, reporting and waking change the same fields together: each rests on what the
+//! others keep true of them.
 
 use std::collections::HashMap;
 use std::mem;
