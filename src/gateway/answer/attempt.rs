@@ -15,10 +15,12 @@ use crate::chat::reply::{FinishReason, ReplyEvent, ReplySink};
 use crate::chat::stages::tool_calls::Called;
 use crate::chat::stages::{StagePlan, Stages};
 use crate::chat::suffix::Work;
+use crate::gateway::answer::error::{is_chat_useless, is_chats_fault};
 use crate::gateway::answer::failover::{Attempt, Failed};
 use crate::gateway::answer::native_tools::{Gate, NativeAccounts, Standing, may_be_gate};
 use crate::gateway::answer::turn::{Turn, TurnParts};
 use crate::gateway::answer::usage::Accounting;
+use crate::gateway::answer::video_start::{NoDiary, StartedVideo, VideoDiary};
 use crate::gateway::attachments::Attachments;
 use crate::gateway::continuations::{Asker, Continuations, TurnChat};
 use crate::gateway::drift::Drift;
@@ -170,34 +172,6 @@ impl<D: VideoDiary> Attempt for Starting<'_, D> {
     }
 
     fn reset(&mut self) {}
-}
-
-/// Writes down how far the start of a video is, before the next step is taken.
-pub(crate) trait VideoDiary: Send {
-    /// The question is about to be asked in this chat. If this says no, it is not.
-    fn asks(&mut self, session: &Session, chat: &mut OwnChat) -> impl Future<Output = bool> + Send;
-
-    /// It was refused, so nothing was begun in that chat.
-    fn refused(&mut self) -> impl Future<Output = ()> + Send;
-}
-
-/// For videos of a streamed chat, which are lost with the process.
-struct NoDiary;
-
-impl VideoDiary for NoDiary {
-    async fn asks(&mut self, _: &Session, _: &mut OwnChat) -> bool {
-        true
-    }
-
-    async fn refused(&mut self) {}
-}
-
-/// A video that the upstream makes.
-pub(crate) struct StartedVideo {
-    pub(crate) lease: Lease,
-    pub(crate) chat: OwnChat,
-    /// The upstream's name of it.
-    pub(crate) task: String,
 }
 
 /// What all ways to answer need.
@@ -516,17 +490,6 @@ impl Attempts {
 
 fn timed_out() -> UpstreamError {
     UpstreamError::new("waiting for the first word", UpstreamErrorKind::Timeout)
-}
-
-/// Whether a failure to continue a chat says nothing of a new chat with the whole conversation.
-fn is_chats_fault(kind: UpstreamErrorKind) -> bool {
-    is_chat_useless(kind) || kind == UpstreamErrorKind::BusyChat
-}
-
-/// Whether the next try to continue the chat would fail likewise.
-fn is_chat_useless(kind: UpstreamErrorKind) -> bool {
-    use UpstreamErrorKind as Kind;
-    matches!(kind, Kind::LostChat | Kind::InvalidRequest | Kind::TooLong)
 }
 
 fn is_picture(job: &WebRequest) -> bool {

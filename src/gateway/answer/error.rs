@@ -83,3 +83,14 @@ pub(crate) fn outcome_of(error: &UpstreamError, now: Now) -> Outcome {
         }
     }
 }
+
+/// Whether a failure to continue a chat says nothing of a new chat with the whole conversation.
+pub(crate) fn is_chats_fault(kind: UpstreamErrorKind) -> bool {
+    is_chat_useless(kind) || kind == UpstreamErrorKind::BusyChat
+}
+
+/// Whether the next try to continue the chat would fail likewise.
+pub(crate) fn is_chat_useless(kind: UpstreamErrorKind) -> bool {
+    use UpstreamErrorKind as Kind;
+    matches!(kind, Kind::LostChat | Kind::InvalidRequest | Kind::TooLong)
+}

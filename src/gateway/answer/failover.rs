@@ -8,26 +8,30 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
-use crate::base::facts::{CoolingReason, Need, Usage};
+use crate::base::facts::{CoolingReason, Need};
 use crate::base::ids::CredentialKey;
 use crate::base::session::Session;
 use crate::gateway::accounts::error::RefreshError;
 use crate::gateway::accounts::tokens::Tokens;
+use crate::gateway::answer::context::{RequestContext, RequestLimits};
 use crate::gateway::answer::error::{ChatError, until_midnight};
 use crate::gateway::answer::model_rests::ModelRests;
 use crate::gateway::answer::next_step::{Facts, FailureClass, NextStep, next_step};
 use crate::gateway::answer::trace::{Step, Trace};
 use crate::gateway::answer::usage::Accounting;
-use crate::pool::{CallerId, IdentityPool, Lease, LeaseError, Now, Outcome, Wanted};
+use crate::pool::{IdentityPool, Lease, LeaseError, Now, Outcome, Wanted};
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 
 /// How long a request waits for a token when other identities are left to try.
 const TOKEN_PATIENCE: Duration = Duration::from_secs(5);
+
 /// A further attempt is made only with this much time left.
 const ATTEMPT_TIME_MIN: Duration = Duration::from_secs(5);
+
 /// When to come back if an identity that was not tried is free.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
 /// A prompt of this size may itself be what the risk engine refuses.
 const SUSPICIOUS_PROMPT_BYTES: usize = 100 * 1024;
 
@@ -62,41 +66,6 @@ pub(crate) struct Failed {
     pub(crate) lease: Lease,
     /// Trying elsewhere would make, and cost, the same thing twice.
     pub(crate) is_final: bool,
-}
-
-/// Whose request it is, and what was tried for it.
-#[derive(Clone)]
-pub(crate) struct RequestContext {
-    /// For fairness between callers.
-    pub caller: CallerId,
-    /// The caller's name on disk; `None` for answers that are not continued.
-    pub owner: Option<CredentialKey>,
-    /// The caller's own credential, in client mode; it never enters the pool.
-    pub own: Option<Arc<Session>>,
-    /// How often the caller's client has already tried again by itself.
-    pub client_retries: u32,
-    /// Filled while the request is tried.
-    pub trace: Trace,
-}
-
-/// The limits of one request.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct RequestLimits {
-    /// What an account is charged with for it.
-    pub(crate) usage: Usage,
-    /// Whether files have to be handed over for it.
-    pub(crate) uploads: bool,
-    /// How long it may take in all.
-    pub(crate) total_timeout: Duration,
-    /// How long one try may take to its first content.
-    pub(crate) first_event_timeout: Duration,
-}
-
-impl RequestLimits {
-    /// What the request needs of an identity.
-    pub(crate) fn need(&self) -> Need {
-        Need { usage: self.usage, uploads: self.uploads }
-    }
 }
 
 /// What one request has tried so far.

@@ -1,6 +1,7 @@
 //! Answering one request: attempts, failover, and the turn that a connection pulls.
 
 pub(crate) mod attempt;
+pub(crate) mod context;
 pub(crate) mod error;
 pub(crate) mod failover;
 mod model_rests;
@@ -11,4 +12,5 @@ pub(crate) mod run;
 pub(crate) mod trace;
 pub(crate) mod turn;
 pub(crate) mod usage;
+pub(crate) mod video_start;
 pub(crate) mod web;

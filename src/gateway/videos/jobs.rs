@@ -77,7 +77,7 @@ pub(crate) struct NewVideo {
     pub size: String,
     /// Asked for with an idempotency key.
     pub once: Option<Once>,
-    /// As [`client_retries`](crate::gateway::answer::failover::RequestContext::client_retries).
+    /// As [`client_retries`](crate::gateway::answer::context::RequestContext::client_retries).
     pub client_retries: u32,
 }
 
