@@ -67,7 +67,7 @@
 //! - An endpoint: one file in `http` with `routes()`, one `merge` in `http/mod.rs`, one module in `tests/it`.
 //! - A setting: a field in the struct of the room that obeys it, a row in `config/settings.rs`; a test writes the
 //!   documents.
-//! - An error of the upstream: one row in [`upstream::error::classify`].
+//! - An error of the upstream: one row in [`upstream::classify::classify`].
 //! - A phase of the web chat's stream: one arm in [`upstream::web::decode`] and a fixture.
 //! - A background job: `run(self, stop)` and one `supervisor.spawn` in `app.rs`.
 

@@ -4,6 +4,7 @@
 //! [`error::UpstreamError`].
 
 pub(crate) mod call_log;
+pub(crate) mod classify;
 pub(crate) mod error;
 pub(crate) mod media;
 pub(crate) mod oauth;

@@ -8,7 +8,8 @@ use http_body::Body as _;
 
 use crate::chat::reply::{ReplyError, ReplyEvent, TokenCounts};
 use crate::sse::{SseDecoder, SseError};
-use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body};
+use crate::upstream::classify::classify_body;
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::openai::decode::ChatDecoder;
 use crate::upstream::openai::error;
 use crate::upstream::web::decode::QwenReplyDecoder;

@@ -18,9 +18,11 @@ use crate::base::ids::UnixSeconds;
 use crate::base::oauth::{OAuthCredentials, RefreshToken, TokenGrant, UnixMillis};
 use crate::base::secret::AccessToken;
 use crate::upstream::call_log::CallLog;
-use crate::upstream::error::{UpstreamError, UpstreamErrorKind, classify_body, is_challenge};
+use crate::upstream::classify::{classify_body, is_challenge};
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::settings::OAuthSettings;
-use crate::upstream::web::client::{Answer, WebClientError, read};
+use crate::upstream::web::answer::{Answer, read};
+use crate::upstream::web::client::WebClientError;
 use crate::upstream::words::known_code;
 
 const LOGIN: &str = "beginning a login";

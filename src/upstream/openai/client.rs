@@ -16,7 +16,8 @@ use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::openai::encode::Profile;
 use crate::upstream::openai::error::classify_answer;
 use crate::upstream::stream::ReplyStream;
-use crate::upstream::web::client::{WebClientError, retry_after};
+use crate::upstream::web::answer::retry_after;
+use crate::upstream::web::client::WebClientError;
 
 /// The most that is read of a whole answer.
 const WHOLE_BYTES_MAX: usize = 32 * 1024 * 1024;

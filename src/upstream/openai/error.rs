@@ -4,7 +4,8 @@
 
 use serde_json::Value;
 
-use crate::upstream::error::{UpstreamError, UpstreamErrorKind, is_challenge, speaks_of_model};
+use crate::upstream::classify::{is_challenge, speaks_of_model};
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 
 /// What an answer other than a completion means.
 #[must_use]

@@ -10,7 +10,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::chat::reply::{FinishReason, ReplyError, ReplyEvent, Source, Text, TokenCounts};
-use crate::upstream::error::is_challenge;
+use crate::upstream::classify::is_challenge;
 use crate::upstream::web::frames::{Created, Delta, StreamObject};
 use crate::upstream::web::picture_links::{is_link, is_picture_link, may_be_pictures, picture_links};
 use crate::upstream::web::summary::Summary;

@@ -1,5 +1,6 @@
 //! The web chat of chat.qwen.ai: its requests, its stream, its uploads and its tasks.
 
+pub(crate) mod answer;
 pub(crate) mod client;
 pub mod decode;
 pub(crate) mod detail;

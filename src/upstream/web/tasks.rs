@@ -7,10 +7,10 @@ use url::Url;
 
 use crate::base::session::Session;
 use crate::sse::{SseDecoder, SseError};
-use crate::upstream::error::{Said, UpstreamError, UpstreamErrorKind, classify, classify_body};
-use crate::upstream::web::client::{
-    Answer, Credential, Host, QwenWeb, envelope, is_chat_id, is_missing, message_body, read,
-};
+use crate::upstream::classify::{Said, classify, classify_body};
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
+use crate::upstream::web::answer::{Answer, envelope, is_missing, read};
+use crate::upstream::web::client::{Credential, Host, QwenWeb, is_chat_id, message_body};
 use crate::upstream::web::encode::{ChatPlace, FileRef};
 use crate::upstream::web::request::WebRequest;
 

@@ -12,7 +12,8 @@ use crate::base::ids::UnixSeconds;
 use crate::base::secret::AccessToken;
 use crate::base::session::Session;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
-use crate::upstream::web::client::{Credential, Host, QwenWeb, envelope};
+use crate::upstream::web::answer::envelope;
+use crate::upstream::web::client::{Credential, Host, QwenWeb};
 
 const DOING: &str = "refreshing a token";
 

@@ -3,32 +3,29 @@
 //!
 //! The storage gets nothing of the session, and nothing of the credential is ever shown: it goes into headers only.
 
+mod blob_body;
+mod sts;
+
 use std::fmt;
-use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{AUTHORIZATION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, USER_AGENT};
 use http::{HeaderMap, Method};
-use http_body::{Body, Frame, SizeHint};
 use http_body_util::{BodyExt as _, Limited};
-use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::debug;
-use url::Url;
 
 use crate::base::session::Session;
 use crate::files::attachment::{Attachment, MediaKind, UploadedFile};
-use crate::files::blob::Blob;
 use crate::upstream::call_log::CallLog;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
-use crate::upstream::web::client::{Credential, Host, QwenWeb, envelope, is_chat_id, is_missing, now};
+use crate::upstream::web::answer::{envelope, is_missing};
+use crate::upstream::web::client::{Credential, Host, QwenWeb, now};
 use crate::upstream::web::oss_sign::{self, Signable, UNSIGNED_PAYLOAD};
+use crate::upstream::web::upload::blob_body::BlobBody;
+use crate::upstream::web::upload::sts::StsCredential;
 use crate::upstream::words::Quote;
 
 /// A file that the upstream has.
@@ -332,116 +329,6 @@ enum Remedy {
     NewCredential,
 }
 
-/// The right to put one object into the storage, for a few minutes. Cannot be printed.
-struct StsCredential {
-    access_key_id: String,
-    access_key_secret: SecretString,
-    security_token: HeaderValue,
-    bucket: String,
-    region: String,
-    /// The object's key, not encoded.
-    key: String,
-    /// Where to put it.
-    target: Url,
-    file_id: String,
-    /// What the upstream later finds the file by.
-    link: String,
-    /// How long the link lives from `lent_at` on.
-    link_life: Duration,
-    lent_at: Instant,
-}
-
-impl StsCredential {
-    /// Reads an answer, in an envelope or flat; the error says what is wrong with it and shows nothing of it.
-    fn parse(value: &Value, oss_base: Option<&Url>, lent_at: Instant) -> Result<Self, &'static str> {
-        let data = value.get("data").filter(|data| data.is_object()).unwrap_or(value);
-        let text = |names: &[&str], missing: &'static str| {
-            let found = names.iter().find_map(|name| data.get(name)?.as_str()).map(str::trim);
-            found.filter(|text| !text.is_empty()).ok_or(missing)
-        };
-        let access_key_id = text(&["access_key_id"], "the upload credential has no key id")?;
-        if !access_key_id.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'/' && byte != b',') {
-            return Err("the upload credential's key id is odd");
-        }
-        let access_key_secret = text(&["access_key_secret"], "the upload credential has no secret")?;
-        let security_token = text(&["security_token"], "the upload credential has no token")?;
-        let mut security_token =
-            HeaderValue::try_from(security_token).map_err(|_| "the upload credential's token fits no header")?;
-        security_token.set_sensitive(true);
-        let file_id = text(&["file_id"], "the upload credential has no file id")?;
-        if !is_chat_id(file_id) {
-            return Err("the upload credential's file id is odd");
-        }
-        let key = text(&["file_path"], "the upload credential has no path")?;
-        let key = key.strip_prefix('/').unwrap_or(key);
-        if !is_object_key(key) {
-            return Err("the upload credential's path is not safe");
-        }
-        let bucket = text(&["bucketname", "bucket"], "the upload credential has no bucket")?;
-        if !is_label(bucket) || !(3..=63).contains(&bucket.len()) {
-            return Err("the upload credential's bucket is no name of one");
-        }
-        let region = text(&["region"], "").unwrap_or(REGION);
-        let region = region.strip_prefix("oss-").unwrap_or(region);
-        if !is_label(region) {
-            return Err("the upload credential's region is odd");
-        }
-        let mut target = match oss_base {
-            Some(base) => base.clone(),
-            None => storage_host(bucket, text(&["endpoint"], "the upload credential has no endpoint")?)?,
-        };
-        let base_path = target.path().trim_end_matches('/').to_owned();
-        target.set_path(&format!("{base_path}/{}", oss_sign::key_path(key)));
-        let link = text(&["file_url"], "the upload credential has no link to the file")?;
-        let parsed = Url::parse(link).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        let link_life = link_life(&parsed.ok_or("the link to the file is none")?);
-        Ok(Self {
-            access_key_id: access_key_id.to_owned(),
-            access_key_secret: SecretString::from(access_key_secret),
-            security_token,
-            bucket: bucket.to_owned(),
-            region: region.to_owned(),
-            key: key.to_owned(),
-            target,
-            file_id: file_id.to_owned(),
-            link: link.to_owned(),
-            link_life,
-            lent_at,
-        })
-    }
-}
-
-/// The root of the bucket: https, on a host of `aliyuncs.com`, and nothing else.
-fn storage_host(bucket: &str, endpoint: &str) -> Result<Url, &'static str> {
-    const ELSEWHERE: &str = "the upload credential leads to a host that is not the storage's";
-    let host = endpoint.strip_prefix("https://").unwrap_or(endpoint).trim_end_matches('/');
-    let host = host.strip_prefix(bucket).and_then(|rest| rest.strip_prefix('.')).unwrap_or(host);
-    // Labels only: what could be a port, a path or a user is not even looked at.
-    let is_storage = host.strip_suffix(".aliyuncs.com").is_some_and(|name| name.split('.').all(is_label));
-    if !is_storage {
-        return Err(ELSEWHERE);
-    }
-    Url::parse(&format!("https://{bucket}.{host}/")).map_err(|_| ELSEWHERE)
-}
-
-fn is_label(text: &str) -> bool {
-    let is_inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-    !text.is_empty() && text.len() <= 63 && text.bytes().all(is_inner) && !text.starts_with('-') && !text.ends_with('-')
-}
-
-/// A key that stays the key it is on its way through URLs.
-fn is_object_key(key: &str) -> bool {
-    let is_segment = |segment: &str| !matches!(segment, "" | "." | "..");
-    let is_plain = |c: char| !c.is_control() && c != '\\';
-    key.len() <= 1023 && key.split('/').all(is_segment) && key.chars().all(is_plain)
-}
-
-/// How long a signed link lives, from its own words.
-fn link_life(link: &Url) -> Duration {
-    let told = link.query_pairs().find(|(name, _)| name == "x-oss-expires").and_then(|(_, value)| value.parse().ok());
-    Duration::from_secs(told.unwrap_or(LINK_LIFE_SECONDS)).min(LINK_LIFE_MAX)
-}
-
 enum ParseState {
     Pending,
     Done,
@@ -490,80 +377,21 @@ fn blamed(error: UpstreamError, file: &Attachment) -> UpstreamError {
     }
 }
 
-/// The bytes of a blob as a body: one chunk in memory at a time, however large it is. A file is read by a blocking
-/// thread, and only when the connection has taken what came before.
-struct BlobBody {
-    blob: Blob,
-    at: u64,
-    reading: Option<JoinHandle<io::Result<Bytes>>>,
-    /// How many bytes the connection has asked for.
-    progress: watch::Sender<u64>,
-}
-
-impl Body for BlobBody {
-    type Data = Bytes;
-    type Error = io::Error;
-
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
-        let this = self.get_mut();
-        if this.at >= this.blob.len() {
-            return Poll::Ready(None);
-        }
-        let chunk = match this.blob.in_memory() {
-            Some(bytes) => {
-                let start = usize::try_from(this.at).unwrap_or(bytes.len()).min(bytes.len());
-                bytes.slice(start..bytes.len().min(start + CHUNK_BYTES))
-            }
-            None => {
-                let (blob, at) = (&this.blob, this.at);
-                let reading = this.reading.get_or_insert_with(|| {
-                    let blob = blob.clone();
-                    tokio::task::spawn_blocking(move || {
-                        let mut chunk = vec![0; CHUNK_BYTES];
-                        let count = blob.read_at(at, &mut chunk)?;
-                        chunk.truncate(count);
-                        Ok(Bytes::from(chunk))
-                    })
-                });
-                let read = ready!(Pin::new(reading).poll(cx));
-                this.reading = None;
-                read.map_err(io::Error::other)??
-            }
-        };
-        if chunk.is_empty() {
-            return Poll::Ready(Some(Err(io::ErrorKind::UnexpectedEof.into())));
-        }
-        this.at += chunk.len() as u64;
-        this.progress.send_replace(this.at);
-        Poll::Ready(Some(Ok(Frame::data(chunk))))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.at >= self.blob.len()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.blob.len().saturating_sub(self.at))
-    }
-}
-
 const LENDING: &str = "preparing an upload";
+
 const UPLOADING: &str = "handing over a file";
+
 const READING: &str = "having a file read";
-/// How much of a file is in memory at a time.
-const CHUNK_BYTES: usize = 256 * 1024;
-/// Where the upstream's storage is, if the credential does not tell.
-const REGION: &str = "ap-southeast-1";
-/// How long a link lives that does not tell.
-const LINK_LIFE_SECONDS: u64 = 300;
-/// What is believed of a link that tells.
-const LINK_LIFE_MAX: Duration = Duration::from_secs(24 * 3600);
+
 /// What the upstream gets to follow a link.
 const LINK_MARGIN: Duration = Duration::from_secs(30);
+
 /// How many questions in a row about a document may fail.
 const POLL_FAILURES_MAX: u32 = 2;
+
 /// The most that is read of the storage's error document, and for how long.
 const ERROR_BYTES_MAX: usize = 16 * 1024;
+
 const ERROR_READING: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

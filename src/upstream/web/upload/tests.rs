@@ -1,4 +1,7 @@
+use url::Url;
+
 use super::*;
+use crate::upstream::web::upload::sts::link_life;
 
 #[test]
 fn credentials() {
