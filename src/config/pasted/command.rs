@@ -40,6 +40,24 @@ pub(super) fn curl(text: &str) -> (Result<String, &'static str>, usize) {
     (joined(&found, NO_COOKIE_IN_CURL), bytes)
 }
 
+/// Whether a line begins a request of another command line program: `wget`, `http` or `xh`.
+pub(super) fn is_request(line: &str) -> bool {
+    let line = line.strip_prefix("$ ").unwrap_or(line);
+    ["wget ", "http ", "https ", "xh ", "xhs "].iter().any(|name| line.starts_with(name))
+}
+
+/// The cookies of such a request at the start of a text, and how many bytes the command takes. A header is a word of its
+/// own, or the value of `--header`.
+///
+/// # Errors
+/// The command has no cookies.
+pub(super) fn request(text: &str) -> (Result<String, &'static str>, usize) {
+    let (words, bytes) = bash_words(text);
+    let found: Vec<String> =
+        words.iter().filter_map(|word| cookie_of_line(word.strip_prefix("--header=").unwrap_or(word))).collect();
+    (joined(&found, NO_COOKIE_IN_REQUEST), bytes)
+}
+
 /// The value of a header line if it is the header `cookie`.
 pub(super) fn cookie_of_line(line: &str) -> Option<String> {
     let (name, value) = line.split_once(':')?;
@@ -250,6 +268,7 @@ fn powershell_text(text: &str) -> Option<(String, &str)> {
     }
 }
 
+const NO_COOKIE_IN_REQUEST: &str = "is a request without a Cookie header";
 const NO_COOKIE_IN_CURL: &str = "is a cURL command without a cookie";
 const NO_COOKIE_IN_FETCH: &str =
     "is a fetch call without a cookie, which browsers leave out; copy as cURL, or as fetch for Node.js";

@@ -104,6 +104,32 @@ fn is_header_name(name: &str) -> bool {
     HEADERS.contains(&name) || HEADER_PREFIXES.iter().any(|prefix| name.starts_with(prefix) && is_cookie_name(name))
 }
 
+/// The cookies of the `Set-Cookie` lines of an answer at the start, and how many lines that are.
+pub(super) fn set_cookies(lines: &[&str]) -> Option<(Result<String, &'static str>, usize)> {
+    let mut cookies: Vec<Pair> = Vec::new();
+    let mut count = 0;
+    for line in lines {
+        let Some((pair, attributes)) = set_cookie(line) else { break };
+        let Some((name, value)) = pair.split_once('=') else { break };
+        if cookies.iter().any(|known| known.name == name.trim()) {
+            break;
+        }
+        let domain = attributes.split(';').find_map(|attribute| {
+            let (name, domain) = attribute.split_once('=')?;
+            name.trim().eq_ignore_ascii_case("domain").then_some(domain)
+        });
+        cookies.push(domain.map_or_else(|| Pair::new(name, value), |domain| Pair::of(domain, name, value)));
+        count += 1;
+    }
+    (count > 0).then(|| (pairs::header(cookies), count))
+}
+
+/// The cookie of a `Set-Cookie` line, and its attributes.
+fn set_cookie(line: &str) -> Option<(&str, &str)> {
+    let (name, value) = line.trim().split_once(':')?;
+    name.trim().eq_ignore_ascii_case("set-cookie").then(|| value.split_once(';').unwrap_or((value, "")))
+}
+
 /// The cookies of lines with one cookie each, and how many lines that are; `None` unless there are several with
 /// different names, one of which the site is known to set. A line that ends with a semicolon goes on in the next.
 /// Where a name comes again, the next account begins.
@@ -136,6 +162,9 @@ pub(super) fn column(lines: &[&str]) -> Option<(Result<String, &'static str>, us
 /// The cookies of one line: `name=value; …`, or a single one as `name: value` or `name<tab>value`.
 fn row(line: &str) -> Option<Vec<Pair>> {
     let line = unquoted(line.trim_matches([',', ' ']));
+    // HTTP/2 sends each cookie in a header of its own.
+    let header = cookie_of_line(line);
+    let line = header.as_deref().unwrap_or(line);
     if let Some((name, value)) = line.split_once(['\t', ':']).filter(|(name, _)| is_known(unquoted(name))) {
         return Some(vec![Pair::new(unquoted(name), unquoted(value.trim().trim_end_matches(';')))]);
     }

@@ -51,7 +51,7 @@ type Found = (Option<&'static str>, Result<String, &'static str>);
 /// What stands at the start, and how many lines it takes. `text` is the same as `lines`.
 fn first(lines: &[&str], text: &str) -> (Vec<Found>, usize) {
     let line = lines.first().map(|line| line.trim()).unwrap_or_default();
-    if line.is_empty() || is_comment(line) {
+    if line.is_empty() || is_comment(line) || line.starts_with("```") {
         return (Vec::new(), 1);
     }
     let one = |form: &'static str, header| vec![(Some(form), header)];
@@ -80,15 +80,33 @@ fn first(lines: &[&str], text: &str) -> (Vec<Found>, usize) {
     (vec![(None, Ok(plain(line)))], 1)
 }
 
-/// A line with a Cookie header, without what a list or a shell put around it.
+/// A line with a Cookie header, without what a list, a shell or a script put around it.
 fn plain(line: &str) -> String {
-    let line = line.strip_prefix("export ").unwrap_or(line);
-    let line = line.strip_prefix("COOKIE=").filter(|value| value.contains('=')).unwrap_or(line);
-    let unlisted = line.trim_end().trim_end_matches(',');
+    let line = DECLARATIONS.iter().find_map(|word| line.strip_prefix(word)).unwrap_or(line);
+    let line = assigned(line).or_else(|| labelled(line)).unwrap_or(line);
+    let unlisted = line.trim_end().trim_end_matches([',', ';']);
+    let unlisted =
+        if unquoted(unlisted).len() < unlisted.len() { unlisted } else { line.trim_end().trim_end_matches(',') };
     let bare = unquoted(unlisted);
     let begins_with_pair = bare.split_once('=').is_some_and(|(name, _)| is_cookie_name(name.trim()));
     let is_header = bare.get(..7).is_some_and(|name| name.eq_ignore_ascii_case("cookie:"));
     if bare.len() < unlisted.len() && (begins_with_pair || is_header) { bare.to_owned() } else { line.to_owned() }
+}
+
+/// The header in `COOKIE=…` or `document.cookie = …`, whose value begins with a pair.
+fn assigned(line: &str) -> Option<&str> {
+    let (name, value) = line.split_once('=')?;
+    let name = name.trim().to_ascii_lowercase();
+    let begins_with_pair = value.split(';').next().is_some_and(|pair| pair.contains('='));
+    let is_assignment = ["cookie", "cookies", "document.cookie"].contains(&name.as_str()) && begins_with_pair;
+    is_assignment.then(|| value.trim_start())
+}
+
+/// The header behind words and `cookie:`, as in `my cookie: …`. Words have no `=`, a pair has one.
+fn labelled(line: &str) -> Option<&str> {
+    let at = line.to_ascii_lowercase().find("cookie:").filter(|at| *at > 0)?;
+    let (label, header) = line.split_at_checked(at)?;
+    (!label.contains(['=', ';']) && header.contains('=')).then_some(header)
 }
 
 type Reader = fn(&str) -> (Result<String, &'static str>, usize);
@@ -98,6 +116,7 @@ type Command = (&'static str, fn(&str) -> bool, Reader);
 /// Commands: what they are called, how they begin, what reads them.
 const COMMANDS: &[Command] = &[
     ("a cURL command", command::is_curl, command::curl),
+    ("a request of a command line", command::is_request, command::request),
     ("a fetch call", command::is_fetch, command::fetch),
     ("a PowerShell request", command::is_powershell, command::powershell),
 ];
@@ -108,8 +127,12 @@ type LinesReader = fn(&[&str]) -> Option<(Result<String, &'static str>, usize)>;
 const FORMS: &[(&str, LinesReader)] = &[
     ("a cookies.txt or table of cookies", lines::table),
     ("a block of request headers", lines::block),
+    ("Set-Cookie headers", lines::set_cookies),
     ("one cookie a line", lines::column),
 ];
+
+/// What declares a variable in front of its name.
+const DECLARATIONS: &[&str] = &["export ", "const ", "let ", "var ", "set "];
 
 #[cfg(test)]
 mod tests;

@@ -53,6 +53,52 @@ fn one_cookie_a_line_is_one_account() {
     check("cna=1; token=a\n; isg=2", &[&format!("1-2 cna=1; token=a; isg=2 {form}")]);
 }
 
+/// What stands in front of the first pair would otherwise become part of its name, and the sign-in would be lost.
+#[test]
+fn words_around_a_header_are_no_part_of_it() {
+    for line in [
+        "document.cookie = \"token=a; cna=1\";",
+        "document.cookie='token=a; cna=1'",
+        "const cookie = \u{201c}token=a; cna=1\u{201d};",
+        "Cookie = token=a; cna=1",
+        "cookies=\"token=a; cna=1\"",
+        "set COOKIE=token=a; cna=1",
+    ] {
+        check(line, &["1-1 token=a; cna=1"]);
+    }
+    check("My cookie: token=a; cna=1", &["1-1 cookie: token=a; cna=1"]);
+    check("1. Cookie: token=a", &["1-1 Cookie: token=a"]);
+    check("cookie=plain; token=a", &["1-1 cookie=plain; token=a"]);
+    check("cookie=1; token", &["1-1 cookie=1; token"]);
+    check("token=a; x=cookie:y=z", &["1-1 token=a; x=cookie:y=z"]);
+    check("```\ntoken=a; cna=1\n```", &["2-2 token=a; cna=1"]);
+}
+
+#[test]
+fn headers_of_answers_and_of_http_2() {
+    check(
+        "Set-Cookie: token=a; Path=/; HttpOnly; Secure\nset-cookie: cna=1; Max-Age=100; Domain=.qwen.ai\nset-cookie: x=y; domain=other.example",
+        &["1-3 token=a; cna=1 (Set-Cookie headers)"],
+    );
+    check(
+        "set-cookie: token=a\nset-cookie: token=b; path=/",
+        &["1-1 token=a (Set-Cookie headers)", "2-2 token=b (Set-Cookie headers)"],
+    );
+    check("cookie: token=a\ncookie: cna=1\n", &["1-2 token=a; cna=1 (one cookie a line)"]);
+}
+
+#[test]
+fn requests_of_other_command_lines() {
+    let form = "(a request of a command line)";
+    check("wget --header='Cookie: token=a; cna=1' https://chat.qwen.ai/", &[&format!("1-1 token=a; cna=1 {form}")]);
+    check(
+        "$ wget --header \"cookie: token=a\" \\\n  https://chat.qwen.ai/\ntoken=b",
+        &[&format!("1-2 token=a {form}"), "3-3 token=b"],
+    );
+    check("http https://chat.qwen.ai/ Cookie:'token=a; cna=1' accept:x", &[&format!("1-1 token=a; cna=1 {form}")]);
+    check("xh get chat.qwen.ai", &["1-1 ! is a request without a Cookie header"]);
+}
+
 #[test]
 fn json_of_extensions_and_test_browsers() {
     // Cookie-Editor and EditThisCookie.
