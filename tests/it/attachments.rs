@@ -190,6 +190,29 @@ async fn a_storage_that_stumbles_is_asked_again() {
     }
 }
 
+/// The storage refuses signatures that are a quarter of an hour off.
+#[tokio::test]
+async fn uploads_are_signed_by_the_upstreams_clock() {
+    for offset in [-600, 600] {
+        let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+        let upstream_now = || jiff::Timestamp::now() + jiff::SignedDuration::from_secs(offset);
+        let mut reply = ScriptedReply::default();
+        let date = upstream_now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+        reply.headers.insert("date".to_owned(), date);
+        for endpoint in [Endpoint::Refresh, Endpoint::Models, Endpoint::Sts, Endpoint::NewChat] {
+            simulator.script().set_default(None, endpoint, Some(reply.clone()));
+        }
+        let app = Setup::default().start(simulator).await;
+        let body = with_parts("qwen3-vl-plus", "What is it?", vec![image_part(1)]);
+        assert!(content(&json_of(app.chat(&body).await).await).contains("1 picture"));
+        let put = app.simulator.record().requests_to(Endpoint::OssPut).pop().unwrap();
+        let signed_at = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", put.header("x-oss-date").unwrap()).unwrap();
+        let signed_at = signed_at.to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp();
+        let wrong = upstream_now().duration_since(signed_at).as_secs();
+        assert!(wrong.abs() < 300, "signed {wrong} s from the upstream's time");
+    }
+}
+
 #[tokio::test]
 async fn a_storage_that_refuses_costs_an_error_and_never_the_picture() {
     let refused = || (Endpoint::OssPut, ScriptedReply::oss_error(503, "ServiceUnavailable"));

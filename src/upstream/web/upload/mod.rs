@@ -248,7 +248,8 @@ impl QwenWeb {
     }
 
     fn storage_headers(&self, sts: &StsCredential, file: &Attachment) -> HeaderMap {
-        let at = now();
+        // The storage refuses signatures of another time than its own, which is the upstream's.
+        let at = now().plus(self.clock_skew().saturating_neg());
         let mut headers = HeaderMap::new();
         let content_type = HeaderValue::try_from(&file.content_type);
         let content_type = content_type.unwrap_or(HeaderValue::from_static("application/octet-stream"));
