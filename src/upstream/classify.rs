@@ -143,7 +143,7 @@ pub(crate) fn is_challenge(value: &Value) -> bool {
 }
 
 /// Whether a text holds a word of the risk engine, in any case.
-fn is_marked(text: &[u8]) -> bool {
+pub(crate) fn is_marked(text: &[u8]) -> bool {
     let lower = text.to_ascii_lowercase();
     CHALLENGE_MARKS.iter().any(|mark| memchr::memmem::find(&lower, mark.as_bytes()).is_some())
 }

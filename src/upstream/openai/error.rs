@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::upstream::classify::{is_challenge, speaks_of_model};
+use crate::upstream::classify::{is_challenge, is_marked, speaks_of_model};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 
 /// What an answer other than a completion means.
@@ -12,10 +12,12 @@ use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 pub(crate) fn classify_answer(doing: &'static str, status: u16, content_type: &str, body: &[u8]) -> UpstreamError {
     let is_html = content_type.contains("html") || body.trim_ascii_start().starts_with(b"<");
     if is_html {
+        // Pages of gateways and of other vendors are no check for a human: only the marks of one tell.
         let kind = match status {
+            _ if is_marked(body) => UpstreamErrorKind::Challenged,
             401 => UpstreamErrorKind::Unauthorized,
-            404 | 429 | 500.. => by_status(status),
-            _ => UpstreamErrorKind::Challenged,
+            403 | 404 | 429 | 500.. => by_status(status),
+            _ => UpstreamErrorKind::Unavailable,
         };
         return UpstreamError::new(doing, kind);
     }
@@ -179,6 +181,10 @@ mod tests {
         check(500, json, r#"{"code":"Throttling","message":"slow"}"#, Kind::RateLimited, "Throttling: slow");
         check(502, "text/html", "<html>502 Bad Gateway</html>", Kind::Unavailable, "-: ");
         check(200, "text/html", "<html>punish</html>", Kind::Challenged, "-: ");
+        check(502, "text/html", "<meta name=\"aliyun_waf_aa\">", Kind::Challenged, "-: ");
+        check(200, "text/html", "<html>Sign in to the proxy</html>", Kind::Unavailable, "-: ");
+        check(302, "text/plain", "<!doctype html>Moved", Kind::Unavailable, "-: ");
+        check(403, "text/html", "<html>403 Forbidden</html>", Kind::Forbidden, "-: ");
         check(403, json, r#"{"ret":["FAIL_SYS_USER_VALIDATE"]}"#, Kind::Challenged, "-: ");
         check(400, json, "", Kind::InvalidRequest, "-: ");
     }
