@@ -192,6 +192,12 @@ fn how_a_stream_may_end() {
         (&[r#"{"choices":[{"delta":{"content":""},"finish_reason":"stop"}]}"#, "[DONE]"], Err(ReplyError::Empty)),
         (&[r#"{"choices":[{"delta":{},"finish_reason":"length"}]}"#], Ok(())),
         (&[r#"{"choices":[{"delta":{},"finish_reason":""}]}"#], Err(ReplyError::Empty)),
+        // Thoughts are no answer.
+        (&[r#"{"choices":[{"delta":{"reasoning_content":"hm"},"finish_reason":"stop"}]}"#], Err(ReplyError::Empty)),
+        (&[r#"{"choices":[{"delta":{"reasoning_content":"hm"}}]}"#], Err(ReplyError::Truncated)),
+        (&[r#"{"choices":[{"delta":{"reasoning_content":"hm"},"finish_reason":"length"}]}"#], Ok(())),
+        (&[text, r#"{"choices":[{"delta":{},"finish_reason":"null"}]}"#, "[DONE]"], Err(ReplyError::Truncated)),
+        (&[text, r#"{"choices":[{"delta":{},"finish_reason":"STOP"}]}"#, "[DONE]"], Ok(())),
     ] {
         assert_eq!(relayed(events, false).1, expected, "{events:?}");
     }
@@ -212,6 +218,61 @@ fn call_deltas(events: &[&str]) -> Vec<Value> {
     let chunks = out.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
     let calls = chunks.filter_map(|chunk| Some(chunk["choices"][0]["delta"]["tool_calls"].as_array()?.clone()));
     calls.flatten().collect()
+}
+
+/// What a first half of a character, an odd word for the end, or content in parts costs: nothing else of the answer.
+#[test]
+fn odd_values_cost_no_more_than_themselves() {
+    let said = |events: &[&str]| -> Vec<Value> {
+        let (out, outcome, _) = relayed(events, false);
+        assert_eq!(outcome, Ok(()), "{events:?}");
+        let chunks = out.lines().filter_map(|line| serde_json::from_str::<Value>(line.strip_prefix("data: ")?).ok());
+        chunks.map(|chunk| chunk["choices"][0].clone()).collect()
+    };
+    let text = |events: &[&str]| -> String {
+        said(events).iter().filter_map(|choice| choice["delta"]["content"].as_str()).collect()
+    };
+    let ends = |word: &str| -> Vec<Value> {
+        let end = format!(r#"{{"choices":[{{"delta":{{}},"finish_reason":{}}}]}}"#, Value::from(word));
+        let events = [r#"{"choices":[{"delta":{"content":"Hi"},"finish_reason":"null"}]}"#, &end, "[DONE]"];
+        said(&events).iter().map(|choice| choice["finish_reason"].clone()).filter(|reason| !reason.is_null()).collect()
+    };
+    let end = r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
+    for (piece, expected) in [
+        (r#"a\ud83e"#, "a\u{fffd}"),
+        (r#"\ude00b"#, "b"),
+        (r#"\ud83e\udd80 \ud83e"#, "🦀 \u{fffd}"),
+        (r#"\\ud83e \ud83e\\"#, "\\ud83e \u{fffd}\\"),
+        (r#"\uD83E\n\u00e9"#, "\u{fffd}\né"),
+    ] {
+        let event = format!(r#"{{"choices":[{{"delta":{{"content":"{piece}"}}}}]}}"#);
+        assert_eq!(text(&[&event, end]), expected, "{piece}");
+    }
+    let parts = r#"{"choices":[{"delta":{"content":[{"type":"text","text":"a"},{"text":"b"}]}}]}"#;
+    assert_eq!(text(&[parts, end]), "ab");
+    for (word, expected) in [
+        ("stop", "stop"),
+        ("STOP", "stop"),
+        ("Eos_Token", "Eos_Token"),
+        ("Content_Filter", "content_filter"),
+        ("unheard_of", "unheard_of"),
+    ] {
+        assert_eq!(ends(word), [expected], "{word}");
+    }
+    let calls = [
+        r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"x","type":"function","function":{"name":"f","arguments":{"a":1}}}]}}]}"#,
+        r#"{"choices":[{"delta":{"tool_calls":[{"index":1,"id":"","type":"","function":{"name":"g","arguments":"{"}}]}}]}"#,
+        r#"{"choices":[{"delta":{"tool_calls":[{"index":1,"id":"","type":"","function":{"name":"","arguments":"}"}}]}}]}"#,
+        r#"{"choices":[{"delta":{},"finish_reason":"tool_calls"}]}"#,
+    ];
+    assert_eq!(
+        Value::from(call_deltas(&calls)),
+        json!([
+            {"index": 0, "id": "x", "type": "function", "function": {"name": "f", "arguments": "{\"a\":1}"}},
+            {"index": 1, "id": "call__1", "type": "function", "function": {"name": "g", "arguments": "{"}},
+            {"index": 1, "function": {"arguments": "}"}},
+        ])
+    );
 }
 
 #[test]

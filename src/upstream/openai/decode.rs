@@ -16,6 +16,8 @@ pub(crate) struct ChatDecoder {
     /// Why the first choice ended, once it did.
     reason: Option<FinishReason>,
     has_content: bool,
+    /// Whether anything but thoughts was said.
+    has_answer: bool,
     usage: Option<TokenCounts>,
     /// Calls that have begun, to end them with the answer.
     calls: Vec<Call>,
@@ -82,11 +84,12 @@ impl ChatDecoder {
         if self.is_finished {
             return Ok(());
         }
-        match (self.reason, self.has_content) {
-            // A limit or a policy may leave nothing to say; any other answer says something.
-            (Some(FinishReason::Stop | FinishReason::ToolCalls) | None, false) => Err(ReplyError::Empty),
-            (None, true) => Err(ReplyError::Truncated),
-            (Some(reason), _) => {
+        match self.reason {
+            None if self.has_content => Err(ReplyError::Truncated),
+            None => Err(ReplyError::Empty),
+            // A limit or a policy may leave nothing to say; any other answer says something, and thoughts are none.
+            Some(FinishReason::Stop | FinishReason::ToolCalls) if !self.has_answer => Err(ReplyError::Empty),
+            Some(reason) => {
                 for call in std::mem::take(&mut self.calls) {
                     sink(ReplyEvent::ToolCallDone { index: call.index });
                 }
@@ -122,14 +125,14 @@ impl ChatDecoder {
         let Value::Object(choice) = choice else { return false };
         let index = choice.get("index").and_then(Value::as_u64).unwrap_or(place);
         let is_first = index == 0;
-        let reason = choice.get("finish_reason").and_then(Value::as_str).filter(|reason| !reason.is_empty());
+        let reason = choice.get("finish_reason").and_then(Value::as_str).and_then(standard_reason);
         // A choice ends once: some upstreams end it again in the frame with the counts.
         let has_ended = if is_first { self.reason.is_some() } else { self.ended.contains(&index) };
-        let reason = reason.map(reason_of).filter(|_| !has_ended);
-        if reason.is_none() && choice.get("finish_reason").is_some_and(Value::is_string) {
-            // An empty string is no end.
-            choice.insert("finish_reason".to_owned(), Value::Null);
+        let reason = reason.filter(|_| !has_ended);
+        if choice.get("finish_reason").is_some_and(Value::is_string) {
+            choice.insert("finish_reason".to_owned(), reason.as_ref().map_or(Value::Null, |word| word.as_str().into()));
         }
+        let reason = reason.as_deref().map(reason_of);
         if let Some(Value::Object(said)) = choice.get_mut(key) {
             if is_first {
                 self.text(said, "reasoning_content", sink);
@@ -137,9 +140,9 @@ impl ChatDecoder {
                 self.text(said, "refusal", sink);
                 self.tool_calls(said, key == "delta", answer_id, sink);
             }
-            self.has_content |= ["content", "reasoning_content", "tool_calls", "function_call", "refusal", "audio"]
-                .iter()
-                .any(|name| said.get(*name).is_some_and(is_full));
+            let says = |name: &str| said.get(name).is_some_and(is_full);
+            self.has_answer |= ["content", "tool_calls", "function_call", "refusal", "audio"].into_iter().any(says);
+            self.has_content |= self.has_answer || says("reasoning_content");
         }
         if is_first {
             self.reason = self.reason.or(reason);
@@ -153,11 +156,15 @@ impl ChatDecoder {
     }
 
     fn text(&mut self, said: &mut Map<String, Value>, name: &str, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+        if let Some(text) = said.get(name).and_then(text_of_parts) {
+            said.insert(name.to_owned(), text.into());
+        }
         let Some(Value::String(text)) = said.get(name) else { return };
         if text.is_empty() {
             return;
         }
         self.has_content = true;
+        self.has_answer |= name != "reasoning_content";
         let text = Text::Plain(text);
         sink(match name {
             "content" => ReplyEvent::Text(text),
@@ -180,9 +187,16 @@ impl ChatDecoder {
         for (entry, place) in calls.iter_mut().zip(0_u32..) {
             let Value::Object(entry) = entry else { continue };
             self.has_content = true;
+            self.has_answer = true;
             let mut id = taken(entry, "id");
             let (mut name, arguments) = match entry.get_mut("function") {
-                Some(Value::Object(function)) => (taken(function, "name"), taken(function, "arguments")),
+                Some(Value::Object(function)) => {
+                    let arguments = function.get_mut("arguments");
+                    if let Some(arguments) = arguments.filter(|json| json.is_object() || json.is_array()) {
+                        *arguments = arguments.to_string().into();
+                    }
+                    (taken(function, "name"), taken(function, "arguments"))
+                }
                 _ => (None, None),
             };
             let index = entry.get("index").and_then(Value::as_u64).and_then(|index| u32::try_from(index).ok());
@@ -194,6 +208,11 @@ impl ChatDecoder {
                 // Clients join what comes in pieces, so what is told again would stand twice.
                 id = id.filter(|id| *id != call.id);
                 name = name.filter(|name| *name != call.name);
+                // What is told as an empty text would take the place of what was told before.
+                entry.retain(|key, value| !matches!(key.as_str(), "id" | "type") || is_full(value));
+                if let Some(Value::Object(function)) = entry.get_mut("function") {
+                    function.remove("name");
+                }
             } else {
                 let id = id.get_or_insert_with(|| made_id(answer_id, index));
                 if entry.get("type").and_then(Value::as_str).is_none_or(str::is_empty) {
@@ -256,7 +275,10 @@ fn taken(map: &mut Map<String, Value>, name: &str) -> Option<String> {
 fn read(data: &[u8]) -> Result<Map<String, Value>, ReplyError> {
     // A broken character in one place is no reason to lose the answer.
     let text = str::from_utf8(data).map_or_else(|_| String::from_utf8_lossy(data), Cow::Borrowed);
-    let value: Value = serde_json::from_str(&text).map_err(|_| ReplyError::Json)?;
+    let value: Value = match serde_json::from_str(&text) {
+        Ok(value) => value,
+        Err(_) => serde_json::from_str(&whole_characters(&text)).map_err(|_| ReplyError::Json)?,
+    };
     if let Some(error) = refusal(&value) {
         return Err(error);
     }
@@ -267,11 +289,62 @@ fn read(data: &[u8]) -> Result<Map<String, Value>, ReplyError> {
     }
 }
 
+/// The text without escaped halves of characters, which no JSON reader takes: a first half without a second one becomes
+/// U+FFFD, a second half without a first one is left out.
+fn whole_characters(text: &str) -> String {
+    let half = |text: &str| {
+        let digits = text.strip_prefix("\\u")?.get(..4)?;
+        u16::from_str_radix(digits, 16).ok().filter(|unit| (0xd800..0xe000).contains(unit))
+    };
+    let mut whole = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, from)) = rest.find('\\').and_then(|at| rest.split_at_checked(at)) {
+        whole.push_str(before);
+        let second = from.get(6..).and_then(half).is_some_and(|unit| unit >= 0xdc00);
+        let taken = match half(from) {
+            Some(0xd800..0xdc00) if second => 12,
+            Some(unit) => {
+                whole.push_str(if unit < 0xdc00 { "\u{fffd}" } else { "" });
+                rest = from.get(6..).unwrap_or_default();
+                continue;
+            }
+            // A backslash and what it escapes.
+            None => 1 + from.chars().nth(1).map_or(0, char::len_utf8),
+        };
+        let (escape, after) = from.split_at_checked(taken).unwrap_or((from, ""));
+        whole.push_str(escape);
+        rest = after;
+    }
+    whole.push_str(rest);
+    whole
+}
+
+/// The text of content that comes as a list of parts, all of which are text.
+fn text_of_parts(content: &Value) -> Option<String> {
+    let parts = content.as_array().filter(|parts| !parts.is_empty())?;
+    let text = |part: &Value| match part.get("type").and_then(Value::as_str) {
+        Some("text" | "output_text") | None => Some(part.get("text")?.as_str()?.to_owned()),
+        Some(_) => None,
+    };
+    parts.iter().map(text).collect()
+}
+
+/// A reason as OpenAI spells it. `None` for no end: an empty text, or the `null` that DashScope writes as a text. Words
+/// of vendors stay as they are.
+fn standard_reason(word: &str) -> Option<String> {
+    let lower = word.trim().to_ascii_lowercase();
+    match lower.as_str() {
+        "" | "null" | "none" => None,
+        "length" | "content_filter" | "tool_calls" | "function_call" | "stop" => Some(lower),
+        _ => Some(word.to_owned()),
+    }
+}
+
 fn reason_of(word: &str) -> FinishReason {
     match word {
-        "length" => FinishReason::Length,
+        "length" | "max_tokens" => FinishReason::Length,
         "content_filter" => FinishReason::ContentFilter,
-        "tool_calls" | "function_call" => FinishReason::ToolCalls,
+        "tool_calls" | "function_call" | "tool_use" => FinishReason::ToolCalls,
         _ => FinishReason::Stop,
     }
 }
