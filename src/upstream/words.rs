@@ -257,11 +257,13 @@ const WORD_CHARS_MAX: usize = 24;
 const MODELS: [&str; 4] = ["qwen", "qwq", "qvq", "wan"];
 
 /// What is a secret by its form, in the order in which it is looked for.
-const FORMS: [&str; 11] = [
+const FORMS: [&str; 12] = [
     // An address with a scheme.
     r"(?i)[a-z][a-z0-9+.-]*:/{1,2}\S*",
     // An e-mail address, or a user at a host.
-    r"[^\s@<>]+@[^\s@<>]+",
+    r"[^\s@<>]+ ?@ ?[^\s@<>]+",
+    // A secret whose middle is masked: its ends tell enough to find it again.
+    r"\S*[*•●∗]{3,}\S*",
     // A credential after its scheme.
     r"(?i)\b(?:bearer|basic|oss)[\s:=]+\S+",
     // A JWT, or the beginning of one.
@@ -398,6 +400,8 @@ mod tests {
         check("token eyJhbGciOi.eyJpZCI6.sig is expired", "token […] is expired");
         check("cut eyJhbGci", "cut […]");
         check("key sk-a1 and STS.NUabc1", "key […] and […]");
+        check("Incorrect key provided: sk-abcde**********90ab.", "Incorrect key provided: […]");
+        check("the key abcd•••••wxyz of bob @ example.com, not *this* one", "the key […] of […] not *this* one");
         check("api_key=abc; x-token: \"q\" 'password' : 'p w'", "[…]; […]\" […] w'");
         check("sid=abcdefgh&n=2", "[…]&n=2");
         check("id 3f2b8c1a-55d0-4c7d-9aa1-77ab01fe3c00 of 1234567890 is 4c7d1f90ab55d0", "id […] of […] is […]");
