@@ -393,7 +393,7 @@ pub const SETTINGS: &[Setting] = &[
         |d, v| put(&mut d.web.headers, values::headers(v))),
     row(UPSTREAM, "CONNECT_TIMEOUT", "10s", "Until a connection stands; `0`: no limit.",
         |d, v| put(&mut d.web.connect_timeout, limit(v))),
-    row(UPSTREAM, "FIRST_EVENT_TIMEOUT", "60s", "Until the first event of an answer, doubled for thinking and search; `0`: no limit.",
+    row(UPSTREAM, "FIRST_EVENT_TIMEOUT", "60s", "Until the first event of an answer, doubled for thinking and search; four times as long for a whole answer of a key or an OAuth account, which has no events (stream longer ones); `0`: no limit.",
         |d, v| put(&mut d.web.first_event_timeout, limit(v))),
     row(UPSTREAM, "IDLE_TIMEOUT", "2m", "Between two events of an answer; `0`: no limit.",
         |d, v| put(&mut d.web.idle_timeout, limit(v))),

@@ -234,6 +234,9 @@ struct Relaying<'a, S> {
     sink: &'a mut S,
 }
 
+/// A whole answer may take so many times `FIRST_EVENT_TIMEOUT`: four minutes by default, of the ten of `TOTAL_TIMEOUT`.
+const WHOLE_ANSWER_FACTOR: u32 = 4;
+
 /// What came back: a stream, or the body of a whole answer.
 enum Answer {
     Stream(Box<ReplyStream>),
@@ -248,8 +251,9 @@ impl<S: ReplySink + Send> Relaying<'_, S> {
         if *is_streamed {
             return Ok(Answer::Stream(Box::new(inner.api.stream(session, &target, body, first).await?)));
         }
-        // Nothing of a whole answer shows before it is made, so it may take longer than the first content of a stream.
-        let made_by = deadline.min(Instant::now() + inner.settings.first_event_timeout * 2);
+        // Nothing of a whole answer shows before it is made, so a slow one looks like one that hangs. It gets longer than
+        // the first content of a stream, and leaves time for another attempt.
+        let made_by = deadline.min(Instant::now() + inner.settings.first_event_timeout * WHOLE_ANSWER_FACTOR);
         Ok(Answer::Whole(inner.api.whole(session, &target, "chat/completions", body, made_by).await?))
     }
 
