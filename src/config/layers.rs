@@ -67,7 +67,8 @@ impl Layers {
 /// Whether a value is what Kubernetes and links of Docker put into `<SERVICE>_PORT`: `tcp://10.96.0.7:8000`. A service
 /// named `server` would otherwise set `SERVER_PORT`, and no setting of ours has such a value.
 fn is_service(text: &str) -> bool {
-    ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.trim().starts_with(scheme))
+    let text = bare(text).to_ascii_lowercase();
+    ["tcp://", "udp://", "sctp://"].iter().any(|scheme| text.starts_with(scheme))
 }
 
 fn read_file(text: &str, known: &[&str], faults: &mut Vec<Fault>) -> BTreeMap<String, Value> {

@@ -117,7 +117,9 @@ fn duration_in(text: &str, bare_seconds: f64, min: Duration) -> Result<Duration,
 
 /// The seconds of numbers with units, one after the other.
 fn sum_of_seconds(text: &str) -> Option<f64> {
+    // Go writes and reads a sign.
     let mut rest = text.trim();
+    rest = rest.strip_prefix('+').unwrap_or(rest);
     let mut sum = 0.0;
     while !rest.is_empty() {
         let (number, after) = split_unit(rest);

@@ -81,6 +81,8 @@ fn addresses_of_services_are_no_settings() {
     check("SERVER_PORT", "tcp://10.96.0.7:8000");
     check("SERVER_PORT", "tcp://[fd00::1]:8000");
     check("PORT", "udp://10.96.0.7:53");
+    check("SERVER_PORT", "\"tcp://10.96.0.7:8000\"");
+    check("PORT", " 'TCP://10.96.0.7:8000' ");
     check("MAX_RETRIES", "sctp://10.96.0.7:8000");
     check("SERVER_HOST", "tcp://10.96.0.7:8000");
     check("MEDIA_FETCH", "tcp://10.96.0.7:8000");

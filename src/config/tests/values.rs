@@ -71,6 +71,7 @@ fn values_are_read_in_every_form() {
     duration("2000us", 2);
     duration("1500000\u{b5}s", 1500);
     duration("1m 30s", 90_000);
+    duration("+1m30s", 90_000);
     let size = |text: &str, expected: usize| {
         assert_eq!(load(&env(&[("MAX_BODY", text)])).http.body_bytes_max, expected, "{text}");
     };
