@@ -2,6 +2,8 @@
 //!
 //! Knows the phases of late 2026 and the older forms, keeps to the first of two interleaved answers, turns the
 //! cumulative thinking summaries into increments, and tells a finished answer from one that merely ended.
+//!
+//! This is one long file because it is one state machine: each phase rests on what the frames before it have set.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
