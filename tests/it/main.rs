@@ -42,6 +42,7 @@ mod quota;
 mod rate_limit;
 mod reasoning;
 mod responses;
+mod responses_kept;
 mod restart;
 mod search;
 mod secrets_in_logs;

@@ -5,3 +5,4 @@ pub(crate) mod files;
 pub(crate) mod oracle;
 pub(crate) mod program;
 pub(crate) mod raw;
+pub(crate) mod responses;
