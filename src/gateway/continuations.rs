@@ -5,7 +5,7 @@
 //! time finds nothing and begins a new chat. A chat that is not continued for `CONTINUE_IDLE` leaves the table and
 //! goes to the janitor. The table outlives the process: the ledger of chats has a copy of it.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -98,7 +98,8 @@ struct Shared {
 
 #[derive(Default)]
 struct Table {
-    threads: HashMap<u64, Kept>,
+    /// By number, which is the order in which they leave: all are kept for the same time.
+    threads: BTreeMap<u64, Kept>,
     places: HashMap<Place, u64>,
     next_number: u64,
     /// The server stops: nothing is taken in any more.
@@ -133,7 +134,7 @@ impl Table {
 
     /// The chat that leaves first, and when.
     fn first(&self) -> Option<(u64, Instant)> {
-        self.threads.iter().map(|(number, kept)| (*number, kept.expires_at)).min_by_key(|(_, at)| *at)
+        self.threads.first_key_value().map(|(number, kept)| (*number, kept.expires_at))
     }
 }
 
@@ -248,7 +249,7 @@ impl Continuations {
             let mut table = self.0.table.lock();
             table.is_closed = true;
             table.places.clear();
-            table.threads.drain().map(|(_, kept)| kept).collect()
+            std::mem::take(&mut table.threads).into_values().collect()
         };
         for Kept { thread, .. } in threads {
             thread.chat.leave_to_ledger();
