@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::{AccountScript, Endpoint, Era, Scenario};
+use simulator::script::{AccountScript, Endpoint, Era, Scenario, ScriptedReply};
 
 use crate::support::app::{KEY, Setup, TestApp, error_of, json_of, question};
 
@@ -250,6 +250,33 @@ async fn a_refresh_renews_every_account() {
     let text = body.to_string();
     assert!(app.simulator.record().secrets().iter().all(|secret| !text.contains(secret)));
     app.assert_clean();
+}
+
+#[tokio::test]
+async fn ready_while_an_account_can_answer() {
+    async fn ready(app: &TestApp) -> (u16, Value) {
+        let response = app.client.get(app.url("/ready")).send().await.unwrap();
+        (response.status().as_u16(), json_of(response).await)
+    }
+    let app = with_accounts(vec![AccountScript::new("ada", Era::A)]).await;
+    let accounts = json!({"total": 1, "usable": 1});
+    assert_eq!(ready(&app).await, (200, json!({"ready": true, "reason": null, "accounts": accounts})));
+    assert_eq!(app.client.head(app.url("/ready")).send().await.unwrap().status(), 200);
+    assert_eq!(app.client.post(app.url("/ready")).send().await.unwrap().status(), 405);
+
+    app.simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::status(503)));
+    for _ in 0..20 {
+        app.chat(&question("x")).await;
+    }
+    let accounts = json!({"total": 1, "usable": 0});
+    assert_eq!(ready(&app).await, (503, json!({"ready": false, "reason": "no_usable_account", "accounts": accounts})));
+
+    let app = with_accounts(Vec::new()).await;
+    let none = json!({"total": 0, "usable": 0});
+    assert_eq!(ready(&app).await, (503, json!({"ready": false, "reason": "no_account", "accounts": none})));
+    let simulator = Simulator::start(Scenario::with_accounts(vec![AccountScript::new("ada", Era::A)])).await.unwrap();
+    let app = Setup::default().with("SERVER_MODE", "false").start(simulator).await;
+    assert_eq!(ready(&app).await.0, 200, "callers bring their accounts");
 }
 
 #[tokio::test]

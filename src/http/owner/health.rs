@@ -1,9 +1,12 @@
-//! `GET /health` without a key, `GET /health/detailed` for monitors with a key: counts and states, never a secret, and
-//! no upstream call.
+//! `GET /health` and `GET /ready` without a key, `GET /health/detailed` for monitors with a key: counts and states, never
+//! a secret, and no upstream call.
 
 use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use http::StatusCode;
+use http::header::RETRY_AFTER;
 use serde_json::{Map, Value, json};
 
 use crate::base::facts::AccountKind;
@@ -16,9 +19,9 @@ use crate::store::{StorageFault, StorageStatus};
 /// A token with less than this left is shown as due for a refresh.
 const REFRESH_SOON_SECONDS: u64 = 180;
 
-/// The route of this file that needs no key.
+/// The routes of this file that need no key.
 pub(crate) fn public_routes() -> Router<AppState> {
-    Router::new().route("/health", get(health))
+    Router::new().route("/health", get(health)).route("/ready", get(ready))
 }
 
 /// The route of this file that needs a key.
@@ -58,6 +61,29 @@ async fn health(State(state): State<AppState>) -> Json<Value> {
         },
         "storage": storage(&state.0.store.status()),
     }))
+}
+
+/// 200 while an account can answer, else 503 with the reason. In client mode the callers bring accounts, so that it is
+/// 200 unless all requests are paused.
+async fn ready(State(state): State<AppState>) -> Response {
+    let now = Now::read();
+    let summary = state.summary(now);
+    let usable = summary.healthy + summary.degraded;
+    let pause = summary.paused_until.map(|until| until.seconds_since(now.unix)).filter(|seconds| *seconds > 0);
+    let reason = match pause {
+        Some(_) => Some("paused"),
+        None if usable > 0 || !state.0.settings.server_mode => None,
+        None if summary.total == 0 => Some("no_account"),
+        None => Some("no_usable_account"),
+    };
+    let status = if reason.is_none() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let accounts = json!({"total": summary.total, "usable": usable});
+    let body = json!({"ready": reason.is_none(), "reason": reason, "accounts": accounts});
+    let mut response = (status, Json(body)).into_response();
+    if let Some(seconds) = pause {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 /// How the state is kept: `disk`, `memory` (the state folder cannot be used) or `failing` (the state file cannot be

@@ -50,6 +50,7 @@ fn about(state: &AppState) -> Value {
             "videos": "POST /v1/videos",
             "models": "GET /v1/models",
             "health": "GET /health",
+            "ready": "GET /ready",
             "health_detailed": "GET /health/detailed",
             "admin_health": "GET /admin/health",
             "refresh_token": "POST /refresh-token",
