@@ -21,7 +21,7 @@ use crate::http::settings::HttpSettings;
 use crate::pool::{PoolSettings, Strategy};
 use crate::telemetry::{self, LogFormat};
 use crate::upstream::oauth::pkce::with_version;
-use crate::upstream::web::tools::WebTools;
+use crate::upstream::web::request::tools::WebTools;
 use crate::upstream::{MediaFetch, OAuthSettings, WebSettings};
 
 /// One setting, as it is listed for people.

@@ -24,7 +24,7 @@ use url::Url;
 
 use crate::base::oauth::OAuthCredentials;
 use crate::chat::model_map::ModelMap;
-use crate::upstream::web::tools::WebTools;
+use crate::upstream::web::request::tools::WebTools;
 
 /// How chats are answered.
 #[derive(Clone, Debug)]

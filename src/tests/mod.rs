@@ -27,7 +27,7 @@ use crate::files::blob::Blob;
 use crate::sse::{SseDecoder, SseError};
 use crate::upstream::web::decode::QwenReplyDecoder;
 use crate::upstream::web::request::WebRequest;
-use crate::upstream::web::tools::WebTools;
+use crate::upstream::web::request::tools::WebTools;
 
 /// What one upstream stream becomes.
 #[derive(Debug, PartialEq)]

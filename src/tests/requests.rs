@@ -9,7 +9,7 @@ use crate::files::attachment::JobFile;
 use crate::tests::{planned, rules};
 use crate::upstream::web::limits::PROMPT_JSON_BYTES_MAX;
 use crate::upstream::web::request::WebRequest;
-use crate::upstream::web::tools::WebTools;
+use crate::upstream::web::request::tools::WebTools;
 
 /// What is not as in `{"messages": [one user message]}`, or the kind and the field of the fault.
 fn described(body: &Value) -> String {

@@ -27,13 +27,13 @@ const PURE: &[&str] = &["base", "chat", "dialect", "sse"];
 const PURE_FILES: &[&str] = &[
     "upstream/openai/decode.rs",
     "upstream/openai/encode.rs",
-    "upstream/web/decode.rs",
+    "upstream/web/decode/mod.rs",
     "upstream/web/detail.rs",
     "upstream/web/encode.rs",
     "upstream/web/limits.rs",
-    "upstream/web/prompt.rs",
-    "upstream/web/request.rs",
-    "upstream/web/tools.rs",
+    "upstream/web/request/prompt.rs",
+    "upstream/web/request/mod.rs",
+    "upstream/web/request/tools.rs",
     "gateway/answer/next_step.rs",
 ];
 

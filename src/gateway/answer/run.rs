@@ -19,7 +19,7 @@ use crate::gateway::catalogue::{Catalogue, Models};
 use crate::gateway::route::Route;
 use crate::upstream::openai::encode::prompt_tokens;
 use crate::upstream::web::request::WebRequest;
-use crate::upstream::web::tools::WebTools;
+use crate::upstream::web::request::tools::WebTools;
 
 /// What holds for every answer.
 #[derive(Clone, Debug)]

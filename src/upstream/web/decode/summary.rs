@@ -3,8 +3,8 @@
 use serde_json::value::RawValue;
 
 use crate::chat::reply::{ReplyEvent, Text};
-use crate::upstream::web::frames::SummaryExtra;
-use crate::upstream::web::values::strings;
+use crate::upstream::web::decode::frames::SummaryExtra;
+use crate::upstream::web::decode::values::strings;
 
 /// How much of a thinking summary has been handed out.
 #[derive(Debug, Default)]

@@ -4,15 +4,18 @@
 //! conversation goes as a text file beside its newest part; older files that have no room are named in the prompt and
 //! counted in the notes; what fits in no form is refused.
 
-use std::collections::HashMap;
+mod fitted;
+pub(crate) mod length;
+mod media;
+pub(crate) mod prompt;
+pub(crate) mod tools;
 
 use serde_json::Value;
 
 use crate::base::facts::Usage;
 use crate::chat::aspect::Aspect;
-use crate::chat::conversation::{Conversation, Message, NamedFile, OutputFormat, Part, Role, ToolCall};
+use crate::chat::conversation::OutputFormat;
 use crate::chat::error::{RequestError, RequestErrorKind};
-use crate::chat::file_part::{FilePart, markdown_pictures};
 use crate::chat::history::{Histories, History};
 use crate::chat::job::{ChatJob, Making, MediaJob, Notes, Question, ThinkingWish, Wishes};
 use crate::chat::models::{ModelInfo, Thinking};
@@ -22,27 +25,14 @@ use crate::chat::suffix::{Product, Work};
 use crate::chat::tokens::estimate_tokens;
 use crate::files::attachment::{Attachment, JobFile};
 use crate::files::blob::Blob;
-use crate::files::media_type::{IMAGES_MAX, MediaKind};
-use crate::upstream::web::limits::{CONVERSATION_BYTES_MAX, PROMPT_JSON_BYTES_MAX, json_len};
-use crate::upstream::web::prompt::{self, Block, LongPrompt};
-use crate::upstream::web::tools::{NativeTools, ToolPrompt, WebTools, native_tools, schema_text, tool_prompt};
-
-/// The name of the file that a long prompt goes as.
-pub(crate) const PROMPT_FILE: &str = "conversation.txt";
-
-/// How much of a prompt that goes as a file is written inline too. Long prompts are slow, and models read files less
-/// faithfully than prompts.
-const INLINE_BYTES_MAX: usize = 48_000;
-/// The bytes of JSON that one file takes beside the prompt.
-const FILE_JSON_BYTES: usize = 1_500;
-/// How many pictures that texts of the conversation show can be changed in this turn.
-const PICTURES_IN_TEXT_MAX: usize = 5;
-/// How many pictures of the conversation are handed on when the turn itself has fewer.
-const EDIT_PICTURES_MAX: usize = 3;
-/// The prompt for pictures that come without words.
-const EDIT_PROMPT: &str = "Edit this picture.";
-/// The prompt for the first frame of a video that comes without words.
-const ANIMATE_PROMPT: &str = "Bring this picture to life.";
+use crate::files::media_type::MediaKind;
+use crate::upstream::web::limits::{PROMPT_JSON_BYTES_MAX, json_len};
+use crate::upstream::web::request::fitted::Fitted;
+use crate::upstream::web::request::length::{
+    PROMPT_FILE, fits_context, long_prompt, prompt_bytes_max, prompt_of, turn_prompt,
+};
+use crate::upstream::web::request::media::{Names, media_job};
+use crate::upstream::web::request::tools::{NativeTools, WebTools, native_tools, schema_text, tool_prompt};
 
 /// What is to be made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -291,113 +281,6 @@ impl WebRequest {
     }
 }
 
-/// What a request carries over from its job as it is.
-struct Names {
-    model: String,
-    upstream_model: String,
-    ignored: Vec<&'static str>,
-}
-
-/// A conversation with the files that go along.
-struct Fitted {
-    conversation: Conversation,
-    files: Vec<PlacedFile>,
-    /// For each file of the conversation, in order: whether it goes along.
-    keeps: Vec<bool>,
-}
-
-/// A file and the place of its message.
-#[derive(Clone)]
-struct PlacedFile {
-    message: usize,
-    file: JobFile,
-}
-
-impl Fitted {
-    /// Chooses the files that go along: all of the current turn, which may not be too many, and the newest of the
-    /// earlier ones.
-    fn of(conversation: Conversation) -> Result<Self, RequestError> {
-        fits(conversation.messages.iter().map(Message::text_bytes).sum())?;
-        let turn = conversation.turn_start();
-        let all: Vec<(usize, &NamedFile)> = conversation.files().collect();
-        let mut keeps = vec![false; all.len()];
-        for kind in [MediaKind::Image, MediaKind::Video, MediaKind::Audio, MediaKind::Document] {
-            let max = kind.count_max();
-            let of_kind = || all.iter().zip(0..).filter(move |((_, named), _)| named.file.kind() == kind);
-            if let Some(((_, excess), _)) = of_kind().filter(|((message, _), _)| *message >= turn).nth(max) {
-                let (at, noun) = (excess.file.at(), kind.noun());
-                let message = format!("'{at}' is one {noun} too many: one turn takes {max} at most.");
-                return Err(RequestError::new(RequestErrorKind::TooManyFiles, at, message));
-            }
-            let mut places: Vec<usize> = of_kind().map(|(_, place)| place).collect();
-            let newest = places.split_off(places.len().saturating_sub(max));
-            newest.into_iter().for_each(|place| keeps.get_mut(place).into_iter().for_each(|keep| *keep = true));
-        }
-        let kept = all.iter().zip(&keeps).filter(|(_, keep)| **keep);
-        let files = kept.map(|((message, named), _)| PlacedFile { message: *message, file: named.file.clone() });
-        let files = files.collect();
-        Ok(Self { conversation, files, keeps })
-    }
-
-    fn omitted(&self) -> usize {
-        self.keeps.len() - self.files.len()
-    }
-
-    /// The messages as blocks of a prompt, with marks where files stand.
-    fn into_blocks(self, has_tools: bool) -> Vec<Block> {
-        // A conversation that is one message goes as it is, without marks.
-        let is_marked = self.conversation.messages.len() > 1;
-        let mut keeps = self.keeps.into_iter();
-        // With tools, each result names the tool that gave it.
-        let mut names: HashMap<String, String> = HashMap::new();
-        let mut block = |message: Message| {
-            let mut texts = Vec::with_capacity(message.parts.len());
-            for part in message.parts {
-                match part {
-                    Part::Text(text) => texts.push(text),
-                    Part::File(file) => {
-                        let is_kept = keeps.next().unwrap_or(true);
-                        texts.extend(is_marked.then(|| mark(&file.label, is_kept)));
-                    }
-                }
-            }
-            let text = match texts.len() {
-                1 => texts.pop().unwrap_or_default(),
-                _ => texts.join("\n"),
-            };
-            match message.role {
-                Role::System => Block::System(text),
-                Role::User => Block::User(text),
-                Role::Assistant { calls } => {
-                    names.extend(calls.iter().map(|call| (call.id.clone(), call.name.clone())));
-                    Block::Assistant { text, calls }
-                }
-                Role::ToolResult { call_id, name } => {
-                    let known = call_id.as_ref().filter(|_| has_tools).and_then(|id| names.get(id)).cloned();
-                    Block::ToolResult { id: call_id, name: name.or(known), text }
-                }
-            }
-        };
-        self.conversation.messages.into_iter().map(&mut block).collect()
-    }
-}
-
-fn mark(label: &str, is_kept: bool) -> String {
-    if is_kept { format!("<file name=\"{label}\"/>") } else { format!("<file name=\"{label}\" omitted=\"true\"/>") }
-}
-
-/// Refuses a conversation of so many bytes that the upstream takes it in no form.
-fn fits(bytes: usize) -> Result<(), RequestError> {
-    if bytes <= CONVERSATION_BYTES_MAX {
-        return Ok(());
-    }
-    let message = format!(
-        "This conversation takes {bytes} bytes, but the upstream's maximum context length for one request is \
-         {CONVERSATION_BYTES_MAX} bytes. Shorten or drop older messages."
-    );
-    Err(RequestError::new(RequestErrorKind::TooLong, "messages", message))
-}
-
 fn text(
     names: Names,
     fitted: Fitted,
@@ -529,82 +412,6 @@ fn fallback(rules: &Rules<'_>, id: &str, files: &[JobFile]) -> Result<Option<Str
     }
 }
 
-/// Pictures and videos are made from the user's words of the current turn; a whole conversation would be drawn as one.
-fn media_job(names: Names, fitted: Fitted, product: Product, aspect: Aspect) -> Result<MediaJob, RequestError> {
-    let Names { model, upstream_model, ignored } = names;
-    let Fitted { conversation, files, .. } = fitted;
-    let turn = conversation.turn_start();
-    let is_picture = |placed: &&PlacedFile| placed.file.kind() == MediaKind::Image;
-    let mut pictures: Vec<PlacedFile> = files.iter().filter(is_picture).cloned().collect();
-    pictures.extend(pictures_in_text(&conversation));
-    pictures.sort_by_key(|picture| picture.message);
-    let current = || pictures.iter().filter(|picture| picture.message >= turn);
-    let (product, chosen, default_prompt): (_, Vec<&PlacedFile>, _) = match product {
-        Product::Image if current().next().is_none() => (Product::Image, Vec::new(), ""),
-        Product::Image => (Product::ImageEdit, current().take(IMAGES_MAX).collect(), EDIT_PROMPT),
-        // Without a picture there is nothing to change, but something to draw.
-        Product::ImageEdit if pictures.is_empty() => (Product::Image, Vec::new(), ""),
-        Product::ImageEdit => {
-            let count = current().count().clamp(EDIT_PICTURES_MAX, IMAGES_MAX);
-            let first = pictures.len().saturating_sub(count);
-            (Product::ImageEdit, pictures.iter().skip(first).collect(), EDIT_PROMPT)
-        }
-        Product::Video => {
-            let frame: Vec<_> = current().next_back().into_iter().collect();
-            let prompt = if frame.is_empty() { "" } else { ANIMATE_PROMPT };
-            (Product::Video, frame, prompt)
-        }
-    };
-    // A file that cannot be used is refused, not left out.
-    let useless = files.iter().filter(|placed| placed.message >= turn).find(|placed| !is_picture(placed));
-    if let Some(useless) = useless {
-        let why = "Pictures and videos are made from words and pictures only.";
-        return Err(RequestError::unsupported_value(useless.file.at(), why));
-    }
-    let text = turn_text(conversation.turn());
-    let prompt = if text.is_empty() { default_prompt.to_owned() } else { text };
-    if prompt.is_empty() {
-        return Err(RequestError::invalid_value("messages", "a last user message that says what to make"));
-    }
-    let files = chosen.into_iter().map(|picture| picture.file.clone()).collect();
-    Ok(MediaJob { model, upstream_model, product, aspect, prompt, files, ignored })
-}
-
-/// The user's words of a turn, without marks; empty when there are none.
-fn turn_text(turn: &[Message]) -> String {
-    let texts = turn.iter().filter(|message| message.role == Role::User).map(|message| {
-        let texts = message.parts.iter().filter_map(|part| match part {
-            Part::Text(text) => Some(text.as_str()),
-            Part::File(_) => None,
-        });
-        texts.collect::<Vec<_>>().join("\n")
-    });
-    texts.filter(|text| !text.trim().is_empty()).collect::<Vec<_>>().join("\n\n")
-}
-
-/// The last Markdown pictures in texts of users and assistants. A text may show anything, so those that cannot be used
-/// are left out.
-fn pictures_in_text(conversation: &Conversation) -> Vec<PlacedFile> {
-    let mut found = Vec::new();
-    for (message, entry) in conversation.messages.iter().enumerate() {
-        if !matches!(entry.role, Role::User | Role::Assistant { .. }) {
-            continue;
-        }
-        for part in &entry.parts {
-            let Part::Text(text) = part else { continue };
-            found.extend(markdown_pictures(text).map(|payload| (message, payload)));
-        }
-    }
-    let first = found.len().saturating_sub(PICTURES_IN_TEXT_MAX);
-    let load = |(place, (message, payload)): (usize, &(usize, &str))| {
-        let part = FilePart { payload, kind: Some(MediaKind::Image), claim: None, name: None, is_bare: false };
-        let at = format!("messages[{message}].content");
-        let file = part.load(&at, &format!("picture-{}", place + 1), &[]).ok()?;
-        Some(PlacedFile { message: *message, file })
-    };
-    found.iter().enumerate().skip(first).filter_map(load).collect()
-}
-
 /// What is said to the model about the form of its answer. A schema that takes more room than the tools may take goes
 /// without its prose.
 fn output_prompt(output: &OutputFormat) -> Option<String> {
@@ -620,96 +427,4 @@ fn output_prompt(output: &OutputFormat) -> Option<String> {
             schema_text(schema)
         )),
     }
-}
-
-/// The prompt of a conversation, and the file beside it when it is too long.
-fn prompt_of(
-    blocks: &[Block],
-    tools: Option<&ToolPrompt>,
-    files: usize,
-    reserved: usize,
-) -> Result<(String, Option<String>), RequestError> {
-    let prompt = prompt::render(blocks, tools);
-    let max = prompt_bytes_max(files, reserved);
-    if json_len(&prompt) <= max {
-        return Ok((prompt, None));
-    }
-    fits(prompt.len())?;
-    let LongPrompt { inline, file } = long_prompt(blocks, tools, max);
-    Ok((inline, Some(file)))
-}
-
-/// The most bytes of JSON that a prompt may take beside so many files and what is `reserved`.
-fn prompt_bytes_max(files: usize, reserved: usize) -> usize {
-    PROMPT_JSON_BYTES_MAX.saturating_sub(files.saturating_mul(FILE_JSON_BYTES)).saturating_sub(reserved)
-}
-
-/// The conversation as a file and a prompt of at most `max` bytes of JSON.
-fn long_prompt(blocks: &[Block], tools: Option<&ToolPrompt>, max: usize) -> LongPrompt {
-    // Escapes can make the JSON of a text longer than the text, at worst six times.
-    let beside_tools = max.saturating_sub(tools.map_or(0, |tools| json_len(&tools.text)));
-    let mut room = INLINE_BYTES_MAX.min(beside_tools / 2);
-    loop {
-        let long = prompt::render_long(blocks, tools, PROMPT_FILE, room);
-        if json_len(&long.inline) <= max || room < 1000 {
-            return long;
-        }
-        room /= 2;
-    }
-}
-
-/// The messages behind the last answer as a prompt; `None` when they are none, are too long for one message, or have
-/// results that cannot be told apart without the calls.
-fn turn_prompt(
-    blocks: &[Block],
-    start: usize,
-    tools: Option<&ToolPrompt>,
-    output: Option<&str>,
-    files: usize,
-) -> Option<String> {
-    let (Some(Block::Assistant { calls, .. }), turn) = (blocks.get(start.checked_sub(1)?), blocks.get(start..)?) else {
-        return None;
-    };
-    let turn = in_order_of_calls(turn, calls)?;
-    let prompt = prompt::render_turn(&turn, tools);
-    let prompt = output.map_or(prompt.clone(), |output| format!("{prompt}\n\n{output}"));
-    let max = PROMPT_JSON_BYTES_MAX.saturating_sub(files.saturating_mul(FILE_JSON_BYTES));
-    (!turn.is_empty() && json_len(&prompt) <= max).then_some(prompt)
-}
-
-/// The messages of a turn with its results in the order of the calls, since the model does not know the ids that its
-/// calls were given. `None` when a result answers another call, or when one of several calls has none.
-fn in_order_of_calls(turn: &[Block], calls: &[ToolCall]) -> Option<Vec<Block>> {
-    let is_result = |block: &&Block| matches!(block, Block::ToolResult { .. });
-    let results: Vec<&Block> = turn.iter().filter(is_result).collect();
-    let answers = |call: &ToolCall| {
-        let its = |block: &&&Block| matches!(block, Block::ToolResult { id, .. } if id.as_ref() == Some(&call.id));
-        let mut its = results.iter().filter(its).copied();
-        its.next().filter(|_| its.next().is_none())
-    };
-    let mut ordered = match (results.len(), calls) {
-        (0, []) => return Some(turn.to_vec()),
-        // An older client's result has no id.
-        (0 | 1, [_]) if results.iter().all(|block| matches!(block, Block::ToolResult { id: None, .. })) => results,
-        (count, calls) if count == calls.len() => calls.iter().map(answers).collect::<Option<Vec<_>>>()?,
-        _ => return None,
-    }
-    .into_iter();
-    turn.iter().map(|block| if is_result(&block) { ordered.next().cloned() } else { Some(block.clone()) }).collect()
-}
-
-/// Refuses a conversation that the model cannot read to its end, by the rough count of four bytes a token.
-fn fits_context(text: &str, model: Option<&ModelInfo>) -> Result<(), RequestError> {
-    let Some(limit) = model.and_then(|model| model.context_length) else {
-        return Ok(());
-    };
-    let tokens = text.len() as u64 / 4;
-    if tokens <= limit {
-        return Ok(());
-    }
-    let message = format!(
-        "This model's maximum context length is {limit} tokens, but the messages have about {tokens}. Shorten or drop \
-         older messages."
-    );
-    Err(RequestError::new(RequestErrorKind::TooLong, "messages", message))
 }

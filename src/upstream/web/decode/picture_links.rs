@@ -3,7 +3,7 @@
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::upstream::web::values::plain;
+use crate::upstream::web::decode::values::plain;
 
 /// Where the upstream keeps pictures that it made.
 pub(crate) const PICTURES_HOST: &str = "https://cdn.qwenlm.ai/";

@@ -5,6 +5,11 @@
 //!
 //! This is one long file because it is one state machine: each phase rests on what the frames before it have set.
 
+pub(crate) mod frames;
+mod picture_links;
+mod summary;
+pub(crate) mod values;
+
 use std::borrow::Cow;
 use std::collections::HashSet;
 
@@ -13,10 +18,10 @@ use serde_json::value::RawValue;
 
 use crate::chat::reply::{FinishReason, ReplyError, ReplyEvent, Source, Text, TokenCounts};
 use crate::upstream::classify::is_challenge;
-use crate::upstream::web::frames::{Created, Delta, StreamObject};
-use crate::upstream::web::picture_links::{is_link, is_picture_link, may_be_pictures, picture_links};
-use crate::upstream::web::summary::Summary;
-use crate::upstream::web::values::{count, has_surrogate, plain, scalar, text_of, unescaped};
+use crate::upstream::web::decode::frames::{Created, Delta, StreamObject};
+use crate::upstream::web::decode::picture_links::{is_link, is_picture_link, may_be_pictures, picture_links};
+use crate::upstream::web::decode::summary::Summary;
+use crate::upstream::web::decode::values::{count, has_surrogate, plain, scalar, text_of, unescaped};
 
 /// Decodes one answer. Give it the data of each event, then [`QwenReplyDecoder::finish`].
 #[derive(Debug, Default)]

@@ -23,7 +23,7 @@ use serde::de::IgnoredAny;
 use serde_json::Value;
 
 use crate::chat::conversation::ToolCall;
-use crate::upstream::web::tools::ToolPrompt;
+use crate::upstream::web::request::tools::ToolPrompt;
 
 /// One message as the prompt shows it, marks of files included.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,7 +211,7 @@ fn attributes(id: Option<&str>, name: Option<&str>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::upstream::web::tools::Shortening;
+    use crate::upstream::web::request::tools::Shortening;
 
     #[test]
     fn a_single_user_message_goes_as_it_is() {

@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::chat::reply::unescape;
-use crate::upstream::web::frames::ContentList;
+use crate::upstream::web::decode::frames::ContentList;
 
 /// A string without its quotes, or a number or flag as it is written.
 pub(crate) fn scalar(raw: &RawValue) -> Option<Cow<'_, str>> {
