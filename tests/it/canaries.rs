@@ -18,7 +18,7 @@ use crate::support::oracle::{FORMS, Form, crew, read, until_all_healthy};
 const PROMPT: &str = "Tell me why the marble canary refused to whistle after midnight.";
 /// What helps a caller, in front of everything that must not be seen.
 const HELP: &str = "Pick a smaller lamp";
-/// What is nobody's known secret and has the form of one, or leads somewhere, or says who somebody is.
+/// Texts that are no secret of this server but have the form of one, addresses, and names of people.
 const CANARIES: [&str; 19] = [
     "eyJhbGciOiJIUzI1NiJ9.eyJpZCI6ImNhbmFyeSJ9.c2lnbmF0dXJlY2FuYXJ5",
     "canarybearer",

@@ -14,7 +14,7 @@ use crate::support::app::{
 };
 use crate::support::raw::{self, Raw};
 
-/// A server in front of the usual accounts, with this reply for whoever asks next.
+/// A server in front of the usual accounts, with this reply to the next request.
 async fn answering(setup: Setup, reply: ScriptedReply) -> TestApp {
     let scenario = Scenario::default().paced_ms(0).replying(Endpoint::Completions, reply);
     setup.start(Simulator::start(scenario).await.unwrap()).await

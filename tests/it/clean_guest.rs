@@ -36,7 +36,7 @@ fn must_have_left_the_owners_chats(app: &TestApp, accounts: usize) {
     assert_eq!(
         app.simulator.record().requests_to(Endpoint::ListChats).len(),
         0,
-        "the owner's list is nobody's business"
+        "the owner's own chats are not listed"
     );
     assert_eq!(app.simulator.record().requests_to(Endpoint::ReadChat).len(), 0);
 }

@@ -95,7 +95,7 @@ async fn whose_model_it_is() {
         json_of(app.chat(&ask(id, "echo: x")).await).await;
         assert_eq!((web_turns(), key_turns()), (2, 1), "{id}");
     }
-    let response = app.chat(&ask("nobody-has-this", "x")).await;
+    let response = app.chat(&ask("no-such-model", "x")).await;
     assert_eq!(response.status(), 404);
     assert_eq!(error_of(response).await["code"], "model_not_found");
 }

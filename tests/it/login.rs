@@ -145,7 +145,7 @@ async fn only_the_owner_comes_in() {
 }
 
 #[tokio::test]
-async fn without_an_admin_key_nobody_does() {
+async fn without_an_admin_key_the_routes_stay_closed() {
     // S000-26
     let owned = owned(&[("cleo", TokenLife::Fresh)], |setup| setup.without("ADMIN_SECRET_KEY")).await;
     for (method, path) in ROUTES {
@@ -243,7 +243,7 @@ async fn auth_begins_a_login_and_returns_at_once() {
     assert_eq!(keys.join(" "), expected);
     owned.assert_keeps_secrets(&begun.to_string());
 
-    // Whoever asks again, even at the same time, is shown the same login.
+    // A caller that asks again, even at the same time, is shown the same login.
     let (second, third) = tokio::join!(owned.get("/auth"), owned.get("/auth"));
     assert_eq!((&second["flow_id"], &third["flow_id"]), (&begun["flow_id"], &begun["flow_id"]));
     assert_eq!(owned.app.simulator.record().requests_to(Endpoint::DeviceCode).len(), 1);
@@ -343,7 +343,7 @@ async fn what_is_asked_wrongly() {
         let error = error_of(response).await;
         assert_eq!((&error["type"], &error["param"]), (&json!("invalid_request"), &json!("flow_id")));
     }
-    let response = owned.call("POST", poll, Some(json!({"flow_id": "nobody-knows"}))).await;
+    let response = owned.call("POST", poll, Some(json!({"flow_id": "unknown"}))).await;
     assert_eq!(response.status(), 404);
     let error = error_of(response).await;
     assert_eq!((&error["type"], &error["code"]), (&json!("auth_poll_error"), &json!("login_not_found")));
@@ -434,7 +434,7 @@ async fn whether_an_account_is_usable() {
     let expired = [("cleo", TokenLife::Expired)];
     let cut_off = owned(&expired, |setup| setup.with("QWEN_OAUTH_BASE_URL", "http://127.0.0.1:1")).await;
     check(&cut_off, "authentication_failed").await;
-    // Nobody is asked to log in again because the way to the upstream is cut.
+    // The owner is not asked to log in again because the way to the upstream is cut.
     assert_eq!(cut_off.call("GET", "/auth", None).await.status(), 502);
 }
 
@@ -520,13 +520,13 @@ async fn what_is_known_of_an_account() {
     owned.assert_keeps_secrets(&found.to_string());
     assert_eq!(owned.get("/v1/debug/account/oauth:cleo").await["status"], "found");
 
-    let missing = owned.get("/v1/debug/account/nobody").await;
-    assert_eq!((&missing["account"], &missing["status"]), (&json!("nobody"), &json!("not_found")));
-    assert!(missing["message"].as_str().unwrap().contains("auth add nobody") && missing.get("credentials").is_none());
+    let missing = owned.get("/v1/debug/account/unknown").await;
+    assert_eq!((&missing["account"], &missing["status"]), (&json!("unknown"), &json!("not_found")));
+    assert!(missing["message"].as_str().unwrap().contains("auth add unknown") && missing.get("credentials").is_none());
 }
 
 #[tokio::test]
-async fn in_client_mode_there_is_nobody_to_log_in() {
+async fn client_mode_has_no_accounts_to_log_in() {
     let owned = owned(&[], |setup| setup.with("SERVER_MODE", "false")).await;
     for (method, path) in [("GET", "/auth"), ("POST", "/v1/debug/auth/initiate")] {
         let response = owned.call(method, path, None).await;

@@ -37,6 +37,7 @@ mod native_tools;
 mod oauth;
 mod outlook;
 mod pictures;
+mod program;
 mod proxies;
 mod quota;
 mod rate_limit;

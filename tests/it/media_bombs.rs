@@ -1,4 +1,4 @@
-//! Files that are made to hurt: each costs its sender one clear error, and nobody else anything.
+//! Files that are made to hurt: each gets one clear error, and other callers notice nothing.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -204,7 +204,7 @@ async fn bombs_are_seen_by_their_heads() {
     let added = server.added_mib(before);
     assert!(added <= 40, "{added} MiB");
     let (status, _) = server.ask(&picture(&data_uri("image/png", &png(1)))).await;
-    assert_eq!(status, 200, "nobody is the worse for it");
+    assert_eq!(status, 200, "other requests are served as before");
 }
 
 #[tokio::test]

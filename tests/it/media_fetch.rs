@@ -24,7 +24,7 @@ use crate::support::program::{self, Program, settings};
 enum Page {
     /// A head, and these bytes; then the connection is closed.
     Whole(String, Vec<u8>),
-    /// A head without a length, and bytes for as long as somebody reads.
+    /// A head without a length, and bytes for as long as they are read.
     Endless(Vec<u8>),
     /// A head, and then nothing for ever.
     Silent,
@@ -35,7 +35,7 @@ struct Origin {
     address: SocketAddr,
     /// The heads of all requests.
     heads: Arc<Mutex<Vec<String>>>,
-    /// Bytes of endless pages that somebody took.
+    /// Bytes of endless pages that were taken.
     taken: Arc<AtomicU64>,
     /// Told when the reader of an endless or silent page has left.
     left: Arc<Notify>,
@@ -67,7 +67,7 @@ impl Origin {
                     let path = head.split(' ').nth(1).unwrap().to_owned();
                     heads.lock().push(head);
                     asked.notify_one();
-                    // Whoever leaves early is no fault of this server.
+                    // A client that leaves early is no fault of this server.
                     match pages.get(path.as_str()) {
                         Some(Page::Whole(head, body)) => {
                             let _ = socket.write_all(&[head.as_bytes(), b"\r\n\r\n", body].concat()).await;
@@ -298,7 +298,7 @@ async fn what_is_too_large_is_not_read_to_its_end() {
     }
     timeout(PATIENCE, origin.left.notified()).await.expect("the endless page is still being read");
     let taken = origin.taken.load(Ordering::SeqCst);
-    // Sockets hold some megabytes that nobody has read yet.
+    // Sockets hold some megabytes that are not read yet.
     assert!((20_000_000..40_000_000).contains(&taken), "{taken}");
     assert_nothing_went_up(&app);
 }
@@ -309,13 +309,13 @@ async fn a_caller_who_leaves_takes_the_fetching_along() {
     let app = app_with(&origin.address.to_string()).await;
     let request = app.post("/v1/chat/completions", &picture(&origin.url("/silent")));
     let asking = spawn(async move { request.send().await.map(|_| ()) });
-    timeout(PATIENCE, origin.asked.notified()).await.expect("nobody came");
+    timeout(PATIENCE, origin.asked.notified()).await.expect("no request came");
     asking.abort();
     timeout(Duration::from_secs(2), origin.left.notified()).await.expect("the fetching goes on");
     assert_nothing_went_up(&app);
 }
 
-/// Takes connections on every address of this machine, at ports that anybody may name, and counts them.
+/// Takes connections on every address of this machine, at ports that a caller may name, and counts them.
 struct Trap {
     port: u16,
     sprung: Arc<AtomicUsize>,
@@ -327,7 +327,7 @@ impl Trap {
         let first = TcpListener::bind("0.0.0.0:0").await.unwrap();
         let port = first.local_addr().unwrap().port();
         let mut listeners = vec![first];
-        // IPv6 may be missing. The usual port, which the rules do not mind, belongs to root, or to somebody else.
+        // IPv6 may be missing. The usual port, which the rules do not mind, belongs to root, or to another program.
         for address in [format!("[::1]:{port}"), "0.0.0.0:80".to_owned(), "[::1]:80".to_owned()] {
             listeners.extend(TcpListener::bind(address).await.ok());
         }
@@ -432,7 +432,7 @@ async fn no_spelling_leads_to_an_address_that_is_not_public() {
             }
         }
     }
-    assert_eq!(trap.sprung.load(Ordering::SeqCst), 0, "somebody was reached");
+    assert_eq!(trap.sprung.load(Ordering::SeqCst), 0, "an address was connected to");
     TcpStream::connect(("127.0.0.1", trap.port)).await.unwrap();
     assert_nothing_went_up(&app);
 }

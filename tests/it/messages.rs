@@ -537,12 +537,12 @@ async fn failures_have_anthropics_shape() {
     let mut no_limit = ask("x");
     no_limit.as_object_mut().unwrap().remove("max_tokens");
     let mut unknown = ask("x");
-    unknown["model"] = json!("nobody-has-this");
+    unknown["model"] = json!("no-such-model");
     let mut part = ask("x");
     part["messages"][0]["content"] = json!([{"type": "teapot"}]);
     for (body, status, kind, word) in [
         (no_limit, 400, "invalid_request_error", "max_tokens"),
-        (unknown, 404, "not_found_error", "nobody-has-this"),
+        (unknown, 404, "not_found_error", "no-such-model"),
         (part, 400, "invalid_request_error", "messages[0].content[0].type"),
         (json!([]), 400, "invalid_request_error", "object"),
     ] {
@@ -634,7 +634,7 @@ async fn other_names_for_models() {
     let base = simulator.urls().keys;
     let keys: Vec<String> =
         simulator.keys().names().iter().map(|name| format!("{}@{base}", simulator.keys().secret(name))).collect();
-    let map = "claude-key*=key/qwen3.7-plus, claude-*=qwen3-max, gpt-4o=qwen3-vl-plus, gone=nobody-has-this";
+    let map = "claude-key*=key/qwen3.7-plus, claude-*=qwen3-max, gpt-4o=qwen3-vl-plus, gone=no-such-model";
     let app = Setup::default().with("MODEL_MAP", map).with("QWEN_API_KEYS", &keys.join(",")).start(simulator).await;
     let mut body = ask("echo: x");
     body["model"] = json!("claude-sonnet-4-5");

@@ -78,12 +78,12 @@ async fn the_owners_default_model_is_asked_for() {
         assert_eq!(sent["model"], asked, "{default}");
     }
     let (app, _dir) = with_accounts_and(Scenario::default(), &[("cleo", TokenLife::Fresh)], |setup| {
-        setup.with("DEFAULT_MODEL", "qwen-of-nobody")
+        setup.with("DEFAULT_MODEL", "no-such-model")
     })
     .await;
     let error = error_of(app.chat(&without_a_model).await).await;
     assert_eq!(error["code"], "model_not_found");
-    assert!(error["message"].as_str().unwrap().contains("qwen-of-nobody"), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("no-such-model"), "{error}");
 }
 
 /// Beside accounts of the web chat, too.

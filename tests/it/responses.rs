@@ -172,7 +172,7 @@ async fn a_failure_before_the_stream_has_a_status() {
                 "input[0].call_id",
             ),
             ("input", json!([{"type": "item_reference", "id": "msg_1"}]), 400, "invalid_value", "input[0].id"),
-            ("model", json!("nobody-has-this"), 404, "model_not_found", "model"),
+            ("model", json!("no-such-model"), 404, "model_not_found", "model"),
             ("model", json!(7), 400, "invalid_type", "model"),
             ("background", json!(true), 400, "unsupported_value", "background"),
             ("conversation", json!("conv_1"), 400, "unsupported_parameter", "conversation"),

@@ -142,9 +142,9 @@ async fn a_server_without_any_account_starts_and_says_so() {
 #[tokio::test]
 async fn a_server_whose_upstream_is_not_there_starts_and_says_so() {
     let simulator = Simulator::start(crew(2)).await.unwrap();
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let closed = format!("http://{}", nobody.local_addr().unwrap());
-    drop(nobody);
+    let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = format!("http://{}", unused.local_addr().unwrap());
+    drop(unused);
     let app =
         Setup::default().with("QWEN_WEB_BASE_URL", &closed).with("QWEN_AUTH_BASE_URL", &closed).start(simulator).await;
     for form in FORMS {

@@ -1,117 +1,21 @@
 //! The real program as a child process: its logs at their loudest, its answers, its files and its exit codes.
 #![expect(clippy::string_slice, reason = "every index comes from a search or an ASCII secret")]
 
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::{
-    AccountScript, ChallengeForm, CutHow, Endpoint, Era, ParseEnd, PutStop, RefreshRotation, Scenario, ScriptedReply,
-};
+use simulator::script::{ChallengeForm, CutHow, Endpoint, ParseEnd, PutStop, Scenario, ScriptedReply};
 
 use crate::support::app::PATIENCE;
 use crate::support::files::{OMNI, data_uri, image_part, with_parts};
+use crate::support::leaks::{Caller, PROMPT, WRONG_KEY, credentials, must_not_hold, simulator};
 use crate::support::program::{KEY, Program, settings};
 
-const WRONG_KEY: &str = "sk-CANARY-wrong-77ab01fe3c";
-const PROMPT: &str = "CANARY-prompt-59d1c3";
 const REPLY: &str = "CANARY-reply-e07b42";
 const LINK_KEY: &str = "CANARY-link-8e20c6d17f";
-
-async fn simulator() -> Simulator {
-    let accounts = [
-        AccountScript { refresh_rotation: RefreshRotation::New, ..AccountScript::new("bob", Era::B) },
-        AccountScript::new("ada", Era::A),
-    ];
-    Simulator::start(Scenario::with_accounts(accounts)).await.unwrap()
-}
-
-/// A secret in all forms in which it could leak.
-fn forms_of(secret: &str) -> Vec<String> {
-    let mut forms = vec![secret.to_owned()];
-    for padding in 0..3 {
-        let padded = [vec![b'x'; padding], secret.as_bytes().to_vec()].concat();
-        let text = base64::engine::general_purpose::STANDARD_NO_PAD.encode(padded);
-        // What depends on the neighbours is cut off.
-        let inner = &text[4..text.len() - 4];
-        forms.push(inner.to_owned());
-        forms.push(inner.replace('+', "-").replace('/', "_"));
-    }
-    forms.push(url::form_urlencoded::byte_serialize(secret.as_bytes()).collect());
-    forms.push(secret.bytes().map(|byte| format!("{byte:02x}")).collect());
-    // Half a token is a leak as well.
-    if secret.len() > 60 {
-        forms.push(secret[secret.len() - 24..].to_owned());
-        forms.push(secret[secret.len() / 2..secret.len() / 2 + 24].to_owned());
-    }
-    forms
-}
-
-/// Every credential that the run has seen.
-fn credentials(simulator: &Simulator) -> Vec<String> {
-    let mut secrets = simulator.record().secrets();
-    for account in simulator.accounts().names() {
-        let cookie = simulator.accounts().cookie(&account);
-        secrets.extend(cookie.split("; ").filter_map(|pair| Some(pair.split_once('=')?.1.to_owned())));
-    }
-    secrets.extend([KEY.to_owned(), WRONG_KEY.to_owned()]);
-    secrets.retain(|secret| secret.len() >= 16);
-    assert!(secrets.len() > 10);
-    secrets
-}
-
-#[track_caller]
-fn must_not_hold(text: &str, secrets: &[String], what: &str) {
-    for secret in secrets {
-        for form in forms_of(secret) {
-            if let Some(at) = text.find(&form) {
-                let begin = text[..at].rfind('\n').map_or(0, |at| at + 1);
-                let line: String = text[begin..].chars().take(400).collect();
-                panic!("{what} holds {form:?} of {secret:?}: {line}");
-            }
-        }
-    }
-}
-
-struct Caller {
-    client: reqwest::Client,
-    address: SocketAddr,
-    credential: String,
-    answers: Vec<String>,
-}
-
-impl Caller {
-    fn new(address: SocketAddr, credential: &str) -> Self {
-        let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().unwrap();
-        Self { client, address, credential: credential.to_owned(), answers: Vec::new() }
-    }
-
-    async fn post(&mut self, path: &str, body: &Value) -> u16 {
-        let request = self.client.post(format!("http://{}{path}", self.address)).bearer_auth(&self.credential);
-        let response = request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap();
-        let status = response.status().as_u16();
-        let headers = format!("{:?}", response.headers());
-        let text = response.text().await.unwrap_or_default();
-        self.answers.push(headers + &text);
-        status
-    }
-
-    async fn ask(&mut self, text: &str, stream: bool) -> u16 {
-        let body = json!({
-            "model": "qwen3-max", "stream": stream, "messages": [{"role": "user", "content": text}],
-            "user": PROMPT, "metadata": {"note": PROMPT},
-        });
-        self.post("/v1/chat/completions", &body).await
-    }
-
-    fn last(&self) -> &str {
-        self.answers.last().unwrap()
-    }
-}
 
 async fn run_in_server_mode(format: &str) {
     let simulator = simulator().await;
@@ -279,13 +183,13 @@ async fn run_with_files(format: &str) {
         let found = caller.post("/v1/chat/completions", &with_parts(OMNI, PROMPT, vec![part])).await;
         assert_eq!(found, status, "{shown}: {}", caller.last());
     }
-    // Somebody's own signed link, at a host that gives nothing.
+    // A caller's own signed link, at a host that gives nothing.
     let url = format!("{media}bot{LINK_KEY}/a.png?sig={LINK_KEY}");
     let part = json!({"type": "image_url", "image_url": {"url": url}});
     assert_eq!(caller.post("/v1/chat/completions", &with_parts(OMNI, PROMPT, vec![part])).await, 400);
     must_not_hold(caller.last(), &[LINK_KEY.to_owned()], "an error");
     let sent = caller.answers.len();
-    // Results, whose links belong to the caller and to nobody else.
+    // Results, whose links are for the caller only.
     for (form, body) in [("url", json!({"prompt": PROMPT})), ("b64_json", json!({"prompt": PROMPT}))] {
         let mut body = body;
         body["response_format"] = json!(form);
@@ -375,20 +279,20 @@ async fn a_callers_own_credential_is_nowhere() {
             let bytes = std::fs::read(entry.unwrap().path()).unwrap();
             must_not_hold(&String::from_utf8_lossy(&bytes), &secrets, "the state");
         }
-        assert_eq!(simulator.record().requests_to(Endpoint::Refresh).len(), 0, "nobody else's session is touched");
+        assert_eq!(simulator.record().requests_to(Endpoint::Refresh).len(), 0, "no other session is touched");
     }
 }
 
 #[tokio::test]
 async fn the_log_says_why_there_was_no_answer() {
     let simulator = simulator().await;
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let closed = format!("http://{}", nobody.local_addr().unwrap());
+    let unused = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let closed = format!("http://{}", unused.local_addr().unwrap());
     let mut settings = settings(&simulator, "json");
     settings.retain(|(name, _)| !["LOG_LEVEL", "QWEN_WEB_BASE_URL"].contains(name));
     settings.push(("QWEN_WEB_BASE_URL", closed));
     settings.push(("MAX_RETRIES", "0".to_owned()));
-    drop(nobody);
+    drop(unused);
     let program = Program::start(&[], &settings);
     let mut caller = Caller::new(program.address_beside("listening").await, KEY);
     assert_eq!(caller.ask(PROMPT, false).await, 502);
@@ -420,170 +324,6 @@ async fn every_fault_of_a_configuration_is_named_and_no_secret_with_it() {
         }
         must_not_hold(&(said + &program.stdout()), &secrets, "the complaint");
     }
-}
-
-#[tokio::test]
-async fn a_second_signal_ends_the_program_at_once() {
-    let simulator = simulator().await;
-    simulator.script().set_default(
-        None,
-        Endpoint::Completions,
-        Some(ScriptedReply::numbered(5000).paced(Duration::from_millis(10))),
-    );
-    let mut program = Program::start(&["serve"], &settings(&simulator, "json"));
-    let address = program.address_beside("listening").await;
-    let asking = crate::support::app::spawn(async move {
-        let mut caller = Caller::new(address, KEY);
-        let body = json!({"model": "qwen3-max", "stream": true, "messages": [{"role": "user", "content": "x"}]});
-        let request = caller.client.post(format!("http://{address}/v1/chat/completions")).bearer_auth(KEY);
-        let _ = request
-            .header("content-type", "application/json")
-            .body(body.to_string())
-            .send()
-            .await
-            .unwrap()
-            .text()
-            .await;
-        caller.answers.clear();
-    });
-    simulator.record().wait_for_counts(|counters| counters.open_streams == 1, PATIENCE).await.unwrap();
-    program.signal("TERM");
-    program.until_it_says("asked to stop").await;
-    assert!(program.is_running(), "it waits for the answer");
-    program.signal("TERM");
-    let begun = Instant::now();
-    assert_eq!(program.code().await, 143);
-    // The answer would go on for 50 seconds, the drain waits 30.
-    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
-    asking.abort();
-}
-
-#[tokio::test]
-async fn a_drain_that_takes_too_long_ends_in_time_with_code_0() {
-    let simulator = simulator().await;
-    simulator.script().set_default(
-        None,
-        Endpoint::Completions,
-        Some(ScriptedReply::numbered(5000).paced(Duration::from_millis(10))),
-    );
-    let mut settings = settings(&simulator, "text");
-    settings.push(("SHUTDOWN_TIMEOUT", "1s".to_owned()));
-    let mut program = Program::start(&[], &settings);
-    let address = program.address_beside("listening").await;
-    let asking = crate::support::app::spawn(async move {
-        let mut caller = Caller::new(address, KEY);
-        caller.ask("x", true).await;
-        caller.answers.remove(0)
-    });
-    simulator.record().wait_for_counts(|counters| counters.open_streams == 1, PATIENCE).await.unwrap();
-    program.signal("TERM");
-    let begun = Instant::now();
-    assert_eq!(program.code().await, 0);
-    // The answer would go on for 50 seconds.
-    assert!(begun.elapsed() < Duration::from_secs(25), "{:?}", begun.elapsed());
-    let answer = asking.await.unwrap();
-    assert!(answer.contains("shutting_down") && !answer.contains("[DONE]"), "{answer}");
-}
-
-#[tokio::test]
-async fn check_tells_about_each_account_and_changes_nothing() {
-    let simulator = simulator().await;
-    let mut program = Program::start(&["check"], &settings(&simulator, "text"));
-    assert_eq!(program.code().await, 0, "{}", program.stderr());
-    let table = program.stdout();
-    assert_eq!(table.lines().filter(|line| line.contains("usable")).count(), 2, "{table}");
-    must_not_hold(&(table + &program.stderr()), &credentials(&simulator), "the table");
-    assert_eq!(
-        simulator.record().requests_to(Endpoint::NewChat).len()
-            + simulator.record().requests_to(Endpoint::Completions).len(),
-        0
-    );
-    assert_eq!(simulator.record().violations(), Vec::<String>::new());
-    for account in simulator.accounts().names() {
-        simulator.accounts().set_revoked(&account, true);
-    }
-    let mut program = Program::start(&["check"], &settings(&simulator, "text"));
-    assert_eq!(program.code().await, 1);
-    assert!(program.stdout().contains("log in"), "{}", program.stdout());
-}
-
-#[tokio::test]
-async fn healthcheck_asks_the_running_server() {
-    let simulator = simulator().await;
-    let mut settings = settings(&simulator, "text");
-    let server = Program::start(&["serve"], &settings);
-    let port = server.address_beside("listening").await.port().to_string();
-    let mut good = Program::start(&["healthcheck", "--port", &port], &[]);
-    assert_eq!(good.code().await, 0);
-    settings.retain(|(name, _)| *name != "SERVER_PORT");
-    settings.push(("SERVER_PORT", port));
-    let mut same = Program::start(&["healthcheck"], &settings);
-    assert_eq!(same.code().await, 0, "the server's own settings will do");
-    drop(server);
-    let mut bad = Program::start(&["healthcheck"], &settings);
-    assert_eq!(bad.code().await, 1);
-}
-
-#[tokio::test]
-async fn the_demo_answers_without_anything_else() {
-    // Also on a bare machine that has no certificates.
-    let bare = [("SSL_CERT_FILE", "/nowhere".to_owned()), ("SSL_CERT_DIR", "/nowhere".to_owned())];
-    let mut program = Program::start(&["demo", "--port", "0"], &bare);
-    let address = program.address_beside("base URL").await;
-    let printed = program.stdout();
-    let key = printed.lines().find_map(|line| line.trim().strip_prefix("key ")).unwrap().trim().to_owned();
-    assert!(printed.contains("curl"), "{printed}");
-    let mut caller = Caller::new(address, &key);
-    for stream in [false, true] {
-        assert_eq!(caller.ask("echo: hello from the demo", stream).await, 200, "{}", caller.last());
-    }
-    assert!(caller.answers[0].contains("hello from the demo"), "{}", caller.answers[0]);
-    program.signal("INT");
-    assert_eq!(program.code().await, 0);
-}
-
-#[tokio::test]
-async fn the_demo_leaves_the_account_of_its_user_alone() {
-    let home = tempfile::tempdir().unwrap();
-    std::fs::create_dir(home.path().join(".qwen")).unwrap();
-    let account = r#"{"access_token":"theirs","refresh_token":"theirs too","expiry_date":1}"#;
-    let file = home.path().join(".qwen/oauth_creds.json");
-    std::fs::write(&file, account).unwrap();
-    let mut program = Program::start(&["demo", "--port", "0"], &[("HOME", home.path().display().to_string())]);
-    let address = program.address_beside("base URL").await;
-    let printed = program.stdout();
-    let key = printed.lines().find_map(|line| line.trim().strip_prefix("key ")).unwrap().trim().to_owned();
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let models = client.get(format!("http://{address}/v1/models")).bearer_auth(key).send().await.unwrap();
-    let models = models.text().await.unwrap();
-    // Accounts like theirs would bring it along.
-    assert!(models.contains("qwen3-max") && !models.contains("coder-model"), "{models}");
-    program.signal("INT");
-    assert_eq!(program.code().await, 0);
-    assert!(!program.stderr().contains("oauth"), "{}", program.stderr());
-    assert_eq!(std::fs::read_to_string(file).unwrap(), account);
-}
-
-#[tokio::test]
-async fn the_simulator_runs_alone_and_plays_a_scenario() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("scenario.json");
-    std::fs::write(&file, r#"{"accounts":[{"name":"zoe"}],"replies":{"models":[{"fail":{"status":{"code":503}}}]}}"#)
-        .unwrap();
-    let mut program = Program::start(&["simulate", "--port", "0", "--scenario", file.to_str().unwrap()], &[]);
-    let address = program.address_beside("QWEN_WEB_BASE_URL").await;
-    program.until_it_says("zoe: ").await;
-    let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    for expected in [503, 200] {
-        let response = client.get(format!("http://{address}/api/models")).send().await.unwrap();
-        assert_eq!(response.status().as_u16(), expected);
-    }
-    program.signal("TERM");
-    assert_eq!(program.code().await, 0);
-    std::fs::write(&file, r#"{"acounts":[]}"#).unwrap();
-    let mut program = Program::start(&["simulate", "--scenario", file.to_str().unwrap()], &[]);
-    assert_ne!(program.code().await, 0);
-    assert!(program.stderr().contains("acounts"), "{}", program.stderr());
 }
 
 #[tokio::test]
@@ -622,30 +362,4 @@ async fn a_requests_line_has_the_address_of_its_peer() {
         assert_eq!(request.send().await.unwrap().status(), 401);
         program.until_it_says(expected).await;
     }
-}
-
-#[tokio::test]
-async fn a_health_check_that_fails_says_why() {
-    let nobody = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-    let mut program = Program::start(&["healthcheck"], &[("SERVER_PORT", nobody.port().to_string())]);
-    assert_eq!(program.code().await, 1);
-    let said = program.stderr();
-    assert!(said.contains(&format!("http://{nobody}/health")) && said.contains("refused"), "{said}");
-
-    let simulator = simulator().await;
-    let port = simulator.urls().web.port().unwrap();
-    let mut program = Program::start(&["healthcheck"], &[("SERVER_PORT", port.to_string())]);
-    assert_eq!(program.code().await, 1);
-    assert!(program.stderr().contains("40"), "{}", program.stderr());
-}
-
-#[tokio::test]
-async fn a_demo_whose_port_is_taken_names_its_own_flag() {
-    let taken = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = taken.local_addr().unwrap();
-    let mut program = Program::start(&["demo", "--port", &address.port().to_string()], &[]);
-    assert_eq!(program.code().await, 1);
-    let said = program.stderr();
-    assert!(said.contains(&address.to_string()) && said.contains("--port"), "{said}");
-    assert!(!said.contains("SERVER_PORT"), "the demo does not look at it: {said}");
 }

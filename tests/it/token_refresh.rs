@@ -175,7 +175,7 @@ async fn an_identity_whose_fresh_token_is_refused_rests() {
             Some(ScriptedReply::error("Unauthorized")),
         );
         ask(&app, form, "echo: x").await.must_say("x");
-        assert_eq!(asked_accounts(&app.simulator), ["ada", "ada", "bob"], "one repetition, then somebody else");
+        assert_eq!(asked_accounts(&app.simulator), ["ada", "ada", "bob"], "one repetition, then another account");
         assert_eq!(counts(&app).await, (2, 0, 1));
         for _ in 0..6 {
             ask(&app, form, "echo: x").await.must_say("x");

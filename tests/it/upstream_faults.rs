@@ -45,7 +45,7 @@ async fn check_cuts(how: CutHow, form: Form) {
         for packets in [Packets::Frames, Packets::Size(19)] {
             let cut = ScriptedReply::numbered(PIECES).cut_at_byte(at, how).packets(packets);
             let case = format!("{how:?} {form:?} at {at} of {length}");
-            // Nobody can take over: the caller is told.
+            // No other account can take over: the caller is told.
             alone.simulator.script().queue(None, Endpoint::Completions, cut.clone());
             let answer = ask(&alone, form, "x").await;
             let pieces = judge_numbered(&answer, PIECES);
@@ -66,7 +66,7 @@ async fn check_cuts(how: CutHow, form: Form) {
                 assert_eq!((answer.status, pieces), (502, 0), "{case}");
                 before += 1;
             }
-            // Somebody can: a whole answer is whole, a stream is whole or says that it broke.
+            // Another account can: a whole answer is whole, a stream is whole or says that it broke.
             several.simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::numbered(PIECES)));
             // One good request for each retry, so that the pool's budget for retries lasts.
             assert_eq!(judge_numbered(&ask(&several, form, "x").await, PIECES), PIECES);
@@ -263,7 +263,7 @@ async fn a_stream_without_a_content_type_is_read_all_the_same() {
 }
 
 #[tokio::test]
-async fn an_answer_that_nobody_could_read_is_not_collected_for_ever() {
+async fn an_answer_too_long_to_be_whole_is_not_collected_for_ever() {
     let app = TestApp::quick().await;
     let large = ScriptedReply::pieces(vec!["x".repeat(1024 * 1024); 40]);
     app.simulator.script().set_default(None, Endpoint::Completions, Some(large));

@@ -52,7 +52,7 @@ async fn a_repeated_request_gets_the_same_video() {
     for secret in [KEY, OTHER_KEY] {
         assert!(!bytes.windows(secret.len()).any(|window| window == secret.as_bytes()), "a key is written down");
     }
-    // The order of the keys is nobody's name.
+    // The order of the keys names no caller.
     let setup = Setup::default().with("API_KEY", &format!("{OTHER_KEY},{KEY}")).in_dir(state_dir);
     let app = setup.start(simulator).await;
     assert_eq!(same(&app, KEY, "once", &boat()).await, ids[0]);
@@ -89,8 +89,8 @@ async fn nobody_sees_the_videos_of_others() {
         }
     }
     assert_eq!(app.post(&format!("/v1/videos/{id}/remix"), &boat()).send().await.unwrap().status(), 404);
-    let nobody = app.client.get(app.url(&format!("/v1/videos/{id}"))).send().await.unwrap();
-    assert_eq!(nobody.status(), 401);
+    let without_key = app.client.get(app.url(&format!("/v1/videos/{id}"))).send().await.unwrap();
+    assert_eq!(without_key.status(), 401);
 }
 
 #[tokio::test]
@@ -149,7 +149,7 @@ async fn a_video_can_be_deleted_at_any_time() {
     assert_eq!(
         app.simulator.record().requests_to(Endpoint::TaskStatus).len(),
         looks + 1,
-        "nobody asks after it any more"
+        "no caller waits for it any more"
     );
     let (simulator, state_dir) = app.stop().await;
     let app = Setup::default().in_dir(state_dir).start(simulator).await;

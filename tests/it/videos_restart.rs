@@ -28,7 +28,7 @@ impl Mortal {
         Self { app, runtime }
     }
 
-    /// Ends it where it is, without a word to anybody.
+    /// Ends the process at once, as `kill -9` does.
     async fn kill(self) -> (Simulator, tempfile::TempDir) {
         let TestApp { simulator, state_dir, .. } = self.app;
         let runtime = self.runtime;

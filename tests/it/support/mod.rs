@@ -2,6 +2,7 @@
 
 pub(crate) mod app;
 pub(crate) mod files;
+pub(crate) mod leaks;
 pub(crate) mod oracle;
 pub(crate) mod program;
 pub(crate) mod raw;

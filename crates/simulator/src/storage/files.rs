@@ -75,7 +75,7 @@ fn told(world: &World, call: &Call, id: &str, parsed: Parsed) -> Option<Value> {
     let (status, error) = match parsed {
         Parsed::So { status, error } => (status, error),
         Parsed::Never => {
-            world.violation(call, &format!("asked how far file {id} is parsed, which nobody handed to the parser"));
+            world.violation(call, &format!("asked how far file {id} is parsed, which was not handed to the parser"));
             ("pending", None)
         }
         Parsed::Missing => return None,

@@ -51,8 +51,8 @@ async fn era_b_refreshes() {
     let mut caller = Caller::new(&simulator, "bob");
     caller.bearer = None;
     assert!(!caller.cookie.contains("; token="));
-    let nobody = caller.get("/api/v2/chats/").await;
-    assert_eq!((nobody.code().as_str(), nobody.effective), ("Unauthorized", 401));
+    let signed_out = caller.get("/api/v2/chats/").await;
+    assert_eq!((signed_out.code().as_str(), signed_out.effective), ("Unauthorized", 401));
 
     let url = "/api/v2/auths/refresh";
     let grant = read(caller.to_auth(url).send().await.unwrap()).await;
@@ -184,8 +184,8 @@ async fn the_jar_is_fed_once() {
     let kept: Vec<_> = caller.cookie.split("; ").filter(|one| !one.starts_with("acw_tc=")).collect();
     caller.cookie = format!("{}; {pair}", kept.join("; "));
     assert!(caller.get("/api/v2/chats/").await.set_cookies.is_empty());
-    let nobody = caller.bare(Method::GET, "/api/models").send().await.unwrap();
-    assert_eq!(read(nobody).await.set_cookies.len(), 2);
+    let signed_out = caller.bare(Method::GET, "/api/models").send().await.unwrap();
+    assert_eq!(read(signed_out).await.set_cookies.len(), 2);
 }
 
 #[tokio::test]

@@ -131,7 +131,7 @@ async fn a_login_is_checked() {
         [("client_id", CLIENT), ("scope", SCOPE), ("code_challenge", &*challenge), ("code_challenge_method", "S256")];
     for (place, value, error) in [
         (0, "", "invalid_request"),
-        (0, "somebody", "invalid_client"),
+        (0, "another-client", "invalid_client"),
         (1, "", "invalid_request"),
         (1, "openid", "invalid_scope"),
         (2, "", "invalid_request"),
@@ -238,7 +238,7 @@ async fn owners_decide() {
         assert_eq!(text(&poll(&simulator, codes).await.json(), "error"), "authorization_pending");
     }
     assert!(
-        !simulator.oauth().approve("YES-1", "nobody")
+        !simulator.oauth().approve("YES-1", "unknown")
             && !simulator.oauth().approve("MAYBE", "dora")
             && !simulator.oauth().deny("MAYBE")
     );
@@ -384,7 +384,7 @@ async fn credentials_are_a_file_of_the_vendor() {
     assert!(!is_good(&simulator, text(&renewed, "access_token")).await);
     assert_eq!(refresh(&simulator, text(&renewed, "refresh_token")).await.status, 400);
     simulator.oauth().set_revoked("cleo", false);
-    assert_eq!(simulator.oauth().credentials("nobody", TokenLife::Fresh), "");
+    assert_eq!(simulator.oauth().credentials("unknown", TokenLife::Fresh), "");
     assert_eq!(simulator.record().violations(), Vec::<String>::new());
 }
 

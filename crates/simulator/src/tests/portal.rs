@@ -185,7 +185,7 @@ async fn tokens_are_checked() {
     };
     let invalid = (401, "invalid_api_key".to_owned(), "invalid access token or token expired".to_owned());
     assert_eq!(refused(to_portal(&simulator, &body)).await, invalid);
-    assert_eq!(refused(to_portal(&simulator, &body).bearer_auth("nobody's")).await, invalid);
+    assert_eq!(refused(to_portal(&simulator, &body).bearer_auth("unknown")).await, invalid);
     simulator.oauth().expire("cleo");
     assert_eq!(refused(to_portal(&simulator, &body).bearer_auth(good)).await, invalid);
     assert_eq!((simulator.script().left(), simulator.record().violations().len()), (1, 0));
@@ -357,7 +357,7 @@ async fn keys_open_their_own_door() {
     let scenario = Scenario::with_keys([KeyScript::new("kay"), planned, revoked]);
     let simulator = Simulator::start(scenario).await.unwrap();
     let key = simulator.keys().secret("kay");
-    assert!(key.starts_with("sk-") && key.len() == 35 && simulator.keys().secret("nobody").is_empty());
+    assert!(key.starts_with("sk-") && key.len() == 35 && simulator.keys().secret("unknown").is_empty());
     assert!(simulator.record().secrets().contains(&key));
     let ask = |key: String, body: Value| {
         let simulator = &simulator;

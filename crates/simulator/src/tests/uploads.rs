@@ -176,10 +176,10 @@ async fn grants_need_all_of_their_fields() {
         assert_eq!(refused.details(), "Invalid file information!");
         assert_eq!(caller.post("/api/v1/files/getstsToken", &body).await.status, 400);
     }
-    let mut nobody = Caller::new(&simulator, "ada");
-    (nobody.cookie, nobody.bearer) = (String::new(), None);
-    assert_eq!(nobody.post(STS, &json!({})).await.effective, 401);
-    assert_eq!(nobody.post("/api/v1/files/getstsToken", &json!({})).await.status, 401);
+    let mut signed_out = Caller::new(&simulator, "ada");
+    (signed_out.cookie, signed_out.bearer) = (String::new(), None);
+    assert_eq!(signed_out.post(STS, &json!({})).await.effective, 401);
+    assert_eq!(signed_out.post("/api/v1/files/getstsToken", &json!({})).await.status, 401);
 }
 
 #[tokio::test]
@@ -224,7 +224,7 @@ async fn wrong_signatures_are_refused() {
     let other = grant(&caller, "b.png", "image", 1).await;
     for (grant, code) in [
         (with("access_key_secret", "wrong"), "SignatureDoesNotMatch"),
-        (with("access_key_id", "STS.nobody"), "InvalidAccessKeyId"),
+        (with("access_key_id", "STS.unknown"), "InvalidAccessKeyId"),
         (with("security_token", "wrong"), "InvalidSecurityToken"),
         (with("file_path", text(&other, "file_path")), "AccessDenied"),
     ] {
@@ -364,7 +364,7 @@ async fn documents_are_parsed_by_and_by() {
     let unread = upload(&caller, "b.txt", "file", "text/plain", b"x").await;
     let asked = json!({ "file_id": unread["file_id"] });
     assert_eq!(caller.post("/api/v2/files/parse/status", &asked).await.data()["status"], "pending");
-    assert!(simulator.record().violations()[1].contains("nobody handed to the parser"));
+    assert!(simulator.record().violations()[1].contains("not handed to the parser"));
 }
 
 #[tokio::test]
@@ -451,7 +451,7 @@ async fn files_that_do_not_fit_are_refused() {
     assert_eq!(error(&refused.text)["code"], "invalid_input", "nothing was uploaded");
     let document = upload(&ada, "a.txt", "file", "text/plain", b"x").await;
     let refused = ask(&ada, json!([entry(&document, "file", "file")])).await;
-    assert_eq!(error(&refused.text)["code"], "invalid_input", "nobody had it parsed");
+    assert_eq!(error(&refused.text)["code"], "invalid_input", "it was not parsed");
     let picture = upload(&ada, "a.png", "image", "image/png", b"x").await;
     simulator.accounts().expire_links("ada");
     let refused = ask(&ada, json!([entry(&picture, "image", "vision")])).await;

@@ -52,7 +52,7 @@ fn short_hash(text: &str) -> String {
 
 /// The `acw_tc` that the edge of this run gives to a caller.
 pub(crate) fn acw_tc(caller: Option<&str>) -> String {
-    format!("ac{}", short_hash(caller.unwrap_or("nobody")))
+    format!("ac{}", short_hash(caller.unwrap_or("guest")))
 }
 
 /// The edge region of every answer.

@@ -236,14 +236,17 @@ fn default_answer(question: &Question, has_search: bool) -> String {
     if let Some((_, echo)) = message.rsplit_once("echo:") {
         return echo.strip_prefix(' ').unwrap_or(echo).to_owned();
     }
-    let words = message.split_whitespace().count();
+    let words = match message.split_whitespace().count() {
+        1 => "1 word".to_owned(),
+        count => format!("{count} words"),
+    };
     let cited = if has_search {
         " The lighthouse keeper's log agrees [[1]], and so does the harbour almanac [[2]]."
     } else {
         ""
     };
     format!(
-        "This is a simulated answer: no model was asked. Your message of {words} words arrived whole, and this text \
+        "This is a simulated answer: no model was asked. Your message of {words} arrived whole, and this text \
          came back in small pieces, as a real one would.{cited}\n\nWrite `echo: something` to get `something` back, \
          letter by letter – ü, 字 and 🦀 included."
     )
@@ -283,7 +286,7 @@ fn thoughts(steps: &[(&str, &str)]) -> Vec<(String, String)> {
 }
 
 const FIRST_THOUGHTS: &[(&str, &str)] = &[
-    ("Reading the message", "Somebody tries the simulator. They should get a friendly text."),
+    ("Reading the message", "The user tries the simulator. A short, friendly text is enough."),
     ("Choosing the words", "Short sentences, one umlaut (ü), one 字, and nothing that could be taken for knowledge."),
 ];
 
