@@ -21,7 +21,7 @@ pub mod tool_calls;
 
 use std::sync::Arc;
 
-use crate::chat::conversation::{Conversation, ToolChoice};
+use crate::chat::conversation::{Conversation, ToolChoice, ToolSpec};
 use crate::chat::error::RequestError;
 use crate::chat::job::{ChatJob, Making, Question, ReasoningFormat, Wishes};
 use crate::chat::reply::{Ending, FinishReason, Rejection, ReplyEvent, Source, Text, TokenCounts};
@@ -33,7 +33,7 @@ use crate::chat::stages::thoughts::Thoughts;
 use crate::chat::stages::tool_calls::{Called, ToolCalls, ToolPlan};
 use crate::chat::suffix::Work;
 use crate::chat::tokens::TokenMeter;
-use crate::chat::tools::check::ToolSet;
+use crate::chat::tools::check::{ToolSet, ToolSetError};
 
 /// Which stages an answer passes.
 #[derive(Clone, Debug)]
@@ -77,15 +77,21 @@ impl StagePlan {
 
     /// The stages of the answer to a job, for an upstream that keeps none of its wishes itself.
     ///
-    /// `id_seed` makes the ids of tool calls unique; it is drawn anew for each request.
+    /// `id_seed` makes the ids of tool calls unique; it is drawn anew for each request. `compile` gives the compiled form
+    /// of the tools, as [`ToolSet::compile`] does.
     ///
     /// # Errors
     /// The schema of the answer, or of a tool, cannot be used.
-    pub fn of_job(job: &ChatJob, id_seed: &str) -> Result<Self, RequestError> {
+    pub fn of_job(
+        job: &ChatJob,
+        id_seed: &str,
+        compile: impl FnOnce(&[ToolSpec]) -> Result<Arc<ToolSet>, ToolSetError>,
+    ) -> Result<Self, RequestError> {
         let plan = Self::of(&job.wishes, 0);
         match (&job.question, job.making) {
             (Question::Conversation(conversation), Making::Text) => {
-                Ok(Self { tools: tool_plan(conversation, id_seed)?, json: JsonForm::of(&conversation.output)?, ..plan })
+                let tools = tool_plan(conversation, id_seed, compile)?;
+                Ok(Self { tools, json: JsonForm::of(&conversation.output)?, ..plan })
             }
             (_, Making::Work(Work::Research)) => Ok(Self { cites: true, ..plan }),
             (Question::Conversation(_) | Question::Verbatim(_), _) => Ok(plan),
@@ -130,16 +136,20 @@ impl StagePlan {
 }
 
 /// What calls are checked against; `None` when there are no tools, or none may be called.
-fn tool_plan(conversation: &Conversation, id_seed: &str) -> Result<Option<ToolPlan>, RequestError> {
+fn tool_plan(
+    conversation: &Conversation,
+    id_seed: &str,
+    compile: impl FnOnce(&[ToolSpec]) -> Result<Arc<ToolSet>, ToolSetError>,
+) -> Result<Option<ToolPlan>, RequestError> {
     if conversation.tools.is_empty() || conversation.tool_choice == ToolChoice::None {
         return Ok(None);
     }
-    let tools = ToolSet::compile(&conversation.tools).map_err(|error| {
+    let tools = compile(&conversation.tools).map_err(|error| {
         let at = format!("tools[{}].function.parameters", error.place);
         RequestError::invalid_value(&at, &format!("a JSON Schema that can be used ({error})"))
     })?;
     Ok(Some(ToolPlan {
-        tools: Arc::new(tools),
+        tools,
         id_seed: id_seed.to_owned(),
         is_parallel: conversation.parallel_tool_calls,
         choice: conversation.tool_choice.clone(),

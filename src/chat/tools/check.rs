@@ -58,6 +58,8 @@ pub struct ToolSet {
     names: Arc<ToolNames>,
     /// In the order of the names; `None` where any object is right.
     schemas: Vec<Option<Schema>>,
+    /// What the schemas take of [`SCHEMA_BYTES_MAX`].
+    bytes: usize,
 }
 
 impl fmt::Debug for ToolSet {
@@ -104,13 +106,19 @@ impl ToolSet {
         };
         let schemas = tools.iter().enumerate().map(compile).collect::<Result<_, _>>()?;
         let names = ToolNames::new(tools.iter().map(|tool| tool.name.clone())).into();
-        Ok(Self { key: ToolSetKey::of(tools), names, schemas })
+        Ok(Self { key: ToolSetKey::of(tools), names, schemas, bytes: SCHEMA_BYTES_MAX - bytes_left })
     }
 
     /// What tells it apart from others.
     #[must_use]
     pub fn key(&self) -> ToolSetKey {
         self.key
+    }
+
+    /// The bytes of its schemas, without white space and punctuation.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
     }
 
     /// The declared names.

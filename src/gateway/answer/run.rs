@@ -12,6 +12,7 @@ use crate::chat::stages::StagePlan;
 use crate::gateway::answer::context::RequestContext;
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::relay::{RelayGateway, RelayJob};
+use crate::gateway::answer::tool_sets::ToolSets;
 use crate::gateway::answer::turn::Turn;
 use crate::gateway::answer::web::WebGateway;
 use crate::gateway::attachments::Attachments;
@@ -44,6 +45,7 @@ pub(crate) struct Answers {
     models: Models,
     attachments: Attachments,
     settings: AnswerSettings,
+    tool_sets: ToolSets,
 }
 
 /// A request that is ready to be asked, with the upstream that it goes to.
@@ -68,7 +70,7 @@ impl Answers {
     /// Prepares requests for these parts.
     #[must_use]
     pub(crate) fn new(web: WebGateway, models: Models, attachments: Attachments, settings: AnswerSettings) -> Self {
-        Self { web, models, attachments, settings }
+        Self { web, models, attachments, settings, tool_sets: ToolSets::default() }
     }
 
     /// Prepares a request for the upstream that its model's name leads to.
@@ -83,7 +85,7 @@ impl Answers {
                     let catalogue = self.models.current().await;
                     let rules = self.rules(&catalogue);
                     let job = request.resolve(&rules)?;
-                    let mut stages = StagePlan::of_job(&job, &id_seed)?;
+                    let mut stages = StagePlan::of_job(&job, &id_seed, |tools| self.tool_sets.get(tools))?;
                     if self.settings.web_tools == WebTools::Off {
                         stages.tools = None;
                     }
