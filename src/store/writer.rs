@@ -162,9 +162,10 @@ impl Writer {
             }
         }
         let kept = if self.write_credentials() { Kept::OnDisk } else { Kept::InMemory };
+        // First, so that the status is right for those that are told.
+        self.condition.count(self.waiting.len(), lost);
         credentials.into_iter().for_each(|written| tell(written, Ok(kept)));
         others.into_iter().for_each(|written| tell(written, Ok(Kept::InMemory)));
-        self.condition.count(self.waiting.len(), lost);
     }
 
     /// Writes the credentials that wait; whether none waits any more.
