@@ -43,7 +43,6 @@ enum Kind {
 }
 
 impl Kind {
-    /// In the order of their numbers.
     const ALL: [Self; 14] = [
         Self::Other,
         Self::Line,
@@ -223,7 +222,7 @@ const fn steps() -> [[Step; KINDS]; PLACES] {
             let mut behind = 0;
             while behind < Kind::ALL.len() {
                 let kind = Kind::ALL[behind];
-                steps[Place::new(last, letters).0 as usize][behind] = kind.step_behind(last, letters);
+                steps[Place::new(last, letters).0 as usize][kind as usize] = kind.step_behind(last, letters);
                 behind += 1;
             }
             letters += 1;
