@@ -1,7 +1,7 @@
 //! Files of credentials: modes, damage, locks, and several programs at once.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -15,6 +15,8 @@ use tempfile::TempDir;
 use crate::base::ids::UnixSeconds;
 use crate::base::oauth::{AccountId, OAuthCredentials, RefreshToken, TokenGrant, UnixMillis};
 use crate::store::oauth_files::{OAuthFileError, OAuthFiles, Replaced};
+
+use super::{mode, names};
 
 const NOW: UnixSeconds = UnixSeconds(1_790_000_000);
 
@@ -32,17 +34,6 @@ fn credentials(token: &str) -> OAuthCredentials {
 
 fn token(credentials: &OAuthCredentials) -> String {
     credentials.refresh_token().map_or("-", RefreshToken::expose).to_owned()
-}
-
-fn mode(path: &Path) -> u32 {
-    fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
-}
-
-fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-    names.sort();
-    names
 }
 
 fn old(path: &Path, seconds: u64) {
