@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-/// Arguments in their normal form.
 /// The arguments of a call in canonical form. Text that is no JSON stays as it is; empty text is `{}`.
 pub(crate) fn arguments_text(arguments: &str) -> String {
     match arguments.trim() {

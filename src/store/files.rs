@@ -36,7 +36,7 @@ fn holds_only_ours(dir: &Path) -> io::Result<bool> {
 }
 
 /// Makes the file when it is missing (0600 from the first moment), tightens it when others can read it, and refuses
-/// what is no plain file. SQLite gives its side files (`-wal`, `-shm`) the mode of the file.
+/// what is not a plain file. SQLite gives its side files (`-wal`, `-shm`) the mode of the file.
 pub(super) fn prepare_file(path: &Path) -> Result<(), Fault> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.is_file() => {

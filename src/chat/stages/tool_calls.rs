@@ -121,7 +121,7 @@ impl ToolCalls {
         }
     }
 
-    /// Takes an event and hands on what is no part of a call.
+    /// Takes an event and hands on what is not part of a call.
     pub fn push(&mut self, event: ReplyEvent<'_>, out: &mut impl FnMut(ReplyEvent<'_>)) {
         self.has_native |= matches!(event, ReplyEvent::ToolCall { .. });
         if self.is_held && (self.has_native || self.waiting.len() + self.held_thoughts.len() > HELD_BYTES_MAX) {

@@ -32,7 +32,7 @@ fn wanted_for(usage: Usage, caller: u64) -> Wanted {
 
 type Answers = JoinSet<(&'static str, Result<Lease, LeaseError>)>;
 
-/// Lets everybody who can go on do so.
+/// Lets every task run until it waits.
 async fn settle() {
     for _ in 0..50 {
         yield_now().await;

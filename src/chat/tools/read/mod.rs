@@ -565,7 +565,8 @@ impl CallReader {
     }
 }
 
-/// Within words and code JSON is none of ours. Other scripts have colons of their own.
+/// Whether JSON behind this byte may be a call: at the beginning of a word, behind a colon, or behind any character that
+/// is not ASCII, since other scripts have colons of their own. Within words and code it is text.
 fn may_precede_json(last: u8) -> bool {
     last == b':' || last.is_ascii_whitespace() || !last.is_ascii()
 }

@@ -176,7 +176,7 @@ impl Pair {
         assert!(!summary.upstream_degraded);
     }
 
-    /// Once all is well again and time passes, everybody who is not dead is healthy.
+    /// Once all is well again and time passes, each identity whose login still holds is healthy.
     pub(super) fn recover(&mut self) {
         while !self.held.is_empty() {
             self.finish(0, End::Neutral);
