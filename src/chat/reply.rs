@@ -206,12 +206,14 @@ pub enum ReplyEvent<'a> {
 }
 
 /// What is left of a frame of an upstream, for a caller of the same dialect; for all others it means nothing.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Extra<'a> {
     /// The frame without the texts, arguments, ids and names that went out as events.
     pub frame: &'a Map<String, Value>,
     /// Whether the rest alone has something for the caller, such as a further choice or the end of one.
     pub is_content: bool,
+    /// The field of the first choice that its [`ReplyEvent::Reasoning`] stood in.
+    pub thoughts: &'static str,
 }
 
 impl ReplyEvent<'_> {

@@ -50,7 +50,7 @@ fn repaired(mut frame: Value) -> Value {
 
 #[test]
 fn an_openai_caller_loses_nothing() {
-    for name in ["logprobs", "tool_calls", "reasoning", "unknown"] {
+    for name in ["logprobs", "tool_calls", "reasoning", "reasoning_short", "unknown"] {
         let stream = fixture(name);
         let encoder = ChunkEncoder::new("ours", 7, "asked", true);
         let mut chunks = ChunkStream::of_frames(encoder, FrameStream::new("ours", 7, "asked", true));
@@ -102,15 +102,31 @@ fn another_dialect_gets_events() {
         spoken("reasoning"),
         r#"Reasoning "Let me" | Reasoning " see." | Text "Yes" | Text "!" | Finished length"#
     );
+    // The same thought under both names is one thought.
+    assert_eq!(
+        spoken("reasoning_short"),
+        r#"Reasoning "Let me" | Reasoning " see." | Reasoning " So:" | Text "Yes" | Finished stop"#
+    );
     assert_eq!(spoken("unknown"), r#"Text "a" | Text "b" | Refusal(Plain("No.")) | Finished stop"#);
 }
 
 #[test]
 fn a_whole_completion_loses_nothing() {
-    let message = json!({
-        "role": "assistant", "content": "Done.", "reasoning_content": "hm", "refusal": null, "mood": "calm",
+    let both = json!({"reasoning_content": "hm", "reasoning": "hm", "reasoning_details": [{"text": "hm"}]});
+    for thoughts in
+        [json!({"reasoning_content": "hm"}), json!({"reasoning": "hm"}), json!({"reasoning": {"a": 1}}), both]
+    {
+        check_whole(&thoughts);
+    }
+}
+
+#[track_caller]
+fn check_whole(thoughts: &Value) {
+    let mut message = json!({
+        "role": "assistant", "content": "Done.", "refusal": null, "mood": "calm",
         "tool_calls": [{"id": "c", "type": "function", "vendor": 1, "function": {"name": "f", "arguments": "{\"a\": 1}"}}],
     });
+    message.as_object_mut().unwrap().extend(thoughts.as_object().unwrap().clone());
     let other = json!({"index": 1, "message": {"role": "assistant", "content": "Other."}, "finish_reason": "stop"});
     let completion = json!({
         "id": "theirs", "object": "chat.completion", "created": 5, "model": "asked", "system_fingerprint": "fp",

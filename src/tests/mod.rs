@@ -143,7 +143,7 @@ fn again<'a>(event: &'a ReplyEvent<'_>) -> ReplyEvent<'a> {
         ReplyEvent::ToolArguments { index, json } => ReplyEvent::ToolArguments { index: *index, json },
         ReplyEvent::ToolCallDone { index } => ReplyEvent::ToolCallDone { index: *index },
         ReplyEvent::Refusal(text) => ReplyEvent::Refusal(*text),
-        ReplyEvent::Extra(extra) => ReplyEvent::Extra(Extra { frame: extra.frame, is_content: extra.is_content }),
+        ReplyEvent::Extra(extra) => ReplyEvent::Extra(Extra { frame: extra.frame, ..*extra }),
         ReplyEvent::Source(source) => ReplyEvent::Source(source.clone()),
         ReplyEvent::Activity => ReplyEvent::Activity,
         ReplyEvent::Unknown { what } => ReplyEvent::Unknown { what },

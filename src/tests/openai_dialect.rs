@@ -8,6 +8,7 @@ use crate::dialect::openai::frames::FrameStream;
 use crate::dialect::openai::reply::{ChunkEncoder, ChunkStream, WholeReply};
 use crate::dialect::openai::request::ChatCompletionRequest;
 use crate::dialect::writer::StreamWriter as _;
+use crate::sse::{SseDecoder, SseError};
 use crate::upstream::openai::decode::ChatDecoder;
 use crate::upstream::openai::encode::{Profile, encode};
 
@@ -248,6 +249,11 @@ fn odd_values_cost_no_more_than_themselves() {
         let event = format!(r#"{{"choices":[{{"delta":{{"content":"{piece}"}}}}]}}"#);
         assert_eq!(text(&[&event, end]), expected, "{piece}");
     }
+    for odd in ["0", "{}", "false", "[\"stop\"]"] {
+        let event = format!(r#"{{"choices":[{{"delta":{{"content":"a"}},"finish_reason":{odd}}}]}}"#);
+        let reasons: Vec<Value> = said(&[&event, end]).iter().map(|choice| choice["finish_reason"].clone()).collect();
+        assert_eq!(reasons, [Value::Null, json!("stop")], "{odd}");
+    }
     let parts = r#"{"choices":[{"delta":{"content":[{"type":"text","text":"a"},{"text":"b"}]}}]}"#;
     assert_eq!(text(&[parts, end]), "ab");
     for (word, expected) in [
@@ -260,7 +266,7 @@ fn odd_values_cost_no_more_than_themselves() {
         assert_eq!(ends(word), [expected], "{word}");
     }
     let calls = [
-        r#"{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"x","type":"function","function":{"name":"f","arguments":{"a":1}}}]}}]}"#,
+        r#"{"choices":[{"delta":{"tool_calls":{"index":0,"id":"x","type":"function","function":{"name":"f","arguments":{"a":1}}}}}]}"#,
         r#"{"choices":[{"delta":{"tool_calls":[{"index":1,"id":"","type":"","function":{"name":"g","arguments":"{"}}]}}]}"#,
         r#"{"choices":[{"delta":{"tool_calls":[{"index":1,"id":"","type":"","function":{"name":"","arguments":"}"}}]}}]}"#,
         r#"{"choices":[{"delta":{},"finish_reason":"tool_calls"}]}"#,
@@ -273,6 +279,34 @@ fn odd_values_cost_no_more_than_themselves() {
             {"index": 1, "function": {"arguments": "}"}},
         ])
     );
+}
+
+/// Bytes that are no UTF-8, inside a frame and where a piece of the stream ends.
+#[test]
+fn a_bad_byte_costs_one_character() {
+    let stream = [
+        &b"data: {\"choices\":[{\"delta\":{\"content\":\"a\xffb"[..],
+        b" \xe8\x8c",
+        b"\xb6 \xe8\x8c\"}}]}\n\ndata: {\"choices\":[{\"delta\":{\"content\":\"\xb6!\"},\"finish_reason\":\"stop\"}]}\n\n",
+    ]
+    .concat();
+    for size in 1..stream.len() {
+        let (mut sse, mut decoder, mut text) = (SseDecoder::new(), ChatDecoder::default(), String::new());
+        for piece in stream.chunks(size) {
+            let mut sink = |event: ReplyEvent<'_>| {
+                if let ReplyEvent::Text(said) = event {
+                    said.append_to(&mut text);
+                }
+            };
+            sse.push(piece, |data| {
+                decoder.push(data, &mut sink).unwrap();
+                Ok::<(), SseError>(())
+            })
+            .unwrap();
+        }
+        decoder.finish(&mut |_| {}).unwrap();
+        assert_eq!(text, "a\u{fffd}b 茶 \u{fffd}\u{fffd}!", "{size}");
+    }
 }
 
 #[test]
@@ -359,6 +393,20 @@ fn whole_completions() {
     let answer = whole(json!({"choices": choices})).unwrap();
     assert_eq!((&answer["id"], &answer["created"]), (&json!("ours"), &json!(7)));
     assert_eq!(whole(json!({"choices": []})), Err(ReplyError::Empty));
+    for nothing in [json!({}), json!({"role": "assistant", "content": ""}), json!({"content": null, "reasoning": "hm"})]
+    {
+        let choices = json!([{"index": 0, "message": nothing, "finish_reason": "stop"}]);
+        assert_eq!(whole(json!({"choices": choices})), Err(ReplyError::Empty));
+    }
+    assert_eq!(whole(json!({"choices": [{"index": 0, "finish_reason": "stop"}]})), Err(ReplyError::Empty));
+    for (body, expected) in [
+        ("", ReplyError::Empty),
+        (" \n", ReplyError::Empty),
+        ("{\"choices\":[{\"mes", ReplyError::Truncated),
+        ("ok", ReplyError::Json),
+    ] {
+        assert_eq!(ChatDecoder::default().whole(body.as_bytes(), &mut |_| {}), Err(expected), "{body:?}");
+    }
     assert_eq!(whole(json!([])), Err(ReplyError::Empty));
     assert!(matches!(whole(json!({"error": {"message": "m"}})), Err(ReplyError::Refused { .. })));
 }

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 use simulator::script::{
-    ApiErrorScript, ApiFailure, ChunkForm, CutHow, Endpoint, KeyScript, Scenario, ScriptedFailure, ScriptedReply,
-    UsageChunk,
+    ApiErrorScript, ApiFailure, ChunkForm, CutHow, End, Endpoint, KeyScript, RawScript, Scenario, ScriptedFailure,
+    ScriptedReply, UsageChunk,
 };
 use simulator::{Simulator, TokenLife};
 
@@ -65,6 +65,41 @@ async fn tools_and_thoughts_pass_through() {
     body["reasoning_effort"] = json!("low");
     let transcript = app.stream(&body).await;
     assert!(!transcript.reasoning().is_empty(), "{transcript:?}");
+}
+
+/// Thoughts may come under another name, and are thoughts in every dialect.
+#[tokio::test]
+async fn thoughts_by_their_shorter_name() {
+    let app = with_keys(Scenario::default()).await;
+    let frame = |delta: Value, reason: Value| {
+        json!({"id": "u", "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]}).to_string()
+    };
+    let frames =
+        [frame(json!({"reasoning": "Hm, so."}), Value::Null), frame(json!({"content": "Yes."}), json!("stop"))];
+    let streamed = format!("data: {}\n\ndata: {}\n\ndata: [DONE]\n\n", frames[0], frames[1]);
+    let message = json!({"role": "assistant", "content": "Yes.", "reasoning": "Hm, so."});
+    let whole = json!({"id": "u", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}).to_string();
+    for (stream, content_type, body) in [(true, "text/event-stream", streamed), (false, "application/json", whole)] {
+        let raw = RawScript { status: 200, content_type: content_type.to_owned(), body, base64: false };
+        app.simulator.script().set_default(
+            None,
+            Endpoint::KeyChat,
+            Some(ScriptedReply::failing(ScriptedFailure::Raw(raw))),
+        );
+        let answer = async |path: &str, more: Value| {
+            let mut body = ask("key/qwen3.7-plus", "x");
+            body["stream"] = json!(stream);
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            app.post(path, &body).send().await.unwrap().text().await.unwrap()
+        };
+        let thinking = json!({"type": "enabled", "budget_tokens": 1024});
+        let message = answer("/v1/messages", json!({"max_tokens": 4096, "thinking": thinking})).await;
+        assert!(message.contains(r#""thinking":"Hm, so.""#), "{message}");
+        let response = answer("/v1/responses", json!({"input": "x"})).await;
+        assert!(response.contains("reasoning") && response.contains("Hm, so."), "{response}");
+        let chat = answer("/v1/chat/completions", json!({})).await;
+        assert!(chat.contains(r#""reasoning":"Hm, so.""#) && !chat.contains("reasoning_content"), "{chat}");
+    }
 }
 
 #[tokio::test]
@@ -364,12 +399,15 @@ async fn a_quota_of_one_model_leaves_the_other_models_alone() {
 #[tokio::test]
 async fn a_key_serves_more_at_once_than_an_account_of_the_web_chat() {
     let app = with_keys(Scenario::default()).await;
-    let slow = ScriptedReply::answer("x").with_stream(|stream| stream.first_event_ms = 300);
-    app.simulator.script().set_default(None, Endpoint::KeyChat, Some(slow));
-    let body = ask("key/qwen3.7-plus", "x");
-    for transcript in futures_util::future::join_all((0..40).map(|_| app.stream(&body))).await {
-        assert_eq!((transcript.content().as_str(), transcript.is_done), ("x", true));
-    }
+    let held = ScriptedReply::numbered(3).ending(End::Stalled);
+    app.simulator.script().set_default(None, Endpoint::KeyChat, Some(held));
+    let mut body = ask("key/qwen3.7-plus", "x");
+    body["stream"] = json!(true);
+    let asking = futures_util::future::join_all((0..40).map(|_| app.chat(&body)));
+    // Each has begun, and none has ended.
+    let streams = tokio::time::timeout(PATIENCE, asking).await.expect("some wait for others to end");
+    assert!(streams.iter().all(|stream| stream.status() == 200));
+    app.simulator.record().wait_for_counts(|counters| counters.open_streams == 40, PATIENCE).await.unwrap();
 }
 
 #[tokio::test]

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::BytesMut;
 use serde_json::{Map, Value, json};
 
-use crate::chat::reply::{ReplyEvent, Text};
+use crate::chat::reply::{Extra, ReplyEvent, Text};
 
 /// A stream of chunks.
 #[derive(Debug)]
@@ -44,7 +44,7 @@ impl FrameStream {
     /// Takes an event; writes a chunk when a frame is complete.
     pub fn event(&mut self, event: &ReplyEvent<'_>, out: &mut BytesMut) {
         match event {
-            ReplyEvent::Extra(extra) => self.frame(extra.frame, out),
+            ReplyEvent::Extra(extra) => self.frame(extra, out),
             event => self.taken.note(event),
         }
     }
@@ -68,7 +68,8 @@ impl FrameStream {
         self.taken = Taken::default();
     }
 
-    fn frame(&mut self, frame: &Map<String, Value>, out: &mut BytesMut) {
+    fn frame(&mut self, extra: &Extra<'_>, out: &mut BytesMut) {
+        let frame = extra.frame;
         if let Some(usage) = frame.get("usage").filter(|usage| usage.is_object()) {
             self.usage = Some(usage.clone());
         }
@@ -76,7 +77,8 @@ impl FrameStream {
             self.taken = Taken::default();
             return;
         };
-        let choices: Vec<Value> = choices.iter().zip(0..).map(|(choice, place)| self.choice(choice, place)).collect();
+        let choices: Vec<Value> =
+            choices.iter().zip(0..).map(|(choice, place)| self.choice(choice, place, extra.thoughts)).collect();
         let mut chunk = self.head.clone();
         for (name, value) in frame {
             if !chunk.contains_key(name) && name != "usage" && name != "choices" {
@@ -90,7 +92,7 @@ impl FrameStream {
         write_event(out, &Value::Object(chunk).to_string());
     }
 
-    fn choice(&mut self, choice: &Value, place: u64) -> Value {
+    fn choice(&mut self, choice: &Value, place: u64, thoughts: &str) -> Value {
         let mut choice = choice.clone();
         let Value::Object(map) = &mut choice else {
             return choice;
@@ -104,7 +106,7 @@ impl FrameStream {
                 delta.insert("role".to_owned(), "assistant".into());
             }
             if index == 0 {
-                std::mem::take(&mut self.taken).give_back(delta);
+                std::mem::take(&mut self.taken).give_back(delta, thoughts);
             }
         }
         choice
@@ -115,6 +117,8 @@ impl FrameStream {
 #[derive(Debug, Default)]
 pub struct FrameWhole {
     frame: Option<Map<String, Value>>,
+    /// The field that the thoughts stood in.
+    thoughts: &'static str,
     taken: Taken,
 }
 
@@ -122,7 +126,7 @@ impl FrameWhole {
     /// Takes an event.
     pub fn event(&mut self, event: &ReplyEvent<'_>) {
         match event {
-            ReplyEvent::Extra(extra) => self.frame = Some(extra.frame.clone()),
+            ReplyEvent::Extra(extra) => (self.frame, self.thoughts) = (Some(extra.frame.clone()), extra.thoughts),
             event => self.taken.note(event),
         }
     }
@@ -139,7 +143,7 @@ impl FrameWhole {
             if let (0, Some(Value::Object(message))) = (index, choice.get_mut("message"))
                 && let Some(taken) = taken.take()
             {
-                taken.give_back(message);
+                taken.give_back(message, self.thoughts);
             }
         }
         if completion.get("id").and_then(Value::as_str).is_none_or(str::is_empty) {
@@ -198,10 +202,9 @@ impl Taken {
         self.calls.entry(index).or_default()
     }
 
-    /// Puts everything back into the delta or message that it came from.
-    fn give_back(self, message: &mut Map<String, Value>) {
-        for (key, text) in [("content", self.content), ("reasoning_content", self.reasoning), ("refusal", self.refusal)]
-        {
+    /// Puts everything back into the delta or message that it came from, thoughts into the field that they stood in.
+    fn give_back(self, message: &mut Map<String, Value>, thoughts: &str) {
+        for (key, text) in [("content", self.content), (thoughts, self.reasoning), ("refusal", self.refusal)] {
             if !text.is_empty() {
                 message.insert(key.to_owned(), text.into());
             }

@@ -65,9 +65,17 @@ impl ChatDecoder {
     /// Takes a whole completion.
     ///
     /// # Errors
-    /// As [`ChatDecoder::push`]; [`ReplyError::Empty`] for a completion that says nothing.
+    /// As [`ChatDecoder::push`]; [`ReplyError::Empty`] for a completion that says nothing, [`ReplyError::Truncated`] for
+    /// the beginning of one.
     pub(crate) fn whole(&mut self, body: &[u8], sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
-        let completion = read(body)?;
+        if body.trim_ascii().is_empty() {
+            return Err(ReplyError::Empty);
+        }
+        let is_torn = || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_err_and(|error| error.is_eof());
+        let completion = read(body).map_err(|error| match error {
+            ReplyError::Json if is_torn() => ReplyError::Truncated,
+            error => error,
+        })?;
         if completion.get("choices").and_then(Value::as_array).is_none_or(Vec::is_empty) {
             return Err(ReplyError::Empty);
         }
@@ -107,19 +115,22 @@ impl ChatDecoder {
         }
         let answer_id = frame.get("id").and_then(Value::as_str).unwrap_or_default().to_owned();
         let mut is_content = false;
+        let mut thoughts = THOUGHTS;
         for (choice, place) in frame.get_mut("choices").and_then(Value::as_array_mut).into_iter().flatten().zip(0..) {
-            is_content |= self.choice(choice, place, key, &answer_id, sink);
+            is_content |= self.choice(choice, place, key, &answer_id, &mut thoughts, sink);
         }
-        sink(ReplyEvent::Extra(Extra { frame: &frame, is_content }));
+        sink(ReplyEvent::Extra(Extra { frame: &frame, is_content, thoughts }));
     }
 
-    /// Takes what has a neutral name out of the first choice. Whether the rest has something for the caller.
+    /// Takes what has a neutral name out of the first choice, and notes where its thoughts stood. Whether the rest has
+    /// something for the caller.
     fn choice(
         &mut self,
         choice: &mut Value,
         place: u64,
         key: &str,
         answer_id: &str,
+        thoughts: &mut &'static str,
         sink: &mut impl FnMut(ReplyEvent<'_>),
     ) -> bool {
         let Value::Object(choice) = choice else { return false };
@@ -129,20 +140,25 @@ impl ChatDecoder {
         // A choice ends once: some upstreams end it again in the frame with the counts.
         let has_ended = if is_first { self.reason.is_some() } else { self.ended.contains(&index) };
         let reason = reason.filter(|_| !has_ended);
-        if choice.get("finish_reason").is_some_and(Value::is_string) {
+        if choice.contains_key("finish_reason") {
             choice.insert("finish_reason".to_owned(), reason.as_ref().map_or(Value::Null, |word| word.as_str().into()));
         }
         let reason = reason.as_deref().map(reason_of);
         if let Some(Value::Object(said)) = choice.get_mut(key) {
             if is_first {
-                self.text(said, "reasoning_content", sink);
+                let is_short = said.get(SHORT_THOUGHTS).is_some_and(|value| value.is_string() && is_full(value));
+                // Some upstreams say the same under both names.
+                if is_short && !said.get(THOUGHTS).is_some_and(is_full) {
+                    *thoughts = SHORT_THOUGHTS;
+                }
+                self.text(said, thoughts, sink);
                 self.text(said, "content", sink);
                 self.text(said, "refusal", sink);
                 self.tool_calls(said, key == "delta", answer_id, sink);
             }
             let says = |name: &str| said.get(name).is_some_and(is_full);
             self.has_answer |= ["content", "tool_calls", "function_call", "refusal", "audio"].into_iter().any(says);
-            self.has_content |= self.has_answer || says("reasoning_content");
+            self.has_content |= self.has_answer || says(THOUGHTS) || says(SHORT_THOUGHTS);
         }
         if is_first {
             self.reason = self.reason.or(reason);
@@ -164,7 +180,7 @@ impl ChatDecoder {
             return;
         }
         self.has_content = true;
-        self.has_answer |= name != "reasoning_content";
+        self.has_answer |= matches!(name, "content" | "refusal");
         let text = Text::Plain(text);
         sink(match name {
             "content" => ReplyEvent::Text(text),
@@ -183,6 +199,9 @@ impl ChatDecoder {
         answer_id: &str,
         sink: &mut impl FnMut(ReplyEvent<'_>),
     ) {
+        if let Some(call) = said.get_mut("tool_calls").filter(|call| call.is_object()) {
+            *call = Value::Array(vec![call.take()]);
+        }
         let Some(Value::Array(calls)) = said.get_mut("tool_calls") else { return };
         for (entry, place) in calls.iter_mut().zip(0_u32..) {
             let Value::Object(entry) = entry else { continue };
@@ -256,6 +275,10 @@ fn made_id(answer_id: &str, index: u32) -> String {
     format!("call_{answer}_{index}")
 }
 
+/// The field of thoughts in most upstreams' answers.
+const THOUGHTS: &str = "reasoning_content";
+/// The field of thoughts in answers of `OpenRouter`, Ollama and newer versions of vLLM.
+const SHORT_THOUGHTS: &str = "reasoning";
 /// The most choices of one answer whose end is remembered.
 const CHOICES_MAX: usize = 128;
 /// The most calls of one answer that are ended one by one.
