@@ -72,7 +72,7 @@ pub(crate) fn known_code(code: &str) -> Option<&'static str> {
 /// What may be shown of a text of an upstream: one line of at most [`SHOWN_CHARS_MAX`] characters, `[…]` in place of
 /// everything that may be a secret.
 ///
-/// `secrets` are looked for exactly. `asked` are the texts of the request: a run of them that is longer than a few words
+/// `secrets` are looked for exactly, and their parts however they are cased, spaced or quoted. `asked` are the texts of the request: a run of them that is longer than a few words
 /// is taken out. Taken out by their form are addresses with and without a scheme, e-mail addresses, credentials after
 /// words such as `Bearer` and `token=`, JWTs, long values of pairs, and long runs without a meaning. JSON and markup end
 /// the text. Empty when nothing that can be read is left.
@@ -84,7 +84,9 @@ pub(crate) fn cleaned(text: &str, secrets: &[SecretString], asked: &[Cow<'_, str
     for secret in secrets.iter().map(ExposeSecret::expose_secret).filter(|secret| secret.len() >= SECRET_BYTES_MIN) {
         clean = clean.replace(secret, MARK);
     }
-    clean = without_asked(&clean, asked);
+    let parts: Vec<_> = secrets.iter().map(|secret| Cow::Borrowed(secret.expose_secret())).collect();
+    clean = without_runs(&clean, &parts, SECRET_RUN);
+    clean = without_runs(&clean, asked, RUN);
     clean = without_forms(&clean);
     let line = clean.split_whitespace().collect::<Vec<_>>().join(" ");
     if !line.replace(MARK, "").contains(char::is_alphanumeric) {
@@ -146,17 +148,17 @@ fn readable(text: &str) -> Cow<'_, str> {
     Cow::Borrowed(text.get(..end).unwrap_or_default())
 }
 
-/// The text without runs of what was asked.
+/// The text without runs of these parts.
 ///
-/// Compared are letters and digits alone, without regard to case. A run counts from [`RUN`] of them, from [`WIDE_RUN`]
-/// where all are beyond ASCII, which for Chinese is as much, and from the whole of a shorter question.
-fn without_asked(text: &str, asked: &[Cow<'_, str>]) -> String {
+/// Compared are letters and digits alone, without regard to case. A run counts from `length` of them, from [`WIDE_RUN`]
+/// where all are beyond ASCII, which for Chinese is as much, and from the whole of a shorter part.
+fn without_runs(text: &str, parts: &[Cow<'_, str>], length: usize) -> String {
     let letters: Vec<(usize, char)> = text.char_indices().filter_map(|(at, c)| Some((at, letter(c)?))).collect();
     let chars: Vec<char> = letters.iter().map(|(_, c)| *c).collect();
     let mut is_theirs = vec![false; chars.len()];
-    for part in asked {
+    for part in parts {
         let part: Vec<char> = part.chars().filter_map(letter).collect();
-        for (run, is_wide) in [(RUN.min(part.len()), false), (WIDE_RUN, true)] {
+        for (run, is_wide) in [(length.min(part.len()), false), (WIDE_RUN, true)] {
             if run < RUN_MIN || chars.len() < run || part.len() < run {
                 continue;
             }
@@ -243,7 +245,9 @@ const SECRET_BYTES_MIN: usize = 6;
 const RUN: usize = 16;
 /// The same where each character is beyond ASCII.
 const WIDE_RUN: usize = 8;
-/// A question that is shorter is a word.
+/// Letters and digits of a secret that may not be shown in a row: enough to find it again.
+const SECRET_RUN: usize = 8;
+/// A question or a secret that is shorter is a word.
 const RUN_MIN: usize = 6;
 /// From this length on, letters and digits in one run are no word.
 const OPAQUE_CHARS_MIN: usize = 14;
@@ -390,6 +394,14 @@ mod tests {
         check("the cookie is hunter-two! now", "the cookie is […] now");
         check("got (a.b-c~d)", "got ([…])");
         check("hunter\u{200b}-two\u{2060}!", "");
+        check("not HUNTER-TWO, nor Hunter Two or h'u'n't'e'r't'w'o", "not […], nor […] or […]");
+        let key = ["gather4round2old9fire"].map(SecretString::from);
+        for said in
+            ["gath er4r ound 2old 9fir e", "g\na\nt\nh\ne\nr\n4\nr\no\nu\nn\nd", "ound2old", "GATHER4R", "2old9fire"]
+        {
+            assert_eq!(cleaned(&format!("the key {said} is wrong"), &key, &[]), "the key […] is wrong");
+        }
+        assert_eq!(cleaned("the old fire", &key, &[]), "the old fire");
         check("see https://user:pw@x.example/p?key=1#a now", "see […] now");
         check("see ftp:/x.example now", "see […] now");
         check("see //cdn.example.org/a/b and www.example.com, or example.co.uk/x?y.", "see […] and […], or […]");

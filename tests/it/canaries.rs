@@ -5,6 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
+use base64::Engine as _;
 use parking_lot::Mutex;
 use qwen_bridge::telemetry::{LogFormat, LogSettings, subscriber};
 use serde_json::{Value, json};
@@ -359,6 +360,50 @@ async fn failures_of_static_keys() {
     }
 }
 
+/// A secret that is cased, spaced, cut or encoded otherwise is one still.
+#[tokio::test]
+async fn parts_and_disguises_of_a_key() {
+    let app = with_keys(crew(1)).await;
+    let key = app.simulator.keys().secret(&app.simulator.keys().names()[0]);
+    let letters = |text: &str| text.chars().filter(char::is_ascii_alphanumeric).collect::<String>().to_lowercase();
+    let spaced = |count: usize, by: &str| {
+        let chars: Vec<char> = key.chars().collect();
+        chars.chunks(count).map(|chunk| chunk.iter().collect::<String>()).collect::<Vec<_>>().join(by)
+    };
+    let base64 = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
+    let disguises = [
+        key.to_uppercase(),
+        spaced(4, " "),
+        spaced(1, "', '"),
+        spaced(3, "\n"),
+        format!("begins with {}", key.get(..12).unwrap()),
+        format!("ends with {}", key.get(key.len() - 11..).unwrap()),
+        key.bytes().map(|byte| format!("%{byte:02X}")).collect(),
+        base64(key.clone()),
+        base64(format!("x{key}")),
+        format!("{{'authorization': 'Bearer {key}'}}"),
+        json!({"inner": key}).to_string(),
+    ];
+    for disguise in disguises {
+        let error =
+            json!({"code": "invalid_parameter_error", "message": format!("{HELP}: {disguise}"), "param": disguise});
+        let body = json!({"error": error}).to_string();
+        let told = Told { status: 400, content_type: "application/json", body, is_helpful: true };
+        app.simulator.script().set_default(None, Endpoint::KeyChat, Some(reply(&told)));
+        for path in ["/v1/chat/completions", "/v1/messages", "/v1/responses"] {
+            let messages = json!([{"role": "user", "content": PROMPT}]);
+            let body = json!({"model": "key/qwen3.7-plus", "max_tokens": 9, "messages": messages, "input": PROMPT});
+            let shown = app.post(path, &body).send().await.unwrap().text().await.unwrap();
+            assert!(shown.contains(HELP), "{disguise}: {shown}");
+            let shown = letters(&shown);
+            for window in letters(&key).as_bytes().windows(10) {
+                let window = str::from_utf8(window).unwrap();
+                assert!(!shown.contains(window), "{disguise}: {window} in {shown}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn failures_of_oauth_accounts() {
     let (log, _guard) = Log::begin();
@@ -429,5 +474,13 @@ async fn failures_that_are_kept_with_videos() {
         let answer = read(app.get(&format!("{path}/content")), Form::Whole).await;
         must_not_hold(&answer.raw, &secrets, "its content");
         must_not_hold(&log.take(), &secrets, "the log");
+        // The state holds sessions and the prompt of its own right, and nothing of what was said about them.
+        let (_simulator, state) = app.stop().await;
+        for entry in std::fs::read_dir(state.path()).unwrap() {
+            let kept = std::fs::read(entry.unwrap().path()).unwrap_or_default();
+            for canary in CANARIES.iter().filter(|canary| canary.len() >= 8 && !PROMPT.contains(**canary)) {
+                assert!(memchr::memmem::find(&kept, canary.as_bytes()).is_none(), "the state holds {canary:?}");
+            }
+        }
     }
 }
