@@ -75,9 +75,16 @@ pub(crate) fn classify(status: u16, said: &Said<'_>) -> UpstreamErrorKind {
     }
 }
 
+/// Names of services in lower case: an account that may not use one may use no model at all.
+const NO_MODELS: [&str; 4] = ["model studio", "modelstudio", "modelscope", "大模型服务"];
+
 /// Whether a refusal with status 403 is one of the model that was asked for, and not of the account.
 pub(crate) fn speaks_of_model(code: &str, text: &str) -> bool {
-    [code, text].iter().any(|said| said.to_lowercase().contains("model") || said.contains("模型"))
+    let speaks = |said: &str| {
+        let said = NO_MODELS.iter().fold(said.to_lowercase(), |said, name| said.replace(name, ""));
+        said.contains("model") || said.contains("模型")
+    };
+    speaks(code) || speaks(text)
 }
 
 /// An answer that is no event stream, in any of its forms, into an error. `None` for a successful envelope.
@@ -94,6 +101,8 @@ pub(crate) fn classify_body(
     }
     let Ok(value) = serde_json::from_slice::<Value>(body) else {
         let kind = match status {
+            // A script, or JSON in a call of one.
+            _ if is_marked(body) => UpstreamErrorKind::Challenged,
             200..300 => UpstreamErrorKind::Protocol,
             _ => classify(status, &Said { code: "", details: "", hours: None }),
         };
@@ -135,9 +144,13 @@ pub(crate) fn is_challenge(value: &Value) -> bool {
         Value::Array(list) => list.iter().any(|text| text.as_str().is_some_and(|text| is_marked(text.as_bytes()))),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
     };
-    let places = [Some(value), value.get("data"), value.get("result"), value.get("error")];
+    let within = value.pointer("/data/result");
+    let places = [Some(value), value.get("data"), value.get("result"), value.get("error"), within];
     places.into_iter().flatten().any(|place| {
-        let is_signed = place.get("sig").and_then(Value::as_str).is_some_and(|sig| sig.trim() == CHALLENGE_SIGNATURE);
+        let is_signed = place
+            .get("sig")
+            .and_then(Value::as_str)
+            .is_some_and(|sig| sig.trim().eq_ignore_ascii_case(CHALLENGE_SIGNATURE));
         is_signed || ["ret", "code", "url"].iter().any(|name| place.get(name).is_some_and(marked))
     })
 }
@@ -242,6 +255,9 @@ mod tests {
         check(403, "Forbidden", "You have no access to this model.", None, Kind::ModelDenied);
         check(200, "Forbidden", "该账号无权使用此模型", None, Kind::ModelDenied);
         check(403, "", "Your account is pending activation", None, Kind::Forbidden);
+        check(403, "", "Please activate Model Studio for this account.", None, Kind::Forbidden);
+        check(403, "", "请先开通大模型服务平台", None, Kind::Forbidden);
+        check(403, "", "Activate Model Studio to use this model.", None, Kind::ModelDenied);
         check(200, "invalid_input", "输入或附件无效。请检查后重试。", None, Kind::InvalidRequest);
         check(200, "data_inspection_failed", "内容安全警告", None, Kind::ContentPolicy);
         check(
@@ -284,6 +300,11 @@ mod tests {
             check(200, "text/plain", &body.replace(':', " : "), Some(Kind::Challenged));
         }
         check(200, json, r#"{"success":true,"sig":"from bx"}"#, Some(Kind::Challenged));
+        check(200, json, r#"{"success":true,"result":{"sig":"From BX "}}"#, Some(Kind::Challenged));
+        check(200, json, r#"{"success":true,"data":{"result":{"sig":"from bx"}}}"#, Some(Kind::Challenged));
+        check(200, json, r#"{"ret":"FAIL_SYS_USER_VALIDATE::x"}"#, Some(Kind::Challenged));
+        check(200, json, r#"jsonp1({"ret":["FAIL_SYS_USER_VALIDATE"]})"#, Some(Kind::Challenged));
+        check(200, "text/javascript", "location.href='/_____tmd_____/punish?x5secdata=1'", Some(Kind::Challenged));
         check(200, json, r#"{"success":true,"result":{"sig":"something else"},"data":{"id":"from bx"}}"#, None);
         for code in ["FAIL_SYS_USER_VALIDATE", "fail_sys_user_validate"] {
             let body = format!(r#"{{"success":false,"data":{{"code":"{code}","details":"x"}}}}"#);

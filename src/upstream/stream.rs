@@ -8,7 +8,7 @@ use http_body::Body as _;
 
 use crate::chat::reply::{ReplyError, ReplyEvent, TokenCounts};
 use crate::sse::{SseDecoder, SseError};
-use crate::upstream::classify::classify_body;
+use crate::upstream::classify::{classify_body, is_marked};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::openai::decode::ChatDecoder;
 use crate::upstream::openai::error;
@@ -204,7 +204,7 @@ impl ReplyStream {
         });
         if let (false, Some(head)) = (any, self.head.take()) {
             // Not one event: maybe this was an envelope or a page under the wrong content type.
-            let is_other = matches!(head.trim_ascii_start().first(), Some(b'{' | b'<'));
+            let is_other = matches!(head.trim_ascii_start().first(), Some(b'{' | b'<')) || is_marked(&head);
             if let Some(error) = classify_body(DOING, 200, "", &head).filter(|_| is_other) {
                 return Err(error);
             }

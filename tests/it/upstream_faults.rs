@@ -132,6 +132,28 @@ async fn thoughts_alone_are_no_answer() {
     }
 }
 
+/// With an account alone there is nothing to fail over to, and the caller hears of the failure itself.
+#[tokio::test]
+async fn an_account_alone_tells_what_broke() {
+    let thoughts = ScriptedReply::default()
+        .reasoning(&[&[("Planning", "Only thoughts.")]])
+        .with_stream(|stream| stream.content = Content::Reasoning);
+    for (reply, code) in [
+        (ScriptedReply::numbered(PIECES).cut_after(3, CutHow::Fin), "upstream_truncated"),
+        (thoughts, "upstream_empty"),
+        (ScriptedReply::default().with_stream(|stream| stream.content = Content::Created), "upstream_empty"),
+    ] {
+        for form in FORMS {
+            // Retries are left, but nobody to use them on.
+            let app = start(1, Setup::default()).await;
+            app.simulator.script().set_default(None, Endpoint::Completions, Some(reply.clone()));
+            let answer = ask(&app, form, "x").await;
+            assert_eq!(answer.code(), code, "{}", answer.raw);
+            assert!(answer.status == 502 || form == Form::Stream, "{}", answer.raw);
+        }
+    }
+}
+
 #[tokio::test]
 async fn thoughts_alone_are_made_good_by_another_identity_in_a_whole_answer() {
     let app = start(2, Setup::default()).await;
@@ -510,6 +532,9 @@ async fn every_form_of_a_challenge_is_one() {
             "data: {\"success\":false,\"data\":{\"code\":\"FAIL_SYS_USER_VALIDATE\"}}\n\n".to_owned(),
         ),
         ("text/html", "<!doctypehtml><script>baxiaCommon</script>".to_owned()),
+        ("text/event-stream", "<!doctypehtml><meta name=\"aliyun_waf_aa\">".to_owned()),
+        ("text/plain", "jsonp1({\"ret\":[\"FAIL_SYS_USER_VALIDATE\"]})".to_owned()),
+        ("text/javascript", "location.href='/api/v2/chat/completions/_____tmd_____/punish?x5secdata=1'".to_owned()),
     ] {
         for form in FORMS {
             for endpoint in [Endpoint::Completions, Endpoint::NewChat] {

@@ -59,30 +59,31 @@ pub(crate) fn classify(status: u16, code: &str, kind: &str, message: &str) -> Up
         || is("rate_limit_exceeded")
         || is("rate_limit_error")
         || says(&["too many requests", "throttling triggered", "rate limit"]);
-    let is_quota = is("insufficient_quota")
-        || is("quota_exceeded")
-        || says(&["free allocated quota exceeded", "allocated quota exceeded", "exceeded your current quota"]);
+    let is_quota = is("insufficient_quota") || is("quota_exceeded") || says(&QUOTA_TEXTS);
     let is_length = is("context_length_exceeded")
         || says(&["range of input length", "maximum context length", "context length exceeded"]);
     let is_content = is("data_inspection_failed") || is("datainspectionfailed") || is("content_filter");
     match status {
         // What a model has for nothing, by the model.
-        _ if is("allocationquota.freetieronly") || is_quota && says(&["of the model", "for this model"]) => {
+        _ if is("allocationquota.freetieronly") || is_quota && says(&["of the model", "for this model", "模型"]) => {
             Kind::ModelQuotaExhausted
         }
         _ if is_quota => Kind::QuotaExhausted { hours: None },
         _ if is_throttled => Kind::RateLimited,
         _ if is_content => Kind::ContentPolicy,
+        // Gateways with keys of their own refuse a model with 401.
+        _ if DENIED_CODES.iter().any(|denied| is(denied)) || says(&["not allowed to access model"]) => {
+            Kind::ModelDenied
+        }
         _ if is("invalid_api_key") || is("invalid_token") || says(&["invalid access token", "token expired"]) => {
             Kind::Unauthorized
         }
         _ if is_length => Kind::TooLong,
-        _ if is("model_not_found") || says(&["model not supported", "model does not exist", "model not exist"]) => {
-            Kind::ModelNotFound
-        }
+        _ if is("model_not_found") || says(&LACKING_TEXTS) => Kind::ModelNotFound,
         // What DashScope calls a bill that was not paid, with status 400: it concerns the account, not the request.
         _ if is("arrearage") => Kind::Forbidden,
-        _ if DENIED_CODES.iter().any(|denied| is(denied)) => Kind::ModelDenied,
+        // The same of other vendors.
+        402 => Kind::Forbidden,
         403 if speaks_of_model(&code, &message) || speaks_of_model(&kind, "") => Kind::ModelDenied,
         504 => Kind::Timeout,
         _ if says(&["stream timeout"]) => Kind::Timeout,
@@ -95,8 +96,37 @@ pub(crate) fn classify(status: u16, code: &str, kind: &str, message: &str) -> Up
 }
 
 /// Codes of an account that may not use the model that was asked for, in lower case.
-const DENIED_CODES: [&str; 4] =
-    ["model.accessdenied", "model_access_denied", "accessdenied.unpurchased", "model_not_allowed"];
+const DENIED_CODES: [&str; 7] = [
+    "model.accessdenied",
+    "model_access_denied",
+    "accessdenied.unpurchased",
+    "model_not_allowed",
+    // LiteLLM.
+    "key_model_access_denied",
+    "team_model_access_denied",
+    "user_model_access_denied",
+];
+
+/// Words of a quota that is used up, in lower case.
+const QUOTA_TEXTS: [&str; 6] = [
+    "free allocated quota exceeded",
+    "allocated quota exceeded",
+    "exceeded your current quota",
+    "free tier of the model has been exhausted",
+    "免费额度",
+    "额度已用",
+];
+
+/// Words of an endpoint that does not have the model, in lower case. The last two are of gateways, with status 503.
+const LACKING_TEXTS: [&str; 7] = [
+    "model not supported",
+    "model does not exist",
+    "model not exist",
+    "模型不存在",
+    "not a valid model",
+    "无可用渠道",
+    "no available channel for model",
+];
 
 fn by_status(status: u16) -> UpstreamErrorKind {
     match status {
@@ -130,6 +160,17 @@ mod tests {
             (403, "insufficient_quota", "", "", quota),
             (403, "AllocationQuota.FreeTierOnly", "", "", Kind::ModelQuotaExhausted),
             (429, "insufficient_quota", "", "The free quota of the model is used up.", Kind::ModelQuotaExhausted),
+            (403, "", "", "The free tier of the model has been exhausted.", Kind::ModelQuotaExhausted),
+            (403, "", "", "该模型的免费额度已用尽", Kind::ModelQuotaExhausted),
+            (429, "", "", "您的免费额度已用完", quota),
+            (401, "401", "key_model_access_denied", "key not allowed to access model", Kind::ModelDenied),
+            (401, "401", "auth_error", "team not allowed to access model. Tried to access x", Kind::ModelDenied),
+            (403, "", "", "无权访问该模型", Kind::ModelDenied),
+            (403, "", "", "Please activate Model Studio first.", Kind::Forbidden),
+            (400, "1211", "", "模型不存在，请检查模型代码", Kind::ModelNotFound),
+            (400, "400", "", "x/y is not a valid model ID", Kind::ModelNotFound),
+            (503, "", "one_api_error", "当前分组 default 下对于模型 x 无可用渠道", Kind::ModelNotFound),
+            (402, "", "", "Insufficient Balance", Kind::Forbidden),
             (403, "", "", "invalid api-key", Kind::Forbidden),
             (403, "", "", "access to model denied", Kind::ModelDenied),
             (403, "AccessDenied.Unpurchased", "", "Access denied.", Kind::ModelDenied),
