@@ -235,7 +235,13 @@ impl WebAccounts {
         let (accounts, renewed) = (self.clone(), Arc::clone(session));
         let renewing = async move { accounts.renew_own(&renewed, generation).await };
         let joined = self.0.refreshes.join(session.key().clone(), renewing).await;
-        joined.unwrap_or(Err(RefreshError::Failed { identity, source: None }))
+        joined.unwrap_or(Err(RefreshError::Failed { identity, source: None }))?;
+        // Another request with the same credential may have renewed its own session.
+        let newest = self.own(session);
+        if !Arc::ptr_eq(&newest, session) {
+            session.restore(&newest.snapshot().cookies, newest.token());
+        }
+        Ok(())
     }
 
     /// [`WebAccounts::replace`] without waiting for it.
