@@ -64,7 +64,7 @@ impl From<&ChatError> for Failure {
                 "upstream_unauthorized",
                 "The upstream refuses the token and cookie that you sent. Log in at chat.qwen.ai and copy them anew.",
             ),
-            ChatError::AccountGone => no_account("The account that this was begun in was removed."),
+            ChatError::AccountGone => no_account("The account that this was begun in was removed.", AccountKind::Web),
             ChatError::NotKept(_) => Self::internal(),
             ChatError::Rejected(kind) => {
                 let message = match kind {
@@ -79,14 +79,14 @@ impl From<&ChatError> for Failure {
                 };
                 Self::new(FailureKind::Upstream, kind.code(), message).finally()
             }
-            ChatError::Session(RefreshError::Refused { .. }) => {
-                no_account("The upstream refuses the account's session.")
+            ChatError::Session(RefreshError::Refused { .. }, kind) => {
+                no_account("The upstream refuses the account's session.", *kind)
             }
-            ChatError::Session(RefreshError::OtherAccount { .. }) => {
-                no_account("The upstream answered for another account than the one that is configured.")
+            ChatError::Session(RefreshError::OtherAccount { .. }, kind) => {
+                no_account("The upstream answered for another account than the one that is configured.", *kind)
             }
-            ChatError::Session(RefreshError::Gone { .. }) => no_account("The account was removed."),
-            ChatError::Session(RefreshError::Failed { .. } | RefreshError::File { .. }) => {
+            ChatError::Session(RefreshError::Gone { .. }, kind) => no_account("The account was removed.", *kind),
+            ChatError::Session(RefreshError::Failed { .. } | RefreshError::File { .. }, _) => {
                 let message =
                     "No account has a usable token right now; a new one is being fetched. Try again in a moment.";
                 Self::new(FailureKind::Unavailable, "no_available_account", message).after(Some(TOKEN_WAIT))
@@ -136,7 +136,11 @@ fn of_upstream(error: &UpstreamError, attempts: u32) -> Failure {
         Failure::new(FailureKind::Upstream, code, message).finally()
     };
     match error.kind {
-        Kind::Unauthorized | Kind::Forbidden => no_account("The upstream refuses the account's session."),
+        Kind::Unauthorized | Kind::Forbidden => {
+            let message = "The upstream refuses the account's session. Let the owner of this server look at it with \
+                           `qwen-bridge check`.";
+            Failure::new(FailureKind::Unavailable, "no_available_account", message).finally()
+        }
         Kind::RateLimited => {
             let message = format!("The upstream limits how often it may be asked.{said}");
             let wait = error.retry_after.unwrap_or(WAIT_MAX);
@@ -197,11 +201,8 @@ fn of_upstream(error: &UpstreamError, attempts: u32) -> Failure {
     }
 }
 
-fn no_account(why: &str) -> Failure {
-    let message = format!(
-        "{why} The owner of this server has to log the account in again: with a new cookie from chat.qwen.ai, with \
-         `qwen-bridge auth add`, or with a new key, whichever it has."
-    );
+fn no_account(why: &str, kind: AccountKind) -> Failure {
+    let message = format!("{why} Let the owner of this server {}.", kind.remedy());
     Failure::new(FailureKind::Unavailable, "no_available_account", message).finally()
 }
 

@@ -35,7 +35,7 @@ pub enum ChatError {
     OwnCredential(#[source] UpstreamError),
     /// No identity has a usable session.
     #[error("no session is usable")]
-    Session(#[source] RefreshError),
+    Session(#[source] RefreshError, AccountKind),
     /// The account that something was begun in is not one of this server's any more.
     #[error("the account that it was begun in is not configured any more")]
     AccountGone,

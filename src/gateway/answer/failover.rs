@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
-use crate::base::facts::{CoolingReason, Need};
+use crate::base::facts::{AccountKind, CoolingReason, Need};
 use crate::base::ids::CredentialKey;
 use crate::base::session::Session;
 use crate::gateway::accounts::error::RefreshError;
@@ -126,14 +126,14 @@ impl Failure {
         }
     }
 
-    /// The failure as the whole request's.
-    fn told(self, is_own: bool, attempts: u32) -> ChatError {
+    /// The failure as the whole request's, which was tried on identities of this kind.
+    fn told(self, is_own: bool, kind: AccountKind, attempts: u32) -> ChatError {
         use UpstreamErrorKind as Kind;
         match self {
             Self::Session(RefreshError::Refused { .. } | RefreshError::OtherAccount { .. }) if is_own => {
                 ChatError::OwnCredential(UpstreamError::new("refreshing a token", Kind::Unauthorized))
             }
-            Self::Session(error) => ChatError::Session(error),
+            Self::Session(error) => ChatError::Session(error, kind),
             Self::Upstream(error) if is_own && matches!(error.kind, Kind::Unauthorized | Kind::Forbidden) => {
                 ChatError::OwnCredential(error)
             }
@@ -230,7 +230,7 @@ impl Failover {
             let step = next_step(failure.class(), &facts);
             note(&context.trace, &session, &failure, step);
             let costs_retry = matches!(failure, Failure::Upstream(_));
-            let error = failure.told(is_own, progress.attempts);
+            let error = failure.told(is_own, self.tokens.kind(), progress.attempts);
             if step != NextStep::NextIdentity || (costs_retry && !self.pool.allow_retry(Now::read())) {
                 let error_chain = ErrorChain(&error);
                 warn!(identity.id = %session.identity(), attempts = progress.attempts, error = %error_chain, "no answer");

@@ -141,7 +141,8 @@ impl RelayGateway {
     /// # Errors
     /// [`ChatError::Upstream`]: why it is not accepted, or why that cannot be told.
     pub(crate) async fn probe(&self, session: &Arc<Session>) -> Result<(), ChatError> {
-        self.0.failover.tokens.ensure_fresh(session).await.map_err(ChatError::Session)?;
+        let tokens = &self.0.failover.tokens;
+        tokens.ensure_fresh(session).await.map_err(|error| ChatError::Session(error, tokens.kind()))?;
         let probed = async { self.0.api.models(session, &self.0.target(session)?).await.map(drop) };
         match probed.await {
             // The portal has no such list, and says so only after it accepted the token.

@@ -118,7 +118,8 @@ impl WebGateway {
     /// # Errors
     /// [`ChatError`]: why it is not accepted, or why that cannot be told.
     pub(crate) async fn probe(&self, session: &Arc<Session>) -> Result<(), ChatError> {
-        self.0.failover.tokens.ensure_fresh(session).await.map_err(ChatError::Session)?;
+        let tokens = &self.0.failover.tokens;
+        tokens.ensure_fresh(session).await.map_err(|error| ChatError::Session(error, tokens.kind()))?;
         let probed = self.0.attempts.upstream.probe(session).await;
         probed.map_err(|error| ChatError::Upstream { error, attempts: 1 })
     }

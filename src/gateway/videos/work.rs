@@ -295,7 +295,7 @@ fn wait_for(error: &ChatError) -> Option<Duration> {
     let wait = match error {
         ChatError::Lease(error, _) => error.retry_after(),
         ChatError::Upstream { error, .. } if error.kind == UpstreamErrorKind::RateLimited => error.retry_after,
-        ChatError::Session(RefreshError::Failed { .. }) => Some(TOKEN_WAIT),
+        ChatError::Session(RefreshError::Failed { .. }, _) => Some(TOKEN_WAIT),
         _ => None,
     };
     wait.filter(|wait| *wait <= WAIT_MAX).map(|wait| wait.max(Duration::from_secs(1)))

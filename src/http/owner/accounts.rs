@@ -201,7 +201,7 @@ fn verdict(error: &ChatError) -> (AccountStatus, u16) {
     use UpstreamErrorKind as Kind;
     let upstream = match error {
         ChatError::Upstream { error, .. } => error,
-        ChatError::Session(error) => match error.upstream() {
+        ChatError::Session(error, _) => match error.upstream() {
             Some(error) => error,
             None => return (AccountStatus::Error, 401),
         },
