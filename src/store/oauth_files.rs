@@ -312,14 +312,15 @@ fn replace_now(
             fs::rename(&temp.0, path).map_err(write_failed)?;
             break;
         }
-        let taken = read_settled(&temp.0, now);
-        let is_same = match (&taken, &expected.1) {
-            (Ok(taken), Some(expected)) => taken.credentials.is_same_login(expected),
-            (Err(_), Some(_)) => false,
-            (_, None) => inode_at(&temp.0).map_err(write_failed)? == expected.0,
-        };
-        if is_same {
-            break;
+        let mut taken = read_settled(&temp.0, now);
+        if is_what_was_to_be_replaced(&taken, &expected, &temp.0).map_err(write_failed)? {
+            // An editor may have found the file before the exchange and write into it after: the first look came too
+            // early for that. One that takes longer than this pause loses its write, and no lock of ours can prevent it.
+            pause(SECOND_LOOK_AFTER);
+            taken = read_settled(&temp.0, now);
+            if is_what_was_to_be_replaced(&taken, &expected, &temp.0).map_err(write_failed)? {
+                break;
+            }
         }
         // In the file is now what was in `superseding`, or the new credentials at first.
         let now_there = match superseding.take() {
@@ -340,6 +341,20 @@ fn replace_now(
     }
     sync_folder(path);
     stamp_at(path).map(Replaced::Done)
+}
+
+/// Whether the file at `temp`, which an exchange took away, is still the one with this inode and these credentials. Where
+/// nothing is known of its credentials, the inode alone tells.
+fn is_what_was_to_be_replaced(
+    taken: &Result<OAuthFile, OAuthFileError>,
+    expected: &(u64, Option<OAuthCredentials>),
+    temp: &Path,
+) -> io::Result<bool> {
+    match (taken, &expected.1) {
+        (Ok(taken), Some(expected)) => Ok(taken.credentials.is_same_login(expected)),
+        (Err(_), Some(_)) => Ok(false),
+        (_, None) => Ok(inode_at(temp)? == expected.0),
+    }
 }
 
 /// A file beside the one that it is to replace. Removed when it is dropped, whatever became of it.
@@ -552,3 +567,5 @@ const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
 const EXCHANGES_MAX: u32 = 100;
 const SETTLE_ATTEMPTS: u32 = 10;
 const SETTLE_WAIT: Duration = Duration::from_millis(50);
+/// How long a program may take between finding the file and writing into it.
+const SECOND_LOOK_AFTER: Duration = Duration::from_millis(20);

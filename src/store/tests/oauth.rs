@@ -1,6 +1,8 @@
 //! Files of credentials: modes, damage, locks, and several programs at once.
 
 use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
@@ -272,6 +274,42 @@ async fn refresh_once(files: &OAuthFiles, endpoint: &Endpoint, superseded: &Atom
         Replaced::Superseded(_) => drop(superseded.fetch_add(1, Ordering::Relaxed)),
     }
     true
+}
+
+/// An editor finds the file, and writes into it once another one has taken its place.
+#[tokio::test]
+async fn a_write_into_the_file_that_was_just_taken_away_is_kept() {
+    const ROUNDS: usize = 20;
+    let (dir, account) = (TempDir::new().unwrap(), AccountId::unnamed());
+    let (files, path) = (OAuthFiles::all_in(dir.path()), dir.path().join("oauth_creds.json"));
+    let mut kept = 0;
+    for _ in 0..ROUNDS {
+        fs::write(&path, text("1-0")).unwrap();
+        let file = fs::File::options().write(true).open(&path).unwrap();
+        let at = path.clone();
+        let editor = std::thread::spawn(move || {
+            let found = file.metadata().unwrap().ino();
+            while fs::metadata(&at).is_ok_and(|metadata| metadata.ino() == found) {
+                std::thread::yield_now();
+            }
+            file.set_len(0).unwrap();
+            (&file).write_all(text("2-0").as_bytes()).unwrap();
+        });
+        let old = files.read(&account, NOW).await.unwrap().credentials;
+        let grant = TokenGrant::parse(&json!({"access_token": "a", "refresh_token": "1-1"}), NOW).unwrap();
+        let new = old.renewed(grant, UnixMillis(NOW.0 * 1000));
+        let replaced = files.replace(&account, old, new, NOW).await.unwrap();
+        editor.join().unwrap();
+        let there = token(&OAuthCredentials::parse(&fs::read_to_string(&path).unwrap(), NOW).unwrap());
+        match replaced {
+            Replaced::Superseded(_) => assert_eq!(there, "2-0"),
+            Replaced::Done(_) => assert_eq!(there, "1-1"),
+        }
+        kept += usize::from(there == "2-0");
+        assert_eq!(names(dir.path()), ["oauth_creds.json"]);
+    }
+    // A thread that waits for a processor may come too late.
+    assert!(kept > ROUNDS / 2, "{kept} of {ROUNDS}");
 }
 
 #[test]
