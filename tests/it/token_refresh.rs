@@ -185,6 +185,21 @@ async fn an_identity_whose_fresh_token_is_refused_rests() {
 }
 
 #[tokio::test]
+async fn a_renewal_that_is_refused_costs_no_retry() {
+    for form in FORMS {
+        let simulator = Simulator::start(Scenario::with_accounts(["ada", "bob", "cem"].map(era_b))).await.unwrap();
+        let app = Setup::default().with("MAX_RETRIES", "1").start(simulator).await;
+        until_all_healthy(&app).await;
+        app.simulator.accounts().set_revoked("ada", true);
+        app.simulator.accounts().expire("ada");
+        app.simulator.script().queue(Some("bob"), Endpoint::Completions, ScriptedReply::status(503));
+        // Ada has no login any more, Bob fails, and the one retry is left for Cem.
+        ask(&app, form, "echo: x").await.must_say("x");
+        assert_eq!(asked_accounts(&app.simulator).last().map(String::as_str), Some("cem"));
+    }
+}
+
+#[tokio::test]
 async fn fresh_tokens_refused_for_a_while_need_no_login() {
     for (count, cooldown) in [(4, "300s"), (1, "60s")] {
         let simulator = Simulator::start(crew(count)).await.unwrap();
@@ -205,6 +220,15 @@ async fn fresh_tokens_refused_for_a_while_need_no_login() {
         assert_eq!(reasons, vec!["refused"; count], "{seen}");
         let sent = asked_accounts(&app.simulator).len();
         assert!(sent <= 3 * count, "{sent}");
+        // The next look is one with the same token: another one would be refused likewise.
+        let renewed = refreshes(&app);
+        let mut left = PATIENCE.as_millis() / 50;
+        while asked_accounts(&app.simulator).len() == sent {
+            left = left.checked_sub(1).expect("never looked at again");
+            ask(&app, Form::Whole, "x").await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        assert_eq!(refreshes(&app), renewed);
         app.simulator.script().set_default(None, Endpoint::Completions, None);
         let mut left = PATIENCE.as_millis() / 50;
         while counts(&app).await.0 < count as u64 {

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::json;
 
 use crate::base::facts::Usage;
@@ -257,6 +259,26 @@ async fn a_spent_token_that_comes_back_is_replaced_by_its_successor() {
 }
 
 #[tokio::test]
+async fn a_token_of_another_account_is_never_used() {
+    let token = |account: &str| {
+        let claims = json!({"id": account, "exp": Now::read().unix.0 + 3600}).to_string();
+        format!("h.{}.s", URL_SAFE_NO_PAD.encode(claims))
+    };
+    let (endpoint, home) = (Endpoint::new(), Home::new());
+    let mine = json!({"access_token": token("me"), "refresh_token": "a-0", "expiry_date": 1}).to_string();
+    fs::create_dir_all(home.own().dir()).unwrap();
+    fs::write(home.own().path_of(&id("a")), mine).unwrap();
+    let process = home.start(&endpoint).await;
+    let theirs = json!({"access_token": token("you"), "refresh_token": "b-1", "expires_in": 3600});
+    endpoint.instead.lock().push(answer(200, &theirs));
+    assert!(process.replace("oauth:a").await.is_err());
+    assert_eq!(process.states(), "oauth:a needs_login");
+    assert_ne!(process.session("oauth:a").token().map(|it| it.expose().to_owned()), Some(token("you")));
+    assert_eq!(content(&home.own().path_of(&id("a")))["refresh_token"], "a-0", "the file stays as it was");
+    process.stop().await;
+}
+
+#[tokio::test]
 async fn a_file_that_cannot_be_written_does_not_cost_the_login() {
     let (endpoint, home) = (Endpoint::new(), Home::new());
     home.own().write(&id("a"), login("a", 20)).await.unwrap();
@@ -279,26 +301,33 @@ async fn a_file_that_cannot_be_written_does_not_cost_the_login() {
 #[tokio::test]
 async fn a_folder_that_cannot_be_written_does_not_stop_renewals() {
     use std::os::unix::fs::PermissionsExt as _;
+    use std::os::unix::process::CommandExt as _;
 
+    // Nothing is forbidden to root, so the test runs once more as somebody else.
+    const NOBODY: u32 = 65_534;
+    if rustix::process::geteuid().is_root() {
+        let mut again = std::process::Command::new(std::env::current_exe().unwrap());
+        let name = "gateway::tests::oauth::a_folder_that_cannot_be_written_does_not_stop_renewals";
+        let ran = again.args(["--exact", name]).uid(NOBODY).gid(NOBODY).current_dir("/").output().unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stdout));
+        return;
+    }
     let (endpoint, home) = (Endpoint::new(), Home::new());
     home.own().write(&id("a"), login("a", 20)).await.unwrap();
     let path = home.own().path_of(&id("a"));
     let before = fs::read(&path).unwrap();
     let dir = home.own().dir().to_owned();
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o500)).unwrap();
-    // Nothing is forbidden to root.
-    if fs::write(dir.join("probe"), "").is_err() {
-        let process = home.start(&endpoint).await;
-        process.replace("oauth:a").await.unwrap();
-        assert_eq!((process.token("oauth:a").as_str(), process.states().as_str()), ("access-a-1", "oauth:a ready"));
-        process.replace("oauth:a").await.unwrap();
-        assert_eq!(process.token("oauth:a"), "access-a-2");
-        assert_eq!(fs::read(&path).unwrap(), before, "the file stays as it was");
-        process.stop().await;
-        let process = home.start(&endpoint).await;
-        assert_eq!(process.token("oauth:a"), "access-a-2", "the state file had it");
-        process.stop().await;
-    }
+    let process = home.start(&endpoint).await;
+    process.replace("oauth:a").await.unwrap();
+    assert_eq!((process.token("oauth:a").as_str(), process.states().as_str()), ("access-a-1", "oauth:a ready"));
+    process.replace("oauth:a").await.unwrap();
+    assert_eq!(process.token("oauth:a"), "access-a-2");
+    assert_eq!(fs::read(&path).unwrap(), before, "the file stays as it was");
+    process.stop().await;
+    let process = home.start(&endpoint).await;
+    assert_eq!(process.token("oauth:a"), "access-a-2", "the state file had it");
+    process.stop().await;
     fs::set_permissions(&dir, fs::Permissions::from_mode(0o700)).unwrap();
 }
 
