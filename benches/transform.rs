@@ -160,6 +160,7 @@ fn tools() -> Vec<ToolSpec> {
         name: format!("tool_{place}"),
         description: None,
         parameters: serde_json::Map::clone(&parameters),
+        parameters_at: String::new(),
         strict: None,
     };
     (0..28).map(tool).collect()

@@ -177,6 +177,8 @@ pub struct ToolSpec {
     pub description: Option<String>,
     /// The JSON Schema of its arguments; empty when it takes none.
     pub parameters: Map<String, Value>,
+    /// Where that schema stands in the caller's body, such as `tools[0].function.parameters`: errors name it.
+    pub parameters_at: String,
     /// Whether the arguments have to follow the schema exactly.
     pub strict: Option<bool>,
 }
@@ -209,6 +211,8 @@ pub enum OutputFormat {
         name: String,
         /// The JSON Schema.
         schema: Value,
+        /// The caller's field that has the schema: errors name it.
+        at: String,
         /// Whether the schema has to be followed exactly.
         strict: Option<bool>,
     },

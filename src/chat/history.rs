@@ -423,6 +423,7 @@ mod tests {
             name: name.to_owned(),
             description: None,
             parameters: parameters.as_object().unwrap().clone(),
+            parameters_at: String::new(),
             strict: None,
         };
         let with = |tools: Vec<ToolSpec>| Conversation { tools, ..base() };

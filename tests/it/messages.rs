@@ -540,10 +540,29 @@ async fn failures_have_anthropics_shape() {
     unknown["model"] = json!("no-such-model");
     let mut part = ask("x");
     part["messages"][0]["content"] = json!([{"type": "teapot"}]);
+    let with = |field: &str, value: Value| {
+        let mut body = ask("x");
+        body[field] = value;
+        body
+    };
+    let server = json!({"type": "code_execution_20250825", "name": "code_execution"});
+    let tool = |schema: Value| json!({"name": "a", "input_schema": schema});
     for (body, status, kind, word) in [
         (no_limit, 400, "invalid_request_error", "max_tokens"),
         (unknown, 404, "not_found_error", "no-such-model"),
         (part, 400, "invalid_request_error", "messages[0].content[0].type"),
+        (
+            with("tools", json!([server, tool(json!({"type": 5}))])),
+            400,
+            "invalid_request_error",
+            "'tools[1].input_schema'",
+        ),
+        (
+            with("output_config", json!({"format": {"type": "json_schema", "schema": {"type": 5}}})),
+            400,
+            "invalid_request_error",
+            "'output_config.format.schema'",
+        ),
         (json!([]), 400, "invalid_request_error", "object"),
     ] {
         let (found, error, message) = error_of(app.post("/v1/messages", &body).send().await.unwrap()).await;

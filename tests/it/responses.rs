@@ -224,6 +224,26 @@ async fn a_failure_before_the_stream_has_a_status() {
     assert_eq!(app.get("/v1/responses").send().await.unwrap().status(), 405);
 }
 
+#[tokio::test]
+async fn faults_are_named_by_the_callers_own_fields() {
+    let app = TestApp::quick().await;
+    for (key, value, param) in [
+        // Tools that are left out count as well.
+        (
+            "tools",
+            json!([{"type": "mcp"}, {"type": "function", "name": "a", "parameters": {"type": 5}}]),
+            "tools[1].parameters",
+        ),
+        ("text", json!({"format": {"type": "json_schema", "name": "a", "schema": {"type": 5}}}), "text.format.schema"),
+    ] {
+        let mut body = ask("x");
+        body[key] = value;
+        let (status, error) = app.refused(&body).await;
+        assert_eq!((status, error["param"].as_str()), (400, Some(param)), "{body}");
+    }
+    assert_eq!(app.turns(), 0);
+}
+
 pub(crate) fn weather() -> Value {
     let parameters = json!({"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]});
     json!({"type": "function", "name": "weather", "description": "Weather.", "parameters": parameters, "strict": false})

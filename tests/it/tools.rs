@@ -243,12 +243,18 @@ async fn tools_that_are_none() {
     for (tools, param) in [
         (tool(json!({})), "tools[0].function.name"),
         (tool(json!({"name": "a", "parameters": {"type": 5}})), "tools[0].function.parameters"),
+        (
+            json!([tool(json!({"name": "a"}))[0], tool(json!({"name": "b", "parameters": {"$ref": "#/none"}}))[0]]),
+            "tools[1].function.parameters",
+        ),
         (json!([tool(json!({"name": "a"}))[0], tool(json!({"name": "a"}))[0]]), "tools[1]"),
     ] {
         let response = app.chat(&asking(&json!({"tools": tools}))).await;
         assert_eq!(response.status(), 400, "{tools}");
         assert_eq!(error_of(response).await["param"], param);
     }
+    let functions = json!({"tools": null, "functions": [{"name": "a", "parameters": {"type": 5}}]});
+    assert_eq!(error_of(app.chat(&asking(&functions)).await).await["param"], "functions[0].parameters");
     let mut body = asking(&json!({}));
     body["messages"] =
         json!([{"role": "user", "content": "x"}, {"role": "tool", "tool_call_id": "nope", "content": "y"}]);

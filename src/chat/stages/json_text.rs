@@ -40,10 +40,10 @@ impl JsonForm {
         match format {
             OutputFormat::Text => Ok(None),
             OutputFormat::JsonObject => Ok(Some(Self { is_object: true, schema: None })),
-            OutputFormat::JsonSchema { schema, .. } => {
+            OutputFormat::JsonSchema { schema, at, .. } => {
                 let unusable = |why: &str| {
                     let expected = format!("a JSON Schema that can be used; its parts {}", cut(why));
-                    RequestError::invalid_value("response_format", &expected)
+                    RequestError::invalid_value(at, &expected)
                 };
                 let schema = match schema {
                     Value::Object(schema) => schema_of(schema, &mut { SCHEMA_BYTES_MAX }, BadPatterns::Refused),
@@ -166,21 +166,25 @@ mod tests {
     #[test]
     fn schemas() {
         let schema = json!({"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}});
-        let format = OutputFormat::JsonSchema { name: "x".to_owned(), schema, strict: None };
+        let of = |schema| OutputFormat::JsonSchema {
+            name: "x".to_owned(),
+            schema,
+            at: "text.format.schema".to_owned(),
+            strict: None,
+        };
+        let format = of(schema);
         assert_eq!(judged(&format, r#"{"n": 5}"#), Ok(r#"{"n": 5}"#.to_owned()));
         let why = judged(&format, r#"{"n": "5"}"#).unwrap_err();
         assert!(why.contains("/n"), "{why}");
         assert!(judged(&format, "{}").is_err());
-        let unusable = OutputFormat::JsonSchema { name: "x".to_owned(), schema: json!({"type": 5}), strict: None };
-        assert!(JsonForm::of(&unusable).is_err());
+        let unusable = JsonForm::of(&of(json!({"type": 5}))).unwrap_err();
+        assert_eq!(unusable.param.as_deref(), Some("text.format.schema"));
         let mut deep = json!({});
         for _ in 0..150 {
             deep = json!({ "not": deep });
         }
-        let deep = OutputFormat::JsonSchema { name: "x".to_owned(), schema: deep, strict: None };
-        assert!(JsonForm::of(&deep).is_err());
+        assert!(JsonForm::of(&of(deep)).is_err());
         let remote = json!({"$ref": "https://example.org/schema.json"});
-        let remote = OutputFormat::JsonSchema { name: "x".to_owned(), schema: remote, strict: None };
-        assert!(JsonForm::of(&remote).is_err());
+        assert!(JsonForm::of(&of(remote)).is_err());
     }
 }

@@ -145,8 +145,8 @@ fn tool_plan(
         return Ok(None);
     }
     let tools = compile(&conversation.tools).map_err(|error| {
-        let at = format!("tools[{}].function.parameters", error.place);
-        RequestError::invalid_value(&at, &format!("a JSON Schema that can be used ({error})"))
+        let at = conversation.tools.get(error.place).map_or("tools", |tool| tool.parameters_at.as_str());
+        RequestError::invalid_value(at, &format!("a JSON Schema that can be used ({error})"))
     })?;
     Ok(Some(ToolPlan {
         tools,

@@ -350,6 +350,7 @@ mod tests {
             name: name.to_owned(),
             description: None,
             parameters: parameters.as_object().unwrap().clone(),
+            parameters_at: String::new(),
             strict: None,
         };
         let tools = ToolSet::compile(&[tool("ls", parameters), tool("pwd", json!({}))]).unwrap();

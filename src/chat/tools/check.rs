@@ -44,7 +44,7 @@ impl ToolSetKey {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the parameters of the tool '{name}' {fault}")]
 pub struct ToolSetError {
-    /// The place of the tool in the request.
+    /// The place of the tool among those that were declared.
     pub place: usize,
     /// The name of the tool as it was declared.
     pub name: String,
@@ -200,7 +200,7 @@ mod tests {
 
     fn tool(name: &str, parameters: Value) -> ToolSpec {
         let Value::Object(parameters) = parameters else { panic!("{parameters}") };
-        ToolSpec { name: name.to_owned(), description: None, parameters, strict: None }
+        ToolSpec { name: name.to_owned(), description: None, parameters, parameters_at: String::new(), strict: None }
     }
 
     fn set() -> ToolSet {

@@ -89,7 +89,8 @@ pub(crate) fn output(fields: &Fields<'_>) -> Result<(OutputFormat, Option<&'stat
             return Err(RequestError::invalid_type(&path(at, "schema"), "an object (a JSON Schema)", other));
         }
     };
-    Ok((OutputFormat::JsonSchema { name: "answer".to_owned(), schema, strict: Some(true) }, effort))
+    let (name, at) = ("answer".to_owned(), path(at, "schema"));
+    Ok((OutputFormat::JsonSchema { name, schema, at, strict: Some(true) }, effort))
 }
 
 /// Sampling parameters, checked.

@@ -366,10 +366,17 @@ mod tests {
         assert_eq!(read_sampled.wishes.sampling, expected);
         let schema = json!({"type": "object"});
         let format = json!({"type": "json_schema", "schema": schema});
-        for change in [json!({"output_config": {"format": format}}), json!({"output_format": format})] {
+        for (change, at) in [
+            (json!({"output_config": {"format": format}}), "output_config.format.schema"),
+            (json!({"output_format": format}), "output_format.schema"),
+        ] {
             let read = read(change);
-            let expected =
-                OutputFormat::JsonSchema { name: "answer".to_owned(), schema: schema.clone(), strict: Some(true) };
+            let expected = OutputFormat::JsonSchema {
+                name: "answer".to_owned(),
+                schema: schema.clone(),
+                at: at.to_owned(),
+                strict: Some(true),
+            };
             assert_eq!(conversation(&read).output, expected);
         }
     }

@@ -116,7 +116,7 @@ impl Tools {
         };
         let description = text("description")?.map(str::to_owned);
         let strict = fields.flag_in(at, "strict")?;
-        self.specs.push(ToolSpec { name: name.to_owned(), description, parameters, strict });
+        self.specs.push(ToolSpec { name: name.to_owned(), description, parameters, parameters_at: schema_at, strict });
         Ok(Some(name))
     }
 

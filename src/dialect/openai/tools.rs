@@ -108,7 +108,7 @@ fn function(at: &str, entry: &Value) -> Result<ToolSpec, RequestError> {
         Some(other) => return Err(RequestError::invalid_type(&path(at, "parameters"), "an object", other)),
     };
     let strict = Fields(map).flag_in(at, "strict")?;
-    Ok(ToolSpec { name: name.clone(), description, parameters, strict })
+    Ok(ToolSpec { name: name.clone(), description, parameters, parameters_at: path(at, "parameters"), strict })
 }
 
 /// Whether a name can stand in a prompt and be found again.
@@ -165,7 +165,8 @@ fn output(fields: &Fields<'_>) -> Result<OutputFormat, RequestError> {
                 None | Some(Value::Null) => Value::Object(Map::new()),
                 Some(other) => return Err(RequestError::invalid_type(&path(at, "schema"), "an object", other)),
             };
-            Ok(OutputFormat::JsonSchema { name, schema, strict: Fields(inner).flag_in(at, "strict")? })
+            let strict = Fields(inner).flag_in(at, "strict")?;
+            Ok(OutputFormat::JsonSchema { name, schema, at: "response_format".to_owned(), strict })
         }
         _ => Err(RequestError::invalid_value("response_format.type", "'text', 'json_object' or 'json_schema'")),
     }
@@ -233,7 +234,7 @@ mod tests {
         check(json!({"response_format": {"type": "json_object"}}), " Auto JsonObject");
         check(
             json!({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}}}),
-            " Auto JsonSchema { name: \"n\", schema: Object {}, strict: None }",
+            " Auto JsonSchema { name: \"n\", schema: Object {}, at: \"response_format\", strict: None }",
         );
         check(json!({"response_format": {"type": "json_schema"}}), "! Missing response_format.json_schema");
         check(json!({"response_format": {"type": "yaml"}}), "! InvalidValue response_format.type");

@@ -201,7 +201,8 @@ fn output_format(fields: &Fields<'_>) -> Result<OutputFormat, RequestError> {
                     return Err(RequestError::invalid_type("text.format.schema", "an object (a JSON Schema)", other));
                 }
             };
-            Ok(OutputFormat::JsonSchema { name, schema, strict: format.flag_in("text.format", "strict")? })
+            let strict = format.flag_in("text.format", "strict")?;
+            Ok(OutputFormat::JsonSchema { name, schema, at: "text.format.schema".to_owned(), strict })
         }
         _ => Err(RequestError::invalid_value("text.format.type", "'text', 'json_object' or 'json_schema'")),
     }

@@ -235,6 +235,7 @@ fn function(at: &str, fields: &Fields<'_>) -> Result<ToolSpec, RequestError> {
         name: name(&path(at, "name"), fields)?.to_owned(),
         description: description(at, fields)?,
         parameters,
+        parameters_at: path(at, "parameters"),
         strict: fields.flag_in(at, "strict")?,
     })
 }
@@ -263,7 +264,8 @@ fn freeform(at: &str, fields: &Fields<'_>) -> Result<ToolSpec, RequestError> {
         _ => Map::new(),
     };
     let name = name(&path(at, "name"), fields)?.to_owned();
-    Ok(ToolSpec { name, description: description(at, fields)?, parameters, strict: None })
+    let description = description(at, fields)?;
+    Ok(ToolSpec { name, description, parameters, parameters_at: path(at, "format"), strict: None })
 }
 
 /// The one parameter of a freeform tool.

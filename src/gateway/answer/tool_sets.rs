@@ -57,7 +57,13 @@ mod tests {
     fn tools(name: &str, bytes: usize) -> Vec<ToolSpec> {
         let schema = json!({"type": "object", "properties": {"a": {"const": "x".repeat(bytes)}}});
         let parameters = schema.as_object().unwrap().clone();
-        vec![ToolSpec { name: name.to_owned(), description: None, parameters, strict: None }]
+        vec![ToolSpec {
+            name: name.to_owned(),
+            description: None,
+            parameters,
+            parameters_at: String::new(),
+            strict: None,
+        }]
     }
 
     #[test]

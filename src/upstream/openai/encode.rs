@@ -102,7 +102,7 @@ fn body_of(conversation: &Conversation, wishes: &Wishes) -> io::Result<Map<Strin
         OutputFormat::JsonObject => {
             body.insert("response_format".to_owned(), json!({"type": "json_object"}));
         }
-        OutputFormat::JsonSchema { name, schema, strict } => {
+        OutputFormat::JsonSchema { name, schema, strict, .. } => {
             let schema = json!({"name": name, "schema": schema, "strict": strict});
             body.insert("response_format".to_owned(), json!({"type": "json_schema", "json_schema": schema}));
         }

@@ -325,7 +325,13 @@ mod tests {
 
     fn tool(name: &str, description: &str, parameters: Value) -> ToolSpec {
         let Value::Object(parameters) = parameters else { panic!("{parameters}") };
-        ToolSpec { name: name.to_owned(), description: Some(description.to_owned()), parameters, strict: None }
+        ToolSpec {
+            name: name.to_owned(),
+            description: Some(description.to_owned()),
+            parameters,
+            parameters_at: String::new(),
+            strict: None,
+        }
     }
 
     fn schema(prose: &str) -> Value {
