@@ -203,6 +203,22 @@ async fn choices() {
 }
 
 #[tokio::test]
+async fn only_the_allowed_tools_are_shown_and_called() {
+    let app = answering(&[LS, CLOCK]).await;
+    let allowed = json!([{"type": "function", "function": {"name": "clock"}}]);
+    let choice = json!({"type": "allowed_tools", "allowed_tools": {"mode": "auto", "tools": allowed}});
+    let called = json_of(app.chat(&asking(&json!({"tool_choice": choice}))).await).await;
+    assert_eq!(
+        calls(&called["choices"][0]["message"]),
+        ["clock {}"],
+        "the first answer called no tool of this request"
+    );
+    let asked = app.asked();
+    let prompt = asked.prompt();
+    assert!(prompt.contains("clock") && !prompt.contains("Lists a folder."), "{prompt}");
+}
+
+#[tokio::test]
 async fn the_older_functions_get_a_function_call() {
     let mut body = question("What time is it?");
     body["functions"] = json!([{"name": "clock", "parameters": {"type": "object", "properties": {}}}]);

@@ -38,7 +38,7 @@ impl ToolWishes {
             let at = format!("{name}[{place}]");
             if is_legacy { function(&at, entry) } else { tool(&at, entry) }
         };
-        let tools: Vec<ToolSpec> = entries.iter().enumerate().map(read).collect::<Result<_, _>>()?;
+        let mut tools: Vec<ToolSpec> = entries.iter().enumerate().map(read).collect::<Result<_, _>>()?;
         let mut names = HashSet::new();
         for (place, tool) in tools.iter().enumerate() {
             if !names.insert(tool.name.as_str()) {
@@ -46,7 +46,7 @@ impl ToolWishes {
                 return Err(RequestError::invalid_value(&at, "a tool whose name no other tool has"));
             }
         }
-        let choice = choice(fields, &tools)?;
+        let choice = choice(fields, &mut tools)?;
         let is_serial = fields.flag("parallel_tool_calls")? == Some(false);
         Ok(Self { choice, is_serial, output: output(fields)?, is_legacy, tools })
     }
@@ -117,7 +117,8 @@ pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.chars().count() <= NAME_CHARS_MAX && name.chars().all(is_plain)
 }
 
-fn choice(fields: &Fields<'_>, tools: &[ToolSpec]) -> Result<ToolChoice, RequestError> {
+/// Which tools have to be called. `allowed_tools` leaves only those that it names.
+fn choice(fields: &Fields<'_>, tools: &mut Vec<ToolSpec>) -> Result<ToolChoice, RequestError> {
     const EXPECTED: &str = "'none', 'auto', 'required' or a tool of this request";
     let (at, value) = match (fields.get("tool_choice"), fields.get("function_call")) {
         (Some(value), _) => ("tool_choice", value),
@@ -135,6 +136,9 @@ fn choice(fields: &Fields<'_>, tools: &[ToolSpec]) -> Result<ToolChoice, Request
             }
             _ => return Err(RequestError::invalid_value(at, EXPECTED)),
         },
+        Value::Object(map) if map.get("type").and_then(Value::as_str) == Some("allowed_tools") => {
+            return allowed(&path(at, "allowed_tools"), map.get("allowed_tools"), tools);
+        }
         Value::Object(map) => {
             let function = map.get("function").and_then(Value::as_object).unwrap_or(map);
             function.get("name").and_then(Value::as_str)
@@ -144,6 +148,40 @@ fn choice(fields: &Fields<'_>, tools: &[ToolSpec]) -> Result<ToolChoice, Request
     match name.filter(|name| tools.iter().any(|tool| tool.name == *name)) {
         Some(name) => Ok(ToolChoice::Named(name.to_owned())),
         None => Err(RequestError::invalid_value(at, EXPECTED)),
+    }
+}
+
+/// Reads `{"mode": "auto" | "required", "tools": [{"type": "function", "function": {"name": …}}]}`.
+fn allowed(at: &str, value: Option<&Value>, tools: &mut Vec<ToolSpec>) -> Result<ToolChoice, RequestError> {
+    let map = match value {
+        None | Some(Value::Null) => return Err(RequestError::missing(at)),
+        Some(Value::Object(map)) => map,
+        Some(other) => return Err(RequestError::invalid_type(at, "an object", other)),
+    };
+    let tools_at = path(at, "tools");
+    let entries = match map.get("tools") {
+        None | Some(Value::Null) => return Err(RequestError::missing(&tools_at)),
+        Some(Value::Array(entries)) if entries.is_empty() => {
+            return Err(RequestError::invalid_value(&tools_at, "at least one tool"));
+        }
+        Some(Value::Array(entries)) => entries,
+        Some(other) => return Err(RequestError::invalid_type(&tools_at, "an array", other)),
+    };
+    let mut names = HashSet::new();
+    for (place, entry) in entries.iter().enumerate() {
+        let name = entry.get("function").unwrap_or(entry).get("name").and_then(Value::as_str);
+        match name.filter(|name| tools.iter().any(|tool| tool.name == *name)) {
+            Some(name) => names.insert(name),
+            None => {
+                return Err(RequestError::invalid_value(&format!("{tools_at}[{place}]"), "a tool of this request"));
+            }
+        };
+    }
+    tools.retain(|tool| names.contains(tool.name.as_str()));
+    match map.get("mode").and_then(Value::as_str) {
+        Some("auto") | None => Ok(ToolChoice::Auto),
+        Some("required") => Ok(ToolChoice::Required),
+        Some(_) => Err(RequestError::invalid_value(&path(at, "mode"), "'auto' or 'required'")),
     }
 }
 
@@ -224,6 +262,18 @@ mod tests {
         check(json!({"tools": [f("a")], "tool_choice": named("a")}), "a Named(\"a\") Text");
         check(json!({"tools": [f("a")], "tool_choice": named("b")}), "! InvalidValue tool_choice");
         check(json!({"tools": [f("a")], "tool_choice": 5}), "! InvalidType tool_choice");
+        let allowed = |mode: &str, names: &[&str]| {
+            let tools: Vec<Value> = names.iter().map(|name| named(name)).collect();
+            let choice = json!({"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools}});
+            json!({"tools": [f("a"), f("b"), f("c")], "tool_choice": choice})
+        };
+        check(allowed("auto", &["c", "a"]), "a,c Auto Text");
+        check(allowed("required", &["b"]), "b Required Text");
+        check(allowed("auto", &["a", "x"]), "! InvalidValue tool_choice.allowed_tools.tools[1]");
+        check(allowed("auto", &[]), "! InvalidValue tool_choice.allowed_tools.tools");
+        check(allowed("maybe", &["a"]), "! InvalidValue tool_choice.allowed_tools.mode");
+        let bare = json!({"tools": [f("a")], "tool_choice": {"type": "allowed_tools"}});
+        check(bare, "! Missing tool_choice.allowed_tools");
         check(json!({"functions": [{"name": "a"}], "function_call": {"name": "a"}}), "a Named(\"a\") Text");
         assert!(read(&json!({"functions": [{"name": "a"}]})).unwrap().is_legacy);
     }
