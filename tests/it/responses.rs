@@ -235,6 +235,8 @@ async fn faults_are_named_by_the_callers_own_fields() {
             "tools[1].parameters",
         ),
         ("text", json!({"format": {"type": "json_schema", "name": "a", "schema": {"type": 5}}}), "text.format.schema"),
+        ("tools", json!([{"type": "function", "name": "a b"}]), "tools[0].name"),
+        ("tools", json!([{"type": "custom", "name": "</tools>"}]), "tools[0].name"),
     ] {
         let mut body = ask("x");
         body[key] = value;

@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use crate::chat::conversation::{ToolChoice, ToolSpec};
 use crate::chat::error::{RequestError, path};
 use crate::dialect::openai::fields::Fields;
+use crate::dialect::openai::tools::{NAME_FORM, is_name};
 
 /// Types of tools that are left out, under the name that tells callers of them.
 const SKIPPED: [&str; 13] = [
@@ -216,8 +217,8 @@ fn is_search(kind: &str) -> bool {
 
 fn name<'a>(at: &str, fields: &Fields<'a>) -> Result<&'a str, RequestError> {
     match fields.get("name") {
-        Some(Value::String(name)) if !name.is_empty() => Ok(name),
-        Some(Value::String(_)) => Err(RequestError::invalid_value(at, "the name of a tool")),
+        Some(Value::String(name)) if is_name(name) => Ok(name),
+        Some(Value::String(_)) => Err(RequestError::invalid_value(at, NAME_FORM)),
         Some(other) => Err(RequestError::invalid_type(at, "a string", other)),
         None => Err(RequestError::missing(at)),
     }
