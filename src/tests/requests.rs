@@ -207,6 +207,15 @@ fn messages() {
         json!([{"role": "assistant", "content": null, "tool_calls": [{"id": "c"}]}]),
         "! Missing messages[0].tool_calls[0].function",
     );
+    let call = |id: Value, function: Value| json!([{"role": "assistant", "tool_calls": [{"id": id, "type": "function", "function": function}]}]);
+    check_messages(json!([{"role": "assistant", "tool_calls": [5]}]), "! InvalidType messages[0].tool_calls[0]");
+    check_messages(call(json!("c"), json!("f")), "! InvalidType messages[0].tool_calls[0].function");
+    check_messages(call(json!("c"), json!({})), "! Missing messages[0].tool_calls[0].function.name");
+    check_messages(call(json!("c"), json!({"name": 5})), "! InvalidType messages[0].tool_calls[0].function.name");
+    check_messages(call(json!(5), json!({"name": "f"})), "! InvalidType messages[0].tool_calls[0].id");
+    let mut answered = call(json!("c"), json!({"name": "f", "arguments": {}}));
+    answered.as_array_mut().unwrap().push(json!({"role": "tool", "tool_call_id": 5, "content": "r"}));
+    check_messages(answered, "! InvalidType messages[1].tool_call_id");
     check_messages(json!([{"role": "user", "content": " "}]), "! InvalidValue messages");
     check_messages(json!([{"role": "assistant", "content": null}]), "! InvalidValue messages");
     let long = "x".repeat(PROMPT_JSON_BYTES_MAX);

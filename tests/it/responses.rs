@@ -449,7 +449,7 @@ async fn pictures_and_files_go_along() {
     }
     for (part, code, param) in [
         (json!({"type": "input_image", "file_id": "f"}), "unsupported_parameter", "input[0].content[0].file_id"),
-        (json!({"type": "input_image"}), "missing_required_parameter", "input[0].content[0].url"),
+        (json!({"type": "input_image"}), "missing_required_parameter", "input[0].content[0].image_url"),
         (json!({"type": "input_image", "image_url": "ftp://x/y.png"}), "invalid_value", "input[0].content[0]"),
     ] {
         let (status, error) = app.refused(&ask(json!([{"role": "user", "content": [part]}]))).await;

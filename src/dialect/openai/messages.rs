@@ -1,6 +1,6 @@
 //! OpenAI's `messages` into the messages of a conversation: every role and every form of content that clients replay.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::chat::conversation::{Message, NamedFile, Part, Role, ToolCall};
 use crate::chat::error::{RequestError, RequestErrorKind, path};
@@ -152,7 +152,10 @@ fn draft<'a>(at: &str, entry: &'a Value) -> Result<Draft<'a>, RequestError> {
         "system" | "developer" => Role::System,
         "user" => Role::User,
         "assistant" => Role::Assistant { calls: tool_calls(at, &fields)? },
-        "tool" => Role::ToolResult { call_id: text_of("tool_call_id"), name: text_of("name") },
+        "tool" => {
+            let call_id = text_in(at, map, "tool_call_id")?.map(str::to_owned);
+            Role::ToolResult { call_id, name: text_of("name") }
+        }
         "function" => Role::ToolResult { call_id: None, name: text_of("name") },
         _ => {
             return Err(RequestError::invalid_value(
@@ -211,7 +214,8 @@ fn segment<'a>(at: &str, part: &'a Value) -> Result<Option<Segment<'a>>, Request
         // Thoughts in a replayed history are not sent back to the model.
         "reasoning" | "thinking" | "redacted_thinking" => return Ok(None),
         _ => {
-            let known = "one of 'text', 'image_url', 'input_audio', 'file', 'video_url'";
+            let known = "one of 'text' ('input_text', 'output_text'), 'image_url' ('input_image'), 'input_audio', \
+                         'file' ('input_file'), 'video_url' ('input_video')";
             return Err(RequestError::invalid_value(&kind_at, known));
         }
     };
@@ -219,6 +223,15 @@ fn segment<'a>(at: &str, part: &'a Value) -> Result<Option<Segment<'a>>, Request
         Some(Value::String(text)) => Ok(Some(Segment::Text(text))),
         None | Some(Value::Null) => Err(RequestError::missing(&path(at, field))),
         Some(other) => Err(RequestError::invalid_type(&path(at, field), "a string", other)),
+    }
+}
+
+/// A text of an entry of the history; `None` when it is absent or null.
+fn text_in<'a>(at: &str, map: &'a Map<String, Value>, name: &str) -> Result<Option<&'a str>, RequestError> {
+    match map.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(text)),
+        Some(other) => Err(RequestError::invalid_type(&path(at, name), "a string", other)),
     }
 }
 
@@ -234,16 +247,24 @@ fn tool_calls(at: &str, fields: &Fields<'_>) -> Result<Vec<ToolCall>, RequestErr
     }
     let mut calls = Vec::with_capacity(entries.len());
     for (at, call) in entries {
-        let text = |value: Option<&Value>| value.and_then(Value::as_str).unwrap_or_default().to_owned();
-        let Some(function) = call.get("function").filter(|function| function.is_object()) else {
-            return Err(RequestError::missing(&path(&at, "function")));
+        let Value::Object(call) = call else {
+            return Err(RequestError::invalid_type(&at, "an object", call));
         };
+        let function_at = path(&at, "function");
+        let function = match call.get("function") {
+            None | Some(Value::Null) => return Err(RequestError::missing(&function_at)),
+            Some(Value::Object(function)) => function,
+            Some(other) => return Err(RequestError::invalid_type(&function_at, "an object", other)),
+        };
+        let id = text_in(&at, call, "id")?.unwrap_or_default().to_owned();
+        let name = text_in(&function_at, function, "name")?;
+        let name = name.ok_or_else(|| RequestError::missing(&path(&function_at, "name")))?.to_owned();
         let arguments = match function.get("arguments") {
             Some(Value::String(arguments)) => arguments.clone(),
             Some(other) => other.to_string(),
             None => String::new(),
         };
-        calls.push(ToolCall { id: text(call.get("id")), name: text(function.get("name")), arguments });
+        calls.push(ToolCall { id, name, arguments });
     }
     if let Some(Value::Object(call)) = fields.get("function_call") {
         let text = |name: &str| call.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();

@@ -59,6 +59,7 @@ fn read_part<'a>(
     let field = match word {
         "file" | "input_file" => "file_data",
         "input_audio" | "input_video" => "data",
+        "input_image" => "image_url",
         _ => "url",
     };
     Err(RequestError::missing(&path(&inner_at, field)))
