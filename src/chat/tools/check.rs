@@ -8,7 +8,7 @@ use crate::chat::conversation::ToolSpec;
 use crate::chat::tools::names::ToolNames;
 use crate::chat::tools::schema::{BadPatterns, SCHEMA_BYTES_MAX, Schema, SchemaFault, schema_of, shortened};
 use crate::chat::tools::shapes::written::WrittenCall;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::Arc;
@@ -145,11 +145,20 @@ impl ToolSet {
         let parse = |text: &str| {
             serde_json::from_str::<Value>(text).map_err(|error| wrong(format!("they are not valid JSON ({error})")))
         };
+        let schema = self.schemas.get(place).and_then(Option::as_ref);
         let mut text = call.arguments.clone();
         let mut value = parse(&text)?;
         if let Value::String(inner) = value {
             text = if inner.trim().is_empty() { "{}".to_owned() } else { inner };
-            value = parse(&text)?;
+            value = match (serde_json::from_str(&text), schema.and_then(Schema::only_text)) {
+                (Ok(value @ Value::Object(_)), _) => value,
+                (_, Some(key)) => {
+                    let value = Value::Object(Map::from_iter([(key.to_owned(), Value::String(text))]));
+                    text = value.to_string();
+                    value
+                }
+                (_, None) => parse(&text)?,
+            };
         }
         let Value::Object(arguments) = &value else {
             return Err(wrong("they have to be a JSON object".to_owned()));
@@ -157,8 +166,7 @@ impl ToolSet {
         if depth_of(&value) > ARGUMENTS_DEPTH_MAX {
             return Err(wrong(format!("they are nested deeper than {ARGUMENTS_DEPTH_MAX} levels")));
         }
-        let Some(schema) = self.schemas.get(place).and_then(Option::as_ref).filter(|schema| schema.can_check(&value))
-        else {
+        let Some(schema) = schema.filter(|schema| schema.can_check(&value)) else {
             return Ok((name.clone(), text));
         };
         let renamed = schema.renamed(arguments);
@@ -194,7 +202,7 @@ fn depth_of(value: &Value) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Map, json};
+    use serde_json::json;
 
     use super::*;
 
@@ -228,7 +236,9 @@ mod tests {
             }},
         });
         let edit = json!({"type": "object", "properties": {"oldText": {"type": "string"}, "old_text": {"type": "string"}, "n": {}}});
-        ToolSet::compile(&[tool("read_file", read), tool("now", json!({})), tool("edit", edit)]).unwrap()
+        let patch = json!({"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]});
+        let tools = [tool("read_file", read), tool("now", json!({})), tool("edit", edit), tool("patch", patch)];
+        ToolSet::compile(&tools).unwrap()
     }
 
     fn checked(name: &str, arguments: &str) -> String {
@@ -270,6 +280,10 @@ mod tests {
         read(r#"{"filePath":"a","Limit":2}"#, r#"{"file_path":"a","limit":2}"#);
         read(r#"{"file_path":7}"#, r#"{"file_path":"7"}"#);
         read(r#""{\"file_path\": \"a\"}""#, r#"{"file_path": "a"}"#);
+        // A text alone is the one argument of a tool that takes a text and nothing else.
+        check("patch", r#""*** Begin\n+ 1""#, r#"patch{"input":"*** Begin\n+ 1"}"#);
+        check("patch", r#""17""#, r#"patch{"input":"17"}"#);
+        check("patch", r#""{\"input\": \"a\"}""#, r#"patch{"input": "a"}"#);
         read(
             r#"{"file_path":"a","limit":null,"options":{"sort-by":"b","next":null}}"#,
             r#"{"file_path":"a","options":{"sort-by":"b"}}"#,
@@ -281,7 +295,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         let wrong = |why: &str| format!("! the arguments of 'read_file' are wrong: {why}");
-        check("gone", "{}", "! there is no tool 'gone'; the tools are read_file, now, edit");
+        check("gone", "{}", "! there is no tool 'gone'; the tools are read_file, now, edit, patch");
         check("read_file", "{}", &wrong("\"file_path\" is a required property"));
         check("read_file", "[]", &wrong("they have to be a JSON object"));
         check("read_file", r#""a.rs""#, &wrong("they are not valid JSON (expected value at line 1 column 1)"));

@@ -1,6 +1,6 @@
 //! Repairs of arguments that are wrong in form only, as long as nothing is lost: a key that differs in case or
 //! separators, a number or a truth value written as a string, a single value where a list is wanted, JSON inside of a
-//! string, `null` for an argument that may be left out.
+//! string, a text alone for the one argument, `null` for an argument that may be left out.
 
 use jsonschema::ValidationError;
 use jsonschema::error::{TypeKind, ValidationErrorKind as ErrorKind};
@@ -42,6 +42,14 @@ impl Schema {
             }
         }
         (renamed != *arguments).then_some(renamed)
+    }
+
+    /// The name of the one argument, of a tool that takes a text and nothing else.
+    pub(crate) fn only_text(&self) -> Option<&str> {
+        let mut properties = self.root.get("properties")?.as_object()?.iter();
+        let (name, schema) = properties.next().filter(|_| properties.next().is_none())?;
+        let is_required = self.root.get("required")?.as_array()?.iter().any(|required| required == name.as_str());
+        (is_required && schema.get("type")? == "string").then_some(name)
     }
 
     /// Repairs what can be repaired without a loss. `None`: that is not enough.
