@@ -206,7 +206,7 @@ impl ChatJob {
     pub fn usage(&self) -> Usage {
         match self.making {
             Making::Work(Work::Research) => Usage::Research,
-            Making::Text | Making::Work(Work::Artifact | Work::WebPage | Work::Lesson) => Usage::Chat,
+            Making::Text | Making::Work(_) => Usage::Chat,
             Making::Media(Product::Image | Product::ImageEdit, _) => Usage::Image,
             Making::Media(Product::Video, _) => Usage::Video,
         }

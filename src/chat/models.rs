@@ -200,11 +200,13 @@ fn model_of(entry: &Value) -> Option<ModelInfo> {
 }
 
 /// The upstream's words for kinds of text.
-const WORKS: [(&str, Work); 4] = [
+const WORKS: [(&str, Work); 6] = [
     ("deep_research", Work::Research),
     ("artifacts", Work::Artifact),
     ("web_dev", Work::WebPage),
     ("learn", Work::Lesson),
+    ("translate", Work::Translation),
+    ("vqa", Work::VisualAnswer),
 ];
 
 /// The list that stands in while the upstream's has never been seen.

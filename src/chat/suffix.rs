@@ -24,6 +24,10 @@ pub enum Work {
     WebPage,
     /// An explanation for learners.
     Lesson,
+    /// A text in another language.
+    Translation,
+    /// An answer about what is seen in a picture.
+    VisualAnswer,
 }
 
 impl Work {
@@ -35,6 +39,8 @@ impl Work {
             Self::Artifact => "artifacts",
             Self::WebPage => "web pages",
             Self::Lesson => "lessons",
+            Self::Translation => "translations",
+            Self::VisualAnswer => "answers about pictures",
         }
     }
 }
@@ -79,6 +85,8 @@ pub(crate) const UNLISTED: &[(&str, SuffixEffect)] = &[
     ("-web-dev", SuffixEffect::Write(Work::WebPage)),
     ("-web_dev", SuffixEffect::Write(Work::WebPage)),
     ("-learn", SuffixEffect::Write(Work::Lesson)),
+    ("-translate", SuffixEffect::Write(Work::Translation)),
+    ("-vqa", SuffixEffect::Write(Work::VisualAnswer)),
 ];
 
 /// The prefix that names the web chat among the kinds of upstream.
@@ -166,6 +174,8 @@ mod tests {
             ("qwen3-max-artifacts", "qwen3-max", Some(Work::Artifact)),
             ("qwen3-max-web_dev", "qwen3-max", Some(Work::WebPage)),
             ("qwen3-max-learn-web-dev", "qwen3-max", Some(Work::WebPage)),
+            ("qwen3-max-translate", "qwen3-max", Some(Work::Translation)),
+            ("qwen3-max-vqa-thinking", "qwen3-max", Some(Work::VisualAnswer)),
             ("qwen-deep-research", "qwen-deep-research", None),
             ("qwen3-max-research", "qwen3-max-research", None),
         ] {

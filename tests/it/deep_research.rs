@@ -193,6 +193,7 @@ async fn a_model_without_it_is_refused_with_the_nearest_that_has_it() {
         ("plain-thinking-deep_research", Some("plainer-deep-research")),
         ("plain-artifacts", Some("plainer-artifacts")),
         ("plainer-learn", None),
+        ("plainer-translate", None),
     ] {
         let response = app.chat(&research(&json!({"model": asked}))).await;
         assert_eq!(response.status(), 404, "{asked}");
@@ -218,12 +219,16 @@ async fn other_kinds_of_text_go_by_their_own_chat_type() {
         ("-web-dev", "web_dev", false),
         ("-web_dev", "web_dev", false),
         ("-learn", "learn", true),
+        ("-translate", "translate", false),
+        ("-vqa", "vqa", false),
+        ("-vqa-thinking", "vqa", true),
     ] {
         let mut body = question("echo: x");
-        body["model"] = json!(format!("qwen3-max{suffix}"));
+        body["model"] = json!(format!("qwen3.7-plus{suffix}"));
         body["tools"] = json!([{"type": "function", "function": {"name": "clock"}}]);
         body["response_format"] = json!({"type": "json_object"});
         let response = app.chat(&body).await;
+        assert_eq!(response.status(), 200, "{suffix}");
         assert_eq!(response.headers()["x-bridge-ignored"], "tools,response_format", "{suffix}");
         assert_eq!(content(&json_of(response).await), "x", "{suffix}");
         let asked = app.asked();

@@ -48,6 +48,23 @@ fn object(model: &Model) -> Value {
     if model.hears {
         modality.push("audio");
     }
+    let mut chat_types = vec![
+        "t2t",
+        "t2v",
+        "t2i",
+        "image_edit",
+        "search",
+        "artifacts",
+        "web_dev",
+        "deep_research",
+        "travel",
+        "learn",
+        "slides",
+    ];
+    // Seen in October 2026, on this model of those here.
+    if model.id == "qwen3.7-plus" {
+        chat_types.extend(["vqa", "translate"]);
+    }
     let mut meta = json!({
         "profile_image_url": "/static/favicon.png",
         "description": model.about,
@@ -61,10 +78,7 @@ fn object(model: &Model) -> Value {
             "document": 1, "vision": seeing, "video": seeing, "audio": u8::from(model.hears), "mcp": 1,
             "citations": 1, "parse_url": 2,
         },
-        "chat_type": [
-            "t2t", "t2v", "t2i", "image_edit", "search", "artifacts", "web_dev", "deep_research", "travel",
-            "learn", "slides",
-        ],
+        "chat_type": chat_types,
         "mcp": ["image-generation", "code-interpreter", "amap", "fire-crawl"],
         "modality": modality,
         "auto_thinking": model.thinking == Thinking::Switchable,

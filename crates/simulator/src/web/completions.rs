@@ -348,7 +348,7 @@ fn refuse_turn(world: &World, call: &Call, request: &Request, refused: &TurnRefu
 impl Mode {
     fn of(chat_type: &str) -> Self {
         match chat_type {
-            "t2t" | "search" | "artifacts" | "web_dev" | "learn" => Self::Text,
+            "t2t" | "search" | "artifacts" | "web_dev" | "learn" | "translate" | "vqa" => Self::Text,
             "deep_research" => Self::Research,
             "t2i" | "image_edit" => Self::Picture,
             "t2v" | "i2v" => Self::Video,
@@ -432,6 +432,7 @@ const CHAT_TYPES: &[&str] = &[
     "slides",
     "travel",
     "translate",
+    "vqa",
     "aipodcast",
     "deep_research_webdev",
     "agent_mode",

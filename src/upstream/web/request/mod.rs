@@ -242,7 +242,7 @@ impl WebRequest {
     pub(crate) fn usage(&self) -> Usage {
         match self.task {
             Task::Work(Work::Research) => Usage::Research,
-            Task::Text | Task::Work(Work::Artifact | Work::WebPage | Work::Lesson) => Usage::Chat,
+            Task::Text | Task::Work(_) => Usage::Chat,
             Task::Image(_) | Task::ImageEdit(_) => Usage::Image,
             Task::Video(_) => Usage::Video,
         }
@@ -258,6 +258,8 @@ impl WebRequest {
             Task::Work(Work::Artifact) => "artifacts",
             Task::Work(Work::WebPage) => "web_dev",
             Task::Work(Work::Lesson) => "learn",
+            Task::Work(Work::Translation) => "translate",
+            Task::Work(Work::VisualAnswer) => "vqa",
             Task::Image(_) => "t2i",
             Task::ImageEdit(_) => "image_edit",
             Task::Video(_) if self.files.is_empty() => "t2v",
