@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::{CallShape, CutHow, Endpoint, ModelCall, Scenario, ScriptedReply, ToolScript};
+use simulator::script::{CallShape, CutHow, Endpoint, ModelCall, Scenario, ScriptedReply, ThinkingForm, ToolScript};
 
 use crate::support::app::{Setup, TestApp, error_of, json_of, question};
 
@@ -185,6 +185,53 @@ async fn a_cut_answer_never_calls() {
     assert!(streamed.error().is_some() && joined(&streamed.chunks)["tool_calls"] == json!([]));
 }
 
+/// An answer that thinks `thought` and says `answer`, as the upstream streams raw thoughts.
+fn thinking(thought: &str, answer: &[&str]) -> ScriptedReply {
+    let reply = ScriptedReply::pieces(answer.iter().copied()).reasoning(&[&[("Thinking", thought)]]);
+    reply.with_stream(|stream| stream.thinking = Some(ThinkingForm::Raw))
+}
+
+#[tokio::test]
+async fn a_call_in_thoughts_counts_where_nothing_else_is_said() {
+    let call = format!("I look. {LS}");
+    for (thought, answer, expected) in [
+        (&*call, &[] as &[&str], "tool_calls, list_files {\"path\": \"src\"}"),
+        (&call, &["\n"], "tool_calls, list_files {\"path\": \"src\"}"),
+        (&call, &["Plain."], "stop, Plain."),
+        (&call, &[CLOCK], "tool_calls, clock {}"),
+        ("Hm.", &[], "upstream_empty"),
+        ("I could <tool_call>{}</tool_call>", &["Plain."], "stop, Plain."),
+    ] {
+        let mut scenario = Scenario::default().paced_ms(0);
+        scenario.defaults.insert(Endpoint::Completions, thinking(thought, answer));
+        let app = TestApp::start(scenario).await;
+        let mut body = asking(&json!({"reasoning_format": "hidden"}));
+        body["model"] = json!("qwen3-max-thinking");
+        let response = app.chat(&body).await;
+        let status = response.status();
+        let found = if status == 200 {
+            let choice = json_of(response).await["choices"][0].clone();
+            let said = match choice["finish_reason"].as_str().unwrap() {
+                "tool_calls" => calls(&choice["message"]).concat(),
+                _ => choice["message"]["content"].as_str().unwrap().to_owned(),
+            };
+            format!("{}, {said}", choice["finish_reason"].as_str().unwrap())
+        } else {
+            error_of(response).await["code"].as_str().unwrap().to_owned()
+        };
+        assert_eq!(found, expected, "{thought} {answer:?}");
+        if expected.starts_with("tool_calls") {
+            // Thoughts that are shown commit the answer before its end; the calls come all the same.
+            body["reasoning_format"] = json!("parsed");
+            let streamed = app.stream(&body).await;
+            assert_eq!(streamed.finish_reasons(), ["tool_calls"], "{thought} {answer:?}");
+            let message = joined(&streamed.chunks);
+            assert_eq!(format!("tool_calls, {}", calls(&message).concat()), expected);
+            assert!(!streamed.reasoning().contains("tool_call"), "{}", streamed.reasoning());
+        }
+    }
+}
+
 #[tokio::test]
 async fn choices() {
     let both = format!("{LS}{CLOCK}");
@@ -304,6 +351,15 @@ async fn the_upstreams_own_calls_are_calls_of_declared_tools_only() {
         (streamed.finish_reasons(), calls(&joined(&streamed.chunks))),
         (vec!["tool_calls"], expected.map(str::to_owned).to_vec())
     );
+    // A call of another tool is asked for once more; it has no text that could stand in for it.
+    let foreign = ToolScript::new(CallShape::LocalTool, [ModelCall::new("format_disk", json!({}))]);
+    app.simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::calling(foreign)));
+    for stream in [false, true] {
+        let turns = app.turns();
+        let response = app.chat(&asking(&json!({"stream": stream}))).await;
+        assert_eq!((response.status().as_u16(), app.turns()), (502, turns + 4), "two questions, each in a new chat");
+        assert_eq!(error_of(response).await["code"], "tool_call_invalid");
+    }
     // Without tools of the caller it is activity, and an answer of nothing else is empty.
     for (setup, body) in [
         (Setup::default(), question("What is in src?")),

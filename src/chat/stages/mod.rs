@@ -269,6 +269,12 @@ impl Stages {
         self.tools.as_mut().map_or(Called::Nothing, |tools| tools.called(reason))
     }
 
+    /// Whether the answer, which is over now for this reason, was looked through for calls and has neither any nor a text.
+    pub fn is_silent(&mut self, reason: FinishReason) -> bool {
+        let reason = self.upstream_reason(reason);
+        self.tools.as_mut().is_some_and(|tools| tools.is_silent(reason))
+    }
+
     /// An answer that was cut here ends as one that the upstream cut.
     fn upstream_reason(&self, reason: FinishReason) -> FinishReason {
         if self.ended().is_some() { FinishReason::Length } else { reason }
@@ -291,6 +297,7 @@ impl Stages {
         let tools_reason = self.upstream_reason(reason);
         let Self { tools, behind_tools, .. } = self;
         let told_all = tools.as_mut().is_none_or(|tools| tools.end(tools_reason).is_ok() && tools.told_all());
+        let may_call = tools.is_some();
         let has_calls =
             tools.take().is_some_and(|tools| tools.finish(tools_reason, &mut |event| behind_tools.push(event, out)));
         behind_tools.end_json(has_calls, out);
@@ -304,7 +311,12 @@ impl Stages {
         self.told_all = told_all && cut.is_none();
         after.finish(out);
         let sources = std::mem::take(&mut after.sources);
-        let reason = if has_calls { FinishReason::ToolCalls } else { reason };
+        let reason = match reason {
+            _ if has_calls => FinishReason::ToolCalls,
+            // The calls that the upstream told of are none of a tool that was declared.
+            FinishReason::ToolCalls if may_call => FinishReason::Stop,
+            reason => reason,
+        };
         let is_counted = counts.is_some_and(|counts| counts.prompt > 0 && counts.completion > 0);
         Ending {
             reason: cut.unwrap_or(reason),

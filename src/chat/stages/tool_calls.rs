@@ -201,22 +201,22 @@ impl ToolCalls {
     ///
     /// # Errors
     /// [`Rejection`]: a call is wrong and cannot be repaired, or the demanded one is missing, and the answer may be
-    /// asked for again. `text` is what was held back, as it came.
+    /// asked for again. `text` is what was held back, as it came. On the last try a wrong call is no fault any more,
+    /// unless one is demanded, or there is no text that could be given in its place.
     pub fn end(&mut self, reason: FinishReason) -> Result<(), Rejection> {
-        if self.ended.is_none() {
-            self.ended = Some(match reason {
-                FinishReason::Stop | FinishReason::ToolCalls => self.whole(),
-                FinishReason::Length | FinishReason::ContentFilter => {
-                    let text = std::mem::take(&mut self.waiting) + &self.answer.cut();
-                    Ended { thoughts: self.thoughts.cut(), text, ..Ended::default() }
-                }
-            });
-        }
-        let is_demanded = self.is_demanded();
+        self.settle(reason);
+        let is_final = self.plan.is_last_try && !self.is_demanded() && !self.is_silent(reason);
         match self.ended.as_ref().and_then(|ended| ended.rejection.clone()) {
-            Some(rejection) if is_demanded || !self.plan.is_last_try => Err(rejection),
+            Some(rejection) if !is_final => Err(rejection),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the answer, which is over now for this reason, has neither a text nor a call that is right.
+    pub fn is_silent(&mut self, reason: FinishReason) -> bool {
+        self.settle(reason);
+        let has_text = self.has_text || self.ended.as_ref().is_some_and(|ended| !ended.text.trim().is_empty());
+        !has_text && !self.has_calls()
     }
 
     /// How the answer, which is over now for this reason, calls tools.
@@ -227,6 +227,19 @@ impl ToolCalls {
             (true, _) => Called::Natively,
             (false, true) => Called::InText,
             (false, false) => Called::Nothing,
+        }
+    }
+
+    /// Finds out what the end brings, once.
+    fn settle(&mut self, reason: FinishReason) {
+        if self.ended.is_none() {
+            self.ended = Some(match reason {
+                FinishReason::Stop | FinishReason::ToolCalls => self.whole(),
+                FinishReason::Length | FinishReason::ContentFilter => {
+                    let text = std::mem::take(&mut self.waiting) + &self.answer.cut();
+                    Ended { thoughts: self.thoughts.cut(), text, ..Ended::default() }
+                }
+            });
         }
     }
 
@@ -459,6 +472,10 @@ mod tests {
         assert_eq!(last(ToolChoice::Auto, WRONG), WRONG);
         assert_eq!(last(ToolChoice::Required, WRONG), format!(" {WRONG_WHY} {WRONG}"));
         assert_eq!(last(ToolChoice::Required, PWD), "[0 call_s0 pwd {}] calls");
+        // A call that came as an event has no text that could stand in for it.
+        let begin = ReplyEvent::ToolCall { index: 0, id: "theirs", name: "ls" };
+        let told = told_of(ToolPlan { is_last_try: true, ..plan() }, vec![begin], FinishReason::ToolCalls);
+        assert_eq!(told, format!(" {WRONG_WHY} "));
     }
 
     #[test]

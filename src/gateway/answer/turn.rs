@@ -300,6 +300,9 @@ impl Turn {
                 if pulled.finished {
                     self.answer_ended();
                     self.is_finished = true;
+                    if self.says_nothing(finish_reason) {
+                        return Poll::Ready(Err(UpstreamError::new("reading an answer", UpstreamErrorKind::Empty)));
+                    }
                 }
                 let reason = self.stages.ended().or(pulled.finished.then_some(finish_reason));
                 self.over = reason.map(|reason| Over { reason, counts: self.usage() });
@@ -322,6 +325,14 @@ impl Turn {
             }
             Poll::Pending => self.poll_deadline(cx),
         }
+    }
+
+    /// Whether the answer, which has finished for this reason, has thoughts and calls of no tool only. One that is to be
+    /// asked for again, with its fault, is left to [`Turn::rejection`].
+    fn says_nothing(&mut self, reason: FinishReason) -> bool {
+        self.pictures.is_empty()
+            && self.stages.is_silent(reason)
+            && (self.has_content || self.stages.judge(reason).is_ok())
     }
 
     /// The caller gets to see something: from here on no other identity can take over.

@@ -545,7 +545,8 @@ impl QwenReplyDecoder {
             self.has_content = true;
             sink(ReplyEvent::Text(Text::Plain(&question)));
         }
-        if !self.has_content {
+        // A call of the caller's tools may stand in the thoughts.
+        if !self.has_content && (!self.has_tools || !self.has_said) {
             return Err(self.nothing_said());
         }
         if self.is_stopped {
