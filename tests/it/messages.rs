@@ -54,7 +54,17 @@ impl Streamed {
                     assert!(open.is_none(), "one block at a time: {text}");
                     let content = read.message["content"].as_array_mut().unwrap();
                     assert_eq!(index, Some(content.len() as u64), "{event}");
-                    content.push(data["content_block"].clone());
+                    let block = &data["content_block"];
+                    match block["type"].as_str().unwrap() {
+                        "text" => assert_eq!(block["text"], "", "{event}"),
+                        "thinking" => assert_eq!((&block["thinking"], &block["signature"]), (&json!(""), &json!(""))),
+                        "tool_use" => {
+                            assert!(block["id"].is_string() && block["name"].is_string(), "{event}");
+                            assert_eq!(block["input"], json!({}), "{event}");
+                        }
+                        _ => {}
+                    }
+                    content.push(block.clone());
                     open = Some((index.unwrap(), String::new()));
                 }
                 "content_block_delta" => {

@@ -66,6 +66,11 @@ fn joined(chunks: &[Value]) -> Value {
             let index = usize::try_from(piece["index"].as_u64().unwrap()).unwrap();
             if index == calls.len() {
                 assert!(piece["id"].is_string() && piece["function"]["name"].is_string(), "{piece}");
+                assert_eq!(
+                    (&piece["type"], &piece["function"]["arguments"]),
+                    (&json!("function"), &json!("")),
+                    "{piece}"
+                );
                 calls.push(piece.clone());
                 continue;
             }
