@@ -93,6 +93,29 @@ async fn health_answers_when_all_connections_are_busy() {
 }
 
 #[tokio::test]
+async fn health_answers_when_more_bodies_come_than_there_are_places_and_none_ends() {
+    let simulator = Simulator::start(crew(1)).await.unwrap();
+    let (program, address) = start(64, &simulator).await;
+    let request = format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {KEY}\r\n\
+         content-type: application/json\r\ncontent-length: 5000\r\n\r\n{{\"mess"
+    );
+    let mut held = Vec::new();
+    for _ in 0..60 {
+        let mut connection = Raw::connect(address).await;
+        connection.try_send(&request).await;
+        held.push(connection);
+    }
+    for _ in 0..3 {
+        assert_eq!(health(address).await, 200, "{}", program.stderr());
+    }
+    // Those beyond the places are told, as are those who come now.
+    let (status, answer) = chat(&reqwest::Client::new(), address, "one more").await;
+    assert_eq!((status, &answer["error"]["code"]), (429, &"server_busy".into()), "{answer}");
+    drop(held);
+}
+
+#[tokio::test]
 async fn running_out_of_descriptors_is_not_the_upstreams_fault() {
     let simulator = Simulator::start(crew(2)).await.unwrap();
     let endless = ScriptedReply::numbered(3).ending(End::Stalled);

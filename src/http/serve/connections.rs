@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use ipnet::IpNet;
 use parking_lot::Mutex;
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 /// Open connections at once, where the system allows as many.
@@ -49,6 +50,8 @@ pub(crate) struct Connections(Arc<Shared>);
 struct Shared {
     limits: Limits,
     open: Mutex<Open>,
+    /// A connection ended, or a request did.
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -66,6 +69,8 @@ struct Use {
     idle_since: Mutex<Option<Instant>>,
     /// It has had a request, be it over by now.
     had_request: AtomicBool,
+    /// See [`Place::is_reserve`].
+    is_reserve: bool,
     unwanted: CancellationToken,
 }
 
@@ -91,23 +96,26 @@ pub(crate) struct Place {
 
 /// A request is under way on a connection, until this is dropped.
 #[derive(Debug)]
-pub(crate) struct Busy(Arc<Use>);
+pub(crate) struct Busy {
+    shared: Arc<Shared>,
+    now: Arc<Use>,
+}
 
 impl Connections {
     /// No connection yet.
     pub(crate) fn new(limits: Limits) -> Self {
-        Self(Arc::new(Shared { limits, open: Mutex::default() }))
+        Self(Arc::new(Shared { limits, open: Mutex::default(), changed: Notify::new() }))
     }
 
     /// Takes a place for a connection from this address.
     ///
     /// When all places are taken, the oldest connection that has had no request for a while is closed for it. Where
-    /// there is none, the new connection is one of a small reserve.
+    /// there is none, the new connection is one of a small reserve, as it is as long as all others have requests.
     ///
     /// # Errors
     /// [`NoPlace`]: this address has too many, or the reserve is taken as well.
     pub(crate) fn admit(&self, address: IpAddr) -> Result<Place, NoPlace> {
-        let Shared { limits, open } = &*self.0;
+        let Shared { limits, open, .. } = &*self.0;
         let address = address.to_canonical();
         let mut open = open.lock();
         let count = open.per_address.get(&address).copied().unwrap_or(0);
@@ -115,17 +123,23 @@ impl Connections {
         if count >= limits.per_address && !is_unlimited {
             return Err(NoPlace::Address);
         }
-        let is_full = open.places.len() >= limits.open && !open.close_idle();
-        if is_full && open.places.len() >= limits.open + limits.reserve {
+        while open.places.len() >= limits.open && open.close_idle() {}
+        if open.places.len() >= limits.open + limits.reserve {
             return Err(NoPlace::Full);
         }
+        let is_reserve = open.places.len() >= limits.open;
         let (idle_since, unwanted) = (Mutex::new(Some(Instant::now())), CancellationToken::new());
-        let now = Use { idle_since, had_request: AtomicBool::new(false), unwanted };
+        let now = Use { idle_since, had_request: AtomicBool::new(false), is_reserve, unwanted };
         let (number, now) = (open.next_number, Arc::new(now));
         open.next_number += 1;
         open.places.insert(number, Arc::clone(&now));
         *open.per_address.entry(address).or_default() += 1;
-        Ok(Place { shared: Arc::clone(&self.0), number, address, now, is_reserve: is_full })
+        Ok(Place { shared: Arc::clone(&self.0), number, address, now, is_reserve })
+    }
+
+    /// Waits until a connection or a request ends, from the last call on.
+    pub(crate) async fn changed(&self) {
+        self.0.changed.notified().await;
     }
 
     /// Closes the oldest connection that has had no request for a while, to free what it holds. `false` if there is none.
@@ -137,8 +151,7 @@ impl Connections {
 impl Open {
     /// The place is free for counting from now on; its connection ends when its task next runs.
     fn close_idle(&mut self) -> bool {
-        let is_idle = |now: &Use| now.idle_since.lock().is_some_and(|since| since.elapsed() >= IDLE_MIN);
-        let idle = self.places.iter().find(|(_, now)| is_idle(now));
+        let idle = self.places.iter().find(|(_, now)| now.is_idle());
         let Some(number) = idle.map(|(number, _)| *number) else { return false };
         if let Some(now) = self.places.remove(&number) {
             now.unwanted.cancel();
@@ -147,12 +160,21 @@ impl Open {
     }
 }
 
+impl Use {
+    /// Whether nothing is lost when the connection is closed: it has had no request for a while. One of the reserve
+    /// was told all that there is to tell with its first answer.
+    fn is_idle(&self) -> bool {
+        let was_told = self.is_reserve && self.had_request.load(Ordering::Relaxed);
+        self.idle_since.lock().is_some_and(|since| was_told || since.elapsed() >= IDLE_MIN)
+    }
+}
+
 impl Place {
     /// Marks the connection as having a request.
     pub(crate) fn busy(&self) -> Busy {
         *self.now.idle_since.lock() = None;
         self.now.had_request.store(true, Ordering::Relaxed);
-        Busy(Arc::clone(&self.now))
+        Busy { shared: Arc::clone(&self.shared), now: Arc::clone(&self.now) }
     }
 
     /// Whether the connection has had a request. Before the first one nothing is lost when it is closed.
@@ -168,7 +190,8 @@ impl Place {
 
 impl Drop for Busy {
     fn drop(&mut self) {
-        *self.0.idle_since.lock() = Some(Instant::now());
+        *self.now.idle_since.lock() = Some(Instant::now());
+        self.shared.changed.notify_one();
     }
 }
 
@@ -182,6 +205,7 @@ impl Drop for Place {
                 open.per_address.remove(&self.address);
             }
         }
+        self.shared.changed.notify_one();
     }
 }
 
@@ -242,7 +266,13 @@ mod tests {
         let (sixth, seventh) = (admit().unwrap(), admit().unwrap());
         assert!(sixth.is_reserve && seventh.is_reserve && !fifth.now.unwanted.is_cancelled());
         assert_eq!(admit().unwrap_err(), NoPlace::Full);
-        drop((busy, all, sixth));
+        // A request in the reserve that is answered makes room at once, for one more of the reserve.
+        drop(sixth.busy());
+        let eighth = admit().unwrap();
+        assert!(sixth.now.unwanted.is_cancelled() && eighth.is_reserve);
+        let _held = eighth.busy();
+        assert_eq!(admit().unwrap_err(), NoPlace::Full);
+        drop((busy, all, sixth, seventh));
         places.iter().for_each(long_idle);
         assert!(!admit().unwrap().is_reserve);
     }

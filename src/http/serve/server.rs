@@ -22,6 +22,7 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
 use tokio_io_timeout::TimeoutWriter;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
@@ -90,7 +91,10 @@ pub(crate) async fn serve(
         let place = loop {
             match places.admit(peer.ip()) {
                 // Some other connection ends or may be closed soon; those behind this one wait in the kernel.
-                Err(NoPlace::Full) if !stop.is_cancelled() => tokio::time::sleep(ACCEPT_PAUSE).await,
+                Err(NoPlace::Full) if !stop.is_cancelled() => {
+                    // Of those that have just come, one may be closed after a while although nothing ends.
+                    let _ = timeout(ACCEPT_PAUSE, places.changed()).await;
+                }
                 admitted => break admitted,
             }
         };
