@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpSocket};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
@@ -44,6 +44,11 @@ use crate::upstream::oauth::client::QwenOAuth;
 use crate::upstream::openai::client::OpenAiApi;
 use crate::upstream::web::client::{QwenWeb, WebClientError};
 
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+/// What the system keeps of an answer for a caller who does not read, in bytes; Linux takes twice as much. Left alone it
+/// grows to megabytes for each of them.
+const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 /// How long connections get to write their last words after their streams were ended.
 const LAST_WORDS: Duration = Duration::from_millis(150);
 /// How long background tasks get to end.
@@ -158,7 +163,7 @@ impl App {
             ending: ending.clone(),
             store: Arc::clone(&store),
         });
-        let (listener, address) = listen(config.http.listen).await?;
+        let (listener, address) = listen(config.http.listen)?;
         Ok(Self {
             listener,
             address,
@@ -309,9 +314,16 @@ fn open_store(config: &mut Config) -> Result<(Arc<Store>, Loaded), StartError> {
 }
 
 /// Begins to listen; the port of the address is real even if 0 was asked for.
-async fn listen(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
+fn listen(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
     let failed = |error| StartError::Listen(wanted, error);
-    let listener = TcpListener::bind(wanted).await.map_err(failed)?;
+    let socket = if wanted.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(failed)?;
+    // As `TcpListener::bind` does, so that a restart does not wait for connections that have ended.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true).map_err(failed)?;
+    // The connections inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES).map_err(failed)?;
+    socket.bind(wanted).map_err(failed)?;
+    let listener = socket.listen(BACKLOG).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
 }

@@ -1,16 +1,17 @@
 //! Bodies and connections at their limits, by clients without manners.
 
 use std::io::Write as _;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
-use simulator::Simulator;
 use simulator::script::{End, Endless, Endpoint, Inserted, Scenario, ScriptedReply};
+use simulator::{CallCounts, Simulator};
 use tokio::time::timeout;
 
 use crate::support::app::{KEY, PATIENCE, Setup, TestApp, checked_error, content, error_of, json_of, question};
+use crate::support::program::{self, Program};
 use crate::support::raw::{self, Answer, Raw};
 
 async fn started(setup: Setup) -> TestApp {
@@ -39,6 +40,12 @@ fn assert_refused(answer: &Answer, status: u16, code: &str) {
 async fn assert_well(app: &TestApp) {
     assert_eq!(content(&app.ask("echo: well").await), "well");
 }
+
+/// What a caller who reads nothing may cost in this program's memory, in KiB. Most of it is what the HTTP client has read
+/// of a very fast upstream.
+const READER_KIB_MAX: u64 = 700;
+/// What the system may keep of the answer for such a caller, in bytes.
+const SOCKET_BYTES_MAX: u64 = 320 * 1024;
 
 /// The encodings in which bodies are read, each with a way to encode.
 type Encode = fn(&[u8]) -> Vec<u8>;
@@ -276,21 +283,71 @@ async fn a_body_that_breaks_off_is_nobodys_request() {
     assert_well(&app).await;
 }
 
-#[tokio::test]
-async fn a_caller_who_does_not_read_is_given_up() {
-    let app = started(Setup::default().with("WRITE_TIMEOUT", "300ms")).await;
+/// An answer that goes on as fast as it is read.
+fn endless() -> ScriptedReply {
     let what = Inserted::UnknownPhase { phase: "answer".to_owned(), content: "on ".to_owned(), tool: false };
-    let reply = ScriptedReply::answer("on ").ending(End::Endless(Endless { what, every_ms: 0 }));
-    app.simulator.script().queue(None, Endpoint::Completions, reply);
-    let mut client = Raw::connect(app.address).await;
+    ScriptedReply::answer("on ").ending(End::Endless(Endless { what, every_ms: 0 }))
+}
+
+/// A request for a stream.
+fn streamed_with(key: &str) -> String {
     let mut body = question("x");
     body["stream"] = json!(true);
     let body = body.to_string();
-    client.send(chat_head(&[&format!("content-length: {}", body.len())]) + &body).await;
+    let length = body.len();
+    format!(
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\n\
+         content-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+}
+
+#[tokio::test]
+async fn a_caller_who_does_not_read_is_given_up() {
+    let app = started(Setup::default().with("WRITE_TIMEOUT", "300ms")).await;
+    app.simulator.script().queue(None, Endpoint::Completions, endless());
+    let mut client = Raw::connect(app.address).await;
+    client.send(streamed_with(KEY)).await;
     let closed = app.simulator.record().wait_until(|request| request.client_closed_at().is_some(), PATIENCE).await;
     assert_eq!(closed.and_then(|request| request.endpoint), Some(Endpoint::Completions));
     drop(client);
     assert_well(&app).await;
+}
+
+#[tokio::test]
+async fn callers_who_do_not_read_cost_little_memory() {
+    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+    simulator.script().set_default(None, Endpoint::Completions, Some(endless()));
+    let mut settings = program::settings(&simulator, "json");
+    settings.retain(|(name, _)| *name != "LOG_LEVEL");
+    settings.push(("MAX_IN_FLIGHT", "100".to_owned()));
+    let server = Program::start(&["serve"], &settings);
+    let address = server.address_beside("listening").await;
+    let mut held = Vec::new();
+    let mut open = async |count: u64| {
+        for _ in 0..count {
+            let mut client = Raw::connect(address).await;
+            client.send(streamed_with(program::KEY)).await;
+            held.push(client);
+        }
+        let begun = |counters: &CallCounts| counters.open_streams == held.len() as u64;
+        assert!(simulator.record().wait_for_counts(begun, PATIENCE).await.is_some());
+        // Until the upstream can send no more, because nothing is taken from it.
+        let sent = || simulator.record().requests().iter().map(|request| request.bytes_sent).sum::<u64>();
+        let (mut before, mut quiet, deadline) = (sent(), 0, Instant::now() + PATIENCE * 6);
+        while quiet < 10 {
+            assert!(Instant::now() < deadline, "the upstream is never held up: {before} bytes were sent");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            quiet = if sent() == before { quiet + 1 } else { 0 };
+            before = sent();
+        }
+        server.memory_kib("VmRSS:")
+    };
+    // The first ones pay for threads, code and the list of models.
+    let first = open(4).await;
+    let each_kib = open(40).await.saturating_sub(first) / 40;
+    assert!(each_kib <= READER_KIB_MAX, "{each_kib} KiB for each");
+    let waiting = server.bytes_waiting_to_be_read(address.port());
+    assert!(waiting.len() == 44 && waiting.iter().all(|bytes| (1..=SOCKET_BYTES_MAX).contains(bytes)), "{waiting:?}");
 }
 
 #[tokio::test]

@@ -119,6 +119,17 @@ impl Program {
         std::fs::read_dir(format!("/proc/{}/fd", self.child.id())).unwrap().count().try_into().unwrap()
     }
 
+    /// For each of its connections on this port of its own, the bytes that its peer has not read yet.
+    pub(crate) fn bytes_waiting_to_be_read(&self, port: u16) -> Vec<u64> {
+        let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", self.child.id())).unwrap();
+        let open = table.lines().filter_map(|line| {
+            let [_, local, _, state, queues, ..] = line.split_whitespace().collect::<Vec<_>>()[..] else { return None };
+            let is_own = local.ends_with(&format!(":{port:04X}")) && state == "01";
+            is_own.then(|| u64::from_str_radix(&queues[..8], 16).unwrap())
+        });
+        open.collect()
+    }
+
     /// What it has used of processors so far. The clock of a busy machine says less.
     pub(crate) fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
