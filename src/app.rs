@@ -362,13 +362,16 @@ async fn complete_keys(config: &mut Config, store: &Store, loaded: &Loaded) -> R
 /// What the owner is warned of. Without web accounts no model sees for another one, and the default is one that the
 /// other kinds have unless the owner chose it.
 fn outlook(config: &Config, upstreams: Upstreams, pool: IdentityPool) -> Outlook {
+    let map = &config.chat.model_map;
     let models = [
-        ("DEFAULT_MODEL", config.chat.default_model.clone()),
-        ("VISION_FALLBACK_MODEL", config.http.vision_fallback.clone()),
+        ("DEFAULT_MODEL", map.apply(config.chat.default_model.trim())),
+        ("VISION_FALLBACK_MODEL", map.apply(config.http.vision_fallback.trim())),
     ];
     let is_chosen = config.chat.default_model_is_set && !upstreams.lists_web();
     let is_used = |name: &str| upstreams.has_web() || (is_chosen && name == "DEFAULT_MODEL");
-    let models = models.into_iter().filter(|(name, model)| is_used(name) && !model.is_empty()).collect();
+    let models = models.into_iter().filter(|(name, model)| is_used(name) && !model.is_empty());
+    let mapped = map.entries().map(|(_, target)| ("MODEL_MAP", target));
+    let models = models.chain(mapped).map(|(name, model)| (name, model.to_owned())).collect();
     Outlook { upstreams, pool, models }
 }
 

@@ -121,12 +121,13 @@ impl Upstreams {
         if has_web { Ok(Route::Web) } else { Err(missing()) }
     }
 
-    /// Whether no upstream has a model of this name. `None` while the web chat's list has not come. A name with the
-    /// prefix of another kind is not looked for: the lists of those are incomplete.
+    /// Whether no upstream has a model of this name, which is none of `MODEL_MAP`. `None` while the web chat's list has
+    /// not come. A name with the prefix of another kind is not looked for where there is such a kind: the lists of those are
+    /// incomplete.
     pub(crate) async fn lacks(&self, name: &str) -> Option<bool> {
-        let name = self.model_map.apply(name.trim());
-        if [OAUTH_PREFIX, KEY_PREFIX].iter().any(|prefix| name.starts_with(prefix)) {
-            return Some(false);
+        let name = name.trim();
+        if let Some(prefix) = [OAUTH_PREFIX, KEY_PREFIX].into_iter().find(|prefix| name.starts_with(prefix)) {
+            return Some(self.relays().all(|(kind, _)| kind != prefix));
         }
         let catalogue = self.web.current().await;
         if self.has_web && !catalogue.is_live {

@@ -51,6 +51,7 @@ async fn models_in_the_settings_that_nobody_has_are_named() {
     let mut settings = settings(&simulator, "text");
     settings.push(("DEFAULT_MODEL", "qwen3-maxx-thinking".to_owned()));
     settings.push(("VISION_FALLBACK_MODEL", "qwen-see-nothing".to_owned()));
+    settings.push(("MODEL_MAP", "claude-*=qwen3-max-search,gpt-*=qwen-4-max,gem*=key/qwen3-max".to_owned()));
     let server = Program::start(&["serve"], &settings);
     for (setting, model) in [("DEFAULT_MODEL", "qwen3-maxx-thinking"), ("VISION_FALLBACK_MODEL", "qwen-see-nothing")] {
         server.until_it_says(&format!("{setting} names a model that no upstream has")).await;
@@ -58,6 +59,11 @@ async fn models_in_the_settings_that_nobody_has_are_named() {
         let line = log.lines().find(|line| line.contains(&format!("{setting} names"))).unwrap();
         assert!(line.contains("WARN") && line.contains(model), "{line}");
     }
+    // Without any key, no upstream has a model of one.
+    server.until_it_says("key/qwen3-max").await;
+    let log = server.stderr();
+    let warnings: Vec<&str> = log.lines().filter(|line| line.contains("MODEL_MAP names")).collect();
+    assert!(warnings.len() == 2 && warnings[0].contains("qwen-4-max"), "{warnings:?}");
 }
 
 #[tokio::test]
