@@ -20,7 +20,10 @@ impl ModelMap {
             let (pattern, target) = entry.split_once('=').ok_or_else(expected)?;
             let (pattern, target) = (pattern.trim(), target.trim());
             let stem = pattern.strip_suffix('*').unwrap_or(pattern);
-            let is_usable = !pattern.is_empty() && !stem.contains('*') && !target.is_empty() && !target.contains('*');
+            // `a=>b`, `a==b` and `a=b;c=d` are slips, and no model's name has such characters.
+            let is_odd = |c: char| matches!(c, '*' | '=' | '<' | '>' | ';' | '"' | '\'') || c.is_control();
+            let is_name = |name: &str| !name.is_empty() && !name.contains(is_odd);
+            let is_usable = (stem.is_empty() || is_name(stem)) && !pattern.is_empty() && is_name(target);
             if is_usable { Ok((pattern.to_owned(), target.to_owned())) } else { Err(expected()) }
         };
         entries.iter().map(read).collect::<Result<_, _>>().map(Self)
@@ -78,7 +81,20 @@ mod tests {
 
     #[test]
     fn entries() {
-        for entry in ["claude", "=x", "claude=", "cl*de=x", "**=x", "claude-*=qwen*", ""] {
+        for entry in [
+            "claude",
+            "=x",
+            "claude=",
+            "cl*de=x",
+            "**=x",
+            "claude-*=qwen*",
+            "",
+            "a=>b",
+            "a>=b",
+            "a==b",
+            "a=b;c=d",
+            "a='b'",
+        ] {
             assert!(map(&[entry]).is_err(), "{entry}");
         }
         assert_eq!(map(&["*=x"]).unwrap().apply("anything"), "x");
