@@ -140,7 +140,7 @@ async fn unknown_path(request: Request) -> Failure {
 }
 
 async fn wrong_method(request: Request) -> Failure {
-    refuse(Failure::wrong_method(request.method()), request)
+    refuse(Failure::wrong_method(request.method(), request.uri().path()), request)
 }
 
 fn cors(settings: &HttpSettings) -> CorsLayer {

@@ -86,11 +86,13 @@ impl Failure {
         Self::new(FailureKind::NotFound, "unknown_url", format!("There is no '{shown}' here.{hint}"))
     }
 
-    /// The path exists, but not for this method.
+    /// The path exists, but not for this method. A path that ends as an endpoint does, such as
+    /// `/v1/models/chat/completions`, may have been meant for that one.
     #[must_use]
-    pub fn wrong_method(method: &Method) -> Self {
+    pub fn wrong_method(method: &Method, path: &str) -> Self {
         let shown: String = method.as_str().chars().take(SHOWN_METHOD_MAX).collect();
-        let message = format!("{shown} is not supported for this path; the header Allow names what is.");
+        let hint = nearest(path).map(|endpoint| format!(" Did you mean '{endpoint}'?")).unwrap_or_default();
+        let message = format!("{shown} is not supported for this path; the header Allow names what is.{hint}");
         Self::new(FailureKind::WrongMethod, "method_not_supported", message)
     }
 }

@@ -442,6 +442,20 @@ async fn methods_that_are_not_for_a_path() {
         let error = checked_error(&answer.json());
         assert_eq!(error["type"], "invalid_request_error");
         assert_eq!(error["code"], "method_not_supported");
+        let message = error["message"].as_str().unwrap();
+        assert!(!message.contains("Did you mean"), "{method} {path}: {message}");
+    }
+    // Base URLs that name the list of models, or another endpoint with ids.
+    for (path, meant) in [
+        ("/v1/models/chat/completions", "/v1/chat/completions"),
+        ("/models/v1/chat/completions/", "/v1/chat/completions"),
+        ("/v1/models/messages", "/v1/messages"),
+        ("/v1/models/images/generations", "/v1/images/generations"),
+    ] {
+        let response = app.post(path, &question("x")).send().await.unwrap();
+        assert_eq!(response.status(), 405, "{path}");
+        let message = error_of(response).await["message"].as_str().unwrap().to_owned();
+        assert!(message.contains(&format!("Did you mean '{meant}'?")), "{path}: {message}");
     }
     assert_eq!(app.turns(), 0);
 }

@@ -3,6 +3,7 @@
 
 use http::Uri;
 use http::uri::PathAndQuery;
+use percent_encoding::percent_decode_str;
 
 /// The endpoints under `/v1/`, and whether something may follow them that is no endpoint: an id.
 const ENDPOINTS: &[(&str, bool)] = &[
@@ -78,8 +79,8 @@ fn endpoint_of<'a, 'b>(segments: &'a [&'b str]) -> Option<(&'static str, &'a [&'
 
 /// The endpoint that an unknown path may have been meant for.
 pub(crate) fn nearest(path: &str) -> Option<String> {
-    let lower = path.to_ascii_lowercase();
-    let trimmed = lower.trim_end_matches('/');
+    let lower = percent_decode_str(path).decode_utf8_lossy().to_ascii_lowercase();
+    let trimmed = lower.trim_end_matches(|c: char| c == '/' || c.is_whitespace());
     let inside = ENDPOINTS
         .iter()
         .filter(|(endpoint, _)| trimmed.strip_suffix(endpoint).is_some_and(|before| before.ends_with('/')));
@@ -172,6 +173,9 @@ mod tests {
         check("/V1/Chat/Completions/", Some("/v1/chat/completions"));
         check("/v1/chat/completion", Some("/v1/chat/completions"));
         check("/v1/embedding", Some("/v1/embeddings"));
+        check("/v1/chat%2Fcompletions", Some("/v1/chat/completions"));
+        check("/v1/chat/completions%09", Some("/v1/chat/completions"));
+        check("/v1/models/chat/completions", Some("/v1/chat/completions"));
         check("/v1/audio/speech", None);
         check("/health/", None);
         check("/x", None);
