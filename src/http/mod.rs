@@ -117,7 +117,10 @@ fn owner_routes(settings: &HttpSettings) -> Router<AppState> {
         // Without DEBUG_MODE these paths are as unknown as any other.
         return routes;
     }
-    routes.merge(login::debug_routes()).route("/v1/debug/{*rest}", any(unknown_path))
+    let routes = routes.merge(login::debug_routes());
+    ["/v1/debug", "/v1/debug/", "/v1/debug/{*rest}"]
+        .into_iter()
+        .fold(routes, |routes, path| routes.route(path, any(unknown_path)))
 }
 
 fn with_the_path_meant(mut request: Request) -> Request {

@@ -112,6 +112,8 @@ async fn the_owners_routes_are_for_no_page() {
             "/v1/debug/auth/initiate",
             "/v1/debug/account/x",
             "/v1/debug/nowhere",
+            "/v1/debug",
+            "/v1/debug/",
         ] {
             // Without DEBUG_MODE the debug routes are unknown paths like others.
             if !is_set_up && path.starts_with("/v1/debug") {
