@@ -105,6 +105,14 @@ impl Failure {
         Self::new(FailureKind::TooLarge, "request_too_large", message)
     }
 
+    /// A text field of a form is longer than what is read of one.
+    #[must_use]
+    pub fn field_too_large(field: &str, limit_bytes: usize) -> Self {
+        let shown: String = field.chars().filter(|c| !c.is_control()).take(SHOWN_MAX).collect();
+        let message = format!("The form's field '{shown}' is larger than {limit_bytes} bytes. Send a shorter text.");
+        Self::new(FailureKind::TooLarge, "request_too_large", message)
+    }
+
     /// What is left of the JSON without its files is larger than `MAX_JSON`.
     #[must_use]
     pub fn json_too_large(limit_bytes: usize) -> Self {

@@ -124,7 +124,7 @@ async fn collect(
                 text.extend_from_slice(&piece);
                 text_bytes += piece.len();
                 if text.len() > TEXT_BYTES_MAX {
-                    return Err(Failure::body_too_large(TEXT_BYTES_MAX));
+                    return Err(Failure::field_too_large(&field, TEXT_BYTES_MAX));
                 }
                 if text_bytes > settings.json_bytes_max {
                     return Err(Failure::json_too_large(settings.json_bytes_max));
