@@ -24,8 +24,11 @@ COPY --from=build /qwen-bridge /usr/local/bin/qwen-bridge
 COPY --from=build --chown=65532:65532 --chmod=700 /data /data
 # cookie.txt, config.json and .env are looked for here, too.
 WORKDIR /data
+# The allocator of the C library gives freed memory back at once, and does not learn from large bodies to keep it.
 ENV STATE_DIR=/data \
-    SERVER_HOST=0.0.0.0
+    SERVER_HOST=0.0.0.0 \
+    MALLOC_MMAP_THRESHOLD_=131072 \
+    MALLOC_TRIM_THRESHOLD_=131072
 VOLUME /data
 EXPOSE 8000
 USER 65532:65532
