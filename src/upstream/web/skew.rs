@@ -1,6 +1,7 @@
 //! How far this machine's clock is from the upstream's, by the `Date` of its answers.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use parking_lot::Mutex;
 
@@ -14,10 +15,16 @@ pub(crate) struct ClockSkew(Mutex<VecDeque<i64>>);
 const KEPT_MAX: usize = 5;
 /// A smaller difference may be the way of the answer, and does not count.
 const TOLERATED_SECONDS: i64 = 30;
+/// Dates of answers that are believed, in seconds since 1970: the years 2025 to 2099.
+const POSSIBLE: Range<i64> = 1_735_689_600..4_102_444_800;
 
 impl ClockSkew {
-    /// Takes up the `Date` of an answer that came at `now` of this machine.
+    /// Takes up the `Date` of an answer that came at `now` of this machine. A date that no clock of an upstream can have
+    /// does not count.
     pub(crate) fn note(&self, date: UnixSeconds, now: UnixSeconds) {
+        if !POSSIBLE.contains(&date.0) {
+            return;
+        }
         let mut kept = self.0.lock();
         if kept.len() >= KEPT_MAX {
             kept.pop_front();
@@ -38,6 +45,8 @@ impl ClockSkew {
 mod tests {
     use super::*;
 
+    const NOW: i64 = 1_800_000_000;
+
     #[test]
     fn the_median_of_the_newest_counts_beyond_half_a_minute() {
         for (differences, expected) in [
@@ -52,10 +61,20 @@ mod tests {
             (vec![3600, 3600, 3600, 3600, 3600, 0, 0, 0], 0),
         ] {
             let skew = ClockSkew::default();
-            differences
-                .iter()
-                .for_each(|difference| skew.note(UnixSeconds(1_000_000), UnixSeconds(1_000_000 + difference)));
+            differences.iter().for_each(|difference| skew.note(UnixSeconds(NOW), UnixSeconds(NOW + difference)));
             assert_eq!(skew.seconds(), expected, "{differences:?}");
         }
+    }
+
+    #[test]
+    fn dates_that_no_clock_has_do_not_count() {
+        let skew = ClockSkew::default();
+        for date in [i64::MIN, 0, POSSIBLE.start - 1, POSSIBLE.end, 253_402_300_799, i64::MAX] {
+            skew.note(UnixSeconds(date), UnixSeconds(NOW));
+        }
+        assert_eq!(skew.seconds(), 0);
+        // This machine's own clock may say anything.
+        skew.note(UnixSeconds(NOW), UnixSeconds(0));
+        assert_eq!(skew.seconds(), -NOW);
     }
 }
