@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use crate::base::secret::ApiKey;
 use crate::base::seed::{IdentitySeed, StaticKey};
+use crate::config::quotes::bare;
 use crate::config::settings::{CONFIG_FILE, Draft};
 use crate::config::sources::{NO_PROXY, PROXIES};
 use crate::config::values::{NO_LIMIT, Value, is_proxy};
@@ -214,7 +215,7 @@ fn check_proxies(sources: &Sources, faults: &mut Vec<Fault>) {
 /// Whether nothing goes through a proxy.
 fn is_direct(sources: &Sources) -> bool {
     let exceptions = NO_PROXY.iter().find_map(|name| sources.proxies.get(*name));
-    exceptions.is_some_and(|list| list.split(',').any(|entry| entry.trim() == "*"))
+    exceptions.is_some_and(|list| bare(list).split(',').any(|entry| bare(entry.trim()) == "*"))
 }
 
 fn check_combinations(draft: &Draft, faults: &mut Vec<Fault>) {

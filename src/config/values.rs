@@ -215,6 +215,13 @@ fn url_of(text: &str) -> Result<Url, Expected> {
 /// Whether the HTTP clients can use this as a proxy. Without a scheme they take it for one of HTTP.
 pub(super) fn is_proxy(text: &str) -> bool {
     let Ok(uri) = text.parse::<http::Uri>() else { return false };
+    // Without a number behind its colon, a port is left out of what is parsed.
+    let authority = uri.authority().map_or("", |authority| authority.as_str());
+    let port = authority.rsplit_once('@').map_or(authority, |(_, place)| place).rsplit_once(':');
+    let is_port = |text: &str| text.ends_with(']') || text.parse::<u16>().is_ok_and(|port| port > 0);
+    if port.is_some_and(|(_, port)| !is_port(port)) {
+        return false;
+    }
     let has_scheme = |scheme| ["http", "https", "socks4", "socks4a", "socks5", "socks5h"].contains(&scheme);
     uri.scheme_str().is_none_or(has_scheme) && uri.host().is_some_and(|host| !host.is_empty())
 }

@@ -166,18 +166,38 @@ fn proxies_are_checked_and_no_proxy_for_all_is_kept() {
         proxies: BTreeMap::from([(name.to_owned(), value.to_owned())]),
         ..Sources::empty(NOW)
     };
-    for value in
-        ["socks5h://127.0.0.1:1080", "http://u:p@proxy.example:3128/", "proxy.example:3128", "socks4a://[::1]:1", ""]
-    {
+    for value in [
+        "socks5h://127.0.0.1:1080",
+        "http://u:p@proxy.example:3128/",
+        "proxy.example:3128",
+        "socks4a://[::1]:1",
+        "http://[::1]",
+        "",
+    ] {
         for name in ["ALL_PROXY", "https_proxy"] {
             assert!(!load(&with(name, value)).web.is_direct, "{value}");
         }
     }
-    for value in ["socks://secret@h:1", "ftp://secret", "http://", "secret secret", "socks5h://"] {
+    for value in [
+        "socks://secret@h:1",
+        "ftp://secret",
+        "http://",
+        "secret secret",
+        "socks5h://",
+        "http://secret:99999",
+        "socks5://u:secret@h:0",
+    ] {
         let text = faults(&with("HTTPS_PROXY", value));
         assert!(text.contains("HTTPS_PROXY (environment)") && !text.contains("secret"), "{text}");
     }
-    for (value, expected) in [("*", true), ("a.example, * ", true), ("*.example", false), ("", false)] {
+    for (value, expected) in [
+        ("*", true),
+        ("a.example, * ", true),
+        ("\"*\"", true),
+        ("'a.example,*'", true),
+        ("*.example", false),
+        ("", false),
+    ] {
         let config = load(&with("no_proxy", value));
         assert_eq!((config.web.is_direct, config.oauth.is_direct), (expected, expected), "{value}");
     }
