@@ -15,7 +15,7 @@ pub(super) fn first(text: &str) -> Option<(Value, usize)> {
 /// - an array of objects with `name` and `value` (Cookie-Editor, `EditThisCookie`, Puppeteer), or an object that holds
 ///   such an array as `cookies` (Playwright, J2TEAM);
 /// - an object of cookies by their names;
-/// - an object with a header `cookie`, at the top or in `headers`;
+/// - an object with a header `cookie`, at the top or in `headers`, maybe below a title (Firefox);
 /// - a network recording (HAR), of which the last request to the site with cookies counts;
 /// - an array of texts or of any of these.
 ///
@@ -45,6 +45,10 @@ fn of_object(object: &Map<String, Value>) -> Result<String, &'static str> {
     }
     if let Some(pair) = pair_of(object) {
         return pairs::header(vec![pair]);
+    }
+    // Firefox copies the headers of a request below a title that names their size.
+    if let Some(header) = object.values().find_map(|titled| titled.get("headers").and_then(of_headers)) {
+        return Ok(header);
     }
     let by_name = object.iter().filter_map(|(name, value)| Some(Pair::new(name, value.as_str()?)));
     pairs::header(by_name.collect()).map_err(|_| NO_COOKIES)

@@ -124,6 +124,12 @@ fn json_of_extensions_and_test_browsers() {
     check(r#"{"token": "a", "cna": "1", "count": 2}"#, &["1-1 cna=1; token=a (JSON)"]);
     check(r#"{"Cookie": "token=a; cna=1"}"#, &["1-1 token=a; cna=1 (JSON)"]);
     check(r#"["token=a", "token=b"]"#, &["1-1 token=a (JSON)", "1-1 token=b (JSON)"]);
+    // The headers of a request as Firefox copies them.
+    check(
+        r#"{"Request Headers (1.2 kB)": {"headers": [{"name": "Host", "value": "chat.qwen.ai"},
+            {"name": "Cookie", "value": "token=a; cna=1"}]}}"#,
+        &["1-2 token=a; cna=1 (JSON)"],
+    );
     // A network recording.
     check(
         r#"{"log": {"entries": [
