@@ -345,4 +345,9 @@ async fn only_the_newest_user_message_is_echoed() {
     let second = answer_of(&caller.ask(&turn("And now?")).await.text);
     assert!(second.contains("Your message of 2 words"), "{second}");
     assert_eq!(answer_of(&caller.ask(&turn("echo: this")).await.text), "this");
+    // Without anything behind it, the word is one like others, and not an empty answer.
+    for nothing in ["echo:", "What does echo: \n"] {
+        let answer = answer_of(&caller.ask(nothing).await.text);
+        assert!(answer.contains("This is a simulated answer"), "{nothing}: {answer}");
+    }
 }

@@ -233,7 +233,7 @@ pub(crate) fn small_pieces(text: &str) -> Vec<String> {
 
 fn default_answer(question: &Question, has_search: bool) -> String {
     let message = newest_user_message(&question.prompt);
-    if let Some((_, echo)) = message.rsplit_once("echo:") {
+    if let Some((_, echo)) = message.rsplit_once("echo:").filter(|(_, echo)| !echo.trim().is_empty()) {
         return echo.strip_prefix(' ').unwrap_or(echo).to_owned();
     }
     let words = match message.split_whitespace().count() {
