@@ -69,8 +69,9 @@ impl From<&ChatError> for Failure {
             ChatError::Rejected(kind) => {
                 let message = match kind {
                     RejectedAs::ToolCall => {
-                        "The model did not call the tool that this request requires, or with arguments that do not \
-                         follow its schema, twice in a row. Ask again, or describe the tool more plainly."
+                        "The model did not call the tool that this request requires, or called a tool that is not \
+                         declared, or with arguments that do not follow its schema, twice in a row. Ask again, or \
+                         describe the tools more plainly."
                     }
                     RejectedAs::StructuredOutput => {
                         "The model's answer is not JSON of the form that was asked for, twice in a row. Ask again, or \
