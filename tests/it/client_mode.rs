@@ -5,7 +5,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::{AccountScript, Endpoint, Era, RawScript, Scenario, ScriptedFailure, ScriptedReply};
+use simulator::script::{
+    AccountScript, Endpoint, Era, RawScript, RefreshRotation, Scenario, ScriptedFailure, ScriptedReply,
+};
 
 use crate::support::app::{KEY, Setup, TestApp, content, error_of, json_of, question};
 
@@ -192,18 +194,23 @@ async fn the_callers_own_refresh_cookie_renews_and_is_shared_with_nobody() {
 
 #[tokio::test]
 async fn requests_of_one_caller_that_come_together_share_one_renewal() {
-    let simulator = Simulator::start(Scenario::with_accounts([AccountScript::new("eve", Era::B)])).await.unwrap();
-    let app = Setup::default().with("SERVER_MODE", "false").start(simulator).await;
-    let (bearer, cookie) = (app.simulator.accounts().bearer("eve"), app.simulator.accounts().cookie("eve"));
-    let credential = format!("{KEY};{bearer};{cookie}");
-    app.simulator.accounts().expire("eve");
-    // Slow enough that all have been refused before it is answered.
-    let slow = ScriptedReply::default().delayed(std::time::Duration::from_secs(1));
-    app.simulator.script().queue(None, Endpoint::Refresh, slow);
-    let body = question("echo: x");
-    let answers = futures_util::future::join_all((0..6).map(|_| ask(&app, &credential, &body))).await;
-    assert_eq!(answers.iter().map(|answer| answer.status().as_u16()).collect::<Vec<_>>(), [200; 6]);
-    assert_eq!(app.simulator.record().requests_to(Endpoint::Refresh).len(), 1);
+    for rotation in [RefreshRotation::Absent, RefreshRotation::Same, RefreshRotation::New] {
+        let account = AccountScript { refresh_rotation: rotation, ..AccountScript::new("eve", Era::B) };
+        let simulator = Simulator::start(Scenario::with_accounts([account])).await.unwrap();
+        let app = Setup::default().with("SERVER_MODE", "false").start(simulator).await;
+        let (bearer, cookie) = (app.simulator.accounts().bearer("eve"), app.simulator.accounts().cookie("eve"));
+        let credential = format!("{KEY};{bearer};{cookie}");
+        app.simulator.accounts().expire("eve");
+        // So slow that most have been refused before it is answered, and one is refused long after.
+        let after = |seconds, reply: ScriptedReply| reply.delayed(std::time::Duration::from_secs(seconds));
+        app.simulator.script().queue(None, Endpoint::Refresh, after(1, ScriptedReply::default()));
+        app.simulator.script().queue(None, Endpoint::NewChat, after(3, ScriptedReply::status(401)));
+        let body = question("echo: x");
+        let answers = futures_util::future::join_all((0..6).map(|_| ask(&app, &credential, &body))).await;
+        let statuses: Vec<_> = answers.iter().map(|answer| answer.status().as_u16()).collect();
+        assert_eq!(statuses, [200; 6], "{rotation:?}");
+        assert_eq!(app.simulator.record().requests_to(Endpoint::Refresh).len(), 1, "{rotation:?}");
+    }
 }
 
 #[tokio::test]
@@ -214,14 +221,16 @@ async fn a_renewal_that_brings_another_account_is_not_used() {
     let (bearer, cookie) = (app.simulator.accounts().bearer("eve"), app.simulator.accounts().cookie("eve"));
     let credential = format!("{KEY};{bearer};{cookie}");
     app.simulator.accounts().expire("eve");
-    let body = json!({"success": true, "data": {"access_token": app.simulator.accounts().bearer("fay")}}).to_string();
+    let fays = app.simulator.accounts().bearer("fay");
+    let body = json!({"success": true, "data": {"access_token": fays}}).to_string();
     let raw = RawScript { status: 200, content_type: "application/json".to_owned(), body, base64: false };
     app.simulator.script().queue(None, Endpoint::Refresh, ScriptedReply::failing(ScriptedFailure::Raw(raw)));
     let response = ask(&app, &credential, &question("echo: x")).await;
     assert_eq!(response.status(), 401);
     assert_eq!(error_of(response).await["code"], "upstream_unauthorized");
-    let asked = app.simulator.record().requests();
-    assert!(asked.iter().all(|request| request.account.as_deref() != Some("fay")), "{asked:?}");
+    for request in app.simulator.record().requests() {
+        assert!(request.header("authorization").is_none_or(|bearer| !bearer.contains(&fays)), "{request:?}");
+    }
     // The next renewal is answered for the right account.
     assert_eq!(content(&json_of(ask(&app, &credential, &question("echo: x")).await).await), "x");
 }

@@ -232,16 +232,26 @@ impl WebAccounts {
     /// [`RefreshError`].
     pub(crate) async fn replace_own(&self, session: &Arc<Session>, generation: u64) -> Result<(), RefreshError> {
         let identity = session.identity().clone();
+        // Another request with the same credential may have renewed its own session, and may do so while this one waits.
+        if self.catch_up(session) {
+            return Ok(());
+        }
         let (accounts, renewed) = (self.clone(), Arc::clone(session));
         let renewing = async move { accounts.renew_own(&renewed, generation).await };
         let joined = self.0.refreshes.join(session.key().clone(), renewing).await;
         joined.unwrap_or(Err(RefreshError::Failed { identity, source: None }))?;
-        // Another request with the same credential may have renewed its own session.
+        self.catch_up(session);
+        Ok(())
+    }
+
+    /// Takes over what another session of the same credential got; whether there was such a one.
+    fn catch_up(&self, session: &Arc<Session>) -> bool {
         let newest = self.own(session);
-        if !Arc::ptr_eq(&newest, session) {
+        let is_another = !Arc::ptr_eq(&newest, session);
+        if is_another {
             session.restore(&newest.snapshot().cookies, newest.token());
         }
-        Ok(())
+        is_another
     }
 
     /// [`WebAccounts::replace`] without waiting for it.
