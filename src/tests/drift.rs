@@ -476,6 +476,8 @@ fn hits_are_numbered_over_the_whole_turn() {
     );
     // The same frame again, by its numbers or by its list.
     assert_eq!(numbered(&[both(&["a", "b"], &[], 3), both(&["a", "b"], &[], 3)]), "a b");
+    // A further round that found the same takes numbers of its own.
+    assert_eq!(numbered(&[both(&["a", "b"], &[], 3), both(&["a", "b"], &[], 5), both(&["c"], &[], 6)]), "a b a b c");
     let info = |urls: &[&str]| search(format!(r#"{{"web_search_info": {}}}"#, hits(urls)));
     assert_eq!(numbered(&[info(&["a", "b"]), info(&["a", "b"])]), "a b");
     // A cumulative list, and one that is not.

@@ -513,7 +513,8 @@ impl QwenReplyDecoder {
     fn hits(&mut self, list: &Value, next: Option<u64>, sink: &mut impl FnMut(ReplyEvent<'_>)) {
         let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
         let urls: Vec<String> = list.iter().map(url_of).collect();
-        if list.is_empty() || urls == self.last_hits {
+        // Where the upstream tells numbers, they tell a frame that comes again from a round that found the same.
+        if list.is_empty() || (next.is_none() && urls == self.last_hits) {
             return;
         }
         let seen = self.sources.len();
