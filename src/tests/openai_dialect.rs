@@ -392,6 +392,15 @@ fn whole_completions() {
     );
     let answer = whole(json!({"choices": choices})).unwrap();
     assert_eq!((&answer["id"], &answer["created"]), (&json!("ours"), &json!(7)));
+    for odd in [Value::Null, json!(""), json!("null"), json!(0)] {
+        let said = json!({"role": "assistant", "content": "Hi"});
+        let calls =
+            json!({"role": "assistant", "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]});
+        let choices = json!([{"index": 0, "message": said, "finish_reason": odd}, {"index": 1, "message": calls}]);
+        let answer = whole(json!({"choices": choices})).unwrap();
+        let reasons = [0, 1].map(|place| answer["choices"][place]["finish_reason"].clone());
+        assert_eq!(reasons, ["stop", "tool_calls"], "{odd}");
+    }
     assert_eq!(whole(json!({"choices": []})), Err(ReplyError::Empty));
     for nothing in [json!({}), json!({"role": "assistant", "content": ""}), json!({"content": null, "reasoning": "hm"})]
     {

@@ -145,6 +145,12 @@ impl FrameWhole {
             {
                 taken.give_back(message, self.thoughts);
             }
+            let ends = choice.get("finish_reason").is_some_and(Value::is_string);
+            let calls = choice.pointer("/message/tool_calls").and_then(Value::as_array);
+            let reason = if calls.is_some_and(|calls| !calls.is_empty()) { "tool_calls" } else { "stop" };
+            if let Some(choice) = choice.as_object_mut().filter(|_| !ends) {
+                choice.insert("finish_reason".to_owned(), reason.into());
+            }
         }
         if completion.get("id").and_then(Value::as_str).is_none_or(str::is_empty) {
             completion.insert("id".to_owned(), id.into());
