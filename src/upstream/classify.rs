@@ -33,6 +33,7 @@ pub(crate) fn classify(status: u16, said: &Said<'_>) -> UpstreamErrorKind {
         401 => Kind::Unauthorized,
         403 if speaks_of_model(said.code, said.details) => Kind::ModelDenied,
         403 => Kind::Forbidden,
+        404 if speaks_of_model(said.code, said.details) => Kind::ModelNotFound,
         413 => Kind::TooLarge,
         429 => Kind::RateLimited,
         _ => Kind::Unavailable,
@@ -78,7 +79,7 @@ pub(crate) fn classify(status: u16, said: &Said<'_>) -> UpstreamErrorKind {
 /// Names of services in lower case: an account that may not use one may use no model at all.
 const NO_MODELS: [&str; 4] = ["model studio", "modelstudio", "modelscope", "大模型服务"];
 
-/// Whether a refusal with status 403 is one of the model that was asked for, and not of the account.
+/// Whether a refusal with status 403 or 404 is one of the model that was asked for, and not of the account or the route.
 pub(crate) fn speaks_of_model(code: &str, text: &str) -> bool {
     let speaks = |said: &str| {
         let said = NO_MODELS.iter().fold(said.to_lowercase(), |said, name| said.replace(name, ""));
@@ -249,6 +250,9 @@ mod tests {
         check(404, "CHAT_NOT_FOUND", "This chat has been deleted.", None, Kind::LostChat);
         check(404, "PARENT_NOT_FOUND", "", None, Kind::LostChat);
         check(404, "Not_Found", "Model not found", None, Kind::ModelNotFound);
+        check(404, "", "Model not found", None, Kind::ModelNotFound);
+        check(404, "", "模型已下线", None, Kind::ModelNotFound);
+        check(404, "", "Not Found", None, Kind::Unavailable);
         check(200, "unauthorized", "Token has expired, please log in again.", None, Kind::Unauthorized);
         check(401, "", "", None, Kind::Unauthorized);
         check(403, "Forbidden", "", None, Kind::Forbidden);

@@ -54,7 +54,15 @@ fn endpoint(last: Value) -> Server {
         "/api/v1/oauth2/device/code" => {
             answer(200, &json!({"device_code": "hush-d", "user_code": "ABC_DEF", "interval": 1}))
         }
-        "/v1/models" => answer(if seen.header("authorization") == "Bearer hush-good" { 200 } else { 401 }, &json!({})),
+        "/v1/models" => {
+            let refused = json!({"error": {"message": "as the status tells"}});
+            match seen.header("authorization") {
+                "Bearer hush-good" => answer(200, &json!({})),
+                // As the portal, which looks at the token first and has no such list.
+                "Bearer hush-listless" => answer(404, &refused),
+                _ => answer(401, &refused),
+            }
+        }
         _ => answer(if last.get("error").is_some() { 400 } else { 200 }, &last),
     })
 }
@@ -135,6 +143,11 @@ async fn a_probe_tells_working_tokens_from_refused_ones() {
     assert!(health(&mut out, &desk.accounts, Some(&client(&server)), true).await.unwrap());
     let shown: Value = serde_json::from_str(&text(&out)).unwrap();
     assert_eq!(shown["summary"], json!({"total": 2, "usable": 2, "working": 1, "failed": 1}));
+    desk.file("own/oauth_creds_listless.json", &json!({"access_token": "hush-listless"}));
+    let mut out = Vec::new();
+    assert!(health(&mut out, &desk.accounts, Some(&client(&server)), true).await.unwrap());
+    let shown: Value = serde_json::from_str(&text(&out)).unwrap();
+    assert_eq!(shown["summary"], json!({"total": 3, "usable": 3, "working": 2, "failed": 1}));
 }
 
 #[tokio::test]

@@ -163,6 +163,7 @@ mod tests {
             (403, "", "", "The free tier of the model has been exhausted.", Kind::ModelQuotaExhausted),
             (403, "", "", "该模型的免费额度已用尽", Kind::ModelQuotaExhausted),
             (429, "", "", "您的免费额度已用完", quota),
+            (401, "401", "team_model_access_denied", "no", Kind::ModelDenied),
             (401, "401", "key_model_access_denied", "key not allowed to access model", Kind::ModelDenied),
             (401, "401", "auth_error", "team not allowed to access model. Tried to access x", Kind::ModelDenied),
             (403, "", "", "无权访问该模型", Kind::ModelDenied),
