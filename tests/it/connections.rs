@@ -122,7 +122,7 @@ async fn running_out_of_descriptors_is_not_the_upstreams_fault() {
     simulator.script().set_default(None, Endpoint::Completions, Some(endless));
     // So few that those of the callers are there, and those to the upstream are not.
     let used = start(1024, &simulator).await.0.descriptors();
-    let (program, address) = start(used + 6, &simulator).await;
+    let (program, address) = start(used + 4, &simulator).await;
     let client = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
     let asked = futures_util::future::select_ok((0..16).map(|_| {
         let client = client.clone();
