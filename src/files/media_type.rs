@@ -185,7 +185,8 @@ impl MediaType {
         })
     }
 
-    /// The kind that a media type claims to be, by its first word.
+    /// The kind that a media type claims to be, by its first word. `None` when it says nothing: it is empty, or a short
+    /// word such as `undefined` or `None` of a client that did not know.
     #[must_use]
     pub(crate) fn claimed_kind(essence: &str) -> Option<MediaKind> {
         let essence = essence.trim().to_ascii_lowercase();
@@ -193,12 +194,15 @@ impl MediaType {
             "image" => Some(MediaKind::Image),
             "video" => Some(MediaKind::Video),
             "audio" => Some(MediaKind::Audio),
-            "" => None,
+            word if word == essence && word.len() <= WORD_BYTES_MAX => None,
             _ if essence == "application/octet-stream" || essence == "binary/octet-stream" => None,
             _ => Some(MediaKind::Document),
         }
     }
 }
+
+/// The longest claim that counts as a mere word.
+const WORD_BYTES_MAX: usize = 20;
 
 /// UTF-8 without control characters that no text has; the last character may be cut.
 fn is_text(head: &[u8]) -> bool {
@@ -280,6 +284,9 @@ mod tests {
             ("application/pdf", Some(MediaKind::Document)),
             ("application/octet-stream", None),
             ("", None),
+            ("None", None),
+            ("undefined", None),
+            ("image", Some(MediaKind::Image)),
         ] {
             assert_eq!(MediaType::claimed_kind(essence), expected, "{essence}");
         }

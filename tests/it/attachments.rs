@@ -115,6 +115,17 @@ async fn base64_may_be_wrapped() {
 }
 
 #[tokio::test]
+async fn a_claim_that_says_nothing_does_not_decide() {
+    let app = TestApp::quick().await;
+    for claim in ["", "None", "undefined", "null", "jpg", "image", "application/octet-stream"] {
+        let url = format!("data:{claim};base64,{}", STANDARD.encode(png(1)));
+        let part = json!({"type": "image_url", "image_url": {"url": url}});
+        let answer = json_of(app.chat(&with_parts("qwen3-vl-plus", "What is it?", vec![part])).await).await;
+        assert!(answer["error"].is_null() && content(&answer).contains(&hash(&png(1))), "{claim:?}: {answer}");
+    }
+}
+
+#[tokio::test]
 async fn the_same_bytes_are_uploaded_once_for_each_account() {
     let app = two_accounts(|scenario| scenario).await;
     let body = with_parts("qwen3-vl-plus", "What is it?", vec![image_part(1), image_part(1), image_part(2)]);
