@@ -1,37 +1,32 @@
 //! Continued conversations: the new turn goes to the chat of the last answer, and nothing else is sent. Whatever is in
 //! the way, callers see no difference.
 
-use std::cell::Cell;
-use std::collections::BTreeMap;
-
-use proptest::prelude::{ProptestConfig, Strategy, any};
-use proptest::test_runner::TestRunner;
 use qwen_bridge::store::Store;
 use serde_json::{Value, json};
 use simulator::script::{CutHow, Endpoint, ScriptedReply, StreamError};
 use simulator::{RecordedRequest, Simulator};
 
 use crate::support::app::{Asked, PATIENCE, Setup, TestApp, json_of};
-use crate::support::oracle::{FORMS, Form, accounts_of, asked_accounts, asked_chats, counts, crew, read, send, until};
+use crate::support::oracle::{FORMS, Form, asked_accounts, asked_chats, counts, crew, read, send, until};
 
 /// A server in front of so many accounts.
-async fn start(accounts: usize) -> TestApp {
+pub(crate) async fn start(accounts: usize) -> TestApp {
     start_with(Setup::default(), accounts).await
 }
 
-async fn start_with(setup: Setup, accounts: usize) -> TestApp {
+pub(crate) async fn start_with(setup: Setup, accounts: usize) -> TestApp {
     setup.start(Simulator::start(crew(accounts).paced_ms(0)).await.unwrap()).await
 }
 
-fn user(text: &str) -> Value {
+pub(crate) fn user(text: &str) -> Value {
     json!({"role": "user", "content": text})
 }
 
-fn says(text: &str) -> Value {
+pub(crate) fn says(text: &str) -> Value {
     json!({"role": "assistant", "content": text})
 }
 
-fn body(messages: &[Value]) -> Value {
+pub(crate) fn body(messages: &[Value]) -> Value {
     json!({"model": "qwen3-max", "messages": messages})
 }
 
@@ -52,13 +47,13 @@ async fn two_turns(app: &TestApp) -> Vec<Value> {
 }
 
 /// The completions so far.
-fn sent(app: &TestApp) -> Vec<RecordedRequest> {
+pub(crate) fn sent(app: &TestApp) -> Vec<RecordedRequest> {
     app.simulator.record().requests_to(Endpoint::Completions)
 }
 
 /// The answers that the last message follows, by the upstream's ids in all four places; `None` for a first message.
 #[track_caller]
-fn parent(asked: &Asked) -> Option<String> {
+pub(crate) fn parent(asked: &Asked) -> Option<String> {
     let (body, message) = (&asked.0, asked.message());
     assert_eq!(body["parent_id"], message["parent_id"], "{body}");
     assert_eq!(body["parent_id"], message["parentId"], "{body}");
@@ -66,7 +61,7 @@ fn parent(asked: &Asked) -> Option<String> {
     body["parent_id"].as_str().map(str::to_owned)
 }
 
-fn chats_made(app: &TestApp) -> usize {
+pub(crate) fn chats_made(app: &TestApp) -> usize {
     app.simulator.record().requests_to(Endpoint::NewChat).len()
 }
 
@@ -91,7 +86,7 @@ fn must_have_begun_anew(app: &TestApp, first_words: &str) {
 
 /// Fails unless the last question was this prompt, behind that earlier question, counted from 0.
 #[track_caller]
-fn must_have_continued(app: &TestApp, question: usize, prompt: &str) {
+pub(crate) fn must_have_continued(app: &TestApp, question: usize, prompt: &str) {
     let sent = sent(app);
     assert_eq!(parent(&app.asked()), sent[question].response_id, "the answer that is continued");
     assert_eq!(app.asked().prompt(), prompt);
@@ -427,103 +422,6 @@ async fn messages_and_responses_are_continued_too() {
     must_have_continued(&app, 3, "echo: three");
 }
 
-fn tools() -> Value {
-    let path = json!({"type": "object", "properties": {"path": {"type": "string"}}, "required": ["path"]});
-    let tool = |name: &str| json!({"type": "function", "function": {"name": name, "parameters": path}});
-    json!([tool("list_files"), tool("read_file")])
-}
-
-#[tokio::test]
-async fn an_agents_second_turn_sends_the_results_only() {
-    let app = start(1).await;
-    let mut messages = vec![json!({"role": "system", "content": "Be terse. ".repeat(3000)}), user("What is in src?")];
-    let asking = |messages: &[Value]| json!({"model": "qwen3-max", "messages": messages, "tools": tools()});
-    let first = json_of(app.chat(&asking(&messages)).await).await;
-    let mut replay = first["choices"][0]["message"].clone();
-    let id = replay["tool_calls"][0]["id"].as_str().unwrap().to_owned();
-    // Python's and JavaScript's JSON differ in white space.
-    let arguments: Value =
-        serde_json::from_str(replay["tool_calls"][0]["function"]["arguments"].as_str().unwrap()).unwrap();
-    replay["tool_calls"][0]["function"]["arguments"] = json!(arguments.to_string());
-    messages.push(replay);
-    messages.push(json!({"role": "tool", "tool_call_id": id, "content": "nothing\nat all"}));
-    let second = json_of(app.chat(&asking(&messages)).await).await;
-    let said = second["choices"][0]["message"]["content"].as_str().unwrap();
-    assert!(said.contains("nothing\nat all"), "{said}");
-    let prompt = format!(
-        "The conversation goes on, one block for each message in order. Write only the assistant's next message, without \
-         tags around it.\n\n<tool_result id=\"{id}\" name=\"list_files\">\nnothing\nat all\n</tool_result>\n\nWrite the \
-         assistant's next message: an answer, or tool calls in <tool_call> blocks."
-    );
-    must_have_continued(&app, 0, &prompt);
-    let bytes: Vec<usize> = sent(&app).iter().map(|request| request.body_bytes).collect();
-    assert!(bytes[0] > 30_000 && bytes[1] < 2_500, "{bytes:?}");
-    // The tools stand in the chat already, and are called again.
-    messages.push(second["choices"][0]["message"].clone());
-    messages.push(user("call: read_file {\"path\": \"lib.rs\"}"));
-    let mut demanding = asking(&messages);
-    demanding["tool_choice"] = json!({"type": "function", "function": {"name": "read_file"}});
-    let third = json_of(app.chat(&demanding).await).await;
-    assert_eq!(third["choices"][0]["message"]["tool_calls"][0]["function"]["name"], "read_file", "{third}");
-    let asked = app.asked();
-    assert!(asked.prompt().ends_with("It has to call the tool read_file."), "{}", asked.prompt());
-    assert_eq!((chats_made(&app), accounts_of(&sent(&app)).len()), (1, 3));
-}
-
-#[tokio::test]
-async fn results_of_several_calls_are_told_apart() {
-    let both = "<tool_call>{\"name\": \"list_files\", \"arguments\": {\"path\": \"a\"}}</tool_call>\
-                <tool_call>{\"name\": \"list_files\", \"arguments\": {\"path\": \"b\"}}</tool_call>";
-    for (order, is_continued) in [(vec![0, 1], true), (vec![1, 0], true), (vec![0], false)] {
-        let app = start(1).await;
-        app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::answer(both));
-        let mut messages = vec![user("What is in a and b?")];
-        let asking = |messages: &[Value]| json!({"model": "qwen3-max", "messages": messages, "tools": tools()});
-        let first = json_of(app.chat(&asking(&messages)).await).await;
-        let replay = first["choices"][0]["message"].clone();
-        let result = |place: usize| {
-            let id = replay["tool_calls"][place]["id"].clone();
-            json!({"role": "tool", "tool_call_id": id, "content": format!("result {place}")})
-        };
-        let results: Vec<Value> = order.iter().map(|place| result(*place)).collect();
-        messages.push(replay.clone());
-        messages.extend(results);
-        assert_eq!(app.chat(&asking(&messages)).await.status(), 200);
-        let asked = app.asked();
-        let (prompt, parent) = (asked.prompt(), parent(&asked));
-        assert_eq!(parent.is_some(), is_continued, "{order:?}");
-        if is_continued {
-            let places = ["result 0", "result 1"].map(|text| prompt.find(text).unwrap());
-            assert!(places[0] < places[1], "in the order of the calls: {prompt}");
-        }
-    }
-}
-
-#[tokio::test]
-async fn an_answer_with_words_left_out_is_not_continued() {
-    let call = "<tool_call>{\"name\": \"list_files\", \"arguments\": {\"path\": \"a\"}}</tool_call>";
-    for (answers, is_continued) in [
-        (vec![call.to_owned()], true),
-        (vec![format!("I look.\n{call}")], true),
-        (vec![format!("{call}\n<tool_result>\nb.txt\n</tool_result>\nThere is b.txt.")], false),
-        (vec![format!("{call} And then I wait.")], false),
-        // Asked for a second time in a chat of its own, which has a wrong call.
-        (vec![call.replace("path", "folder"), call.to_owned()], false),
-    ] {
-        let app = start(1).await;
-        for answer in &answers {
-            app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::answer(answer));
-        }
-        let asking = |messages: &[Value]| json!({"model": "qwen3-max", "messages": messages, "tools": tools()});
-        let first = json_of(app.chat(&asking(&[user("What is in a?")])).await).await;
-        let replay = first["choices"][0]["message"].clone();
-        let id = replay["tool_calls"][0]["id"].clone();
-        let messages = [user("What is in a?"), replay, json!({"role": "tool", "tool_call_id": id, "content": "c.txt"})];
-        assert_eq!(app.chat(&asking(&messages)).await.status(), 200);
-        assert_eq!(parent(&app.asked()).is_some(), is_continued, "{answers:?}");
-    }
-}
-
 #[tokio::test]
 async fn conversations_go_on_after_a_restart() {
     for is_killed in [false, true] {
@@ -562,140 +460,4 @@ async fn kept_chats_that_are_idle_are_deleted_after_a_restart() {
         assert!(simulator.stored().chats(None).iter().all(|chat| chat.is_old));
         assert_eq!(simulator.record().violations(), Vec::<String>::new());
     }
-}
-
-/// One step of a random history of callers.
-#[derive(Clone, Debug)]
-struct Act {
-    /// Which of the callers.
-    caller: usize,
-    /// Which of the conversations of this caller so far; beyond the last a new one.
-    talk: usize,
-    /// How many of its rounds are kept.
-    rounds: usize,
-    /// What the last answer is replaced by: an edit that the server did not give.
-    edits: bool,
-    /// What is asked; few texts, so that callers and branches often say the same.
-    text: usize,
-    form: Form,
-    replay: usize,
-    fault: usize,
-}
-
-fn act() -> impl Strategy<Value = Act> {
-    let numbers = (0..CALLERS.len(), 0..6_usize, 0..4_usize, 0..10_usize, 0..3_usize);
-    (numbers, any::<bool>(), 0..4_usize, 0..16_usize).prop_map(
-        |((caller, talk, rounds, edits, text), streams, replay, fault)| {
-            let form = if streams { Form::Stream } else { Form::Whole };
-            Act { caller, talk, rounds, edits: edits == 0, text, form, replay, fault }
-        },
-    )
-}
-
-const CALLERS: [&str; 3] = ["sk-ann", "sk-ben", "sk-cat"];
-
-/// An answer as some client replays it.
-fn replayed(text: &str, form: usize) -> Value {
-    match form {
-        0 => says(text),
-        1 => says(&format!("{text}\n")),
-        2 => json!({"role": "assistant", "content": [{"type": "text", "text": text}], "refusal": null}),
-        _ => json!({"role": "assistant", "content": text.replace('\n', "\r\n"), "reasoning_content": "Hm."}),
-    }
-}
-
-/// What a prompt of the server says, as (role, text).
-fn said_in(prompt: &str) -> Vec<(String, String)> {
-    if !prompt.starts_with("This is a conversation,") && !prompt.starts_with("The conversation goes on,") {
-        return vec![("user".to_owned(), prompt.to_owned())];
-    }
-    let (_, mut rest) = prompt.split_once("\n\n<").unwrap();
-    let mut said = Vec::new();
-    loop {
-        let (role, block) = rest.split_once(">\n").unwrap();
-        let (text, more) = block.split_once(&format!("\n</{role}>")).unwrap_or_else(|| panic!("{prompt}"));
-        said.push((role.to_owned(), text.to_owned()));
-        match more.strip_prefix("\n\n<") {
-            Some(more) => rest = more,
-            None => return said,
-        }
-    }
-}
-
-/// Lets random callers talk, and compares what the model read for each answer with all that its caller had said.
-async fn live(acts: Vec<Act>) -> usize {
-    let setup = Setup::default().with("API_KEY", &CALLERS.join(",")).with("TRIP_AFTER", "1000");
-    let app = start_with(setup, 2).await;
-    let mut talks: [Vec<Vec<(String, String)>>; 3] = Default::default();
-    let mut owners: BTreeMap<String, usize> = BTreeMap::new();
-    let mut continued = 0;
-    for act in acts {
-        let known = &talks[act.caller];
-        let mut said = known.get(act.talk).cloned().unwrap_or_default();
-        said.truncate(act.rounds * 2);
-        if let Some((_, answer)) = said.last_mut().filter(|_| act.edits) {
-            answer.push('!');
-        }
-        let text = ["echo: red\n\nblue", "echo: red", "Tell me more"][act.text];
-        said.push(("user".to_owned(), text.to_owned()));
-        let messages = said.iter().map(|(role, text)| match &**role {
-            "assistant" => replayed(text, act.replay),
-            _ => user(text),
-        });
-        let mut body = body(&messages.collect::<Vec<_>>());
-        body["stream"] = json!(act.form == Form::Stream);
-        let fault = match act.fault {
-            0 => Some(ScriptedReply::error("CHAT_NOT_FOUND")),
-            1 => Some(ScriptedReply::error("PARENT_NOT_FOUND")),
-            2 => Some(ScriptedReply::status(500)),
-            3 => Some(ScriptedReply::answer("cut off here").cut_after(3, CutHow::CleanEnd)),
-            4 => Some(ScriptedReply::answer("cut off here").cut_after(3, CutHow::Reset)),
-            _ => None,
-        };
-        fault.into_iter().for_each(|fault| app.simulator.script().queue(None, Endpoint::Completions, fault));
-        let request = app.client.post(app.url("/v1/chat/completions")).bearer_auth(CALLERS[act.caller]);
-        let request = request.header("content-type", "application/json").body(body.to_string());
-        let answer = read(request, act.form).await;
-        if answer.finish.is_none() {
-            continue;
-        }
-        let request = sent(&app).pop().unwrap();
-        let asked = Asked(request.body.clone().unwrap());
-        continued += usize::from(parent(&asked).is_some());
-        let chat_id = asked.0["chat_id"].as_str().unwrap().to_owned();
-        assert_eq!(*owners.entry(chat_id).or_insert(act.caller), act.caller, "a chat of another caller");
-        let mut path = app.simulator.stored().path(request.response_id.as_deref().unwrap()).unwrap();
-        assert_eq!(path.pop(), Some(("assistant", answer.content.clone())));
-        let of_message = |(role, content): &(&str, String)| match *role {
-            "user" => said_in(content),
-            role => vec![(role.to_owned(), content.clone())],
-        };
-        let by_model: Vec<_> = path.iter().flat_map(of_message).collect();
-        let trimmed = |said: &[(String, String)]| {
-            let one = |(role, text): &(String, String)| {
-                (role.clone(), if role == "assistant" { text.trim().replace('\r', "") } else { text.clone() })
-            };
-            said.iter().map(one).collect::<Vec<_>>()
-        };
-        assert_eq!(trimmed(&by_model), trimmed(&said), "{}", CALLERS[act.caller]);
-        said.push(("assistant".to_owned(), answer.content));
-        talks[act.caller].push(said);
-    }
-    app.assert_clean();
-    continued
-}
-
-/// The stateless oracle: whatever was continued, edited, cut or lost on the way, a model reads exactly what its caller
-/// sent, in a chat of that caller.
-#[test]
-fn a_model_reads_what_its_caller_said_and_nothing_else() {
-    let config = ProptestConfig { cases: 12, max_shrink_iters: 40, failure_persistence: None, ..Default::default() };
-    let continued = Cell::new(0);
-    let lived = TestRunner::new(config).run(&proptest::collection::vec(act(), 1..24), |acts| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        continued.set(continued.get() + runtime.block_on(live(acts)));
-        Ok(())
-    });
-    lived.unwrap_or_else(|error| panic!("{error}"));
-    assert!(continued.get() > 0, "nothing was continued");
 }

@@ -1,18 +1,13 @@
 //! OAuth accounts in the eyes of the server's owner: what there is, and logging one in from afar.
 
-use std::path::Path;
 use std::time::Duration;
 
-use http::{Method, StatusCode};
-use reqwest::Response;
 use serde_json::{Value, json};
-use simulator::script::{Approval, ChallengeForm, Endpoint, OAuthErrorScript, OAuthFailure, Scenario, ScriptedReply};
-use simulator::{Simulator, TokenLife};
-use tempfile::TempDir;
+use simulator::TokenLife;
+use simulator::script::{Approval, ChallengeForm, Endpoint, OAuthErrorScript, OAuthFailure, ScriptedReply};
 
-use crate::support::app::{KEY, PATIENCE, Setup, TestApp, content, error_of, json_of, question};
-
-const ADMIN: &str = "sk-admin-of-tests";
+use crate::support::app::{KEY, PATIENCE, content, error_of, json_of, question};
+use crate::support::owned::{ADMIN, Owned, owned, put};
 
 /// Every route of the owner.
 const ROUTES: [(&str, &str); 7] = [
@@ -24,90 +19,6 @@ const ROUTES: [(&str, &str); 7] = [
     ("DELETE", "/v1/debug/token"),
     ("GET", "/v1/debug/account/cleo"),
 ];
-
-struct Owned {
-    app: TestApp,
-    dir: TempDir,
-}
-
-/// A server in debug mode whose owner has a key, with these OAuth accounts in files and no other.
-async fn owned(accounts: &[(&str, TokenLife)], change: impl FnOnce(Setup) -> Setup) -> Owned {
-    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    for (account, life) in accounts {
-        put(dir.path(), account, &simulator.oauth().credentials(account, *life));
-    }
-    let setup = Setup::default()
-        .without("COOKIE")
-        .with("ADMIN_SECRET_KEY", ADMIN)
-        .with("DEBUG_MODE", "true")
-        .with("QWEN_DIR", &dir.path().display().to_string())
-        .with("QWEN_OAUTH_BASE_URL", simulator.urls().web.as_str());
-    Owned { app: change(setup).start(simulator).await, dir }
-}
-
-fn put(dir: &Path, name: &str, text: &str) {
-    std::fs::write(dir.join(format!("oauth_creds_{name}.json")), text).unwrap();
-}
-
-impl Owned {
-    async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Response {
-        let method = method.parse::<Method>().unwrap();
-        let mut request = self.app.client.request(method, self.app.url(path)).bearer_auth(ADMIN);
-        if let Some(body) = body {
-            request = request.header("content-type", "application/json").body(body.to_string());
-        }
-        request.send().await.unwrap()
-    }
-
-    async fn get(&self, path: &str) -> Value {
-        let response = self.call("GET", path, None).await;
-        assert_eq!(
-            (response.status(), &response.headers()["cache-control"]),
-            (StatusCode::OK, &"no-store".parse().unwrap())
-        );
-        json_of(response).await
-    }
-
-    async fn initiate(&self, account: &str) -> Response {
-        self.call("POST", "/v1/debug/auth/initiate", Some(json!({"account": account}))).await
-    }
-
-    async fn poll(&self, flow: &Value) -> Response {
-        self.call("POST", "/v1/debug/auth/poll", Some(json!({"flow_id": flow["flow_id"]}))).await
-    }
-
-    /// How a login ends.
-    async fn end_of(&self, flow: &Value) -> Response {
-        let polled = async {
-            loop {
-                let response = self.poll(flow).await;
-                if response.status() != 202 {
-                    return response;
-                }
-                assert_eq!(json_of(response).await["status"], "pending");
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-        };
-        tokio::time::timeout(PATIENCE, polled).await.expect("the login did not end")
-    }
-
-    fn next_login(&self, approval: Approval) {
-        self.app.simulator.script().queue(
-            None,
-            Endpoint::DeviceCode,
-            ScriptedReply::device(|device| device.approval = approval),
-        );
-    }
-
-    fn assert_keeps_secrets(&self, text: &str) {
-        let secrets = self.app.simulator.record().secrets();
-        let shown = self.app.simulator.oauth().user_codes();
-        let leaked = secrets.iter().filter(|secret| !shown.contains(secret) && text.contains(*secret)).count();
-        assert_eq!(leaked, 0, "{text}");
-        assert!(!text.contains("verifier") && !text.contains("device_code") && !text.contains(ADMIN), "{text}");
-    }
-}
 
 #[tokio::test]
 async fn only_the_owner_comes_in() {
@@ -163,15 +74,15 @@ async fn without_an_admin_key_the_routes_stay_closed() {
 #[tokio::test]
 async fn debug_routes_are_there_in_debug_mode_only() {
     // S000-17, S000-19: and never under another path.
-    let owned = owned(&[("cleo", TokenLife::Fresh)], |setup| setup.without("DEBUG_MODE")).await;
+    let usual = owned(&[("cleo", TokenLife::Fresh)], |setup| setup.without("DEBUG_MODE")).await;
     for (method, path) in ROUTES.into_iter().filter(|(_, path)| path.starts_with("/v1/debug/")) {
-        assert_eq!(owned.call(method, path, None).await.status(), 401, "{path}: as any path with the wrong key");
-        let request = owned.app.client.request(method.parse().unwrap(), owned.app.url(path)).bearer_auth(KEY);
+        assert_eq!(usual.call(method, path, None).await.status(), 401, "{path}: as any path with the wrong key");
+        let request = usual.app.client.request(method.parse().unwrap(), usual.app.url(path)).bearer_auth(KEY);
         let response = request.send().await.unwrap();
         assert_eq!(response.status(), 404, "{path}");
         assert_eq!(error_of(response).await["code"], "unknown_url");
     }
-    let owned = self::owned(&[("cleo", TokenLife::Fresh)], |setup| setup).await;
+    let owned = owned(&[("cleo", TokenLife::Fresh)], |setup| setup).await;
     for path in ["/debug/token", "/debug/auth/test", "/debug/account/cleo", "/v1/debug"] {
         assert_eq!(owned.app.get(path).send().await.unwrap().status(), 404, "{path}");
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use reqwest::{Method, Response};
+use reqwest::Method;
 use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::{
@@ -11,203 +11,9 @@ use simulator::script::{
 
 use crate::support::app::{KEY, Setup, TestApp, json_of, with_keys};
 use crate::support::files::{hash, png};
+use crate::support::messages::{Streamed, error_of, text};
 
-/// A stream, read by the rules of the official SDKs.
-#[derive(Debug)]
-struct Streamed {
-    /// The names of the events, without pings.
-    names: Vec<String>,
-    pings: usize,
-    /// The message as an SDK puts it together.
-    message: Value,
-    /// The last event of a stream that failed.
-    error: Option<Value>,
-}
-
-impl Streamed {
-    fn parse(text: &str) -> Self {
-        assert!(text.ends_with("\n\n"), "the last event has no blank line: {text:?}");
-        let mut read = Self { names: Vec::new(), pings: 0, message: Value::Null, error: None };
-        let mut open: Option<(u64, String)> = None;
-        for event in text.split_terminator("\n\n") {
-            assert!(event.len() < 64 * 1024, "a line of {} bytes", event.len());
-            let (name, data) = event.split_once('\n').unwrap_or_else(|| panic!("{event:?}"));
-            let name = name.strip_prefix("event: ").unwrap_or_else(|| panic!("{event:?}"));
-            let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
-            assert_eq!(data["type"], name, "{event}");
-            if name == "ping" {
-                read.pings += 1;
-                continue;
-            }
-            assert!(read.error.is_none() && read.names.last().is_none_or(|last| last != "message_stop"), "{text}");
-            read.names.push(name.to_owned());
-            let index = data["index"].as_u64();
-            match name {
-                "message_start" => {
-                    read.message = data["message"].clone();
-                    assert_eq!(read.names.len(), 1);
-                    assert_eq!((&read.message["content"], &read.message["stop_reason"]), (&json!([]), &Value::Null));
-                    assert!(read.message["usage"]["input_tokens"].as_u64().unwrap() > 0, "{data}");
-                    assert!(read.message["usage"]["output_tokens"].is_u64(), "{data}");
-                }
-                "content_block_start" => {
-                    assert!(open.is_none(), "one block at a time: {text}");
-                    let content = read.message["content"].as_array_mut().unwrap();
-                    assert_eq!(index, Some(content.len() as u64), "{event}");
-                    let block = &data["content_block"];
-                    match block["type"].as_str().unwrap() {
-                        "text" => assert_eq!(block["text"], "", "{event}"),
-                        "thinking" => assert_eq!((&block["thinking"], &block["signature"]), (&json!(""), &json!(""))),
-                        "tool_use" => {
-                            assert!(block["id"].is_string() && block["name"].is_string(), "{event}");
-                            assert_eq!(block["input"], json!({}), "{event}");
-                        }
-                        _ => {}
-                    }
-                    content.push(block.clone());
-                    open = Some((index.unwrap(), String::new()));
-                }
-                "content_block_delta" => {
-                    let (at, json) = open.as_mut().unwrap_or_else(|| panic!("{event}"));
-                    assert_eq!(index, Some(*at), "{event}");
-                    let block = read.message["content"].as_array_mut().unwrap().last_mut().unwrap();
-                    let delta = &data["delta"];
-                    for (kind, key) in
-                        [("text_delta", "text"), ("thinking_delta", "thinking"), ("signature_delta", "signature")]
-                    {
-                        if delta["type"] == kind {
-                            let piece = delta[key].as_str().unwrap();
-                            assert!(!piece.is_empty(), "{event}");
-                            block[key] = format!("{}{piece}", block[key].as_str().unwrap()).into();
-                        }
-                    }
-                    if delta["type"] == "input_json_delta" {
-                        json.push_str(delta["partial_json"].as_str().unwrap());
-                    }
-                }
-                "content_block_stop" => {
-                    let (at, json) = open.take().unwrap_or_else(|| panic!("{event}"));
-                    assert_eq!(index, Some(at), "{event}");
-                    if !json.is_empty() {
-                        let block = read.message["content"].as_array_mut().unwrap().last_mut().unwrap();
-                        block["input"] = serde_json::from_str(&json).unwrap_or_else(|error| panic!("{error}: {json}"));
-                    }
-                }
-                "message_delta" => {
-                    assert!(open.is_none(), "{text}");
-                    for key in ["stop_reason", "stop_sequence"] {
-                        read.message[key] = data["delta"][key].clone();
-                    }
-                    read.message["usage"] = data["usage"].clone();
-                }
-                "message_stop" => {}
-                "error" => read.error = Some(data["error"].clone()),
-                other => panic!("{other}"),
-            }
-        }
-        if read.error.is_none() {
-            assert_eq!(read.names.iter().rev().take(2).collect::<Vec<_>>(), ["message_stop", "message_delta"]);
-            assert_message(&read.message);
-        }
-        read
-    }
-
-    /// The names, of events in a row with one name the first only.
-    fn outline(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.names.iter().map(String::as_str).collect();
-        names.dedup();
-        names
-    }
-}
-
-/// What holds for every message.
-fn assert_message(message: &Value) {
-    assert!(message["id"].as_str().unwrap().starts_with("msg_"), "{message}");
-    assert_eq!((&message["type"], &message["role"]), (&json!("message"), &json!("assistant")));
-    let content = message["content"].as_array().unwrap();
-    assert!(!content.is_empty(), "{message}");
-    for block in content.iter().filter(|block| block["type"] == "thinking") {
-        assert!(!block["signature"].as_str().unwrap().is_empty(), "{message}");
-    }
-    let has_calls = content.iter().any(|block| block["type"] == "tool_use");
-    assert_eq!(message["stop_reason"] == "tool_use", has_calls, "{message}");
-    assert_eq!(message["stop_sequence"].is_null(), message["stop_reason"] != "stop_sequence", "{message}");
-    for key in ["input_tokens", "output_tokens"] {
-        assert!(message["usage"][key].as_u64().unwrap() > 0, "{message}");
-    }
-}
-
-/// The text of a message.
-fn text(message: &Value) -> String {
-    let blocks = message["content"].as_array().unwrap().iter().filter(|block| block["type"] == "text");
-    blocks.map(|block| block["text"].as_str().unwrap()).collect()
-}
-
-impl TestApp {
-    async fn message(&self, body: &Value) -> Value {
-        let response = self.post("/v1/messages", body).send().await.unwrap();
-        let status = response.status();
-        let message = json_of(response).await;
-        assert_eq!(status, 200, "{message}");
-        assert_message(&message);
-        assert_eq!(message["model"], body["model"]);
-        message
-    }
-
-    async fn message_streamed(&self, body: &Value) -> Streamed {
-        let mut body = body.clone();
-        body["stream"] = json!(true);
-        let response = self.post("/v1/messages?beta=true", &body).send().await.unwrap();
-        assert_eq!(response.status(), 200);
-        assert_eq!(response.headers()["content-type"], "text/event-stream");
-        Streamed::parse(&response.text().await.unwrap())
-    }
-
-    /// Both ways of answering, which have to say the same.
-    async fn both(&self, body: &Value) -> Value {
-        let whole = self.message(body).await;
-        let streamed = self.message_streamed(body).await.message;
-        for key in ["content", "stop_reason", "stop_sequence", "model", "usage"] {
-            assert_eq!(without_ids(&streamed[key]), without_ids(&whole[key]), "{key}: {body}");
-        }
-        whole
-    }
-
-    async fn count(&self, body: &Value) -> u64 {
-        let response = self.post("/v1/messages/count_tokens", body).send().await.unwrap();
-        let status = response.status();
-        assert_eq!(response.headers()["x-bridge-usage"], "estimated");
-        let counted = json_of(response).await;
-        assert_eq!((status.as_u16(), counted.as_object().unwrap().len()), (200, 1), "{counted}");
-        counted["input_tokens"].as_u64().unwrap()
-    }
-}
-
-/// Ids differ from answer to answer.
-fn without_ids(value: &Value) -> Value {
-    let mut value = value.clone();
-    for block in value.as_array_mut().into_iter().flatten() {
-        for key in ["id", "tool_use_id"] {
-            block.as_object_mut().unwrap().remove(key);
-        }
-    }
-    value
-}
-
-/// The error of an answer, after a look at its shape.
-async fn error_of(response: Response) -> (u16, String, String) {
-    let status = response.status().as_u16();
-    assert_eq!(response.headers()["content-type"], "application/json");
-    let id = response.headers()["request-id"].to_str().unwrap().to_owned();
-    assert_eq!(response.headers()["x-request-id"], id);
-    let body = json_of(response).await;
-    assert_eq!((&body["type"], &body["request_id"]), (&json!("error"), &json!(id)), "{body}");
-    assert_eq!((body.as_object().unwrap().len(), body["error"].as_object().unwrap().len()), (3, 2), "{body}");
-    let word = |key: &str| body["error"][key].as_str().unwrap().to_owned();
-    (status, word("type"), word("message"))
-}
-
-fn ask(text: &str) -> Value {
+pub(crate) fn ask(text: &str) -> Value {
     json!({"model": "qwen3-max", "max_tokens": 1000, "messages": [{"role": "user", "content": text}]})
 }
 
@@ -339,7 +145,7 @@ fn weather() -> Value {
     json!({"name": "weather", "description": "Weather.", "input_schema": schema})
 }
 
-fn sent_to_key(app: &TestApp) -> Value {
+pub(crate) fn sent_to_key(app: &TestApp) -> Value {
     app.simulator.record().requests_to(Endpoint::KeyChat).pop().unwrap().body.unwrap()
 }
 
@@ -655,50 +461,4 @@ async fn tokens_are_counted_as_they_would_be_sent() {
     let (status, kind, _) = error_of(app.post("/v1/messages/count_tokens", &long).send().await.unwrap()).await;
     assert_eq!((status, kind.as_str()), (400, "invalid_request_error"));
     assert_eq!(app.turns(), turns, "nothing is asked");
-}
-
-#[tokio::test]
-async fn other_names_for_models() {
-    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
-    let base = simulator.urls().keys;
-    let keys: Vec<String> =
-        simulator.keys().names().iter().map(|name| format!("{}@{base}", simulator.keys().secret(name))).collect();
-    let map = "claude-key*=key/qwen3.7-plus, claude-*=qwen3-max, gpt-4o=qwen3-vl-plus, gone=no-such-model";
-    let app = Setup::default().with("MODEL_MAP", map).with("QWEN_API_KEYS", &keys.join(",")).start(simulator).await;
-    let mut body = ask("echo: x");
-    body["model"] = json!("claude-sonnet-4-5");
-    assert_eq!(text(&app.both(&body).await), "x");
-    assert_eq!(app.asked().0["model"], "qwen3-max");
-    assert!(app.count(&body).await > 0);
-    body["model"] = json!("claude-key-1");
-    assert_eq!(text(&app.both(&body).await), "x");
-    assert_eq!(sent_to_key(&app)["model"], "qwen3.7-plus");
-    // All dialects.
-    body["model"] = json!("gpt-4o");
-    let answer = json_of(app.chat(&body).await).await;
-    assert_eq!((&answer["model"], &app.asked().0["model"]), (&json!("gpt-4o"), &json!("qwen3-vl-plus")));
-    let response = json!({"model": "claude-x", "input": "echo: x"});
-    assert_eq!(app.post("/v1/responses", &response).send().await.unwrap().status(), 200);
-    assert_eq!(app.asked().0["model"], "qwen3-max");
-    for model in ["gpt-4o-mini", "gone", "claude"] {
-        body["model"] = json!(model);
-        let (status, kind, message) = error_of(app.post("/v1/messages", &body).send().await.unwrap()).await;
-        assert_eq!((status, kind.as_str()), (404, "not_found_error"), "{model}");
-        assert!(message.contains(model), "{message}");
-    }
-    // Listed only when asked for.
-    let listed = async |path: &str| {
-        let list = json_of(app.get(path).send().await.unwrap()).await;
-        list["data"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|model| model["id"].as_str().unwrap().to_owned())
-            .collect::<Vec<_>>()
-    };
-    let (usual, with_aliases) = (listed("/v1/models").await, listed("/v1/models?aliases=true").await);
-    assert_eq!(with_aliases.strip_prefix(usual.as_slice()).unwrap(), ["claude-key*", "claude-*", "gpt-4o", "gone"]);
-    assert_eq!(listed("/v1/models?aliases=false").await, usual);
-    let found = json_of(app.get("/v1/models/claude-sonnet-4-5").send().await.unwrap()).await;
-    assert_eq!(found["id"], "claude-sonnet-4-5");
 }

@@ -3,7 +3,9 @@
 pub(crate) mod app;
 pub(crate) mod files;
 pub(crate) mod leaks;
+pub(crate) mod messages;
 pub(crate) mod oracle;
+pub(crate) mod owned;
 pub(crate) mod program;
 pub(crate) mod raw;
 pub(crate) mod responses;
