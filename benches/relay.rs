@@ -3,6 +3,8 @@
 //!
 //! `cargo bench --bench relay` runs everything; `cargo bench --bench relay -- NAME` one row. CPU and memory are read
 //! from `/proc`, so the figures exist on Linux only. Compare the ratios of one run: machines are noisy.
+//!
+//! One file, although long: a bench is one program, and its rows share the server and the pipe.
 
 #![expect(clippy::print_stdout, reason = "a benchmark's output is its table")]
 #![expect(

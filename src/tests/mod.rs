@@ -7,9 +7,11 @@ mod files_for_web;
 mod fixtures;
 mod golden;
 mod openai_dialect;
+mod phases;
 mod replies;
 mod requests;
 mod responses;
+mod tool_stage;
 
 use serde_json::{Value, json};
 

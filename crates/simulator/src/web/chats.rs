@@ -1,4 +1,6 @@
 //! The chats of all accounts, their messages, and which of them is busy with an answer.
+//!
+//! One file, although long: a turn changes the fields of its chat, and no other file may.
 
 use std::collections::HashMap;
 use std::sync::Arc;
