@@ -45,6 +45,8 @@ impl Supervisor {
     {
         let running = Running::enter(name, &self.running);
         let aborting = self.aborting.clone();
+        // In a box, as the futures around it would each be as large again.
+        let task = Box::pin(task);
         self.tasks.spawn(async move {
             let _running = running;
             let task = AssertUnwindSafe(task).catch_unwind();

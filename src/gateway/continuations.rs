@@ -263,7 +263,7 @@ pub(crate) struct TurnChat {
     /// `None` once it was given away.
     chat: Option<OwnChat>,
     /// `None` for an answer that is not continued.
-    follow: Option<Follow>,
+    follow: Option<Box<Follow>>,
 }
 
 /// What is needed to continue an answer later.
@@ -292,7 +292,7 @@ impl TurnChat {
     ) -> Self {
         let follow = match (asker, &request.thread) {
             (Some(asker), Some(thread)) if continuations.0.idle.is_some() => {
-                Some(Follow::new(continuations, asker, thread.asked, Vec::new()))
+                Some(Box::new(Follow::new(continuations, asker, thread.asked, Vec::new())))
             }
             _ => None,
         };
@@ -311,7 +311,7 @@ impl TurnChat {
         let place = asker.place(thread.turn.as_ref()?.before);
         let (Thread { chat, answers }, response_id) = continuations.take(&place, session)?;
         let follow = Follow::new(continuations, asker, thread.asked, answers);
-        Some((Self { chat: Some(chat), follow: Some(follow) }, response_id))
+        Some((Self { chat: Some(chat), follow: Some(Box::new(follow)) }, response_id))
     }
 
     /// The chat's id.
@@ -344,7 +344,7 @@ impl TurnChat {
     /// The caller was shown all of the answer and nothing else: it can be continued from now on.
     pub(crate) fn answered(mut self, response_id: &str) {
         if let (Some(chat), Some(follow)) = (self.chat.take(), self.follow.take()) {
-            let Follow { continuations, asker, asked, shown, earlier: answers } = follow;
+            let Follow { continuations, asker, asked, shown, earlier: answers } = *follow;
             let answer = (asker.place(asked.answered(shown.finish())), response_id.to_owned());
             continuations.keep(Thread { chat, answers }, Some(answer));
         }

@@ -110,7 +110,8 @@ impl Call {
         sink: &mut (impl ReplySink + Send),
     ) -> Result<Ending, Failure> {
         let context = self.context();
-        let (_, ending) = self.until_the_end(prepared.complete(&context, sink)).await?;
+        // In a box, as the futures around it would be as large as this one, and are moved.
+        let (_, ending) = self.until_the_end(Box::pin(prepared.complete(&context, sink))).await?;
         Ok(ending)
     }
 

@@ -29,7 +29,7 @@ const LINGER_BYTES_MAX: usize = 8 * 1024;
 const BURST_GAP: Duration = Duration::from_millis(2);
 
 /// The future that waits for the first content of an answer. It fails when the server ends before that.
-pub(crate) type Opening<S> = Pin<Box<dyn Future<Output = (Result<Turn, Failure>, S)> + Send>>;
+pub(crate) type Opening<S> = Pin<Box<dyn Future<Output = (Result<Box<Turn>, Failure>, S)> + Send>>;
 
 /// Begins the answer that follows a finished one in the same stream; `None` when that was the last.
 pub(crate) type Following<S> = Box<dyn FnMut(S) -> Option<Opening<S>> + Send>;
@@ -98,15 +98,15 @@ impl Linger {
 enum Phase<S> {
     /// Headers are out, the first content is not there yet.
     Opening(Opening<S>),
-    Streaming(Box<(Turn, S)>),
+    Streaming(Box<Turn>, S),
     Done,
 }
 
 impl<S: StreamWriter> ReplyBody<S> {
     /// A body whose answer has begun.
     #[must_use]
-    pub(crate) fn streaming(turn: Turn, sink: S, context: StreamContext) -> Self {
-        Self::new(Phase::Streaming(Box::new((turn, sink))), context)
+    pub(crate) fn streaming(turn: Box<Turn>, sink: S, context: StreamContext) -> Self {
+        Self::new(Phase::Streaming(turn, sink), context)
     }
 
     /// A body that goes on waiting for the first content.
@@ -149,10 +149,10 @@ impl<S: StreamWriter> ReplyBody<S> {
 
     /// An answer is over: the next one begins, if there is one.
     fn follow(&mut self) {
-        let Phase::Streaming(streaming) = std::mem::replace(&mut self.phase, Phase::Done) else {
+        let Phase::Streaming(_, sink) = std::mem::replace(&mut self.phase, Phase::Done) else {
             return;
         };
-        let opening = self.following.as_mut().and_then(|following| following(streaming.1));
+        let opening = self.following.as_mut().and_then(|following| following(sink));
         self.phase = opening.map_or(Phase::Done, Phase::Opening);
     }
 
@@ -167,32 +167,29 @@ impl<S: StreamWriter> ReplyBody<S> {
                 Phase::Opening(opening) => match opening.as_mut().poll(cx) {
                     Poll::Pending => return self.poll_keepalive(cx),
                     Poll::Ready((Ok(turn), sink)) => {
-                        self.phase = Phase::Streaming(Box::new((turn, sink)));
+                        self.phase = Phase::Streaming(turn, sink);
                     }
                     Poll::Ready((Err(failure), sink)) => return Poll::Ready(self.fail(&failure, sink)),
                 },
-                Phase::Streaming(streaming) => {
-                    let (turn, sink) = &mut **streaming;
-                    match turn.poll_next(cx, sink) {
-                        Poll::Ready(Ok(Some(ending))) => {
-                            sink.finish(&ending);
-                            let last = sink.take();
-                            self.follow();
-                            return Poll::Ready(last);
-                        }
-                        Poll::Ready(Ok(None)) if sink.held_bytes() < FRAME_BYTES_MAX => {}
-                        Poll::Ready(Ok(None)) => return Poll::Ready(sink.take()),
-                        Poll::Ready(Err(error)) => return Poll::Ready(self.break_off(&(&error).into())),
-                        Poll::Pending if sink.held_bytes() == 0 => return self.poll_idle(cx),
-                        Poll::Pending if self.linger.wants_more(sink.held_bytes(), self.sent_at, cx) => {
-                            return Poll::Pending;
-                        }
-                        Poll::Pending => {
-                            self.linger.has_spoken = true;
-                            return Poll::Ready(sink.take());
-                        }
+                Phase::Streaming(turn, sink) => match turn.poll_next(cx, sink) {
+                    Poll::Ready(Ok(Some(ending))) => {
+                        sink.finish(&ending);
+                        let last = sink.take();
+                        self.follow();
+                        return Poll::Ready(last);
                     }
-                }
+                    Poll::Ready(Ok(None)) if sink.held_bytes() < FRAME_BYTES_MAX => {}
+                    Poll::Ready(Ok(None)) => return Poll::Ready(sink.take()),
+                    Poll::Ready(Err(error)) => return Poll::Ready(self.break_off(&(&error).into())),
+                    Poll::Pending if sink.held_bytes() == 0 => return self.poll_idle(cx),
+                    Poll::Pending if self.linger.wants_more(sink.held_bytes(), self.sent_at, cx) => {
+                        return Poll::Pending;
+                    }
+                    Poll::Pending => {
+                        self.linger.has_spoken = true;
+                        return Poll::Ready(sink.take());
+                    }
+                },
             }
         }
     }
@@ -222,7 +219,7 @@ impl<S: StreamWriter> ReplyBody<S> {
     /// Ends an answer that has begun with a failure.
     fn break_off(&mut self, failure: &Failure) -> Option<Bytes> {
         match std::mem::replace(&mut self.phase, Phase::Done) {
-            Phase::Streaming(streaming) => self.fail(failure, streaming.1),
+            Phase::Streaming(_, sink) => self.fail(failure, sink),
             Phase::Opening(_) | Phase::Done => None,
         }
     }

@@ -161,7 +161,8 @@ fn tool_plan(
 /// The stages of one answer.
 #[derive(Debug)]
 pub struct Stages {
-    tools: Option<ToolCalls>,
+    /// In a box, as few answers have tools and the stage is large.
+    tools: Option<Box<ToolCalls>>,
     behind_tools: BehindTools,
     prompt_tokens: u64,
     spent: TokenCounts,
@@ -212,7 +213,7 @@ impl Stages {
                 sources: Vec::new(),
             },
         };
-        let tools = plan.tools.clone().map(ToolCalls::new);
+        let tools = plan.tools.clone().map(|plan| Box::new(ToolCalls::new(plan)));
         Self { tools, behind_tools, prompt_tokens: plan.prompt_tokens, spent: plan.spent, told_all: false }
     }
 

@@ -61,14 +61,14 @@ pub(crate) struct Answering<'a, S> {
 }
 
 impl<S: ReplySink + Send> Attempt for Answering<'_, S> {
-    type Done = Turn;
+    type Done = Box<Turn>;
 
-    async fn run(&mut self, lease: Lease, number: u32, deadline: Instant) -> Result<Turn, Failed> {
+    async fn run(&mut self, lease: Lease, number: u32, deadline: Instant) -> Result<Box<Turn>, Failed> {
         let key = lease.session().key().clone();
         let standing = self.attempts.natives.standing(&key, Now::read());
         // A conversation goes on in the form that its chat has.
         let goes_on = || self.attempts.has_chat(&lease, self.request, self.asker.as_ref());
-        let native = self.request.natively().filter(|_| standing != Standing::Gated && !goes_on());
+        let native = self.request.natively().map(Box::new).filter(|_| standing != Standing::Gated && !goes_on());
         let Some(native) = native else {
             return self.tell(lease, self.request, self.asker.clone(), self.stages, number, deadline).await;
         };
@@ -124,7 +124,7 @@ impl<S: ReplySink + Send> Answering<'_, S> {
         stages: &StagePlan,
         number: u32,
         deadline: Instant,
-    ) -> Result<Turn, Failed> {
+    ) -> Result<Box<Turn>, Failed> {
         let Self { attempts, is_pooled, sink, prompt_bytes, .. } = self;
         let sending = Sending { stages, is_pooled: *is_pooled, number, deadline };
         let (lease, doubtful) = match attempts.known(&lease, request, asker.as_ref()) {
@@ -225,13 +225,13 @@ impl Attempts {
         asker: Option<&Asker>,
         sending: &Sending<'_>,
         sink: &mut impl ReplySink,
-    ) -> Result<Turn, Failed> {
+    ) -> Result<Box<Turn>, Failed> {
         let session = Arc::clone(lease.session());
         let Sending { is_pooled, deadline, .. } = *sending;
         if let Task::Video(_) = job.task {
-            let started = self.start_video(lease, job, is_pooled, &mut NoDiary, deadline).await?;
+            let started = Box::pin(self.start_video(lease, job, is_pooled, &mut NoDiary, deadline)).await?;
             let StartedVideo { lease, chat, task } = started;
-            return match self.videos.follow(&session, &task, &job.prompt, deadline).await {
+            return match Box::pin(self.videos.follow(&session, &task, &job.prompt, deadline)).await {
                 Ok(url) => {
                     let mut turn = Turn::at_once(self.parts(sending, lease, TurnChat::alone(chat)));
                     turn.show(ReplyEvent::Video { url: &url }, sink);
@@ -257,7 +257,7 @@ impl Attempts {
         mut place: (TurnChat, Option<String>),
         sending: &Sending<'_>,
         sink: &mut impl ReplySink,
-    ) -> Result<Turn, Failed> {
+    ) -> Result<Box<Turn>, Failed> {
         let session = Arc::clone(lease.session());
         let files = self.attachments.hand_over(&session, &turn.files, sending.is_pooled, sending.deadline).await;
         match files {
@@ -277,7 +277,7 @@ impl Attempts {
         (mut chat, parent_id): (TurnChat, Option<String>),
         sending: &Sending<'_>,
         sink: &mut impl ReplySink,
-    ) -> Result<Turn, Failed> {
+    ) -> Result<Box<Turn>, Failed> {
         let session = Arc::clone(lease.session());
         let deadline = sending.deadline;
         chat.answer_begins();
@@ -304,7 +304,7 @@ impl Attempts {
             Ok(()) => return Ok(turn),
             Err(error) => error,
         };
-        if is_picture(job) && self.recover(&session, &mut turn, sink, &error, deadline).await {
+        if is_picture(job) && Box::pin(self.recover(&session, &mut turn, sink, &error, deadline)).await {
             return Ok(turn);
         }
         if is_chat_useless(error.kind) {

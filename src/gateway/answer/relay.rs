@@ -160,7 +160,7 @@ impl RelayGateway {
         job: &RelayJob,
         context: &RequestContext,
         sink: &mut (impl ReplySink + Send),
-    ) -> Result<Turn, ChatError> {
+    ) -> Result<Box<Turn>, ChatError> {
         self.answer(job, true, context, sink).await
     }
 
@@ -173,7 +173,7 @@ impl RelayGateway {
         job: &RelayJob,
         context: &RequestContext,
         sink: &mut (impl ReplySink + Send),
-    ) -> Result<(Turn, Ending), ChatError> {
+    ) -> Result<(Box<Turn>, Ending), ChatError> {
         let mut turn = self.answer(job, false, context, sink).await?;
         loop {
             if let Some(ending) = poll_fn(|cx| turn.poll_next(cx, sink)).await? {
@@ -188,7 +188,7 @@ impl RelayGateway {
         is_streamed: bool,
         context: &RequestContext,
         sink: &mut (impl ReplySink + Send),
-    ) -> Result<Turn, ChatError> {
+    ) -> Result<Box<Turn>, ChatError> {
         let mut attempt = Relaying { inner: &self.0, job, is_streamed, sink };
         let avoided = self.0.models.without(&job.job.upstream_model);
         let mut progress = self.0.failover.begin(self.limits(), context).avoiding(avoided);
@@ -259,7 +259,12 @@ impl<S: ReplySink + Send> Relaying<'_, S> {
     }
 
     /// Reads to the first content; a whole answer to its end.
-    async fn begin(&mut self, answer: Answer, parts: TurnParts, first: Instant) -> Result<Turn, (UpstreamError, Turn)> {
+    async fn begin(
+        &mut self,
+        answer: Answer,
+        parts: TurnParts,
+        first: Instant,
+    ) -> Result<Box<Turn>, (UpstreamError, Box<Turn>)> {
         let sink = &mut *self.sink;
         match answer {
             Answer::Whole(body) => {
@@ -321,9 +326,9 @@ async fn body(job: &ChatJob, is_streamed: bool, profile: Profile) -> Result<Vec<
 }
 
 impl<S: ReplySink + Send> Attempt for Relaying<'_, S> {
-    type Done = Turn;
+    type Done = Box<Turn>;
 
-    async fn run(&mut self, lease: Lease, number: u32, deadline: Instant) -> Result<Turn, Failed> {
+    async fn run(&mut self, lease: Lease, number: u32, deadline: Instant) -> Result<Box<Turn>, Failed> {
         let session = Arc::clone(lease.session());
         let inner = self.inner;
         let first = deadline.min(Instant::now() + inner.settings.first_event_timeout);

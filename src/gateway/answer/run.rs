@@ -200,7 +200,7 @@ impl Prepared {
         &self,
         context: &RequestContext,
         sink: &mut (impl ReplySink + Send),
-    ) -> Result<Turn, ChatError> {
+    ) -> Result<Box<Turn>, ChatError> {
         match &self.upstream {
             PreparedFor::Web(gateway, request, stages) => gateway.open((request, stages), context, sink).await,
             PreparedFor::Relay(gateway, job) => gateway.open(job, context, sink).await,
@@ -215,7 +215,7 @@ impl Prepared {
         &self,
         context: &RequestContext,
         sink: &mut (impl ReplySink + Send),
-    ) -> Result<(Turn, Ending), ChatError> {
+    ) -> Result<(Box<Turn>, Ending), ChatError> {
         match &self.upstream {
             PreparedFor::Web(gateway, request, stages) => gateway.complete((request, stages), context, sink).await,
             PreparedFor::Relay(gateway, job) => gateway.complete(job, context, sink).await,

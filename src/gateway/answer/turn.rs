@@ -25,6 +25,8 @@ use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::stream::ReplyStream;
 
 /// An answer that is being read. Dropping it before its end stops the upstream and charges no identity.
+///
+/// It is large and handed from one future to the next, so that it is made in a box.
 pub(crate) struct Turn {
     /// `None` for an answer that did not come as a stream.
     stream: Option<ReplyStream>,
@@ -74,22 +76,22 @@ pub(crate) struct TurnParts {
 
 impl Turn {
     /// A turn whose answer does not come as a stream: [`Turn::show`] hands on what it says, [`Turn::end`] ends it.
-    pub(crate) fn at_once(parts: TurnParts) -> Self {
+    pub(crate) fn at_once(parts: TurnParts) -> Box<Self> {
         Self::over(None, parts)
     }
 
     /// A turn that reads this stream.
-    pub(crate) fn new(stream: ReplyStream, parts: TurnParts) -> Self {
+    pub(crate) fn new(stream: ReplyStream, parts: TurnParts) -> Box<Self> {
         Self::over(Some(stream), parts)
     }
 
-    fn over(stream: Option<ReplyStream>, parts: TurnParts) -> Self {
+    fn over(stream: Option<ReplyStream>, parts: TurnParts) -> Box<Self> {
         let TurnParts { stages, lease, chat, drift, accounting, attempts, idle_timeout, deadline } = parts;
         let now = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until(deadline.min(now + idle_timeout)));
         let identity = lease.identity().clone();
         let session = Arc::clone(lease.session());
-        Self {
+        Box::new(Self {
             stream,
             stages,
             lease: Some(lease),
@@ -108,7 +110,7 @@ impl Turn {
             pictures: HashSet::new(),
             over: None,
             is_finished: false,
-        }
+        })
     }
 
     /// Hands an event that came outside of the stream through the stages.

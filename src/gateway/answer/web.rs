@@ -146,7 +146,7 @@ impl WebGateway {
         asked: (&WebRequest, &StagePlan),
         context: &RequestContext,
         sink: &mut (impl ReplySink + Send),
-    ) -> Result<Turn, ChatError> {
+    ) -> Result<Box<Turn>, ChatError> {
         let mut progress = self.0.failover.begin(self.0.limits(asked.0), context);
         self.begin(asked, context, sink, &mut progress).await
     }
@@ -157,7 +157,7 @@ impl WebGateway {
         context: &RequestContext,
         sink: &mut (impl ReplySink + Send),
         progress: &mut Progress,
-    ) -> Result<Turn, ChatError> {
+    ) -> Result<Box<Turn>, ChatError> {
         let failover = &self.0.failover;
         progress.preferred = self.holder(request, context);
         let mut turn = failover.run(context, &mut self.answering((request, stages), context, sink), progress).await?;
@@ -188,7 +188,7 @@ impl WebGateway {
         (request, stages): (&WebRequest, &StagePlan),
         context: &RequestContext,
         sink: &mut (impl ReplySink + Send),
-    ) -> Result<(Turn, Ending), ChatError> {
+    ) -> Result<(Box<Turn>, Ending), ChatError> {
         let failover = &self.0.failover;
         let mut progress = failover.begin(self.0.limits(request), context);
         let half = Instant::now() + self.0.limits(request).total_timeout / 2;
