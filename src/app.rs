@@ -28,7 +28,7 @@ use crate::gateway::answer::web::WebGateway;
 use crate::gateway::attachments::Attachments;
 use crate::gateway::catalogue::Models;
 use crate::gateway::continuations::Continuations;
-use crate::gateway::janitor::{self, Janitor, JanitorQueue};
+use crate::gateway::janitor::{self, Janitor, JanitorQueue, LostChats};
 use crate::gateway::outlook::Outlook;
 use crate::gateway::responses::KeptResponses;
 use crate::gateway::route::Upstreams;
@@ -37,7 +37,7 @@ use crate::http;
 use crate::http::state::{AppState, Parts};
 use crate::pool::{IdentityPool, Now, PoolSettings, Strategy};
 use crate::shutdown::Supervisor;
-use crate::store::{ChatIntent, Loaded, OwnedChat, Store, StoreError};
+use crate::store::{Loaded, OwnedChat, Store, StoreError};
 use crate::telemetry::ErrorChain;
 use crate::upstream::media::fetch::MediaFetcher;
 use crate::upstream::oauth::client::QwenOAuth;
@@ -69,7 +69,7 @@ pub struct App {
     janitor: (Janitor, JanitorQueue),
     continuations: Continuations,
     ledger: Vec<OwnedChat>,
-    intents: Vec<ChatIntent>,
+    lost: LostChats,
     store: Arc<Store>,
     supervisor: Supervisor,
     ending: CancellationToken,
@@ -139,6 +139,7 @@ impl App {
             },
             loaded.videos,
         );
+        let lost = LostChats::of(loaded.intents, &loaded.chats);
         // A chat that a video is made in goes to the janitor when the video is done.
         let mut ledger = loaded.chats;
         ledger.retain(|chat| !videos.needs_chat(&chat.chat_id));
@@ -178,7 +179,7 @@ impl App {
             janitor,
             continuations,
             ledger,
-            intents: loaded.intents,
+            lost,
             store,
             supervisor,
             ending,
@@ -226,7 +227,7 @@ impl App {
             janitor,
             continuations,
             ledger,
-            intents,
+            lost,
             store,
             supervisor,
             ending,
@@ -238,7 +239,7 @@ impl App {
             supervisor.spawn("oauth accounts", accounts.run(supervisor.stopping()));
         }
         supervisor.spawn("counts", Arc::clone(&store).keep_counts(supervisor.stopping()));
-        let finding = janitor::find_lost(janitor.0.clone(), intents, pool.sessions(), supervisor.stopping());
+        let finding = janitor::find_lost(janitor.0.clone(), lost, pool.sessions(), supervisor.stopping());
         supervisor.spawn("lost chats", finding);
         let cleaning =
             janitor::run(janitor.0, janitor.1, ledger, pool.sessions(), Now::read().unix, supervisor.stopping());

@@ -4,7 +4,7 @@
 //! the last run ended. The account's own list is looked at only after a crash, for chats with a title that this server
 //! drew for them and whose ids it never learnt.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,10 +12,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
-use uuid::Uuid;
 
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::session::Session;
+use crate::gateway::chat_titles::{ChatTitles, TITLE};
 use crate::pool::Now;
 use crate::shutdown::Supervisor;
 use crate::store::{ChatIntent, KeptAnswer, OwnedChat, Store};
@@ -35,12 +35,10 @@ const BACKOFF_MAX: Duration = Duration::from_secs(600);
 const BATCH_MAX: usize = 50;
 /// Failed calls after which a chat is left until the next start.
 const ATTEMPTS_MAX: u32 = 8;
-/// The title of a chat, until something is said in it.
-const TITLE: &str = "New Chat";
-/// How long a chat waits to be written down before it is made.
-const DISK_PATIENCE: Duration = Duration::from_secs(2);
+/// Failed calls after which an account's list is left for later.
+const LOOKS_MAX: u32 = 3;
 /// After this time a chat that was asked for is in the account's list, or was never made.
-const MAKING_SECONDS_MAX: u64 = 60;
+const MAKING_TIME: Duration = Duration::from_secs(60);
 /// How old a chat of the ledger may get before it is given up.
 const AGE_SECONDS_MAX: u64 = 30 * 24 * 3600;
 /// How long the last round at the stop of the server may take.
@@ -54,6 +52,7 @@ struct Shared {
     upstream: Arc<QwenWeb>,
     supervisor: Supervisor,
     store: Arc<Store>,
+    titles: ChatTitles,
     keep_chats: bool,
     stops: Arc<Semaphore>,
     retired: mpsc::Sender<Retired>,
@@ -93,14 +92,18 @@ impl Janitor {
     ) -> (Self, JanitorQueue) {
         let (retired, queue) = mpsc::channel(QUEUE_MAX);
         let stops = Arc::new(Semaphore::new(STOPS_MAX));
-        (Self(Arc::new(Shared { upstream, supervisor, store, keep_chats, stops, retired })), JanitorQueue(queue))
+        let titles = ChatTitles::new(Arc::clone(&store));
+        (
+            Self(Arc::new(Shared { upstream, supervisor, store, titles, keep_chats, stops, retired })),
+            JanitorQueue(queue),
+        )
     }
 
     /// Makes a chat. The call goes on when its caller leaves: the upstream makes the chat all the same, and only
     /// the answer tells which one has to be deleted.
     ///
-    /// A chat of a pool identity is written down before it is asked for, by a title of its own, so that a crash leaves
-    /// none behind: the next start finds it by [`find_lost`]. A chat of a caller's own credential is not written down,
+    /// A chat of a pool identity is made under a title that was written down before, so that a crash leaves none
+    /// behind: the next start finds it by [`find_lost`]. A chat of a caller's own credential is not written down,
     /// since that credential is not kept either; it is deleted while the server runs.
     ///
     /// # Errors
@@ -129,28 +132,26 @@ impl Janitor {
     }
 
     async fn make_noted(&self, session: &Arc<Session>, chat: &NewChat) -> Result<OwnChat, UpstreamError> {
-        let Shared { upstream, store, .. } = &*self.0;
-        let (title, now) = (format!("{TITLE} {}", Uuid::new_v4().simple()), Now::read().unix);
-        let key = session.key().clone();
-        let intent = ChatIntent { title: title.clone(), key: key.clone(), created_at: now };
-        // A disk that hangs must not stop the answers too.
-        let is_noted = matches!(timeout(DISK_PATIENCE, store.note_intent(intent)).await, Ok(Ok(_)));
-        if !is_noted {
-            debug!(identity.id = %session.identity(), "a chat is made that is not written down yet");
-        }
-        match upstream.create_chat(session, chat, &title).await {
+        let Shared { upstream, store, titles, .. } = &*self.0;
+        let now = Now::read().unix;
+        let title = titles.noted(session.key(), now).await;
+        match upstream.create_chat(session, chat, title.as_str()).await {
             Ok(chat_id) => {
-                let (id, answers) = (chat_id.clone(), Vec::new());
-                let noted = OwnedChat { chat_id: id, key, created_at: now, kept_until: None, answers };
-                store.note_chat(noted, &title);
+                store.note_chat(OwnedChat {
+                    chat_id: chat_id.clone(),
+                    key: session.key().clone(),
+                    created_at: now,
+                    kept_until: None,
+                    answers: Vec::new(),
+                });
                 Ok(self.own(session, chat_id, true))
             }
             Err(error) => {
                 use UpstreamErrorKind as Kind;
                 // Without a word of the upstream, the chat may have been made all the same.
                 let is_doubtful = matches!(error.kind, Kind::Timeout | Kind::Protocol | Kind::Unavailable);
-                if error.is_unsent() || (error.source.is_none() && !is_doubtful) {
-                    store.forget_intent(&title);
+                if !error.is_unsent() && (error.source.is_some() || is_doubtful) {
+                    title.doubt();
                 }
                 Err(error)
             }
@@ -314,25 +315,44 @@ pub(crate) async fn run(
         add(&mut due, session, chat_id, in_ledger);
     }
     let _ = timeout(LAST_ROUND, janitor.delete_due(&mut due, true)).await;
+    janitor.0.titles.close();
 }
 
-/// Finds chats that the last run asked for without learning their ids, because it was killed or the connection was
-/// lost, and has them deleted. Their titles are random, so no chat of the owner can be meant.
-pub(crate) async fn find_lost(
-    janitor: Janitor,
+/// Chats of the last run whose ids it never wrote down, because it was killed or a connection was lost.
+pub(crate) struct LostChats {
+    /// The titles that they were made under.
     intents: Vec<ChatIntent>,
-    sessions: Vec<Arc<Session>>,
-    stop: CancellationToken,
-) {
-    if janitor.0.keep_chats {
+    /// The ids that were written down.
+    known: HashSet<String>,
+}
+
+impl LostChats {
+    /// The chats under these titles that the ledger does not have.
+    pub(crate) fn of(intents: Vec<ChatIntent>, ledger: &[OwnedChat]) -> Self {
+        Self { intents, known: ledger.iter().map(|chat| chat.chat_id.clone()).collect() }
+    }
+}
+
+/// Finds chats that the last run lost, and has them deleted. Their titles are random, so no chat of the owner can be
+/// meant. Each account is looked into twice: soon, and when nothing can be in the making any more.
+pub(crate) async fn find_lost(janitor: Janitor, lost: LostChats, sessions: Vec<Arc<Session>>, stop: CancellationToken) {
+    let LostChats { intents, mut known } = lost;
+    if janitor.0.keep_chats || intents.is_empty() {
         return;
     }
-    for session in sessions {
-        let its: Vec<ChatIntent> = intents.iter().filter(|intent| intent.key == *session.key()).cloned().collect();
-        if !its.is_empty() && stop.run_until_cancelled(janitor.find_lost_of(&session, its)).await.is_none() {
-            return;
+    let looking = async {
+        for (wait, is_last) in [(PACE, false), (MAKING_TIME, true)] {
+            sleep(wait).await;
+            for session in &sessions {
+                let its: Vec<&ChatIntent> = intents.iter().filter(|intent| intent.key == *session.key()).collect();
+                let is_done = its.is_empty() || janitor.find_lost_of(session, &its, &mut known).await;
+                if is_done && is_last {
+                    its.iter().for_each(|intent| janitor.0.store.forget_intent(&intent.title));
+                }
+            }
         }
-    }
+    };
+    stop.run_until_cancelled(looking).await;
 }
 
 fn add(due: &mut HashMap<CredentialKey, Due>, session: Arc<Session>, chat_id: String, in_ledger: bool) {
@@ -346,41 +366,41 @@ fn add(due: &mut HashMap<CredentialKey, Due>, session: Arc<Session>, chat_id: St
 }
 
 impl Janitor {
-    async fn find_lost_of(&self, session: &Arc<Session>, mut intents: Vec<ChatIntent>) {
-        for attempt in 0..ATTEMPTS_MAX {
-            sleep((PACE * 2_u32.saturating_pow(attempt)).min(BACKOFF_MAX)).await;
-            let titles: Vec<String> = intents.iter().map(|intent| intent.title.clone()).collect();
-            let since = intents.iter().map(|intent| intent.created_at).min().unwrap_or(UnixSeconds(0));
+    /// Looks for chats with these titles in the account's list. Whether the list could be read.
+    async fn find_lost_of(&self, session: &Arc<Session>, intents: &[&ChatIntent], known: &mut HashSet<String>) -> bool {
+        let titles: Vec<&str> = intents.iter().map(|intent| &*intent.title).collect();
+        let since = intents.iter().map(|intent| intent.created_at).min().unwrap_or(UnixSeconds(0));
+        let mut failures = 0;
+        let found = loop {
             // The upstream's clock may differ.
-            let found = match self.0.upstream.chats_titled(session, &titles, since.plus(-3600)).await {
-                Ok(found) => found,
+            match self.0.upstream.chats_titled(session, &titles, since.plus(-3600)).await {
+                Ok(found) => break found,
                 Err(error) => {
-                    debug!(identity.id = %session.identity(), error = %ErrorChain(&error), "lost chats not looked for, later again");
-                    continue;
+                    debug!(identity.id = %session.identity(), error = %ErrorChain(&error), "lost chats not looked for");
+                    failures += 1;
+                    if failures == LOOKS_MAX {
+                        return false;
+                    }
+                    sleep(PACE * 2_u32.saturating_pow(failures)).await;
                 }
-            };
-            let now = Now::read().unix;
-            for (chat_id, title) in &found {
-                info!(identity.id = %session.identity(), "a chat was found that an earlier run has lost");
-                let (key, answers) = (session.key().clone(), Vec::new());
-                let chat_id = chat_id.clone();
-                let noted = OwnedChat { chat_id: chat_id.clone(), key, created_at: now, kept_until: None, answers };
-                self.0.store.note_chat(noted, title);
-                // Dropped here, and so deleted.
-                drop(self.own(session, chat_id, true));
             }
-            intents.retain(|intent| {
-                let is_found = found.iter().any(|(_, title)| *title == intent.title);
-                let is_over = is_found || now.seconds_since(intent.created_at) > MAKING_SECONDS_MAX;
-                if is_over {
-                    self.0.store.forget_intent(&intent.title);
-                }
-                !is_over
+        };
+        for chat_id in found {
+            if !known.insert(chat_id.clone()) {
+                continue;
+            }
+            info!(identity.id = %session.identity(), "a chat was found that an earlier run has lost");
+            self.0.store.note_chat(OwnedChat {
+                chat_id: chat_id.clone(),
+                key: session.key().clone(),
+                created_at: Now::read().unix,
+                kept_until: None,
+                answers: Vec::new(),
             });
-            if intents.is_empty() {
-                return;
-            }
+            // Dropped here, and so deleted.
+            drop(self.own(session, chat_id, true));
         }
+        true
     }
 
     async fn delete_due(&self, due: &mut HashMap<CredentialKey, Due>, all: bool) {

@@ -6,6 +6,7 @@ pub(crate) mod accounts;
 pub(crate) mod answer;
 pub(crate) mod attachments;
 pub(crate) mod catalogue;
+pub(crate) mod chat_titles;
 pub(crate) mod continuations;
 pub(crate) mod drift;
 pub(crate) mod janitor;

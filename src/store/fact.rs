@@ -21,12 +21,12 @@ pub(super) enum Fact {
     Facts(CredentialKey, IdentityFacts),
     /// What accounts did on days.
     Days(Vec<(CredentialKey, DaySpent)>),
-    /// A chat is about to be made.
+    /// Chats are about to be made under a title.
     Intent(ChatIntent),
-    /// The chat of this title was not made.
+    /// No chat is made under this title any more.
     IntentGone(String),
-    /// A chat was made, with this title.
-    Chat(OwnedChat, String),
+    /// A chat was made.
+    Chat(OwnedChat),
     /// A chat is kept until then, with a further answer.
     ChatKept { chat_id: String, until: UnixSeconds, answer: Option<KeptAnswer> },
     /// A chat was deleted.
@@ -49,6 +49,27 @@ impl Fact {
         matches!(self, Self::Session(..) | Self::OAuth(..) | Self::GeneratedKey(_))
     }
 
+    /// Whether it must outlive a power cut. The rest is written for each request, and losing the newest of it costs no
+    /// more than a chat that is not deleted, or a day's last counts.
+    fn outlives_power_cut(&self) -> bool {
+        match self {
+            Self::Facts(..)
+            | Self::Days(_)
+            | Self::Intent(_)
+            | Self::IntentGone(_)
+            | Self::Chat(..)
+            | Self::ChatKept { .. }
+            | Self::ChatGone(_) => false,
+            Self::Session(..)
+            | Self::OAuth(..)
+            | Self::Video(_)
+            | Self::VideoGone(_)
+            | Self::Response(..)
+            | Self::ResponseGone { .. }
+            | Self::GeneratedKey(_) => true,
+        }
+    }
+
     /// Whether it may wait in memory. The rest is too large, or the file itself is asked for it.
     pub(super) fn may_wait(&self) -> bool {
         !matches!(self, Self::Response(..) | Self::ResponseGone { .. })
@@ -56,8 +77,10 @@ impl Fact {
 
     /// Writes several facts, or none of them.
     pub(super) fn write_all<'a>(rows: &mut Rows, facts: impl IntoIterator<Item = &'a Self>) -> rusqlite::Result<()> {
+        let facts: Vec<&Self> = facts.into_iter().collect();
+        rows.set_synchronous(facts.iter().any(|fact| fact.outlives_power_cut()))?;
         rows.in_one_transaction(|transaction, bytes_max| {
-            facts.into_iter().try_for_each(|fact| fact.write(transaction, bytes_max))
+            facts.iter().try_for_each(|fact| fact.write(transaction, bytes_max))
         })
     }
 
@@ -70,10 +93,7 @@ impl Fact {
             Self::Days(days) => rows::put_days(transaction, days),
             Self::Intent(intent) => rows::put_intent(transaction, intent),
             Self::IntentGone(title) => rows::remove_intent(transaction, title),
-            Self::Chat(chat, title) => {
-                rows::put_chat(transaction, chat)?;
-                rows::remove_intent(transaction, title)
-            }
+            Self::Chat(chat) => rows::put_chat(transaction, chat),
             Self::ChatKept { chat_id, until, answer } => rows::keep_chat(transaction, chat_id, *until, answer.as_ref()),
             Self::ChatGone(chat_id) => rows::remove_chat(transaction, chat_id),
             Self::Video(job) => rows::put_video(transaction, job),

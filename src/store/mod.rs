@@ -27,7 +27,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread::JoinHandle;
+use std::thread::{JoinHandle, Thread};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -66,6 +66,8 @@ pub struct Store {
     unusable: Option<Unusable>,
     daily: Mutex<Daily>,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// The same thread, to be woken by a task that waits for it.
+    writer: Thread,
 }
 
 impl Store {
@@ -167,8 +169,9 @@ impl Store {
             .name("store-writer".to_owned())
             .spawn(move || writer.run(commands))
             .map_err(StoreError::Thread)?;
+        let writer_thread = thread.thread().clone();
         let (daily, thread) = (Mutex::new(daily), Mutex::new(Some(thread)));
-        Ok(Self { queue, lost: AtomicU64::new(0), condition, unusable, daily, thread })
+        Ok(Self { queue, lost: AtomicU64::new(0), condition, unusable, daily, thread, writer: writer_thread })
     }
 
     /// Why everything is kept in memory; `None` when the state file is in use.
@@ -265,8 +268,8 @@ impl Store {
         }
     }
 
-    /// Remembers that a chat is about to be made, and returns when that is safe on the disk, so that a crash leaves no
-    /// chat behind that is not known.
+    /// Remembers that chats are about to be made under a title, and returns when that is written, so that a crash leaves
+    /// no chat behind that cannot be found.
     ///
     /// # Errors
     /// It could not be written ([`StoreError::Write`]), or the store is closed ([`StoreError::Closed`]).
@@ -274,14 +277,14 @@ impl Store {
         self.write(Fact::Intent(intent)).await
     }
 
-    /// Forgets a chat that was to be made, some time soon.
+    /// Forgets a title that no chat is made under any more, some time soon.
     pub fn forget_intent(&self, title: &str) {
         self.write_later(Fact::IntentGone(title.to_owned()));
     }
 
-    /// Remembers a chat that this server made in the place of the intent with this title, some time soon.
-    pub fn note_chat(&self, chat: OwnedChat, title: &str) {
-        self.write_later(Fact::Chat(chat, title.to_owned()));
+    /// Remembers a chat that this server made, some time soon.
+    pub fn note_chat(&self, chat: OwnedChat) {
+        self.write_later(Fact::Chat(chat));
     }
 
     /// Remembers until when a chat of the ledger is kept, and a further answer in it, some time soon.
@@ -367,7 +370,7 @@ impl Store {
             let _ = self.queue.send(Command::Write(Fact::Days(rows), None)).await;
         }
         let (closed, is_closed) = oneshot::channel();
-        if self.queue.send(Command::Close(closed)).await.is_ok() {
+        if self.send(Command::Close(closed)).await.is_ok() {
             // An error says that the thread is gone, which is what we wait for.
             let _ = is_closed.await;
         }
@@ -389,24 +392,26 @@ impl Store {
             // An error says that the task that asked is gone.
             let _ = found.send(read(rows));
         }));
-        if self.queue.send(command).await.is_err() {
-            return Err(StoreError::Closed);
-        }
+        self.send(command).await?;
         is_found.await.map_err(|_| StoreError::Closed)?.map_err(StoreError::Read)
     }
 
     async fn write(&self, fact: Fact) -> Result<Kept, StoreError> {
         let (written, is_written) = oneshot::channel();
-        let command = Command::Write(fact, Some(written));
-        if self.queue.send(command).await.is_err() {
-            return Err(StoreError::Closed);
-        }
+        self.send(Command::Write(fact, Some(written))).await?;
         match is_written.await {
             Ok(Ok(_)) if self.unusable.is_some() => Ok(Kept::InMemory),
             Ok(Ok(kept)) => Ok(kept),
             Ok(Err(source)) => Err(StoreError::Write(source)),
             Err(_) => Err(StoreError::Closed),
         }
+    }
+
+    /// Queues a command that a task waits for.
+    async fn send(&self, command: Command) -> Result<(), StoreError> {
+        self.queue.send(command).await.map_err(|_| StoreError::Closed)?;
+        self.writer.unpark();
+        Ok(())
     }
 
     fn write_later(&self, fact: Fact) {

@@ -56,14 +56,14 @@ pub struct OwnedChat {
     pub answers: Vec<KeptAnswer>,
 }
 
-/// A chat that is about to be made. Until its id is known, only its title tells it from the owner's chats.
+/// A title that chats are made under. Until their ids are known, only the title tells them from the owner's chats.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChatIntent {
-    /// The title that it is made with, which no other chat has.
+    /// The title, which no other chat has.
     pub title: String,
-    /// In whose account it is made.
+    /// In whose account they are made.
     pub key: CredentialKey,
-    /// When it was asked for.
+    /// When the first of them was asked for.
     pub created_at: UnixSeconds,
 }
 

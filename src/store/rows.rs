@@ -27,6 +27,8 @@ pub(super) struct Rows {
     connection: Connection,
     /// The most bytes that responses may take together.
     responses_bytes_max: i64,
+    /// Whether each commit waits for the disk.
+    is_synchronous: bool,
 }
 
 impl Rows {
@@ -37,8 +39,7 @@ impl Rows {
             OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
         let mut connection = Connection::open_with_flags(path, flags)?;
         connection.busy_timeout(BUSY_TIMEOUT)?;
-        // A write-ahead log needs one fsync for a commit where a rollback journal needs three. FULL does it at each
-        // commit: NORMAL would acknowledge a rotated credential that a power cut could still take back.
+        // A write-ahead log needs one fsync for a commit where a rollback journal needs three; see `set_synchronous`.
         // The mode is only asked for: on a file system without shared memory SQLite stays with the journal.
         connection.query_row("PRAGMA journal_mode = WAL", [], |_| Ok(()))?;
         connection.execute_batch("PRAGMA synchronous = FULL; PRAGMA secure_delete = ON;")?;
@@ -50,7 +51,7 @@ impl Rows {
         prune(&connection)?;
         let now = connection.query_row("SELECT unixepoch()", [], |row| row.get(0)).map(UnixSeconds)?;
         responses::prune(&connection, now, responses::BYTES_MAX)?;
-        let rows = Self { connection, responses_bytes_max: responses::BYTES_MAX };
+        let rows = Self { connection, responses_bytes_max: responses::BYTES_MAX, is_synchronous: true };
         let (loaded, daily) = (rows.load()?, rows.load_days()?);
         Ok((rows, loaded, daily))
     }
@@ -59,7 +60,7 @@ impl Rows {
     pub(super) fn in_memory() -> Result<Self, Fault> {
         let mut connection = Connection::open_in_memory()?;
         schema::migrate(&mut connection)?;
-        Ok(Self { connection, responses_bytes_max: responses::MEMORY_BYTES_MAX })
+        Ok(Self { connection, responses_bytes_max: responses::MEMORY_BYTES_MAX, is_synchronous: true })
     }
 
     /// Reads everything from a file that cannot be written. It has to be of this version, and closed cleanly or with
@@ -78,8 +79,19 @@ impl Rows {
         if verdict != "ok" || version != schema::version() {
             return Err(Fault::Content(format!("{verdict}, version {version}")));
         }
-        let rows = Self { connection, responses_bytes_max: 0 };
+        let rows = Self { connection, responses_bytes_max: 0, is_synchronous: true };
         Ok((rows.load()?, rows.load_days()?))
+    }
+
+    /// Whether each commit from now on waits until the disk has it. Without that a commit outlives the process, however
+    /// it ends, but not a power cut: a rotated credential could be taken back after it was acknowledged.
+    pub(super) fn set_synchronous(&mut self, is_synchronous: bool) -> rusqlite::Result<()> {
+        if self.is_synchronous != is_synchronous {
+            let level = if is_synchronous { "FULL" } else { "NORMAL" };
+            self.connection.pragma_update(None, "synchronous", level)?;
+            self.is_synchronous = is_synchronous;
+        }
+        Ok(())
     }
 
     /// Writes several facts, or none of them. `write` is told how many bytes responses may take together.

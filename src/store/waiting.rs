@@ -25,7 +25,7 @@ enum Thing {
     GeneratedKey,
     Facts(CredentialKey),
     Day(CredentialKey, UtcDay),
-    /// A chat that is about to be made, by its title.
+    /// Chats that are about to be made, by their title.
     Intent(String),
     Chat(String),
     /// The answer at this place in a chat, or until when the chat is kept.
@@ -43,22 +43,17 @@ impl Waiting {
             Fact::Facts(key, _) => Thing::Facts(key.clone()),
             Fact::Intent(intent) => Thing::Intent(intent.title.clone()),
             Fact::IntentGone(title) => Thing::Intent(title.clone()),
-            Fact::Chat(chat, title) => {
-                // Writing the chat forgets the intent as well.
-                self.others.remove(&Thing::Intent(title.clone()));
-                Thing::Chat(chat.chat_id.clone())
-            }
+            Fact::Chat(chat) => Thing::Chat(chat.chat_id.clone()),
             Fact::ChatKept { chat_id, answer, .. } => {
                 Thing::InChat(chat_id.clone(), answer.as_ref().map(|answer| answer.place))
             }
             Fact::ChatGone(chat_id) => {
                 self.others.retain(|thing, _| !matches!(thing, Thing::InChat(of, _) if of == chat_id));
                 let thing = Thing::Chat(chat_id.clone());
-                // A chat is noted once, so one that waits was never written; only its intent may have been.
-                if let Some((_, Fact::Chat(_, title))) = self.others.get(&thing) {
-                    let title = title.clone();
+                // A chat is noted once, so one that waits was never written.
+                if let Some((_, Fact::Chat(_))) = self.others.get(&thing) {
                     self.others.remove(&thing);
-                    return self.put_other(Thing::Intent(title.clone()), Fact::IntentGone(title));
+                    return 0;
                 }
                 thing
             }

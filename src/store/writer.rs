@@ -1,9 +1,11 @@
-//! The one thread that writes the state file. It takes what waits in the queue and commits it together.
+//! The one thread that writes the state file. It takes what waits in the queue and commits it together; what no task
+//! waits for gathers for a moment first.
 //!
 //! While the disk refuses, the newest of everything waits in memory. Credentials are tried again with each batch, the
 //! rest with [`Command::Retry`]. The log has one line when that begins and one when it is over.
 
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{mpsc, oneshot};
@@ -63,6 +65,10 @@ impl Writer {
             let Some(first) = commands.blocking_recv() else {
                 break;
             };
+            if matches!(first, Command::Write(_, None)) {
+                // Cut short by a task that waits.
+                thread::park_timeout(GATHERING_TIME);
+            }
             let mut next = Some(first);
             while let Some(command) = next.take() {
                 match command {
@@ -264,6 +270,8 @@ fn refuse(written: Option<Written>, error: rusqlite::Error) {
     }
 }
 
+/// How long facts gather that no task waits for: a kill loses as much of them.
+const GATHERING_TIME: Duration = Duration::from_millis(20);
 /// How many facts are committed together at most.
 const BATCH_MAX: usize = 256;
 /// How often the log says at most that writing fails.

@@ -29,10 +29,15 @@ fn is_delete(request: &RecordedRequest) -> bool {
 }
 
 #[track_caller]
-fn must_have_left_the_owners_chats(app: &TestApp, accounts: usize) {
+fn must_have_kept_the_owners_chats(app: &TestApp, accounts: usize) {
     let old = app.simulator.stored().chats(None).iter().filter(|chat| chat.is_old).count();
     assert_eq!(old, 3 * accounts);
     assert_eq!(app.simulator.record().violations(), Vec::<String>::new());
+}
+
+#[track_caller]
+fn must_have_left_the_owners_chats(app: &TestApp, accounts: usize) {
+    must_have_kept_the_owners_chats(app, accounts);
     assert_eq!(
         app.simulator.record().requests_to(Endpoint::ListChats).len(),
         0,
@@ -180,37 +185,43 @@ async fn a_killed_servers_chats_are_deleted_by_the_next() {
     let TestApp { simulator, state_dir, .. } = app;
     let app = once().in_dir(state_dir).start(simulator).await;
     until("the chat of the killed server to be deleted", || is_clean(&app)).await;
-    must_have_left_the_owners_chats(&app, 1);
+    // The list of the account may be looked at after a kill, for chats whose ids were not written down any more.
+    must_have_kept_the_owners_chats(&app, 1);
 }
 
 #[tokio::test]
 async fn a_chat_that_a_killed_server_was_making_is_found_by_the_next() {
-    let app = Setup::default().start(Simulator::start(crew(2)).await.unwrap()).await;
+    let app = Setup::default().start(Simulator::start(crew(1)).await.unwrap()).await;
+    // One that is kept for its conversation, made under the same title.
+    ask(&app, Form::Whole, "echo: kept").await.must_say("kept");
+    let is_kept = || Store::open(app.state_dir.path()).unwrap().1.chats.iter().any(|chat| !chat.answers.is_empty());
+    until("the first chat to be written down", is_kept).await;
+    let new_chats = |app: &TestApp| app.simulator.stored().chats(None).iter().filter(|chat| !chat.is_old).count();
     let slow = ScriptedReply::default().delayed(Duration::from_millis(500));
     app.simulator.script().queue(None, Endpoint::NewChat, slow);
+    let asked = app.simulator.record().requests_to(Endpoint::NewChat).len();
     // The disk as a kill leaves it while the upstream makes the chat.
     let disk = tempfile::tempdir().unwrap();
     let killing = async {
-        let is_making = |request: &RecordedRequest| request.endpoint == Some(Endpoint::NewChat);
-        app.simulator.record().wait_until(is_making, PATIENCE).await.unwrap();
+        until("the next chat to be asked for", || app.simulator.record().requests_to(Endpoint::NewChat).len() > asked)
+            .await;
         for entry in app.state_dir.path().read_dir().unwrap() {
             let path = entry.unwrap().path();
             std::fs::copy(&path, disk.path().join(path.file_name().unwrap())).unwrap();
         }
-        assert!(is_clean(&app), "the chat is made later");
+        assert_eq!(new_chats(&app), 1, "the chat is made later");
     };
     let (answer, ()) = tokio::join!(ask(&app, Form::Whole, "echo: x"), killing);
     answer.must_say("x");
     let TestApp { simulator, .. } = app;
     let app = Setup::default().in_dir(disk).start(simulator).await;
-    until("the chat of the killed server to be deleted", || is_clean(&app)).await;
-    let lists = app.simulator.record().requests_to(Endpoint::ListChats);
-    assert!(lists.iter().all(|list| list.account.as_deref() == Some("ada")), "of no other account");
-    let (simulator, state_dir) = app.stop().await;
-    let old = simulator.stored().chats(None).iter().filter(|chat| chat.is_old).count();
-    assert_eq!((old, simulator.record().violations()), (6, Vec::new()));
+    assert_eq!(new_chats(&app), 2);
+    until("the chat of the killed server to be deleted", || new_chats(&app) == 1).await;
+    must_have_kept_the_owners_chats(&app, 1);
+    let (_simulator, state_dir) = app.stop().await;
     let (_, loaded) = Store::open(state_dir.path()).unwrap();
-    assert_eq!((loaded.intents, loaded.chats), (Vec::new(), Vec::new()));
+    assert_eq!((loaded.chats.len(), loaded.chats[0].answers.len()), (1, 1), "the one that is kept");
+    assert_eq!(loaded.intents.len(), 1, "a chat may still be in the making, so it is looked for once more");
 }
 
 #[tokio::test]

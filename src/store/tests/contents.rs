@@ -31,7 +31,7 @@ async fn what_was_written_is_there_again() {
 }
 
 #[tokio::test]
-async fn an_intent_is_kept_until_the_chat_is_known() {
+async fn an_intent_is_kept_until_it_is_forgotten() {
     let dir = tempfile::tempdir().unwrap();
     let intent =
         |number: i64| ChatIntent { title: format!("title-{number}"), key: key("a"), created_at: UnixSeconds(number) };
@@ -41,11 +41,11 @@ async fn an_intent_is_kept_until_the_chat_is_known() {
     }
     // Safe without a close.
     assert_eq!(Store::open(dir.path()).unwrap().1.intents, [intent(1), intent(2), intent(3)]);
-    store.note_chat(chat(1), "title-1");
+    store.note_chat(chat(1));
     store.forget_intent("title-2");
     store.close().await;
     let (_, loaded) = Store::open(dir.path()).unwrap();
-    assert_eq!((loaded.intents, loaded.chats), (vec![intent(3)], vec![chat(1)]));
+    assert_eq!((loaded.intents, loaded.chats), (vec![intent(1), intent(3)], vec![chat(1)]));
 }
 
 #[tokio::test]
@@ -53,7 +53,7 @@ async fn kept_chats_come_with_their_answers() {
     let dir = tempfile::tempdir().unwrap();
     let answer = |place: u8| KeptAnswer { place: [place; 32], response_id: format!("r{place}") };
     let (store, _) = Store::open(dir.path()).unwrap();
-    (1..=3).for_each(|number| store.note_chat(chat(number), ""));
+    (1..=3).for_each(|number| store.note_chat(chat(number)));
     store.keep_chat("chat-1", UnixSeconds(80), Some(answer(9)));
     store.keep_chat("chat-2", UnixSeconds(80), Some(answer(9)));
     store.keep_chat("chat-1", UnixSeconds(90), Some(answer(5)));

@@ -84,7 +84,7 @@ async fn what_a_disk_refuses_is_written_when_it_takes_it_again() {
         let dir = tempfile::tempdir().unwrap();
         let (store, _) = Store::open(dir.path()).unwrap();
         assert_eq!(save(&store, "a", "token=1").await, Kept::OnDisk);
-        store.note_chat(chat(1), "title 1");
+        store.note_chat(chat(1));
         on_connection(&store, refuse).await;
         // Too large for the pages that the file has.
         let large = "x".repeat(100_000);
@@ -95,8 +95,8 @@ async fn what_a_disk_refuses_is_written_when_it_takes_it_again() {
         }
         let oauth = SecretString::from(format!("{{\"r\":\"{large}\"}}"));
         assert_eq!(store.save_oauth(key("o"), oauth, UnixSeconds(5)).await.unwrap(), Kept::InMemory);
-        store.note_chat(chat(2), "title 2");
-        store.note_chat(chat(3), "title 3");
+        store.note_chat(chat(2));
+        store.note_chat(chat(3));
         for number in 1..=3 {
             for place in 1..=3 {
                 store.keep_chat(&format!("chat-{number}"), UnixSeconds(60), Some(answer(place)));
@@ -110,8 +110,8 @@ async fn what_a_disk_refuses_is_written_when_it_takes_it_again() {
         store.save_facts(key("a"), facts);
         store.count(&key("a"), Spent { requests: 3, ..Spent::default() }, UnixSeconds(9));
         store.save_counts();
-        let waits = StorageStatus { state: StorageState::Failing, fault: Some(fault), waiting: 11, lost: 0 };
-        let what = "the session, OAuth, a chat with three answers and its end, one gone, the intent of one more, the facts and a day";
+        let waits = StorageStatus { state: StorageState::Failing, fault: Some(fault), waiting: 10, lost: 0 };
+        let what = "the session, OAuth, a chat with three answers and its end, one gone, the facts and a day";
         assert_eq!(retried(&store).await, waits, "{what}");
         on_connection(&store, allow).await;
         assert_eq!(store.status(), waits, "the folder was not tried again yet");
@@ -144,7 +144,7 @@ async fn on_a_full_disk_renewed_credentials_are_still_written() {
     assert!(!reserve.exists(), "its blocks are given back");
     for number in 2..=9 {
         assert_eq!(save(&store, "a", &format!("token={number}")).await, Kept::OnDisk);
-        store.note_chat(chat(number), "");
+        store.note_chat(chat(number));
     }
     on_connection(&store, "").await;
     assert_eq!(store.status(), StorageStatus { waiting: 8, ..full }, "only credentials take the last of the space");
@@ -188,7 +188,7 @@ async fn what_waits_has_a_limit_that_credentials_do_not_feel() {
         if number % 500 == 0 {
             on_connection(&store, "").await;
         }
-        store.note_chat(chat(number), "");
+        store.note_chat(chat(number));
     }
     assert_eq!(save(&store, "a", "token=1").await, Kept::InMemory);
     let status = store.status();
@@ -235,7 +235,7 @@ async fn without_disk(folder: &Path) -> (Loaded, String) {
     let warning = store.unusable().expect("the folder can be used").to_string();
     assert_eq!(store.status().state, StorageState::Memory);
     assert_eq!(save(&store, "a", "token=1").await, Kept::InMemory);
-    store.note_chat(chat(1), "title 1");
+    store.note_chat(chat(1));
     store.keep_response(response("resp_1", 10), UnixSeconds(0));
     let found = store.response("ada".to_owned(), "resp_1".to_owned(), UnixSeconds(1)).await.unwrap();
     assert_eq!(found, Some(response("resp_1", 10)));

@@ -54,7 +54,7 @@ async fn a_linked_folder_is_fine_but_a_linked_file_is_not_followed() {
     symlink(real.join("state.db"), other.join("state.db")).unwrap();
     let (store, loaded) = Store::open(&other).unwrap();
     assert!(loaded.chats.is_empty());
-    store.note_chat(chat(1), "");
+    store.note_chat(chat(1));
     store.close().await;
     assert_eq!(fs::read(real.join("state.db")).unwrap(), before);
     assert_eq!(names(&other), ["state.db", "state.db.broken-1", "state.db.reserve"]);
@@ -223,4 +223,20 @@ async fn a_file_of_the_first_version_is_brought_up_to_date() {
         store.close().await;
     }
     assert_eq!(names(dir.path()), ["state.db", "state.db.reserve"], "nothing was put aside");
+}
+
+#[test]
+fn a_commit_waits_for_the_disk_when_it_has_to_outlive_a_power_cut() {
+    let dir = tempfile::tempdir().unwrap();
+    let (mut rows, ..) = Rows::open(&dir.path().join("state.db")).unwrap();
+    let chat_gone = || Fact::ChatGone("chat-1".to_owned());
+    let made_key = || Fact::GeneratedKey(SecretString::from("sk-made"));
+    // SQLite's numbers for NORMAL and FULL.
+    for (facts, level) in
+        [(vec![chat_gone()], 1), (vec![chat_gone(), made_key()], 2), (vec![made_key()], 2), (vec![chat_gone()], 1)]
+    {
+        Fact::write_all(&mut rows, &facts).unwrap();
+        let used: i64 = rows.connection().query_row("PRAGMA synchronous", [], |row| row.get(0)).unwrap();
+        assert_eq!(used, level);
+    }
 }

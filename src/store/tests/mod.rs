@@ -70,7 +70,7 @@ async fn filled(dir: &Path) {
     store.save_oauth(key("a"), SecretString::from("{\"r\":1}"), UnixSeconds(5)).await.unwrap();
     store.save_facts(key("a"), facts());
     for number in 1..=40 {
-        store.note_chat(chat(number), "");
+        store.note_chat(chat(number));
     }
     store.save_video(video(1)).await.unwrap();
     store.save_generated_key(&ApiKey::new("sk-made")).await.unwrap();

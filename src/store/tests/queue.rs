@@ -11,7 +11,7 @@ async fn a_full_queue_loses_and_counts_but_never_waits() {
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     let total = i64::try_from(2 * Store::QUEUE_MAX).unwrap();
     for number in 0..total {
-        store.note_chat(chat(number), "");
+        store.note_chat(chat(number));
     }
     let lost = store.lost_writes();
     assert!(lost > 0);
@@ -30,6 +30,6 @@ async fn a_closed_store_says_so() {
     store.close().await;
     let saved = store.save_session(key("a"), snapshot("token=1", None), UnixSeconds(5)).await;
     assert!(matches!(saved, Err(StoreError::Closed)));
-    store.note_chat(chat(1), "");
+    store.note_chat(chat(1));
     assert_eq!(store.lost_writes(), 1);
 }

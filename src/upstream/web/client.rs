@@ -263,17 +263,16 @@ impl QwenWeb {
         }
     }
 
-    /// Looks for chats with one of these titles among those that something was done with since then. Gives their ids
-    /// and titles.
+    /// Looks for chats with one of these titles among those that something was done with since then. Gives their ids.
     ///
     /// # Errors
     /// [`UpstreamError`] when the list cannot be read.
     pub(crate) async fn chats_titled(
         &self,
         session: &Session,
-        titles: &[String],
+        titles: &[&str],
         since: UnixSeconds,
-    ) -> Result<Vec<(String, String)>, UpstreamError> {
+    ) -> Result<Vec<String>, UpstreamError> {
         const DOING: &str = "listing chats";
         let mut found = Vec::new();
         for page in 1..=CHAT_PAGES_MAX {
@@ -285,14 +284,14 @@ impl QwenWeb {
             for chat in chats {
                 let text = |key: &str| chat.get(key).and_then(Value::as_str);
                 if let (Some(id), Some(title)) = (text("id").filter(|id| is_chat_id(id)), text("title"))
-                    && titles.iter().any(|wanted| wanted == title)
+                    && titles.contains(&title)
                 {
-                    found.push((id.to_owned(), title.to_owned()));
+                    found.push(id.to_owned());
                 }
             }
             // Newest first.
             let last = chats.last().and_then(|chat| chat.get("updated_at")?.as_i64());
-            if last.is_none_or(|last| last < since.0) || found.len() >= titles.len() {
+            if last.is_none_or(|last| last < since.0) {
                 break;
             }
         }

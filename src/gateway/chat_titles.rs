@@ -1,0 +1,107 @@
+//! The titles that chats are made under.
+//!
+//! A title is random and written down before the first chat is made under it. When the process is killed before the
+//! ids of its chats are written down, the next start finds them by their title, and no chat of the owner can be meant.
+//! The chats of an account share a title for [`TITLE_SECONDS`], so that a chat costs no write of its own before it is
+//! made.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use tokio::sync::OnceCell;
+use tokio::time::timeout;
+use tracing::debug;
+use uuid::Uuid;
+
+use crate::base::ids::{CredentialKey, UnixSeconds};
+use crate::store::{ChatIntent, Store};
+
+/// What every title begins with: the upstream's own word for a chat in which nothing was said.
+pub(crate) const TITLE: &str = "New Chat";
+
+/// How long chats are made under one title. The next start looks no further back into an account's list than this.
+const TITLE_SECONDS: u64 = 3600;
+
+/// How long a chat waits for its title to be written down.
+const DISK_PATIENCE: Duration = Duration::from_secs(2);
+
+/// The titles in use, one for each account.
+pub(crate) struct ChatTitles {
+    store: Arc<Store>,
+    titles: Mutex<HashMap<CredentialKey, Arc<ChatTitle>>>,
+}
+
+/// A title in use. When the last chat under it is made, and no other will be, it is forgotten.
+pub(crate) struct ChatTitle {
+    text: String,
+    drawn_at: UnixSeconds,
+    store: Arc<Store>,
+    is_noted: OnceCell<()>,
+    /// A chat may have been made under it whose id is not known: the next start has to look.
+    is_doubtful: AtomicBool,
+}
+
+impl ChatTitles {
+    /// No titles yet; they will be written to this store.
+    pub(crate) fn new(store: Arc<Store>) -> Self {
+        Self { store, titles: Mutex::default() }
+    }
+
+    /// The title for a chat of this account, once it is written down. A disk that hangs is waited for only so long: it
+    /// must not stop the answers too.
+    pub(crate) async fn noted(&self, key: &CredentialKey, now: UnixSeconds) -> Arc<ChatTitle> {
+        let title = self.current(key, now);
+        let noting = async {
+            let intent = ChatIntent { title: title.text.clone(), key: key.clone(), created_at: title.drawn_at };
+            if !matches!(timeout(DISK_PATIENCE, self.store.note_intent(intent)).await, Ok(Ok(_))) {
+                debug!("chats are made under a title that is not written down yet");
+            }
+        };
+        title.is_noted.get_or_init(|| noting).await;
+        title
+    }
+
+    fn current(&self, key: &CredentialKey, now: UnixSeconds) -> Arc<ChatTitle> {
+        let mut titles = self.titles.lock();
+        if let Some(title) = titles.get(key).filter(|title| now.seconds_since(title.drawn_at) < TITLE_SECONDS) {
+            return Arc::clone(title);
+        }
+        let title = Arc::new(ChatTitle {
+            text: format!("{TITLE} {}", Uuid::new_v4().simple()),
+            drawn_at: now,
+            store: Arc::clone(&self.store),
+            is_noted: OnceCell::new(),
+            is_doubtful: AtomicBool::new(false),
+        });
+        titles.insert(key.clone(), Arc::clone(&title));
+        title
+    }
+
+    /// Gives the titles up as the server stops: those that no chat is being made under are forgotten at once.
+    pub(crate) fn close(&self) {
+        self.titles.lock().clear();
+    }
+}
+
+impl ChatTitle {
+    /// The title itself.
+    pub(crate) fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// A chat was asked for, and it is not known whether it was made.
+    pub(crate) fn doubt(&self) {
+        self.is_doubtful.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for ChatTitle {
+    fn drop(&mut self) {
+        if self.is_noted.initialized() && !self.is_doubtful.load(Ordering::Relaxed) {
+            self.store.forget_intent(&self.text);
+        }
+    }
+}
