@@ -5,6 +5,7 @@
 
 pub(crate) mod call_log;
 pub(crate) mod classify;
+mod connections;
 pub(crate) mod error;
 pub(crate) mod media;
 pub(crate) mod oauth;

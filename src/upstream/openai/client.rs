@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::base::session::Session;
 use crate::upstream::call_log::CallLog;
+use crate::upstream::connections;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::openai::encode::Profile;
 use crate::upstream::openai::error::classify_answer;
@@ -58,15 +59,7 @@ impl OpenAiApi {
         idle_timeout: Duration,
         is_direct: bool,
     ) -> Result<Self, WebClientError> {
-        let builder = || {
-            let builder = reqwest::Client::builder();
-            let builder = if is_direct { builder.no_proxy() } else { builder };
-            builder
-                .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(connect_timeout)
-                .pool_idle_timeout(Duration::from_secs(60))
-                .tcp_keepalive(Duration::from_secs(60))
-        };
+        let builder = || connections::client(connect_timeout, is_direct);
         // A machine without certificates can still reach a simulator.
         let client = builder().build().or_else(|_| builder().tls_certs_only([]).build());
         Ok(Self { client: client.map_err(WebClientError::Client)?, idle_timeout })

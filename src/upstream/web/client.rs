@@ -13,6 +13,7 @@ use crate::base::ids::UnixSeconds;
 use crate::base::session::Session;
 use crate::chat::models::{ModelInfo, parse_catalogue};
 use crate::upstream::call_log::CallLog;
+use crate::upstream::connections;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::settings::WebSettings;
 use crate::upstream::stream::ReplyStream;
@@ -92,16 +93,7 @@ impl QwenWeb {
     /// # Errors
     /// [`WebClientError`].
     pub(crate) fn new(settings: WebSettings) -> Result<Self, WebClientError> {
-        let builder = || {
-            let builder = reqwest::Client::builder();
-            // The client's own reading of `NO_PROXY=*` leaves literal addresses out.
-            let builder = if settings.is_direct { builder.no_proxy() } else { builder };
-            builder
-                .redirect(reqwest::redirect::Policy::none())
-                .connect_timeout(settings.connect_timeout)
-                .pool_idle_timeout(Duration::from_secs(60))
-                .tcp_keepalive(Duration::from_secs(60))
-        };
+        let builder = || connections::client(settings.connect_timeout, settings.is_direct);
         // A simulator on this machine needs no certificates, and a machine that has none can still run one.
         let is_plain = [&settings.web_base, &settings.auth_base].iter().all(|base| base.scheme() == "http");
         let client = if is_plain { builder().tls_certs_only([]) } else { builder() };

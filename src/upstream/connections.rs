@@ -1,0 +1,26 @@
+//! What the connections to all upstreams have in common.
+
+use std::time::Duration;
+
+/// How many bytes of an answer an upstream may send over HTTP/2 before they are read: what a caller who does not
+/// read costs.
+const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
+
+/// The same for all answers of one HTTP/2 connection together. It has room for the windows of 256 answers, so that
+/// callers who do not read hold up no others on their connection.
+const CONNECTION_WINDOW_BYTES: u32 = 256 * STREAM_WINDOW_BYTES;
+
+/// A client that follows no redirects and waits so long for a connection. `is_direct` keeps it from the proxies of the
+/// environment.
+pub(crate) fn client(connect_timeout: Duration, is_direct: bool) -> reqwest::ClientBuilder {
+    let builder = reqwest::Client::builder();
+    // The client's own reading of `NO_PROXY=*` leaves literal addresses out.
+    let builder = if is_direct { builder.no_proxy() } else { builder };
+    builder
+        .redirect(reqwest::redirect::Policy::none())
+        .connect_timeout(connect_timeout)
+        .pool_idle_timeout(Duration::from_secs(60))
+        .tcp_keepalive(Duration::from_secs(60))
+        .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+}
