@@ -6,20 +6,16 @@
 //! A folder that cannot be used and a disk that cannot be written cost no service: the state is then in memory.
 //! The face of this room speaks of facts, not of SQL. Called by `app` (open, close), `pool`, `gateway` and `/health`.
 
-mod condition;
 mod daily;
+mod disk;
 mod error;
 mod fact;
 mod fact_rows;
-mod fault;
-mod files;
 pub(crate) mod oauth_files;
 mod records;
-mod reserve;
 mod responses;
 mod rows;
 mod schema;
-mod unusable;
 mod waiting;
 mod writer;
 
@@ -40,22 +36,23 @@ use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::secret::ApiKey;
 use crate::base::session::SessionSnapshot;
-use crate::store::condition::Condition;
 use crate::store::daily::Daily;
+use crate::store::disk::condition::Condition;
+use crate::store::disk::fault::Fault;
+use crate::store::disk::files;
+use crate::store::disk::reserve::Reserve;
 use crate::store::fact::Fact;
-use crate::store::fault::Fault;
-use crate::store::reserve::Reserve;
 use crate::store::rows::Rows;
 use crate::store::writer::{Command, Writer};
 
-pub use crate::store::condition::{Kept, StorageFault, StorageState, StorageStatus};
 pub use crate::store::daily::{AccountDays, DaySpent, Spent, UtcDay};
+pub use crate::store::disk::condition::{Kept, StorageFault, StorageState, StorageStatus};
+pub use crate::store::disk::unusable::Unusable;
 pub use crate::store::error::StoreError;
 pub use crate::store::records::{
     ChatIntent, KeptAnswer, Loaded, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState,
 };
 pub use crate::store::responses::{CHAIN_MAX, Chain, KeptResponse};
-pub use crate::store::unusable::Unusable;
 
 /// The way to the state file. Shared behind an `Arc`.
 pub struct Store {

@@ -13,9 +13,9 @@ use crate::base::facts::{Cooling, IdentityFacts};
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::secret::ApiKey;
 use crate::store::daily::{Daily, DaySpent, Spent, UtcDay};
+use crate::store::disk::fault::Fault;
+use crate::store::disk::files;
 use crate::store::fact_rows::{reason_of, usage_of};
-use crate::store::fault::Fault;
-use crate::store::files;
 use crate::store::records::{
     ChatIntent, KeptAnswer, Loaded, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState,
 };

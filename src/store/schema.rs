@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, TransactionBehavior};
 
-use crate::store::fault::Fault;
+use crate::store::disk::fault::Fault;
 
 /// Makes the tables of a new file, and brings those of an older one up to date, all or nothing.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), Fault> {

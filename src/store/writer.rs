@@ -11,9 +11,9 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 use tracing::{error, info, trace};
 
-use crate::store::condition::{Condition, Kept, StorageFault};
+use crate::store::disk::condition::{Condition, Kept, StorageFault};
+use crate::store::disk::reserve::Reserve;
 use crate::store::fact::Fact;
-use crate::store::reserve::Reserve;
 use crate::store::rows::Rows;
 use crate::store::waiting::Waiting;
 

@@ -4,11 +4,11 @@ use std::io;
 
 use rusqlite::{Error, ErrorCode, ffi};
 
-use crate::store::condition::StorageFault;
+use crate::store::disk::condition::StorageFault;
 
 /// Why a state file cannot be used.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     /// It is no state file of this version. Another one may begin in its place.
     Content(String),
     /// The operating system refuses.
@@ -19,7 +19,7 @@ pub(super) enum Fault {
 
 impl Fault {
     /// Whether space may be what is missing.
-    pub(super) fn may_be_space(&self) -> bool {
+    pub(crate) fn may_be_space(&self) -> bool {
         match self {
             Self::Content(_) => false,
             Self::Files(error) => StorageFault::of_io(error) == StorageFault::Full,

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
-use crate::store::fault::Fault;
+use crate::store::disk::fault::Fault;
 
 /// Makes the folder when it is missing (0700), tightens it when others can enter it, and returns its real path.
 ///
 /// A folder that cannot be tightened because it is another user's (a mounted volume), or that must not be because it
 /// holds other things too (`STATE_DIR=/tmp`, `STATE_DIR=.`), is used as it is, with a warning: the file is private.
-pub(super) fn prepare_folder(dir: &Path) -> io::Result<PathBuf> {
+pub(crate) fn prepare_folder(dir: &Path) -> io::Result<PathBuf> {
     make_folder(dir)?;
     let dir = fs::canonicalize(dir)?;
     if holds_only_ours(&dir)? {
@@ -37,7 +37,7 @@ fn holds_only_ours(dir: &Path) -> io::Result<bool> {
 
 /// Makes the file when it is missing (0600 from the first moment), tightens it when others can read it, and refuses
 /// what is not a plain file. SQLite gives its side files (`-wal`, `-shm`) the mode of the file.
-pub(super) fn prepare_file(path: &Path) -> Result<(), Fault> {
+pub(crate) fn prepare_file(path: &Path) -> Result<(), Fault> {
     match fs::symlink_metadata(path) {
         Ok(metadata) if !metadata.is_file() => {
             return Err(Fault::Content("it is not a plain file".to_owned()));
@@ -53,7 +53,7 @@ pub(super) fn prepare_file(path: &Path) -> Result<(), Fault> {
 
 /// Renames a file to the next free `….broken-N` and removes the earlier ones, and the side files, which hold nothing
 /// without it. Links are renamed, not followed.
-pub(super) fn move_aside(path: &Path) -> io::Result<PathBuf> {
+pub(crate) fn move_aside(path: &Path) -> io::Result<PathBuf> {
     let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
         return Err(io::ErrorKind::InvalidInput.into());
     };
@@ -159,7 +159,7 @@ fn tighten(_path: &Path, _mode: u32) -> io::Result<()> {
 }
 
 /// The name of the state file in the state folder.
-pub(super) const STATE_FILE: &str = "state.db";
+pub(crate) const STATE_FILE: &str = "state.db";
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
 /// How the names begin that may stand in a folder of our own, configuration and the root of a mounted disk included.

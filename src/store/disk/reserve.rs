@@ -9,23 +9,23 @@ use std::path::{Path, PathBuf};
 use tracing::{debug, warn};
 
 /// The reserve of one state folder.
-pub(super) struct Reserve {
+pub(crate) struct Reserve {
     path: PathBuf,
 }
 
 impl Reserve {
     /// The name of the file in the state folder.
-    pub(super) const FILE_NAME: &str = "state.db.reserve";
+    pub(crate) const FILE_NAME: &str = "state.db.reserve";
     /// Its size. Credentials of a hundred accounts take less, since they are written over the earlier ones.
-    pub(super) const BYTES: u64 = 1 << 20;
+    pub(crate) const BYTES: u64 = 1 << 20;
 
     /// The reserve in this folder, which may not be there yet.
-    pub(super) fn in_folder(dir: &Path) -> Self {
+    pub(crate) fn in_folder(dir: &Path) -> Self {
         Self { path: dir.join(Self::FILE_NAME) }
     }
 
     /// Makes the file unless it is there; whether it is there now. Leaves a disk alone that would be full afterwards.
-    pub(super) fn make(&self) -> bool {
+    pub(crate) fn make(&self) -> bool {
         if self.is_whole() {
             return true;
         }
@@ -41,7 +41,7 @@ impl Reserve {
     }
 
     /// Gives the blocks back to the disk.
-    pub(super) fn release(&self) {
+    pub(crate) fn release(&self) {
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 warn!(path = %self.path.display(), %error, "the reserve of disk space could not be removed");
@@ -51,7 +51,7 @@ impl Reserve {
     }
 
     /// Writes a little beside the state file and removes it again: the error says what SQLite does not tell.
-    pub(super) fn probe(&self) -> io::Result<()> {
+    pub(crate) fn probe(&self) -> io::Result<()> {
         self.release();
         let written = self.write(PROBE_BYTES);
         self.release();

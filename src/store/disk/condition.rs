@@ -38,7 +38,7 @@ impl StorageFault {
     }
 
     /// What an error of the operating system means.
-    pub(super) fn of_io(error: &io::Error) -> Self {
+    pub(crate) fn of_io(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Self::Full,
             io::ErrorKind::PermissionDenied => Self::Permission,
@@ -49,7 +49,7 @@ impl StorageFault {
     }
 
     /// What an error of SQLite means; `None` when it blames the fact that was written and not the disk.
-    pub(super) fn of_sqlite(error: &Error) -> Option<Self> {
+    pub(crate) fn of_sqlite(error: &Error) -> Option<Self> {
         let Error::SqliteFailure(failure, _) = error else {
             return None;
         };
@@ -69,12 +69,12 @@ impl StorageFault {
     }
 
     /// Whether space may be what is missing, so that giving some back may help.
-    pub(super) fn may_be_space(self) -> bool {
+    pub(crate) fn may_be_space(self) -> bool {
         matches!(self, Self::Full | Self::Io)
     }
 
     /// What to do when writing begins to fail in a running server.
-    pub(super) fn cure(self) -> &'static str {
+    pub(crate) fn cure(self) -> &'static str {
         match self {
             Self::Full => "make room on the disk of the state folder, or raise its quota or the limit of file sizes",
             Self::Permission => "give the state folder and its files back to the user of this process",
@@ -134,7 +134,7 @@ pub enum Kept {
 
 /// The part of the status that the writing thread knows.
 #[derive(Debug, Default)]
-pub(super) struct Condition(Mutex<Inner>);
+pub(crate) struct Condition(Mutex<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
@@ -145,24 +145,24 @@ struct Inner {
 
 impl Condition {
     /// Sets why writing fails; `None` when it works.
-    pub(super) fn set_fault(&self, fault: Option<StorageFault>) {
+    pub(crate) fn set_fault(&self, fault: Option<StorageFault>) {
         self.0.lock().fault = fault;
     }
 
     /// Why writing fails.
-    pub(super) fn fault(&self) -> Option<StorageFault> {
+    pub(crate) fn fault(&self) -> Option<StorageFault> {
         self.0.lock().fault
     }
 
     /// Sets how many facts wait, and adds to those that were lost.
-    pub(super) fn count(&self, waiting: usize, lost: u64) {
+    pub(crate) fn count(&self, waiting: usize, lost: u64) {
         let mut inner = self.0.lock();
         inner.waiting = waiting;
         inner.lost = inner.lost.saturating_add(lost);
     }
 
     /// How many facts wait and how many were lost.
-    pub(super) fn counts(&self) -> (usize, u64) {
+    pub(crate) fn counts(&self) -> (usize, u64) {
         let inner = self.0.lock();
         (inner.waiting, inner.lost)
     }

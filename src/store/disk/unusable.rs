@@ -7,27 +7,27 @@ use std::io;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
-use crate::store::condition::StorageFault;
+use crate::store::disk::condition::StorageFault;
+use crate::store::disk::files;
 use crate::store::error::StoreError;
-use crate::store::files;
 use crate::telemetry::ErrorChain;
 
 /// Why the state is kept in memory. Its text is the warning for the owner: the folder, the user of this process, the
 /// cause and the cure.
 #[derive(Debug)]
 pub struct Unusable {
-    pub(super) folder: PathBuf,
-    pub(super) uid: u32,
+    pub(crate) folder: PathBuf,
+    pub(crate) uid: u32,
     /// What was refused: the state file, the folder, or the nearest folder above it that exists.
-    pub(super) refused: PathBuf,
-    pub(super) owner: Option<u32>,
-    pub(super) fault: StorageFault,
-    pub(super) error: StoreError,
+    pub(crate) refused: PathBuf,
+    pub(crate) owner: Option<u32>,
+    pub(crate) fault: StorageFault,
+    pub(crate) error: StoreError,
 }
 
 impl Unusable {
     /// Looks at the folder that gave this error.
-    pub(super) fn of(folder: &Path, error: StoreError) -> Self {
+    pub(crate) fn of(folder: &Path, error: StoreError) -> Self {
         let absolute = std::path::absolute(folder);
         let folder = absolute.as_deref().unwrap_or(folder);
         let fault = match &error {
@@ -43,7 +43,7 @@ impl Unusable {
     }
 
     /// The kind of the cause.
-    pub(super) fn fault(&self) -> StorageFault {
+    pub(crate) fn fault(&self) -> StorageFault {
         self.fault
     }
 
