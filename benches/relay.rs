@@ -43,6 +43,8 @@ const ACCOUNTS: usize = 10;
 const KEY: &str = "bench";
 /// Bytes of content of an event.
 const CONTENT_BYTES: usize = 40;
+/// Idle streams that are opened together.
+const OPENED_AT_ONCE: usize = 10;
 /// What a video begins with; a multiple of three, as the blocks are, so that its base64 can be put together.
 const VIDEO_HEAD: &[u8] = b"\0\0\0\x20ftypisom\0\0\x02\0isomiso2mp41\0\0";
 const BLOCK_BYTES: usize = 60_000;
@@ -241,21 +243,25 @@ async fn memory() {
         let server = Server::bridge(ScriptedReply::numbered(3).paced(Duration::ZERO).ending(End::Stalled)).await;
         let at_rest = server.resident_kib();
         let mut open = Vec::new();
-        for _ in 0..streams {
-            let mut client = TcpStream::connect(server.address).await.unwrap();
-            client.write_all(question(true).as_bytes()).await.unwrap();
-            open.push(client);
-        }
-        for client in &mut open {
-            let mut seen = Vec::new();
-            while memchr::memmem::find(&seen, ":2⟩".as_bytes()).is_none() {
-                let mut piece = [0; 4096];
-                let count = client.read(&mut piece).await.unwrap();
-                assert!(count > 0, "{}", String::from_utf8_lossy(&seen));
-                seen.extend_from_slice(&piece[..count]);
+        // A few at a time: a burst opens more connections upstream than there are streams, by chance.
+        while open.len() < streams {
+            let first = open.len();
+            for _ in 0..OPENED_AT_ONCE {
+                let mut client = TcpStream::connect(server.address).await.unwrap();
+                client.write_all(question(true).as_bytes()).await.unwrap();
+                open.push(client);
+            }
+            for client in &mut open[first..] {
+                let mut seen = Vec::new();
+                while memchr::memmem::find(&seen, ":2⟩".as_bytes()).is_none() {
+                    let mut piece = [0; 4096];
+                    let count = client.read(&mut piece).await.unwrap();
+                    assert!(count > 0, "{}", String::from_utf8_lossy(&seen));
+                    seen.extend_from_slice(&piece[..count]);
+                }
             }
         }
-        let each = (server.resident_kib() - at_rest) as f64 / f64::from(streams);
+        let each = (server.resident_kib() - at_rest) as f64 / streams as f64;
         println!("{streams} idle open streams: {each:.1} KiB each, {at_rest} KiB at rest");
     }
 }
