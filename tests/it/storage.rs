@@ -13,7 +13,7 @@ use simulator::script::{AccountScript, Era, RefreshRotation, Scenario};
 
 use crate::support::app::{PATIENCE, Setup, TestApp, content, json_of, question};
 use crate::support::files::{OMNI, data_uri, hash, with_parts};
-use crate::support::oracle::{FORMS, ask, crew, health, until_all_healthy};
+use crate::support::oracle::{FORMS, ask, crew, health, until, until_all_healthy};
 use crate::support::program::{KEY, Program, settings};
 
 /// One account whose refresh cookie is replaced with each refresh.
@@ -156,9 +156,11 @@ async fn without_a_state_folder_the_owner_is_told_how_to_mend_it() {
     settings.push(("SERVER_HOST", "0.0.0.0".to_owned()));
     settings.push(("STATE_DIR", "/dev/null/data".to_owned()));
     let mut keys = Vec::new();
-    for _ in 0..2 {
+    for start in 1..=2 {
         let program = Program::start(&["serve"], &settings);
         program.until_it_says("listening").await;
+        // Each start renews; a call under way when the program is killed would be counted later.
+        until("the session to be renewed", || simulator.record().counts().refreshes == start).await;
         let stdout = program.stdout();
         assert!(stdout.contains("for this run only"), "{stdout}");
         let key = stdout.lines().map(str::trim).find(|line| line.starts_with("sk-")).unwrap().to_owned();
