@@ -1,6 +1,7 @@
 //! The real program as a child process.
 #![expect(clippy::string_slice, reason = "every index comes from a search")]
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -123,11 +124,14 @@ impl Program {
     pub(crate) fn bytes_waiting_to_be_read(&self, port: u16) -> Vec<u64> {
         let table = std::fs::read_to_string(format!("/proc/{}/net/tcp", self.child.id())).unwrap();
         let open = table.lines().filter_map(|line| {
-            let [_, local, _, state, queues, ..] = line.split_whitespace().collect::<Vec<_>>()[..] else { return None };
+            let [_, local, peer, state, queues, ..] = line.split_whitespace().collect::<Vec<_>>()[..] else {
+                return None;
+            };
             let is_own = local.ends_with(&format!(":{port:04X}")) && state == "01";
-            is_own.then(|| u64::from_str_radix(&queues[..8], 16).unwrap())
+            is_own.then(|| (peer, u64::from_str_radix(&queues[..8], 16).unwrap()))
         });
-        open.collect()
+        // The kernel may list a connection twice while others come and go.
+        open.collect::<BTreeMap<_, _>>().into_values().collect()
     }
 
     /// What it has used of processors so far. The clock of a busy machine says less.
