@@ -7,7 +7,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -22,7 +22,7 @@ use crate::store::{ChatIntent, Store};
 /// What every title begins with: the upstream's own word for a chat in which nothing was said.
 pub(crate) const TITLE: &str = "New Chat";
 
-/// How long chats are made under one title. The next start looks no further back into an account's list than this.
+/// How long chats are made under one title. The next start reads an account's list back to when the title was drawn.
 const TITLE_SECONDS: u64 = 3600;
 
 /// How long a chat waits for its title to be written down.
@@ -40,8 +40,8 @@ pub(crate) struct ChatTitle {
     drawn_at: UnixSeconds,
     store: Arc<Store>,
     is_noted: OnceCell<()>,
-    /// A chat may have been made under it whose id is not known: the next start has to look.
-    is_doubtful: AtomicBool,
+    /// Chats that were asked for under it and of which it is not known whether they were made.
+    unsettled: AtomicUsize,
 }
 
 impl ChatTitles {
@@ -74,7 +74,7 @@ impl ChatTitles {
             drawn_at: now,
             store: Arc::clone(&self.store),
             is_noted: OnceCell::new(),
-            is_doubtful: AtomicBool::new(false),
+            unsettled: AtomicUsize::new(0),
         });
         titles.insert(key.clone(), Arc::clone(&title));
         title
@@ -92,16 +92,59 @@ impl ChatTitle {
         &self.text
     }
 
-    /// A chat was asked for, and it is not known whether it was made.
-    pub(crate) fn doubt(&self) {
-        self.is_doubtful.store(true, Ordering::Relaxed);
+    /// A chat is asked for. Until [`ChatTitle::settles`] is called for it, whatever becomes of the call, the next
+    /// start has to look for it.
+    pub(crate) fn asks(&self) {
+        self.unsettled.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A chat that was asked for is known by its id, or was not made.
+    pub(crate) fn settles(&self) {
+        self.unsettled.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Drop for ChatTitle {
     fn drop(&mut self) {
-        if self.is_noted.initialized() && !self.is_doubtful.load(Ordering::Relaxed) {
+        if self.is_noted.initialized() && self.unsettled.load(Ordering::Relaxed) == 0 {
             self.store.forget_intent(&self.text);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_title_is_forgotten_when_nothing_under_it_can_be_lost() {
+        // A chat that was asked for and never settled: the call was dropped, or its answer tells nothing.
+        for (asked, settled, is_left) in [(0, 0, false), (2, 2, false), (1, 0, true), (3, 2, true)] {
+            let dir = tempfile::tempdir().unwrap();
+            let (store, _) = Store::open(dir.path()).unwrap();
+            let store = Arc::new(store);
+            let titles = ChatTitles::new(Arc::clone(&store));
+            let title = titles.noted(&CredentialKey::of("a"), UnixSeconds(5)).await;
+            (0..asked).for_each(|_| title.asks());
+            (0..settled).for_each(|_| title.settles());
+            titles.close();
+            drop(title);
+            store.close().await;
+            let intents = Store::open(dir.path()).unwrap().1.intents;
+            assert_eq!(intents.len(), usize::from(is_left), "{settled} of {asked}");
+        }
+    }
+
+    #[tokio::test]
+    async fn chats_of_an_account_share_a_title_for_an_hour() {
+        let dir = tempfile::tempdir().unwrap();
+        let titles = ChatTitles::new(Arc::new(Store::open(dir.path()).unwrap().0));
+        let text =
+            async |name: &str, now| titles.noted(&CredentialKey::of(name), UnixSeconds(now)).await.as_str().to_owned();
+        let first = text("a", 0).await;
+        assert!(first.starts_with(TITLE));
+        assert_eq!(text("a", 3599).await, first);
+        assert_ne!(text("b", 0).await, first);
+        assert_ne!(text("a", 3600).await, first);
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Only chats of the ledger are ever deleted. The ledger of pool identities is on disk, so that a restart goes on where
 //! the last run ended. The account's own list is looked at only after a crash, for chats with a title that this server
-//! drew for them and whose ids it never learnt.
+//! drew for them and whose ids were not written down.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -132,30 +132,38 @@ impl Janitor {
     }
 
     async fn make_noted(&self, session: &Arc<Session>, chat: &NewChat) -> Result<OwnChat, UpstreamError> {
-        let Shared { upstream, store, titles, .. } = &*self.0;
+        use UpstreamErrorKind as Kind;
+        let Shared { upstream, titles, .. } = &*self.0;
         let now = Now::read().unix;
         let title = titles.noted(session.key(), now).await;
-        match upstream.create_chat(session, chat, title.as_str()).await {
-            Ok(chat_id) => {
-                store.note_chat(OwnedChat {
-                    chat_id: chat_id.clone(),
-                    key: session.key().clone(),
-                    created_at: now,
-                    kept_until: None,
-                    answers: Vec::new(),
-                });
-                Ok(self.own(session, chat_id, true))
-            }
-            Err(error) => {
-                use UpstreamErrorKind as Kind;
-                // Without a word of the upstream, the chat may have been made all the same.
+        // When this future is dropped here, the chat stays unsettled.
+        title.asks();
+        let made = upstream.create_chat(session, chat, title.as_str()).await;
+        // Without a word of the upstream, the chat may have been made all the same.
+        let is_settled = made.as_ref().map_or_else(
+            |error| {
                 let is_doubtful = matches!(error.kind, Kind::Timeout | Kind::Protocol | Kind::Unavailable);
-                if !error.is_unsent() && (error.source.is_some() || is_doubtful) {
-                    title.doubt();
-                }
-                Err(error)
-            }
+                error.is_unsent() || (error.source.is_none() && !is_doubtful)
+            },
+            |_| true,
+        );
+        let made = made.map(|chat_id| self.note(session, chat_id, now));
+        if is_settled {
+            title.settles();
         }
+        made
+    }
+
+    /// Takes over a chat of a pool identity that the ledger does not have, and writes it down.
+    fn note(&self, session: &Arc<Session>, chat_id: String, now: UnixSeconds) -> OwnChat {
+        self.0.store.note_chat(OwnedChat {
+            chat_id: chat_id.clone(),
+            key: session.key().clone(),
+            created_at: now,
+            kept_until: None,
+            answers: Vec::new(),
+        });
+        self.own(session, chat_id, true)
     }
 
     /// Takes over a chat that an earlier run made and left in the ledger because it was still needed. It outlives
@@ -390,15 +398,8 @@ impl Janitor {
                 continue;
             }
             info!(identity.id = %session.identity(), "a chat was found that an earlier run has lost");
-            self.0.store.note_chat(OwnedChat {
-                chat_id: chat_id.clone(),
-                key: session.key().clone(),
-                created_at: Now::read().unix,
-                kept_until: None,
-                answers: Vec::new(),
-            });
             // Dropped here, and so deleted.
-            drop(self.own(session, chat_id, true));
+            drop(self.note(session, chat_id, Now::read().unix));
         }
         true
     }

@@ -52,7 +52,7 @@ async fn an_account_alone_tells_what_broke() {
         (ScriptedReply::default().with_stream(|stream| stream.content = Content::Created), "upstream_empty"),
     ] {
         for form in FORMS {
-            // Retries are left, but nobody to use them on.
+            // Retries are left, but no account to use them on.
             let app = start(1, Setup::default()).await;
             app.simulator.script().set_default(None, Endpoint::Completions, Some(reply.clone()));
             let answer = ask(&app, form, "x").await;

@@ -303,7 +303,7 @@ async fn a_folder_that_cannot_be_written_does_not_stop_renewals() {
     use std::os::unix::fs::PermissionsExt as _;
     use std::os::unix::process::CommandExt as _;
 
-    // Nothing is forbidden to root, so the test runs once more as somebody else.
+    // Nothing is forbidden to root, so the test runs once more as another user.
     const NOBODY: u32 = 65_534;
     if rustix::process::geteuid().is_root() {
         let mut again = std::process::Command::new(std::env::current_exe().unwrap());
