@@ -12,7 +12,7 @@ pub enum Strategy {
     FreshWeighted,
 }
 
-/// How the pool treats its identities. Defaults: `reliability` section of the README.
+/// How the pool treats its identities. Defaults: `docs/settings.md`.
 #[derive(Clone, Debug)]
 pub struct PoolSettings {
     /// How the next identity is chosen. Each kind of identity has its own.

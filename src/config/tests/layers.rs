@@ -12,7 +12,7 @@ fn without_settings_it_serves_on_loopback() {
     assert_eq!(config.warnings, Vec::<String>::new());
 }
 
-/// Each default is documented in the README; here is what has to hold between them.
+/// Each default is listed in docs/settings.md; here is what has to hold between them.
 #[test]
 fn the_default_times_and_counts_fit_each_other() {
     let config = load(&Sources::empty(NOW));
