@@ -23,6 +23,7 @@ mod cors;
 mod counts;
 mod debug_log;
 mod deep_research;
+mod documents;
 mod embeddings;
 mod failover;
 mod health_detailed;

@@ -8,7 +8,7 @@
 //! The object storage and the CDN stand on the port of the chat host as well: uploads go to the object's key as a
 //! path, signed for the real bucket, and links of generated pictures and videos begin with this host.
 //!
-//! `qwen-bridge simulate --scenario FILE` plays a scenario from a JSON file; `docs/scenarios.md` documents its format.
+//! `qwen-bridge simulate --scenario FILE` plays a scenario from a JSON file; `docs/simulator.md` documents its format.
 //! In Rust it is a [`Scenario`].
 
 mod answers;

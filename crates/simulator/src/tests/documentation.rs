@@ -1,10 +1,10 @@
-//! `docs/scenarios.md` names everything that the parser takes, and its examples can be played.
+//! `docs/simulator.md` names everything that the parser takes, and its examples can be played.
 
 use std::collections::BTreeSet;
 
 use crate::script::{CallShape, Scenario, ScenarioError};
 
-const PAGE: &str = include_str!("../../../../docs/scenarios.md");
+const PAGE: &str = include_str!("../../../../docs/simulator.md");
 
 /// The JSON of the example under this heading.
 pub(crate) fn example(title: &str) -> &'static str {
