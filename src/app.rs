@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 use uuid::Uuid;
 
+use crate::base::caller_key::{KeyName, NamedKey};
 use crate::base::facts::IdentityFacts;
 use crate::base::ids::CredentialKey;
 use crate::base::secret::ApiKey;
@@ -26,6 +27,7 @@ use crate::gateway::answer::relay::{RelayGateway, RelaySettings};
 use crate::gateway::answer::run::{AnswerSettings, Answers};
 use crate::gateway::answer::web::WebGateway;
 use crate::gateway::attachments::Attachments;
+use crate::gateway::caller_keys::CallerKeys;
 use crate::gateway::catalogue::Models;
 use crate::gateway::continuations::Continuations;
 use crate::gateway::janitor::{self, Janitor, JanitorQueue, LostChats};
@@ -106,8 +108,7 @@ impl App {
         let web_accounts = web_accounts(&config, &pool, &upstream, &store, &supervisor, &loaded, now);
         let models = Models::new(Arc::clone(&upstream), supervisor.clone(), config.chat.models_ttl);
         let (janitor, continuations) = own_chats(&config, &upstream, &supervisor, &store);
-        let fetcher = Arc::new(MediaFetcher::new(config.media_fetch.clone(), &config.web.own_hosts())?);
-        let attachments = Attachments::new(Arc::clone(&upstream), fetcher, config.http.spool.clone());
+        let attachments = attachments(&config, &upstream)?;
         let chats = WebGateway::new(
             pool.clone(),
             upstream,
@@ -158,6 +159,7 @@ impl App {
             accounts: accounts.clone(),
             logins,
             web_accounts: web_accounts.clone(),
+            keys: CallerKeys::new(&config.http.keys),
             counters: Arc::default(),
             settings: config.http.clone(),
             auto_refresh: config.chat.auto_refresh,
@@ -346,18 +348,24 @@ fn outlive_file_size_limit() {
 async fn complete_keys(config: &mut Config, store: &Store, loaded: &Loaded) -> Result<Option<ApiKey>, StartError> {
     match (config.key_policy, &loaded.generated_key) {
         (KeyPolicy::GenerateKey, Some(kept)) => {
-            config.http.keys.push(kept.clone());
+            config.http.keys.push(generated(config, kept));
             Ok(None)
         }
         (KeyPolicy::GenerateKey, None) => {
             let key = ApiKey::new(&format!("sk-{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()));
             let refused = |error| StartError::Store(config.state_dir.display().to_string(), error);
             store.save_generated_key(&key).await.map_err(refused)?;
-            config.http.keys.push(key.clone());
+            config.http.keys.push(generated(config, &key));
             Ok(Some(key))
         }
         (KeyPolicy::Keys | KeyPolicy::OpenOnLoopback | KeyPolicy::OpenKnowingly, _) => Ok(None),
     }
+}
+
+/// The key of this server's own making, with its name and limits.
+fn generated(config: &Config, key: &ApiKey) -> NamedKey {
+    let limits = config.generated_key_limits.clone();
+    NamedKey { name: KeyName::generated(), key: key.clone(), limits }
 }
 
 /// What the owner is warned of. Without web accounts no model sees for another one, and the default is one that the
@@ -384,6 +392,12 @@ fn answer_settings(config: &Config) -> AnswerSettings {
         vision_fallback: config.http.vision_fallback.clone(),
         web_tools: config.chat.web_tools,
     }
+}
+
+/// What fetches files for callers and hands them to the upstream.
+fn attachments(config: &Config, upstream: &Arc<QwenWeb>) -> Result<Attachments, WebClientError> {
+    let fetcher = Arc::new(MediaFetcher::new(config.media_fetch.clone(), &config.web.own_hosts())?);
+    Ok(Attachments::new(Arc::clone(upstream), fetcher, config.http.spool.clone()))
 }
 
 /// What deletes the chats that this server made, and what keeps those that can be continued.

@@ -1,5 +1,6 @@
 //! From `COOKIE`, `cookie.txt` and `QWEN_TOKEN` to identities, and from the key settings to a set of keys.
 
+use crate::base::caller_key::{KeyLimits, KeyName, NamedKey, split_name};
 use crate::base::ids::UnixSeconds;
 use crate::base::secret::{AccessToken, ApiKey, Cookie, SecretError};
 use crate::base::seed::IdentitySeed;
@@ -13,7 +14,7 @@ use crate::config::values::Value;
 pub(super) struct Credentials {
     cookies: Vec<Cookie>,
     tokens: Vec<AccessToken>,
-    keys: Vec<ApiKey>,
+    keys: Vec<GivenKey>,
     /// Where the value that is being added came from; `None` for the cookie file, whose places say it themselves.
     pub(super) origin: Option<Origin>,
     /// What cannot be used.
@@ -22,6 +23,15 @@ pub(super) struct Credentials {
     pub(super) warnings: Vec<String>,
     /// What was given in another form than a Cookie header, and how it was understood.
     pub(super) notes: Vec<String>,
+}
+
+/// One entry of a key setting.
+struct GivenKey {
+    /// `None` for a bare key.
+    name: Option<KeyName>,
+    key: ApiKey,
+    place: String,
+    origin: Option<Origin>,
 }
 
 impl Credentials {
@@ -135,29 +145,55 @@ impl Credentials {
         }
     }
 
-    /// Takes the parts of one of the key settings.
+    /// Takes the parts of one of the key settings: `name=key`, or a key alone. A key that is given again is the same one;
+    /// it takes the name that it has in one of the places.
     pub(super) fn add_keys(&mut self, setting: &str, parts: &[String]) {
         for (index, part) in parts.iter().enumerate() {
             let place = format!("{setting} entry {}", index + 1);
-            if part.len() > KEY_BYTES_MAX || !part.bytes().all(|b| (0x21..0x7f).contains(&b)) {
+            let (name, key) = split_name(part);
+            if key.len() > KEY_BYTES_MAX || !key.bytes().all(|b| (0x21..0x7f).contains(&b)) {
                 self.add_fault(
                     place,
                     format!("must be printable ASCII without spaces, at most {KEY_BYTES_MAX} bytes"),
                     "choose another key, for example with: openssl rand -hex 24",
                 );
-            } else if !self.keys.iter().any(|known| known.matches(part)) {
-                self.keys.push(ApiKey::new(part));
+                continue;
+            }
+            let origin = self.origin;
+            match self.keys.iter_mut().find(|known| known.key.matches(key)) {
+                None => self.keys.push(GivenKey { name, key: ApiKey::new(key), place, origin }),
+                Some(known) => match (&known.name, name) {
+                    (Some(one), Some(other)) if *one != other => {
+                        let problem = format!("has the key of {one} ({}) under the name {other}", known.place);
+                        self.add_fault(place, problem, "give each key one name");
+                    }
+                    (None, Some(name)) => known.name = Some(name),
+                    _ => {}
+                },
             }
         }
     }
 
-    fn add_fault(&mut self, place: impl Into<String>, problem: impl Into<String>, mend: impl Into<String>) {
-        self.faults.push(Fault { origin: self.origin, ..Fault::at(place, problem, mend) });
+    /// The keys with their names and limits, each once. A key without a name is `key-N` by its place among all of them.
+    pub(super) fn named_keys(&mut self, limits: &[(KeyName, KeyLimits)]) -> Vec<NamedKey> {
+        let mut named: Vec<NamedKey> = Vec::new();
+        for (place, given) in (1..).zip(std::mem::take(&mut self.keys)) {
+            let name = given.name.unwrap_or_else(|| KeyName::numbered(place));
+            if named.iter().any(|known| known.name == name) {
+                let problem = format!("is a second key with the name {name}");
+                let fault = Fault::at(given.place, problem, "give each key a name of its own");
+                self.faults.push(Fault { origin: given.origin, ..fault });
+                continue;
+            }
+            let limits = limits.iter().find(|(limited, _)| *limited == name).map(|(_, limits)| limits.clone());
+            let limits = limits.unwrap_or_default();
+            named.push(NamedKey { name, key: given.key, limits });
+        }
+        named
     }
 
-    /// The keys, each once.
-    pub(super) fn keys(&self) -> &[ApiKey] {
-        &self.keys
+    fn add_fault(&mut self, place: impl Into<String>, problem: impl Into<String>, mend: impl Into<String>) {
+        self.faults.push(Fault { origin: self.origin, ..Fault::at(place, problem, mend) });
     }
 
     /// Joins cookies and tokens of the same account: cookies in their order first, then the tokens if there are no cookies.

@@ -19,6 +19,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::base::caller_key::{KeyLimits, KeyName};
 use crate::base::secret::ApiKey;
 use crate::base::seed::{IdentitySeed, StaticKey};
 use crate::config::quotes::bare;
@@ -66,6 +67,8 @@ pub struct Config {
     pub state_dir: PathBuf,
     /// `SHUTDOWN_TIMEOUT`.
     pub shutdown_timeout: Duration,
+    /// What the key that this server makes for itself may use, if `KEY_LIMITS` names `generated`.
+    pub generated_key_limits: KeyLimits,
     /// What the absence or presence of keys means.
     pub key_policy: KeyPolicy,
     /// What the owner should know, though it stops nothing. Holds no secret.
@@ -121,11 +124,12 @@ impl Config {
         draft.oauth.is_direct = draft.web.is_direct;
         check_proxies(sources, &mut faults);
         check_combinations(&draft, &mut faults);
+        draft.http.keys = draft.credentials.named_keys(&draft.key_limits);
+        check_keys(&draft, &mut faults);
         faults.append(&mut draft.credentials.faults);
 
         let identities = draft.credentials.identities(sources.now);
         warnings.append(&mut draft.credentials.warnings);
-        draft.http.keys = draft.credentials.keys().to_vec();
         draft.http.listen = listen(&draft);
         draft.chat.default_model_is_set = draft.origins.contains_key("DEFAULT_MODEL");
         draft.http.rate_limit = draft.rate_rps.map(|per_second| rate_limit(per_second, draft.rate_burst));
@@ -150,6 +154,7 @@ impl Config {
             http: draft.http,
             state_dir: PathBuf::from(draft.state_dir),
             shutdown_timeout: draft.shutdown_timeout,
+            generated_key_limits: generated_key_limits(&draft.key_limits),
             key_policy,
             warnings,
             notes: draft.credentials.notes,
@@ -244,13 +249,29 @@ fn check_combinations(draft: &Draft, faults: &mut Vec<Fault>) {
             "let TOTAL_TIMEOUT be longer than CONNECT_TIMEOUT",
         ));
     }
-    let has_semicolon = |key: &&ApiKey| key.expose().contains(';');
-    if !draft.http.server_mode && draft.credentials.keys().iter().any(|key| has_semicolon(&key)) {
+}
+
+/// What the keys must be beside each other and in this mode, and whether the limits are of keys that there are.
+fn check_keys(draft: &Draft, faults: &mut Vec<Fault>) {
+    let keys = &draft.http.keys;
+    if !draft.http.server_mode && keys.iter().any(|key| key.key.expose().contains(';')) {
         faults.push(Fault::at(
             "API_KEY and SERVER_MODE",
             "in client mode a semicolon ends the key, so a key cannot hold one",
             "choose a key without semicolons",
         ));
+    }
+    // Without keys, the one that the server makes may be limited.
+    let is_known =
+        |name: &KeyName| keys.iter().any(|key| key.name == *name) || (keys.is_empty() && *name == KeyName::generated());
+    for (name, _) in draft.key_limits.iter().filter(|(name, _)| !is_known(name)) {
+        let names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
+        let mend = match names.as_slice() {
+            [] => "name a key first, as API_KEY=laptop=sk-...".to_owned(),
+            names => format!("the keys are {}", names.join(", ")),
+        };
+        let origin = draft.origins.get("KEY_LIMITS").copied().unwrap_or(Origin::Default);
+        faults.push(Fault::of("KEY_LIMITS", origin, format!("limits {name}, and no key has this name"), mend));
     }
 }
 
@@ -281,19 +302,26 @@ fn key_policy(http: &HttpSettings) -> KeyPolicy {
     }
 }
 
+/// The limits of the key that this server makes for itself.
+fn generated_key_limits(limits: &[(KeyName, KeyLimits)]) -> KeyLimits {
+    let own = KeyName::generated();
+    limits.iter().find(|(name, _)| *name == own).map(|(_, limits)| limits.clone()).unwrap_or_default()
+}
+
 /// Things that stop nothing and that the owner should hear about.
 fn notices(draft: &Draft, policy: KeyPolicy) -> Vec<String> {
     let http = &draft.http;
     let mut notices = Vec::new();
     let is_beyond = !http.listen.ip().is_loopback();
-    let samples = http.keys.iter().chain(&http.admin_key).map(ApiKey::expose).filter(|key| is_sample(key));
+    let keys = || http.keys.iter().map(|key| &key.key).chain(&http.admin_key).map(ApiKey::expose);
+    let samples = keys().filter(|key| is_sample(key));
     for sample in samples.filter(|_| is_beyond) {
         notices.push(format!(
             "the key '{sample}' is a sample that everybody knows, and the server listens beyond this machine; \
              openssl rand -hex 24 makes a key of your own"
         ));
     }
-    if is_beyond && http.keys.iter().chain(&http.admin_key).any(|key| key.expose().len() < KEY_BYTES_ADVISED) {
+    if is_beyond && keys().any(|key| key.len() < KEY_BYTES_ADVISED) {
         notices.push(format!(
             "a key has fewer than {KEY_BYTES_ADVISED} characters and can be guessed; openssl rand -hex 24 makes a better one"
         ));

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use url::Url;
 
+use crate::base::caller_key::{KeyLimits, KeyName};
 use crate::base::ids::UnixSeconds;
 use crate::base::secret::ApiKey;
 use crate::base::seed::StaticKey;
@@ -59,6 +60,7 @@ pub(super) struct Draft {
     pub(super) media_fetch: MediaFetch,
     pub(super) chat: ChatSettings,
     pub(super) http: HttpSettings,
+    pub(super) key_limits: Vec<(KeyName, KeyLimits)>,
     pub(super) rate_rps: Option<f64>,
     pub(super) rate_burst: Option<u32>,
     pub(super) host: Option<IpAddr>,
@@ -151,6 +153,7 @@ impl Draft {
                 spool: PathBuf::new(),
                 vision_fallback: String::new(),
             },
+            key_limits: Vec::new(),
             rate_rps: None,
             rate_burst: None,
             host: None,
@@ -274,12 +277,14 @@ pub const SETTINGS: &[Setting] = &[
     row(ACCOUNTS, COOKIE_FILE, "cookie.txt", "File with one Cookie header a line; its accounts are used in addition to those of `COOKIE`.", |d, v| path(v).map(|v| d.cookie_file = v)),
     secret(ACCOUNTS, "QWEN_TOKEN", "Access token of chat.qwen.ai, for accounts without a cookie; several are separated by commas.",
         |d, v| { let now = d.now; d.credentials.add_tokens(&list(v)?, now); Ok(()) }),
-    secret(ACCOUNTS, "API_KEY", "Keys that callers must send; several are separated by commas.",
+    secret(ACCOUNTS, "API_KEY", "Keys that callers must send; several are separated by commas. `name=key` gives one a name, for usage and limits; others are `key-1`, `key-2` by their place.",
         |d, v| { d.credentials.add_keys("API_KEY", &list(v)?); Ok(()) }),
     secret(ACCOUNTS, "OPENAI_API_KEYS", "More keys; joins `API_KEY`.",
         |d, v| { d.credentials.add_keys("OPENAI_API_KEYS", &list(v)?); Ok(()) }),
     secret(ACCOUNTS, "OPENAI_API_KEY", "More keys; joins `API_KEY`.",
         |d, v| { d.credentials.add_keys("OPENAI_API_KEY", &list(v)?); Ok(()) }),
+    row(ACCOUNTS, "KEY_LIMITS", "", "What keys may use, as `laptop:requests=100/day,tokens=1000000/day,models=qwen3-*|qwen-plus;phone:requests=20/day`: days are of UTC, `*` stands at the end of a model's name, `;` between keys.",
+        |d, v| put(&mut d.key_limits, values::key_limits(v))),
     secret(ACCOUNTS, "ADMIN_SECRET_KEY", "Key of the owner's pages under `/admin`; not set: there are none.",
         |d, v| { d.http.admin_key = Some(ApiKey::new(text(v)?)); Ok(()) }),
     row(ACCOUNTS, "SERVER_MODE", "true", "`false`: client mode, each caller sends their own `Bearer [key;]token;cookie`.",

@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 use url::{Host, Url};
 
+use crate::base::caller_key::{KeyLimits, KeyName};
 use crate::base::ids::UnixSeconds;
 use crate::base::oauth::OAuthCredentials;
 use crate::base::secret::UpstreamKey;
@@ -275,6 +276,33 @@ pub(super) fn static_keys(value: &Value) -> Result<Vec<StaticKey>, Expected> {
     (1..).zip(&list(value)?).map(parse).collect()
 }
 
+/// `name:requests=100/day,tokens=1000/day,models=a|b*;name2:...`, or an object of such by name.
+pub(super) fn key_limits(value: &Value) -> Result<Vec<(KeyName, KeyLimits)>, Expected> {
+    let given: Vec<(String, String)> = match value {
+        Value::Text(text) => text
+            .split(';')
+            .map(str::trim)
+            .filter(|part| !part.is_empty())
+            .map(|part| {
+                let (name, limits) = part.split_once(':').ok_or(KEY_LIMITS_EXPECTED)?;
+                Ok((name.to_owned(), limits.to_owned()))
+            })
+            .collect::<Result<_, Expected>>()?,
+        Value::Table(table) => table.clone().into_iter().collect(),
+        Value::List(_) => return Err(KEY_LIMITS_EXPECTED.to_owned()),
+    };
+    let mut all: Vec<(KeyName, KeyLimits)> = Vec::new();
+    for (name, limits) in &given {
+        let name: KeyName = name.trim().parse().map_err(|error| format!("has a name that {error}"))?;
+        let limits = KeyLimits::parse(limits).map_err(|error| format!("for {name}: {error}"))?;
+        if all.iter().any(|(known, _)| *known == name) {
+            return Err(format!("limits {name} twice; put its limits together, separated by commas"));
+        }
+        all.push((name, limits));
+    }
+    Ok(all)
+}
+
 /// An address to listen at. Of names only `localhost` is known: nothing is looked up.
 pub(super) fn host(value: &Value) -> Result<IpAddr, Expected> {
     host_of(text(value)?)
@@ -386,6 +414,8 @@ const NOT_YOURS: &[&str] = &[
     "transfer-encoding",
     "upgrade",
 ];
+const KEY_LIMITS_EXPECTED: &str =
+    "must be entries such as laptop:requests=100/day,tokens=1000000/day,models=qwen3-*, separated by semicolons";
 const STATIC_KEY_EXPECTED: &str = "must be key@https://host/path";
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
 /// What stands for no limit. Longer than any request, and short enough to be added to any moment.

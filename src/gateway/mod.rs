@@ -5,6 +5,7 @@
 pub(crate) mod accounts;
 pub(crate) mod answer;
 pub(crate) mod attachments;
+pub(crate) mod caller_keys;
 pub(crate) mod catalogue;
 pub(crate) mod chat_titles;
 pub(crate) mod continuations;

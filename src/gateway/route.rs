@@ -13,6 +13,13 @@ pub(crate) const KEY_PREFIX: &str = "key/";
 /// the upstream has it.
 const DEFAULT_MODEL: &str = "qwen3-coder-plus";
 
+/// A model's name without the prefix that asks for a kind of upstream.
+#[must_use]
+pub(crate) fn without_kind(name: &str) -> &str {
+    let bare = [WEB_PREFIX, OAUTH_PREFIX, KEY_PREFIX].into_iter().find_map(|prefix| name.strip_prefix(prefix));
+    bare.unwrap_or(name)
+}
+
 /// The kinds that are configured.
 #[derive(Clone)]
 pub(crate) struct Upstreams {

@@ -19,6 +19,7 @@ use crate::dialect::writer::StreamWriter;
 use crate::gateway::answer::context::RequestContext;
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::run::Prepared;
+use crate::gateway::route::{Route, without_kind};
 use crate::http::serve::access::RequestRecord;
 use crate::http::serve::caller::Caller;
 use crate::http::serve::server::PollCount;
@@ -74,10 +75,42 @@ impl Call {
     pub(crate) fn context(&self) -> RequestContext {
         RequestContext {
             caller: self.caller.id,
-            owner: self.is_continuable.then(|| self.caller.hash(&self.state.0.settings.keys)),
+            owner: self.is_continuable.then(|| self.caller.hash()),
             own: self.caller.own.clone(),
             client_retries: self.client_retries,
             trace: self.record.trace(),
+        }
+    }
+
+    /// Chooses where a request for this model goes; `None` for a request that names none.
+    ///
+    /// # Errors
+    /// No upstream has the model, or the caller's key may not use it.
+    pub(crate) async fn choose(&self, model: Option<&str>) -> Result<Route, Failure> {
+        let upstreams = &self.state.0.upstreams;
+        let route = upstreams.choose(model).await?;
+        if let Route::Relay(_, upstream_model) = &route
+            && model.is_none_or(|model| model.trim().is_empty())
+        {
+            self.allow(Some(upstream_model))?;
+        } else {
+            self.allow(model)?;
+        }
+        Ok(route)
+    }
+
+    /// Looks whether the caller's key may use this model, by its name or by the one that `MODEL_MAP` has for it. `None`
+    /// stands for `DEFAULT_MODEL`.
+    ///
+    /// # Errors
+    /// 404, as for a model that does not exist: the caller's list does not have it.
+    pub(crate) fn allow(&self, model: Option<&str>) -> Result<(), Failure> {
+        let model = model.map(str::trim).filter(|model| !model.is_empty());
+        let model = model.unwrap_or_else(|| self.state.0.answers.default_model());
+        if may_use(&self.state, &self.caller, model) {
+            Ok(())
+        } else {
+            Err(Failure::model_not_for_key(self.caller.key_name(), model))
         }
     }
 
@@ -192,6 +225,13 @@ impl Opener {
 fn client_retries(headers: &HeaderMap) -> u32 {
     let value = headers.get("x-stainless-retry-count").and_then(|value| value.to_str().ok());
     value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
+}
+
+/// Whether the caller's key allows a model of this name.
+pub(crate) fn may_use(state: &AppState, caller: &Caller, model: &str) -> bool {
+    let Some(key) = &caller.key else { return true };
+    let target = state.0.upstreams.model_map().apply(model);
+    key.limits.allow_model([model, target].into_iter().flat_map(|name| [name, without_kind(name)]))
 }
 
 /// A whole answer in JSON.

@@ -28,6 +28,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::chat::failure::Failure;
+use crate::gateway::caller_keys::CallerKeys;
 use crate::http::anthropic::{count_tokens, messages};
 use crate::http::openai::{chat, completions, embeddings, images, models, responses, videos};
 use crate::http::owner::{accounts, health, login, page, refresh};
@@ -52,7 +53,7 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(86_400);
 /// bodies.
 pub(crate) fn router(state: AppState) -> Router {
     let settings = &state.0.settings;
-    let cors = cors(settings);
+    let cors = cors(settings, &state.0.keys);
     let limiter = RateLimiter::new(settings).map(Arc::new);
     let bodies = Bodies::default();
     let limited = |routes: Router<AppState>| {
@@ -70,7 +71,7 @@ pub(crate) fn router(state: AppState) -> Router {
             .layer(from_fn_with_state(state.clone(), own_machine::only_own_machine))
             .layer(CatchPanicLayer::custom(panicked))
     };
-    let guard = Arc::new(KeyGuard::new(settings, limiter.clone()));
+    let guard = Arc::new(KeyGuard::new(settings, state.0.keys.clone(), limiter.clone()));
     let with_key = from_fn_with_state(Arc::clone(&guard), auth::require_key);
     let with_admin_key = from_fn_with_state(guard, admin_key::require_admin_key);
     let public = guarded(public_routes().method_not_allowed_fallback(wrong_method)).layer(cors.clone());
@@ -146,11 +147,11 @@ async fn wrong_method(request: Request) -> Failure {
     refuse(Failure::wrong_method(request.method(), request.uri().path()), request)
 }
 
-fn cors(settings: &HttpSettings) -> CorsLayer {
+fn cors(settings: &HttpSettings, keys: &CallerKeys) -> CorsLayer {
     let origins = match &settings.cors_origins {
         Some(origins) => AllowOrigin::list(origins.iter().filter_map(|origin| HeaderValue::try_from(origin).ok())),
         // Without a key, only pages of this machine may use the server.
-        None if own_machine::is_for_this_machine(settings) => {
+        None if own_machine::is_for_this_machine(settings, keys) => {
             AllowOrigin::predicate(|origin, _| own_machine::is_own_origin(origin))
         }
         None => AllowOrigin::any(),

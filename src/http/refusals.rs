@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 
+use crate::base::caller_key::KeyName;
 use crate::chat::failure::{Failure, FailureKind, WAIT_MAX};
 use crate::http::serve::paths::nearest;
 use crate::upstream::words::cleaned;
@@ -214,6 +215,18 @@ impl Failure {
     pub fn model_not_found(id: &str) -> Self {
         let shown: String = id.chars().take(SHOWN_MAX).collect();
         let message = format!("The model '{shown}' does not exist. GET /v1/models lists the names that can be used.");
+        Self::new(FailureKind::NotFound, "model_not_found", message).about("model")
+    }
+
+    /// The caller's key does not allow this model; its list of models does not have it.
+    #[must_use]
+    pub fn model_not_for_key(key: Option<&KeyName>, id: &str) -> Self {
+        let shown: String = id.chars().take(SHOWN_MAX).collect();
+        let key = key.map(|name| format!(" '{name}'")).unwrap_or_default();
+        let message = format!(
+            "Your key{key} may not use the model '{shown}'. GET /v1/models lists those that it may; the owner of this server \
+             can allow more (KEY_LIMITS)."
+        );
         Self::new(FailureKind::NotFound, "model_not_found", message).about("model")
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::base::caller_key::NamedKey;
 use crate::base::secret::ApiKey;
 use crate::chat::job::ReasoningFormat;
 
@@ -14,8 +15,8 @@ use crate::chat::job::ReasoningFormat;
 pub struct HttpSettings {
     /// Where to listen: `SERVER_HOST` (127.0.0.1) and `SERVER_PORT`, else `PORT` (8000).
     pub listen: SocketAddr,
-    /// `API_KEY`, `OPENAI_API_KEYS`, `OPENAI_API_KEY` as one set.
-    pub keys: Vec<ApiKey>,
+    /// `API_KEY`, `OPENAI_API_KEYS`, `OPENAI_API_KEY` as one set, each with its name.
+    pub keys: Vec<NamedKey>,
     /// `ADMIN_SECRET_KEY`: for the owner's pages; `None` for no such pages.
     pub admin_key: Option<ApiKey>,
     /// `RATE_LIMIT_RPS` and `RATE_LIMIT_BURST`; `None` for no limit.

@@ -11,6 +11,7 @@ use crate::gateway::accounts::web::WebAccounts;
 use crate::gateway::answer::run::Answers;
 use crate::gateway::answer::web::WebGateway;
 use crate::gateway::attachments::Attachments;
+use crate::gateway::caller_keys::CallerKeys;
 use crate::gateway::catalogue::Models;
 use crate::gateway::responses::KeptResponses;
 use crate::gateway::route::Upstreams;
@@ -48,6 +49,8 @@ pub(crate) struct Parts {
     pub logins: DeviceLogins,
     /// For `POST /refresh-token`.
     pub web_accounts: WebAccounts,
+    /// Keys that callers may send.
+    pub keys: CallerKeys,
     /// What was done so far.
     pub counters: Arc<Counters>,
     /// How this side of HTTP behaves.

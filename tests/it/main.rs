@@ -6,6 +6,7 @@ mod attachments;
 mod auth;
 mod bad_input;
 mod breaker;
+mod caller_keys;
 mod canaries;
 mod cancellation;
 mod challenge;

@@ -105,6 +105,12 @@ impl ImagesRequest {
         })
     }
 
+    /// The model that the caller named.
+    #[must_use]
+    pub(crate) fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
     /// The job of one turn.
     ///
     /// # Errors

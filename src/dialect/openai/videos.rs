@@ -77,6 +77,12 @@ impl VideoRequest {
         Ok(Self { model, prompt: prompt.to_owned(), picture: pictures.pop(), ignored, size: size.to_owned() })
     }
 
+    /// The model that the caller named.
+    #[must_use]
+    pub(crate) fn model(&self) -> Option<&str> {
+        self.model.as_deref()
+    }
+
     /// The job. Its files may still have to be fetched.
     ///
     /// # Errors

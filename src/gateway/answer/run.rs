@@ -73,6 +73,12 @@ impl Answers {
         Self { web, models, attachments, settings, tool_sets: ToolSets::default() }
     }
 
+    /// `DEFAULT_MODEL`: the model of requests that name none.
+    #[must_use]
+    pub(crate) fn default_model(&self) -> &str {
+        &self.settings.default_model
+    }
+
     /// Prepares a request for the upstream that its model's name leads to.
     ///
     /// # Errors

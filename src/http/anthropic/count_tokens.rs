@@ -25,7 +25,7 @@ async fn count_tokens(call: Call, request: Request) -> Result<Response, Response
 
 async fn count(call: &Call, body: JsonBody) -> Result<Response, Failure> {
     let chat = read(body, Purpose::Count).await?.chat;
-    let route = call.state.0.upstreams.choose(chat.model.as_deref()).await?;
+    let route = call.choose(chat.model.as_deref()).await?;
     let tokens = call.state.0.answers.count(chat, &route).await?;
     let mut response = json_response(json!({"input_tokens": tokens.max(1)}).to_string());
     response.headers_mut().extend(usage_header(true));

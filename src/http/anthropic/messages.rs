@@ -30,7 +30,7 @@ async fn create_message(call: Call, request: Request) -> Result<Response, Respon
 
 async fn answer(call: Call, body: JsonBody) -> Result<Response, Failure> {
     let MessagesRequest { chat, stream, search } = read(body, Purpose::Answer).await?;
-    let route = call.state.0.upstreams.choose(chat.model.as_deref()).await?;
+    let route = call.choose(chat.model.as_deref()).await?;
     call.log_question(|| chat.newest_user_text());
     let prepared = call.state.0.answers.prepare(chat, route).await?;
     call.record.model(&prepared.model);

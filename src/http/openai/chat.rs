@@ -31,7 +31,7 @@ async fn create_chat_completion(call: Call, request: Request) -> Result<Response
 }
 
 async fn answer(call: Call, body: JsonBody) -> Result<Response, Failure> {
-    let route = call.state.0.upstreams.choose(body.value.get("model").and_then(Value::as_str)).await?;
+    let route = call.choose(body.value.get("model").and_then(Value::as_str)).await?;
     let ChatCompletionRequest { chat, stream, include_usage, is_legacy } = read(body, &route).await?;
     call.log_question(|| chat.newest_user_text());
     let prepared = call.state.0.answers.prepare(chat, route).await?;

@@ -65,7 +65,7 @@ async fn answer(call: Call, mut body: JsonBody) -> Result<Response, Failure> {
 
 /// The turns of all prompts, in their order.
 async fn turns(call: &Call, request: &CompletionsRequest) -> Result<Vec<Prepared>, Failure> {
-    let route = call.state.0.upstreams.choose(request.model()).await?;
+    let route = call.choose(request.model()).await?;
     let mut turns = Vec::with_capacity(request.prompts.len());
     for (place, prompt) in request.prompts.iter().enumerate() {
         let blamed = |error: RequestError| request.blame(place, error);

@@ -33,6 +33,7 @@ async fn answer(call: &Call, mut body: JsonBody) -> Result<Response, Failure> {
     }
     let asked = request.model.as_deref().unwrap_or(EMBEDDING_MODEL);
     call.record.model(asked);
+    call.allow(Some(asked))?;
     let upstream_model = asked.strip_prefix(KEY_PREFIX).unwrap_or(asked);
     if asked.starts_with(WEB_PREFIX) || upstream_model.is_empty() {
         return Err(Failure::model_not_found(asked));

@@ -43,6 +43,7 @@ async fn answer(call: Call, body: Body, is_edit: bool) -> Result<Response, Failu
     let files = body.files.iter().map(|file| (file.field.as_str(), file.name.as_str(), &file.content));
     let request = ImagesRequest::parse(&body.fields, &files.collect::<Vec<_>>(), &body.lifted, is_edit)?;
     drop(body);
+    call.allow(request.model())?;
     let (count, is_b64) = (request.count, request.is_b64);
     call.log_question(|| Some(request.prompt.clone()));
     let prepared = call.state.0.answers.prepare_media(|rules| request.resolve(rules)).await?;

@@ -1,9 +1,9 @@
 //! `GET /v1/models` and `/v1/models/{id}`: never fails, whatever the upstream does. The names of `MODEL_MAP` are listed
-//! with `?aliases=true` only.
+//! with `?aliases=true` only. A caller whose key is limited to some models sees those.
 
 use axum::Router;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{Extension, Path, RawQuery, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use http::header::CONTENT_TYPE;
@@ -12,6 +12,8 @@ use crate::chat::failure::Failure;
 use crate::chat::models::{CREATED_DEFAULT, ModelInfo, with_variants};
 use crate::dialect::openai::wire::{Model, ModelList};
 use crate::gateway::catalogue::Catalogue;
+use crate::http::call::may_use;
+use crate::http::serve::caller::Caller;
 use crate::http::state::AppState;
 
 /// The routes of this file.
@@ -19,7 +21,11 @@ pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/v1/models", get(list_models)).route("/v1/models/{*id}", get(retrieve_model))
 }
 
-async fn list_models(State(state): State<AppState>, RawQuery(query): RawQuery) -> Result<Response, Failure> {
+async fn list_models(
+    State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Failure> {
     let catalogue = state.0.models.current().await;
     let names = web_names(&state, &catalogue);
     let others = state.0.upstreams.other_names().await;
@@ -33,17 +39,22 @@ async fn list_models(State(state): State<AppState>, RawQuery(query): RawQuery) -
             }
         }
     }
+    data.retain(|model| may_use(&state, &caller, model.id));
     json(&ModelList { object: "list", data })
 }
 
 async fn retrieve_model(
     State(state): State<AppState>,
+    Extension(caller): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Failure> {
     // Bytes that are no text once decoded name no model; the rejection itself would be plain text.
     let Ok(Path(id)) = id else {
         return Err(Failure::model_not_found("\u{fffd}"));
     };
+    if !may_use(&state, &caller, &id) {
+        return Err(Failure::model_not_for_key(caller.key_name(), &id));
+    }
     let catalogue = state.0.models.current().await;
     let names = web_names(&state, &catalogue);
     let target = state.0.upstreams.model_map().apply(&id);

@@ -53,11 +53,11 @@ async fn create_response(call: Call, request: Request) -> Result<Response, Respo
 }
 
 async fn answer(call: Call, mut body: JsonBody) -> Result<Response, Failure> {
-    let (owner, responses) = (owner(&call.state, &call.caller), call.state.0.responses.clone());
+    let (owner, responses) = (owner(&call.caller), call.state.0.responses.clone());
     let previous = previous_response_id(&body.value)?.map(str::to_owned);
     let earlier = earlier(&responses, &owner, previous.as_deref()).await?;
     fill_in_references(&responses, &owner, &mut body.value).await?;
-    let route = call.state.0.upstreams.choose(body.value.get("model").and_then(Value::as_str)).await?;
+    let route = call.choose(body.value.get("model").and_then(Value::as_str)).await?;
     let id = format!("resp_{}", Uuid::new_v4().simple());
     let (request, input) = read(body, earlier, &id, &responses).await?;
     let ResponsesRequest { chat, stream, echo, freeform } = request;
@@ -182,7 +182,7 @@ async fn delete_response(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Failure> {
     let Path(id) = id.map_err(|_| Failure::response_not_found(""))?;
-    let forgotten = state.0.responses.forget(&owner(&state, &caller), &id).await;
+    let forgotten = state.0.responses.forget(&owner(&caller), &id).await;
     if !forgotten.map_err(|error| unreadable(&error))? {
         return Err(Failure::response_not_found(&id));
     }
@@ -267,12 +267,12 @@ async fn find(
 ) -> Result<KeptResponse, Failure> {
     // Bytes that are not UTF-8 once decoded name no response.
     let Path(id) = id.map_err(|_| Failure::response_not_found(""))?;
-    let found = state.0.responses.find(&owner(state, caller), &id).await.map_err(|error| unreadable(&error))?;
+    let found = state.0.responses.find(&owner(caller), &id).await.map_err(|error| unreadable(&error))?;
     found.ok_or_else(|| Failure::response_not_found(&id))
 }
 
-fn owner(state: &AppState, caller: &Caller) -> String {
-    caller.hash(&state.0.settings.keys).as_str().to_owned()
+fn owner(caller: &Caller) -> String {
+    caller.hash().as_str().to_owned()
 }
 
 fn unreadable(error: &StoreError) -> Failure {

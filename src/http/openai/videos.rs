@@ -54,8 +54,7 @@ async fn create_video(call: Call, request: Request) -> Result<Response, Response
 }
 
 async fn take_up(call: Call, body: Body, key: Option<String>) -> Result<Response, Failure> {
-    let Call { state, caller, record, client_retries, .. } = call;
-    let owner = owner(&state, &caller);
+    let owner = owner(&call.caller);
     let files: Vec<_> =
         body.files.iter().map(|file| (file.field.as_str(), file.name.as_str(), &file.content)).collect();
     let request = VideoRequest::parse(&body.fields, &files, &body.lifted)?;
@@ -64,6 +63,8 @@ async fn take_up(call: Call, body: Body, key: Option<String>) -> Result<Response
         fingerprint: fingerprint(&body.fields, &files, &body.lifted),
     });
     drop(body);
+    call.allow(request.model())?;
+    let Call { state, record, client_retries, .. } = call;
     let size = request.size.clone();
     log_question(&state, &record, || Some(request.prompt.clone()));
     let mut job = state.0.answers.media_request(|rules| request.resolve(rules)).await?;
@@ -109,7 +110,7 @@ async fn list_videos(
             _ => {}
         }
     }
-    let page = state.0.videos.list(&owner(&state, &caller), after.as_deref(), limit, is_newest_first)?;
+    let page = state.0.videos.list(&owner(&caller), after.as_deref(), limit, is_newest_first)?;
     json_of(&VideoList {
         object: "list",
         data: page.jobs.iter().map(shown).collect(),
@@ -125,7 +126,7 @@ async fn delete_video(
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Failure> {
     let Path(id) = id.map_err(|_| Failure::video_not_found())?;
-    state.0.videos.delete(&owner(&state, &caller), &id).await?;
+    state.0.videos.delete(&owner(&caller), &id).await?;
     json_of(&json!({ "id": id, "object": "video.deleted", "deleted": true }))
 }
 
@@ -173,11 +174,11 @@ async fn retrieve_content(
 fn find(state: &AppState, caller: &Caller, id: Result<Path<String>, PathRejection>) -> Result<VideoJob, Failure> {
     // Bytes that are no text once decoded name no video; the rejection itself would be plain text.
     let Path(id) = id.map_err(|_| Failure::video_not_found())?;
-    Ok(state.0.videos.get(&owner(state, caller), &id)?)
+    Ok(state.0.videos.get(&owner(caller), &id)?)
 }
 
-fn owner(state: &AppState, caller: &Caller) -> VideoOwner {
-    let hash = caller.hash(&state.0.settings.keys);
+fn owner(caller: &Caller) -> VideoOwner {
+    let hash = caller.hash();
     VideoOwner { hash: hash.as_str().to_owned(), own: caller.own.clone() }
 }
 

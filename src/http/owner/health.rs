@@ -39,7 +39,7 @@ async fn health(State(state): State<AppState>) -> Json<Value> {
         "timestamp": moment(now.unix),
         "version": VERSION,
         "config": {
-            "apiKeyEnabled": !settings.keys.is_empty(),
+            "apiKeyEnabled": !state.0.keys.is_empty(),
             "serverMode": settings.server_mode,
             "debugMode": settings.debug_mode,
             "autoRefreshToken": state.0.auto_refresh,

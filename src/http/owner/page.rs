@@ -57,7 +57,7 @@ fn about(state: &AppState) -> Value {
             "auth": "GET /auth",
         },
         "authentication": {
-            "required": !settings.keys.is_empty() || !settings.server_mode,
+            "required": !state.0.keys.is_empty() || !settings.server_mode,
             "type": format,
         },
     });
@@ -86,7 +86,7 @@ fn status_page(state: &AppState) -> String {
     } else {
         "client: each caller brings a credential"
     };
-    let key = if settings.keys.is_empty() { "no key needed" } else { "a key is needed" };
+    let key = if state.0.keys.is_empty() { "no key needed" } else { "a key is needed" };
     let accounts = if settings.server_mode {
         format!(
             "<tr><th>accounts</th><td>{} healthy, {} degraded, {} down</td></tr>",

@@ -11,9 +11,10 @@ use axum::response::{IntoResponse as _, Response};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 
 use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
-use crate::base::secret::{AccessToken, ApiKey, Cookie};
+use crate::base::secret::{AccessToken, Cookie};
 use crate::base::session::Session;
 use crate::chat::failure::Failure;
+use crate::gateway::caller_keys::{CallerKey, CallerKeys};
 use crate::http::serve::caller::Caller;
 use crate::http::serve::drain::Drain;
 use crate::http::serve::guard::KeyGuard;
@@ -25,12 +26,11 @@ const CLIENT_FORMAT: &str = "In client mode send 'Authorization: Bearer TOKEN;CO
 
 /// The layer: 401 for a missing or wrong key, 429 for too many wrong ones. It stands before anything reads the body.
 pub(crate) async fn require_key(State(guard): State<Arc<KeyGuard>>, mut request: Request, next: Next) -> Response {
-    let settings = guard.settings();
-    let admitted = if settings.server_mode { server_caller } else { client_caller };
-    match admitted(&settings.keys, request.headers()) {
-        Ok(Admitted { caller, key }) => {
-            if let Some(key) = key
-                && let Err(wait) = guard.admit(guard.address(&request), key).await
+    let admitted = if guard.settings().server_mode { server_caller } else { client_caller };
+    match admitted(guard.keys(), request.headers()) {
+        Ok(caller) => {
+            if let Some(key) = &caller.key
+                && let Err(wait) = guard.admit(guard.address(&request), RightKey::Caller(key.id.0)).await
             {
                 Drain::refuse(request);
                 return Failure::too_many_wrong_keys(wait).into_response();
@@ -43,13 +43,6 @@ pub(crate) async fn require_key(State(guard): State<Arc<KeyGuard>>, mut request:
             guard.refuse(request, is_wrong_key, answer).await
         }
     }
-}
-
-/// An accepted caller.
-struct Admitted {
-    caller: Caller,
-    /// The key that was right; `None` where none is asked for.
-    key: Option<RightKey>,
 }
 
 /// Why a caller is not let in.
@@ -65,34 +58,33 @@ impl Refusal {
     }
 }
 
-fn server_caller(keys: &[ApiKey], headers: &HeaderMap) -> Result<Admitted, Refusal> {
+fn server_caller(keys: &CallerKeys, headers: &HeaderMap) -> Result<Caller, Refusal> {
     if keys.is_empty() {
-        return Ok(Admitted { caller: Caller { id: CallerId(0), own: None }, key: None });
+        return Ok(Caller { id: CallerId(0), own: None, key: None });
     }
     let offered: Vec<&str> = bearer(headers).into_iter().chain(api_key(headers)).collect();
     if offered.is_empty() {
         return Err(Refusal::new("A key is missing: send it as 'Authorization: Bearer KEY' or as 'x-api-key: KEY'."));
     }
-    let Some(place) = offered.iter().find_map(|offered| matching(keys, offered)) else {
+    let Some(key) = offered.iter().find_map(|offered| keys.find(offered)) else {
         let message = "The key is not one of this server's keys. It is set by API_KEY where the server runs.";
         return Err(Refusal { is_wrong_key: true, ..Refusal::new(message) });
     };
-    let caller = Caller { id: CallerId(place), own: None };
-    Ok(Admitted { caller, key: Some(RightKey::Caller(place)) })
+    Ok(Caller { id: key.id, own: None, key: Some(key) })
 }
 
-fn client_caller(keys: &[ApiKey], headers: &HeaderMap) -> Result<Admitted, Refusal> {
+fn client_caller(keys: &CallerKeys, headers: &HeaderMap) -> Result<Caller, Refusal> {
     let mut credential =
         bearer(headers).ok_or_else(|| Refusal::new(format!("A credential is missing. {CLIENT_FORMAT}")))?;
-    let mut place = None;
+    let mut ours: Option<Arc<CallerKey>> = None;
     if !keys.is_empty() {
-        place = api_key(headers).and_then(|key| matching(keys, key));
-        if place.is_none() {
+        ours = api_key(headers).and_then(|key| keys.find(key));
+        if ours.is_none() {
             let (key, rest) = credential.split_once(';').unwrap_or((credential, ""));
-            place = matching(keys, key.trim());
+            ours = keys.find(key.trim());
             credential = rest;
         }
-        if place.is_none() {
+        if ours.is_none() {
             let message = format!("The key is missing or wrong. {CLIENT_FORMAT}");
             return Err(Refusal { is_wrong_key: true, ..Refusal::new(message) });
         }
@@ -108,19 +100,7 @@ fn client_caller(keys: &[ApiKey], headers: &HeaderMap) -> Result<Admitted, Refus
     let mut hasher = DefaultHasher::new();
     key.hash(&mut hasher);
     let own = Session::new(IdentityId::named("caller"), key, cookie.as_ref(), Some(token));
-    let caller = Caller { id: CallerId(hasher.finish()), own: Some(Arc::new(own)) };
-    Ok(Admitted { caller, key: place.map(RightKey::Caller) })
-}
-
-/// The place of the matching key, counted from 1. All keys are compared, so that the time taken does not tell which.
-fn matching(keys: &[ApiKey], offered: &str) -> Option<u64> {
-    let mut found = None;
-    for (place, key) in (1..).zip(keys) {
-        if key.matches(offered) {
-            found = Some(place);
-        }
-    }
-    found
+    Ok(Caller { id: CallerId(hasher.finish()), own: Some(Arc::new(own)), key: ours })
 }
 
 /// The token of `Authorization: Bearer`, the scheme in any case; `None` when there is none or it is empty.

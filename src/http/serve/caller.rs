@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
+use crate::base::caller_key::KeyName;
 use crate::base::ids::CredentialKey;
-use crate::base::secret::ApiKey;
 use crate::base::session::Session;
+use crate::gateway::caller_keys::CallerKey;
 use crate::pool::CallerId;
 
 /// A caller whose key or credential was accepted.
@@ -14,17 +15,23 @@ pub(crate) struct Caller {
     pub id: CallerId,
     /// The caller's own credential, in client mode.
     pub own: Option<Arc<Session>>,
+    /// The key that was right; `None` where none is asked for.
+    pub key: Option<Arc<CallerKey>>,
 }
 
 impl Caller {
     /// The caller's name on disk: a hash of the key or, in client mode, of the credential. All callers of a server
     /// without keys share one; a renewed credential has another.
-    pub(crate) fn hash(&self, keys: &[ApiKey]) -> CredentialKey {
-        if let Some(own) = &self.own {
-            return own.key().clone();
+    pub(crate) fn hash(&self) -> CredentialKey {
+        match (&self.own, &self.key) {
+            (Some(own), _) => own.key().clone(),
+            (None, Some(key)) => key.owner.clone(),
+            (None, None) => CredentialKey::of(""),
         }
-        // The id is the key's place, counted from 1. Only a few routes need the hash.
-        let place = usize::try_from(self.id.0).ok().and_then(|place| place.checked_sub(1));
-        CredentialKey::of(place.and_then(|place| keys.get(place)).map_or("", ApiKey::expose))
+    }
+
+    /// The name of the caller's key.
+    pub(crate) fn key_name(&self) -> Option<&KeyName> {
+        self.key.as_ref().map(|key| &key.name)
     }
 }

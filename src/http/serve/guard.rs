@@ -8,6 +8,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 
 use crate::chat::failure::Failure;
+use crate::gateway::caller_keys::CallerKeys;
 use crate::http::serve::access::caller_address;
 use crate::http::serve::drain::Drain;
 use crate::http::serve::rate_limit::RateLimiter;
@@ -17,17 +18,23 @@ use crate::http::settings::HttpSettings;
 /// Counts what is refused, for each address.
 pub(crate) struct KeyGuard {
     settings: HttpSettings,
+    keys: CallerKeys,
     wrong_keys: WrongKeys,
     limiter: Option<Arc<RateLimiter>>,
 }
 
 impl KeyGuard {
     /// A guard that counts refused requests against this limiter as well.
-    pub(crate) fn new(settings: &HttpSettings, limiter: Option<Arc<RateLimiter>>) -> Self {
-        Self { settings: settings.clone(), wrong_keys: WrongKeys::default(), limiter }
+    pub(crate) fn new(settings: &HttpSettings, keys: CallerKeys, limiter: Option<Arc<RateLimiter>>) -> Self {
+        Self { settings: settings.clone(), keys, wrong_keys: WrongKeys::default(), limiter }
     }
 
-    /// Which keys are right.
+    /// The callers' keys.
+    pub(crate) fn keys(&self) -> &CallerKeys {
+        &self.keys
+    }
+
+    /// The mode of the server, and the owner's key.
     pub(crate) fn settings(&self) -> &HttpSettings {
         &self.settings
     }

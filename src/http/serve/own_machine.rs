@@ -11,6 +11,7 @@ use axum::response::{IntoResponse as _, Response};
 use http::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 
 use crate::chat::failure::Failure;
+use crate::gateway::caller_keys::CallerKeys;
 use crate::http::serve::drain::Drain;
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
@@ -18,7 +19,7 @@ use crate::http::state::AppState;
 /// The layer, around every route. 403 for a foreign name or page while the server is open to this machine only.
 pub(crate) async fn only_own_machine(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let settings = &state.0.settings;
-    if !is_for_this_machine(settings) {
+    if !is_for_this_machine(settings, &state.0.keys) {
         return next.run(request).await;
     }
     let refusal = if !is_own_name(request.headers()) {
@@ -33,8 +34,8 @@ pub(crate) async fn only_own_machine(State(state): State<AppState>, request: Req
 }
 
 /// Whether the server has no key and was not opened to others knowingly.
-pub(crate) fn is_for_this_machine(settings: &HttpSettings) -> bool {
-    settings.keys.is_empty() && settings.server_mode && !settings.allow_open
+pub(crate) fn is_for_this_machine(settings: &HttpSettings, keys: &CallerKeys) -> bool {
+    keys.is_empty() && settings.server_mode && !settings.allow_open
 }
 
 /// Whether a page's origin is of this machine's loopback.

@@ -65,7 +65,7 @@ impl RateLimiter {
 /// each made-up one would have a new bucket.
 fn bucket_of(settings: &HttpSettings, request: &Request) -> Bucket {
     match request.extensions().get::<Caller>() {
-        Some(caller) if settings.server_mode && !settings.keys.is_empty() => Bucket::Caller(caller.id.0),
+        Some(caller) if settings.server_mode && caller.key.is_some() => Bucket::Caller(caller.id.0),
         _ => Bucket::of_address(caller_address(settings, request)),
     }
 }
@@ -94,6 +94,9 @@ mod tests {
     use std::net::IpAddr;
 
     use super::*;
+    use crate::base::caller_key::{KeyLimits, KeyName, NamedKey};
+    use crate::base::secret::ApiKey;
+    use crate::gateway::caller_keys::CallerKeys;
 
     fn settings(proxies: &[&str]) -> HttpSettings {
         HttpSettings {
@@ -149,9 +152,10 @@ mod tests {
     #[test]
     fn a_key_is_what_counts_where_there_are_keys() {
         let mut settings = settings(&[]);
-        settings.keys = vec![crate::base::secret::ApiKey::new("k")];
+        let named = NamedKey { name: KeyName::numbered(1), key: ApiKey::new("k"), limits: KeyLimits::default() };
+        let key = CallerKeys::new(&[named]).find("k");
         let mut request = Request::new(Body::empty());
-        request.extensions_mut().insert(Caller { id: crate::pool::CallerId(1), own: None });
+        request.extensions_mut().insert(Caller { id: crate::pool::CallerId(1), own: None, key });
         assert_eq!(bucket_of(&settings, &request), Bucket::Caller(1));
         settings.server_mode = false;
         assert!(matches!(bucket_of(&settings, &request), Bucket::Address(_)));

@@ -33,8 +33,9 @@ const KNOWN_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 /// A key of this server that a request carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum RightKey {
-    /// A caller's, by its place, counted from 1.
+    /// A caller's, by the number of its digest.
     Caller(u64),
+    /// The owner's.
     Admin,
 }
 

@@ -1,0 +1,282 @@
+//! Keys of callers: their names, what each may use, and the digest that they are compared by.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq as _;
+
+use crate::base::secret::ApiKey;
+
+/// The name of a caller's key: 1 to 32 characters of `A-Z a-z 0-9 _ -`. Safe to log and to show.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct KeyName(Arc<str>);
+
+impl KeyName {
+    /// The longest name, in bytes.
+    pub const BYTES_MAX: usize = 32;
+
+    /// The name of a key that was given without one, by its place in the list, counted from 1: `key-1`.
+    #[must_use]
+    pub fn numbered(place: usize) -> Self {
+        Self(format!("key-{place}").into())
+    }
+
+    /// The name of the key that this server makes at its first start: `generated`.
+    #[must_use]
+    pub fn generated() -> Self {
+        Self("generated".into())
+    }
+
+    /// The text of the name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A text is not the name of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be 1 to 32 letters, digits, '-' or '_'")]
+pub struct NotAKeyName;
+
+impl FromStr for KeyName {
+    type Err = NotAKeyName;
+
+    fn from_str(text: &str) -> Result<Self, NotAKeyName> {
+        let is_plain = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+        if is_plain && (1..=Self::BYTES_MAX).contains(&text.len()) { Ok(Self(text.into())) } else { Err(NotAKeyName) }
+    }
+}
+
+impl TryFrom<String> for KeyName {
+    type Error = NotAKeyName;
+
+    fn try_from(text: String) -> Result<Self, NotAKeyName> {
+        text.parse()
+    }
+}
+
+impl From<KeyName> for String {
+    fn from(name: KeyName) -> Self {
+        name.0.as_ref().to_owned()
+    }
+}
+
+/// Splits `name=key`. A text without a name in front stays whole: so does one whose rest is only `=`, the padding of
+/// base64.
+#[must_use]
+pub(crate) fn split_name(text: &str) -> (Option<KeyName>, &str) {
+    if let Some((name, key)) = text.split_once('=')
+        && !key.trim_matches('=').is_empty()
+        && let Ok(name) = name.parse()
+    {
+        return (Some(name), key);
+    }
+    (None, text)
+}
+
+/// A configured key.
+#[derive(Clone, Debug)]
+pub struct NamedKey {
+    /// What it is called in usage, limits and logs.
+    pub name: KeyName,
+    /// The key itself.
+    pub key: ApiKey,
+    /// What it may use.
+    pub limits: KeyLimits,
+}
+
+impl NamedKey {
+    /// Whether `offered` is this key, as [`ApiKey::matches`].
+    #[must_use]
+    pub fn matches(&self, offered: &str) -> bool {
+        self.key.matches(offered)
+    }
+}
+
+/// The SHA-256 of a key. Two digests are compared in constant time.
+#[derive(Clone, Copy)]
+pub(crate) struct KeyDigest([u8; 32]);
+
+impl KeyDigest {
+    /// The digest of a key.
+    #[must_use]
+    pub(crate) fn of(key: &str) -> Self {
+        Self(Sha256::digest(key.as_bytes()).into())
+    }
+
+    /// Whether both are of one key.
+    #[must_use]
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.0.ct_eq(&other.0).into()
+    }
+
+    /// The first eight bytes as a number, to tell keys apart within the process.
+    #[must_use]
+    pub(crate) fn number(&self) -> u64 {
+        self.0.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+    }
+}
+
+impl fmt::Debug for KeyDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyDigest([REDACTED])")
+    }
+}
+
+/// What a key may use. The default limits nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct KeyLimits {
+    /// Requests that ask a model, on one day of UTC.
+    pub requests_per_day: Option<u64>,
+    /// Tokens of prompts and answers together, on one day of UTC. A request that begins below the limit is answered to
+    /// its end.
+    pub tokens_per_day: Option<u64>,
+    /// Names of models, each with `*` at its end or without; empty for all.
+    pub models: Vec<String>,
+}
+
+impl KeyLimits {
+    /// Model names of one key.
+    pub const MODELS_MAX: usize = 64;
+
+    /// Reads `requests=100/day,tokens=1000000/day,models=qwen3-*|qwen-plus`; each part may be missing, `/day` too.
+    ///
+    /// # Errors
+    /// What a part must look like.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut limits = Self::default();
+        for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
+            let (field, value) = part.split_once('=').ok_or(LIMITS_EXPECTED)?;
+            let value = value.trim();
+            let count = || {
+                let number = value.strip_suffix("/day").unwrap_or(value).trim();
+                number.parse::<u64>().map_err(|_| format!("{} must be a whole number a day, as 100/day", field.trim()))
+            };
+            match field.trim() {
+                "requests" if limits.requests_per_day.is_none() => limits.requests_per_day = Some(count()?),
+                "tokens" if limits.tokens_per_day.is_none() => limits.tokens_per_day = Some(count()?),
+                "models" => limits.models.extend(value.split('|').map(|model| model.trim().to_owned())),
+                "requests" | "tokens" => return Err(format!("{} stands twice", field.trim())),
+                _ => return Err(LIMITS_EXPECTED.to_owned()),
+            }
+        }
+        limits.check()?;
+        if limits == Self::default() { Err(LIMITS_EXPECTED.to_owned()) } else { Ok(limits) }
+    }
+
+    /// Checks the names of models.
+    ///
+    /// # Errors
+    /// What a name must look like.
+    pub fn check(&self) -> Result<(), String> {
+        let is_name = |model: &String| {
+            let stem = model.strip_suffix('*').unwrap_or(model);
+            let is_odd = |c: char| c.is_control() || c.is_whitespace() || matches!(c, '*' | '=' | ',' | ';' | '|');
+            !model.is_empty() && model.len() <= MODEL_BYTES_MAX && !stem.contains(is_odd)
+        };
+        if self.models.len() > Self::MODELS_MAX {
+            return Err(format!("models must be at most {} names", Self::MODELS_MAX));
+        }
+        if self.models.iter().all(is_name) {
+            Ok(())
+        } else {
+            Err("models must be names such as qwen3-max or qwen3-*, with '*' at the end or nowhere".to_owned())
+        }
+    }
+
+    /// Whether one of these names of one model is allowed.
+    #[must_use]
+    pub fn allow_model<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> bool {
+        let fits = |name: &str| {
+            self.models.iter().any(|pattern| match pattern.strip_suffix('*') {
+                Some(stem) => name.starts_with(stem),
+                None => name == pattern,
+            })
+        };
+        self.models.is_empty() || names.into_iter().any(fits)
+    }
+}
+
+const LIMITS_EXPECTED: &str = "must be requests=N/day, tokens=N/day or models=NAME|NAME*, separated by commas";
+const MODEL_BYTES_MAX: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_stands_before_a_key_and_padding_is_no_key() {
+        for (text, name, key) in [
+            ("laptop=sk-1", Some("laptop"), "sk-1"),
+            ("A_b-9=sk=2==", Some("A_b-9"), "sk=2=="),
+            ("sk-plain", None, "sk-plain"),
+            ("c2VjcmV0=", None, "c2VjcmV0="),
+            ("c2VjcmV0==", None, "c2VjcmV0=="),
+            ("=sk-1", None, "=sk-1"),
+            ("my.laptop=sk-1", None, "my.laptop=sk-1"),
+            ("sk/with+slash=sk-1", None, "sk/with+slash=sk-1"),
+            ("a23456789012345678901234567890123=k", None, "a23456789012345678901234567890123=k"),
+        ] {
+            let (found, rest) = split_name(text);
+            assert_eq!((found.as_ref().map(KeyName::as_str), rest), (name, key), "{text}");
+        }
+    }
+
+    #[test]
+    fn limits_as_they_are_written() {
+        let limits = KeyLimits::parse(" requests=100/day , tokens = 1000000/day,models=qwen3-*|qwen-plus ").unwrap();
+        assert_eq!((limits.requests_per_day, limits.tokens_per_day), (Some(100), Some(1_000_000)));
+        assert_eq!(limits.models, ["qwen3-*", "qwen-plus"]);
+        assert_eq!(KeyLimits::parse("requests=0").unwrap().requests_per_day, Some(0));
+        assert_eq!(KeyLimits::parse("models=a,models=b").unwrap().models, ["a", "b"]);
+        for text in [
+            "",
+            "requests",
+            "requests=",
+            "requests=-1/day",
+            "requests=1/hour",
+            "requests=1/day,requests=2/day",
+            "tokens=1e6/day",
+            "models=",
+            "models=a*b",
+            "models=a||b",
+            "models=a b",
+            "rps=1",
+            "qwen3-*",
+        ] {
+            assert!(KeyLimits::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn models_by_name_or_by_their_beginning() {
+        let limits = KeyLimits::parse("models=qwen3-*|qwen-plus").unwrap();
+        for (name, is_allowed) in
+            [("qwen3-max", true), ("qwen3-", true), ("qwen3", false), ("qwen-plus", true), ("qwen-plus-2", false)]
+        {
+            assert_eq!(limits.allow_model([name]), is_allowed, "{name}");
+        }
+        assert!(limits.allow_model(["gpt-4o", "qwen3-max"]), "an alias by its target");
+        assert!(KeyLimits::default().allow_model(["anything"]));
+    }
+
+    #[test]
+    fn digests_tell_keys_apart_and_show_nothing() {
+        let digest = KeyDigest::of("sk-1");
+        assert!(digest.is(&KeyDigest::of("sk-1")) && !digest.is(&KeyDigest::of("sk-2")));
+        assert_ne!(digest.number(), KeyDigest::of("sk-2").number());
+        assert_eq!(format!("{digest:?}"), "KeyDigest([REDACTED])");
+    }
+}
