@@ -361,8 +361,10 @@ async fn beyond_this_machine_a_key_is_made_and_kept() {
     let (simulator, state_dir) = app.stop().await;
     let files = std::fs::read_dir(state_dir.path()).unwrap();
     let kept: Vec<u8> = files.flat_map(|file| std::fs::read(file.unwrap().path()).unwrap_or_default()).collect();
-    let place = kept.windows(3).position(|window| window == b"sk-").expect("no key in the state folder");
-    let key = str::from_utf8(&kept[place..place + 3 + 64]).unwrap().to_owned();
+    // The reserve of the state folder has random bytes, in which three letters may stand by chance.
+    let is_key = |window: &&[u8]| window.starts_with(b"sk-") && window[3..].iter().all(u8::is_ascii_hexdigit);
+    let key = kept.windows(3 + 64).find(is_key).expect("no key in the state folder");
+    let key = str::from_utf8(key).unwrap().to_owned();
     let app = setup().in_dir(state_dir).start(simulator).await;
     assert_eq!(ask(&app, "sk-guess").await, 401);
     assert_eq!(ask(&app, &key).await, 200, "the key of the first start is forgotten");
