@@ -160,7 +160,7 @@ impl App {
             logins,
             web_accounts: web_accounts.clone(),
             keys: CallerKeys::new(&config.http.keys),
-            counters: Arc::default(),
+            observers: Arc::default(),
             settings: config.http.clone(),
             auto_refresh: config.chat.auto_refresh,
             ending: ending.clone(),

@@ -12,6 +12,7 @@ pub(crate) mod continuations;
 pub(crate) mod drift;
 pub(crate) mod janitor;
 pub(crate) mod outlook;
+pub(crate) mod requests;
 pub(crate) mod responses;
 pub(crate) mod route;
 pub(crate) mod videos;

@@ -31,7 +31,7 @@ use crate::chat::failure::Failure;
 use crate::gateway::caller_keys::CallerKeys;
 use crate::http::anthropic::{count_tokens, messages};
 use crate::http::openai::{chat, completions, embeddings, images, models, responses, videos};
-use crate::http::owner::{accounts, health, login, page, refresh};
+use crate::http::owner::{accounts, health, login, page, refresh, requests};
 use crate::http::serve::bodies::Bodies;
 use crate::http::serve::drain::Drain;
 use crate::http::serve::guard::KeyGuard;
@@ -111,6 +111,7 @@ fn owner_routes(settings: &HttpSettings) -> Router<AppState> {
     let routes = Router::new()
         .merge(accounts::routes())
         .merge(login::routes())
+        .merge(requests::routes())
         .route("/admin", any(unknown_path))
         .route("/admin/", any(unknown_path))
         .route("/admin/{*rest}", any(unknown_path));

@@ -369,6 +369,22 @@ impl Failure {
     }
 }
 
+/// What the owner asks for.
+impl Failure {
+    /// The query of a request has a parameter that is unknown or cannot be read.
+    #[must_use]
+    pub(crate) fn wrong_query(why: &str) -> Self {
+        Self::new(FailureKind::Invalid, "invalid_value", format!("The query cannot be read. {why}"))
+    }
+
+    /// No request with this id is kept; `kept_max` ended ones are.
+    #[must_use]
+    pub(crate) fn request_not_kept(kept_max: usize) -> Self {
+        let message = format!("No request with this id is kept. The last {kept_max} are, until the server stops.");
+        Self::new(FailureKind::NotFound, "request_not_found", message)
+    }
+}
+
 /// The server itself.
 impl Failure {
     /// The server is stopping.

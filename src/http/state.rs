@@ -16,7 +16,7 @@ use crate::gateway::catalogue::Models;
 use crate::gateway::responses::KeptResponses;
 use crate::gateway::route::Upstreams;
 use crate::gateway::videos::jobs::VideoJobs;
-use crate::http::serve::counters::Counters;
+use crate::http::serve::observers::Observers;
 use crate::http::settings::HttpSettings;
 use crate::pool::{IdentityPool, IdentityView, Now, PoolSummary};
 use crate::store::Store;
@@ -51,8 +51,8 @@ pub(crate) struct Parts {
     pub web_accounts: WebAccounts,
     /// Keys that callers may send.
     pub keys: CallerKeys,
-    /// What was done so far.
-    pub counters: Arc<Counters>,
+    /// What is known of the requests so far.
+    pub observers: Arc<Observers>,
     /// How this side of HTTP behaves.
     pub settings: HttpSettings,
     /// `AUTO_REFRESH_TOKEN`, shown by `/health`.

@@ -33,7 +33,7 @@ use tokio::sync::oneshot;
 use tokio::time::timeout_at;
 
 use crate::base::facts::{IdentityFacts, Need, Usage};
-use crate::base::ids::CredentialKey;
+use crate::base::ids::{CredentialKey, IdentityId};
 use crate::base::session::Session;
 use crate::pool::clock::after;
 use crate::pool::lease::{Reply, Shared};
@@ -80,6 +80,9 @@ impl Wanted {
         Need { usage: self.usage, uploads: self.uploads }
     }
 }
+
+/// Identities that one call of [`IdentityPool::blocked`] looks at.
+const LOOKED_AT_MAX: usize = 64;
 
 impl IdentityPool {
     /// A pool of these sessions, in this order. Those that have a token are ready; the others get one when they
@@ -209,6 +212,20 @@ impl IdentityPool {
             view.token_expires_at = session.token().and_then(|token| token.expires_at());
         }
         views
+    }
+
+    /// The first identities that cannot be used for this now, at most `max`, and why. Of a pool of more than
+    /// [`LOOKED_AT_MAX`] identities only the first so many are looked at, since this is done for each request.
+    #[must_use]
+    pub fn blocked(&self, need: Need, max: usize, now: Now) -> Vec<(IdentityId, IdentityReason)> {
+        self.0.look(|state| {
+            let slots = state.slots().take(LOOKED_AT_MAX);
+            let blocked = slots.filter_map(|slot| {
+                let block = slot.block_of(need, None, now.instant)?;
+                Some((slot.session.identity().clone(), block.reason))
+            });
+            blocked.take(max).collect()
+        })
     }
 
     /// The pool as people see it.

@@ -26,6 +26,7 @@ mod debug_log;
 mod deep_research;
 mod documents;
 mod embeddings;
+mod explain;
 mod failover;
 mod health_detailed;
 mod json_bombs;

@@ -18,6 +18,7 @@ use crate::chat::suffix::Work;
 use crate::gateway::answer::error::{is_chat_useless, is_chats_fault};
 use crate::gateway::answer::failover::{Attempt, Failed};
 use crate::gateway::answer::native_tools::{Gate, NativeAccounts, Standing, may_be_gate};
+use crate::gateway::answer::trace::{Trace, What};
 use crate::gateway::answer::turn::{Turn, TurnParts};
 use crate::gateway::answer::usage::Accounting;
 use crate::gateway::answer::video_start::{NoDiary, StartedVideo, VideoDiary};
@@ -56,6 +57,7 @@ pub(crate) struct Answering<'a, S> {
     /// `None` when nothing is continued.
     pub(crate) asker: Option<Asker>,
     pub(crate) sink: &'a mut S,
+    pub(crate) trace: &'a Trace,
     /// The bytes of the prompt that was sent last.
     pub(crate) prompt_bytes: usize,
 }
@@ -94,6 +96,7 @@ impl<S: ReplySink + Send> Attempt for Answering<'_, S> {
             Err(failed) => return Err(failed),
         };
         info!(identity.id = %lease.identity(), gate = ?gate, "asking again with the tools in the prompt");
+        self.trace.note(What::ToolsInText);
         self.sink.reset();
         let stages = self.stages.after(spent);
         let turn = self.tell(lease, self.request, self.asker.clone(), &stages, number, deadline).await?;
@@ -125,12 +128,13 @@ impl<S: ReplySink + Send> Answering<'_, S> {
         number: u32,
         deadline: Instant,
     ) -> Result<Box<Turn>, Failed> {
-        let Self { attempts, is_pooled, sink, prompt_bytes, .. } = self;
-        let sending = Sending { stages, is_pooled: *is_pooled, number, deadline };
+        let Self { attempts, is_pooled, sink, trace, prompt_bytes, .. } = self;
+        let sending = Sending { stages, is_pooled: *is_pooled, number, deadline, trace };
         let (lease, doubtful) = match attempts.known(&lease, request, asker.as_ref()) {
             None => (lease, None),
             Some((chat, parent_id, turn)) => {
                 *prompt_bytes = turn.prompt.len();
+                trace.note(What::Continued { saved_bytes: request.prompt.len().saturating_sub(turn.prompt.len()) });
                 let place = (chat, Some(parent_id));
                 match attempts.go_on(lease, &turn, place, &sending, *sink).await {
                     Ok(turn) => return Ok(turn),
@@ -141,6 +145,7 @@ impl<S: ReplySink + Send> Answering<'_, S> {
         };
         if let Some(error) = doubtful {
             info!(identity.id = %lease.identity(), error = %ErrorChain(&error), "chat not continued, beginning another one");
+            trace.note(What::NotContinued { class: error.kind.code() });
             sink.reset();
         }
         *prompt_bytes = request.prompt.len();
@@ -181,6 +186,7 @@ struct Sending<'a> {
     /// Which attempt of the request it is, counted from 1.
     number: u32,
     deadline: Instant,
+    trace: &'a Trace,
 }
 
 /// Makes attempts.
@@ -241,7 +247,7 @@ impl Attempts {
                 Err(error) => Err(Failed { error, lease, is_final: true }),
             };
         }
-        let (files, chat) = match self.prepare(&session, job, is_pooled, deadline).await {
+        let (files, chat) = match self.prepare(&session, job, is_pooled, deadline, Some(sending.trace)).await {
             Ok(prepared) => prepared,
             Err(error) => return Err(Failed { error, lease, is_final: false }),
         };
@@ -259,7 +265,11 @@ impl Attempts {
         sink: &mut impl ReplySink,
     ) -> Result<Box<Turn>, Failed> {
         let session = Arc::clone(lease.session());
+        let since = Instant::now();
         let files = self.attachments.hand_over(&session, &turn.files, sending.is_pooled, sending.deadline).await;
+        if !turn.files.is_empty() {
+            sending.trace.note(What::Files { count: turn.files.len(), took: since.elapsed() });
+        }
         match files {
             Ok(files) => self.ask(lease, (turn, &files), place, sending, sink).await,
             Err(error) => {
@@ -325,6 +335,7 @@ impl Attempts {
             drift: self.drift.clone(),
             accounting: self.accounting.clone(),
             attempts: sending.number,
+            trace: sending.trace.clone(),
             idle_timeout: self.upstream.settings.idle_timeout,
             deadline: sending.deadline,
         }
@@ -337,6 +348,7 @@ impl Attempts {
         job: &WebRequest,
         is_pooled: bool,
         deadline: Instant,
+        trace: Option<&Trace>,
     ) -> Result<(Vec<FileRef>, OwnChat), UpstreamError> {
         let patience = deadline.min(Instant::now() + self.first_event_timeout(job));
         let making = async {
@@ -344,7 +356,11 @@ impl Attempts {
             made.unwrap_or_else(|_| Err(UpstreamError::new("creating a chat", UpstreamErrorKind::Timeout)))
         };
         let files = async {
+            let since = Instant::now();
             let handed = self.attachments.hand_over(session, &job.files, is_pooled, deadline).await;
+            if let Some(trace) = trace.filter(|_| !job.files.is_empty()) {
+                trace.note(What::Files { count: job.files.len(), took: since.elapsed() });
+            }
             handed.map_err(|error| UpstreamError { is_of_upload: true, ..error })
         };
         tokio::try_join!(files, making)
@@ -438,7 +454,7 @@ impl Attempts {
         deadline: Instant,
     ) -> Result<StartedVideo, Failed> {
         let session = Arc::clone(lease.session());
-        let (files, mut chat) = match self.prepare(&session, job, is_pooled, deadline).await {
+        let (files, mut chat) = match self.prepare(&session, job, is_pooled, deadline, None).await {
             Ok(prepared) => prepared,
             Err(error) => return Err(Failed { error, lease, is_final: false }),
         };

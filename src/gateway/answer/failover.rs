@@ -17,7 +17,7 @@ use crate::gateway::answer::context::{RequestContext, RequestLimits};
 use crate::gateway::answer::error::{ChatError, until_midnight};
 use crate::gateway::answer::model_rests::ModelRests;
 use crate::gateway::answer::next_step::{Facts, FailureClass, NextStep, next_step};
-use crate::gateway::answer::trace::{Step, Trace};
+use crate::gateway::answer::trace::{Trace, What};
 use crate::gateway::answer::usage::Accounting;
 use crate::pool::{IdentityPool, Lease, LeaseError, Now, Outcome, Wanted};
 use crate::telemetry::ErrorChain;
@@ -31,6 +31,9 @@ const ATTEMPT_TIME_MIN: Duration = Duration::from_secs(5);
 
 /// When to come back if an identity that was not tried is free.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
+
+/// Accounts that are named in the history of a request for not having been a choice.
+const PASSED_OVER_MAX: usize = 8;
 
 /// A prompt of this size may itself be what the risk engine refuses.
 const SUSPICIOUS_PROMPT_BYTES: usize = 100 * 1024;
@@ -209,7 +212,10 @@ impl Failover {
                 }
                 NextStep::RenewToken => {
                     note(&context.trace, &session, &failure, NextStep::RenewToken);
-                    match self.renew(lease.take(), &session, is_own, progress).await {
+                    let since = Instant::now();
+                    let renewed = self.renew(lease.take(), &session, is_own, progress).await;
+                    context.trace.note_token(session.identity(), since.into_std(), renewed.is_ok());
+                    match renewed {
                         Ok(renewed) => {
                             // Only a second question is one of the request's retries.
                             progress.repeats();
@@ -268,7 +274,10 @@ impl Failover {
             preferred: progress.preferred.clone(),
             deadline: progress.deadline.into_std(),
         };
-        self.pool.lease(&wanted).await.map_err(|error| {
+        let since = Instant::now();
+        let leased = self.pool.lease(&wanted).await;
+        self.note_choice(&context.trace, &leased, progress, since.elapsed());
+        leased.map_err(|error| {
             let soonest = resting.iter().map(|(_, wait)| *wait).min();
             let error = match (error, soonest) {
                 (LeaseError::AllTried, Some(retry_after)) => {
@@ -278,6 +287,17 @@ impl Failover {
             };
             ChatError::Lease(error, self.tokens.kind())
         })
+    }
+
+    /// Notes which account was chosen, and which ones were no choice.
+    fn note_choice(&self, trace: &Trace, leased: &Result<Lease, LeaseError>, progress: &Progress, waited: Duration) {
+        for (identity, reason) in self.pool.blocked(progress.limits.need(), PASSED_OVER_MAX, Now::read()) {
+            trace.note(What::PassedOver { identity, reason: reason.as_str() });
+        }
+        trace.note(match leased {
+            Ok(lease) => What::Chosen { identity: lease.identity().clone(), waited },
+            Err(_) => What::NoAccount { kind: self.tokens.kind(), waited },
+        });
     }
 
     /// One try on one identity: a token first, then the attempt. The lease comes back with an upstream's failure; it
@@ -291,9 +311,12 @@ impl Failover {
         trace: &Trace,
     ) -> Result<A::Done, (Failure, Option<Lease>)> {
         let session = Arc::clone(lease.session());
+        trace.asks(self.tokens.kind(), session.identity());
         if !is_own {
-            let deadline = self.token_deadline(progress);
-            if let Err(error) = in_time(&session, deadline, self.tokens.ensure_fresh(&session)).await {
+            let (deadline, since) = (self.token_deadline(progress), Instant::now());
+            let fresh = in_time(&session, deadline, self.tokens.ensure_fresh(&session)).await;
+            trace.note_token(session.identity(), since.into_std(), fresh.is_ok());
+            if let Err(error) = fresh {
                 lease.finish(Outcome::Neutral, Now::read());
                 return Err((Failure::Session(error), None));
             }
@@ -310,8 +333,7 @@ impl Failover {
         match tried.await {
             Ok(done) => {
                 self.accounting.count_request(&session);
-                let identity = session.identity().clone();
-                trace.note(Step { identity, was_asked: true, failure: None, next: None });
+                trace.note(What::Answered { identity: session.identity().clone() });
                 Ok(done)
             }
             Err(Failed { mut error, lease, is_final }) => {
@@ -463,11 +485,11 @@ impl Progress {
 fn note(trace: &Trace, session: &Session, failure: &Failure, next: NextStep) {
     let (reason, step) = (failure.class().code(), next.as_str());
     debug!(identity.id = %session.identity(), reason, next = step, "attempt failed");
-    trace.note(Step {
+    trace.note(What::Failed {
         identity: session.identity().clone(),
         was_asked: matches!(failure, Failure::Upstream(_)),
-        failure: Some(reason),
-        next: Some(step),
+        class: reason,
+        next: step,
     });
 }
 

@@ -21,6 +21,7 @@ use crate::gateway::answer::context::{RequestContext, RequestLimits};
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::failover::{Attempt, Failed, Failover};
 use crate::gateway::answer::model_rests::ModelRests;
+use crate::gateway::answer::trace::Trace;
 use crate::gateway::answer::turn::{Turn, TurnParts};
 use crate::gateway::answer::usage::Accounting;
 use crate::gateway::catalogue::RelayModels;
@@ -189,7 +190,7 @@ impl RelayGateway {
         context: &RequestContext,
         sink: &mut (impl ReplySink + Send),
     ) -> Result<Box<Turn>, ChatError> {
-        let mut attempt = Relaying { inner: &self.0, job, is_streamed, sink };
+        let mut attempt = Relaying { inner: &self.0, job, is_streamed, sink, trace: &context.trace };
         let avoided = self.0.models.without(&job.job.upstream_model);
         let mut progress = self.0.failover.begin(self.limits(), context).avoiding(avoided);
         progress.asks_for(&job.job.upstream_model);
@@ -233,6 +234,7 @@ struct Relaying<'a, S> {
     job: &'a RelayJob,
     is_streamed: bool,
     sink: &'a mut S,
+    trace: &'a Trace,
 }
 
 /// A whole answer may take so many times `FIRST_EVENT_TIMEOUT`: four minutes by default, of the ten of `TOTAL_TIMEOUT`.
@@ -343,6 +345,7 @@ impl<S: ReplySink + Send> Attempt for Relaying<'_, S> {
             drift: inner.drift.clone(),
             accounting: inner.failover.accounting.clone(),
             attempts: number,
+            trace: self.trace.clone(),
             idle_timeout: inner.settings.idle_timeout,
             deadline,
         };

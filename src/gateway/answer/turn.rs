@@ -16,6 +16,7 @@ use crate::chat::reply::{Ending, FinishReason, Rejection, ReplyEvent, ReplySink,
 use crate::chat::stages::Stages;
 use crate::chat::stages::tool_calls::Called;
 use crate::gateway::answer::error::ChatError;
+use crate::gateway::answer::trace::{Trace, What};
 use crate::gateway::answer::usage::Accounting;
 use crate::gateway::continuations::TurnChat;
 use crate::gateway::drift::Drift;
@@ -40,6 +41,7 @@ pub(crate) struct Turn {
     /// Whose tokens are counted.
     session: Arc<Session>,
     attempts: u32,
+    trace: Trace,
     idle_timeout: Duration,
     last_progress: Instant,
     deadline: Instant,
@@ -53,6 +55,8 @@ pub(crate) struct Turn {
     over: Option<Over>,
     /// The upstream has ended the answer itself.
     is_finished: bool,
+    /// The trace knows what the answer cost.
+    is_counted: bool,
 }
 
 /// The answer has ended.
@@ -70,6 +74,7 @@ pub(crate) struct TurnParts {
     pub(crate) drift: Drift,
     pub(crate) accounting: Accounting,
     pub(crate) attempts: u32,
+    pub(crate) trace: Trace,
     pub(crate) idle_timeout: Duration,
     pub(crate) deadline: Instant,
 }
@@ -86,7 +91,7 @@ impl Turn {
     }
 
     fn over(stream: Option<ReplyStream>, parts: TurnParts) -> Box<Self> {
-        let TurnParts { stages, lease, chat, drift, accounting, attempts, idle_timeout, deadline } = parts;
+        let TurnParts { stages, lease, chat, drift, accounting, attempts, trace, idle_timeout, deadline } = parts;
         let now = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until(deadline.min(now + idle_timeout)));
         let identity = lease.identity().clone();
@@ -101,6 +106,7 @@ impl Turn {
             identity,
             session,
             attempts,
+            trace,
             idle_timeout,
             last_progress: now,
             deadline,
@@ -110,6 +116,7 @@ impl Turn {
             pictures: HashSet::new(),
             over: None,
             is_finished: false,
+            is_counted: false,
         })
     }
 
@@ -126,6 +133,7 @@ impl Turn {
     /// Ends the turn well, whatever its stream does.
     pub(crate) fn end(&mut self, reason: FinishReason, counts: Option<TokenCounts>) {
         self.answer_ended();
+        self.trace.note(What::FirstContent);
         self.over = Some(Over { reason, counts });
     }
 
@@ -220,7 +228,10 @@ impl Turn {
     pub(crate) fn discard(mut self) -> TokenCounts {
         self.settle(Outcome::Success);
         let counts = self.over.and_then(|over| over.counts);
-        self.stages.finish(FinishReason::Stop, counts, &mut |_| {}).usage
+        let usage = self.stages.finish(FinishReason::Stop, counts, &mut |_| {}).usage;
+        self.is_counted = true;
+        self.trace.discarded(usage);
+        usage
     }
 
     /// Takes the lease of a turn that failed, to report on it.
@@ -248,6 +259,8 @@ impl Turn {
                     sink.event(event);
                 });
                 self.keep_chat(over.reason);
+                self.is_counted = true;
+                self.trace.spent(ending.usage);
                 ending
             }))),
             Poll::Ready(Err(error)) => {
@@ -342,6 +355,7 @@ impl Turn {
         if let Some(lease) = &self.lease {
             lease.first_content();
         }
+        self.trace.note(What::FirstContent);
         let response_id = self.stream.as_ref().and_then(ReplyStream::response_id);
         if let Some(chat) = &mut self.chat {
             chat.answer_is(response_id);
@@ -391,5 +405,10 @@ impl Drop for Turn {
         if let Some(counts) = counts {
             self.accounting.count_tokens(&self.session, counts);
         }
+        if !self.is_counted && self.has_content {
+            // Cut short: what was said so far was paid for.
+            self.trace.spent(self.stages.finish(FinishReason::Stop, counts, &mut |_| {}).usage);
+        }
+        self.trace.pictures(self.pictures.len());
     }
 }

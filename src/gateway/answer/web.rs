@@ -24,6 +24,7 @@ use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::failover::{Failover, Progress};
 use crate::gateway::answer::model_rests::ModelRests;
 use crate::gateway::answer::native_tools::NativeAccounts;
+use crate::gateway::answer::trace::What;
 use crate::gateway::answer::turn::Turn;
 use crate::gateway::answer::usage::Accounting;
 use crate::gateway::answer::video_start::{StartedVideo, VideoDiary};
@@ -166,6 +167,7 @@ impl WebGateway {
         };
         info!(identity.id = %turn.identity(), code = rejection.kind.code(), "asking again for an answer of the right form");
         sink.reset();
+        context.trace.note(What::AskedAgain { code: rejection.kind.code() });
         let request = request.corrected(&rejection);
         let stages = stages.last_try(turn.discard(), request.prompt_tokens());
         let mut turn = failover.run(context, &mut self.answering((&request, &stages), context, sink), progress).await?;
@@ -243,7 +245,7 @@ impl WebGateway {
     fn answering<'a, S>(
         &'a self,
         (request, stages): (&'a WebRequest, &'a StagePlan),
-        context: &RequestContext,
+        context: &'a RequestContext,
         sink: &'a mut S,
     ) -> Answering<'a, S> {
         Answering {
@@ -253,6 +255,7 @@ impl WebGateway {
             is_pooled: context.own.is_none(),
             asker: context.owner.as_ref().map(|owner| Asker::of(owner, request)),
             sink,
+            trace: &context.trace,
             prompt_bytes: request.prompt.len(),
         }
     }

@@ -11,6 +11,7 @@ use crate::dialect::anthropic::reply::message::MessageHead;
 use crate::dialect::anthropic::reply::stream::MessageStream;
 use crate::dialect::anthropic::reply::whole::WholeMessage;
 use crate::dialect::anthropic::request::{MessagesRequest, Purpose};
+use crate::gateway::requests::AskedFor;
 use crate::http::call::{Call, json_response, note_headers, usage_header};
 use crate::http::serve::json::{JsonBody, read_json};
 use crate::http::state::AppState;
@@ -24,6 +25,7 @@ pub(crate) fn routes() -> Router<AppState> {
 }
 
 async fn create_message(call: Call, request: Request) -> Result<Response, Response> {
+    call.record.asks(AskedFor::Answer);
     let body = read_json(request, &call.state.0.settings).await?;
     answer(call, body).await.map_err(Failure::into_response)
 }

@@ -11,6 +11,7 @@ use crate::chat::failure::Failure;
 use crate::dialect::openai::frames::FrameStream;
 use crate::dialect::openai::reply::{CallForm, ChunkEncoder, ChunkStream, WholeReply};
 use crate::dialect::openai::request::ChatCompletionRequest;
+use crate::gateway::requests::AskedFor;
 use crate::gateway::route::Route;
 use crate::http::call::{Call, json_response, note_headers, unix_seconds, usage_header};
 use crate::http::serve::json::{JsonBody, read_json};
@@ -26,6 +27,7 @@ pub(crate) fn routes() -> Router<AppState> {
 }
 
 async fn create_chat_completion(call: Call, request: Request) -> Result<Response, Response> {
+    call.record.asks(AskedFor::Answer);
     let body = read_json(request, &call.state.0.settings).await?;
     answer(call, body).await.map_err(Failure::into_response)
 }

@@ -17,6 +17,7 @@ use crate::dialect::openai::completions::{CompletionsRequest, TextHead, TextRepl
 use crate::dialect::openai::request::ChatCompletionRequest;
 use crate::dialect::writer::StreamWriter as _;
 use crate::gateway::answer::run::Prepared;
+use crate::gateway::requests::AskedFor;
 use crate::gateway::route::Route;
 use crate::http::call::{Call, json_response, note_headers, unix_seconds, usage_header};
 use crate::http::serve::json::{JsonBody, read_json};
@@ -30,6 +31,7 @@ pub(crate) fn routes() -> Router<AppState> {
 }
 
 async fn create_completion(mut call: Call, request: Request) -> Result<Response, Response> {
+    call.record.asks(AskedFor::Answer);
     call.is_continuable = false;
     let body = read_json(request, &call.state.0.settings).await?;
     answer(call, body).await.map_err(Failure::into_response)

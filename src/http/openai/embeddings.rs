@@ -8,6 +8,7 @@ use axum::routing::post;
 use crate::chat::failure::Failure;
 use crate::chat::suffix::WEB_PREFIX;
 use crate::dialect::openai::embeddings::{EMBEDDING_MODEL, EmbeddingsRequest};
+use crate::gateway::requests::AskedFor;
 use crate::gateway::route::KEY_PREFIX;
 use crate::http::call::{Call, json_response};
 use crate::http::serve::json::{JsonBody, read_json};
@@ -20,6 +21,7 @@ pub(crate) fn routes() -> Router<AppState> {
 }
 
 async fn create_embeddings(call: Call, request: Request) -> Result<Response, Response> {
+    call.record.asks(AskedFor::Embedding);
     let body = read_json(request, &call.state.0.settings).await?;
     answer(&call, body).await.map_err(Failure::into_response)
 }

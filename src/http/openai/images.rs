@@ -16,6 +16,7 @@ use crate::chat::reply::{FinishReason, ReplyEvent, ReplySink};
 use crate::dialect::openai::images::ImagesRequest;
 use crate::files::blob::Blob;
 use crate::gateway::answer::run::Prepared;
+use crate::gateway::requests::AskedFor;
 use crate::http::call::{Call, note_headers, unix_seconds};
 use crate::http::serve::json::read_json;
 use crate::http::serve::multipart::{FormFile, is_form, read_form};
@@ -30,11 +31,13 @@ pub(crate) fn routes() -> Router<AppState> {
 }
 
 async fn create_image(call: Call, request: Request) -> Result<Response, Response> {
+    call.record.asks(AskedFor::Picture);
     let body = Body::read(&call.state, request).await?;
     answer(call, body, false).await.map_err(Failure::into_response)
 }
 
 async fn edit_image(call: Call, request: Request) -> Result<Response, Response> {
+    call.record.asks(AskedFor::Picture);
     let body = Body::read(&call.state, request).await?;
     answer(call, body, true).await.map_err(Failure::into_response)
 }

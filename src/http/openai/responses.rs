@@ -23,6 +23,7 @@ use crate::dialect::responses::reply::{Finished, ResponseHead, ResponseReply};
 use crate::dialect::responses::request::{ResponsesRequest, blame, previous_response_id};
 use crate::dialect::responses::wire::ItemList;
 use crate::dialect::writer::StreamWriter;
+use crate::gateway::requests::AskedFor;
 use crate::gateway::responses::{KeptResponses, NewResponse};
 use crate::http::call::{Call, json_response, note_headers, unix_seconds, usage_header};
 use crate::http::serve::caller::Caller;
@@ -48,6 +49,7 @@ pub(crate) fn routes() -> Router<AppState> {
 }
 
 async fn create_response(call: Call, request: Request) -> Result<Response, Response> {
+    call.record.asks(AskedFor::Answer);
     let body = read_json(request, &call.state.0.settings).await?;
     answer(call, body).await.map_err(Failure::into_response)
 }

@@ -24,6 +24,7 @@ use crate::dialect::openai::videos::{
     IDEMPOTENCY_KEY_BYTES_MAX, VideoRequest, fingerprint, idempotency_hash, progress_after,
 };
 use crate::dialect::openai::wire::{Video, VideoError, VideoList};
+use crate::gateway::requests::AskedFor;
 use crate::gateway::videos::jobs::{NewVideo, Once, VideoJobError, VideoOwner};
 use crate::http::call::{Call, log_question, note_headers, unix_seconds};
 use crate::http::openai::images::Body;
@@ -48,6 +49,7 @@ pub(crate) fn routes() -> Router<AppState> {
 }
 
 async fn create_video(call: Call, request: Request) -> Result<Response, Response> {
+    call.record.asks(AskedFor::Video);
     let key = idempotency_key(request.headers()).map_err(Failure::into_response)?;
     let body = Body::read(&call.state, request).await?;
     take_up(call, body, key).await.map_err(Failure::into_response)

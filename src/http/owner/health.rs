@@ -144,7 +144,7 @@ fn formatted(seconds: u64) -> String {
 }
 
 async fn detailed(State(state): State<AppState>) -> Json<Value> {
-    let (now, settings, counts) = (Now::read(), &state.0.settings, state.0.counters.now());
+    let (now, settings, counts) = (Now::read(), &state.0.settings, state.0.observers.counters.now());
     let (mut pools, mut upstreams) = (Map::new(), Map::new());
     let mut views = Vec::new();
     for (kind, pool) in state.pools() {

@@ -1,9 +1,11 @@
 //! What the owner of a server looks at and does: the front page, health, accounts and their tokens, logins.
 
 pub(crate) mod accounts;
+pub(crate) mod advice;
 pub(crate) mod health;
 pub(crate) mod login;
 pub(crate) mod login_wire;
 pub(crate) mod page;
 pub(crate) mod present;
 pub(crate) mod refresh;
+pub(crate) mod requests;

@@ -2,12 +2,12 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::Instant;
+use std::time::SystemTime;
 
 use axum::body::Body;
-use axum::extract::{ConnectInfo, Request, State};
+use axum::extract::{ConnectInfo, MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use bytes::Bytes;
@@ -18,11 +18,13 @@ use parking_lot::Mutex;
 use tracing::info;
 use uuid::Uuid;
 
+use crate::base::caller_key::KeyName;
 use crate::dialect::Dialect;
 use crate::gateway::answer::trace::Trace;
+use crate::gateway::requests::{AskedFor, EndedRequest, Place, RequestHead};
 use crate::http::failure::write_body;
 use crate::http::refusals::SHOWN_METHOD_MAX;
-use crate::http::serve::counters::Counters;
+use crate::http::serve::observers::Observers;
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
 
@@ -30,6 +32,12 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The same under Anthropic's name, on Anthropic's routes.
 const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const REQUEST_ID_BYTES_MAX: usize = 128;
+/// The route of a path that none has.
+const NO_ROUTE: &str = "other";
+/// The headers that tell how a request was understood.
+const NOTE_PREFIX: &str = "x-bridge-";
+/// The longest part of such a header that is kept.
+const NOTE_CHARS_MAX: usize = 200;
 
 /// What the log line of a request tells beyond its status. Handlers fill it in; it is written when the answer's
 /// body ends or is dropped.
@@ -39,21 +47,20 @@ pub(crate) struct RequestRecord(Arc<Record>);
 #[derive(Debug)]
 struct Record {
     id: String,
-    method: String,
     path: String,
     /// The caller's address, as far as trusted proxies tell it.
     peer: IpAddr,
-    began: Instant,
-    counters: Arc<Counters>,
+    observers: Arc<Observers>,
     trace: Trace,
-    facts: Mutex<Facts>,
+    head: Arc<Mutex<RequestHead>>,
+    /// Among the open requests, for one that asks a model.
+    place: OnceLock<Place>,
+    end: Mutex<End>,
 }
 
 #[derive(Debug, Default)]
-struct Facts {
+struct End {
     status: u16,
-    model: Option<String>,
-    streamed: bool,
     code: Option<&'static str>,
     is_complete: bool,
 }
@@ -65,9 +72,25 @@ impl RequestRecord {
         &self.0.id
     }
 
+    /// The caller's key was accepted; this is its name.
+    pub(crate) fn key(&self, name: KeyName) {
+        self.0.head.lock().key = Some(name);
+    }
+
+    /// The request asks a model for this.
+    pub(crate) fn asks(&self, what: AskedFor) {
+        self.0.head.lock().asked_for = Some(what);
+        let place =
+            self.0.place.get_or_init(|| self.0.observers.requests.open(Arc::clone(&self.0.head), self.0.trace.clone()));
+        place.changed();
+    }
+
     /// The model that was asked for.
     pub(crate) fn model(&self, model: &str) {
-        self.0.facts.lock().model = Some(model.chars().take(100).collect());
+        self.0.head.lock().model = Some(model.chars().take(100).collect());
+        if let Some(place) = self.0.place.get() {
+            place.changed();
+        }
     }
 
     /// The attempts of the request. The gateway adds to it, and the log line is made from it.
@@ -78,55 +101,85 @@ impl RequestRecord {
 
     /// The answer is a stream.
     pub(crate) fn streamed(&self) {
-        if !std::mem::replace(&mut self.0.facts.lock().streamed, true) {
-            self.0.counters.stream_began();
+        if !std::mem::replace(&mut self.0.head.lock().is_streamed, true) {
+            self.0.observers.counters.stream_began();
         }
+    }
+
+    /// Keeps what the caller is told about how the request was understood.
+    fn note_answer(&self, headers: &HeaderMap) {
+        if self.0.place.get().is_none() {
+            return;
+        }
+        let notes = headers.iter().filter_map(|(name, value)| {
+            let note = name.as_str().strip_prefix(NOTE_PREFIX)?;
+            Some((note.to_owned(), value.to_str().ok()?.chars().take(NOTE_CHARS_MAX).collect()))
+        });
+        self.0.head.lock().notes = notes.collect();
     }
 
     /// The answer ended with this error, although its status was fine.
     pub(crate) fn failed(&self, code: &'static str) {
-        self.0.facts.lock().code = Some(code);
+        self.0.end.lock().code = Some(code);
     }
 }
 
 impl Drop for Record {
     fn drop(&mut self) {
-        let facts = self.facts.get_mut();
-        self.counters.request_ended(facts.status, facts.streamed);
-        let outcome = match (facts.code, facts.is_complete) {
+        let end = self.end.get_mut();
+        let outcome = match (end.code, end.is_complete) {
             (Some(code), _) => code,
             (None, true) => "ok",
             (None, false) => "caller_left",
         };
+        drop(self.place.take());
+        let head = std::mem::take(&mut *self.head.lock());
+        let ended = EndedRequest {
+            head,
+            status: end.status,
+            outcome,
+            total: self.trace.began().elapsed(),
+            history: self.trace.take(),
+        };
+        let EndedRequest { head, total, history, .. } = &ended;
         info!(
             request.id = %self.id,
-            http.method = self.method,
+            http.method = head.method,
             http.path = self.path,
             peer.address = %self.peer,
-            http.status = facts.status,
-            model.name = facts.model.as_deref(),
-            identity.id = self.trace.last_identity().map(tracing::field::display),
-            attempts = self.trace.attempts(),
-            stream = facts.streamed,
+            http.status = ended.status,
+            model.name = head.model.as_deref(),
+            identity.id = history.account.as_ref().map(|(_, identity)| tracing::field::display(identity)),
+            attempts = history.attempts,
+            stream = head.is_streamed,
             outcome,
-            duration_ms = u64::try_from(self.began.elapsed().as_millis()).unwrap_or(u64::MAX),
+            duration_ms = u64::try_from(total.as_millis()).unwrap_or(u64::MAX),
             "request"
         );
+        let is_kept = head.asked_for.is_some() || (head.method == "POST" && self.path.starts_with("/v1/"));
+        self.observers.ended(ended, is_kept);
     }
 }
 
 pub(crate) async fn access(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
-    state.0.counters.request_began();
+    state.0.observers.counters.request_began();
+    let head = RequestHead {
+        id: id.clone(),
+        came_at: SystemTime::now(),
+        method: request.method().as_str().chars().take(SHOWN_METHOD_MAX).collect(),
+        route: request.extensions().get::<MatchedPath>().map_or(NO_ROUTE, MatchedPath::as_str).to_owned(),
+        ..RequestHead::default()
+    };
     let record = RequestRecord(Arc::new(Record {
         id,
-        method: request.method().as_str().chars().take(SHOWN_METHOD_MAX).collect(),
         path: request.uri().path().chars().take(200).collect(),
         peer: caller_address(&state.0.settings, &request),
-        began: Instant::now(),
-        counters: Arc::clone(&state.0.counters),
+        observers: Arc::clone(&state.0.observers),
         trace: Trace::default(),
-        facts: Mutex::default(),
+        head: Arc::new(Mutex::new(head)),
+        place: OnceLock::new(),
+        end: Mutex::default(),
     }));
     let is_preflight = request.method() == Method::OPTIONS;
     let is_tls = is_behind_tls(&state, &request);
@@ -154,12 +207,13 @@ pub(crate) async fn access(State(state): State<AppState>, mut request: Request, 
         headers.insert(REQUEST_ID, id);
     }
     {
-        let mut facts = record.0.facts.lock();
-        facts.status = response.status().as_u16();
+        let mut end = record.0.end.lock();
+        end.status = response.status().as_u16();
         if code.is_some() {
-            facts.code = code;
+            end.code = code;
         }
     }
+    record.note_answer(response.headers());
     let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     response.map(|body| Body::new(RecordedBody { body, bytes_left: length, record }))
 }
@@ -228,7 +282,7 @@ struct RecordedBody {
 impl RecordedBody {
     fn note_end(&self) {
         if self.body.is_end_stream() || self.bytes_left == Some(0) {
-            self.record.0.facts.lock().is_complete = true;
+            self.record.0.end.lock().is_complete = true;
         }
     }
 }
@@ -241,7 +295,7 @@ impl HttpBody for RecordedBody {
         let this = self.get_mut();
         let polled = Pin::new(&mut this.body).poll_frame(cx);
         match &polled {
-            Poll::Ready(None) => this.record.0.facts.lock().is_complete = true,
+            Poll::Ready(None) => this.record.0.end.lock().is_complete = true,
             Poll::Ready(Some(frame)) => {
                 let bytes = frame.as_ref().ok().and_then(Frame::data_ref).map_or(0, Bytes::len);
                 this.bytes_left = this.bytes_left.map(|left| left.saturating_sub(bytes as u64));
@@ -277,13 +331,13 @@ mod tests {
         for (length, is_complete) in [(Some(6), true), (Some(7), false), (None, false)] {
             let record = RequestRecord(Arc::new(Record {
                 id: "id".to_owned(),
-                method: Method::GET.to_string(),
                 path: "/".to_owned(),
                 peer: Ipv4Addr::LOCALHOST.into(),
-                began: Instant::now(),
-                counters: Arc::default(),
+                observers: Arc::default(),
                 trace: Trace::default(),
-                facts: Mutex::default(),
+                head: Arc::default(),
+                place: OnceLock::new(),
+                end: Mutex::default(),
             }));
             let pieces = ["abc", "def"].map(|piece| Ok::<_, axum::Error>(Bytes::from_static(piece.as_bytes())));
             let body = Body::from_stream(stream::iter(pieces));
@@ -292,7 +346,7 @@ mod tests {
             for _ in 0..2 {
                 body.frame().await.unwrap().unwrap();
             }
-            assert_eq!(record.0.facts.lock().is_complete, is_complete, "{length:?}");
+            assert_eq!(record.0.end.lock().is_complete, is_complete, "{length:?}");
         }
     }
 }

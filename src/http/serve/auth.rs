@@ -15,6 +15,7 @@ use crate::base::secret::{AccessToken, Cookie};
 use crate::base::session::Session;
 use crate::chat::failure::Failure;
 use crate::gateway::caller_keys::{CallerKey, CallerKeys};
+use crate::http::serve::access::RequestRecord;
 use crate::http::serve::caller::Caller;
 use crate::http::serve::drain::Drain;
 use crate::http::serve::guard::KeyGuard;
@@ -34,6 +35,9 @@ pub(crate) async fn require_key(State(guard): State<Arc<KeyGuard>>, mut request:
             {
                 Drain::refuse(request);
                 return Failure::too_many_wrong_keys(wait).into_response();
+            }
+            if let (Some(record), Some(key)) = (request.extensions().get::<RequestRecord>(), &caller.key) {
+                record.key(key.name.clone());
             }
             request.extensions_mut().insert(caller);
             next.run(request).await

@@ -15,6 +15,7 @@ pub(crate) mod guard;
 pub(crate) mod json;
 pub(crate) mod lift;
 pub(crate) mod multipart;
+pub(crate) mod observers;
 pub(crate) mod own_machine;
 pub(crate) mod paths;
 pub(crate) mod rate_limit;

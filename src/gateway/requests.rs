@@ -1,0 +1,210 @@
+//! The requests that were made lately and those that are open, for the owner. Nothing of what they say is kept.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use tokio::sync::broadcast;
+
+use crate::base::caller_key::KeyName;
+use crate::gateway::answer::trace::{History, Trace};
+
+/// What a request asked a model for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum AskedFor {
+    /// An answer, or tokens of one to be counted.
+    Answer,
+    /// Pictures.
+    Picture,
+    /// A video.
+    Video,
+    /// Embeddings.
+    Embedding,
+}
+
+/// What is known of a request from its beginning or soon after.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestHead {
+    /// Its id, as the caller was told.
+    pub id: String,
+    /// When it came.
+    pub came_at: SystemTime,
+    /// Its method, cut to a word.
+    pub method: String,
+    /// Its path as the route names it: `/v1/videos/{id}`. A path that no route has is `other`.
+    pub route: String,
+    /// The name of the caller's key; `None` while it was not accepted, or where no key is asked for.
+    pub key: Option<KeyName>,
+    /// What it asked for; `None` for one that asks no model.
+    pub asked_for: Option<AskedFor>,
+    /// The model, once its name was understood.
+    pub model: Option<String>,
+    /// Whether the answer is a stream.
+    pub is_streamed: bool,
+    /// What the caller was told about how the request was understood: the `x-bridge-…` headers without that prefix.
+    pub notes: Vec<(String, String)>,
+}
+
+impl Default for RequestHead {
+    /// A request of which nothing is known but that it comes.
+    fn default() -> Self {
+        Self {
+            id: String::new(),
+            came_at: SystemTime::UNIX_EPOCH,
+            method: String::new(),
+            route: String::new(),
+            key: None,
+            asked_for: None,
+            model: None,
+            is_streamed: false,
+            notes: Vec::new(),
+        }
+    }
+}
+
+/// A request whose answer has ended.
+#[derive(Clone, Debug)]
+pub(crate) struct EndedRequest {
+    /// What was asked.
+    pub head: RequestHead,
+    /// The status of the answer; 0 when the caller left before there was one.
+    pub status: u16,
+    /// `ok`, `caller_left`, or the code of the failure. From closed lists.
+    pub outcome: &'static str,
+    /// From its arrival to the end of its answer.
+    pub total: Duration,
+    /// What happened in between.
+    pub history: History,
+}
+
+/// A request that is open.
+#[derive(Clone, Debug)]
+pub(crate) struct OpenRequest {
+    /// What was asked, as far as it is known.
+    pub head: RequestHead,
+    /// What has happened so far.
+    pub history: History,
+    /// Since its arrival.
+    pub age: Duration,
+}
+
+/// Something that happened to a request, for those who look on.
+#[derive(Clone, Debug)]
+pub(crate) enum Happening {
+    /// It was accepted, or more is known about it now.
+    Open(Box<OpenRequest>),
+    /// It has ended.
+    Ended(Arc<EndedRequest>),
+}
+
+/// Ended requests that are kept.
+pub(crate) const ENDED_MAX: usize = 500;
+/// Happenings that one who looks on may be behind before they miss some.
+const BEHIND_MAX: usize = 256;
+
+/// The requests of a server. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Requests(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    numbers: AtomicU64,
+    open: Mutex<HashMap<u64, Open>>,
+    ended: Mutex<VecDeque<Arc<EndedRequest>>>,
+    happenings: broadcast::Sender<Happening>,
+}
+
+#[derive(Debug)]
+struct Open {
+    head: Arc<Mutex<RequestHead>>,
+    trace: Trace,
+}
+
+/// A request's place among the open ones. It is left on drop.
+#[derive(Debug)]
+pub(crate) struct Place {
+    requests: Requests,
+    number: u64,
+}
+
+impl Default for Requests {
+    fn default() -> Self {
+        Self(Arc::new(Inner {
+            numbers: AtomicU64::new(0),
+            open: Mutex::default(),
+            ended: Mutex::default(),
+            happenings: broadcast::Sender::new(BEHIND_MAX),
+        }))
+    }
+}
+
+impl Requests {
+    /// Takes a request up among the open ones.
+    pub(crate) fn open(&self, head: Arc<Mutex<RequestHead>>, trace: Trace) -> Place {
+        let number = self.0.numbers.fetch_add(1, Ordering::Relaxed);
+        self.0.open.lock().insert(number, Open { head, trace });
+        Place { requests: self.clone(), number }
+    }
+
+    /// Keeps a request that has ended, in place of the oldest if there are [`ENDED_MAX`].
+    pub(crate) fn ended(&self, request: Arc<EndedRequest>) {
+        if self.is_watched() {
+            // A send fails only when the last one who looked on has left meanwhile.
+            let _ = self.0.happenings.send(Happening::Ended(Arc::clone(&request)));
+        }
+        let mut ended = self.0.ended.lock();
+        if ended.len() >= ENDED_MAX {
+            ended.pop_back();
+        }
+        ended.push_front(request);
+    }
+
+    /// The open requests, newest first.
+    pub(crate) fn all_open(&self) -> Vec<OpenRequest> {
+        let mut open: Vec<_> = self.0.open.lock().iter().map(|(number, open)| (*number, open.seen())).collect();
+        open.sort_unstable_by_key(|(number, _)| std::cmp::Reverse(*number));
+        open.into_iter().map(|(_, open)| open).collect()
+    }
+
+    /// The requests that have ended, newest first.
+    pub(crate) fn all_ended(&self) -> Vec<Arc<EndedRequest>> {
+        self.0.ended.lock().iter().cloned().collect()
+    }
+
+    /// What happens from now on.
+    pub(crate) fn watch(&self) -> broadcast::Receiver<Happening> {
+        self.0.happenings.subscribe()
+    }
+
+    fn is_watched(&self) -> bool {
+        self.0.happenings.receiver_count() > 0
+    }
+}
+
+impl Open {
+    fn seen(&self) -> OpenRequest {
+        OpenRequest { head: self.head.lock().clone(), history: self.trace.history(), age: self.trace.began().elapsed() }
+    }
+}
+
+impl Place {
+    /// Tells those who look on that more is known about the request now.
+    pub(crate) fn changed(&self) {
+        let requests = &self.requests;
+        if !requests.is_watched() {
+            return;
+        }
+        let seen = requests.0.open.lock().get(&self.number).map(Open::seen);
+        if let Some(open) = seen {
+            let _ = requests.0.happenings.send(Happening::Open(Box::new(open)));
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.requests.0.open.lock().remove(&self.number);
+    }
+}
