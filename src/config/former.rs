@@ -1,10 +1,11 @@
-//! Variables that similar programs read and this one does not: an owner who brings such a `.env` along is told.
+//! Names without effect: variables that similar programs read and this one does not, and slips in the names of settings.
+//! An owner whose `.env` has one is told.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::config::fault::Origin;
-use crate::config::layers::Layers;
+use crate::config::layers::{Layers, NAME_SHOWN_MAX};
 
 /// A variable of another program.
 pub(super) struct Former {
@@ -27,13 +28,28 @@ pub(super) const FORMER: &[Former] = &[
     of_both("DEFAULT_ACCOUNT", "accounts take turns"),
 ];
 
-/// One warning for each variable that is set and has no effect.
-pub(super) fn warnings(layers: &Layers) -> Vec<String> {
+/// One warning for each variable that is set and has no effect. `known` are the names of all settings.
+pub(super) fn warnings(layers: &Layers, known: &[&str]) -> Vec<String> {
     let set = FORMER.iter().filter_map(|former| {
         let (origin, _) = layers.value(former.name, false)?;
         Some(format!("{} ({origin}) has no effect here: {}", former.name, former.advice))
     });
-    set.collect()
+    set.chain(layers.names(Origin::DotEnv).filter_map(|name| slip(name, known))).collect()
+}
+
+/// The warning for a name of `.env` that is no setting and looks like one. Such a file may serve several programs, so
+/// other unknown names say nothing, and this is no fault.
+fn slip(name: &str, known: &[&str]) -> Option<String> {
+    if known.contains(&name) || FORMER.iter().any(|former| former.name == name) {
+        return None;
+    }
+    let upper = name.to_ascii_uppercase();
+    let nearest = known.iter().map(|known| (strsim::osa_distance(&upper, known), *known));
+    let (distance, nearest) = nearest.min_by_key(|(distance, _)| *distance)?;
+    // One letter in six, so that short names of other programs are left alone.
+    let is_alike = distance <= SLIPS_MAX && distance * 6 <= nearest.len();
+    let shown: String = name.chars().take(NAME_SHOWN_MAX).collect();
+    is_alike.then(|| format!("{shown} (.env) is no setting; did you mean {nearest}?"))
 }
 
 /// A warning when `TOKEN_REFRESH_BUFFER` looks like a number of milliseconds, which one program counted in.
@@ -56,6 +72,8 @@ const fn of_both(name: &'static str, advice: &'static str) -> Former {
 
 /// A buffer from here on is remarked upon: five minutes are usual.
 const BUFFER_REMARKED: Duration = Duration::from_secs(3600);
+/// How many letters of a name may be wrong, missing, added or swapped for it to look like a setting.
+const SLIPS_MAX: usize = 2;
 
 #[cfg(test)]
 mod tests {

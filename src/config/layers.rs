@@ -49,6 +49,12 @@ impl Layers {
         }
     }
 
+    /// The names that a layer holds.
+    pub(super) fn names(&self, origin: Origin) -> impl Iterator<Item = &str> {
+        let layers = self.layers.iter().filter(move |(its, _)| *its == origin);
+        layers.flat_map(|(_, values)| values.keys().map(String::as_str))
+    }
+
     /// The strongest value of a key. An empty text counts as not given, since compose files pass `${NAME:-}` on,
     /// except where it means something.
     pub(super) fn value(&self, name: &str, empty_counts: bool) -> Option<(Origin, &Value)> {
@@ -131,7 +137,7 @@ fn unknown(name: &str, known: &[&str]) -> Fault {
         .filter(|(likeness, _)| *likeness > 0.8)
         .max_by(|(a, _), (b, _)| a.total_cmp(b));
     // The name was written by a person, and a misplaced secret would be one too.
-    let shown: String = name.chars().take(40).collect();
+    let shown: String = name.chars().take(NAME_SHOWN_MAX).collect();
     Fault::of(
         format!("{shown:?}"),
         Origin::File,
@@ -176,3 +182,6 @@ fn scalar(kind: ValueKind) -> Option<String> {
         ValueKind::Nil | ValueKind::Table(_) | ValueKind::Array(_) => None,
     }
 }
+
+/// How much of an unknown name is repeated, in characters.
+pub(super) const NAME_SHOWN_MAX: usize = 40;

@@ -23,7 +23,7 @@ use crate::base::caller_key::{KeyLimits, KeyName};
 use crate::base::secret::ApiKey;
 use crate::base::seed::{IdentitySeed, StaticKey};
 use crate::config::quotes::bare;
-use crate::config::settings::{CONFIG_FILE, Draft};
+use crate::config::settings::{CONFIG_FILE, Draft, names};
 use crate::config::sources::{NO_PROXY, PROXIES};
 use crate::config::values::{NO_LIMIT, Value, is_proxy};
 use crate::gateway::{AccountSettings, ChatSettings};
@@ -101,7 +101,7 @@ impl Config {
         let mut faults = sources.faults.clone();
         let mut layers = sources.layers(&mut faults);
         let mut warnings = std::mem::take(&mut layers.warnings);
-        warnings.extend(former::warnings(&layers));
+        warnings.extend(former::warnings(&layers, &names()));
         let mut draft = Draft::blank(sources.now);
         draft.home = sources.home.as_ref().map(PathBuf::from);
         draft.accounts.shared_dir = draft.home.as_ref().map(|home| home.join(".qwen"));
@@ -325,6 +325,13 @@ fn notices(draft: &Draft, policy: KeyPolicy) -> Vec<String> {
         notices.push(format!(
             "a key has fewer than {KEY_BYTES_ADVISED} characters and can be guessed; openssl rand -hex 24 makes a better one"
         ));
+    }
+    if draft.origins.get("OPENAI_API_KEY") == Some(&Origin::Environment) {
+        notices.push(
+            "OPENAI_API_KEY (environment) counts as a key of this server: callers who send it are let in. If it is \
+             your key for OpenAI, unset it for this program, and choose a key of your own in API_KEY"
+                .to_owned(),
+        );
     }
     if http.log_prompts {
         notices.push("LOG_PROMPTS is true: the beginning of what callers write goes into the log".to_owned());

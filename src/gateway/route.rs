@@ -1,6 +1,7 @@
 //! Which kind of upstream a request goes to, by the name of its model.
 
 use crate::chat::model_map::ModelMap;
+use crate::chat::models::nearest;
 use crate::chat::suffix::{ModelSpec, WEB_PREFIX};
 use crate::gateway::answer::relay::RelayGateway;
 use crate::gateway::catalogue::Models;
@@ -35,8 +36,27 @@ pub(crate) struct Upstreams {
 
 /// The model's name asks for a kind of upstream that is not configured, or that does not have the model.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("no upstream has the model {0:?}")]
-pub struct NoUpstream(pub String);
+#[error("no upstream has the model {name:?}")]
+pub struct NoUpstream {
+    /// The name as the caller wrote it, empty if the request has none and no upstream lists a model.
+    pub name: String,
+    /// The listed name that is most like it.
+    nearest: Option<String>,
+}
+
+impl NoUpstream {
+    /// What to do about it, as a sentence; empty where nothing is known.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        if self.name.starts_with(OAUTH_PREFIX) {
+            return "No OAuth account is configured here.".to_owned();
+        }
+        if self.name.starts_with(KEY_PREFIX) {
+            return "No upstream is configured in QWEN_API_KEYS here, or the name lacks its second half.".to_owned();
+        }
+        self.nearest.as_ref().map(|name| format!("Did you mean '{name}'?")).unwrap_or_default()
+    }
+}
 
 /// Where a request goes.
 #[derive(Clone)]
@@ -102,7 +122,7 @@ impl Upstreams {
         let Some(name) = model.map(str::trim).or(self.default_model.as_deref()) else {
             return if has_web { Ok(Route::Web) } else { self.default_route().await };
         };
-        let missing = || NoUpstream(name.to_owned());
+        let missing = || NoUpstream { name: name.to_owned(), nearest: None };
         let name = self.model_map.apply(name);
         for prefix in [OAUTH_PREFIX, KEY_PREFIX] {
             let Some(name) = name.strip_prefix(prefix) else { continue };
@@ -125,7 +145,12 @@ impl Upstreams {
                 return Ok(Route::Relay(gateway.clone(), name.to_owned()));
             }
         }
-        if has_web { Ok(Route::Web) } else { Err(missing()) }
+        if has_web {
+            return Ok(Route::Web);
+        }
+        let names = self.other_names().await;
+        let nearest = nearest(name, names.iter().map(String::as_str)).map(str::to_owned);
+        Err(NoUpstream { nearest, ..missing() })
     }
 
     /// Whether no upstream has a model of this name, which is none of `MODEL_MAP`. `None` while the web chat's list has
@@ -160,7 +185,7 @@ impl Upstreams {
                 return Ok(Route::Relay(gateway.clone(), default.clone()));
             }
         }
-        Err(NoUpstream(String::new()))
+        Err(NoUpstream { name: String::new(), nearest: None })
     }
 
     /// Whether the web chat's models can be asked for. Without web accounts they cannot, unless there is no other kind.

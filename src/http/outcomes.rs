@@ -28,7 +28,7 @@ impl Failure {
 
 impl From<NoUpstream> for Failure {
     fn from(missing: NoUpstream) -> Self {
-        Self::model_not_found(&missing.0)
+        Self::model_not_found(&missing.name, &missing.hint())
     }
 }
 

@@ -81,6 +81,11 @@ impl Failure {
         let shown: String = path.chars().filter(|c| !c.is_control()).take(SHOWN_MAX).collect();
         let hint = match nearest(path) {
             Some(endpoint) => format!(" Did you mean '{endpoint}'?"),
+            None if is_base_url(path) => {
+                " This is the base URL of OpenAI's clients, best written without a slash at the end; they add \
+                 '/chat/completions' to it. The base URL of Anthropic's clients has no '/v1'."
+                    .to_owned()
+            }
             None if path.len() > 1 && path.ends_with('/') => " Try it without the slash at the end.".to_owned(),
             None => " GET / lists the endpoints.".to_owned(),
         };
@@ -92,10 +97,23 @@ impl Failure {
     #[must_use]
     pub fn wrong_method(method: &Method, path: &str) -> Self {
         let shown: String = method.as_str().chars().take(SHOWN_METHOD_MAX).collect();
-        let hint = nearest(path).map(|endpoint| format!(" Did you mean '{endpoint}'?")).unwrap_or_default();
+        let hint = match nearest(path) {
+            Some(endpoint) => format!(" Did you mean '{endpoint}'?"),
+            None if path == "/" && method == Method::POST => {
+                " Chats go to '/v1/chat/completions' or '/v1/messages': the base URL of OpenAI's clients ends with \
+                 '/v1'."
+                    .to_owned()
+            }
+            None => String::new(),
+        };
         let message = format!("{shown} is not supported for this path; the header Allow names what is.{hint}");
         Self::new(FailureKind::WrongMethod, "method_not_supported", message)
     }
+}
+
+/// Whether the path is what clients put in front of an endpoint.
+fn is_base_url(path: &str) -> bool {
+    path.trim_matches('/') == "v1"
 }
 
 impl Failure {
@@ -210,11 +228,13 @@ impl Failure {
 
 /// Models, pictures, embeddings.
 impl Failure {
-    /// A model that is not in the list.
+    /// A model that is not in the list. `hint` follows as a sentence of its own, unless it is empty.
     #[must_use]
-    pub fn model_not_found(id: &str) -> Self {
+    pub fn model_not_found(id: &str, hint: &str) -> Self {
         let shown: String = id.chars().take(SHOWN_MAX).collect();
-        let message = format!("The model '{shown}' does not exist. GET /v1/models lists the names that can be used.");
+        let gap = if hint.is_empty() { "" } else { " " };
+        let message =
+            format!("The model '{shown}' does not exist.{gap}{hint} GET /v1/models lists the names that can be used.");
         Self::new(FailureKind::NotFound, "model_not_found", message).about("model")
     }
 
@@ -251,7 +271,8 @@ impl Failure {
     #[must_use]
     pub fn lost_result(noun: &str) -> Self {
         let message = format!("The upstream made the {noun}, but it cannot be fetched from the upstream's storage.");
-        Self::new(FailureKind::Upstream, "upstream_error", message)
+        // Another try would make and charge another one.
+        Self::new(FailureKind::Upstream, "upstream_error", message).finally()
     }
 
     /// No upstream that makes embeddings is configured.

@@ -301,8 +301,10 @@ async fn paths_that_do_not_exist() {
         ("/V1/Chat/Completions", "'/v1/chat/completions'"),
         ("/v1/chat/completion", "'/v1/chat/completions'"),
         ("/v1/chat/completions/now", ""),
-        ("/v1", ""),
+        ("/v1", "base URL of OpenAI's clients"),
         ("/v1/", "slash"),
+        ("/v1/", "base URL of OpenAI's clients"),
+        ("//v1//", "base URL of OpenAI's clients"),
         ("/v1/audio/speech", ""),
         ("/.env", ""),
         ("/v1/%00%0a", ""),
@@ -445,6 +447,9 @@ async fn methods_that_are_not_for_a_path() {
         let message = error["message"].as_str().unwrap();
         assert!(!message.contains("Did you mean"), "{method} {path}: {message}");
     }
+    // A base URL without its endpoint.
+    let response = app.post("/", &question("x")).send().await.unwrap();
+    assert!(error_of(response).await["message"].as_str().unwrap().contains("'/v1/chat/completions'"));
     // Base URLs that name the list of models, or another endpoint with ids.
     for (path, meant) in [
         ("/v1/models/chat/completions", "/v1/chat/completions"),

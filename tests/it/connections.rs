@@ -145,3 +145,21 @@ async fn many_connections_of_this_machine_are_welcome() {
     assert_eq!(app.get("/health").send().await.unwrap().status(), 200);
     drop(all);
 }
+
+#[tokio::test]
+async fn a_client_that_speaks_tls_to_a_plain_port_is_named_once() {
+    let simulator = Simulator::start(crew(1)).await.unwrap();
+    let (program, address) = start(256, &simulator).await;
+    // The beginning of a TLS handshake, and bytes of no protocol.
+    let hello: &[u8] = b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 secret\r\n\r\n";
+    for greeting in [hello, hello, b"\x00\x01nonsense\r\n\r\n"] {
+        let mut client = Raw::connect(address).await;
+        client.send(greeting).await;
+        client.rest().await;
+    }
+    program.until_it_says("is not HTTP").await;
+    assert_eq!(health(address).await, 200);
+    let log = program.stderr();
+    assert_eq!(log.matches("is not HTTP").count(), 1, "{log}");
+    assert!(log.contains("begin with http://") && !log.contains("secret"), "{log}");
+}

@@ -111,6 +111,28 @@ async fn an_unknown_name_is_not_found() {
 }
 
 #[tokio::test]
+async fn an_unknown_name_is_told_the_nearest() {
+    let app = TestApp::quick().await;
+    for (id, nearest) in [
+        ("Qwen3-Max", "'qwen3-max'"),
+        ("QWEN3-CODER-PLUS", "'qwen3-coder-plus'"),
+        ("qwen3-maxx", "'qwen3-max'"),
+        ("qwen3-max-thinkng", "'qwen3-max-thinking'"),
+    ] {
+        let error = error_of(app.get(&format!("/v1/models/{id}")).send().await.unwrap()).await;
+        assert!(error["message"].as_str().unwrap().contains(&format!("Did you mean {nearest}?")), "{id}: {error}");
+    }
+    let error = error_of(app.get("/v1/models/gpt-4o").send().await.unwrap()).await;
+    assert!(!error["message"].as_str().unwrap().contains("Did you mean"), "{error}");
+    for (model, hint) in [("oauth/qwen3-max", "No OAuth account"), ("key/qwen3-max", "QWEN_API_KEYS")] {
+        let mut body = question("x");
+        body["model"] = json!(model);
+        let error = error_of(app.chat(&body).await).await;
+        assert!(error["message"].as_str().unwrap().contains(hint), "{model}: {error}");
+    }
+}
+
+#[tokio::test]
 async fn a_chat_with_an_unknown_model_is_not_found_and_costs_nothing() {
     let app = TestApp::quick().await;
     for model in ["gpt-4o", "qwen-turbo", "qwen3-maxx", "gpt-image-1-image", "oauth/qwen3-max", "-thinking"] {

@@ -159,3 +159,40 @@ fn nothing_of_a_configuration_can_be_printed_by_accident() {
     let shown = format!("{sources:?} {config:?} {:?} {:?}", config.http, config.identities);
     assert!(!shown.contains("secret"), "{shown}");
 }
+
+#[test]
+fn a_name_of_the_dotenv_file_that_looks_like_a_setting_is_remarked_upon() {
+    let check = |name: &str, meant: Option<&str>| {
+        let mut sources = Sources::empty(UnixSeconds(1_800_000_000));
+        sources.dotenv = Some(format!("{name}=secret"));
+        let warnings = Config::load(&sources).unwrap().warnings;
+        let expected = meant.map(|meant| format!("{name} (.env) is no setting; did you mean {meant}?"));
+        assert_eq!(warnings, Vec::from_iter(expected), "{name}");
+    };
+    check("API_KEYS", Some("API_KEY"));
+    check("api_key", Some("API_KEY"));
+    check("SERVER_PROT", Some("SERVER_PORT"));
+    check("QWEN_API_KEY", Some("QWEN_API_KEYS"));
+    check("CONTINUE_CHAT", Some("CONTINUE_CHATS"));
+    check("ADMIN_SECRETKEY", Some("ADMIN_SECRET_KEY"));
+    // Names of other programs.
+    for name in ["SERVER_NAME", "PORTS", "COMPOSE_PROJECT_NAME", "HTTP_PORT", "OPENAI_BASE_URL", "TZ"] {
+        check(name, None);
+    }
+}
+
+#[test]
+fn a_key_of_the_shell_is_named() {
+    let named = |sources: &Sources| {
+        let warnings = Config::load(sources).unwrap().warnings;
+        warnings.iter().filter(|warning| warning.starts_with("OPENAI_API_KEY (environment)")).count()
+    };
+    let key = "sk-proj-abcdefghijklmnopqrstuvwxyz012345";
+    assert_eq!(named(&env(&[("OPENAI_API_KEY", key)])), 1);
+    // A file of this server is no accident.
+    let mut sources = env(&[]);
+    sources.dotenv = Some(format!("OPENAI_API_KEY={key}"));
+    assert_eq!(named(&sources), 0);
+    assert_eq!(named(&file(&format!("{{\"OPENAI_API_KEY\": \"{key}\"}}"))), 0);
+    assert_eq!(named(&env(&[("OPENAI_API_KEYS", key), ("API_KEY", "other")])), 0);
+}

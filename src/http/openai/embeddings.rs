@@ -38,7 +38,7 @@ async fn answer(call: &Call, mut body: JsonBody) -> Result<Response, Failure> {
     call.allow(Some(asked))?;
     let upstream_model = asked.strip_prefix(KEY_PREFIX).unwrap_or(asked);
     if asked.starts_with(WEB_PREFIX) || upstream_model.is_empty() {
-        return Err(Failure::model_not_found(asked));
+        return Err(Failure::model_not_found(asked, "Embeddings are made by the upstreams of QWEN_API_KEYS only."));
     }
     let context = call.context();
     let answer =

@@ -9,7 +9,7 @@ use axum::routing::get;
 use http::header::CONTENT_TYPE;
 
 use crate::chat::failure::Failure;
-use crate::chat::models::{CREATED_DEFAULT, ModelInfo, with_variants};
+use crate::chat::models::{CREATED_DEFAULT, ModelInfo, nearest, with_variants};
 use crate::dialect::openai::wire::{Model, ModelList};
 use crate::gateway::catalogue::Catalogue;
 use crate::http::call::may_use;
@@ -50,7 +50,7 @@ async fn retrieve_model(
 ) -> Result<Response, Failure> {
     // Bytes that are no text once decoded name no model; the rejection itself would be plain text.
     let Ok(Path(id)) = id else {
-        return Err(Failure::model_not_found("\u{fffd}"));
+        return Err(Failure::model_not_found("\u{fffd}", ""));
     };
     if !may_use(&state, &caller, &id) {
         return Err(Failure::model_not_for_key(caller.key_name(), &id));
@@ -58,11 +58,16 @@ async fn retrieve_model(
     let catalogue = state.0.models.current().await;
     let names = web_names(&state, &catalogue);
     let target = state.0.upstreams.model_map().apply(&id);
-    match names.iter().find(|(name, _)| name == target) {
-        Some((_, info)) => json(&model(&id, info)),
-        None if state.0.upstreams.other_names().await.iter().any(|name| name == target) => json(&other(&id)),
-        None => Err(Failure::model_not_found(&id)),
+    if let Some((_, info)) = names.iter().find(|(name, _)| name == target) {
+        return json(&model(&id, info));
     }
+    let others = state.0.upstreams.other_names().await;
+    if others.iter().any(|name| name == target) {
+        return json(&other(&id));
+    }
+    let nearest = nearest(target, names.iter().map(|(name, _)| name).chain(&others).map(String::as_str));
+    let hint = nearest.map(|name| format!("Did you mean '{name}'?")).unwrap_or_default();
+    Err(Failure::model_not_found(&id, &hint))
 }
 
 /// The names of the web chat's models, unless no account could answer them.

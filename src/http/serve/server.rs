@@ -9,7 +9,7 @@ use std::future::poll_fn;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -71,6 +71,7 @@ pub(crate) async fn serve(
     let places = Connections::new(Limits::new(descriptors, &settings.trusted_proxies));
     let (read_timeout, write_timeout) = (settings.read_timeout, settings.write_timeout);
     let mut refused = false;
+    let was_told = Arc::new(AtomicBool::new(false));
     loop {
         let accepted = tokio::select! {
             () = stop.cancelled() => return,
@@ -102,9 +103,12 @@ pub(crate) async fn serve(
             debug!(%peer, "connection closed, since its address has too many");
             continue;
         };
-        let (router, stop) = (router.clone(), stop.clone());
+        let (router, stop, was_told) = (router.clone(), stop.clone(), Arc::clone(&was_told));
         supervisor.spawn("connection", async move {
-            serve_connection(stream, peer, place, router, read_timeout, write_timeout, stop).await;
+            let outcome = serve_connection(stream, peer, place, router, read_timeout, write_timeout, stop).await;
+            if let Err(error) = outcome {
+                tell(&error, peer, &was_told);
+            }
         });
     }
 }
@@ -140,10 +144,10 @@ async fn serve_connection(
     read_timeout: Duration,
     write_timeout: Duration,
     stop: CancellationToken,
-) {
+) -> Result<(), hyper::Error> {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "connection closed before it began");
-        return;
+        return Ok(());
     }
     let (place, is_reserve) = (&place, place.is_reserve);
     let (drain, unwanted) = Drain::new();
@@ -189,13 +193,26 @@ async fn serve_connection(
         }
         connection.as_mut().poll(cx)
     });
-    let outcome = tokio::select! {
+    tokio::select! {
         biased;
-        () = place.unwanted() => return debug!(%peer, "idle connection closed, since its place is needed"),
+        () = place.unwanted() => {
+            debug!(%peer, "idle connection closed, since its place is needed");
+            Ok(())
+        }
         outcome = serving => outcome,
         never = unwanted.run() => match never {},
-    };
-    if let Err(error) = outcome {
-        debug!(%error, "connection ended");
     }
+}
+
+/// Logs how a connection ended. One that does not speak HTTP is remarked upon once in the life of the server: it is
+/// most often a client whose base URL has the wrong scheme, which itself only sees a failed handshake.
+fn tell(error: &hyper::Error, peer: SocketAddr, was_told: &AtomicBool) {
+    if error.is_parse() && !was_told.swap(true, Ordering::Relaxed) {
+        warn!(
+            peer.address = %peer.ip(),
+            "a client sent something that is not HTTP: this port speaks plain HTTP, so a client's base URL has to begin \
+             with http:// unless a proxy in front of it speaks TLS"
+        );
+    }
+    debug!(%error, "connection ended");
 }
