@@ -34,12 +34,14 @@ use crate::gateway::janitor::{self, Janitor, JanitorQueue, LostChats};
 use crate::gateway::outlook::Outlook;
 use crate::gateway::responses::KeptResponses;
 use crate::gateway::route::Upstreams;
+use crate::gateway::usage::UsageBook;
 use crate::gateway::videos::jobs::{VideoJobs, VideoParts};
 use crate::http;
+use crate::http::serve::observers::Observers;
 use crate::http::state::{AppState, Parts};
 use crate::pool::{IdentityPool, Now, PoolSettings, Strategy};
 use crate::shutdown::Supervisor;
-use crate::store::{Loaded, OwnedChat, Store, StoreError};
+use crate::store::{Loaded, OwnedChat, Store, StoreError, UsageLoaded, VideoJob};
 use crate::telemetry::ErrorChain;
 use crate::upstream::media::fetch::MediaFetcher;
 use crate::upstream::oauth::client::QwenOAuth;
@@ -63,6 +65,7 @@ pub struct App {
     generated_key: Option<ApiKey>,
     state: AppState,
     outlook: Outlook,
+    usage: UsageBook,
     pool: IdentityPool,
     web_accounts: WebAccounts,
     accounts: OAuthAccounts,
@@ -128,24 +131,14 @@ impl App {
             (accounts.clone(), oauth_pool),
             now,
         )?;
-        let videos = VideoJobs::new(
-            VideoParts {
-                chats: chats.clone(),
-                attachments: attachments.clone(),
-                pool: pool.clone(),
-                janitor: janitor.0.clone(),
-                store: Arc::clone(&store),
-                supervisor: supervisor.clone(),
-                describe: Failure::told,
-            },
-            loaded.videos,
-        );
+        let videos = video_jobs((&chats, &attachments, &pool, &janitor.0), &store, &supervisor, loaded.videos);
         let lost = LostChats::of(loaded.intents, &loaded.chats);
         // A chat that a video is made in goes to the janitor when the video is done.
         let mut ledger = loaded.chats;
         ledger.retain(|chat| !videos.needs_chat(&chat.chat_id));
         let ledger = continuations.restore(ledger, &janitor.0, &pool.sessions(), now.unix);
         let answers = Answers::new(chats.clone(), models.clone(), attachments.clone(), answer_settings(&config));
+        let usage = usage(&config, &store, loaded.usage, now);
         let ending = CancellationToken::new();
         let state = AppState::new(Parts {
             chats,
@@ -160,7 +153,8 @@ impl App {
             logins,
             web_accounts: web_accounts.clone(),
             keys: CallerKeys::new(&config.http.keys),
-            observers: Arc::default(),
+            usage: usage.clone(),
+            observers: Arc::new(Observers { usage: Some(usage.clone()), ..Observers::default() }),
             settings: config.http.clone(),
             auto_refresh: config.chat.auto_refresh,
             ending: ending.clone(),
@@ -173,6 +167,7 @@ impl App {
             generated_key,
             state,
             outlook: outlook(&config, upstreams, pool.clone()),
+            usage,
             pool,
             web_accounts,
             accounts,
@@ -221,6 +216,7 @@ impl App {
             listener,
             state,
             outlook,
+            usage,
             pool,
             web_accounts,
             accounts,
@@ -247,6 +243,7 @@ impl App {
             janitor::run(janitor.0, janitor.1, ledger, pool.sessions(), Now::read().unix, supervisor.stopping());
         supervisor.spawn("janitor", cleaning);
         supervisor.spawn("continuations", continuations.clone().run(supervisor.stopping()));
+        supervisor.spawn("usage", usage.run(supervisor.stopping()));
         models.fetch_in_background();
         supervisor.spawn("outlook", outlook.run(supervisor.stopping()));
         videos.resume();
@@ -365,7 +362,31 @@ async fn complete_keys(config: &mut Config, store: &Store, loaded: &Loaded) -> R
 /// The key of this server's own making, with its name and limits.
 fn generated(config: &Config, key: &ApiKey) -> NamedKey {
     let limits = config.generated_key_limits.clone();
-    NamedKey { name: KeyName::generated(), key: key.clone(), limits }
+    NamedKey { name: KeyName::generated(), key: key.clone(), limits, is_generated: true }
+}
+
+/// Counts what callers use, from what an earlier run has counted on.
+fn usage(config: &Config, store: &Arc<Store>, loaded: UsageLoaded, now: Now) -> UsageBook {
+    UsageBook::new(Arc::clone(store), loaded, config.chat.model_map.clone(), config.usage_days, now)
+}
+
+/// What makes videos, with the jobs of an earlier run.
+fn video_jobs(
+    (chats, attachments, pool, janitor): (&WebGateway, &Attachments, &IdentityPool, &Janitor),
+    store: &Arc<Store>,
+    supervisor: &Supervisor,
+    kept: Vec<VideoJob>,
+) -> VideoJobs {
+    let parts = VideoParts {
+        chats: chats.clone(),
+        attachments: attachments.clone(),
+        pool: pool.clone(),
+        janitor: janitor.clone(),
+        store: Arc::clone(store),
+        supervisor: supervisor.clone(),
+        describe: Failure::told,
+    };
+    VideoJobs::new(parts, kept)
 }
 
 /// What the owner is warned of. Without web accounts no model sees for another one, and the default is one that the

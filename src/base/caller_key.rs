@@ -94,6 +94,8 @@ pub struct NamedKey {
     pub key: ApiKey,
     /// What it may use.
     pub limits: KeyLimits,
+    /// Whether this server made it at its first start.
+    pub is_generated: bool,
 }
 
 impl NamedKey {

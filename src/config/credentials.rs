@@ -187,7 +187,7 @@ impl Credentials {
             }
             let limits = limits.iter().find(|(limited, _)| *limited == name).map(|(_, limits)| limits.clone());
             let limits = limits.unwrap_or_default();
-            named.push(NamedKey { name, key: given.key, limits });
+            named.push(NamedKey { name, key: given.key, limits, is_generated: false });
         }
         named
     }

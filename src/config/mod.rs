@@ -65,6 +65,8 @@ pub struct Config {
     pub log: LogSettings,
     /// `STATE_DIR`.
     pub state_dir: PathBuf,
+    /// `USAGE_DAYS`, 400: how long usage is kept.
+    pub usage_days: u32,
     /// `SHUTDOWN_TIMEOUT`.
     pub shutdown_timeout: Duration,
     /// What the key that this server makes for itself may use, if `KEY_LIMITS` names `generated`.
@@ -153,6 +155,7 @@ impl Config {
             chat: draft.chat,
             http: draft.http,
             state_dir: PathBuf::from(draft.state_dir),
+            usage_days: draft.usage_days,
             shutdown_timeout: draft.shutdown_timeout,
             generated_key_limits: generated_key_limits(&draft.key_limits),
             key_policy,

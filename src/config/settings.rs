@@ -69,6 +69,7 @@ pub(super) struct Draft {
     pub(super) log_level: String,
     pub(super) log_format: Option<LogFormat>,
     pub(super) state_dir: String,
+    pub(super) usage_days: u32,
     pub(super) shutdown_timeout: Duration,
     /// The layer that set each setting. Settings at their default are absent.
     pub(super) origins: BTreeMap<&'static str, Origin>,
@@ -162,6 +163,7 @@ impl Draft {
             log_level: String::new(),
             log_format: None,
             state_dir: String::new(),
+            usage_days: 0,
             shutdown_timeout: none,
             origins: BTreeMap::new(),
         }
@@ -408,6 +410,8 @@ pub const SETTINGS: &[Setting] = &[
     row(PROCESS, CONFIG_FILE, "config.json", "File with settings; cannot be set in that file itself.", |_, v| path(v).map(drop)),
     row(PROCESS, "STATE_DIR", "./data", "Folder for what outlives the process: renewed sessions, the list of own chats, a generated key. If it cannot be written, the server says so and keeps the state in memory.",
         |d, v| { d.state_dir = path(v)?; d.http.spool = PathBuf::from(&d.state_dir); Ok(()) }),
+    row(PROCESS, "USAGE_DAYS", "400", "How many days of usage by key, model and account are kept for `/admin/usage`.",
+        |d, v| put(&mut d.usage_days, whole(v, 1, 3650))),
     row(PROCESS, "LOG_LEVEL", "info", "`error`, `warn`, `info`, `debug`, `trace`, `off`, or a filter such as `info,qwen_bridge=debug`.",
         |d, v| put(&mut d.log_level, text(v).and_then(log_level))),
     row(PROCESS, "LOG_FORMAT", "", "`text` or `json`; not set: text on a terminal, else JSON.",

@@ -18,13 +18,37 @@ pub(crate) struct CallerKeys(Arc<ArcSwap<Vec<Arc<CallerKey>>>>);
 pub(crate) struct CallerKey {
     /// What it is called.
     pub name: KeyName,
+    /// Where it comes from.
+    pub origin: KeyOrigin,
     /// What it may use.
     pub limits: KeyLimits,
     /// Stands for the key within the process.
     pub id: CallerId,
     /// The caller's name on disk: a hash of the key, whatever it is called.
     pub owner: CredentialKey,
+    /// How the key is shown to its owner: `sk-…abcd`.
+    pub shown: String,
     digest: KeyDigest,
+}
+
+/// Where a key comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeyOrigin {
+    /// The configuration.
+    File,
+    /// This server made it at its first start.
+    Generated,
+}
+
+impl KeyOrigin {
+    /// The word for it on the page.
+    #[must_use]
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Generated => "generated",
+        }
+    }
 }
 
 impl CallerKeys {
@@ -60,6 +84,12 @@ impl CallerKeys {
         }
         found
     }
+
+    /// All keys, in the order of configuration.
+    #[must_use]
+    pub(crate) fn all(&self) -> Arc<Vec<Arc<CallerKey>>> {
+        self.0.load_full()
+    }
 }
 
 impl CallerKey {
@@ -68,13 +98,31 @@ impl CallerKey {
         let digest = KeyDigest::of(text);
         Self {
             name: key.name.clone(),
+            origin: if key.is_generated { KeyOrigin::Generated } else { KeyOrigin::File },
             limits: key.limits.clone(),
             id: CallerId(digest.number()),
             owner: CredentialKey::of(text),
+            shown: shown(text),
             digest,
         }
     }
 }
+
+/// The beginning and the last four characters of a key that is long enough to stay secret.
+fn shown(key: &str) -> String {
+    let begin = if key.starts_with("sk-") { "sk-" } else { "" };
+    let length = key.chars().count();
+    if length < SHOWN_LENGTH_MIN {
+        return format!("{begin}…");
+    }
+    let end: String = key.chars().skip(length - SHOWN_CHARS).collect();
+    format!("{begin}…{end}")
+}
+
+/// The last characters of a key that are shown.
+const SHOWN_CHARS: usize = 4;
+/// A shorter key shows none of them.
+const SHOWN_LENGTH_MIN: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -82,7 +130,12 @@ mod tests {
     use crate::base::secret::ApiKey;
 
     fn named(name: &str, key: &str) -> NamedKey {
-        NamedKey { name: name.parse().unwrap(), key: ApiKey::new(key), limits: KeyLimits::default() }
+        NamedKey {
+            name: name.parse().unwrap(),
+            key: ApiKey::new(key),
+            limits: KeyLimits::default(),
+            is_generated: false,
+        }
     }
 
     #[test]
@@ -98,5 +151,18 @@ mod tests {
         assert!(keys.find("sk-1").is_none() && !keys.is_empty());
         keys.configure(&[]);
         assert!(keys.is_empty());
+    }
+
+    #[test]
+    fn a_shown_key_gives_nothing_away() {
+        for (key, expected) in [
+            ("sk-0123456789abcdef", "sk-…cdef"),
+            ("0123456789abcdef", "…cdef"),
+            ("sk-short", "sk-…"),
+            ("test", "…"),
+            ("0123456789äöüß€µ", "…üß€µ"),
+        ] {
+            assert_eq!(shown(key), expected);
+        }
     }
 }

@@ -15,6 +15,7 @@ pub(crate) mod outlook;
 pub(crate) mod requests;
 pub(crate) mod responses;
 pub(crate) mod route;
+pub(crate) mod usage;
 pub(crate) mod videos;
 
 #[cfg(test)]

@@ -31,13 +31,13 @@ use crate::chat::failure::Failure;
 use crate::gateway::caller_keys::CallerKeys;
 use crate::http::anthropic::{count_tokens, messages};
 use crate::http::openai::{chat, completions, embeddings, images, models, responses, videos};
-use crate::http::owner::{accounts, health, login, page, refresh, requests};
+use crate::http::owner::{accounts, health, keys, login, page, refresh, requests, usage};
 use crate::http::serve::bodies::Bodies;
 use crate::http::serve::drain::Drain;
 use crate::http::serve::guard::KeyGuard;
 use crate::http::serve::rate_limit::RateLimiter;
 use crate::http::serve::server::OverCapacity;
-use crate::http::serve::{access, admin_key, auth, encoding, own_machine, paths, rate_limit};
+use crate::http::serve::{access, admin_key, auth, encoding, key_limits, own_machine, paths, rate_limit};
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
 
@@ -50,7 +50,7 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(86_400);
 /// is the callers', so that nothing is open unless it is named in `public_routes`. From outside in, a request passes
 /// the mending of its path; the log line and common headers; CORS, which answers preflights without a key and which the owner's routes do not
 /// have; the catching of panics; the check of the machine's own names; the key; the rate limit; the decoding of
-/// bodies.
+/// bodies; for callers, what their key has left today.
 pub(crate) fn router(state: AppState) -> Router {
     let settings = &state.0.settings;
     let cors = cors(settings, &state.0.keys);
@@ -74,9 +74,11 @@ pub(crate) fn router(state: AppState) -> Router {
     let guard = Arc::new(KeyGuard::new(settings, state.0.keys.clone(), limiter.clone()));
     let with_key = from_fn_with_state(Arc::clone(&guard), auth::require_key);
     let with_admin_key = from_fn_with_state(guard, admin_key::require_admin_key);
+    let within_limits = from_fn_with_state(state.clone(), key_limits::limit);
     let public = guarded(public_routes().method_not_allowed_fallback(wrong_method)).layer(cors.clone());
     let busy = from_fn(refuse_over_capacity);
-    let callers = guarded(limited(caller_routes()).layer(with_key).layer(busy.clone())).layer(cors);
+    let callers =
+        guarded(limited(caller_routes().layer(within_limits)).layer(with_key).layer(busy.clone())).layer(cors);
     let owners = guarded(limited(owner_routes(settings)).layer(with_admin_key).layer(busy));
     let routes = public.merge(callers).merge(owners).layer(from_fn_with_state(state.clone(), access::access));
     // Before a route is looked for, so that the key and the dialect are those of the path that is meant.
@@ -112,6 +114,8 @@ fn owner_routes(settings: &HttpSettings) -> Router<AppState> {
         .merge(accounts::routes())
         .merge(login::routes())
         .merge(requests::routes())
+        .merge(usage::routes())
+        .merge(keys::routes())
         .route("/admin", any(unknown_path))
         .route("/admin/", any(unknown_path))
         .route("/admin/{*rest}", any(unknown_path));

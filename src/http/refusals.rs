@@ -7,6 +7,7 @@ use http::Method;
 
 use crate::base::caller_key::KeyName;
 use crate::chat::failure::{Failure, FailureKind, WAIT_MAX};
+use crate::gateway::usage::{LIMIT_CODE, LimitReached};
 use crate::http::serve::paths::nearest;
 use crate::upstream::words::cleaned;
 
@@ -47,6 +48,17 @@ impl Failure {
         let message = "This route is for the owner of the server and is closed: set ADMIN_SECRET_KEY where the server \
                        runs, then send it as 'Authorization: Bearer KEY' or as 'x-admin-key: KEY'.";
         Self::new(FailureKind::Unavailable, "admin_key_not_set", message).finally()
+    }
+
+    /// The caller's key has used up what one day has (`KEY_LIMITS`).
+    #[must_use]
+    pub(crate) fn key_limit_reached(reached: &LimitReached) -> Self {
+        let LimitReached { key, what, limit, wait } = reached;
+        let message = format!(
+            "Your key '{key}' has used its {limit} {what} of today. It can be used again after midnight UTC; the owner of \
+             this server can allow more (KEY_LIMITS)."
+        );
+        Self::new(FailureKind::QuotaExhausted, LIMIT_CODE, message).after(Some(*wait)).finally()
     }
 
     /// The caller asks more often than `RATE_LIMIT_RPS` allows.

@@ -15,6 +15,7 @@ use crate::gateway::caller_keys::CallerKeys;
 use crate::gateway::catalogue::Models;
 use crate::gateway::responses::KeptResponses;
 use crate::gateway::route::Upstreams;
+use crate::gateway::usage::UsageBook;
 use crate::gateway::videos::jobs::VideoJobs;
 use crate::http::serve::observers::Observers;
 use crate::http::settings::HttpSettings;
@@ -51,6 +52,8 @@ pub(crate) struct Parts {
     pub web_accounts: WebAccounts,
     /// Keys that callers may send.
     pub keys: CallerKeys,
+    /// What callers used, and what their keys have left.
+    pub usage: UsageBook,
     /// What is known of the requests so far.
     pub observers: Arc<Observers>,
     /// How this side of HTTP behaves.

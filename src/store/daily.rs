@@ -42,6 +42,26 @@ impl UtcDay {
         Self(moment.0.div_euclid(DAY_SECONDS))
     }
 
+    /// Its date, as `2026-11-26`.
+    #[must_use]
+    pub fn date(self) -> String {
+        let moment = jiff::Timestamp::from_second(self.begin().0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        moment.strftime("%Y-%m-%d").to_string()
+    }
+
+    /// The day of a date as [`UtcDay::date`] writes it; `None` for another text, or for a date that does not exist.
+    #[must_use]
+    pub fn of_date(text: &str) -> Option<Self> {
+        let moment: jiff::Timestamp = format!("{text}T00:00:00Z").parse().ok()?;
+        Some(Self::of(UnixSeconds(moment.as_second()))).filter(|day| day.date() == text)
+    }
+
+    /// The day so many days later.
+    #[must_use]
+    pub fn plus(self, days: i64) -> Self {
+        Self(self.0.saturating_add(days))
+    }
+
     /// Its first second.
     #[must_use]
     pub fn begin(self) -> UnixSeconds {
@@ -157,6 +177,15 @@ mod tests {
             assert_eq!(UtcDay::of(UnixSeconds(moment)), UtcDay::numbered(day), "{moment}");
         }
         assert_eq!(UtcDay::numbered(2).begin(), UnixSeconds(172_800));
+        for (number, date) in [(0, "1970-01-01"), (20_783, "2026-11-26"), (-1, "1969-12-31")] {
+            assert_eq!(UtcDay::numbered(number).date(), date);
+            assert_eq!(UtcDay::of_date(date), Some(UtcDay::numbered(number)));
+        }
+        for text in
+            ["", "2026-02-30", "2026-1-1", "20261126", "2026-11-26T00:00", "heute", "2026-11-26 ", "-2026-11-26"]
+        {
+            assert_eq!(UtcDay::of_date(text), None, "{text:?}");
+        }
     }
 
     #[test]

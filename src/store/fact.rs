@@ -5,11 +5,12 @@ use secrecy::SecretString;
 
 use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, UnixSeconds};
-use crate::store::daily::DaySpent;
+use crate::store::daily::{DaySpent, UtcDay};
 use crate::store::fact_rows;
 use crate::store::records::{ChatIntent, KeptAnswer, OwnedChat, StoredSession, VideoJob};
 use crate::store::responses::{self, KeptResponse};
 use crate::store::rows::{self, Rows};
+use crate::store::usage::{self, UsageDeltas};
 
 /// One thing to write.
 pub(super) enum Fact {
@@ -21,6 +22,10 @@ pub(super) enum Fact {
     Facts(CredentialKey, IdentityFacts),
     /// What accounts did on days.
     Days(Vec<(CredentialKey, DaySpent)>),
+    /// What requests used, to be added.
+    Usage(Box<UsageDeltas>),
+    /// Usage before this day is to be forgotten.
+    UsageGone(UtcDay),
     /// Chats are about to be made under a title.
     Intent(ChatIntent),
     /// No chat is made under this title any more.
@@ -55,6 +60,8 @@ impl Fact {
         match self {
             Self::Facts(..)
             | Self::Days(_)
+            | Self::Usage(_)
+            | Self::UsageGone(_)
             | Self::Intent(_)
             | Self::IntentGone(_)
             | Self::Chat(..)
@@ -91,6 +98,8 @@ impl Fact {
             Self::OAuth(key, credentials, now) => rows::put_oauth(transaction, key, credentials, *now),
             Self::Facts(key, facts) => fact_rows::put_facts(transaction, key, *facts),
             Self::Days(days) => rows::put_days(transaction, days),
+            Self::Usage(deltas) => usage::put(transaction, deltas),
+            Self::UsageGone(day) => usage::forget_before(transaction, *day),
             Self::Intent(intent) => rows::put_intent(transaction, intent),
             Self::IntentGone(title) => rows::remove_intent(transaction, title),
             Self::Chat(chat) => rows::put_chat(transaction, chat),

@@ -1,4 +1,4 @@
-//! What outlives the process: renewed sessions, rests, the chats that this server made with the answers in them that can
+//! What outlives the process: renewed sessions, rests, usage, the chats that this server made with the answers in them that can
 //! be continued, video jobs, responses, the generated key.
 //!
 //! One SQLite file in the state folder, one thread that writes it, one bounded queue in front of that thread. Nothing
@@ -16,9 +16,11 @@ mod records;
 mod responses;
 mod rows;
 mod schema;
+mod usage;
 mod waiting;
 mod writer;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
@@ -43,6 +45,7 @@ use crate::store::disk::files;
 use crate::store::disk::reserve::Reserve;
 use crate::store::fact::Fact;
 use crate::store::rows::Rows;
+use crate::store::usage::UsageDeltas;
 use crate::store::writer::{Command, Writer};
 
 pub use crate::store::daily::{AccountDays, DaySpent, Spent, UtcDay};
@@ -53,6 +56,7 @@ pub use crate::store::records::{
     ChatIntent, KeptAnswer, Loaded, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState,
 };
 pub use crate::store::responses::{CHAIN_MAX, Chain, KeptResponse};
+pub use crate::store::usage::{HOURS, Histogram, UsageKey, UsageLoaded, UsageSums, hour_of};
 
 /// The way to the state file. Shared behind an `Arc`.
 pub struct Store {
@@ -62,6 +66,7 @@ pub struct Store {
     /// Why everything is in memory.
     unusable: Option<Unusable>,
     daily: Mutex<Daily>,
+    usage: Mutex<UsageDeltas>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The same thread, to be woken by a task that waits for it.
     writer: Thread,
@@ -167,8 +172,8 @@ impl Store {
             .spawn(move || writer.run(commands))
             .map_err(StoreError::Thread)?;
         let writer_thread = thread.thread().clone();
-        let (daily, thread) = (Mutex::new(daily), Mutex::new(Some(thread)));
-        Ok(Self { queue, lost: AtomicU64::new(0), condition, unusable, daily, thread, writer: writer_thread })
+        let (daily, usage, thread) = (Mutex::new(daily), Mutex::default(), Mutex::new(Some(thread)));
+        Ok(Self { queue, lost: AtomicU64::new(0), condition, unusable, daily, usage, thread, writer: writer_thread })
     }
 
     /// Why everything is kept in memory; `None` when the state file is in use.
@@ -235,12 +240,40 @@ impl Store {
         self.daily.lock().days(key)
     }
 
-    /// Every few seconds until `stop`: writes counts down, and looks whether a disk that refused takes what waits. The
-    /// counts of the last seconds go with [`Store::close`].
+    /// Counts what a request used, in memory. [`Store::keep_counts`] writes it down.
+    pub fn count_usage(&self, key: UsageKey, sums: &UsageSums, now: UnixSeconds) {
+        self.usage.lock().count(key, sums, now);
+    }
+
+    /// What was used on the days from `from` to `to`, both included, summed by what `of` says of each sum. What was
+    /// counted before this call is in it, as long as the disk can be written.
+    ///
+    /// # Errors
+    /// It could not be read ([`StoreError::Read`]), or the store is closed ([`StoreError::Closed`]).
+    pub async fn usage_by(
+        &self,
+        days: (UtcDay, UtcDay),
+        of: impl Fn(&UsageKey) -> String + Send + 'static,
+    ) -> Result<BTreeMap<String, UsageSums>, StoreError> {
+        self.save_counts();
+        self.read(move |rows| usage::sums_by(rows.connection(), days, of)).await
+    }
+
+    /// Forgets what was used before this day, some time soon.
+    pub fn forget_usage_before(&self, day: UtcDay) {
+        self.write_later(Fact::UsageGone(day));
+    }
+
+    /// Every second until `stop`: writes counts down, and every fifth time looks whether a disk that refused takes what
+    /// waits. The counts of the last second go with [`Store::close`].
     pub async fn keep_counts(self: Arc<Self>, stop: CancellationToken) {
+        let mut times = 0_u32;
         while stop.run_until_cancelled(tokio::time::sleep(COUNTS_EVERY)).await.is_some() {
             self.save_counts();
-            self.retry();
+            times = times.wrapping_add(1);
+            if times.is_multiple_of(RETRY_EVERY) {
+                self.retry();
+            }
         }
     }
 
@@ -254,14 +287,19 @@ impl Store {
 
     /// Has what was counted since the last time written down, some time soon and all at once.
     fn save_counts(&self) {
-        let rows = self.daily.lock().take_changed();
-        if rows.is_empty() {
-            return;
-        }
         // A queue that is full is no loss here: the sums are still known, and go next time.
-        match self.queue.try_reserve() {
-            Ok(place) => place.send(Command::Write(Fact::Days(rows), None)),
-            Err(_) => self.daily.lock().keep_changed(rows),
+        let rows = self.daily.lock().take_changed();
+        if !rows.is_empty() {
+            match self.queue.try_reserve() {
+                Ok(place) => place.send(Command::Write(Fact::Days(rows), None)),
+                Err(_) => self.daily.lock().keep_changed(rows),
+            }
+        }
+        let mut usage = self.usage.lock();
+        if !usage.is_empty()
+            && let Ok(place) = self.queue.try_reserve()
+        {
+            place.send(Command::Write(Fact::Usage(Box::new(std::mem::take(&mut usage))), None));
         }
     }
 
@@ -366,6 +404,10 @@ impl Store {
             // An error says that the thread is gone already.
             let _ = self.queue.send(Command::Write(Fact::Days(rows), None)).await;
         }
+        let usage = std::mem::take(&mut *self.usage.lock());
+        if !usage.is_empty() {
+            let _ = self.queue.send(Command::Write(Fact::Usage(Box::new(usage)), None)).await;
+        }
         let (closed, is_closed) = oneshot::channel();
         if self.send(Command::Close(closed)).await.is_ok() {
             // An error says that the thread is gone, which is what we wait for.
@@ -434,7 +476,9 @@ impl fmt::Debug for Store {
 }
 
 /// How often counts are written down.
-const COUNTS_EVERY: Duration = Duration::from_secs(5);
+const COUNTS_EVERY: Duration = Duration::from_secs(1);
+/// After how many of these times a disk that refused is tried again.
+const RETRY_EVERY: u32 = 5;
 
 #[cfg(test)]
 mod tests;

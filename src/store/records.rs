@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::secret::ApiKey;
+use crate::store::usage::UsageLoaded;
 
 /// Everything that was in the state file when it was opened.
 #[derive(Debug, Default)]
@@ -26,6 +27,8 @@ pub struct Loaded {
     pub intents: Vec<ChatIntent>,
     /// Video jobs that were not forgotten, oldest first.
     pub videos: Vec<VideoJob>,
+    /// What requests used today, and when keys were last used.
+    pub usage: UsageLoaded,
     /// The key that was made at the first start without one.
     pub generated_key: Option<ApiKey>,
 }

@@ -1,4 +1,5 @@
-//! The rows of the state file, written and read. No SQL outside of here, `fact_rows.rs`, `responses.rs` and `schema.rs`.
+//! The rows of the state file, written and read. No SQL outside of here, `fact_rows.rs`, `responses.rs`, `usage.rs` and
+//! `schema.rs`.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -21,6 +22,7 @@ use crate::store::records::{
 };
 use crate::store::responses;
 use crate::store::schema;
+use crate::store::usage;
 
 /// An open state file, or the same tables in memory.
 pub(super) struct Rows {
@@ -178,7 +180,9 @@ impl Rows {
             .query_row("SELECT value FROM meta WHERE name = ?1", [GENERATED_KEY], |row| row.get::<_, String>(0))
             .optional()?
             .map(|key| ApiKey::new(&key));
-        Ok(Loaded { sessions, oauth, facts, chats, intents, videos, generated_key })
+        let now = self.connection.query_row("SELECT unixepoch()", [], |row| row.get(0)).map(UnixSeconds)?;
+        let usage = usage::load(&self.connection, now)?;
+        Ok(Loaded { sessions, oauth, facts, chats, intents, videos, usage, generated_key })
     }
 
     fn with_answers(&self, mut chats: Vec<OwnedChat>) -> rusqlite::Result<Vec<OwnedChat>> {

@@ -151,4 +151,36 @@ CREATE TABLE intents (
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ",
+    // What requests used by day, key, model, account and kind; requests of accounts by the hour; when keys were used.
+    "
+CREATE TABLE usage (
+    day INTEGER NOT NULL,
+    key TEXT NOT NULL,
+    model TEXT NOT NULL,
+    account TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    requests INTEGER NOT NULL,
+    prompt INTEGER NOT NULL,
+    completion INTEGER NOT NULL,
+    reasoning INTEGER NOT NULL,
+    cached INTEGER NOT NULL,
+    images INTEGER NOT NULL,
+    videos INTEGER NOT NULL,
+    embeddings INTEGER NOT NULL,
+    errors TEXT NOT NULL,
+    first_token TEXT NOT NULL,
+    total TEXT NOT NULL,
+    PRIMARY KEY (day, key, model, account, kind)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE usage_hours (
+    account TEXT NOT NULL,
+    hour INTEGER NOT NULL,
+    requests INTEGER NOT NULL,
+    PRIMARY KEY (account, hour)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE key_uses (
+    key TEXT PRIMARY KEY NOT NULL,
+    last_used_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+",
 ];

@@ -25,6 +25,10 @@ enum Thing {
     GeneratedKey,
     Facts(CredentialKey),
     Day(CredentialKey, UtcDay),
+    /// What requests used.
+    Usage,
+    /// Days of usage that are to be forgotten.
+    UsageGone,
     /// Chats that are about to be made, by their title.
     Intent(String),
     Chat(String),
@@ -35,7 +39,14 @@ enum Thing {
 
 impl Waiting {
     /// Keeps a fact; how many facts were lost by it. Contents of responses do not wait, they are too large.
-    pub(super) fn put(&mut self, fact: Fact) -> u64 {
+    pub(super) fn put(&mut self, mut fact: Fact) -> u64 {
+        // Usage is to be added, so that what came later joins what came before.
+        if let Fact::Usage(later) = &mut fact
+            && let Some((_, Fact::Usage(earlier))) = self.others.get_mut(&Thing::Usage)
+        {
+            earlier.merge(std::mem::take(later));
+            return 0;
+        }
         let thing = match &fact {
             Fact::Session(key, _) => Thing::Session(key.clone()),
             Fact::OAuth(key, ..) => Thing::OAuth(key.clone()),
@@ -63,6 +74,8 @@ impl Waiting {
                 let each = |(key, day): &(CredentialKey, _)| Fact::Days(vec![(key.clone(), *day)]);
                 return days.iter().map(|row| self.put_other(Thing::Day(row.0.clone(), row.1.day), each(row))).sum();
             }
+            Fact::Usage(_) => Thing::Usage,
+            Fact::UsageGone(_) => Thing::UsageGone,
             Fact::Response(..) | Fact::ResponseGone { .. } => return 1,
         };
         if fact.is_credential() {

@@ -63,6 +63,7 @@ mod token_refresh;
 mod tools;
 mod upstream_cuts;
 mod upstream_faults;
+mod usage;
 mod video_list;
 mod videos;
 mod videos_restart;

@@ -3,9 +3,11 @@
 pub(crate) mod accounts;
 pub(crate) mod advice;
 pub(crate) mod health;
+pub(crate) mod keys;
 pub(crate) mod login;
 pub(crate) mod login_wire;
 pub(crate) mod page;
 pub(crate) mod present;
 pub(crate) mod refresh;
 pub(crate) mod requests;
+pub(crate) mod usage;

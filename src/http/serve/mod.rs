@@ -2,6 +2,7 @@
 
 pub(crate) mod access;
 pub(crate) mod admin_key;
+pub(crate) mod asking;
 pub(crate) mod auth;
 pub(crate) mod bodies;
 pub(crate) mod body;
@@ -13,6 +14,7 @@ pub(crate) mod drain;
 pub(crate) mod encoding;
 pub(crate) mod guard;
 pub(crate) mod json;
+pub(crate) mod key_limits;
 pub(crate) mod lift;
 pub(crate) mod multipart;
 pub(crate) mod observers;

@@ -2,8 +2,11 @@
 
 use std::sync::Arc;
 
-use crate::gateway::requests::{EndedRequest, Requests};
+use crate::gateway::requests::{AskedFor, EndedRequest, RequestHead, Requests};
+use crate::gateway::usage::UsageBook;
+use crate::http::serve::asking::asked_for;
 use crate::http::serve::counters::Counters;
+use crate::pool::Now;
 
 /// What is kept of the requests of a server.
 #[derive(Debug, Default)]
@@ -12,14 +15,25 @@ pub(crate) struct Observers {
     pub counters: Counters,
     /// The open requests and the last ones, for the owner.
     pub requests: Requests,
+    /// What callers used; `None` in tests of other things.
+    pub usage: Option<UsageBook>,
 }
 
 impl Observers {
     /// A request has ended. Called once for each, when its answer's body has ended or was dropped.
     pub(crate) fn ended(&self, request: EndedRequest, is_kept: bool) {
         self.counters.request_ended(request.status, request.head.is_streamed);
+        if let (Some(usage), Some(asked_for)) = (&self.usage, asked_after_the_key(&request.head)) {
+            usage.count(&request, asked_for, Now::read().unix);
+        }
         if is_kept {
             self.requests.ended(Arc::new(request));
         }
     }
+}
+
+/// What a request asked a model for once its key was accepted, even if it was refused before its handler.
+fn asked_after_the_key(head: &RequestHead) -> Option<AskedFor> {
+    let by_path = || head.key.as_ref().and_then(|_| asked_for(&head.method, &head.route));
+    head.asked_for.or_else(by_path)
 }

@@ -152,7 +152,12 @@ mod tests {
     #[test]
     fn a_key_is_what_counts_where_there_are_keys() {
         let mut settings = settings(&[]);
-        let named = NamedKey { name: KeyName::numbered(1), key: ApiKey::new("k"), limits: KeyLimits::default() };
+        let named = NamedKey {
+            name: KeyName::numbered(1),
+            key: ApiKey::new("k"),
+            limits: KeyLimits::default(),
+            is_generated: false,
+        };
         let key = CallerKeys::new(&[named]).find("k");
         let mut request = Request::new(Body::empty());
         request.extensions_mut().insert(Caller { id: crate::pool::CallerId(1), own: None, key });

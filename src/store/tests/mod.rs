@@ -7,6 +7,7 @@ mod file;
 mod oauth;
 mod queue;
 mod responses;
+mod usage;
 mod videos;
 
 use std::fs;
