@@ -20,10 +20,10 @@
 //! | 5 | [`upstream`] | [`web`](upstream::web) (chat.qwen.ai), [`openai`](upstream::openai) (portal and keys), [`oauth`](upstream::oauth), [`media`](upstream::media) |
 //! | 4 | [`dialect`], [`pool`], [`store`] | callers' dialects; identities and their state; what outlives the process |
 //! | 3 | [`chat`] | the middle: conversation and its hashes ([`history`](chat::history)), job, reply events, [`stages`](chat::stages), tool calls in text ([`tools`](chat::tools)), models |
-//! | 2 | [`files`] | bytes of files and what they are |
+//! | 2 | [`files`], [`pasted`] | bytes of files and what they are; credentials in the forms that people paste |
 //! | 1 | [`base`], [`sse`], [`shutdown`], [`telemetry`] | ids, secrets, sessions; event framing; ownership of tasks; logs |
 //!
-//! `chat`, `dialect`, `base`, `sse` and the encoders and decoders of `upstream` are pure: they do not wait, read a
+//! `chat`, `dialect`, `pasted`, `base`, `sse` and the encoders and decoders of `upstream` are pure: they do not wait, read a
 //! clock, draw randomness, log or touch the network. The simulator of the upstream is a crate of its own,
 //! `crates/simulator`; `demo`, `simulate`, the tests and the benches use it.
 //!
@@ -80,6 +80,7 @@ pub mod dialect;
 mod files;
 mod gateway;
 mod http;
+mod pasted;
 pub mod pool;
 mod shutdown;
 pub mod sse;

@@ -2,12 +2,12 @@
 
 use crate::base::caller_key::{KeyLimits, KeyName, NamedKey, split_name};
 use crate::base::ids::UnixSeconds;
+use crate::base::quotes::unquoted;
 use crate::base::secret::{AccessToken, ApiKey, Cookie, SecretError};
 use crate::base::seed::IdentitySeed;
 use crate::config::fault::{Fault, Origin};
-use crate::config::pasted::{self, Pasted};
-use crate::config::quotes::unquoted;
 use crate::config::values::Value;
+use crate::pasted::{self, Pasted};
 
 /// The credentials found so far, and what was noticed on the way.
 #[derive(Default)]

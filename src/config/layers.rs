@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use config::{File, FileFormat, Source as _, ValueKind};
 
+use crate::base::quotes::bare;
 use crate::config::dotenv;
 use crate::config::fault::{Fault, Origin};
-use crate::config::quotes::bare;
 use crate::config::values::Value;
 
 /// The values of a configuration.

@@ -12,9 +12,9 @@ use url::{Host, Url};
 use crate::base::caller_key::{KeyLimits, KeyName};
 use crate::base::ids::UnixSeconds;
 use crate::base::oauth::OAuthCredentials;
+use crate::base::quotes::bare;
 use crate::base::secret::UpstreamKey;
 use crate::base::seed::StaticKey;
-use crate::config::quotes::bare;
 
 /// A value as it was given: a text, or one of the shapes that `config.json` adds.
 #[derive(Clone)]

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Rooms on their floors, lowest first. A file imports its own room and rooms on lower floors.
 const FLOORS: &[&[&str]] = &[
     &["base", "shutdown", "sse", "telemetry"],
-    &["files"],
+    &["files", "pasted"],
     &["chat"],
     &["dialect", "pool", "store"],
     &["upstream"],
@@ -21,7 +21,7 @@ const FLOORS: &[&[&str]] = &[
 ];
 
 /// Rooms that do not wait, read a clock, draw, log or touch the network.
-const PURE: &[&str] = &["base", "chat", "dialect", "sse"];
+const PURE: &[&str] = &["base", "chat", "dialect", "pasted", "sse"];
 
 /// Files of other rooms that are as pure.
 const PURE_FILES: &[&str] = &[

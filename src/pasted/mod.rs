@@ -1,4 +1,4 @@
-//! What people paste where a Cookie header belongs, read into one header for each account. Pure.
+//! Reads what people paste as a credential into one Cookie header for each account. Pure.
 //!
 //! Extensions export JSON, `cookies.txt` of Netscape or one pair a line; developer tools copy cURL, `fetch` and
 //! PowerShell commands, tables, and blocks of headers. All of it may stand in one text, with `#` comments between.
@@ -8,24 +8,24 @@ mod json;
 mod lines;
 mod pairs;
 
-use crate::config::pasted::lines::is_comment;
-use crate::config::pasted::pairs::is_cookie_name;
-use crate::config::quotes::unquoted;
+use crate::base::quotes::unquoted;
+use crate::pasted::lines::is_comment;
+use crate::pasted::pairs::is_cookie_name;
 
 /// One account in a pasted text.
-pub(super) struct Pasted {
+pub(crate) struct Pasted {
     /// Its first line, from 1.
-    pub(super) first_line: usize,
+    pub(crate) first_line: usize,
     /// Its last line.
-    pub(super) last_line: usize,
+    pub(crate) last_line: usize,
     /// What it was, when it was no plain Cookie header.
-    pub(super) form: Option<&'static str>,
+    pub(crate) form: Option<&'static str>,
     /// The Cookie header, or what is wrong.
-    pub(super) header: Result<String, &'static str>,
+    pub(crate) header: Result<String, &'static str>,
 }
 
 /// Reads a text. Plain headers are one a line, and given as they stand, without quotes around them.
-pub(super) fn read(text: &str) -> Vec<Pasted> {
+pub(crate) fn read(text: &str) -> Vec<Pasted> {
     let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
     let lines: Vec<&str> = text.split('\n').collect();
     let mut accounts = Vec::new();

@@ -1,7 +1,7 @@
 //! Requests as the developer tools of browsers copy them: cURL for bash and for cmd, `fetch`, PowerShell.
 
-use crate::config::pasted::json;
-use crate::config::pasted::pairs::{self, Pair};
+use crate::pasted::json;
+use crate::pasted::pairs::{self, Pair};
 
 /// Whether a line begins a cURL command.
 pub(super) fn is_curl(line: &str) -> bool {

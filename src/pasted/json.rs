@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::config::pasted::pairs::{self, Pair};
+use crate::pasted::pairs::{self, Pair};
 
 /// The first JSON value of a text, and how many bytes it takes.
 pub(super) fn first(text: &str) -> Option<(Value, usize)> {

@@ -1,9 +1,9 @@
 //! Forms that are made of lines: `cookies.txt` of Netscape, the cookie table of the developer tools, blocks of request
 //! headers, and one cookie a line.
 
-use crate::config::pasted::command::{cookie_of_line, joined};
-use crate::config::pasted::pairs::{self, Pair, is_cookie_name, is_known};
-use crate::config::quotes::unquoted;
+use crate::base::quotes::unquoted;
+use crate::pasted::command::{cookie_of_line, joined};
+use crate::pasted::pairs::{self, Pair, is_cookie_name, is_known};
 
 /// Whether a line is a comment. `#HttpOnly_` is none: Netscape's form marks cookies with it.
 pub(super) fn is_comment(line: &str) -> bool {
