@@ -2,6 +2,7 @@
 //!
 //! Nothing here waits, logs or reads a clock. Every other room may import this one; it imports none.
 
+pub mod bilingual;
 pub mod caller_key;
 pub mod facts;
 pub mod ids;

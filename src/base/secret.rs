@@ -189,6 +189,20 @@ impl AccessToken {
         })
     }
 
+    /// Whether this text is a JWT whose claims can be read.
+    #[must_use]
+    pub fn has_claims(text: &str) -> bool {
+        jwt_claims(text).is_some()
+    }
+
+    /// The algorithm that the first part of a JWT names (RFC 7515, `alg`); `None` for any other text.
+    #[must_use]
+    pub fn algorithm(first_part: &str) -> Option<String> {
+        jsonwebtoken::decode_header(format!("{}..", first_part.trim_end_matches('=')))
+            .ok()
+            .map(|header| format!("{:?}", header.alg))
+    }
+
     /// When the token ends by its own `exp`; `None` when it does not say so credibly.
     #[must_use]
     pub fn expires_at(&self) -> Option<UnixSeconds> {

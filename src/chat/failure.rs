@@ -4,6 +4,8 @@
 
 use std::time::Duration;
 
+use crate::base::bilingual::Bilingual;
+
 /// The longest wait that a client is asked to sit through by itself: SDKs sleep for as long as they are told.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
 
@@ -78,6 +80,8 @@ pub struct Failure {
     /// For people: what was wrong, whose fault it is, how to mend it. Holds no secret and no text of the upstream
     /// but its short cleaned one.
     pub message: String,
+    /// The message in both languages of the owner's page, where that shows it.
+    pub words: Option<Box<Bilingual>>,
     /// The field of the request that is at fault: `messages[0].content`.
     pub param: Option<String>,
     /// When another try can succeed.
@@ -93,7 +97,13 @@ impl Failure {
     #[must_use]
     pub fn new(kind: FailureKind, code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { kind, code, message, param: None, retry_after: None, is_final: false, class: None }
+        Self { kind, code, message, words: None, param: None, retry_after: None, is_final: false, class: None }
+    }
+
+    /// A failure that the owner's page shows in either language.
+    #[must_use]
+    pub fn bilingual(kind: FailureKind, code: &'static str, words: Bilingual) -> Self {
+        Self { words: Some(Box::new(words.clone())), ..Self::new(kind, code, words.en) }
     }
 
     /// The same, with the field that is at fault.

@@ -1,26 +1,36 @@
 //! From `COOKIE`, `cookie.txt` and `QWEN_TOKEN` to identities, and from the key settings to a set of keys.
 
+use std::collections::HashSet;
+use std::fmt;
+
 use crate::base::caller_key::{KeyLimits, KeyName, NamedKey, split_name};
-use crate::base::ids::UnixSeconds;
+use crate::base::ids::{CredentialKey, UnixSeconds};
+use crate::base::oauth::OAuthCredentials;
 use crate::base::quotes::unquoted;
-use crate::base::secret::{AccessToken, ApiKey, Cookie, SecretError};
+use crate::base::secret::{AccessToken, ApiKey, Cookie};
 use crate::base::seed::IdentitySeed;
 use crate::config::fault::{Fault, Origin};
 use crate::config::values::Value;
-use crate::pasted::{self, Pasted};
+use crate::pasted::{self, Given, Mistake, Pasted, SignIn, owner_of};
 
 /// The credentials found so far, and what was noticed on the way.
 #[derive(Default)]
 pub(super) struct Credentials {
     cookies: Vec<Cookie>,
+    /// The keys of `cookies`, to find one that comes again.
+    known: HashSet<CredentialKey>,
     tokens: Vec<AccessToken>,
     keys: Vec<GivenKey>,
+    /// Credentials of OAuth accounts that stood among the cookies.
+    oauth: Vec<OAuthCredentials>,
     /// Where the value that is being added came from; `None` for the cookie file, whose places say it themselves.
     pub(super) origin: Option<Origin>,
     /// What cannot be used.
-    pub(super) faults: Vec<Fault>,
+    faults: Grouped,
     /// What was left out.
     pub(super) warnings: Vec<String>,
+    /// Cookies that are used though they do not sign in.
+    doubts: Grouped,
     /// What was given in another form than a Cookie header, and how it was understood.
     pub(super) notes: Vec<String>,
 }
@@ -30,14 +40,87 @@ struct GivenKey {
     /// `None` for a bare key.
     name: Option<KeyName>,
     key: ApiKey,
-    place: String,
+    place: Place,
     origin: Option<Origin>,
+}
+
+/// Lines of a file or entries of a list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Place {
+    /// The file or the setting.
+    name: String,
+    /// `line` or `entry`.
+    unit: &'static str,
+    /// Numbers, from 1.
+    first: usize,
+    last: usize,
+}
+
+impl Place {
+    fn line(name: &str, first: usize, last: usize) -> Self {
+        Self { name: name.to_owned(), unit: "line", first, last }
+    }
+
+    fn entry(name: &str, number: usize) -> Self {
+        Self { name: name.to_owned(), unit: "entry", first: number, last: number }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&in_words(std::slice::from_ref(self)))
+    }
+}
+
+/// What is wrong, with all places in one file where it is wrong in the same way.
+#[derive(Default)]
+struct Grouped(Vec<(Vec<Place>, Fault)>);
+
+impl Grouped {
+    fn add(&mut self, place: Place, origin: Option<Origin>, problem: String, mend: &str) {
+        let same = self.0.iter_mut().find(|(places, fault)| {
+            places.last().is_some_and(|last| (&last.name, last.unit) == (&place.name, place.unit))
+                && (fault.origin, fault.problem.as_str(), fault.mend.as_str()) == (origin, problem.as_str(), mend)
+        });
+        match same {
+            Some((places, _)) => places.push(place),
+            None => self.0.push((vec![place], Fault { origin, ..Fault::at("", problem, mend) })),
+        }
+    }
+
+    /// Each fault once, with all of its places.
+    fn take(&mut self) -> impl Iterator<Item = Fault> + use<> {
+        let all = std::mem::take(&mut self.0);
+        all.into_iter().map(|(places, fault)| Fault { key: in_words(&places), ..fault })
+    }
+}
+
+/// Places in one file: `cookie.txt line 3`, `cookie.txt lines 3, 5 to 9 and 12`.
+fn in_words(places: &[Place]) -> String {
+    let Some(one) = places.first() else { return String::new() };
+    let range = |place: &Place| match (place.first, place.last) {
+        (first, last) if first == last => first.to_string(),
+        (first, last) => format!("{first} to {last}"),
+    };
+    let is_single = places.len() == 1 && one.first == one.last;
+    let unit = match (one.unit, is_single) {
+        (unit, true) => unit,
+        ("entry", false) => "entries",
+        _ => "lines",
+    };
+    let mut ranges: Vec<String> = places.iter().take(PLACES_SHOWN_MAX).map(range).collect();
+    if let Some(left) = places.len().checked_sub(PLACES_SHOWN_MAX).filter(|left| *left > 0) {
+        ranges.push(format!("{left} more"));
+    }
+    let last = ranges.pop().unwrap_or_default();
+    let joined = if ranges.is_empty() { last } else { format!("{} and {last}", ranges.join(", ")) };
+    format!("{} {unit} {joined}", one.name)
 }
 
 impl Credentials {
     /// Takes the value of `COOKIE`, in any form that [`pasted`] reads. An array holds one account an element. A text is
     /// split at `|||`, else at line ends, else at a written-out `\n`. Entries that begin with `#` are dropped.
-    pub(super) fn add_cookie_setting(&mut self, value: &Value) {
+    pub(super) fn add_cookie_setting(&mut self, value: &Value, now: UnixSeconds) {
         let entries: Vec<String> = match value {
             Value::List(entries) => entries.clone(),
             Value::Table(table) => match serde_json::to_string(table) {
@@ -49,81 +132,97 @@ impl Credentials {
                 if text.contains("|||") {
                     text.split("|||").map(str::to_owned).collect()
                 } else {
-                    self.add_cookie_text(text);
+                    self.add_cookie_text(text, now);
                     return;
                 }
             }
         };
         for (index, entry) in entries.iter().enumerate() {
-            let place = format!("COOKIE entry {}", index + 1);
+            let place = Place::entry("COOKIE", index + 1);
             match <[Pasted; 1]>::try_from(pasted::read(entry)) {
-                Ok([one]) if one.form.is_some() => self.add_pasted(one, &place),
+                Ok([one]) if one.form.is_some() || one.given.is_err() => self.add_pasted(one, place, now),
                 _ => {
                     // A comment may stand on a line of its own before a cookie of the same entry.
                     let lines: Vec<&str> = entry.lines().filter(|line| !line.trim_start().starts_with('#')).collect();
-                    self.add_cookie(unquoted(&lines.join("")), &place);
+                    self.add_cookie(unquoted(&lines.join("")), place, now);
                 }
             }
         }
     }
 
-    fn add_cookie_text(&mut self, text: &str) {
+    fn add_cookie_text(&mut self, text: &str, now: UnixSeconds) {
         let mut found = pasted::read(text);
         if !text.contains('\n') && found.iter().all(|one| one.form.is_none()) {
             found = pasted::read(&text.replace("\\n", "\n"));
         }
         for one in found {
-            let place = format!("COOKIE entry {}", one.first_line);
-            self.add_pasted(one, &place);
+            let place = Place { first: one.first_line, last: one.last_line, ..Place::entry("COOKIE", 1) };
+            let is_one_account = one.given.is_ok();
+            let place = if is_one_account { Place { last: place.first, ..place } } else { place };
+            self.add_pasted(one, place, now);
         }
     }
 
     /// Takes the text of `cookie.txt`, or of what stands in for it, in any form that [`pasted`] reads: usually one
     /// header a line, `#` begins a comment line.
-    pub(super) fn add_cookie_file(&mut self, name: &str, text: &str) {
+    pub(super) fn add_cookie_file(&mut self, name: &str, text: &str, now: UnixSeconds) {
         for one in pasted::read(text) {
-            let place = match (one.first_line, one.last_line) {
-                (first, last) if first == last => format!("{name} line {first}"),
-                (first, last) => format!("{name} lines {first} to {last}"),
-            };
-            self.add_pasted(one, &place);
+            let place = Place::line(name, one.first_line, one.last_line);
+            self.add_pasted(one, place, now);
         }
     }
 
-    fn add_pasted(&mut self, one: Pasted, place: &str) {
-        match one.header {
-            Ok(header) => {
-                if let Some(form) = one.form {
-                    self.notes.push(format!("{place}: read as {form}, one account"));
-                }
-                self.add_cookie(&header, place);
+    fn add_pasted(&mut self, one: Pasted, place: Place, now: UnixSeconds) {
+        if let (Ok(_), Some(form)) = (&one.given, one.form) {
+            self.notes.push(format!("{place}: read as {form}, one account"));
+        }
+        match one.given {
+            Ok(Given::Cookie(header)) => self.add_cookie(&header, place, now),
+            Ok(Given::OAuth(json)) => match OAuthCredentials::of_stored(&json, now) {
+                Some(credentials) => self.oauth.push(credentials),
+                None => self.add_fault(place, "has OAuth credentials that cannot be read", OAUTH_MEND),
+            },
+            Err(mistake @ (Mistake::ApiKey | Mistake::TooMany)) => {
+                self.add_fault(place, mistake.to_string(), FEWER_MEND);
             }
-            Err(problem) => self.add_fault(place, problem, COOKIE_MEND),
+            Err(mistake) => self.add_fault(place, mistake.to_string(), COOKIE_MEND),
         }
     }
 
-    fn add_cookie(&mut self, text: &str, place: &str) {
+    fn add_cookie(&mut self, text: &str, place: Place, now: UnixSeconds) {
         let cleaned = clean(text);
         if cleaned.is_empty() || cleaned.starts_with('#') {
             return;
         }
-        match Cookie::parse(&cleaned) {
-            Ok(cookie) if self.cookies.iter().any(|known| known.key() == cookie.key()) => {
-                self.warnings.push(format!("{place} repeats an earlier cookie and is left out"));
+        let cookie = match Cookie::parse(&cleaned) {
+            Ok(cookie) => cookie,
+            Err(error) => return self.add_fault(place, error.to_string(), COOKIE_MEND),
+        };
+        let sign_in = SignIn::of(&cookie, now);
+        if let SignIn::CutOff(name) = sign_in {
+            return self.add_fault(place, format!("has a `{name}` whose value is cut off"), COOKIE_MEND);
+        }
+        if !self.known.insert(cookie.key()) {
+            return self.warnings.push(format!("{place} repeats an earlier cookie and is left out"));
+        }
+        self.cookies.push(cookie);
+        match sign_in {
+            SignIn::Missing => {
+                let doubt = "has neither the cookie `token` nor `refresh_token`, so it does not sign in";
+                self.doubts.add(place, self.origin, doubt.to_owned(), COOKIE_MEND);
             }
-            Ok(cookie) => self.cookies.push(cookie),
-            Err(error) => {
-                let is_token = error == SecretError::NotACookie && cleaned.starts_with("eyJ");
-                let mend = if is_token { "a token on its own belongs into QWEN_TOKEN" } else { COOKIE_MEND };
-                self.add_fault(place, error.to_string(), mend);
+            SignIn::Ended(_) => {
+                let doubt = "has a token that has ended".to_owned();
+                self.doubts.add(place, self.origin, doubt, "log in at chat.qwen.ai again and paste the new cookie");
             }
+            SignIn::Renewed | SignIn::Until(_) | SignIn::CutOff(_) => {}
         }
     }
 
     /// Takes the parts of `QWEN_TOKEN`.
     pub(super) fn add_tokens(&mut self, parts: &[String], now: UnixSeconds) {
         for (index, part) in parts.iter().enumerate() {
-            let place = format!("QWEN_TOKEN entry {}", index + 1);
+            let place = Place::entry("QWEN_TOKEN", index + 1);
             let text = match part.split_once([' ', '=']) {
                 Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") || scheme == "token" => token,
                 _ => part,
@@ -149,7 +248,7 @@ impl Credentials {
     /// it takes the name that it has in one of the places.
     pub(super) fn add_keys(&mut self, setting: &str, parts: &[String]) {
         for (index, part) in parts.iter().enumerate() {
-            let place = format!("{setting} entry {}", index + 1);
+            let place = Place::entry(setting, index + 1);
             let (name, key) = split_name(part);
             if key.len() > KEY_BYTES_MAX || !key.bytes().all(|b| (0x21..0x7f).contains(&b)) {
                 self.add_fault(
@@ -181,8 +280,7 @@ impl Credentials {
             let name = given.name.unwrap_or_else(|| KeyName::numbered(place));
             if named.iter().any(|known| known.name == name) {
                 let problem = format!("is a second key with the name {name}");
-                let fault = Fault::at(given.place, problem, "give each key a name of its own");
-                self.faults.push(Fault { origin: given.origin, ..fault });
+                self.faults.add(given.place, given.origin, problem, "give each key a name of its own");
                 continue;
             }
             let limits = limits.iter().find(|(limited, _)| *limited == name).map(|(_, limits)| limits.clone());
@@ -192,8 +290,23 @@ impl Credentials {
         named
     }
 
-    fn add_fault(&mut self, place: impl Into<String>, problem: impl Into<String>, mend: impl Into<String>) {
-        self.faults.push(Fault { origin: self.origin, ..Fault::at(place, problem, mend) });
+    fn add_fault(&mut self, place: Place, problem: impl Into<String>, mend: &str) {
+        self.faults.add(place, self.origin, problem.into(), mend);
+    }
+
+    /// What cannot be used, each fault once.
+    pub(super) fn take_faults(&mut self) -> Vec<Fault> {
+        self.faults.take().collect()
+    }
+
+    /// What is used with little hope, each doubt once.
+    pub(super) fn take_doubts(&mut self) -> Vec<String> {
+        self.doubts.take().map(|fault| fault.to_string()).collect()
+    }
+
+    /// The credentials of OAuth accounts that stood among the cookies.
+    pub(super) fn take_oauth(&mut self) -> Vec<OAuthCredentials> {
+        std::mem::take(&mut self.oauth)
     }
 
     /// Joins cookies and tokens of the same account: cookies in their order first, then the tokens if there are no cookies.
@@ -250,25 +363,6 @@ impl Credentials {
     }
 }
 
-/// A token that a browser's cookie carries, which says whose cookie it is.
-fn owner_of(cookie: &Cookie, now: UnixSeconds) -> Option<AccessToken> {
-    let value_of = |name: &str| {
-        cookie.expose().split(';').find_map(|pair| {
-            let (found, value) = pair.split_once('=')?;
-            (found.trim() == name).then_some(value)
-        })
-    };
-    let tokens = ["token", "refresh_token"].map(|name| AccessToken::parse(value_of(name)?, now).ok());
-    let mut tokens = tokens.into_iter().flatten();
-    let first = tokens.next()?;
-    // The older form does not always tell.
-    if first.account().is_some() {
-        Some(first)
-    } else {
-        Some(tokens.find(|it| it.account().is_some()).unwrap_or(first))
-    }
-}
-
 fn is_same_account(a: &AccessToken, b: &AccessToken) -> bool {
     a.expose() == b.expose() || a.account().is_some_and(|account| b.account() == Some(account))
 }
@@ -285,3 +379,7 @@ fn clean(text: &str) -> String {
 
 const COOKIE_MEND: &str = "paste the whole Cookie request header of a logged-in chat.qwen.ai tab";
 const KEY_BYTES_MAX: usize = 512;
+const OAUTH_MEND: &str = "paste the whole file oauth_creds.json";
+const FEWER_MEND: &str = "leave it out here";
+/// How many places one fault names.
+const PLACES_SHOWN_MAX: usize = 8;

@@ -118,7 +118,7 @@ impl Config {
         }
         if let Some(text) = &sources.cookie_file {
             draft.credentials.origin = None;
-            draft.credentials.add_cookie_file(&draft.cookie_file, text);
+            draft.credentials.add_cookie_file(&draft.cookie_file, text, sources.now);
         }
         draft.web.is_direct = is_direct(sources);
         draft.oauth.is_direct = draft.web.is_direct;
@@ -126,10 +126,12 @@ impl Config {
         check_combinations(&draft, &mut faults);
         draft.http.keys = draft.credentials.named_keys(&draft.key_limits);
         check_keys(&draft, &mut faults);
-        faults.append(&mut draft.credentials.faults);
+        faults.append(&mut draft.credentials.take_faults());
+        draft.accounts.given.append(&mut draft.credentials.take_oauth());
 
         let identities = draft.credentials.identities(sources.now);
         warnings.append(&mut draft.credentials.warnings);
+        warnings.append(&mut draft.credentials.take_doubts());
         draft.http.listen = listen(&draft);
         draft.chat.default_model_is_set = draft.origins.contains_key("DEFAULT_MODEL");
         draft.http.rate_limit = draft.rate_rps.map(|per_second| rate_limit(per_second, draft.rate_burst));

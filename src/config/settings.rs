@@ -275,7 +275,7 @@ const PROCESS: &str = "Files, logs, stopping";
 #[rustfmt::skip]
 pub const SETTINGS: &[Setting] = &[
     secret(ACCOUNTS, "COOKIE", "Cookie header of a logged-in chat.qwen.ai tab; several are separated by `|||` or line ends, or are an array.",
-        |d, v| { d.credentials.add_cookie_setting(v); Ok(()) }),
+        |d, v| { let now = d.now; d.credentials.add_cookie_setting(v, now); Ok(()) }),
     row(ACCOUNTS, COOKIE_FILE, "cookie.txt", "File with one Cookie header a line; its accounts are used in addition to those of `COOKIE`.", |d, v| path(v).map(|v| d.cookie_file = v)),
     secret(ACCOUNTS, "QWEN_TOKEN", "Access token of chat.qwen.ai, for accounts without a cookie; several are separated by commas.",
         |d, v| { let now = d.now; d.credentials.add_tokens(&list(v)?, now); Ok(()) }),

@@ -31,7 +31,7 @@ use crate::chat::failure::Failure;
 use crate::gateway::caller_keys::CallerKeys;
 use crate::http::anthropic::{count_tokens, messages};
 use crate::http::openai::{chat, completions, embeddings, images, models, responses, videos};
-use crate::http::owner::{accounts, health, keys, login, page, refresh, requests, usage};
+use crate::http::owner::{accounts, admin_health, health, keys, login, page, refresh, requests, usage};
 use crate::http::serve::bodies::Bodies;
 use crate::http::serve::drain::Drain;
 use crate::http::serve::guard::KeyGuard;
@@ -112,6 +112,7 @@ fn caller_routes() -> Router<AppState> {
 fn owner_routes(settings: &HttpSettings) -> Router<AppState> {
     let routes = Router::new()
         .merge(accounts::routes())
+        .merge(admin_health::routes())
         .merge(login::routes())
         .merge(requests::routes())
         .merge(usage::routes())

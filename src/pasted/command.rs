@@ -1,7 +1,8 @@
 //! Requests as the developer tools of browsers copy them: cURL for bash and for cmd, `fetch`, PowerShell.
 
 use crate::pasted::json;
-use crate::pasted::pairs::{self, Pair};
+use crate::pasted::pairs::{self, Pair, is_of_site};
+use crate::pasted::words::Mistake;
 
 /// Whether a line begins a cURL command.
 pub(super) fn is_curl(line: &str) -> bool {
@@ -13,7 +14,7 @@ pub(super) fn is_curl(line: &str) -> bool {
 ///
 /// # Errors
 /// The command has no cookies.
-pub(super) fn curl(text: &str) -> (Result<String, &'static str>, usize) {
+pub(super) fn curl(text: &str) -> (Result<String, Mistake>, usize) {
     // What cmd escapes has a caret in front; `^"` begins each of its arguments, and `^` ends each of its lines.
     let is_cmd = text.lines().next().is_some_and(|line| line.contains("^\"") || line.trim_end().ends_with('^'));
     let (arguments, bytes) = if is_cmd { cmd_words(text) } else { bash_words(text) };
@@ -37,7 +38,7 @@ pub(super) fn curl(text: &str) -> (Result<String, &'static str>, usize) {
             _ => {}
         }
     }
-    (joined(&found, NO_COOKIE_IN_CURL), bytes)
+    (joined(&found, Mistake::CurlWithoutCookie), bytes)
 }
 
 /// Whether a line begins a request of another command line program: `wget`, `http` or `xh`.
@@ -51,11 +52,11 @@ pub(super) fn is_request(line: &str) -> bool {
 ///
 /// # Errors
 /// The command has no cookies.
-pub(super) fn request(text: &str) -> (Result<String, &'static str>, usize) {
+pub(super) fn request(text: &str) -> (Result<String, Mistake>, usize) {
     let (words, bytes) = bash_words(text);
     let found: Vec<String> =
         words.iter().filter_map(|word| cookie_of_line(word.strip_prefix("--header=").unwrap_or(word))).collect();
-    (joined(&found, NO_COOKIE_IN_REQUEST), bytes)
+    (joined(&found, Mistake::RequestWithoutCookie), bytes)
 }
 
 /// The value of a header line if it is the header `cookie`.
@@ -65,7 +66,7 @@ pub(super) fn cookie_of_line(line: &str) -> Option<String> {
 }
 
 /// Several `cookie` headers as one: HTTP/2 may send each cookie by itself.
-pub(super) fn joined(headers: &[String], why_none: &'static str) -> Result<String, &'static str> {
+pub(super) fn joined(headers: &[String], why_none: Mistake) -> Result<String, Mistake> {
     let headers: Vec<&str> = headers.iter().map(|header| header.trim().trim_end_matches(';')).collect();
     if headers.iter().all(|header| header.is_empty()) { Err(why_none) } else { Ok(headers.join("; ")) }
 }
@@ -179,12 +180,12 @@ pub(super) fn is_fetch(line: &str) -> bool {
 ///
 /// # Errors
 /// The call has no cookies, as every one that is meant for a browser.
-pub(super) fn fetch(text: &str) -> (Result<String, &'static str>, usize) {
+pub(super) fn fetch(text: &str) -> (Result<String, Mistake>, usize) {
     let options = text.find('{').and_then(|at| Some((at, json::first(text.get(at..)?)?)));
     let Some((at, (options, bytes))) = options else {
-        return (Err(NO_COOKIE_IN_FETCH), text.find('\n').unwrap_or(text.len()));
+        return (Err(Mistake::FetchWithoutCookie), text.find('\n').unwrap_or(text.len()));
     };
-    let header = options.get("headers").and_then(json::of_headers).ok_or(NO_COOKIE_IN_FETCH);
+    let header = options.get("headers").and_then(json::of_headers).ok_or(Mistake::FetchWithoutCookie);
     (header, at + bytes)
 }
 
@@ -197,7 +198,7 @@ pub(super) fn is_powershell(line: &str) -> bool {
 ///
 /// # Errors
 /// The request has no cookies.
-pub(super) fn powershell(text: &str) -> (Result<String, &'static str>, usize) {
+pub(super) fn powershell(text: &str) -> (Result<String, Mistake>, usize) {
     let mut end = 0;
     let mut has_invoked = false;
     let mut depth = 0_usize;
@@ -230,7 +231,7 @@ pub(super) fn powershell(text: &str) -> (Result<String, &'static str>, usize) {
     let header = match (cookies.is_empty(), powershell_header(request)) {
         (false, _) => pairs::header(cookies),
         (true, Some(header)) => Ok(header),
-        (true, None) => Err(NO_COOKIE_IN_POWERSHELL),
+        (true, None) => Err(Mistake::PowerShellWithoutCookie),
     };
     (header, end)
 }
@@ -268,8 +269,12 @@ fn powershell_text(text: &str) -> Option<(String, &str)> {
     }
 }
 
-const NO_COOKIE_IN_REQUEST: &str = "is a request without a Cookie header";
-const NO_COOKIE_IN_CURL: &str = "is a cURL command without a cookie";
-const NO_COOKIE_IN_FETCH: &str =
-    "is a fetch call without a cookie, which browsers leave out; copy as cURL, or as fetch for Node.js";
-const NO_COOKIE_IN_POWERSHELL: &str = "is a PowerShell request without a cookie";
+/// Whether a request goes to another site: its text has addresses, and none of them is of the site or of this machine.
+pub(super) fn is_of_another_site(request: &str) -> bool {
+    let mut hosts = request.split("://").skip(1).map(|rest| {
+        let end = rest.find(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '[' | ']')));
+        rest.get(..end.unwrap_or(rest.len())).unwrap_or_default()
+    });
+    let is_ours = |host: &str| is_of_site(host) || matches!(host, "localhost" | "127.0.0.1");
+    request.contains("://") && !hosts.any(is_ours)
+}

@@ -1,9 +1,12 @@
 //! Forms that are made of lines: `cookies.txt` of Netscape, the cookie table of the developer tools, blocks of request
 //! headers, and one cookie a line.
 
+use std::collections::HashSet;
+
 use crate::base::quotes::unquoted;
 use crate::pasted::command::{cookie_of_line, joined};
 use crate::pasted::pairs::{self, Pair, is_cookie_name, is_known};
+use crate::pasted::words::Mistake;
 
 /// Whether a line is a comment. `#HttpOnly_` is none: Netscape's form marks cookies with it.
 pub(super) fn is_comment(line: &str) -> bool {
@@ -13,7 +16,7 @@ pub(super) fn is_comment(line: &str) -> bool {
 /// The cookies of a table at the start, and how many lines it has; `None` if there is no table. Both
 /// `domain, subdomains, path, secure, expiry, name, value` of Netscape's `cookies.txt` and
 /// `name, value, domain, path, …` of the developer tools are read.
-pub(super) fn table(lines: &[&str]) -> Option<(Result<String, &'static str>, usize)> {
+pub(super) fn table(lines: &[&str]) -> Option<(Result<String, Mistake>, usize)> {
     let mut cookies = Vec::new();
     let mut count = 0;
     for (index, line) in lines.iter().enumerate() {
@@ -54,7 +57,7 @@ fn table_row(line: &str) -> Option<Pair> {
 
 /// The cookie of a block of request headers at the start, and how many lines the block has; `None` if there is no such
 /// block. Lines that are all `Cookie: …` are no block: each may be an account.
-pub(super) fn block(lines: &[&str]) -> Option<(Result<String, &'static str>, usize)> {
+pub(super) fn block(lines: &[&str]) -> Option<(Result<String, Mistake>, usize)> {
     let mut found = Vec::new();
     let mut is_block = false;
     let mut count = 0;
@@ -82,7 +85,7 @@ pub(super) fn block(lines: &[&str]) -> Option<(Result<String, &'static str>, usi
         }
         count += 1;
     }
-    is_block.then(|| (joined(&found, NO_COOKIE_IN_BLOCK), count.min(lines.len())))
+    is_block.then(|| (joined(&found, Mistake::BlockWithoutCookie), count.min(lines.len())))
 }
 
 fn is_request_line(line: &str) -> bool {
@@ -105,7 +108,7 @@ fn is_header_name(name: &str) -> bool {
 }
 
 /// The cookies of the `Set-Cookie` lines of an answer at the start, and how many lines that are.
-pub(super) fn set_cookies(lines: &[&str]) -> Option<(Result<String, &'static str>, usize)> {
+pub(super) fn set_cookies(lines: &[&str]) -> Option<(Result<String, Mistake>, usize)> {
     let mut cookies: Vec<Pair> = Vec::new();
     let mut count = 0;
     for line in lines {
@@ -133,11 +136,12 @@ fn set_cookie(line: &str) -> Option<(&str, &str)> {
 /// The cookies of lines with one cookie each, and how many lines that are; `None` unless there are several with
 /// different names, one of which the site is known to set. A line that ends with a semicolon goes on in the next.
 /// Where a name comes again, the next account begins.
-pub(super) fn column(lines: &[&str]) -> Option<(Result<String, &'static str>, usize)> {
+pub(super) fn column(lines: &[&str]) -> Option<(Result<String, Mistake>, usize)> {
     let mut cookies: Vec<Pair> = Vec::new();
+    let mut names = HashSet::new();
     let (mut rows, mut count) = (0, 0);
     let mut goes_on = false;
-    for (index, line) in lines.iter().enumerate() {
+    for (index, line) in lines.iter().take(COLUMN_LINES_MAX).enumerate() {
         let line = line.trim();
         if line.is_empty() || is_comment(line) {
             continue;
@@ -145,11 +149,12 @@ pub(super) fn column(lines: &[&str]) -> Option<(Result<String, &'static str>, us
         let Some(row) = row(line) else {
             break;
         };
-        let is_repeated = |cookie: &Pair| cookies.iter().any(|known| known.name == cookie.name);
+        let is_repeated = |cookie: &Pair| names.contains(&cookie.name);
         let is_single = row.len() == 1 && cookies.len() == rows;
         if row.iter().any(is_repeated) || !(rows == 0 || is_single || goes_on || line.starts_with(';')) {
             break;
         }
+        names.extend(row.iter().map(|cookie| cookie.name.clone()));
         cookies.extend(row);
         goes_on = line.ends_with(';');
         rows += 1;
@@ -180,10 +185,11 @@ fn row(line: &str) -> Option<Vec<Pair>> {
     pairs.filter(|pairs| !pairs.is_empty())
 }
 
+/// The most lines of one account with a cookie each. Browsers keep at most 180 cookies of a site.
+const COLUMN_LINES_MAX: usize = 400;
 const HTTP_ONLY: &str = "#HttpOnly_";
 /// Cookies whose values are tokens, so quotes around them come from the paste.
 const SIGN_IN: &[&str] = &["token", "refresh_token"];
-const NO_COOKIE_IN_BLOCK: &str = "is a block of headers without a Cookie header";
 /// Names of headers that browsers send with a request.
 const HEADERS: &[&str] = &[
     "accept",

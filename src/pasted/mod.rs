@@ -4,49 +4,74 @@
 //! PowerShell commands, tables, and blocks of headers. All of it may stand in one text, with `#` comments between.
 
 mod command;
+mod given;
 mod json;
 mod lines;
 mod pairs;
+pub(crate) mod report;
+mod words;
+mod wrapped;
 
 use crate::base::quotes::unquoted;
 use crate::pasted::lines::is_comment;
 use crate::pasted::pairs::is_cookie_name;
 
-/// One account in a pasted text.
+pub(crate) use crate::pasted::given::{Given, SignIn, owner_of};
+pub(crate) use crate::pasted::words::{Form, Mistake};
+
+/// One account in a pasted text, or several lines in a row that are wrong in the same way.
+#[derive(Debug)]
 pub(crate) struct Pasted {
     /// Its first line, from 1.
     pub(crate) first_line: usize,
     /// Its last line.
     pub(crate) last_line: usize,
     /// What it was, when it was no plain Cookie header.
-    pub(crate) form: Option<&'static str>,
-    /// The Cookie header, or what is wrong.
-    pub(crate) header: Result<String, &'static str>,
+    pub(crate) form: Option<Form>,
+    /// What the account is given by, or what is wrong.
+    pub(crate) given: Result<Given, Mistake>,
 }
 
-/// Reads a text. Plain headers are one a line, and given as they stand, without quotes around them.
+/// The most accounts in one text.
+pub(crate) const ACCOUNTS_MAX: usize = 1000;
+
+/// Reads a text. Plain headers are one a line, and given as they stand, without quotes around them. A text with more
+/// than [`ACCOUNTS_MAX`] accounts ends with [`Mistake::TooMany`].
 pub(crate) fn read(text: &str) -> Vec<Pasted> {
     let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
     let lines: Vec<&str> = text.split('\n').collect();
-    let mut accounts = Vec::new();
+    let mut accounts: Vec<Pasted> = Vec::new();
     let mut at = 0;
     let mut offset = 0;
     while let (Some(here), Some(rest)) = (lines.get(at..).filter(|here| !here.is_empty()), text.get(offset..)) {
         let (found, count) = first(here, rest);
         let count = count.max(1);
-        accounts.extend(found.into_iter().map(|(form, header)| Pasted {
-            first_line: at + 1,
-            last_line: at + count,
-            form,
-            header,
-        }));
+        for (form, given) in found {
+            let one = Pasted { first_line: at + 1, last_line: at + count, form, given };
+            let is_full = accounts.len() >= ACCOUNTS_MAX;
+            match accounts.last_mut().filter(|last| is_same_mistake(last, &one)) {
+                Some(last) => last.last_line = one.last_line,
+                None if is_full => {
+                    accounts.push(Pasted { form: None, given: Err(Mistake::TooMany), ..one });
+                    return accounts;
+                }
+                None => accounts.push(one),
+            }
+        }
         offset += here.iter().take(count).map(|line| line.len() + 1).sum::<usize>();
         at += count;
     }
     accounts
 }
 
-type Found = (Option<&'static str>, Result<String, &'static str>);
+/// Whether two parts that follow each other are wrong in the same way, as all lines of another kind of text are.
+fn is_same_mistake(last: &Pasted, next: &Pasted) -> bool {
+    let mistake = |one: &Pasted| one.given.as_ref().err().copied();
+    mistake(last).is_some_and(|mistake| matches!(mistake, Mistake::Unknown | Mistake::WebPage))
+        && (mistake(last) == mistake(next) || mistake(next) == Some(Mistake::Unknown))
+}
+
+type Found = (Option<Form>, Result<Given, Mistake>);
 
 /// What stands at the start, and how many lines it takes. `text` is the same as `lines`.
 fn first(lines: &[&str], text: &str) -> (Vec<Found>, usize) {
@@ -54,30 +79,52 @@ fn first(lines: &[&str], text: &str) -> (Vec<Found>, usize) {
     if line.is_empty() || is_comment(line) || line.starts_with("```") {
         return (Vec::new(), 1);
     }
-    let one = |form: &'static str, header| vec![(Some(form), header)];
+    let one = |form: Form, header: Result<String, Mistake>| vec![(Some(form), header.map(Given::Cookie))];
     let count_of = |bytes: usize| text.get(..bytes).map_or(lines.len(), |taken| taken.trim_end().lines().count());
     let text = text.trim_start_matches([' ', '\t']);
     if line.starts_with(['[', '{']) {
         return match json::first(text) {
             Some((value, bytes)) => {
-                let found = json::headers(&value).into_iter().map(|header| (Some("JSON"), header));
+                let found = json::accounts(&value).into_iter().map(|(form, given)| (Some(form), given));
                 (found.collect(), count_of(bytes))
             }
-            None => (one("JSON", Err("begins like JSON and cannot be read as such")), lines.len()),
+            None => (one(Form::Json, Err(Mistake::BrokenJson)), lines.len()),
         };
     }
     for (form, is_begun, read) in COMMANDS {
         if is_begun(line) {
             let (header, bytes) = read(text);
-            return (one(form, header), count_of(bytes));
+            let is_elsewhere = command::is_of_another_site(text.get(..bytes).unwrap_or(text));
+            let header = if is_elsewhere { Err(Mistake::OtherSite) } else { header };
+            return (one(*form, header), count_of(bytes));
         }
     }
+    let plain = plain(line);
+    let token = given::token(&plain);
     for (form, read) in FORMS {
-        if let Some((header, count)) = read(lines) {
-            return (one(form, header), count);
+        match read(lines) {
+            // `Authorization: Bearer …` on its own is a header too.
+            Some((Err(Mistake::BlockWithoutCookie), _)) if token.is_some() => {}
+            Some((header, count)) => return (one(*form, header), count),
+            None => {}
         }
     }
-    (vec![(None, Ok(plain(line)))], 1)
+    if let Some(token) = token {
+        return (one(Form::Token, Ok(format!("token={token}"))), 1);
+    }
+    let given = if plain.contains('=') { Ok(Given::Cookie(plain)) } else { Err(unreadable(&plain)) };
+    (vec![(None, given)], 1)
+}
+
+/// What a line is that has no pair in it.
+fn unreadable(line: &str) -> Mistake {
+    if line.starts_with('<') {
+        Mistake::WebPage
+    } else if line.starts_with("sk-") {
+        Mistake::ApiKey
+    } else {
+        Mistake::Unknown
+    }
 }
 
 /// A line with a Cookie header, without what a list, a shell or a script put around it.
@@ -109,26 +156,28 @@ fn labelled(line: &str) -> Option<&str> {
     (!label.contains(['=', ';']) && header.contains('=')).then_some(header)
 }
 
-type Reader = fn(&str) -> (Result<String, &'static str>, usize);
+type Reader = fn(&str) -> (Result<String, Mistake>, usize);
 
-type Command = (&'static str, fn(&str) -> bool, Reader);
+type Command = (Form, fn(&str) -> bool, Reader);
 
 /// Commands: what they are called, how they begin, what reads them.
 const COMMANDS: &[Command] = &[
-    ("a cURL command", command::is_curl, command::curl),
-    ("a request of a command line", command::is_request, command::request),
-    ("a fetch call", command::is_fetch, command::fetch),
-    ("a PowerShell request", command::is_powershell, command::powershell),
+    (Form::Curl, command::is_curl, command::curl),
+    (Form::Request, command::is_request, command::request),
+    (Form::Fetch, command::is_fetch, command::fetch),
+    (Form::PowerShell, command::is_powershell, command::powershell),
 ];
 
-type LinesReader = fn(&[&str]) -> Option<(Result<String, &'static str>, usize)>;
+type LinesReader = fn(&[&str]) -> Option<(Result<String, Mistake>, usize)>;
 
 /// Forms that are made of lines, the most special first.
-const FORMS: &[(&str, LinesReader)] = &[
-    ("a cookies.txt or table of cookies", lines::table),
-    ("a block of request headers", lines::block),
-    ("Set-Cookie headers", lines::set_cookies),
-    ("one cookie a line", lines::column),
+const FORMS: &[(Form, LinesReader)] = &[
+    (Form::Table, lines::table),
+    (Form::Block, lines::block),
+    (Form::SetCookie, lines::set_cookies),
+    (Form::Column, lines::column),
+    (Form::Token, wrapped::token_of_lines),
+    (Form::Wrapped, wrapped::header),
 ];
 
 /// What declares a variable in front of its name.

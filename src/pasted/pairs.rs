@@ -1,5 +1,7 @@
 //! Single cookies, and the `Cookie` header that they make together.
 
+use crate::pasted::words::Mistake;
+
 /// One cookie as a list of cookies gives it.
 pub(super) struct Pair {
     pub(super) name: String,
@@ -29,7 +31,7 @@ impl Pair {
 ///
 /// # Errors
 /// None of the cookies belongs to the site.
-pub(super) fn header(pairs: Vec<Pair>) -> Result<String, &'static str> {
+pub(super) fn header(pairs: Vec<Pair>) -> Result<String, Mistake> {
     let mut sent: Vec<Pair> = Vec::new();
     for pair in pairs.into_iter().filter(|pair| pair.domain.as_deref().is_none_or(is_of_site)) {
         if !pair.is_sendable() {
@@ -43,7 +45,7 @@ pub(super) fn header(pairs: Vec<Pair>) -> Result<String, &'static str> {
         }
     }
     if sent.is_empty() {
-        return Err("has no cookie of chat.qwen.ai");
+        return Err(Mistake::OtherSite);
     }
     let sent: Vec<String> = sent.iter().map(|pair| format!("{}={}", pair.name, pair.value)).collect();
     Ok(sent.join("; "))

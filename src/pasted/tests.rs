@@ -6,9 +6,10 @@ use super::*;
 fn accounts(text: &str) -> Vec<String> {
     let shown = |one: &Pasted| {
         let lines = format!("{}-{}", one.first_line, one.last_line);
-        match (&one.header, one.form) {
-            (Ok(header), Some(form)) => format!("{lines} {header} ({form})"),
-            (Ok(header), None) => format!("{lines} {header}"),
+        match (&one.given, one.form) {
+            (Ok(Given::Cookie(header)), Some(form)) => format!("{lines} {header} ({form})"),
+            (Ok(Given::Cookie(header)), None) => format!("{lines} {header}"),
+            (Ok(Given::OAuth(_)), _) => format!("{lines} OAuth"),
             (Err(problem), _) => format!("{lines} ! {problem}"),
         }
     };
@@ -33,7 +34,7 @@ fn plain_headers_are_one_a_line() {
         &["1-1 token=a; cna=1", "2-2 token=b", "3-3 token=c"],
     );
     check("COOKIE=token=a; cna=1\nexport COOKIE=\"token=b\"", &["1-1 token=a; cna=1", "2-2 token=b"]);
-    check("eyJhbGciOiJ", &["1-1 eyJhbGciOiJ"]);
+    check("eyJhbGciOiJ", &["1-1 token=eyJhbGciOiJ (an access token)"]);
 }
 
 #[test]
@@ -135,9 +136,12 @@ fn json_of_extensions_and_test_browsers() {
         r#"{"log": {"entries": [
             {"request": {"url": "https://chat.qwen.ai/a", "headers": [{"name": "Cookie", "value": "token=a"}], "cookies": []}},
             {"request": {"url": "https://other.example/", "headers": [{"name": "cookie", "value": "x=1"}]}}]}}"#,
-        &["1-3 token=a (JSON)"],
+        &["1-3 token=a (a network recording (HAR))"],
     );
-    check(r#"[{"domain": ".google.com", "name": "SID", "value": "x"}]"#, &["1-1 ! has no cookie of chat.qwen.ai"]);
+    check(
+        r#"[{"domain": ".google.com", "name": "SID", "value": "x"}]"#,
+        &["1-1 ! has no cookie of chat.qwen.ai: it is of another site"],
+    );
     check("{}", &["1-1 ! is JSON without cookies of chat.qwen.ai"]);
     check("[]", &["1-1 ! is JSON without cookies of chat.qwen.ai"]);
     check("[{\"name\": ", &["1-1 ! begins like JSON and cannot be read as such"]);
@@ -230,7 +234,7 @@ fn tables_of_cookies() {
         "token\ta.b.c\tchat.qwen.ai\t/\t2026-12-24T00:00:00.000Z\t200\t✓\ncna\t1\t.qwen.ai\t/\tSession\t4",
         &[&format!("1-2 token=a.b.c; cna=1 {form}")],
     );
-    check(".google.com\tTRUE\t/\tTRUE\t0\tSID\tx", &["1-1 ! has no cookie of chat.qwen.ai"]);
+    check(".google.com\tTRUE\t/\tTRUE\t0\tSID\tx", &["1-1 ! has no cookie of chat.qwen.ai: it is of another site"]);
 }
 
 #[test]
@@ -250,6 +254,85 @@ fn blocks_of_headers() {
         &[&format!("1-6 token=a; cna=1 {form}")],
     );
     check("accept: */*\nhost: chat.qwen.ai", &["1-2 ! is a block of headers without a Cookie header"]);
+}
+
+#[test]
+fn a_token_on_its_own_is_an_account() {
+    let form = "(an access token)";
+    check("eyJh.eyJp.sig", &[&format!("1-1 token=eyJh.eyJp.sig {form}")]);
+    check("Authorization: Bearer eyJh.eyJp.sig", &[&format!("1-1 token=eyJh.eyJp.sig {form}")]);
+    check(
+        "bearer eyJh.eyJp.sig\n\"eyJh.eyJp.two\"",
+        &[&format!("1-1 token=eyJh.eyJp.sig {form}"), &format!("2-2 token=eyJh.eyJp.two {form}")],
+    );
+    check(
+        "eyJh.\neyJp.\nsig\neyJh.eyJp.two",
+        &[&format!("1-3 token=eyJh.eyJp.sig {form}"), &format!("4-4 token=eyJh.eyJp.two {form}")],
+    );
+}
+
+#[test]
+fn a_header_broken_into_lines_is_one_account() {
+    let form = "(a Cookie header that is broken into lines)";
+    check("cna=1; token=eyJh.\n  eyJp.sig; x-ap=hk", &[&format!("1-2 cna=1; token=eyJh.eyJp.sig; x-ap=hk {form}")]);
+    check("Cookie: cna=1; tok\nen=a.b.c", &[&format!("1-2 cna=1; token=a.b.c {form}")]);
+    check(
+        "cna=1; token=a\n=; isg=2\n# next\ntoken=b; cna=2",
+        &[&format!("1-2 cna=1; token=a=; isg=2 {form}"), "4-4 token=b; cna=2"],
+    );
+    let long = format!("cna={}; token=a; x=", "1".repeat(80));
+    check(&format!("{long}\nabc=; isg=2"), &[&format!("1-2 {long}abc=; isg=2 {form}")]);
+    // Text that is no header stays what it is.
+    check(
+        "token=a; cna=1\nbye, and thanks",
+        &["1-1 token=a; cna=1", "2-2 ! is not a Cookie header (expected name=value; name=value)"],
+    );
+}
+
+/// A wrong text has one fault, however long it is.
+#[test]
+fn lines_that_are_wrong_in_the_same_way_are_one_mistake() {
+    let unknown = "is not a Cookie header (expected name=value; name=value)";
+    let prose = vec!["what is this"; 210].join("\n");
+    check(&prose, &[&format!("1-210 ! {unknown}")]);
+    check(
+        &format!("{prose}\ntoken=a; cna=1\nbye"),
+        &[&format!("1-210 ! {unknown}"), "211-211 token=a; cna=1", &format!("212-212 ! {unknown}")],
+    );
+    check("<!DOCTYPE html>\n<html>\n\nhello\n</html>", &["1-5 ! is the source of a web page and not a cookie"]);
+    check("sk-abc", &["1-1 ! is an API key and not a cookie of chat.qwen.ai; keys belong into QWEN_API_KEYS"]);
+    let many = read(&(0..2000).map(|n| format!("token=a{n}; cna=1\n")).collect::<String>());
+    assert_eq!(many.len(), ACCOUNTS_MAX + 1);
+    assert_eq!(many.last().unwrap().given.as_ref().err(), Some(&Mistake::TooMany));
+}
+
+#[test]
+fn oauth_credentials_and_recordings() {
+    check(r#"{"access_token": "a", "refresh_token": "r", "expiry_date": 5}"#, &["1-1 OAuth"]);
+    check(r#"[{"refresh_token": "r", "token_type": "Bearer"}, {"access_token": "b"}]"#, &["1-1 OAuth", "1-1 OAuth"]);
+    check(r#"{"refresh_token": "r", "token": "t"}"#, &["1-1 refresh_token=r; token=t (JSON)"]);
+    let recording = |entries: &str| format!(r#"{{"log": {{"entries": [{entries}]}}}}"#);
+    let request = |url: &str, headers: &str| format!(r#"{{"request": {{"url": "{url}", "headers": [{headers}]}}}}"#);
+    let cookie = r#"{"name": "Cookie", "value": "token=a"}"#;
+    check(&request("https://chat.qwen.ai/a", cookie), &["1-1 token=a (a network recording (HAR))"]);
+    check(
+        &recording(&request("https://chat.qwen.ai/a", "")),
+        &[
+            "1-1 ! is a network recording without cookies of chat.qwen.ai, which browsers leave out; copy as cURL, or export the HAR with sensitive data",
+        ],
+    );
+    check(
+        &recording(&request("https://other.example/a", cookie)),
+        &["1-1 ! has no cookie of chat.qwen.ai: it is of another site"],
+    );
+}
+
+#[test]
+fn requests_to_other_sites_are_told_apart() {
+    let elsewhere = "has no cookie of chat.qwen.ai: it is of another site";
+    check("curl 'https://www.google.com/' -H 'cookie: SID=1'", &[&format!("1-1 ! {elsewhere}")]);
+    check("wget --header='Cookie: a=1' https://notqwen.ai/", &[&format!("1-1 ! {elsewhere}")]);
+    check("curl ^\"https://evil.example/^\" ^\n  -b ^\"token=a^\"", &[&format!("1-2 ! {elsewhere}")]);
 }
 
 proptest::proptest! {

@@ -271,7 +271,7 @@ fn without_usage_no_chunk_lacks_choices() {
     stream.event(say("x"));
     let ending = Stages::new(&job(&json!({}))).finish(FinishReason::ContentFilter, None, &mut |_| {});
     stream.finish(&ending);
-    let error = ErrorDetail { message: "m", kind: "server_error", param: None, code: Some("c") };
+    let error = ErrorDetail { message: "m", kind: "server_error", param: None, code: Some("c"), message_zh: None };
     let mut out = bytes::BytesMut::new();
     encode_error(&ErrorBody { error, request_id: None }, &mut out);
     let text = [head, stream.take().unwrap(), out.freeze()].concat();

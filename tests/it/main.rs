@@ -33,6 +33,7 @@ mod json_bombs;
 mod keys;
 mod limits;
 mod login;
+mod manage_accounts;
 mod media_bombs;
 mod media_fetch;
 mod messages;

@@ -22,7 +22,11 @@ fn cookies_are_split_and_cleaned() {
     let mut both = cookie_file("b=2\na=1");
     both.env.insert("COOKIE".to_owned(), "a=1".to_owned());
     check(&both, &["a=1", "b=2"]);
-    insta::assert_snapshot!(load(&both).warnings.join("\n"), @r#"cookie.txt line 2 repeats an earlier cookie and is left out"#);
+    insta::assert_snapshot!(load(&both).warnings.join("\n"), @r"
+    cookie.txt line 2 repeats an earlier cookie and is left out
+    COOKIE entry 1 (environment): has neither the cookie `token` nor `refresh_token`, so it does not sign in; paste the whole Cookie request header of a logged-in chat.qwen.ai tab
+    cookie.txt line 1: has neither the cookie `token` nor `refresh_token`, so it does not sign in; paste the whole Cookie request header of a logged-in chat.qwen.ai tab
+    ");
 }
 
 #[test]
@@ -66,6 +70,50 @@ fn what_people_paste_is_one_account_and_said() {
     check(&file("{COOKIE: {token: \"a.b.c\", cna: \"1\"}}"), &["cna=1; token=a.b.c"], "COOKIE entry 1: read as JSON");
     let text = faults(&cookie_file("# one\nfetch(\"https://chat.qwen.ai/\", {\"credentials\": \"include\"});"));
     assert!(text.contains("cookie.txt line 2: is a fetch call without a cookie, which browsers leave out"), "{text}");
+}
+
+#[test]
+fn tokens_and_oauth_credentials_may_stand_among_the_cookies() {
+    let one = jwt("one");
+    let bare = format!("eyJhIjoxfQ.{}", one.strip_prefix("e30.").unwrap());
+    let oauth = r#"{"access_token": "a", "refresh_token": "r", "expiry_date": 1}"#;
+    let config = load(&cookie_file(&format!("# a token\nBearer {bare}\n# OAuth\n{oauth}\ncna=1; token=b")));
+    let cookies: Vec<_> = config.identities.iter().map(|seed| seed.cookie.as_ref().unwrap().expose()).collect();
+    assert_eq!(cookies, [&format!("token={bare}"), "cna=1; token=b"]);
+    assert_eq!(config.accounts.given.len(), 1);
+    insta::assert_snapshot!(config.notes.join("\n"), @r"
+    cookie.txt line 2: read as an access token, one account
+    cookie.txt line 4: read as OAuth credentials, one account
+    ");
+}
+
+/// A wrong file has one fault for each kind of mistake, with all of its places.
+#[test]
+fn one_mistake_is_one_fault() {
+    let prose = vec!["words and words"; 210].join("\n");
+    insta::assert_snapshot!(faults(&cookie_file(&prose)), @r"
+    1 fault in the configuration:
+    - cookie.txt lines 1 to 210: is not a Cookie header (expected name=value; name=value); paste the whole Cookie request header of a logged-in chat.qwen.ai tab
+    ");
+    let scattered: String = (0..30).map(|n| format!("token=a{n}; cna=1\nwords\n")).collect();
+    insta::assert_snapshot!(faults(&cookie_file(&scattered)), @r"
+    1 fault in the configuration:
+    - cookie.txt lines 2, 4, 6, 8, 10, 12, 14, 16 and 22 more: is not a Cookie header (expected name=value; name=value); paste the whole Cookie request header of a logged-in chat.qwen.ai tab
+    ");
+    let ended = format!("eyJhIjoxfQ.{}.sig", URL_SAFE_NO_PAD.encode("{\"id\":\"u\",\"exp\":5}"));
+    let warnings = load(&cookie_file(&format!("token={ended}; cna=1\ncna=2; isg=3"))).warnings.join("\n");
+    assert!(
+        warnings.contains("line 1: has a token that has ended; log in") && !warnings.contains(&ended),
+        "{warnings}"
+    );
+    assert!(warnings.contains("line 2: has neither the cookie `token` nor"), "{warnings}");
+    let text = faults(&cookie_file("token=eyJhIjoxfQ.eyJhIj; cna=1"));
+    assert!(text.contains("line 1: has a `token` whose value is cut off") && !text.contains("eyJ"), "{text}");
+    let text = faults(&env(&[("COOKIE", "curl 'https://www.google.com/' -b 'SID=secret'")]));
+    assert!(
+        text.contains("COOKIE entry 1 (environment): has no cookie of chat.qwen.ai: it is of another site"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn all_faults_come_at_once_and_show_no_secret() {
     let text = faults(&sources);
     assert!(!text.contains("secret"), "{text}");
     insta::assert_snapshot!(text, @r#"
-        25 faults in the configuration:
+        24 faults in the configuration:
         - .env line 1: is not NAME=value; write one setting a line, and # in front of comments
         - "API_KEYS" (config.json): is no setting; did you mean API_KEY?
         - OPENAI_API_KEY (config.json): must be an object of texts; compare it with config.json.example
@@ -47,11 +47,10 @@ fn all_faults_come_at_once_and_show_no_secret() {
         - LOG_LEVEL (environment): "verbose" must be error, warn, info, debug, trace, off, or a filter such as info,qwen_bridge=debug; for example LOG_LEVEL=info
         - TRIP_AFTER and DEGRADE_AFTER: an identity would be down after 2 failures and degraded only after 3; let TRIP_AFTER be at least DEGRADE_AFTER
         - COOLDOWN_MAX and COOLDOWN_BASE: the longest time down would be shorter than the first; let COOLDOWN_MAX be at least COOLDOWN_BASE
-        - COOKIE entry 2 (environment): is not a Cookie header (expected name=value; name=value); a token on its own belongs into QWEN_TOKEN
+        - COOKIE entry 2 (environment): has a `token` whose value is cut off; paste the whole Cookie request header of a logged-in chat.qwen.ai tab
         - QWEN_TOKEN entry 1 (environment): has characters that an HTTP header cannot carry; paste the value of the cookie `token` of chat.qwen.ai
         - API_KEY entry 1 (environment): must be printable ASCII without spaces, at most 512 bytes; choose another key, for example with: openssl rand -hex 24
-        - cookie.txt line 3: is not a Cookie header (expected name=value; name=value); paste the whole Cookie request header of a logged-in chat.qwen.ai tab
-        - cookie.txt line 4: is not a Cookie header (expected name=value; name=value); paste the whole Cookie request header of a logged-in chat.qwen.ai tab
+        - cookie.txt lines 3 and 4: is not a Cookie header (expected name=value; name=value); paste the whole Cookie request header of a logged-in chat.qwen.ai tab
         - cookie.txt line 5: has characters that an HTTP header cannot carry; paste the whole Cookie request header of a logged-in chat.qwen.ai tab
         "#);
 }

@@ -32,6 +32,7 @@ pub(crate) fn error_body<'a>(failure: &'a Failure, request_id: Option<&'a str>) 
     ErrorBody {
         error: ErrorDetail {
             message: &failure.message,
+            message_zh: failure.words.as_ref().map(|words| words.zh.as_str()),
             kind: failure.class.unwrap_or(error_type(failure.kind)),
             param: failure.param.as_deref(),
             code: Some(failure.code),

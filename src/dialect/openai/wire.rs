@@ -311,4 +311,7 @@ pub struct ErrorDetail<'a> {
     pub param: Option<&'a str>,
     /// The word for programs: `model_not_found`.
     pub code: Option<&'a str>,
+    /// The message in Chinese, in answers to the owner's page.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message_zh: Option<&'a str>,
 }

@@ -1,6 +1,7 @@
 //! What the owner of a server looks at and does: the front page, health, accounts and their tokens, logins.
 
 pub(crate) mod accounts;
+pub(crate) mod admin_health;
 pub(crate) mod advice;
 pub(crate) mod health;
 pub(crate) mod keys;
