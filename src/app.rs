@@ -37,11 +37,13 @@ use crate::gateway::route::Upstreams;
 use crate::gateway::usage::UsageBook;
 use crate::gateway::videos::jobs::{VideoJobs, VideoParts};
 use crate::http;
+use crate::http::serve::audit::Audit;
 use crate::http::serve::observers::Observers;
-use crate::http::state::{AppState, Parts};
+use crate::http::serve::sessions::Sessions;
+use crate::http::state::{AppState, OwnerParts, Parts};
 use crate::pool::{IdentityPool, Now, PoolSettings, Strategy};
 use crate::shutdown::Supervisor;
-use crate::store::{Loaded, OwnedChat, Store, StoreError, UsageLoaded, VideoJob};
+use crate::store::{Loaded, Note, OwnedChat, Store, StoreError, UsageLoaded, VideoJob};
 use crate::telemetry::ErrorChain;
 use crate::upstream::media::fetch::MediaFetcher;
 use crate::upstream::oauth::client::QwenOAuth;
@@ -62,7 +64,7 @@ const TASKS_PATIENCE: Duration = Duration::from_secs(5);
 pub struct App {
     listener: TcpListener,
     address: SocketAddr,
-    generated_key: Option<ApiKey>,
+    made: MadeKeys,
     state: AppState,
     outlook: Outlook,
     usage: UsageBook,
@@ -103,7 +105,7 @@ impl App {
     pub async fn build(mut config: Config) -> Result<Self, StartError> {
         outlive_file_size_limit();
         let (store, loaded) = open_store(&mut config)?;
-        let generated_key = complete_keys(&mut config, &store, &loaded).await?;
+        let made = complete_keys(&mut config, &store, &loaded).await?;
         let now = Now::read();
         let supervisor = Supervisor::new();
         let upstream = Arc::new(QwenWeb::new(config.web.clone())?);
@@ -137,12 +139,11 @@ impl App {
         let mut ledger = loaded.chats;
         ledger.retain(|chat| !videos.needs_chat(&chat.chat_id));
         let ledger = continuations.restore(ledger, &janitor.0, &pool.sessions(), now.unix);
-        let answers = Answers::new(chats.clone(), models.clone(), attachments.clone(), answer_settings(&config));
         let usage = usage(&config, &store, loaded.usage, now);
         let ending = CancellationToken::new();
         let state = AppState::new(Parts {
+            answers: Answers::new(chats.clone(), models.clone(), attachments.clone(), answer_settings(&config)),
             chats,
-            answers,
             upstreams: upstreams.clone(),
             attachments,
             videos: videos.clone(),
@@ -158,13 +159,14 @@ impl App {
             settings: config.http.clone(),
             auto_refresh: config.chat.auto_refresh,
             ending: ending.clone(),
+            owner: owner_parts(&config, &loaded.notes),
             store: Arc::clone(&store),
         });
         let (listener, address) = listen(config.http.listen)?;
         Ok(Self {
             listener,
             address,
-            generated_key,
+            made,
             state,
             outlook: outlook(&config, upstreams, pool.clone()),
             usage,
@@ -190,10 +192,33 @@ impl App {
         self.address
     }
 
-    /// A key that was made at this start, to be shown to its owner once.
+    /// A key of the callers that was made at this start, to be shown to its owner once.
     #[must_use]
     pub fn generated_key(&self) -> Option<&ApiKey> {
-        self.generated_key.as_ref()
+        self.made.caller.as_ref()
+    }
+
+    /// A key of the owner's page that was made at this start, to be shown once.
+    #[must_use]
+    pub fn generated_admin_key(&self) -> Option<&ApiKey> {
+        self.made.admin.as_ref()
+    }
+
+    /// The address of the owner's page. On a server of this machine without `ADMIN_SECRET_KEY` it holds a secret that
+    /// opens the page once.
+    #[must_use]
+    pub fn page_link(&self) -> String {
+        let page = format!("http://{}{}/admin", self.address, self.config.http.base_path);
+        match self.state.0.owner.sessions.link() {
+            Some(secret) => format!("{page}#link={}", secret.expose()),
+            None => page,
+        }
+    }
+
+    /// Whether [`App::page_link`] opens the page without a key.
+    #[must_use]
+    pub fn has_page_link(&self) -> bool {
+        self.state.0.owner.sessions.link().is_some()
     }
 
     /// Whether the state, a generated key included, ends with the process because the state folder cannot be used.
@@ -341,22 +366,52 @@ fn outlive_file_size_limit() {
     }
 }
 
-/// Adds the key of this server's own making where the configuration wants one; gives it if it was made just now.
-async fn complete_keys(config: &mut Config, store: &Store, loaded: &Loaded) -> Result<Option<ApiKey>, StartError> {
+/// What the owner's page needs. It has a link where only this machine can open it and no key is set.
+fn owner_parts(config: &Config, notes: &HashMap<Note, String>) -> OwnerParts {
+    let has_link = config.http.admin_key.is_none() && config.http.listen.ip().is_loopback();
+    OwnerParts {
+        sessions: Arc::new(Sessions::new(has_link)),
+        audit: Audit::restored(notes.get(&Note::Audit).map(String::as_str)),
+    }
+}
+
+/// Keys that were made at this start, to be shown to their owner once.
+#[derive(Default)]
+struct MadeKeys {
+    caller: Option<ApiKey>,
+    admin: Option<ApiKey>,
+}
+
+/// Adds the keys of this server's own making where the configuration wants them; gives those that were made just now.
+async fn complete_keys(config: &mut Config, store: &Store, loaded: &Loaded) -> Result<MadeKeys, StartError> {
+    let random =
+        |prefix: &str| ApiKey::new(&format!("{prefix}-{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()));
+    let folder = config.state_dir.display().to_string();
+    let refused = |error| StartError::Store(folder.clone(), error);
+    let mut made = MadeKeys::default();
     match (config.key_policy, &loaded.generated_key) {
-        (KeyPolicy::GenerateKey, Some(kept)) => {
-            config.http.keys.push(generated(config, kept));
-            Ok(None)
-        }
+        (KeyPolicy::GenerateKey, Some(kept)) => config.http.keys.push(generated(config, kept)),
         (KeyPolicy::GenerateKey, None) => {
-            let key = ApiKey::new(&format!("sk-{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()));
-            let refused = |error| StartError::Store(config.state_dir.display().to_string(), error);
+            let key = random("sk");
             store.save_generated_key(&key).await.map_err(refused)?;
             config.http.keys.push(generated(config, &key));
-            Ok(Some(key))
+            made.caller = Some(key);
         }
-        (KeyPolicy::Keys | KeyPolicy::OpenOnLoopback | KeyPolicy::OpenKnowingly, _) => Ok(None),
+        (KeyPolicy::Keys | KeyPolicy::OpenOnLoopback | KeyPolicy::OpenKnowingly, _) => {}
     }
+    let http = &mut config.http;
+    if http.admin_key.is_some() || http.listen.ip().is_loopback() || !http.server_mode {
+        return Ok(made);
+    }
+    if let Some(kept) = &loaded.generated_admin_key {
+        http.admin_key = Some(kept.clone());
+        return Ok(made);
+    }
+    let key = random("owner");
+    store.save_note(Note::AdminKey, key.expose().to_owned()).await.map_err(refused)?;
+    http.admin_key = Some(key.clone());
+    made.admin = Some(key);
+    Ok(made)
 }
 
 /// The key of this server's own making, with its name and limits.

@@ -31,6 +31,12 @@ impl KeyName {
         Self("generated".into())
     }
 
+    /// The name under which the owner's page asks, by its session and without a key: `page`.
+    #[must_use]
+    pub fn page() -> Self {
+        Self("page".into())
+    }
+
     /// The text of the name.
     #[must_use]
     pub fn as_str(&self) -> &str {

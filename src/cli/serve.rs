@@ -16,19 +16,39 @@ pub async fn run(config: Config) -> Result<(), StartError> {
     let app = App::build(config).await?;
     if let Some(key) = app.generated_key() {
         // Shown this once; afterwards it is only in the state folder.
-        let advice = if app.is_in_memory() {
-            "It is for this run only, since the state folder cannot be used; API_KEY sets one that stays"
-        } else {
-            "Keep it"
-        };
         let _ = writeln!(
             io::stdout(),
-            "A key was made for this server, since none is set. {advice}:\n\n    {}\n",
+            "A key was made for this server, since none is set. {}:\n\n    {}\n",
+            advice(&app, "API_KEY"),
             key.expose()
+        );
+    }
+    if let Some(key) = app.generated_admin_key() {
+        let _ = writeln!(
+            io::stdout(),
+            "A key was made for the owner's page, since ADMIN_SECRET_KEY is not set. {}:\n\n    {}\n",
+            advice(&app, "ADMIN_SECRET_KEY"),
+            key.expose()
+        );
+    }
+    if app.has_page_link() {
+        let _ = writeln!(
+            io::stdout(),
+            "The owner's page. This link opens it on this machine, once; ADMIN_SECRET_KEY sets a key that stays:\n\n    {}\n",
+            app.page_link()
         );
     }
     app.serve(until_signal()).await;
     Ok(())
+}
+
+/// What to do with a key that was made.
+fn advice(app: &App, setting: &str) -> String {
+    if app.is_in_memory() {
+        format!("It is for this run only, since the state folder cannot be used; {setting} sets one that stays")
+    } else {
+        "Keep it".to_owned()
+    }
 }
 
 /// Ends with the first signal that asks the process to stop.

@@ -365,6 +365,20 @@ pub(super) fn origins(value: &Value) -> Result<Option<Vec<String>>, Expected> {
         .ok_or_else(|| ORIGINS_EXPECTED.to_owned())
 }
 
+/// A path without a slash at its end, as `/a/b`; empty for the root.
+pub(super) fn base_path(value: &Value) -> Result<String, Expected> {
+    let path = text(value)?.trim_end_matches('/');
+    let is_segment = |segment: &str| {
+        !matches!(segment, "" | "." | "..")
+            && segment.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte))
+    };
+    match path.strip_prefix('/') {
+        _ if path.is_empty() => Ok(String::new()),
+        Some(segments) if segments.split('/').all(is_segment) => Ok(path.to_owned()),
+        _ => Err("must be a path of letters, digits and -._~ that begins with a slash, such as /qwen".to_owned()),
+    }
+}
+
 /// Headers as an object; as a text in the environment.
 pub(super) fn headers(value: &Value) -> Result<BTreeMap<String, String>, Expected> {
     const EXPECTED: &str = r#"must be an object of texts such as {"accept-language": "en"}"#;

@@ -21,8 +21,8 @@ use axum::middleware::{Next, from_fn, from_fn_with_state, map_request};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use axum::{Extension, Router};
-use http::Method;
 use http::header::{HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Method, Uri};
 use tower::ServiceBuilder;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
@@ -31,7 +31,8 @@ use crate::chat::failure::Failure;
 use crate::gateway::caller_keys::CallerKeys;
 use crate::http::anthropic::{count_tokens, messages};
 use crate::http::openai::{chat, completions, embeddings, images, models, responses, videos};
-use crate::http::owner::{accounts, admin_health, health, keys, login, page, refresh, requests, usage};
+use crate::http::owner::{accounts, admin_health, audit, health, keys, login, page, refresh, requests, session, usage};
+use crate::http::serve::base_path::{self, Inside};
 use crate::http::serve::bodies::Bodies;
 use crate::http::serve::drain::Drain;
 use crate::http::serve::guard::KeyGuard;
@@ -46,7 +47,7 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(86_400);
 
 /// Every route and every layer.
 ///
-/// The routes are three groups: public, callers with a key, the owner. A path that is in no group
+/// The routes are four groups: public, callers with a key, the owner's page (its files and its login), the owner. A path that is in no group
 /// is the callers', so that nothing is open unless it is named in `public_routes`. From outside in, a request passes
 /// the mending of its path; the log line and common headers; CORS, which answers preflights without a key and which the owner's routes do not
 /// have; the catching of panics; the check of the machine's own names; the key; the rate limit; the decoding of
@@ -71,18 +72,25 @@ pub(crate) fn router(state: AppState) -> Router {
             .layer(from_fn_with_state(state.clone(), own_machine::only_own_machine))
             .layer(CatchPanicLayer::custom(panicked))
     };
-    let guard = Arc::new(KeyGuard::new(settings, state.0.keys.clone(), limiter.clone()));
+    let sessions = Arc::clone(&state.0.owner.sessions);
+    let guard = Arc::new(KeyGuard::new(settings, state.0.keys.clone(), limiter.clone(), sessions));
     let with_key = from_fn_with_state(Arc::clone(&guard), auth::require_key);
-    let with_admin_key = from_fn_with_state(guard, admin_key::require_admin_key);
+    let with_admin_key = from_fn_with_state(Arc::clone(&guard), admin_key::require_admin_key);
     let within_limits = from_fn_with_state(state.clone(), key_limits::limit);
     let public = guarded(public_routes().method_not_allowed_fallback(wrong_method)).layer(cors.clone());
     let busy = from_fn(refuse_over_capacity);
     let callers =
         guarded(limited(caller_routes().layer(within_limits)).layer(with_key).layer(busy.clone())).layer(cors);
-    let owners = guarded(limited(owner_routes(settings)).layer(with_admin_key).layer(busy));
-    let routes = public.merge(callers).merge(owners).layer(from_fn_with_state(state.clone(), access::access));
+    let page =
+        guarded(limited(page::owner_routes().merge(session::routes())).layer(Extension(guard)).layer(busy.clone()));
+    let noted = owner_routes(settings).layer(from_fn_with_state(state.clone(), audit::note_changes));
+    let owners = guarded(limited(noted).layer(with_admin_key).layer(busy));
+    let routes = public.merge(callers).merge(page).merge(owners);
+    let routes = routes.layer(from_fn_with_state(state.clone(), access::access));
+    let base = settings.base_path.clone();
     // Before a route is looked for, so that the key and the dialect are those of the path that is meant.
-    let meant = ServiceBuilder::new().map_request(with_the_path_meant).service(routes.with_state(state));
+    let find = move |request| with_the_path_meant(request, &base);
+    let meant = ServiceBuilder::new().map_request(find).service(routes.with_state(state));
     Router::new().fallback_service(meant)
 }
 
@@ -117,8 +125,7 @@ fn owner_routes(settings: &HttpSettings) -> Router<AppState> {
         .merge(requests::routes())
         .merge(usage::routes())
         .merge(keys::routes())
-        .route("/admin", any(unknown_path))
-        .route("/admin/", any(unknown_path))
+        .merge(audit::routes())
         .route("/admin/{*rest}", any(unknown_path));
     if !settings.debug_mode {
         // Without DEBUG_MODE these paths are as unknown as any other.
@@ -130,11 +137,30 @@ fn owner_routes(settings: &HttpSettings) -> Router<AppState> {
         .fold(routes, |routes, path| routes.route(path, any(unknown_path)))
 }
 
-fn with_the_path_meant(mut request: Request) -> Request {
-    if let Some(uri) = paths::meant(request.uri()) {
-        *request.uri_mut() = uri;
-    }
+fn with_the_path_meant(mut request: Request, base: &str) -> Request {
+    let uri = request.uri();
+    let inside = match base_path::inside(uri, base) {
+        Inside::At(inside) => paths::meant(&inside).unwrap_or(inside),
+        // The front page leads its readers to the base path with a slash, where its links fit.
+        Inside::Root => {
+            request.extensions_mut().insert(page::NoSlash);
+            Uri::from_static("/")
+        }
+        Inside::Outside => {
+            let outside = Outside { path: uri.path().to_owned(), base: base.to_owned() };
+            request.extensions_mut().insert(outside);
+            Uri::from_static("/outside-of-the-base-path")
+        }
+    };
+    *request.uri_mut() = inside;
     request
+}
+
+/// Where a request went that lies beside the base path.
+#[derive(Clone)]
+struct Outside {
+    path: String,
+    base: String,
 }
 
 /// A connection beyond all places gets word of how the server is, and nothing that takes long.
@@ -146,7 +172,11 @@ async fn refuse_over_capacity(request: Request, next: Next) -> Response {
 }
 
 async fn unknown_path(request: Request) -> Failure {
-    refuse(Failure::unknown_path(request.uri().path()), request)
+    let failure = match request.extensions().get() {
+        Some(Outside { path, base }) => Failure::outside_base_path(path, base),
+        None => Failure::unknown_path(request.uri().path()),
+    };
+    refuse(failure, request)
 }
 
 async fn wrong_method(request: Request) -> Failure {

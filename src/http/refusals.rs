@@ -61,6 +61,31 @@ impl Failure {
         Self::new(FailureKind::QuotaExhausted, LIMIT_CODE, message).after(Some(*wait)).finally()
     }
 
+    /// A change came from a page of another origin, or the session of the printed link is used under a foreign name.
+    #[must_use]
+    pub fn foreign_page() -> Self {
+        let message = "The owner's routes take a session from their own page only, and a session of the printed link \
+                       only under a name of this machine (localhost). Scripts send the admin key as \
+                       'Authorization: Bearer KEY'.";
+        Self::new(FailureKind::Forbidden, "origin_not_allowed", message)
+    }
+
+    /// A change by the page's session lacks the token, or has one of another session.
+    #[must_use]
+    pub fn missing_csrf_token() -> Self {
+        let message = "The header x-csrf-token is missing or is not the token of this session. Reload the page; \
+                       GET /admin/session gives the token.";
+        Self::new(FailureKind::Forbidden, "csrf_token_missing", message)
+    }
+
+    /// The path lies beside `BASE_PATH`.
+    #[must_use]
+    pub fn outside_base_path(path: &str, base: &str) -> Self {
+        let shown: String = path.chars().filter(|c| !c.is_control()).take(SHOWN_MAX).collect();
+        let message = format!("There is no '{shown}' here. This server answers below '{base}/' (BASE_PATH).");
+        Self::new(FailureKind::NotFound, "unknown_url", message)
+    }
+
     /// The caller asks more often than `RATE_LIMIT_RPS` allows.
     #[must_use]
     pub fn too_many_requests(wait: Duration) -> Self {

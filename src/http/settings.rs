@@ -19,6 +19,10 @@ pub struct HttpSettings {
     pub keys: Vec<NamedKey>,
     /// `ADMIN_SECRET_KEY`: for the owner's pages; `None` for no such pages.
     pub admin_key: Option<ApiKey>,
+    /// `BASE_PATH`: the path that everything lies below, as `/qwen`; empty for none.
+    pub base_path: String,
+    /// Origins of `QWEN_OSS_BASE_URL` and `QWEN_WEB_BASE_URL`, whose pictures and videos the owner's page may show.
+    pub media_origins: Vec<String>,
     /// `RATE_LIMIT_RPS` and `RATE_LIMIT_BURST`; `None` for no limit.
     pub rate_limit: Option<RateLimit>,
     /// `SERVER_MODE`, true. False: each caller brings their own credential.

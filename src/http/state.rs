@@ -17,7 +17,9 @@ use crate::gateway::responses::KeptResponses;
 use crate::gateway::route::Upstreams;
 use crate::gateway::usage::UsageBook;
 use crate::gateway::videos::jobs::VideoJobs;
+use crate::http::serve::audit::Audit;
 use crate::http::serve::observers::Observers;
+use crate::http::serve::sessions::Sessions;
 use crate::http::settings::HttpSettings;
 use crate::pool::{IdentityPool, IdentityView, Now, PoolSummary};
 use crate::store::Store;
@@ -62,8 +64,18 @@ pub(crate) struct Parts {
     pub auto_refresh: bool,
     /// Cancelled when streams that are still open have to end.
     pub ending: CancellationToken,
+    /// For the owner's page.
+    pub owner: OwnerParts,
     /// For `/health`, which says how the state is kept.
     pub store: Arc<Store>,
+}
+
+/// What the owner's page needs.
+pub(crate) struct OwnerParts {
+    /// Who is logged in to the page.
+    pub sessions: Arc<Sessions>,
+    /// What owners changed.
+    pub audit: Audit,
 }
 
 impl AppState {

@@ -7,7 +7,7 @@ use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::store::daily::{DaySpent, UtcDay};
 use crate::store::fact_rows;
-use crate::store::records::{ChatIntent, KeptAnswer, OwnedChat, StoredSession, VideoJob};
+use crate::store::records::{ChatIntent, KeptAnswer, Note, OwnedChat, StoredSession, VideoJob};
 use crate::store::responses::{self, KeptResponse};
 use crate::store::rows::{self, Rows};
 use crate::store::usage::{self, UsageDeltas};
@@ -46,12 +46,14 @@ pub(super) enum Fact {
     ResponseGone { owner: String, id: String },
     /// The key made at the first start.
     GeneratedKey(SecretString),
+    /// A text of the owner's side under a name of its own, over the earlier one.
+    Note(Note, SecretString),
 }
 
 impl Fact {
     /// Whether losing it would cost a login or the callers' access, so that the reserve is spent on it.
     pub(super) fn is_credential(&self) -> bool {
-        matches!(self, Self::Session(..) | Self::OAuth(..) | Self::GeneratedKey(_))
+        matches!(self, Self::Session(..) | Self::OAuth(..) | Self::GeneratedKey(_) | Self::Note(Note::AdminKey, _))
     }
 
     /// Whether it must outlive a power cut. The rest is written for each request, and losing the newest of it costs no
@@ -73,7 +75,8 @@ impl Fact {
             | Self::VideoGone(_)
             | Self::Response(..)
             | Self::ResponseGone { .. }
-            | Self::GeneratedKey(_) => true,
+            | Self::GeneratedKey(_)
+            | Self::Note(..) => true,
         }
     }
 
@@ -110,6 +113,7 @@ impl Fact {
             Self::Response(response, now) => responses::put(transaction, response, *now, responses_bytes_max),
             Self::ResponseGone { owner, id } => responses::remove(transaction, owner, id),
             Self::GeneratedKey(key) => rows::put_generated_key(transaction, key),
+            Self::Note(note, text) => rows::put_note(transaction, *note, text),
         }
     }
 }

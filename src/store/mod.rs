@@ -53,7 +53,7 @@ pub use crate::store::disk::condition::{Kept, StorageFault, StorageState, Storag
 pub use crate::store::disk::unusable::Unusable;
 pub use crate::store::error::StoreError;
 pub use crate::store::records::{
-    ChatIntent, KeptAnswer, Loaded, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState,
+    ChatIntent, KeptAnswer, Loaded, Note, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState,
 };
 pub use crate::store::responses::{CHAIN_MAX, Chain, KeptResponse};
 pub use crate::store::usage::{HOURS, Histogram, UsageKey, UsageLoaded, UsageSums, hour_of};
@@ -389,6 +389,14 @@ impl Store {
     /// As [`Store::save_session`].
     pub async fn save_generated_key(&self, key: &ApiKey) -> Result<Kept, StoreError> {
         self.write(Fact::GeneratedKey(SecretString::from(key.expose()))).await
+    }
+
+    /// Saves a text of the owner's side over the earlier one, as [`Store::save_session`] does.
+    ///
+    /// # Errors
+    /// As [`Store::save_session`].
+    pub async fn save_note(&self, note: Note, text: String) -> Result<Kept, StoreError> {
+        self.write(Fact::Note(note, SecretString::from(text))).await
     }
 
     /// How many writes were lost because the queue was full or the store closed.

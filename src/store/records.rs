@@ -31,6 +31,32 @@ pub struct Loaded {
     pub usage: UsageLoaded,
     /// The key that was made at the first start without one.
     pub generated_key: Option<ApiKey>,
+    /// The key of the owner's routes that was made at the first start beyond loopback.
+    pub generated_admin_key: Option<ApiKey>,
+    /// What the owner's side wrote down. Holds no secret.
+    pub notes: HashMap<Note, String>,
+}
+
+/// What a text of the owner's side is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Note {
+    /// The key of the owner's routes.
+    AdminKey,
+    /// The owner's changes, as JSON.
+    Audit,
+    /// Which models are listed against the rule, as JSON.
+    ListedModels,
+}
+
+impl Note {
+    /// Its name in the table `meta`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::AdminKey => "generated_admin_key",
+            Self::Audit => "audit",
+            Self::ListedModels => "listed_models",
+        }
+    }
 }
 
 /// A session as it was last saved.

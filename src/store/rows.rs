@@ -18,7 +18,7 @@ use crate::store::disk::fault::Fault;
 use crate::store::disk::files;
 use crate::store::fact_rows::{reason_of, usage_of};
 use crate::store::records::{
-    ChatIntent, KeptAnswer, Loaded, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState,
+    ChatIntent, KeptAnswer, Loaded, Note, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState,
 };
 use crate::store::responses;
 use crate::store::schema;
@@ -182,7 +182,16 @@ impl Rows {
             .map(|key| ApiKey::new(&key));
         let now = self.connection.query_row("SELECT unixepoch()", [], |row| row.get(0)).map(UnixSeconds)?;
         let usage = usage::load(&self.connection, now)?;
-        Ok(Loaded { sessions, oauth, facts, chats, intents, videos, usage, generated_key })
+        let note = |note: Note| -> rusqlite::Result<Option<String>> {
+            let mut query = self.connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
+            query.query_row([note.name()], |row| row.get(0)).optional()
+        };
+        let generated_admin_key = note(Note::AdminKey)?.map(|key| ApiKey::new(&key));
+        let mut notes = HashMap::new();
+        for about in [Note::Audit, Note::ListedModels] {
+            notes.extend(note(about)?.map(|text| (about, text)));
+        }
+        Ok(Loaded { sessions, oauth, facts, chats, intents, videos, usage, generated_key, generated_admin_key, notes })
     }
 
     fn with_answers(&self, mut chats: Vec<OwnedChat>) -> rusqlite::Result<Vec<OwnedChat>> {
@@ -379,6 +388,14 @@ pub(super) fn put_generated_key(transaction: &Transaction<'_>, key: &SecretStrin
     transaction
         .prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)")?
         .execute((GENERATED_KEY, key.expose_secret()))?;
+    Ok(())
+}
+
+/// Writes a note over the earlier one.
+pub(super) fn put_note(transaction: &Transaction<'_>, note: Note, text: &SecretString) -> rusqlite::Result<()> {
+    transaction
+        .prepare_cached("INSERT OR REPLACE INTO meta (name, value) VALUES (?1, ?2)")?
+        .execute((note.name(), text.expose_secret()))?;
     Ok(())
 }
 

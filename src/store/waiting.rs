@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use crate::base::ids::CredentialKey;
 use crate::store::daily::UtcDay;
 use crate::store::fact::Fact;
+use crate::store::records::Note;
 
 /// Facts that wait for the disk. A newer fact takes the place of the earlier one about the same thing.
 #[derive(Default)]
@@ -23,6 +24,7 @@ enum Thing {
     Session(CredentialKey),
     OAuth(CredentialKey),
     GeneratedKey,
+    Note(Note),
     Facts(CredentialKey),
     Day(CredentialKey, UtcDay),
     /// What requests used.
@@ -51,6 +53,7 @@ impl Waiting {
             Fact::Session(key, _) => Thing::Session(key.clone()),
             Fact::OAuth(key, ..) => Thing::OAuth(key.clone()),
             Fact::GeneratedKey(_) => Thing::GeneratedKey,
+            Fact::Note(note, _) => Thing::Note(*note),
             Fact::Facts(key, _) => Thing::Facts(key.clone()),
             Fact::Intent(intent) => Thing::Intent(intent.title.clone()),
             Fact::IntentGone(title) => Thing::Intent(title.clone()),

@@ -51,7 +51,7 @@ async fn only_the_owner_gets_in() {
         // A caller is no owner.
         (Some(format!("Bearer {KEY}")), "Invalid admin key"),
     ] {
-        for path in [PATH, "/admin", "/admin/nowhere"] {
+        for path in [PATH, "/admin/settings", "/admin/nowhere"] {
             let mut request = app.client.get(app.url(path));
             if let Some(authorization) = &authorization {
                 request = request.header("authorization", authorization);

@@ -99,7 +99,7 @@ async fn the_owners_routes_are_for_no_page() {
     let admin = "sk-of-the-owner";
     let setup = Setup::default().with("ADMIN_SECRET_KEY", admin).with("DEBUG_MODE", "true");
     for app in [started(setup).await, started(Setup::default().with("CORS_ORIGINS", PAGE)).await] {
-        let is_set_up = app.client.get(app.url("/admin")).send().await.unwrap().status() == 401;
+        let is_set_up = app.client.get(app.url("/admin/health")).send().await.unwrap().status() == 401;
         for path in [
             "/admin",
             "/admin/",

@@ -39,8 +39,9 @@ pub(crate) async fn run(port: Option<u16>, mut sources: Sources) -> Result<(), S
         ("SERVER_MODE", "true".to_owned()),
         ("STATE_DIR", folder.0.display().to_string()),
     ];
-    // What is configured here belongs to a real server: a demo takes its look of log lines from it and no more.
-    let kept = ["LOG_LEVEL", "LOG_FORMAT", "DEBUG_MODE"];
+    // What is configured here belongs to a real server: a demo takes the look of its log lines and the key of its page
+    // from it and no more.
+    let kept = ["LOG_LEVEL", "LOG_FORMAT", "DEBUG_MODE", "ADMIN_SECRET_KEY"];
     sources.env.retain(|name, _| kept.contains(&name.as_str()));
     sources.flags.retain(|name, _| kept.contains(&name.as_str()));
     (sources.dotenv, sources.file, sources.cookie_file) = (None, None, None);
@@ -56,11 +57,13 @@ pub(crate) async fn run(port: Option<u16>, mut sources: Sources) -> Result<(), S
         other => other.into(),
     })?;
     let base = format!("http://{}", app.address());
+    let page = app.page_link();
     let _ = write!(
         io::stdout(),
         "A server with two sample accounts, in front of a simulated chat.qwen.ai:\n\n\
          \x20   base URL   {base}/v1\n\
-         \x20   key        {key}\n\n\
+         \x20   key        {key}\n\
+         \x20   page       {page}\n\n\
          Try it:\n\n\
          \x20   curl -N {base}/v1/chat/completions -H 'Authorization: Bearer {key}' \\\n\
          \x20     -H 'Content-Type: application/json' \\\n\

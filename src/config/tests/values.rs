@@ -202,3 +202,14 @@ fn proxies_are_checked_and_no_proxy_for_all_is_kept() {
         assert_eq!((config.web.is_direct, config.oauth.is_direct), (expected, expected), "{value}");
     }
 }
+
+#[test]
+fn a_base_path_is_a_plain_path() {
+    for (text, expected) in [("/qwen", "/qwen"), ("/a/b-c/", "/a/b-c"), ("/", ""), ("//", "")] {
+        assert_eq!(load(&env(&[("BASE_PATH", text)])).http.base_path, expected, "{text}");
+    }
+    for text in ["qwen", "/a//b", "/../admin", "/a b", "/a?b", "/ü", "http://a.example/qwen"] {
+        let faults = faults(&env(&[("BASE_PATH", text)]));
+        assert!(faults.contains("BASE_PATH"), "{text}: {faults}");
+    }
+}

@@ -3,6 +3,7 @@
 pub(crate) mod accounts;
 pub(crate) mod admin_health;
 pub(crate) mod advice;
+pub(crate) mod audit;
 pub(crate) mod health;
 pub(crate) mod keys;
 pub(crate) mod login;
@@ -11,4 +12,5 @@ pub(crate) mod page;
 pub(crate) mod present;
 pub(crate) mod refresh;
 pub(crate) mod requests;
+pub(crate) mod session;
 pub(crate) mod usage;

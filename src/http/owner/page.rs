@@ -1,30 +1,181 @@
-//! `GET /`: what this server is and which routes it has, as JSON, or as a page for browsers. Counts and flags only,
-//! never a secret, and no upstream call.
+//! The page: `GET /` for people (JSON for programs), and the owner's page at `GET /admin` with its files.
+//!
+//! The files are embedded in the program and hold no data, so they need no key; what the page shows comes from the
+//! owner's routes. Nothing is loaded from elsewhere, except the pictures and videos that the upstream made.
 
-use axum::extract::State;
-use axum::response::{Html, IntoResponse as _, Response};
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use axum::{Json, Router};
-use http::header::{CONTENT_SECURITY_POLICY, HeaderMap, HeaderValue};
+use axum::{Extension, Json, Router};
+use http::StatusCode;
+use http::header::{
+    CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, ETAG, HeaderMap, HeaderValue, IF_NONE_MATCH, LOCATION, VARY,
+};
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 
+use crate::chat::failure::Failure;
 use crate::http::owner::present::{SERVICE, VERSION, prefers};
 use crate::http::state::AppState;
 use crate::pool::Now;
 
-/// The route of this file, which needs no key.
+/// An extension of a request for the base path without the slash at its end.
+#[derive(Clone, Copy)]
+pub(crate) struct NoSlash;
+
+/// A file of the page.
+struct File {
+    name: &'static str,
+    content_type: &'static str,
+    text: &'static str,
+}
+
+const fn script(name: &'static str, text: &'static str) -> File {
+    File { name, content_type: "text/javascript; charset=utf-8", text }
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const WELCOME: &str = include_str!("assets/welcome.html");
+const ADMIN: &str = include_str!("assets/admin.html");
+
+/// What `/admin/assets/` holds.
+const FILES: &[File] = &[
+    File { name: "page.css", content_type: "text/css; charset=utf-8", text: include_str!("assets/page.css") },
+    File { name: "icon.svg", content_type: "image/svg+xml", text: include_str!("assets/icon.svg") },
+    script("accounts.js", include_str!("assets/accounts.js")),
+    script("admin.js", include_str!("assets/admin.js")),
+    script("api.js", include_str!("assets/api.js")),
+    script("audit.js", include_str!("assets/audit.js")),
+    script("charts.js", include_str!("assets/charts.js")),
+    script("clients.js", include_str!("assets/clients.js")),
+    script("dom.js", include_str!("assets/dom.js")),
+    script("gallery.js", include_str!("assets/gallery.js")),
+    script("keys.js", include_str!("assets/keys.js")),
+    script("live.js", include_str!("assets/live.js")),
+    script("models.js", include_str!("assets/models.js")),
+    script("overview.js", include_str!("assets/overview.js")),
+    script("paste.js", include_str!("assets/paste.js")),
+    script("playground.js", include_str!("assets/playground.js")),
+    script("settings.js", include_str!("assets/settings.js")),
+    script("usage.js", include_str!("assets/usage.js")),
+    script("welcome.js", include_str!("assets/welcome.js")),
+];
+
+/// The front page, which needs no key.
 pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/", get(index))
 }
 
-async fn index(State(state): State<AppState>, headers: HeaderMap) -> Response {
-    if !prefers(&headers, "text/html") {
-        return Json(about(&state)).into_response();
+/// The owner's page and its files, which need no key either. No page of another origin can read them.
+pub(crate) fn owner_routes() -> Router<AppState> {
+    Router::new()
+        .route("/admin", get(admin))
+        .route("/admin/", get(without_slash))
+        .route("/admin/assets/{file}", get(asset))
+}
+
+async fn index(State(state): State<AppState>, no_slash: Option<Extension<NoSlash>>, headers: HeaderMap) -> Response {
+    let mut response = if !prefers(&headers, "text/html") {
+        Json(about(&state)).into_response()
+    } else if no_slash.is_some() {
+        redirect(&format!("{}/", state.0.settings.base_path))
+    } else {
+        html(&state, &welcome(&state), &headers)
+    };
+    response.headers_mut().insert(VARY, HeaderValue::from_static("accept"));
+    response
+}
+
+async fn admin(State(state): State<AppState>, headers: HeaderMap) -> Response {
+    html(&state, ADMIN, &headers)
+}
+
+/// The links of the page fit the address without the slash only.
+async fn without_slash() -> Response {
+    redirect("../admin")
+}
+
+async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
+    match FILES.iter().find(|file| file.name == name) {
+        Some(file) => answer(file.content_type, file.text, &headers),
+        None => Failure::unknown_path(&format!("/admin/assets/{name}")).into_response(),
     }
-    let policy = HeaderValue::from_static(
-        "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+}
+
+fn redirect(location: &str) -> Response {
+    let mut response = StatusCode::PERMANENT_REDIRECT.into_response();
+    if let Ok(location) = HeaderValue::try_from(location) {
+        response.headers_mut().insert(LOCATION, location);
+    }
+    response
+}
+
+/// A page with the policy that keeps foreign scripts, styles and frames out of it.
+fn html(state: &AppState, text: &str, headers: &HeaderMap) -> Response {
+    let mut response = answer(HTML, text, headers);
+    let media = state.0.settings.media_origins.join(" ");
+    let policy = format!(
+        "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; \
+         frame-ancestors 'none'; img-src 'self' data: blob: {MEDIA} {media}; media-src 'self' blob: {MEDIA} {media}"
     );
-    ([(CONTENT_SECURITY_POLICY, policy)], Html(status_page(&state))).into_response()
+    if let Ok(policy) = HeaderValue::try_from(policy) {
+        response.headers_mut().insert(CONTENT_SECURITY_POLICY, policy);
+    }
+    response
+}
+
+/// Where the upstream keeps the pictures and videos that it makes.
+const MEDIA: &str = "https://*.qwenlm.ai https://*.aliyuncs.com https://*.alicdn.com";
+
+/// A file that the browser may keep as long as it asks each time whether it is still the same.
+fn answer(content_type: &'static str, text: &str, headers: &HeaderMap) -> Response {
+    let tag = base16ct::lower::encode_string(Sha256::digest(text.as_bytes()).get(..16).unwrap_or_default());
+    let tag = format!("\"{tag}\"");
+    let is_known = headers.get(IF_NONE_MATCH).is_some_and(|known| known.as_bytes() == tag.as_bytes());
+    let mut response = if is_known {
+        StatusCode::NOT_MODIFIED.into_response()
+    } else {
+        ([(CONTENT_TYPE, HeaderValue::from_static(content_type))], text.to_owned()).into_response()
+    };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        headers.insert(ETAG, tag);
+    }
+    response
+}
+
+/// The front page with how the server is, so that it says something without scripts as well.
+fn welcome(state: &AppState) -> String {
+    let summary = state.summary(Now::read());
+    let ready = summary.total - summary.down;
+    let (light, line, line_zh) = if !state.0.settings.server_mode {
+        ("good", "Each caller brings an account of their own".to_owned(), "每位调用者使用自己的账号".to_owned())
+    } else if summary.total == 0 {
+        ("none", "No account yet".to_owned(), "还没有账号".to_owned())
+    } else {
+        let light = match ready {
+            0 => "bad",
+            ready if ready < summary.total => "part",
+            _ => "good",
+        };
+        let noun = if summary.total == 1 { "account" } else { "accounts" };
+        (
+            light,
+            format!("{ready} of {} {noun} ready", summary.total),
+            format!("{} 个账号中有 {ready} 个可用", summary.total),
+        )
+    };
+    let is_keyless = state.0.keys.is_empty();
+    [
+        ("{{version}}", VERSION),
+        ("{{light}}", light),
+        ("{{line}}", &line),
+        ("{{line-zh}}", &line_zh),
+        ("{{keyless}}", if is_keyless { "true" } else { "false" }),
+    ]
+    .into_iter()
+    .fold(WELCOME.to_owned(), |page, (name, text)| page.replace(name, text))
 }
 
 fn about(state: &AppState) -> Value {
@@ -75,40 +226,4 @@ fn about(state: &AppState) -> Value {
         endpoints.insert("debug".to_owned(), debug);
     }
     about
-}
-
-/// A page without scripts, fonts and pictures, which loads nothing from elsewhere.
-fn status_page(state: &AppState) -> String {
-    let settings = &state.0.settings;
-    let summary = state.summary(Now::read());
-    let mode = if settings.server_mode {
-        "server: this machine's accounts answer"
-    } else {
-        "client: each caller brings a credential"
-    };
-    let key = if state.0.keys.is_empty() { "no key needed" } else { "a key is needed" };
-    let accounts = if settings.server_mode {
-        format!(
-            "<tr><th>accounts</th><td>{} healthy, {} degraded, {} down</td></tr>",
-            summary.healthy, summary.degraded, summary.down
-        )
-    } else {
-        String::new()
-    };
-    format!(
-        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>{SERVICE}</title>\
-         <meta name=\"viewport\" content=\"width=device-width\">\
-         <style>body{{font:16px/1.5 system-ui,sans-serif;max-width:44rem;margin:3rem auto;padding:0 1rem;color:#222}}\
-         th{{text-align:left;padding-right:2rem;font-weight:600}}code{{background:#f2f2f2;padding:.1em .3em}}</style>\
-         <h1>{SERVICE} {VERSION}</h1><p>Your own Qwen accounts as an API for OpenAI and Anthropic clients.</p>\
-         <table><tr><th>mode</th><td>{mode}</td></tr><tr><th>key</th><td>{key}</td></tr>{accounts}</table>\
-         <h2>Endpoints</h2><ul><li><code>POST /v1/chat/completions</code></li>\
-         <li><code>POST /v1/responses</code></li><li><code>POST /v1/messages</code></li>\
-         <li><code>POST /v1/messages/count_tokens</code></li>\
-         <li><code>POST /v1/completions</code></li><li><code>POST /v1/embeddings</code></li>\
-         <li><code>POST /v1/images/generations</code></li>\
-         <li><code>POST /v1/images/edits</code></li><li><code>POST /v1/videos</code></li>\
-         <li><code>GET /v1/models</code></li>\
-         <li><code>GET /health</code></li><li><code>POST /refresh-token</code></li><li><code>GET /auth</code></li></ul></html>"
-    )
 }

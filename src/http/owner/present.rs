@@ -1,6 +1,7 @@
 //! What the owner's routes share in how they answer: the program's name, moments, and which form is wished for.
 
-use http::header::{ACCEPT, HeaderMap};
+use axum::response::Response;
+use http::header::{ACCEPT, CACHE_CONTROL, HeaderMap, HeaderValue};
 
 use crate::base::ids::UnixSeconds;
 
@@ -11,6 +12,12 @@ pub(crate) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// A moment as RFC 3339 in UTC.
 pub(crate) fn moment(at: UnixSeconds) -> String {
     jiff::Timestamp::from_second(at.0).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
+}
+
+/// The answer with `Cache-Control: no-store`.
+pub(crate) fn not_stored(mut response: Response) -> Response {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// Whether `Accept` names this media type, and before JSON.

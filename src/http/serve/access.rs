@@ -229,7 +229,7 @@ fn request_id(headers: &HeaderMap) -> String {
 }
 
 /// Whether a trusted proxy says that the caller came over TLS.
-fn is_behind_tls(state: &AppState, request: &Request) -> bool {
+pub(crate) fn is_behind_tls(state: &AppState, request: &Request) -> bool {
     let proto = request.headers().get("x-forwarded-proto").and_then(|value| value.to_str().ok());
     proto == Some("https") && peer(request).is_some_and(|peer| is_trusted(&state.0.settings, peer))
 }

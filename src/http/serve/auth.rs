@@ -10,6 +10,7 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 
+use crate::base::caller_key::KeyName;
 use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
 use crate::base::secret::{AccessToken, Cookie};
 use crate::base::session::Session;
@@ -19,6 +20,7 @@ use crate::http::serve::access::RequestRecord;
 use crate::http::serve::caller::Caller;
 use crate::http::serve::drain::Drain;
 use crate::http::serve::guard::KeyGuard;
+use crate::http::serve::page_check::is_by_page;
 use crate::http::serve::wrong_keys::RightKey;
 use crate::pool::CallerId;
 
@@ -27,7 +29,16 @@ const CLIENT_FORMAT: &str = "In client mode send 'Authorization: Bearer TOKEN;CO
 
 /// The layer: 401 for a missing or wrong key, 429 for too many wrong ones. It stands before anything reads the body.
 pub(crate) async fn require_key(State(guard): State<Arc<KeyGuard>>, mut request: Request, next: Next) -> Response {
-    let admitted = if guard.settings().server_mode { server_caller } else { client_caller };
+    let is_server = guard.settings().server_mode;
+    let offers_key = bearer(request.headers()).or_else(|| api_key(request.headers())).is_some();
+    if is_server && !offers_key && is_by_page(&guard, &request) {
+        if let Some(record) = request.extensions().get::<RequestRecord>() {
+            record.key(KeyName::page());
+        }
+        request.extensions_mut().insert(Caller::PAGE);
+        return next.run(request).await;
+    }
+    let admitted = if is_server { server_caller } else { client_caller };
     match admitted(guard.keys(), request.headers()) {
         Ok(caller) => {
             if let Some(key) = &caller.key

@@ -20,6 +20,9 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
+    /// The owner's page, which chats by its session.
+    pub(crate) const PAGE: Self = Self { id: CallerId(u64::MAX), own: None, key: None };
+
     /// The caller's name on disk: a hash of the key or, in client mode, of the credential. All callers of a server
     /// without keys share one; a renewed credential has another.
     pub(crate) fn hash(&self) -> CredentialKey {

@@ -7,11 +7,13 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 
+use crate::base::secret::ApiKey;
 use crate::chat::failure::Failure;
 use crate::gateway::caller_keys::CallerKeys;
 use crate::http::serve::access::caller_address;
 use crate::http::serve::drain::Drain;
 use crate::http::serve::rate_limit::RateLimiter;
+use crate::http::serve::sessions::Sessions;
 use crate::http::serve::wrong_keys::{RightKey, WrongKeys};
 use crate::http::settings::HttpSettings;
 
@@ -21,12 +23,33 @@ pub(crate) struct KeyGuard {
     keys: CallerKeys,
     wrong_keys: WrongKeys,
     limiter: Option<Arc<RateLimiter>>,
+    sessions: Arc<Sessions>,
 }
 
 impl KeyGuard {
     /// A guard that counts refused requests against this limiter as well.
-    pub(crate) fn new(settings: &HttpSettings, keys: CallerKeys, limiter: Option<Arc<RateLimiter>>) -> Self {
-        Self { settings: settings.clone(), keys, wrong_keys: WrongKeys::default(), limiter }
+    pub(crate) fn new(
+        settings: &HttpSettings,
+        keys: CallerKeys,
+        limiter: Option<Arc<RateLimiter>>,
+        sessions: Arc<Sessions>,
+    ) -> Self {
+        Self { settings: settings.clone(), keys, wrong_keys: WrongKeys::default(), limiter, sessions }
+    }
+
+    /// The key of the owner's routes, where there is one.
+    pub(crate) fn admin_key(&self) -> Option<&ApiKey> {
+        self.settings.admin_key.as_ref()
+    }
+
+    /// The sessions of the owner's page.
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Counts a wrong key. Returns after a wait, and with the time until the next try, when there were too many.
+    pub(crate) async fn wrong(&self, address: IpAddr) -> Option<Duration> {
+        self.wrong_keys.wrong(address).await
     }
 
     /// The callers' keys.

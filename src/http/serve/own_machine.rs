@@ -44,7 +44,7 @@ pub(crate) fn is_own_origin(origin: &HeaderValue) -> bool {
 }
 
 /// Whether the request came under a name or address of this machine's loopback.
-fn is_own_name(headers: &HeaderMap) -> bool {
+pub(crate) fn is_own_name(headers: &HeaderMap) -> bool {
     let Some(host) = headers.get(HOST) else {
         return true;
     };

@@ -1,0 +1,90 @@
+// Accounts: how each is, in words, and what can be done.
+import { api, post, patch, remove, listen } from './api.js';
+import { h, fill, tr, both, head, card, fault, loading, status, tag, number, short, button, ask, dialog, field, say, countdown, ago, empty, icon } from './dom.js';
+import { add_cards, paste_field, where_to_find, kind_name } from './paste.js';
+import { spark } from './charts.js';
+
+export function state_of(account) {
+  const resting = account.cooling && Object.values(account.cooling).find((rest) => rest?.until);
+  if (account.status === 'healthy' && !account.reason) return ['good', tr('Ready', '可用')];
+  if (account.status === 'down') return ['bad', words[account.reason]?.() ?? tr('Not used at present', '暂不使用')];
+  return [resting ? 'warn' : 'part', words[account.reason]?.() ?? tr('Used, with failures', '可用,但有失败')];
+}
+const words = {
+  login_needed: () => tr('Needs a new login', '需要重新登录'), refused: () => tr('Refused by the upstream', '被上游拒绝'), token_missing: () => tr('No token yet', '尚无令牌'),
+  tripped: () => tr('Resting after failures', '失败后暂停'), probing: () => tr('Being tried again', '正在重试'), failing: () => tr('Used, with failures', '可用,但有失败'),
+  challenge: () => tr('The upstream asks for a human', '上游要求人工验证'), rate: () => tr('Resting: too many requests', '请求过多,休息中'), quota: () => tr('Today’s quota is used up', '今日额度已用完'),
+};
+
+const title = (account) => account.label || account.id;
+
+export function account_line(account) {
+  const [kind, text] = state_of(account);
+  return h('a', { class: 'setting plain-link', href: '#accounts' }, h('span', {}, h('strong', {}, title(account)), ' ', tag(kind_name(account.kind)), h('p', {}, both(account.advice))), status(kind, text));
+}
+
+export async function show(place) {
+  let accounts = null;
+  const list = h('div', { class: 'grid2' });
+  const add = h('div', {});
+  const load = async () => {
+    try { accounts = (await api('admin/accounts')).accounts; draw(); } catch (error) { fill(list, fault(error, load)); list.className = ''; }
+  };
+  const adding = button(tr('Add an account', '添加账号'), () => { fill(add, add.firstChild ? null : add_cards(async () => { fill(add); await load(); })); add.querySelector('textarea')?.focus(); }, { kind: 'primary', icon: 'plus' });
+  fill(place, head(tr('Accounts', '账号'), tr('Each account answers by itself; one that fails rests and is tried again.', '各账号独立回答;失败的账号会休息后重试。'), adding), add, list);
+  function draw() {
+    if (!place.isConnected) return;
+    list.className = accounts.length ? 'grid2' : '';
+    // An open menu or a focused button is not torn away by an event.
+    if (list.contains(document.activeElement) && list.querySelector('details[open]')) return;
+    const focus = document.activeElement?.dataset?.focus;
+    fill(list, accounts.length ? accounts.map((account) => one(account, load)) : empty(tr('No account yet', '还没有账号'), tr('Paste a credential or log in with a code, and this server can answer.', '粘贴凭据或使用代码登录,服务器即可回答。')));
+    if (focus) list.querySelector(`[data-focus="${CSS.escape(focus)}"]`)?.focus();
+  }
+  fill(list, loading());
+  await load();
+  return listen((name, data) => { if (name === 'accounts') { accounts = data.accounts; draw(); } });
+}
+
+function one(account, load) {
+  const path = `admin/accounts/${encodeURIComponent(account.id)}`;
+  const [kind, text] = state_of(account);
+  const act = (label, run, options) => { const element = button(label, async () => { try { await run(); } catch (error) { say(error.message, 'bad'); } await load(); }, { kind: 'small', ...options }); element.dataset.focus = `${account.id} ${label}`; return element; };
+  const resting = Object.entries(account.cooling ?? {}).filter(([, rest]) => rest?.until);
+  const facts = [
+    account.token_expires_at ? [tr('Token ends in', '令牌剩余'), countdown(account.token_expires_at)] : null,
+    ...resting.map(([usage, rest]) => [tr(`Rests (${usage})`, `休息(${usage})`), countdown(rest.until)]),
+    account.next_at && !resting.length ? [tr('Tried again in', '重试于'), countdown(account.next_at)] : null,
+    [tr('Under way', '进行中'), number(account.in_flight ?? 0)],
+    [tr('Requests today', '今日请求'), number(account.today?.requests ?? 0)],
+    [tr('Tokens today', '今日词元'), short((account.today?.prompt_tokens ?? 0) + (account.today?.completion_tokens ?? 0))],
+  ].filter(Boolean);
+  const is_resting = account.status === 'down' || resting.length > 0;
+  return card(null, h('article', { class: 'account', 'aria-label': title(account) },
+    h('div', { class: 'account-head' }, h('div', { class: 'grow' }, h('h2', {}, title(account)), h('div', { class: 'row' }, tag(kind_name(account.kind)), tag(account.id), account.origin === 'page' ? tag(tr('added here', '在此添加')) : null)), status(kind, text)),
+    both(account.advice) ? h('p', { class: 'muted' }, both(account.advice)) : null,
+    h('dl', { class: 'facts' }, facts.map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value)))),
+    account.hours?.length ? spark(account.hours) : null,
+    account.last_fault ? h('p', { class: 'hint' }, tr('Last fault: ', '最近故障:'), h('code', {}, account.last_fault.class), ' · ', ago(account.last_fault.at)) : null,
+    h('div', { class: 'row' },
+      act(tr('Test', '测试'), async () => { const told = await post(`${path}/test`); say(`${both(told.message)}${told.ms != null ? ` (${told.ms} ms)` : ''}`, told.ok ? '' : 'bad'); }),
+      is_resting ? act(tr('Wake', '唤醒'), () => post(`${path}/wake`)) : act(tr('Rest', '休息'), () => rest(path)),
+      account.kind !== 'key' ? act(tr('Renew', '续期'), async () => { await post(`${path}/renew`); say(tr('The token was renewed', '令牌已续期')); }) : null,
+      act(tr('Replace', '替换'), () => replace(account)),
+      act(tr('Rename', '重命名'), () => rename(account, path)),
+      act(tr('Remove', '移除'), async () => {
+        if (await ask(tr(`Remove ${title(account)}?`, `移除 ${title(account)}?`), tr('Requests under way end first. The credential is forgotten.', '进行中的请求会先完成,凭据会被删除。'), tr('Remove', '移除'))) { await remove(path); say(tr('The account was removed', '账号已移除')); }
+      }, { kind: 'small danger' }))));
+}
+
+const rest = (path) => dialog(tr('Let it rest', '让账号休息'), (close) => {
+  const times = [[900, tr('15 minutes', '15 分钟')], [3600, tr('1 hour', '1 小时')], [21600, tr('6 hours', '6 小时')], [86400, tr('1 day', '1 天')]];
+  return h('div', { class: 'row' }, times.map(([seconds, label]) => button(label, async () => { try { await post(`${path}/rest`, { seconds }); close(); } catch (error) { say(error.message, 'bad'); } })));
+});
+const replace = (account) => dialog(tr(`New credential for ${title(account)}`, `为 ${title(account)} 更换凭据`), (close) => h('div', { class: 'stack' }, paste_field(() => close(true), account.id), where_to_find()));
+const rename = (account, path) => dialog(tr('Rename', '重命名'), (close) => {
+  const label = h('input', { type: 'text', value: account.label ?? '', maxlength: '64' });
+  const form = h('form', { class: 'stack' }, field(tr('Name', '名称'), label), h('div', { class: 'row end' }, h('button', { type: 'submit', class: 'button primary' }, tr('Save', '保存'))));
+  form.addEventListener('submit', async (event) => { event.preventDefault(); try { await patch(path, { label: label.value.trim() }); close(true); } catch (error) { say(error.message, 'bad'); } });
+  return form;
+});

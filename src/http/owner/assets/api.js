@@ -1,0 +1,77 @@
+// The way to the server: requests with the session's token, and events.
+import { tr, both } from './dom.js';
+
+/** Where the server is, with a slash at its end: right under a sub-path and behind a proxy as well. */
+export const base = new URL('.', document.baseURI).href;
+let csrf = '';
+export const set_csrf = (value) => { csrf = value ?? ''; };
+export const with_csrf = (headers = {}) => ({ ...headers, 'x-csrf-token': csrf });
+
+export class Fault extends Error {
+  constructor(status, message, body) { super(message); this.status = status; this.body = body; }
+}
+
+function words(status, body, path) {
+  const error = body?.error;
+  const zh = tr('', error?.message_zh ?? '');
+  const said = zh || (typeof error === 'string' ? error : both(error?.message ?? body?.message));
+  if (status === 404 && path.startsWith('admin/') && (!said || error?.code === 'unknown_url'))
+    return tr('This server does not offer this yet.', '此服务器尚未提供此功能。');
+  if (status === 401) return tr('Your session has ended. Log in again.', '会话已结束,请重新登录。');
+  if (status === 429 && !error?.code) return tr('Too many wrong keys. Wait a moment.', '错误的密钥过多,请稍候。');
+  return said || tr(`The server answered with status ${status}.`, `服务器返回状态 ${status}。`);
+}
+
+export async function api(path, { method = 'GET', body, signal } = {}) {
+  let response;
+  try {
+    response = await fetch(base + path, {
+      method, signal, credentials: 'same-origin',
+      headers: with_csrf(body === undefined ? {} : { 'content-type': 'application/json' }),
+      body: body === undefined ? undefined : JSON.stringify(body),
+    });
+  } catch (error) {
+    if (error.name === 'AbortError') throw error;
+    throw new Fault(0, tr('The server cannot be reached.', '无法连接服务器。'));
+  }
+  const text = await response.text();
+  let json = null;
+  try { json = text ? JSON.parse(text) : null; } catch { /* told by the status */ }
+  if (!response.ok) {
+    if (response.status === 401 && path !== 'admin/session') document.dispatchEvent(new CustomEvent('logged-out'));
+    throw new Fault(response.status, words(response.status, json, path), json);
+  }
+  return json;
+}
+export const post = (path, body = {}) => api(path, { method: 'POST', body });
+export const patch = (path, body) => api(path, { method: 'PATCH', body });
+export const put = (path, body) => api(path, { method: 'PUT', body });
+export const remove = (path) => api(path, { method: 'DELETE' });
+
+// One stream of events for all screens; where there is none, the accounts are asked for every few seconds.
+const listeners = new Set();
+let source, timer;
+export function listen(listener) {
+  listeners.add(listener);
+  begin();
+  return () => { listeners.delete(listener); if (!listeners.size) stop_events(); };
+}
+function tell(name, data) { for (const listener of [...listeners]) listener(name, data); }
+function begin() {
+  if (source || timer) return;
+  source = new EventSource(`${base}admin/events`);
+  for (const name of ['accounts', 'request']) source.addEventListener(name, (event) => {
+    try { tell(name, JSON.parse(event.data)); } catch { /* a torn event */ }
+  });
+  source.onerror = () => {
+    if (source && source.readyState === EventSource.CLOSED) { source = undefined; poll(); }
+  };
+}
+function poll() {
+  timer ??= setInterval(async () => {
+    if (document.hidden) return;
+    try { tell('accounts', await api('admin/accounts')); } catch { /* shown by the screen that asked */ }
+    try { tell('requests', await api('admin/requests?limit=100')); } catch { /* the same */ }
+  }, 5000);
+}
+export function stop_events() { source?.close(); source = undefined; clearInterval(timer); timer = undefined; }

@@ -1,0 +1,73 @@
+// Requests as they come and go, with one sentence on each.
+import { api, listen } from './api.js';
+import { h, fill, tr, both, head, fault, loading, table, status, empty, dialog, field, number, millis, time_of_day, tag } from './dom.js';
+
+const SHOWN_MAX = 200;
+
+export async function show(place) {
+  let open = [], recent = [], error = null;
+  const key = h('input', { type: 'search' }), account = h('input', { type: 'search' });
+  const fate = h('select', {}, [['', tr('All', '全部')], ['open', tr('Open', '进行中')], ['ok', tr('Answered', '已回答')], ['failed', tr('Failed', '失败')]].map(([value, label]) => h('option', { value }, label)));
+  const list = h('div', {});
+  fill(place, head(tr('Live', '实时请求'), tr('The last requests, without what was said in them.', '最近的请求,不含内容。')),
+    h('div', { class: 'filters' }, field(tr('Key', '密钥'), key), field(tr('Account', '账号'), account), field(tr('Outcome', '结果'), fate)), list);
+  for (const input of [key, account, fate]) input.addEventListener('input', () => draw());
+  const matches = (request) => (!key.value || (request.key ?? '').includes(key.value.trim())) && (!account.value || (request.account ?? '').includes(account.value.trim()))
+    && (!fate.value || (fate.value === 'open' ? request.outcome === 'open' : fate.value === 'ok' ? request.outcome === 'ok' : !['open', 'ok'].includes(request.outcome)));
+  function draw() {
+    if (!place.isConnected) return;
+    if (error) { fill(list, fault(error, load)); return; }
+    const all = [...open, ...recent].filter(matches);
+    if (!all.length) {
+      fill(list, open.length + recent.length ? empty(tr('Nothing matches', '没有匹配项'), tr('Change the filters above.', '请修改上方的筛选条件。')) : empty(tr('No request yet', '还没有请求'), tr('Requests appear here as soon as a client asks.', '客户端发出请求后会显示在这里。')));
+      return;
+    }
+    fill(list, h('section', { class: 'card flush' }, table([
+      { title: tr('Time', '时间') }, { title: tr('Request', '请求') }, { title: tr('Caller', '调用者') }, { title: tr('Outcome', '结果') }, { title: tr('First token', '首词元'), num: true }, { title: tr('Total', '总计'), num: true }, { title: tr('Tokens', '词元'), num: true },
+    ], all.slice(0, SHOWN_MAX).map((request) => row(request)), { caption: tr('Requests', '请求') })));
+  }
+  async function load() {
+    try { ({ open = [], recent = [] } = await api('admin/requests?limit=100')); error = null; } catch (failure) { error = failure; }
+    draw();
+  }
+  fill(list, loading());
+  await load();
+  return listen((name, data) => {
+    if (name === 'requests') ({ open = [], recent = [] } = data);
+    else if (name === 'request') {
+      open = open.filter((one) => one.id !== data.id);
+      recent = recent.filter((one) => one.id !== data.id);
+      (data.outcome === 'open' ? open : recent).unshift(data);
+      recent = recent.slice(0, 500);
+    } else return;
+    error = null;
+    draw();
+  });
+}
+
+const fate_of = (request) => (request.outcome === 'open' ? status('open', tr('Open', '进行中')) : request.outcome === 'ok' ? status('good', tr('Answered', '已回答')) : status('bad', request.outcome));
+
+function row(request) {
+  const look = () => timeline(request);
+  return h('tr', { class: 'clickable', onclick: (event) => { if (!event.target.closest('button')) look(); } },
+    h('td', { class: 'num' }, time_of_day(request.at_ms)),
+    h('td', {}, h('button', { type: 'button', class: 'button small quiet', onclick: look, 'aria-label': tr(`Details of ${request.model ?? request.route}`, `${request.model ?? request.route} 的详情`) }, request.model ?? request.route), both(request.advice) ? h('span', { class: 'cell-sub' }, both(request.advice)) : null),
+    h('td', {}, request.key ?? '–', request.account ? h('span', { class: 'cell-sub' }, request.account) : null),
+    h('td', {}, fate_of(request), request.attempts > 1 ? [' ', tag(tr(`${request.attempts} attempts`, `${request.attempts} 次尝试`))] : null),
+    h('td', { class: 'num' }, millis(request.first_token_ms)), h('td', { class: 'num' }, millis(request.total_ms)),
+    h('td', { class: 'num' }, number((request.prompt_tokens ?? 0) + (request.completion_tokens ?? 0))));
+}
+
+function timeline(request) {
+  return dialog(request.model ?? request.route ?? tr('Request', '请求'), () => {
+    const place = h('div', { class: 'stack' }, loading());
+    api(`admin/requests/${encodeURIComponent(request.id)}`).then((whole) => {
+      fill(place,
+        h('div', { class: 'row' }, fate_of(whole), tag(whole.route ?? ''), whole.kind ? tag(whole.kind) : null, whole.stream ? tag(tr('streamed', '流式')) : null),
+        both(whole.advice) ? h('p', {}, both(whole.advice)) : null,
+        h('ol', { class: 'steps' }, (whole.timeline ?? []).map((step) => { const { at_ms, what, ...more } = step; return h('li', {}, h('span', { class: 'num' }, `${at_ms} ms`), h('span', {}, both(what), Object.keys(more).length ? h('span', { class: 'cell-sub muted' }, Object.entries(more).filter(([, value]) => value !== null && value !== '').map(([name, value]) => `${name}: ${typeof value === 'object' ? JSON.stringify(value) : value}`).join(' · ')) : null)); })),
+        h('p', { class: 'hint' }, tr('Request id ', '请求编号 '), h('code', {}, whole.id)));
+    }).catch((error) => fill(place, fault(error)));
+    return place;
+  });
+}

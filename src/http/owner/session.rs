@@ -1,0 +1,115 @@
+//! `/admin/session`: the owner of the server logs in to the page, looks whether they are, and logs out.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::get;
+use axum::{Extension, Json, Router};
+use http::header::{HeaderValue, SET_COOKIE};
+use serde_json::{Value, json};
+
+use crate::chat::failure::Failure;
+use crate::http::owner::audit;
+use crate::http::owner::present::{VERSION, not_stored};
+use crate::http::serve::access::is_behind_tls;
+use crate::http::serve::admin_key::{AdminRefusal, Owner};
+use crate::http::serve::guard::KeyGuard;
+use crate::http::serve::json::read_json;
+use crate::http::serve::page_check::{check_page, is_from_own_page, is_of_this_machine, page_session};
+use crate::http::serve::sessions::{COOKIE_NAME, SESSION_SECONDS, Way};
+use crate::http::serve::wrong_keys::RightKey;
+use crate::http::state::AppState;
+use crate::pool::Now;
+
+/// The routes of this file. They make the check of the owner's routes themselves.
+pub(crate) fn routes() -> Router<AppState> {
+    Router::new().route("/admin/session", get(look).post(log_in).delete(log_out))
+}
+
+/// How it stands. Needs no key, and tells nothing to those who have no session.
+async fn look(
+    State(state): State<AppState>,
+    Extension(guard): Extension<Arc<KeyGuard>>,
+    request: Request,
+) -> Result<Response, Response> {
+    let mut body = json!({
+        "logged_in": false,
+        "needs_key": guard.admin_key().is_some(),
+        "version": VERSION,
+        "server_mode": state.0.settings.server_mode,
+    });
+    let session = page_session(&guard, request.headers());
+    if let Some(session) = session.filter(|session| check_page(session, &request, false).is_ok())
+        && let Some(fields) = body.as_object_mut()
+    {
+        fields.insert("csrf".to_owned(), json!(session.csrf()));
+        fields.insert("who".to_owned(), json!(Owner::Page(session).name()));
+        fields.insert("logged_in".to_owned(), json!(true));
+    }
+    Ok(not_stored(Json(body).into_response()))
+}
+
+/// Takes `{"key"}`, or `{"link"}` with the secret of the printed link. A wrong one counts for its address.
+async fn log_in(
+    State(state): State<AppState>,
+    Extension(guard): Extension<Arc<KeyGuard>>,
+    request: Request,
+) -> Result<Response, Response> {
+    let refuse = |refusal: AdminRefusal| refusal.into_response(true);
+    let (address, is_tls) = (guard.address(&request), is_behind_tls(&state, &request));
+    let is_here = is_of_this_machine(request.headers());
+    if !is_from_own_page(request.headers()) {
+        return Err(refuse(AdminRefusal::ForeignPage));
+    }
+    let body = read_json(request, &state.0.settings).await?.value;
+    let field = |name: &str| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let (way, is_right) = match (field("key"), field("link")) {
+        (Some(offered), _) => {
+            let key = guard.admin_key().ok_or_else(|| refuse(AdminRefusal::NotConfigured))?;
+            (Way::Key, key.matches(offered.trim()))
+        }
+        (None, Some(_)) if !is_here => return Err(refuse(AdminRefusal::ForeignPage)),
+        (None, Some(offered)) => (Way::Link, guard.sessions().use_link(offered)),
+        (None, None) => return Err(refuse(AdminRefusal::Missing)),
+    };
+    if !is_right {
+        let wait = guard.wrong(address).await;
+        return Err(refuse(wait.map_or(AdminRefusal::Wrong, AdminRefusal::TooManyWrong)));
+    }
+    guard.admit(address, RightKey::Admin).await.map_err(|wait| refuse(AdminRefusal::TooManyWrong(wait)))?;
+    let opened = guard.sessions().open(way, guard.admin_key(), Now::read().unix);
+    let (cookie, session) = opened.ok_or_else(|| Failure::internal().into_response())?;
+    let csrf = session.csrf().to_owned();
+    audit::note(&state, Owner::Page(session).name(), "POST /admin/session".to_owned()).await;
+    Ok(with_cookie(&state, Json(json!({ "csrf": csrf })), &cookie, SESSION_SECONDS, is_tls))
+}
+
+async fn log_out(
+    State(state): State<AppState>,
+    Extension(guard): Extension<Arc<KeyGuard>>,
+    request: Request,
+) -> Result<Response, Response> {
+    let is_tls = is_behind_tls(&state, &request);
+    if let Some(session) = page_session(&guard, request.headers()) {
+        check_page(&session, &request, true).map_err(|fault| AdminRefusal::from(fault).into_response(true))?;
+        guard.sessions().close(&session);
+        audit::note(&state, Owner::Page(session).name(), "DELETE /admin/session".to_owned()).await;
+    }
+    Ok(with_cookie(&state, Json(json!({ "logged_in": false })), "", 0, is_tls))
+}
+
+/// An answer that sets the cookie of the session, or takes it back with no seconds to live.
+fn with_cookie(state: &AppState, body: Json<Value>, cookie: &str, seconds: i64, is_tls: bool) -> Response {
+    let path = match state.0.settings.base_path.as_str() {
+        "" => "/",
+        base => base,
+    };
+    let secure = if is_tls { "; Secure" } else { "" };
+    let cookie = format!("{COOKIE_NAME}={cookie}; Path={path}; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}");
+    let mut response = not_stored(body.into_response());
+    if let Ok(cookie) = HeaderValue::try_from(cookie) {
+        response.headers_mut().insert(SET_COOKIE, cookie);
+    }
+    response
+}

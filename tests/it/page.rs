@@ -1,0 +1,93 @@
+//! The owner's page: its files, and what keeps foreign things out of them.
+
+use std::collections::BTreeSet;
+
+use crate::support::app::{KEY, TestApp};
+
+const BROWSER: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
+
+/// The files that a text of the page names: in attributes, and in imports of scripts.
+fn named(text: &str) -> BTreeSet<String> {
+    let pieces = text.split(['"', '\'']);
+    let names = pieces.filter(|piece| {
+        let name = piece.rsplit('/').next().unwrap();
+        [".js", ".css", ".svg"].iter().any(|end| name.ends_with(end))
+            && piece.len() < 80
+            && !piece.contains(char::is_whitespace)
+    });
+    names.map(|name| name.rsplit('/').next().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn the_page_needs_no_key_and_nothing_from_elsewhere() {
+    let app = TestApp::quick().await;
+    let get = async |path: &str| {
+        let response = app.client.get(app.url(path)).header("accept", BROWSER).send().await.unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        (response.headers().clone(), response.text().await.unwrap())
+    };
+    for path in ["/", "/admin"] {
+        let (headers, page) = get(path).await;
+        assert_eq!(headers["content-type"], "text/html; charset=utf-8");
+        let policy = headers["content-security-policy"].to_str().unwrap();
+        for part in [
+            "default-src 'none'",
+            "script-src 'self'",
+            "style-src 'self'",
+            "form-action 'self'",
+            "base-uri 'none'",
+            "frame-ancestors 'none'",
+        ] {
+            assert!(policy.contains(part), "{policy}");
+        }
+        assert!(!policy.contains("unsafe"), "{policy}");
+        assert!(!page.contains(KEY) && !page.contains("//"), "{page}");
+        let mut files = named(&page);
+        assert!(files.len() >= 2, "{files:?}");
+        let mut seen = BTreeSet::new();
+        let mut first_view = page.len();
+        while let Some(file) = files.pop_first() {
+            if !seen.insert(file.clone()) {
+                continue;
+            }
+            let (headers, text) = get(&format!("/admin/assets/{file}")).await;
+            let is_script = file.ends_with(".js");
+            let expected =
+                if is_script { "text/javascript; charset=utf-8" } else { headers["content-type"].to_str().unwrap() };
+            assert_eq!(headers["content-type"], expected);
+            first_view += text.len();
+            files.extend(named(&text));
+            // Text nodes only: nothing that the upstream or a caller said is read as HTML or run.
+            for way in
+                ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", "srcdoc"]
+            {
+                assert!(!text.contains(way), "{way} in {file}");
+            }
+        }
+        assert!(first_view < 150 * 1024, "{path} and all that it may load: {first_view} bytes");
+    }
+}
+
+#[tokio::test]
+async fn a_browser_asks_whether_its_copy_of_a_file_is_still_right() {
+    let app = TestApp::quick().await;
+    for path in ["/admin", "/admin/assets/page.css"] {
+        let first = app.client.get(app.url(path)).send().await.unwrap();
+        assert_eq!(first.headers()["cache-control"], "no-cache");
+        let tag = first.headers()["etag"].clone();
+        let again = app.client.get(app.url(path)).header("if-none-match", &tag).send().await.unwrap();
+        assert_eq!((again.status().as_u16(), &again.headers()["etag"]), (304, &tag));
+        let other = app.client.get(app.url(path)).header("if-none-match", "\"x\"").send().await.unwrap();
+        assert_eq!(other.status(), 200);
+    }
+}
+
+#[tokio::test]
+async fn what_is_no_file_of_the_page_is_not_found() {
+    let app = TestApp::quick().await;
+    for path in ["/admin/assets/nowhere.js", "/admin/assets/..%2fpage.rs", "/admin/assets/%ff"] {
+        let status = app.client.get(app.url(path)).send().await.unwrap().status().as_u16();
+        assert!([400, 404, 503].contains(&status), "{path}: {status}");
+    }
+    assert_eq!(app.client.post(app.url("/admin")).send().await.unwrap().status(), 405);
+}
