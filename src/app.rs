@@ -19,6 +19,7 @@ use crate::base::ids::CredentialKey;
 use crate::base::secret::ApiKey;
 use crate::chat::failure::Failure;
 use crate::config::{Config, KeyPolicy};
+use crate::gateway::accounts::book::AccountBook;
 use crate::gateway::accounts::device_login::DeviceLogins;
 use crate::gateway::accounts::oauth::OAuthAccounts;
 use crate::gateway::accounts::targets::{self, Targets};
@@ -124,6 +125,11 @@ impl App {
             config.chat.retries_max,
         );
         let (accounts, logins, oauth_pool) = oauth_accounts(&config, &store, &supervisor, &loaded).await?;
+        let book = AccountBook::new(web_accounts.clone(), accounts.clone(), Arc::clone(&store), &loaded);
+        // In client mode callers bring what they use.
+        if config.http.server_mode {
+            book.begin(&loaded, now);
+        }
         let upstreams = upstreams(
             &config,
             &store,
@@ -153,6 +159,7 @@ impl App {
             accounts: accounts.clone(),
             logins,
             web_accounts: web_accounts.clone(),
+            book,
             keys: CallerKeys::new(&config.http.keys),
             usage: usage.clone(),
             observers: Arc::new(Observers { usage: Some(usage.clone()), ..Observers::default() }),
@@ -551,7 +558,7 @@ fn upstreams(
     (accounts, pool): (OAuthAccounts, IdentityPool),
     now: Now,
 ) -> Result<Upstreams, WebClientError> {
-    let has_web = !config.http.server_mode || web_pool.summary(now).total > 0;
+    let web_pool = config.http.server_mode.then(|| web_pool.clone());
     let keys = static_keys(config, store, supervisor, &loaded.facts, now)?;
     let api = OpenAiApi::new(config.web.connect_timeout, config.web.idle_timeout, config.web.is_direct)?;
     let settings = RelaySettings::like(&config.web, config.chat.models_ttl);
@@ -559,7 +566,7 @@ fn upstreams(
     let (store, supervisor, retries_max) = (Arc::clone(store), supervisor.clone(), config.chat.retries_max);
     let oauth = RelayGateway::new(pool, api, targets, store, supervisor, settings, retries_max);
     let default_model = config.chat.default_model_is_set.then(|| config.chat.default_model.clone());
-    Ok(Upstreams::new(web, has_web, oauth, keys, config.chat.model_map.clone(), default_model))
+    Ok(Upstreams::new(web, web_pool, oauth, keys, config.chat.model_map.clone(), default_model))
 }
 
 /// The way to the endpoints of static keys. In client mode callers bring what they use, so there is none.

@@ -64,6 +64,8 @@ pub enum CoolingReason {
     Quota,
     /// The upstream wants a human. This concerns the whole account.
     Challenge,
+    /// The account's owner sent it to rest, from everything.
+    Owner,
 }
 
 /// What an identity is asked for. Each has rests of its own: a day's quota of videos says nothing about chats.

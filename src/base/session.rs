@@ -27,6 +27,8 @@ struct State {
     token_generation: u64,
     /// Grows with each change of jar or token, so that a writer knows whether there is something to save.
     revision: u64,
+    /// The Cookie header before the last renewal that changed how the session signs in.
+    earlier: Option<SecretString>,
 }
 
 /// What has to survive a restart for this session to go on.
@@ -35,6 +37,8 @@ pub struct SessionSnapshot {
     pub cookies: SecretString,
     /// The access token, if there is one.
     pub token: Option<SecretString>,
+    /// The jar before its last renewal, to go back to when the upstream refuses what that brought.
+    pub earlier: Option<SecretString>,
 }
 
 impl Session {
@@ -51,7 +55,12 @@ impl Session {
             fill(&mut jar, &site, &format!("token={}", token.expose()));
         }
         let token_generation = u64::from(token.is_some());
-        Self { identity, key, site, state: Mutex::new(State { jar, token, token_generation, revision: 0 }) }
+        Self {
+            identity,
+            key,
+            site,
+            state: Mutex::new(State { jar, token, token_generation, revision: 0, earlier: None }),
+        }
     }
 
     /// Whose session this is.
@@ -178,7 +187,19 @@ impl Session {
         SessionSnapshot {
             cookies: SecretString::from(joined(&state.jar, &self.site)),
             token: state.token.as_ref().map(|token| SecretString::from(token.expose())),
+            earlier: state.earlier.clone(),
         }
+    }
+
+    /// Keeps the Cookie header of before a renewal, to go back to.
+    pub fn keep_earlier(&self, cookies: Option<SecretString>) {
+        self.state.lock().earlier = cookies;
+    }
+
+    /// Takes the Cookie header of before the last renewal, which is tried once.
+    #[must_use]
+    pub fn take_earlier(&self) -> Option<SecretString> {
+        self.state.lock().earlier.take()
     }
 
     /// Goes back to what was written down, or to the configured cookie when that is given in its place.
@@ -194,8 +215,14 @@ impl Session {
     /// Whether the session signs in with what this cookie holds. Cookies that do not sign in change with every answer.
     #[must_use]
     pub fn signs_in_with(&self, cookie: &Cookie) -> bool {
+        self.signs_in_as(&SecretString::from(cookie.expose()))
+    }
+
+    /// [`Session::signs_in_with`] for a Cookie header that was written down.
+    #[must_use]
+    pub fn signs_in_as(&self, cookies: &SecretString) -> bool {
         let mut jar = CookieStore::new();
-        fill(&mut jar, &self.site, cookie.expose());
+        fill(&mut jar, &self.site, cookies.expose_secret());
         let state = self.state.lock();
         let value = |jar: &CookieStore, name: &str| {
             let mut values = jar.get_request_values(&self.site);

@@ -24,6 +24,8 @@ pub enum FailureKind {
     WrongMethod,
     /// The body did not arrive in time.
     BodyTimeout,
+    /// What is there already, or belongs elsewhere, does not allow it.
+    Conflict,
     /// It was here, and is over.
     Gone,
     /// The body is larger than this server, or the upstream, takes.
@@ -49,13 +51,14 @@ pub enum FailureKind {
 }
 
 impl FailureKind {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::Unauthenticated,
         Self::Forbidden,
         Self::Invalid,
         Self::NotFound,
         Self::WrongMethod,
         Self::BodyTimeout,
+        Self::Conflict,
         Self::Gone,
         Self::TooLarge,
         Self::UnsupportedMedia,

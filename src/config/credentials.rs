@@ -199,8 +199,13 @@ impl Credentials {
             Err(error) => return self.add_fault(place, error.to_string(), COOKIE_MEND),
         };
         let sign_in = SignIn::of(&cookie, now);
-        if let SignIn::CutOff(name) = sign_in {
-            return self.add_fault(place, format!("has a `{name}` whose value is cut off"), COOKIE_MEND);
+        let cut_off = |name: &str| format!("has a `{name}` whose value is cut off");
+        // One that lacks its end alone still tells whose it is, and may be the spare of a whole one.
+        let tells_owner = owner_of(&cookie, now).is_some_and(|token| token.account().is_some());
+        if let SignIn::CutOff(name) = sign_in
+            && !tells_owner
+        {
+            return self.add_fault(place, cut_off(name), COOKIE_MEND);
         }
         if !self.known.insert(cookie.key()) {
             return self.warnings.push(format!("{place} repeats an earlier cookie and is left out"));
@@ -215,7 +220,8 @@ impl Credentials {
                 let doubt = "has a token that has ended".to_owned();
                 self.doubts.add(place, self.origin, doubt, "log in at chat.qwen.ai again and paste the new cookie");
             }
-            SignIn::Renewed | SignIn::Until(_) | SignIn::CutOff(_) => {}
+            SignIn::CutOff(name) => self.doubts.add(place, self.origin, cut_off(name), COOKIE_MEND),
+            SignIn::Renewed | SignIn::Until(_) => {}
         }
     }
 

@@ -5,6 +5,7 @@ use crate::chat::models::nearest;
 use crate::chat::suffix::{ModelSpec, WEB_PREFIX};
 use crate::gateway::answer::relay::RelayGateway;
 use crate::gateway::catalogue::Models;
+use crate::pool::IdentityPool;
 
 /// The prefix that asks for an OAuth account.
 pub(crate) const OAUTH_PREFIX: &str = "oauth/";
@@ -25,8 +26,8 @@ pub(crate) fn without_kind(name: &str) -> &str {
 #[derive(Clone)]
 pub(crate) struct Upstreams {
     web: Models,
-    /// Whether the web chat has accounts, or callers bring their own.
-    has_web: bool,
+    /// The accounts of the web chat, which come and go; `None` when callers bring their own.
+    web_pool: Option<IdentityPool>,
     oauth: RelayGateway,
     keys: RelayGateway,
     model_map: ModelMap,
@@ -72,13 +73,13 @@ impl Upstreams {
     #[must_use]
     pub(crate) fn new(
         web: Models,
-        has_web: bool,
+        web_pool: Option<IdentityPool>,
         oauth: RelayGateway,
         keys: RelayGateway,
         model_map: ModelMap,
         default_model: Option<String>,
     ) -> Self {
-        Self { web, has_web, oauth, keys, model_map, default_model }
+        Self { web, web_pool, oauth, keys, model_map, default_model }
     }
 
     /// Other names for models.
@@ -90,7 +91,7 @@ impl Upstreams {
     /// Whether the web chat has accounts, or callers bring their own.
     #[must_use]
     pub(crate) fn has_web(&self) -> bool {
-        self.has_web
+        self.web_pool.as_ref().is_none_or(|pool| !pool.sessions().is_empty())
     }
 
     /// The endpoints of static keys.
@@ -162,10 +163,10 @@ impl Upstreams {
             return Some(self.relays().all(|(kind, _)| kind != prefix));
         }
         let catalogue = self.web.current().await;
-        if self.has_web && !catalogue.is_live {
+        if self.has_web() && !catalogue.is_live {
             return None;
         }
-        if self.has_web && ModelSpec::parse(name, |id| catalogue.find(id).is_some()).is_known {
+        if self.has_web() && ModelSpec::parse(name, |id| catalogue.find(id).is_some()).is_known {
             return Some(false);
         }
         for (_, gateway) in self.relays() {
@@ -191,7 +192,7 @@ impl Upstreams {
     /// Whether the web chat's models can be asked for. Without web accounts they cannot, unless there is no other kind.
     #[must_use]
     pub(crate) fn lists_web(&self) -> bool {
-        self.has_web || self.relays().next().is_none()
+        self.has_web() || self.relays().next().is_none()
     }
 
     /// The names of the models of other kinds than the web chat: with their prefix, and without it where no kind
@@ -202,7 +203,7 @@ impl Upstreams {
         for (prefix, gateway) in self.relays() {
             let models = gateway.models().await;
             for name in &*models {
-                if !names.contains(name) && (!self.has_web || catalogue.find(name).is_none()) {
+                if !names.contains(name) && (!self.has_web() || catalogue.find(name).is_none()) {
                     names.push(name.clone());
                 }
             }

@@ -237,7 +237,6 @@ impl UsageBook {
         self.0.lately.lock().uses.get(key.as_str()).copied()
     }
 
-    #[expect(dead_code, reason = "for GET /admin/accounts")]
     /// The requests of an account in each of the last 24 hours, the running one included, oldest first.
     #[must_use]
     pub(crate) fn hours(&self, account: &IdentityId, now: UnixSeconds) -> Vec<u64> {

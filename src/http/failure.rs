@@ -22,6 +22,7 @@ pub(crate) fn status(kind: FailureKind) -> StatusCode {
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::WrongMethod => StatusCode::METHOD_NOT_ALLOWED,
         Kind::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+        Kind::Conflict => StatusCode::CONFLICT,
         Kind::Gone => StatusCode::GONE,
         Kind::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
         Kind::UnsupportedMedia => StatusCode::UNSUPPORTED_MEDIA_TYPE,
@@ -95,6 +96,7 @@ mod tests {
         404 NotFound invalid_request_error not_found_error
         405 WrongMethod invalid_request_error invalid_request_error
         408 BodyTimeout invalid_request_error invalid_request_error
+        409 Conflict invalid_request_error invalid_request_error
         410 Gone invalid_request_error invalid_request_error
         413 TooLarge invalid_request_error request_too_large
         415 UnsupportedMedia invalid_request_error invalid_request_error

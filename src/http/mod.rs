@@ -31,7 +31,9 @@ use crate::chat::failure::Failure;
 use crate::gateway::caller_keys::CallerKeys;
 use crate::http::anthropic::{count_tokens, messages};
 use crate::http::openai::{chat, completions, embeddings, images, models, responses, videos};
-use crate::http::owner::{accounts, admin_health, audit, health, keys, login, page, refresh, requests, session, usage};
+use crate::http::owner::{
+    accounts, admin_health, audit, health, keys, login, logins, page, refresh, requests, session, usage,
+};
 use crate::http::serve::base_path::{self, Inside};
 use crate::http::serve::bodies::Bodies;
 use crate::http::serve::drain::Drain;
@@ -122,6 +124,7 @@ fn owner_routes(settings: &HttpSettings) -> Router<AppState> {
         .merge(accounts::routes())
         .merge(admin_health::routes())
         .merge(login::routes())
+        .merge(logins::routes())
         .merge(requests::routes())
         .merge(usage::routes())
         .merge(keys::routes())

@@ -119,6 +119,7 @@ fn of_lease(error: LeaseError, kind: AccountKind) -> Failure {
         LeaseError::Resting { reason: CoolingReason::Quota, retry_after } => {
             limited(FailureKind::QuotaExhausted, "insufficient_quota").after(Some(retry_after)).finally()
         }
+        LeaseError::Resting { reason: CoolingReason::Owner, retry_after } => unavailable().after(Some(retry_after)),
         LeaseError::Resting { reason: CoolingReason::Challenge, retry_after } | LeaseError::Paused { retry_after } => {
             challenged(Some(retry_after))
         }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::facts::AccountKind;
+use crate::gateway::accounts::book::AccountBook;
 use crate::gateway::accounts::device_login::DeviceLogins;
 use crate::gateway::accounts::oauth::OAuthAccounts;
 use crate::gateway::accounts::web::WebAccounts;
@@ -50,6 +51,8 @@ pub(crate) struct Parts {
     pub accounts: OAuthAccounts,
     /// Logs OAuth accounts in.
     pub logins: DeviceLogins,
+    /// Adds, changes and removes accounts, for their owner.
+    pub book: AccountBook,
     /// For `POST /refresh-token`.
     pub web_accounts: WebAccounts,
     /// Keys that callers may send.

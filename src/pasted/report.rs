@@ -9,7 +9,6 @@ use crate::base::secret::Cookie;
 use crate::pasted::{Form, Given, Mistake, Pasted, SignIn, owner_of, read};
 
 /// A credential that can be tried.
-#[expect(dead_code, reason = "adding an account takes it")]
 pub(crate) enum Credential {
     /// A Cookie header of the web chat.
     Web(Cookie),

@@ -99,6 +99,7 @@ fn because(reason: CoolingReason) -> &'static str {
         CoolingReason::Rate => "too many requests",
         CoolingReason::Quota => "the quota is used up",
         CoolingReason::Challenge => "the upstream asks for a human, so open chat.qwen.ai in a browser",
+        CoolingReason::Owner => "its owner sent it to rest",
     }
 }
 
@@ -113,7 +114,8 @@ fn remedy(retry_after: Option<Duration>, needs_login: bool) -> String {
     }
 }
 
-const SOONEST_FIRST: [CoolingReason; 3] = [CoolingReason::Rate, CoolingReason::Quota, CoolingReason::Challenge];
+const SOONEST_FIRST: [CoolingReason; 4] =
+    [CoolingReason::Rate, CoolingReason::Quota, CoolingReason::Owner, CoolingReason::Challenge];
 
 #[cfg(test)]
 mod tests {

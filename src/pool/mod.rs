@@ -27,7 +27,7 @@ mod window;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 use tokio::time::timeout_at;
@@ -201,6 +201,13 @@ impl IdentityPool {
                 slot.breaker.reset();
                 slot.rests.clear();
             });
+        });
+    }
+
+    /// Sends an identity to rest from everything for this long, as its owner asks; at most 25 hours.
+    pub fn rest(&self, key: &CredentialKey, length: Duration, now: Now) {
+        self.0.change(now, |state| {
+            state.change(key, |slot| slot.rests.owner(length, now));
         });
     }
 

@@ -99,6 +99,11 @@ impl Rests {
         self.shared.begin(CoolingReason::Challenge, length, now);
     }
 
+    /// The owner sends the identity to rest from everything. A longer rest that the upstream asked for stays.
+    pub(crate) fn owner(&mut self, length: Duration, now: Now) {
+        self.shared.begin(CoolingReason::Owner, length.clamp(REST_MIN, REST_MAX), now);
+    }
+
     /// A good result of a lease that was given out after so many rests: the next unknown rest is a first one again.
     /// A stream that began before the last rest says nothing about it, and one of another usage only about
     /// challenges.
@@ -119,7 +124,7 @@ impl Rests {
             if !length.is_zero() {
                 let rest = match cooling.reason {
                     CoolingReason::Rate | CoolingReason::Quota => self.own.get_mut(usage),
-                    CoolingReason::Challenge => &mut self.shared,
+                    CoolingReason::Challenge | CoolingReason::Owner => &mut self.shared,
                 };
                 rest.begin(cooling.reason, length, now);
             }

@@ -53,6 +53,7 @@ impl IdentityReason {
         match self {
             Self::LoginNeeded => "login_needed",
             Self::Resting(_, CoolingReason::Challenge) => "challenged",
+            Self::Resting(_, CoolingReason::Owner) => "resting",
             Self::Resting(Usage::Chat, CoolingReason::Rate) => "rate_limited",
             Self::Resting(Usage::Chat, CoolingReason::Quota) => "quota_exhausted",
             Self::Resting(Usage::Image, CoolingReason::Rate) => "image_rate_limited",

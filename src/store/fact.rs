@@ -7,7 +7,7 @@ use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::store::daily::{DaySpent, UtcDay};
 use crate::store::fact_rows;
-use crate::store::records::{ChatIntent, KeptAnswer, Note, OwnedChat, StoredSession, VideoJob};
+use crate::store::records::{ChatIntent, KeptAnswer, Note, OwnedChat, StoredAccount, StoredSession, VideoJob};
 use crate::store::responses::{self, KeptResponse};
 use crate::store::rows::{self, Rows};
 use crate::store::usage::{self, UsageDeltas};
@@ -18,6 +18,14 @@ pub(super) enum Fact {
     Session(CredentialKey, StoredSession),
     /// Renewed OAuth credentials.
     OAuth(CredentialKey, SecretString, UnixSeconds),
+    /// A session of an account that was removed.
+    SessionGone(CredentialKey),
+    /// An account that the owner added.
+    Account(StoredAccount),
+    /// An account that the owner removed.
+    AccountGone(String),
+    /// The name of an account; `None` for none.
+    Label(CredentialKey, Option<String>),
     /// What is known about an identity.
     Facts(CredentialKey, IdentityFacts),
     /// What accounts did on days.
@@ -53,7 +61,14 @@ pub(super) enum Fact {
 impl Fact {
     /// Whether losing it would cost a login or the callers' access, so that the reserve is spent on it.
     pub(super) fn is_credential(&self) -> bool {
-        matches!(self, Self::Session(..) | Self::OAuth(..) | Self::GeneratedKey(_) | Self::Note(Note::AdminKey, _))
+        matches!(
+            self,
+            Self::Session(..)
+                | Self::OAuth(..)
+                | Self::Account(_)
+                | Self::GeneratedKey(_)
+                | Self::Note(Note::AdminKey, _)
+        )
     }
 
     /// Whether it must outlive a power cut. The rest is written for each request, and losing the newest of it costs no
@@ -71,6 +86,10 @@ impl Fact {
             | Self::ChatGone(_) => false,
             Self::Session(..)
             | Self::OAuth(..)
+            | Self::SessionGone(_)
+            | Self::Account(_)
+            | Self::AccountGone(_)
+            | Self::Label(..)
             | Self::Video(_)
             | Self::VideoGone(_)
             | Self::Response(..)
@@ -99,6 +118,10 @@ impl Fact {
         match self {
             Self::Session(key, session) => rows::put_session(transaction, key, session),
             Self::OAuth(key, credentials, now) => rows::put_oauth(transaction, key, credentials, *now),
+            Self::SessionGone(key) => rows::remove_session(transaction, key),
+            Self::Account(account) => rows::put_account(transaction, account),
+            Self::AccountGone(id) => rows::remove_account(transaction, id),
+            Self::Label(key, label) => rows::put_label(transaction, key, label.as_deref()),
             Self::Facts(key, facts) => fact_rows::put_facts(transaction, key, *facts),
             Self::Days(days) => rows::put_days(transaction, days),
             Self::Usage(deltas) => usage::put(transaction, deltas),

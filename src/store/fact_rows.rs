@@ -41,6 +41,7 @@ pub(crate) fn reason_text(reason: CoolingReason) -> &'static str {
         CoolingReason::Rate => "rate",
         CoolingReason::Quota => "quota",
         CoolingReason::Challenge => "challenge",
+        CoolingReason::Owner => "owner",
     }
 }
 
@@ -49,6 +50,7 @@ pub(crate) fn reason_of(text: &str) -> Option<CoolingReason> {
         "rate" => Some(CoolingReason::Rate),
         "quota" => Some(CoolingReason::Quota),
         "challenge" => Some(CoolingReason::Challenge),
+        "owner" => Some(CoolingReason::Owner),
         _ => None,
     }
 }

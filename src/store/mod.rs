@@ -53,7 +53,7 @@ pub use crate::store::disk::condition::{Kept, StorageFault, StorageState, Storag
 pub use crate::store::disk::unusable::Unusable;
 pub use crate::store::error::StoreError;
 pub use crate::store::records::{
-    ChatIntent, KeptAnswer, Loaded, Note, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState,
+    ChatIntent, KeptAnswer, Loaded, Note, OwnedChat, StoredAccount, StoredSession, VideoJob, VideoPicture, VideoState,
 };
 pub use crate::store::responses::{CHAIN_MAX, Chain, KeptResponse};
 pub use crate::store::usage::{HOURS, Histogram, UsageKey, UsageLoaded, UsageSums, hour_of};
@@ -207,7 +207,8 @@ impl Store {
         session: SessionSnapshot,
         now: UnixSeconds,
     ) -> Result<Kept, StoreError> {
-        let session = StoredSession { cookies: session.cookies, token: session.token, saved_at: now };
+        let SessionSnapshot { cookies, token, earlier } = session;
+        let session = StoredSession { cookies, token, saved_at: now, earlier };
         self.write(Fact::Session(key, session)).await
     }
 
@@ -222,6 +223,32 @@ impl Store {
         now: UnixSeconds,
     ) -> Result<Kept, StoreError> {
         self.write(Fact::OAuth(key, credentials, now)).await
+    }
+
+    /// Forgets the session of an account that was removed, some time soon.
+    pub fn forget_session(&self, key: &CredentialKey) {
+        self.write_later(Fact::SessionGone(key.clone()));
+    }
+
+    /// Saves an account that the owner added, as [`Store::save_session`] does.
+    ///
+    /// # Errors
+    /// As [`Store::save_session`].
+    pub async fn save_account(&self, account: StoredAccount) -> Result<Kept, StoreError> {
+        self.write(Fact::Account(account)).await
+    }
+
+    /// Forgets an account that the owner removed, and returns when that is safe on the disk or waits for it.
+    ///
+    /// # Errors
+    /// As [`Store::save_session`].
+    pub async fn forget_account(&self, id: &str) -> Result<Kept, StoreError> {
+        self.write(Fact::AccountGone(id.to_owned())).await
+    }
+
+    /// Saves the name of an account, some time soon; `None` takes it away.
+    pub fn save_label(&self, key: CredentialKey, label: Option<String>) {
+        self.write_later(Fact::Label(key, label));
     }
 
     /// Saves what is known about an identity, some time soon. Facts that say nothing remove the row.

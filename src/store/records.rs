@@ -8,7 +8,7 @@ use secrecy::SecretString;
 
 use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, UnixSeconds};
-use crate::base::secret::ApiKey;
+use crate::base::secret::{ApiKey, Cookie};
 use crate::store::usage::UsageLoaded;
 
 /// Everything that was in the state file when it was opened.
@@ -18,6 +18,10 @@ pub struct Loaded {
     pub sessions: HashMap<CredentialKey, StoredSession>,
     /// Renewed OAuth credentials, as JSON, by what they were renewed from.
     pub oauth: HashMap<CredentialKey, SecretString>,
+    /// Accounts that the owner added while the server ran, oldest first.
+    pub accounts: Vec<StoredAccount>,
+    /// Names that the owner gave to accounts, by their credentials.
+    pub labels: HashMap<CredentialKey, String>,
     /// Rests and dead credentials. Moments are as they were written: their user caps what a clock that
     /// stepped back would prolong.
     pub facts: HashMap<CredentialKey, IdentityFacts>,
@@ -68,6 +72,19 @@ pub struct StoredSession {
     pub token: Option<SecretString>,
     /// When it was saved.
     pub saved_at: UnixSeconds,
+    /// The jar before its last renewal, if that changed how it signs in.
+    pub earlier: Option<SecretString>,
+}
+
+/// An account of the web chat that the owner added while the server ran.
+#[derive(Clone, Debug)]
+pub struct StoredAccount {
+    /// The name of the identity, `account-1`.
+    pub id: String,
+    /// The Cookie header as it was pasted.
+    pub cookie: Cookie,
+    /// When it was added or its credential replaced.
+    pub created_at: UnixSeconds,
 }
 
 /// A chat in an account that this server made, and may therefore delete.

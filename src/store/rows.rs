@@ -12,13 +12,13 @@ use url::Url;
 
 use crate::base::facts::{Cooling, IdentityFacts};
 use crate::base::ids::{CredentialKey, UnixSeconds};
-use crate::base::secret::ApiKey;
+use crate::base::secret::{ApiKey, Cookie};
 use crate::store::daily::{Daily, DaySpent, Spent, UtcDay};
 use crate::store::disk::fault::Fault;
 use crate::store::disk::files;
 use crate::store::fact_rows::{reason_of, usage_of};
 use crate::store::records::{
-    ChatIntent, KeptAnswer, Loaded, Note, OwnedChat, StoredSession, VideoJob, VideoPicture, VideoState,
+    ChatIntent, KeptAnswer, Loaded, Note, OwnedChat, StoredAccount, StoredSession, VideoJob, VideoPicture, VideoState,
 };
 use crate::store::responses;
 use crate::store::schema;
@@ -128,12 +128,13 @@ impl Rows {
     fn load(&self) -> Result<Loaded, Fault> {
         let sessions = self
             .connection
-            .prepare("SELECT key, cookies, token, saved_at FROM sessions")?
+            .prepare("SELECT key, cookies, token, saved_at, earlier FROM sessions")?
             .query_map([], |row| {
                 let session = StoredSession {
                     cookies: SecretString::from(row.get::<_, String>(1)?),
                     token: row.get::<_, Option<String>>(2)?.map(SecretString::from),
                     saved_at: UnixSeconds(row.get(3)?),
+                    earlier: row.get::<_, Option<String>>(4)?.map(SecretString::from),
                 };
                 Ok((key(&row.get::<_, String>(0)?), session))
             })?
@@ -144,6 +145,7 @@ impl Rows {
             .query_map([], |row| Ok((key(&row.get::<_, String>(0)?), SecretString::from(row.get::<_, String>(1)?))))?
             .collect::<Result<_, _>>()?;
         let facts = self.load_facts()?;
+        let (accounts, labels) = (self.load_accounts()?, self.load_labels()?);
         let chats = self
             .connection
             .prepare("SELECT chat_id, key, created_at, kept_until FROM chats ORDER BY created_at, chat_id")?
@@ -191,7 +193,38 @@ impl Rows {
         for about in [Note::Audit, Note::ListedModels] {
             notes.extend(note(about)?.map(|text| (about, text)));
         }
-        Ok(Loaded { sessions, oauth, facts, chats, intents, videos, usage, generated_key, generated_admin_key, notes })
+        Ok(Loaded {
+            sessions,
+            oauth,
+            accounts,
+            labels,
+            facts,
+            chats,
+            intents,
+            videos,
+            usage,
+            generated_key,
+            generated_admin_key,
+            notes,
+        })
+    }
+
+    fn load_accounts(&self) -> rusqlite::Result<Vec<StoredAccount>> {
+        let mut accounts =
+            self.connection.prepare("SELECT id, cookie, created_at FROM accounts ORDER BY created_at, id")?;
+        let rows = accounts.query_map([], |row| {
+            let (id, cookie): (String, String) = (row.get(0)?, row.get(1)?);
+            let created_at = UnixSeconds(row.get(2)?);
+            // A row that this program did not write is no account.
+            Ok(Cookie::parse(&cookie).ok().map(|cookie| StoredAccount { id, cookie, created_at }))
+        })?;
+        rows.filter_map(Result::transpose).collect()
+    }
+
+    fn load_labels(&self) -> rusqlite::Result<HashMap<CredentialKey, String>> {
+        let mut labels = self.connection.prepare("SELECT key, label FROM labels")?;
+        let rows = labels.query_map([], |row| Ok((key(&row.get::<_, String>(0)?), row.get(1)?)))?;
+        rows.collect()
     }
 
     fn with_answers(&self, mut chats: Vec<OwnedChat>) -> rusqlite::Result<Vec<OwnedChat>> {
@@ -248,13 +281,55 @@ pub(super) fn put_session(
     session: &StoredSession,
 ) -> rusqlite::Result<()> {
     transaction
-        .prepare_cached("INSERT OR REPLACE INTO sessions (key, cookies, token, saved_at) VALUES (?1, ?2, ?3, ?4)")?
+        .prepare_cached(
+            "INSERT OR REPLACE INTO sessions (key, cookies, token, saved_at, earlier) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
         .execute((
             key.as_str(),
             session.cookies.expose_secret(),
             session.token.as_ref().map(|token| token.expose_secret()),
             session.saved_at.0,
+            session.earlier.as_ref().map(|earlier| earlier.expose_secret()),
         ))?;
+    Ok(())
+}
+
+/// Forgets the session of an account that was removed.
+pub(super) fn remove_session(transaction: &Transaction<'_>, key: &CredentialKey) -> rusqlite::Result<()> {
+    transaction.prepare_cached("DELETE FROM sessions WHERE key = ?1")?.execute([key.as_str()])?;
+    Ok(())
+}
+
+/// Writes an account that the owner added over the earlier one of its name.
+pub(super) fn put_account(transaction: &Transaction<'_>, account: &StoredAccount) -> rusqlite::Result<()> {
+    // A replaced credential keeps the account's place in the order.
+    transaction
+        .prepare_cached(
+            "INSERT INTO accounts (id, cookie, created_at) VALUES (?1, ?2, ?3)
+             ON CONFLICT (id) DO UPDATE SET cookie = excluded.cookie",
+        )?
+        .execute((&account.id, account.cookie.expose(), account.created_at.0))?;
+    Ok(())
+}
+
+/// Forgets an account that the owner removed.
+pub(super) fn remove_account(transaction: &Transaction<'_>, id: &str) -> rusqlite::Result<()> {
+    transaction.prepare_cached("DELETE FROM accounts WHERE id = ?1")?.execute([id])?;
+    Ok(())
+}
+
+/// Writes the name of an account, or takes it away.
+pub(super) fn put_label(
+    transaction: &Transaction<'_>,
+    key: &CredentialKey,
+    label: Option<&str>,
+) -> rusqlite::Result<()> {
+    match label {
+        Some(label) => transaction
+            .prepare_cached("INSERT OR REPLACE INTO labels (key, label) VALUES (?1, ?2)")?
+            .execute((key.as_str(), label))?,
+        None => transaction.prepare_cached("DELETE FROM labels WHERE key = ?1")?.execute([key.as_str()])?,
+    };
     Ok(())
 }
 

@@ -183,4 +183,18 @@ CREATE TABLE key_uses (
     last_used_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ",
+    // Accounts that the owner added while the server ran, names of accounts, and the cookies that a session had before
+    // its last renewal.
+    "
+CREATE TABLE accounts (
+    id TEXT PRIMARY KEY NOT NULL,
+    cookie TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+CREATE TABLE labels (
+    key TEXT PRIMARY KEY NOT NULL,
+    label TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+ALTER TABLE sessions ADD COLUMN earlier TEXT;
+",
 ];

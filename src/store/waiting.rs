@@ -22,6 +22,8 @@ pub(super) struct Waiting {
 #[derive(PartialEq, Eq, Hash)]
 enum Thing {
     Session(CredentialKey),
+    Account(String),
+    Label(CredentialKey),
     OAuth(CredentialKey),
     GeneratedKey,
     Note(Note),
@@ -51,6 +53,16 @@ impl Waiting {
         }
         let thing = match &fact {
             Fact::Session(key, _) => Thing::Session(key.clone()),
+            Fact::SessionGone(key) => {
+                self.credentials.remove(&Thing::Session(key.clone()));
+                Thing::Session(key.clone())
+            }
+            Fact::Account(account) => Thing::Account(account.id.clone()),
+            Fact::AccountGone(id) => {
+                self.credentials.remove(&Thing::Account(id.clone()));
+                Thing::Account(id.clone())
+            }
+            Fact::Label(key, _) => Thing::Label(key.clone()),
             Fact::OAuth(key, ..) => Thing::OAuth(key.clone()),
             Fact::GeneratedKey(_) => Thing::GeneratedKey,
             Fact::Note(note, _) => Thing::Note(*note),

@@ -51,6 +51,7 @@ pub(crate) fn error_type(kind: FailureKind) -> &'static str {
         Kind::Invalid
         | Kind::WrongMethod
         | Kind::BodyTimeout
+        | Kind::Conflict
         | Kind::Gone
         | Kind::UnsupportedMedia
         | Kind::RangeNotSatisfiable => "invalid_request_error",

@@ -14,6 +14,7 @@ pub(crate) fn error_type(kind: FailureKind) -> &'static str {
         | Kind::NotFound
         | Kind::WrongMethod
         | Kind::BodyTimeout
+        | Kind::Conflict
         | Kind::Gone
         | Kind::TooLarge
         | Kind::UnsupportedMedia

@@ -270,6 +270,19 @@ impl DeviceLogins {
         self.0.flows.lock().iter().find(|entry| entry.id == flow_id).map(|entry| entry.state.clone())
     }
 
+    /// Takes a login back; `false` for one that is not known, or not any more.
+    pub(crate) fn cancel(&self, flow_id: &str) -> bool {
+        let mut flows = self.0.flows.lock();
+        let Some(entry) = flows.iter_mut().find(|entry| entry.id == flow_id) else {
+            return false;
+        };
+        if entry.state == FlowState::Pending {
+            entry.state = FlowState::Failed(LoginFailure::Cancelled);
+            entry.cancel.cancel();
+        }
+        true
+    }
+
     async fn finish(&self, login: &PendingLogin, account: &AccountId) -> FlowState {
         let credentials = match login.finish(&self.0.upstream).await {
             Ok(credentials) => credentials,

@@ -1,5 +1,6 @@
 //! Accounts: sessions of the web chat, files of OAuth accounts, logins, and the renewal of their tokens.
 
+pub(crate) mod book;
 pub(crate) mod device_login;
 pub(crate) mod error;
 pub(crate) mod oauth;

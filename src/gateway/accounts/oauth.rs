@@ -234,6 +234,47 @@ impl OAuthAccounts {
         Ok(())
     }
 
+    /// The name of an account whose file is in our own folder, or in words where else it is given; `None` for an
+    /// account that is not there.
+    #[must_use]
+    pub(crate) fn place_of(&self, identity: &IdentityId) -> Option<Result<AccountId, String>> {
+        let account = self.find(identity)?;
+        Some(match &account.place {
+            Place::File { files, account } if files.dir() == self.0.settings.dir => Ok(account.clone()),
+            place => Err(place.to_string()),
+        })
+    }
+
+    /// Removes the file of an account in our own folder, and the account with it.
+    ///
+    /// # Errors
+    /// The file cannot be removed.
+    pub(crate) async fn remove_file(&self, account: &AccountId) -> Result<(), OAuthFileError> {
+        OAuthFiles::all_in(&self.0.settings.dir).remove(account).await?;
+        self.scan().await;
+        Ok(())
+    }
+
+    /// Renews the token of one account now, at most every ten seconds; within ten seconds what the last time brought.
+    ///
+    /// # Errors
+    /// [`RefreshError`].
+    pub(crate) async fn force(&self, session: &Arc<Session>) -> Result<(), RefreshError> {
+        let account = self.find(session.identity());
+        let recent = account.as_ref().and_then(|account| account.known.lock().forced.recent());
+        if let Some((_, result)) = recent {
+            return result;
+        }
+        let result = self.replace(session, session.token_generation()).await;
+        if let Some(account) = account {
+            account.known.lock().forced.note(result.clone());
+        }
+        if result.is_ok() {
+            self.0.pool.trust(session.key(), Now::read());
+        }
+        result
+    }
+
     /// Where an account chats; `None` for one that is not there.
     #[must_use]
     pub(crate) fn api_base(&self, identity: &IdentityId) -> Option<Result<Url, ApiBaseError>> {

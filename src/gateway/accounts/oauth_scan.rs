@@ -156,7 +156,7 @@ impl OAuthAccounts {
     }
 
     /// The account that has this login, or had it before a refresh.
-    fn owner_of(&self, credentials: &OAuthCredentials) -> Option<IdentityId> {
+    pub(crate) fn owner_of(&self, credentials: &OAuthCredentials) -> Option<IdentityId> {
         let key = credentials.refresh_token()?.key();
         let is_owner = |account: &Arc<Account>| {
             let known = account.known.lock();

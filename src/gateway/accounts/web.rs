@@ -179,6 +179,88 @@ impl WebAccounts {
         true
     }
 
+    /// Removes an account; `false` when none has that credential. Its leases go on until they end.
+    pub(crate) fn remove(&self, key: &CredentialKey, now: Now) -> bool {
+        let was_there = self.0.members.lock().remove(key).is_some();
+        self.0.pool.remove(key, now) || was_there
+    }
+
+    /// Puts another credential of an account in the place of the one before. Leases go on with the old one.
+    pub(crate) fn replace_member(&self, old: &CredentialKey, session: Arc<Session>, seed: IdentitySeed, now: Now) {
+        self.remove(old, now);
+        self.add(session, seed, None, now);
+    }
+
+    /// Which identity has this account of the upstream.
+    #[must_use]
+    pub(crate) fn holder_of(&self, account: &str) -> Option<IdentityId> {
+        let members = self.0.members.lock();
+        let holder = members.values().find(|member| member.account.get().is_some_and(|its| its == account));
+        holder.map(|member| member.session.identity().clone())
+    }
+
+    /// The session with this credential.
+    #[must_use]
+    pub(crate) fn session_of_key(&self, key: &CredentialKey) -> Option<Arc<Session>> {
+        self.find(key).map(|member| Arc::clone(&member.session))
+    }
+
+    /// The session of this identity.
+    #[must_use]
+    pub(crate) fn session_named(&self, identity: &IdentityId) -> Option<Arc<Session>> {
+        let members = self.0.members.lock();
+        members.values().find(|member| member.session.identity() == identity).map(|member| Arc::clone(&member.session))
+    }
+
+    /// The account of the upstream that an identity has, as far as it is known.
+    #[must_use]
+    pub(crate) fn account_named(&self, identity: &IdentityId) -> Option<String> {
+        let members = self.0.members.lock();
+        members.values().find(|member| member.session.identity() == identity)?.account.get().cloned()
+    }
+
+    /// The account of the upstream that a session belongs to, as far as one of its tokens tells.
+    #[must_use]
+    pub(crate) fn account_of(session: &Session, now: Now) -> Option<String> {
+        account_of(session, now)
+    }
+
+    /// Renews the token of one account now, at most every ten seconds; within ten seconds what the last time brought.
+    ///
+    /// # Errors
+    /// [`RefreshError`].
+    pub(crate) async fn force(&self, session: &Arc<Session>) -> Result<(), RefreshError> {
+        let member = self.find(session.key());
+        let recent = member.as_ref().and_then(|member| member.history.lock().forced.recent());
+        if let Some((_, result)) = recent {
+            return result;
+        }
+        let result = self.replace(session, session.token_generation()).await;
+        if let Some(member) = member {
+            member.history.lock().forced.note(result.clone());
+        }
+        if result.is_ok() {
+            self.0.pool.trust(session.key(), Now::read());
+        }
+        result
+    }
+
+    /// Looks again at an account that was given up, as its owner asks.
+    pub(crate) fn revive(&self, session: &Session, now: Now) {
+        let Some(member) = self.find(session.key()) else { return };
+        {
+            let mut history = member.history.lock();
+            let forced = std::mem::take(&mut history.forced);
+            *history = History { forced, due_at: Some(Instant::now()), ..History::default() };
+        }
+        let state = match is_live(session, now) {
+            true => CredentialState::Ready,
+            false => CredentialState::Missing { retry_at: now.instant },
+        };
+        self.0.pool.set_credential(session.key(), state, now);
+        self.0.changed.notify_one();
+    }
+
     /// Returns once the session has a token that is still good, which it usually has.
     ///
     /// # Errors
@@ -361,16 +443,21 @@ async fn until(at: Option<Instant>) {
 /// A session for each configured account, in their order, with what an earlier run had renewed.
 #[must_use]
 pub(crate) fn sessions(seeds: Vec<IdentitySeed>, loaded: &Loaded, now: Now) -> Vec<(Arc<Session>, IdentitySeed)> {
-    let with_session = |(place, seed): (usize, IdentitySeed)| {
-        let token_key = || CredentialKey::of(seed.token.as_ref().map_or("", AccessToken::expose));
-        let key = seed.cookie.as_ref().map_or_else(token_key, |cookie| cookie.key());
-        let session = Session::new(IdentityId::numbered(place), key, seed.cookie.as_ref(), seed.token.clone());
-        if let Some(stored) = loaded.sessions.get(session.key()) {
-            let token =
-                stored.token.as_ref().and_then(|token| AccessToken::parse(token.expose_secret(), now.unix).ok());
-            session.restore(&stored.cookies, token);
-        }
-        (Arc::new(session), seed)
-    };
+    let with_session =
+        |(place, seed): (usize, IdentitySeed)| (session_of(IdentityId::numbered(place), &seed, loaded, now), seed);
     (1..).zip(seeds).map(with_session).collect()
+}
+
+/// The session of one account, with what an earlier run had renewed.
+#[must_use]
+pub(crate) fn session_of(identity: IdentityId, seed: &IdentitySeed, loaded: &Loaded, now: Now) -> Arc<Session> {
+    let token_key = || CredentialKey::of(seed.token.as_ref().map_or("", AccessToken::expose));
+    let key = seed.cookie.as_ref().map_or_else(token_key, |cookie| cookie.key());
+    let session = Session::new(identity, key, seed.cookie.as_ref(), seed.token.clone());
+    if let Some(stored) = loaded.sessions.get(session.key()) {
+        let token = stored.token.as_ref().and_then(|token| AccessToken::parse(token.expose_secret(), now.unix).ok());
+        session.restore(&stored.cookies, token);
+        session.keep_earlier(stored.earlier.clone());
+    }
+    Arc::new(session)
 }

@@ -53,6 +53,7 @@ impl WebAccounts {
         self.space().await;
         let now = Now::read();
         let (before, token_before) = (session.snapshot(), session.token());
+        let tried_before = member.history.lock().cookies_tried;
         let result = {
             let mut exchange = pin!(self.exchange(member, now.unix));
             match timeout(PLACE_TIME, exchange.as_mut()).await {
@@ -76,6 +77,12 @@ impl WebAccounts {
                 Err(RefreshError::OtherAccount { identity })
             }
             Ok(token) => {
+                // A session that was refused is nothing to go back to.
+                let was_refused = member.history.lock().cookies_tried != tried_before
+                    || before.earlier.is_some() && session.snapshot().earlier.is_none();
+                if !was_refused && !session.signs_in_as(&before.cookies) {
+                    session.keep_earlier(Some(before.cookies));
+                }
                 self.publish(session, token, now).await;
                 member.history.lock().succeed();
                 self.plan(member, now);
@@ -129,7 +136,8 @@ impl WebAccounts {
         }
     }
 
-    /// The exchange. When the session is refused, the configured cookie and its spares are tried as well, each once.
+    /// The exchange. When the session is refused, the cookies of before the last renewal, the configured cookie and its
+    /// spares are tried as well, each once.
     async fn exchange(&self, member: &Member, now: UnixSeconds) -> Result<AccessToken, UpstreamError> {
         let Member { session, seed, .. } = member;
         let mut cookies = seed.cookie.iter().chain(&seed.spares).skip(member.history.lock().cookies_tried);
@@ -138,6 +146,11 @@ impl WebAccounts {
                 Err(error) if is_refusal(&error) => error,
                 other => return other,
             };
+            if let Some(earlier) = session.take_earlier().filter(|earlier| !session.signs_in_as(earlier)) {
+                info!(identity.id = %session.identity(), "session refused, going back to the one before its last renewal");
+                session.restore(&earlier, seed.token.clone());
+                continue;
+            }
             let next = cookies.by_ref().inspect(|_| member.history.lock().cookies_tried += 1);
             let mut others = next.filter(|cookie| !session.signs_in_with(cookie));
             let Some(cookie) = others.next() else { return Err(refused) };
@@ -147,6 +160,10 @@ impl WebAccounts {
 
     /// Writes the new token down, then uses it: what the upstream rotated must not be lost.
     async fn publish(&self, session: &Session, token: AccessToken, now: Now) {
+        if self.session_of_key(session.key()).is_none() {
+            // Removed meanwhile.
+            return session.install_token(token);
+        }
         let snapshot = SessionSnapshot { token: Some(SecretString::from(token.expose())), ..session.snapshot() };
         if let Err(error) = self.0.store.save_session(session.key().clone(), snapshot, now.unix).await {
             warn!(identity.id = %session.identity(), error = %ErrorChain(&error), "token not written down, it is lost with the process");

@@ -148,7 +148,9 @@ fn passive(kind: AccountKind, view: &IdentityView, now: UnixSeconds) -> Account 
             (AccountStatus::QuotaExceeded, Some(429))
         }
         Some(
-            IdentityReason::Resting(_, CoolingReason::Challenge) | IdentityReason::Tripped | IdentityReason::Probing,
+            IdentityReason::Resting(_, CoolingReason::Challenge | CoolingReason::Owner)
+            | IdentityReason::Tripped
+            | IdentityReason::Probing,
         ) => (AccountStatus::Error, Some(500)),
         // Still used for chats.
         Some(IdentityReason::Resting(..) | IdentityReason::Failing) | None => (AccountStatus::Healthy, Some(200)),

@@ -1,5 +1,7 @@
 //! What the owner of a server looks at and does: the front page, health, accounts and their tokens, logins.
 
+mod account_view;
+mod account_words;
 pub(crate) mod accounts;
 pub(crate) mod admin_health;
 pub(crate) mod advice;
@@ -8,6 +10,7 @@ pub(crate) mod health;
 pub(crate) mod keys;
 pub(crate) mod login;
 pub(crate) mod login_wire;
+pub(crate) mod logins;
 pub(crate) mod page;
 pub(crate) mod present;
 pub(crate) mod refresh;

@@ -1,6 +1,9 @@
 //! What is kept of sessions, chats and facts, and for how long.
 
+use std::collections::HashMap;
+
 use super::*;
+use crate::base::secret::Cookie;
 
 #[tokio::test]
 async fn what_was_written_is_there_again() {
@@ -28,6 +31,40 @@ async fn what_was_written_is_there_again() {
     assert!(loaded.sessions[&key("a")].token.is_none());
     assert!(loaded.facts.is_empty());
     assert_eq!(loaded.chats.len(), 39);
+}
+
+#[tokio::test]
+async fn accounts_of_the_owner_and_their_names_are_kept_until_they_are_removed() {
+    let dir = tempfile::tempdir().unwrap();
+    let account = |number: i64, cookie: &str| StoredAccount {
+        id: format!("account-{number}"),
+        cookie: Cookie::parse(cookie).unwrap(),
+        created_at: UnixSeconds(number),
+    };
+    let seen = |loaded: &Loaded| -> Vec<String> {
+        loaded.accounts.iter().map(|account| format!("{} {}", account.id, account.cookie.expose())).collect()
+    };
+    let (store, _) = Store::open(dir.path()).unwrap();
+    store.save_account(account(2, "token=b")).await.unwrap();
+    store.save_account(account(1, "token=a")).await.unwrap();
+    // A replaced credential keeps its account's place.
+    store.save_account(StoredAccount { created_at: UnixSeconds(9), ..account(1, "token=c") }).await.unwrap();
+    store.save_label(key("a"), Some("Work".to_owned()));
+    store.save_label(key("b"), Some("Home".to_owned()));
+    store.save_label(key("b"), None);
+    let earlier = SessionSnapshot { earlier: Some(SecretString::from("token=0")), ..snapshot("token=1", None) };
+    store.save_session(key("a"), earlier, UnixSeconds(5)).await.unwrap();
+    store.save_session(key("b"), snapshot("token=2", None), UnixSeconds(5)).await.unwrap();
+    store.forget_session(&key("b"));
+    store.close().await;
+    let (store, loaded) = Store::open(dir.path()).unwrap();
+    assert_eq!(seen(&loaded), ["account-1 token=c", "account-2 token=b"]);
+    assert_eq!(loaded.labels, HashMap::from([(key("a"), "Work".to_owned())]));
+    assert_eq!(loaded.sessions[&key("a")].earlier.as_ref().unwrap().expose_secret(), "token=0");
+    assert!(!loaded.sessions.contains_key(&key("b")));
+    store.forget_account("account-1").await.unwrap();
+    store.close().await;
+    assert_eq!(seen(&Store::open(dir.path()).unwrap().1), ["account-2 token=b"]);
 }
 
 #[tokio::test]

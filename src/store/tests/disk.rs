@@ -14,7 +14,7 @@ fn key(name: &str) -> CredentialKey {
 }
 
 fn session(cookies: &str) -> SessionSnapshot {
-    SessionSnapshot { cookies: SecretString::from(cookies), token: None }
+    SessionSnapshot { cookies: SecretString::from(cookies), token: None, earlier: None }
 }
 
 fn chat(number: i64) -> OwnedChat {

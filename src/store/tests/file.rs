@@ -218,6 +218,8 @@ async fn a_file_of_the_first_version_is_brought_up_to_date() {
         assert_eq!(loaded.sessions[&CredentialKey::from_stored("a")].cookies.expose_secret(), "token=1");
         assert_eq!(loaded.facts, expected);
         assert_eq!(loaded.chats[0].chat_id, "chat-1");
+        assert!(loaded.accounts.is_empty() && loaded.labels.is_empty());
+        assert!(loaded.sessions[&CredentialKey::from_stored("a")].earlier.is_none());
         assert!(loaded.generated_key.unwrap().matches("sk-made"));
         store.save_video(video(1)).await.unwrap();
         store.close().await;

@@ -25,7 +25,7 @@ fn key(name: &str) -> CredentialKey {
 }
 
 fn snapshot(cookies: &str, token: Option<&str>) -> SessionSnapshot {
-    SessionSnapshot { cookies: SecretString::from(cookies), token: token.map(SecretString::from) }
+    SessionSnapshot { cookies: SecretString::from(cookies), token: token.map(SecretString::from), earlier: None }
 }
 
 fn chat(number: i64) -> OwnedChat {

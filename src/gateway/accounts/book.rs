@@ -1,0 +1,333 @@
+//! What the owner of a running server does with its accounts: adding, replacing, naming, removing. One change at a
+//! time, and each is written down before it is in use.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncGuard};
+use tracing::{info, warn};
+
+use crate::base::ids::{CredentialKey, IdentityId};
+use crate::base::oauth::{AccountId, OAuthCredentials};
+use crate::base::secret::Cookie;
+use crate::base::seed::IdentitySeed;
+use crate::gateway::accounts::oauth::OAuthAccounts;
+use crate::gateway::accounts::web::{WebAccounts, session_of};
+use crate::pool::Now;
+use crate::store::oauth_files::OAuthFileError;
+use crate::store::{Loaded, Store, StoreError, StoredAccount};
+
+/// The longest label in characters.
+const LABEL_CHARS_MAX: usize = 60;
+/// The most accounts that are kept in the state.
+const ACCOUNTS_MAX: usize = 1000;
+
+/// The accounts in the hands of their owner. Clones share it.
+#[derive(Clone)]
+pub(crate) struct AccountBook(Arc<Inner>);
+
+struct Inner {
+    web: WebAccounts,
+    oauth: OAuthAccounts,
+    store: Arc<Store>,
+    /// Names that the owner gave, by the accounts' credentials.
+    labels: Mutex<HashMap<CredentialKey, String>>,
+    /// The web accounts that are kept in the state, and not in a file of the owner.
+    kept: Mutex<BTreeSet<IdentityId>>,
+    changing: AsyncMutex<()>,
+}
+
+/// Why a change is not made. Holds no secret.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum BookError {
+    /// That account is there already.
+    #[error("the account is there already as {0}")]
+    Taken(IdentityId),
+    /// The credential is of another account than the one that is to be replaced.
+    #[error("the credential is of another account than {0}")]
+    OtherAccount(IdentityId),
+    /// The account is given in a file or a setting, which this program does not write.
+    #[error("the account is given in {0}")]
+    OfFile(String),
+    /// No such account.
+    #[error("there is no account {0}")]
+    Unknown(String),
+    /// The credential is of another kind than the account.
+    #[error("the credential is of another kind of account")]
+    OtherKind,
+    /// The label is empty, too long or has control characters.
+    #[error("a label has 1 to {LABEL_CHARS_MAX} characters")]
+    Label,
+    /// The state holds as many accounts as it may.
+    #[error("{ACCOUNTS_MAX} accounts are kept already")]
+    Full,
+    /// The change cannot be written down.
+    #[error("the change cannot be written down")]
+    Store(#[from] StoreError),
+    /// The file of an OAuth account cannot be written.
+    #[error("the file of the account cannot be written")]
+    File(#[from] OAuthFileError),
+}
+
+impl AccountBook {
+    /// A book over these accounts.
+    #[must_use]
+    pub(crate) fn new(web: WebAccounts, oauth: OAuthAccounts, store: Arc<Store>, loaded: &Loaded) -> Self {
+        Self(Arc::new(Inner {
+            web,
+            oauth,
+            store,
+            labels: Mutex::new(loaded.labels.clone()),
+            kept: Mutex::default(),
+            changing: AsyncMutex::new(()),
+        }))
+    }
+
+    /// Takes up the accounts that an earlier run kept in the state. One that a file gives as well is left to the file.
+    pub(crate) fn begin(&self, loaded: &Loaded, now: Now) {
+        for stored in &loaded.accounts {
+            let identity = IdentityId::named(&stored.id);
+            self.0.kept.lock().insert(identity.clone());
+            let seed = seed_of(stored.cookie.clone());
+            let session = session_of(identity.clone(), &seed, loaded, now);
+            let account = WebAccounts::account_of(&session, now);
+            if let Some(other) = account.and_then(|account| self.0.web.holder_of(&account)) {
+                info!(identity.id = %identity, "an account of the owner's page is given in a file too, as {other}, and used once");
+                continue;
+            }
+            let facts = loaded.facts.get(session.key()).copied();
+            self.0.web.add(session, seed, facts, now);
+        }
+    }
+
+    /// Held while the accounts are changed.
+    pub(crate) async fn changing(&self) -> AsyncGuard<'_, ()> {
+        self.0.changing.lock().await
+    }
+
+    /// The name that the owner gave to an account, if any.
+    #[must_use]
+    pub(crate) fn label(&self, key: &CredentialKey) -> Option<String> {
+        self.0.labels.lock().get(key).cloned()
+    }
+
+    /// Where an account is given that this program does not write; `None` for one that can be removed here.
+    #[must_use]
+    pub(crate) fn place_of(&self, identity: &IdentityId) -> Option<String> {
+        if self.0.kept.lock().contains(identity) {
+            return None;
+        }
+        match self.0.oauth.place_of(identity) {
+            Some(Ok(_own)) => None,
+            Some(Err(place)) => Some(place),
+            None if self.0.web.session_named(identity).is_some() => Some("cookie.txt, COOKIE or QWEN_TOKEN".to_owned()),
+            None => Some("QWEN_API_KEYS".to_owned()),
+        }
+    }
+
+    /// Adds an account of the web chat and keeps it in the state.
+    ///
+    /// # Errors
+    /// [`BookError`]: `Taken`, `Full`, `Label`, `Store`.
+    pub(crate) async fn add_web(&self, cookie: Cookie, label: Option<&str>) -> Result<IdentityId, BookError> {
+        let label = label.map(checked_label).transpose()?;
+        let _changing = self.changing().await;
+        let now = Now::read();
+        let seed = seed_of(cookie.clone());
+        let identity = self.free_name()?;
+        let session = session_of(identity.clone(), &seed, &Loaded::default(), now);
+        let account = WebAccounts::account_of(&session, now);
+        if let Some(other) = account.and_then(|account| self.0.web.holder_of(&account)) {
+            return Err(BookError::Taken(other));
+        }
+        if let Some(other) = self.0.web.session_of_key(session.key()) {
+            return Err(BookError::Taken(other.identity().clone()));
+        }
+        let stored = StoredAccount { id: identity.as_str().to_owned(), cookie, created_at: now.unix };
+        self.0.store.save_account(stored).await?;
+        self.0.kept.lock().insert(identity.clone());
+        if let Some(label) = label {
+            self.set_label(session.key(), Some(label));
+        }
+        self.0.web.add(session, seed, None, now);
+        info!(identity.id = %identity, "account added");
+        Ok(identity)
+    }
+
+    /// Adds an OAuth account: its file goes into `QWEN_DIR`.
+    ///
+    /// # Errors
+    /// [`BookError`]: `Taken`, `Label`, `File`, `Full`.
+    pub(crate) async fn add_oauth(
+        &self,
+        credentials: OAuthCredentials,
+        label: Option<&str>,
+    ) -> Result<IdentityId, BookError> {
+        let label = label.map(checked_label).transpose()?;
+        let _changing = self.changing().await;
+        if let Some(other) = self.0.oauth.owner_of(&credentials) {
+            return Err(BookError::Taken(other));
+        }
+        let account = self.free_oauth_name(label.as_deref())?;
+        self.0.oauth.log_in(&account, credentials).await?;
+        let identity = account.identity();
+        if let (Some(label), Some(session)) = (label, self.0.oauth.session(&identity)) {
+            self.set_label(session.key(), Some(label));
+        }
+        Ok(identity)
+    }
+
+    /// Gives an account of the web chat another credential of the same account. Requests in flight end on the old one.
+    ///
+    /// # Errors
+    /// [`BookError`]: `Unknown`, `OfFile`, `OtherAccount`, `Taken`, `Store`.
+    pub(crate) async fn replace_web(&self, identity: &IdentityId, cookie: Cookie) -> Result<(), BookError> {
+        let _changing = self.changing().await;
+        let old = self.0.web.session_named(identity).ok_or_else(|| BookError::Unknown(identity.to_string()))?;
+        if let Some(place) = self.place_of(identity) {
+            return Err(BookError::OfFile(place));
+        }
+        let now = Now::read();
+        let seed = seed_of(cookie.clone());
+        let session = session_of(identity.clone(), &seed, &Loaded::default(), now);
+        let (before, after) = (self.0.web.account_named(identity), WebAccounts::account_of(&session, now));
+        if before.is_some() && after.is_some() && before != after {
+            return Err(BookError::OtherAccount(identity.clone()));
+        }
+        if session.key() != old.key()
+            && let Some(other) = self.0.web.session_of_key(session.key())
+        {
+            return Err(BookError::Taken(other.identity().clone()));
+        }
+        let stored = StoredAccount { id: identity.as_str().to_owned(), cookie, created_at: now.unix };
+        self.0.store.save_account(stored).await?;
+        let (old_key, new_key) = (old.key().clone(), session.key().clone());
+        self.0.web.replace_member(&old_key, session, seed, now);
+        self.move_label(&old_key, &new_key);
+        if old_key != new_key {
+            self.0.store.forget_session(&old_key);
+        }
+        info!(identity.id = %identity, "credential replaced");
+        Ok(())
+    }
+
+    /// Gives an OAuth account other credentials.
+    ///
+    /// # Errors
+    /// [`BookError`]: `Unknown`, `OfFile`, `Taken`, `File`.
+    pub(crate) async fn replace_oauth(
+        &self,
+        identity: &IdentityId,
+        credentials: OAuthCredentials,
+    ) -> Result<(), BookError> {
+        let _changing = self.changing().await;
+        let account = match self.0.oauth.place_of(identity) {
+            None => return Err(BookError::Unknown(identity.to_string())),
+            Some(Err(place)) => return Err(BookError::OfFile(place)),
+            Some(Ok(account)) => account,
+        };
+        if let Some(other) = self.0.oauth.owner_of(&credentials).filter(|other| other != identity) {
+            return Err(BookError::Taken(other));
+        }
+        self.0.oauth.log_in(&account, credentials).await?;
+        Ok(())
+    }
+
+    /// Names an account; `None` takes its name away.
+    ///
+    /// # Errors
+    /// [`BookError::Label`].
+    pub(crate) fn rename(&self, key: &CredentialKey, label: Option<&str>) -> Result<(), BookError> {
+        let label = label.map(checked_label).transpose()?;
+        self.set_label(key, label);
+        Ok(())
+    }
+
+    /// Removes an account. Requests in flight end on it, new ones do not come to it.
+    ///
+    /// # Errors
+    /// [`BookError`]: `Unknown`, `OfFile`, `Store`, `File`.
+    pub(crate) async fn remove(&self, identity: &IdentityId) -> Result<(), BookError> {
+        let _changing = self.changing().await;
+        if let Some(session) = self.0.web.session_named(identity) {
+            if let Some(place) = self.place_of(identity) {
+                return Err(BookError::OfFile(place));
+            }
+            self.0.store.forget_account(identity.as_str()).await?;
+            self.0.kept.lock().remove(identity);
+            self.0.web.remove(session.key(), Now::read());
+            self.forget(session.key());
+            return Ok(());
+        }
+        match self.0.oauth.place_of(identity) {
+            None => Err(BookError::Unknown(identity.to_string())),
+            Some(Err(place)) => Err(BookError::OfFile(place)),
+            Some(Ok(account)) => {
+                let key = self.0.oauth.session(identity).map(|session| session.key().clone());
+                self.0.oauth.remove_file(&account).await?;
+                if let Some(key) = key {
+                    self.forget(&key);
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn forget(&self, key: &CredentialKey) {
+        self.set_label(key, None);
+        self.0.store.forget_session(key);
+        info!("account removed");
+    }
+
+    /// Moves the name of an account whose credential changed.
+    pub(crate) fn move_label(&self, from: &CredentialKey, to: &CredentialKey) {
+        if from != to
+            && let Some(label) = self.label(from)
+        {
+            self.set_label(from, None);
+            self.set_label(to, Some(label));
+        }
+    }
+
+    fn set_label(&self, key: &CredentialKey, label: Option<String>) {
+        match label.clone() {
+            Some(label) => drop(self.0.labels.lock().insert(key.clone(), label)),
+            None if self.0.labels.lock().remove(key).is_none() => return,
+            None => {}
+        }
+        self.0.store.save_label(key.clone(), label);
+    }
+
+    /// A name that no account of the web chat has.
+    fn free_name(&self) -> Result<IdentityId, BookError> {
+        let kept = self.0.kept.lock();
+        if kept.len() >= ACCOUNTS_MAX {
+            warn!(count = kept.len(), "no more accounts are kept in the state");
+            return Err(BookError::Full);
+        }
+        let names = (1..=ACCOUNTS_MAX + 1).map(|number| IdentityId::named(&format!("account-{number}")));
+        names.into_iter().find(|name| !kept.contains(name)).ok_or(BookError::Full)
+    }
+
+    /// A name for the file of an OAuth account: what a file name can have of the label, else `page-N`.
+    fn free_oauth_name(&self, label: Option<&str>) -> Result<AccountId, BookError> {
+        let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
+        let of_label: String = label.unwrap_or_default().chars().map(|c| if is_fit(c) { c } else { '-' }).collect();
+        let of_label = of_label.trim_matches(['-', '.']).to_owned();
+        let numbered = (1..=ACCOUNTS_MAX).map(|number| format!("page-{number}"));
+        let names = std::iter::once(of_label).chain(numbered).filter_map(|name| AccountId::parse(&name).ok());
+        let mut free = names.filter(|name| self.0.oauth.session(&name.identity()).is_none());
+        free.next().ok_or(BookError::Full)
+    }
+}
+
+fn seed_of(cookie: Cookie) -> IdentitySeed {
+    IdentitySeed { cookie: Some(cookie), token: None, spares: Vec::new() }
+}
+
+fn checked_label(label: &str) -> Result<String, BookError> {
+    let label = label.trim();
+    let is_fine = (1..=LABEL_CHARS_MAX).contains(&label.chars().count()) && !label.chars().any(char::is_control);
+    if is_fine { Ok(label.to_owned()) } else { Err(BookError::Label) }
+}
