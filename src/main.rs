@@ -5,7 +5,7 @@ use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::{CommandFactory, Parser as _};
 use qwen_bridge::cli::{self, Cli, Command, CommandError};
 use qwen_bridge::config::{Config, EX_USAGE, Sources};
 use qwen_bridge::telemetry::{self, ErrorChain};
@@ -46,6 +46,10 @@ async fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
             // Warnings about cookies and keys are not what was asked for.
             let config = Config::load(&Sources::from_process(flags))?;
             return Ok(exit(cli::auth::run(command, &config.accounts, &config.oauth).await?));
+        }
+        Command::Completions { shell } => {
+            let command = <Cli as CommandFactory>::command();
+            return Ok(exit(cli::completions::print(command, shell).is_ok()));
         }
         Command::Healthcheck(_) => {
             let config = Config::load(&Sources::from_process(flags))?;

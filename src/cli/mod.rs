@@ -6,6 +6,7 @@
 
 pub mod auth;
 pub mod check;
+pub mod completions;
 pub mod healthcheck;
 pub mod serve;
 #[cfg(feature = "demo")]
@@ -17,6 +18,7 @@ use clap::{Args, Parser, Subcommand};
 
 use crate::app::StartError;
 use crate::cli::auth::{AuthCommand, AuthError};
+use crate::cli::completions::Printed;
 #[cfg(feature = "demo")]
 use crate::cli::simulated::SimulatedCommand;
 #[cfg(feature = "demo")]
@@ -111,6 +113,12 @@ pub enum Command {
     Auth(AuthCommand),
     /// Ask the running server whether it lives; exit 0 or 1
     Healthcheck(Listen),
+    /// Print completions for a shell, or the manual page
+    Completions {
+        /// For which shell; `man` prints the manual page
+        #[arg(value_name = "SHELL")]
+        shell: Printed,
+    },
 }
 
 impl Cli {
@@ -189,12 +197,18 @@ mod tests {
     #[test]
     fn commands_are_told_apart() {
         assert!(matches!(parse("qwen-bridge").command(), Command::Serve(_)));
+        assert!(matches!(
+            parse("qwen-bridge completions fish").command(),
+            Command::Completions { shell: Printed::Fish }
+        ));
         assert!(matches!(parse("qwen-bridge auth add work").command(), Command::Auth(AuthCommand::Add { .. })));
         assert!(matches!(
             parse("qwen-bridge auth list --json").command(),
             Command::Auth(AuthCommand::List { json: true })
         ));
-        for line in ["qwen-bridge nothing", "qwen-bridge auth add"] {
+        for line in
+            ["qwen-bridge nothing", "qwen-bridge auth add", "qwen-bridge completions", "qwen-bridge completions sh"]
+        {
             assert!(Cli::try_parse_from(line.split_whitespace()).is_err(), "{line}");
         }
     }
