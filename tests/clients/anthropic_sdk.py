@@ -1,6 +1,6 @@
-"""Anthropic's Python SDK against a running demo; `tests/sdk/run` installs it and starts the demo.
+"""Anthropic's Python SDK against a running demo; `tests/clients/run` installs it and starts the demo.
 
-    python tests/sdk/anthropic_sdk.py BASE_URL KEY
+    python tests/clients/anthropic_sdk.py BASE_URL KEY
 
 The base URL has no `/v1`: this SDK adds it.
 """

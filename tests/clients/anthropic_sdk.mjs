@@ -1,6 +1,6 @@
-// Anthropic's JavaScript SDK against a running demo; tests/sdk/run installs it and starts the demo.
+// Anthropic's JavaScript SDK against a running demo; tests/clients/run installs it and starts the demo.
 //
-//     node tests/sdk/anthropic_sdk.mjs BASE_URL KEY
+//     node tests/clients/anthropic_sdk.mjs BASE_URL KEY
 //
 // The base URL has no `/v1`: this SDK adds it.
 

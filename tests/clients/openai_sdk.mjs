@@ -1,6 +1,6 @@
-// OpenAI's JavaScript SDK against a running demo; tests/sdk/run installs it and starts the demo.
+// OpenAI's JavaScript SDK against a running demo; tests/clients/run installs it and starts the demo.
 //
-//     node tests/sdk/openai_sdk.mjs BASE_URL KEY
+//     node tests/clients/openai_sdk.mjs BASE_URL KEY
 
 import assert from "node:assert/strict";
 import OpenAI from "openai";

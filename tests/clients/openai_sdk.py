@@ -1,6 +1,6 @@
-"""OpenAI's Python SDK against a running demo; `tests/sdk/run` installs it and starts the demo.
+"""OpenAI's Python SDK against a running demo; `tests/clients/run` installs it and starts the demo.
 
-    python tests/sdk/openai_sdk.py BASE_URL KEY
+    python tests/clients/openai_sdk.py BASE_URL KEY
 """
 
 import asyncio
