@@ -32,6 +32,7 @@ use crate::gateway::caller_keys::CallerKeys;
 use crate::gateway::catalogue::Models;
 use crate::gateway::continuations::Continuations;
 use crate::gateway::janitor::{self, Janitor, JanitorQueue, LostChats};
+use crate::gateway::listing::Listing;
 use crate::gateway::outlook::Outlook;
 use crate::gateway::responses::KeptResponses;
 use crate::gateway::route::Upstreams;
@@ -39,6 +40,7 @@ use crate::gateway::usage::UsageBook;
 use crate::gateway::videos::jobs::{VideoJobs, VideoParts};
 use crate::http;
 use crate::http::serve::audit::Audit;
+use crate::http::serve::gallery::Gallery;
 use crate::http::serve::observers::Observers;
 use crate::http::serve::sessions::Sessions;
 use crate::http::state::{AppState, OwnerParts, Parts};
@@ -379,6 +381,9 @@ fn owner_parts(config: &Config, notes: &HashMap<Note, String>) -> OwnerParts {
     OwnerParts {
         sessions: Arc::new(Sessions::new(has_link)),
         audit: Audit::restored(notes.get(&Note::Audit).map(String::as_str)),
+        listing: Listing::restored(notes.get(&Note::ListedModels).map(String::as_str)),
+        gallery: Gallery::default(),
+        settings: Arc::clone(&config.shown),
     }
 }
 

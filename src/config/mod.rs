@@ -15,6 +15,7 @@ mod values;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::caller_key::{KeyLimits, KeyName};
@@ -25,7 +26,7 @@ use crate::config::settings::{CONFIG_FILE, Draft, names};
 use crate::config::sources::{NO_PROXY, PROXIES};
 use crate::config::values::{NO_LIMIT, Value, is_proxy};
 use crate::gateway::{AccountSettings, ChatSettings};
-use crate::http::settings::{HttpSettings, RateLimit};
+use crate::http::settings::{HttpSettings, RateLimit, ShownSetting};
 use crate::pool::PoolSettings;
 use crate::telemetry::{LogFormat, LogSettings};
 use crate::upstream::{MediaFetch, OAuthSettings, WebSettings};
@@ -75,6 +76,8 @@ pub struct Config {
     pub warnings: Vec<String>,
     /// How pasted credentials were understood, for the owner to compare. Holds no secret.
     pub notes: Vec<String>,
+    /// Every setting as the owner's page shows it, secrets masked.
+    pub shown: Arc<[ShownSetting]>,
 }
 
 /// What follows from the configured keys and the address to listen at.
@@ -105,12 +108,15 @@ impl Config {
         let mut draft = Draft::blank(sources.now);
         draft.home = sources.home.as_ref().map(PathBuf::from);
         draft.accounts.shared_dir = draft.home.as_ref().map(|home| home.join(".qwen"));
+        let mut shown = Vec::with_capacity(SETTINGS.len());
         for setting in SETTINGS {
             if !setting.default.is_empty() {
                 let default = Value::Text(setting.default.to_owned());
                 apply(&mut draft, setting, Origin::Default, &default, &mut faults);
             }
-            let Some((origin, value)) = layers.value(setting.name, setting.empty_counts) else {
+            let given = layers.value(setting.name, setting.empty_counts);
+            shown.push(shown_setting(setting, given));
+            let Some((origin, value)) = given else {
                 continue;
             };
             draft.origins.insert(setting.name, origin);
@@ -164,6 +170,7 @@ impl Config {
             key_policy,
             warnings,
             notes: draft.credentials.notes,
+            shown: shown.into(),
         })
     }
 }
@@ -177,6 +184,48 @@ impl fmt::Debug for Config {
             .field("key_policy", &self.key_policy)
             .field("warnings", &self.warnings)
             .finish_non_exhaustive()
+    }
+}
+
+/// A setting for the owner's page. A secret shows only that it is set.
+fn shown_setting(setting: &Setting, given: Option<(Origin, &Value)>) -> ShownSetting {
+    let origin = match given.map(|(origin, _)| origin) {
+        None | Some(Origin::Default) => "default",
+        Some(Origin::File) => "file",
+        Some(Origin::DotEnv) => ".env",
+        Some(Origin::Environment) => "environment",
+        Some(Origin::Flag) => "flag",
+    };
+    let text = match given {
+        Some(_) if setting.is_secret => Some("••••••••".to_owned()),
+        Some((_, Value::Text(text))) => Some(text.clone()),
+        Some((_, Value::List(list))) => Some(list.join(", ")),
+        Some((_, Value::Table(table))) => {
+            Some(table.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", "))
+        }
+        None => (!setting.default.is_empty()).then(|| setting.default.to_owned()),
+    };
+    ShownSetting {
+        section: setting.section,
+        name: setting.name,
+        value: text.map(|text| without_password(&text)),
+        default: setting.default,
+        origin,
+        changeable: false,
+        needs_restart: true,
+        about: setting.help,
+    }
+}
+
+/// An address without the password in it, and any other text as it is.
+fn without_password(text: &str) -> String {
+    match url::Url::parse(text) {
+        Ok(mut url) if url.password().is_some() => {
+            // An address that has a password takes another one.
+            let _ = url.set_password(Some("••••"));
+            url.to_string()
+        }
+        _ => text.to_owned(),
     }
 }
 

@@ -32,7 +32,8 @@ use crate::gateway::caller_keys::CallerKeys;
 use crate::http::anthropic::{count_tokens, messages};
 use crate::http::openai::{chat, completions, embeddings, images, models, responses, videos};
 use crate::http::owner::{
-    accounts, admin_health, audit, health, keys, login, logins, page, refresh, requests, session, usage,
+    accounts, admin_health, audit, gallery, health, keys, login, logins, models as owner_models, page, refresh,
+    requests, session, settings as owner_settings, usage,
 };
 use crate::http::serve::base_path::{self, Inside};
 use crate::http::serve::bodies::Bodies;
@@ -129,6 +130,9 @@ fn owner_routes(settings: &HttpSettings) -> Router<AppState> {
         .merge(usage::routes())
         .merge(keys::routes())
         .merge(audit::routes())
+        .merge(gallery::routes())
+        .merge(owner_models::routes())
+        .merge(owner_settings::routes())
         .route("/admin/{*rest}", any(unknown_path));
     if !settings.debug_mode {
         // Without DEBUG_MODE these paths are as unknown as any other.

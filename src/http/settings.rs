@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use serde::Serialize;
 
 use crate::base::caller_key::NamedKey;
 use crate::base::secret::ApiKey;
@@ -58,6 +59,27 @@ pub struct HttpSettings {
     pub vision_fallback: String,
     /// `REASONING_FORMAT`: where thoughts go when the caller does not say.
     pub reasoning_format: ReasoningFormat,
+}
+
+/// A setting as the owner's page shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct ShownSetting {
+    /// Under which heading it is listed.
+    pub section: &'static str,
+    /// Its name in the environment, in `.env` and in `config.json`.
+    pub name: &'static str,
+    /// Its value as a text, masked for a secret; `None` where it is not set and has no default.
+    pub value: Option<String>,
+    /// Its default; empty for none.
+    pub default: &'static str,
+    /// Where the value comes from: `default`, `file`, `.env`, `environment` or `flag`.
+    pub origin: &'static str,
+    /// Whether it can be changed on the page.
+    pub changeable: bool,
+    /// Whether a change takes effect at the next start only.
+    pub needs_restart: bool,
+    /// What it does, in one line.
+    pub about: &'static str,
 }
 
 /// How often one caller may ask.

@@ -14,14 +14,16 @@ use crate::gateway::answer::web::WebGateway;
 use crate::gateway::attachments::Attachments;
 use crate::gateway::caller_keys::CallerKeys;
 use crate::gateway::catalogue::Models;
+use crate::gateway::listing::Listing;
 use crate::gateway::responses::KeptResponses;
 use crate::gateway::route::Upstreams;
 use crate::gateway::usage::UsageBook;
 use crate::gateway::videos::jobs::VideoJobs;
 use crate::http::serve::audit::Audit;
+use crate::http::serve::gallery::Gallery;
 use crate::http::serve::observers::Observers;
 use crate::http::serve::sessions::Sessions;
-use crate::http::settings::HttpSettings;
+use crate::http::settings::{HttpSettings, ShownSetting};
 use crate::pool::{IdentityPool, IdentityView, Now, PoolSummary};
 use crate::store::Store;
 
@@ -79,6 +81,12 @@ pub(crate) struct OwnerParts {
     pub sessions: Arc<Sessions>,
     /// What owners changed.
     pub audit: Audit,
+    /// Which names the list of models shows.
+    pub listing: Listing,
+    /// The pictures that were made.
+    pub gallery: Gallery,
+    /// The settings as they were read at the start.
+    pub settings: Arc<[ShownSetting]>,
 }
 
 impl AppState {

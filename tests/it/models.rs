@@ -54,7 +54,6 @@ async fn variants_are_listed_where_the_model_can() {
         "qwen3-max",
         "qwen3-max-thinking",
         "qwen3-max-search",
-        "qwen3-max-thinking-search",
         "qwen3.7-max",
         "qwen3.7-max-search",
         "qwen3-coder-plus",
@@ -66,6 +65,60 @@ async fn variants_are_listed_where_the_model_can() {
     for id in ["qwen3.7-max-thinking", "qwen3-coder-plus-thinking", "qwen3-235b-thinking-thinking"] {
         assert!(!ids.contains(id), "{id} is listed");
     }
+}
+
+#[tokio::test]
+async fn names_with_several_suffixes_are_used_and_retrieved_but_not_listed() {
+    let app = TestApp::quick().await;
+    let name = "qwen3-max-thinking-search";
+    assert!(!ids(&list(&app).await).contains(&name));
+    let one = app.get(&format!("/v1/models/{name}")).send().await.unwrap();
+    assert_eq!(json_of(one).await["id"], name);
+    let mut body = question("echo: x");
+    body["model"] = json!(name);
+    assert_eq!(app.chat(&body).await.status(), 200);
+}
+
+#[tokio::test]
+async fn the_owner_switches_names_of_the_list() {
+    let admin = "sk-of-the-owner";
+    let setup = || Setup::default().with("ADMIN_SECRET_KEY", admin);
+    let app = setup().start(Simulator::start(Scenario::default().paced_ms(0)).await.unwrap()).await;
+    let switch = async |app: &TestApp, body: Value| {
+        let request = app.client.patch(app.url("/admin/models")).bearer_auth(admin);
+        request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap()
+    };
+    let told = json_of(app.client.get(app.url("/admin/models")).bearer_auth(admin).send().await.unwrap()).await;
+    let max = told["models"].as_array().unwrap().iter().find(|model| model["id"] == "qwen3-max").unwrap();
+    assert_eq!((&max["kind"], &max["listed"]), (&json!("web"), &json!(true)));
+    assert!(max["abilities"].as_array().unwrap().contains(&json!("thinking")), "{max}");
+    let variants = max["variants"].as_array().unwrap();
+    assert!(variants.contains(&json!({"id": "qwen3-max-thinking", "listed": true})), "{max}");
+    assert!(variants.contains(&json!({"id": "qwen3-max-thinking-search", "listed": false})), "{max}");
+
+    let change =
+        json!({"listed": {"qwen3-max-thinking-search": true, "qwen3-max-video": false, "qwen3-coder-plus": false}});
+    assert_eq!(switch(&app, change).await.status(), 200);
+    let check = async |app: &TestApp| {
+        let models = list(app).await;
+        let ids = ids(&models);
+        assert!(ids.contains(&"qwen3-max-thinking-search") && ids.contains(&"qwen3-coder-plus-search"), "{ids:?}");
+        assert!(!ids.contains(&"qwen3-max-video") && !ids.contains(&"qwen3-coder-plus"), "{ids:?}");
+    };
+    check(&app).await;
+    let mut body = question("echo: x");
+    body["model"] = json!("qwen3-coder-plus");
+    assert_eq!(app.chat(&body).await.status(), 200, "what is not listed can be used");
+    for wrong in
+        [json!({}), json!([]), json!({"listed": {"qwen3-max": 1}}), json!({"listed": {"": true}}), json!({"x": 1})]
+    {
+        let response = switch(&app, wrong.clone()).await;
+        assert_eq!(response.status(), 400, "{wrong}");
+        error_of(response).await;
+    }
+    let (simulator, dir) = app.stop().await;
+    let app = setup().in_dir(dir).start(simulator).await;
+    check(&app).await;
 }
 
 #[tokio::test]

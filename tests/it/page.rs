@@ -2,7 +2,11 @@
 
 use std::collections::BTreeSet;
 
-use crate::support::app::{KEY, TestApp};
+use serde_json::{Value, json};
+use simulator::Simulator;
+use simulator::script::Scenario;
+
+use crate::support::app::{KEY, Setup, TestApp, json_of};
 
 const BROWSER: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
 
@@ -90,4 +94,52 @@ async fn what_is_no_file_of_the_page_is_not_found() {
         assert!([400, 404, 503].contains(&status), "{path}: {status}");
     }
     assert_eq!(app.client.post(app.url("/admin")).send().await.unwrap().status(), 405);
+}
+
+#[tokio::test]
+async fn settings_are_shown_with_their_origin_and_without_secrets() {
+    let admin = "sk-of-the-owner";
+    let setup = Setup::default()
+        .with("ADMIN_SECRET_KEY", admin)
+        .with("MAX_RETRIES", "3")
+        .with("QWEN_WEB_HEADERS", r#"{"x-secret": "hush-1"}"#);
+    let app = setup.start(Simulator::start(Scenario::default()).await.unwrap()).await;
+    let response = app.client.get(app.url("/admin/settings")).bearer_auth(admin).send().await.unwrap();
+    assert_eq!(response.headers()["cache-control"], "no-store");
+    let body = json_of(response).await;
+    let text = body.to_string();
+    let secrets = app.simulator.record().secrets();
+    assert!(secrets.iter().all(|secret| !text.contains(secret)), "{text}");
+    assert!(![admin, KEY, "hush-1"].iter().any(|secret| text.contains(secret)), "{text}");
+    let of = |name: &str| -> Value {
+        let settings = body["settings"].as_array().unwrap();
+        settings.iter().find(|setting| setting["name"] == name).unwrap_or_else(|| panic!("{name}")).clone()
+    };
+    let retries = of("MAX_RETRIES");
+    assert_eq!((&retries["value"], &retries["default"]), (&json!("3"), &json!("2")));
+    assert_eq!(retries["origin"], "environment");
+    assert!(retries["about"].as_str().is_some_and(|about| !about.is_empty()));
+    let queue = of("QUEUE_MAX");
+    assert_eq!((&queue["value"], &queue["origin"]), (&queue["default"], &json!("default")));
+    assert_eq!(of("API_KEY")["value"], "••••••••");
+    assert_eq!(of("QWEN_API_KEYS")["value"], Value::Null);
+}
+
+#[tokio::test]
+async fn the_gallery_has_what_was_made() {
+    let admin = "sk-of-the-owner";
+    let setup = Setup::default().with("ADMIN_SECRET_KEY", admin);
+    let app = setup.start(Simulator::start(Scenario::default().paced_ms(0)).await.unwrap()).await;
+    let items = async || {
+        let response = app.client.get(app.url("/admin/gallery")).bearer_auth(admin).send().await.unwrap();
+        json_of(response).await["items"].as_array().unwrap().clone()
+    };
+    assert_eq!(items().await, Vec::<Value>::new());
+    let body = json!({"model": "qwen3-max", "prompt": "a lighthouse"});
+    let made = json_of(app.post("/v1/images/generations", &body).send().await.unwrap()).await;
+    let items = items().await;
+    assert_eq!(items.len(), 1, "{items:?}");
+    assert_eq!((&items[0]["kind"], &items[0]["prompt"]), (&json!("image"), &json!("a lighthouse")));
+    assert_eq!(items[0]["url"], made["data"][0]["url"]);
+    assert!(items[0]["at"].is_i64() && items[0]["model"].is_string(), "{items:?}");
 }

@@ -99,6 +99,18 @@ pub(crate) struct Once {
     pub fingerprint: String,
 }
 
+/// A video that was made.
+pub(crate) struct FinishedVideo {
+    /// Where it can be fetched, without a key.
+    pub link: String,
+    /// When it was done.
+    pub completed_at: UnixSeconds,
+    /// What was asked for.
+    pub prompt: String,
+    /// The model's name as the caller gave it.
+    pub model: String,
+}
+
 /// A page of jobs.
 #[derive(Debug)]
 pub(crate) struct VideoPage {
@@ -242,6 +254,17 @@ impl VideoJobs {
         };
         let has_more = jobs.len() > skipped + limit;
         Ok(VideoPage { jobs: jobs.into_iter().skip(skipped).take(limit).cloned().collect(), has_more })
+    }
+
+    /// The videos that were made, of all callers, for the owner of the server: each with its link.
+    pub(crate) fn finished(&self) -> Vec<FinishedVideo> {
+        let entries = self.0.jobs.lock();
+        let finished = |entry: &Entry| {
+            let job = &entry.job;
+            let (link, completed_at) = (job.link.as_ref()?.expose_secret().to_owned(), job.completed_at?);
+            Some(FinishedVideo { link, completed_at, prompt: job.prompt.clone(), model: job.model.clone() })
+        };
+        entries.values().filter_map(finished).collect()
     }
 
     /// Opens a video that was made, or a `range` of it, at its link.

@@ -18,6 +18,7 @@ use crate::files::blob::Blob;
 use crate::gateway::answer::run::Prepared;
 use crate::gateway::requests::AskedFor;
 use crate::http::call::{Call, note_headers, unix_seconds};
+use crate::http::serve::gallery;
 use crate::http::serve::json::read_json;
 use crate::http::serve::multipart::{FormFile, is_form, read_form};
 use crate::http::state::AppState;
@@ -49,11 +50,13 @@ async fn answer(call: Call, body: Body, is_edit: bool) -> Result<Response, Failu
     call.allow(request.model())?;
     let (count, is_b64) = (request.count, request.is_b64);
     call.log_question(|| Some(request.prompt.clone()));
+    let prompt = gallery::shown(&request.prompt);
     let prepared = call.state.0.answers.prepare_media(|rules| request.resolve(rules)).await?;
     call.record.model(&prepared.model);
     let created = unix_seconds();
     // One picture too few is a wrong answer, so all of them have to be made.
     let urls = try_join_all((0..count).map(|_| pictures(&call, &prepared))).await?.concat();
+    call.state.0.owner.gallery.add(&urls, &prompt, &prepared.model);
     let entries = try_join_all(urls.into_iter().map(|url| entry(&call.state, url, is_b64))).await?;
     let body = json!({ "created": created, "data": entries });
     Ok((note_headers(&prepared.notes), Json(body)).into_response())

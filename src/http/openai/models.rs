@@ -29,8 +29,10 @@ async fn list_models(
     let catalogue = state.0.models.current().await;
     let names = web_names(&state, &catalogue);
     let others = state.0.upstreams.other_names().await;
-    let mut data: Vec<Model<'_>> = names.iter().map(|(id, info)| model(id, info)).collect();
-    data.extend(others.iter().map(|id| other(id)));
+    let listing = &state.0.owner.listing;
+    let listed = names.iter().filter(|(id, info)| listing.has(id, &info.id));
+    let mut data: Vec<Model<'_>> = listed.map(|(id, info)| model(id, info)).collect();
+    data.extend(others.iter().filter(|id| listing.has(id, id)).map(|id| other(id)));
     if query.is_some_and(|query| query.split('&').any(|field| field == "aliases=true")) {
         for (alias, target) in state.0.upstreams.model_map().entries() {
             if data.iter().all(|listed| listed.id != alias) {

@@ -14,6 +14,7 @@ pub(crate) mod connections;
 pub(crate) mod counters;
 pub(crate) mod drain;
 pub(crate) mod encoding;
+pub(crate) mod gallery;
 pub(crate) mod guard;
 pub(crate) mod json;
 pub(crate) mod key_limits;
