@@ -36,6 +36,8 @@ pub(crate) struct World {
     pub(crate) uploads: Uploads,
     pub(crate) media: Media,
     media_base: Option<String>,
+    /// Whether the model answers as one to talk to.
+    pub(crate) small_talk: bool,
     pub(crate) tasks: Tasks,
     pub(crate) settings: Mutex<HashMap<Arc<str>, Value>>,
     pub(crate) benches: Mutex<HashMap<Bench, BenchStream>>,
@@ -86,6 +88,7 @@ impl World {
             uploads: Uploads::default(),
             media: Media::default(),
             media_base: scenario.media_base.as_ref().map(|base| base.trim_end_matches('/').to_owned()),
+            small_talk: scenario.small_talk,
             tasks: Tasks::default(),
             settings: Mutex::default(),
             benches: Mutex::default(),

@@ -5,12 +5,13 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 
 use simulator::Simulator;
-use simulator::script::Scenario;
+use simulator::script::{AccountScript, Endpoint, Era, ErrorScript, Scenario, ScriptedReply};
 use uuid::Uuid;
 
 use crate::app::{App, StartError};
 use crate::cli::serve::until_signal;
 use crate::cli::simulated::error::SimulatedError;
+use crate::cli::simulated::samples;
 use crate::config::{Config, Sources};
 
 /// The port of the server when none is asked for, as with `serve`.
@@ -21,13 +22,13 @@ const PORT: u16 = 8000;
 /// # Errors
 /// [`SimulatedError`]: a port is taken, or the temporary folder cannot be used.
 pub(crate) async fn run(port: Option<u16>, mut sources: Sources) -> Result<(), SimulatedError> {
-    let simulator = Simulator::start(Scenario::default()).await.map_err(SimulatedError::Simulator)?;
+    let simulator = Simulator::start(scenario()).await.map_err(SimulatedError::Simulator)?;
     let folder = TemporaryFolder::new();
     let key = format!("sk-demo-{}", Uuid::new_v4().simple());
     let cookies: Vec<String> =
         simulator.accounts().names().iter().map(|account| simulator.accounts().cookie(account)).collect();
     let flags = [
-        ("API_KEY", key.clone()),
+        ("API_KEY", format!("demo={key}")),
         ("COOKIE", cookies.join("|||")),
         ("QWEN_WEB_BASE_URL", simulator.urls().web.to_string()),
         ("QWEN_AUTH_BASE_URL", simulator.urls().auth.to_string()),
@@ -52,6 +53,7 @@ pub(crate) async fn run(port: Option<u16>, mut sources: Sources) -> Result<(), S
     sources.faults.clear();
     sources.flags.extend(BTreeMap::from(flags.map(|(name, value)| (name.to_owned(), value))));
     let config = Config::load(&sources)?;
+    samples::usage(&folder.0).await;
     let app = App::build(config).await.map_err(|error| match error {
         StartError::Listen(address, error) => SimulatedError::Listen(address, error),
         other => other.into(),
@@ -60,7 +62,7 @@ pub(crate) async fn run(port: Option<u16>, mut sources: Sources) -> Result<(), S
     let page = app.page_link();
     let _ = write!(
         io::stdout(),
-        "A server with two sample accounts, in front of a simulated chat.qwen.ai:\n\n\
+        "A server with sample accounts, in front of a simulated chat.qwen.ai:\n\n\
          \x20   base URL   {base}/v1\n\
          \x20   key        {key}\n\
          \x20   page       {page}\n\n\
@@ -73,6 +75,17 @@ pub(crate) async fn run(port: Option<u16>, mut sources: Sources) -> Result<(), S
     app.serve(until_signal()).await;
     simulator.stop().await;
     Ok(())
+}
+
+/// The upstream of the demo: two accounts that answer, one that has used up what it may ask, and one whose login has
+/// ended. The model is one to talk to.
+fn scenario() -> Scenario {
+    let mut accounts = Scenario::default().accounts;
+    let refusal = ErrorScript { code: "RateLimited".to_owned(), num: Some(2), ..ErrorScript::default() };
+    let defaults = BTreeMap::from([(Endpoint::Completions, ScriptedReply::error_with(refusal))]);
+    accounts.push(AccountScript { defaults, ..AccountScript::new("mia", Era::A) });
+    accounts.push(AccountScript { expired: true, revoked: true, ..AccountScript::new("noor", Era::B) });
+    Scenario { small_talk: true, ..Scenario::with_accounts(accounts) }
 }
 
 /// A folder that is removed when the demo ends.

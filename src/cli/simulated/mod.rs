@@ -3,6 +3,7 @@
 pub(crate) mod alone;
 pub(crate) mod demo;
 pub(crate) mod error;
+mod samples;
 
 use std::path::PathBuf;
 
@@ -14,7 +15,7 @@ use crate::config::Sources;
 /// The commands that run the simulator.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum SimulatedCommand {
-    /// Run the server with a simulated upstream and two sample accounts; needs no account and no network
+    /// Run the server with a simulated upstream and sample accounts; needs no account and no network
     Demo {
         /// Port to listen at [default: 8000]
         #[arg(long, value_name = "PORT")]

@@ -178,6 +178,7 @@ fn wish(body: &Value, attempt: u64) -> Wish {
             prompt,
             earlier: Vec::new(),
             reads_tools: false,
+            small_talk: false,
             declared: Vec::new(),
             wants_thinking,
             wants_raw_thinking: true,

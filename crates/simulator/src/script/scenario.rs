@@ -31,6 +31,8 @@ pub struct Scenario {
     pub page_size: usize,
     /// How many requests are remembered; older ones are forgotten.
     pub records_max: usize,
+    /// Whether the model answers as one to talk to, rather than with the same sentences about its message.
+    pub small_talk: bool,
     /// What the links of generated pictures and videos begin with, such as `https://cdn.qwenlm.ai`. Left out: the
     /// chat host of this run, as the client calls it.
     pub media_base: Option<String>,
@@ -144,6 +146,7 @@ impl Default for Scenario {
             busy_after_close_ms: 3_000,
             page_size: 50,
             records_max: 20_000,
+            small_talk: false,
             media_base: None,
             accounts: vec![AccountScript::new("ada", Era::A), AccountScript::new("bob", Era::B)],
             oauth_accounts: vec![OAuthAccount::new("cleo"), OAuthAccount::new("dora")],

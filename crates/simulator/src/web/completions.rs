@@ -139,6 +139,7 @@ impl Play<'_> {
             prompt: request.asked.content.clone(),
             earlier: world.chats.before(&turn),
             reads_tools: true,
+            small_talk: world.small_talk,
             declared: request.declared.clone(),
             wants_thinking: request.wants_thinking,
             wants_raw_thinking: request.wants_raw_thinking,

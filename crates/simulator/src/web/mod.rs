@@ -15,6 +15,7 @@ pub(crate) mod prompt;
 pub(crate) mod python;
 pub(crate) mod research;
 pub(crate) mod site;
+pub(crate) mod small_talk;
 pub(crate) mod speech;
 pub(crate) mod steps;
 pub(crate) mod tasks;

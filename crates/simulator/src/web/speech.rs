@@ -9,6 +9,7 @@ use crate::web::agent::{self, Next};
 use crate::web::frames::Voice;
 use crate::web::prompt::{Tool, joined, newest_user_message};
 use crate::web::python::python;
+use crate::web::small_talk;
 use crate::web::usage::{FRAME_TOKENS, PICTURE_TOKENS, Usage, tokens};
 
 /// What the request asks for, as far as a stream depends on it.
@@ -18,6 +19,8 @@ pub(crate) struct Question {
     pub(crate) earlier: Vec<(&'static str, String)>,
     /// Whether tools that the prompt shows are called by the built-in answer.
     pub(crate) reads_tools: bool,
+    /// Whether the built-in answer is one of a model to talk to.
+    pub(crate) small_talk: bool,
     /// Tools that are declared beside the prompt; they are called in the phase `local_tool`.
     pub(crate) declared: Vec<Tool>,
     pub(crate) wants_thinking: bool,
@@ -235,6 +238,11 @@ fn default_answer(question: &Question, has_search: bool) -> String {
     let message = newest_user_message(&question.prompt);
     if let Some((_, echo)) = message.rsplit_once("echo:").filter(|(_, echo)| !echo.trim().is_empty()) {
         return echo.strip_prefix(' ').unwrap_or(echo).to_owned();
+    }
+    if question.small_talk {
+        let turns = question.prompt.matches("\n</assistant>").count();
+        let earlier = question.earlier.iter().filter(|(role, _)| *role == "assistant").count();
+        return small_talk::answer(message, turns + earlier, has_search);
     }
     let words = match message.split_whitespace().count() {
         1 => "1 word".to_owned(),

@@ -300,6 +300,7 @@ mod tests {
             prompt: "echo: 字 🦀".into(),
             earlier: Vec::new(),
             reads_tools: true,
+            small_talk: false,
             declared: Vec::new(),
             wants_thinking: false,
             wants_raw_thinking: false,
