@@ -26,7 +26,7 @@ export async function show(place) {
     try {
       const { changes } = await api('admin/audit');
       fill(list, changes.length ? h('section', { class: 'card flush' }, table([{ title: tr('When', '时间') }, { title: tr('Who', '谁') }, { title: tr('What', '内容') }],
-        changes.map((change) => h('tr', {}, h('td', { class: 'num' }, clock(change.at)), h('td', {}, change.who), h('td', {}, words(change.what)))), { caption: tr('Changes', '变更记录') })) : empty(tr('No change yet', '还没有变更'), tr('Changes that are made here or with the admin key are listed here.', '在此页面或使用管理密钥所做的更改会列在这里。')));
+        changes.map((change) => h('tr', {}, h('td', { class: 'tabular' }, clock(change.at)), h('td', {}, change.who), h('td', {}, words(change.what)))), { caption: tr('Changes', '变更记录') })) : empty(tr('No change yet', '还没有变更'), tr('Changes that are made here or with the admin key are listed here.', '在此页面或使用管理密钥所做的更改会列在这里。')));
     } catch (error) { fill(list, fault(error, load)); }
   }
   await load();

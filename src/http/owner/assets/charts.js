@@ -24,12 +24,12 @@ function top_of(max) {
 
 /** Stacked bars: `labels` along the x axis, `series` as [{name, values, color}]. */
 export function bars(labels, series, { title, format = short } = {}) {
-  const [width, height, left, bottom, up] = [720, 240, 46, 26, 10];
+  const [width, height, left, bottom, up] = [480, 220, 44, 24, 8];
   const sums = labels.map((_, place) => series.reduce((all, one) => all + (one.values[place] ?? 0), 0));
   const top = top_of(Math.max(0, ...sums));
   const y = (value) => up + (height - up - bottom) * (1 - value / top);
   const step = (width - left) / Math.max(1, labels.length);
-  const every = Math.ceil(labels.length / 8);
+  const every = Math.ceil(labels.length / 7);
   const marks = [0, 0.25, 0.5, 0.75, 1].map((part) => part * top);
   return h('figure', {},
     h('svg', { class: 'chart', viewBox: `0 0 ${width} ${height}`, role: 'img', 'aria-label': title },

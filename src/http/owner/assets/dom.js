@@ -161,6 +161,8 @@ export function copy_button(text, label) {
 export const code_line = (text) => h('div', { class: 'code-line' }, h('code', {}, text), copy_button(text));
 export const code_block = (text) => h('div', { class: 'code-block' }, h('pre', { tabindex: '0' }, h('code', {}, text)), copy_button(text));
 
+/** A text with `names` in backquotes as code. */
+export const rich = (text) => String(text ?? '').split('`').map((part, place) => (place % 2 ? h('code', {}, part) : part));
 export const status = (kind, text) => h('span', { class: `status ${kind}` }, h('span', { class: 'dot', 'aria-hidden': 'true' }), text);
 export const tag = (text, kind = '') => h('span', { class: `tag ${kind}` }, text);
 export const empty = (title, text, ...actions) => h('div', { class: 'empty' }, h('h3', {}, title), h('p', {}, text), actions.length ? h('div', { class: 'row center' }, actions) : null);

@@ -50,8 +50,8 @@ const fate_of = (request) => (request.outcome === 'open' ? status('open', tr('Op
 function row(request) {
   const look = () => timeline(request);
   return h('tr', { class: 'clickable', onclick: (event) => { if (!event.target.closest('button')) look(); } },
-    h('td', { class: 'num' }, time_of_day(request.at_ms)),
-    h('td', {}, h('button', { type: 'button', class: 'button small quiet', onclick: look, 'aria-label': tr(`Details of ${request.model ?? request.route}`, `${request.model ?? request.route} 的详情`) }, request.model ?? request.route), both(request.advice) ? h('span', { class: 'cell-sub' }, both(request.advice)) : null),
+    h('td', { class: 'tabular' }, time_of_day(request.at_ms)),
+    h('td', {}, h('button', { type: 'button', class: 'link', onclick: look, 'aria-label': tr(`Details of ${request.model ?? request.route}`, `${request.model ?? request.route} 的详情`) }, request.model ?? request.route), both(request.advice) ? h('span', { class: 'cell-sub' }, both(request.advice)) : null),
     h('td', {}, request.key ?? '–', request.account ? h('span', { class: 'cell-sub' }, request.account) : null),
     h('td', {}, fate_of(request), request.attempts > 1 ? [' ', tag(tr(`${request.attempts} attempts`, `${request.attempts} 次尝试`))] : null),
     h('td', { class: 'num' }, millis(request.first_token_ms)), h('td', { class: 'num' }, millis(request.total_ms)),

@@ -1,6 +1,6 @@
 // Settings: the value of each, where it comes from, and whether a restart is needed.
 import { api, patch, post } from './api.js';
-import { h, fill, tr, both, head, fault, loading, tag, button, field, dialog, say, notice, empty } from './dom.js';
+import { h, fill, tr, both, rich, head, fault, loading, tag, button, field, dialog, say, notice, empty } from './dom.js';
 
 export async function show(place) {
   const list = h('div', { class: 'stack' });
@@ -25,13 +25,13 @@ export async function show(place) {
     fill(list, shown.length ? [...groups].map(([section, some]) => h('section', { class: 'card flush' }, section ? h('h2', { class: 'setting' }, section) : null, some.map(one))) : empty(tr('Nothing matches', '没有匹配项'), tr('Try another word.', '换个词试试。')));
   }
   const one = (setting) => h('div', { class: 'setting' },
-    h('div', {}, h('div', { class: 'row' }, h('strong', { class: 'mono' }, setting.name), setting.origin !== 'default' ? tag(setting.origin, 'accent') : null, setting.needs_restart ? tag(tr('restart', '需重启')) : null), h('p', {}, setting.about)),
+    h('div', {}, h('div', { class: 'row' }, h('strong', { class: 'mono' }, setting.name), setting.origin !== 'default' ? tag(setting.origin, 'accent') : null, setting.changeable && setting.needs_restart ? tag(tr('restart', '需重启')) : null), h('p', {}, rich(setting.about))),
     h('div', {}, h('div', { class: 'value' }, setting.value || h('span', { class: 'muted' }, tr('not set', '未设置')), setting.origin !== 'default' && setting.default ? h('div', { class: 'muted' }, tr(`default ${setting.default}`, `默认 ${setting.default}`)) : null), setting.changeable ? h('div', { class: 'row end' }, button(tr('Change', '更改'), () => change(setting), { kind: 'small' })) : null));
   const change = (setting) => dialog(setting.name, (close) => {
     const value = h('input', { type: 'text', value: setting.value ?? '' });
     const trouble = h('div', {});
     const save = async (text) => { try { await patch('admin/settings', { [setting.name]: text }); say(tr('Changed', '已更改')); close(true); await load(); } catch (error) { fill(trouble, fault(error)); } };
-    const form = h('form', { class: 'stack' }, h('p', { class: 'muted' }, setting.about), field(tr('Value', '值'), value, setting.default ? tr(`Default: ${setting.default}`, `默认:${setting.default}`) : null), trouble,
+    const form = h('form', { class: 'stack' }, h('p', { class: 'muted' }, rich(setting.about)), field(tr('Value', '值'), value, setting.default ? tr(`Default: ${setting.default}`, `默认:${setting.default}`) : null), trouble,
       h('div', { class: 'row end' }, setting.origin === 'page' ? button(tr('Back to the file', '恢复文件中的值'), () => save(null)) : null, h('button', { type: 'submit', class: 'button primary' }, tr('Save', '保存'))));
     form.addEventListener('submit', (event) => { event.preventDefault(); save(value.value); });
     return form;
