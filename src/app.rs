@@ -162,7 +162,7 @@ impl App {
             logins,
             web_accounts: web_accounts.clone(),
             book,
-            keys: CallerKeys::new(&config.http.keys),
+            keys: CallerKeys::new(&config.http.keys, loaded.made_keys),
             usage: usage.clone(),
             observers: Arc::new(Observers { usage: Some(usage.clone()), ..Observers::default() }),
             settings: config.http.clone(),

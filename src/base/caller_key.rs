@@ -37,6 +37,13 @@ impl KeyName {
         Self("page".into())
     }
 
+    /// This name with `-page` behind it, cut to fit: for a key of the page whose name a configured key has taken.
+    #[must_use]
+    pub fn of_page(&self) -> Self {
+        let stem: String = self.0.chars().take(Self::BYTES_MAX - PAGE_ENDING.len()).collect();
+        Self(format!("{stem}{PAGE_ENDING}").into())
+    }
+
     /// The text of the name.
     #[must_use]
     pub fn as_str(&self) -> &str {
@@ -121,6 +128,18 @@ impl KeyDigest {
     #[must_use]
     pub(crate) fn of(key: &str) -> Self {
         Self(Sha256::digest(key.as_bytes()).into())
+    }
+
+    /// A digest that was written down.
+    #[must_use]
+    pub(crate) fn from_stored(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+
+    /// Its 32 bytes.
+    #[must_use]
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
     }
 
     /// Whether both are of one key.
@@ -217,6 +236,8 @@ impl KeyLimits {
     }
 }
 
+/// What stands behind the name of a page's key that a configured key has too.
+const PAGE_ENDING: &str = "-page";
 const LIMITS_EXPECTED: &str = "must be requests=N/day, tokens=N/day or models=NAME|NAME*, separated by commas";
 const MODEL_BYTES_MAX: usize = 200;
 
@@ -283,8 +304,14 @@ mod tests {
     #[test]
     fn digests_tell_keys_apart_and_show_nothing() {
         let digest = KeyDigest::of("sk-1");
-        assert!(digest.is(&KeyDigest::of("sk-1")) && !digest.is(&KeyDigest::of("sk-2")));
+        assert!(digest.is(&KeyDigest::from_stored(*digest.as_bytes())) && !digest.is(&KeyDigest::of("sk-2")));
         assert_ne!(digest.number(), KeyDigest::of("sk-2").number());
         assert_eq!(format!("{digest:?}"), "KeyDigest([REDACTED])");
+    }
+    #[test]
+    fn a_name_of_the_page_fits() {
+        assert_eq!(KeyName::numbered(2).of_page().as_str(), "key-2-page");
+        let long: KeyName = "a2345678901234567890123456789012".parse().unwrap();
+        assert_eq!(long.of_page().as_str(), "a23456789012345678901234567-page");
     }
 }

@@ -4,14 +4,34 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+use sha2::{Digest as _, Sha256};
+use uuid::Uuid;
 
 use crate::base::caller_key::{KeyDigest, KeyLimits, KeyName, NamedKey};
-use crate::base::ids::CredentialKey;
+use crate::base::ids::{CredentialKey, UnixSeconds};
+use crate::base::secret::ApiKey;
 use crate::pool::CallerId;
+use crate::store::{MadeKey, Store, StoreError};
 
 /// The keys of callers. Clones share one set.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct CallerKeys(Arc<ArcSwap<Vec<Arc<CallerKey>>>>);
+pub(crate) struct CallerKeys(Arc<Inner>);
+
+#[derive(Debug, Default)]
+struct Inner {
+    /// What requests are compared with.
+    all: ArcSwap<Vec<Arc<CallerKey>>>,
+    sources: Mutex<Sources>,
+}
+
+/// What the set is made from.
+#[derive(Debug, Default)]
+struct Sources {
+    configured: Vec<NamedKey>,
+    /// Those that the owner made, oldest first.
+    made: Vec<MadeKey>,
+}
 
 /// One key, without the key itself.
 #[derive(Debug)]
@@ -28,7 +48,31 @@ pub(crate) struct CallerKey {
     pub owner: CredentialKey,
     /// How the key is shown to its owner: `sk-…abcd`.
     pub shown: String,
+    /// When it was made; `None` for a key that this server did not make, or no longer knows.
+    pub created_at: Option<UnixSeconds>,
+    /// Its name in the state file, for one that the owner made.
+    kept_as: Option<KeyName>,
     digest: KeyDigest,
+}
+
+/// Why a key cannot be made, changed or revoked.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum KeyError {
+    /// No key has this name.
+    #[error("no key is called {0}")]
+    Unknown(KeyName),
+    /// Another key has this name.
+    #[error("a key called {0} is there already")]
+    Taken(KeyName),
+    /// The key is one of the configuration, or the one that the server made for itself.
+    #[error("the key {0} was not made on the page")]
+    NotOfThePage(KeyName, KeyOrigin),
+    /// There are [`MADE_MAX`] keys.
+    #[error("there are {MADE_MAX} keys already")]
+    TooMany,
+    /// It cannot be kept.
+    #[error("the state file cannot keep the key")]
+    NotKept(#[from] StoreError),
 }
 
 /// Where a key comes from.
@@ -38,6 +82,8 @@ pub(crate) enum KeyOrigin {
     File,
     /// This server made it at its first start.
     Generated,
+    /// The owner made it on the page.
+    Page,
 }
 
 impl KeyOrigin {
@@ -47,28 +93,124 @@ impl KeyOrigin {
         match self {
             Self::File => "file",
             Self::Generated => "generated",
+            Self::Page => "page",
         }
     }
 }
 
 impl CallerKeys {
-    /// The keys of a configuration.
+    /// The configured keys, and those that the owner made earlier.
     #[must_use]
-    pub(crate) fn new(configured: &[NamedKey]) -> Self {
+    pub(crate) fn new(configured: &[NamedKey], made: Vec<MadeKey>) -> Self {
         let keys = Self::default();
+        keys.0.sources.lock().made = made;
         keys.configure(configured);
         keys
     }
 
     /// Replaces the configured keys. Requests under way go on.
     pub(crate) fn configure(&self, configured: &[NamedKey]) {
-        self.0.store(Arc::new(configured.iter().map(|key| Arc::new(CallerKey::of(key))).collect()));
+        self.change(|sources| sources.configured = configured.to_vec());
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Sources)) {
+        let mut sources = self.0.sources.lock();
+        change(&mut sources);
+        self.0.all.store(Arc::new(sources.keys()));
+    }
+
+    /// Makes a key of 256 random bits with this name, which works at once. Returns the key, which is kept nowhere and can be
+    /// shown once.
+    ///
+    /// # Errors
+    /// The name is taken, there are too many keys, or the key cannot be kept.
+    pub(crate) async fn make(
+        &self,
+        store: &Store,
+        name: KeyName,
+        limits: KeyLimits,
+        now: UnixSeconds,
+    ) -> Result<ApiKey, KeyError> {
+        let text = random_key();
+        let made = MadeKey {
+            name: name.clone(),
+            digest: *KeyDigest::of(&text).as_bytes(),
+            owner: CredentialKey::of(&text),
+            shown: shown(&text),
+            limits,
+            created_at: now,
+        };
+        {
+            // Under the lock, so that of two keys with one name one is refused.
+            let mut sources = self.0.sources.lock();
+            let keys = sources.keys();
+            // The owner's page asks under a name of its own.
+            if name == KeyName::page()
+                || keys.iter().any(|key| key.name == name)
+                || sources.made.iter().any(|key| key.name == name)
+            {
+                return Err(KeyError::Taken(name));
+            }
+            if sources.made.len() >= MADE_MAX {
+                return Err(KeyError::TooMany);
+            }
+            sources.made.push(made.clone());
+        }
+        if let Err(error) = store.save_made_key(made).await {
+            self.change(|sources| sources.made.retain(|key| key.name != name));
+            return Err(error.into());
+        }
+        self.change(|_| {});
+        Ok(ApiKey::new(&text))
+    }
+
+    /// Gives a key that the owner made other limits, at once.
+    ///
+    /// # Errors
+    /// There is no such key, it was not made on the page, or the change cannot be kept.
+    pub(crate) async fn limit(&self, store: &Store, name: &KeyName, limits: KeyLimits) -> Result<(), KeyError> {
+        let kept_as = self.made(name)?;
+        let mut changed = None;
+        self.change(|sources| {
+            if let Some(key) = sources.made.iter_mut().find(|key| key.name == kept_as) {
+                key.limits = limits;
+                changed = Some(key.clone());
+            }
+        });
+        let changed = changed.ok_or_else(|| KeyError::Unknown(name.clone()))?;
+        store.save_made_key(changed).await?;
+        Ok(())
+    }
+
+    /// Revokes a key that the owner made: requests that come from now on are refused.
+    ///
+    /// # Errors
+    /// There is no such key, it was not made on the page, or the state file cannot be changed, so that the key will work
+    /// again after a restart.
+    pub(crate) async fn revoke(&self, store: &Store, name: &KeyName) -> Result<(), KeyError> {
+        let kept_as = self.made(name)?;
+        self.change(|sources| sources.made.retain(|key| key.name != kept_as));
+        store.forget_made_key(&kept_as).await?;
+        Ok(())
+    }
+
+    /// The name in the state file of a key that the owner made.
+    fn made(&self, name: &KeyName) -> Result<KeyName, KeyError> {
+        let all = self.all();
+        let key = all.iter().find(|key| key.name == *name).ok_or_else(|| KeyError::Unknown(name.clone()))?;
+        key.kept_as.clone().ok_or_else(|| KeyError::NotOfThePage(name.clone(), key.origin))
+    }
+
+    /// The key with this name.
+    #[must_use]
+    pub(crate) fn named(&self, name: &KeyName) -> Option<Arc<CallerKey>> {
+        self.all().iter().find(|key| key.name == *name).map(Arc::clone)
     }
 
     /// Whether there is none, so that callers need none.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.load().is_empty()
+        self.0.all.load().is_empty()
     }
 
     /// The key that `offered` is. All keys are compared, each in constant time, so that the time taken does not tell
@@ -77,7 +219,7 @@ impl CallerKeys {
     pub(crate) fn find(&self, offered: &str) -> Option<Arc<CallerKey>> {
         let digest = KeyDigest::of(offered);
         let mut found = None;
-        for key in self.0.load().iter() {
+        for key in self.0.all.load().iter() {
             if key.digest.is(&digest) {
                 found = Some(Arc::clone(key));
             }
@@ -85,14 +227,52 @@ impl CallerKeys {
         found
     }
 
-    /// All keys, in the order of configuration.
+    /// All keys, in the order of configuration, then those of the page.
     #[must_use]
     pub(crate) fn all(&self) -> Arc<Vec<Arc<CallerKey>>> {
-        self.0.load_full()
+        self.0.all.load_full()
+    }
+}
+
+impl Sources {
+    /// All keys. One of the page whose name a configured key has taken gets another; one that is configured as well is that
+    /// one.
+    fn keys(&self) -> Vec<Arc<CallerKey>> {
+        let mut keys: Vec<Arc<CallerKey>> = self.configured.iter().map(|key| Arc::new(CallerKey::of(key))).collect();
+        for made in &self.made {
+            let mut key = CallerKey::of_made(made);
+            if keys.iter().any(|known| known.digest.is(&key.digest)) {
+                continue;
+            }
+            let is_taken = |name: &KeyName| keys.iter().any(|known| known.name == *name);
+            let others = std::iter::once(made.name.of_page()).chain((1..).map(KeyName::numbered));
+            if is_taken(&key.name)
+                && let Some(other) = others.into_iter().find(|name| !is_taken(name))
+            {
+                key.name = other;
+            }
+            keys.push(Arc::new(key));
+        }
+        keys
     }
 }
 
 impl CallerKey {
+    fn of_made(made: &MadeKey) -> Self {
+        let digest = KeyDigest::from_stored(made.digest);
+        Self {
+            name: made.name.clone(),
+            origin: KeyOrigin::Page,
+            limits: made.limits.clone(),
+            id: CallerId(digest.number()),
+            owner: made.owner.clone(),
+            shown: made.shown.clone(),
+            created_at: Some(made.created_at),
+            kept_as: Some(made.name.clone()),
+            digest,
+        }
+    }
+
     fn of(key: &NamedKey) -> Self {
         let text = key.key.expose();
         let digest = KeyDigest::of(text);
@@ -103,6 +283,8 @@ impl CallerKey {
             id: CallerId(digest.number()),
             owner: CredentialKey::of(text),
             shown: shown(text),
+            created_at: None,
+            kept_as: None,
             digest,
         }
     }
@@ -119,6 +301,14 @@ fn shown(key: &str) -> String {
     format!("{begin}…{end}")
 }
 
+/// A new key: `sk-` and 256 random bits in hex. Each UUID brings 122 bits of the generator that the system seeds.
+fn random_key() -> String {
+    let bits = Sha256::new_with_prefix(Uuid::new_v4()).chain_update(Uuid::new_v4()).chain_update(Uuid::new_v4());
+    format!("sk-{}", base16ct::lower::encode_string(&bits.finalize()))
+}
+
+/// Keys that the owner can make.
+pub(crate) const MADE_MAX: usize = 1000;
 /// The last characters of a key that are shown.
 const SHOWN_CHARS: usize = 4;
 /// A shorter key shows none of them.
@@ -127,7 +317,6 @@ const SHOWN_LENGTH_MIN: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::base::secret::ApiKey;
 
     fn named(name: &str, key: &str) -> NamedKey {
         NamedKey {
@@ -140,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_key_is_found_by_its_text_and_is_the_same_caller_under_another_name() {
-        let keys = CallerKeys::new(&[named("key-1", "sk-1"), named("key-2", "sk-2")]);
+        let keys = CallerKeys::new(&[named("key-1", "sk-1"), named("key-2", "sk-2")], Vec::new());
         let before = keys.find("sk-2").unwrap();
         assert_eq!(before.name.as_str(), "key-2");
         assert!(keys.find("sk-3").is_none() && keys.find("").is_none() && keys.find("sk-").is_none());
@@ -151,6 +340,45 @@ mod tests {
         assert!(keys.find("sk-1").is_none() && !keys.is_empty());
         keys.configure(&[]);
         assert!(keys.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_key_of_the_page_works_until_it_is_revoked_whatever_is_configured() {
+        let dir = tempfile::tempdir().unwrap();
+        let (store, _) = Store::open(dir.path()).unwrap();
+        let keys = CallerKeys::default();
+        let name: KeyName = "laptop".parse().unwrap();
+        let limits = KeyLimits { requests_per_day: Some(5), ..KeyLimits::default() };
+        let made = keys.make(&store, name.clone(), limits.clone(), UnixSeconds(9)).await.unwrap();
+        assert_eq!(made.expose().len(), 3 + 64);
+        let found = keys.find(made.expose()).unwrap();
+        assert_eq!((&found.name, &found.limits, found.created_at), (&name, &limits, Some(UnixSeconds(9))));
+        let again = keys.make(&store, name.clone(), KeyLimits::default(), UnixSeconds(9)).await;
+        assert!(matches!(again, Err(KeyError::Taken(_))), "{again:?}");
+        // A configured key takes the name; the one of the page goes on under another.
+        keys.configure(&[named("laptop", "sk-configured")]);
+        assert_eq!(keys.find("sk-configured").unwrap().name, name);
+        let other = keys.find(made.expose()).unwrap().name.clone();
+        assert_eq!(other.as_str(), "laptop-page");
+        assert!(matches!(keys.revoke(&store, &name).await, Err(KeyError::NotOfThePage(_, KeyOrigin::File))));
+        keys.limit(&store, &other, KeyLimits::default()).await.unwrap();
+        store.close().await;
+        let (store, loaded) = Store::open(dir.path()).unwrap();
+        let keys = CallerKeys::new(&[], loaded.made_keys);
+        let found = keys.find(made.expose()).unwrap();
+        assert_eq!((&found.name, &found.limits), (&name, &KeyLimits::default()), "as it was changed");
+        // One that is configured too is not there twice.
+        keys.configure(&[named("key-1", made.expose())]);
+        assert_eq!((keys.all().len(), keys.find(made.expose()).unwrap().origin), (1, KeyOrigin::File));
+        keys.configure(&[]);
+        keys.revoke(&store, &name).await.unwrap();
+        assert!(keys.find(made.expose()).is_none() && keys.is_empty());
+        assert!(matches!(keys.revoke(&store, &name).await, Err(KeyError::Unknown(_))));
+        store.close().await;
+        assert!(Store::open(dir.path()).unwrap().1.made_keys.is_empty());
+        // The file never had the key.
+        let whole = std::fs::read(dir.path().join("state.db")).unwrap();
+        assert!(!whole.windows(64).any(|window| window == &made.expose().as_bytes()[3..]));
     }
 
     #[test]

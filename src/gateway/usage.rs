@@ -346,7 +346,7 @@ mod tests {
     fn key(limits: &str) -> Arc<CallerKey> {
         let limits = KeyLimits::parse(limits).unwrap();
         let named = NamedKey { name: "laptop".parse().unwrap(), key: ApiKey::new("k"), limits, is_generated: false };
-        CallerKeys::new(&[named]).find("k").unwrap()
+        CallerKeys::new(&[named], Vec::new()).find("k").unwrap()
     }
 
     fn ended(model: &str, outcome: &'static str, account: Option<AccountKind>) -> EndedRequest {

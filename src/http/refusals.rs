@@ -7,6 +7,7 @@ use http::Method;
 
 use crate::base::caller_key::KeyName;
 use crate::chat::failure::{Failure, FailureKind, WAIT_MAX};
+use crate::gateway::caller_keys::{KeyError, KeyOrigin};
 use crate::gateway::usage::{LIMIT_CODE, LimitReached};
 use crate::http::serve::paths::nearest;
 use crate::upstream::words::cleaned;
@@ -429,6 +430,46 @@ impl Failure {
 
 /// What the owner asks for.
 impl Failure {
+    /// A key cannot be made, changed or revoked.
+    #[must_use]
+    pub(crate) fn of_keys(error: &KeyError) -> Self {
+        let said = sentence(&error.to_string());
+        match error {
+            KeyError::Unknown(_) => Self::unknown_key(),
+            KeyError::Taken(_) => {
+                let message = format!("{said} Choose another name, or revoke that key first.");
+                Self::new(FailureKind::Conflict, "key_exists", message).about("name")
+            }
+            KeyError::NotOfThePage(_, origin) => {
+                let mend = match origin {
+                    KeyOrigin::Generated => "Set API_KEY, and it is not used any more.",
+                    KeyOrigin::File | KeyOrigin::Page => {
+                        "Change API_KEY and KEY_LIMITS where the server runs: its environment, .env or config.json."
+                    }
+                };
+                Self::new(FailureKind::Conflict, "key_not_of_the_page", format!("{said} {mend}"))
+            }
+            KeyError::TooMany => {
+                let message = format!("{said} Revoke some that are not used any more.");
+                Self::new(FailureKind::Conflict, "too_many_keys", message)
+            }
+            KeyError::NotKept(_) => Self::internal(),
+        }
+    }
+
+    /// No key has the name that a path of the owner's gives.
+    #[must_use]
+    pub(crate) fn unknown_key() -> Self {
+        let message = "No key has this name. GET /admin/keys lists them.";
+        Self::new(FailureKind::NotFound, "key_not_found", message)
+    }
+
+    /// The body of a request to one of the owner's routes has a wrong field.
+    #[must_use]
+    pub(crate) fn wrong_body(why: &str) -> Self {
+        Self::new(FailureKind::Invalid, "invalid_value", format!("The body cannot be used: {why}."))
+    }
+
     /// The query of a request has a parameter that is unknown or cannot be read.
     #[must_use]
     pub(crate) fn wrong_query(why: &str) -> Self {

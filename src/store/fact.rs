@@ -3,11 +3,13 @@
 use rusqlite::Transaction;
 use secrecy::SecretString;
 
+use crate::base::caller_key::KeyName;
 use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::store::daily::{DaySpent, UtcDay};
 use crate::store::fact_rows;
-use crate::store::records::{ChatIntent, KeptAnswer, Note, OwnedChat, StoredAccount, StoredSession, VideoJob};
+use crate::store::key_rows;
+use crate::store::records::{ChatIntent, KeptAnswer, MadeKey, Note, OwnedChat, StoredAccount, StoredSession, VideoJob};
 use crate::store::responses::{self, KeptResponse};
 use crate::store::rows::{self, Rows};
 use crate::store::usage::{self, UsageDeltas};
@@ -52,6 +54,10 @@ pub(super) enum Fact {
     Response(Box<KeptResponse>, UnixSeconds),
     /// A response of this owner is to be forgotten.
     ResponseGone { owner: String, id: String },
+    /// A key of callers that the owner made or changed.
+    MadeKey(Box<MadeKey>),
+    /// A key that the owner made is to be forgotten.
+    MadeKeyGone(KeyName),
     /// The key made at the first start.
     GeneratedKey(SecretString),
     /// A text of the owner's side under a name of its own, over the earlier one.
@@ -67,6 +73,8 @@ impl Fact {
                 | Self::OAuth(..)
                 | Self::Account(_)
                 | Self::GeneratedKey(_)
+                | Self::MadeKey(_)
+                | Self::MadeKeyGone(_)
                 | Self::Note(Note::AdminKey, _)
         )
     }
@@ -94,6 +102,8 @@ impl Fact {
             | Self::VideoGone(_)
             | Self::Response(..)
             | Self::ResponseGone { .. }
+            | Self::MadeKey(_)
+            | Self::MadeKeyGone(_)
             | Self::GeneratedKey(_)
             | Self::Note(..) => true,
         }
@@ -135,6 +145,8 @@ impl Fact {
             Self::VideoGone(id) => rows::remove_video(transaction, id),
             Self::Response(response, now) => responses::put(transaction, response, *now, responses_bytes_max),
             Self::ResponseGone { owner, id } => responses::remove(transaction, owner, id),
+            Self::MadeKey(key) => key_rows::put(transaction, key),
+            Self::MadeKeyGone(name) => key_rows::remove(transaction, name),
             Self::GeneratedKey(key) => rows::put_generated_key(transaction, key),
             Self::Note(note, text) => rows::put_note(transaction, *note, text),
         }

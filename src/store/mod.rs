@@ -11,6 +11,7 @@ mod disk;
 mod error;
 mod fact;
 mod fact_rows;
+mod key_rows;
 pub(crate) mod oauth_files;
 mod records;
 mod responses;
@@ -34,6 +35,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::base::caller_key::KeyName;
 use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::secret::ApiKey;
@@ -53,7 +55,8 @@ pub use crate::store::disk::condition::{Kept, StorageFault, StorageState, Storag
 pub use crate::store::disk::unusable::Unusable;
 pub use crate::store::error::StoreError;
 pub use crate::store::records::{
-    ChatIntent, KeptAnswer, Loaded, Note, OwnedChat, StoredAccount, StoredSession, VideoJob, VideoPicture, VideoState,
+    ChatIntent, KeptAnswer, Loaded, MadeKey, Note, OwnedChat, StoredAccount, StoredSession, VideoJob, VideoPicture,
+    VideoState,
 };
 pub use crate::store::responses::{CHAIN_MAX, Chain, KeptResponse};
 pub use crate::store::usage::{HOURS, Histogram, UsageKey, UsageLoaded, UsageSums, hour_of};
@@ -408,6 +411,22 @@ impl Store {
     /// It could not be written ([`StoreError::Write`]), or the store is closed ([`StoreError::Closed`]).
     pub async fn forget_response(&self, owner: String, id: String) -> Result<Kept, StoreError> {
         self.write(Fact::ResponseGone { owner, id }).await
+    }
+
+    /// Saves a key that the owner made over the one of this name, as [`Store::save_session`] does.
+    ///
+    /// # Errors
+    /// As [`Store::save_session`].
+    pub async fn save_made_key(&self, key: MadeKey) -> Result<Kept, StoreError> {
+        self.write(Fact::MadeKey(Box::new(key))).await
+    }
+
+    /// Forgets a key that the owner made, and returns when that is safe on the disk or waits for it.
+    ///
+    /// # Errors
+    /// As [`Store::save_session`].
+    pub async fn forget_made_key(&self, name: &KeyName) -> Result<Kept, StoreError> {
+        self.write(Fact::MadeKeyGone(name.clone())).await
     }
 
     /// Saves the key that was made at the first start, as [`Store::save_session`] does.

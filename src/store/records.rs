@@ -6,6 +6,7 @@ use std::fmt;
 use bytes::Bytes;
 use secrecy::SecretString;
 
+use crate::base::caller_key::{KeyLimits, KeyName};
 use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::secret::{ApiKey, Cookie};
@@ -31,6 +32,8 @@ pub struct Loaded {
     pub intents: Vec<ChatIntent>,
     /// Video jobs that were not forgotten, oldest first.
     pub videos: Vec<VideoJob>,
+    /// Keys of callers that the owner made on the page, oldest first.
+    pub made_keys: Vec<MadeKey>,
     /// What requests used today, and when keys were last used.
     pub usage: UsageLoaded,
     /// The key that was made at the first start without one.
@@ -61,6 +64,24 @@ impl Note {
             Self::ListedModels => "listed_models",
         }
     }
+}
+
+/// A key of callers that the owner made on the page. The key itself is kept nowhere: of 256 random bits a plain SHA-256
+/// cannot be guessed back, so that no slow hash is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MadeKey {
+    /// What it is called.
+    pub name: KeyName,
+    /// The SHA-256 of the key.
+    pub digest: [u8; 32],
+    /// The caller's name on disk.
+    pub owner: CredentialKey,
+    /// How it is shown to its owner: `sk-…abcd`.
+    pub shown: String,
+    /// What it may use.
+    pub limits: KeyLimits,
+    /// When it was made.
+    pub created_at: UnixSeconds,
 }
 
 /// A session as it was last saved.

@@ -17,6 +17,7 @@ use crate::store::daily::{Daily, DaySpent, Spent, UtcDay};
 use crate::store::disk::fault::Fault;
 use crate::store::disk::files;
 use crate::store::fact_rows::{reason_of, usage_of};
+use crate::store::key_rows;
 use crate::store::records::{
     ChatIntent, KeptAnswer, Loaded, Note, OwnedChat, StoredAccount, StoredSession, VideoJob, VideoPicture, VideoState,
 };
@@ -193,6 +194,7 @@ impl Rows {
         for about in [Note::Audit, Note::ListedModels] {
             notes.extend(note(about)?.map(|text| (about, text)));
         }
+        let made_keys = key_rows::load(&self.connection)?;
         Ok(Loaded {
             sessions,
             oauth,
@@ -202,6 +204,7 @@ impl Rows {
             chats,
             intents,
             videos,
+            made_keys,
             usage,
             generated_key,
             generated_admin_key,

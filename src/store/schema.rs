@@ -197,4 +197,15 @@ CREATE TABLE labels (
 ) STRICT, WITHOUT ROWID;
 ALTER TABLE sessions ADD COLUMN earlier TEXT;
 ",
+    // Keys of callers that the owner made. The key itself is not kept, only its SHA-256; limits are JSON.
+    "
+CREATE TABLE made_keys (
+    name TEXT PRIMARY KEY NOT NULL,
+    digest BLOB NOT NULL,
+    owner TEXT NOT NULL,
+    shown TEXT NOT NULL,
+    limits TEXT NOT NULL,
+    created_at INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+",
 ];

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use crate::base::caller_key::KeyName;
 use crate::base::ids::CredentialKey;
 use crate::store::daily::UtcDay;
 use crate::store::fact::Fact;
@@ -27,6 +28,7 @@ enum Thing {
     OAuth(CredentialKey),
     GeneratedKey,
     Note(Note),
+    MadeKey(KeyName),
     Facts(CredentialKey),
     Day(CredentialKey, UtcDay),
     /// What requests used.
@@ -66,6 +68,8 @@ impl Waiting {
             Fact::OAuth(key, ..) => Thing::OAuth(key.clone()),
             Fact::GeneratedKey(_) => Thing::GeneratedKey,
             Fact::Note(note, _) => Thing::Note(*note),
+            Fact::MadeKey(key) => Thing::MadeKey(key.name.clone()),
+            Fact::MadeKeyGone(name) => Thing::MadeKey(name.clone()),
             Fact::Facts(key, _) => Thing::Facts(key.clone()),
             Fact::Intent(intent) => Thing::Intent(intent.title.clone()),
             Fact::IntentGone(title) => Thing::Intent(title.clone()),
@@ -115,7 +119,7 @@ impl Waiting {
         self.credentials.len() + self.others.len()
     }
 
-    /// Sessions, OAuth credentials and the generated key.
+    /// Sessions, OAuth credentials and keys of callers.
     pub(super) fn credentials(&self) -> impl Iterator<Item = &Fact> {
         self.credentials.values()
     }

@@ -6,6 +6,8 @@ use simulator::script::{Endpoint, Scenario};
 
 use crate::support::app::{Setup, TestApp, json_of, question};
 
+const ADMIN_KEY: &str = "sk-of-the-owner";
+
 /// Answers a request of the caller with this key.
 async fn post(app: &TestApp, key: &str, path: &str, body: &Value) -> reqwest::Response {
     let request = app.client.post(app.url(path)).bearer_auth(key).header("content-type", "application/json");
@@ -98,4 +100,85 @@ async fn a_key_may_be_limited_to_some_models() {
     assert_eq!(get(&app, "sk-l", "/v1/models/qwen3-coder-plus").await.status(), 404);
     assert_eq!(get(&app, "sk-l", "/v1/models/qwen3-max").await.status(), 200);
     assert_eq!(get(&app, "sk-all", "/v1/models/qwen3-coder-plus").await.status(), 200);
+}
+
+/// A call of the owner.
+async fn owner(app: &TestApp, method: &str, path: &str, body: Value) -> (u16, Value) {
+    let request = app.client.request(method.parse().unwrap(), app.url(path)).bearer_auth(ADMIN_KEY);
+    let answer = request.header("content-type", "application/json").body(body.to_string()).send().await.unwrap();
+    (answer.status().as_u16(), json_of(answer).await)
+}
+
+#[tokio::test]
+async fn the_owner_makes_limits_and_revokes_keys_without_a_restart() {
+    let setup = || Setup::default().with("ADMIN_SECRET_KEY", ADMIN_KEY).with("API_KEY", "laptop=sk-laptop");
+    let app = setup().start(Simulator::start(Scenario::default().paced_ms(0)).await.unwrap()).await;
+    let wish = json!({"name": "phone", "limits": {"models": ["qwen3-max"]}});
+    let (status, made) = owner(&app, "POST", "/admin/keys", wish.clone()).await;
+    assert_eq!((status, &made["name"]), (201, &json!("phone")), "{made}");
+    let key = made["key"].as_str().unwrap().to_owned();
+    assert!(key.starts_with("sk-") && key.len() == 67, "256 bits in hex");
+    // It works at once, within its limits.
+    assert_eq!(post(&app, &key, "/v1/chat/completions", &question("echo: x")).await.status(), 200);
+    assert_eq!(get(&app, &key, "/v1/models/qwen3-coder-plus").await.status(), 404);
+    let (status, changed) =
+        owner(&app, "PATCH", "/admin/keys/phone", json!({"limits": {"requests_per_day": 2, "models": []}})).await;
+    assert_eq!((status, &changed["limits"]["requests_per_day"]), (200, &json!(2)), "{changed}");
+    assert_eq!(get(&app, &key, "/v1/models/qwen3-coder-plus").await.status(), 200);
+    assert_eq!(post(&app, &key, "/v1/chat/completions", &question("echo: x")).await.status(), 200);
+    assert_eq!(post(&app, &key, "/v1/chat/completions", &question("echo: x")).await.status(), 429);
+    let (_, list) = owner(&app, "GET", "/admin/keys", json!({})).await;
+    let phone = &list["keys"][1];
+    assert_eq!((&phone["name"], &phone["origin"]), (&json!("phone"), &json!("page")));
+    assert!(phone["created_at"].is_i64() && phone["used_today"]["requests"] == 2, "{phone}");
+    assert_eq!(phone["shown"], json!(format!("sk-…{}", &key[63..])));
+    assert!(!list.to_string().contains(&key));
+    // What cannot be.
+    for (method, path, body, expected) in [
+        ("POST", "/admin/keys", wish, 409),
+        ("POST", "/admin/keys", json!({"name": "laptop"}), 409),
+        ("POST", "/admin/keys", json!({"name": "my phone"}), 400),
+        ("POST", "/admin/keys", json!({"name": ""}), 400),
+        ("POST", "/admin/keys", json!({}), 400),
+        ("POST", "/admin/keys", json!(["phone"]), 400),
+        ("POST", "/admin/keys", json!({"name": "x", "limits": {"requests": 5}}), 400),
+        ("POST", "/admin/keys", json!({"name": "x", "limits": {"models": ["a*b"]}}), 400),
+        ("PATCH", "/admin/keys/phone", json!({"limits": {"tokens_per_day": -1}}), 400),
+        ("PATCH", "/admin/keys/phone", json!({"name": "tablet"}), 400),
+        ("PATCH", "/admin/keys/laptop", json!({"limits": {}}), 409),
+        ("DELETE", "/admin/keys/laptop", json!({}), 409),
+        ("DELETE", "/admin/keys/tablet", json!({}), 404),
+        ("PATCH", "/admin/keys/%ff", json!({"limits": {}}), 404),
+    ] {
+        let (status, answer) = owner(&app, method, path, body.clone()).await;
+        assert_eq!(status, expected, "{method} {path} {body}: {answer}");
+        assert!(answer["error"]["message"].is_string() && answer["request_id"].is_string(), "{answer}");
+    }
+    let stranger = app.client.post(app.url("/admin/keys")).bearer_auth(&key).body("{\"name\": \"x\"}");
+    assert_eq!(stranger.send().await.unwrap().status(), 401, "a caller makes no keys");
+
+    // It outlives a restart, and revoking ends it at once and for good.
+    let (simulator, state_dir) = app.stop().await;
+    let app = setup().in_dir(state_dir).start(simulator).await;
+    assert_eq!(get(&app, &key, "/v1/models").await.status(), 200);
+    assert_eq!(post(&app, &key, "/v1/chat/completions", &question("echo: x")).await.status(), 429, "as before");
+    assert_eq!(owner(&app, "DELETE", "/admin/keys/phone", json!({})).await.0, 200);
+    assert_eq!(get(&app, &key, "/v1/models").await.status(), 401);
+    let (simulator, state_dir) = app.stop().await;
+    let app = setup().in_dir(state_dir).start(simulator).await;
+    assert_eq!(get(&app, &key, "/v1/models").await.status(), 401);
+    assert_eq!(get(&app, "sk-laptop", "/v1/models").await.status(), 200);
+}
+
+#[tokio::test]
+async fn the_first_key_ends_the_time_without_keys() {
+    let setup = Setup::default().with("ADMIN_SECRET_KEY", ADMIN_KEY).without("API_KEY");
+    let app = setup.start(Simulator::start(Scenario::default().paced_ms(0)).await.unwrap()).await;
+    let open = async || app.client.get(app.url("/v1/models")).send().await.unwrap().status();
+    assert_eq!(open().await, 200);
+    let (_, made) = owner(&app, "POST", "/admin/keys", json!({"name": "phone"})).await;
+    assert_eq!(open().await, 401);
+    assert_eq!(get(&app, made["key"].as_str().unwrap(), "/v1/models").await.status(), 200);
+    owner(&app, "DELETE", "/admin/keys/phone", json!({})).await;
+    assert_eq!(open().await, 200);
 }

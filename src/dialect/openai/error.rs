@@ -12,6 +12,7 @@ pub(crate) fn error_type(kind: FailureKind) -> &'static str {
         Kind::Forbidden => "permission_error",
         Kind::Invalid
         | Kind::NotFound
+        | Kind::Conflict
         | Kind::WrongMethod
         | Kind::BodyTimeout
         | Kind::Conflict

@@ -160,7 +160,7 @@ mod tests {
             limits: KeyLimits::default(),
             is_generated: false,
         };
-        let key = CallerKeys::new(&[named]).find("k");
+        let key = CallerKeys::new(&[named], Vec::new()).find("k");
         let mut request = Request::new(Body::empty());
         request.extensions_mut().insert(Caller { id: crate::pool::CallerId(1), own: None, key });
         assert_eq!(bucket_of(&settings, &request), Bucket::Caller(1));
