@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 use uuid::Uuid;
 
 use crate::base::caller_key::{KeyName, NamedKey};
-use crate::base::facts::IdentityFacts;
+use crate::base::facts::{AccountKind, IdentityFacts};
 use crate::base::ids::CredentialKey;
 use crate::base::secret::ApiKey;
 use crate::chat::failure::Failure;
@@ -24,6 +24,7 @@ use crate::gateway::accounts::device_login::DeviceLogins;
 use crate::gateway::accounts::oauth::OAuthAccounts;
 use crate::gateway::accounts::targets::{self, Targets};
 use crate::gateway::accounts::web::{self, WebAccountSettings, WebAccounts};
+use crate::gateway::alerts::Alerts;
 use crate::gateway::answer::relay::{RelayGateway, RelaySettings};
 use crate::gateway::answer::run::{AnswerSettings, Answers};
 use crate::gateway::answer::web::WebGateway;
@@ -31,6 +32,7 @@ use crate::gateway::attachments::Attachments;
 use crate::gateway::caller_keys::CallerKeys;
 use crate::gateway::catalogue::Models;
 use crate::gateway::continuations::Continuations;
+use crate::gateway::drift::Drift;
 use crate::gateway::janitor::{self, Janitor, JanitorQueue, LostChats};
 use crate::gateway::listing::Listing;
 use crate::gateway::outlook::Outlook;
@@ -46,12 +48,13 @@ use crate::http::serve::sessions::Sessions;
 use crate::http::state::{AppState, OwnerParts, Parts};
 use crate::pool::{IdentityPool, Now, PoolSettings, Strategy};
 use crate::shutdown::Supervisor;
-use crate::store::{Loaded, Note, OwnedChat, Store, StoreError, UsageLoaded, VideoJob};
+use crate::store::{KeptAlert, Loaded, Note, OwnedChat, Store, StoreError, UsageLoaded, VideoJob};
 use crate::telemetry::ErrorChain;
 use crate::upstream::media::fetch::MediaFetcher;
 use crate::upstream::oauth::client::QwenOAuth;
 use crate::upstream::openai::client::OpenAiApi;
 use crate::upstream::web::client::{QwenWeb, WebClientError};
+use crate::upstream::webhook::Webhook;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
@@ -69,6 +72,7 @@ pub struct App {
     address: SocketAddr,
     made: MadeKeys,
     state: AppState,
+    alerts: Option<Alerts>,
     outlook: Outlook,
     usage: UsageBook,
     pool: IdentityPool,
@@ -147,6 +151,7 @@ impl App {
         let mut ledger = loaded.chats;
         ledger.retain(|chat| !videos.needs_chat(&chat.chat_id));
         let ledger = continuations.restore(ledger, &janitor.0, &pool.sessions(), now.unix);
+        let drift = chats.drift().clone();
         let usage = usage(&config, &store, loaded.usage, now);
         let ending = CancellationToken::new();
         let state = AppState::new(Parts {
@@ -177,6 +182,7 @@ impl App {
             address,
             made,
             state,
+            alerts: alerts(&config, &store, &upstreams, &pool, drift, loaded.alerts)?,
             outlook: outlook(&config, upstreams, pool.clone()),
             usage,
             pool,
@@ -249,6 +255,7 @@ impl App {
         let Self {
             listener,
             state,
+            alerts,
             outlook,
             usage,
             pool,
@@ -277,6 +284,9 @@ impl App {
             janitor::run(janitor.0, janitor.1, ledger, pool.sessions(), Now::read().unix, supervisor.stopping());
         supervisor.spawn("janitor", cleaning);
         supervisor.spawn("continuations", continuations.clone().run(supervisor.stopping()));
+        if let Some(alerts) = alerts {
+            supervisor.spawn("alerts", alerts.run(supervisor.stopping()));
+        }
         supervisor.spawn("usage", usage.run(supervisor.stopping()));
         models.fetch_in_background();
         supervisor.spawn("outlook", outlook.run(supervisor.stopping()));
@@ -430,6 +440,31 @@ async fn complete_keys(config: &mut Config, store: &Store, loaded: &Loaded) -> R
 fn generated(config: &Config, key: &ApiKey) -> NamedKey {
     let limits = config.generated_key_limits.clone();
     NamedKey { name: KeyName::generated(), key: key.clone(), limits, is_generated: true }
+}
+
+/// What tells the owner of what needs them, if there is an address for that.
+fn alerts(
+    config: &Config,
+    store: &Arc<Store>,
+    upstreams: &Upstreams,
+    web: &IdentityPool,
+    drift: Drift,
+    told: Vec<KeptAlert>,
+) -> Result<Option<Alerts>, WebClientError> {
+    let Some(address) = config.alert_url.clone() else { return Ok(None) };
+    let (oauth, keys) = (upstreams.oauth(), upstreams.keys());
+    Ok(Some(Alerts {
+        webhook: Webhook::new(address, config.web.is_direct)?,
+        pools: vec![
+            (AccountKind::Web, web.clone()),
+            (AccountKind::OAuth, oauth.pool().clone()),
+            (AccountKind::Key, keys.pool().clone()),
+        ],
+        drifts: vec![drift, oauth.drift().clone(), keys.drift().clone()],
+        store: Arc::clone(store),
+        told,
+        challenge_rest: config.pool.challenge_rest,
+    }))
 }
 
 /// Counts what callers use, from what an earlier run has counted on.

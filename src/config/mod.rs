@@ -29,6 +29,7 @@ use crate::gateway::{AccountSettings, ChatSettings};
 use crate::http::settings::{HttpSettings, RateLimit, ShownSetting};
 use crate::pool::PoolSettings;
 use crate::telemetry::{LogFormat, LogSettings};
+use crate::upstream::webhook::WebhookAddress;
 use crate::upstream::{MediaFetch, OAuthSettings, WebSettings};
 
 pub use crate::config::fault::{ConfigError, Fault, Origin};
@@ -64,6 +65,8 @@ pub struct Config {
     pub log: LogSettings,
     /// `STATE_DIR`.
     pub state_dir: PathBuf,
+    /// `ALERT_URL`: where the owner is told of what needs them.
+    pub alert_url: Option<WebhookAddress>,
     /// `USAGE_DAYS`, 400: how long usage is kept.
     pub usage_days: u32,
     /// `SHUTDOWN_TIMEOUT`.
@@ -164,6 +167,7 @@ impl Config {
             chat: draft.chat,
             http: draft.http,
             state_dir: PathBuf::from(draft.state_dir),
+            alert_url: draft.alert_url,
             usage_days: draft.usage_days,
             shutdown_timeout: draft.shutdown_timeout,
             generated_key_limits: generated_key_limits(&draft.key_limits),

@@ -23,6 +23,7 @@ use crate::pool::{PoolSettings, Strategy};
 use crate::telemetry::{self, LogFormat};
 use crate::upstream::oauth::pkce::with_version;
 use crate::upstream::web::request::tools::WebTools;
+use crate::upstream::webhook::WebhookAddress;
 use crate::upstream::{MediaFetch, OAuthSettings, WebSettings};
 
 /// One setting, as it is listed for people.
@@ -69,6 +70,7 @@ pub(super) struct Draft {
     pub(super) log_level: String,
     pub(super) log_format: Option<LogFormat>,
     pub(super) state_dir: String,
+    pub(super) alert_url: Option<WebhookAddress>,
     pub(super) usage_days: u32,
     pub(super) shutdown_timeout: Duration,
     /// The layer that set each setting. Settings at their default are absent.
@@ -165,6 +167,7 @@ impl Draft {
             log_level: String::new(),
             log_format: None,
             state_dir: String::new(),
+            alert_url: None,
             usage_days: 0,
             shutdown_timeout: none,
             origins: BTreeMap::new(),
@@ -414,6 +417,8 @@ pub const SETTINGS: &[Setting] = &[
     row(PROCESS, CONFIG_FILE, "config.json", "File with settings; cannot be set in that file itself.", |_, v| path(v).map(drop)),
     row(PROCESS, "STATE_DIR", "./data", "Folder for what outlives the process: renewed sessions, the list of own chats, a generated key. If it cannot be written, the server says so and keeps the state in memory.",
         |d, v| { d.state_dir = path(v)?; d.http.spool = PathBuf::from(&d.state_dir); Ok(()) }),
+    secret(PROCESS, "ALERT_URL", "Address that is told once when an account needs a login, its session ends within 72 hours, the upstream wants a human, the quota of all is gone, the upstream changes or the state cannot be written, and once when that is over. Forms of ntfy, Telegram (`…/sendMessage?chat_id=ID`), Slack and Feishu by their hosts, or by `ntfy+`, `telegram+`, `slack+`, `feishu+` in front; others get JSON.",
+        |d, v| { d.alert_url = Some(WebhookAddress::parse(text(v)?)?); Ok(()) }),
     row(PROCESS, "USAGE_DAYS", "400", "How many days of usage by key, model and account are kept for `/admin/usage`.",
         |d, v| put(&mut d.usage_days, whole(v, 1, 3650))),
     row(PROCESS, "LOG_LEVEL", "info", "`error`, `warn`, `info`, `debug`, `trace`, `off`, or a filter such as `info,qwen_bridge=debug`.",

@@ -3,6 +3,7 @@
 //! The only room where the pool and the upstream meet. Speaks neither HTTP nor any caller's dialect.
 
 pub(crate) mod accounts;
+pub(crate) mod alerts;
 pub(crate) mod answer;
 pub(crate) mod attachments;
 pub(crate) mod caller_keys;

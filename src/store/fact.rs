@@ -9,7 +9,9 @@ use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::store::daily::{DaySpent, UtcDay};
 use crate::store::fact_rows;
 use crate::store::key_rows;
-use crate::store::records::{ChatIntent, KeptAnswer, MadeKey, Note, OwnedChat, StoredAccount, StoredSession, VideoJob};
+use crate::store::records::{
+    ChatIntent, KeptAlert, KeptAnswer, MadeKey, Note, OwnedChat, StoredAccount, StoredSession, VideoJob,
+};
 use crate::store::responses::{self, KeptResponse};
 use crate::store::rows::{self, Rows};
 use crate::store::usage::{self, UsageDeltas};
@@ -54,6 +56,8 @@ pub(super) enum Fact {
     Response(Box<KeptResponse>, UnixSeconds),
     /// A response of this owner is to be forgotten.
     ResponseGone { owner: String, id: String },
+    /// The owner was told of this, or it is over.
+    Alert(KeptAlert, bool),
     /// A key of callers that the owner made or changed.
     MadeKey(Box<MadeKey>),
     /// A key that the owner made is to be forgotten.
@@ -87,6 +91,7 @@ impl Fact {
             | Self::Days(_)
             | Self::Usage(_)
             | Self::UsageGone(_)
+            | Self::Alert(..)
             | Self::Intent(_)
             | Self::IntentGone(_)
             | Self::Chat(..)
@@ -145,6 +150,7 @@ impl Fact {
             Self::VideoGone(id) => rows::remove_video(transaction, id),
             Self::Response(response, now) => responses::put(transaction, response, *now, responses_bytes_max),
             Self::ResponseGone { owner, id } => responses::remove(transaction, owner, id),
+            Self::Alert(alert, is_over) => rows::put_alert(transaction, alert, *is_over),
             Self::MadeKey(key) => key_rows::put(transaction, key),
             Self::MadeKeyGone(name) => key_rows::remove(transaction, name),
             Self::GeneratedKey(key) => rows::put_generated_key(transaction, key),

@@ -55,8 +55,8 @@ pub use crate::store::disk::condition::{Kept, StorageFault, StorageState, Storag
 pub use crate::store::disk::unusable::Unusable;
 pub use crate::store::error::StoreError;
 pub use crate::store::records::{
-    ChatIntent, KeptAnswer, Loaded, MadeKey, Note, OwnedChat, StoredAccount, StoredSession, VideoJob, VideoPicture,
-    VideoState,
+    ChatIntent, KeptAlert, KeptAnswer, Loaded, MadeKey, Note, OwnedChat, StoredAccount, StoredSession, VideoJob,
+    VideoPicture, VideoState,
 };
 pub use crate::store::responses::{CHAIN_MAX, Chain, KeptResponse};
 pub use crate::store::usage::{HOURS, Histogram, UsageKey, UsageLoaded, UsageSums, hour_of};
@@ -411,6 +411,11 @@ impl Store {
     /// It could not be written ([`StoreError::Write`]), or the store is closed ([`StoreError::Closed`]).
     pub async fn forget_response(&self, owner: String, id: String) -> Result<Kept, StoreError> {
         self.write(Fact::ResponseGone { owner, id }).await
+    }
+
+    /// Remembers that the owner was told of this, or that it is over, some time soon.
+    pub fn note_alert(&self, alert: KeptAlert, is_over: bool) {
+        self.write_later(Fact::Alert(alert, is_over));
     }
 
     /// Saves a key that the owner made over the one of this name, as [`Store::save_session`] does.

@@ -34,6 +34,8 @@ pub struct Loaded {
     pub videos: Vec<VideoJob>,
     /// Keys of callers that the owner made on the page, oldest first.
     pub made_keys: Vec<MadeKey>,
+    /// What the owner was told of and that is not over.
+    pub alerts: Vec<KeptAlert>,
     /// What requests used today, and when keys were last used.
     pub usage: UsageLoaded,
     /// The key that was made at the first start without one.
@@ -82,6 +84,17 @@ pub struct MadeKey {
     pub limits: KeyLimits,
     /// When it was made.
     pub created_at: UnixSeconds,
+}
+
+/// Something that the owner was told of and that is not over.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptAlert {
+    /// The word for what it is.
+    pub event: String,
+    /// Whose it is: an account, a kind of accounts, or empty.
+    pub of: String,
+    /// Since when it is so.
+    pub since: UnixSeconds,
 }
 
 /// A session as it was last saved.

@@ -19,7 +19,8 @@ use crate::store::disk::files;
 use crate::store::fact_rows::{reason_of, usage_of};
 use crate::store::key_rows;
 use crate::store::records::{
-    ChatIntent, KeptAnswer, Loaded, Note, OwnedChat, StoredAccount, StoredSession, VideoJob, VideoPicture, VideoState,
+    ChatIntent, KeptAlert, KeptAnswer, Loaded, Note, OwnedChat, StoredAccount, StoredSession, VideoJob, VideoPicture,
+    VideoState,
 };
 use crate::store::responses;
 use crate::store::schema;
@@ -195,6 +196,7 @@ impl Rows {
             notes.extend(note(about)?.map(|text| (about, text)));
         }
         let made_keys = key_rows::load(&self.connection)?;
+        let alerts = self.load_alerts()?;
         Ok(Loaded {
             sessions,
             oauth,
@@ -205,6 +207,7 @@ impl Rows {
             intents,
             videos,
             made_keys,
+            alerts,
             usage,
             generated_key,
             generated_admin_key,
@@ -227,6 +230,14 @@ impl Rows {
     fn load_labels(&self) -> rusqlite::Result<HashMap<CredentialKey, String>> {
         let mut labels = self.connection.prepare("SELECT key, label FROM labels")?;
         let rows = labels.query_map([], |row| Ok((key(&row.get::<_, String>(0)?), row.get(1)?)))?;
+        rows.collect()
+    }
+
+    fn load_alerts(&self) -> rusqlite::Result<Vec<KeptAlert>> {
+        let mut alerts = self.connection.prepare("SELECT event, subject, since FROM alerts")?;
+        let rows = alerts.query_map([], |row| {
+            Ok(KeptAlert { event: row.get(0)?, of: row.get(1)?, since: UnixSeconds(row.get(2)?) })
+        })?;
         rows.collect()
     }
 
@@ -363,6 +374,19 @@ pub(super) fn put_days(transaction: &Transaction<'_>, days: &[(CredentialKey, Da
         let (requests, prompt) = (column(requests), column(prompt));
         put.execute((key.as_str(), day.number(), requests, prompt, column(completion), column(cached)))?;
         prune.execute((key.as_str(), Daily::DAYS_MAX))?;
+    }
+    Ok(())
+}
+
+/// Remembers what the owner was told of, or forgets what is over.
+pub(super) fn put_alert(transaction: &Transaction<'_>, alert: &KeptAlert, is_over: bool) -> rusqlite::Result<()> {
+    let KeptAlert { event, of, since } = alert;
+    if is_over {
+        transaction.prepare_cached("DELETE FROM alerts WHERE event = ?1 AND subject = ?2")?.execute((event, of))?;
+    } else {
+        transaction
+            .prepare_cached("INSERT OR REPLACE INTO alerts (event, subject, since) VALUES (?1, ?2, ?3)")?
+            .execute((event, of, since.0))?;
     }
     Ok(())
 }

@@ -208,4 +208,13 @@ CREATE TABLE made_keys (
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ",
+    // What the owner was told of and that is not over.
+    "
+CREATE TABLE alerts (
+    event TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    since INTEGER NOT NULL,
+    PRIMARY KEY (event, subject)
+) STRICT, WITHOUT ROWID;
+",
 ];

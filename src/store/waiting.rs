@@ -31,6 +31,8 @@ enum Thing {
     MadeKey(KeyName),
     Facts(CredentialKey),
     Day(CredentialKey, UtcDay),
+    /// An event and whose it is.
+    Alert(String, String),
     /// What requests used.
     Usage,
     /// Days of usage that are to be forgotten.
@@ -93,6 +95,7 @@ impl Waiting {
                 let each = |(key, day): &(CredentialKey, _)| Fact::Days(vec![(key.clone(), *day)]);
                 return days.iter().map(|row| self.put_other(Thing::Day(row.0.clone(), row.1.day), each(row))).sum();
             }
+            Fact::Alert(alert, _) => Thing::Alert(alert.event.clone(), alert.of.clone()),
             Fact::Usage(_) => Thing::Usage,
             Fact::UsageGone(_) => Thing::UsageGone,
             Fact::Response(..) | Fact::ResponseGone { .. } => return 1,

@@ -13,6 +13,7 @@ pub(crate) mod openai;
 mod settings;
 pub(crate) mod stream;
 pub mod web;
+pub mod webhook;
 pub(crate) mod words;
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 #![cfg(test)]
 
 mod admin_health;
+mod alerts;
 mod attachments;
 mod auth;
 mod bad_input;

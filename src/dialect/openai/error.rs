@@ -12,7 +12,6 @@ pub(crate) fn error_type(kind: FailureKind) -> &'static str {
         Kind::Forbidden => "permission_error",
         Kind::Invalid
         | Kind::NotFound
-        | Kind::Conflict
         | Kind::WrongMethod
         | Kind::BodyTimeout
         | Kind::Conflict

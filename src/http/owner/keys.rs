@@ -50,7 +50,7 @@ async fn list_keys(State(state): State<AppState>) -> Response {
 
 async fn make_key(State(state): State<AppState>, request: Request) -> Result<Response, Response> {
     let NewKey { name, limits } = read(&state, request).await?;
-    checked(&limits)?;
+    checked(&limits).map_err(Failure::into_response)?;
     let now = Now::read().unix;
     let made = state.0.keys.make(&state.0.store, name.clone(), limits, now).await.map_err(|error| refusal(&error))?;
     info!(key.name = %name, "the owner made a key for callers");
@@ -62,9 +62,9 @@ async fn limit_key(
     name: Result<Path<String>, PathRejection>,
     request: Request,
 ) -> Result<Response, Response> {
-    let name = known(&state, name)?;
+    let name = known(&state, name).map_err(Failure::into_response)?;
     let Change { limits } = read(&state, request).await?;
-    checked(&limits)?;
+    checked(&limits).map_err(Failure::into_response)?;
     state.0.keys.limit(&state.0.store, &name, limits).await.map_err(|error| refusal(&error))?;
     let key = state.0.keys.named(&name).ok_or_else(|| refusal(&KeyError::Unknown(name)))?;
     info!(key.name = %key.name, "the owner changed the limits of a key");
@@ -75,19 +75,19 @@ async fn revoke_key(
     State(state): State<AppState>,
     name: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Response> {
-    let name = known(&state, name)?;
+    let name = known(&state, name).map_err(Failure::into_response)?;
     state.0.keys.revoke(&state.0.store, &name).await.map_err(|error| refusal(&error))?;
     info!(key.name = %name, "the owner revoked a key");
     Ok(answer(StatusCode::OK, &json!({"name": name.as_str(), "revoked": true})))
 }
 
 /// The name in a path, if a key has it.
-fn known(state: &AppState, name: Result<Path<String>, PathRejection>) -> Result<KeyName, Response> {
+fn known(state: &AppState, name: Result<Path<String>, PathRejection>) -> Result<KeyName, Failure> {
     let name = name.ok().and_then(|Path(name)| name.parse::<KeyName>().ok());
     let key = name.as_ref().and_then(|name| state.0.keys.named(name));
     match key {
         Some(key) => Ok(key.name.clone()),
-        None => Err(Failure::unknown_key().into_response()),
+        None => Err(Failure::unknown_key()),
     }
 }
 
@@ -100,8 +100,8 @@ async fn read<T: DeserializeOwned>(state: &AppState, request: Request) -> Result
     serde_json::from_value(body.value).map_err(|why| Failure::wrong_body(&why.to_string()).into_response())
 }
 
-fn checked(limits: &KeyLimits) -> Result<(), Response> {
-    limits.check().map_err(|why| Failure::wrong_body(&why).about("limits").into_response())
+fn checked(limits: &KeyLimits) -> Result<(), Failure> {
+    limits.check().map_err(|why| Failure::wrong_body(&why).about("limits"))
 }
 
 fn refusal(why: &KeyError) -> Response {

@@ -1,0 +1,142 @@
+//! The job that tells the owner, at `ALERT_URL`, of what needs them: once, and once more when it is over.
+
+mod conditions;
+mod words;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::base::facts::{AccountKind, Cooling, CoolingReason, Usage};
+use crate::base::ids::UnixSeconds;
+use crate::gateway::alerts::conditions::{AlertKind, News, Trouble, Troubles};
+use crate::gateway::drift::Drift;
+use crate::pool::{IdentityPool, IdentityReason, IdentityView, Now};
+use crate::store::{KeptAlert, StorageState, Store};
+use crate::telemetry::ErrorChain;
+use crate::upstream::webhook::Webhook;
+
+/// Alerts the owner.
+pub(crate) struct Alerts {
+    /// Where to.
+    pub webhook: Webhook,
+    /// The accounts of each kind.
+    pub pools: Vec<(AccountKind, IdentityPool)>,
+    /// What the upstreams sent that this version does not know.
+    pub drifts: Vec<Drift>,
+    /// Keeps what the owner was told, and may be what is wrong.
+    pub store: Arc<Store>,
+    /// What the owner was told before a restart.
+    pub told: Vec<KeptAlert>,
+    /// `CHALLENGE_REST`: a challenge is over when the account was not challenged again for as long.
+    pub challenge_rest: Duration,
+}
+
+impl Alerts {
+    /// Looks every two seconds until `stop`.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.look_on()).await;
+    }
+
+    async fn look_on(self) {
+        let told = self
+            .told
+            .iter()
+            .filter_map(|kept| Some((Trouble { kind: AlertKind::of(&kept.event)?, of: kept.of.clone() }, kept.since)));
+        let mut troubles = Troubles::of(told);
+        loop {
+            let now = Now::read();
+            let news = troubles.look(&self.seen(now), now.unix, |kind| self.settle_seconds(kind));
+            for one in news {
+                let was_told = self.tell(&one, now.unix).await;
+                if troubles.tried(&one, was_told, Now::read().unix) {
+                    self.keep(&one);
+                }
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    /// How long a trouble must be gone until it is over.
+    fn settle_seconds(&self, kind: AlertKind) -> i64 {
+        match kind {
+            AlertKind::Challenge => i64::try_from(self.challenge_rest.as_secs()).unwrap_or(i64::MAX),
+            AlertKind::LoginNeeded
+            | AlertKind::EndsSoon
+            | AlertKind::QuotaGone
+            | AlertKind::Drift
+            | AlertKind::StateNotWritable => 0,
+        }
+    }
+
+    /// What is wrong now.
+    fn seen(&self, now: Now) -> BTreeSet<Trouble> {
+        let mut seen = BTreeSet::new();
+        for (kind, pool) in &self.pools {
+            let views = pool.views(now);
+            for view in &views {
+                let trouble = match view.reason {
+                    Some(IdentityReason::LoginNeeded) => AlertKind::LoginNeeded,
+                    Some(IdentityReason::Resting(_, CoolingReason::Challenge)) => AlertKind::Challenge,
+                    _ => continue,
+                };
+                seen.insert(Trouble { kind: trouble, of: view.id.to_string() });
+            }
+            if !views.is_empty() && views.iter().all(has_no_quota) {
+                seen.insert(Trouble { kind: AlertKind::QuotaGone, of: kind.as_str().to_owned() });
+            }
+            if *kind == AccountKind::Web {
+                for session in pool.sessions() {
+                    let ends_at = session.ends_at(now.unix);
+                    if ends_at.is_some_and(|at| at.0.saturating_sub(now.unix.0) <= SOON_SECONDS) {
+                        seen.insert(Trouble { kind: AlertKind::EndsSoon, of: session.identity().to_string() });
+                    }
+                }
+            }
+        }
+        for drift in &self.drifts {
+            let kinds = drift.counts().into_keys();
+            seen.extend(kinds.map(|what| Trouble { kind: AlertKind::Drift, of: what }));
+        }
+        if self.store.status().state != StorageState::Disk {
+            seen.insert(Trouble { kind: AlertKind::StateNotWritable, of: String::new() });
+        }
+        seen
+    }
+
+    /// Sends a message; whether it was taken.
+    async fn tell(&self, news: &News, now: UnixSeconds) -> bool {
+        let event = news.trouble.kind.as_str();
+        match self.webhook.send(&words::message(news, now)).await {
+            Ok(()) => {
+                info!(event, subject = news.trouble.of, is_over = news.is_over, "the owner was alerted");
+                true
+            }
+            Err(error) => {
+                warn!(event, error = %ErrorChain(&error), "the owner could not be alerted at ALERT_URL");
+                false
+            }
+        }
+    }
+
+    /// Remembers what the owner was told, or that it is over.
+    fn keep(&self, news: &News) {
+        let Trouble { kind, of } = &news.trouble;
+        let kept = KeptAlert { event: kind.as_str().to_owned(), of: of.clone(), since: news.since };
+        self.store.note_alert(kept, news.is_over);
+    }
+}
+
+/// Whether the quota of chats is what keeps an account from being used.
+fn has_no_quota(view: &IdentityView) -> bool {
+    matches!(view.cooling.get(Usage::Chat), Some(Cooling { reason: CoolingReason::Quota, .. }))
+}
+
+/// The pause between two looks.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// How long before its end a session is alerted of: 72 hours.
+const SOON_SECONDS: i64 = 72 * 3600;

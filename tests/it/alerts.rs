@@ -1,0 +1,194 @@
+//! The owner is told at `ALERT_URL` of what needs them: once, and once more when it is over.
+
+use std::net::SocketAddr;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use axum::routing::any;
+use serde_json::Value;
+use simulator::Simulator;
+use simulator::script::{AccountScript, ChallengeForm, Endpoint, Era, Scenario, ScriptedReply};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+
+use crate::support::app::{PATIENCE, Setup, TestApp, question, spawn};
+use crate::support::program::{Program, settings};
+
+const DAY: u64 = 24 * 3600;
+/// The path of the receiver, which is a secret of the owner.
+const SECRET_PATH: &str = "/CANARY-hook";
+
+/// A message as the receiver got it.
+#[derive(Debug)]
+struct Got {
+    path: String,
+    title: Option<String>,
+    body: String,
+}
+
+impl Got {
+    fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// The event, its state and whose it is.
+    fn event(&self) -> (String, String, String) {
+        let facts = self.json();
+        let text = |name: &str| facts[name].as_str().unwrap().to_owned();
+        (text("event"), text("state"), text("subject"))
+    }
+}
+
+/// An address that takes messages. It answers with the statuses of this list first, then with 200.
+struct Receiver {
+    address: SocketAddr,
+    got: UnboundedReceiver<Got>,
+}
+
+type Statuses = std::sync::Arc<parking_lot::Mutex<Vec<u16>>>;
+
+async fn take(State((got, statuses)): State<(UnboundedSender<Got>, Statuses)>, request: Request) -> StatusCode {
+    let path = request.uri().to_string();
+    let title = request.headers().get("title").map(|title| title.to_str().unwrap().to_owned());
+    let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();
+    let status = statuses.lock().pop().unwrap_or(200);
+    got.send(Got { path, title, body: String::from_utf8(body.to_vec()).unwrap() }).unwrap();
+    StatusCode::from_u16(status).unwrap()
+}
+
+impl Receiver {
+    async fn start(mut statuses: Vec<u16>) -> Self {
+        statuses.reverse();
+        let (sender, got) = unbounded_channel();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let routes = Router::new().fallback(any(take)).with_state((sender, Statuses::new(statuses.into())));
+        spawn(async move { axum::serve(listener, routes).await.unwrap() });
+        Self { address, got }
+    }
+
+    fn url(&self, form: &str) -> String {
+        format!("{form}http://{}{SECRET_PATH}", self.address)
+    }
+
+    async fn next(&mut self) -> Got {
+        tokio::time::timeout(PATIENCE, self.got.recv()).await.expect("a message comes").unwrap()
+    }
+
+    /// Nothing came that was not looked at.
+    fn is_silent(&mut self) -> bool {
+        self.got.try_recv().is_err()
+    }
+}
+
+fn event(kind: &str, state: &str, of: &str) -> (String, String, String) {
+    (kind.to_owned(), state.to_owned(), of.to_owned())
+}
+
+/// An account whose session ends in so many days, and which nothing renews.
+async fn ending(days: u64) -> Simulator {
+    let account = AccountScript { session_seconds: days * DAY, ..AccountScript::new("ada", Era::A) };
+    Simulator::start(Scenario::with_accounts([account]).paced_ms(0)).await.unwrap()
+}
+
+async fn start(receiver: &Receiver, simulator: Simulator) -> TestApp {
+    Setup::default().with("ALERT_URL", &receiver.url("")).start(simulator).await
+}
+
+#[tokio::test]
+async fn a_challenge_is_told_once_and_its_end_too() {
+    let mut receiver = Receiver::start(Vec::new()).await;
+    let setup = Setup::default().with("ALERT_URL", &receiver.url("")).with("CHALLENGE_REST", "6s");
+    let app = setup.start(Simulator::start(Scenario::default().paced_ms(0)).await.unwrap()).await;
+    let challenge = ScriptedReply::challenge(ChallengeForm::Html, 200);
+    app.simulator.script().queue(None, Endpoint::Completions, challenge);
+    app.chat(&question("echo: x")).await;
+    let got = receiver.next().await;
+    assert_eq!(got.event(), event("challenge", "begun", "identity-1"));
+    let facts = got.json();
+    assert_eq!(facts["account"], "identity-1");
+    assert!(facts["message"].as_str().unwrap().contains("wants a human"), "{facts}");
+    assert!(facts["message_zh"].as_str().unwrap().contains("人机验证"), "{facts}");
+    assert_eq!(got.path, SECRET_PATH);
+    assert_eq!(receiver.next().await.event(), event("challenge", "over", "identity-1"));
+    assert!(receiver.is_silent());
+}
+
+#[tokio::test]
+async fn a_restart_tells_nothing_twice_and_the_end_once() {
+    let mut receiver = Receiver::start(Vec::new()).await;
+    let app = start(&receiver, ending(2).await).await;
+    assert_eq!(receiver.next().await.event(), event("session_ends_soon", "begun", "identity-1"));
+    let (simulator, state_dir) = app.stop().await;
+    let url = receiver.url("");
+    let setup = || Setup::default().with("ALERT_URL", &url);
+    let app = setup().in_dir(state_dir).start(simulator).await;
+    let (_, state_dir) = app.stop().await;
+    // The owner has logged in again.
+    let setup = setup().in_dir(state_dir);
+    let _app = setup.start(ending(30).await).await;
+    assert_eq!(receiver.next().await.event(), event("session_ends_soon", "over", "identity-1"));
+    assert!(receiver.is_silent(), "the second start told nothing");
+}
+
+#[tokio::test]
+async fn a_message_that_is_not_taken_is_sent_again() {
+    let mut receiver = Receiver::start(vec![500, 302]).await;
+    let _app = start(&receiver, ending(1).await).await;
+    for _ in 0..3 {
+        assert_eq!(receiver.next().await.event(), event("session_ends_soon", "begun", "identity-1"));
+    }
+    assert!(receiver.is_silent());
+}
+
+#[tokio::test]
+async fn each_service_gets_its_form() {
+    for form in ["ntfy+", "slack+", "telegram+", "feishu+"] {
+        let mut receiver = Receiver::start(Vec::new()).await;
+        let query = if form == "telegram+" { "?chat_id=-100" } else { "" };
+        let url = format!("{}{query}", receiver.url(form));
+        let _app = Setup::default().with("ALERT_URL", &url).start(ending(1).await).await;
+        let got = receiver.next().await;
+        let text = match form {
+            "ntfy+" => {
+                assert!(got.title.as_ref().unwrap().starts_with("qwen-bridge: the session of identity-1"), "{got:?}");
+                got.body.clone()
+            }
+            "slack+" => got.json()["text"].as_str().unwrap().to_owned(),
+            "telegram+" => {
+                assert_eq!(got.json()["chat_id"], "-100");
+                got.json()["text"].as_str().unwrap().to_owned()
+            }
+            _ => {
+                assert_eq!(got.json()["msg_type"], "text");
+                got.json()["content"]["text"].as_str().unwrap().to_owned()
+            }
+        };
+        assert!(
+            text.contains("The session of identity-1 ends within 72 hours") && text.contains("过期"),
+            "{form} {text}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_state_that_cannot_be_written_is_told() {
+    let mut receiver = Receiver::start(Vec::new()).await;
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let setup = Setup::default().with("STATE_DIR", &file.path().display().to_string());
+    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+    let _app = setup.with("ALERT_URL", &receiver.url("")).start(simulator).await;
+    assert_eq!(receiver.next().await.event(), event("state_not_writable", "begun", ""));
+}
+
+#[tokio::test]
+async fn the_address_is_in_no_log() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let mut settings = settings(&ending(1).await, "json");
+    settings.push(("ALERT_URL", format!("http://{closed}{SECRET_PATH}?token=CANARY-token")));
+    let server = Program::start(&["serve"], &settings);
+    server.until_it_says("the owner could not be alerted at ALERT_URL").await;
+    let log = server.stderr();
+    assert!(!log.contains("CANARY"), "{log}");
+}
