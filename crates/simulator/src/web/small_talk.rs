@@ -17,8 +17,8 @@ pub(crate) fn answer(message: &str, turn: usize, has_search: bool) -> String {
         (true, true) => "\n\n灯塔日志 [[1]] 和港口年鉴 [[2]] 也是这么写的。",
     };
     let note = match (turn, is_chinese) {
-        (0, false) => "\n\n*A simulated answer: no model was asked.*",
-        (0, true) => "\n\n*这是模拟回答,没有询问任何模型。*",
+        (0, false) => "\n\n(A simulated answer: no model was asked.)",
+        (0, true) => "\n\n(这是模拟回答,没有询问任何模型。)",
         _ => "",
     };
     format!("{told}{cited}{note}")

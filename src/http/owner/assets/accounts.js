@@ -7,14 +7,21 @@ import { spark } from './charts.js';
 export function state_of(account) {
   const resting = account.cooling && Object.values(account.cooling).find((rest) => rest?.until);
   if (account.status === 'healthy' && !account.reason) return ['good', tr('Ready', '可用')];
-  if (account.status === 'down') return ['bad', words[account.reason]?.() ?? tr('Not used at present', '暂不使用')];
-  return [resting ? 'warn' : 'part', words[account.reason]?.() ?? tr('Used, with failures', '可用,但有失败')];
+  if (account.status === 'down') return ['bad', word(account.reason) ?? tr('Not used at present', '暂不使用')];
+  return [resting ? 'warn' : 'part', word(account.reason) ?? tr('Used, with failures', '可用,但有失败')];
 }
 const words = {
   login_needed: () => tr('Needs a new login', '需要重新登录'), refused: () => tr('Refused by the upstream', '被上游拒绝'), token_missing: () => tr('No token yet', '尚无令牌'),
-  tripped: () => tr('Resting after failures', '失败后暂停'), probing: () => tr('Being tried again', '正在重试'), failing: () => tr('Used, with failures', '可用,但有失败'),
-  challenge: () => tr('The upstream asks for a human', '上游要求人工验证'), rate: () => tr('Resting: too many requests', '请求过多,休息中'), quota: () => tr('Today’s quota is used up', '今日额度已用完'),
+  tripped: () => tr('Resting after failures', '失败后暂停'), probing: () => tr('Being tried again', '正在重试'), failing: () => tr('Used, with failures', '可用,但有失败'), resting: () => tr('Rests, as you wished', '按你的要求休息'),
+  challenged: () => tr('The upstream asks for a human', '上游要求人工验证'), rate_limited: () => tr('Rests: too many requests', '请求过多,休息中'), quota_exhausted: () => tr('Today’s quota is used up', '今日额度已用完'),
 };
+/** The word for a reason; that of a part, such as `video_quota_exhausted`, names the part. */
+function word(reason) {
+  if (words[reason]) return words[reason]();
+  const [, part, rest] = /^([a-z]+)_(rate_limited|quota_exhausted)$/.exec(reason ?? '') ?? [];
+  return part ? `${usages[part]?.() ?? part}: ${words[rest]()}` : undefined;
+}
+const usages = { chat: () => tr('Chat', '对话'), image: () => tr('Pictures', '图片'), video: () => tr('Videos', '视频'), research: () => tr('Research', '深度研究'), upload: () => tr('Files', '文件') };
 
 const title = (account) => account.label || account.id;
 
@@ -53,7 +60,7 @@ function one(account, load) {
   const resting = Object.entries(account.cooling ?? {}).filter(([, rest]) => rest?.until);
   const facts = [
     account.token_expires_at ? [tr('Token ends in', '令牌剩余'), countdown(account.token_expires_at)] : null,
-    ...resting.map(([usage, rest]) => [tr(`Rests (${usage})`, `休息(${usage})`), countdown(rest.until)]),
+    ...resting.map(([usage, rest]) => [tr(`${usages[usage]?.() ?? usage} again in`, `${usages[usage]?.() ?? usage}恢复`), countdown(rest.until)]),
     account.next_at && !resting.length ? [tr('Tried again in', '重试于'), countdown(account.next_at)] : null,
     [tr('Under way', '进行中'), number(account.in_flight ?? 0)],
     [tr('Requests today', '今日请求'), number(account.today?.requests ?? 0)],

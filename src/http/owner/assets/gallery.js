@@ -21,6 +21,6 @@ function one(item) {
   const words = item.prompt || (item.kind === 'video' ? tr('Video', '视频') : tr('Picture', '图片'));
   const shown = item.kind === 'video' ? h('video', { src: url, controls: true, preload: 'metadata', 'aria-label': words }) : h('img', { src: url, alt: words, loading: 'lazy' });
   const figure = h('figure', {}, item.kind === 'video' || !url ? shown : h('a', { href: url, target: '_blank', rel: 'noreferrer noopener' }, shown), h('figcaption', {}, h('p', {}, words), `${item.model} · ${ago(item.at)}`));
-  shown.addEventListener('error', () => shown.replaceWith(h('div', { class: 'empty' }, tr('The link has ended', '链接已失效'))));
+  shown.addEventListener('error', () => shown.replaceWith(h('div', { class: 'empty' }, tr('It cannot be shown here any more', '无法再显示'))));
   return figure;
 }

@@ -32,9 +32,9 @@ function first_run(load) {
 }
 
 function figures({ summary = {}, accounts }) {
-  const ready = accounts.filter((account) => account.status !== 'down').length;
+  const ready = accounts.filter((account) => account.status !== 'down' && account.reason !== 'token_missing').length;
   const sum = (name) => accounts.reduce((all, account) => all + (account.today?.[name] ?? 0), 0);
-  const kind = ready === accounts.length ? 'good' : ready ? 'part' : 'bad';
+  const kind = accounts.every((account) => account.status === 'healthy') ? 'good' : ready ? 'part' : 'bad';
   const figure = (title, value, sub) => h('dl', { class: 'figure' }, h('dt', {}, title), h('dd', {}, value, sub ? h('div', { class: 'sub' }, sub) : null));
   return h('div', { class: 'stack' },
     h('div', { class: 'grid4' },

@@ -101,7 +101,8 @@ export async function show(place) {
       state.abort = null;
       talk.setAttribute('aria-busy', 'false');
       fill(send, icon('send'), h('span', {}, tr('Send', '发送')));
-      text.focus();
+      composer.scrollIntoView({ block: 'end' });
+      text.focus({ preventScroll: true });
     }
   });
 
@@ -170,8 +171,8 @@ export async function show(place) {
   }
 
   async function picture(said, sent, answer) {
-    const wait = h('div', { class: 'bar-loading' });
-    answer.append(h('p', { class: 'muted' }, tr('Making a picture. This takes up to a minute.', '正在生成图片,最多需要一分钟。')), wait);
+    const wait = h('div', {}, h('p', { class: 'muted' }, tr('Making a picture. This takes up to a minute.', '正在生成图片,最多需要一分钟。')), h('div', { class: 'bar-loading' }));
+    answer.append(wait);
     try {
       let response;
       if (sent.length) {
