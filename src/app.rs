@@ -18,7 +18,7 @@ use crate::base::facts::{AccountKind, IdentityFacts};
 use crate::base::ids::CredentialKey;
 use crate::base::secret::ApiKey;
 use crate::chat::failure::Failure;
-use crate::config::{Config, KeyPolicy};
+use crate::config::{Config, KeyPolicy, Sources};
 use crate::gateway::accounts::book::AccountBook;
 use crate::gateway::accounts::device_login::DeviceLogins;
 use crate::gateway::accounts::oauth::OAuthAccounts;
@@ -36,6 +36,7 @@ use crate::gateway::drift::Drift;
 use crate::gateway::janitor::{self, Janitor, JanitorQueue, LostChats};
 use crate::gateway::listing::Listing;
 use crate::gateway::outlook::Outlook;
+use crate::gateway::reloads::{Asked, Reloads};
 use crate::gateway::responses::KeptResponses;
 use crate::gateway::route::Upstreams;
 use crate::gateway::usage::UsageBook;
@@ -47,6 +48,7 @@ use crate::http::serve::observers::Observers;
 use crate::http::serve::sessions::Sessions;
 use crate::http::state::{AppState, OwnerParts, Parts};
 use crate::pool::{IdentityPool, Now, PoolSettings, Strategy};
+use crate::reload::{Reloader, Reread};
 use crate::shutdown::Supervisor;
 use crate::store::{KeptAlert, Loaded, Note, OwnedChat, Store, StoreError, UsageLoaded, VideoJob};
 use crate::telemetry::ErrorChain;
@@ -87,6 +89,9 @@ pub struct App {
     store: Arc<Store>,
     supervisor: Supervisor,
     ending: CancellationToken,
+    asked: Asked,
+    /// Reads the sources of the configuration anew; `None` where nothing is reloaded.
+    reread: Option<Reread>,
     config: Config,
 }
 
@@ -131,11 +136,7 @@ impl App {
             config.chat.retries_max,
         );
         let (accounts, logins, oauth_pool) = oauth_accounts(&config, &store, &supervisor, &loaded).await?;
-        let book = AccountBook::new(web_accounts.clone(), accounts.clone(), Arc::clone(&store), &loaded);
-        // In client mode callers bring what they use.
-        if config.http.server_mode {
-            book.begin(&loaded, now);
-        }
+        let book = account_book(&config, (&web_accounts, &accounts), &store, &loaded, now);
         let upstreams = upstreams(
             &config,
             &store,
@@ -154,6 +155,7 @@ impl App {
         let drift = chats.drift().clone();
         let usage = usage(&config, &store, loaded.usage, now);
         let ending = CancellationToken::new();
+        let (reloads, asked) = Reloads::new();
         let state = AppState::new(Parts {
             answers: Answers::new(chats.clone(), models.clone(), attachments.clone(), answer_settings(&config)),
             chats,
@@ -168,6 +170,7 @@ impl App {
             web_accounts: web_accounts.clone(),
             book,
             keys: CallerKeys::new(&config.http.keys, loaded.made_keys),
+            reloads,
             usage: usage.clone(),
             observers: Arc::new(Observers { usage: Some(usage.clone()), ..Observers::default() }),
             settings: config.http.clone(),
@@ -197,8 +200,16 @@ impl App {
             store,
             supervisor,
             ending,
+            asked,
+            reread: None,
             config,
         })
+    }
+
+    /// The same server, which takes up changed settings while it runs: `reread` reads all of their sources.
+    #[must_use]
+    pub fn reloading(self, reread: impl Fn() -> Sources + Send + 'static) -> Self {
+        Self { reread: Some(Box::new(reread)), ..self }
     }
 
     /// Where the server listens; the port is real even if 0 was asked for.
@@ -270,9 +281,19 @@ impl App {
             store,
             supervisor,
             ending,
+            asked,
+            reread,
             config,
             ..
         } = self;
+        match reread {
+            Some(reread) => {
+                let reloader = reloader(reread, &state, &config);
+                supervisor.spawn("reload", reloader.run(asked, supervisor.stopping()));
+            }
+            // A question is then answered at once.
+            None => drop(asked),
+        }
         supervisor.spawn("web accounts", web_accounts.run(supervisor.stopping()));
         if config.http.server_mode {
             supervisor.spawn("oauth accounts", accounts.run(supervisor.stopping()));
@@ -342,6 +363,36 @@ impl App {
             }
             KeyPolicy::Keys | KeyPolicy::GenerateKey => {}
         }
+    }
+}
+
+/// The accounts in the hands of their owner, with those that an earlier run kept. In client mode callers bring what they
+/// use.
+fn account_book(
+    config: &Config,
+    (web, oauth): (&WebAccounts, &OAuthAccounts),
+    store: &Arc<Store>,
+    loaded: &Loaded,
+    now: Now,
+) -> AccountBook {
+    let book = AccountBook::new(web.clone(), oauth.clone(), Arc::clone(store), loaded);
+    if config.http.server_mode {
+        book.begin(loaded, now);
+    }
+    book
+}
+
+/// What takes up changed settings.
+fn reloader(reread: Reread, state: &AppState, config: &Config) -> Reloader {
+    Reloader {
+        reread,
+        book: state.0.book.clone(),
+        keys: state.0.keys.clone(),
+        reloads: state.0.reloads.clone(),
+        in_use: config.fingerprints.clone(),
+        key_policy: config.key_policy,
+        server_mode: config.http.server_mode,
+        files: config.files.clone(),
     }
 }
 

@@ -11,9 +11,10 @@
 //!
 //! | floor | rooms | what lives there |
 //! |---|---|---|
-//! | 11 | `main` | the process: arguments, exit code |
-//! | 10 | [`cli`] | one file for each command |
-//! | 9 | [`app`] | makes the parts and joins them |
+//! | 12 | `main` | the process: arguments, exit code |
+//! | 11 | [`cli`] | one file for each command |
+//! | 10 | [`app`] | makes the parts and joins them |
+//! | 9 | [`reload`] | takes up changed settings while the server runs |
 //! | 8 | [`config`] | flags, environment, `.env`, `config.json`: typed and checked, all faults at once |
 //! | 7 | [`http`] | our side of HTTP: [`serve`](http::serve) for what every request passes, [`openai`](http::openai), [`anthropic`](http::anthropic) and [`owner`](http::owner) for routes, [`stream`](http::stream) for the body that a connection pulls, [`failure`](http::failure) for statuses |
 //! | 6 | [`gateway`] | the flows: [`answer`](gateway::answer), [`accounts`](gateway::accounts), [`videos`](gateway::videos), catalogue, route, attachments, responses, continuations, janitor, requests (the last ones, for the owner), usage, caller keys, outlook (warnings for the owner), [`alerts`](gateway::alerts) |
@@ -82,6 +83,7 @@ mod gateway;
 mod http;
 mod pasted;
 pub mod pool;
+mod reload;
 mod shutdown;
 pub mod sse;
 pub mod store;

@@ -30,8 +30,8 @@ async fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
     let flags = cli.flags();
     match cli.command() {
         Command::Serve(_) => {
-            let config = configured(flags)?;
-            cli::serve::run(config).await?;
+            let config = configured(flags.clone())?;
+            cli::serve::run(config, move || Sources::from_process(flags.clone())).await?;
         }
         #[cfg(feature = "demo")]
         Command::Simulated(command) => {

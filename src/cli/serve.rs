@@ -5,15 +5,15 @@ use std::io::{self, Write as _};
 use tracing::{error, info};
 
 use crate::app::{App, StartError};
-use crate::config::Config;
+use crate::config::{Config, Sources};
 use crate::shutdown::signal;
 
-/// Serves until SIGTERM or SIGINT.
+/// Serves until SIGTERM or SIGINT. `reread` reads the sources of the configuration anew, for a reload.
 ///
 /// # Errors
 /// [`StartError`].
-pub async fn run(config: Config) -> Result<(), StartError> {
-    let app = App::build(config).await?;
+pub async fn run(config: Config, reread: impl Fn() -> Sources + Send + 'static) -> Result<(), StartError> {
+    let app = App::build(config).await?.reloading(reread);
     if let Some(key) = app.generated_key() {
         // Shown this once; afterwards it is only in the state folder.
         let _ = writeln!(

@@ -12,6 +12,7 @@ mod settings;
 mod sources;
 mod values;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::caller_key::{KeyLimits, KeyName};
+use crate::base::ids::CredentialKey;
 use crate::base::quotes::bare;
 use crate::base::secret::ApiKey;
 use crate::base::seed::{IdentitySeed, StaticKey};
@@ -77,6 +79,10 @@ pub struct Config {
     pub key_policy: KeyPolicy,
     /// What the owner should know, though it stops nothing. Holds no secret.
     pub warnings: Vec<String>,
+    /// Stands for the value of each setting that is not at its default, to see what a reload changes. Holds no value.
+    pub fingerprints: BTreeMap<&'static str, String>,
+    /// The files that the configuration was read from, whether or not they are there.
+    pub files: Vec<PathBuf>,
     /// How pasted credentials were understood, for the owner to compare. Holds no secret.
     pub notes: Vec<String>,
     /// Every setting as the owner's page shows it, secrets masked.
@@ -108,6 +114,7 @@ impl Config {
         let mut layers = sources.layers(&mut faults);
         let mut warnings = std::mem::take(&mut layers.warnings);
         warnings.extend(former::warnings(&layers, &names()));
+        let mut fingerprints = BTreeMap::new();
         let mut draft = Draft::blank(sources.now);
         draft.home = sources.home.as_ref().map(PathBuf::from);
         draft.accounts.shared_dir = draft.home.as_ref().map(|home| home.join(".qwen"));
@@ -123,9 +130,13 @@ impl Config {
                 continue;
             };
             draft.origins.insert(setting.name, origin);
+            fingerprints.insert(setting.name, fingerprint(&value.whole()));
             apply(&mut draft, setting, origin, value, &mut faults);
         }
-        if let Some(text) = &sources.cookie_file {
+        let config_file = layers.value(CONFIG_FILE, false).and_then(|(_, value)| values::text(value).ok());
+        let config_file = config_file.unwrap_or(DEFAULT_CONFIG_FILE).to_owned();
+        if let Some(text) = sources.cookie_file.as_deref().filter(|text| !text.trim().is_empty()) {
+            fingerprints.insert(COOKIE_TEXT, fingerprint(text));
             draft.credentials.origin = None;
             draft.credentials.add_cookie_file(&draft.cookie_file, text, sources.now);
         }
@@ -173,6 +184,8 @@ impl Config {
             generated_key_limits: generated_key_limits(&draft.key_limits),
             key_policy,
             warnings,
+            fingerprints,
+            files: vec![PathBuf::from(".env"), PathBuf::from(config_file), PathBuf::from(draft.cookie_file)],
             notes: draft.credentials.notes,
             shown: shown.into(),
         })
@@ -216,7 +229,7 @@ fn shown_setting(setting: &Setting, given: Option<(Origin, &Value)>) -> ShownSet
         default: setting.default,
         origin,
         changeable: false,
-        needs_restart: true,
+        needs_restart: setting.needs_restart,
         about: setting.help,
     }
 }
@@ -231,6 +244,11 @@ fn without_password(text: &str) -> String {
         }
         _ => text.to_owned(),
     }
+}
+
+/// Stands for a value without giving it away.
+fn fingerprint(value: &str) -> String {
+    CredentialKey::of(value).as_str().to_owned()
 }
 
 fn apply(draft: &mut Draft, setting: &Setting, origin: Origin, value: &Value, faults: &mut Vec<Fault>) {
@@ -437,6 +455,9 @@ fn log_settings(draft: &Draft, is_terminal: bool) -> LogSettings {
     LogSettings { filter, format: draft.log_format.unwrap_or(by_place) }
 }
 
+/// The name under which [`Config::fingerprints`] has the text of the cookie file.
+pub(crate) const COOKIE_TEXT: &str = "the text of COOKIE_FILE";
+const DEFAULT_CONFIG_FILE: &str = "config.json";
 /// The longest value that a fault repeats.
 const SHOWN_BYTES_MAX: usize = 40;
 /// What no key of one's own has in it.

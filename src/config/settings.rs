@@ -38,6 +38,8 @@ pub struct Setting {
     pub help: &'static str,
     /// Whether its value must never be shown.
     pub is_secret: bool,
+    /// Whether a changed value is in use after a restart only. The others are taken up while the server runs.
+    pub needs_restart: bool,
     /// Whether an empty value is one, and not the lack of one.
     pub(super) empty_counts: bool,
     pub(super) apply: Apply,
@@ -205,12 +207,17 @@ const fn row(
     help: &'static str,
     apply: Apply,
 ) -> Setting {
-    Setting { section, name, default, help, is_secret: false, empty_counts: false, apply }
+    Setting { section, name, default, help, is_secret: false, needs_restart: true, empty_counts: false, apply }
 }
 
 /// A row whose value is never shown.
 const fn secret(section: &'static str, name: &'static str, help: &'static str, apply: Apply) -> Setting {
     Setting { is_secret: true, ..row(section, name, "", help, apply) }
+}
+
+/// A row whose changed value is taken up while the server runs.
+const fn live(setting: Setting) -> Setting {
+    Setting { needs_restart: false, ..setting }
 }
 
 /// A row whose value may be empty.
@@ -279,19 +286,19 @@ const PROCESS: &str = "Files, logs, stopping";
 /// All settings, in the order in which they are listed for people.
 #[rustfmt::skip]
 pub const SETTINGS: &[Setting] = &[
-    secret(ACCOUNTS, "COOKIE", "Cookie header of a logged-in chat.qwen.ai tab; several are separated by `|||` or line ends, or are an array.",
-        |d, v| { let now = d.now; d.credentials.add_cookie_setting(v, now); Ok(()) }),
-    row(ACCOUNTS, COOKIE_FILE, "cookie.txt", "File with one Cookie header a line; its accounts are used in addition to those of `COOKIE`.", |d, v| path(v).map(|v| d.cookie_file = v)),
-    secret(ACCOUNTS, "QWEN_TOKEN", "Access token of chat.qwen.ai, for accounts without a cookie; several are separated by commas.",
-        |d, v| { let now = d.now; d.credentials.add_tokens(&list(v)?, now); Ok(()) }),
-    secret(ACCOUNTS, "API_KEY", "Keys that callers must send; several are separated by commas. `name=key` gives one a name, for usage and limits; others are `key-1`, `key-2` by their place.",
-        |d, v| { d.credentials.add_keys("API_KEY", &list(v)?); Ok(()) }),
-    secret(ACCOUNTS, "OPENAI_API_KEYS", "More keys; joins `API_KEY`.",
-        |d, v| { d.credentials.add_keys("OPENAI_API_KEYS", &list(v)?); Ok(()) }),
-    secret(ACCOUNTS, "OPENAI_API_KEY", "More keys; joins `API_KEY`.",
-        |d, v| { d.credentials.add_keys("OPENAI_API_KEY", &list(v)?); Ok(()) }),
-    row(ACCOUNTS, "KEY_LIMITS", "", "What keys may use, as `laptop:requests=100/day,tokens=1000000/day,models=qwen3-*|qwen-plus;phone:requests=20/day`: days are of UTC, `*` stands at the end of a model's name, `;` between keys.",
-        |d, v| put(&mut d.key_limits, values::key_limits(v))),
+    live(secret(ACCOUNTS, "COOKIE", "Cookie header of a logged-in chat.qwen.ai tab; several are separated by `|||` or line ends, or are an array.",
+        |d, v| { let now = d.now; d.credentials.add_cookie_setting(v, now); Ok(()) })),
+    live(row(ACCOUNTS, COOKIE_FILE, "cookie.txt", "File with one Cookie header a line; its accounts are used in addition to those of `COOKIE`.", |d, v| path(v).map(|v| d.cookie_file = v))),
+    live(secret(ACCOUNTS, "QWEN_TOKEN", "Access token of chat.qwen.ai, for accounts without a cookie; several are separated by commas.",
+        |d, v| { let now = d.now; d.credentials.add_tokens(&list(v)?, now); Ok(()) })),
+    live(secret(ACCOUNTS, "API_KEY", "Keys that callers must send; several are separated by commas. `name=key` gives one a name, for usage and limits; others are `key-1`, `key-2` by their place.",
+        |d, v| { d.credentials.add_keys("API_KEY", &list(v)?); Ok(()) })),
+    live(secret(ACCOUNTS, "OPENAI_API_KEYS", "More keys; joins `API_KEY`.",
+        |d, v| { d.credentials.add_keys("OPENAI_API_KEYS", &list(v)?); Ok(()) })),
+    live(secret(ACCOUNTS, "OPENAI_API_KEY", "More keys; joins `API_KEY`.",
+        |d, v| { d.credentials.add_keys("OPENAI_API_KEY", &list(v)?); Ok(()) })),
+    live(row(ACCOUNTS, "KEY_LIMITS", "", "What keys may use, as `laptop:requests=100/day,tokens=1000000/day,models=qwen3-*|qwen-plus;phone:requests=20/day`: days are of UTC, `*` stands at the end of a model's name, `;` between keys.",
+        |d, v| put(&mut d.key_limits, values::key_limits(v)))),
     secret(ACCOUNTS, "ADMIN_SECRET_KEY", "Key of the owner's page under `/admin`; not set: a link printed at the start opens it on this machine, and beyond it a key is made and printed once.",
         |d, v| { d.http.admin_key = Some(ApiKey::new(text(v)?)); Ok(()) }),
     row(ACCOUNTS, "SERVER_MODE", "true", "`false`: client mode, each caller sends their own `Bearer [key;]token;cookie`.",

@@ -27,6 +27,17 @@ pub(super) enum Value {
     Table(BTreeMap<String, String>),
 }
 
+impl Value {
+    /// All of the value as one text, which is another one for each other value. It may be a secret.
+    pub(super) fn whole(&self) -> String {
+        match self {
+            Self::Text(text) => text.clone(),
+            Self::List(parts) => format!("{parts:?}"),
+            Self::Table(table) => format!("{table:?}"),
+        }
+    }
+}
+
 /// What was expected, or why a value will not do.
 pub(super) type Expected = String;
 

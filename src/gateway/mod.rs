@@ -14,6 +14,7 @@ pub(crate) mod drift;
 pub(crate) mod janitor;
 pub(crate) mod listing;
 pub(crate) mod outlook;
+pub(crate) mod reloads;
 pub(crate) mod requests;
 pub(crate) mod responses;
 pub(crate) mod route;

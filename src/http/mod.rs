@@ -32,7 +32,7 @@ use crate::gateway::caller_keys::CallerKeys;
 use crate::http::anthropic::{count_tokens, messages};
 use crate::http::openai::{chat, completions, embeddings, images, models, responses, videos};
 use crate::http::owner::{
-    accounts, admin_health, audit, gallery, health, keys, login, logins, models as owner_models, page, refresh,
+    accounts, admin_health, audit, gallery, health, keys, login, logins, models as owner_models, page, refresh, reload,
     requests, session, settings as owner_settings, usage,
 };
 use crate::http::serve::base_path::{self, Inside};
@@ -126,6 +126,7 @@ fn owner_routes(settings: &HttpSettings) -> Router<AppState> {
         .merge(admin_health::routes())
         .merge(login::routes())
         .merge(logins::routes())
+        .merge(reload::routes())
         .merge(requests::routes())
         .merge(usage::routes())
         .merge(keys::routes())

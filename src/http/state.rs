@@ -15,6 +15,7 @@ use crate::gateway::attachments::Attachments;
 use crate::gateway::caller_keys::CallerKeys;
 use crate::gateway::catalogue::Models;
 use crate::gateway::listing::Listing;
+use crate::gateway::reloads::Reloads;
 use crate::gateway::responses::KeptResponses;
 use crate::gateway::route::Upstreams;
 use crate::gateway::usage::UsageBook;
@@ -55,6 +56,8 @@ pub(crate) struct Parts {
     pub logins: DeviceLogins,
     /// Adds, changes and removes accounts, for their owner.
     pub book: AccountBook,
+    /// The way to the task that reloads settings.
+    pub reloads: Reloads,
     /// For `POST /refresh-token`.
     pub web_accounts: WebAccounts,
     /// Keys that callers may send.

@@ -52,6 +52,7 @@ mod proxies;
 mod quota;
 mod rate_limit;
 mod reasoning;
+mod reload;
 mod responses;
 mod responses_kept;
 mod restart;

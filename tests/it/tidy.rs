@@ -15,6 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["gateway"],
     &["http"],
     &["config"],
+    &["reload"],
     &["app"],
     &["cli"],
     &["main", "lib"],

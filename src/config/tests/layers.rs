@@ -1,6 +1,15 @@
 //! Which place a setting is taken from, and what holds without any.
 
 use super::*;
+
+/// What is taken up while the server runs; `reload` of the whole server's tests tries each kind.
+#[test]
+fn the_settings_that_need_no_restart() {
+    let live: Vec<&str> =
+        SETTINGS.iter().filter(|setting| !setting.needs_restart).map(|setting| setting.name).collect();
+    let keys = ["API_KEY", "OPENAI_API_KEYS", "OPENAI_API_KEY", "KEY_LIMITS"];
+    assert_eq!(live, [&["COOKIE", "COOKIE_FILE", "QWEN_TOKEN"][..], &keys].concat());
+}
 use crate::config::settings::names;
 
 #[test]

@@ -234,6 +234,54 @@ impl AccountBook {
         Ok(())
     }
 
+    /// Brings the accounts of files and settings to these, and tells in words what changed. One whose credential is
+    /// another one of the same account keeps its identity; requests in flight end on what they began with.
+    pub(crate) async fn configure(&self, seeds: &[IdentitySeed], now: Now) -> Vec<String> {
+        let _changing = self.changing().await;
+        let (mut changed, mut stays) = (Vec::new(), Vec::new());
+        let mut news = Vec::new();
+        for seed in seeds {
+            let probe = session_of(IdentityId::named("new"), seed, &Loaded::default(), now);
+            match self.0.web.session_of_key(probe.key()) {
+                Some(session) => stays.push(session.identity().clone()),
+                None => news.push((seed, WebAccounts::account_of(&probe, now))),
+            }
+        }
+        let mut added = Vec::new();
+        for (seed, account) in news {
+            let holder = account.and_then(|account| self.0.web.holder_of(&account));
+            match holder.filter(|holder| !stays.contains(holder)) {
+                Some(holder) if self.0.kept.lock().contains(&holder) => stays.push(holder),
+                Some(holder) => {
+                    let session = session_of(holder.clone(), seed, &Loaded::default(), now);
+                    if let Some(old) = self.0.web.session_named(&holder) {
+                        let (from, to) = (old.key().clone(), session.key().clone());
+                        self.0.web.replace_member(&from, session, seed.clone(), now);
+                        self.move_label(&from, &to);
+                    }
+                    changed.push(format!("{holder} has a new session"));
+                    stays.push(holder);
+                }
+                None => added.push(seed),
+            }
+        }
+        for session in self.0.web.sessions() {
+            let identity = session.identity();
+            if !stays.contains(identity) && !self.0.kept.lock().contains(identity) {
+                self.0.web.remove(session.key(), now);
+                changed.push(format!("{identity} removed"));
+            }
+        }
+        for seed in added {
+            let mut names = (1..).map(IdentityId::numbered);
+            let Some(identity) = names.find(|name| self.0.web.session_named(name).is_none()) else { continue };
+            let session = session_of(identity.clone(), seed, &Loaded::default(), now);
+            self.0.web.add(session, seed.clone(), None, now);
+            changed.push(format!("{identity} added"));
+        }
+        changed
+    }
+
     /// Names an account; `None` takes its name away.
     ///
     /// # Errors

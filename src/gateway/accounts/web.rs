@@ -199,6 +199,12 @@ impl WebAccounts {
         holder.map(|member| member.session.identity().clone())
     }
 
+    /// The sessions of all accounts.
+    #[must_use]
+    pub(crate) fn sessions(&self) -> Vec<Arc<Session>> {
+        self.0.members.lock().values().map(|member| Arc::clone(&member.session)).collect()
+    }
+
     /// The session with this credential.
     #[must_use]
     pub(crate) fn session_of_key(&self, key: &CredentialKey) -> Option<Arc<Session>> {

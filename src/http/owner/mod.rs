@@ -16,6 +16,7 @@ pub(crate) mod models;
 pub(crate) mod page;
 pub(crate) mod present;
 pub(crate) mod refresh;
+pub(crate) mod reload;
 pub(crate) mod requests;
 pub(crate) mod session;
 pub(crate) mod settings;

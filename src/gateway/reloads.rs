@@ -1,0 +1,77 @@
+//! The way between those who ask for changed settings to be taken up and the task that does it.
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::Serialize;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::base::ids::UnixSeconds;
+
+/// Questions that may wait.
+const ASKED_MAX: usize = 8;
+
+/// How a reload went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(crate) struct Outcome {
+    pub at: UnixSeconds,
+    /// Settings and accounts that are other ones now.
+    pub changed: Vec<String>,
+    /// Settings that changed and are in use after a restart only.
+    pub needs_restart: Vec<String>,
+    /// Why nothing was changed.
+    pub faults: Vec<String>,
+}
+
+impl Outcome {
+    /// Nothing changed and nothing is wrong, at this moment.
+    #[must_use]
+    pub(crate) fn nothing(at: UnixSeconds) -> Self {
+        Self { at, changed: Vec::new(), needs_restart: Vec::new(), faults: Vec::new() }
+    }
+}
+
+/// The way to the task that reloads. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct Reloads {
+    asking: mpsc::Sender<oneshot::Sender<Outcome>>,
+    last: Arc<Mutex<Option<Outcome>>>,
+}
+
+/// Those who asked for a reload.
+#[derive(Debug)]
+pub(crate) struct Asked(mpsc::Receiver<oneshot::Sender<Outcome>>);
+
+impl Reloads {
+    /// A way, and its end.
+    #[must_use]
+    pub(crate) fn new() -> (Self, Asked) {
+        let (asking, asked) = mpsc::channel(ASKED_MAX);
+        (Self { asking, last: Arc::default() }, Asked(asked))
+    }
+
+    /// Keeps how the last reload went.
+    pub(crate) fn note(&self, outcome: Outcome) {
+        *self.last.lock() = Some(outcome);
+    }
+
+    /// How the last reload went; `None` before the first.
+    #[must_use]
+    pub(crate) fn last(&self) -> Option<Outcome> {
+        self.last.lock().clone()
+    }
+
+    /// Asks for a reload; `None` where nothing reloads, as in a demonstration.
+    pub(crate) async fn ask(&self) -> Option<Outcome> {
+        let (answer, answered) = oneshot::channel();
+        self.asking.send(answer).await.ok()?;
+        answered.await.ok()
+    }
+}
+
+impl Asked {
+    /// The next one who asks; `None` when no one can any more.
+    pub(crate) async fn next(&mut self) -> Option<oneshot::Sender<Outcome>> {
+        self.0.recv().await
+    }
+}

@@ -1,0 +1,198 @@
+//! Takes up changed settings while the server runs: files are read whole and checked whole, then what can be changed is
+//! swapped. Requests in flight end on what they began with; a faulty file changes nothing.
+//!
+//! The folders of the files are watched, since editors and Kubernetes put a new file in the place of the old one.
+//! SIGHUP and `POST /admin/reload` ask for the same.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use notify::event::{AccessKind, AccessMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::config::{COOKIE_TEXT, Config, KeyPolicy, SETTINGS, Sources};
+use crate::gateway::accounts::book::AccountBook;
+use crate::gateway::caller_keys::CallerKeys;
+use crate::gateway::reloads::{Asked, Outcome, Reloads};
+use crate::pool::Now;
+use crate::shutdown::hangups;
+
+/// How long files have to be quiet before they are read.
+const DEBOUNCE: Duration = Duration::from_millis(500);
+/// How long an emptied cookie file is taken for one that is being written.
+const EMPTY_FOR: Duration = Duration::from_secs(10);
+
+/// Reads all sources of the configuration anew.
+pub(crate) type Reread = Box<dyn Fn() -> Sources + Send>;
+
+/// The task that reloads.
+pub(crate) struct Reloader {
+    pub(crate) reread: Reread,
+    pub(crate) book: AccountBook,
+    pub(crate) keys: CallerKeys,
+    /// Where questions come from and the last outcome goes.
+    pub(crate) reloads: Reloads,
+    /// Stands for the value of each setting that is in use.
+    pub(crate) in_use: BTreeMap<&'static str, String>,
+    pub(crate) key_policy: KeyPolicy,
+    pub(crate) server_mode: bool,
+    /// The files that are watched.
+    pub(crate) files: Vec<PathBuf>,
+}
+
+impl Reloader {
+    /// Reloads when a file changes, at SIGHUP and when the owner asks, until `stop`.
+    pub(crate) async fn run(mut self, mut asked: Asked, stop: CancellationToken) {
+        let changed = Arc::new(Notify::new());
+        // Held, since dropping it ends the watch.
+        let _watcher = watch(&self.files, Arc::clone(&changed));
+        let mut hangups = hangups();
+        // Since when the cookie file is empty although it has accounts.
+        let mut emptied_at: Option<Instant> = None;
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = hangups.next() => {
+                    info!("asked to reload");
+                    self.reload().await;
+                }
+                Some(answer) = asked.next() => {
+                    // An error says that the one who asked has left.
+                    let _ = answer.send(self.reload().await);
+                }
+                () = changed.notified() => {
+                    sleep(DEBOUNCE).await;
+                    if self.lost_its_cookies() {
+                        warn!("the cookie file is empty; its accounts stay in use for {} s, in case it is being written", EMPTY_FOR.as_secs());
+                        emptied_at.get_or_insert_with(Instant::now);
+                    } else {
+                        emptied_at = None;
+                        self.reload().await;
+                    }
+                }
+                () = until(emptied_at.map(|at| at + EMPTY_FOR)), if emptied_at.is_some() => {
+                    emptied_at = None;
+                    self.reload().await;
+                }
+            }
+        }
+    }
+
+    /// Whether the cookie file holds nothing although it did.
+    fn lost_its_cookies(&self) -> bool {
+        let sources = (self.reread)();
+        let is_empty = sources.cookie_file.as_deref().is_none_or(|text| text.trim().is_empty());
+        is_empty && self.in_use.get(COOKIE_TEXT).is_some_and(|text| !text.is_empty())
+    }
+
+    /// Reads everything, and takes up what can be.
+    async fn reload(&mut self) -> Outcome {
+        let outcome = match Config::load(&(self.reread)()) {
+            Err(wrong) => {
+                let faults: Vec<String> = wrong.faults.iter().map(ToString::to_string).collect();
+                for fault in &faults {
+                    error!("not reloaded: {fault}");
+                }
+                Outcome { faults, ..Outcome::nothing(Now::read().unix) }
+            }
+            Ok(config) => self.take_up(&config).await,
+        };
+        self.reloads.note(outcome.clone());
+        outcome
+    }
+
+    async fn take_up(&mut self, config: &Config) -> Outcome {
+        let now = Now::read();
+        let mut outcome = Outcome::nothing(now.unix);
+        let names = SETTINGS.iter().map(|setting| (setting.name, setting.needs_restart)).chain([(COOKIE_TEXT, false)]);
+        // Keys where there were none, or none where there were some, change who is let in at all.
+        let changes_policy = config.key_policy != self.key_policy;
+        for (name, needs_restart) in names {
+            if config.fingerprints.get(name) == self.in_use.get(name) {
+                continue;
+            }
+            let is_key = matches!(name, "API_KEY" | "OPENAI_API_KEYS" | "OPENAI_API_KEY");
+            if needs_restart || !self.server_mode || (is_key && changes_policy) {
+                outcome.needs_restart.push(name.to_owned());
+                continue;
+            }
+            match config.fingerprints.get(name) {
+                Some(value) => drop(self.in_use.insert(name, value.clone())),
+                None => drop(self.in_use.remove(name)),
+            }
+            if name != COOKIE_TEXT {
+                outcome.changed.push(name.to_owned());
+            }
+        }
+        if self.server_mode {
+            outcome.changed.extend(self.book.configure(&config.identities, now).await);
+            if config.key_policy == KeyPolicy::Keys && !changes_policy {
+                self.keys.configure(&config.http.keys);
+            }
+        }
+        for warning in &config.warnings {
+            warn!("{warning}");
+        }
+        if !outcome.changed.is_empty() {
+            info!(changed = outcome.changed.join(", "), "reloaded");
+        }
+        if !outcome.needs_restart.is_empty() {
+            warn!(settings = outcome.needs_restart.join(", "), "changed settings that are in use after a restart only");
+        }
+        outcome
+    }
+}
+
+/// Watches the folders of these files; `None` where that cannot be done, which is said.
+fn watch(files: &[PathBuf], changed: Arc<Notify>) -> Option<RecommendedWatcher> {
+    let names: Vec<_> = files.iter().filter_map(|file| file.file_name().map(ToOwned::to_owned)).collect();
+    let is_meant = move |path: &PathBuf| {
+        let name = path.file_name();
+        // Kubernetes swaps a link of this name beside the files.
+        name.is_some_and(|name| names.iter().any(|known| known == name) || name == "..data")
+    };
+    let watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
+        if let Ok(event) = event
+            && is_change(event.kind)
+            && event.paths.iter().any(&is_meant)
+        {
+            changed.notify_one();
+        }
+    });
+    let watching = watcher.and_then(|mut watcher| {
+        let mut folders: Vec<PathBuf> = files.iter().map(|file| folder_of(file)).collect();
+        folders.sort();
+        folders.dedup();
+        for folder in folders.iter().filter(|folder| folder.is_dir()) {
+            watcher.watch(folder, RecursiveMode::NonRecursive)?;
+        }
+        Ok(watcher)
+    });
+    watching.inspect_err(|error| warn!(%error, "files of settings are not watched; SIGHUP reloads them")).ok()
+}
+
+fn folder_of(file: &Path) -> PathBuf {
+    match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder.to_owned(),
+        _ => PathBuf::from("."),
+    }
+}
+
+/// Reading a file is no change of it.
+fn is_change(kind: EventKind) -> bool {
+    !kind.is_access() || kind == EventKind::Access(AccessKind::Close(AccessMode::Write))
+}
+
+/// Waits until a moment; for ever without one.
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,155 @@
+//! Changed files of settings are taken up while the server runs: whole, checked, and without a word for a faulty one.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+use simulator::Simulator;
+use tempfile::TempDir;
+
+use crate::support::app::{PATIENCE, json_of};
+use crate::support::oracle::crew;
+use crate::support::program::Program;
+
+const ADMIN: &str = "sk-admin-of-tests";
+
+/// The program in a folder with a `cookie.txt` and a `.env` of its own.
+struct Server {
+    program: Program,
+    address: SocketAddr,
+    client: reqwest::Client,
+    simulator: Simulator,
+}
+
+impl Server {
+    async fn start() -> Self {
+        let simulator = Simulator::start(crew(3).paced_ms(0)).await.unwrap();
+        let folder = TempDir::new().unwrap();
+        fs::write(folder.path().join("cookie.txt"), simulator.accounts().cookie("ada")).unwrap();
+        fs::write(folder.path().join(".env"), "API_KEY=laptop=sk-one").unwrap();
+        let settings = [
+            ("ADMIN_SECRET_KEY", ADMIN.to_owned()),
+            ("QWEN_WEB_BASE_URL", simulator.urls().web.to_string()),
+            ("QWEN_AUTH_BASE_URL", simulator.urls().auth.to_string()),
+            ("SERVER_PORT", "0".to_owned()),
+            ("LOG_FORMAT", "json".to_owned()),
+        ];
+        let program = Program::start_in(folder, &["serve"], &settings);
+        let address = program.address_beside("listening").await;
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        Self { program, address, client, simulator }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.program.folder().join(name)
+    }
+
+    fn cookie(&self, account: &str) -> String {
+        self.simulator.accounts().cookie(account)
+    }
+
+    async fn call(&self, method: &str, path: &str) -> Value {
+        let url = format!("http://{}{path}", self.address);
+        json_of(self.client.request(method.parse().unwrap(), url).bearer_auth(ADMIN).send().await.unwrap()).await
+    }
+
+    /// The ids of the accounts.
+    async fn accounts(&self) -> Vec<String> {
+        let list = self.call("GET", "/admin/accounts").await;
+        list["accounts"].as_array().unwrap().iter().map(|it| it["id"].as_str().unwrap().to_owned()).collect()
+    }
+
+    async fn until_accounts(&self, expected: &[&str]) {
+        let deadline = Instant::now() + PATIENCE;
+        while self.accounts().await != expected {
+            assert!(Instant::now() < deadline, "never {expected:?}: {}", self.program.stderr());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn until_fault(&self) -> Value {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let last = self.call("GET", "/admin/reload").await;
+            if last["faults"].as_array().is_some_and(|faults| !faults.is_empty()) {
+                return last;
+            }
+            assert!(Instant::now() < deadline, "no fault: {last} {}", self.program.stderr());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn status_with(&self, key: &str) -> u16 {
+        let url = format!("http://{}/v1/models", self.address);
+        self.client.get(url).bearer_auth(key).send().await.unwrap().status().as_u16()
+    }
+}
+
+#[tokio::test]
+async fn a_changed_cookie_file_is_taken_up_and_a_faulty_one_changes_nothing() {
+    let server = Server::start().await;
+    assert_eq!(server.accounts().await, ["identity-1"]);
+    assert_eq!(server.call("GET", "/admin/reload").await, Value::Null);
+    fs::write(server.file("cookie.txt"), format!("{}\n{}\n", server.cookie("ada"), server.cookie("bob"))).unwrap();
+    server.until_accounts(&["identity-1", "identity-2"]).await;
+
+    // Editors write another file and put it in the place of the old one.
+    fs::write(server.file("cookie.new"), "words and words\n".repeat(10)).unwrap();
+    fs::rename(server.file("cookie.new"), server.file("cookie.txt")).unwrap();
+    let last = server.until_fault().await;
+    assert_eq!(last["faults"].as_array().unwrap().len(), 1, "{last}");
+    assert!(last["faults"][0].as_str().unwrap().contains("cookie.txt lines 1 to 10: is not a Cookie header"), "{last}");
+    assert_eq!(server.accounts().await, ["identity-1", "identity-2"]);
+
+    // Another session of Bob's is still Bob; Ada is gone, Cem is new.
+    let lines = format!("{}; newer=1\n{}\n", server.cookie("bob"), server.cookie("cem"));
+    fs::write(server.file("cookie.txt"), lines).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    let last = loop {
+        let last = server.call("GET", "/admin/reload").await;
+        if last["changed"].as_array().is_some_and(|changed| !changed.is_empty()) && last["faults"] == json!([]) {
+            break last;
+        }
+        assert!(Instant::now() < deadline, "{last}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    let words = ["identity-2 has a new session", "identity-1 removed", "identity-1 added"];
+    assert_eq!(last["changed"], json!(words), "{last}");
+    assert!(!server.program.stderr().contains("eyJ"), "no secret in the log");
+}
+
+#[tokio::test]
+async fn keys_are_taken_up_and_what_needs_a_restart_is_named() {
+    let server = Server::start().await;
+    assert_eq!((server.status_with("sk-one").await, server.status_with("sk-two").await), (200, 401));
+    fs::write(server.file(".env"), "API_KEY=laptop=sk-two\nMAX_RETRIES=5\n").unwrap();
+    let outcome = server.call("POST", "/admin/reload").await;
+    assert_eq!(outcome["needs_restart"], json!(["MAX_RETRIES"]), "{outcome}");
+    assert_eq!((server.status_with("sk-one").await, server.status_with("sk-two").await), (401, 200));
+    // Without a key the server would be open: that is no small change.
+    fs::write(server.file(".env"), "").unwrap();
+    let outcome = server.call("POST", "/admin/reload").await;
+    assert_eq!(outcome["needs_restart"], json!(["API_KEY"]), "{outcome}");
+    assert_eq!((server.status_with("sk-one").await, server.status_with("sk-two").await), (401, 200));
+    // Ten faults at once.
+    let faulty: String = (0..10).map(|number| format!("\"NO_SETTING_{number}\": 1, ")).collect();
+    fs::write(server.file("config.json"), format!("{{{faulty}}}")).unwrap();
+    let outcome = server.call("POST", "/admin/reload").await;
+    assert_eq!(outcome["faults"].as_array().unwrap().len(), 10, "{outcome}");
+    assert_eq!((server.status_with("sk-one").await, server.status_with("sk-two").await), (401, 200));
+    assert_eq!(server.accounts().await, ["identity-1"]);
+}
+
+#[tokio::test]
+async fn a_hangup_reloads_and_does_not_end_the_program() {
+    let mut server = Server::start().await;
+    fs::write(server.file(".env"), "API_KEY=laptop=sk-two").unwrap();
+    server.program.signal("HUP");
+    let deadline = Instant::now() + PATIENCE;
+    while server.status_with("sk-two").await != 200 {
+        assert!(Instant::now() < deadline && server.program.is_running(), "{}", server.program.stderr());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
