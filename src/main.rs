@@ -38,9 +38,9 @@ async fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
             // Only the look of log lines is taken from the configuration, so nothing else of it can be wrong here.
             cli::simulated::run(command, Sources::from_process(flags)).await?;
         }
-        Command::Check => {
+        Command::Check { json } => {
             let config = configured(flags)?;
-            return Ok(exit(cli::check::run(config).await?));
+            return Ok(exit(cli::check::run(config, json).await?));
         }
         Command::Auth(command) => {
             // Warnings about cookies and keys are not what was asked for.

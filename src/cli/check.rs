@@ -1,21 +1,26 @@
 //! `check`: reads the settings and asks the upstreams about each account and key, changing nothing in them.
 
 use std::io::{self, Write as _};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use serde::Serialize;
+
 use crate::base::facts::AccountKind;
+use crate::base::ids::{CredentialKey, IdentityId};
 use crate::base::secret::AccessToken;
+use crate::base::seed::IdentitySeed;
 use crate::base::session::Session;
 use crate::cli::CommandError;
-use crate::cli::auth::{self, Row, rows};
+use crate::cli::auth::{self, rows};
 use crate::config::Config;
 use crate::gateway::accounts::targets;
 use crate::gateway::accounts::web;
 use crate::gateway::accounts::web::skew_in_words;
 use crate::gateway::outlook::{ends_soon, in_words};
 use crate::pool::Now;
-use crate::store::{Kept, Store};
+use crate::store::{Kept, Loaded, Store};
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::oauth::client::QwenOAuth;
@@ -23,90 +28,149 @@ use crate::upstream::openai::client::OpenAiApi;
 use crate::upstream::web::client::QwenWeb;
 use crate::upstream::web::token::token_in_jar;
 
-/// Prints a row for each account of the web chat, each OAuth account and each static key; whether at least one is
-/// usable. An OAuth token that is over is not renewed here: a running server may be about to.
+/// What was found out, for people or as JSON.
+#[derive(Default, Serialize)]
+struct Report {
+    /// Accounts that can be used.
+    usable: usize,
+    /// What the owner should know besides.
+    notes: Vec<String>,
+    accounts: Vec<Line>,
+}
+
+/// How one account is.
+#[derive(Serialize)]
+struct Line {
+    account: String,
+    /// The name that the owner gave on the page.
+    label: Option<String>,
+    /// `web`, `oauth` or `key`.
+    kind: &'static str,
+    /// `usable`, `login needed`, `refused`, …
+    state: &'static str,
+    /// RFC 3339 in UTC; null for a token that does not tell its end.
+    token_until: Option<String>,
+    /// What to do.
+    advice: String,
+}
+
+impl Report {
+    fn add(&mut self, line: Line) {
+        self.usable += usize::from(line.state == USABLE);
+        self.accounts.push(line);
+    }
+
+    fn print(&self, is_json: bool) {
+        let mut out = io::stdout();
+        if is_json {
+            // Plain texts always serialise.
+            let _ = writeln!(out, "{}", serde_json::to_string_pretty(self).unwrap_or_default());
+            return;
+        }
+        for note in &self.notes {
+            let _ = writeln!(out, "note: {note}");
+        }
+        if self.accounts.is_empty() {
+            let _ = writeln!(
+                out,
+                "No account is configured: paste the cookie of one into cookie.txt (see cookie.txt.example), log an OAuth \
+                 account in with `qwen-bridge auth add`, or name a key in QWEN_API_KEYS."
+            );
+        }
+        let _ = writeln!(out, "{:<20} {:<7} {:<14} {:<22} what to do", "account", "kind", "state", "token until");
+        for Line { account, label, kind, state, token_until, advice } in &self.accounts {
+            let name = label.as_ref().map_or_else(|| account.clone(), |label| format!("{account} ({label})"));
+            let until = token_until.as_deref().unwrap_or("-");
+            let _ = writeln!(out, "{name:<20} {kind:<7} {state:<14} {until:<22} {advice}");
+        }
+    }
+}
+
+/// Prints a row for each account of the web chat, each OAuth account and each static key, or all of it as one JSON
+/// object; whether at least one is usable. An OAuth token that is over is not renewed here: a running server may be
+/// about to.
 ///
 /// A newer session has to be refreshed before it can be asked anything; what that gives is written down, so that
 /// nothing is lost when the upstream rotates it.
 ///
 /// # Errors
 /// [`CommandError`]: the state folder, a folder of credentials or the HTTP client cannot be used.
-pub async fn run(config: Config) -> Result<bool, CommandError> {
-    let mut out = io::stdout();
-    for note in config.notes.iter().chain(&config.warnings) {
-        let _ = writeln!(out, "note: {note}");
-    }
+pub async fn run(config: Config, is_json: bool) -> Result<bool, CommandError> {
+    let mut report = Report::default();
+    report.notes.extend(config.notes.iter().chain(&config.warnings).cloned());
     let shown = config.state_dir.display().to_string();
     let (store, loaded) = Store::open_or_in_memory(Path::new(&config.state_dir))
         .map_err(|error| CommandError::Start(crate::app::StartError::Store(shown, error)))?;
-    if let Some(unusable) = store.unusable() {
-        let _ = writeln!(out, "note: {unusable}");
-    }
+    report.notes.extend(store.unusable().map(ToString::to_string));
+    report.notes.extend(port_note(config.http.listen));
     let upstream = QwenWeb::new(config.web.clone()).map_err(crate::app::StartError::Client)?;
-    let sessions = web::sessions(config.identities.clone(), &loaded, Now::read());
-    let oauth_rows = rows(&config.accounts, Now::read().unix).await.map_err(CommandError::Auth)?;
-    if sessions.is_empty() && oauth_rows.is_empty() && config.static_keys.is_empty() {
-        let _ = writeln!(
-            out,
-            "No account is configured: paste the cookie of one into cookie.txt (see cookie.txt.example), log an OAuth \
-             account in with `qwen-bridge auth add`, or name a key in QWEN_API_KEYS."
-        );
-    }
-    let _ = writeln!(out, "{:<20} {:<7} {:<14} {:<22} what to do", "account", "kind", "state", "token until");
-    let mut usable = 0;
+    let now = Now::read();
+    let mut sessions = web::sessions(config.identities.clone(), &loaded, now);
+    sessions.extend(loaded.accounts.iter().map(|stored| {
+        let seed = IdentitySeed { cookie: Some(stored.cookie.clone()), token: None, spares: Vec::new() };
+        (web::session_of(IdentityId::named(&stored.id), &seed, &loaded, now), seed)
+    }));
     for (session, _) in sessions {
-        let result = ask(&upstream, &store, &session).await;
-        usable += usize::from(matches!(result, Ok(Asked::Usable)));
+        let result = ask(&upstream, &store, &session, &mut report.notes).await;
         let (state, advice) = match &result {
-            Ok(Asked::Usable) => ("usable", outlook(&session)),
+            Ok(Asked::Usable) => (USABLE, outlook(&session)),
             Ok(Asked::NotRenewed) => {
                 ("not asked", "mend the state folder: its token has to be renewed, and that would be lost".to_owned())
             }
             Err(error) => verdict(error),
         };
         let until = session.token().and_then(|token| token.expires_at());
-        let until =
-            until.and_then(|at| jiff::Timestamp::from_second(at.0).ok()).map_or("-".to_owned(), |at| at.to_string());
-        let _ =
-            writeln!(out, "{:<20} {:<7} {:<14} {:<22} {}", session.identity().as_str(), "web", state, until, advice);
+        let until = until.and_then(|at| jiff::Timestamp::from_second(at.0).ok());
+        report.add(Line {
+            account: session.identity().to_string(),
+            label: loaded.labels.get(session.key()).cloned(),
+            kind: "web",
+            state,
+            token_until: until.map(|at| at.to_string()),
+            advice,
+        });
     }
     match upstream.clock_skew() {
         0 => {}
-        ahead => {
-            let _ = writeln!(out, "note: {}", skew_in_words(ahead));
-        }
+        ahead => report.notes.push(skew_in_words(ahead)),
     }
-    usable += check_oauth(&mut out, &config, &oauth_rows).await?;
-    usable += check_keys(&mut out, &config).await?;
+    check_oauth(&mut report, &config, &loaded).await?;
+    check_keys(&mut report, &config, &loaded).await?;
     store.close().await;
-    Ok(usable > 0)
+    report.print(is_json);
+    Ok(report.usable > 0)
 }
 
-/// A row for each OAuth account; how many are usable.
-async fn check_oauth(out: &mut io::Stdout, config: &Config, rows: &[Row]) -> Result<usize, CommandError> {
+/// What is in the way of listening at an address; a server that runs already is the usual reason.
+fn port_note(listen: SocketAddr) -> Option<String> {
+    let error = std::net::TcpListener::bind(listen).err()?;
+    Some(format!("cannot listen at {listen} ({}); a server may be running there already", error.kind()))
+}
+
+/// A row for each OAuth account.
+async fn check_oauth(report: &mut Report, config: &Config, loaded: &Loaded) -> Result<(), CommandError> {
     let upstream = QwenOAuth::new(config.oauth.clone()).map_err(crate::app::StartError::Client)?;
-    let mut usable = 0;
-    for row in rows {
+    for row in rows(&config.accounts, Now::read().unix).await.map_err(CommandError::Auth)? {
         let now = Now::read().unix;
-        let (state, advice) = match auth::ask(&upstream, &config.accounts, row, now).await {
-            Some(Ok(())) => ("usable", "nothing".to_owned()),
+        let (state, advice) = match auth::ask(&upstream, &config.accounts, &row, now).await {
+            Some(Ok(())) => (USABLE, "nothing".to_owned()),
             Some(Err(error)) => ("refused", auth::advice(&error)),
-            None if row.is_usable(now) => ("usable", "nothing, its token is renewed when it is needed".to_owned()),
+            None if row.is_usable(now) => (USABLE, "nothing, its token is renewed when it is needed".to_owned()),
             None => ("login needed", row.problem().unwrap_or_else(|| AccountKind::OAuth.remedy().to_owned())),
         };
-        usable += usize::from(state == "usable");
-        let name = format!("oauth:{}", row.name());
-        let _ = writeln!(out, "{name:<20} {:<7} {state:<14} {:<22} {advice}", "oauth", row.until());
+        let account = format!("oauth:{}", row.name());
+        let label = loaded.labels.get(&CredentialKey::of(&format!("oauth account {account}"))).cloned();
+        let token_until = Some(row.until()).filter(|until| until != "-");
+        report.add(Line { account, label, kind: "oauth", state, token_until, advice });
     }
-    Ok(usable)
+    Ok(())
 }
 
-/// A row for each static key; how many are usable.
-async fn check_keys(out: &mut io::Stdout, config: &Config) -> Result<usize, CommandError> {
+/// A row for each static key.
+async fn check_keys(report: &mut Report, config: &Config, loaded: &Loaded) -> Result<(), CommandError> {
     let client = OpenAiApi::new(config.web.connect_timeout, config.web.idle_timeout, config.web.is_direct);
     let api = client.map_err(crate::app::StartError::Client)?;
     let (sessions, targets) = targets::keys(&config.static_keys);
-    let mut usable = 0;
     for session in sessions {
         let Some(target) = targets.get(session.key()) else { continue };
         let (state, advice) = match api.models(&session, target).await {
@@ -117,13 +181,26 @@ async fn check_keys(out: &mut io::Stdout, config: &Config) -> Result<usize, Comm
                 }
                 _ => verdict(&error),
             },
-            Ok(_) | Err(_) => ("usable", "nothing".to_owned()),
+            Err(_) if !target.base.path().trim_end_matches('/').ends_with("/v1") => (
+                USABLE,
+                format!("it has no list of models; if requests fail, its address may lack /v1: {}/v1", target.base),
+            ),
+            Ok(_) | Err(_) => (USABLE, "nothing".to_owned()),
         };
-        usable += usize::from(state == "usable");
-        let _ = writeln!(out, "{:<20} {:<7} {state:<14} {:<22} {advice}", session.identity().as_str(), "key", "-");
+        report.add(Line {
+            account: session.identity().to_string(),
+            label: loaded.labels.get(session.key()).cloned(),
+            kind: "key",
+            state,
+            token_until: None,
+            advice,
+        });
     }
-    Ok(usable)
+    Ok(())
 }
+
+/// The state of an account that can be used.
+const USABLE: &str = "usable";
 
 /// How asking about an account went.
 enum Asked {
@@ -134,7 +211,12 @@ enum Asked {
     NotRenewed,
 }
 
-async fn ask(upstream: &QwenWeb, store: &Store, session: &Arc<Session>) -> Result<Asked, UpstreamError> {
+async fn ask(
+    upstream: &QwenWeb,
+    store: &Store,
+    session: &Arc<Session>,
+    notes: &mut Vec<String>,
+) -> Result<Asked, UpstreamError> {
     let now = Now::read().unix;
     let is_live = |token: Option<AccessToken>| token.is_some_and(|token| token.is_live(now));
     if !is_live(session.token()) {
@@ -156,10 +238,10 @@ async fn ask(upstream: &QwenWeb, store: &Store, session: &Arc<Session>) -> Resul
             Ok(Kept::OnDisk) => {}
             Ok(Kept::InMemory) if store.unusable().is_some() => {}
             Ok(Kept::InMemory) => {
-                let _ = writeln!(io::stdout(), "note: the token could not be written down, the disk refuses");
+                notes.push("the token could not be written down, the disk refuses".to_owned());
             }
             Err(error) => {
-                let _ = writeln!(io::stdout(), "note: the token could not be written down: {}", ErrorChain(&error));
+                notes.push(format!("the token could not be written down: {}", ErrorChain(&error)));
             }
         }
     }

@@ -107,7 +107,11 @@ pub enum Command {
     #[command(flatten)]
     Simulated(SimulatedCommand),
     /// Check the settings, and ask the upstream about each account once without changing anything
-    Check,
+    Check {
+        /// Print JSON, and nothing else, on standard output
+        #[arg(long)]
+        json: bool,
+    },
     /// OAuth accounts: log in, list, remove, import, look how they are
     #[command(subcommand)]
     Auth(AuthCommand),

@@ -72,6 +72,26 @@ async fn a_drain_that_takes_too_long_ends_in_time_with_code_0() {
     assert!(answer.contains("shutting_down") && !answer.contains("[DONE]"), "{answer}");
 }
 
+/// Scripts read it: JSON alone on standard output, the log elsewhere.
+#[tokio::test]
+async fn check_tells_the_same_as_json() {
+    let simulator = simulator().await;
+    let mut program = Program::start(&["check", "--json"], &settings(&simulator, "text"));
+    assert_eq!(program.code().await, 0, "{}", program.stderr());
+    let report: serde_json::Value = serde_json::from_str(&program.stdout()).unwrap();
+    let count = simulator.accounts().names().len();
+    assert_eq!((&report["usable"], report["accounts"].as_array().unwrap().len()), (&json!(count), count), "{report}");
+    assert_eq!((&report["accounts"][0]["kind"], &report["accounts"][0]["state"]), (&json!("web"), &json!("usable")));
+    assert!(!program.stdout().contains("eyJ"));
+
+    let mut without = settings(&simulator, "text");
+    without.retain(|(name, _)| *name != "COOKIE");
+    let mut program = Program::start(&["check", "--json"], &without);
+    assert_eq!(program.code().await, 1, "no account is usable");
+    let report: serde_json::Value = serde_json::from_str(&program.stdout()).unwrap();
+    assert_eq!((&report["usable"], &report["accounts"]), (&json!(0), &json!([])), "{report}");
+}
+
 #[tokio::test]
 async fn check_tells_about_each_account_and_changes_nothing() {
     let simulator = simulator().await;
