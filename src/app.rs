@@ -46,6 +46,7 @@ use crate::http::serve::audit::Audit;
 use crate::http::serve::gallery::Gallery;
 use crate::http::serve::observers::Observers;
 use crate::http::serve::sessions::Sessions;
+use crate::http::settings::HttpSettings;
 use crate::http::state::{AppState, OwnerParts, Parts};
 use crate::pool::{IdentityPool, Now, PoolSettings, Strategy};
 use crate::reload::{Reloader, Reread};
@@ -72,6 +73,7 @@ const TASKS_PATIENCE: Duration = Duration::from_secs(5);
 pub struct App {
     listener: TcpListener,
     address: SocketAddr,
+    metrics: Option<(TcpListener, SocketAddr)>,
     made: MadeKeys,
     state: AppState,
     alerts: Option<Alerts>,
@@ -105,8 +107,8 @@ pub enum StartError {
     #[error("cannot prepare for calls of the upstream")]
     Client(#[from] WebClientError),
     /// The address cannot be listened at.
-    #[error("cannot listen at {0} (SERVER_HOST, SERVER_PORT)")]
-    Listen(SocketAddr, #[source] io::Error),
+    #[error("cannot listen at {0} ({1})")]
+    Listen(SocketAddr, &'static str, #[source] io::Error),
 }
 
 impl App {
@@ -126,15 +128,8 @@ impl App {
         let models = Models::new(Arc::clone(&upstream), supervisor.clone(), config.chat.models_ttl);
         let (janitor, continuations) = own_chats(&config, &upstream, &supervisor, &store);
         let attachments = attachments(&config, &upstream)?;
-        let chats = WebGateway::new(
-            pool.clone(),
-            upstream,
-            web_accounts.clone(),
-            (janitor.0.clone(), continuations.clone()),
-            attachments.clone(),
-            Arc::clone(&store),
-            config.chat.retries_max,
-        );
+        let own_chats = (janitor.0.clone(), continuations.clone());
+        let chats = web_chats(&config, &pool, upstream, &web_accounts, own_chats, &attachments, &store);
         let (accounts, logins, oauth_pool) = oauth_accounts(&config, &store, &supervisor, &loaded).await?;
         let book = account_book(&config, (&web_accounts, &accounts), &store, &loaded, now);
         let upstreams = upstreams(
@@ -178,11 +173,13 @@ impl App {
             ending: ending.clone(),
             owner: owner_parts(&config, &loaded.notes),
             store: Arc::clone(&store),
+            janitor: janitor.0.clone(),
         });
-        let (listener, address) = listen(config.http.listen)?;
+        let ((listener, address), metrics) = listeners(&config.http)?;
         Ok(Self {
             listener,
             address,
+            metrics,
             made,
             state,
             alerts: alerts(&config, &store, &upstreams, &pool, drift, loaded.alerts)?,
@@ -216,6 +213,12 @@ impl App {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where `/metrics` is served without a key, if `METRICS_ADDRESS` asks for that.
+    #[must_use]
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(|(_, address)| *address)
     }
 
     /// A key of the callers that was made at this start, to be shown to its owner once.
@@ -265,6 +268,7 @@ impl App {
         self.log_start();
         let Self {
             listener,
+            metrics,
             state,
             alerts,
             outlook,
@@ -313,11 +317,16 @@ impl App {
         supervisor.spawn("outlook", outlook.run(supervisor.stopping()));
         videos.resume();
         let connections = Supervisor::new();
+        if let Some((listener, _)) = metrics {
+            connections
+                .spawn("metrics", serve_metrics(listener, state.clone(), config.http.clone(), connections.clone()));
+        }
         let accepting = {
+            let observers = Arc::clone(&state.0.observers);
             let (router, settings, connections) = (http::router(state), config.http.clone(), connections.clone());
             async move {
                 let stop = connections.stopping();
-                http::serve::server::serve(listener, router, &settings, &connections, stop).await;
+                http::serve::server::serve(listener, router, &settings, &observers, &connections, stop).await;
             }
         };
         connections.spawn("accept", accepting);
@@ -408,9 +417,46 @@ fn open_store(config: &mut Config) -> Result<(Arc<Store>, Loaded), StartError> {
     Ok((Arc::new(store), loaded))
 }
 
+/// Serves `/metrics` where no key is asked for. Its connections are no callers', and so are not counted with them.
+async fn serve_metrics(listener: TcpListener, state: AppState, settings: HttpSettings, connections: Supervisor) {
+    let stop = connections.stopping();
+    let router = http::metrics_router(state);
+    http::serve::server::serve(listener, router, &settings, &Arc::default(), &connections, stop).await;
+}
+
+type Listening = (TcpListener, SocketAddr);
+
+/// What answers through the web chat.
+fn web_chats(
+    config: &Config,
+    pool: &IdentityPool,
+    upstream: Arc<QwenWeb>,
+    accounts: &WebAccounts,
+    own_chats: (Janitor, Continuations),
+    attachments: &Attachments,
+    store: &Arc<Store>,
+) -> WebGateway {
+    WebGateway::new(
+        pool.clone(),
+        upstream,
+        accounts.clone(),
+        own_chats,
+        attachments.clone(),
+        Arc::clone(store),
+        config.chat.retries_max,
+    )
+}
+
+/// Begins to listen for callers, and for scrapes of metrics if they have an address of their own.
+fn listeners(settings: &HttpSettings) -> Result<(Listening, Option<Listening>), StartError> {
+    let callers = listen(settings.listen, "SERVER_HOST, SERVER_PORT")?;
+    let metrics = settings.metrics_listen.map(|wanted| listen(wanted, "METRICS_ADDRESS")).transpose()?;
+    Ok((callers, metrics))
+}
+
 /// Begins to listen; the port of the address is real even if 0 was asked for.
-fn listen(wanted: SocketAddr) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |error| StartError::Listen(wanted, error);
+fn listen(wanted: SocketAddr, setting: &'static str) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error| StartError::Listen(wanted, setting, error);
     let socket = if wanted.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(failed)?;
     // As `TcpListener::bind` does, so that a restart does not wait for connections that have ended.
     #[cfg(not(windows))]

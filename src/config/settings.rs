@@ -138,6 +138,7 @@ impl Draft {
             chat: blank_chat(),
             http: HttpSettings {
                 listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0),
+                metrics_listen: None,
                 keys: Vec::new(),
                 admin_key: None,
                 base_path: String::new(),
@@ -335,6 +336,12 @@ pub const SETTINGS: &[Setting] = &[
         |d, v| put(&mut d.port, values::endpoint(v))),
     row(LISTENING, "BASE_PATH", "", "Path that everything lies below, such as `/qwen`, when a proxy serves other things beside it; `/health` and `/ready` answer at the root as well.",
         |d, v| put(&mut d.http.base_path, values::base_path(v))),
+    row(LISTENING, "METRICS_ADDRESS", "", "Address and port where `/metrics` is served without a key, such as `127.0.0.1:9100`. Without it `/metrics` is on the server's own port, behind `ADMIN_SECRET_KEY`.",
+        |d, v| {
+            let (host, port) = values::endpoint(v)?;
+            d.http.metrics_listen = Some(SocketAddr::new(host.unwrap_or(IpAddr::V4(Ipv4Addr::LOCALHOST)), port));
+            Ok(())
+        }),
     row(LISTENING, "CORS_ORIGINS", "*", "Browser origins that may call, separated by commas; `*` allows any.",
         |d, v| put(&mut d.http.cors_origins, values::origins(v))),
     row(LISTENING, "TRUSTED_PROXIES", "", "Networks of reverse proxies whose `X-Forwarded-*` headers are believed, separated by commas.",

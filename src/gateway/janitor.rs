@@ -6,6 +6,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -56,6 +57,8 @@ struct Shared {
     keep_chats: bool,
     stops: Arc<Semaphore>,
     retired: mpsc::Sender<Retired>,
+    /// Chats that the running janitor has taken from the queue and not deleted yet.
+    due: AtomicUsize,
 }
 
 struct Retired {
@@ -94,9 +97,24 @@ impl Janitor {
         let stops = Arc::new(Semaphore::new(STOPS_MAX));
         let titles = ChatTitles::new(Arc::clone(&store));
         (
-            Self(Arc::new(Shared { upstream, supervisor, store, titles, keep_chats, stops, retired })),
+            Self(Arc::new(Shared {
+                upstream,
+                supervisor,
+                store,
+                titles,
+                keep_chats,
+                stops,
+                retired,
+                due: AtomicUsize::new(0),
+            })),
             JanitorQueue(queue),
         )
+    }
+
+    /// How many chats wait to be deleted.
+    pub(crate) fn waiting(&self) -> usize {
+        let queued = self.0.retired.max_capacity() - self.0.retired.capacity();
+        queued + self.0.due.load(Ordering::Relaxed)
     }
 
     /// Makes a chat. The call goes on when its caller leaves: the upstream makes the chat all the same, and only
@@ -308,6 +326,7 @@ pub(crate) async fn run(
         }
     }
     loop {
+        janitor.0.due.store(due.values().map(|due| due.chats.len()).sum(), Ordering::Relaxed);
         let next = due.values().map(|due| due.not_before).min();
         let pause = tokio::time::sleep_until(next.unwrap_or_else(|| Instant::now() + BACKOFF_MAX));
         tokio::select! {

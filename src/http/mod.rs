@@ -3,6 +3,7 @@
 pub(crate) mod anthropic;
 pub(crate) mod call;
 pub(crate) mod failure;
+pub(crate) mod metrics;
 pub(crate) mod openai;
 mod outcomes;
 pub(crate) mod owner;
@@ -17,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::middleware::{Next, from_fn, from_fn_with_state, map_request};
+use axum::middleware::{Next, from_fn, from_fn_with_state, map_request, map_response};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use axum::{Extension, Router};
@@ -28,6 +29,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
 
 use crate::chat::failure::Failure;
+use crate::dialect::Dialect;
 use crate::gateway::caller_keys::CallerKeys;
 use crate::http::anthropic::{count_tokens, messages};
 use crate::http::openai::{chat, completions, embeddings, images, models, responses, videos};
@@ -86,7 +88,8 @@ pub(crate) fn router(state: AppState) -> Router {
         guarded(limited(caller_routes().layer(within_limits)).layer(with_key).layer(busy.clone())).layer(cors);
     let page =
         guarded(limited(page::owner_routes().merge(session::routes())).layer(Extension(guard)).layer(busy.clone()));
-    let noted = owner_routes(settings).layer(from_fn_with_state(state.clone(), audit::note_changes));
+    let own_metrics = if settings.metrics_listen.is_none() { metrics::routes(&state) } else { Router::new() };
+    let noted = owner_routes(settings).merge(own_metrics).layer(from_fn_with_state(state.clone(), audit::note_changes));
     let owners = guarded(limited(noted).layer(with_admin_key).layer(busy));
     let routes = public.merge(callers).merge(page).merge(owners);
     let routes = routes.layer(from_fn_with_state(state.clone(), access::access));
@@ -95,6 +98,17 @@ pub(crate) fn router(state: AppState) -> Router {
     let find = move |request| with_the_path_meant(request, &base);
     let meant = ServiceBuilder::new().map_request(find).service(routes.with_state(state));
     Router::new().fallback_service(meant)
+}
+
+/// The routes of `METRICS_ADDRESS`, where no key is asked for.
+pub(crate) fn metrics_router(state: AppState) -> Router {
+    metrics::routes(&state).fallback(unknown_path).layer(map_response(with_openai_error)).with_state(state)
+}
+
+/// Writes the body of a failure where no record of the request does.
+async fn with_openai_error(mut response: Response) -> Response {
+    failure::write_body(&mut response, Dialect::OpenAi, "");
+    response
 }
 
 /// What needs no key, whatever the method.

@@ -16,6 +16,8 @@ use crate::chat::job::ReasoningFormat;
 pub struct HttpSettings {
     /// Where to listen: `SERVER_HOST` (127.0.0.1) and `SERVER_PORT`, else `PORT` (8000).
     pub listen: SocketAddr,
+    /// `METRICS_ADDRESS`: where `/metrics` is served without a key; `None` for the server's own port, with the admin key.
+    pub metrics_listen: Option<SocketAddr>,
     /// `API_KEY`, `OPENAI_API_KEYS`, `OPENAI_API_KEY` as one set, each with its name.
     pub keys: Vec<NamedKey>,
     /// `ADMIN_SECRET_KEY`: for the owner's pages; `None` for no such pages.

@@ -14,6 +14,7 @@ use crate::gateway::answer::web::WebGateway;
 use crate::gateway::attachments::Attachments;
 use crate::gateway::caller_keys::CallerKeys;
 use crate::gateway::catalogue::Models;
+use crate::gateway::janitor::Janitor;
 use crate::gateway::listing::Listing;
 use crate::gateway::reloads::Reloads;
 use crate::gateway::responses::KeptResponses;
@@ -66,6 +67,8 @@ pub(crate) struct Parts {
     pub usage: UsageBook,
     /// What is known of the requests so far.
     pub observers: Arc<Observers>,
+    /// For `/metrics`, which says how many chats wait to be deleted.
+    pub janitor: Janitor,
     /// How this side of HTTP behaves.
     pub settings: HttpSettings,
     /// `AUTO_REFRESH_TOKEN`, shown by `/health`.

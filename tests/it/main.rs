@@ -39,6 +39,7 @@ mod manage_accounts;
 mod media_bombs;
 mod media_fetch;
 mod messages;
+mod metrics;
 mod migrating;
 mod model_map;
 mod models;

@@ -55,7 +55,7 @@ pub(crate) async fn run(port: Option<u16>, mut sources: Sources) -> Result<(), S
     let config = Config::load(&sources)?;
     samples::usage(&folder.0).await;
     let app = App::build(config).await.map_err(|error| match error {
-        StartError::Listen(address, error) => SimulatedError::Listen(address, error),
+        StartError::Listen(address, _, error) => SimulatedError::Listen(address, error),
         other => other.into(),
     })?;
     let base = format!("http://{}", app.address());

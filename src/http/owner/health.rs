@@ -250,7 +250,7 @@ fn uptime(seconds: u64) -> String {
 }
 
 /// The resident memory of this process in bytes; `None` where the system does not tell.
-fn resident_bytes() -> Option<u64> {
+pub(crate) fn resident_bytes() -> Option<u64> {
     let statm = std::fs::read_to_string("/proc/self/statm").ok()?;
     let pages: u64 = statm.split_whitespace().nth(1)?.parse().ok()?;
     pages.checked_mul(u64::try_from(rustix::param::page_size()).ok()?)

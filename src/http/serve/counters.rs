@@ -10,6 +10,7 @@ pub(crate) struct Counters {
     requests: AtomicU64,
     open_requests: AtomicU64,
     open_streams: AtomicU64,
+    connections: AtomicU64,
     /// By the first digit of the status, from 1.
     by_class: [AtomicU64; 5],
 }
@@ -22,6 +23,7 @@ impl Default for Counters {
             requests: AtomicU64::new(0),
             open_requests: AtomicU64::new(0),
             open_streams: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
             by_class: Default::default(),
         }
     }
@@ -38,6 +40,8 @@ pub(crate) struct Counts {
     pub open_requests: u64,
     /// Of them streamed ones.
     pub open_streams: u64,
+    /// Open connections of callers.
+    pub connections: u64,
     /// Ended requests by the first digit of their status, from 1.
     pub by_class: [u64; 5],
 }
@@ -46,6 +50,14 @@ impl Counters {
     pub(crate) fn request_began(&self) {
         self.requests.fetch_add(1, Ordering::Relaxed);
         self.open_requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn connection_began(&self) {
+        self.connections.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn connection_ended(&self) {
+        self.connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     pub(crate) fn stream_began(&self) {
@@ -72,6 +84,7 @@ impl Counters {
             requests: read(&self.requests),
             open_requests: read(&self.open_requests),
             open_streams: read(&self.open_streams),
+            connections: read(&self.connections),
             by_class: self.by_class.each_ref().map(read),
         }
     }

@@ -25,6 +25,7 @@ pub(crate) mod own_machine;
 pub(crate) mod page_check;
 pub(crate) mod paths;
 pub(crate) mod rate_limit;
+pub(crate) mod request_metrics;
 pub(crate) mod server;
 pub(crate) mod sessions;
 pub(crate) mod shape;

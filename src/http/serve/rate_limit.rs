@@ -100,6 +100,7 @@ mod tests {
 
     fn settings(proxies: &[&str]) -> HttpSettings {
         HttpSettings {
+            metrics_listen: None,
             listen: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
             keys: Vec::new(),
             admin_key: None,

@@ -30,6 +30,7 @@ use tracing::{debug, warn};
 
 use crate::http::serve::connections::{Busy, Connections, Limits, NoPlace, Place};
 use crate::http::serve::drain::Drain;
+use crate::http::serve::observers::{CountedConnection, Observers};
 use crate::http::settings::HttpSettings;
 use crate::shutdown::Supervisor;
 
@@ -63,6 +64,7 @@ pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     settings: &HttpSettings,
+    observers: &Arc<Observers>,
     supervisor: &Supervisor,
     stop: CancellationToken,
 ) {
@@ -104,7 +106,9 @@ pub(crate) async fn serve(
             continue;
         };
         let (router, stop, was_told) = (router.clone(), stop.clone(), Arc::clone(&was_told));
+        let counted = CountedConnection::new(observers);
         supervisor.spawn("connection", async move {
+            let _counted = counted;
             let outcome = serve_connection(stream, peer, place, router, read_timeout, write_timeout, stop).await;
             if let Err(error) = outcome {
                 tell(&error, peer, &was_told);

@@ -25,6 +25,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) struct TestApp {
     pub simulator: Simulator,
     pub address: SocketAddr,
+    /// Of `METRICS_ADDRESS`, if that is set.
+    pub metrics_address: Option<SocketAddr>,
     pub client: reqwest::Client,
     pub state_dir: TempDir,
     stop: CancellationToken,
@@ -90,11 +92,11 @@ impl Setup {
         }
         let sources = Sources { env, ..Sources::empty(UnixSeconds(jiff::Timestamp::now().as_second())) };
         let app = App::build(Config::load(&sources).unwrap()).await.unwrap();
-        let address = app.address();
+        let (address, metrics_address) = (app.address(), app.metrics_address());
         let stop = CancellationToken::new();
         let server = AbortOnDrop(spawn(app.serve(stop.clone().cancelled_owned())));
         let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(60)).build().unwrap();
-        TestApp { simulator, address, client, state_dir, stop, server }
+        TestApp { simulator, address, metrics_address, client, state_dir, stop, server }
     }
 }
 

@@ -1,0 +1,132 @@
+//! `GET /metrics`: what a Prometheus reads.
+
+use std::collections::BTreeMap;
+
+use simulator::Simulator;
+use simulator::script::{Endpoint, ErrorScript, ScriptedReply};
+
+use crate::support::app::{PATIENCE, Setup, TestApp, question};
+use crate::support::oracle::crew;
+
+const ADMIN_KEY: &str = "sk-of-the-owner";
+
+/// The samples of a scrape by name and labels.
+type Samples = BTreeMap<String, f64>;
+
+async fn scrape(app: &TestApp) -> Samples {
+    let response = app.client.get(app.url("/metrics")).bearer_auth(ADMIN_KEY).send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    samples(&response.text().await.unwrap())
+}
+
+fn samples(text: &str) -> Samples {
+    assert!(text.ends_with("# EOF\n"), "{text}");
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let sample = |line: &str| {
+        let (name, value) = line.rsplit_once(' ').unwrap();
+        (name.to_owned(), value.parse().unwrap())
+    };
+    lines.map(sample).collect()
+}
+
+/// The samples, once this many chats have ended.
+async fn scrape_after(app: &TestApp, chats: f64) -> Samples {
+    let scraped = async {
+        loop {
+            let samples = scrape(app).await;
+            let ended = samples.iter().filter(|(name, _)| {
+                name.starts_with("qwen_bridge_requests_total{") && name.contains("/v1/chat/completions")
+            });
+            if ended.map(|(_, count)| count).sum::<f64>() >= chats {
+                return samples;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, scraped).await.expect("the requests are counted")
+}
+
+async fn started(accounts: usize) -> TestApp {
+    Setup::default().with("ADMIN_SECRET_KEY", ADMIN_KEY).start(Simulator::start(crew(accounts)).await.unwrap()).await
+}
+
+#[tokio::test]
+async fn requests_attempts_and_tokens_are_counted_once() {
+    let app = started(3).await;
+    let busy = ErrorScript { code: "RateLimited".to_owned(), num: Some(2), ..ErrorScript::default() };
+    app.simulator.script().queue(Some("ada"), Endpoint::Completions, ScriptedReply::error_with(busy));
+    let mut prompt = 0.0;
+    for _ in 0..3 {
+        prompt += app.ask("echo: a few words").await["usage"]["prompt_tokens"].as_f64().unwrap();
+    }
+    assert_eq!(app.post("/v1/chat/completions", &question("")).body("{").send().await.unwrap().status(), 400);
+    let samples = scrape_after(&app, 4.0).await;
+    for (name, expected) in [
+        ("requests_total{route=\"/v1/chat/completions\",status=\"200\",outcome=\"ok\"}", 3.0),
+        ("requests_total{route=\"/v1/chat/completions\",status=\"400\",outcome=\"invalid_json\"}", 1.0),
+        ("request_duration_seconds_count{route=\"/v1/chat/completions\"}", 4.0),
+        ("first_content_seconds_count{kind=\"web\"}", 3.0),
+        ("attempts_total{class=\"ok\",next=\"answered\"}", 3.0),
+        ("attempts_total{class=\"quota_exhausted\",next=\"next_identity\"}", 1.0),
+        ("tokens_total{kind=\"web\",of=\"prompt\"}", prompt),
+        ("accounts{kind=\"web\",state=\"healthy\"}", 2.0),
+        ("accounts{kind=\"web\",state=\"degraded\"}", 1.0),
+        ("account_up{kind=\"web\",account=\"identity-2\"}", 1.0),
+        ("account_reason{kind=\"web\",account=\"identity-1\",reason=\"quota_exhausted\"}", 1.0),
+        ("queue_depth{kind=\"web\"}", 0.0),
+        ("state_writable", 1.0),
+    ] {
+        let name = format!("qwen_bridge_{name}");
+        assert_eq!(samples.get(&name), Some(&expected), "{name} of {samples:#?}");
+    }
+    let rest = samples["qwen_bridge_account_rest_seconds{kind=\"web\",account=\"identity-1\",usage=\"chat\"}"];
+    assert!((7_000.0..=7_600.0).contains(&rest), "two hours: {rest}");
+    assert!(samples["qwen_bridge_resident_memory_bytes"] > 1e6);
+    assert!(samples["qwen_bridge_connections"] >= 1.0, "this one");
+}
+
+#[tokio::test]
+async fn labels_are_bounded_whatever_callers_send() {
+    let app = started(1).await;
+    let before = scrape(&app).await.len();
+    for number in 0..20 {
+        let mut body = question("echo: x");
+        body["model"] = format!("no-such-model-{number}").into();
+        app.post("/v1/chat/completions", &body).send().await.unwrap();
+        app.get(&format!("/nowhere/{number}")).send().await.unwrap();
+        let method = reqwest::Method::from_bytes(format!("M{number}").as_bytes()).unwrap();
+        app.client.request(method, app.url("/v1/models")).send().await.unwrap();
+    }
+    let samples = scrape_after(&app, 20.0).await;
+    let names: Vec<&String> = samples.keys().collect();
+    assert!(names.iter().all(|name| !name.contains("no-such") && !name.contains("nowhere")), "{names:#?}");
+    assert!(samples.len() < before + 120, "{before} before, {} after", samples.len());
+}
+
+#[tokio::test]
+async fn only_the_owner_scrapes_the_servers_own_port() {
+    let app = started(1).await;
+    for key in [None, Some(crate::support::app::KEY), Some("wrong")] {
+        let request = app.client.get(app.url("/metrics"));
+        let request = if let Some(key) = key { request.bearer_auth(key) } else { request };
+        assert_eq!(request.send().await.unwrap().status(), 401, "{key:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_address_of_its_own_asks_for_no_key_and_has_nothing_else() {
+    let app = Setup::default()
+        .with("ADMIN_SECRET_KEY", ADMIN_KEY)
+        .with("METRICS_ADDRESS", "127.0.0.1:0")
+        .start(Simulator::start(crew(1)).await.unwrap())
+        .await;
+    let own = |path: &str| app.client.get(format!("http://{}{path}", app.metrics_address.unwrap()));
+    let response = own("/metrics").send().await.unwrap();
+    assert_eq!(response.status(), 200);
+    assert!(samples(&response.text().await.unwrap()).contains_key("qwen_bridge_uptime_seconds"));
+    for path in ["/", "/health", "/v1/models", "/admin/requests"] {
+        assert_eq!(own(path).send().await.unwrap().status(), 404, "{path}");
+    }
+    let response = app.client.get(app.url("/metrics")).bearer_auth(ADMIN_KEY).send().await.unwrap();
+    assert!(matches!(response.status().as_u16(), 401 | 404), "{}", response.status());
+}
