@@ -49,6 +49,7 @@ mod outlook;
 mod page;
 mod pictures;
 mod program;
+mod prometheus;
 mod proxies;
 mod quota;
 mod rate_limit;
