@@ -189,6 +189,12 @@ impl AccessToken {
         })
     }
 
+    /// Checks and wraps a token that was kept as a secret; `None` where [`AccessToken::parse`] has an error.
+    #[must_use]
+    pub fn of_secret(text: &SecretString, now: UnixSeconds) -> Option<Self> {
+        Self::parse(text.expose_secret(), now).ok()
+    }
+
     /// Whether this text is a JWT whose claims can be read.
     #[must_use]
     pub fn has_claims(text: &str) -> bool {

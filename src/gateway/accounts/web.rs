@@ -9,7 +9,6 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use secrecy::ExposeSecret as _;
 use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -433,7 +432,7 @@ pub(crate) fn skew_in_words(ahead: i64) -> String {
 
 /// The account of the upstream that a session belongs to, as far as one of its tokens tells, over or not.
 pub(crate) fn account_of(session: &Session, now: Now) -> Option<String> {
-    let in_jar = |name: &str| AccessToken::parse(session.cookie(name)?.expose_secret(), now.unix).ok();
+    let in_jar = |name: &str| AccessToken::of_secret(&session.cookie(name)?, now.unix);
     let tokens = [session.token(), in_jar("token"), in_jar("refresh_token")];
     tokens.iter().flatten().find_map(|token| token.account().map(str::to_owned))
 }
@@ -461,7 +460,7 @@ pub(crate) fn session_of(identity: IdentityId, seed: &IdentitySeed, loaded: &Loa
     let key = seed.cookie.as_ref().map_or_else(token_key, |cookie| cookie.key());
     let session = Session::new(identity, key, seed.cookie.as_ref(), seed.token.clone());
     if let Some(stored) = loaded.sessions.get(session.key()) {
-        let token = stored.token.as_ref().and_then(|token| AccessToken::parse(token.expose_secret(), now.unix).ok());
+        let token = stored.token.as_ref().and_then(|token| AccessToken::of_secret(token, now.unix));
         session.restore(&stored.cookies, token);
         session.keep_earlier(stored.earlier.clone());
     }
