@@ -218,3 +218,50 @@ CREATE TABLE alerts (
 ) STRICT, WITHOUT ROWID;
 ",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A state file as this version wrote it, with a session and a chat.
+    fn of_version(version: usize) -> Connection {
+        let connection = Connection::open_in_memory().unwrap();
+        STEPS[..version].iter().for_each(|step| connection.execute_batch(step).unwrap());
+        let rows = "INSERT INTO sessions (key, cookies, token, saved_at) VALUES ('a', 'token=1', 'jwt', 5);
+                    INSERT INTO chats (chat_id, key, created_at) VALUES ('chat-1', 'a', 3);";
+        connection.execute_batch(&format!("{rows} PRAGMA user_version = {version}")).unwrap();
+        connection
+    }
+
+    fn tables(connection: &Connection) -> Vec<String> {
+        let mut tables =
+            connection.prepare("SELECT sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY name").unwrap();
+        tables.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+    }
+
+    #[test]
+    fn every_earlier_version_is_brought_up_to_this_one() {
+        let mut new = Connection::open_in_memory().unwrap();
+        migrate(&mut new).unwrap();
+        for earlier in 1..=STEPS.len() {
+            let mut connection = of_version(earlier);
+            migrate(&mut connection).unwrap();
+            migrate(&mut connection).unwrap();
+            assert_eq!(tables(&connection), tables(&new), "from version {earlier}");
+            let found: (String, i64) = connection
+                .query_row("SELECT cookies, created_at FROM sessions JOIN chats USING (key)", [], |row| {
+                    Ok((row.get(0)?, row.get(1)?))
+                })
+                .unwrap();
+            assert_eq!(found, ("token=1".to_owned(), 3), "from version {earlier}");
+        }
+    }
+
+    #[test]
+    fn a_newer_version_is_told_in_plain_words() {
+        let mut connection = Connection::open_in_memory().unwrap();
+        connection.execute_batch("PRAGMA user_version = 999").unwrap();
+        let Err(Fault::Content(why)) = migrate(&mut connection) else { panic!("it was taken") };
+        assert_eq!(why, format!("it has version 999, and this program writes version {}", STEPS.len()));
+    }
+}
