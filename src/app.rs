@@ -48,6 +48,7 @@ use crate::http::serve::observers::Observers;
 use crate::http::serve::sessions::Sessions;
 use crate::http::settings::HttpSettings;
 use crate::http::state::{AppState, OwnerParts, Parts};
+use crate::http::traces::{self, SpanSender, TracesError};
 use crate::pool::{IdentityPool, Now, PoolSettings, Strategy};
 use crate::reload::{Reloader, Reread};
 use crate::shutdown::Supervisor;
@@ -106,6 +107,9 @@ pub enum StartError {
     /// The HTTP client cannot be made.
     #[error("cannot prepare for calls of the upstream")]
     Client(#[from] WebClientError),
+    /// Traces cannot be sent.
+    #[error("traces cannot be sent")]
+    Traces(#[from] TracesError),
     /// The address cannot be listened at.
     #[error("cannot listen at {0} ({1})")]
     Listen(SocketAddr, &'static str, #[source] io::Error),
@@ -149,6 +153,7 @@ impl App {
         let ledger = continuations.restore(ledger, &janitor.0, &pool.sessions(), now.unix);
         let drift = chats.drift().clone();
         let usage = usage(&config, &store, loaded.usage, now);
+        let spans = spans(&config, &supervisor)?;
         let ending = CancellationToken::new();
         let (reloads, asked) = Reloads::new();
         let state = AppState::new(Parts {
@@ -167,7 +172,7 @@ impl App {
             keys: CallerKeys::new(&config.http.keys, loaded.made_keys),
             reloads,
             usage: usage.clone(),
-            observers: Arc::new(Observers { usage: Some(usage.clone()), ..Observers::default() }),
+            observers: Arc::new(Observers { usage: Some(usage.clone()), spans, ..Observers::default() }),
             settings: config.http.clone(),
             auto_refresh: config.chat.auto_refresh,
             ending: ending.clone(),
@@ -445,6 +450,16 @@ fn web_chats(
         Arc::clone(store),
         config.chat.retries_max,
     )
+}
+
+/// Begins to send traces, if a collector is named. They are sent until the server stops.
+fn spans(config: &Config, supervisor: &Supervisor) -> Result<Option<SpanSender>, StartError> {
+    let Some(collector) = &config.traces else {
+        return Ok(None);
+    };
+    let (sender, sending) = traces::to_collector(collector)?;
+    supervisor.spawn("traces", sending.run(supervisor.stopping()));
+    Ok(Some(sender))
 }
 
 /// Begins to listen for callers, and for scrapes of metrics if they have an address of their own.

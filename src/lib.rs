@@ -16,7 +16,7 @@
 //! | 10 | [`app`] | makes the parts and joins them |
 //! | 9 | [`reload`] | takes up changed settings while the server runs |
 //! | 8 | [`config`] | flags, environment, `.env`, `config.json`: typed and checked, all faults at once |
-//! | 7 | [`http`] | our side of HTTP: [`serve`](http::serve) for what every request passes, [`openai`](http::openai), [`anthropic`](http::anthropic) and [`owner`](http::owner) for routes, [`stream`](http::stream) for the body that a connection pulls, [`metrics`](http::metrics) for Prometheus, [`failure`](http::failure) for statuses |
+//! | 7 | [`http`] | our side of HTTP: [`serve`](http::serve) for what every request passes, [`openai`](http::openai), [`anthropic`](http::anthropic) and [`owner`](http::owner) for routes, [`stream`](http::stream) for the body that a connection pulls, [`metrics`](http::metrics) for Prometheus, [`traces`](http::traces) for OpenTelemetry, [`failure`](http::failure) for statuses |
 //! | 6 | [`gateway`] | the flows: [`answer`](gateway::answer), [`accounts`](gateway::accounts), [`videos`](gateway::videos), catalogue, route, attachments, responses, continuations, janitor, requests (the last ones, for the owner), usage, caller keys, outlook (warnings for the owner), [`alerts`](gateway::alerts) |
 //! | 5 | [`upstream`] | [`web`](upstream::web) (chat.qwen.ai), [`openai`](upstream::openai) (portal and keys), [`oauth`](upstream::oauth), [`media`](upstream::media) |
 //! | 4 | [`dialect`], [`pool`], [`store`] | callers' dialects; identities and their state; what outlives the process |

@@ -19,13 +19,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use url::Url;
+
 use crate::base::caller_key::{KeyLimits, KeyName};
 use crate::base::ids::CredentialKey;
 use crate::base::quotes::bare;
 use crate::base::secret::ApiKey;
 use crate::base::seed::{IdentitySeed, StaticKey};
 use crate::config::settings::{CONFIG_FILE, Draft, names};
-use crate::config::sources::{NO_PROXY, PROXIES};
+use crate::config::sources::{NO_PROXY, OTEL_ALL, OTEL_TRACES, PROXIES};
 use crate::config::values::{NO_LIMIT, Value, is_proxy};
 use crate::gateway::{AccountSettings, ChatSettings};
 use crate::http::settings::{HttpSettings, RateLimit, ShownSetting};
@@ -63,6 +65,8 @@ pub struct Config {
     pub chat: ChatSettings,
     /// How our own side of HTTP behaves.
     pub http: HttpSettings,
+    /// The collector that traces go to, by the standard `OTEL_…` variables; `None` for none.
+    pub traces: Option<Url>,
     /// How lines are logged.
     pub log: LogSettings,
     /// `STATE_DIR`.
@@ -160,6 +164,7 @@ impl Config {
         draft.http.rate_limit = draft.rate_rps.map(|per_second| rate_limit(per_second, draft.rate_burst));
         let log = log_settings(&draft, sources.stderr_is_terminal);
         draft.http.log_level.clone_from(&log.filter);
+        let traces = traces(sources, &mut faults, &mut warnings);
         let key_policy = key_policy(&draft.http);
         warnings.extend(notices(&draft, key_policy));
         if !faults.is_empty() {
@@ -168,6 +173,7 @@ impl Config {
         Ok(Self {
             identities,
             log,
+            traces,
             oauth: OAuthSettings { connect_timeout: draft.web.connect_timeout, ..draft.oauth },
             accounts: draft.accounts,
             static_keys: draft.static_keys,
@@ -236,7 +242,7 @@ fn shown_setting(setting: &Setting, given: Option<(Origin, &Value)>) -> ShownSet
 
 /// An address without the password in it, and any other text as it is.
 fn without_password(text: &str) -> String {
-    match url::Url::parse(text) {
+    match Url::parse(text) {
         Ok(mut url) if url.password().is_some() => {
             // An address that has a password takes another one.
             let _ = url.set_password(Some("••••"));
@@ -292,6 +298,31 @@ fn check_proxies(sources: &Sources, faults: &mut Vec<Fault>) {
             ));
         }
     }
+}
+
+/// The address of the collector of traces, as OpenTelemetry's specification of its exporter has it.
+fn traces(sources: &Sources, faults: &mut Vec<Fault>, warnings: &mut Vec<String>) -> Option<Url> {
+    let set = |name: &str| sources.env.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
+    let is = |name: &str, value: &str| set(name).is_some_and(|found| found.eq_ignore_ascii_case(value));
+    if is("OTEL_SDK_DISABLED", "true") || is("OTEL_TRACES_EXPORTER", "none") {
+        return None;
+    }
+    let (name, address) = match (set(OTEL_TRACES), set(OTEL_ALL)) {
+        (Some(address), _) => (OTEL_TRACES, address.to_owned()),
+        (None, Some(base)) => (OTEL_ALL, format!("{}/v1/traces", base.trim_end_matches('/'))),
+        (None, None) => return None,
+    };
+    let url = Url::parse(&address).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+    if url.is_none() {
+        let mend = "write it as http://host:4318";
+        faults.push(Fault::of(name, Origin::Environment, "is not the address of a collector", mend));
+    }
+    if is("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc") || is("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc") {
+        warnings.push(
+            "traces are sent as http/protobuf, not by gRPC: name the collector's port for HTTP (4318)".to_owned(),
+        );
+    }
+    url
 }
 
 /// Whether nothing goes through a proxy.

@@ -39,6 +39,20 @@ pub struct Sources {
     pub faults: Vec<Fault>,
 }
 
+/// The variables of OpenTelemetry that this program reads itself; its library reads the others, such as headers.
+const OTEL: [&str; 6] = [
+    OTEL_ALL,
+    OTEL_TRACES,
+    "OTEL_EXPORTER_OTLP_PROTOCOL",
+    "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+    "OTEL_SDK_DISABLED",
+    "OTEL_TRACES_EXPORTER",
+];
+/// Where everything of OpenTelemetry goes, each kind to a path below it.
+pub(super) const OTEL_ALL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+/// Where traces go, as it stands.
+pub(super) const OTEL_TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+
 impl Sources {
     /// No text at all, at a given moment.
     #[must_use]
@@ -70,7 +84,7 @@ impl Sources {
         let folder = |name| std::env::var_os(name)?.into_string().ok().filter(|home| !home.is_empty());
         sources.home = folder("HOME").or_else(|| folder("USERPROFILE"));
         let former = FORMER.iter().filter(|former| former.in_environment).map(|former| former.name);
-        for name in names().into_iter().chain(former) {
+        for name in names().into_iter().chain(former).chain(OTEL) {
             let Some(value) = std::env::var_os(name) else {
                 continue;
             };

@@ -24,6 +24,15 @@ pub(crate) enum AskedFor {
     Embedding,
 }
 
+/// The span of a caller's own trace that a request belongs to, by the header `traceparent` of W3C Trace Context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct SpanParent {
+    /// The id of the trace.
+    pub trace: u128,
+    /// The id of the span.
+    pub span: u64,
+}
+
 /// What is known of a request from its beginning or soon after.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestHead {
@@ -43,6 +52,8 @@ pub(crate) struct RequestHead {
     pub model: Option<String>,
     /// Whether the answer is a stream.
     pub is_streamed: bool,
+    /// The caller's own span, if it sent one.
+    pub parent: Option<SpanParent>,
     /// What the caller was told about how the request was understood: the `x-bridge-…` headers without that prefix.
     pub notes: Vec<(String, String)>,
 }
@@ -59,6 +70,7 @@ impl Default for RequestHead {
             asked_for: None,
             model: None,
             is_streamed: false,
+            parent: None,
             notes: Vec::new(),
         }
     }

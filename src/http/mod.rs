@@ -12,6 +12,7 @@ pub(crate) mod serve;
 pub(crate) mod settings;
 pub(crate) mod state;
 pub(crate) mod stream;
+pub(crate) mod traces;
 
 use std::any::Any;
 use std::sync::Arc;

@@ -69,6 +69,7 @@ mod support;
 mod tidy;
 mod token_refresh;
 mod tools;
+mod traces;
 mod upstream_cuts;
 mod upstream_faults;
 mod usage;

@@ -21,7 +21,7 @@ use uuid::Uuid;
 use crate::base::caller_key::KeyName;
 use crate::dialect::Dialect;
 use crate::gateway::answer::trace::Trace;
-use crate::gateway::requests::{AskedFor, EndedRequest, Place, RequestHead};
+use crate::gateway::requests::{AskedFor, EndedRequest, Place, RequestHead, SpanParent};
 use crate::http::failure::write_body;
 use crate::http::refusals::SHOWN_METHOD_MAX;
 use crate::http::serve::observers::Observers;
@@ -169,6 +169,7 @@ pub(crate) async fn access(State(state): State<AppState>, mut request: Request, 
         came_at: SystemTime::now(),
         method: request.method().as_str().chars().take(SHOWN_METHOD_MAX).collect(),
         route: request.extensions().get::<MatchedPath>().map_or(NO_ROUTE, MatchedPath::as_str).to_owned(),
+        parent: span_parent(request.headers()),
         ..RequestHead::default()
     };
     let record = RequestRecord(Arc::new(Record {
@@ -216,6 +217,16 @@ pub(crate) async fn access(State(state): State<AppState>, mut request: Request, 
     record.note_answer(response.headers());
     let length = response.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
     response.map(|body| Body::new(RecordedBody { body, bytes_left: length, record }))
+}
+
+/// The caller's own span: `00-TRACE-SPAN-FLAGS` in lower hex, as W3C Trace Context has it.
+fn span_parent(headers: &HeaderMap) -> Option<SpanParent> {
+    let value = headers.get("traceparent")?.to_str().ok()?;
+    let mut parts = value.split('-');
+    let (version, trace, span) = (parts.next()?, parts.next()?, parts.next()?);
+    let is_sized = version.len() == 2 && version != "ff" && trace.len() == 32 && span.len() == 16;
+    let parent = SpanParent { trace: u128::from_str_radix(trace, 16).ok()?, span: u64::from_str_radix(span, 16).ok()? };
+    (is_sized && parent.trace > 0 && parent.span > 0).then_some(parent)
 }
 
 /// A caller's own id if it is a plain word, else a new one.
@@ -325,6 +336,31 @@ mod tests {
     use http_body_util::BodyExt as _;
 
     use super::*;
+
+    #[test]
+    fn a_callers_span_is_read_if_it_is_one() {
+        let read = |value: &str| {
+            span_parent(&HeaderMap::from_iter([(
+                HeaderName::from_static("traceparent"),
+                HeaderValue::from_str(value).unwrap(),
+            )]))
+        };
+        let good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        let parent = SpanParent { trace: 0x0af7_6519_16cd_43dd_8448_eb21_1c80_319c, span: 0xb7ad_6b71_6920_3331 };
+        assert_eq!(read(good), Some(parent));
+        for wrong in [
+            "",
+            "00",
+            "00-0af7651916cd43dd8448eb211c80319c",
+            "ff-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01",
+            "00-00000000000000000000000000000000-b7ad6b7169203331-01",
+            "00-0af7651916cd43dd8448eb211c80319c-0000000000000000-01",
+            "00-0af7651916cd43dd8448eb211c80319g-b7ad6b7169203331-01",
+            "00-0af7-b7ad-01",
+        ] {
+            assert_eq!(read(wrong), None, "{wrong}");
+        }
+    }
 
     #[tokio::test]
     async fn an_answer_of_known_length_is_complete_with_its_last_byte() {

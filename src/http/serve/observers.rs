@@ -7,6 +7,7 @@ use crate::gateway::usage::UsageBook;
 use crate::http::serve::asking::asked_for;
 use crate::http::serve::counters::Counters;
 use crate::http::serve::request_metrics::RequestMetrics;
+use crate::http::traces::SpanSender;
 use crate::pool::Now;
 
 /// What is kept of the requests of a server.
@@ -18,6 +19,8 @@ pub(crate) struct Observers {
     pub metrics: RequestMetrics,
     /// The open requests and the last ones, for the owner.
     pub requests: Requests,
+    /// Where spans are made of requests; `None` without a collector.
+    pub spans: Option<SpanSender>,
     /// What callers used; `None` in tests of other things.
     pub usage: Option<UsageBook>,
 }
@@ -30,8 +33,15 @@ impl Observers {
         if let (Some(usage), Some(asked_for)) = (&self.usage, asked_after_the_key(&request.head)) {
             usage.count(&request, asked_for, Now::read().unix);
         }
+        if !is_kept && self.spans.is_none() {
+            return;
+        }
+        let request = Arc::new(request);
+        if let Some(spans) = &self.spans {
+            spans.send(&request);
+        }
         if is_kept {
-            self.requests.ended(Arc::new(request));
+            self.requests.ended(request);
         }
     }
 }
