@@ -5,14 +5,14 @@ use std::error::Error;
 use std::io::Write as _;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser as _};
+use clap::CommandFactory;
 use qwen_bridge::cli::{self, Cli, Command, CommandError};
 use qwen_bridge::config::{Config, EX_USAGE, Sources};
 use qwen_bridge::telemetry::{self, ErrorChain};
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::of_process();
     // Each open stream takes two descriptors, and the usual soft limit is 1,024. The hard limit is the owner's word.
     // When it cannot be raised, the server works up to the limit as it is.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
@@ -28,7 +28,7 @@ async fn main() -> ExitCode {
 
 async fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
     let flags = cli.flags();
-    match cli.command() {
+    match cli.chosen() {
         Command::Serve(_) => {
             let config = configured(flags.clone())?;
             cli::serve::run(config, move || Sources::from_process(flags.clone())).await?;

@@ -13,8 +13,11 @@ pub mod serve;
 pub mod simulated;
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt::Display;
 
-use clap::{Args, Parser, Subcommand};
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::app::StartError;
 use crate::cli::auth::{AuthCommand, AuthError};
@@ -126,9 +129,43 @@ pub enum Command {
 }
 
 impl Cli {
+    /// The command line of this process. Options mean the same before and after the command.
+    #[must_use]
+    pub fn of_process() -> Self {
+        Self::read(std::env::args_os()).unwrap_or_else(|error| error.exit())
+    }
+
+    /// Reads a command line. An option that stands before a command which knows it goes to the command; the command's
+    /// own wins.
+    pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let mut cli = Self::try_parse_from(words)?;
+        let Listen { host, port } = cli.listen.clone();
+        let wrong = |error: &dyn Display, option: &str| {
+            let message = format!("invalid value for '{option}': {error}\n");
+            Self::command().error(ErrorKind::ValueValidation, message)
+        };
+        #[cfg(feature = "demo")]
+        if let Some(Command::Simulated(command)) = &mut cli.command {
+            let (of_host, of_port) = match command {
+                SimulatedCommand::Demo { host, port } => (Some(host), port),
+                SimulatedCommand::Simulate { port, .. } => (None, port),
+            };
+            if let Some(port) = port.filter(|_| of_port.is_none()) {
+                *of_port = Some(port.parse().map_err(|error| wrong(&error, "--port"))?);
+            }
+            if let (Some(of_host), Some(host)) = (of_host, host)
+                && of_host.is_none()
+            {
+                *of_host = Some(host.parse().map_err(|error| wrong(&error, "--host"))?);
+            }
+            cli.listen = Listen::default();
+        }
+        Ok(cli)
+    }
+
     /// The command, `serve` when none was named.
     #[must_use]
-    pub fn command(&self) -> Command {
+    pub fn chosen(&self) -> Command {
         self.command.clone().unwrap_or_else(|| Command::Serve(Listen::default()))
     }
 
@@ -162,13 +199,11 @@ impl Cli {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
     use crate::config::SETTINGS;
 
     fn parse(line: &str) -> Cli {
-        Cli::try_parse_from(line.split_whitespace()).unwrap()
+        Cli::read(line.split_whitespace().map(OsString::from)).unwrap()
     }
 
     fn check(line: &str, expected: &[(&str, &str)]) {
@@ -182,7 +217,7 @@ mod tests {
 
     #[test]
     fn the_definitions_are_sound() {
-        <Cli as CommandFactory>::command().debug_assert();
+        <Cli as clap::CommandFactory>::command().debug_assert();
     }
 
     #[test]
@@ -200,14 +235,14 @@ mod tests {
 
     #[test]
     fn commands_are_told_apart() {
-        assert!(matches!(parse("qwen-bridge").command(), Command::Serve(_)));
+        assert!(matches!(parse("qwen-bridge").chosen(), Command::Serve(_)));
         assert!(matches!(
-            parse("qwen-bridge completions fish").command(),
+            parse("qwen-bridge completions fish").chosen(),
             Command::Completions { shell: Printed::Fish }
         ));
-        assert!(matches!(parse("qwen-bridge auth add work").command(), Command::Auth(AuthCommand::Add { .. })));
+        assert!(matches!(parse("qwen-bridge auth add work").chosen(), Command::Auth(AuthCommand::Add { .. })));
         assert!(matches!(
-            parse("qwen-bridge auth list --json").command(),
+            parse("qwen-bridge auth list --json").chosen(),
             Command::Auth(AuthCommand::List { json: true })
         ));
         for line in

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 
 use simulator::Simulator;
@@ -21,7 +22,7 @@ const PORT: u16 = 8000;
 ///
 /// # Errors
 /// [`SimulatedError`]: a port is taken, or the temporary folder cannot be used.
-pub(crate) async fn run(port: Option<u16>, mut sources: Sources) -> Result<(), SimulatedError> {
+pub(crate) async fn run(host: Option<IpAddr>, port: Option<u16>, mut sources: Sources) -> Result<(), SimulatedError> {
     let simulator = Simulator::start(scenario()).await.map_err(SimulatedError::Simulator)?;
     let folder = TemporaryFolder::new();
     let key = format!("sk-demo-{}", Uuid::new_v4().simple());
@@ -35,7 +36,7 @@ pub(crate) async fn run(port: Option<u16>, mut sources: Sources) -> Result<(), S
         ("QWEN_OSS_BASE_URL", simulator.urls().storage.to_string()),
         ("QWEN_OAUTH_BASE_URL", simulator.urls().web.to_string()),
         ("QWEN_DIR", folder.0.join("qwen").display().to_string()),
-        ("SERVER_HOST", "127.0.0.1".to_owned()),
+        ("SERVER_HOST", host.unwrap_or(Ipv4Addr::LOCALHOST.into()).to_string()),
         ("SERVER_PORT", port.unwrap_or(PORT).to_string()),
         ("SERVER_MODE", "true".to_owned()),
         ("STATE_DIR", folder.0.display().to_string()),
