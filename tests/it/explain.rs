@@ -168,6 +168,25 @@ async fn who_looks_on_hears_of_a_request_when_it_begins_and_when_it_ends() {
 }
 
 #[tokio::test]
+async fn who_looks_on_hears_of_accounts_when_they_change() {
+    let app = started(2).await;
+    let mut events = look(&app, "/admin/events").await;
+    let mut heard = String::new();
+    while !heard.contains("\"healthy\":2") {
+        let chunk = tokio::time::timeout(PATIENCE, events.chunk()).await.unwrap().unwrap().unwrap();
+        heard.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+    assert!(heard.contains("event: accounts"), "{heard}");
+    let busy = ErrorScript { code: "RateLimited".to_owned(), num: Some(2), ..ErrorScript::default() };
+    app.simulator.script().queue(Some("ada"), Endpoint::Completions, ScriptedReply::error_with(busy));
+    app.ask("echo: x").await;
+    while !heard.contains("\"reason\":\"quota_exhausted\"") {
+        let chunk = tokio::time::timeout(PATIENCE, events.chunk()).await.unwrap().unwrap().unwrap();
+        heard.push_str(std::str::from_utf8(&chunk).unwrap());
+    }
+}
+
+#[tokio::test]
 async fn a_caller_who_leaves_is_told_apart_and_paid_for() {
     let app = started(1).await;
     let mut body = question("count to a thousand");

@@ -16,15 +16,19 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
-use tokio_util::sync::CancellationToken;
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 use crate::base::caller_key::KeyName;
 use crate::chat::failure::Failure;
 use crate::gateway::answer::trace::{Entry, History, What};
 use crate::gateway::requests::{AskedFor, ENDED_MAX, EndedRequest, Happening, OpenRequest, RequestHead};
+use crate::http::owner::account_view::accounts;
 use crate::http::owner::advice::{Advice, advice};
 use crate::http::state::AppState;
+use crate::pool::Now;
 
+/// How often the accounts are looked at for those who look on.
+const ACCOUNTS_EVERY: Duration = Duration::from_secs(1);
 /// How often an event stream says that it lives when nothing happens.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 
@@ -201,27 +205,60 @@ fn told(entry: &Entry) -> Value {
 }
 
 async fn events(State(state): State<AppState>) -> Response {
-    let looking = (state.0.observers.requests.watch(), state.0.ending.clone());
-    let events = stream::unfold(looking, async |(mut happenings, ending)| {
-        let event = next_event(&mut happenings, &ending).await?;
-        Some((Ok::<_, Infallible>(event), (happenings, ending)))
+    let mut looks = interval(ACCOUNTS_EVERY);
+    looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let happenings = state.0.observers.requests.watch();
+    let watch = Watch { state, happenings, looks, accounts: String::new() };
+    let events = stream::unfold(watch, async |mut watch| {
+        let event = watch.next().await?;
+        Some((Ok::<_, Infallible>(event), watch))
     });
     no_store(Sse::new(events).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)).into_response())
 }
 
-/// The next thing that happens; `None` when the server stops. Who was behind is told to read the list again.
-async fn next_event(happenings: &mut Receiver<Happening>, ending: &CancellationToken) -> Option<Event> {
-    let happened = tokio::select! {
-        happened = happenings.recv() => happened,
-        () = ending.cancelled() => return None,
-    };
-    let event = match &happened {
-        Ok(Happening::Open(open)) => Event::default().event("request").json_data(Shown::open(open)),
-        Ok(Happening::Ended(ended)) => Event::default().event("request").json_data(Shown::ended(ended)),
-        Err(RecvError::Lagged(_)) => Ok(Event::default().event("missed").data("{}")),
-        Err(RecvError::Closed) => return None,
-    };
-    event.ok()
+/// One who looks on.
+struct Watch {
+    state: AppState,
+    happenings: Receiver<Happening>,
+    /// When the accounts are looked at, which tell of no change themselves.
+    looks: Interval,
+    /// The accounts as they were told last.
+    accounts: String,
+}
+
+impl Watch {
+    /// The next thing that happens; `None` when the server stops. Who was behind is told to read the list again.
+    async fn next(&mut self) -> Option<Event> {
+        loop {
+            let happened = tokio::select! {
+                happened = self.happenings.recv() => happened,
+                _ = self.looks.tick() => {
+                    if let Some(event) = self.changed_accounts() {
+                        return Some(event);
+                    }
+                    continue;
+                }
+                () = self.state.0.ending.cancelled() => return None,
+            };
+            let event = match &happened {
+                Ok(Happening::Open(open)) => Event::default().event("request").json_data(Shown::open(open)),
+                Ok(Happening::Ended(ended)) => Event::default().event("request").json_data(Shown::ended(ended)),
+                Err(RecvError::Lagged(_)) => Ok(Event::default().event("missed").data("{}")),
+                Err(RecvError::Closed) => return None,
+            };
+            return event.ok();
+        }
+    }
+
+    /// The accounts as `GET /admin/accounts` gives them, if they are not as they were.
+    fn changed_accounts(&mut self) -> Option<Event> {
+        let accounts = serde_json::to_string(&accounts(&self.state, Now::read())).ok()?;
+        if accounts == self.accounts {
+            return None;
+        }
+        self.accounts = accounts;
+        Some(Event::default().event("accounts").data(&self.accounts))
+    }
 }
 
 fn no_store(mut response: Response) -> Response {

@@ -50,7 +50,12 @@ export async function show(place) {
   }
   fill(list, loading());
   await load();
-  return listen((name, data) => { if (name === 'accounts') { accounts = data.accounts; draw(); } });
+  return listen((name, data) => {
+    if (name !== 'accounts') return;
+    accounts = data.accounts;
+    // Whoever is at a button keeps it; the next change draws.
+    if (!list.contains(document.activeElement)) draw();
+  });
 }
 
 function one(account, load) {
