@@ -38,6 +38,11 @@ async fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
             // Only the look of log lines is taken from the configuration, so nothing else of it can be wrong here.
             cli::simulated::run(command, Sources::from_process(flags)).await?;
         }
+        Command::Setup => {
+            // What the commands say is enough; lines of a log would stand between them.
+            let load = move || Config::load(&Sources::from_process(flags.clone()));
+            return Ok(exit(cli::setup::run(load).await?));
+        }
         Command::Check { json } => {
             let config = configured(flags)?;
             return Ok(exit(cli::check::run(config, json).await?));

@@ -9,6 +9,8 @@ pub mod check;
 pub mod completions;
 pub mod healthcheck;
 pub mod serve;
+pub mod setup;
+pub mod setup_error;
 #[cfg(feature = "demo")]
 pub mod simulated;
 
@@ -22,6 +24,7 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 use crate::app::StartError;
 use crate::cli::auth::{AuthCommand, AuthError};
 use crate::cli::completions::Printed;
+use crate::cli::setup_error::SetupError;
 #[cfg(feature = "demo")]
 use crate::cli::simulated::SimulatedCommand;
 #[cfg(feature = "demo")]
@@ -40,6 +43,9 @@ pub enum CommandError {
     /// An account could not be added, listed or removed.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// The guided first run ends without an account.
+    #[error(transparent)]
+    Setup(#[from] SetupError),
     /// `demo` or `simulate` failed.
     #[cfg(feature = "demo")]
     #[error(transparent)]
@@ -109,6 +115,8 @@ pub enum Command {
     #[cfg(feature = "demo")]
     #[command(flatten)]
     Simulated(SimulatedCommand),
+    /// Add a first account: paste it, see what it is, and how to connect a client
+    Setup,
     /// Check the settings, and ask the upstream about each account once without changing anything
     Check {
         /// Print JSON, and nothing else, on standard output

@@ -87,6 +87,8 @@ pub struct Config {
     pub fingerprints: BTreeMap<&'static str, String>,
     /// The files that the configuration was read from, whether or not they are there.
     pub files: Vec<PathBuf>,
+    /// `COOKIE_FILE`.
+    pub cookie_file: PathBuf,
     /// How pasted credentials were understood, for the owner to compare. Holds no secret.
     pub notes: Vec<String>,
     /// Every setting as the owner's page shows it, secrets masked.
@@ -191,7 +193,8 @@ impl Config {
             key_policy,
             warnings,
             fingerprints,
-            files: vec![PathBuf::from(".env"), PathBuf::from(config_file), PathBuf::from(draft.cookie_file)],
+            files: vec![PathBuf::from(".env"), PathBuf::from(config_file), PathBuf::from(&draft.cookie_file)],
+            cookie_file: PathBuf::from(draft.cookie_file),
             notes: draft.credentials.notes,
             shown: shown.into(),
         })

@@ -61,6 +61,7 @@ mod restart;
 mod search;
 mod secrets_in_logs;
 mod session;
+mod setup;
 mod shutdown;
 mod status;
 mod storage;
