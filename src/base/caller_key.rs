@@ -72,10 +72,11 @@ impl FromStr for KeyName {
 }
 
 impl TryFrom<String> for KeyName {
-    type Error = NotAKeyName;
+    type Error = String;
 
-    fn try_from(text: String) -> Result<Self, NotAKeyName> {
-        text.parse()
+    fn try_from(text: String) -> Result<Self, String> {
+        // Readers of JSON show this without the name of the field.
+        text.parse().map_err(|wrong: NotAKeyName| format!("the name of a key {wrong}"))
     }
 }
 

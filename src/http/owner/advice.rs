@@ -59,7 +59,7 @@ fn failure(code: &str) -> Advice {
             "Too many requests in a short time. Wait, send fewer at once, or add an account.",
             "短时间内请求过多。请稍候、减少并发，或添加账号。",
         ),
-        "insufficient_quota" => (
+        "insufficient_quota" | "key_limit_reached" => (
             "The quota is used up. Wait until it returns, add an account, or raise the limit of the key.",
             "额度已用完。请等待恢复、添加账号，或提高该密钥的限额。",
         ),
