@@ -65,7 +65,7 @@ impl From<SimulatedError> for CommandError {
 
 /// Turns your own Qwen accounts into an API for OpenAI and Anthropic clients.
 #[derive(Clone, Debug, Parser)]
-#[command(version, disable_help_subcommand = true)]
+#[command(version)]
 pub struct Cli {
     /// Options of every command.
     #[command(flatten)]
@@ -248,6 +248,8 @@ mod tests {
             parse("qwen-bridge completions fish").chosen(),
             Command::Completions { shell: Printed::Fish }
         ));
+        let help = Cli::read(["qwen-bridge", "help", "serve"].map(OsString::from)).unwrap_err();
+        assert_eq!(help.kind(), ErrorKind::DisplayHelp, "clap shows it and ends with 0");
         assert!(matches!(parse("qwen-bridge auth add work").chosen(), Command::Auth(AuthCommand::Add { .. })));
         assert!(matches!(
             parse("qwen-bridge auth list --json").chosen(),
