@@ -49,7 +49,7 @@ use crate::http::serve::sessions::Sessions;
 use crate::http::settings::HttpSettings;
 use crate::http::state::{AppState, OwnerParts, Parts};
 use crate::http::traces::{self, SpanSender, TracesError};
-use crate::pool::{IdentityPool, Now, PoolSettings, Strategy};
+use crate::pool::{IdentityPool, Now, PoolSettings, PoolSummary, Strategy};
 use crate::reload::{Reloader, Reread};
 use crate::shutdown::Supervisor;
 use crate::store::{KeptAlert, Loaded, Note, OwnedChat, Store, StoreError, UsageLoaded, VideoJob};
@@ -247,6 +247,18 @@ impl App {
             Some(secret) => format!("{page}#link={}", secret.expose()),
             None => page,
         }
+    }
+
+    /// The base URL that clients are given, which ends in `/v1`.
+    #[must_use]
+    pub fn base_url(&self) -> String {
+        format!("http://{}{}/v1", self.address, self.config.http.base_path)
+    }
+
+    /// How the accounts of all kinds are.
+    #[must_use]
+    pub fn summary(&self) -> PoolSummary {
+        self.state.summary(Now::read())
     }
 
     /// Whether [`App::page_link`] opens the page without a key.

@@ -1,11 +1,12 @@
 //! `serve`: the server.
 
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 
 use tracing::{error, info};
 
 use crate::app::{App, StartError};
 use crate::config::{Config, Sources};
+use crate::pool::PoolSummary;
 use crate::shutdown::signal;
 
 /// Serves until SIGTERM or SIGINT. `reread` reads the sources of the configuration anew, for a reload.
@@ -38,8 +39,27 @@ pub async fn run(config: Config, reread: impl Fn() -> Sources + Send + 'static) 
             app.page_link()
         );
     }
+    if io::stdout().is_terminal() {
+        let _ = write!(io::stdout(), "{}", banner(&app.base_url(), &app.page_link(), app.summary()));
+    }
     app.serve(until_signal()).await;
     Ok(())
+}
+
+/// What a person who starts the server wants to know first.
+fn banner(base_url: &str, page: &str, accounts: PoolSummary) -> String {
+    let page = page.split_once('#').map_or(page, |(page, _)| page);
+    let ready = accounts.healthy + accounts.degraded;
+    let next = match (ready, accounts.total) {
+        (_, 0) => "No account yet: run `qwen-bridge setup`, or add one on the page.\n\n",
+        (0, _) => "No account can answer: run `qwen-bridge check`, or look at the page.\n\n",
+        _ => "",
+    };
+    format!(
+        "qwen-bridge {}\n\n    base URL   {base_url}\n    accounts   {ready} of {} ready\n    page       {page}\n\n{next}",
+        env!("CARGO_PKG_VERSION"),
+        accounts.total
+    )
 }
 
 /// What to do with a key that was made.
@@ -59,5 +79,29 @@ pub async fn until_signal() {
             error!(%error, "cannot wait for signals, so only a kill will stop this process");
             std::future::pending::<()>().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_banner_says_what_to_do_next_and_holds_no_secret() {
+        let accounts = |healthy, degraded, down| PoolSummary {
+            total: healthy + degraded + down,
+            healthy,
+            degraded,
+            down,
+            in_flight: 0,
+            queued: 0,
+            upstream_degraded: false,
+            paused_until: None,
+        };
+        let shown = |accounts| banner("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/admin#link=secret", accounts);
+        assert!(shown(accounts(0, 0, 0)).contains("qwen-bridge setup"));
+        assert!(shown(accounts(0, 0, 2)).contains("0 of 2 ready") && shown(accounts(0, 0, 2)).contains("check"));
+        assert!(shown(accounts(1, 1, 1)).ends_with("http://127.0.0.1:8000/admin\n\n"));
+        assert!(!shown(accounts(1, 0, 0)).contains("secret"));
     }
 }
