@@ -1,4 +1,6 @@
 //! The composition root: the one place where parts are made and joined, and stopped in order.
+//!
+//! This is one long file because no other place may know all rooms: each part has one function here that makes it.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -392,7 +394,7 @@ impl App {
     }
 }
 
-/// The accounts in the hands of their owner, with those that an earlier run kept. In client mode callers bring what they
+/// The book of accounts that the owner changes while the server runs, with the accounts that an earlier run kept. In client mode callers bring what they
 /// use.
 fn account_book(
     config: &Config,

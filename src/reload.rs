@@ -63,7 +63,7 @@ impl Reloader {
                     self.reload().await;
                 }
                 Some(answer) = asked.next() => {
-                    // An error says that the one who asked has left.
+                    // Sending fails when the request that asked was dropped meanwhile.
                     let _ = answer.send(self.reload().await);
                 }
                 () = changed.notified() => {

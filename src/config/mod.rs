@@ -2,6 +2,8 @@
 //!
 //! Each key is taken from the strongest place that has it. All faults are reported at once, and none shows a secret.
 //! Only [`Sources::from_process`] touches the world; loading is a pure function of its texts. Called by `app` and `cli`.
+//!
+//! This is one long file because all checks report into one list of faults, in one order.
 
 mod credentials;
 mod dotenv;

@@ -70,7 +70,7 @@ impl Reloads {
 }
 
 impl Asked {
-    /// The next one who asks; `None` when no one can any more.
+    /// Waits for the next request to reload; `None` once no handle is left that could ask.
     pub(crate) async fn next(&mut self) -> Option<oneshot::Sender<Outcome>> {
         self.0.recv().await
     }

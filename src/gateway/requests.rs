@@ -1,4 +1,4 @@
-//! The requests that were made lately and those that are open, for the owner. Nothing of what they say is kept.
+//! The open requests and the last ones that have ended, for the owner. No text of a question or an answer is kept.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -102,7 +102,7 @@ pub(crate) struct OpenRequest {
     pub age: Duration,
 }
 
-/// Something that happened to a request, for those who look on.
+/// Something that happened to a request, as subscribers get it.
 #[derive(Clone, Debug)]
 pub(crate) enum Happening {
     /// It was accepted, or more is known about it now.
@@ -113,7 +113,7 @@ pub(crate) enum Happening {
 
 /// Ended requests that are kept.
 pub(crate) const ENDED_MAX: usize = 500;
-/// Happenings that one who looks on may be behind before they miss some.
+/// Happenings that are kept for a subscriber that reads slowly. One that is further behind loses the oldest.
 const BEHIND_MAX: usize = 256;
 
 /// The requests of a server. Clones share them.
@@ -163,7 +163,7 @@ impl Requests {
     /// Keeps a request that has ended, in place of the oldest if there are [`ENDED_MAX`].
     pub(crate) fn ended(&self, request: Arc<EndedRequest>) {
         if self.is_watched() {
-            // A send fails only when the last one who looked on has left meanwhile.
+            // A send fails only when the last subscriber has gone meanwhile.
             let _ = self.0.happenings.send(Happening::Ended(Arc::clone(&request)));
         }
         let mut ended = self.0.ended.lock();
@@ -202,7 +202,7 @@ impl Open {
 }
 
 impl Place {
-    /// Tells those who look on that more is known about the request now.
+    /// Tells subscribers that more is known about the request now.
     pub(crate) fn changed(&self) {
         let requests = &self.requests;
         if !requests.is_watched() {

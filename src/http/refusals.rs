@@ -1,4 +1,6 @@
 //! What this side of HTTP refuses by itself, in words: each says what was wrong and how to mend it.
+//!
+//! This is one long file because it is a list: each refusal is a few lines of words.
 
 use std::fmt::Display;
 use std::time::Duration;

@@ -5,6 +5,8 @@
 //! on the way of a request waits for the disk, except where a renewed credential must be safe before it is used.
 //! A folder that cannot be used and a disk that cannot be written cost no service: the state is then in memory.
 //! The face of this room speaks of facts, not of SQL. Called by `app` (open, close), `pool`, `gateway` and `/health`.
+//!
+//! This is one long file because it is the whole face of the store: each method is a few lines.
 
 mod daily;
 mod disk;

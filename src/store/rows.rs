@@ -1,5 +1,7 @@
 //! The rows of the state file, written and read. No SQL outside of here, `fact_rows.rs`, `responses.rs`, `usage.rs` and
 //! `schema.rs`.
+//!
+//! This is one long file because each table has its writer and its reader side by side.
 
 use std::collections::HashMap;
 use std::path::Path;

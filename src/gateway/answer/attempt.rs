@@ -1,5 +1,7 @@
 //! One try on one identity: its files, a chat, the question, and the first content of the answer. Pictures are
 //! waited for until all of them are there, videos until they are made.
+//!
+//! This is one long file because the ways of one try (continued, new, native tools, picture, video) share its steps.
 
 use std::borrow::Cow;
 use std::future::poll_fn;

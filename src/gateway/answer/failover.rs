@@ -1,5 +1,7 @@
 //! A request is tried on one identity after the other. After each failure `next_step` says what to do, and the loop
 //! here does it. A failure goes to the pool with its blame, and each attempt into the request's [`Trace`].
+//!
+//! This is one long file because the loop and the facts that it decides by are read together.
 
 use std::borrow::Cow;
 use std::sync::Arc;

@@ -50,7 +50,7 @@ pub(crate) struct Account {
     in_flight: u32,
     next_at: Option<UnixSeconds>,
     token_expires_at: Option<UnixSeconds>,
-    /// By usage, only those that rest.
+    /// The rests by usage; a usage that does not rest is left out.
     cooling: BTreeMap<&'static str, Cooling>,
     dead_since: Option<UnixSeconds>,
     today: Today,

@@ -27,7 +27,7 @@ use crate::http::owner::advice::{Advice, advice};
 use crate::http::state::AppState;
 use crate::pool::Now;
 
-/// How often the accounts are looked at for those who look on.
+/// How often the accounts are compared with what a stream of events was sent last.
 const ACCOUNTS_EVERY: Duration = Duration::from_secs(1);
 /// How often an event stream says that it lives when nothing happens.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
@@ -216,7 +216,7 @@ async fn events(State(state): State<AppState>) -> Response {
     no_store(Sse::new(events).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)).into_response())
 }
 
-/// One who looks on.
+/// One open stream of events.
 struct Watch {
     state: AppState,
     happenings: Receiver<Happening>,
@@ -227,7 +227,8 @@ struct Watch {
 }
 
 impl Watch {
-    /// The next thing that happens; `None` when the server stops. Who was behind is told to read the list again.
+    /// The next event; `None` when the server stops. A stream that fell behind gets the event `missed`, which means that the
+    /// lists have to be read again.
     async fn next(&mut self) -> Option<Event> {
         loop {
             let happened = tokio::select! {

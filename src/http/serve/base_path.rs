@@ -3,7 +3,7 @@
 use http::Uri;
 use http::uri::PathAndQuery;
 
-/// The paths that stay where they are as well: those that monitors and platforms ask.
+/// The paths that are also served at the root, because monitors and platforms ask for them there.
 const AT_ROOT: &[&str] = &["/health", "/ready"];
 
 /// Where a path leads on a server with a base path.

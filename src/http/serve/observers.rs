@@ -1,4 +1,4 @@
-//! Those that are told of each request: when it begins, and everything about it when it has ended.
+//! What takes note of each request: counters, usage, metrics, spans and the list for the owner.
 
 use std::sync::Arc;
 

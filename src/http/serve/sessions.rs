@@ -83,7 +83,7 @@ struct Claims {
 }
 
 impl Sessions {
-    /// No session yet. With a link, whoever has its secret may open one, once.
+    /// No session yet. With a link, its secret opens one session, once.
     pub(crate) fn new(has_link: bool) -> Self {
         let mut secret = [0; 32];
         let (first, second) = secret.split_at_mut(16);
