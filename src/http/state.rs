@@ -1,10 +1,12 @@
 //! What handlers share: handles, nothing that owns a task.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::base::facts::AccountKind;
+use crate::base::ids::{IdentityId, UnixSeconds};
 use crate::gateway::accounts::book::AccountBook;
 use crate::gateway::accounts::device_login::DeviceLogins;
 use crate::gateway::accounts::oauth::OAuthAccounts;
@@ -27,7 +29,7 @@ use crate::http::serve::observers::Observers;
 use crate::http::serve::sessions::Sessions;
 use crate::http::settings::{HttpSettings, ShownSetting};
 use crate::pool::{IdentityPool, IdentityView, Now, PoolSummary};
-use crate::store::Store;
+use crate::store::{AccountDays, Spent, Store, UtcDay};
 
 /// Handles for the handlers. Clones share everything.
 #[derive(Clone)]
@@ -113,6 +115,18 @@ impl AppState {
         let of_kind =
             |(kind, pool): (AccountKind, &IdentityPool)| pool.views(now).into_iter().map(move |view| (kind, view));
         self.pools().into_iter().flat_map(of_kind).collect()
+    }
+
+    /// What each account did on this day of UTC; accounts that did nothing are left out.
+    pub(crate) fn spent_today(&self, now: UnixSeconds) -> HashMap<IdentityId, Spent> {
+        let kinds = &self.0.upstreams;
+        let all = [self.0.chats.spending(), kinds.oauth().spending(), kinds.keys().spending()];
+        let today = UtcDay::of(now);
+        let of_today = |account: AccountDays| {
+            let day = account.days.iter().find(|day| day.day == today)?;
+            Some((account.identity, day.spent))
+        };
+        all.into_iter().flatten().filter_map(of_today).collect()
     }
 
     /// The pools of all kinds.

@@ -7,12 +7,12 @@ use serde::Serialize;
 
 use crate::base::bilingual::Bilingual;
 use crate::base::facts::{AccountKind, CoolingReason};
-use crate::base::ids::{IdentityId, UnixSeconds};
+use crate::base::ids::UnixSeconds;
 use crate::gateway::answer::trace::What;
 use crate::http::owner::account_words::advice;
 use crate::http::state::AppState;
 use crate::pool::{IdentityView, Now, PoolSummary};
-use crate::store::{AccountDays, Spent, UtcDay};
+use crate::store::Spent;
 
 /// `GET /admin/accounts`.
 #[derive(Serialize)]
@@ -85,12 +85,12 @@ pub(crate) fn accounts(state: &AppState, now: Now) -> Accounts {
     let PoolSummary { total, healthy, degraded, down, in_flight, queued, upstream_degraded, paused_until } =
         state.summary(now);
     let summary = Summary { total, healthy, degraded, down, in_flight, queued, upstream_degraded, paused_until };
-    let (todays, faults) = (todays(state, now.unix), last_faults(state));
+    let (spent, faults) = (state.spent_today(now.unix), last_faults(state));
     let mut accounts = Vec::new();
     for (kind, pool) in state.pools() {
         for (view, session) in pool.views(now).into_iter().zip(pool.sessions()) {
             let label = state.0.book.label(session.key());
-            let today = todays.get(&view.id).copied().unwrap_or_default();
+            let today = spent.get(&view.id).copied().unwrap_or_default().into();
             let last_fault = faults.get(view.id.as_str()).copied();
             accounts.push(shown(state, kind, &view, label, today, last_fault, now));
         }
@@ -145,18 +145,11 @@ fn reason(reason: CoolingReason) -> &'static str {
     }
 }
 
-/// What every account did on this day of UTC.
-fn todays(state: &AppState, now: UnixSeconds) -> HashMap<IdentityId, Today> {
-    let kinds = &state.0.upstreams;
-    let all = [state.0.chats.spending(), kinds.oauth().spending(), kinds.keys().spending()];
-    let today = UtcDay::of(now);
-    let of_today = |account: AccountDays| {
-        let spent = account.days.iter().find(|day| day.day == today)?.spent;
+impl From<Spent> for Today {
+    fn from(spent: Spent) -> Self {
         let Spent { requests, prompt, completion, cached } = spent;
-        let counts = Today { requests, prompt_tokens: prompt, completion_tokens: completion, cached_tokens: cached };
-        Some((account.identity, counts))
-    };
-    all.into_iter().flatten().filter_map(of_today).collect()
+        Self { requests, prompt_tokens: prompt, completion_tokens: completion, cached_tokens: cached }
+    }
 }
 
 /// The newest failed attempt of each account among the requests that are kept.

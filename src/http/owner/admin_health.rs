@@ -2,7 +2,6 @@
 //! `?probe=1` asks the upstream about each account once, by a call that changes nothing and costs no quota. Neither
 //! counts for or against an account. The shapes are those of a forerunner, which its users' scripts read.
 
-use std::collections::HashMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,13 +17,13 @@ use serde_json::{Value, json};
 use tokio::time::timeout;
 
 use crate::base::facts::{AccountKind, CoolingReason, Usage};
-use crate::base::ids::{IdentityId, UnixSeconds};
+use crate::base::ids::UnixSeconds;
 use crate::base::session::Session;
 use crate::gateway::answer::error::ChatError;
 use crate::http::owner::present::{moment, prefers};
 use crate::http::state::AppState;
 use crate::pool::{IdentityReason, IdentityStatus, IdentityView, Now};
-use crate::store::{AccountDays, Spent, UtcDay};
+use crate::store::Spent;
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::UpstreamErrorKind;
 
@@ -105,23 +104,16 @@ async fn admin_health(
     Json(body).into_response()
 }
 
-/// What every account did today.
-fn todays(state: &AppState, now: UnixSeconds) -> HashMap<IdentityId, Today> {
-    let kinds = &state.0.upstreams;
-    let all = [state.0.chats.spending(), kinds.oauth().spending(), kinds.keys().spending()];
-    let today = UtcDay::of(now);
-    let of_today = |account: AccountDays| {
-        let spent = account.days.iter().find(|day| day.day == today)?.spent;
+impl From<Spent> for Today {
+    fn from(spent: Spent) -> Self {
         let Spent { requests, prompt, completion, cached } = spent;
-        let counts = Today { requests, prompt_tokens: prompt, completion_tokens: completion, cached_tokens: cached };
-        Some((account.identity, counts))
-    };
-    all.into_iter().flatten().filter_map(of_today).collect()
+        Self { requests, prompt_tokens: prompt, completion_tokens: completion, cached_tokens: cached }
+    }
 }
 
 async fn accounts(state: &AppState, is_active: bool) -> Vec<Account> {
     let now = Now::read();
-    let todays = todays(state, now.unix);
+    let spent = state.spent_today(now.unix);
     let mut asked = Vec::new();
     for (kind, pool) in state.pools() {
         let is_paused = pool.summary(now).paused_until.is_some();
@@ -132,7 +124,7 @@ async fn accounts(state: &AppState, is_active: bool) -> Vec<Account> {
         }
     }
     let found = stream::iter(asked).map(async |(kind, view, session, is_active)| {
-        let today = todays.get(&view.id).copied().unwrap_or_default();
+        let today = spent.get(&view.id).copied().unwrap_or_default().into();
         let known = Account { today, ..passive(kind, &view, now.unix) };
         if is_active { active(state, kind, known, &session).await } else { known }
     });
