@@ -394,8 +394,8 @@ impl App {
     }
 }
 
-/// The book of accounts that the owner changes while the server runs, with the accounts that an earlier run kept. In client mode callers bring what they
-/// use.
+/// The book of accounts that the owner changes while the server runs, with the accounts that an earlier run kept. In
+/// client mode callers bring what they use.
 fn account_book(
     config: &Config,
     (web, oauth): (&WebAccounts, &OAuthAccounts),

@@ -17,8 +17,8 @@
 //! | 9 | [`reload`] | takes up changed settings while the server runs |
 //! | 8 | [`config`] | flags, environment, `.env`, `config.json`: typed and checked, all faults at once |
 //! | 7 | [`http`] | our side of HTTP: [`serve`](http::serve) for what every request passes, [`openai`](http::openai), [`anthropic`](http::anthropic) and [`owner`](http::owner) for routes, [`stream`](http::stream) for the body that a connection pulls, [`metrics`](http::metrics) for Prometheus, [`traces`](http::traces) for OpenTelemetry, [`failure`](http::failure) for statuses |
-//! | 6 | [`gateway`] | the flows: [`answer`](gateway::answer), [`accounts`](gateway::accounts), [`videos`](gateway::videos), catalogue, route, attachments, responses, continuations, janitor, requests (the last ones, for the owner), usage, caller keys, outlook (warnings for the owner), [`alerts`](gateway::alerts) |
-//! | 5 | [`upstream`] | [`web`](upstream::web) (chat.qwen.ai), [`openai`](upstream::openai) (portal and keys), [`oauth`](upstream::oauth), [`media`](upstream::media) |
+//! | 6 | [`gateway`] | the flows: [`answer`](gateway::answer), [`accounts`](gateway::accounts), [`videos`](gateway::videos), catalogue, route, attachments, responses, continuations, janitor, requests (the last ones, for the owner), usage, caller keys, listing (what `/v1/models` names), outlook (warnings for the owner), [`alerts`](gateway::alerts) |
+//! | 5 | [`upstream`] | [`web`](upstream::web) (chat.qwen.ai), [`openai`](upstream::openai) (portal and keys), [`oauth`](upstream::oauth), [`media`](upstream::media), webhook (where alerts go) |
 //! | 4 | [`dialect`], [`pool`], [`store`] | callers' dialects; identities and their state; what outlives the process |
 //! | 3 | [`chat`] | the middle: conversation and its hashes ([`history`](chat::history)), job, reply events, [`stages`](chat::stages), tool calls in text ([`tools`](chat::tools)), models |
 //! | 2 | [`files`], [`pasted`] | bytes of files and what they are; credentials in the forms that people paste |
@@ -54,6 +54,9 @@
 //! 13. At the end the lease tells the pool, and the chat is kept in [`gateway::continuations`] until it was idle for a
 //!     while, then goes to the janitor for deletion. When the caller leaves, everything is dropped: the upstream is
 //!     stopped and no identity is charged.
+//! 14. When the body has ended or was dropped, the request's record leaves one
+//!     [`EndedRequest`](gateway::requests::EndedRequest). The log line, counters, usage, metrics, spans and the owner's
+//!     list are made from it, so that a stream under way pays nothing for them.
 //!
 //! For an OAuth account or a static key, step 7 is [`gateway::answer::relay`] with [`upstream::openai`], and the frames
 //! of the upstream are put together again by [`dialect::openai::frames`].
@@ -70,6 +73,8 @@
 //!   documents.
 //! - An error of the upstream: one row in [`upstream::classify::classify`].
 //! - A phase of the web chat's stream: one arm in [`upstream::web::decode`] and a fixture.
+//! - A metric of requests: a family in [`http::serve::request_metrics`]; one that is read at each scrape: a gauge in
+//!   [`http::metrics`]. A panel or an alert in `deploy`.
 //! - A background job: `run(self, stop)` and one `supervisor.spawn` in `app.rs`.
 
 pub mod app;

@@ -1,4 +1,4 @@
-//! The way between those who ask for changed settings to be taken up and the task that does it.
+//! The channel between routes that ask for changed settings to be taken up and the task that does it.
 
 use std::sync::Arc;
 
