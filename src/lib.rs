@@ -75,7 +75,7 @@
 //! - A phase of the web chat's stream: one arm in [`upstream::web::decode`] and a fixture.
 //! - A metric of requests: a family in [`http::serve::request_metrics`]; one that is read at each scrape: a gauge in
 //!   [`http::metrics`]. A panel or an alert in `deploy`.
-//! - A background job: `run(self, stop)` and one `supervisor.spawn` in `app.rs`.
+//! - A background job: `run(self, stop)` and one `supervisor.spawn` in `app`.
 
 pub mod app;
 pub mod base;

@@ -1,0 +1,39 @@
+//! The sockets that the server listens at: for callers, and for scrapes of metrics if `METRICS_ADDRESS` names one.
+
+use std::net::SocketAddr;
+
+use tokio::net::{TcpListener, TcpSocket};
+
+use crate::app::start_error::StartError;
+use crate::http::settings::HttpSettings;
+
+/// Connections that wait to be accepted.
+const BACKLOG: u32 = 1024;
+/// What the system keeps of an answer for a caller who does not read, in bytes; Linux takes twice as much. Left alone it
+/// grows to megabytes for each of them.
+const SEND_BUFFER_BYTES: u32 = 64 * 1024;
+
+/// A listener and its address, with the real port.
+pub(crate) type Listening = (TcpListener, SocketAddr);
+
+/// Begins to listen for callers, and for scrapes of metrics if they have an address of their own.
+pub(crate) fn listeners(settings: &HttpSettings) -> Result<(Listening, Option<Listening>), StartError> {
+    let callers = listen(settings.listen, "SERVER_HOST, SERVER_PORT")?;
+    let metrics = settings.metrics_listen.map(|wanted| listen(wanted, "METRICS_ADDRESS")).transpose()?;
+    Ok((callers, metrics))
+}
+
+/// Begins to listen; the port of the address is real even if 0 was asked for.
+fn listen(wanted: SocketAddr, setting: &'static str) -> Result<(TcpListener, SocketAddr), StartError> {
+    let failed = |error| StartError::Listen(wanted, setting, error);
+    let socket = if wanted.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(failed)?;
+    // As `TcpListener::bind` does, so that a restart does not wait for connections that have ended.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true).map_err(failed)?;
+    // The connections inherit it.
+    socket.set_send_buffer_size(SEND_BUFFER_BYTES).map_err(failed)?;
+    socket.bind(wanted).map_err(failed)?;
+    let listener = socket.listen(BACKLOG).map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}

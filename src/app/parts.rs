@@ -1,0 +1,302 @@
+//! How each part is made from the configuration and the parts that it needs: one function for each.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::app::start_error::StartError;
+use crate::base::facts::{AccountKind, IdentityFacts};
+use crate::base::ids::CredentialKey;
+use crate::chat::failure::Failure;
+use crate::config::Config;
+use crate::gateway::accounts::book::AccountBook;
+use crate::gateway::accounts::device_login::DeviceLogins;
+use crate::gateway::accounts::oauth::OAuthAccounts;
+use crate::gateway::accounts::targets::{self, Targets};
+use crate::gateway::accounts::web::{self, WebAccountSettings, WebAccounts};
+use crate::gateway::alerts::Alerts;
+use crate::gateway::answer::relay::{RelayGateway, RelaySettings};
+use crate::gateway::answer::run::AnswerSettings;
+use crate::gateway::answer::web::WebGateway;
+use crate::gateway::attachments::Attachments;
+use crate::gateway::catalogue::Models;
+use crate::gateway::continuations::Continuations;
+use crate::gateway::drift::Drift;
+use crate::gateway::janitor::{Janitor, JanitorQueue};
+use crate::gateway::listing::Listing;
+use crate::gateway::outlook::Outlook;
+use crate::gateway::route::Upstreams;
+use crate::gateway::usage::UsageBook;
+use crate::gateway::videos::jobs::{VideoJobs, VideoParts};
+use crate::http::serve::audit::Audit;
+use crate::http::serve::gallery::Gallery;
+use crate::http::serve::sessions::Sessions;
+use crate::http::state::OwnerParts;
+use crate::http::traces::{self, SpanSender};
+use crate::pool::{IdentityPool, Now, PoolSettings, Strategy};
+use crate::shutdown::Supervisor;
+use crate::store::{KeptAlert, Loaded, Note, Store, UsageLoaded, VideoJob};
+use crate::upstream::media::fetch::MediaFetcher;
+use crate::upstream::oauth::client::QwenOAuth;
+use crate::upstream::openai::client::OpenAiApi;
+use crate::upstream::web::client::{QwenWeb, WebClientError};
+use crate::upstream::webhook::Webhook;
+
+/// The book of accounts that the owner changes while the server runs, with the accounts that an earlier run kept. In
+/// client mode callers bring what they use.
+pub(crate) fn account_book(
+    config: &Config,
+    (web, oauth): (&WebAccounts, &OAuthAccounts),
+    store: &Arc<Store>,
+    loaded: &Loaded,
+    now: Now,
+) -> AccountBook {
+    let book = AccountBook::new(web.clone(), oauth.clone(), Arc::clone(store), loaded);
+    if config.http.server_mode {
+        book.begin(loaded, now);
+    }
+    book
+}
+
+/// Opens the state. A folder that cannot be used is a warning, and large bodies then pass through the system's
+/// temporary folder instead.
+pub(crate) fn open_store(config: &mut Config) -> Result<(Arc<Store>, Loaded), StartError> {
+    let refused = |error| StartError::Store(config.state_dir.display().to_string(), error);
+    let (store, loaded) = Store::open_or_in_memory(Path::new(&config.state_dir)).map_err(refused)?;
+    if let Some(unusable) = store.unusable() {
+        config.warnings.push(unusable.to_string());
+        config.http.spool = std::env::temp_dir();
+    }
+    Ok((Arc::new(store), loaded))
+}
+
+/// What answers through the web chat.
+pub(crate) fn web_chats(
+    config: &Config,
+    pool: &IdentityPool,
+    upstream: Arc<QwenWeb>,
+    accounts: &WebAccounts,
+    own_chats: (Janitor, Continuations),
+    attachments: &Attachments,
+    store: &Arc<Store>,
+) -> WebGateway {
+    WebGateway::new(
+        pool.clone(),
+        upstream,
+        accounts.clone(),
+        own_chats,
+        attachments.clone(),
+        Arc::clone(store),
+        config.chat.retries_max,
+    )
+}
+
+/// Begins to send traces, if a collector is named. They are sent until the server stops.
+pub(crate) fn spans(config: &Config, supervisor: &Supervisor) -> Result<Option<SpanSender>, StartError> {
+    let Some(collector) = &config.traces else {
+        return Ok(None);
+    };
+    let (sender, sending) = traces::to_collector(collector)?;
+    supervisor.spawn("traces", sending.run(supervisor.stopping()));
+    Ok(Some(sender))
+}
+
+/// What the owner's page needs. It has a link where only this machine can open it and no key is set.
+pub(crate) fn owner_parts(config: &Config, notes: &HashMap<Note, String>) -> OwnerParts {
+    let has_link = config.http.admin_key.is_none() && config.http.listen.ip().is_loopback();
+    OwnerParts {
+        sessions: Arc::new(Sessions::new(has_link)),
+        audit: Audit::restored(notes.get(&Note::Audit).map(String::as_str)),
+        listing: Listing::restored(notes.get(&Note::ListedModels).map(String::as_str)),
+        gallery: Gallery::default(),
+        settings: Arc::clone(&config.shown),
+    }
+}
+
+/// What tells the owner of what needs them, if there is an address for that.
+pub(crate) fn alerts(
+    config: &Config,
+    store: &Arc<Store>,
+    upstreams: &Upstreams,
+    web: &IdentityPool,
+    drift: Drift,
+    told: Vec<KeptAlert>,
+) -> Result<Option<Alerts>, WebClientError> {
+    let Some(address) = config.alert_url.clone() else { return Ok(None) };
+    let (oauth, keys) = (upstreams.oauth(), upstreams.keys());
+    Ok(Some(Alerts {
+        webhook: Webhook::new(address, config.web.is_direct)?,
+        pools: vec![
+            (AccountKind::Web, web.clone()),
+            (AccountKind::OAuth, oauth.pool().clone()),
+            (AccountKind::Key, keys.pool().clone()),
+        ],
+        drifts: vec![drift, oauth.drift().clone(), keys.drift().clone()],
+        store: Arc::clone(store),
+        told,
+        challenge_rest: config.pool.challenge_rest,
+    }))
+}
+
+/// Counts what callers use, from what an earlier run has counted on.
+pub(crate) fn usage(config: &Config, store: &Arc<Store>, loaded: UsageLoaded, now: Now) -> UsageBook {
+    UsageBook::new(Arc::clone(store), loaded, config.chat.model_map.clone(), config.usage_days, now)
+}
+
+/// What makes videos, with the jobs of an earlier run.
+pub(crate) fn video_jobs(
+    (chats, attachments, pool, janitor): (&WebGateway, &Attachments, &IdentityPool, &Janitor),
+    store: &Arc<Store>,
+    supervisor: &Supervisor,
+    kept: Vec<VideoJob>,
+) -> VideoJobs {
+    let parts = VideoParts {
+        chats: chats.clone(),
+        attachments: attachments.clone(),
+        pool: pool.clone(),
+        janitor: janitor.clone(),
+        store: Arc::clone(store),
+        supervisor: supervisor.clone(),
+        describe: Failure::told,
+    };
+    VideoJobs::new(parts, kept)
+}
+
+/// What the owner is warned of. Without web accounts no model sees for another one, and the default is one that the
+/// other kinds have unless the owner chose it.
+pub(crate) fn outlook(config: &Config, upstreams: Upstreams, pool: IdentityPool) -> Outlook {
+    let map = &config.chat.model_map;
+    let models = [
+        ("DEFAULT_MODEL", map.apply(config.chat.default_model.trim())),
+        ("VISION_FALLBACK_MODEL", map.apply(config.http.vision_fallback.trim())),
+    ];
+    let is_chosen = config.chat.default_model_is_set && !upstreams.lists_web();
+    let is_used = |name: &str| upstreams.has_web() || (is_chosen && name == "DEFAULT_MODEL");
+    let models = models.into_iter().filter(|(name, model)| is_used(name) && !model.is_empty());
+    let mapped = map.entries().map(|(_, target)| ("MODEL_MAP", target));
+    let models = models.chain(mapped).map(|(name, model)| (name, model.to_owned())).collect();
+    Outlook { upstreams, pool, models }
+}
+
+pub(crate) fn answer_settings(config: &Config) -> AnswerSettings {
+    AnswerSettings {
+        default_model: config.chat.default_model.clone(),
+        model_map: config.chat.model_map.clone(),
+        reasoning_format: config.http.reasoning_format,
+        vision_fallback: config.http.vision_fallback.clone(),
+        web_tools: config.chat.web_tools,
+    }
+}
+
+/// What fetches files for callers and hands them to the upstream.
+pub(crate) fn attachments(config: &Config, upstream: &Arc<QwenWeb>) -> Result<Attachments, WebClientError> {
+    let fetcher = Arc::new(MediaFetcher::new(config.media_fetch.clone(), &config.web.own_hosts())?);
+    Ok(Attachments::new(Arc::clone(upstream), fetcher, config.http.spool.clone()))
+}
+
+/// What deletes the chats that this server made, and what keeps those that can be continued.
+pub(crate) fn own_chats(
+    config: &Config,
+    upstream: &Arc<QwenWeb>,
+    supervisor: &Supervisor,
+    store: &Arc<Store>,
+) -> ((Janitor, JanitorQueue), Continuations) {
+    let (upstream, store, chat) = (Arc::clone(upstream), Arc::clone(store), &config.chat);
+    let janitor = Janitor::new(upstream, supervisor.clone(), store, chat.keep_chats);
+    (janitor, Continuations::new(chat.continue_chats.then_some(chat.continue_idle)))
+}
+
+/// The web chat's accounts, in `pool`, with what an earlier run learnt about them. In client mode each caller brings a
+/// credential, and this server's own are not used.
+pub(crate) fn web_accounts(
+    config: &Config,
+    pool: &IdentityPool,
+    upstream: &Arc<QwenWeb>,
+    store: &Arc<Store>,
+    supervisor: &Supervisor,
+    loaded: &Loaded,
+    now: Now,
+) -> WebAccounts {
+    let settings = WebAccountSettings { is_ahead: config.chat.auto_refresh, interval: config.chat.refresh_interval };
+    let accounts =
+        WebAccounts::new(pool.clone(), Arc::clone(upstream), Arc::clone(store), supervisor.clone(), settings);
+    let seeds = if config.http.server_mode { config.identities.clone() } else { Vec::new() };
+    for (session, seed) in web::sessions(seeds, loaded, now) {
+        let facts = loaded.facts.get(session.key()).copied();
+        accounts.add(session, seed, facts, now);
+    }
+    accounts
+}
+
+/// The OAuth accounts, their logins, and the pool that they are in.
+pub(crate) async fn oauth_accounts(
+    config: &Config,
+    store: &Arc<Store>,
+    supervisor: &Supervisor,
+    loaded: &Loaded,
+) -> Result<(OAuthAccounts, DeviceLogins, IdentityPool), WebClientError> {
+    let fresh_first = PoolSettings { strategy: Strategy::FreshWeighted, ..relay_pool(config) };
+    let pool = IdentityPool::new(Vec::new(), fresh_first);
+    let login = Arc::new(QwenOAuth::new(config.oauth.clone())?);
+    let accounts = OAuthAccounts::new(
+        config.accounts.clone(),
+        pool.clone(),
+        Arc::clone(&login),
+        Arc::clone(store),
+        supervisor.clone(),
+        loaded,
+    );
+    // In client mode callers bring what they use.
+    if config.http.server_mode {
+        accounts.begin().await;
+    }
+    let logins = DeviceLogins::new(accounts.clone(), login, supervisor.clone());
+    Ok((accounts, logins, pool))
+}
+
+/// How the pools of OAuth accounts and of keys behave.
+fn relay_pool(config: &Config) -> PoolSettings {
+    PoolSettings { in_flight_max: config.relay_in_flight_max, ..config.pool.clone() }
+}
+
+/// All kinds of upstreams.
+pub(crate) fn upstreams(
+    config: &Config,
+    store: &Arc<Store>,
+    supervisor: &Supervisor,
+    loaded: &Loaded,
+    (web, web_pool): (Models, &IdentityPool),
+    (accounts, pool): (OAuthAccounts, IdentityPool),
+    now: Now,
+) -> Result<Upstreams, WebClientError> {
+    let web_pool = config.http.server_mode.then(|| web_pool.clone());
+    let keys = static_keys(config, store, supervisor, &loaded.facts, now)?;
+    let api = OpenAiApi::new(config.web.connect_timeout, config.web.idle_timeout, config.web.is_direct)?;
+    let settings = RelaySettings::like(&config.web, config.chat.models_ttl);
+    let targets = Targets::Accounts(accounts);
+    let (store, supervisor, retries_max) = (Arc::clone(store), supervisor.clone(), config.chat.retries_max);
+    let oauth = RelayGateway::new(pool, api, targets, store, supervisor, settings, retries_max);
+    let default_model = config.chat.default_model_is_set.then(|| config.chat.default_model.clone());
+    Ok(Upstreams::new(web, web_pool, oauth, keys, config.chat.model_map.clone(), default_model))
+}
+
+/// The way to the endpoints of static keys. In client mode callers bring what they use, so there is none.
+fn static_keys(
+    config: &Config,
+    store: &Arc<Store>,
+    supervisor: &Supervisor,
+    facts: &HashMap<CredentialKey, IdentityFacts>,
+    now: Now,
+) -> Result<RelayGateway, WebClientError> {
+    let seeds = if config.http.server_mode { config.static_keys.as_slice() } else { &[] };
+    let (sessions, targets) = targets::keys(seeds);
+    let pool = IdentityPool::new(sessions, relay_pool(config));
+    for (key, facts) in facts {
+        // A key that was refused may have been paid for since; only what has a date is remembered.
+        pool.restore(key, IdentityFacts { dead_since: None, ..*facts }, now);
+    }
+    let api = OpenAiApi::new(config.web.connect_timeout, config.web.idle_timeout, config.web.is_direct)?;
+    let settings = RelaySettings::like(&config.web, config.chat.models_ttl);
+    let (store, supervisor, retries_max) = (Arc::clone(store), supervisor.clone(), config.chat.retries_max);
+    Ok(RelayGateway::new(pool, api, Targets::Keys(targets), store, supervisor, settings, retries_max))
+}
