@@ -16,10 +16,12 @@ use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::base::live::Live;
 use crate::config::{COOKIE_TEXT, Config, KeyPolicy, SETTINGS, Sources};
 use crate::gateway::accounts::book::AccountBook;
 use crate::gateway::caller_keys::CallerKeys;
 use crate::gateway::reloads::{Asked, Outcome, Reloads};
+use crate::http::settings::{PendingValue, ShownSetting};
 use crate::pool::Now;
 use crate::shutdown::hangups;
 
@@ -40,6 +42,8 @@ pub(crate) struct Reloader {
     pub(crate) reloads: Reloads,
     /// Stands for the value of each setting that is in use.
     pub(crate) in_use: BTreeMap<&'static str, String>,
+    /// The settings as the owner's page shows them.
+    pub(crate) shown: Live<Vec<ShownSetting>>,
     pub(crate) key_policy: KeyPolicy,
     pub(crate) server_mode: bool,
     /// The files that are watched.
@@ -136,6 +140,7 @@ impl Reloader {
                 self.keys.configure(&config.http.keys);
             }
         }
+        self.shown.put(shown_after(&self.shown.now(), &config.shown, &outcome.needs_restart));
         for warning in &config.warnings {
             warn!("{warning}");
         }
@@ -147,6 +152,20 @@ impl Reloader {
         }
         outcome
     }
+}
+
+/// The settings that are in use after a reload: those that wait for a restart have the value they had. The rows of
+/// `before` and `read` are the same settings in the same order.
+fn shown_after(before: &[ShownSetting], read: &[ShownSetting], waiting: &[String]) -> Vec<ShownSetting> {
+    let after = |(before, read): (&ShownSetting, &ShownSetting)| {
+        if waiting.iter().any(|name| name == read.name) {
+            let pending = PendingValue { value: read.value.clone(), origin: read.origin };
+            ShownSetting { pending: Some(pending), ..before.clone() }
+        } else {
+            read.clone()
+        }
+    };
+    before.iter().zip(read).map(after).collect()
 }
 
 /// Watches the folders of these files; `None` where that cannot be done, which is said.

@@ -362,6 +362,7 @@ fn reloader(reread: Reread, state: &AppState, config: &Config) -> Reloader {
         keys: state.0.keys.clone(),
         reloads: state.0.reloads.clone(),
         in_use: config.fingerprints.clone(),
+        shown: state.0.owner.settings.clone(),
         key_policy: config.key_policy,
         server_mode: config.http.server_mode,
         files: config.files.clone(),

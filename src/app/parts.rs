@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::app::start_error::StartError;
 use crate::base::facts::{AccountKind, IdentityFacts};
 use crate::base::ids::CredentialKey;
+use crate::base::live::Live;
 use crate::chat::failure::Failure;
 use crate::config::Config;
 use crate::gateway::accounts::book::AccountBook;
@@ -109,7 +110,7 @@ pub(crate) fn owner_parts(config: &Config, notes: &HashMap<Note, String>) -> Own
         audit: Audit::restored(notes.get(&Note::Audit).map(String::as_str)),
         listing: Listing::restored(notes.get(&Note::ListedModels).map(String::as_str)),
         gallery: Gallery::default(),
-        settings: Arc::clone(&config.shown),
+        settings: Live::new(config.shown.clone()),
     }
 }
 

@@ -6,6 +6,7 @@ pub mod bilingual;
 pub mod caller_key;
 pub mod facts;
 pub mod ids;
+pub(crate) mod live;
 pub(crate) mod oauth;
 pub(crate) mod quotes;
 pub mod secret;

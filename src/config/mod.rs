@@ -18,7 +18,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use url::Url;
@@ -94,7 +93,7 @@ pub struct Config {
     /// How pasted credentials were understood, for the owner to compare. Holds no secret.
     pub notes: Vec<String>,
     /// Every setting as the owner's page shows it, secrets masked.
-    pub shown: Arc<[ShownSetting]>,
+    pub shown: Vec<ShownSetting>,
 }
 
 /// What follows from the configured keys and the address to listen at.
@@ -198,7 +197,7 @@ impl Config {
             files: vec![PathBuf::from(".env"), PathBuf::from(config_file), PathBuf::from(&draft.cookie_file)],
             cookie_file: PathBuf::from(draft.cookie_file),
             notes: draft.credentials.notes,
-            shown: shown.into(),
+            shown,
         })
     }
 }
@@ -241,6 +240,7 @@ fn shown_setting(setting: &Setting, given: Option<(Origin, &Value)>) -> ShownSet
         origin,
         changeable: false,
         needs_restart: setting.needs_restart,
+        pending: None,
         about: setting.help,
     }
 }

@@ -64,7 +64,7 @@ pub struct HttpSettings {
 }
 
 /// A setting as the owner's page shows it.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct ShownSetting {
     /// Under which heading it is listed.
     pub section: &'static str,
@@ -80,8 +80,19 @@ pub struct ShownSetting {
     pub changeable: bool,
     /// Whether a change takes effect at the next start only.
     pub needs_restart: bool,
+    /// Another value, which was read since the start and is in use after a restart.
+    pub pending: Option<PendingValue>,
     /// What it does, in one line.
     pub about: &'static str,
+}
+
+/// A value that waits for a restart.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PendingValue {
+    /// As [`ShownSetting::value`].
+    pub value: Option<String>,
+    /// As [`ShownSetting::origin`].
+    pub origin: &'static str,
 }
 
 /// How often one caller may ask.

@@ -7,6 +7,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::base::facts::AccountKind;
 use crate::base::ids::{IdentityId, UnixSeconds};
+use crate::base::live::Live;
 use crate::gateway::accounts::book::AccountBook;
 use crate::gateway::accounts::device_login::DeviceLogins;
 use crate::gateway::accounts::oauth::OAuthAccounts;
@@ -93,8 +94,8 @@ pub(crate) struct OwnerParts {
     pub listing: Listing,
     /// The pictures that were made.
     pub gallery: Gallery,
-    /// The settings as they were read at the start.
-    pub settings: Arc<[ShownSetting]>,
+    /// The settings that are in use, for the page.
+    pub settings: Live<Vec<ShownSetting>>,
 }
 
 impl AppState {

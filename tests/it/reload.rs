@@ -55,6 +55,12 @@ impl Server {
         json_of(self.client.request(method.parse().unwrap(), url).bearer_auth(ADMIN).send().await.unwrap()).await
     }
 
+    /// What the page shows of a setting.
+    async fn setting(&self, name: &str) -> Value {
+        let all = self.call("GET", "/admin/settings").await;
+        all["settings"].as_array().unwrap().iter().find(|setting| setting["name"] == name).unwrap().clone()
+    }
+
     /// The ids of the accounts.
     async fn accounts(&self) -> Vec<String> {
         let list = self.call("GET", "/admin/accounts").await;
@@ -124,9 +130,9 @@ async fn a_changed_cookie_file_is_taken_up_and_a_faulty_one_changes_nothing() {
 async fn keys_are_taken_up_and_what_needs_a_restart_is_named() {
     let server = Server::start().await;
     assert_eq!((server.status_with("sk-one").await, server.status_with("sk-two").await), (200, 401));
-    fs::write(server.file(".env"), "API_KEY=laptop=sk-two\nMAX_RETRIES=5\n").unwrap();
+    fs::write(server.file(".env"), "API_KEY=laptop=sk-two\nCORS_ORIGINS=https://a.example\n").unwrap();
     let outcome = server.call("POST", "/admin/reload").await;
-    assert_eq!(outcome["needs_restart"], json!(["MAX_RETRIES"]), "{outcome}");
+    assert_eq!(outcome["needs_restart"], json!(["CORS_ORIGINS"]), "{outcome}");
     assert_eq!((server.status_with("sk-one").await, server.status_with("sk-two").await), (401, 200));
     // Without a key the server would be open: that is no small change.
     fs::write(server.file(".env"), "").unwrap();
@@ -152,4 +158,27 @@ async fn a_hangup_reloads_and_does_not_end_the_program() {
         assert!(Instant::now() < deadline && server.program.is_running(), "{}", server.program.stderr());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+#[tokio::test]
+async fn the_page_shows_the_settings_that_are_in_use() {
+    let server = Server::start().await;
+    let env = "API_KEY=laptop=sk-one\nKEY_LIMITS=laptop:requests=50/day\nCORS_ORIGINS=https://a.example\n";
+    fs::write(server.file(".env"), env).unwrap();
+    server.call("POST", "/admin/reload").await;
+    let limits = server.setting("KEY_LIMITS").await;
+    assert_eq!(limits["value"], "laptop:requests=50/day", "{limits}");
+    assert_eq!((&limits["origin"], &limits["pending"]), (&json!(".env"), &Value::Null), "{limits}");
+    // This one waits for a restart, and the page says what for.
+    let origins = server.setting("CORS_ORIGINS").await;
+    assert_eq!((&origins["value"], &origins["origin"]), (&json!("*"), &json!("default")), "{origins}");
+    assert_eq!(origins["pending"], json!({"value": "https://a.example", "origin": ".env"}), "{origins}");
+    // A secret is not shown, in use or not.
+    fs::write(server.file(".env"), "API_KEY=laptop=sk-one\nQWEN_WEB_HEADERS={\"x-a\": \"CANARY\"}\n").unwrap();
+    server.call("POST", "/admin/reload").await;
+    let headers = server.setting("QWEN_WEB_HEADERS").await;
+    assert!(!headers.to_string().contains("CANARY") && headers["pending"]["origin"] == ".env", "{headers}");
+    // Taken back, nothing waits any more.
+    let origins = server.setting("CORS_ORIGINS").await;
+    assert_eq!((&origins["value"], &origins["pending"]), (&json!("*"), &Value::Null), "{origins}");
 }

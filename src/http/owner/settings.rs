@@ -1,6 +1,4 @@
-//! `GET /admin/settings`: each setting with its value and where that comes from. Secrets are masked.
-
-use std::sync::Arc;
+//! `GET /admin/settings`: each setting with the value that is in use and where that comes from. Secrets are masked.
 
 use axum::extract::State;
 use axum::response::{IntoResponse as _, Response};
@@ -17,6 +15,6 @@ pub(crate) fn routes() -> Router<AppState> {
 }
 
 async fn settings(State(state): State<AppState>) -> Response {
-    let settings = Arc::clone(&state.0.owner.settings);
+    let settings = state.0.owner.settings.now();
     not_stored(Json(json!({ "settings": *settings })).into_response())
 }
