@@ -16,7 +16,7 @@
 //! | 10 | [`app`] | makes the parts and joins them |
 //! | 9 | [`reload`] | takes up changed settings while the server runs |
 //! | 8 | [`config`] | flags, environment, `.env`, `config.json`: typed and checked, all faults at once |
-//! | 7 | [`http`] | our side of HTTP: [`serve`](http::serve) for what every request passes, [`openai`](http::openai), [`anthropic`](http::anthropic) and [`owner`](http::owner) for routes, [`stream`](http::stream) for the body that a connection pulls, [`metrics`](http::metrics) for Prometheus, [`traces`](http::traces) for OpenTelemetry, [`failure`](http::failure) for statuses |
+//! | 7 | [`http`] | our side of HTTP: [`serve`](http::serve) for what every request passes (its [`socket`](http::serve::socket), [`admission`](http::serve::admission), [`content`](http::serve::content), [`record`](http::serve::record)), [`openai`](http::openai), [`anthropic`](http::anthropic) and [`owner`](http::owner) for routes, [`stream`](http::stream) for the body that a connection pulls, [`metrics`](http::metrics) for Prometheus, [`traces`](http::traces) for OpenTelemetry, [`failure`](http::failure) for statuses |
 //! | 6 | [`gateway`] | the flows: [`answer`](gateway::answer), [`accounts`](gateway::accounts), [`videos`](gateway::videos), catalogue, route, attachments, responses, continuations, janitor, requests (the last ones, for the owner), usage, caller keys, listing (what `/v1/models` names), outlook (warnings for the owner), [`alerts`](gateway::alerts) |
 //! | 5 | [`upstream`] | [`web`](upstream::web) (chat.qwen.ai), [`openai`](upstream::openai) (portal and keys), [`oauth`](upstream::oauth), [`media`](upstream::media), webhook (where alerts go) |
 //! | 4 | [`dialect`], [`pool`], [`store`] | callers' dialects; identities and their state; what outlives the process |
@@ -73,7 +73,7 @@
 //!   documents.
 //! - An error of the upstream: one row in [`upstream::classify::classify`].
 //! - A phase of the web chat's stream: one arm in [`upstream::web::decode`] and a fixture.
-//! - A metric of requests: a family in [`http::serve::request_metrics`]; one that is read at each scrape: a gauge in
+//! - A metric of requests: a family in [`http::serve::record::request_metrics`]; one that is read at each scrape: a gauge in
 //!   [`http::metrics`]. A panel or an alert in `deploy`.
 //! - A background job: `run(self, stop)` and one `supervisor.spawn` in `app`.
 

@@ -34,7 +34,7 @@ use crate::gateway::responses::KeptResponses;
 use crate::gateway::usage::UsageBook;
 use crate::gateway::videos::jobs::VideoJobs;
 use crate::http;
-use crate::http::serve::observers::Observers;
+use crate::http::serve::record::observers::Observers;
 use crate::http::settings::HttpSettings;
 use crate::http::state::{AppState, Parts};
 use crate::pool::{IdentityPool, Now, PoolSummary};
@@ -305,7 +305,7 @@ impl App {
             let (router, settings, connections) = (http::router(state), config.http.clone(), connections.clone());
             async move {
                 let stop = connections.stopping();
-                http::serve::server::serve(listener, router, &settings, &observers, &connections, stop).await;
+                http::serve::socket::server::serve(listener, router, &settings, &observers, &connections, stop).await;
             }
         };
         connections.spawn("accept", accepting);
@@ -373,7 +373,7 @@ fn reloader(reread: Reread, state: &AppState, config: &Config) -> Reloader {
 async fn serve_metrics(listener: TcpListener, state: AppState, settings: HttpSettings, connections: Supervisor) {
     let stop = connections.stopping();
     let router = http::metrics_router(state);
-    http::serve::server::serve(listener, router, &settings, &Arc::default(), &connections, stop).await;
+    http::serve::socket::server::serve(listener, router, &settings, &Arc::default(), &connections, stop).await;
 }
 
 /// Takes the signal that ends a process which writes beyond its limit of file sizes (`ulimit -f`, `LimitFSIZE`). The

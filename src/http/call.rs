@@ -20,9 +20,9 @@ use crate::gateway::answer::context::RequestContext;
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::run::Prepared;
 use crate::gateway::route::{Route, without_kind};
-use crate::http::serve::access::RequestRecord;
-use crate::http::serve::caller::Caller;
-use crate::http::serve::server::PollCount;
+use crate::http::serve::admission::caller::Caller;
+use crate::http::serve::record::access::RequestRecord;
+use crate::http::serve::socket::server::PollCount;
 use crate::http::state::AppState;
 use crate::http::stream::{Following, Opening, ReplyBody, StreamContext};
 

@@ -34,17 +34,21 @@ use crate::dialect::Dialect;
 use crate::gateway::caller_keys::CallerKeys;
 use crate::http::anthropic::{count_tokens, messages};
 use crate::http::openai::{chat, completions, embeddings, images, models, responses, videos};
+use crate::http::owner::accounts::{login, logins, refresh, routes as accounts};
 use crate::http::owner::{
-    accounts, admin_health, audit, gallery, health, keys, login, logins, models as owner_models, page, refresh, reload,
-    requests, session, settings as owner_settings, usage,
+    admin_health, audit, gallery, health, keys, models as owner_models, page, reload, requests, session,
+    settings as owner_settings, usage,
 };
+use crate::http::serve::admission::guard::KeyGuard;
+use crate::http::serve::admission::rate_limit::{self, RateLimiter};
+use crate::http::serve::admission::{admin_key, auth, key_limits, own_machine};
 use crate::http::serve::base_path::{self, Inside};
-use crate::http::serve::bodies::Bodies;
-use crate::http::serve::drain::Drain;
-use crate::http::serve::guard::KeyGuard;
-use crate::http::serve::rate_limit::RateLimiter;
-use crate::http::serve::server::OverCapacity;
-use crate::http::serve::{access, admin_key, auth, encoding, key_limits, own_machine, paths, rate_limit};
+use crate::http::serve::content::bodies::Bodies;
+use crate::http::serve::content::encoding;
+use crate::http::serve::paths;
+use crate::http::serve::record::access;
+use crate::http::serve::socket::drain::Drain;
+use crate::http::serve::socket::server::OverCapacity;
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
 
@@ -53,11 +57,11 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(86_400);
 
 /// Every route and every layer.
 ///
-/// The routes are four groups: public, callers with a key, the owner's page (its files and its login), the owner. A path that is in no group
-/// is the callers', so that nothing is open unless it is named in `public_routes`. From outside in, a request passes
-/// the mending of its path; the log line and common headers; CORS, which answers preflights without a key and which the owner's routes do not
-/// have; the catching of panics; the check of the machine's own names; the key; the rate limit; the decoding of
-/// bodies; for callers, what their key has left today.
+/// The routes are four groups: public, callers with a key, the owner's page (its files and its login), the owner. A path
+/// that is in no group is the callers', so that nothing is open unless it is named in `public_routes`. From outside in, a
+/// request passes the mending of its path; the log line and common headers; CORS, which answers preflights without a key
+/// and which the owner's routes do not have; the catching of panics; the check of the machine's own names; the key; the
+/// rate limit; the decoding of bodies; for callers, what their key has left today.
 pub(crate) fn router(state: AppState) -> Router {
     let settings = &state.0.settings;
     let cors = cors(settings, &state.0.keys);

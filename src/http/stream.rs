@@ -17,8 +17,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use crate::chat::failure::Failure;
 use crate::dialect::writer::StreamWriter;
 use crate::gateway::answer::turn::Turn;
-use crate::http::serve::access::RequestRecord;
-use crate::http::serve::server::PollCount;
+use crate::http::serve::record::access::RequestRecord;
+use crate::http::serve::socket::server::PollCount;
 
 /// A frame is handed on at this size, whatever else may be there.
 const FRAME_BYTES_MAX: usize = 32 * 1024;

@@ -6,7 +6,6 @@
 //! worked out on the next call. One lock guards it all, and it is never held across an await.
 
 mod blame;
-mod breaker;
 mod budget;
 mod clock;
 mod egress;
@@ -16,12 +15,10 @@ mod identity;
 mod lease;
 mod outcome;
 mod queue;
-mod rest;
 mod rotation;
 mod settings;
 mod state;
 mod view;
-mod window;
 
 #[cfg(test)]
 mod tests;

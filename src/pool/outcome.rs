@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::base::facts::Usage;
 use crate::base::session::Session;
 use crate::pool::error::LeaseError;
-use crate::pool::rest::RestCounts;
+use crate::pool::identity::rest::RestCounts;
 
 /// How a request on an identity went, in the pool's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

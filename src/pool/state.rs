@@ -20,13 +20,13 @@ use crate::pool::clock::{Now, after, stretched};
 use crate::pool::egress::{Egress, Gate};
 use crate::pool::error::LeaseError;
 use crate::pool::freshness;
+use crate::pool::identity::window::Tally;
 use crate::pool::identity::{CredentialState, Slot};
 use crate::pool::outcome::{Grant, Outcome, Refusal, Ticket};
 use crate::pool::queue::{Queue, Verdict};
 use crate::pool::rotation::{Choice, NEVER, Rotation};
 use crate::pool::settings::{PoolSettings, Strategy};
 use crate::pool::view::{IdentityStatus, IdentityView, PoolSummary};
-use crate::pool::window::Tally;
 
 /// Everything that changes.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use crate::script::{
     ApiFailure, BodyForm, Challenge, ChallengeForm, ErrorScript, OAuthFailure, RawScript, ScriptedFailure, StatusScript,
 };
 use crate::web::chats::Turn;
-use crate::web::steps::Step;
+use crate::web::stream::steps::Step;
 
 /// An answer before it is bound to its connection.
 pub(crate) struct Answer {

@@ -11,7 +11,7 @@ use crate::record::{CallCounts, RecordedRequest};
 use crate::script::{Endpoint, PortalScript, ScriptedReply};
 use crate::storage::uploads::UploadView;
 use crate::web::chats::ChatView;
-use crate::web::tasks::TaskView;
+use crate::web::works::tasks::TaskView;
 use crate::world::{KEYS, PORTAL, World};
 
 /// The base URL of each simulated host.

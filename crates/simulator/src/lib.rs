@@ -42,7 +42,7 @@ use crate::script::Scenario;
 use crate::server::{bind, listen};
 pub use crate::storage::uploads::UploadView;
 pub use crate::web::chats::ChatView;
-pub use crate::web::tasks::TaskView;
+pub use crate::web::works::tasks::TaskView;
 use crate::world::World;
 
 /// A running simulator. Dropped, it closes its listeners and all connections.

@@ -34,7 +34,7 @@ use crate::storage::oss::put;
 use crate::web::completions::complete;
 use crate::web::jar::{REGION, acw_tc};
 use crate::web::site::{answer, nowhere};
-use crate::web::steps::{Fuse, ScriptedBody, Torn};
+use crate::web::stream::steps::{Fuse, ScriptedBody, Torn};
 use crate::world::{Call, World};
 
 /// Accepts connections until it is stopped.

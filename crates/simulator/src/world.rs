@@ -20,8 +20,8 @@ use crate::storage::oss_signature::access_key;
 use crate::storage::uploads::Uploads;
 use crate::web::accounts::{Account, Accounts, Caller};
 use crate::web::chats::Chats;
-use crate::web::media::Media;
-use crate::web::tasks::Tasks;
+use crate::web::works::media::Media;
+use crate::web::works::tasks::Tasks;
 
 /// Everything the two listeners share.
 pub(crate) struct World {

@@ -10,7 +10,7 @@ use crate::chat::failure::Failure;
 use crate::dialect::anthropic::request::Purpose;
 use crate::http::anthropic::messages::read;
 use crate::http::call::{Call, json_response, usage_header};
-use crate::http::serve::json::{JsonBody, read_json};
+use crate::http::serve::content::json::{JsonBody, read_json};
 use crate::http::state::AppState;
 
 /// The routes of this file.

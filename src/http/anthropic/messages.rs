@@ -13,7 +13,7 @@ use crate::dialect::anthropic::reply::whole::WholeMessage;
 use crate::dialect::anthropic::request::{MessagesRequest, Purpose};
 use crate::gateway::requests::AskedFor;
 use crate::http::call::{Call, json_response, note_headers, usage_header};
-use crate::http::serve::json::{JsonBody, read_json};
+use crate::http::serve::content::json::{JsonBody, read_json};
 use crate::http::state::AppState;
 
 /// A body of this size is read on a thread of its own.

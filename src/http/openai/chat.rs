@@ -14,8 +14,8 @@ use crate::dialect::openai::request::ChatCompletionRequest;
 use crate::gateway::requests::AskedFor;
 use crate::gateway::route::Route;
 use crate::http::call::{Call, json_response, note_headers, unix_seconds, usage_header};
-use crate::http::serve::json::{JsonBody, read_json};
-use crate::http::serve::lift::put_back;
+use crate::http::serve::content::json::{JsonBody, read_json};
+use crate::http::serve::content::lift::put_back;
 use crate::http::state::AppState;
 
 /// A body of this size is read on a thread of its own.

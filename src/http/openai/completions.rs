@@ -20,8 +20,8 @@ use crate::gateway::answer::run::Prepared;
 use crate::gateway::requests::AskedFor;
 use crate::gateway::route::Route;
 use crate::http::call::{Call, json_response, note_headers, unix_seconds, usage_header};
-use crate::http::serve::json::{JsonBody, read_json};
-use crate::http::serve::lift::put_back;
+use crate::http::serve::content::json::{JsonBody, read_json};
+use crate::http::serve::content::lift::put_back;
 use crate::http::state::AppState;
 use crate::http::stream::Following;
 

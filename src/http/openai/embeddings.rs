@@ -11,8 +11,8 @@ use crate::dialect::openai::embeddings::{EMBEDDING_MODEL, EmbeddingsRequest};
 use crate::gateway::requests::AskedFor;
 use crate::gateway::route::KEY_PREFIX;
 use crate::http::call::{Call, json_response};
-use crate::http::serve::json::{JsonBody, read_json};
-use crate::http::serve::lift::put_back;
+use crate::http::serve::content::json::{JsonBody, read_json};
+use crate::http::serve::content::lift::put_back;
 use crate::http::state::AppState;
 
 /// The routes of this file.

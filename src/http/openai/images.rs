@@ -18,9 +18,9 @@ use crate::files::blob::Blob;
 use crate::gateway::answer::run::Prepared;
 use crate::gateway::requests::AskedFor;
 use crate::http::call::{Call, note_headers, unix_seconds};
-use crate::http::serve::gallery;
-use crate::http::serve::json::read_json;
-use crate::http::serve::multipart::{FormFile, is_form, read_form};
+use crate::http::serve::content::json::read_json;
+use crate::http::serve::content::multipart::{FormFile, is_form, read_form};
+use crate::http::serve::record::gallery;
 use crate::http::state::AppState;
 
 /// How much of a text in place of a picture is looked at.

@@ -13,7 +13,7 @@ use crate::chat::models::{CREATED_DEFAULT, ModelInfo, nearest, with_variants};
 use crate::dialect::openai::wire::{Model, ModelList};
 use crate::gateway::catalogue::Catalogue;
 use crate::http::call::may_use;
-use crate::http::serve::caller::Caller;
+use crate::http::serve::admission::caller::Caller;
 use crate::http::state::AppState;
 
 /// The routes of this file.

@@ -28,7 +28,7 @@ use crate::gateway::requests::AskedFor;
 use crate::gateway::videos::jobs::{NewVideo, Once, VideoJobError, VideoOwner};
 use crate::http::call::{Call, log_question, note_headers, unix_seconds};
 use crate::http::openai::images::Body;
-use crate::http::serve::caller::Caller;
+use crate::http::serve::admission::caller::Caller;
 use crate::http::state::AppState;
 use crate::store::{VideoJob, VideoState};
 use crate::telemetry::ErrorChain;

@@ -9,8 +9,8 @@ use serde_json::json;
 use tracing::{info, warn};
 
 use crate::http::owner::present::not_stored;
-use crate::http::serve::admin_key::Owner;
-use crate::http::serve::page_check::is_change;
+use crate::http::serve::admission::admin_key::Owner;
+use crate::http::serve::admission::page_check::is_change;
 use crate::http::state::AppState;
 use crate::pool::Now;
 use crate::store::Note;

@@ -7,7 +7,7 @@ use axum::{Json, Router};
 use serde_json::json;
 
 use crate::http::owner::present::not_stored;
-use crate::http::serve::gallery::{Item, shown};
+use crate::http::serve::record::gallery::{Item, shown};
 use crate::http::state::AppState;
 use crate::pool::Now;
 

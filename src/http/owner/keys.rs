@@ -15,7 +15,7 @@ use tracing::{error, info};
 use crate::base::caller_key::{KeyLimits, KeyName};
 use crate::chat::failure::Failure;
 use crate::gateway::caller_keys::{CallerKey, KeyError};
-use crate::http::serve::json::read_json;
+use crate::http::serve::content::json::read_json;
 use crate::http::state::AppState;
 use crate::pool::Now;
 use crate::telemetry::ErrorChain;

@@ -1,7 +1,5 @@
 //! What the owner of a server looks at and does: the front page, health, accounts and their tokens, logins.
 
-mod account_view;
-mod account_words;
 pub(crate) mod accounts;
 pub(crate) mod admin_health;
 pub(crate) mod advice;
@@ -9,13 +7,9 @@ pub(crate) mod audit;
 pub(crate) mod gallery;
 pub(crate) mod health;
 pub(crate) mod keys;
-pub(crate) mod login;
-pub(crate) mod login_wire;
-pub(crate) mod logins;
 pub(crate) mod models;
 pub(crate) mod page;
 pub(crate) mod present;
-pub(crate) mod refresh;
 pub(crate) mod reload;
 pub(crate) mod requests;
 pub(crate) mod session;

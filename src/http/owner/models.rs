@@ -14,7 +14,7 @@ use crate::chat::failure::{Failure, FailureKind};
 use crate::chat::models::{ModelInfo, Thinking, with_variants};
 use crate::chat::suffix::{Product, Work};
 use crate::http::owner::present::not_stored;
-use crate::http::serve::json::read_json;
+use crate::http::serve::content::json::read_json;
 use crate::http::state::AppState;
 use crate::store::Note;
 use crate::telemetry::ErrorChain;

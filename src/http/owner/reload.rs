@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::base::bilingual::Bilingual;
 use crate::chat::failure::{Failure, FailureKind};
-use crate::http::owner::accounts::answer;
+use crate::http::owner::accounts::routes::answer;
 use crate::http::state::AppState;
 
 /// The routes of this file.

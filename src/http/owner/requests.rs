@@ -22,7 +22,7 @@ use crate::base::caller_key::KeyName;
 use crate::chat::failure::Failure;
 use crate::gateway::answer::trace::{Entry, History, What};
 use crate::gateway::requests::{AskedFor, ENDED_MAX, EndedRequest, Happening, OpenRequest, RequestHead};
-use crate::http::owner::account_view::accounts;
+use crate::http::owner::accounts::view::accounts;
 use crate::http::owner::advice::{Advice, advice};
 use crate::http::state::AppState;
 use crate::pool::Now;

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use crate::pool::breaker::{Breaker, State};
+use crate::pool::identity::breaker::{Breaker, State};
+use crate::pool::identity::window::Tally;
 use crate::pool::tests::{s, settings};
-use crate::pool::window::Tally;
 
 const NO_RESULTS: Tally = Tally { good: 0, bad: 0 };
 const WELL: Tally = Tally { good: 80, bad: 20 };

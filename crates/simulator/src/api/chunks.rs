@@ -7,9 +7,9 @@ use crate::script::{
     ApiErrorScript, ChatScript, ChunkForm, Content, End, ErrorForm, Inserted, StreamError, StreamScript,
     ToolCallScript, UsageChunk, UsageScript,
 };
-use crate::web::speech::{Question, Speech, small_pieces};
-use crate::web::turn::Interjections;
-use crate::web::usage::{FRAME_TOKENS, PICTURE_TOKENS, tokens};
+use crate::web::stream::speech::{Question, Speech, small_pieces};
+use crate::web::stream::turn::Interjections;
+use crate::web::stream::usage::{FRAME_TOKENS, PICTURE_TOKENS, tokens};
 
 /// What every chunk of one answer has.
 pub(crate) struct Chunks {

@@ -9,7 +9,7 @@ use crate::answers::{Answer, JSON, Payload};
 use crate::api::oauth::{Poll, SCOPE, Tokens, Worth};
 use crate::script::queues::Stage;
 use crate::script::{Endpoint, OAuthErrorScript, OAuthFailure, ScriptedFailure, ScriptedReply, TokenBody, TokenScript};
-use crate::web::steps::Step;
+use crate::web::stream::steps::Step;
 use crate::world::{Call, World};
 
 /// Answers a call of the OAuth door.

@@ -16,9 +16,9 @@ use crate::script::{
     ApiErrorScript, ApiFailure, End, Endpoint, Packets, PlanWindow, PortalScript, ScriptedFailure, ScriptedReply,
     ToolCallScript,
 };
-use crate::web::speech::Question;
-use crate::web::steps::Step;
-use crate::web::turn::plan_frames;
+use crate::web::stream::speech::Question;
+use crate::web::stream::steps::Step;
+use crate::web::stream::turn::plan_frames;
 use crate::world::{Call, World};
 
 /// Answers a call of an OpenAI-shaped endpoint.

@@ -16,7 +16,7 @@ use crate::script::queues::Stage;
 use crate::script::{Endpoint, PutScript, PutStop};
 use crate::storage::oss_signature::{Signed, access_key, check, decoded};
 use crate::storage::uploads::{BUCKET, ENDPOINT, Grant, HEAD_BYTES_MAX, Object, WHOLE_BYTES_MAX};
-use crate::web::steps::{Step, Torn};
+use crate::web::stream::steps::{Step, Torn};
 use crate::world::{Call, World};
 
 /// Reads an upload and answers it.

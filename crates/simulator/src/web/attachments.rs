@@ -8,7 +8,7 @@ use crate::script::{ErrorForm, StreamError};
 use crate::storage::uploads::{Grant, Kind, Object, Unfit};
 use crate::web::accounts::Account;
 use crate::web::catalogue;
-use crate::web::usage::tokens;
+use crate::web::stream::usage::tokens;
 use crate::world::{Call, World};
 
 /// A file that came along.

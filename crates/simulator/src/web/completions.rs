@@ -17,16 +17,16 @@ use crate::web::accounts::{Account, Standing};
 use crate::web::attachments::{self, Attached, invalid_input, sentence};
 use crate::web::catalogue::always_thinks;
 use crate::web::chats::{Asked, Turn, TurnRefused};
-use crate::web::frames::Voice;
-use crate::web::media::{Size, size_of};
-use crate::web::pictures::{self, count_in};
-use crate::web::prompt::Tool;
-use crate::web::research;
+use crate::web::model::prompt::Tool;
 use crate::web::site::refuse_caller;
-use crate::web::speech::Question;
-use crate::web::steps::Step;
-use crate::web::turn::{bench_packets, plan, plan_bench, plan_frames};
-use crate::web::videos::{self, Wish};
+use crate::web::stream::frames::Voice;
+use crate::web::stream::speech::Question;
+use crate::web::stream::steps::Step;
+use crate::web::stream::turn::{bench_packets, plan, plan_bench, plan_frames};
+use crate::web::works::media::{Size, size_of};
+use crate::web::works::pictures::{self, count_in};
+use crate::web::works::research;
+use crate::web::works::videos::{self, Wish};
 use crate::world::{BenchStream, Call, World};
 
 /// What a good request asks for.

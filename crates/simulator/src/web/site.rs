@@ -15,8 +15,8 @@ use crate::storage::{files, oss};
 use crate::web::accounts::{Account, Standing};
 use crate::web::catalogue;
 use crate::web::chats::Deleted;
-use crate::web::steps::Step;
-use crate::web::videos;
+use crate::web::stream::steps::Step;
+use crate::web::works::videos;
 use crate::world::{Call, World};
 
 /// Answers a request for anything but completions.

@@ -1,0 +1,99 @@
+//! What the checks of both kinds of keys share: where a request comes from, and what it costs there to be refused.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::response::{IntoResponse as _, Response};
+
+use crate::base::secret::ApiKey;
+use crate::chat::failure::Failure;
+use crate::gateway::caller_keys::CallerKeys;
+use crate::http::serve::admission::rate_limit::RateLimiter;
+use crate::http::serve::admission::sessions::Sessions;
+use crate::http::serve::admission::wrong_keys::{RightKey, WrongKeys};
+use crate::http::serve::record::access::caller_address;
+use crate::http::serve::socket::drain::Drain;
+use crate::http::settings::HttpSettings;
+
+/// Counts what is refused, for each address.
+pub(crate) struct KeyGuard {
+    settings: HttpSettings,
+    keys: CallerKeys,
+    wrong_keys: WrongKeys,
+    limiter: Option<Arc<RateLimiter>>,
+    sessions: Arc<Sessions>,
+}
+
+impl KeyGuard {
+    /// A guard that counts refused requests against this limiter as well.
+    pub(crate) fn new(
+        settings: &HttpSettings,
+        keys: CallerKeys,
+        limiter: Option<Arc<RateLimiter>>,
+        sessions: Arc<Sessions>,
+    ) -> Self {
+        Self { settings: settings.clone(), keys, wrong_keys: WrongKeys::default(), limiter, sessions }
+    }
+
+    /// The key of the owner's routes, where there is one.
+    pub(crate) fn admin_key(&self) -> Option<&ApiKey> {
+        self.settings.admin_key.as_ref()
+    }
+
+    /// The sessions of the owner's page.
+    pub(crate) fn sessions(&self) -> &Sessions {
+        &self.sessions
+    }
+
+    /// Counts a wrong key. Returns after a wait, and with the time until the next try, when there were too many.
+    pub(crate) async fn wrong(&self, address: IpAddr) -> Option<Duration> {
+        self.wrong_keys.wrong(address).await
+    }
+
+    /// The callers' keys.
+    pub(crate) fn keys(&self) -> &CallerKeys {
+        &self.keys
+    }
+
+    /// The mode of the server, and the owner's key.
+    pub(crate) fn settings(&self) -> &HttpSettings {
+        &self.settings
+    }
+
+    /// Where a request comes from.
+    pub(crate) fn address(&self, request: &Request) -> IpAddr {
+        caller_address(&self.settings, request)
+    }
+
+    /// Lets a request with a right key pass.
+    ///
+    /// # Errors
+    /// The time until the next try, for a request from an address that sends wrong keys.
+    pub(crate) async fn admit(&self, address: IpAddr, key: RightKey) -> Result<(), Duration> {
+        self.wrong_keys.right(address, key).await
+    }
+
+    /// Answers a request that was refused. `is_wrong` says whether it carried a wrong key, rather than none. `answer`
+    /// gets the time until the next try when the address has sent too many.
+    pub(crate) async fn refuse(
+        &self,
+        request: Request,
+        is_wrong: bool,
+        answer: impl FnOnce(Option<Duration>) -> Response,
+    ) -> Response {
+        let taken = self.limiter.as_ref().and_then(|limiter| Some((limiter, limiter.take(&request)?)));
+        let address = self.address(&request);
+        Drain::refuse(request);
+        let mut response = match taken.and_then(|(_, taken)| taken.wait) {
+            Some(wait) => Failure::too_many_requests(wait).into_response(),
+            None if is_wrong => answer(self.wrong_keys.wrong(address).await),
+            None => answer(None),
+        };
+        if let Some((limiter, taken)) = taken {
+            limiter.write(taken, response.headers_mut());
+        }
+        response
+    }
+}

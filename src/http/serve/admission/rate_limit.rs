@@ -1,0 +1,171 @@
+//! How often one caller may ask: a token bucket for each, around everything under `/v1/`.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse as _, Response};
+use governor::Quota;
+use governor::clock::MonotonicClock;
+use http::Method;
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::chat::failure::Failure;
+use crate::http::serve::admission::buckets::{Bucket, Buckets, Taken};
+use crate::http::serve::admission::caller::Caller;
+use crate::http::serve::record::access::caller_address;
+use crate::http::serve::socket::drain::Drain;
+use crate::http::settings::{HttpSettings, RateLimit};
+
+/// How many requests the bucket holds.
+pub(crate) const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+/// How many of them are left.
+pub(crate) const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+/// When it is full again, in seconds since 1970.
+pub(crate) const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// The limiter of `RATE_LIMIT_RPS` and `RATE_LIMIT_BURST`.
+pub(crate) struct RateLimiter {
+    buckets: Buckets,
+    limit: RateLimit,
+    settings: HttpSettings,
+}
+
+impl RateLimiter {
+    /// The limiter of these settings; `None` where nothing is limited.
+    pub(crate) fn new(settings: &HttpSettings) -> Option<Self> {
+        let limit = settings.rate_limit?;
+        let period = Duration::try_from_secs_f64(1.0 / limit.per_second).ok()?;
+        let quota = Quota::with_period(period)?.allow_burst(NonZeroU32::new(limit.burst)?);
+        Some(Self { buckets: Buckets::new(quota, MonotonicClock), limit, settings: settings.clone() })
+    }
+
+    /// Takes one request from the bucket that it belongs to; `None` for a request that is not limited.
+    pub(crate) fn take(&self, request: &Request) -> Option<Taken> {
+        let is_limited = request.uri().path().starts_with("/v1/") && request.method() != Method::OPTIONS;
+        is_limited.then(|| self.buckets.take(bucket_of(&self.settings, request)))
+    }
+
+    /// Tells the caller of its bucket.
+    pub(crate) fn write(&self, taken: Taken, headers: &mut HeaderMap) {
+        let missing = self.limit.burst.saturating_sub(taken.remaining);
+        let full_in = Duration::try_from_secs_f64(f64::from(missing) / self.limit.per_second).unwrap_or_default();
+        let full_at = SystemTime::now() + full_in;
+        let full_at = full_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let seconds = full_at.as_secs() + u64::from(full_at.subsec_nanos() > 0);
+        headers.insert(LIMIT, HeaderValue::from(self.limit.burst));
+        headers.insert(REMAINING, HeaderValue::from(taken.remaining));
+        headers.insert(RESET, HeaderValue::from(seconds));
+    }
+}
+
+/// The bucket of the key, where there are keys and this is one. In client mode credentials are not ours to check, and
+/// each made-up one would have a new bucket.
+fn bucket_of(settings: &HttpSettings, request: &Request) -> Bucket {
+    match request.extensions().get::<Caller>() {
+        Some(caller) if settings.server_mode && caller.key.is_some() => Bucket::Caller(caller.id.0),
+        _ => Bucket::of_address(caller_address(settings, request)),
+    }
+}
+
+/// The layer. It stands behind the check of keys, so that wrong keys cost their address and no caller.
+pub(crate) async fn limit(State(limiter): State<Arc<RateLimiter>>, request: Request, next: Next) -> Response {
+    let Some(taken) = limiter.take(&request) else {
+        return next.run(request).await;
+    };
+    let mut response = match taken.wait {
+        None => next.run(request).await,
+        Some(wait) => {
+            Drain::refuse(request);
+            Failure::too_many_requests(wait).into_response()
+        }
+    };
+    limiter.write(taken, response.headers_mut());
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::extract::ConnectInfo;
+
+    use std::net::IpAddr;
+
+    use super::*;
+    use crate::base::caller_key::{KeyLimits, KeyName, NamedKey};
+    use crate::base::secret::ApiKey;
+    use crate::gateway::caller_keys::CallerKeys;
+
+    fn settings(proxies: &[&str]) -> HttpSettings {
+        HttpSettings {
+            metrics_listen: None,
+            listen: std::net::SocketAddr::from(([127, 0, 0, 1], 0)),
+            keys: Vec::new(),
+            admin_key: None,
+            base_path: String::new(),
+            media_origins: Vec::new(),
+            rate_limit: Some(RateLimit { per_second: 10.0, burst: 20 }),
+            server_mode: true,
+            debug_mode: false,
+            log_level: String::new(),
+            allow_open: false,
+            log_prompts: false,
+            body_bytes_max: 0,
+            json_bytes_max: 0,
+            keepalive_interval: Duration::ZERO,
+            headers_hold: Duration::ZERO,
+            read_timeout: Duration::ZERO,
+            write_timeout: Duration::ZERO,
+            trusted_proxies: proxies.iter().map(|net| net.parse().unwrap()).collect(),
+            cors_origins: None,
+            spool: std::path::PathBuf::new(),
+            vision_fallback: String::new(),
+            reasoning_format: crate::chat::job::ReasoningFormat::Parsed,
+        }
+    }
+
+    // S004-33
+    #[test]
+    fn whose_bucket_it_is() {
+        let check = |peer: &str, headers: &[(&'static str, &str)], expected: &str| {
+            let settings = settings(&["10.0.0.0/8", "::1/128"]);
+            let mut request = Request::new(Body::empty());
+            let peer: IpAddr = peer.parse().unwrap();
+            request.extensions_mut().insert(ConnectInfo(std::net::SocketAddr::new(peer, 5)));
+            for (name, value) in headers {
+                request.headers_mut().append(*name, HeaderValue::from_str(value).unwrap());
+            }
+            let expected = Bucket::Address(expected.parse().unwrap());
+            assert_eq!(bucket_of(&settings, &request), expected, "{peer} {headers:?}");
+        };
+        let (forwarded, real) = ("x-forwarded-for", "x-real-ip");
+        check("9.9.9.9", &[], "9.9.9.9");
+        check("9.9.9.9", &[(forwarded, "1.1.1.1"), (real, "1.1.1.1")], "9.9.9.9");
+        check("::ffff:10.0.0.1", &[(forwarded, "1.1.1.1")], "1.1.1.1");
+        check("10.0.0.1", &[(forwarded, "6.6.6.6, 1.1.1.1, 10.0.0.2")], "1.1.1.1");
+        check("10.0.0.1", &[(forwarded, "6.6.6.6"), (forwarded, "1.1.1.1:80")], "1.1.1.1");
+        check("10.0.0.1", &[(forwarded, "nonsense")], "10.0.0.1");
+        check("10.0.0.1", &[(real, "1.1.1.1")], "1.1.1.1");
+        check("::1", &[(forwarded, "[2001:db8:1:2:3::4]:80")], "2001:db8:1:2::");
+        check("2001:db8::1", &[], "2001:db8::");
+    }
+
+    #[test]
+    fn a_key_is_what_counts_where_there_are_keys() {
+        let mut settings = settings(&[]);
+        let named = NamedKey {
+            name: KeyName::numbered(1),
+            key: ApiKey::new("k"),
+            limits: KeyLimits::default(),
+            is_generated: false,
+        };
+        let key = CallerKeys::new(&[named], Vec::new()).find("k");
+        let mut request = Request::new(Body::empty());
+        request.extensions_mut().insert(Caller { id: crate::pool::CallerId(1), own: None, key });
+        assert_eq!(bucket_of(&settings, &request), Bucket::Caller(1));
+        settings.server_mode = false;
+        assert!(matches!(bucket_of(&settings, &request), Bucket::Address(_)));
+    }
+}

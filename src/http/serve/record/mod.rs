@@ -1,0 +1,9 @@
+//! What is kept of a request when it ends: the line in the log, counters, usage, metrics, changes of the owner.
+
+pub(crate) mod access;
+pub(crate) mod asking;
+pub(crate) mod audit;
+pub(crate) mod counters;
+pub(crate) mod gallery;
+pub(crate) mod observers;
+pub(crate) mod request_metrics;

@@ -1,0 +1,70 @@
+//! What takes note of each request: counters, usage, metrics, spans and the list for the owner.
+
+use std::sync::Arc;
+
+use crate::gateway::requests::{AskedFor, EndedRequest, RequestHead, Requests};
+use crate::gateway::usage::UsageBook;
+use crate::http::serve::record::asking::asked_for;
+use crate::http::serve::record::counters::Counters;
+use crate::http::serve::record::request_metrics::RequestMetrics;
+use crate::http::traces::SpanSender;
+use crate::pool::Now;
+
+/// What is kept of the requests of a server.
+#[derive(Debug, Default)]
+pub(crate) struct Observers {
+    /// Sums since the start, for `/health`.
+    pub counters: Counters,
+    /// Sums by route, account kind and outcome, for `/metrics`.
+    pub metrics: RequestMetrics,
+    /// The open requests and the last ones, for the owner.
+    pub requests: Requests,
+    /// Where spans are made of requests; `None` without a collector.
+    pub spans: Option<SpanSender>,
+    /// What callers used; `None` in tests of other things.
+    pub usage: Option<UsageBook>,
+}
+
+impl Observers {
+    /// A request has ended. Called once for each, when its answer's body has ended or was dropped.
+    pub(crate) fn ended(&self, request: EndedRequest, is_kept: bool) {
+        self.counters.request_ended(request.status, request.head.is_streamed);
+        self.metrics.ended(&request);
+        if let (Some(usage), Some(asked_for)) = (&self.usage, asked_after_the_key(&request.head)) {
+            usage.count(&request, asked_for, Now::read().unix);
+        }
+        if !is_kept && self.spans.is_none() {
+            return;
+        }
+        let request = Arc::new(request);
+        if let Some(spans) = &self.spans {
+            spans.send(&request);
+        }
+        if is_kept {
+            self.requests.ended(request);
+        }
+    }
+}
+
+/// What a request asked a model for once its key was accepted, even if it was refused before its handler.
+fn asked_after_the_key(head: &RequestHead) -> Option<AskedFor> {
+    let by_path = || head.key.as_ref().and_then(|_| asked_for(&head.method, &head.route));
+    head.asked_for.or_else(by_path)
+}
+
+/// An open connection, counted until it is dropped.
+pub(crate) struct CountedConnection(Arc<Observers>);
+
+impl CountedConnection {
+    /// Counts one more.
+    pub(crate) fn new(observers: &Arc<Observers>) -> Self {
+        observers.counters.connection_began();
+        Self(Arc::clone(observers))
+    }
+}
+
+impl Drop for CountedConnection {
+    fn drop(&mut self) {
+        self.0.counters.connection_ended();
+    }
+}

@@ -1,0 +1,244 @@
+//! One identity's circuit breaker: `Closed` passes, `Open` rejects, `HalfOpen` lets one probe through. It opens after
+//! transient failures in a row, and at once when the upstream refuses the identity itself.
+//!
+//! Pure: no clock, no timer, no randomness. Moments and jitter come in as arguments, and what only time changes
+//! (a cooldown that ends, a probe that never reports) is worked out on the next call.
+
+use std::time::{Duration, Instant};
+
+use crate::pool::clock::{after, doubled, stretched};
+use crate::pool::identity::window::{Tally, Window};
+use crate::pool::settings::PoolSettings;
+
+/// Counts transient failures and refusals; rests and credentials are other facts of the identity.
+#[derive(Clone, Debug)]
+pub(crate) struct Breaker {
+    state: State,
+    /// Times it opened since it was last calm: the exponent of the next cooldown.
+    trips: u32,
+    /// Refusals of the identity since it last worked: the exponent of the next wait after one.
+    refusals: u32,
+    /// It is open, or half open, because the upstream refused the identity.
+    is_refused: bool,
+    /// Grows with each change of state, so that a late report of an older time is known and ignored.
+    epoch: u64,
+    /// Since when it is closed without a failure.
+    calm_since: Option<Instant>,
+    window: Window,
+}
+
+/// Where the breaker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Passes; `fails` transient failures in a row so far.
+    Closed { fails: u32 },
+    /// Rejects until a moment, then admits one probe.
+    Open { until: Instant },
+    /// One probe is under way. Without a report at `lost_at` it counts as failed, and the breaker is open until
+    /// `then_until`.
+    HalfOpen { lost_at: Instant, then_until: Instant },
+}
+
+/// What a lease has to bring back with its report.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Admission {
+    /// The epoch that the report belongs to.
+    pub(crate) epoch: u64,
+    /// Whether this is the one probe.
+    pub(crate) is_probe: bool,
+}
+
+impl Breaker {
+    /// A closed breaker.
+    pub(crate) fn new() -> Self {
+        Self {
+            state: State::Closed { fails: 0 },
+            trips: 0,
+            refusals: 0,
+            is_refused: false,
+            epoch: 0,
+            calm_since: None,
+            window: Window::default(),
+        }
+    }
+
+    /// Where it stands at `now`.
+    pub(crate) fn state(&self, now: Instant) -> State {
+        match self.state {
+            // Row 11: a lost probe has failed at the end of its lease, whenever we come to look.
+            State::HalfOpen { lost_at, then_until } if now >= lost_at => State::Open { until: then_until },
+            state => state,
+        }
+    }
+
+    /// Whether a refusal of the identity keeps it from being used; an early probe is not worth a try then.
+    pub(crate) fn is_refused(&self, now: Instant) -> bool {
+        // A probe that was lost has told nothing of a refusal.
+        self.is_refused && self.state(now) == self.state
+    }
+
+    /// Failures in a row; 0 when open, where they no longer matter.
+    pub(crate) fn fails(&self) -> u32 {
+        match self.state {
+            State::Closed { fails } => fails,
+            State::Open { .. } | State::HalfOpen { .. } => 0,
+        }
+    }
+
+    /// From when on it admits a request if nothing is reported until then; `None` for "always".
+    pub(crate) fn usable_at(&self) -> Option<Instant> {
+        match self.state {
+            State::Closed { .. } => None,
+            State::Open { until } => Some(until),
+            State::HalfOpen { then_until, .. } => Some(then_until),
+        }
+    }
+
+    /// Admits a request that was picked. An open breaker makes it the probe (row 6); whether its time has come,
+    /// or the probe is an early one, is the picker's decision. Not to be called while a probe is under way.
+    pub(crate) fn admit(&mut self, now: Instant, settings: &PoolSettings, jitter: f64) -> Admission {
+        self.settle(now);
+        let is_probe = matches!(self.state, State::Open { .. });
+        if is_probe {
+            let lost_at = after(now, settings.probe_lease);
+            self.enter(State::HalfOpen { lost_at, then_until: after(lost_at, self.cooldown(settings, jitter)) });
+        }
+        Admission { epoch: self.epoch, is_probe }
+    }
+
+    /// A good result (rows 1 and 8). Returns the epoch under which the lease that brought it goes on.
+    pub(crate) fn succeed(&mut self, epoch: u64, now: Instant) -> u64 {
+        let epoch = self.prove(epoch, now);
+        if epoch == self.epoch && matches!(self.state, State::Closed { .. }) {
+            self.state = State::Closed { fails: 0 };
+            self.window.record(true, now);
+        }
+        epoch
+    }
+
+    /// The first content of a probe, which closes the breaker long before a stream ends (row 8). Says nothing
+    /// about others. Returns the epoch under which the lease goes on.
+    pub(crate) fn prove(&mut self, epoch: u64, now: Instant) -> u64 {
+        self.settle(now);
+        if epoch == self.epoch && matches!(self.state, State::HalfOpen { .. }) {
+            self.calm_since = Some(now);
+            // What went wrong before the cooldown is paid for.
+            self.window = Window::default();
+            self.refusals = 0;
+            self.is_refused = false;
+            self.enter(State::Closed { fails: 0 });
+            return self.epoch;
+        }
+        epoch
+    }
+
+    /// A transient failure (rows 2 to 4 and 9). `rest` is how all other identities went lately; it is looked at
+    /// only when [`Breaker::suspects_itself`].
+    pub(crate) fn fail(&mut self, epoch: u64, now: Instant, rest: Tally, settings: &PoolSettings, jitter: f64) {
+        self.settle(now);
+        if epoch != self.epoch {
+            return;
+        }
+        match self.state {
+            State::Closed { fails } => {
+                let is_calm = |since| now.saturating_duration_since(since) >= CALM;
+                if self.calm_since.is_none_or(is_calm) {
+                    self.trips = 0;
+                }
+                self.calm_since = Some(now);
+                let stands_out = self.suspects_itself(now) && rest.is_good(REST_GOOD_PERCENT);
+                self.window.record(false, now);
+                let fails = fails.saturating_add(1);
+                if fails >= settings.trip_after || stands_out {
+                    self.open(now, settings, jitter);
+                } else {
+                    self.state = State::Closed { fails };
+                }
+            }
+            State::HalfOpen { .. } => self.open(now, settings, jitter),
+            // Every way into `Open` begins a new epoch, so no lease holds this one.
+            State::Open { .. } => {}
+        }
+    }
+
+    /// The upstream refused the identity itself: opens at once for `base`, which doubles with each further refusal that
+    /// `counts`, up to `cooldown_max`.
+    pub(crate) fn refuse(
+        &mut self,
+        epoch: u64,
+        now: Instant,
+        base: Duration,
+        counts: bool,
+        settings: &PoolSettings,
+        jitter: f64,
+    ) {
+        self.settle(now);
+        // Requests that were in flight together bring one refusal each; the first one opens the breaker.
+        if epoch != self.epoch || matches!(self.state, State::Open { .. }) {
+            return;
+        }
+        let length = stretched(doubled(base, self.refusals, settings.cooldown_max), COOLDOWN_JITTER, jitter);
+        self.refusals = self.refusals.saturating_add(u32::from(counts));
+        self.is_refused = true;
+        self.enter(State::Open { until: after(now, length) });
+    }
+
+    /// Whether one more failure would make the last two minutes bad enough to trip, if the rest is well (row 4).
+    pub(crate) fn suspects_itself(&self, now: Instant) -> bool {
+        let tally = self.window.tally(now).plus(Tally { good: 0, bad: 1 });
+        tally.total() >= RATE_RESULTS_MIN && !tally.is_good(OWN_GOOD_PERCENT)
+    }
+
+    /// How it went lately.
+    pub(crate) fn tally(&self, now: Instant) -> Tally {
+        self.window.tally(now)
+    }
+
+    /// A result that says nothing about the identity's health (row 10): a probe gives its slot back.
+    pub(crate) fn pass(&mut self, epoch: u64, now: Instant) {
+        self.settle(now);
+        if epoch == self.epoch && matches!(self.state, State::HalfOpen { .. }) {
+            self.enter(State::Open { until: now });
+        }
+    }
+
+    /// Starts over (row 14). Leases of before no longer count.
+    pub(crate) fn reset(&mut self) {
+        let epoch = self.epoch.wrapping_add(1);
+        *self = Self { epoch, ..Self::new() };
+    }
+
+    fn settle(&mut self, now: Instant) {
+        let settled = self.state(now);
+        if settled != self.state {
+            self.trips = self.trips.saturating_add(1);
+            self.is_refused = false;
+            self.enter(settled);
+        }
+    }
+
+    fn open(&mut self, now: Instant, settings: &PoolSettings, jitter: f64) {
+        let until = after(now, self.cooldown(settings, jitter));
+        self.trips = self.trips.saturating_add(1);
+        self.is_refused = false;
+        self.enter(State::Open { until });
+    }
+
+    fn enter(&mut self, state: State) {
+        self.state = state;
+        self.epoch = self.epoch.wrapping_add(1);
+    }
+
+    fn cooldown(&self, settings: &PoolSettings, jitter: f64) -> Duration {
+        let length = doubled(settings.cooldown_base, self.trips, settings.cooldown_max);
+        stretched(length, COOLDOWN_JITTER, jitter)
+    }
+}
+
+/// Closed for so long without a failure, the next cooldown is a first one again (row 13).
+const CALM: Duration = Duration::from_secs(600);
+/// Results in two minutes below which a share says nothing (row 4).
+const RATE_RESULTS_MIN: u32 = 20;
+const OWN_GOOD_PERCENT: u32 = 50;
+const REST_GOOD_PERCENT: u32 = 80;
+const COOLDOWN_JITTER: f64 = 0.1;
