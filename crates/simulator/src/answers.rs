@@ -20,7 +20,7 @@ pub(crate) struct Answer {
     /// `x-actual-status-code`; only `/api/v2/` has it.
     pub(crate) effective_status: Option<u16>,
     pub(crate) headers: Vec<(String, String)>,
-    /// Replace ordinary ones of the same name.
+    /// Headers of the scripted reply; each replaces the ordinary header of the same name.
     pub(crate) scripted_headers: BTreeMap<String, String>,
     pub(crate) payload: Payload,
     /// The id of an answer that streams without a turn in a chat.
@@ -34,7 +34,7 @@ pub(crate) enum Payload {
         steps: Vec<Step>,
         turn: Option<Turn>,
     },
-    /// There is not even a head.
+    /// The connection is reset; neither a head nor a body is sent.
     Reset,
 }
 
@@ -56,7 +56,7 @@ impl Answer {
         self
     }
 
-    /// A v2 success.
+    /// Answer of `/api/v2/`: HTTP 200, `x-actual-status-code: 200`, `{"success":true,"request_id":…,"data":…}`.
     pub(crate) fn envelope(request_id: &str, data: &Value) -> Self {
         let id = Value::from(request_id);
         let body = format!("{{\"success\":true,\"request_id\":{id},\"data\":{data}}}");
@@ -147,7 +147,7 @@ impl Answer {
         Self { effective_status: None, stream_id, ..Self::steps(content_type, steps, None) }
     }
 
-    /// The head of an answer, and this.
+    /// HTTP 200 with this content type and body.
     pub(crate) fn text(content_type: &str, body: &str) -> Self {
         Self::new(200, content_type, body.to_owned())
     }
@@ -157,7 +157,7 @@ impl Answer {
         Self::new(error.status, "application/xml", oss_error_xml(error.code, error.message))
     }
 
-    /// The object is stored.
+    /// Answer to a stored upload: HTTP 200, no body, no content type.
     pub(crate) fn oss_done() -> Self {
         Self { headers: Vec::new(), ..Self::new(200, "", Bytes::new()) }
     }
@@ -274,6 +274,6 @@ pub(crate) const JSON: &str = "application/json";
 /// The content type of a stream.
 pub(crate) const EVENT_STREAM: &str = "text/event-stream; charset=utf-8";
 
-/// Where the real one has a token for the slider.
+/// Stands in for the token of the slider in a challenge of the risk engine.
 const SECDATA: &str =
     "xdSIMULATED5f0a9simulatedSIMULATED1c77simulatedSIMULATEDb24esimulatedSIMULATED90d3simulatedSIMULATEDe6simulated";

@@ -243,7 +243,7 @@ impl<'a> Record<'a> {
         self.world.journal.wait_until(is_it, within).await
     }
 
-    /// The counts now.
+    /// The call counts at this moment, from the start of the run.
     #[must_use]
     pub fn counts(self) -> CallCounts {
         self.world.journal.counters()

@@ -115,7 +115,7 @@ impl Simulator {
         OAuthAccounts::new(&self.world)
     }
 
-    /// The static keys.
+    /// The static keys of the DashScope-shaped endpoint.
     #[must_use]
     pub fn keys(&self) -> StaticKeys<'_> {
         StaticKeys::new(&self.world)

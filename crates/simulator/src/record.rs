@@ -15,9 +15,9 @@ use crate::script::Endpoint;
 /// Which of the two hosts was called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SiteHost {
-    /// chat.qwen.ai
+    /// `chat.qwen.ai`, with the OAuth endpoints, the portal, the key endpoint, the object storage and the CDN.
     Chat,
-    /// auth.qwen.ai
+    /// `auth.qwen.ai`, which refreshes sessions.
     Auth,
 }
 
@@ -32,9 +32,9 @@ pub struct RecordedRequest {
     pub endpoint: Option<Endpoint>,
     /// Whose credentials came; with mixed ones, the jar's.
     pub account: Option<String>,
-    /// `GET`, `POST`, …
+    /// HTTP method in upper case.
     pub method: String,
-    /// Path and query.
+    /// Request target as it was sent: path and query.
     pub path: String,
     /// Names in lower case, values as text, in the order of arrival.
     pub headers: Vec<(String, String)>,
@@ -60,21 +60,21 @@ pub struct RecordedRequest {
     pub ended: Option<Ended>,
 }
 
-/// How and when an answer ended.
+/// The end of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
-    /// How.
+    /// What ended the answer.
     pub how: EndedHow,
-    /// When.
+    /// When the simulator noticed the end.
     pub at: Instant,
 }
 
-/// How an answer ended.
+/// What ended an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EndedHow {
-    /// Everything was sent.
+    /// The whole body was handed to the socket.
     Completed,
-    /// The client closed the connection first.
+    /// The client closed the connection before the end of the body.
     ClientClosed,
     /// The script tore the connection.
     Torn,
@@ -105,18 +105,18 @@ impl RecordedRequest {
     }
 }
 
-/// Figures of a run.
+/// Counts of a run, from its start, except those of what is open now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallCounts {
     /// Requests to either host.
     pub requests: u64,
-    /// Completions whose answer goes on.
+    /// Completions whose answer is under way now.
     pub open_streams: u64,
     /// Calls of the completions endpoint, refused ones included.
     pub completions: u64,
     /// Calls of the refresh endpoint, refused ones included.
     pub refreshes: u64,
-    /// Chats deleted.
+    /// Chats that were deleted, one for each chat of a batch.
     pub deletes: u64,
     /// Calls for the right to upload, on either route, refused ones included.
     pub grants: u64,
@@ -130,7 +130,7 @@ pub struct CallCounts {
     pub oauth_refreshes: u64,
     /// Completions of the portal and with keys, refused ones included.
     pub api_chats: u64,
-    /// Connections open on either host.
+    /// Connections to either host that are open now.
     pub open_connections: u64,
 }
 
@@ -287,7 +287,7 @@ impl Journal {
         self.violations.lock().clone()
     }
 
-    /// Wakes every waiter.
+    /// Wakes the tasks in [`Journal::wait_until`] and [`Journal::wait_for_counters`].
     pub(crate) fn changed(&self) {
         self.changes.send_modify(|count| *count += 1);
     }

@@ -36,32 +36,32 @@ pub(crate) struct World {
     pub(crate) uploads: Uploads,
     pub(crate) media: Media,
     media_base: Option<String>,
-    /// Whether the model answers as one to talk to.
+    /// Whether the model makes conversation (`small_talk` of the scenario).
     pub(crate) small_talk: bool,
     pub(crate) tasks: Tasks,
     pub(crate) settings: Mutex<HashMap<Arc<str>, Value>>,
     pub(crate) benches: Mutex<HashMap<Bench, BenchStream>>,
 }
 
-/// What all streams of one bench script share.
+/// The packets that all streams of one bench script share.
 #[derive(Clone)]
 pub(crate) struct BenchStream {
     pub(crate) response_id: String,
     pub(crate) packets: Arc<[Bytes]>,
 }
 
-/// One request, read and weighed.
+/// One request with its body and its sender.
 pub(crate) struct Call {
     pub(crate) number: u64,
     pub(crate) host: SiteHost,
     pub(crate) method: http::Method,
-    /// Path and query.
+    /// Request target: path and query.
     pub(crate) path: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
     pub(crate) request_id: String,
     pub(crate) caller: Caller,
-    /// The OAuth account or key that is meant, at the endpoints that know them.
+    /// Name of the OAuth account or key of the request, at the endpoints that take them.
     pub(crate) guest: Option<Arc<str>>,
 }
 
@@ -100,7 +100,7 @@ impl World {
         self.scripts.take(call.account_name(), endpoint, stage)
     }
 
-    /// What the links of generated pictures and videos begin with.
+    /// Base URL of links to generated pictures and videos: the scenario's `media_base`, else this host.
     pub(crate) fn media_base(&self, call: &Call) -> String {
         self.media_base.clone().unwrap_or_else(|| {
             let host = call.headers.get(HOST).and_then(|value| value.to_str().ok());
@@ -108,7 +108,7 @@ impl World {
         })
     }
 
-    /// Who is meant by a request that carries no credential of the site: the owner of what it asks for.
+    /// The account of a request without a credential of the site: the owner of the requested object.
     pub(crate) fn owner(&self, endpoint: Endpoint, path: &str, headers: &HeaderMap) -> Option<Arc<Account>> {
         match endpoint {
             Endpoint::OssPut => {
@@ -120,7 +120,7 @@ impl World {
         }
     }
 
-    /// The OAuth account or key that is meant by a call to an endpoint that knows them.
+    /// Name of the OAuth account or key of a call, at the endpoints that take them.
     pub(crate) fn guest(&self, endpoint: Endpoint, call: &Call) -> Option<Arc<str>> {
         match endpoint {
             Endpoint::DeviceToken => self.oauth.flow_owner(&call.form("device_code")?),
@@ -153,7 +153,7 @@ impl Call {
         path.rsplit('/').next().unwrap_or_default()
     }
 
-    /// Which bytes of a file are wanted.
+    /// Value of the `Range` header.
     pub(crate) fn range(&self) -> Option<&str> {
         self.headers.get(RANGE)?.to_str().ok()
     }
@@ -177,7 +177,7 @@ impl Call {
         fields.find(|(found, _)| found == name).map(|(_, value)| value.into_owned())
     }
 
-    /// The Bearer token.
+    /// Token of the `Authorization: Bearer` header; `None` without one.
     pub(crate) fn bearer(&self) -> Option<&str> {
         self.headers.get(AUTHORIZATION)?.to_str().ok()?.strip_prefix("Bearer ")
     }

@@ -11,18 +11,18 @@ use crate::web::stream::speech::{Question, Speech, small_pieces};
 use crate::web::stream::turn::Interjections;
 use crate::web::stream::usage::{FRAME_TOKENS, PICTURE_TOKENS, tokens};
 
-/// What every chunk of one answer has.
+/// The fields that every chunk of one answer repeats.
 pub(crate) struct Chunks {
-    /// `chatcmpl-…`
+    /// Id of the answer, `chatcmpl-…`; the prefix of the ids of its tool calls.
     pub(crate) id: String,
     pub(crate) request_id: String,
     pub(crate) model: String,
-    /// Unix seconds.
+    /// `created` of the chunks and of the whole answer, in Unix seconds.
     pub(crate) created: u64,
     pub(crate) form: ChunkForm,
 }
 
-/// An answer before it is written down.
+/// The content of an answer, before it is written as chunks or as one body.
 pub(crate) struct Said {
     thoughts: Vec<String>,
     pieces: Vec<String>,
@@ -120,7 +120,7 @@ impl Chunks {
         frames
     }
 
-    /// The whole answer.
+    /// The JSON body of a completion that does not stream (`object` is `chat.completion`).
     pub(crate) fn whole(&self, said: &Said) -> Value {
         let mut message = json!({ "role": "assistant", "content": said.pieces.concat() });
         if !said.thoughts.is_empty() {
@@ -142,7 +142,7 @@ impl Chunks {
         })
     }
 
-    /// A call in pieces: first its name, then what it is called with; only the first piece has the id.
+    /// Frames of one tool call: first its id and name, then its arguments in pieces without the id.
     fn call(&self, index: usize, call: &ToolCallScript, frames: &mut Vec<String>) {
         let id = call_id(call, index, &self.id);
         let opening = json!({

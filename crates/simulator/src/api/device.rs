@@ -24,7 +24,7 @@ pub(crate) async fn answer(world: &World, call: &Call, endpoint: Endpoint) -> An
     }
 }
 
-/// What is wrong with the form.
+/// The OAuth error for a form with missing or wrong fields.
 fn check(call: &Call, endpoint: Endpoint) -> Option<OAuthErrorScript> {
     let invalid = |text: &str| Some(OAuthErrorScript::new(400, "invalid_request", text));
     let content_type = call.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();

@@ -25,17 +25,17 @@ pub(crate) struct OAuth {
 
 #[derive(Default)]
 struct State {
-    /// Access and refresh tokens.
+    /// Access and refresh tokens given so far, by the token's text.
     tokens: HashMap<String, Token>,
-    /// By device code.
+    /// Device logins of the run, by device code; they stay after their end.
     flows: HashMap<String, Flow>,
     /// The newest tokens of each account.
     current: HashMap<String, Current>,
-    /// Of these accounts and keys nothing is accepted.
+    /// Names of revoked accounts and keys: every token of the account, or the key, is refused.
     revoked: Vec<String>,
-    /// What came with polls; as secret as the codes.
+    /// The `code_verifier`s of the polls so far; part of [`OAuth::secrets`].
     verifiers: Vec<String>,
-    /// When each key was used, in milliseconds.
+    /// Unix milliseconds of the uses of each key in the last five hours, oldest first, by the key's name.
     uses: HashMap<String, VecDeque<u64>>,
 }
 
@@ -55,7 +55,7 @@ struct Current {
 
 /// A device login under way.
 struct Flow {
-    /// Which login of the run this is.
+    /// Number of the login within the run, from 0; [`OAuth::user_codes`] sorts by it.
     number: usize,
     user_code: String,
     challenge: String,
@@ -79,23 +79,23 @@ pub(crate) enum Worth {
     Unknown,
 }
 
-/// How a poll stands.
+/// The outcome of a poll, before scripted failures are applied.
 pub(crate) enum Poll {
-    /// Told this, whatever is scripted.
+    /// Answered with this failure, even if a scripted reply is queued.
     Refused(OAuthFailure),
-    /// Told this, unless a script has another failure.
+    /// Answered with this failure, unless a scripted reply has another one.
     Waiting(OAuthFailure),
-    /// This account has signed in.
+    /// The login is approved; the account of this name gets tokens.
     Ready(String),
 }
 
-/// What a login is given at first.
+/// The two codes that begin a device login.
 pub(crate) struct Codes {
     pub(crate) device_code: String,
     pub(crate) user_code: String,
 }
 
-/// Tokens as an answer has them.
+/// The fields of an answer of the token endpoint.
 pub(crate) struct Tokens {
     pub(crate) access_token: String,
     pub(crate) refresh_token: Option<String>,
@@ -103,14 +103,14 @@ pub(crate) struct Tokens {
     pub(crate) resource_url: Option<String>,
 }
 
-/// How long the tokens in credentials still live.
+/// How long the access token of written credentials is still valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenLife {
-    /// As long as the account has it.
+    /// For the account's `access_token_seconds`, or the rest of its current token's time.
     Fresh,
-    /// For twenty seconds.
+    /// For 20 seconds from now.
     AboutToExpire,
-    /// Not any more, for an hour.
+    /// It ended an hour ago.
     Expired,
 }
 
@@ -266,7 +266,7 @@ impl OAuth {
         true
     }
 
-    /// A poll comes with this verifier; how it stands, and what is wrong with it.
+    /// Judges a poll with this `code_verifier`; returns its outcome and its violations.
     pub(crate) fn poll(&self, device_code: &str, verifier: &str) -> (Poll, Vec<String>) {
         let mut faults = Vec::new();
         let now = now_ms();
@@ -461,7 +461,7 @@ impl State {
     }
 }
 
-/// 86 characters that say nothing.
+/// A random token of 86 characters.
 fn opaque() -> String {
     let part = || Sha256::digest(Uuid::new_v4().as_bytes());
     URL_SAFE_NO_PAD.encode([part(), part()].concat())

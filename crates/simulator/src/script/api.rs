@@ -1,4 +1,4 @@
-//! How the OpenAI-shaped endpoints – the portal and the one with static keys – differ from the ordinary by script.
+//! Scripts for the OpenAI-shaped endpoints: the portal and the endpoint of static keys.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -13,9 +13,9 @@ pub struct PortalScript {
     pub needs_system_parts: bool,
     /// Requests without the headers of the vendor's own client have no quota.
     pub needs_identity: bool,
-    /// Gives a list of models, in the place of 404.
+    /// `GET models` answers with a list; `false`: with 404.
     pub lists_models: bool,
-    /// The models it serves; empty: any.
+    /// Ids of the models it serves; empty: any model.
     pub models: Vec<String>,
 }
 
@@ -25,11 +25,11 @@ pub struct PortalScript {
 pub struct ChatScript {
     /// Tools to call. Left out: those that the prompt asks for with `call: NAME {"some": "arguments"}`.
     pub tool_calls: Option<Vec<ToolCallScript>>,
-    /// `finish_reason`. Left out: the one that fits.
+    /// `finish_reason` of the answer. Left out: `tool_calls`, `length` or `stop`, as the answer ended.
     pub finish: Option<String>,
-    /// What a chunk has beside its delta.
+    /// Fields of each chunk beside its `delta`. Left out: [`ChunkForm::Usual`].
     pub chunks: ChunkForm,
-    /// When there are figures in a stream.
+    /// Whether a stream has a chunk with `usage`. Left out: [`UsageChunk::AsAsked`].
     pub usage_chunk: UsageChunk,
     /// The stream ends without `[DONE]`.
     pub lacks_done: bool,
@@ -39,43 +39,43 @@ pub struct ChatScript {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ToolCallScript {
-    /// Which tool.
+    /// `function.name` of the call; any text.
     pub name: String,
-    /// JSON, or what a model takes for it.
+    /// `function.arguments`: JSON as text, or text that is not valid JSON.
     #[serde(default)]
     pub arguments: String,
-    /// Left out: an invented one.
+    /// `id` of the call. Left out: made from the id of the answer and the call's position.
     #[serde(default)]
     pub id: Option<String>,
 }
 
-/// What a chunk has beside its delta.
+/// The fields of a chunk beside its `delta`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChunkForm {
-    /// Everything, and the first one a role.
+    /// `id`, `created` and the other fields in each chunk; `role` in the first delta.
     #[default]
     Usual,
-    /// Neither `id` nor `created` nor a role.
+    /// No `id`, no `created`, no `role`.
     Bare,
-    /// A role in each.
+    /// As [`Self::Usual`], with `role` in every delta.
     RoleOnEach,
 }
 
-/// When there are figures in a stream.
+/// Whether a stream has a chunk with `usage`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UsageChunk {
     /// If `stream_options.include_usage` asks for them.
     #[default]
     AsAsked,
-    /// Always.
+    /// Every stream has a usage chunk, whether asked for or not.
     Always,
-    /// Never.
+    /// No stream has a usage chunk, even if asked for.
     Never,
 }
 
-/// What an OpenAI-shaped endpoint says in the place of an answer.
+/// Errors of the OpenAI-shaped endpoints, given in place of an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ApiFailure {
@@ -85,12 +85,12 @@ pub enum ApiFailure {
     IncorrectKey,
     /// 429 `insufficient_quota`: "Free allocated quota exceeded."
     Quota,
-    /// The same as 403.
+    /// 403 `insufficient_quota`: "Free allocated quota exceeded."
     #[serde(rename = "quota_403")]
     Quota403,
     /// 429 `insufficient_quota`: "You exceeded your current quota, …".
     CurrentQuota,
-    /// 403 `AllocationQuota.FreeTierOnly`.
+    /// 403 `AllocationQuota.FreeTierOnly`: the free quota of the model is used up and paid use is off.
     FreeTierOnly,
     /// 429 `Throttling.RateQuota` with this `Retry-After`; empty: without.
     Throttled(String),
@@ -100,33 +100,33 @@ pub enum ApiFailure {
     Window(PlanWindow),
     /// 400 `invalid_parameter_error` "bad request".
     InvalidParameter,
-    /// 400 `InvalidParameter`: more than so many tokens.
+    /// 400 `InvalidParameter`: the input has more than this number of tokens.
     ContextOverflow(u64),
     /// 400: the model is not for this kind of credential.
     ModelNotSupported,
-    /// 404 `model_not_found`.
+    /// 404 `model_not_found`: the model does not exist, or the credential may not use it.
     ModelNotFound,
     /// 504 with the text `stream timeout`.
     StreamTimeout,
     /// 504 with the JSON string `"stream timeout"`.
     StreamTimeoutJson,
-    /// 400 `data_inspection_failed`.
+    /// 400 `data_inspection_failed`: the content filter refused the input.
     Inspection,
     /// 500, 502, 503, … with an error body.
     Server(u16),
-    /// Any other.
+    /// Any other error, spelled out field by field.
     Other(ApiErrorScript),
 }
 
-/// A window of the Coding Plan.
+/// A quota window of the Coding Plan, named in the message of the 429.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PlanWindow {
-    /// Five hours.
+    /// `hour`: a rolling window of five hours.
     Hour,
-    /// From Monday on.
+    /// `week`: since Monday.
     Week,
-    /// From the day of the subscription on.
+    /// `month`: since the day of the subscription.
     Month,
 }
 
@@ -134,7 +134,7 @@ pub enum PlanWindow {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiErrorScript {
-    /// The HTTP status.
+    /// HTTP status of the answer.
     pub status: u16,
     /// `code`; left out: `null`.
     #[serde(default)]
@@ -142,25 +142,25 @@ pub struct ApiErrorScript {
     /// `type`; left out: as `code`.
     #[serde(default)]
     pub kind: Option<String>,
-    /// `message`.
+    /// `message` of the error; empty by default.
     #[serde(default)]
     pub message: String,
     /// `Retry-After` values, one header each; any text.
     #[serde(default)]
     pub retry_after: Vec<String>,
-    /// How it is written.
+    /// Shape of the body. Left out: [`ApiErrorForm::Object`].
     #[serde(default)]
     pub form: ApiErrorForm,
 }
 
-/// How an error is written.
+/// The shape of an error's body.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ApiErrorForm {
-    /// `{"error":{…},"request_id":…}`.
+    /// JSON object `{"error":{"code":…,"message":…,"type":…,"param":null},"request_id":…}`.
     #[default]
     Object,
-    /// The same with an `id` like that of an answer.
+    /// As [`Self::Object`], with an `id` that begins with `chatcmpl-`.
     WithId,
     /// `{"code":…,"message":…,"request_id":…}`, as the native API of DashScope.
     Flat,

@@ -1,8 +1,8 @@
-//! What can be called.
+//! The endpoints of the simulator, as scripts and records name them.
 
 use serde::Deserialize;
 
-/// What can be called, and scripted.
+/// An endpoint that can be scripted; in JSON its name in snake case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Endpoint {
@@ -14,23 +14,23 @@ pub enum Endpoint {
     Refresh,
     /// `GET /api/models` and `GET /api/v2/models/`.
     Models,
-    /// `POST /api/v2/chats/new`.
+    /// `POST /api/v2/chats/new`: creates a chat.
     NewChat,
-    /// `GET /api/v2/chats/`.
+    /// `GET /api/v2/chats/`: one page of the account's chats.
     ListChats,
-    /// `GET /api/v2/chats/{id}`.
+    /// `GET /api/v2/chats/{id}`: one chat with its messages.
     ReadChat,
     /// `DELETE /api/v2/chats/{id}`, `POST /api/v2/chats/batch_delete`, `DELETE /api/v2/chats/`.
     DeleteChat,
-    /// `POST /api/v2/chat/completions`.
+    /// `POST /api/v2/chat/completions`: one message to the web chat and its stream.
     Completions,
-    /// `POST /api/v2/chat/completions/stop`.
+    /// `POST /api/v2/chat/completions/stop`: stops the answer that runs in a chat.
     Stop,
-    /// `POST /api/v2/users/status`.
+    /// `POST /api/v2/users/status` of the chat host.
     UserStatus,
     /// `GET /api/v2/users/user/settings` and its `update`.
     Settings,
-    /// `POST /api/v2/files/getstsToken`.
+    /// `POST /api/v2/files/getstsToken`: STS credentials for one upload.
     Sts,
     /// `POST /api/v1/files/getstsToken`, without an envelope.
     StsV1,
@@ -38,17 +38,17 @@ pub enum Endpoint {
     OssPut,
     /// `GET` of the signed link to an object.
     OssGet,
-    /// `POST /api/v2/files/parse`.
+    /// `POST /api/v2/files/parse`: hands an uploaded document to the parser.
     FileParse,
-    /// `POST /api/v2/files/parse/status`.
+    /// `POST /api/v2/files/parse/status`: polls the parser.
     FileParseStatus,
-    /// `GET /api/v2/task/status/{id}`.
+    /// `GET /api/v2/task/status/{id}`: polls the making of a video.
     TaskStatus,
     /// `GET /api/v1/tasks/status/{id}`, without an envelope.
     TaskStatusV1,
     /// `GET` of a generated picture or video.
     MediaLink,
-    /// `POST /api/v1/oauth2/device/code`.
+    /// `POST /api/v1/oauth2/device/code`: begins a device login.
     DeviceCode,
     /// `POST /api/v1/oauth2/token` with a device code.
     DeviceToken,

@@ -14,13 +14,13 @@ use crate::script::reply::ScriptedReply;
 pub struct OAuthAccount {
     /// What scripts and records call it.
     pub name: String,
-    /// All its tokens are refused.
+    /// Whether every token of the account is refused.
     pub revoked: bool,
-    /// How long an access token lives.
+    /// Lifetime of an access token in seconds. Left out: 21,600 (six hours).
     pub access_token_seconds: u64,
     /// What a refresh does to the refresh token.
     pub refresh_rotation: TokenRotation,
-    /// What token answers and credentials say of where the API is.
+    /// `resource_url` of token answers and of written credentials.
     pub resource_url: ResourceUrl,
     /// Replies for this account, each used once.
     pub replies: BTreeMap<Endpoint, Vec<ScriptedReply>>,
@@ -36,9 +36,9 @@ pub struct KeyScript {
     pub name: String,
     /// The key itself. Left out: `sk-` and something that is the same in every run.
     pub key: Option<String>,
-    /// It is not accepted.
+    /// Whether the key is refused.
     pub revoked: bool,
-    /// How many chats of five hours it is good for, as in a Coding Plan; left out: any number.
+    /// Most chats within five hours, as in a Coding Plan. Left out: unlimited.
     pub chats_per_window: Option<usize>,
     /// Replies for this key, each used once.
     pub replies: BTreeMap<Endpoint, Vec<ScriptedReply>>,
@@ -61,7 +61,7 @@ impl Default for OAuthAccount {
 }
 
 impl OAuthAccount {
-    /// An ordinary account.
+    /// An OAuth account of this name with the defaults: not revoked, six-hour access tokens, no scripted replies.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self { name: name.to_owned(), ..Self::default() }
@@ -76,7 +76,7 @@ impl OAuthAccount {
 }
 
 impl KeyScript {
-    /// An ordinary key.
+    /// A key of this name with the defaults: not revoked, unlimited chats, no scripted replies.
     #[must_use]
     pub fn new(name: &str) -> Self {
         Self { name: name.to_owned(), ..Self::default() }

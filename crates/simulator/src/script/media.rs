@@ -1,15 +1,15 @@
-//! How files come in and what is made of a prompt: the parts of a [`ScriptedReply`](crate::script::reply::ScriptedReply) that
-//! uploads, pictures and videos look at.
+//! The parts of a [`ScriptedReply`](crate::script::reply::ScriptedReply) that uploads, the document parser,
+//! pictures and videos obey.
 
 use serde::Deserialize;
 
-/// What the right to upload is like.
+/// Lifetimes of the STS credentials and the signed link that an upload gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct GrantScript {
-    /// How long its keys are good; 0: their time is over at once.
+    /// Lifetime of the STS credentials in seconds; 0: expired at once. Left out: 3,600.
     pub grant_seconds: u64,
-    /// How long the signed link is good.
+    /// Lifetime of the signed link in seconds. Left out: 300.
     pub link_seconds: u64,
 }
 
@@ -20,7 +20,7 @@ pub struct PutScript {
     /// After at least this many bytes of the body; a body that ends earlier stops at its end.
     #[serde(default)]
     pub after_bytes: u64,
-    /// What happens then.
+    /// What the storage does after that many bytes.
     pub how: PutStop,
 }
 
@@ -35,28 +35,28 @@ pub enum PutStop {
     Close,
 }
 
-/// How a file is parsed.
+/// How the parser answers polls for one file.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ParseScript {
-    /// How many questions are answered before the end: the first with `pending`, the others with `running`.
+    /// Polls answered before the end: the first with `pending`, the others with `running`. Left out: 2.
     pub polls: u32,
-    /// How it ends.
+    /// The state in which parsing ends. Left out: [`ParseEnd::Success`].
     pub end: ParseEnd,
 }
 
-/// How parsing ends.
+/// The state in which parsing ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ParseEnd {
-    /// `success`.
+    /// `success`: the document can go with a message.
     #[default]
     Success,
     /// `failed`, with this `error_msg`.
     Failed(String),
-    /// `pending` for ever.
+    /// `pending` at every poll.
     Pending,
-    /// `running` for ever, after one `pending`.
+    /// `pending` at the first poll, then `running` at every poll.
     Running,
 }
 
@@ -66,17 +66,17 @@ pub enum ParseEnd {
 pub struct PictureScript {
     /// How many pictures. Left out: as many as the prompt says (`two pictures`, `3 images`), else one.
     pub count: Option<usize>,
-    /// How many keep-alive frames come before them.
+    /// Keep-alive frames before the first picture. Left out: 2.
     pub keep_alives: usize,
-    /// How they are written.
+    /// How the stream carries the pictures.
     pub form: PictureForm,
     /// The stream has none of them and finishes, but the chat's own record has them all.
     pub lost: bool,
-    /// How often the chat's own record is read before it has them.
+    /// Reads of the chat that still show no picture after the stream has ended.
     pub late_reads: u32,
 }
 
-/// How pictures are written in a stream.
+/// How a stream carries pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PictureForm {
@@ -95,11 +95,11 @@ pub enum PictureForm {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct VideoScript {
-    /// How many questions are answered with `running` before the end.
+    /// Polls answered with `running` before the end. Left out: 2.
     pub polls: u32,
-    /// How it ends.
+    /// The state in which the making ends. Left out: [`VideoEnd::Success`].
     pub end: VideoEnd,
-    /// About how large the file is.
+    /// Approximate size of the file in bytes. Left out: 4,096.
     pub bytes: usize,
     /// The video is begun, but the connection is reset before anything is answered.
     pub lost: bool,
@@ -107,18 +107,18 @@ pub struct VideoScript {
     pub hidden_by: Option<u16>,
 }
 
-/// How the making of a video ends.
+/// The state in which the making of a video ends.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum VideoEnd {
-    /// `success`, and a link.
+    /// `success`, with a link to the file.
     #[default]
     Success,
     /// `failed`, with this `message`.
     Failed(String),
     /// The task is `Not_Found`.
     Vanished,
-    /// `running` for ever.
+    /// `running` at every poll.
     Stalled,
 }
 

@@ -1,4 +1,4 @@
-//! How a scripted device login, and what the token endpoint of Qwen's OAuth gives, differ from the ordinary.
+//! Scripts for device logins and for the token endpoint of Qwen's OAuth.
 
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -9,19 +9,19 @@ use serde_json::{Value, json};
 pub struct DeviceScript {
     /// The code that the owner types. Left out: an invented one.
     pub user_code: Option<String>,
-    /// How long the codes are good.
+    /// Lifetime of both codes in seconds. Left out: 900.
     pub expires_in: u64,
-    /// Seconds between two polls; `null`: the answer does not say.
+    /// `interval`: seconds between two polls; `null`: the answer has none. Left out: 2.
     pub interval: Option<u64>,
     /// The answer has no `verification_uri_complete`.
     pub lacks_complete_uri: bool,
-    /// What the first polls are answered, one each.
+    /// Failures that answer the first polls, one for each poll.
     pub polls: Vec<OAuthFailure>,
-    /// How many polls after these are told to wait.
+    /// Polls after these that answer `authorization_pending`. Left out: 1.
     pub pending: u64,
-    /// What the owner does then.
+    /// The owner's decision after these polls.
     pub approval: Approval,
-    /// Who signs in. Left out: the first OAuth account.
+    /// Name of the OAuth account that signs in. Left out: the first one.
     pub account: Option<String>,
 }
 
@@ -40,16 +40,16 @@ impl Default for DeviceScript {
     }
 }
 
-/// What the owner does with a device login.
+/// The owner's decision about a device login.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Approval {
-    /// Says yes.
+    /// The owner approves; the next poll gets tokens.
     #[default]
     Granted,
-    /// Says no.
+    /// The owner denies; the next poll gets `access_denied`.
     Denied,
-    /// Waits until the test says something.
+    /// Undecided until `OAuthAccounts::approve` or `deny` is called; polls get `authorization_pending`.
     Awaited,
 }
 
@@ -57,17 +57,17 @@ pub enum Approval {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenScript {
-    /// How long the access token lives, and is said to live. Left out: as the account has it.
+    /// Lifetime of the access token in seconds, also its `expires_in`. Left out: the account's.
     pub expires_in: Option<u64>,
-    /// The answer does not say how long.
+    /// Whether the answer lacks `expires_in`.
     pub lacks_expires_in: bool,
-    /// What becomes of the refresh token. Left out: as the account has it.
+    /// What happens to the refresh token. Left out: the account's `refresh_rotation`.
     pub refresh_token: Option<TokenRotation>,
     /// Left out: as the account has it.
     pub resource_url: Option<ResourceUrl>,
-    /// `access_token` is `null`, and nothing has happened: the next call is as good as this one.
+    /// Whether `access_token` is `null`; no token is given or rotated, so that the call can be repeated.
     pub null_access_token: bool,
-    /// What is left of the answer on its way. Whatever it is, the tokens have been given.
+    /// How much of the answer arrives. The tokens are given in every case.
     pub body: TokenBody,
 }
 
@@ -80,47 +80,47 @@ pub enum TokenRotation {
     New,
     /// The answer repeats it.
     Same,
-    /// The answer has none, and the old one stays good. After a device login there is none at all.
+    /// The answer has none, and the old one stays valid. After a device login the account has no refresh token.
     Absent,
 }
 
-/// Where the answer says that the API is.
+/// The `resource_url` of a token answer: where the API is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResourceUrl {
     /// At the portal of this run.
     #[default]
     Portal,
-    /// It does not say.
+    /// The answer has no `resource_url`.
     Absent,
-    /// Here: a bare host, or a URL.
+    /// This text: a bare host, or a URL.
     Other(String),
 }
 
-/// What is left of an answer on its way.
+/// How much of an answer arrives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokenBody {
-    /// All of it.
+    /// Head and body, unchanged.
     #[default]
     Whole,
-    /// Nothing but the head.
+    /// The head, with an empty body.
     Empty,
-    /// The head, and then something that is not JSON.
+    /// The head, with a body that is not JSON.
     NotJson,
-    /// Nothing: the connection is reset.
+    /// Neither: the connection is reset.
     Lost,
 }
 
-/// What the device and token endpoints say in the place of what they were asked for.
+/// Failures of the device and token endpoints.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OAuthFailure {
     /// 400: the owner has not decided yet.
     AuthorizationPending,
-    /// 400: poll less often.
+    /// 400 `slow_down`: the client polls too often.
     SlowDown,
-    /// 429: poll less often.
+    /// 429 `slow_down`: the client polls too often.
     #[serde(rename = "slow_down_429")]
     SlowDown429,
     /// 400: the device code is over.
@@ -131,19 +131,19 @@ pub enum OAuthFailure {
     InvalidGrant,
     /// 400: what a dead refresh token is told.
     InvalidRefreshToken,
-    /// 401.
+    /// 401 `invalid_client`: the device code has expired or is invalid.
     Unauthorized,
-    /// 429 that is no `slow_down`, with this `Retry-After`.
+    /// 429 `too_many_requests` with this `Retry-After`.
     RateLimited(String),
-    /// 200 with `{"status":"pending"}`.
+    /// 200 with `{"status":"pending"}` in place of an OAuth error.
     PendingOk {
-        /// With `"slowDown":true`.
+        /// Whether the body also has `"slowDown":true`. Left out: `false`.
         #[serde(default)]
         slow_down: bool,
     },
     /// 200 with this `error`.
     ErrorOk(String),
-    /// Any other.
+    /// Any other refusal, spelled out field by field.
     Other(OAuthErrorScript),
 }
 
@@ -151,11 +151,11 @@ pub enum OAuthFailure {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OAuthErrorScript {
-    /// The HTTP status.
+    /// HTTP status of the answer.
     pub status: u16,
-    /// `invalid_request`, …
+    /// `error` of the body, such as `invalid_request`.
     pub error: String,
-    /// `error_description`; left out: there is none.
+    /// `error_description` of the body; left out: the body has none.
     #[serde(default)]
     pub description: Option<String>,
     /// `Retry-After` values, one header each; any text.

@@ -23,14 +23,14 @@ struct State {
     defaults: HashMap<Place, Arc<ScriptedReply>>,
 }
 
-/// Which replies are looked for.
+/// Which scripted replies a call may take at this point of its handling.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// Those of the edge, which looks at nothing of the request.
+    /// Failures of the edge, which are given before the request is read.
     Edge,
-    /// Those of the edge, and other failures.
+    /// Any failure, of the edge or of an endpoint.
     Failing,
-    /// All.
+    /// Any reply, failures included.
     Behind,
 }
 

@@ -21,23 +21,23 @@ use crate::script::tools::ToolScript;
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ScriptedReply {
-    /// How long to wait before the first byte of the answer's head.
+    /// Milliseconds before the first byte of the answer's head. Left out: 0.
     pub delay_ms: u64,
-    /// More headers for the answer; they replace ordinary ones of the same name.
+    /// Headers of the answer by name; each replaces the ordinary header of the same name.
     pub headers: BTreeMap<String, String>,
     /// What happens in place of the ordinary answer.
     pub fail: Option<ScriptedFailure>,
-    /// How a completion streams; other endpoints do not look at it.
+    /// How a completion streams; refused at other endpoints.
     pub stream: StreamScript,
     /// The tool calls that a completion of the web chat writes in place of its answer.
     pub tools: Option<ToolScript>,
-    /// What a completion that makes pictures makes.
+    /// The pictures of a completion of chat type `t2i` or `image_edit`.
     pub picture: PictureScript,
-    /// What a completion that makes a video makes.
+    /// The video of a completion of chat type `t2v` or `i2v`.
     pub video: VideoScript,
-    /// How a completion that researches goes.
+    /// The course of a completion of chat type `deep_research`.
     pub research: ResearchScript,
-    /// What the right to upload is like, at `sts` and `sts_v1`.
+    /// Lifetimes of upload credentials and links, at `sts` and `sts_v1`.
     pub grant: GrantScript,
     /// Where an upload stops, at `oss_put`.
     pub put: Option<PutScript>,
@@ -45,9 +45,9 @@ pub struct ScriptedReply {
     pub parse: ParseScript,
     /// What a device login is like, at `device_code`.
     pub device: DeviceScript,
-    /// What tokens are given, at `device_token` and `refresh_token`.
+    /// Lifetime, rotation and delivery of tokens, at `device_token` and `refresh_token`.
     pub token: TokenScript,
-    /// What the answer is like beyond its stream, at `portal_chat` and `key_chat`.
+    /// Tool calls, chunk fields, usage and end of the answer, at `portal_chat` and `key_chat`.
     pub chat: ChatScript,
 }
 
@@ -65,37 +65,37 @@ pub enum ScriptedFailure {
     Redirect(String),
     /// The connection is reset before the first byte.
     Reset,
-    /// A good head, then nothing, until the client leaves.
+    /// The head of a success, then no byte until the client closes the connection.
     Silence,
-    /// Any bytes.
+    /// An arbitrary status, content type and body.
     Raw(RawScript),
-    /// What the OAuth endpoints say; given only to a call that would otherwise have been served.
+    /// A refusal of the OAuth endpoints; given only to a call that would otherwise have been served.
     #[serde(rename = "oauth")]
     OAuth(OAuthFailure),
-    /// What the portal and the endpoint with keys say; given only to a call that would otherwise have been served.
+    /// An error of the portal or the key endpoint; given only to a call that would otherwise have been served.
     Api(ApiFailure),
 }
 
 impl ScriptedFailure {
-    /// Whether this comes from the edge, which looks at nothing of the request.
+    /// Whether the edge gives this failure, before the request is read.
     pub(crate) fn is_of_the_edge(&self) -> bool {
         !matches!(self, Self::Error(_) | Self::OAuth(_) | Self::Api(_) | Self::Silence)
     }
 }
 
-/// An error envelope.
+/// An error envelope of the v2 API: `{"success":false,"request_id":…,"data":{"code":…,"details":…}}`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ErrorScript {
-    /// `RateLimited`, `Bad_Request`, …
+    /// `code` of the envelope, such as `RateLimited` or `Bad_Request`.
     pub code: String,
-    /// The text; left out: the text that goes with the code.
+    /// `details` of the envelope. Left out: the usual text of the code.
     pub details: Option<String>,
-    /// Hours to wait, of `RateLimited`.
+    /// `num`: hours to wait, of `RateLimited`. Left out: the envelope has none.
     pub num: Option<u64>,
-    /// The text with a placeholder, of `RateLimited`.
+    /// `template`: text with `{{num}}`, of `RateLimited`. Left out: the usual one, if there is a `num`.
     pub template: Option<String>,
-    /// `x-actual-status-code`; left out: the one that goes with the code.
+    /// `x-actual-status-code` of the answer. Left out: the usual one of the code.
     pub effective_status: Option<u16>,
     /// Puts `code` and `details` beside `success`, not inside `data`.
     #[serde(default)]
@@ -106,12 +106,12 @@ pub struct ErrorScript {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StatusScript {
-    /// 401, 403, 429, 500, …
+    /// HTTP status of the answer, such as 401, 403, 429 or 500.
     pub code: u16,
     /// `Retry-After` values, one header each; any text.
     #[serde(default)]
     pub retry_after: Vec<String>,
-    /// The form of the body.
+    /// Form of the body. Left out: [`BodyForm::Json`].
     #[serde(default)]
     pub body: BodyForm,
     /// The text of the body; left out: a short one that fits the form.
@@ -122,24 +122,24 @@ pub struct StatusScript {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BodyForm {
-    /// `{"detail":"…"}`.
+    /// JSON: `{"detail":"…"}` with the reason phrase of the status.
     #[default]
     Json,
     /// One line of text.
     Plain,
-    /// A small page.
+    /// An HTML page that names the status.
     Html,
-    /// No bytes.
+    /// No body at all.
     Empty,
 }
 
-/// What the risk engine says.
+/// A challenge of the risk engine in place of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Challenge {
-    /// JSON with `ret`, or a page.
+    /// Whether the challenge is JSON or an HTML page.
     pub form: ChallengeForm,
-    /// 200, 403 or 405.
+    /// HTTP status: the real risk engine uses 200, 403 and 405. Left out: 200.
     #[serde(default = "ok_status")]
     pub status: u16,
 }
@@ -148,24 +148,24 @@ pub struct Challenge {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ChallengeForm {
-    /// `{"ret":["FAIL_SYS_USER_VALIDATE",…`.
+    /// JSON: `{"ret":["FAIL_SYS_USER_VALIDATE",…],"data":{"url":…}}`, the URL leading to a captcha.
     Json,
-    /// A page with a slider.
+    /// An HTML page with a slider.
     Html,
 }
 
-/// Any bytes.
+/// An arbitrary answer, byte for byte.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RawScript {
-    /// The HTTP status.
+    /// HTTP status of the answer. Left out: 200.
     #[serde(default = "ok_status")]
     pub status: u16,
-    /// `Content-Type`.
+    /// `Content-Type` of the answer.
     pub content_type: String,
-    /// The body.
+    /// Body of the answer as text, or as base64 if [`Self::base64`].
     pub body: String,
-    /// The body is base64 of what is to be sent.
+    /// Whether `body` is base64 and sent decoded.
     #[serde(default)]
     pub base64: bool,
 }
@@ -175,7 +175,7 @@ fn ok_status() -> u16 {
 }
 
 impl ScriptedReply {
-    /// A stream with this answer.
+    /// A stream whose answer is this text, cut into small pieces.
     #[must_use]
     pub fn answer(text: &str) -> Self {
         Self::streaming(|stream| stream.answer = Some(text.to_owned()))
@@ -213,7 +213,7 @@ impl ScriptedReply {
         self
     }
 
-    /// A deep research.
+    /// A completion of chat type `deep_research` with this course.
     #[must_use]
     pub fn researching(research: ResearchScript) -> Self {
         Self { research, ..Self::default() }
@@ -231,7 +231,7 @@ impl ScriptedReply {
         Self::error_with(ErrorScript { code: code.to_owned(), ..ErrorScript::default() })
     }
 
-    /// An error envelope.
+    /// An error envelope with these fields.
     #[must_use]
     pub fn error_with(error: ErrorScript) -> Self {
         Self::failing(ScriptedFailure::Error(error))
@@ -265,38 +265,38 @@ impl ScriptedReply {
         }))
     }
 
-    /// An upload of which only so many bytes are read, at `oss_put`.
+    /// An upload that stops after `after_bytes` bytes, at `oss_put`.
     #[must_use]
     pub fn put_stopping(after_bytes: u64, how: PutStop) -> Self {
         Self { put: Some(PutScript { after_bytes, how }), ..Self::default() }
     }
 
-    /// The right to upload, good for so long, and a link that is good for so long, at `sts`.
+    /// Upload credentials and a signed link with these lifetimes in whole seconds, at `sts`.
     #[must_use]
     pub fn granting(grant: Duration, link: Duration) -> Self {
         let grant = GrantScript { grant_seconds: grant.as_secs(), link_seconds: link.as_secs() };
         Self { grant, ..Self::default() }
     }
 
-    /// A file that comes to this end in the parser, at `file_parse`.
+    /// A document whose parsing ends in this state, at `file_parse`.
     #[must_use]
     pub fn parsing(end: ParseEnd) -> Self {
         Self { parse: ParseScript { end, ..ParseScript::default() }, ..Self::default() }
     }
 
-    /// So many pictures, whatever the prompt says.
+    /// This number of pictures, regardless of the prompt.
     #[must_use]
     pub fn pictures(count: usize) -> Self {
         Self::default().with_picture(|picture| picture.count = Some(count))
     }
 
-    /// Pictures written in another way.
+    /// Pictures carried in this form.
     #[must_use]
     pub fn pictures_as(form: PictureForm) -> Self {
         Self::default().with_picture(|picture| picture.form = form)
     }
 
-    /// Text where a picture was asked for.
+    /// This text in place of a picture, as when the model declines.
     #[must_use]
     pub fn no_picture_but(text: &str) -> Self {
         Self::answer(text).with_picture(|picture| picture.form = PictureForm::Text)
@@ -309,7 +309,7 @@ impl ScriptedReply {
         self
     }
 
-    /// A video that comes to this end.
+    /// A video whose making ends in this state.
     #[must_use]
     pub fn video(end: VideoEnd) -> Self {
         Self::default().with_video(|video| video.end = end)
@@ -330,7 +330,7 @@ impl ScriptedReply {
         reply
     }
 
-    /// What tokens are given, at `device_token` and `refresh_token`.
+    /// The token answer described by hand, at `device_token` and `refresh_token`.
     #[must_use]
     pub fn token(describe: impl FnOnce(&mut TokenScript)) -> Self {
         let mut reply = Self::default();
@@ -344,46 +344,46 @@ impl ScriptedReply {
         Self::failing(ScriptedFailure::OAuth(failure))
     }
 
-    /// An error of the portal or of the endpoint with keys.
+    /// An error of the portal or of the key endpoint.
     #[must_use]
     pub fn api(failure: ApiFailure) -> Self {
         Self::failing(ScriptedFailure::Api(failure))
     }
 
-    /// This reply with changes to what an OpenAI-shaped answer is like.
+    /// This reply with changes to its [`ChatScript`].
     #[must_use]
     pub fn with_chat(mut self, describe: impl FnOnce(&mut ChatScript)) -> Self {
         describe(&mut self.chat);
         self
     }
 
-    /// Any failure.
+    /// A reply that is this failure.
     #[must_use]
     pub fn failing(failure: ScriptedFailure) -> Self {
         Self { fail: Some(failure), ..Self::default() }
     }
 
-    /// This reply, but its head comes later.
+    /// This reply with its head delayed by this time.
     #[must_use]
     pub fn delayed(mut self, delay: Duration) -> Self {
         self.delay_ms = millis(delay);
         self
     }
 
-    /// This reply with another wait between its packets.
+    /// This reply with this wait between its packets.
     #[must_use]
     pub fn paced(self, pace: Duration) -> Self {
         self.with_stream(|stream| stream.pace_ms = Some(millis(pace)))
     }
 
-    /// This reply with a longer wait after so many frames.
+    /// This reply with an additional wait after `after` frames.
     #[must_use]
     pub fn pausing(self, after: usize, pause: Duration) -> Self {
         let ms = millis(pause);
         self.with_stream(|stream| stream.pauses.push(Pause { after, ms }))
     }
 
-    /// This reply with rounds of thought.
+    /// This reply with these rounds of thought, each a list of (title, thought).
     #[must_use]
     pub fn reasoning(self, rounds: &[&[(&str, &str)]]) -> Self {
         let own = |(title, thought): &(&str, &str)| ((*title).to_owned(), (*thought).to_owned());
@@ -391,7 +391,7 @@ impl ScriptedReply {
         self.with_stream(|stream| stream.reasoning = Some(rounds))
     }
 
-    /// This reply, torn after so many bytes of the body.
+    /// This reply, torn after `at_byte` bytes of the body.
     #[must_use]
     pub fn cut_at_byte(self, at_byte: usize, how: CutHow) -> Self {
         self.with_stream(|stream| {
@@ -399,7 +399,7 @@ impl ScriptedReply {
         })
     }
 
-    /// This reply, torn after so many frames.
+    /// This reply, torn after this number of frames.
     #[must_use]
     pub fn cut_after(self, frames: usize, how: CutHow) -> Self {
         self.with_stream(|stream| {
@@ -419,7 +419,7 @@ impl ScriptedReply {
         self.with_stream(|stream| stream.packets = packets)
     }
 
-    /// This reply with something put between its frames.
+    /// This reply with `what` inserted after `after` frames.
     #[must_use]
     pub fn inserting(self, after: usize, what: Inserted) -> Self {
         self.with_stream(|stream| stream.inserts.push(Insert { after, what }))

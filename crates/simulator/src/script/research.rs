@@ -1,4 +1,4 @@
-//! What a deep research of the web chat does.
+//! The script of a deep research of the web chat.
 
 use serde::Deserialize;
 
@@ -6,11 +6,11 @@ use serde::Deserialize;
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResearchScript {
-    /// It asks the user back and ends. Left out: it does for the first message of a chat, unless that says `echo:`.
+    /// Whether it asks the user back and ends. Left out: only for a chat's first message, unless that has `echo:`.
     pub asks: Option<bool>,
-    /// How many keep-alive frames come while it searches.
+    /// Keep-alive frames during the search. Left out: 2.
     pub keep_alives: usize,
-    /// The phase of the report.
+    /// Phase of the report. Left out: [`ReportPhase::Writing`].
     pub report: ReportPhase,
     /// Whether the last frame of an answer follows; without it the stream ends behind the last frame of its phase.
     pub has_last_frame: bool,
@@ -20,10 +20,10 @@ pub struct ResearchScript {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ReportPhase {
-    /// `Writing`.
+    /// `Writing`, the phase of deep research.
     #[default]
     Writing,
-    /// `answer`.
+    /// `answer`, the phase of ordinary answers.
     Answer,
 }
 

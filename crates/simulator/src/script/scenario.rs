@@ -23,26 +23,26 @@ pub struct Scenario {
     pub port: u16,
     /// Port of the auth host; 0: any free one.
     pub auth_port: u16,
-    /// Between two packets of a stream that says nothing else.
+    /// Milliseconds between two packets, for streams without a `pace_ms` of their own. Left out: 10.
     pub pace_ms: u64,
-    /// How long an answer goes on occupying its chat after its reader has left without a stop.
+    /// Milliseconds for which an answer keeps its chat busy after its reader left without a stop. Left out: 3,000.
     pub busy_after_close_ms: u64,
-    /// How many chats one page of the list has.
+    /// Chats on one page of the list, at least 1, unless the request has a `limit`. Left out: 50.
     pub page_size: usize,
-    /// How many requests are remembered; older ones are forgotten.
+    /// Requests kept in the record; the oldest are dropped first. Left out: 20,000.
     pub records_max: usize,
-    /// Whether the model answers as one to talk to, rather than with the same sentences about its message.
+    /// Whether the model makes conversation; otherwise it answers with fixed sentences about the message.
     pub small_talk: bool,
     /// What the links of generated pictures and videos begin with, such as `https://cdn.qwenlm.ai`. Left out: the
     /// chat host of this run, as the client calls it.
     pub media_base: Option<String>,
-    /// Who can sign in.
+    /// Accounts of the web chat. Left out: `ada` (era A) and `bob` (era B).
     pub accounts: Vec<AccountScript>,
-    /// Who can sign in with OAuth.
+    /// Accounts that sign in with OAuth. Left out: `cleo` and `dora`.
     pub oauth_accounts: Vec<OAuthAccount>,
-    /// Static keys.
+    /// Static keys of the DashScope-shaped endpoint. Left out: `kay`.
     pub keys: Vec<KeyScript>,
-    /// What the portal is like.
+    /// Behaviour of the portal towards every account.
     pub portal: PortalScript,
     /// Replies for any caller, each used once, after those of the account itself.
     pub replies: BTreeMap<Endpoint, Vec<ScriptedReply>>,
@@ -50,21 +50,21 @@ pub struct Scenario {
     pub defaults: BTreeMap<Endpoint, ScriptedReply>,
 }
 
-/// One account.
+/// One account of the web chat.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccountScript {
     /// What scripts and records call it.
     pub name: String,
-    /// Which way it signs in.
+    /// How it signs in. Left out: era A.
     pub era: Era,
     /// Its cookie begins with expired tokens: for good in era A, until a refresh in era B.
     pub expired: bool,
     /// All its credentials are refused.
     pub revoked: bool,
-    /// How long an access token of era B lives.
+    /// Lifetime of an access token of era B in seconds. Left out: 900.
     pub access_token_seconds: u64,
-    /// How long session and refresh tokens live.
+    /// Lifetime of session and refresh tokens in seconds. Left out: 30 days.
     pub session_seconds: u64,
     /// What a refresh does to the refresh token.
     pub refresh_rotation: RefreshRotation,
@@ -74,11 +74,11 @@ pub struct AccountScript {
     pub old_session_dies: bool,
     /// Era B: whether the jar also has a `token` cookie (good for everything but completions).
     pub has_session_cookie: bool,
-    /// How many chats it had before.
+    /// Number of chats that it had before the run. Left out: 3.
     pub old_chats: usize,
-    /// How many videos it may have made on one day (UTC); left out: any number.
+    /// Most videos on one day (UTC); a further one is refused. Left out: unlimited.
     pub videos_per_day: Option<u64>,
-    /// What it does with tools that a message declares.
+    /// What it does with tools that a message declares in `feature_config.local_mcp`.
     pub declared_tools: DeclaredTools,
     /// Replies for this account, each used once.
     pub replies: BTreeMap<Endpoint, Vec<ScriptedReply>>,
@@ -86,7 +86,7 @@ pub struct AccountScript {
     pub defaults: BTreeMap<Endpoint, ScriptedReply>,
 }
 
-/// Which way an account signs in.
+/// How an account signs in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 pub enum Era {
     /// One long-lived JWT, in the cookie `token` and as Bearer.
@@ -103,9 +103,9 @@ pub enum DeclaredTools {
     /// The built-in answer calls them, in the phase `local_tool`.
     #[default]
     Taken,
-    /// The account is not allowed them: it answers as if there were none.
+    /// The account may not use them: it answers as if the message declared no tools.
     Ignored,
-    /// The account is not allowed them: the message is refused.
+    /// The account may not use them: the message is refused.
     Refused,
 }
 
@@ -113,9 +113,9 @@ pub enum DeclaredTools {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum RefreshRotation {
-    /// The answer has none.
+    /// The answer has no refresh token.
     Absent,
-    /// The answer repeats it.
+    /// The answer repeats the refresh token of the request.
     #[default]
     Same,
     /// The answer and a `Set-Cookie` have a new one, and the old one is revoked.
@@ -133,7 +133,7 @@ pub enum ScenarioError {
     Nonsense(String),
 }
 
-/// For whom, the queues, and what is answered when they are empty.
+/// Account or key (`None`: any caller), its queued replies, and its default replies.
 pub(crate) type Scripted<'a> =
     (Option<&'a str>, &'a BTreeMap<Endpoint, Vec<ScriptedReply>>, &'a BTreeMap<Endpoint, ScriptedReply>);
 
@@ -181,7 +181,7 @@ impl Default for AccountScript {
 }
 
 impl AccountScript {
-    /// An ordinary account.
+    /// An account of this name and era with the defaults: not revoked, three old chats, no scripted replies.
     #[must_use]
     pub fn new(name: &str, era: Era) -> Self {
         Self { name: name.to_owned(), era, ..Self::default() }
@@ -279,7 +279,7 @@ impl Scenario {
         self
     }
 
-    /// Everything scripted with its account; what is for any caller comes last.
+    /// The scripted replies by account or key; those for any caller come last.
     pub(crate) fn scripts(&self) -> Vec<Scripted<'_>> {
         let accounts = self.accounts.iter().map(|one| (Some(one.name.as_str()), &one.replies, &one.defaults));
         let oauth = self.oauth_accounts.iter().map(|one| (Some(one.name.as_str()), &one.replies, &one.defaults));

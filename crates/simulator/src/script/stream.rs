@@ -1,4 +1,4 @@
-//! How a scripted completion streams: what is said, in which packets, with which faults.
+//! The script of a completion's stream: its content, its packets, its faults.
 
 use serde::Deserialize;
 
@@ -22,15 +22,15 @@ pub struct StreamScript {
     pub thinking: Option<ThinkingForm>,
     /// Rounds of search. Left out: one for chat type `search`, else none.
     pub searches: Option<Vec<SearchScript>>,
-    /// Between two packets. Left out: the scenario's.
+    /// Milliseconds between two packets. Left out: the scenario's `pace_ms`.
     pub pace_ms: Option<u64>,
-    /// Between the head and the first packet.
+    /// Milliseconds between the head and the first packet. Left out: 0.
     pub first_event_ms: u64,
-    /// Longer waits.
+    /// Additional waits between frames.
     pub pauses: Vec<Pause>,
     /// How the bytes are cut into packets.
     pub packets: Packets,
-    /// What ends a line.
+    /// Line ending of the SSE frames. Left out: [`LineEnding::Lf`].
     pub line_ending: LineEnding,
     /// A byte order mark before everything.
     pub bom: bool,
@@ -40,19 +40,19 @@ pub struct StreamScript {
     pub usage: Option<UsageScript>,
     /// An error frame, after which the stream ends.
     pub error: Option<StreamError>,
-    /// How much of the answer there is.
+    /// How far the answer gets. Left out: [`Content::Whole`].
     pub content: Content,
     /// A second answer, index "1", interleaved with the first.
     pub two_answers: bool,
-    /// What comes after the last content.
+    /// What follows the last content. Left out: [`End::Finished`].
     pub end: End,
-    /// Where the stream is torn.
+    /// Where and how the connection is torn. Left out: not at all.
     pub cut: Option<Cut>,
     /// In place of all of the above but `first_event_ms` and `pace_ms`: many equal frames, cheaply.
     pub bench: Option<Bench>,
 }
 
-/// How thoughts are written.
+/// The phase in which thoughts are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ThinkingForm {
@@ -66,29 +66,29 @@ pub enum ThinkingForm {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SearchScript {
-    /// What is searched for.
+    /// Search terms, in the order in which they are shown.
     pub queries: Vec<String>,
-    /// What is found.
+    /// Hits of the search, in the order in which they are shown.
     pub results: Vec<SearchResult>,
-    /// Where the results are.
+    /// Field of the delta that holds the hits. Left out: [`SearchForm::Info`].
     pub form: SearchForm,
 }
 
-/// One search hit.
+/// One page that a search found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct SearchResult {
-    /// Where it is.
+    /// URL of the page.
     pub url: String,
-    /// Its title.
+    /// Title of the page.
     pub title: String,
-    /// A few words of it.
+    /// Excerpt of the page.
     pub snippet: String,
-    /// Its day, `2026-06-09`.
+    /// Day of the page as `YYYY-MM-DD`.
     pub date: String,
 }
 
-/// Where the results of a search are.
+/// The field of the delta that holds the hits of a search.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SearchForm {
@@ -97,17 +97,17 @@ pub enum SearchForm {
     Info,
     /// In `extra.tool_result.docs` (April 2026).
     Docs,
-    /// In both.
+    /// In both `extra.web_search_info` and `extra.tool_result.docs`.
     Both,
 }
 
-/// A longer wait.
+/// An additional wait between two frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Pause {
     /// After this many frames.
     pub after: usize,
-    /// How long.
+    /// Length of the wait in milliseconds.
     pub ms: u64,
 }
 
@@ -126,7 +126,7 @@ pub enum Packets {
     At(Vec<usize>),
 }
 
-/// What ends a line.
+/// The line ending of SSE frames.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum LineEnding {
@@ -135,62 +135,62 @@ pub enum LineEnding {
     Lf,
     /// Carriage return and line feed.
     Crlf,
-    /// Carriage return alone.
+    /// A carriage return without a line feed.
     Cr,
 }
 
-/// Something that does not belong to the answer.
+/// Something inserted that does not belong to the answer.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Insert {
     /// After this many frames.
     pub after: usize,
-    /// What.
+    /// The frame or text to insert.
     pub what: Inserted,
 }
 
-/// What can be put between frames.
+/// What can be inserted between frames.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum Inserted {
     /// `response.info` with action `keep_alive`.
     KeepAlive,
-    /// An SSE comment.
+    /// An SSE comment: a line of a colon and this text.
     Comment(String),
-    /// `data: true`.
+    /// A frame `data: true`, whose JSON is not an object.
     StrayTrue,
     /// `data: [DONE]`, as some proxies add.
     Done,
-    /// These characters and an empty line.
+    /// This text, followed by an empty line.
     Text(String),
-    /// A delta of any phase, such as one that no client knows.
+    /// A delta of an arbitrary phase, such as an unknown one.
     UnknownPhase {
-        /// Its name.
+        /// `phase` of the delta.
         phase: String,
-        /// Its content.
+        /// `content` of the delta. Left out: empty.
         #[serde(default)]
         content: String,
-        /// With `function_call` and the like.
+        /// Whether the delta has `function_call` and the other fields of tools. Left out: `false`.
         #[serde(default)]
         tool: bool,
     },
 }
 
-/// The last usage of a stream.
+/// The token counts of a stream's last usage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct UsageScript {
-    /// Of the prompt.
+    /// Tokens of the prompt.
     pub input_tokens: u64,
-    /// Of thoughts and answer together.
+    /// Tokens of the thoughts and the answer together.
     pub output_tokens: u64,
-    /// Of thoughts alone.
+    /// Tokens of the thoughts, part of `output_tokens`. Left out: 0.
     #[serde(default)]
     pub reasoning_tokens: u64,
-    /// Of the prompt, out of a cache.
+    /// Tokens of the prompt that came from a cache, part of `input_tokens`. Left out: 0.
     #[serde(default)]
     pub cached_tokens: u64,
-    /// Of the prompt, for its pictures.
+    /// Tokens of the prompt's pictures, part of `input_tokens`. Left out: 0.
     #[serde(default)]
     pub image_tokens: u64,
 }
@@ -201,34 +201,34 @@ pub struct UsageScript {
 pub struct StreamError {
     /// After this many frames.
     pub after: usize,
-    /// How it is written.
+    /// Shape of the error frame. Left out: [`ErrorForm::Object`].
     pub form: ErrorForm,
-    /// `internal_error`, `data_inspection_failed`, …; not in the form `text`.
+    /// `code` of the error, such as `internal_error` or `data_inspection_failed`; not part of the form `text`.
     pub code: String,
-    /// The text; empty: the one that goes with the code.
+    /// `details` of the error. Empty: the usual text of the code.
     pub details: String,
-    /// Hours to wait.
+    /// `num`: hours to wait, of `RateLimited`; not part of the form `text`. Left out: the frame has none.
     pub num: Option<u64>,
 }
 
-/// How an error inside a stream is written.
+/// The shape of an error frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorForm {
-    /// `{"error":{"code":…,"details":…},"response_id":…}`.
+    /// JSON object `{"error":{"code":…,"details":…},"response_id":…}`.
     #[default]
     Object,
-    /// `{"error":"…"}`.
+    /// JSON object `{"error":"…"}` with the details alone.
     Text,
-    /// `{"success":false,"data":{…}}`.
+    /// Envelope of the v2 API: `{"success":false,"data":{"code":…,"details":…}}`.
     Envelope,
 }
 
-/// How much of the answer there is.
+/// How far an answer gets before its stream ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Content {
-    /// All of it.
+    /// Thoughts, searches and the whole answer.
     #[default]
     Whole,
     /// `response.created`, then the end of the body.
@@ -237,7 +237,7 @@ pub enum Content {
     Reasoning,
 }
 
-/// What comes after the last content.
+/// What follows the last content of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum End {
@@ -254,13 +254,13 @@ pub enum End {
     Endless(Endless),
 }
 
-/// Something that is sent for ever.
+/// Something that is sent repeatedly until the client leaves.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Endless {
-    /// What; an unknown phase called `answer` makes an endless answer.
+    /// The frame or text to repeat; an [`Inserted::UnknownPhase`] named `answer` makes an endless answer.
     pub what: Inserted,
-    /// Between two of them.
+    /// Milliseconds between two of them.
     pub every_ms: u64,
 }
 
@@ -272,18 +272,18 @@ pub struct Cut {
     pub at_byte: Option<usize>,
     /// After this many frames.
     pub after: Option<usize>,
-    /// How.
+    /// How the connection ends. Left out: [`CutHow::Fin`].
     pub how: CutHow,
 }
 
-/// How a stream is torn.
+/// How a torn connection ends.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CutHow {
     /// FIN in the middle of the chunked body.
     #[default]
     Fin,
-    /// RST.
+    /// A TCP reset (RST).
     Reset,
     /// A proper last chunk: HTTP sees nothing wrong.
     CleanEnd,
@@ -293,12 +293,12 @@ pub enum CutHow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Bench {
-    /// How many answer frames.
+    /// Number of answer frames.
     pub events: usize,
-    /// How many bytes of content in each.
+    /// Bytes of content in each frame. Left out: 16.
     #[serde(default = "bench_content_bytes")]
     pub content_bytes: usize,
-    /// How many frames in one packet.
+    /// Frames in one packet, at least 1. Left out: 1.
     #[serde(default = "bench_per_packet")]
     pub per_packet: usize,
 }

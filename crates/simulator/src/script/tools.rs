@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 pub struct ToolScript {
     /// The calls, in the order in which they are written.
     pub calls: Vec<ModelCall>,
-    /// How they are written.
+    /// Textual shape of the calls. Left out: [`CallShape::Documented`].
     pub shape: CallShape,
     /// Text before the first call.
     pub before: String,
@@ -27,15 +27,15 @@ pub struct ToolScript {
 pub struct ModelCall {
     /// The name of the tool; any text.
     pub name: String,
-    /// The arguments.
+    /// Arguments by parameter name; written as JSON. Left out: no arguments.
     #[serde(default)]
     pub arguments: Map<String, Value>,
-    /// Written in place of the arguments' JSON, such as JSON that is broken.
+    /// Text written in place of the arguments' JSON, such as broken JSON.
     #[serde(default)]
     pub raw_arguments: Option<String>,
 }
 
-/// How calls are written.
+/// The textual shapes in which models write calls.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CallShape {
@@ -54,11 +54,11 @@ pub enum CallShape {
     BareParameters,
     /// `{"function": {"name": …, "arguments": …}}` on a line for each.
     BareFunction,
-    /// `<function=NAME><parameter=KEY>VALUE</parameter></function>`.
+    /// Tags with `=`: `<function=NAME><parameter=KEY>VALUE</parameter></function>`.
     FunctionTags,
-    /// `<function_calls><invoke name="NAME"><parameter name="KEY">VALUE</parameter></invoke></function_calls>`.
+    /// `<function_calls><invoke name="NAME"><parameter name="KEY">VALUE</parameter></invoke> … </function_calls>`.
     Invoke,
-    /// `<NAME><KEY>VALUE</KEY></NAME>`.
+    /// Tags named as the tool and its arguments: `<NAME><KEY>VALUE</KEY></NAME>`.
     NameTag,
     /// `NAME(KEY=VALUE, …)` on a line for each.
     CallLine,

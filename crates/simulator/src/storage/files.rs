@@ -10,7 +10,7 @@ use crate::storage::uploads::{BUCKET, ENDPOINT, Parsed};
 use crate::web::accounts::Account;
 use crate::world::{Call, World};
 
-/// `getstsToken` of both routes.
+/// Answers `getstsToken` on both routes: STS credentials and a signed link for one announced file.
 pub(crate) fn grant(world: &World, call: &Call, account: &Arc<Account>, reply: &ScriptedReply) -> Answer {
     let body = call.json().unwrap_or_default();
     let text = |name: &str| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
@@ -33,7 +33,7 @@ pub(crate) fn grant(world: &World, call: &Call, account: &Arc<Account>, reply: &
     if call.is_v1() { Answer::flat(200, &data) } else { Answer::envelope(&call.request_id, &data) }
 }
 
-/// `files/parse`.
+/// Answers `files/parse`: starts parsing one uploaded file of the account.
 pub(crate) fn parse(world: &World, call: &Call, account: &Account, reply: &ScriptedReply) -> Answer {
     let body = call.json().unwrap_or_default();
     let Some(id) = body.get("file_id").and_then(Value::as_str) else {
@@ -70,7 +70,7 @@ fn one(world: &World, call: &Call, id: &str, parsed: Parsed) -> Answer {
     }
 }
 
-/// What is told of a file; `None` for one that the account does not have.
+/// The state of a file as JSON; `None` if the account has no such file.
 fn told(world: &World, call: &Call, id: &str, parsed: Parsed) -> Option<Value> {
     let (status, error) = match parsed {
         Parsed::So { status, error } => (status, error),
@@ -95,5 +95,5 @@ fn bad_file(call: &Call) -> Answer {
     Answer::refusal_with(&call.request_id, "Bad_Request", details)
 }
 
-/// What the site itself calls types; a MIME type does as well.
+/// The file types that the site sends; MIME types are accepted as well.
 const WORDS: &[&str] = &["image", "video", "audio", "file", "document", "default"];

@@ -24,20 +24,20 @@ pub(crate) struct Signed<'a> {
     pub(crate) headers: &'a HeaderMap,
     /// Names that the client may have signed as `host`, beside the one it sent.
     pub(crate) host: &'a str,
-    /// Unix seconds.
+    /// Current time in Unix seconds, compared with the date that was signed.
     pub(crate) now: i64,
 }
 
-/// What a good link says.
+/// The content of a signed link for reading.
 pub(crate) struct Link<'a> {
     pub(crate) bucket: &'a str,
     pub(crate) key: &'a str,
     pub(crate) access_key: &'a str,
     pub(crate) secret: &'a str,
     pub(crate) token: &'a str,
-    /// Unix seconds.
+    /// Date of the signature (`x-oss-date`), in Unix seconds.
     pub(crate) signed_at: i64,
-    /// Seconds.
+    /// Lifetime of the link from `signed_at` on (`x-oss-expires`), in seconds.
     pub(crate) expires: u64,
 }
 
@@ -53,7 +53,7 @@ pub(crate) fn access_key(headers: &HeaderMap) -> Option<&str> {
 /// Whether the signature of a request is the one that this secret makes.
 ///
 /// # Errors
-/// What the object storage would say.
+/// The error that the object storage would answer.
 pub(crate) fn check(request: &Signed<'_>, secret: &str) -> Result<(), OssError> {
     let authorization = authorization(request.headers).ok_or(OssError::ACCESS_DENIED)?;
     match (authorization.strip_prefix(V4), authorization.strip_prefix(V1)) {
@@ -243,7 +243,7 @@ const V1: &str = "OSS ";
 const UNSIGNED: &str = "UNSIGNED-PAYLOAD";
 const REGION: &str = "ap-southeast-1";
 
-/// How wrong the clock of a client may be.
+/// Largest difference between the signed date and the current time, in seconds.
 const SKEW_SECONDS_MAX: u64 = 15 * 60;
 
 #[cfg(test)]

@@ -19,23 +19,23 @@ use crate::web::accounts::Account;
 /// One object of the bucket as tests see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UploadView {
-    /// Whose it is.
+    /// Name of the account that uploaded it.
     pub account: String,
-    /// Its id.
+    /// Id of the file (UUID), from the grant.
     pub file_id: String,
     /// Its key: `<user id>/<file id>_<name>`.
     pub path: String,
-    /// Its name, as the upload was announced.
+    /// File name, as the upload was announced.
     pub name: String,
     /// `image`, `file`, …, as the upload was announced.
     pub filetype: String,
     /// `Content-Type` of the upload; empty without.
     pub content_type: String,
-    /// Bytes that arrived.
+    /// Number of bytes that arrived.
     pub size: u64,
-    /// Of all bytes, in lower-case hexadecimal.
+    /// SHA-256 of all bytes, in lower-case hexadecimal.
     pub sha256: String,
-    /// All bytes of a file up to 1 MiB, else the first 64 KiB; empty if much came after it.
+    /// All bytes of a file up to 1 MiB, else the first 64 KiB; empty once newer uploads took the 64 MiB kept in all.
     pub bytes: Bytes,
     /// Whether `bytes` are all of them.
     pub is_whole: bool,
@@ -43,7 +43,7 @@ pub struct UploadView {
     pub parsed: Option<String>,
 }
 
-/// What a file is, for a model.
+/// The kinds of files that models tell apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Picture,
@@ -73,7 +73,7 @@ struct State {
 
 struct File {
     grant: Arc<Grant>,
-    /// Unix milliseconds.
+    /// End of the signed link, in Unix milliseconds; 0: expired.
     link_ends_at_ms: u64,
     object: Option<Object>,
     parse: Option<Parse>,
@@ -90,13 +90,13 @@ pub(crate) struct Grant {
     pub(crate) access_key: String,
     pub(crate) secret: String,
     pub(crate) token: String,
-    /// Unix milliseconds.
+    /// End of the STS credentials, in Unix milliseconds.
     pub(crate) ends_at_ms: u64,
-    /// The link with its query.
+    /// The signed link for reading, with its query.
     pub(crate) url: String,
 }
 
-/// What arrived.
+/// An uploaded object, as far as its bytes are kept.
 #[derive(Clone)]
 pub(crate) struct Object {
     pub(crate) content_type: String,
@@ -128,7 +128,7 @@ pub(crate) enum Unfit {
     Elsewhere,
     /// It belongs to another account.
     Foreign,
-    /// The link is not the one that was given, or its time is over.
+    /// The link is not the one that was granted, or it has expired.
     BadLink,
     /// It was never uploaded.
     Empty,
@@ -224,7 +224,7 @@ impl Uploads {
         }
     }
 
-    /// Hands a file to the parser; how far it is.
+    /// Hands a file to the parser and returns its state, `pending`.
     pub(crate) fn parse(&self, account: &Account, file_id: &str, script: ParseScript) -> Parsed {
         let mut state = self.state.lock();
         match state.files.get_mut(file_id) {
@@ -238,7 +238,7 @@ impl Uploads {
         }
     }
 
-    /// Asks once more how far a file is parsed. There is no clock: every question brings it on.
+    /// Polls the parser once. The state depends on the number of polls, not on time.
     pub(crate) fn poll(&self, account: &Account, file_id: &str) -> Parsed {
         let mut state = self.state.lock();
         let Some(file) = state.files.get_mut(file_id) else {
@@ -304,7 +304,7 @@ impl Uploads {
         self.state.lock().foreign_links.clone()
     }
 
-    /// What could write to the bucket.
+    /// The access key secrets and security tokens of all grants, which can write to the bucket.
     pub(crate) fn secrets(&self) -> Vec<String> {
         let state = self.state.lock();
         state.files.values().flat_map(|file| [file.grant.secret.clone(), file.grant.token.clone()]).collect()
@@ -379,7 +379,7 @@ pub(crate) fn kind_of(filetype: &str) -> Kind {
     }
 }
 
-/// So many letters and digits, always the same for the same seed.
+/// `count` letters and digits, the same for the same seed.
 fn letters(seed: &str, count: usize) -> String {
     let text: String = (0..count.div_ceil(40)).map(|block| digest(&format!("{seed} {block}"))).collect();
     text.chars().filter(char::is_ascii_alphanumeric).take(count).collect()
@@ -405,5 +405,5 @@ pub(crate) const WHOLE_BYTES_MAX: usize = 1024 * 1024;
 /// Of larger objects, this much is kept.
 pub(crate) const HEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// All objects together; the oldest lose their bytes first.
+/// Most bytes kept for all objects together; the oldest objects lose theirs first.
 const KEPT_BYTES_MAX: usize = 64 * 1024 * 1024;

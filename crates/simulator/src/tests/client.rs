@@ -10,7 +10,7 @@ use crate::Simulator;
 use crate::record::{EndedHow, RecordedRequest};
 use crate::script::{AccountScript, Endpoint, Era, Scenario, ScriptedReply};
 
-/// One account's client.
+/// HTTP client with the cookie and the Bearer token of one account.
 pub(crate) struct Caller<'a> {
     pub(crate) simulator: &'a Simulator,
     pub(crate) name: String,
@@ -22,7 +22,7 @@ pub(crate) struct Caller<'a> {
 /// An answer, read to its end.
 pub(crate) struct Read {
     pub(crate) status: u16,
-    /// `x-actual-status-code`, 0 without.
+    /// `x-actual-status-code` of the answer; 0 if it has none.
     pub(crate) effective: u16,
     pub(crate) content_type: String,
     pub(crate) set_cookies: Vec<String>,

@@ -1,4 +1,4 @@
-//! Who is who: tokens of both eras, browser jars, and what a request's credentials are worth.
+//! Accounts of the web chat: tokens of both eras, browser jars, and whether a request's credentials are valid.
 //!
 //! A token carries its account and its end, and a signature that only this simulator makes, so a token of an earlier
 //! run is still good, as it would be with the real upstream; what was revoked or replaced is remembered beside.
@@ -24,18 +24,18 @@ pub(crate) struct Accounts {
     state: Mutex<State>,
 }
 
-/// One account; what never changes about it.
+/// The fields of an account that do not change during a run.
 pub(crate) struct Account {
     pub(crate) name: Arc<str>,
     pub(crate) user_id: String,
     pub(crate) script: AccountScript,
-    /// Unix seconds.
+    /// Creation of the account, in Unix seconds; part of its profile.
     created_at: u64,
 }
 
 #[derive(Default)]
 struct State {
-    /// What is known about a token beyond what it says itself.
+    /// End and revocation of each token of this run, by its text.
     notes: HashMap<String, Note>,
     current: HashMap<Arc<str>, Current>,
     minted: u64,
@@ -43,7 +43,7 @@ struct State {
 
 #[derive(Clone, Copy)]
 struct Note {
-    /// Ends at this moment, to the millisecond.
+    /// End of the token, in Unix milliseconds; its claim `exp` has only seconds.
     ends_at_ms: u64,
     is_revoked: bool,
 }
@@ -54,28 +54,28 @@ struct Current {
     access: Option<String>,
     refresh: Option<String>,
     is_revoked: bool,
-    /// Tokens that end before this are taken as ended, wherever they come from.
+    /// Session and access tokens that end before this (Unix milliseconds) are expired, even those of an earlier run.
     expired_before_ms: u64,
 }
 
 /// The validity of a credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// There is none.
+    /// The request carries no such credential.
     Absent,
     /// It is accepted everywhere.
     Good,
     /// It is accepted everywhere but for completions: the session cookie of era B.
     SessionOnly,
-    /// It has expired.
+    /// Its `exp` has passed, or a script expired it.
     Expired,
-    /// It was revoked.
+    /// Its account was revoked, or the token was replaced.
     Revoked,
     /// This run did not issue it.
     Unknown,
 }
 
-/// Who sends a request, by everything it carries.
+/// The sender of a request, by its cookies and its Bearer token.
 pub(crate) struct Caller {
     pub(crate) account: Option<Arc<Account>>,
     pub(crate) standing: Standing,
@@ -83,19 +83,19 @@ pub(crate) struct Caller {
     pub(crate) has_bearer: bool,
     /// Names of two accounts whose credentials came together.
     pub(crate) mixed: Option<(Arc<str>, Arc<str>)>,
-    /// `acw_tc` of the jar.
+    /// Value of the cookie `acw_tc`.
     pub(crate) acw_tc: Option<String>,
-    /// Whether the jar knows its region.
+    /// Whether the cookie `x-ap` is present.
     pub(crate) has_region: bool,
 }
 
-/// What a refresh gives.
+/// The tokens that a refresh gives.
 pub(crate) struct Grant {
     pub(crate) access_token: String,
     pub(crate) refresh_token: Option<String>,
     /// Whether the refresh token is a new one, which the jar has to learn.
     pub(crate) is_rotated: bool,
-    /// Unix seconds.
+    /// `expires_at` of the answer, in Unix seconds; `None` unless the account's script gives it.
     pub(crate) expires_at: Option<u64>,
 }
 
@@ -147,7 +147,7 @@ impl Accounts {
         Some(browser_jar(name, &account.user_id, current.session.as_deref(), current.refresh.as_deref()))
     }
 
-    /// A token that goes as Bearer: the session token in era A, in era B the last access token given, or a new one.
+    /// A valid Bearer token: the session token in era A, in era B the last access token given, or a new one.
     pub(crate) fn bearer(&self, name: &str) -> Option<String> {
         let account = self.find(name)?;
         let mut state = self.state.lock();
@@ -183,7 +183,7 @@ impl Accounts {
         }
     }
 
-    /// Takes back everything, or gives it back.
+    /// Revokes every credential of the account, or accepts them again.
     pub(crate) fn set_revoked(&self, name: &str, is_revoked: bool) {
         if let Some(current) = self.state.lock().current.get_mut(name) {
             current.is_revoked = is_revoked;
@@ -233,7 +233,7 @@ impl Accounts {
         }
     }
 
-    /// What the refresh cookie of a request is worth, and whose it is; the session cookie does as well.
+    /// Validity and account of a request's refresh cookie, or of its session cookie if it has none.
     pub(crate) fn refresh_standing(&self, headers: &HeaderMap) -> (Standing, Option<Arc<Account>>) {
         let jar = cookies(headers);
         let value = |wanted: &str| jar.iter().find(|(name, _)| name == wanted);

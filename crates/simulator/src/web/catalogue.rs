@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-/// How a model thinks.
+/// Whether a model thinks.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Thinking {
     Never,
@@ -17,9 +17,9 @@ struct Model {
     context: u64,
     output: u64,
     thinking: Thinking,
-    /// Whether it sees pictures and videos.
+    /// Whether it accepts pictures and videos.
     sees: bool,
-    /// Whether it hears.
+    /// Whether it accepts audio.
     hears: bool,
 }
 
@@ -33,7 +33,7 @@ pub(crate) fn always_thinks(id: &str) -> bool {
     MODELS.iter().any(|model| model.id == id && model.thinking == Thinking::Always)
 }
 
-/// Whether a model sees and whether it hears; `None` for an unknown one.
+/// Whether a model accepts pictures and videos, and whether it accepts audio; `None` for an unknown model.
 pub(crate) fn senses(id: &str) -> Option<(bool, bool)> {
     MODELS.iter().find(|model| model.id == id).map(|model| (model.sees, model.hears))
 }

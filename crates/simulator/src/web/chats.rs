@@ -17,13 +17,13 @@ use crate::clock::now_ms;
 /// One chat as tests see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChatView {
-    /// Its id.
+    /// Id of the chat (UUID).
     pub id: String,
-    /// Whose it is.
+    /// Name of the account that owns it.
     pub account: String,
-    /// Its title.
+    /// Title, as it was created; `New Chat` without one.
     pub title: String,
-    /// Whether it was there before the run.
+    /// Whether it existed before the run.
     pub is_old: bool,
     /// Whether an answer is running in it.
     pub is_busy: bool,
@@ -31,7 +31,7 @@ pub struct ChatView {
     pub messages: Vec<(String, String)>,
 }
 
-/// All chats.
+/// The chats of all accounts, by id.
 pub(crate) struct Chats {
     chats: Mutex<HashMap<String, Chat>>,
     linger: Duration,
@@ -45,9 +45,9 @@ struct Chat {
     chat_type: String,
     models: Value,
     is_old: bool,
-    /// In the order of creation.
+    /// Position in the order of creation, from 0.
     place: usize,
-    /// Unix seconds.
+    /// Creation, in Unix seconds.
     created_at: u64,
     updated_at: u64,
     messages: Vec<Message>,
@@ -62,30 +62,30 @@ struct Message {
     model: String,
     chat_type: String,
     files: Value,
-    /// `content_list`; left out: the content as an answer.
+    /// `content_list` of the message; `None`: the content of an answer as one part.
     parts: Option<Value>,
     extra: Value,
-    /// How often it is still read as if nothing had come.
+    /// Number of reads that still show the message empty.
     late_reads: u32,
-    /// Unix seconds.
+    /// Time of the message, in Unix seconds.
     at: u64,
 }
 
 struct Running {
     response_id: String,
     stop: CancellationToken,
-    /// Set when the reader has left.
+    /// When the answer stops occupying the chat; `None` while its reader is connected.
     ends_at: Option<Instant>,
 }
 
-/// What happened to a chat that was to be deleted.
+/// The outcome of a deletion.
 pub(crate) enum Deleted {
-    /// It is gone.
+    /// The chat was deleted.
     Done {
-        /// It was there before the run.
+        /// Whether it existed before the run.
         was_old: bool,
     },
-    /// There is none of this id.
+    /// No chat has this id.
     Missing,
     /// It belongs to another account.
     Foreign,
@@ -120,10 +120,10 @@ pub(crate) struct Turn {
     pub(crate) response_id: String,
     pub(crate) stop: CancellationToken,
     pub(crate) answer: String,
-    /// `content_list` of the answer; left out: the answer as one part.
+    /// `content_list` of the answer; `None`: the answer as one part.
     pub(crate) parts: Option<Value>,
     pub(crate) extra: Value,
-    /// How often the chat is read before it has the answer.
+    /// Number of reads of the chat that still show the answer empty.
     pub(crate) late_reads: u32,
     pub(crate) is_over: bool,
 }
@@ -133,7 +133,7 @@ impl Chats {
         Self { chats: Mutex::default(), linger, created: AtomicUsize::new(0) }
     }
 
-    /// A new chat; its id.
+    /// Creates a chat with the title, type and models of the body; returns its id.
     pub(crate) fn create(&self, owner: &Arc<str>, new: &Value) -> String {
         let text = |key: &str, or: &str| {
             let text = new.get(key).and_then(Value::as_str).unwrap_or(or);
@@ -257,7 +257,7 @@ impl Chats {
         Deleted::Done { was_old }
     }
 
-    /// Deletes all chats of an account; how many, and how many of them were old.
+    /// Deletes all chats of an account; returns their number and how many of them were old.
     pub(crate) fn delete_all(&self, owner: &str) -> (u64, u64) {
         let mut gone = (0, 0);
         self.chats.lock().retain(|_, chat| {
@@ -340,7 +340,7 @@ impl Chats {
         })
     }
 
-    /// What was said on the way to a message, oldest first, by role.
+    /// The messages before a turn as (role, content), oldest first.
     pub(crate) fn before(&self, turn: &Turn) -> Vec<(&'static str, String)> {
         let chats = self.chats.lock();
         let mut said = chats.get(&turn.chat_id).map(|chat| chat.path(&turn.parent_id)).unwrap_or_default();

@@ -29,7 +29,7 @@ use crate::web::works::research;
 use crate::web::works::videos::{self, Wish};
 use crate::world::{BenchStream, Call, World};
 
-/// What a good request asks for.
+/// The fields of an accepted request.
 struct Request {
     asked: Asked,
     role: String,
@@ -40,29 +40,29 @@ struct Request {
     size: Option<String>,
     /// Tools of the client, as far as the account takes them.
     declared: Vec<Tool>,
-    /// What came along, or what a stream says about it.
+    /// The attached files, or the error frame that refuses them.
     files: Result<Vec<Attached>, StreamError>,
 }
 
-/// What a chat type makes.
+/// The kind of answer, by the chat type.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Text,
     Research,
     Picture,
     Video,
-    /// Known to the site, but not simulated.
+    /// A chat type that the site knows and the simulator refuses.
     Other,
 }
 
-/// Answers a completion.
+/// Checks a message, then answers it with a stream, an envelope or a scripted failure.
 pub(crate) async fn complete(world: &World, call: &Call, attempt: u64) -> Answer {
     let (account, request) = match check(world, call) {
         Ok(checked) => checked,
         Err(answer) => return *answer,
     };
     let stage = if request.mode == Mode::Other { Stage::Failing } else { Stage::Behind };
-    // What cannot be answered uses up no script.
+    // A message with unusable files uses up no scripted reply.
     let reply = request.files.as_ref().ok().and_then(|_| world.reply(call, Endpoint::Completions, stage));
     let reply = reply.unwrap_or_default();
     tokio::time::sleep(Duration::from_millis(reply.delay_ms)).await;
@@ -161,7 +161,7 @@ impl Play<'_> {
         Answer::steps(EVENT_STREAM, plan.steps, Some(turn))
     }
 
-    /// What is said in the place of an answer that the request cannot get.
+    /// The error frame in place of an answer, for a request that cannot be answered.
     fn fault(&self) -> Option<StreamError> {
         let request = self.request;
         let files = match &request.files {
@@ -268,7 +268,7 @@ fn check(world: &World, call: &Call) -> Result<(Arc<Account>, Request), Box<Answ
     Ok((account, request))
 }
 
-/// Writes down what the site itself would have sent otherwise.
+/// Records violations: fields that the site would have sent differently.
 fn inspect(world: &World, call: &Call, request: &Request, body: &Value, message: &Value) {
     let chat_type = &*request.asked.chat_type;
     let sub_types = [message.get("sub_chat_type"), message.pointer("/extra/meta/subChatType")];
@@ -324,7 +324,7 @@ fn declared_tools(declared: &Value) -> Vec<Tool> {
     tools.map(tool).collect()
 }
 
-/// What chat types are answered that are not simulated.
+/// The error envelope for chat types that are not simulated.
 fn not_simulated() -> ErrorScript {
     ErrorScript { code: "internal_error".to_owned(), effective_status: Some(400), ..ErrorScript::default() }
 }
@@ -413,12 +413,12 @@ fn bench_stream(world: &World, bench: Bench) -> BenchStream {
     stream.clone()
 }
 
-/// Above this the risk engine answers.
+/// Larger bodies are answered by the risk engine, in bytes.
 const BODY_BYTES_MAX: usize = 131_072;
 
 const INTERNAL: &str = "Internal error, please try again later.";
 
-/// All that the site knows.
+/// The chat types that the site knows.
 const CHAT_TYPES: &[&str] = &[
     "t2t",
     "search",

@@ -5,7 +5,6 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// What a token is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
     Session,
@@ -13,11 +12,11 @@ pub(crate) enum Kind {
     Refresh,
 }
 
-/// What a token says.
+/// The claims of a token.
 pub(crate) struct Claims {
     pub(crate) user_id: String,
     pub(crate) kind: Kind,
-    /// Unix seconds.
+    /// End of the token (claim `exp`), in Unix seconds.
     pub(crate) exp: u64,
 }
 
@@ -38,7 +37,7 @@ pub(crate) fn read(token: &str) -> Option<Claims> {
     Some(Claims { user_id: claims.get("id")?.as_str()?.to_owned(), kind, exp: claims.get("exp")?.as_u64()? })
 }
 
-/// A token that says this.
+/// A token with these claims, signed by [`seal`].
 pub(crate) fn sign(claims: &Value) -> String {
     let header = URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#);
     let payload = URL_SAFE_NO_PAD.encode(claims.to_string());

@@ -8,11 +8,11 @@ use crate::web::model::prompt::{
     Tool, calls_of_task, json_schema, newest_results, newest_user_message, task, tools, working_directory,
 };
 
-/// What the model does next.
+/// The model's next step.
 pub(crate) enum Next {
-    /// It calls tools.
+    /// Calls of tools, at least one, in their order.
     Calls(Vec<ModelCall>),
-    /// It answers in words.
+    /// An answer in words, which ends the task.
     Says(String),
 }
 

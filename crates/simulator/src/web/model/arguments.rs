@@ -2,20 +2,20 @@
 
 use serde_json::{Map, Value, json};
 
-/// What invented values depend on.
+/// The texts from which values are invented.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wish<'a> {
-    /// Of a file or folder.
+    /// Path for properties that name a file or folder.
     pub(crate) path: &'a str,
     /// Whether a property that takes the path is filled even where it may be left out.
     pub(crate) fills_path: bool,
-    /// Of a shell.
+    /// Command line for properties of a shell tool.
     pub(crate) command: &'a str,
-    /// What is written into a file.
+    /// Text for properties that hold the content of a file.
     pub(crate) content: &'a str,
-    /// What a call is for, in a few words.
+    /// Purpose of the call in a few words, for properties such as `description`.
     pub(crate) purpose: &'a str,
-    /// Any other text.
+    /// Text for every other property of type string.
     pub(crate) message: &'a str,
 }
 

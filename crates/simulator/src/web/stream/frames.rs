@@ -16,9 +16,9 @@ pub(crate) struct Voice {
     pub(crate) chat_id: String,
     pub(crate) parent_id: String,
     pub(crate) response_id: String,
-    /// `response_index`.
+    /// `response_index` of `response.created`: 0, or 1 for a second answer.
     pub(crate) index: u8,
-    /// Unix seconds.
+    /// `timestamp` of the frames, in Unix seconds.
     pub(crate) timestamp: u64,
     /// Whether deltas name their phase: only if the request had `output_schema: "phase"`.
     pub(crate) has_phases: bool,
@@ -164,7 +164,7 @@ impl Voice {
         )
     }
 
-    /// `response.info`.
+    /// `response.info` with action `keep_alive`.
     pub(crate) fn keep_alive(&self) -> String {
         let Self { chat_id, response_id, timestamp, .. } = self;
         format!(
@@ -179,7 +179,7 @@ impl Voice {
         self.delta(delta, Some(usage), true)
     }
 
-    /// One generated picture.
+    /// A frame of phase `image_gen`: the link of one picture and its size in pixels.
     pub(crate) fn picture(&self, url: &str, size: Size) -> String {
         let Size { width, height } = size;
         let delta = PictureDelta {

@@ -15,19 +15,19 @@ use crate::web::stream::usage::{FRAME_TOKENS, PICTURE_TOKENS, Usage, tokens};
 /// What the request asks for, as far as a stream depends on it.
 pub(crate) struct Question {
     pub(crate) prompt: String,
-    /// What was said in the chat before it, by role.
+    /// Earlier messages of the chat as (role, content).
     pub(crate) earlier: Vec<(&'static str, String)>,
-    /// Whether tools that the prompt shows are called by the built-in answer.
+    /// Whether the built-in answer calls tools that the prompt shows.
     pub(crate) reads_tools: bool,
-    /// Whether the built-in answer is one of a model to talk to.
+    /// Whether the built-in answer makes conversation (`small_talk` of the scenario).
     pub(crate) small_talk: bool,
     /// Tools that are declared beside the prompt; they are called in the phase `local_tool`.
     pub(crate) declared: Vec<Tool>,
     pub(crate) wants_thinking: bool,
-    /// `thinking_format` is `full`.
+    /// Whether `feature_config.thinking_format` is `full`: thoughts as raw text.
     pub(crate) wants_raw_thinking: bool,
     pub(crate) wants_search: bool,
-    /// What came along, as a sentence.
+    /// A sentence that lists the attached files; `None` without files.
     pub(crate) seen: Option<String>,
     /// The number of pictures among them.
     pub(crate) pictures: u64,
@@ -39,13 +39,13 @@ pub(crate) struct Question {
     pub(crate) second_response_id: String,
 }
 
-/// What a stream says, before it is cut into frames.
+/// The content of a stream, before it is cut into frames.
 pub(crate) struct Speech {
     pub(crate) pieces: Vec<String>,
     pub(crate) reasoning: Vec<Vec<(String, String)>>,
     thinking: ThinkingForm,
     searches: Vec<SearchScript>,
-    /// Calls in the upstream's own phase.
+    /// Tool calls that go in the phase `local_tool`.
     local_calls: Vec<ModelCall>,
     last_usage: UsageScript,
 }

@@ -60,7 +60,7 @@ impl Fuse {
     }
 }
 
-/// A body that was torn on purpose.
+/// The error that tears a body on purpose.
 #[derive(Debug, Error)]
 #[error("the script tears this body")]
 pub(crate) struct Torn;
@@ -82,7 +82,7 @@ pub(crate) struct ScriptedBody {
 }
 
 impl ScriptedBody {
-    /// A whole answer.
+    /// A body of known length, sent in one packet; an empty one ends at once.
     pub(crate) fn whole(bytes: Bytes, ticket: Ticket, fuse: Arc<Fuse>) -> Self {
         let length = u64::try_from(bytes.len()).ok();
         let mut steps = VecDeque::new();

@@ -16,11 +16,11 @@ use bytes::Bytes;
 /// A stream to be played.
 pub(crate) struct Plan {
     pub(crate) steps: Vec<Step>,
-    /// What the chat will remember.
+    /// Text that the chat stores as the answer.
     pub(crate) answer: String,
 }
 
-/// Plans a stream.
+/// The steps of a stream for this script and question. `scenario_pace_ms` serves if the script has no `pace_ms`.
 pub(crate) fn plan(
     script: &StreamScript,
     tools: Option<&ToolScript>,
@@ -34,7 +34,7 @@ pub(crate) fn plan(
     Plan { steps: plan_frames(script, voice, frames, scenario_pace_ms), answer }
 }
 
-/// What can come between the frames of an answer, or in the place of one, as the endpoint spells it.
+/// Inserted frames and error frames, in the spelling of an endpoint.
 pub(crate) trait Interjections {
     /// Something that does not belong to the answer.
     fn inserted(&self, what: &Inserted) -> String;
@@ -179,7 +179,7 @@ fn with_ending(text: String, ending: LineEnding) -> Bytes {
     })
 }
 
-/// Drops everything after so many bytes; whether anything was dropped.
+/// Drops everything after `bytes_max` bytes; returns whether anything was dropped.
 fn truncate(steps: &mut Vec<Step>, bytes_max: usize) -> bool {
     let mut left = bytes_max;
     for place in 0..steps.len() {

@@ -22,7 +22,7 @@ pub(crate) const PICTURE_TOKENS: u64 = 158;
 #[serde(untagged)]
 pub(crate) enum Usage {
     Known(KnownUsage),
-    /// One generated picture.
+    /// Usage of a generated picture: its size instead of tokens.
     Picture(PictureUsage),
     /// `{}`, as tool results have it.
     Empty {},

@@ -36,14 +36,14 @@ enum What {
     Video { bytes: usize },
 }
 
-/// Pixels.
+/// Size of a picture in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Size {
     pub(crate) width: u32,
     pub(crate) height: u32,
 }
 
-/// A picture as a stream tells of it.
+/// A picture as a stream names it: its link and its size in pixels.
 #[derive(Clone, Debug)]
 pub(crate) struct Picture {
     pub(crate) url: String,
@@ -51,7 +51,7 @@ pub(crate) struct Picture {
 }
 
 impl Media {
-    /// A new picture.
+    /// Registers a generated picture and returns its signed link.
     pub(crate) fn picture(
         &self,
         base: &str,
@@ -86,7 +86,7 @@ impl Media {
         format!("{path}?key={key}")
     }
 
-    /// Whose picture or video a path is.
+    /// The account whose picture or video has this path.
     pub(crate) fn owner(&self, path: &str) -> Option<Arc<Account>> {
         self.made.lock().get(path).map(|made| Arc::clone(&made.owner))
     }
@@ -102,7 +102,7 @@ impl Media {
         }
     }
 
-    /// Content type and bytes behind a path, for who has its key.
+    /// Content type and bytes of the file at a path; `None` if the key is not its own.
     pub(crate) fn file(&self, path: &str, key: &str) -> Option<(&'static str, Bytes)> {
         let made = self.made.lock().get(path).cloned().filter(|made| made.key == key)?;
         Some(match made.what {

@@ -9,7 +9,7 @@ use crate::web::stream::speech::small_pieces;
 use crate::web::stream::usage::Usage;
 use crate::web::works::media::Picture;
 
-/// What the chat will remember of pictures: its text, and the parts of it.
+/// Text and `content_list` that the chat stores for pictures.
 pub(crate) struct Remembered {
     pub(crate) content: String,
     pub(crate) parts: Value,

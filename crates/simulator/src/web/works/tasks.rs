@@ -12,15 +12,15 @@ use crate::web::accounts::Account;
 /// One video as tests see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TaskView {
-    /// Its id.
+    /// Id of the task.
     pub id: String,
-    /// Who asked for it.
+    /// Name of the account that owns it.
     pub account: String,
-    /// In which chat.
+    /// Id of the chat in which it was begun.
     pub chat_id: String,
-    /// `t2v` or `i2v`.
+    /// Chat type: `t2v` or `i2v`.
     pub chat_type: String,
-    /// How often its owner asked how far it is.
+    /// Number of status polls so far.
     pub polls: u32,
 }
 
@@ -35,11 +35,11 @@ struct State {
     tasks: HashMap<String, Task>,
     /// In the order of their making.
     order: Vec<String>,
-    /// How many an account made on a day.
+    /// Videos begun by an account on a day (Unix time in days).
     made: HashMap<(Arc<str>, u64), u64>,
 }
 
-/// One of them.
+/// A video in the making, or made.
 pub(crate) struct Task {
     pub(crate) owner: Arc<str>,
     pub(crate) chat_id: String,
@@ -85,7 +85,7 @@ impl Tasks {
         state.tasks.insert(id.to_owned(), task);
     }
 
-    /// Asks once more how far a video is. There is no clock: every question brings it on.
+    /// Polls a video once. The state depends on the number of polls, not on time.
     pub(crate) fn poll(&self, account: &Account, id: &str) -> Polled {
         let mut state = self.state.lock();
         let Some(task) = state.tasks.get_mut(id) else {
@@ -112,12 +112,12 @@ impl Tasks {
     }
 }
 
-/// How far a task is.
+/// The answer to a poll.
 pub(crate) enum Polled {
     So { chat_type: String, status: &'static str, message: String, place: Option<String> },
     Missing,
     Foreign,
 }
 
-/// Seconds.
+/// Length of a day in seconds.
 const DAY: u64 = 86_400;
