@@ -5,9 +5,9 @@ use serde::Serialize;
 /// One text in English and in Chinese. Holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Bilingual {
-    /// English.
+    /// The text in English, for pages in that language.
     pub en: String,
-    /// Chinese.
+    /// The same text in Chinese.
     pub zh: String,
 }
 

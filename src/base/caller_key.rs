@@ -99,14 +99,14 @@ pub(crate) fn split_name(text: &str) -> (Option<KeyName>, &str) {
     (None, text)
 }
 
-/// A configured key.
+/// A caller's key with its name and its limits.
 #[derive(Clone, Debug)]
 pub struct NamedKey {
-    /// What it is called in usage, limits and logs.
+    /// The name under which usage, limits and logs list it.
     pub name: KeyName,
-    /// The key itself.
+    /// The secret that callers present.
     pub key: ApiKey,
-    /// What it may use.
+    /// Daily limits and allowed models; the default limits nothing.
     pub limits: KeyLimits,
     /// Whether this server made it at its first start.
     pub is_generated: bool,
@@ -131,19 +131,19 @@ impl KeyDigest {
         Self(Sha256::digest(key.as_bytes()).into())
     }
 
-    /// A digest that was written down.
+    /// Takes the 32 bytes of a digest from the store.
     #[must_use]
     pub(crate) fn from_stored(bytes: [u8; 32]) -> Self {
         Self(bytes)
     }
 
-    /// Its 32 bytes.
+    /// The 32 bytes of the digest, as the store keeps them.
     #[must_use]
     pub(crate) fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Whether both are of one key.
+    /// Whether both are digests of the same key, compared in constant time.
     #[must_use]
     pub(crate) fn is(&self, other: &Self) -> bool {
         self.0.ct_eq(&other.0).into()
@@ -162,27 +162,27 @@ impl fmt::Debug for KeyDigest {
     }
 }
 
-/// What a key may use. The default limits nothing.
+/// The limits of a key. The default limits nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct KeyLimits {
-    /// Requests that ask a model, on one day of UTC.
+    /// Most requests to a model on one UTC day; `None`: unlimited.
     pub requests_per_day: Option<u64>,
-    /// Tokens of prompts and answers together, on one day of UTC. A request that begins below the limit is answered to
-    /// its end.
+    /// Most tokens of prompts and answers together on one UTC day; `None`: unlimited. A request that begins below the
+    /// limit is answered to its end.
     pub tokens_per_day: Option<u64>,
     /// Names of models, each with `*` at its end or without; empty for all.
     pub models: Vec<String>,
 }
 
 impl KeyLimits {
-    /// Model names of one key.
+    /// Most model names of one key.
     pub const MODELS_MAX: usize = 64;
 
     /// Reads `requests=100/day,tokens=1000000/day,models=qwen3-*|qwen-plus`; each part may be missing, `/day` too.
     ///
     /// # Errors
-    /// What a part must look like.
+    /// A sentence about the expected form of the part at fault.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut limits = Self::default();
         for part in text.split(',').map(str::trim).filter(|part| !part.is_empty()) {
@@ -207,7 +207,7 @@ impl KeyLimits {
     /// Checks the names of models.
     ///
     /// # Errors
-    /// What a name must look like.
+    /// A sentence about the expected form of a name, or about the number of names.
     pub fn check(&self) -> Result<(), String> {
         let is_name = |model: &String| {
             let stem = model.strip_suffix('*').unwrap_or(model);
@@ -237,7 +237,7 @@ impl KeyLimits {
     }
 }
 
-/// What stands behind the name of a page's key that a configured key has too.
+/// Suffix of a page's key whose name is also that of a configured key.
 const PAGE_ENDING: &str = "-page";
 const LIMITS_EXPECTED: &str = "must be requests=N/day, tokens=N/day or models=NAME|NAME*, separated by commas";
 const MODEL_BYTES_MAX: usize = 200;

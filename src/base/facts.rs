@@ -1,15 +1,15 @@
-//! What is learnt about an identity and has to outlive the process.
+//! Facts about identities that outlive the process.
 
 use crate::base::ids::UnixSeconds;
 
 /// The kind of upstream that an identity belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AccountKind {
-    /// The web chat.
+    /// An account of the web chat, chat.qwen.ai.
     Web,
-    /// The portal of OAuth accounts.
+    /// An OAuth account, served by the portal.
     OAuth,
-    /// Endpoints of static keys.
+    /// A static key of a DashScope-shaped endpoint.
     Key,
 }
 
@@ -24,7 +24,7 @@ impl AccountKind {
         }
     }
 
-    /// How its owner brings an identity of this kind back whose credential is refused.
+    /// Advice for the owner of an identity of this kind whose credential is refused.
     #[must_use]
     pub fn remedy(self) -> &'static str {
         match self {
@@ -40,35 +40,35 @@ impl AccountKind {
 pub struct IdentityFacts {
     /// The rest that the upstream asked for, for each usage.
     pub cooling: PerUsage<Option<Cooling>>,
-    /// Since when the upstream refuses the credential for good.
+    /// The moment from which the upstream has refused the credential permanently; `None` while it is accepted.
     pub dead_since: Option<UnixSeconds>,
 }
 
 /// A rest until a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cooling {
-    /// What the upstream refused with.
+    /// The kind of refusal that caused the rest.
     pub reason: CoolingReason,
-    /// Until when.
+    /// End of the rest, by the wall clock.
     pub until: UnixSeconds,
-    /// When it was decided, so that a clock that steps back cannot prolong it for ever.
+    /// Start of the rest: bounds its length when the wall clock steps back.
     pub set_at: UnixSeconds,
 }
 
 /// Why an identity rests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CoolingReason {
-    /// Too many requests, for one usage.
+    /// Too many requests for one usage.
     Rate,
-    /// The day's quota of one usage is gone.
+    /// The daily quota of one usage is used up.
     Quota,
-    /// The upstream wants a human. This concerns the whole account.
+    /// The upstream demands a check by a human. This concerns the whole account.
     Challenge,
     /// The account's owner sent it to rest, from everything.
     Owner,
 }
 
-/// What an identity is asked for. Each has rests of its own: a day's quota of videos says nothing about chats.
+/// The kinds of use of an identity. Each has its own rests: a used-up quota of videos leaves chats usable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Usage {
     /// Answers in text, whatever they are made from.
@@ -76,7 +76,7 @@ pub enum Usage {
     Chat,
     /// Making and changing pictures.
     Image,
-    /// Making videos.
+    /// Making videos, from words or from a picture.
     Video,
     /// Deep research, whose quota the upstream counts apart from chats.
     Research,
@@ -87,7 +87,7 @@ pub enum Usage {
 /// What one request needs of an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Need {
-    /// What it asks for.
+    /// The kind of use.
     pub usage: Usage,
     /// Whether files have to be handed over for it.
     pub uploads: bool,
@@ -100,9 +100,9 @@ impl From<Usage> for Need {
 }
 
 impl Usage {
-    /// All of them.
+    /// Every usage, in the order of declaration; the order of [`PerUsage::iter`].
     pub const ALL: [Self; 5] = [Self::Chat, Self::Image, Self::Video, Self::Research, Self::Upload];
-    /// Those by which an account is judged: one that rests from all of them is down.
+    /// The usages that decide whether an account is down: it is when it rests from all of them.
     pub const ASKED: [Self; 3] = [Self::Chat, Self::Image, Self::Video];
 
     /// The word for it on disk and in logs.

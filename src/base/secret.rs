@@ -16,7 +16,7 @@ use crate::base::ids::{CredentialKey, UnixSeconds};
 pub struct ApiKey(SecretString);
 
 impl ApiKey {
-    /// Wraps a key.
+    /// Wraps a key without checking it.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(SecretString::from(text))
@@ -30,7 +30,7 @@ impl ApiKey {
         ours.as_slice().ct_eq(theirs.as_slice()).into()
     }
 
-    /// The key itself, for the one line that shows a generated key to its owner and for the state file.
+    /// The key in clear, for the line that shows a generated key to its owner and for the state file.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
@@ -69,7 +69,7 @@ impl UpstreamKey {
         Ok(Self(SecretString::from(text)))
     }
 
-    /// The key itself.
+    /// The key in clear, to be presented to its endpoint.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
@@ -119,13 +119,13 @@ impl Cookie {
         Ok(Self(SecretString::from(header)))
     }
 
-    /// What this cookie is called on disk.
+    /// The hash of this cookie that names its account on disk.
     #[must_use]
     pub fn key(&self) -> CredentialKey {
         CredentialKey::of(self.0.expose_secret())
     }
 
-    /// The header text.
+    /// The header's value in clear, as [`Cookie::parse`] cleaned it.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
@@ -155,12 +155,12 @@ pub struct AccessToken {
 impl AccessToken {
     /// The longest accepted token in bytes.
     pub const BYTES_MAX: usize = 8 * 1024;
-    /// An `exp` further away than this is taken for nonsense and treated as unknown.
+    /// An `exp` further away than this, in seconds, is treated as unknown.
     const LIFETIME_SECONDS_MAX: i64 = 400 * 24 * 3600;
 
-    /// Checks and wraps a token. A token that is no JWT is accepted; its expiry is then unknown.
+    /// Checks and wraps a token. Opaque tokens are accepted; their expiry is unknown.
     ///
-    /// `now` bounds what is believed of `exp`, which may be a number, a float, a string, or in milliseconds.
+    /// `now` bounds the credible `exp`, which may be a number, a float, a string, or in milliseconds.
     ///
     /// # Errors
     /// Empty, too long, or with characters that no header can carry.
@@ -209,19 +209,19 @@ impl AccessToken {
             .map(|header| format!("{:?}", header.alg))
     }
 
-    /// When the token ends by its own `exp`; `None` when it does not say so credibly.
+    /// End of the token by its claim `exp`; `None` if the claim is missing or not credible.
     #[must_use]
     pub fn expires_at(&self) -> Option<UnixSeconds> {
         self.expires_at
     }
 
-    /// The same token with an end that is known from elsewhere: opaque tokens do not tell it themselves.
+    /// The same token with an end from another source, as opaque tokens have no `exp`.
     #[must_use]
     pub fn ending_at(self, expires_at: Option<UnixSeconds>) -> Self {
         Self { expires_at, ..self }
     }
 
-    /// The same token, read on a clock that is ahead of its issuer's by so many seconds.
+    /// The same token with `exp` and `iat` moved to a clock that is `ahead_seconds` ahead of its issuer's.
     #[must_use]
     pub fn seen_from(self, ahead_seconds: i64) -> Self {
         let moved = |at: Option<UnixSeconds>| at.map(|at| at.plus(ahead_seconds));
@@ -234,7 +234,7 @@ impl AccessToken {
         self.issued_at
     }
 
-    /// Whether the token is still good at `now` as far as it says itself.
+    /// Whether the token has not expired at `now`; `true` if its end is unknown.
     #[must_use]
     pub fn is_live(&self, now: UnixSeconds) -> bool {
         self.expires_at.is_none_or(|expires_at| now < expires_at)
@@ -246,7 +246,7 @@ impl AccessToken {
         self.account.as_deref()
     }
 
-    /// The token text.
+    /// The token in clear, to be presented to the upstream.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.text.expose_secret()
@@ -265,16 +265,16 @@ pub enum SecretError {
     /// Nothing is left after trimming.
     #[error("is empty")]
     Empty,
-    /// Longer than anything that the upstream would take.
+    /// Longer than the limit for this kind of secret.
     #[error("is longer than {bytes_max} bytes")]
     TooLong {
-        /// The most bytes that this kind of secret may have.
+        /// Longest accepted text of this kind of secret, in bytes.
         bytes_max: usize,
     },
-    /// A Cookie header is a list of `name=value` pairs.
+    /// The text has no `name=value` pair, as a Cookie header needs.
     #[error("is not a Cookie header (expected name=value; name=value)")]
     NotACookie,
-    /// A header carries printable ASCII only.
+    /// The text has characters other than printable ASCII.
     #[error("has characters that an HTTP header cannot carry")]
     NotAscii,
 }

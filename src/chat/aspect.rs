@@ -4,33 +4,33 @@ use std::fmt;
 
 use crate::chat::suffix::Product;
 
-/// Width to height.
+/// Ratio of width to height.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Aspect {
-    /// 1:1.
+    /// 1:1, the default of pictures.
     #[default]
     Square,
-    /// 3:4.
+    /// 3:4, higher than wide.
     Portrait,
-    /// 4:3.
+    /// 4:3, wider than high.
     Landscape,
-    /// 16:9.
+    /// 16:9, the default of videos.
     Wide,
-    /// 9:16.
+    /// 9:16, narrower than [`Self::Portrait`].
     Tall,
 }
 
 const ALL: [Aspect; 5] = [Aspect::Square, Aspect::Portrait, Aspect::Landscape, Aspect::Wide, Aspect::Tall];
 
 impl Aspect {
-    /// The ratio for a size as callers write it: `1024x1024`, `16:9`, or a word such as `auto`. Whatever is no
-    /// size means a square, as the forerunner did; callers are told which ratio was taken.
+    /// The ratio for a size as callers write it: `1024x1024`, `16:9`, or a word such as `auto`. Anything else means a
+    /// square, as the forerunner did; callers are told which ratio was taken.
     #[must_use]
     pub fn of_size(size: &str) -> Self {
         Self::parse(size).unwrap_or_default()
     }
 
-    /// The ratio of what is to be made. Without a size, or with a word for one, pictures are square and videos wide.
+    /// The ratio of a picture or video. Without a size in numbers, pictures are square and videos wide.
     #[must_use]
     pub fn of(size: Option<&str>, product: Product) -> Self {
         size.and_then(Self::parse).unwrap_or(match product {
@@ -47,7 +47,7 @@ impl Aspect {
         }
     }
 
-    /// The ratio nearest to this one, by how much wider or narrower it would have to be made.
+    /// The ratio nearest to this one, by the logarithm of their quotient.
     fn nearest(width: u32, height: u32) -> Self {
         let wanted = f64::from(width) / f64::from(height);
         let distance = |aspect: Self| {

@@ -10,14 +10,14 @@ use serde_json::{Map, Value};
 use crate::chat::error::RequestError;
 use crate::files::attachment::JobFile;
 
-/// A checked conversation.
+/// A conversation that was checked for form; limits of upstreams are not.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Conversation {
     /// The messages, oldest first; at least one with text or a file.
     pub messages: Vec<Message>,
     /// The tools that the model may call.
     pub tools: Vec<ToolSpec>,
-    /// Whether and which tools it has to call.
+    /// Which tools the answer may or must call.
     pub tool_choice: ToolChoice,
     /// Whether one answer may hold several calls.
     pub parallel_tool_calls: bool,
@@ -90,12 +90,12 @@ impl Conversation {
     }
 }
 
-/// What one author says at a time.
+/// One message of one author.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Message {
     /// The author of the message.
     pub role: Role,
-    /// What is said, in order.
+    /// Texts and files of the message, in order.
     pub parts: Vec<Part>,
 }
 
@@ -126,10 +126,10 @@ pub enum Role {
     User,
     /// The model, with the calls that it made.
     Assistant {
-        /// Its calls, in order.
+        /// Tool calls of the message, in order.
         calls: Vec<ToolCall>,
     },
-    /// A tool that was called.
+    /// The result of a tool call.
     ToolResult {
         /// The id of the call that it answers.
         call_id: Option<String>,
@@ -141,7 +141,7 @@ pub enum Role {
 /// A piece of a message.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Part {
-    /// Words, as they were written.
+    /// Text as the caller wrote it.
     Text(String),
     /// A picture, document, sound or video.
     File(NamedFile),
@@ -150,8 +150,8 @@ pub enum Part {
 /// A file of a message.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamedFile {
-    /// What it is called in the conversation: the caller's name for it, or `image-1`, `document-2` and so on. It
-    /// has no control characters, quotes or angle brackets.
+    /// Name of the file in the conversation: the caller's name for it, or `image-1`, `document-2` and so on, without
+    /// control characters, quotes or angle brackets.
     pub label: String,
     /// Where its bytes are: here, at an address, or at the upstream already.
     pub file: JobFile,
@@ -186,30 +186,30 @@ pub struct ToolSpec {
 /// Which tools an answer has to call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum ToolChoice {
-    /// As the model sees fit.
+    /// The model decides whether to call tools.
     #[default]
     Auto,
-    /// None, although there are some.
+    /// The model must not call any of the declared tools.
     None,
-    /// At least one.
+    /// The answer must call at least one tool.
     Required,
-    /// This one.
+    /// The answer must call the tool of this name.
     Named(String),
 }
 
 /// The form of an answer's text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum OutputFormat {
-    /// Whatever the model writes.
+    /// Any text; nothing is checked.
     #[default]
     Text,
     /// A JSON object of any shape.
     JsonObject,
     /// JSON that follows a schema.
     JsonSchema {
-        /// What the caller calls it.
+        /// The caller's name for the schema.
         name: String,
-        /// The JSON Schema.
+        /// The JSON Schema that the answer has to follow.
         schema: Value,
         /// The caller's field that has the schema: errors name it.
         at: String,

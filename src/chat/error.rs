@@ -1,16 +1,16 @@
-//! What can be wrong with a caller's request, in every dialect.
+//! Faults of a caller's request, for every dialect.
 
 use serde_json::Value;
 
-/// What is wrong with a request. It is always the caller's fault, and nothing was sent upstream.
+/// A fault of a request: the caller's, found before anything was sent upstream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct RequestError {
     /// The field, as `messages[0].content[1].type`; `None` for the body as a whole.
     pub param: Option<String>,
-    /// What kind of fault.
+    /// The kind of fault, from which `code` and status follow.
     pub kind: RequestErrorKind,
-    /// What is wrong and how to mend it.
+    /// The fault and its remedy, for the caller.
     pub message: String,
 }
 

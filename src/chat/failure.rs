@@ -1,4 +1,4 @@
-//! How a request can fail, in no dialect's words: a closed set of kinds, with what the caller is told.
+//! Failures of requests, independent of dialects: a closed set of kinds, each with a code and a message.
 //!
 //! `http::failure` gives each kind its status, each dialect gives it a class and writes the body.
 
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::base::bilingual::Bilingual;
 
-/// The longest wait that a client is asked to sit through by itself: SDKs sleep for as long as they are told.
+/// Longest wait that a client is asked to retry after by itself: SDKs sleep for as long as they are told.
 pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// What went wrong, as far as statuses and the classes of dialects tell it apart.
+/// Kinds of failure, as far as statuses and the dialects' classes differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum FailureKind {
     /// The key or credential is missing or wrong.
@@ -24,9 +24,9 @@ pub enum FailureKind {
     WrongMethod,
     /// The body did not arrive in time.
     BodyTimeout,
-    /// What is there already, or belongs elsewhere, does not allow it.
+    /// The request conflicts with an existing object, or with one that belongs to another caller.
     Conflict,
-    /// It was here, and is over.
+    /// The object existed and has expired.
     Gone,
     /// The body is larger than this server, or the upstream, takes.
     TooLarge,
@@ -40,7 +40,7 @@ pub enum FailureKind {
     QuotaExhausted,
     /// A fault of this server.
     Internal,
-    /// Nothing that is configured can do this.
+    /// No configured upstream can do this.
     NotImplemented,
     /// The upstream failed, answered nothing, or broke off.
     Upstream,
@@ -73,30 +73,29 @@ impl FailureKind {
     ];
 }
 
-/// A failure as its caller is told of it.
+/// A failure as the caller is told of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// What went wrong.
+    /// The kind, from which the HTTP status and the dialect's class follow.
     pub kind: FailureKind,
-    /// The word for programs, one of a closed list: `model_not_found`.
+    /// Machine-readable code, one of a closed list, such as `model_not_found`.
     pub code: &'static str,
-    /// For people: what was wrong, whose fault it is, how to mend it. Holds no secret and no text of the upstream
-    /// but its short cleaned one.
+    /// For people: the fault and its remedy. Holds no secret; of the upstream's text at most a short cleaned excerpt.
     pub message: String,
     /// The message in both languages of the owner's page, where that shows it.
     pub words: Option<Box<Bilingual>>,
     /// The field of the request that is at fault: `messages[0].content`.
     pub param: Option<String>,
-    /// When another try can succeed.
+    /// Wait until another try can succeed, sent as `Retry-After` in whole seconds; `None`: not known, not sent.
     pub retry_after: Option<Duration>,
-    /// The client is told not to try again by itself.
+    /// Whether the client is told not to retry by itself (`x-should-retry: false`).
     pub is_final: bool,
-    /// The class to be named in place of the dialect's own, where clients of a forerunner wait for it.
+    /// Class named in place of the dialect's own, for clients of a forerunner that expect it.
     pub class: Option<&'static str>,
 }
 
 impl Failure {
-    /// A failure about which nothing is said but this.
+    /// A failure without field, wait or class.
     #[must_use]
     pub fn new(kind: FailureKind, code: &'static str, message: impl Into<String>) -> Self {
         let message = message.into();

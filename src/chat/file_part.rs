@@ -115,7 +115,7 @@ fn decoded(at: &str, kind: MediaKind, encoded: &str) -> Result<Blob, RequestErro
     }
 }
 
-/// What is wrong with a file, said to its caller.
+/// The fault of a file, in words for its caller.
 #[must_use]
 pub(crate) fn file_error(at: &str, kind: MediaKind, fault: &FileFault) -> RequestError {
     use RequestErrorKind as Kind;

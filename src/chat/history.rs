@@ -25,7 +25,7 @@ use crate::chat::conversation::{Conversation, Message, OutputFormat, Part, Role,
 use crate::chat::reply::{ReplyEvent, Text};
 use crate::files::attachment::JobFile;
 
-/// SHA-256.
+/// A SHA-256 digest of 32 bytes.
 type Hash = [u8; 32];
 
 /// A conversation up to some message, as a hash.
@@ -33,7 +33,7 @@ type Hash = [u8; 32];
 pub(crate) struct History(Hash);
 
 impl History {
-    /// The 32 bytes.
+    /// The 32 bytes of the digest, as the store keeps them.
     #[must_use]
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -88,7 +88,7 @@ pub(crate) struct MessageHash(Hash);
 #[derive(Clone, Debug)]
 pub(crate) struct AnswerHasher {
     text: Trimmed,
-    /// Names and arguments.
+    /// Name and arguments (JSON text) of each call, in order.
     calls: Vec<(String, String)>,
 }
 
@@ -99,7 +99,7 @@ impl Default for AnswerHasher {
 }
 
 impl AnswerHasher {
-    /// Takes what the caller is shown next.
+    /// Takes the next event that the caller is shown.
     pub(crate) fn event(&mut self, event: &ReplyEvent<'_>) {
         match event {
             ReplyEvent::Text(text) | ReplyEvent::Refusal(text) => self.text.push(*text),
@@ -117,7 +117,7 @@ impl AnswerHasher {
         }
     }
 
-    /// The hash of all that was shown.
+    /// The hash of the answer as it was shown.
     #[must_use]
     pub(crate) fn finish(self) -> MessageHash {
         let Self { text, calls } = self;

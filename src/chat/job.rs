@@ -1,4 +1,4 @@
-//! What a caller wants, checked: a question, the model that answers it, and wishes about the answer.
+//! A caller's checked request: a question, the model that answers it, and wishes about the answer.
 
 use serde_json::{Map, Value};
 
@@ -11,11 +11,11 @@ use crate::files::attachment::JobFile;
 /// Whether the model should think.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ThinkingWish {
-    /// Answer at once.
+    /// The model answers without thinking.
     Off,
-    /// Think first.
+    /// Think before the answer.
     On,
-    /// As the model sees fit.
+    /// The model decides whether to think.
     Auto,
 }
 
@@ -26,7 +26,7 @@ pub enum ReasoningFormat {
     Parsed,
     /// Into the content, between `<think>` tags.
     Raw,
-    /// They are left out.
+    /// Thoughts are dropped; they still count as tokens.
     Hidden,
 }
 
@@ -43,7 +43,7 @@ impl ReasoningFormat {
     }
 }
 
-/// What is asked.
+/// The question of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Question {
     /// A conversation, which every upstream can be asked.
@@ -57,18 +57,18 @@ pub enum Question {
 pub struct ChatRequest {
     /// The model as asked; `None` for the default.
     pub model: Option<String>,
-    /// What is asked.
+    /// Conversation or verbatim body.
     pub question: Question,
     /// `size`, for pictures and videos.
     pub size: Option<String>,
-    /// What the caller wants of the answer.
+    /// Wishes about the answer.
     pub wishes: Wishes,
     /// Parameters that were read but have no effect.
     pub ignored: Vec<&'static str>,
 }
 
 impl ChatRequest {
-    /// The text of the newest user message, as far as there is one; of a body of another API, what stands there.
+    /// Text of the newest user message, its parts joined by line ends; `None` without one.
     #[must_use]
     pub fn newest_user_text(&self) -> Option<String> {
         match &self.question {
@@ -98,7 +98,7 @@ impl ChatRequest {
     }
 }
 
-/// What a caller wants of an answer beside its content.
+/// A caller's wishes about an answer beside its content.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Wishes {
     /// Sequences that end the answer, none of them empty.
@@ -107,14 +107,13 @@ pub struct Wishes {
     pub tokens_max: Option<u32>,
     /// An explicit wish about thinking, and the field that it came from.
     pub thinking: Option<(ThinkingWish, &'static str)>,
-    /// Tokens to think with.
+    /// Most tokens for thinking.
     pub thinking_budget: Option<u32>,
     /// An explicit wish about searching the web, and the field that it came from.
     pub search: Option<(bool, &'static str)>,
-    /// Where thoughts go, when the caller says so.
+    /// Where thoughts go; `None`: the setting of the server (`reasoning_format`).
     pub reasoning_format: Option<ReasoningFormat>,
-    /// How words are drawn: parameters by OpenAI's names, their values checked. An upstream without them names them
-    /// as ignored.
+    /// Sampling parameters by OpenAI's names, their values checked. An upstream without them reports them as ignored.
     pub sampling: Vec<(&'static str, Value)>,
 }
 
@@ -125,27 +124,27 @@ impl Wishes {
     }
 }
 
-/// What is to be made.
+/// The product of a job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Making {
-    /// The answer of a chat.
+    /// Text: the answer of a chat.
     Text,
-    /// Text of a kind of its own.
+    /// Text of another kind, such as a research report.
     Work(Work),
-    /// A picture or a video.
+    /// A picture or a video in this ratio.
     Media(Product, Aspect),
 }
 
-/// What goes up: a question with its model. An upstream writes its own request from it.
+/// A question with its model. An upstream writes its own request from it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChatJob {
     /// The model as the caller named it; answers carry this name.
     pub model: String,
     /// The upstream's id of the model.
     pub upstream_model: String,
-    /// What is to be made.
+    /// Text, text of another kind, picture or video.
     pub making: Making,
-    /// What is asked.
+    /// Conversation or verbatim body.
     pub question: Question,
     /// Wishes, with those that the model's name adds.
     pub wishes: Wishes,
@@ -160,7 +159,7 @@ pub struct MediaJob {
     pub model: String,
     /// The upstream's id of the model.
     pub upstream_model: String,
-    /// What is to be made; [`Product::ImageEdit`] needs at least one file.
+    /// Picture or video; [`Product::ImageEdit`] needs at least one file.
     pub product: Product,
     /// Its ratio of width to height.
     pub aspect: Aspect,
@@ -172,10 +171,10 @@ pub struct MediaJob {
     pub ignored: Vec<&'static str>,
 }
 
-/// How long a video is, in seconds. The upstream makes all videos of this length.
+/// Length of every video in seconds: the upstream makes no other.
 pub const VIDEO_SECONDS: &str = "5";
 
-/// What the caller is told about how a request was understood.
+/// Notes to the caller about how a request was understood.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
     /// Parameters that were read but have no effect.
@@ -188,7 +187,7 @@ pub struct Notes {
     pub prompt_file: Option<&'static str>,
     /// How far the definitions of tools were shortened to fit into a prompt.
     pub tools_shortened: Option<&'static str>,
-    /// The ratio of what is made.
+    /// Ratio of the picture or video that is made.
     pub aspect: Option<Aspect>,
 }
 
@@ -201,7 +200,7 @@ impl Wishes {
 }
 
 impl ChatJob {
-    /// What an account is charged with for it.
+    /// The usage that the account is charged with.
     #[must_use]
     pub fn usage(&self) -> Usage {
         match self.making {

@@ -1,6 +1,6 @@
 //! `MODEL_MAP`: other names for models, so that a client which asks for `claude-…` or `gpt-…` gets an answer.
 
-/// Names and what stands for them, in the order in which they are tried.
+/// Names or patterns with their targets, in the order in which they are tried.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelMap(Vec<(String, String)>);
 
@@ -8,13 +8,13 @@ impl ModelMap {
     /// A map that leaves every name as it is.
     pub const EMPTY: Self = Self(Vec::new());
 
-    /// The same, borrowed.
+    /// [`Self::EMPTY`] as a reference.
     pub const NONE: &'static Self = &Self::EMPTY;
 
     /// Reads entries such as `claude-*=qwen3-max`.
     ///
     /// # Errors
-    /// What an entry has to look like.
+    /// A sentence about the form of an entry.
     pub fn parse(entries: &[String]) -> Result<Self, String> {
         let read = |entry: &String| {
             let (pattern, target) = entry.split_once('=').ok_or_else(expected)?;

@@ -5,32 +5,32 @@ use serde_json::Value;
 use crate::chat::suffix::{Product, SUFFIXES, SuffixEffect, Work};
 use crate::files::media_type::MediaKind;
 
-/// What a model can do about thinking.
+/// Whether a model thinks, and whether that can be switched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Thinking {
-    /// It never thinks.
+    /// The model never thinks.
     Never,
-    /// It thinks when asked.
+    /// Thinking can be switched on and off.
     OnRequest,
-    /// It cannot be kept from thinking.
+    /// Thinking cannot be switched off.
     Always,
 }
 
-/// What a model takes besides text, and what it makes. `None` where the upstream says nothing of it.
+/// The kinds of files that a model takes besides text. `None`: the catalogue does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Abilities {
-    /// It sees pictures.
+    /// Pictures, by `vision` of the catalogue.
     pub image: Option<bool>,
-    /// It watches videos.
+    /// Videos, by `video` of the catalogue.
     pub video: Option<bool>,
-    /// It hears.
+    /// Audio, by `audio` of the catalogue.
     pub audio: Option<bool>,
-    /// It reads documents.
+    /// Documents, by `document` of the catalogue.
     pub document: Option<bool>,
 }
 
 impl Abilities {
-    /// Whether files of a kind can be sent; what is not known may be tried.
+    /// Whether files of a kind can be sent; `true` if the catalogue does not say.
     #[must_use]
     pub fn takes(&self, kind: MediaKind) -> bool {
         let known = match kind {
@@ -46,22 +46,22 @@ impl Abilities {
 /// One model of the catalogue.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ModelInfo {
-    /// The upstream's id.
+    /// The upstream's id of the model, unique in the catalogue.
     pub id: String,
-    /// Seconds since 1970.
+    /// Creation of the model, in Unix seconds; [`CREATED_DEFAULT`] if the catalogue has none.
     pub created: u32,
     /// `owned_by`, as the upstream says.
     pub owned_by: String,
-    /// See [`Thinking`].
+    /// Whether it thinks, and whether that can be switched.
     pub thinking: Thinking,
     /// Whether the chat type `search` is offered.
     pub search: bool,
-    /// The kinds of text that are offered.
+    /// Kinds of text that the catalogue offers with it.
     pub writes: Vec<Work>,
-    /// Whether the upstream says which chat types are offered. If not, [`Self::search`], [`Self::writes`] and
-    /// [`Self::makes`] may lack what there is.
+    /// Whether the catalogue lists the chat types of this model. If not, [`Self::search`], [`Self::writes`] and
+    /// [`Self::makes`] may be incomplete.
     pub tells_chat_types: bool,
-    /// What can be sent to it.
+    /// The kinds of files that it takes.
     pub abilities: Abilities,
     /// Whether pictures and videos can be made in its chats.
     pub makes: Makes,
@@ -69,19 +69,19 @@ pub struct ModelInfo {
     pub context_length: Option<u64>,
 }
 
-/// What is made in the chats of a model.
+/// The pictures and videos that the chats of a model can make.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Makes {
-    /// Chat type `t2i`.
+    /// Pictures from words: chat type `t2i` is offered.
     pub image: bool,
-    /// Chat type `image_edit`.
+    /// Pictures from pictures: chat type `image_edit` is offered.
     pub image_edit: bool,
-    /// Chat type `t2v`.
+    /// Videos: chat type `t2v` is offered.
     pub video: bool,
 }
 
 impl Makes {
-    /// Whether this is made.
+    /// Whether chats can make this product.
     #[must_use]
     pub fn has(self, product: Product) -> bool {
         match product {
@@ -93,26 +93,26 @@ impl Makes {
 }
 
 impl ModelInfo {
-    /// Whether it may be asked to search; what is not known may be tried.
+    /// Whether it may be asked to search; `true` if the catalogue does not list chat types.
     #[must_use]
     pub fn may_search(&self) -> bool {
         self.search || !self.tells_chat_types
     }
 
-    /// Whether it may be asked to write this; what is not known may be tried.
+    /// Whether it may be asked to write this; `true` if the catalogue does not list chat types.
     #[must_use]
     pub fn may_write(&self, work: Work) -> bool {
         self.writes.contains(&work) || !self.tells_chat_types
     }
 
-    /// Whether it may be asked to make this; what is not known may be tried.
+    /// Whether it may be asked to make this; `true` if the catalogue does not list chat types.
     #[must_use]
     pub fn may_make(&self, product: Product) -> bool {
         self.makes.has(product) || !self.tells_chat_types
     }
 }
 
-/// The name in a list that is most like `name`, if any is like it at all.
+/// The name most similar to `name`, if one is more similar than [`LIKENESS_MIN`].
 #[must_use]
 pub(crate) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let name = name.to_ascii_lowercase();
@@ -121,7 +121,7 @@ pub(crate) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) 
     best.filter(|(likeness, _)| *likeness > LIKENESS_MIN).map(|(_, other)| other)
 }
 
-/// How like another name one has to be to be called the nearest.
+/// Least Jaro-Winkler similarity (0 to 1) of a name that is suggested.
 const LIKENESS_MIN: f64 = 0.8;
 /// The date that models without one get, so that `created` stays the same from call to call.
 pub(crate) const CREATED_DEFAULT: u32 = 1_732_711_466;
@@ -209,7 +209,7 @@ const WORKS: [(&str, Work); 6] = [
     ("vqa", Work::VisualAnswer),
 ];
 
-/// The list that stands in while the upstream's has never been seen.
+/// The list that serves until the upstream's was read for the first time.
 #[must_use]
 pub(crate) fn builtin_catalogue() -> Vec<ModelInfo> {
     let model = |id: &str, thinking| ModelInfo {

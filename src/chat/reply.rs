@@ -14,7 +14,7 @@ use crate::base::text::pieces;
 pub enum Text<'a> {
     /// A valid JSON string literal with its quotes and without lone surrogates.
     Literal(&'a str),
-    /// Text as such.
+    /// Text without any escapes.
     Plain(&'a str),
 }
 
@@ -36,7 +36,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Appends the text itself.
+    /// Appends the text, escapes undone.
     pub fn append_to(self, out: &mut String) {
         match self {
             Self::Plain(text) => out.push_str(text),
@@ -44,7 +44,7 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Hands on the text itself in pieces, without a copy of it.
+    /// Hands on the text in pieces, escapes undone, without a copy.
     pub(crate) fn for_each_piece(self, sink: &mut impl FnMut(&str)) {
         match self {
             Self::Plain(text) => sink(text),
@@ -52,8 +52,8 @@ impl<'a> Text<'a> {
         }
     }
 
-    /// Hands on the text as it is, or, when it is longer than `bytes_max` bytes, the text itself in pieces of at most
-    /// that size, cut between characters. Escapes of a literal count as they are written.
+    /// Hands on the text as it is, or, if it is longer than `bytes_max` bytes, in pieces of at most that size, escapes
+    /// undone, cut between characters. Escapes of a literal count as they are written.
     pub(crate) fn in_pieces(self, bytes_max: usize, mut sink: impl FnMut(Text<'_>)) {
         let bytes = match self {
             Self::Plain(text) => text.len(),
@@ -142,7 +142,7 @@ fn push_unit(unit: u16, half: &mut Option<u16>, out: &mut impl FnMut(&str)) {
     }
 }
 
-/// One thing that happened in an answer, in order.
+/// One event of an answer, in order.
 #[derive(Debug, PartialEq)]
 pub enum ReplyEvent<'a> {
     /// The upstream took the request; `response_id` names the answer (needed to stop or continue it).
@@ -150,50 +150,50 @@ pub enum ReplyEvent<'a> {
         /// The upstream's id of the answer.
         response_id: &'a str,
     },
-    /// More of the answer.
+    /// More text of the answer.
     Text(Text<'a>),
-    /// More of the thoughts before or between.
+    /// More text of the thoughts before the answer or between its parts.
     Reasoning(Text<'a>),
     /// A tool call begins, or its id or name arrives later than its beginning.
     ToolCall {
-        /// Which call of the answer, counted from 0.
+        /// Position of the call in the answer, from 0.
         index: u32,
-        /// Its id; empty when it is not in this event.
+        /// Its id; empty when this event does not bring it.
         id: &'a str,
-        /// The tool; empty when it is not in this event.
+        /// Name of the tool; empty when this event does not bring it.
         name: &'a str,
     },
     /// More of the arguments of a call.
     ToolArguments {
-        /// Which call.
+        /// Position of the call in the answer, from 0.
         index: u32,
         /// A piece of JSON text, never empty.
         json: &'a str,
     },
     /// A call is complete.
     ToolCallDone {
-        /// Which call.
+        /// Position of the call in the answer, from 0.
         index: u32,
     },
     /// More of the model's own refusal to answer.
     Refusal(Text<'a>),
-    /// A picture, each one once.
+    /// A picture; each picture comes once.
     Image {
-        /// Where it lies.
+        /// URL of the picture.
         url: &'a str,
     },
-    /// A video that is done.
+    /// A video whose making is finished.
     Video {
-        /// Where it lies.
+        /// URL of the video.
         url: &'a str,
     },
-    /// The rest of a frame, after the events that were read out of it: what has no name here.
+    /// The fields of a frame that no other event carries.
     Extra(Extra<'a>),
-    /// What a search found, in the order that `[[1]]` in the text counts.
+    /// A page that a search found; the first one is `[[1]]` in the text.
     Source(Source),
     /// A built-in tool is at work; nothing to show, but the upstream is alive.
     Activity,
-    /// Something that this version does not know. Counted, so that drift of the protocol is seen.
+    /// A frame that this version does not know. Counted, to notice changes of the protocol.
     Unknown {
         /// The phase or the kind of frame, cut to a short word.
         what: &'a str,
@@ -205,7 +205,7 @@ pub enum ReplyEvent<'a> {
     },
 }
 
-/// What is left of a frame of an upstream, for a caller of the same dialect; for all others it means nothing.
+/// The rest of an upstream's frame, for a caller of the same dialect; other dialects ignore it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Extra<'a> {
     /// The frame without the texts, arguments, ids and names that went out as events.
@@ -288,7 +288,7 @@ pub struct TokenCounts {
 }
 
 impl TokenCounts {
-    /// Both together, as for an answer that took two tries.
+    /// The sum of both, for an answer that took two tries.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {
@@ -300,10 +300,10 @@ impl TokenCounts {
     }
 }
 
-/// How an upstream's stream can fail.
+/// Failures of an upstream's stream.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReplyError {
-    /// A frame is no JSON, or JSON of an impossible shape.
+    /// A frame is not JSON, or JSON of an impossible shape.
     #[error("a frame of the upstream's stream cannot be read")]
     Json,
     /// The upstream refused or failed inside the stream.
@@ -313,7 +313,7 @@ pub enum ReplyError {
         code: String,
         /// The upstream's text, uncleaned: not for callers or logs as it is.
         details: String,
-        /// Hours until a quota returns.
+        /// `num` of the error: hours until the quota returns.
         hours: Option<u64>,
     },
     /// The risk engine answered inside the stream.
@@ -322,12 +322,12 @@ pub enum ReplyError {
     /// The stream ended without its last frame.
     #[error("the upstream broke off its answer")]
     Truncated,
-    /// The answer ended with nothing said.
+    /// The answer ended without any content.
     #[error("the upstream gave an empty answer")]
     Empty,
 }
 
-/// How an answer ended.
+/// The end of an answer and what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Ending {
     /// The reason that the caller is told.
@@ -358,25 +358,25 @@ pub struct Citation {
 /// A complete answer that is not of the form that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rejection {
-    /// Which form.
+    /// The form that was asked for.
     pub kind: RejectedAs,
-    /// What is wrong with it, in words for the model.
+    /// The fault, in words for the model.
     pub why: String,
-    /// The answer as it came.
+    /// The answer as the upstream sent it.
     pub text: String,
 }
 
-/// What an answer should have been.
+/// The form that an answer should have had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RejectedAs {
-    /// Tool calls that can be made.
+    /// Calls of declared tools with valid arguments.
     ToolCall,
-    /// JSON of a certain form.
+    /// JSON in the requested form.
     StructuredOutput,
 }
 
 impl RejectedAs {
-    /// The code of the failure, when asking again did not help.
+    /// `code` of the failure when the second try was rejected too.
     #[must_use]
     pub fn code(self) -> &'static str {
         match self {
@@ -386,12 +386,12 @@ impl RejectedAs {
     }
 }
 
-/// Takes an answer: writes a stream, or collects a whole.
+/// A receiver of an answer: writes a stream, or collects a whole.
 pub trait ReplySink {
-    /// Takes the next thing that happened.
+    /// Takes the next event.
     fn event(&mut self, event: ReplyEvent<'_>);
 
-    /// Bytes that are kept until they are taken.
+    /// Bytes that are buffered and not taken yet.
     fn held_bytes(&self) -> usize;
 
     /// Forgets everything since the beginning, because another attempt answers in place of this one.

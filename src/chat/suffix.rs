@@ -1,6 +1,6 @@
-//! Model names: what a name asks for beyond the model itself.
+//! Suffixes of model names, which ask for more than the model itself.
 
-/// What a suffix switches on.
+/// The effect of a suffix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SuffixEffect {
     /// The model thinks before it answers.
@@ -9,7 +9,7 @@ pub(crate) enum SuffixEffect {
     Search,
     /// Text of a kind of its own is written.
     Write(Work),
-    /// Something else than text is made.
+    /// A picture or a video is made in place of text.
     Make(Product),
 }
 
@@ -31,7 +31,7 @@ pub enum Work {
 }
 
 impl Work {
-    /// What it is called, in the plural.
+    /// Plural of the product, for messages to callers.
     #[must_use]
     pub fn plural(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ impl Work {
     }
 }
 
-/// What is made in place of text.
+/// A product other than text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Product {
     /// A picture, from words.
@@ -56,7 +56,7 @@ pub enum Product {
 }
 
 impl Product {
-    /// What it is called, in the plural.
+    /// Plural of the product, for messages to callers.
     #[must_use]
     pub fn plural(self) -> &'static str {
         match self {
@@ -95,7 +95,7 @@ pub(crate) const WEB_PREFIX: &str = "web/";
 /// A model name, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelSpec {
-    /// The upstream's id.
+    /// The upstream's id of the model, or the name itself when it is unknown.
     pub base: String,
     /// The suffix `-thinking` was there.
     pub thinking: bool,

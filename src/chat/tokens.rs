@@ -7,12 +7,12 @@
 
 use crate::chat::reply::Text;
 
-/// Hundredths in a token.
+/// Hundredths in a token, the unit of all costs.
 pub(crate) const HUNDREDTHS: u64 = 100;
 
 /// Letters of a word that is one token, as a rule.
 const WORD_LETTERS: u8 = 5;
-/// What each further letter costs.
+/// Cost of each further letter, in hundredths of a token.
 const LONG_WORD_HUNDREDTHS: u8 = 14;
 
 /// Kinds of characters that cost alike.
@@ -21,7 +21,7 @@ enum Kind {
     /// The start of a text, and ASCII that is not listed below.
     #[default]
     Other,
-    /// `\n`, `\r`.
+    /// Ends of lines: `\n` and `\r`.
     Line,
     /// ASCII blank or tab.
     Blank,
@@ -38,7 +38,7 @@ enum Kind {
     /// Full-width forms and CJK punctuation.
     FullWidth,
     Emoji,
-    /// Everything else, as arrows and dashes.
+    /// All other characters, such as arrows and dashes.
     Rare,
 }
 
@@ -62,7 +62,7 @@ impl Kind {
 
     fn of(c: char) -> Self {
         match u32::from(c) {
-            // By far the most of what is not ASCII; it comes first for speed.
+            // Most characters beyond ASCII are ideographs; this arm comes first for speed.
             0x3100..=0x9fff => Self::Ideograph,
             code @ 0x00..=0x7f => Self::of_ascii(code),
             0x80..=0x7ff => Self::Letter,
@@ -144,12 +144,12 @@ pub(crate) struct TokenMeter {
 }
 
 impl TokenMeter {
-    /// Adds a piece.
+    /// Adds the cost of a piece of text.
     pub(crate) fn add(&mut self, text: Text<'_>) {
         text.for_each_piece(&mut |piece| self.add_plain(piece));
     }
 
-    /// Adds a character; gives the hundredths of a token that it costs.
+    /// Adds a character and returns its cost in hundredths of a token.
     pub(crate) fn add_char(&mut self, c: char) -> u64 {
         let kind = ASCII.get(c as usize).copied().unwrap_or_else(|| Kind::of(c));
         let step = self.place.step(kind);

@@ -1,6 +1,6 @@
 //! OAuth credentials as they lie in a file, and the names of the accounts that they belong to.
 //!
-//! The file is shared with other programs, so what is not understood is kept, and nothing of it is ever printed.
+//! The file is shared with other programs: unknown fields are kept, and no part of it is printed.
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::base::secret::{AccessToken, SecretError};
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AccountId(Arc<str>);
 
-/// A text is no name of an account.
+/// The text is not a valid account name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an account is named by 1 to 64 letters, digits and . _ @ - and does not begin with a dot")]
 pub struct AccountIdError;
@@ -58,7 +58,7 @@ impl AccountId {
         &self.0
     }
 
-    /// What the account is called among the identities.
+    /// The identity of the account.
     #[must_use]
     pub fn identity(&self) -> IdentityId {
         IdentityId::named(&format!("oauth:{}", self.0))
@@ -94,13 +94,13 @@ impl RefreshToken {
         Ok(Self(SecretString::from(text)))
     }
 
-    /// A hash by which the token is remembered when the upstream refused it for good.
+    /// A hash that identifies the token after the upstream refused it permanently.
     #[must_use]
     pub fn key(&self) -> CredentialKey {
         CredentialKey::of(&format!("refresh token {}", self.0.expose_secret()))
     }
 
-    /// The token text.
+    /// The token as it was parsed, for the body of a refresh and the credentials file.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()
@@ -137,33 +137,33 @@ pub struct OAuthCredentials {
     extra: Map<String, Value>,
 }
 
-/// What the token endpoint hands out.
+/// A successful answer of the token endpoint.
 #[derive(Clone, Debug)]
 pub struct TokenGrant {
     /// The new access token.
     pub access_token: AccessToken,
     /// The successor of the refresh token, if it was rotated.
     pub refresh_token: Option<RefreshToken>,
-    /// How the token is to be presented, `Bearer`.
+    /// `token_type` of the answer, such as `Bearer`.
     pub token_type: Option<String>,
-    /// When the access token ends, if the answer says so.
+    /// `expires_in`: lifetime of the access token in seconds, if the answer has it.
     pub expires_in_seconds: Option<u64>,
-    /// Where the token is good.
+    /// `resource_url`: the host or URL of the API that takes the token.
     pub resource_url: Option<String>,
 }
 
-/// Why a text holds no credentials. Never holds anything of the text.
+/// Reasons why a text is not a credentials file. Holds no part of the text.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialsError {
     /// An empty file, as while another program writes it.
     #[error("is empty")]
     Empty,
-    /// No JSON, or cut off.
+    /// Not JSON, or JSON that is cut off.
     #[error("is not complete JSON (line {line}, column {column})")]
     NotJson {
-        /// Where, counted from 1.
+        /// Line of the fault, from 1.
         line: usize,
-        /// Where, counted from 1.
+        /// Column of the fault, from 1.
         column: usize,
     },
     /// JSON of another shape.
@@ -179,7 +179,7 @@ pub enum CredentialsError {
     #[error("has a field {field} that {problem}")]
     Secret {
         field: &'static str,
-        /// What is wrong with it.
+        /// The rule that the token breaks.
         problem: SecretError,
     },
     /// The moment at which the token ends cannot be read.
@@ -312,13 +312,13 @@ impl OAuthCredentials {
         Some(token.ending_at(expires_at.filter(|at| at.0 <= now.0.saturating_add(LIFETIME_SECONDS_MAX))))
     }
 
-    /// The access token.
+    /// The access token as the file has it; [`Self::bearer`] adds its end.
     #[must_use]
     pub fn access_token(&self) -> Option<&AccessToken> {
         self.access_token.as_ref()
     }
 
-    /// The refresh token.
+    /// The refresh token; `None` if the file has none.
     #[must_use]
     pub fn refresh_token(&self) -> Option<&RefreshToken> {
         self.refresh_token.as_ref()
@@ -348,7 +348,7 @@ impl OAuthCredentials {
         Self::parse(text.expose_secret(), now).ok()
     }
 
-    /// Stands for all of it, secrets included.
+    /// A hash of the whole credentials, secrets included.
     #[must_use]
     pub fn fingerprint(&self) -> CredentialKey {
         CredentialKey::of(self.to_json().expose_secret())
@@ -429,9 +429,9 @@ const BEARER: &str = "Bearer";
 const SECONDS_BELOW: f64 = 1e12;
 /// The year 5138 in milliseconds.
 const MILLIS_MAX: f64 = 1e14;
-/// The assumed lifetime of a token of which nothing is said.
+/// Assumed lifetime of a token without an end, in seconds.
 const UNKNOWN_LIFETIME_SECONDS: i64 = 600;
-/// Nothing lives longer than this.
+/// Longest credible lifetime of a token, in seconds.
 const LIFETIME_SECONDS_MAX: i64 = 400 * 24 * 3600;
 
 #[cfg(test)]

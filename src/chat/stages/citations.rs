@@ -7,7 +7,7 @@ use crate::chat::reply::{Citation, Source};
 /// Finds citation marks in text that comes in pieces.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Citations {
-    /// Characters so far.
+    /// Number of characters of the text so far; [`Citation`] counts in it.
     characters: usize,
     opened: u8,
     closed: u8,
@@ -17,13 +17,13 @@ pub(crate) struct Citations {
 }
 
 impl Citations {
-    /// Takes the next piece.
+    /// Takes the next piece of the text.
     pub(crate) fn push(&mut self, text: &str) {
         for c in text.chars() {
             match (c, self.opened, self.closed) {
                 ('[', 0, _) => (self.opened, self.start, self.number) = (1, self.characters, 0),
                 ('[', 1, _) => self.opened = 2,
-                // A third bracket: the mark begins one later.
+                // With a third bracket the mark begins one character later.
                 ('[', 2, 0) if self.number == 0 => self.start += 1,
                 (']', 2, 0) if self.number > 0 => self.closed = 1,
                 (']', 2, 1) => {

@@ -12,7 +12,7 @@ pub(crate) struct MediaLinks {
 }
 
 impl MediaLinks {
-    /// Takes an event and hands on what becomes of it.
+    /// Takes an event and hands on the resulting events.
     pub(crate) fn push(&mut self, event: ReplyEvent<'_>, out: &mut impl FnMut(ReplyEvent<'_>)) {
         match event {
             ReplyEvent::Image { url } => self.link(&format!("![image]({url})"), out),

@@ -1,4 +1,4 @@
-//! What is applied to an answer, whichever upstream gave it: events in, events out.
+//! Stages that every answer passes, whichever upstream gave it: events in, events out.
 //!
 //! [`Stages`] holds the stages of one answer in their order:
 //!
@@ -46,9 +46,9 @@ pub struct StagePlan {
     pub links_media: bool,
     /// Sequences that end the answer.
     pub stop: Vec<String>,
-    /// The most tokens of text.
+    /// Most tokens of text; `None`: no limit.
     pub tokens_max: Option<u32>,
-    /// Where thoughts go.
+    /// Where thoughts go: a field, the text, or nowhere.
     pub reasoning_format: ReasoningFormat,
     /// Whether the text may cite search results.
     pub cites: bool,
@@ -105,7 +105,7 @@ impl StagePlan {
         Self { tools, prompt_tokens, spent, ..self.clone() }
     }
 
-    /// The stages of an answer from which is to be seen whether the upstream takes declared tools.
+    /// The stages of an answer that shows whether the upstream takes declared tools.
     #[must_use]
     pub fn on_trial(&self) -> Self {
         let tools = self.tools.clone().map(|tools| ToolPlan { is_trial: true, ..tools });
@@ -135,7 +135,7 @@ impl StagePlan {
     }
 }
 
-/// What calls are checked against; `None` when there are no tools, or none may be called.
+/// The tools and rules that calls are checked by; `None` without tools, or when none may be called.
 fn tool_plan(
     conversation: &Conversation,
     id_seed: &str,
@@ -166,11 +166,11 @@ pub struct Stages {
     behind_tools: BehindTools,
     prompt_tokens: u64,
     spent: TokenCounts,
-    /// What [`Stages::told_all`] says.
+    /// Set by [`Stages::finish`], read by [`Stages::told_all`].
     told_all: bool,
 }
 
-/// The stages behind the calls.
+/// The stages after [`ToolCalls`]: JSON, media, then the limits.
 #[derive(Debug)]
 struct BehindTools {
     json: Option<JsonText>,
@@ -182,7 +182,7 @@ struct BehindTools {
 /// The stages behind the limits, which the text that the limits held back passes on its own.
 #[derive(Debug)]
 struct AfterLimits {
-    /// Not kept up while the upstream counts and no limit of ours can cut the text.
+    /// Paused while the upstream counts and no limit here can cut the text.
     content: TokenMeter,
     reasoning: TokenMeter,
     /// The tokens that the upstream is known to have counted; 0 if it has counted none yet.
@@ -223,7 +223,7 @@ impl Stages {
         self.behind_tools.limiter.as_ref().and_then(TextLimiter::ended)
     }
 
-    /// Takes an event and hands on what becomes of it.
+    /// Takes an event and hands on the resulting events.
     pub fn push(&mut self, event: ReplyEvent<'_>, out: &mut impl FnMut(ReplyEvent<'_>)) {
         let Self { tools, behind_tools, .. } = self;
         match tools {
@@ -256,7 +256,7 @@ impl Stages {
             if tools.has_calls() {
                 return Ok(());
             }
-            // What it held back is a part of the JSON.
+            // The text that it held back is part of the JSON.
             if let Some(json) = &mut behind_tools.json {
                 json.push(&tools.take_text());
             }
@@ -338,7 +338,7 @@ impl BehindTools {
         }
     }
 
-    /// Hands on the JSON. What is not JSON was rejected before this; beside calls no JSON is demanded.
+    /// Hands on the JSON. An answer that is not JSON was rejected before; beside calls JSON is not required.
     fn end_json(&mut self, has_calls: bool, out: &mut impl FnMut(ReplyEvent<'_>)) {
         if let Some(json) = self.json.take() {
             let text = json.judge().unwrap_or_default();

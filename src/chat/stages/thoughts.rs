@@ -21,7 +21,7 @@ impl Thoughts {
         Self { format, is_open: false, is_answering: false }
     }
 
-    /// Takes an event and hands on what becomes of it.
+    /// Takes an event and hands on the resulting events.
     pub(crate) fn push(&mut self, event: ReplyEvent<'_>, out: &mut impl FnMut(ReplyEvent<'_>)) {
         match event {
             ReplyEvent::Reasoning(_) if self.is_answering => {}

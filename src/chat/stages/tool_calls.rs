@@ -21,22 +21,22 @@ use crate::chat::tools::check::{Checked, ToolSet};
 use crate::chat::tools::read::{CallReader, HELD_BYTES_MAX, Reading};
 use crate::chat::tools::shapes::written::{Found, WrittenCall};
 
-/// A piece of arguments is not longer, in bytes.
+/// Longest piece of arguments in one event, in bytes.
 pub(crate) const ARGUMENTS_PIECE_BYTES_MAX: usize = 16 * 1024;
 
-/// Calls of an answer; further ones are dropped.
+/// Most calls of one answer; further ones are dropped.
 const CALLS_MAX: usize = 128;
 
-/// What an answer's calls are checked against, and how they are named.
+/// The tools and rules that an answer's calls are checked by, and the source of their ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ToolPlan {
-    /// The declared tools.
+    /// The tools that the caller declared, compiled.
     pub tools: Arc<ToolSet>,
     /// Makes ids unique: the call with index 0 of an answer has the id `call_{id_seed}0`. Drawn anew for each answer.
     pub id_seed: String,
     /// `false`: only the first call of an answer counts.
     pub is_parallel: bool,
-    /// Whether and which tools have to be called.
+    /// Which tools the answer may or must call.
     pub choice: ToolChoice,
     /// The answer is not asked for again: a wrong call is given as text, unless a call is demanded.
     pub is_last_try: bool,
@@ -47,15 +47,15 @@ pub struct ToolPlan {
 /// How an answer calls tools.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Called {
-    /// By events.
+    /// By events of the upstream, as native tool calls.
     Natively,
-    /// In its text, by calls that are right.
+    /// By valid calls in its text.
     InText,
-    /// Not at all.
+    /// The answer has no valid call.
     Nothing,
 }
 
-/// Reads, checks and gives the calls of one answer.
+/// Reads, checks and hands on the calls of one answer.
 #[derive(Debug)]
 pub struct ToolCalls {
     plan: ToolPlan,
@@ -65,7 +65,7 @@ pub struct ToolCalls {
     has_text: bool,
     native: Vec<NativeCall>,
     native_bytes: usize,
-    /// Text behind native calls.
+    /// Text that came after native calls.
     behind: String,
     /// Text before a call that is demanded, without which it is not shown, and text of an answer on trial.
     waiting: String,
@@ -75,7 +75,7 @@ pub struct ToolCalls {
     held_thoughts: String,
     /// A call came as an event.
     has_native: bool,
-    /// What the end brought.
+    /// The result of the end; `None` while the answer goes on.
     ended: Option<Ended>,
 }
 
@@ -84,7 +84,7 @@ pub struct ToolCalls {
 struct Ended {
     thoughts: String,
     text: String,
-    /// Names and arguments.
+    /// Name and arguments (JSON text) of each call, in order.
     calls: Vec<(String, String)>,
     rejection: Option<Rejection>,
     /// The model said something in the answer that is not handed on, or called in another way than in its text.
@@ -221,7 +221,7 @@ impl ToolCalls {
 
     /// How the answer, which is over now for this reason, calls tools.
     pub fn called(&mut self, reason: FinishReason) -> Called {
-        // Wrong calls in the text are none.
+        // Wrong calls in the text do not count.
         let _ = self.end(reason);
         match (self.has_native, self.has_calls()) {
             (true, _) => Called::Natively,
@@ -230,7 +230,7 @@ impl ToolCalls {
         }
     }
 
-    /// Finds out what the end brings, once.
+    /// Computes the result of the end, once.
     fn settle(&mut self, reason: FinishReason) {
         if self.ended.is_none() {
             self.ended = Some(match reason {
@@ -266,7 +266,7 @@ impl ToolCalls {
 
     /// Hands on what is left: thoughts, text and calls. Returns `true` when there were calls.
     pub fn finish(mut self, reason: FinishReason, out: &mut impl FnMut(ReplyEvent<'_>)) -> bool {
-        // What is rejected here was shown in part, or asked for often enough.
+        // A rejected answer was shown in part here, or asked for often enough.
         let _ = self.end(reason);
         give_thoughts(&std::mem::take(&mut self.held_thoughts), out);
         let Ended { thoughts, text, calls, .. } = self.ended.take().unwrap_or_default();

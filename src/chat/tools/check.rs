@@ -13,10 +13,10 @@ use sha2::{Digest, Sha256};
 use std::fmt;
 use std::sync::Arc;
 
-/// Levels of arguments.
+/// Most levels of nesting in the arguments of a call.
 const ARGUMENTS_DEPTH_MAX: usize = 64;
 
-/// Names that the model is told of.
+/// Most tool names in a sentence for the model.
 const NAMES_MAX: usize = 64;
 
 /// Tells tool sets apart: equal for equal names and schemas.
@@ -40,7 +40,7 @@ impl ToolSetKey {
     }
 }
 
-/// What is wrong with declared tools.
+/// A fault of the declared tools.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the parameters of the tool '{name}' {fault}")]
 pub struct ToolSetError {
@@ -48,7 +48,7 @@ pub struct ToolSetError {
     pub place: usize,
     /// The name of the tool as it was declared.
     pub name: String,
-    /// What is wrong with its parameters.
+    /// The fault of its `parameters`.
     pub fault: SchemaFault,
 }
 
@@ -76,7 +76,7 @@ impl PartialEq for ToolSet {
 
 impl Eq for ToolSet {}
 
-/// What a call turned out to be.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Checked {
     /// A call of a declared tool with arguments that follow its schema.
@@ -86,7 +86,7 @@ pub enum Checked {
         /// A JSON object: byte for byte as the model wrote it, unless something was repaired.
         arguments: String,
     },
-    /// Not to be repaired.
+    /// A call that cannot be repaired.
     Invalid {
         /// A short sentence for the model that names the fault.
         why: String,
@@ -109,7 +109,7 @@ impl ToolSet {
         Ok(Self { key: ToolSetKey::of(tools), names, schemas, bytes: SCHEMA_BYTES_MAX - bytes_left })
     }
 
-    /// What tells it apart from others.
+    /// The key under which it was compiled.
     #[must_use]
     pub fn key(&self) -> ToolSetKey {
         self.key
@@ -121,7 +121,7 @@ impl ToolSet {
         self.bytes
     }
 
-    /// The declared names.
+    /// The declared names, with the spellings that are repaired to them.
     #[must_use]
     pub fn names(&self) -> &Arc<ToolNames> {
         &self.names

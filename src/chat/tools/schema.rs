@@ -18,19 +18,19 @@ pub(crate) const SCHEMA_DEPTH_MAX: usize = 100;
 const PATTERN_STEPS_MAX: usize = 100_000;
 const PATTERN_BYTES_MAX: usize = 1024 * 1024;
 
-/// Steps of a check; arguments that may take more are not checked.
+/// Most steps of a check; arguments that may take more are not checked.
 const STEPS_MAX: u64 = 200_000;
 
-/// Faults that one round of repairs looks at.
+/// Most faults that one round of repairs looks at.
 const FAULTS_SEEN_MAX: usize = 32;
 
-/// Faults that the model is told of.
+/// Most faults in a sentence for the model.
 const FAULTS_MAX: usize = 3;
 
-/// Bytes of a sentence for the model, about.
+/// Approximate length of a sentence for the model, in bytes.
 const WHY_BYTES_MAX: usize = 500;
 
-/// In the address of every draft.
+/// Part of the address of every JSON Schema draft.
 const DRAFTS: &str = "json-schema.org/draft";
 
 /// Keywords whose schemas apply to the same value as the schema that they stand in.
@@ -42,7 +42,7 @@ const REFERENCES: [&str; 2] = ["$ref", "$dynamicRef"];
 const IN_PLACE_DEPTH_MAX: usize = 24;
 const IN_PLACE_PATHS_MAX: usize = 4096;
 
-/// What is wrong with a schema.
+/// Faults of a schema.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SchemaFault {
     /// With the schemas before it, it is larger than [`SCHEMA_BYTES_MAX`].
@@ -62,15 +62,15 @@ pub enum SchemaFault {
     NotASchema(String),
 }
 
-/// A compiled schema.
+/// A JSON Schema compiled under the limits of this file.
 pub(crate) struct Schema {
     validator: Validator,
     pub(crate) root: Value,
-    /// It has references, so that checking may take more steps than schema and arguments have parts.
+    /// Whether it has references; a check may then take more steps than schema and arguments have parts.
     has_references: bool,
 }
 
-/// What becomes of patterns that cannot be compiled, such as those of another dialect of regular expressions.
+/// The treatment of patterns that cannot be compiled, such as those of another dialect of regular expressions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BadPatterns {
     /// They are left out: no reason to refuse a tool.
@@ -120,7 +120,7 @@ impl Schema {
         !self.has_references || Maze::new(&self.root).0.steps(&self.root, arguments) <= STEPS_MAX
     }
 
-    /// What is wrong with arguments, at most so many faults that it stays readable.
+    /// Faults of arguments, at most [`FAULTS_SEEN_MAX`].
     pub(crate) fn faults<'a>(&'a self, arguments: &'a Value) -> Vec<ValidationError<'a>> {
         let is_fault = |error: &ValidationError<'_>| {
             // A pattern that takes too long is not the model's fault.
@@ -130,7 +130,7 @@ impl Schema {
         self.validator.iter_errors(arguments).filter(is_fault).take(FAULTS_SEEN_MAX).collect()
     }
 
-    /// The first faults of a value in a short sentence for the model; empty when there is none.
+    /// The first faults of a value in a short sentence for the model; empty when it has none.
     pub(crate) fn why(&self, arguments: &Value) -> String {
         let faults = self.faults(arguments);
         let told = faults.iter().take(FAULTS_MAX).map(|fault| match fault.instance_path().as_str() {

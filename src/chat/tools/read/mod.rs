@@ -27,7 +27,7 @@ use crate::chat::tools::shapes::written::{Found, INFO_BYTES_MAX, Opening, Scanne
 /// The most bytes that are held back; an answer whose calls are longer is handed on as text.
 pub(crate) const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// Markup that does not show within so many bytes whether it is a call is text.
+/// Markup that is undecided after this number of bytes is text.
 const OPENING_BYTES_MAX: usize = 4 * 1024;
 
 /// Elements named like a tool, or fences inside a fenced block, that are tried before the rest counts as text.
@@ -64,9 +64,9 @@ pub(crate) struct CallReader {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Prose,
-    /// Inline code between so many backticks.
+    /// Inline code between this number of backticks.
     Code(usize),
-    /// A fenced block between so many backticks.
+    /// A fenced block between this number of backticks.
     Fence(usize),
     /// A call in tags: everything is kept for the end.
     Call,
@@ -89,13 +89,13 @@ struct Candidate {
 enum Verdict {
     /// More bytes are needed.
     More,
-    /// So many bytes are text, and the mode behind them.
+    /// This number of bytes is text; then the mode continues.
     Text(usize, Mode),
     /// Calls in tags begin here; the end of the answer tells what they are.
     Call,
-    /// Calls of so many bytes, unless words follow.
+    /// Calls of this number of bytes, unless words follow.
     Pending(usize, Vec<WrittenCall>),
-    /// Calls of so many bytes, whatever follows.
+    /// Calls of this number of bytes, regardless of what follows.
     Calls(usize, Vec<Found>),
 }
 
@@ -395,7 +395,7 @@ impl CallReader {
         }
     }
 
-    /// What the first bytes say, which may be undecided for so long only.
+    /// The judgement of the first bytes, which may stay undecided up to a limit only.
     fn bounded(&self, text: &str, is_end: bool, opening: impl Fn(&str, &Self) -> Opening) -> Opening {
         if text.len() < OPENING_BYTES_MAX {
             return opening(text, self);
@@ -603,7 +603,7 @@ struct Later {
     is_line_start: bool,
 }
 
-/// Looks for a line of at least so many backticks.
+/// Finds a line of at least this number of backticks.
 fn closing_fence(text: &str, from: Later, ticks: usize, is_end: bool) -> Closing {
     let Later { mut at, mut is_line_start } = from;
     while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {

@@ -6,14 +6,14 @@ use crate::chat::tools::shapes::list::{ListScan, argument_list};
 use crate::chat::tools::shapes::tags::tagged;
 use crate::chat::tools::shapes::written::{Found, Scanned, WrittenCall, skip, word};
 
-/// What a fenced block holds.
+/// The content of a fenced block.
 #[derive(Debug)]
 pub(crate) enum Fenced {
     /// Calls of declared tools and nothing else.
     Calls(Vec<WrittenCall>),
     /// The beginning of such calls.
     Open,
-    /// Something else.
+    /// Text that is not a call, or calls beside other text.
     Other,
 }
 

@@ -66,7 +66,7 @@ impl JsonScan {
     }
 }
 
-/// The JSON text itself, with line breaks and tabs inside of strings escaped. `Err`: what is wrong with it.
+/// The JSON text with line breaks and tabs inside of strings escaped. `Err`: the fault, as a short sentence.
 pub(crate) fn json_text(text: &str) -> Result<Cow<'_, str>, String> {
     let error = match serde_json::from_str::<&RawValue>(text) {
         Ok(_) => return Ok(Cow::Borrowed(text)),
@@ -115,7 +115,7 @@ impl JsonCalls {
 /// Reads the calls of a complete JSON value.
 ///
 /// # Errors
-/// What is wrong, as a short sentence.
+/// The fault, as a short sentence.
 pub(crate) fn json_calls(text: &str) -> Result<JsonCalls, String> {
     let text = json_text(text).map_err(|error| format!("the call is not valid JSON: {error}"))?;
     let mut found = JsonCalls::default();

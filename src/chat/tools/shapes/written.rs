@@ -1,4 +1,4 @@
-//! What the readers of all spellings share: a call as it was written, and how far a piece of text can be judged.
+//! Types of the readers of all spellings: a call as it was written, and how far a piece of text can be judged.
 
 /// A call as the model wrote it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,14 +23,14 @@ pub(crate) struct Shape {
     pub(crate) is_closed: bool,
 }
 
-/// What the first bytes of markup say.
+/// Judgement of the first bytes of markup.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Opening {
     /// More bytes are needed.
     More,
-    /// It is text.
+    /// The text is not the markup of a call.
     Text,
-    /// It is the markup of a call, or meant to be.
+    /// The text is the markup of a call, or meant to be.
     Call,
 }
 
@@ -39,13 +39,13 @@ pub(crate) enum Opening {
 pub(crate) enum Scanned {
     /// The value goes on.
     More,
-    /// The value is this long.
+    /// The value ends after this number of bytes.
     End(usize),
-    /// It is no JSON from here on.
+    /// Not JSON from this offset on.
     Broken(usize),
 }
 
-/// A longer name of a tool or a parameter is none.
+/// Longest name of a tool or a parameter, in bytes.
 pub(crate) const NAME_BYTES_MAX: usize = 128;
 
 /// The longest word behind the marks of a fence that holds calls.
