@@ -1,7 +1,7 @@
 //! `system` and `messages` into the messages of a conversation.
 //!
-//! Results of tools are blocks of a user's message here; in the conversation each is a message of its own, before the
-//! rest of what the user says. Thoughts, and what Anthropic's own tools left in a history, are not sent to the model.
+//! Tool results are blocks of a user's message here; in the conversation each is a message of its own, before the rest
+//! of the user's message. Thoughts, and blocks of Anthropic's own tools, are not sent to the model.
 
 use std::collections::HashMap;
 
@@ -14,10 +14,10 @@ use crate::dialect::openai::fields::Fields;
 use crate::dialect::openai::messages::{Draft, Segment};
 use crate::files::media_type::MediaKind;
 
-/// Begins the one system block of Claude Code that is for the server and not for the model. It changes with each
+/// Prefix of the one system block of Claude Code that is meant for the server, not for the model. It changes with each
 /// request.
 const BILLING_PREFIX: &str = "x-anthropic-billing-header:";
-/// Stands before the result of a tool that failed.
+/// Prefix of the result of a tool that failed.
 const FAILED: &str = "The tool failed:";
 
 /// Reads `system` and `messages`, without the bytes of their files.
@@ -159,9 +159,9 @@ impl<'a> Reader<'a> {
 
 /// A block of content.
 struct Block<'a> {
-    /// Where it stands, as `messages[0].content[1]`.
+    /// Path in the body, such as `messages[0].content[1]`; errors name it.
     at: String,
-    /// Its `type`.
+    /// Its `type`; `text` for a block that is a mere string.
     kind: &'a str,
     /// The block: an object, or a text that stands for a block of text.
     value: &'a Value,
@@ -176,7 +176,7 @@ impl<'a> Block<'a> {
         self.value.get(name).filter(|value| !value.is_null())
     }
 
-    /// A field that has to be a text.
+    /// The string in a field of the block.
     fn text(&self, name: &str) -> Result<&'a str, RequestError> {
         match (self.value, self.get(name)) {
             (Value::String(text), _) | (_, Some(Value::String(text))) => Ok(text),
@@ -208,7 +208,7 @@ fn blocks<'a>(at: &str, content: &'a Value) -> Result<Vec<Block<'a>>, RequestErr
     Ok(blocks)
 }
 
-/// What a block says in a message: texts and files.
+/// Adds the texts and files of a block.
 fn said<'a>(block: &Block<'a>, segments: &mut Vec<Segment<'a>>) -> Result<(), RequestError> {
     match block.kind {
         "text" => segments.push(Segment::Text(block.text("text")?)),
@@ -224,7 +224,7 @@ fn said<'a>(block: &Block<'a>, segments: &mut Vec<Segment<'a>>) -> Result<(), Re
                 }
             }
         }
-        // Thoughts are the model's own business, and what Anthropic's tools left means nothing to another model.
+        // Thoughts are not replayed, and blocks of Anthropic's tools mean nothing to another model.
         "thinking" | "redacted_thinking" | "server_tool_use" | "mcp_tool_use" | "tool_reference"
         | "container_upload" | "compaction" => {}
         kind if kind.ends_with("_tool_result") && kind != "tool_result" => {}
@@ -237,7 +237,7 @@ fn said<'a>(block: &Block<'a>, segments: &mut Vec<Segment<'a>>) -> Result<(), Re
     Ok(())
 }
 
-/// A document: a file, or words that stand in the message itself.
+/// A document: a file, or text inside the message.
 fn document<'a>(block: &Block<'a>, segments: &mut Vec<Segment<'a>>) -> Result<(), RequestError> {
     let title = block.get("title").and_then(Value::as_str).filter(|title| !title.trim().is_empty());
     let context = block.get("context").and_then(Value::as_str).map(Segment::Text);

@@ -10,29 +10,29 @@ pub(crate) const THREAD: &str = "thread";
 /// The body of a failed request.
 #[derive(Debug, Serialize)]
 pub(crate) struct ErrorBody<'a> {
-    /// `error`.
+    /// Always `error`, by Anthropic's schema.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// What is wrong.
+    /// Class, message and details of the failure.
     pub error: ErrorDetail<'a>,
     /// The id of the request, as in the header `request-id`; null where it has none.
     pub request_id: Option<&'a str>,
 }
 
-/// What is wrong.
+/// Class, message and details of a failure.
 #[derive(Debug, Serialize)]
 pub(crate) struct ErrorDetail<'a> {
-    /// The class: `invalid_request_error`.
+    /// Anthropic's class, from [`error_type`], such as `invalid_request_error`.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// For people. The field at fault is named in it.
+    /// For people; names the field at fault.
     pub message: &'a str,
-    /// What SDKs act upon; left out where there is nothing.
+    /// Details that SDKs act upon; absent for failures without any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub details: Option<Details>,
 }
 
-/// What SDKs act upon.
+/// Details that SDKs act upon.
 #[derive(Debug, Serialize)]
 pub(crate) struct Details {
     /// `thread_unsupported_request`: the SDK sends the whole conversation instead.

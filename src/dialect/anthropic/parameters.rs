@@ -10,11 +10,11 @@ use crate::dialect::openai::fields::{Fields, integer};
 /// The most stop sequences of a request.
 const STOPS_MAX: usize = 64;
 
-/// What `thinking` says.
+/// The content of `thinking`.
 pub(crate) struct Thinking {
     pub(crate) wish: Option<ThinkingWish>,
     pub(crate) budget: Option<u32>,
-    /// Where thoughts go; `None` for the server's default.
+    /// Where thoughts go; `None`: the setting of the server.
     pub(crate) format: Option<ReasoningFormat>,
 }
 
@@ -43,7 +43,7 @@ impl Thinking {
     }
 }
 
-/// Stop sequences, the empty ones left out.
+/// Reads `stop_sequences`, without empty ones.
 pub(crate) fn stop(fields: &Fields<'_>) -> Result<Vec<String>, RequestError> {
     const AT: &str = "stop_sequences";
     let list = match fields.get(AT) {
@@ -64,8 +64,8 @@ pub(crate) fn stop(fields: &Fields<'_>) -> Result<Vec<String>, RequestError> {
     Ok(stops)
 }
 
-/// The form of the answer: `output_config.format`, or `output_format` as it was called before; and what else of
-/// `output_config` has no effect.
+/// Reads the form of the answer, `output_config.format` or the older `output_format`, and the name of a field of
+/// `output_config` that has no effect.
 pub(crate) fn output(fields: &Fields<'_>) -> Result<(OutputFormat, Option<&'static str>), RequestError> {
     let config = fields.object("output_config")?;
     let effort = config.as_ref().and_then(|config| config.get("effort")).map(|_| "output_config.effort");
@@ -93,7 +93,7 @@ pub(crate) fn output(fields: &Fields<'_>) -> Result<(OutputFormat, Option<&'stat
     Ok((OutputFormat::JsonSchema { name, schema, at, strict: Some(true) }, effort))
 }
 
-/// Sampling parameters, checked.
+/// Reads `temperature` (0 to 2), `top_p` (0 to 1) and `top_k`.
 pub(crate) fn sampling(fields: &Fields<'_>) -> Result<Vec<(&'static str, Value)>, RequestError> {
     let mut sampling = Vec::new();
     for (name, max) in [("temperature", 2.0), ("top_p", 1.0)] {
@@ -113,7 +113,7 @@ pub(crate) fn sampling(fields: &Fields<'_>) -> Result<Vec<(&'static str, Value)>
     Ok(sampling)
 }
 
-/// Parameters without effect.
+/// Names of the parameters that were sent and have no effect.
 pub(crate) fn ignored(fields: &Fields<'_>) -> Vec<&'static str> {
     let mut names = Vec::new();
     for name in ["container", "service_tier"] {

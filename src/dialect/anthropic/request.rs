@@ -1,7 +1,7 @@
 //! The body of `POST /v1/messages` into the middle.
 //!
-//! As with chat completions: sampling parameters are read for the upstreams that have them, unknown fields are ignored,
-//! and what would change the shape of the answer is refused by its name.
+//! As with chat completions, sampling parameters are kept for upstreams that have them, unknown fields are ignored, and
+//! parameters that would change the shape of the answer are refused by name.
 
 use serde_json::Value;
 
@@ -16,13 +16,13 @@ use crate::dialect::openai::fields::Fields;
 use crate::dialect::openai::messages::messages;
 use crate::files::blob::Blob;
 
-/// The most of the user's words, in characters, that stand for the words of a search.
+/// Longest search query, in characters: the beginning of the user's text.
 const QUERY_CHARS_MAX: usize = 200;
 
 /// The body of `POST /v1/messages`, read and checked.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct MessagesRequest {
-    /// What is asked.
+    /// The question and its wishes, independent of the dialect.
     pub chat: ChatRequest,
     /// Whether the answer is streamed.
     pub stream: bool,
@@ -35,11 +35,11 @@ pub(crate) struct MessagesRequest {
 pub(crate) struct SearchTool {
     /// Its name, `web_search` by Anthropic's rules.
     pub name: String,
-    /// What is searched for, as far as that is known: the beginning of the user's last text.
+    /// Query shown with the pages: the beginning of the user's last text.
     pub query: String,
 }
 
-/// What a body is sent for.
+/// The route that a body was sent to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Purpose {
     /// An answer, so `max_tokens` is required.
@@ -49,7 +49,7 @@ pub(crate) enum Purpose {
 }
 
 impl MessagesRequest {
-    /// Reads a body. `lifted` holds what was taken out of it while it was read.
+    /// Reads a body. `lifted` holds the files that were taken out of the JSON while it was read.
     ///
     /// # Errors
     /// The first fault found, by the field that has it.

@@ -1,7 +1,7 @@
 //! The tools of a Messages request.
 //!
-//! Tools of the caller become tools of the conversation, `web_search` becomes a wish. Tools whose form only Anthropic's
-//! models know, or that only Anthropic's servers can run, are left out and named to the caller.
+//! Tools of the caller become tools of the conversation, `web_search` becomes a wish. Tools that only Anthropic's
+//! models or servers know are left out and reported to the caller.
 
 use std::collections::HashSet;
 
@@ -26,18 +26,18 @@ const SKIPPED: [&str; 9] = [
 ];
 const SEARCH: &str = "tools.web_search";
 
-/// The tools of a request, and which of them have to be called.
+/// The tools of a request and its tool choice.
 #[derive(Debug, Default)]
 pub(crate) struct Tools {
-    /// The caller's own.
+    /// The tools that the caller runs itself.
     pub(crate) specs: Vec<ToolSpec>,
-    /// Which of them have to be called.
+    /// Which of them the answer may or must call.
     pub(crate) choice: ToolChoice,
-    /// One answer may hold one call at most.
+    /// Whether an answer may hold at most one call (`disable_parallel_tool_use`).
     pub(crate) is_serial: bool,
     /// The name of the search tool, when the web is to be searched.
     pub(crate) search: Option<String>,
-    /// What is left out.
+    /// Names for the types of tools that are left out.
     pub(crate) ignored: Vec<&'static str>,
 }
 
@@ -75,7 +75,7 @@ impl Tools {
         Ok(tools)
     }
 
-    /// Reads a tool. Gives its name, when it is one of the caller's.
+    /// Reads a tool; returns its name if the caller runs it.
     fn tool<'a>(&mut self, at: &str, fields: &Fields<'a>) -> Result<Option<&'a str>, RequestError> {
         let kind = match fields.get("type") {
             None => "custom",

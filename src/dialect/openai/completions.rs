@@ -17,7 +17,7 @@ use crate::dialect::writer::{EVENT_TEXT_BYTES_MAX, StreamWriter};
 /// The most prompts of one request; each of them is a turn of its own.
 pub(crate) const PROMPTS_MAX: usize = 8;
 
-/// Fields of chats, which mean nothing here and would change what is asked.
+/// Fields of chats, which have no meaning here and would change the question.
 const CHAT_ONLY: [&str; 10] = [
     "messages",
     "tools",
@@ -31,7 +31,7 @@ const CHAT_ONLY: [&str; 10] = [
     "size",
 ];
 
-/// A request whose own words are in order.
+/// The body of `POST /v1/completions`, read and checked.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct CompletionsRequest {
     /// The prompts, at least one and at most [`PROMPTS_MAX`], none of them blank.
@@ -40,9 +40,9 @@ pub(crate) struct CompletionsRequest {
     pub stream: bool,
     /// Whether the stream ends with a chunk of counts.
     pub include_usage: bool,
-    /// Where the prompts came from: `prompt`, or `prompt[…]` for each.
+    /// Whether `prompt` was a list: errors name `prompt[…]` instead of `prompt`.
     is_list: bool,
-    /// What a chat takes over as it is.
+    /// The fields that go to the chat unchanged.
     body: Map<String, Value>,
 }
 
@@ -84,7 +84,7 @@ impl CompletionsRequest {
         Value::Object(body)
     }
 
-    /// What a chat finds wrong with its message is wrong with the prompt that it came from.
+    /// Makes an error about the chat's message one about the prompt that it came from.
     #[must_use]
     pub(crate) fn blame(&self, place: usize, error: RequestError) -> RequestError {
         if error.param.as_ref().is_none_or(|param| !param.starts_with("messages")) {
@@ -154,10 +154,10 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// The text of one answer. Thoughts have no place in it, so the stages before have to leave them out.
+/// The text of one answer. The stages before it have to drop thoughts.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TextReply {
-    /// What is not taken yet.
+    /// Text that was not taken yet.
     text: String,
 }
 
@@ -177,14 +177,14 @@ impl ReplySink for TextReply {
     }
 }
 
-/// What all answers of one request carry.
+/// The fields that all answers of one request share.
 #[derive(Clone, Debug)]
 pub(crate) struct TextHead {
-    /// `cmpl-…`.
+    /// Id of the completion, `cmpl-…`.
     pub id: String,
-    /// Seconds since 1970.
+    /// `created` of every chunk, in Unix seconds.
     pub created: i64,
-    /// The name that was asked for.
+    /// The model's name as the caller wrote it.
     pub model: String,
 }
 
@@ -222,7 +222,7 @@ pub(crate) struct TextStream {
     include_usage: bool,
     current: TextReply,
     index: u32,
-    /// How many texts are still to come.
+    /// Number of prompts whose answers have not begun.
     waiting: usize,
     usage: Option<CompletionUsage>,
     out: BytesMut,
@@ -242,7 +242,7 @@ impl TextStream {
         self.head.completion(vec![choice], self.include_usage.then_some(None))
     }
 
-    /// Writes what has gathered, in chunks of at most [`EVENT_TEXT_BYTES_MAX`].
+    /// Writes the collected text in chunks of at most [`EVENT_TEXT_BYTES_MAX`] bytes.
     fn flush(&mut self) {
         let text = std::mem::take(&mut self.current.text);
         for piece in pieces(&text, EVENT_TEXT_BYTES_MAX) {

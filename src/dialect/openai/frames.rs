@@ -12,15 +12,15 @@ use serde_json::{Map, Value, json};
 
 use crate::chat::reply::{Extra, ReplyEvent, Text};
 
-/// A stream of chunks.
+/// Writes `chat.completion.chunk` events, one for each frame of the upstream.
 #[derive(Debug)]
 pub struct FrameStream {
-    /// `id`, `object`, `created` and `model` of every chunk: several attempts may have a part in one stream.
+    /// `id`, `object`, `created` and `model` of every chunk, the same if several attempts write to the stream.
     head: Map<String, Value>,
     include_usage: bool,
-    /// The first event went out, with the role of the first choice.
+    /// Whether the first event was written, with the role of the first choice.
     is_begun: bool,
-    /// Choices whose role is out.
+    /// Indexes of the choices whose role was written.
     with_role: HashSet<u64>,
     usage: Option<Value>,
     taken: Taken,
@@ -60,7 +60,7 @@ impl FrameStream {
         write_event(out, "[DONE]");
     }
 
-    /// Begins anew; the role of the first choice stays out.
+    /// Begins again; the role of the first choice is not repeated.
     pub fn reset(&mut self) {
         self.with_role.clear();
         self.with_role.extend(self.is_begun.then_some(0));
@@ -113,17 +113,17 @@ impl FrameStream {
     }
 }
 
-/// A whole completion.
+/// Puts a `chat.completion` together from one frame and its events.
 #[derive(Debug, Default)]
 pub struct FrameWhole {
     frame: Option<Map<String, Value>>,
-    /// The field that the thoughts stood in.
+    /// The field of the message that held the thoughts, such as `reasoning_content`.
     thoughts: &'static str,
     taken: Taken,
 }
 
 impl FrameWhole {
-    /// Takes an event.
+    /// Takes the next event: a frame, or a text that was taken out of one.
     pub fn event(&mut self, event: &ReplyEvent<'_>) {
         match event {
             ReplyEvent::Extra(extra) => (self.frame, self.thoughts) = (Some(extra.frame.clone()), extra.thoughts),
@@ -131,7 +131,7 @@ impl FrameWhole {
         }
     }
 
-    /// The completion, with what the upstream left out.
+    /// The completion as JSON, with the required fields that the upstream left out.
     #[must_use]
     pub fn finish(self, id: &str, created: i64, model: &str) -> Vec<u8> {
         let mut completion = self.frame.unwrap_or_default();
@@ -163,20 +163,20 @@ impl FrameWhole {
         Value::Object(completion).to_string().into_bytes()
     }
 
-    /// Bytes that are kept.
+    /// Bytes of the frame and its texts in memory.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
         self.taken.bytes()
     }
 }
 
-/// What was taken out of the frame that is under way.
+/// The texts and calls that were taken out of the current frame.
 #[derive(Debug, Default)]
 struct Taken {
     content: String,
     reasoning: String,
     refusal: String,
-    /// By their index.
+    /// Tool calls by `index`.
     calls: BTreeMap<u32, TakenCall>,
 }
 
@@ -208,7 +208,7 @@ impl Taken {
         self.calls.entry(index).or_default()
     }
 
-    /// Puts everything back into the delta or message that it came from, thoughts into the field that they stood in.
+    /// Puts everything back into the delta or message that it came from, thoughts into their former field.
     fn give_back(self, message: &mut Map<String, Value>, thoughts: &str) {
         for (key, text) in [("content", self.content), (thoughts, self.reasoning), ("refusal", self.refusal)] {
             if !text.is_empty() {

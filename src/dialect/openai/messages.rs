@@ -89,7 +89,7 @@ pub(crate) fn drafts(list: &[Value]) -> Result<Vec<Draft<'_>>, RequestError> {
 /// Loads the files of the messages. `lifted` holds what was taken out of the body while it was read.
 ///
 /// # Errors
-/// What is wrong with a file, by the field that has it.
+/// An error about a file, named by the field that has it.
 pub(crate) fn messages(drafts: Vec<Draft<'_>>, lifted: &[Blob]) -> Result<Vec<Message>, RequestError> {
     let mut labels = Labels::default();
     let mut messages = Vec::with_capacity(drafts.len());

@@ -1,7 +1,7 @@
 //! OpenAI's chat request into the middle.
 //!
-//! Lenient in what it reads, except where silence would be a lie: sampling parameters are read and, by an upstream that
-//! lacks them, named as ignored, while a parameter that changes the shape of the answer is refused by its name.
+//! Unknown fields are ignored. Sampling parameters are kept for upstreams that have them, else reported as ignored; a
+//! parameter that changes the shape of the answer is refused by name.
 
 use serde_json::{Map, Value};
 
@@ -13,13 +13,13 @@ use crate::dialect::openai::messages;
 use crate::dialect::openai::tools::ToolWishes;
 use crate::files::blob::Blob;
 
-/// How many stop sequences OpenAI allows.
+/// Most stop sequences, by OpenAI's API.
 const STOPS_MAX: usize = 4;
 
 /// The body of `POST /v1/chat/completions`, read and checked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ChatCompletionRequest {
-    /// What is asked.
+    /// The question and its wishes, independent of the dialect.
     pub chat: ChatRequest,
     /// Whether the answer is streamed.
     pub stream: bool,
@@ -30,7 +30,7 @@ pub struct ChatCompletionRequest {
 }
 
 impl ChatCompletionRequest {
-    /// Reads a body into a conversation. `lifted` holds what was taken out of it while it was read.
+    /// Reads a body into a conversation. `lifted` holds the files that were taken out of the JSON while it was read.
     ///
     /// # Errors
     /// The first fault found, by the field that has it.
@@ -73,8 +73,8 @@ impl ChatCompletionRequest {
         Ok(Self { chat, stream, include_usage: include_usage(&fields)?, is_legacy })
     }
 
-    /// Reads a body for an upstream of OpenAI's own dialect, as far as this server has to understand it. Every field
-    /// goes up; what they mean is the upstream's business.
+    /// Reads a body for an upstream of OpenAI's own dialect, as far as this server has to understand it. Every field is
+    /// sent to the upstream.
     ///
     /// # Errors
     /// The first fault, by the field that has it.

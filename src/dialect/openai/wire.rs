@@ -1,98 +1,98 @@
-//! The shapes that OpenAI clients read. Every key that OpenAI's schema requires is written, as null where there
-//! is nothing to say; no further list-valued keys.
+//! The JSON shapes that OpenAI clients read. Every key that OpenAI's schema requires is written, `null` where it has no
+//! value; optional lists are left out when empty.
 
 use serde::Serialize;
 
 use crate::chat::reply::TokenCounts;
 
-/// `GET /v1/models`.
+/// The body of `GET /v1/models`.
 #[derive(Debug, Serialize)]
 pub(crate) struct ModelList<'a> {
-    /// `list`.
+    /// Always `list`, by OpenAI's schema.
     pub object: &'static str,
     pub data: Vec<Model<'a>>,
 }
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Model<'a> {
-    /// The name to ask for.
+    /// The name by which callers ask for the model.
     pub id: &'a str,
-    /// `model`.
+    /// Always `model`, by OpenAI's schema.
     pub object: &'static str,
-    /// Seconds since 1970, constant for a model.
+    /// Unix seconds; the same in every answer.
     pub created: u32,
     /// The owner as the upstream names it, else `qwen`.
     pub owned_by: &'a str,
-    /// Tokens of context; absent when unknown.
+    /// Size of the context in tokens; absent when unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_length: Option<u64>,
 }
 
-/// A video, made or in the making.
+/// A video of `/v1/videos`, finished or not.
 #[derive(Debug, Serialize)]
 pub(crate) struct Video<'a> {
-    /// `video_…`.
+    /// Id of the video, `video_…`.
     pub id: &'a str,
-    /// `video`.
+    /// Always `video`, by OpenAI's schema.
     pub object: &'static str,
-    /// The name that was asked for.
+    /// The model's name as the caller wrote it.
     pub model: &'a str,
     /// `queued`, `in_progress`, `completed` or `failed`.
     pub status: &'static str,
-    /// Percent.
+    /// Percent, 0 to 100; an estimate by time while the video is made.
     pub progress: u64,
-    /// Seconds since 1970.
+    /// Creation, in Unix seconds.
     pub created_at: i64,
-    /// Seconds since 1970, once there is an end.
+    /// End of the making, in Unix seconds; `null` before.
     pub completed_at: Option<i64>,
-    /// Not known.
+    /// Always `null`: the upstream does not tell how long the file is kept.
     pub expires_at: Option<i64>,
-    /// What is to be seen.
+    /// The prompt of the request.
     pub prompt: &'a str,
-    /// As it was asked for.
+    /// The size as the caller wrote it.
     pub size: &'a str,
     pub seconds: &'a str,
-    /// There is no remixing here.
+    /// Always `null`: videos cannot be remixed here.
     pub remixed_from_video_id: Option<&'a str>,
-    /// Why there is none.
+    /// Why the making failed; else `null`.
     pub error: Option<VideoError<'a>>,
 }
 
-/// Why there is no video.
+/// The reason why a video failed.
 #[derive(Debug, Serialize)]
 pub(crate) struct VideoError<'a> {
-    /// For programs.
+    /// Machine-readable code of the failure.
     pub code: &'a str,
-    /// For people.
+    /// Sentence for people about the failure.
     pub message: &'a str,
 }
 
 /// A page of videos.
 #[derive(Debug, Serialize)]
 pub(crate) struct VideoList<'a> {
-    /// `list`.
+    /// Always `list`, by OpenAI's schema.
     pub object: &'static str,
     pub data: Vec<Video<'a>>,
-    /// The first one's id.
+    /// Id of the first video of the page; `null` for an empty page.
     pub first_id: Option<&'a str>,
-    /// The last one's id.
+    /// Id of the last video of the page; `null` for an empty page.
     pub last_id: Option<&'a str>,
-    /// Whether more follow.
+    /// Whether further videos follow after `last_id`.
     pub has_more: bool,
 }
 
 /// A whole chat completion.
 #[derive(Debug, Serialize)]
 pub(crate) struct ChatCompletion<'a> {
-    /// `chatcmpl-…`.
+    /// Id of the completion, `chatcmpl-…`.
     pub id: &'a str,
-    /// `chat.completion`.
+    /// Always `chat.completion`, by OpenAI's schema.
     pub object: &'static str,
-    /// Seconds since 1970.
+    /// Creation, in Unix seconds.
     pub created: i64,
-    /// The name that was asked for.
+    /// The model's name as the caller wrote it.
     pub model: &'a str,
-    /// The one choice.
+    /// The choice; `n` is always 1.
     pub choices: [CompletionChoice<'a>; 1],
     pub usage: CompletionUsage,
 }
@@ -100,32 +100,32 @@ pub(crate) struct ChatCompletion<'a> {
 /// The choice of a [`ChatCompletion`].
 #[derive(Debug, Serialize)]
 pub(crate) struct CompletionChoice<'a> {
-    /// 0.
+    /// Always 0: an answer has one choice.
     pub index: u32,
     pub message: CompletionMessage<'a>,
-    /// Never null.
+    /// Never `null`: the answer is whole.
     pub finish_reason: &'static str,
     pub logprobs: Option<()>,
 }
 
 #[derive(Debug, Serialize)]
 pub(crate) struct CompletionMessage<'a> {
-    /// `assistant`.
+    /// Always `assistant`, by OpenAI's schema.
     pub role: &'static str,
     /// The text; null when the answer is tool calls or a refusal only.
     pub content: Option<&'a str>,
-    /// The model's refusal; null when there is none.
+    /// The model's refusal; `null` unless it refused.
     pub refusal: Option<&'a str>,
-    /// The thoughts; absent when there are none.
+    /// The thoughts; absent for an answer without any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reasoning_content: Option<&'a str>,
-    /// Tool calls; absent when there are none.
+    /// Tool calls; absent for an answer without any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub tool_calls: Vec<MessageToolCall<'a>>,
-    /// The older form of one call; absent when there is none.
+    /// The older form of one call, for callers that sent `functions`; absent for an answer without a call.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub function_call: Option<FunctionCall<'a>>,
-    /// Citations; absent when there are none.
+    /// Citations; absent for an answer without any.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub annotations: Vec<Annotation<'a>>,
 }
@@ -133,61 +133,61 @@ pub(crate) struct CompletionMessage<'a> {
 /// A tool call of a whole message.
 #[derive(Debug, Serialize)]
 pub(crate) struct MessageToolCall<'a> {
-    /// Unique in the conversation.
+    /// Id of the call, unique in the conversation.
     pub id: &'a str,
-    /// `function`.
+    /// Always `function`, by OpenAI's schema.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// What is called.
+    /// Name and arguments of the call.
     pub function: FunctionCall<'a>,
 }
 
-/// What a [`MessageToolCall`] calls.
+/// The name and arguments of a [`MessageToolCall`].
 #[derive(Debug, Serialize)]
 pub(crate) struct FunctionCall<'a> {
     pub name: &'a str,
-    /// JSON text.
+    /// The arguments as JSON text.
     pub arguments: &'a str,
 }
 
 /// A piece of a tool call in a chunk. The first piece has id, type and name, the later ones only arguments.
 #[derive(Debug, Serialize)]
 pub(crate) struct ToolCallDelta<'a> {
-    /// Which call of the answer, counted from 0.
+    /// Position of the call in the answer, from 0.
     pub index: u32,
-    /// Unique in the conversation.
+    /// Id of the call, unique in the conversation; in its first piece only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<&'a str>,
-    /// `function`.
+    /// `function` in the first piece, absent in the others.
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub kind: Option<&'static str>,
-    /// What is called.
+    /// A piece of name and arguments.
     pub function: FunctionDelta<'a>,
 }
 
-/// A piece of what a [`ToolCallDelta`] calls.
+/// A piece of the name and arguments of a [`ToolCallDelta`].
 #[derive(Debug, Serialize)]
 pub(crate) struct FunctionDelta<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<&'a str>,
-    /// A piece of JSON text.
+    /// A piece of the arguments' JSON text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arguments: Option<&'a str>,
 }
 
 #[derive(Debug, Serialize)]
 pub(crate) struct Annotation<'a> {
-    /// Place in the list; in chunks only, where SDKs join lists by it.
+    /// Position in the list; in chunks only, where SDKs merge lists by it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub index: Option<usize>,
-    /// `url_citation`.
+    /// Always `url_citation`, by OpenAI's schema.
     #[serde(rename = "type")]
     pub kind: &'static str,
-    /// Where it points.
+    /// The page and the place of its mark.
     pub url_citation: UrlCitation<'a>,
 }
 
-/// Where a citation points, and which characters of the content it stands for.
+/// The page that a citation points to, and the characters of the content that cite it.
 #[derive(Debug, Serialize)]
 pub(crate) struct UrlCitation<'a> {
     /// First character of the mark in the content, counted from 0.
@@ -202,13 +202,13 @@ pub(crate) struct UrlCitation<'a> {
 /// An answer of `/v1/completions`, whole or a chunk of it.
 #[derive(Debug, Serialize)]
 pub(crate) struct TextCompletion<'a> {
-    /// `cmpl-…`.
+    /// Id of the completion, `cmpl-…`.
     pub id: &'a str,
-    /// `text_completion`.
+    /// Always `text_completion`, by OpenAI's schema.
     pub object: &'static str,
-    /// Seconds since 1970.
+    /// Creation, in Unix seconds.
     pub created: i64,
-    /// The name that was asked for.
+    /// The model's name as the caller wrote it.
     pub model: &'a str,
     /// One for each prompt; a chunk has one, and the chunk of counts none.
     pub choices: Vec<TextChoice<'a>>,
@@ -221,24 +221,24 @@ pub(crate) struct TextCompletion<'a> {
 #[derive(Debug, Serialize)]
 pub(crate) struct TextChoice<'a> {
     pub text: &'a str,
-    /// The place of its prompt.
+    /// Position of its prompt in the request, from 0.
     pub index: u32,
     pub logprobs: Option<()>,
-    /// Null until the end.
+    /// `stop` or another reason in the last chunk of a text; `null` before.
     pub finish_reason: Option<&'static str>,
 }
 
-/// `usage`.
+/// `usage` of a completion, in tokens.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct CompletionUsage {
-    /// At least 1.
+    /// Tokens of the prompt, at least 1.
     pub prompt_tokens: u64,
-    /// At least 1, reasoning included.
+    /// Tokens of the answer with its reasoning, at least 1.
     pub completion_tokens: u64,
     pub total_tokens: u64,
-    /// Parts of the prompt.
+    /// Part of the prompt tokens that came from a cache.
     pub prompt_tokens_details: PromptTokensDetails,
-    /// Parts of the completion.
+    /// Part of the completion tokens that was reasoning.
     pub completion_tokens_details: CompletionTokensDetails,
 }
 
@@ -255,7 +255,7 @@ impl From<&TokenCounts> for CompletionUsage {
 }
 
 impl CompletionUsage {
-    /// Both together, as for one request that took several turns.
+    /// The sum of both, for a request that took several turns.
     #[must_use]
     pub(crate) fn and(self, other: Option<Self>) -> Self {
         let Some(other) = other else {
@@ -276,14 +276,14 @@ impl CompletionUsage {
     }
 }
 
-/// `usage.prompt_tokens_details`.
+/// `usage.prompt_tokens_details`, in tokens.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct PromptTokensDetails {
-    /// From the upstream's cache.
+    /// Prompt tokens from the upstream's cache; 0 if it does not tell.
     pub cached_tokens: u64,
 }
 
-/// `usage.completion_tokens_details`.
+/// `usage.completion_tokens_details`, in tokens.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct CompletionTokensDetails {
     pub reasoning_tokens: u64,
@@ -292,24 +292,24 @@ pub(crate) struct CompletionTokensDetails {
 /// The body of a failed request, or the last event of a failed stream.
 #[derive(Debug, Serialize)]
 pub struct ErrorBody<'a> {
-    /// What is wrong.
+    /// Message, class and code of the failure.
     pub error: ErrorDetail<'a>,
     /// The id of the request, as in the header `x-request-id`; absent where it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<&'a str>,
 }
 
-/// What is wrong. All four keys are always written.
+/// Message, class and code of a failure. These four keys are always written.
 #[derive(Debug, Serialize)]
 pub struct ErrorDetail<'a> {
-    /// For people: what was wrong, whose fault it is, how to mend it.
+    /// For people: the fault and its remedy.
     pub message: &'a str,
-    /// The class: `invalid_request_error`.
+    /// OpenAI's class of the failure, such as `invalid_request_error`.
     #[serde(rename = "type")]
     pub kind: &'a str,
-    /// The field at fault.
+    /// The field at fault, such as `messages[0].content`; else `null`.
     pub param: Option<&'a str>,
-    /// The word for programs: `model_not_found`.
+    /// Machine-readable code, such as `model_not_found`.
     pub code: Option<&'a str>,
     /// The message in Chinese, in answers to the owner's page.
     #[serde(skip_serializing_if = "Option::is_none")]

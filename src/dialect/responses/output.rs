@@ -11,7 +11,7 @@ pub(crate) struct Item {
     pub(crate) content: Content,
 }
 
-/// How far an item is.
+/// The state of an item.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Status {
     Open,
@@ -19,7 +19,7 @@ pub(crate) enum Status {
     Incomplete,
 }
 
-/// What an item holds.
+/// The content of an item.
 #[derive(Debug)]
 pub(crate) enum Content {
     Reasoning(String),
@@ -34,21 +34,21 @@ pub(crate) enum Part {
     Refusal(String),
 }
 
-/// A tool call.
+/// A call of a function or of a freeform tool.
 #[derive(Debug)]
 pub(crate) struct Call {
-    /// Which call of the answer.
+    /// Position of the call in the answer, from 0, as events name it.
     pub(crate) index: u32,
     pub(crate) call_id: String,
     pub(crate) name: String,
     /// JSON text; the plain input once a freeform call is over.
     pub(crate) arguments: String,
     pub(crate) is_freeform: bool,
-    /// The caller has heard of it.
+    /// Whether the event that opens it was written.
     pub(crate) is_announced: bool,
 }
 
-/// The arguments of a call that has none.
+/// Arguments of a call without arguments.
 const NO_ARGUMENTS: &str = "{}";
 
 impl Status {
@@ -90,7 +90,7 @@ impl Item {
                 OutputItem::Message { id, status, role: "assistant", content: parts.iter().map(Part::wire).collect() }
             }
             Content::Call(Call { call_id, name, arguments, is_freeform: true, .. }) => {
-                // While it is open, its arguments are not the input yet.
+                // The input of an open call is not complete, so it is shown empty.
                 let input = if self.status == Status::Open { "" } else { arguments };
                 OutputItem::CustomToolCall { id, status, call_id, name, input }
             }

@@ -17,27 +17,27 @@ use crate::dialect::responses::wire::{
 /// The most tool calls of one answer that are passed on.
 const CALLS_MAX: u32 = 256;
 
-/// What is known of a response before its answer begins.
+/// The fields of a response that are known before its answer begins.
 #[derive(Clone, Debug)]
 pub(crate) struct ResponseHead {
     /// `resp_` and 32 hexadecimal digits.
     pub id: String,
-    /// Seconds since 1970.
+    /// Creation, in Unix seconds.
     pub created_at: i64,
-    /// The name that was asked for.
+    /// The model's name as the caller wrote it.
     pub model: String,
-    /// What is repeated of the request.
+    /// The fields that repeat the request.
     pub echo: Echo,
     /// The names of the freeform tools.
     pub freeform: Vec<String>,
 }
 
-/// A response that is over.
+/// A finished response, successful or not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Finished {
     /// `completed`, `incomplete` or `failed`.
     pub status: &'static str,
-    /// The whole response.
+    /// The response as JSON, for the body and for the store.
     pub json: String,
 }
 
@@ -78,7 +78,7 @@ impl ResponseReply {
         self.events.as_mut().and_then(Events::take)
     }
 
-    /// Ends the response, and gives it.
+    /// Ends the response and returns it.
     pub(crate) fn finish(&mut self, ending: &Ending) -> &Finished {
         let (status, details) = match ending.reason {
             FinishReason::Stop | FinishReason::ToolCalls => (Status::Completed, None),
@@ -94,10 +94,10 @@ impl ResponseReply {
         self.end(status.as_str(), Some((usage, details)), None)
     }
 
-    /// Ends the response with a failure, and gives it. `code` is this server's word for it, and `is_callers` says whose
-    /// fault it is.
+    /// Ends the response with a failure and returns it. `code` is this server's word for the failure; `is_callers`
+    /// tells whether the caller is to blame.
     pub(crate) fn fail(&mut self, code: &str, message: &str, is_callers: bool) -> &Finished {
-        // No events are told of items that broke off, but the response shows them as they are.
+        // Items that broke off get no closing event, but the response shows them as they are.
         for item in &mut self.items {
             if item.status == Status::Open {
                 item.status = Status::Incomplete;
@@ -289,7 +289,7 @@ impl ResponseReply {
         self.announce_call(place);
         let Some(Item { id, content: Content::Call(call), .. }) = self.items.get_mut(place) else { return };
         call.arguments.push_str(json);
-        // The input of a freeform tool is taken out of its JSON, which has to be complete for that.
+        // The input of a freeform tool is extracted from its JSON, which has to be complete for that.
         if let (Some(events), false) = (&mut self.events, call.is_freeform) {
             arguments_delta(events, "response.function_call_arguments.delta", id, place, json);
         }
@@ -333,7 +333,7 @@ impl ResponseReply {
         }
     }
 
-    /// Ends an item that is open, and tells the caller so.
+    /// Closes an item that is open and writes the closing events.
     fn close(&mut self, place: usize, status: Status) {
         if self.items.get(place).is_none_or(|item| item.status != Status::Open) {
             return;
@@ -363,7 +363,7 @@ impl ResponseReply {
                     part_done(events, id, place, parts.len() - 1, part);
                 }
             }
-            // The arguments of a call that was cut are not done.
+            // The arguments of an interrupted call are not complete.
             Content::Call(_) if status != Status::Completed => {}
             Content::Call(Call { name, arguments, is_freeform, .. }) => {
                 let [delta, done] = if *is_freeform {
@@ -387,7 +387,7 @@ impl ResponseReply {
         events.write("response.output_item.done", &body);
     }
 
-    /// Gives the message that is open its citations, whose places are counted over the text of the whole answer.
+    /// Adds the citations of the open message; their positions count the characters of the whole answer.
     fn annotate(&mut self, ending: &Ending) {
         let Some(place) = self
             .items

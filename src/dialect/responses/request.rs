@@ -1,7 +1,7 @@
 //! The body of `POST /v1/responses` into the middle.
 //!
-//! As with chat completions: sampling parameters are read for the upstreams that have them, unknown fields are ignored,
-//! and what would change the shape of the answer is refused by its name.
+//! As with chat completions, sampling parameters are kept for upstreams that have them, unknown fields are ignored, and
+//! parameters that would change the shape of the answer are refused by name.
 
 use serde_json::{Map, Value, json};
 
@@ -19,19 +19,19 @@ use crate::files::blob::Blob;
 /// The body of `POST /v1/responses`, read and checked.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ResponsesRequest {
-    /// What is asked.
+    /// The question and its wishes, independent of the dialect.
     pub chat: ChatRequest,
     /// Whether the answer is streamed.
     pub stream: bool,
-    /// What the response repeats of the request.
+    /// The fields of the request that the response repeats.
     pub echo: Echo,
     /// The names of the freeform tools, whose calls are `custom_tool_call` items.
     pub freeform: Vec<String>,
 }
 
 impl ResponsesRequest {
-    /// Reads a body. `earlier` are the items of the responses that it continues, oldest first; `lifted` holds what was
-    /// taken out of the body while it was read.
+    /// Reads a body. `earlier` are the items of the responses that it continues, oldest first; `lifted` holds the files
+    /// that were taken out of the JSON while it was read.
     ///
     /// # Errors
     /// The first fault found, by the field that has it.
@@ -81,7 +81,7 @@ pub(crate) fn previous_response_id(body: &Value) -> Result<Option<&str>, Request
     Fields(object(body)?).text("previous_response_id")
 }
 
-/// What the conversation is blamed for stands in `input` here.
+/// Renames the field of an error: what the conversation calls `messages` is `input` here.
 #[must_use]
 pub(crate) fn blame(error: RequestError) -> RequestError {
     match &error.param {
@@ -97,7 +97,7 @@ fn object(body: &Value) -> Result<&Map<String, Value>, RequestError> {
 /// Messages whose files are not loaded yet, and the types of items that were left out.
 type ReadItems<'a> = (Vec<Draft<'a>>, Vec<&'static str>);
 
-/// The instructions, what came before, and the input as messages.
+/// The instructions, the earlier items and the input as messages.
 fn drafts<'a>(
     fields: &Fields<'a>,
     instructions: Option<&'a str>,
@@ -133,7 +133,7 @@ fn drafts<'a>(
     Ok((drafts, ignored))
 }
 
-/// Parameters that change what is asked or the shape of the answer, and cannot be kept.
+/// Refuses parameters that would change the question or the shape of the answer.
 fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), RequestError> {
     if fields.flag("background")? == Some(true) {
         let why = "Responses are made while their caller waits; leave 'background' out.";
@@ -156,7 +156,7 @@ fn refuse_unsupported(fields: &Fields<'_>) -> Result<(), RequestError> {
     Ok(())
 }
 
-/// What `include` asks for.
+/// The entries of `include`.
 fn included<'a>(fields: &Fields<'a>) -> Result<impl Iterator<Item = &'a Value>, RequestError> {
     match fields.get("include") {
         None => Ok([].iter()),
@@ -174,14 +174,14 @@ fn more_ignored(fields: &Fields<'_>) -> Result<Vec<&'static str>, RequestError> 
     if fields.object("text")?.is_some_and(|text| text.get("verbosity").is_some()) {
         names.push("text.verbosity");
     }
-    // Nothing here is encrypted, so there is nothing to include.
+    // Reasoning is not encrypted here, so that it cannot be included.
     if included(fields)?.any(|word| word == "reasoning.encrypted_content") {
         names.push("include");
     }
     Ok(names)
 }
 
-/// Reads `text.format`.
+/// Reads `text.format`; a missing one means any text.
 fn output_format(fields: &Fields<'_>) -> Result<OutputFormat, RequestError> {
     let Some(text) = fields.object("text")? else { return Ok(OutputFormat::Text) };
     let format = match text.get("format") {

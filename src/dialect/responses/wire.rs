@@ -1,105 +1,105 @@
-//! The shapes that clients of the Responses API read. Every key that OpenAI's schema requires is written, as null
-//! where there is nothing to say.
+//! The JSON shapes that clients of the Responses API read. Every key that OpenAI's schema requires is written, `null`
+//! where it has no value.
 
 use serde::Serialize;
 use serde_json::{Map, Value};
 
 use crate::chat::reply::TokenCounts;
 
-/// A response, whole or in the making.
+/// A response, finished or not.
 #[derive(Debug, Serialize)]
 pub(crate) struct Response<'a> {
-    /// `resp_…`.
+    /// Id of the response, `resp_…`.
     pub id: &'a str,
-    /// `response`.
+    /// Always `response`, by OpenAI's schema.
     pub object: &'static str,
-    /// Seconds since 1970.
+    /// Creation, in Unix seconds.
     pub created_at: i64,
     /// `in_progress`, `completed`, `incomplete` or `failed`.
     pub status: &'static str,
     /// `false`: a response is made while its caller waits.
     pub background: bool,
-    /// Why it failed.
+    /// Code and message of the failure; `null` unless `status` is `failed`.
     pub error: Option<ResponseError<'a>>,
-    /// Why it is incomplete.
+    /// Reason of the cut; `null` unless `status` is `incomplete`.
     pub incomplete_details: Option<IncompleteDetails>,
-    /// The name that was asked for.
+    /// The model's name as the caller wrote it.
     pub model: &'a str,
-    /// What the model said, thought and called, in order.
+    /// Messages, thoughts and calls of the model, in order.
     pub output: Vec<OutputItem<'a>>,
     /// Token counts; null before the end.
     pub usage: Option<ResponseUsage>,
-    /// What is repeated of the request.
+    /// The fields that repeat the request.
     #[serde(flatten)]
     pub echo: &'a Echo,
 }
 
-/// What a response repeats of its request.
+/// The fields of a response that repeat its request.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct Echo {
     /// The system text of this response alone.
     pub instructions: Option<String>,
-    /// The most tokens of the answer.
+    /// Most tokens of the answer; `null`: no limit.
     pub max_output_tokens: Option<u32>,
-    /// The caller's own notes.
+    /// Key-value pairs of the caller, returned unchanged.
     pub metadata: Map<String, Value>,
     /// Whether one answer may hold several calls.
     pub parallel_tool_calls: bool,
     /// The response that this one continues.
     pub previous_response_id: Option<String>,
-    /// As it came; it has no effect.
+    /// As sent; it has no effect.
     pub prompt_cache_key: Option<String>,
-    /// How to think.
+    /// Effort and kind of summary, as sent.
     pub reasoning: ReasoningEcho,
-    /// As it came; it has no effect.
+    /// As sent; it has no effect.
     pub safety_identifier: Option<String>,
-    /// Whether the response is kept.
+    /// Whether the response is kept for later requests. Default: `true`.
     pub store: bool,
-    /// From 0 to 2.
+    /// As sent, 0 to 2. Default: 1.
     pub temperature: f64,
-    /// The form of the text.
+    /// Form of the text, as sent.
     pub text: TextEcho,
-    /// Which tools have to be called.
+    /// As sent. Default: `auto`.
     pub tool_choice: Value,
     /// The tools that have an effect.
     pub tools: Vec<Value>,
-    /// From 0 to 1.
+    /// As sent, 0 to 1. Default: 1.
     pub top_p: f64,
-    /// `auto` or `disabled`.
+    /// `auto` or `disabled`, the default.
     pub truncation: &'static str,
-    /// As it came; it has no effect.
+    /// As sent; it has no effect.
     pub user: Option<String>,
 }
 
 /// `reasoning` of a response.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct ReasoningEcho {
-    /// The effort that was asked for.
+    /// `reasoning.effort` of the request.
     pub effort: Option<String>,
-    /// The kind of summary that was asked for.
+    /// `reasoning.summary` of the request: the kind of summary.
     pub summary: Option<String>,
 }
 
 /// `text` of a response.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct TextEcho {
-    /// The form of the text.
+    /// `text.format` of the request. Default: `{"type": "text"}`.
     pub format: Value,
 }
 
-/// Why a response failed.
+/// The code and message of a failed response.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct ResponseError<'a> {
-    /// OpenAI's word: `server_error`, `rate_limit_exceeded`, …
+    /// OpenAI's code of the failure: `server_error`, `rate_limit_exceeded`, …
     pub code: &'a str,
-    /// For people; names this server's own code.
+    /// For people; names this server's own code in brackets.
     pub message: &'a str,
 }
 
-/// Why a response is incomplete.
+/// The reason why a response is incomplete.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct IncompleteDetails {
-    /// `max_output_tokens` or `content_filter`.
+    /// The limit that was met: `max_output_tokens` or `content_filter`.
     pub reason: &'static str,
 }
 
@@ -108,43 +108,43 @@ pub(crate) struct IncompleteDetails {
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(crate) enum OutputItem<'a> {
     Reasoning {
-        /// `rs_…`.
+        /// Id of the item, `rs_…`.
         id: &'a str,
         /// The thoughts; empty before they begin.
         summary: Vec<SummaryText<'a>>,
     },
     Message {
-        /// `msg_…`.
+        /// Id of the item, `msg_…`.
         id: &'a str,
         /// `in_progress`, `completed` or `incomplete`.
         status: &'static str,
-        /// `assistant`.
+        /// Always `assistant`, by OpenAI's schema.
         role: &'static str,
-        /// What is said; empty before it begins.
+        /// Text or refusal; empty before it begins.
         content: Vec<ContentPart<'a>>,
     },
     /// The call of a function.
     FunctionCall {
-        /// `fc_…`.
+        /// Id of the item, `fc_…`.
         id: &'a str,
         /// `in_progress`, `completed` or `incomplete`.
         status: &'static str,
-        /// The id that its result names.
+        /// Id by which the result refers to the call.
         call_id: &'a str,
         name: &'a str,
-        /// JSON text.
+        /// The arguments as JSON text.
         arguments: &'a str,
     },
     /// The call of a freeform tool.
     CustomToolCall {
-        /// `ctc_…`.
+        /// Id of the item, `ctc_…`.
         id: &'a str,
         /// `in_progress`, `completed` or `incomplete`.
         status: &'static str,
-        /// The id that its result names.
+        /// Id by which the result refers to the call.
         call_id: &'a str,
         name: &'a str,
-        /// Plain text.
+        /// The input as plain text.
         input: &'a str,
     },
 }
@@ -161,12 +161,12 @@ pub(crate) struct SummaryText<'a> {
 pub(crate) enum ContentPart<'a> {
     OutputText {
         text: &'a str,
-        /// Where it cites pages.
+        /// Pages that the text cites, with the places of their marks.
         annotations: &'a [UrlCitation],
-        /// Always empty.
+        /// Always empty: log probabilities are not supported.
         logprobs: [(); 0],
     },
-    /// The model's refusal.
+    /// The model's own refusal to answer, as text.
     Refusal { refusal: &'a str },
 }
 
@@ -187,27 +187,27 @@ pub(crate) struct UrlCitation {
 /// `usage` of a response.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct ResponseUsage {
-    /// At least 1.
+    /// Tokens of the input, at least 1.
     pub input_tokens: u64,
-    /// Parts of the input.
+    /// Part of the input tokens that came from a cache.
     pub input_tokens_details: InputTokensDetails,
-    /// At least 1, reasoning included.
+    /// Tokens of the output with its reasoning, at least 1.
     pub output_tokens: u64,
-    /// Parts of the output.
+    /// Part of the output tokens that was reasoning.
     pub output_tokens_details: OutputTokensDetails,
     pub total_tokens: u64,
 }
 
-/// `usage.input_tokens_details`.
+/// `usage.input_tokens_details`, in tokens.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct InputTokensDetails {
-    /// From the upstream's cache.
+    /// Input tokens from the upstream's cache; 0 if it does not tell.
     pub cached_tokens: u64,
-    /// 0: the upstream does not tell.
+    /// Always 0: the upstream does not tell.
     pub cache_write_tokens: u64,
 }
 
-/// `usage.output_tokens_details`.
+/// `usage.output_tokens_details`, in tokens.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct OutputTokensDetails {
     pub reasoning_tokens: u64,
@@ -228,13 +228,13 @@ impl From<&TokenCounts> for ResponseUsage {
 /// A page of the items that a response was made from.
 #[derive(Debug, Serialize)]
 pub(crate) struct ItemList<'a> {
-    /// `list`.
+    /// Always `list`, by OpenAI's schema.
     pub object: &'static str,
     pub data: &'a [Value],
-    /// The first one's id; empty without one.
+    /// Id of the first item of the page; empty for an empty page.
     pub first_id: &'a str,
-    /// The last one's id; empty without one.
+    /// Id of the last item of the page; empty for an empty page.
     pub last_id: &'a str,
-    /// Whether more follow.
+    /// Whether further items follow after `last_id`.
     pub has_more: bool,
 }

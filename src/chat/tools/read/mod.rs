@@ -89,7 +89,7 @@ struct Candidate {
 enum Verdict {
     /// More bytes are needed.
     More,
-    /// This number of bytes is text; then the mode continues.
+    /// This number of bytes is text; the mode applies behind them.
     Text(usize, Mode),
     /// Calls in tags begin here; the end of the answer tells what they are.
     Call,

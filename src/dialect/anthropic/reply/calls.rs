@@ -15,7 +15,7 @@ pub(crate) struct Calls(pub(crate) Vec<Call>);
 pub(crate) struct Call {
     pub(crate) id: String,
     pub(crate) name: String,
-    /// What is not written yet.
+    /// Arguments that were not written yet.
     pub(crate) arguments: String,
     /// Its block was begun.
     pub(crate) is_open: bool,

@@ -9,12 +9,12 @@ use crate::dialect::anthropic::request::SearchTool;
 /// Thoughts of other models have no signature of Anthropic's, but SDKs want one: any base64 text.
 pub(crate) const SIGNATURE: &str = "cXdlbi1icmlkZ2U=";
 
-/// What a message carries beside its content.
+/// The fields of a message beside its content.
 #[derive(Clone, Debug)]
 pub(crate) struct MessageHead {
-    /// `msg_…`.
+    /// Id of the message, `msg_…`.
     pub id: String,
-    /// The name that was asked for.
+    /// The model's name as the caller wrote it.
     pub model: String,
     /// An estimate of the prompt's tokens: a stream names them before the upstream has counted.
     pub prompt_tokens: u64,

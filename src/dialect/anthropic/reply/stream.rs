@@ -24,19 +24,19 @@ const PING: Bytes = Bytes::from_static(b"event: ping\ndata: {\"type\":\"ping\"}\
 pub(crate) struct MessageStream {
     head: MessageHead,
     out: BytesMut,
-    /// `message_start` was written.
+    /// Whether the event `message_start` was written.
     is_begun: bool,
     /// The index of the next block.
     next: usize,
     open: Option<Open>,
     calls: Calls,
-    /// The place of the call that is written, or will be next.
+    /// Position in `calls` of the call that is written now, or next.
     call: usize,
     late: String,
     is_refused: bool,
 }
 
-/// The block that is open.
+/// The kind of the open block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Open {
     Text,
@@ -100,7 +100,7 @@ impl MessageStream {
         self.next += 1;
     }
 
-    /// A block that is complete at once.
+    /// Writes a block whose content is complete.
     fn block(&mut self, content: &Value) {
         self.begin();
         self.close();
@@ -135,7 +135,7 @@ impl MessageStream {
         self.out.put_slice(b"}}\n\n");
     }
 
-    /// Writes what may be written of the calls: they go out one after the other. At the end all of them are complete.
+    /// Writes what can be written of the calls, one call after the other. At the end all of them are complete.
     fn write_calls(&mut self, is_end: bool) {
         while let Some(call) = self.calls.0.get_mut(self.call) {
             let is_done = call.is_done || is_end;
@@ -203,7 +203,7 @@ impl StreamWriter for MessageStream {
         PING
     }
 
-    /// None: `message_start` waits for the answer, which may come from another attempt.
+    /// Returns `None`: `message_start` waits for the answer, which may come from another attempt.
     fn head(&mut self) -> Option<Bytes> {
         None
     }
@@ -213,7 +213,7 @@ impl StreamWriter for MessageStream {
         let has_text = self.open == Some(Open::Text);
         let mut late = std::mem::take(&mut self.late);
         append_sources(&ending.sources, has_text || !late.is_empty(), &mut late);
-        // A message without content is none.
+        // A message has at least one block, if only an empty text.
         if !late.is_empty() || (self.next == 0 && self.open.is_none()) {
             self.open(Open::Text, empty_text);
         }
