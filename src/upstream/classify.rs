@@ -1,4 +1,4 @@
-//! From what the upstream says to an error: one table.
+//! Classification of the upstream's errors: one table.
 //!
 //! The upstream says most of its errors with HTTP 200, in five different forms; [`classify`] brings them all to
 //! one [`UpstreamError`]. Only the fields made for it (`code`, `details`, `message`, `ret`) are matched, never a
@@ -10,18 +10,18 @@ use crate::chat::reply::ReplyError;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::words::known_code;
 
-/// What an answer said of itself.
+/// The fields in which an answer reports an error.
 #[derive(Debug)]
 pub(crate) struct Said<'a> {
-    /// `code`, empty when there is none.
+    /// `code` of the answer, empty without one.
     pub code: &'a str,
-    /// `details` or `message`.
+    /// Text of the answer, in `details` or `message`; empty without one.
     pub details: &'a str,
-    /// `num`.
+    /// `num` of the answer: hours until the quota returns.
     pub hours: Option<u64>,
 }
 
-/// The table: effective status, code and text into a kind.
+/// The table: from effective status, code and text to a kind.
 #[must_use]
 pub(crate) fn classify(status: u16, said: &Said<'_>) -> UpstreamErrorKind {
     use UpstreamErrorKind as Kind;
@@ -88,7 +88,7 @@ pub(crate) fn speaks_of_model(code: &str, text: &str) -> bool {
     speaks(code) || speaks(text)
 }
 
-/// An answer that is no event stream, in any of its forms, into an error. `None` for a successful envelope.
+/// Classifies an answer that is not an event stream, in any of its forms. `None` for a successful envelope.
 #[must_use]
 pub(crate) fn classify_body(
     doing: &'static str,
@@ -102,7 +102,7 @@ pub(crate) fn classify_body(
     }
     let Ok(value) = serde_json::from_slice::<Value>(body) else {
         let kind = match status {
-            // A script, or JSON in a call of one.
+            // A script, or JSON that is passed to a function of one.
             _ if is_marked(body) => UpstreamErrorKind::Challenged,
             200..300 => UpstreamErrorKind::Protocol,
             _ => classify(status, &Said { code: "", details: "", hours: None }),
@@ -162,7 +162,7 @@ pub(crate) fn is_marked(text: &[u8]) -> bool {
     CHALLENGE_MARKS.iter().any(|mark| memchr::memmem::find(&lower, mark.as_bytes()).is_some())
 }
 
-/// What the risk engine signs an answer with that otherwise looks like success (captured in September 2026).
+/// Signature of answers of the risk engine that otherwise look like success (captured in September 2026).
 const CHALLENGE_SIGNATURE: &str = "from bx";
 
 /// Words of the risk engine in lower case, from recorded answers.
@@ -180,7 +180,7 @@ const CHALLENGE_MARKS: [&str; 11] = [
     "gridconnectget",
 ];
 
-/// A page where JSON or events were due: a challenge, unless the status says that a proxy in between failed.
+/// Classifies a page in place of JSON or events: a challenge, unless the status tells of a failing proxy.
 fn classify_html(status: u16, body: &[u8]) -> UpstreamErrorKind {
     match status {
         _ if is_marked(body) => UpstreamErrorKind::Challenged,
@@ -192,7 +192,7 @@ fn classify_html(status: u16, body: &[u8]) -> UpstreamErrorKind {
 }
 
 impl UpstreamError {
-    /// A failure that the stream itself told of, or was.
+    /// The error for a failure within a stream.
     #[must_use]
     pub fn in_stream(error: &ReplyError) -> Self {
         let doing = "reading an answer";

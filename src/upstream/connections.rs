@@ -10,7 +10,7 @@ const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 /// callers who do not read hold up no others on their connection.
 const CONNECTION_WINDOW_BYTES: u32 = 256 * STREAM_WINDOW_BYTES;
 
-/// A client that follows no redirects and waits so long for a connection. `is_direct` keeps it from the proxies of the
+/// A client that follows no redirects, with a time limit for connecting. `is_direct` keeps it from the proxies of the
 /// environment.
 pub(crate) fn client(connect_timeout: Duration, is_direct: bool) -> reqwest::ClientBuilder {
     let builder = reqwest::Client::builder();

@@ -1,4 +1,4 @@
-//! What can go wrong upstream, whose fault it is, and what to do next.
+//! Failures of upstreams: what went wrong, whom it is charged to, and how to continue.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -13,21 +13,21 @@ use crate::upstream::words::{Quote, known_code};
 #[derive(Debug, thiserror::Error)]
 #[error("{doing}: {kind}{}", Hints(.note, *.code))]
 pub struct UpstreamError {
-    /// What was being done, as `creating a chat`.
+    /// The action that failed, such as `creating a chat`.
     pub doing: &'static str,
     /// The class of the failure.
     pub kind: UpstreamErrorKind,
-    /// What this program knows beside the class, as which file of the request failed; never the upstream's words.
+    /// A fact of this program beside the class, such as the file that failed; never the upstream's text.
     pub note: String,
     /// The upstream's code, if it is one that upstreams are known to use.
     pub code: Option<&'static str>,
-    /// What the upstream wrote.
+    /// The upstream's text, which cannot be printed before it was cleaned.
     pub quote: Quote,
-    /// A file could not be handed over; what the file was for is not concerned.
+    /// Whether it was an upload that failed; the request itself is not affected.
     pub is_of_upload: bool,
-    /// When the upstream said to come back.
+    /// Wait that the upstream asked for, from `Retry-After`.
     pub retry_after: Option<Duration>,
-    /// The transport's error, if that was it.
+    /// The transport's error, if the failure was one.
     #[source]
     pub source: Option<reqwest::Error>,
 }
@@ -41,46 +41,46 @@ pub enum UpstreamErrorKind {
     Forbidden,
     /// The account may not use this model; it may use others, and another account may use this one.
     ModelDenied,
-    /// Too many requests.
+    /// The upstream counts too many requests of this account.
     RateLimited,
-    /// The quota is gone for this many hours, when the upstream says so.
+    /// The quota is used up for this many hours, if the upstream tells.
     QuotaExhausted {
         /// Hours until it returns.
         hours: Option<u64>,
     },
     /// The quota of the model that was asked for is gone; the same identity may have some of others.
     ModelQuotaExhausted,
-    /// The risk engine wants a human. Never answered, never retried into.
+    /// The risk engine demands a check by a human. It is never answered, and no retry follows.
     Challenged,
-    /// The chat is not there (any more), or belongs to another account.
+    /// The chat does not exist (any more), or belongs to another account.
     LostChat,
     /// An earlier answer of the chat is still being made.
     BusyChat,
     /// The content policy refused.
     ContentPolicy,
-    /// The upstream finds the request itself wrong.
+    /// The upstream judges the request itself to be wrong.
     InvalidRequest,
     /// The upstream does not have the model.
     ModelNotFound,
     /// The risk engine refuses the size of the request, on every account.
     TooLarge,
-    /// More than the model reads.
+    /// The input is longer than the model's context.
     TooLong,
     /// Connection, TLS, DNS, 5xx, overload, or an error without information.
     Unavailable,
-    /// A deadline of ours passed.
+    /// A deadline of this server passed.
     Timeout,
     /// The answer broke off before its last frame.
     Truncated,
     /// An answer without content.
     Empty,
-    /// Something that this version cannot read.
+    /// An answer that this version cannot read.
     Protocol,
     /// This process may open no further connection: a fault of the server, not of the upstream.
     OutOfDescriptors,
 }
 
-/// What a failure is charged to.
+/// The party that a failure is charged to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Blame {
     /// The request, or this server: no identity is marked.
@@ -119,7 +119,7 @@ impl fmt::Display for UpstreamErrorKind {
 }
 
 impl UpstreamErrorKind {
-    /// What a failure of this kind is charged to.
+    /// The party that a failure of this kind is charged to.
     #[must_use]
     pub fn blame(self) -> Blame {
         match self {
@@ -143,7 +143,7 @@ impl UpstreamErrorKind {
     }
 
     /// Whether the upstream's text tells the caller what to change: a wrong request, the content policy, a quota, a
-    /// length. Elsewhere the class says all.
+    /// length. For other kinds the class is enough.
     #[must_use]
     pub fn has_helpful_text(self) -> bool {
         matches!(
@@ -185,7 +185,7 @@ impl UpstreamErrorKind {
 }
 
 impl UpstreamError {
-    /// An error of which the upstream said nothing.
+    /// An error without any text of the upstream.
     #[must_use]
     pub fn new(doing: &'static str, kind: UpstreamErrorKind) -> Self {
         let quote = Quote::default();
@@ -193,7 +193,7 @@ impl UpstreamError {
         Self { doing, kind, note, code: None, quote, is_of_upload, retry_after: None, source: None }
     }
 
-    /// An error with words of this program beside its class.
+    /// An error with a fact of this program beside its class.
     #[must_use]
     pub fn noted(doing: &'static str, kind: UpstreamErrorKind, note: impl Into<String>) -> Self {
         Self { note: note.into(), ..Self::new(doing, kind) }
@@ -205,19 +205,19 @@ impl UpstreamError {
         Self { code: known_code(code), quote: Quote::of(text), ..Self::new(doing, kind) }
     }
 
-    /// Whether nothing of the failure is the upstream's own word: a gateway in between may have answered.
+    /// Whether the failure has neither code nor text of the upstream: a gateway in between may have answered.
     #[must_use]
     pub fn is_wordless(&self) -> bool {
         self.quote.is_empty() && self.code.is_none()
     }
 
-    /// Whether the connection could not even be made, so that nothing was asked of the upstream.
+    /// Whether the connection could not be made, so that nothing was sent.
     #[must_use]
     pub fn is_unsent(&self) -> bool {
         self.source.as_ref().is_some_and(reqwest::Error::is_connect)
     }
 
-    /// Makes the upstream's text fit to be shown, in the classes where it helps the caller to mend the request.
+    /// Cleans the upstream's text for the caller, in the classes where it helps to mend the request.
     ///
     /// `secrets` are those of the identity that was used, `asked` the texts of the request. Until this was called,
     /// [`UpstreamError::words`] is empty.
@@ -227,13 +227,13 @@ impl UpstreamError {
         }
     }
 
-    /// The cleaned text of the upstream; empty where it does not help.
+    /// The cleaned text of the upstream; empty for classes where it does not help.
     #[must_use]
     pub fn words(&self) -> &str {
         self.quote.shown()
     }
 
-    /// A failure of the transport. The address is taken out of it: addresses may carry secrets.
+    /// A failure of the transport. The URL is removed from it, since it may carry secrets.
     #[must_use]
     pub fn transport(doing: &'static str, error: reqwest::Error) -> Self {
         let kind = if error.is_timeout() {

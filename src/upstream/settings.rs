@@ -1,4 +1,4 @@
-//! What the upstream obeys.
+//! Settings of the upstreams.
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use url::{Host, Url};
 
-/// Where the web chat is and how patient we are with it.
+/// Addresses and time limits of the web chat.
 #[derive(Clone, Debug)]
 pub struct WebSettings {
     /// `QWEN_WEB_BASE_URL`, `https://chat.qwen.ai`; without a path.
@@ -17,20 +17,20 @@ pub struct WebSettings {
     pub oss_base: Option<Url>,
     /// `QWEN_WEB_HEADERS`: headers that replace or join the default set, by lower-case name.
     pub headers: BTreeMap<String, String>,
-    /// `CONNECT_TIMEOUT`, 10 s.
+    /// Time limit for a connection (`CONNECT_TIMEOUT`, 10 s).
     pub connect_timeout: Duration,
-    /// `FIRST_EVENT_TIMEOUT`, 60 s; doubled for thinking and search.
+    /// Time limit for the first event of an answer (`FIRST_EVENT_TIMEOUT`, 60 s); doubled for thinking and search.
     pub first_event_timeout: Duration,
-    /// `IDLE_TIMEOUT`, 120 s.
+    /// Longest silence between two events of an answer (`IDLE_TIMEOUT`, 120 s).
     pub idle_timeout: Duration,
-    /// `TOTAL_TIMEOUT`, 600 s.
+    /// Time limit for an answer as a whole (`TOTAL_TIMEOUT`, 600 s).
     pub total_timeout: Duration,
-    /// `NO_PROXY` is for every host: no proxy of the environment is used.
+    /// Whether no proxy of the environment is used, because `NO_PROXY` covers every host.
     pub is_direct: bool,
 }
 
 impl WebSettings {
-    /// Host and port of everything that stands for the upstream.
+    /// Host and port of every server that stands for the upstream.
     #[must_use]
     pub fn own_hosts(&self) -> Vec<(String, u16)> {
         let bases = [Some(&self.web_base), self.oss_base.as_ref()];
@@ -39,18 +39,18 @@ impl WebSettings {
     }
 }
 
-/// Where OAuth accounts log in, and as which program.
+/// Address, client and scope of OAuth logins.
 #[derive(Clone, Debug)]
 pub struct OAuthSettings {
     /// `QWEN_OAUTH_BASE_URL`, `https://chat.qwen.ai`; without a path.
     pub base: Url,
-    /// `QWEN_OAUTH_CLIENT_ID`: the public one of the official command line.
+    /// `QWEN_OAUTH_CLIENT_ID`: the public id of the official command line.
     pub client_id: String,
     /// `QWEN_OAUTH_SCOPE`: words with spaces between them.
     pub scope: String,
-    /// `CONNECT_TIMEOUT`, 10 s.
+    /// Time limit for a connection (`CONNECT_TIMEOUT`, 10 s).
     pub connect_timeout: Duration,
-    /// As [`WebSettings::is_direct`].
+    /// Whether no proxy is used, as in [`WebSettings::is_direct`].
     pub is_direct: bool,
 }
 
@@ -58,26 +58,26 @@ pub struct OAuthSettings {
 /// hosts, to which `public` may belong.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MediaFetch {
-    /// Whatever is on the public Internet, at ports 80 and 443.
+    /// Whether any public address is fetched, at ports 80 and 443.
     pub is_public: bool,
-    /// Hosts that the owner listed.
+    /// Hosts that the owner listed, public or not.
     pub hosts: Vec<HostRule>,
 }
 
 /// A listed host: `example.com`, `*.example.com`, `example.com:8443`, `127.0.0.1:9000`, `[::1]:9000`.
 ///
-/// A host that is listed by its name may be anywhere, on this machine too: the owner said so. A pattern says nothing
-/// of addresses, since others may give names under it; what it matches has to be public.
+/// A host that is listed by its name may be anywhere, on this machine too, by the owner's decision. A pattern covers
+/// names that others may assign, so the addresses behind it have to be public.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostRule {
     host: Host<String>,
     is_pattern: bool,
-    /// 80 and 443 without.
+    /// The port; `None`: 80 and 443.
     port: Option<u16>,
 }
 
 impl MediaFetch {
-    /// Nothing is fetched.
+    /// A setting by which no address is fetched.
     #[must_use]
     pub fn off() -> Self {
         Self { is_public: false, hosts: Vec::new() }
@@ -86,7 +86,7 @@ impl MediaFetch {
     /// Reads a setting.
     ///
     /// # Errors
-    /// Says what was expected in the place of which word.
+    /// A sentence about the word at fault and the expected form.
     pub fn parse(text: &str) -> Result<Self, String> {
         let mut setting = Self::off();
         let words: Vec<&str> = text.split(',').map(str::trim).filter(|word| !word.is_empty()).collect();
@@ -112,7 +112,7 @@ impl MediaFetch {
 }
 
 impl HostRule {
-    /// A rule for this one host and port; `None` when that is no host.
+    /// A rule for this one host and port; `None` if the text is not a host.
     #[must_use]
     pub fn exact(host: &str, port: u16) -> Option<Self> {
         Some(Self { host: Host::parse(host).ok()?, is_pattern: false, port: Some(port) })
@@ -141,7 +141,7 @@ impl HostRule {
         !self.is_pattern && self.covers_port(port) && self.host == *host
     }
 
-    /// Whether the host is one of those that a pattern means.
+    /// Whether the host matches a listed pattern.
     pub(crate) fn includes(&self, host: &Host<&str>, port: u16) -> bool {
         let (Host::Domain(suffix), Host::Domain(name)) = (&self.host, host) else {
             return false;

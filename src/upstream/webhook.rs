@@ -1,5 +1,5 @@
-//! The owner's webhook: short texts sent to an address of theirs, in the form that its service reads. The address may be
-//! private, and its path and query are a secret: they are in no log and in no error.
+//! The owner's webhook: short texts sent to an address of theirs, in the form that its service reads. The address may
+//! be private; its path and query are secret and appear in no log and no error.
 
 use std::fmt;
 use std::time::Duration;
@@ -11,17 +11,17 @@ use url::Url;
 
 use crate::upstream::web::client::WebClientError;
 
-/// An address that is told what the owner has to know.
+/// The address of a webhook and the form of its service.
 #[derive(Clone)]
 pub struct WebhookAddress {
     url: SecretString,
     form: WebhookForm,
 }
 
-/// How a service wants a text.
+/// The forms in which services take a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WebhookForm {
-    /// A JSON object with everything that is known.
+    /// The facts as a JSON object, without title and text.
     Json,
     /// ntfy: the text as the body, the title as a header.
     Ntfy,
@@ -33,18 +33,18 @@ pub enum WebhookForm {
     Feishu,
 }
 
-/// What is sent.
+/// The content of one alert.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WebhookText {
     /// One line, in English.
     pub title: String,
     /// A sentence or two, in English and in Chinese.
     pub text: String,
-    /// The same for programs, sent in the form [`WebhookForm::Json`].
+    /// The facts for programs, sent in the form [`WebhookForm::Json`].
     pub facts: Value,
 }
 
-/// A text could not be handed over. Nothing of the address is in here.
+/// Reasons why a text was not delivered. Holds no part of the address.
 #[derive(Debug, thiserror::Error)]
 pub enum WebhookError {
     /// The address did not answer.
@@ -53,7 +53,7 @@ pub enum WebhookError {
     /// The address answered with another status than 2xx.
     #[error("the address answered with status {0}")]
     Refused(u16),
-    /// The service took the request and says that it did not take the text; this is its code.
+    /// The service answered with success and a code that refuses the text.
     #[error("the service refused the text, code {0}")]
     NotTaken(i64),
 }
@@ -63,7 +63,7 @@ impl WebhookAddress {
     /// of it.
     ///
     /// # Errors
-    /// What an address must look like.
+    /// A sentence about the form of an address.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let named = FORMS.iter().find_map(|(name, form)| Some((*form, text.strip_prefix(name)?.strip_prefix('+')?)));
         let (form, text) = named.map_or((None, text), |(form, rest)| (Some(form), rest));
@@ -105,7 +105,7 @@ pub(crate) struct Webhook {
 }
 
 impl Webhook {
-    /// A way to this address.
+    /// A client for this address.
     ///
     /// # Errors
     /// The HTTP client cannot be made.
@@ -122,14 +122,14 @@ impl Webhook {
     /// Sends a text once, within ten seconds.
     ///
     /// # Errors
-    /// It was not taken.
+    /// [`WebhookError`]: it was not delivered.
     pub(crate) async fn send(&self, text: &WebhookText) -> Result<(), WebhookError> {
         let request = self.client.post(self.address.url.expose_secret());
         let whole = format!("{}\n{}", text.title, text.text);
         let as_json = |body: Value| (body.to_string(), "application/json");
         let (body, content_type) = match self.address.form {
             WebhookForm::Json => as_json(text.facts.clone()),
-            // A header has no letters beyond ASCII, so that the title is the English one.
+            // A header carries ASCII only, so the title is the English one.
             WebhookForm::Ntfy => (text.text.clone(), "text/plain; charset=utf-8"),
             WebhookForm::Telegram => as_json(json!({"chat_id": self.chat_id(), "text": whole})),
             WebhookForm::Slack => as_json(json!({"text": whole})),
@@ -139,7 +139,7 @@ impl Webhook {
         if self.address.form == WebhookForm::Ntfy {
             request = request.header("Title", text.title.as_str());
         }
-        // The address is in the error's text otherwise.
+        // Without this the address would be part of the error's text.
         let unreachable = |error: reqwest::Error| WebhookError::Unreachable(error.without_url());
         let mut response = request.send().await.map_err(unreachable)?;
         if !response.status().is_success() {
@@ -172,7 +172,7 @@ impl Webhook {
     }
 }
 
-/// The words in front of an address, and the forms that they stand for.
+/// Prefixes of an address, and the forms that they choose.
 const FORMS: [(&str, WebhookForm); 5] = [
     ("json", WebhookForm::Json),
     ("ntfy", WebhookForm::Ntfy),
@@ -183,9 +183,9 @@ const FORMS: [(&str, WebhookForm); 5] = [
 const EXPECTED: &str = "must be an address such as https://ntfy.sh/topic, or ntfy+, telegram+, slack+, feishu+ or json+ \
                         and an address";
 const CHAT_ID: &str = "chat_id";
-/// How long one try may take.
+/// Time limit of one try.
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// How much of an answer is looked at.
+/// Most bytes of an answer that are read.
 const ANSWER_BYTES_MAX: usize = 16 * 1024;
 
 #[cfg(test)]

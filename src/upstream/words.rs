@@ -1,8 +1,8 @@
 //! The only way out for text that an upstream wrote.
 //!
 //! An upstream may repeat anything that it was sent, or that its own servers know: tokens, cookies, addresses, the
-//! prompt. So its text is kept in a [`Quote`], which cannot be printed, and leaves it through [`cleaned`] alone. Logs get
-//! the class of a failure and [`known_code`], and never a text. Called by [`crate::upstream::error`].
+//! prompt. So its text is kept in a [`Quote`], which cannot be printed; only [`cleaned`] gives parts of it out. Logs
+//! get the class of a failure and [`known_code`], never a text. Called by [`crate::upstream::error`].
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -12,14 +12,14 @@ use regex_lite::{Captures, Regex};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-/// Text of an upstream as it came. Cannot be printed.
+/// Text of an upstream, unchanged. Cannot be printed.
 #[derive(Clone, Default)]
 pub struct Quote(Option<Box<Texts>>);
 
 #[derive(Clone)]
 struct Texts {
     raw: String,
-    /// What [`Quote::clean`] left of it.
+    /// The result of [`Quote::clean`], which may be shown.
     clean: String,
 }
 
@@ -31,13 +31,13 @@ impl Quote {
         Self((!text.is_empty()).then(|| Box::new(texts())))
     }
 
-    /// Whether the upstream said nothing.
+    /// Whether the upstream sent no text.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_none()
     }
 
-    /// Makes [`Quote::shown`] what [`cleaned`] leaves of the text.
+    /// Sets [`Quote::shown`] to the cleaned text.
     pub fn clean(&mut self, secrets: &[SecretString], asked: &[Cow<'_, str>]) {
         if let Some(texts) = &mut self.0 {
             texts.clean = cleaned(&texts.raw, secrets, asked);
@@ -50,7 +50,7 @@ impl Quote {
         self.0.as_ref().map_or("", |texts| &texts.clean)
     }
 
-    /// The text as it came.
+    /// The text as the upstream sent it.
     #[cfg(test)]
     pub(crate) fn raw(&self) -> &str {
         self.0.as_ref().map_or("", |texts| &texts.raw)
@@ -69,13 +69,13 @@ pub(crate) fn known_code(code: &str) -> Option<&'static str> {
     CODES.iter().find(|known| known.eq_ignore_ascii_case(code.trim())).copied()
 }
 
-/// What may be shown of a text of an upstream: one line of at most [`SHOWN_CHARS_MAX`] characters, `[…]` in place of
-/// everything that may be a secret.
+/// The part of an upstream's text that may be shown: one line of at most [`SHOWN_CHARS_MAX`] characters, `[…]` in place
+/// of everything that may be secret.
 ///
-/// `secrets` are looked for exactly, and their parts however they are cased, spaced or quoted. `asked` are the texts of the request: a run of them that is longer than a few words
-/// is taken out. Taken out by their form are addresses with and without a scheme, e-mail addresses, credentials after
-/// words such as `Bearer` and `token=`, JWTs, long values of pairs, and long runs without a meaning. JSON and markup end
-/// the text. Empty when nothing that can be read is left.
+/// `secrets` are removed as a whole, and their parts in any case, spacing or quoting. A run of `asked`, the texts of the
+/// request, is removed if it is longer than a few words. Removed by their form are addresses with and without a scheme,
+/// e-mail addresses, credentials after words such as `Bearer` and `token=`, JWTs, long values of pairs, and long runs
+/// without a meaning. The text ends before JSON or markup. Empty when nothing readable is left.
 #[must_use]
 pub(crate) fn cleaned(text: &str, secrets: &[SecretString], asked: &[Cow<'_, str>]) -> String {
     let plain = plain(text);
@@ -233,34 +233,34 @@ pub(crate) fn is_opaque(run: &str) -> bool {
         || (has(|c| "+/=%\\".contains(c)) && run.len() >= OPAQUE_CHARS_MIN)
 }
 
-/// What stands in place of what was taken out.
+/// Replaces each part that was removed.
 const MARK: &str = "[…]";
-/// The longest text that is shown.
+/// Longest text that is shown, in characters.
 pub(crate) const SHOWN_CHARS_MAX: usize = 200;
-/// The longest text that is kept.
+/// Longest text that is kept, in characters.
 const RAW_CHARS_MAX: usize = 2000;
-/// A secret that is shorter is a word, as the `en` of a cookie for the language.
+/// Shorter secrets are common words, such as the `en` of a language cookie.
 const SECRET_BYTES_MIN: usize = 6;
-/// Letters and digits of what was asked that may not be repeated in a row: three or four words.
+/// Letters and digits of the request's text that may not be repeated in a row: three or four words.
 const RUN: usize = 16;
 /// The same where each character is beyond ASCII.
 const WIDE_RUN: usize = 8;
 /// Letters and digits of a secret that may not be shown in a row: enough to find it again.
 const SECRET_RUN: usize = 8;
-/// A question or a secret that is shorter is a word.
+/// Shorter texts of the request, and shorter secrets, are common words.
 const RUN_MIN: usize = 6;
-/// From this length on, letters and digits in one run are no word.
+/// From this length on, a run of letters and digits is not a word.
 const OPAQUE_CHARS_MIN: usize = 14;
 /// The longest name of a model.
 const MODEL_CHARS_MAX: usize = 40;
-/// Digits: a run of this length may be the number of a person or an account.
+/// A run of this many digits may be the number of a person or an account.
 const NUMBER_CHARS_MIN: usize = 9;
-/// From this length on, letters without a separator are no word.
+/// From this length on, a run of letters without a separator is not a word.
 const WORD_CHARS_MAX: usize = 24;
-/// How the upstream's models begin.
+/// Prefixes of the upstream's model names.
 const MODELS: [&str; 4] = ["qwen", "qwq", "qvq", "wan"];
 
-/// What is a secret by its form, in the order in which it is looked for.
+/// Patterns of secrets, in the order in which they are applied.
 const FORMS: [&str; 12] = [
     // An address with a scheme.
     r"(?i)[a-z][a-z0-9+.-]*:/{1,2}\S*",
@@ -289,7 +289,7 @@ const FORMS: [&str; 12] = [
 /// Words with dots between them and what follows: hosts in any alphabet.
 const DOTTED: &str =
     r#"[^\s.,;:!?'"()\[\]<>，。；：！？（）“”…]+(?:\.[^\s.,;:!?'"()\[\]<>，。；：！？（）“”…]{2,})+(?:[:/?#]\S*)?"#;
-/// What [`is_opaque`] judges.
+/// Runs of characters that [`is_opaque`] judges.
 const RUNS: &str = r"[A-Za-z0-9+/=_.~%:\\-]{9,}";
 
 /// Codes of failures that upstreams are known to use: chat.qwen.ai, its OAuth, DashScope and OpenAI.

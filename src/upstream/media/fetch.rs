@@ -1,8 +1,8 @@
-//! Fetches media from elsewhere: what a caller's request points to, and what the upstream made.
+//! Fetches media from other servers: what a caller's request points to, and results of the upstream.
 //!
-//! This is the only client that goes where strangers say, so it has nothing that could be taken from it: no cookies,
-//! no credential, no proxy, no referer. What it may reach is decided by [`crate::upstream::media::guard`], once for the URL
-//! and once more for every address that a name resolves to; it connects to exactly those addresses.
+//! This client alone connects to addresses that strangers choose, so it carries no cookie, no credential and no referer
+//! and uses no proxy. [`crate::upstream::media::guard`] decides what it may reach, once for the URL and once more for
+//! every address that a name resolves to; it connects to exactly those addresses.
 
 use std::error::Error;
 use std::io;
@@ -28,23 +28,23 @@ use crate::upstream::media::guard::{NOT_PUBLIC, Reach, follow, is_public, permit
 use crate::upstream::settings::{HostRule, MediaFetch};
 use crate::upstream::web::client::WebClientError;
 
-/// How long fetching a picture, a sound or a document may take as a whole.
+/// Time limit for fetching a picture, a sound or a document as a whole.
 pub(crate) const WHOLE: Duration = Duration::from_secs(30);
-/// How long fetching a video may take as a whole.
+/// Time limit for fetching a video as a whole.
 pub(crate) const WHOLE_VIDEO: Duration = Duration::from_secs(300);
 
-/// Where the upstream gives out pictures and videos that it made.
+/// Host from which the upstream serves the pictures and videos that it made.
 const RESULTS_HOST: &str = "cdn.qwenlm.ai";
-/// Where results are on it, and what their links are signed with.
+/// Path of results on that host, part of what their links are signed with.
 const RESULTS_PATH: &str = "/output/";
 const RESULTS_KEY: &str = "key";
 
 /// The client for media. Make one and keep it; its methods keep no connection.
 #[derive(Debug)]
 pub(crate) struct MediaFetcher {
-    /// What callers may name.
+    /// Addresses that callers may name (`MEDIA_FETCH`).
     callers: MediaFetch,
-    /// What the upstream may name.
+    /// Addresses that the upstream may name.
     results: MediaFetch,
     /// Connects to public addresses only.
     guarded: reqwest::Client,
@@ -75,30 +75,30 @@ pub(crate) struct OpenResult {
 /// Why something could not be fetched. The text is for logs.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
-    /// The rules, or this client, do not want it.
+    /// The rules of this client forbid the address or the content.
     #[error("refused: {0}")]
     Refused(&'static str),
     /// No connection, or it broke.
     #[error("cannot be reached")]
     Unreachable(#[source] reqwest::Error),
-    /// More than was allowed.
+    /// The content is larger than allowed.
     #[error("larger than {limit} bytes")]
     TooLarge {
-        /// How many bytes are allowed.
+        /// Most bytes that were allowed.
         limit: u64,
     },
-    /// Too slow: to connect, in between, or as a whole.
+    /// Too slow: to connect, between two chunks, or as a whole.
     #[error("not in time")]
     Timeout,
-    /// The server there does not have it, or does not give it.
+    /// The server answered with a status that is not a success.
     #[error("answered {0}")]
     Status(u16),
-    /// Our own disk.
+    /// The spool directory refused to keep the content.
     #[error("cannot keep what was fetched")]
     Spool(#[source] io::Error),
 }
 
-/// How patient the client is with servers.
+/// Time limits for the other server.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Patience {
     pub(crate) connect: Duration,
@@ -106,8 +106,8 @@ pub(crate) struct Patience {
 }
 
 impl MediaFetcher {
-    /// A client. `own_hosts` are host and port of the upstream itself, which may be a simulator on this machine: only
-    /// results may come from there, whatever callers name.
+    /// A client. `own_hosts` are host and port of the upstream, which may be a simulator on this machine: only results
+    /// may come from there, whatever callers name.
     ///
     /// # Errors
     /// [`WebClientError`].
@@ -137,7 +137,7 @@ impl MediaFetcher {
         })
     }
 
-    /// Whether an address is one under which the upstream gives out what it made. It can read that itself.
+    /// Whether a URL is one from which the upstream serves results. The upstream can read such a file itself.
     #[must_use]
     pub(crate) fn is_own_link(&self, url: &str) -> bool {
         let Ok(url) = Url::parse(url) else {
@@ -147,7 +147,7 @@ impl MediaFetcher {
             return false;
         };
         let is_storage = url.scheme() == "https" && matches!(host, url::Host::Domain(RESULTS_HOST));
-        // The host of the web chat has more to say than results, and whatever is called one goes up unseen.
+        // The host of the web chat serves more than results, and a link to a result goes to the upstream unread.
         let is_result =
             || url.path().starts_with(RESULTS_PATH) || url.query_pairs().any(|(name, _)| name == RESULTS_KEY);
         is_storage || (self.results.hosts.iter().any(|rule| rule.names(&host, port)) && is_result())
@@ -197,7 +197,7 @@ impl MediaFetcher {
     /// Opens a result, or the `range` of it, to stream it on. Its head has to come within [`WHOLE`].
     ///
     /// # Errors
-    /// [`FetchError`]; any status but 200, 206 and 416 is one.
+    /// [`FetchError`]; any status but 200, 206 and 416 is an error.
     pub(crate) async fn open_result(&self, url: &str, range: Option<&HeaderValue>) -> Result<OpenResult, FetchError> {
         let opening = Box::pin(self.get(&self.results, url, range));
         let response = logged(url, timeout(WHOLE, opening).await.unwrap_or(Err(FetchError::Timeout)))?;
@@ -272,7 +272,7 @@ fn builder(patience: Patience, reach: Reach) -> reqwest::ClientBuilder {
     }
 }
 
-/// Resolves names, and refuses those that lead anywhere else than to public addresses.
+/// Resolves names and refuses those that lead to other than public addresses.
 struct PublicOnly;
 
 impl Resolve for PublicOnly {
@@ -288,12 +288,12 @@ impl Resolve for PublicOnly {
 #[error("the name leads to an address that is not a public one")]
 struct NotPublic;
 
-/// One address that is not public refuses the whole name: an honest name server has no reason to mix them.
+/// One non-public address refuses the whole name: an honest name server has no reason to mix them.
 fn all_public(found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, NotPublic> {
     if found.iter().all(|address| is_public(address.ip())) { Ok(found) } else { Err(NotPublic) }
 }
 
-/// What a failed call was, without its URL.
+/// Classifies a failed call, without its URL.
 fn broken(error: reqwest::Error) -> FetchError {
     let error = error.without_url();
     let mut cause: Option<&dyn Error> = Some(&error);
@@ -333,7 +333,7 @@ impl Chunks {
 
 /// Writes to a blob on a blocking thread, many chunks at a time.
 struct Spool {
-    /// Away only while it writes.
+    /// `None` only while a write is under way.
     writer: Option<BlobWriter>,
     waiting: BytesMut,
 }
@@ -376,7 +376,7 @@ fn name(url: &str) -> Option<String> {
     name.chars().any(char::is_alphanumeric).then_some(name)
 }
 
-/// Leaves the reason in the log, beside the host. Paths tell accounts, and with some services they are keys.
+/// Logs the reason and the host. Paths identify accounts, and with some services they are keys.
 fn logged<T>(url: &str, outcome: Result<T, FetchError>) -> Result<T, FetchError> {
     if let Err(error) = &outcome {
         let url = Url::parse(url).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
@@ -390,10 +390,10 @@ fn logged<T>(url: &str, outcome: Result<T, FetchError>) -> Result<T, FetchError>
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 const REDIRECTS_MAX: usize = 3;
-/// How much is collected before the disk is asked.
+/// Bytes collected before each write to disk.
 const SPOOL_BYTES: usize = 256 * 1024;
 const NAME_CHARS_MAX: usize = 128;
-/// What is passed on of a result's head.
+/// Headers of a result that are passed on.
 const PASSED_ON: [HeaderName; 6] = [CONTENT_TYPE, CONTENT_LENGTH, CONTENT_RANGE, ACCEPT_RANGES, ETAG, LAST_MODIFIED];
 
 #[cfg(test)]

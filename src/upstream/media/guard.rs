@@ -36,7 +36,7 @@ pub(crate) fn permit(rules: &MediaFetch, text: &str) -> Result<(Url, Reach), &'s
         return Err("the address has a user in it");
     }
     let port = url.port_or_known_default().ok_or("the address has no port")?;
-    // The dot at the end of a name means the same host, so it must not make another one of it.
+    // A dot at the end of a name means the same host, so it is removed before the comparison.
     if let Some(Host::Domain(name)) = url.host()
         && let Some(name) = name.strip_suffix('.').map(str::to_owned)
     {

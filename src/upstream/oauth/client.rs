@@ -1,7 +1,7 @@
 //! The OAuth endpoints of chat.qwen.ai: device login and the refresh of tokens.
 //!
-//! Bodies are forms, answers are JSON, except when the risk engine puts a page in their place. The statuses of the
-//! two slow-downs differ between what clients have seen, so the word counts and not the number.
+//! Bodies are forms, answers are JSON, except when the risk engine sends a page. Clients have seen different statuses
+//! for the two slow-downs, so the word decides and not the number.
 
 use std::fmt;
 use std::time::Duration;
@@ -29,12 +29,12 @@ const LOGIN: &str = "beginning a login";
 const POLLING: &str = "waiting for a login";
 const PROBING: &str = "asking whether the token is taken";
 const REFRESHING: &str = "refreshing a token";
-/// How long one call may take. Shorter than the ten seconds after which other programs take a lock on the
-/// credentials for forgotten.
+/// Time limit of one call. Shorter than the ten seconds after which other programs regard a lock on the credentials as
+/// abandoned.
 const CALL_TIMEOUT: Duration = Duration::from_secs(8);
-/// Between two polls when the answer names no interval (RFC 8628, section 3.2).
+/// Wait between two polls when the answer has no interval (RFC 8628, section 3.2).
 const INTERVAL: Duration = Duration::from_secs(5);
-/// How long a code is good that does not say it.
+/// Lifetime of a code whose answer has none.
 const CODE_LIFETIME: Duration = Duration::from_secs(600);
 
 /// The longest code that is shown to an owner to type in.
@@ -54,53 +54,53 @@ pub(crate) struct DeviceCode {
     pub device_code: SecretString,
     /// The code that the owner types in.
     pub user_code: String,
-    /// Where the owner types it in.
+    /// URL where the owner types it in.
     pub verification_uri: String,
-    /// The same with the code in it.
+    /// The same URL with the code in it.
     pub verification_uri_complete: String,
-    /// How long the code is good.
+    /// Lifetime of the code.
     pub expires_in: Duration,
-    /// How long to wait between two polls.
+    /// Wait between two polls.
     pub interval: Duration,
 }
 
-/// What a poll found.
+/// The outcome of a poll.
 #[derive(Debug)]
 pub(crate) enum Poll {
     /// The owner has not decided yet.
     Pending,
-    /// The same, and we ask too often.
+    /// The owner has not decided yet, and polls come too often.
     SlowDown,
-    /// The owner agreed.
+    /// The owner approved the login; the credentials are new.
     Granted(Box<OAuthCredentials>),
-    /// The owner refused.
+    /// The owner denied the login.
     Denied,
-    /// The code is not good any more.
+    /// The code has expired.
     Expired,
     /// Too many requests; not to be polled again.
     RateLimited {
-        /// When to begin again, if the answer says so.
+        /// Wait that the answer asks for, if any.
         retry_after: Option<Duration>,
     },
     /// The endpoint refuses for another reason.
     Failed {
-        /// The words of this program for it.
+        /// Sentence of this program about the refusal.
         message: String,
     },
-    /// No answer that tells, so worth another poll.
+    /// The poll was not answered; another one may be.
     Unreachable(UpstreamError),
 }
 
-/// Why there is no new token.
+/// Reasons why a refresh brought no token.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum RefreshFailure {
-    /// The refresh token is not accepted any more: the owner has to log in again.
+    /// The refresh token is refused permanently: the owner has to log in again.
     #[error("the refresh token is refused{}", in_brackets(*code))]
     Dead {
         /// The endpoint's code, if it is a known one.
         code: Option<&'static str>,
     },
-    /// Nothing that tells about the refresh token.
+    /// A failure that does not tell about the refresh token.
     #[error(transparent)]
     Transient(UpstreamError),
 }
@@ -116,7 +116,7 @@ impl QwenOAuth {
             .connect_timeout(settings.connect_timeout.min(CALL_TIMEOUT))
             .timeout(CALL_TIMEOUT);
         let builder = if settings.is_direct { builder.no_proxy() } else { builder };
-        // A simulator on this machine needs no certificates, and a machine that has none can still run one.
+        // A simulator on this machine needs no certificates, and a machine without any can still run one.
         let builder = if settings.base.scheme() == "http" { builder.tls_certs_only([]) } else { builder };
         let client = builder.build().map_err(WebClientError::Client)?;
         Ok(Self { client, settings })
@@ -217,8 +217,8 @@ impl QwenOAuth {
         }))
     }
 
-    /// Asks where an account chats whether its token is taken, by a call that changes nothing. The call is not
-    /// documented, so only a refusal of the token says something for sure.
+    /// Asks the API of an account whether its token is accepted, by a call that changes nothing. The call is not
+    /// documented, so only a refusal of the token is certain.
     ///
     /// # Errors
     /// [`UpstreamError`].
@@ -235,7 +235,7 @@ impl QwenOAuth {
             .await
             .map_err(|error| UpstreamError::transport(PROBING, error))?;
         let answer = read(PROBING, sent).await?;
-        // The portal has no such list, and says so only after it accepted the token.
+        // The portal has no such list, and answers 404 only after it accepted the token.
         if answer.status == 404 && answer.content_type.contains("json") {
             return Ok(());
         }
@@ -263,7 +263,7 @@ impl QwenOAuth {
             let sent = CallLog::execute(&self.client, "oauth", request).await;
             read(doing, sent.map_err(|error| UpstreamError::transport(doing, error))?).await
         };
-        // The client has the same limit, but a stopped test clock does not move that one.
+        // The client has the same limit, but a paused test clock does not move that one.
         match tokio::time::timeout(CALL_TIMEOUT, call).await {
             Ok(answer) => answer,
             Err(_) => Err(UpstreamError::new(doing, UpstreamErrorKind::Timeout)),
@@ -309,7 +309,7 @@ impl fmt::Debug for DeviceCode {
     }
 }
 
-/// An address that a browser may be sent to, and nothing that a shell or a browser would take for something else.
+/// A URL that a browser may be sent to: http or https, with a host.
 fn web_address(text: &str) -> Option<Url> {
     let url = Url::parse(text).ok()?;
     (matches!(url.scheme(), "https" | "http") && url.has_host()).then_some(url)
@@ -339,7 +339,7 @@ impl OAuthError {
     }
 }
 
-/// The table of the device grant: what an answer of the token endpoint says about a login.
+/// The table of the device grant: from an answer of the token endpoint to the state of a login.
 fn polled(value: &Value, answer: &Answer, now: UnixMillis) -> Poll {
     let error = OAuthError::of(value);
     let is_slow = value.get("slowDown").and_then(Value::as_bool) == Some(true);
@@ -368,12 +368,12 @@ fn polled(value: &Value, answer: &Answer, now: UnixMillis) -> Poll {
     }
 }
 
-/// The JSON of an answer, whatever its status; what is none is an error by its status.
+/// The JSON of an answer, whatever its status; an answer without JSON is an error by its status.
 fn told(doing: &'static str, answer: &Answer) -> Result<Value, UpstreamError> {
     let failure = |kind| UpstreamError { retry_after: answer.retry_after, ..UpstreamError::new(doing, kind) };
     let parsed = serde_json::from_slice::<Value>(&answer.body).ok().filter(Value::is_object);
     match parsed {
-        // Its own word for a page of the risk engine in JSON.
+        // `ret` marks a page of the risk engine in JSON.
         Some(value) if is_challenge(&value) || value.get("ret").is_some() => {
             let error = classify_body(doing, answer.status, &answer.content_type, &answer.body);
             Err(error.unwrap_or_else(|| failure(UpstreamErrorKind::Protocol)))
@@ -391,5 +391,5 @@ fn in_brackets(code: Option<&str>) -> String {
     code.map(|code| format!(" ({code})")).unwrap_or_default()
 }
 
-/// Where a login is confirmed when the answer does not say it.
+/// Page where a login is confirmed if the answer has none.
 const VERIFICATION_URI: &str = "https://chat.qwen.ai/authorize";

@@ -20,37 +20,37 @@ use crate::upstream::stream::ReplyStream;
 use crate::upstream::web::answer::retry_after;
 use crate::upstream::web::client::WebClientError;
 
-/// The most that is read of a whole answer.
+/// Most bytes read of a whole answer.
 const WHOLE_BYTES_MAX: usize = 32 * 1024 * 1024;
-/// The most that is read of a failure.
+/// Most bytes read of a failure.
 const FAILURE_BYTES_MAX: usize = 64 * 1024;
-/// How long a short call may take.
+/// Time limit of a short call.
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What this program calls itself.
+/// `User-Agent` of this program.
 const PRODUCT: &str = concat!("qwen-bridge/", env!("CARGO_PKG_VERSION"));
 
 const ASKING: &str = "asking";
 
-/// The client. Its connections carry every identity's requests; credentials travel in headers only. Clones share them.
+/// The client. Its connections are shared by all identities and clones; credentials travel in headers only.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenAiApi {
     client: reqwest::Client,
     idle_timeout: Duration,
 }
 
-/// Where a request goes, and as what kind of upstream.
+/// The endpoint of a request and its kind of upstream.
 #[derive(Clone, Debug)]
 pub(crate) struct Target {
-    /// The base, as `https://portal.qwen.ai/v1`.
+    /// Base URL, such as `https://portal.qwen.ai/v1`.
     pub base: Url,
-    /// What it expects.
+    /// The kind of endpoint, which decides about headers and fields.
     pub profile: Profile,
 }
 
 impl OpenAiApi {
-    /// A client that waits so long for a connection, and so long for the next byte of a whole answer. `is_direct`
-    /// keeps it from the proxies of the environment.
+    /// A client with limits for connecting and for the next byte of a whole answer. `is_direct`: no proxy of the
+    /// environment is used.
     ///
     /// # Errors
     /// [`WebClientError`].
@@ -137,7 +137,7 @@ impl OpenAiApi {
     }
 
     async fn failure(&self, doing: &'static str, response: reqwest::Response, deadline: Instant) -> UpstreamError {
-        // Nothing of this API redirects; whatever does is not what was asked for.
+        // This API does not redirect, so a redirect comes from something else and counts as 502.
         let status = if response.status().is_redirection() { 502 } else { response.status().as_u16() };
         let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
         let content_type = header(CONTENT_TYPE).unwrap_or_default().to_ascii_lowercase();
@@ -148,7 +148,7 @@ impl OpenAiApi {
         }
     }
 
-    /// Reads a body that keeps coming.
+    /// Reads a body to its end, as long as bytes keep coming.
     async fn read(
         &self,
         doing: &'static str,
@@ -208,7 +208,7 @@ fn request(
     request
 }
 
-/// What the portal looks at. The product's own name, not another's.
+/// Headers that the portal checks, with this product's own name.
 fn portal_headers(headers: &mut HeaderMap) {
     headers.insert("x-dashscope-useragent", HeaderValue::from_static(PRODUCT));
     headers.insert("x-dashscope-authtype", HeaderValue::from_static("qwen-oauth"));

@@ -1,9 +1,9 @@
-//! A job into the body for an upstream that speaks OpenAI's dialect: the portal of OAuth accounts, or an endpoint of
-//! static keys.
+//! Encodes a job for an upstream that speaks OpenAI's dialect: the portal of OAuth accounts, or an endpoint of static
+//! keys.
 //!
-//! A caller's own body goes up with all its fields. Only what such an upstream needs is changed: the model's name, the
-//! fields about thinking, and for the portal the form of the system message. A conversation of another dialect is
-//! written as messages.
+//! A caller's own body keeps all its fields. Only what such an upstream needs is changed: the model's name, the fields
+//! about thinking, and for the portal the form of the system message. A conversation of another dialect is written as
+//! messages.
 
 use std::io;
 
@@ -17,7 +17,7 @@ use crate::chat::tokens::estimate_tokens;
 use crate::files::attachment::{Attachment, JobFile};
 use crate::files::media_type::MediaKind;
 
-/// What kind of upstream a body is for.
+/// The kinds of endpoints that speak OpenAI's dialect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
     /// The portal for OAuth accounts, which wants one system message in front, as a list of cacheable parts.

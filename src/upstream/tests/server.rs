@@ -13,7 +13,7 @@ use url::Url;
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) method: String,
-    /// Path and query.
+    /// Request target: path and query.
     pub(crate) target: String,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Vec<u8>,
@@ -29,7 +29,7 @@ impl Seen {
     }
 }
 
-/// The server. It lives as long as the test's process.
+/// A server for tests. It lives as long as the test's process.
 pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -43,7 +43,7 @@ impl Server {
         })
     }
 
-    /// Lets `write` do what it wants with the connection.
+    /// Lets `write` write to the connection as it wants.
     pub(crate) fn writing(write: impl Fn(&Seen, usize, &mut TcpStream) + Send + Sync + 'static) -> Self {
         Self::start(|_| true, write)
     }
@@ -115,7 +115,7 @@ fn read(stream: &TcpStream, reads_body: bool) -> Option<Seen> {
     Some(Seen { method, target, headers, body })
 }
 
-/// A whole answer.
+/// An HTTP answer with `content-length`, which closes its connection.
 pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<u8> {
     let mut head = format!("HTTP/1.1 {status} X\r\nconnection: close\r\ncontent-length: {}\r\n", body.len());
     for (name, value) in headers {
@@ -124,7 +124,7 @@ pub(crate) fn answer(status: u16, headers: &[(&str, &str)], body: &[u8]) -> Vec<
     [head.as_bytes(), b"\r\n", body].concat()
 }
 
-/// A JSON answer.
+/// An HTTP answer with this JSON as its body.
 pub(crate) fn json(status: u16, body: &Value) -> Vec<u8> {
     answer(status, &[("content-type", "application/json")], body.to_string().as_bytes())
 }

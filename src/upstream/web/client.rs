@@ -24,10 +24,10 @@ use crate::upstream::web::headers;
 use crate::upstream::web::request::{Task, WebRequest};
 use crate::upstream::web::skew::ClockSkew;
 
-/// Pages of an account's list of chats that are looked through.
+/// Most pages of an account's list of chats that are searched.
 const CHAT_PAGES_MAX: u32 = 20;
 
-/// How long a short call (models, stop, delete, a new chat) may take.
+/// Time limit of a short call (models, stop, delete, a new chat).
 const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The client of the web chat. Cheap to share; its connections are kept alive and used for every identity, which
@@ -35,7 +35,7 @@ const CALL_TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub(crate) struct QwenWeb {
     client: reqwest::Client,
-    /// For the object storage: nothing of a session is ever given to it.
+    /// Client for the object storage, which never gets a cookie or token of a session.
     pub(crate) storage: reqwest::Client,
     pub(crate) settings: WebSettings,
     pub(crate) web_headers: HeaderMap,
@@ -43,30 +43,30 @@ pub(crate) struct QwenWeb {
     skew: ClockSkew,
 }
 
-/// The client cannot be built from its settings.
+/// Reasons why the client cannot be built from its settings.
 #[derive(Debug, thiserror::Error)]
 pub enum WebClientError {
     /// The TLS or DNS machinery did not start.
     #[error("cannot set up the HTTP client (on a bare system, install the package ca-certificates)")]
     Client(#[source] reqwest::Error),
-    /// A configured header is none.
+    /// A configured header has an invalid name or value.
     #[error("QWEN_WEB_HEADERS: {0:?} is not a header that can be sent")]
     Header(String),
 }
 
-/// Which host a call goes to.
+/// The host of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Host {
     Web,
     Auth,
 }
 
-/// What a call shows of a session.
+/// The credentials that a call carries.
 #[derive(Clone, Copy)]
 pub(crate) enum Credential<'a> {
-    /// Nothing.
+    /// No cookie and no token.
     None,
-    /// The cookie jar: for calls that hand out tokens, where an old token would only be in the way.
+    /// The cookie jar: for calls that give out tokens, where an old token would interfere.
     Cookies(&'a Session),
     /// The jar and the access token that belongs to it.
     Full(&'a Session),
@@ -81,7 +81,7 @@ impl<'a> Credential<'a> {
     }
 }
 
-/// A chat that is to be made.
+/// A chat that was not created yet.
 pub(crate) struct NewChat {
     model: String,
     chat_type: &'static str,
@@ -94,11 +94,11 @@ impl QwenWeb {
     /// [`WebClientError`].
     pub(crate) fn new(settings: WebSettings) -> Result<Self, WebClientError> {
         let builder = || connections::client(settings.connect_timeout, settings.is_direct);
-        // A simulator on this machine needs no certificates, and a machine that has none can still run one.
+        // A simulator on this machine needs no certificates, and a machine without any can still run one.
         let is_plain = [&settings.web_base, &settings.auth_base].iter().all(|base| base.scheme() == "http");
         let client = if is_plain { builder().tls_certs_only([]) } else { builder() };
         let client = client.build().map_err(WebClientError::Client)?;
-        // Behind a recording proxy without TLS the storage is still the real one, so its certificates are tried.
+        // Behind a recording proxy without TLS the storage is still the real one, so certificates are tried for it.
         let storage = match builder().build() {
             Err(_) if is_plain => builder().tls_certs_only([]).build(),
             built => built,
@@ -107,15 +107,15 @@ impl QwenWeb {
         let web_headers = headers::standard(&settings.headers).map_err(WebClientError::Header)?;
         let mut auth_headers = web_headers.clone();
         if let Some(origin) = web_headers.get(ORIGIN) {
-            // Without it the host answers "Missing origin".
+            // Without this header the host answers "Missing origin".
             auth_headers.insert("x-request-origin", origin.clone());
         }
         auth_headers.insert("sec-fetch-site", HeaderValue::from_static("same-site"));
         Ok(Self { client, storage, settings, web_headers, auth_headers, skew: ClockSkew::default() })
     }
 
-    /// Seconds that this machine's clock is ahead of the upstream's, by the `Date` of its newest answers; negative when
-    /// it is behind, 0 within half a minute.
+    /// Seconds by which this machine's clock is ahead of the upstream's, by the `Date` of its newest answers; negative
+    /// when it is behind, 0 within half a minute.
     #[must_use]
     pub(crate) fn clock_skew(&self) -> i64 {
         self.skew.seconds()
@@ -127,7 +127,7 @@ impl QwenWeb {
         NewChat { model: job.upstream_model.clone(), chat_type: job.chat_type() }
     }
 
-    /// Makes a chat and gives its id.
+    /// Creates a chat and returns its id.
     ///
     /// # Errors
     /// [`UpstreamError`].
@@ -153,10 +153,10 @@ impl QwenWeb {
         }
     }
 
-    /// Asks in a chat and waits, at most until `deadline`, for an answer that is an event stream.
+    /// Sends a message to a chat and waits, at most until `deadline`, for an answer that is an event stream.
     ///
     /// # Errors
-    /// [`UpstreamError`]: whatever else the upstream answers, by status, content type and envelope.
+    /// [`UpstreamError`]: any other answer, classified by status, content type and envelope.
     pub(crate) async fn ask(
         &self,
         session: &Session,
@@ -212,10 +212,10 @@ impl QwenWeb {
         Ok(response)
     }
 
-    /// Ends the making of an answer whose reader has left.
+    /// Stops an answer whose reader has left.
     ///
     /// # Errors
-    /// [`UpstreamError`]; of little consequence, the answer then ends by itself.
+    /// [`UpstreamError`]; harmless, since the answer ends by itself.
     pub(crate) async fn stop(
         &self,
         session: &Session,
@@ -255,7 +255,7 @@ impl QwenWeb {
         }
     }
 
-    /// Looks for chats with one of these titles among those that something was done with since then. Gives their ids.
+    /// Finds chats with one of these titles among those changed since then; returns their ids.
     ///
     /// # Errors
     /// [`UpstreamError`] when the list cannot be read.
@@ -281,7 +281,7 @@ impl QwenWeb {
                     found.push(id.to_owned());
                 }
             }
-            // Newest first.
+            // The list is sorted, newest first.
             let last = chats.last().and_then(|chat| chat.get("updated_at")?.as_i64());
             if last.is_none_or(|last| last < since.0) {
                 break;
@@ -314,7 +314,7 @@ impl QwenWeb {
     /// Asks whether the session is accepted, by a call that changes nothing.
     ///
     /// # Errors
-    /// [`UpstreamError`]: why it is not.
+    /// [`UpstreamError`]: the reason of the refusal.
     pub(crate) async fn probe(&self, session: &Session) -> Result<(), UpstreamError> {
         const DOING: &str = "checking the account";
         let path = "/api/v2/users/user/settings";
@@ -406,7 +406,7 @@ pub(crate) fn now() -> UnixSeconds {
     UnixSeconds(i64::try_from(since.as_secs()).unwrap_or(i64::MAX))
 }
 
-/// A chat id, and a task's too, travels in paths: letters, digits and dashes only.
+/// Whether an id of a chat or a task is safe in a path: letters, digits and dashes only.
 pub(crate) fn is_chat_id(id: &str) -> bool {
     !id.is_empty() && id.len() <= 128 && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte))
 }

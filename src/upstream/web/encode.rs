@@ -1,4 +1,4 @@
-//! A checked job into the body that the web chat expects: one message, everything in it.
+//! Encodes a checked job as the body that the web chat expects: one message, everything in it.
 
 use crate::base::ids::UnixSeconds;
 use crate::chat::aspect::Aspect;
@@ -14,27 +14,27 @@ use crate::upstream::web::wire::{
 /// Fresh ids for one message. The caller draws them, so that encoding stays pure.
 #[derive(Debug)]
 pub(crate) struct MessageIds {
-    /// The message's own id.
+    /// Id of the message (UUID), `fid` in the body.
     pub fid: String,
-    /// The id of the answer to come.
+    /// Id of the answer to come (UUID), in `childrenIds`.
     pub child: String,
-    /// Two ids for each file.
+    /// For each file its `itemId` and `uploadTaskId` (UUIDs).
     pub files: Vec<[String; 2]>,
 }
 
-/// A file that the account which is asked can read.
+/// A file that the account of the request can read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FileRef {
-    /// Uploaded by it.
+    /// A file that this account uploaded.
     Uploaded(UploadedFile),
-    /// Given out by the upstream.
+    /// A link that the upstream gave out.
     Link(RemoteFile),
 }
 
-/// Where a message goes.
+/// The chat of a message and its position there.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ChatPlace<'a> {
-    /// The chat.
+    /// Id of the chat.
     pub chat_id: &'a str,
     /// The answer that the message follows, by its `response_id`; `None` for the first message of a chat.
     pub parent_id: Option<&'a str>,
@@ -116,7 +116,7 @@ pub(crate) fn encode(
     })
 }
 
-/// What every entry of `files` has.
+/// An entry of `files` with the fields that links and uploads share.
 fn entry<'a>(kind: MediaKind, name: &'a str, file_type: &'a str, url: &'a str) -> FileEntry<'a> {
     let (kind, file_class) = match kind {
         MediaKind::Image => ("image", "vision"),
@@ -161,7 +161,7 @@ fn uploaded_entry<'a>(file: &'a UploadedFile, item_id: &'a str, task_id: &'a str
     FileEntry { upload: Some(upload), ..entry(file.kind, name, content_type, &file.url) }
 }
 
-/// The three settings of the thinking switch as the site's own page sends them.
+/// The `feature_config` of a job; the three settings of the thinking switch as the site's own page sends them.
 fn feature_config(job: &WebRequest) -> FeatureConfig<'_> {
     let (thinking_enabled, auto_thinking, thinking_mode) = match job.thinking {
         ThinkingWish::Off => (false, false, "Fast"),

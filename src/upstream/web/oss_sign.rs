@@ -1,7 +1,7 @@
 //! Signatures of the object storage, version 4, as a pure function.
 //!
-//! The scheme is Alibaba Cloud's `OSS4-HMAC-SHA256`; the tests hold it against the vendor's own examples. No clock,
-//! no connection: the moment, the headers and the credential come in, the `Authorization` header goes out.
+//! The scheme is Alibaba Cloud's `OSS4-HMAC-SHA256`; the tests check it against the vendor's own examples. Moment,
+//! headers and credential are arguments, the `Authorization` header is the result.
 
 use base16ct::lower::encode_string;
 use hmac::{Hmac, KeyInit as _, Mac as _};
@@ -13,13 +13,13 @@ use sha2::{Digest as _, Sha256};
 
 use crate::base::ids::UnixSeconds;
 
-/// The word for a body that is not part of the signature: it is streamed, and TLS guards it.
+/// Value of `x-oss-content-sha256` for a body outside the signature: it is streamed, and TLS protects it.
 pub(crate) const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 
-/// What a signature is made over.
+/// The parts of a request that are signed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Signable<'a> {
-    /// `PUT`.
+    /// HTTP method, such as `PUT`.
     pub method: &'a str,
     /// The bucket, whatever host the request goes to.
     pub bucket: &'a str,
@@ -119,7 +119,7 @@ fn mac(key: &[u8], text: &str) -> Vec<u8> {
 const ALGORITHM: &str = "OSS4-HMAC-SHA256";
 const PRODUCT: &str = "oss";
 const REQUEST: &str = "aliyun_v4_request";
-/// What is encoded in names and values: all but the unreserved characters of RFC 3986.
+/// Characters encoded in names and values: all but the unreserved ones of RFC 3986.
 const COMPONENT: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 const PATH: &AsciiSet = &COMPONENT.remove(b'/');
 

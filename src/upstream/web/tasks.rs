@@ -1,4 +1,4 @@
-//! Videos: the upstream makes them in the background, and is asked after them.
+//! Videos: the upstream makes them in the background and is polled for them.
 
 use http::Method;
 use serde_json::Value;
@@ -14,13 +14,13 @@ use crate::upstream::web::client::{Credential, Host, QwenWeb, is_chat_id, messag
 use crate::upstream::web::encode::{ChatPlace, FileRef};
 use crate::upstream::web::request::WebRequest;
 
-/// How far a task of the upstream is.
+/// The state of a video task of the upstream.
 pub(crate) enum TaskStatus {
-    /// Not at its end; nothing more is known.
+    /// Not finished; the upstream tells no progress.
     Running,
-    /// Done.
+    /// The video is finished.
     Done {
-        /// The signed link to the result; http or https. It is a secret for as long as it lives.
+        /// The signed link to the video, http or https. It is a secret until it expires.
         url: String,
     },
     /// Given up by the upstream.
@@ -57,12 +57,11 @@ impl QwenWeb {
         started(&answer)
     }
 
-    /// Asks how far a task is, by the newer route, and by the older one where that is missing, out of order, or
-    /// knows no such task.
+    /// Polls a task by the newer route, and by the older one if that is missing, fails, or does not know the task.
     ///
     /// # Errors
-    /// [`UpstreamErrorKind::LostChat`] when neither route knows the task: it never was, belongs to another account,
-    /// or is too old. Any other [`UpstreamError`] says nothing about the task.
+    /// [`UpstreamErrorKind::LostChat`] if neither route knows the task: it never existed, belongs to another account,
+    /// or is too old. Any other [`UpstreamError`] does not tell about the task.
     pub(crate) async fn task_status(&self, session: &Session, task_id: &str) -> Result<TaskStatus, UpstreamError> {
         if !is_chat_id(task_id) {
             return Err(UpstreamError::new(FOLLOWING, UpstreamErrorKind::LostChat));
@@ -77,7 +76,7 @@ impl QwenWeb {
                 Err(error) => Err(error),
             };
             match looked {
-                // A route that is out of order says nothing of the other one.
+                // A failing route tells nothing about the other one.
                 Err(error) if matches!(error.kind, UpstreamErrorKind::Unavailable | UpstreamErrorKind::Protocol) => {
                     first = first.or(Some(error));
                 }
@@ -127,13 +126,14 @@ fn started(answer: &Answer) -> Result<String, UpstreamError> {
         outcome = outcome.take().or(told).or_else(found);
         Ok::<(), Framing>(())
     };
-    // Whatever breaks the framing comes after what is looked for, or there is nothing to find.
+    // Broken framing after the id does no harm; before it, the answer has no task.
     let _ = sse.push(&answer.body, &mut look);
     let _ = sse.finish(&mut look);
     outcome.unwrap_or_else(|| Err(unreadable()))
 }
 
-/// `data.messages[0].extra.wanx.task_id`, or where else it was seen: other makers in `extra`, the top.
+/// The id at `data.messages[0].extra.wanx.task_id`, or at the other places where it was seen: other makers in `extra`, the
+/// The id at `data.messages[0].extra.wanx.task_id`, or at another known place: other makers in `extra`, or the top.
 fn task_id(value: &Value) -> Option<String> {
     let data = value.get("data").unwrap_or(value);
     let messages = data.get("messages").and_then(Value::as_array).into_iter().flatten();
@@ -161,7 +161,7 @@ fn status(value: &Value) -> Result<TaskStatus, UpstreamError> {
             let url = url.ok_or_else(|| protocol("the result has no link"))?;
             Ok(TaskStatus::Done { url: url.to_owned() })
         }
-        // No failure was ever recorded; any other word is taken for one.
+        // No failure was ever recorded, so any other word is taken as one.
         _ => {
             let told = [text("message"), text("error_message"), text("content")];
             let told = told.into_iter().find(|text| !text.is_empty()).unwrap_or_default();
@@ -170,8 +170,7 @@ fn status(value: &Value) -> Result<TaskStatus, UpstreamError> {
     }
 }
 
-/// A task that ended without a result. Only what the request is to blame for, and quota, is read out of its words: the
-/// account was good enough to begin it.
+/// A task that failed. Only faults of the request and quotas are read from its text: the account was able to begin it.
 fn task_failure(code: &str, told: &str) -> UpstreamError {
     use UpstreamErrorKind as Kind;
     let kind = match classify(200, &Said { code, details: told, hours: None }) {

@@ -1,4 +1,4 @@
-//! The bodies that the web API of chat.qwen.ai takes, late 2026. Names are the upstream's.
+//! The JSON bodies that the web API of chat.qwen.ai takes, late 2026. Names are the upstream's.
 
 use serde::Serialize;
 use serde_json::Value;
@@ -6,51 +6,51 @@ use serde_json::Value;
 /// Body of `POST /api/v2/chats/new`.
 #[derive(Debug, Serialize)]
 pub(crate) struct NewChat<'a> {
-    /// Empty for a new chat.
+    /// Always empty: the upstream chooses the id of a new chat.
     #[serde(rename = "chatId")]
     pub chat_id: &'a str,
-    /// The upstream finds another one by itself once something was said.
+    /// Title of the chat; the upstream replaces it after the first answer.
     pub title: &'a str,
-    /// The one model of the chat.
+    /// The model of the chat; always one.
     pub models: [&'a str; 1],
-    /// Empty: no project.
+    /// Always empty: the chat belongs to no project.
     pub project_id: &'a str,
-    /// Milliseconds since 1970.
+    /// Creation, in Unix milliseconds.
     pub timestamp: i64,
     /// The same word as in the message that follows.
     pub chat_type: &'a str,
-    /// `normal`.
+    /// Always `normal`, as the site sends it.
     pub chat_mode: &'a str,
 }
 
 /// Body of `POST /api/v2/chat/completions`: exactly one message.
 #[derive(Debug, Serialize)]
 pub(crate) struct ChatPayload<'a> {
-    /// True for everything but videos.
+    /// `true` for every chat type but `t2v` and `i2v`.
     pub stream: bool,
-    /// `2.1`.
+    /// Always `2.1`, as the site sends it.
     pub version: &'a str,
-    /// Always true.
+    /// Always `true`: deltas bring new text only.
     pub incremental_output: bool,
-    /// The chat, as newer frontends spell it.
+    /// Id of the chat, as newer frontends spell the key.
     #[serde(rename = "chatId")]
     pub chat_id_camel: &'a str,
-    /// The chat; the upstream refuses a body without it.
+    /// Id of the chat; the upstream refuses a body without it.
     pub chat_id: &'a str,
-    /// Empty on a first turn.
+    /// As `parent_id`, with empty in place of `null`.
     #[serde(rename = "parentId")]
     pub parent_id_camel: &'a str,
-    /// Null on a first turn, else the `response_id` of the answer before.
+    /// `response_id` of the answer that the message follows; `null` in a first turn.
     pub parent_id: Option<&'a str>,
-    /// `normal`.
+    /// Always `normal`, as the site sends it.
     pub chat_mode: &'a str,
     /// The upstream's model id.
     pub model: &'a str,
-    /// One message, never more.
+    /// The message; always one.
     pub messages: [ChatMessage<'a>; 1],
-    /// Seconds since 1970.
+    /// Time of sending, in Unix seconds.
     pub timestamp: i64,
-    /// The ratio of a picture or a video.
+    /// Ratio of a picture or video, such as `16:9`; absent for text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<&'a str>,
 }
@@ -58,89 +58,88 @@ pub(crate) struct ChatPayload<'a> {
 /// The one message of a [`ChatPayload`].
 #[derive(Debug, Serialize)]
 pub(crate) struct ChatMessage<'a> {
-    /// Null; the upstream gives its own id.
+    /// Always `null`: the upstream gives the message its own id.
     pub id: Option<&'a str>,
-    /// A fresh UUID.
+    /// A fresh UUID for the message.
     pub fid: &'a str,
-    /// As in the payload.
+    /// As in the payload, with `null` in a first turn.
     #[serde(rename = "parentId")]
     pub parent_id_camel: Option<&'a str>,
-    /// As in the payload.
+    /// As in the payload, with `null` in a first turn.
     pub parent_id: Option<&'a str>,
-    /// One fresh UUID for the answer to come.
+    /// A fresh UUID for the answer to come.
     #[serde(rename = "childrenIds")]
     pub children_ids: [&'a str; 1],
-    /// `user`; a system role is not honoured.
+    /// Always `user`: the upstream does not honour a system role.
     pub role: &'a str,
-    /// The prompt.
+    /// The prompt, which holds the whole conversation or its newest part.
     pub content: &'a str,
-    /// `chat`.
+    /// Always `chat`, as the site sends it.
     pub user_action: &'a str,
-    /// Uploaded files.
+    /// The files that go with the message, in order.
     pub files: Vec<FileEntry<'a>>,
-    /// Seconds since 1970.
+    /// Time of sending, in Unix seconds.
     pub timestamp: i64,
-    /// The one model.
+    /// The model of the chat; always one.
     pub models: [&'a str; 1],
-    /// Empty.
+    /// Always empty, as the site sends it.
     pub model: &'a str,
     /// `t2t`, `search`, `deep_research`, `artifacts`, `web_dev`, `learn`, `t2i`, `image_edit`, `t2v` or `i2v`.
     pub chat_type: &'a str,
-    /// The same.
+    /// The chat type once more.
     pub sub_chat_type: &'a str,
     /// Thinking, search and declared tools.
     pub feature_config: FeatureConfig<'a>,
-    /// Repeats the chat type.
+    /// The chat type and the ratio once more.
     pub extra: MessageExtra<'a>,
 }
 
-/// An entry of `files`: of a file that this account uploaded, or, with the first group of fields alone, of a link
-/// that the upstream gave out.
+/// An entry of `files`: a file that this account uploaded, or, without `upload`, a link that the upstream gave out.
 #[derive(Debug, Serialize)]
 pub(crate) struct FileEntry<'a> {
     /// `image`, `video`, `audio` or `file`.
     #[serde(rename = "type")]
     pub kind: &'a str,
-    /// The file's name.
+    /// Name of the file, as the caller or this server named it.
     pub name: &'a str,
-    /// Its media type.
+    /// Media type of the file, such as `image/png`.
     pub file_type: &'a str,
     /// The same word as `type`.
     #[serde(rename = "showType")]
     pub show_type: &'a str,
     /// `vision`, `video`, `audio` or `document`.
     pub file_class: &'a str,
-    /// `uploaded`.
+    /// Always `uploaded`, as the site sends it.
     pub status: &'a str,
-    /// Where the upstream finds it, query included.
+    /// The upstream's link to the file, query included.
     pub url: &'a str,
-    /// What only uploads have.
+    /// Further fields of uploaded files; absent for links.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub upload: Option<FileUpload<'a>>,
 }
 
-/// The part of a [`FileEntry`] that tells of an upload.
+/// The fields of a [`FileEntry`] that only uploads have.
 #[derive(Debug, Serialize)]
 pub(crate) struct FileUpload<'a> {
-    /// The file once more, as the site's page keeps it.
+    /// The file once more, in the site's own record.
     pub file: FileRecord<'a>,
-    /// The upstream's id.
+    /// The upstream's id of the file, from its STS credential.
     pub id: &'a str,
-    /// Empty.
+    /// Always empty, as the site sends it.
     pub collection_name: &'a str,
-    /// 0 even when it is done.
+    /// Always 0, even for a finished upload.
     pub progress: u8,
-    /// `success`.
+    /// Always `success`, as the site sends it.
     #[serde(rename = "greenNet")]
     pub green_net: &'a str,
-    /// Bytes.
+    /// Size of the file in bytes.
     pub size: u64,
-    /// Empty.
+    /// Always empty: the upload succeeded.
     pub error: &'a str,
-    /// A fresh UUID.
+    /// A fresh UUID for the entry.
     #[serde(rename = "itemId")]
     pub item_id: &'a str,
-    /// A fresh UUID.
+    /// A fresh UUID for the upload.
     #[serde(rename = "uploadTaskId")]
     pub upload_task_id: &'a str,
 }
@@ -148,42 +147,42 @@ pub(crate) struct FileUpload<'a> {
 /// `file` of a [`FileUpload`].
 #[derive(Debug, Serialize)]
 pub(crate) struct FileRecord<'a> {
-    /// Milliseconds since 1970.
+    /// Time of sending, in Unix milliseconds.
     pub created_at: i64,
-    /// `{}`.
+    /// Always `{}`, as the site sends it.
     pub data: Empty,
-    /// The name.
+    /// Name of the file, as in the entry.
     pub filename: &'a str,
-    /// Null.
+    /// Always `null`, as the site sends it.
     pub hash: Option<&'a str>,
-    /// The upstream's id.
+    /// The upstream's id of the file.
     pub id: &'a str,
-    /// Absent for a guest.
+    /// The upstream's id of the account; absent for a guest.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub user_id: Option<&'a str>,
-    /// Name, size and type.
+    /// Name, size and media type once more.
     pub meta: FileMeta<'a>,
-    /// Milliseconds since 1970; the page spells it so.
+    /// Time of sending, in Unix milliseconds; the site spells the key this way.
     pub update_at: i64,
-    /// What only documents have.
+    /// Further fields of documents; absent for other files.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub document: Option<DocumentRecord<'a>>,
 }
 
-/// An empty object.
+/// The JSON object `{}`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Empty {}
 
 /// `meta` of a [`FileRecord`].
 #[derive(Debug, Serialize)]
 pub(crate) struct FileMeta<'a> {
-    /// The name.
+    /// Name of the file, as in the entry.
     pub name: &'a str,
-    /// Bytes.
+    /// Size of the file in bytes.
     pub size: u64,
-    /// The media type.
+    /// Media type of the file.
     pub content_type: &'a str,
-    /// For documents, which the upstream reads beforehand.
+    /// State of the parser; absent for files other than documents.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parse_meta: Option<ParseMeta<'a>>,
 }
@@ -191,24 +190,24 @@ pub(crate) struct FileMeta<'a> {
 /// `parse_meta` of a [`FileMeta`].
 #[derive(Debug, Serialize)]
 pub(crate) struct ParseMeta<'a> {
-    /// `success`.
+    /// Always `success`: the parser has finished before the message is sent.
     pub parse_status: &'a str,
 }
 
-/// What a browser knows of a file, for documents.
+/// The fields of a browser's `File` object, for documents.
 #[derive(Debug, Serialize)]
 pub(crate) struct DocumentRecord<'a> {
-    /// Milliseconds since 1970.
+    /// Time of sending, in Unix milliseconds.
     #[serde(rename = "lastModified")]
     pub last_modified: i64,
-    /// The name.
+    /// Name of the file, as in the entry.
     pub name: &'a str,
-    /// Empty.
+    /// Always empty: the file comes from no folder.
     #[serde(rename = "webkitRelativePath")]
     pub webkit_relative_path: &'a str,
-    /// Bytes.
+    /// Size of the file in bytes.
     pub size: u64,
-    /// The media type.
+    /// Media type of the file.
     #[serde(rename = "type")]
     pub kind: &'a str,
 }
@@ -222,20 +221,20 @@ pub(crate) struct FeatureConfig<'a> {
     pub output_schema: &'static str,
     /// `normal`; `advance` for deep research at length.
     pub research_mode: &'static str,
-    /// Whether the model may decide by itself.
+    /// Whether the model may skip thinking; always as `thinking_enabled`.
     pub auto_thinking: bool,
     /// `Thinking`, `Auto` or `Fast`.
     pub thinking_mode: &'static str,
-    /// `summary`; absent when thinking is off.
+    /// Always `summary`; absent when thinking is off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thinking_format: Option<&'static str>,
-    /// Tokens to think with.
+    /// Most tokens for thinking; absent for the upstream's default or when thinking is off.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thinking_budget: Option<u32>,
     /// Whether the model may search by itself.
     pub auto_search: bool,
-    /// Tools of the caller: `{"LocalTools": {name: {"description", "input_schema"}}}`. An empty object would mean the
-    /// account's own hosted tools, so it is absent when there are none.
+    /// Tools of the caller: `{"LocalTools": {name: {"description", "input_schema"}}}`. Absent without tools: an empty
+    /// object would mean the account's own hosted tools.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub local_mcp: Option<&'a Value>,
 }
@@ -243,7 +242,7 @@ pub(crate) struct FeatureConfig<'a> {
 /// `extra` of a message.
 #[derive(Debug, Serialize)]
 pub(crate) struct MessageExtra<'a> {
-    /// See [`MessageMeta`].
+    /// The chat type and the ratio once more.
     pub meta: MessageMeta<'a>,
 }
 
@@ -253,7 +252,7 @@ pub(crate) struct MessageMeta<'a> {
     /// The chat type once more.
     #[serde(rename = "subChatType")]
     pub sub_chat_type: &'a str,
-    /// The ratio once more.
+    /// Ratio of a picture or video; absent for text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<&'a str>,
 }

@@ -1,6 +1,6 @@
 //! The frames of the web chat's event stream, read member by member.
 //!
-//! Whatever may change its type without notice is kept as raw JSON, so that one odd field does not cost a whole
+//! Members that may change their type without notice are kept as raw JSON, so that one odd member does not cost a whole
 //! frame.
 
 use std::borrow::Cow;
@@ -13,77 +13,77 @@ use serde_json::value::RawValue;
 /// One frame of the event stream, of any kind. Every key may be missing or of another type than expected.
 #[derive(Debug, Default)]
 pub(crate) struct StreamObject<'a> {
-    /// First frame of an answer.
+    /// `response.created`: the first frame of an answer.
     pub created: Option<Created<'a>>,
-    /// Keep-alive, or the end of the thoughts.
+    /// `response.info`: a keep-alive, or the end of the thoughts.
     pub info: Option<&'a RawValue>,
     /// The generation of an answer was stopped: by this server, or by the person in the page.
     pub stopped: Option<&'a RawValue>,
-    /// Sources outside of any tool.
+    /// Pages of a search, outside of any tool's result.
     pub sources: Option<&'a RawValue>,
-    /// A mark like `[DONE]`, which says nothing about completeness.
+    /// A mark like `[DONE]`, which does not tell whether the answer is complete.
     pub done: Option<&'a RawValue>,
-    /// There was a list of choices, be it empty.
+    /// Whether the frame had a list of choices, even an empty one.
     pub has_choices: bool,
-    /// The delta of the one choice; further choices, never seen, are skipped.
+    /// `delta` of the first choice; further choices, never seen, are skipped.
     pub delta: Option<Delta<'a>>,
-    /// Whose answer this frame belongs to.
+    /// Id of the answer that this frame belongs to.
     pub response_id: Option<&'a RawValue>,
-    /// Counts so far.
+    /// `usage`: token counts of the answer so far.
     pub usage: Option<&'a RawValue>,
     /// A failure in the stream: a string or an object.
     pub error: Option<&'a RawValue>,
     /// `false` in an error envelope that came as a frame.
     pub success: Option<&'a RawValue>,
-    /// The envelope's content.
+    /// `data` of an envelope that came as a frame.
     pub data: Option<&'a RawValue>,
     /// Error code at top level, as some frames have it.
     pub code: Option<&'a RawValue>,
-    /// Error text at top level.
+    /// Error text at top level, beside `code`.
     pub details: Option<&'a RawValue>,
-    /// The risk engine's answer.
+    /// `ret` of an answer of the risk engine.
     pub ret: Option<&'a RawValue>,
 }
 
-/// `response.created`.
+/// `response.created`: the ids of an answer.
 #[derive(Debug, Default)]
 pub(crate) struct Created<'a> {
-    /// The id of the assistant's message.
+    /// The id of the answer, needed to stop or continue it.
     pub response_id: Option<&'a RawValue>,
     /// A string; absent in older streams.
     pub response_index: Option<&'a RawValue>,
 }
 
-/// `choices[0].delta`.
+/// `choices[0].delta` of a frame.
 #[derive(Debug, Default)]
 pub(crate) struct Delta<'a> {
     /// `assistant`, or `function` for a tool's result.
     pub role: Option<&'a RawValue>,
     /// Text, or the link of a picture.
     pub content: Option<&'a RawValue>,
-    /// What kind of content this is.
+    /// The kind of content, such as `answer` or `thinking_summary`.
     pub phase: Option<&'a RawValue>,
-    /// `typing` or `finished`.
+    /// `typing`, or `finished` at the end of a phase.
     pub status: Option<&'a RawValue>,
     /// A call of a built-in tool.
     pub function_call: Option<&'a RawValue>,
-    /// Depends on the phase.
+    /// Further fields; their shape depends on the phase.
     pub extra: Option<&'a RawValue>,
 }
 
 /// `delta.extra` of the phase `thinking_summary`.
 #[derive(Debug, Default)]
 pub(crate) struct SummaryExtra<'a> {
-    /// Titles, cumulative.
+    /// All titles of the round so far, as [`ContentList`].
     pub titles: Option<&'a RawValue>,
-    /// Thoughts, cumulative.
+    /// All thoughts of the round so far, as [`ContentList`].
     pub thoughts: Option<&'a RawValue>,
 }
 
-/// `{"content": ["…"]}`.
+/// A list inside of `extra`: `{"content": ["…"]}`.
 #[derive(Debug, Default)]
 pub(crate) struct ContentList<'a> {
-    /// The items so far.
+    /// All items so far, an array of strings.
     pub content: Option<&'a RawValue>,
 }
 
@@ -207,10 +207,10 @@ macro_rules! deserialize_members {
 
 deserialize_members!(StreamObject, SummaryExtra, ContentList);
 
-/// Any value; it counts only when it is an object.
+/// Reads any value; `Some` only for an object.
 struct Object<T>(PhantomData<T>);
 
-/// Any value; of a list the first element counts, if it is an object, and an object counts as a list of one.
+/// Reads any value; of a list the first element counts, if it is an object, and an object counts as a list of one.
 struct First<T>(PhantomData<T>);
 
 macro_rules! nothing_else {

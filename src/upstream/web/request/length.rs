@@ -17,7 +17,7 @@ const INLINE_BYTES_MAX: usize = 48_000;
 /// The bytes of JSON that one file takes beside the prompt.
 const FILE_JSON_BYTES: usize = 1_500;
 
-/// Refuses a conversation of so many bytes that the upstream takes it in no form.
+/// Refuses a conversation that is too long for the upstream in any form.
 pub(super) fn fits(bytes: usize) -> Result<(), RequestError> {
     if bytes <= CONVERSATION_BYTES_MAX {
         return Ok(());
@@ -46,7 +46,7 @@ pub(super) fn prompt_of(
     Ok((inline, Some(file)))
 }
 
-/// The most bytes of JSON that a prompt may take beside so many files and what is `reserved`.
+/// Most bytes of JSON for a prompt beside this number of files and the `reserved` bytes.
 pub(super) fn prompt_bytes_max(files: usize, reserved: usize) -> usize {
     PROMPT_JSON_BYTES_MAX.saturating_sub(files.saturating_mul(FILE_JSON_BYTES)).saturating_sub(reserved)
 }

@@ -1,4 +1,4 @@
-//! What the web chat is asked: a job made to fit into one user message.
+//! Requests of the web chat: a job made to fit into one user message.
 //!
 //! The web chat takes one prompt of at most [`PROMPT_JSON_BYTES_MAX`] bytes and a few files per message. A longer
 //! conversation goes as a text file beside its newest part; older files that have no room are named in the prompt and
@@ -34,12 +34,12 @@ use crate::upstream::web::request::length::{
 use crate::upstream::web::request::media::{Names, media_job};
 use crate::upstream::web::request::tools::{NativeTools, WebTools, native_tools, schema_text, tool_prompt};
 
-/// What is to be made.
+/// The product of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Task {
-    /// The answer of a chat.
+    /// The answer of a chat, as text.
     Text,
-    /// Text of a kind of its own.
+    /// Text of another kind, such as a research report.
     Work(Work),
     /// A picture from words.
     Image(Aspect),
@@ -56,64 +56,64 @@ pub(crate) struct WebRequest {
     pub model: String,
     /// The upstream's id of the model.
     pub upstream_model: String,
-    /// What is to be made.
+    /// Text, text of another kind, picture or video.
     pub task: Task,
-    /// The one prompt.
+    /// The prompt, at most [`PROMPT_JSON_BYTES_MAX`] bytes as JSON.
     pub prompt: String,
     /// The files that go with it, in order.
     pub files: Vec<JobFile>,
-    /// Whether to think.
+    /// Whether the model thinks, does not, or decides.
     pub thinking: ThinkingWish,
-    /// Tokens to think with.
+    /// Most tokens for thinking; `None`: the upstream's default.
     pub thinking_budget: Option<u32>,
-    /// Whether to search the web.
+    /// Whether the model may search the web.
     pub search: bool,
-    /// Whether to research at length, by the upstream's advanced mode; it has a quota of its own.
+    /// Whether to use the upstream's advanced mode of research, which has a quota of its own.
     pub is_advanced: bool,
     /// Tools of the caller are described in the prompt or declared, so the answer may call them.
     pub has_tools: bool,
     /// Tools that are declared beside the prompt, as the upstream wants them; `None`: they are described in the prompt.
     pub declared: Option<Value>,
-    /// How the same is asked with the tools declared; `None` where they are not to be.
+    /// The same request with its tools declared; `None` if they are not to be.
     pub native: Option<Box<NativeForm>>,
     /// Tokens of the conversation that goes as a file, by estimate.
     pub file_tokens: u64,
-    /// What the caller is told about it.
+    /// Notes for the caller.
     pub notes: Notes,
-    /// Where it stands in its conversation; `None` for what is neither continued nor continues anything.
+    /// Its place in a conversation; `None` if it neither continues one nor can be continued.
     pub thread: Option<WebThread>,
 }
 
-/// Where a request stands in its conversation.
+/// The place of a request in its conversation.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct WebThread {
-    /// All that the request asks: what its answer is an answer to.
+    /// The whole conversation that the request asks about.
     pub asked: History,
-    /// What is to be sent in a chat that has everything up to the last answer.
+    /// The message for a chat that has everything up to the last answer.
     pub turn: Option<WebTurn>,
 }
 
-/// The messages behind the last answer of a conversation.
+/// The messages after the last answer of a conversation.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct WebTurn {
     /// The conversation up to the last answer.
     pub before: History,
     /// The messages as a prompt.
     pub prompt: String,
-    /// How many of the request's files belong to them: the last ones.
+    /// Number of the request's files that belong to these messages: the last ones.
     pub files: usize,
 }
 
-/// What is different in a request whose tools are declared.
+/// The parts of a request that differ when its tools are declared.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct NativeForm {
-    /// The declaration.
+    /// Value of `local_mcp`: the declared tools.
     declared: Value,
-    /// The bytes of the declaration.
+    /// Length of the declaration in bytes, which takes room from the prompt.
     declared_bytes: usize,
-    /// The prompt.
+    /// The prompt without descriptions of the tools.
     prompt: String,
-    /// The messages behind the last answer as a prompt, as [`WebTurn::prompt`].
+    /// The messages after the last answer as a prompt, as [`WebTurn::prompt`].
     turn: Option<String>,
 }
 
@@ -208,7 +208,7 @@ impl WebRequest {
         Self { prompt: corrected(&self.prompt, 0), native, thread: None, ..self.clone() }
     }
 
-    /// The same request with its tools declared instead of described in the prompt; `None` where they are not to be.
+    /// The same request with its tools declared instead of described in the prompt; `None` if they are not to be.
     #[must_use]
     pub(crate) fn natively(&self) -> Option<Self> {
         let form = self.native.as_deref()?;
@@ -220,7 +220,7 @@ impl WebRequest {
         Some(Self { prompt, declared, native: None, thread, ..self.clone() })
     }
 
-    /// All prompts that may be sent for it.
+    /// All prompts that may be sent for the request.
     pub(crate) fn prompts(&self) -> impl Iterator<Item = &str> {
         let turn = self.thread.as_ref().and_then(|thread| thread.turn.as_ref());
         let native = self.native.as_deref();
@@ -229,7 +229,7 @@ impl WebRequest {
         prompts.map(String::as_str)
     }
 
-    /// The same request with the messages behind the last answer only, for a chat that has the others.
+    /// The same request with only the messages after the last answer, for a chat that has the others.
     #[must_use]
     pub(crate) fn only(&self, turn: &WebTurn) -> Self {
         let first = self.files.len().saturating_sub(turn.files);
@@ -237,7 +237,7 @@ impl WebRequest {
         Self { prompt: turn.prompt.clone(), files, ..self.clone() }
     }
 
-    /// What an account is charged with for it.
+    /// The usage that the account is charged with.
     #[must_use]
     pub(crate) fn usage(&self) -> Usage {
         match self.task {
@@ -267,7 +267,7 @@ impl WebRequest {
         }
     }
 
-    /// The ratio of what is made.
+    /// Ratio of the picture or video; `None` for text.
     #[must_use]
     pub(crate) fn aspect(&self) -> Option<Aspect> {
         match self.task {
@@ -311,7 +311,7 @@ fn text(
             let max = prompt_bytes_max(files.len(), reserved).saturating_sub(declared_bytes);
             long_prompt(&blocks, Some(&tools), max).inline
         } else {
-            // The tools take more room in the prompt than they do beside it.
+            // The tools take more room in the prompt than in the declaration.
             prompt::render(&blocks, Some(&tools))
         };
         let prompt = output.as_ref().map_or(prompt.clone(), |output| format!("{prompt}\n\n{output}"));
@@ -346,7 +346,7 @@ fn text(
     let turn = turn.map(|(before, prompt)| WebTurn { before, prompt, files: turn_files });
     let may_search = rules.find(&upstream_model).is_none_or(ModelInfo::may_search);
     let search = wishes.search.filter(|(on, _)| *on);
-    // The model that stands in for another may not search.
+    // The model that replaces another one may be unable to search.
     ignored.extend(search.filter(|_| !may_search).map(|(_, field)| field));
     Ok(WebRequest {
         model,
@@ -374,13 +374,13 @@ fn text(
     })
 }
 
-/// Whether to think for what is written when the caller does not say: the site thinks for research and for lessons.
+/// Thinking for kinds of text when the caller does not say: the site thinks for research and for lessons.
 fn own_thinking(task: Task, ability: Thinking) -> Option<(ThinkingWish, &'static str)> {
     let thinks = matches!(task, Task::Work(Work::Research | Work::Lesson)) && ability != Thinking::Never;
     thinks.then_some((ThinkingWish::On, "model"))
 }
 
-/// Whether to think, and the field whose wish the model cannot follow.
+/// Whether the model thinks, and the field with a wish that it cannot follow.
 fn thinking(ability: Thinking, wish: Option<(ThinkingWish, &'static str)>) -> (ThinkingWish, Option<&'static str>) {
     match (ability, wish) {
         (Thinking::OnRequest, wish) => (wish.map_or(ThinkingWish::Off, |(wish, _)| wish), None),
@@ -414,8 +414,8 @@ fn fallback(rules: &Rules<'_>, id: &str, files: &[JobFile]) -> Result<Option<Str
     }
 }
 
-/// What is said to the model about the form of its answer. A schema that takes more room than the tools may take goes
-/// without its prose.
+/// The sentence about the form of the answer. A schema that takes more room than the tools may take goes without its
+/// descriptions.
 fn output_prompt(output: &OutputFormat) -> Option<String> {
     match output {
         OutputFormat::Text => None,

@@ -28,24 +28,24 @@ use crate::upstream::web::request::tools::ToolPrompt;
 /// One message as the prompt shows it, marks of files included.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Block {
-    /// `system` or `developer`.
+    /// `system` or `developer`: instructions.
     System(String),
-    /// `user`.
+    /// `user`: the person, or the program that speaks for it.
     User(String),
     /// `assistant`, with the calls that it made.
     Assistant {
-        /// Its text; may be empty.
+        /// Text of the message; may be empty.
         text: String,
-        /// Its calls.
+        /// Tool calls of the message, in order.
         calls: Vec<ToolCall>,
     },
     /// `tool` or the older `function`.
     ToolResult {
-        /// Which call it answers.
+        /// Id of the call that it answers, if the caller gave one.
         id: Option<String>,
-        /// Which tool gave it.
+        /// Name of the tool, if known.
         name: Option<String>,
-        /// What it gave.
+        /// The result as text.
         text: String,
     },
 }
@@ -81,10 +81,10 @@ pub(crate) fn render_turn(messages: &[Block], tools: Option<&ToolPrompt>) -> Str
     std::iter::once(TURN_HEAD.to_owned()).chain(blocks).chain(ending).collect::<Vec<_>>().join("\n\n")
 }
 
-/// A conversation that is too long to be sent as a prompt.
+/// The two texts of a conversation that is too long for a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LongPrompt {
-    /// What is said in the message: how to read the file, and the newest part once more.
+    /// The prompt: how to read the file, and the newest part once more.
     pub inline: String,
     /// The whole conversation, for the file.
     pub file: String,
@@ -142,7 +142,7 @@ fn excerpt(text: &str, bytes: usize) -> String {
     format!("{start}\n[… what is between is in the file …]\n{end}")
 }
 
-/// The part about tools, if it says anything.
+/// The part about tools; `None` if it is empty.
 fn part_of(tools: Option<&ToolPrompt>) -> Option<String> {
     tools.map(|tools| tools.text.clone()).filter(|text| !text.is_empty())
 }

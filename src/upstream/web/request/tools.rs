@@ -1,4 +1,4 @@
-//! How the web chat is asked to call a caller's tools. `docs/tools.md` documents it.
+//! How a caller's tools are described to the web chat. `docs/tools.md` documents it.
 //!
 //! [`tool_prompt`] writes them into the prompt: one line of JSON for each tool between `<tools>` tags, then how a call
 //! is written. A long list is shortened in a fixed order until it fits [`TOOLS_JSON_BYTES_MAX`]: prose first, then
@@ -12,7 +12,7 @@ use crate::chat::conversation::{Conversation, Message, Role, ToolChoice, ToolSpe
 use crate::chat::error::{RequestError, RequestErrorKind};
 use crate::upstream::web::limits::{TOOLS_JSON_BYTES_MAX, json_len};
 
-/// `WEB_TOOLS`: what is done with the tools of a request for the web chat.
+/// `WEB_TOOLS`: the treatment of a request's tools for the web chat.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WebTools {
     /// They are described in the prompt, and calls are read out of the answer's text.
@@ -27,18 +27,18 @@ pub enum WebTools {
 /// How much a list of tools was shortened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Shortening {
-    /// Not at all.
+    /// The whole list was kept.
     None,
-    /// Examples are gone, descriptions are cut.
+    /// Examples were dropped, descriptions cut.
     Prose,
-    /// Of schemas, what says which values are allowed is left.
+    /// Of schemas, only the keywords that say which values are allowed were kept.
     Keywords,
-    /// Only names, required parameters and their enums are left.
+    /// Only names, required parameters and their enums were kept.
     Index,
 }
 
 impl Shortening {
-    /// The word for a header; `None` where nothing was shortened.
+    /// Value for the header that tells the caller; `None` if the whole list was kept.
     #[must_use]
     pub(crate) fn as_str(self) -> Option<&'static str> {
         match self {
@@ -53,13 +53,13 @@ impl Shortening {
 /// The part of a prompt that asks for tool calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ToolPrompt {
-    /// The tools and how they are called; empty when there is nothing to say.
+    /// The tools and the form of a call; empty if the answer may not call any.
     pub text: String,
-    /// What stands behind the last message; empty: what stands there without tools.
+    /// Sentence after the last message; empty: the same as without tools.
     pub reminder: &'static str,
-    /// What stands behind the messages of a later turn, whose chat has `text` already; empty as in `reminder`.
+    /// Sentence after the messages of a later turn, whose chat has `text` already; empty as in `reminder`.
     pub later: String,
-    /// How much the list was shortened.
+    /// How much the list of tools was shortened.
     pub shortening: Shortening,
 }
 
@@ -76,11 +76,11 @@ impl ToolPrompt {
 pub(crate) struct NativeTools {
     /// The value of `local_mcp`.
     pub declared: Value,
-    /// What the prompt says beside the declaration: what has to be called, and how earlier calls are shown.
+    /// Text of the prompt beside the declaration: which tool has to be called, and how earlier calls are shown.
     pub prompt: ToolPrompt,
 }
 
-/// The one server of the declaration, as the upstream's own clients call it.
+/// Name of the one server in the declaration, as the upstream's own clients send it.
 const SERVER: &str = "LocalTools";
 
 /// Declares the tools of a conversation, which has some, shortened as they are in its prompt.
@@ -188,7 +188,7 @@ fn list(tools: &[ToolSpec], shortening: Shortening) -> String {
     lines.join("\n")
 }
 
-/// The name comes first: it is what a model looks for.
+/// One tool as a line of JSON. The name comes first, since models look for it.
 fn line(tool: &ToolSpec, shortening: Shortening) -> String {
     let description = shortened_description(tool, shortening);
     let schema = shortened_schema(tool, shortening);
@@ -240,7 +240,7 @@ const KEPT: [&str; 18] = [
     "type",
 ];
 
-/// What is kept besides while only prose is shortened.
+/// Further keywords that are kept while only prose is shortened.
 const PROSE: [&str; 8] =
     ["default", "description", "format", "maxLength", "minLength", "not", "pattern", "patternProperties"];
 
@@ -250,7 +250,7 @@ const MAPS: [&str; 4] = ["properties", "$defs", "definitions", "patternPropertie
 /// Nested schemas deeper than this are replaced by `{}`, which allows everything.
 const DEPTH_MAX: usize = 64;
 
-/// A schema with the keywords of [`KEPT`] and `more`, its descriptions cut to so many bytes.
+/// A schema with the keywords of [`KEPT`] and `more`, its descriptions cut to `description_bytes`.
 fn shortened(schema: &Value, more: &[&str], description_bytes: usize) -> Value {
     fn walk(schema: &Value, more: &[&str], bytes: usize, depth: usize) -> Value {
         if depth > DEPTH_MAX {
@@ -304,7 +304,7 @@ fn index(schema: &Value) -> Value {
     json!({"type": "object", "properties": properties, "required": required})
 }
 
-/// A text of at most so many bytes, cut at the end of a sentence or word where there is one.
+/// The beginning of a text, at most `bytes` long, cut at the end of a sentence or word if possible.
 fn cut(text: &str, bytes: usize) -> String {
     if text.len() <= bytes {
         return text.to_owned();

@@ -1,7 +1,7 @@
 //! Files on their way to the upstream: a credential for a few minutes, one `PUT` to the object storage, and for
 //! documents a wait until the upstream has read them.
 //!
-//! The storage gets nothing of the session, and nothing of the credential is ever shown: it goes into headers only.
+//! The storage gets no cookie or token of the session, and the credential goes into headers only, never into logs.
 
 mod blob_body;
 mod sts;
@@ -28,9 +28,9 @@ use crate::upstream::web::upload::blob_body::BlobBody;
 use crate::upstream::web::upload::sts::StsCredential;
 use crate::upstream::words::Quote;
 
-/// A file that the upstream has.
+/// An uploaded file, ready to go with a message.
 pub(crate) struct Uploaded {
-    /// How the upstream names it.
+    /// The fields of its entry in a message.
     pub file: UploadedFile,
     /// How much longer its link may be put into a new message: what is left of its life, less half a minute for the
     /// upstream to follow it. Zero when that is over already.
@@ -46,19 +46,19 @@ impl fmt::Debug for Uploaded {
     }
 }
 
-/// How patient an upload is. Tests are less so.
+/// Waits of an upload; tests use shorter ones.
 pub(crate) struct Pace {
     /// The wait before each further `PUT`; as many as there are, and a quarter more or less.
     pub(crate) backoff: [Duration; 2],
-    /// How long the storage may take nothing and say nothing.
+    /// Longest time without progress of the `PUT` in either direction.
     pub(crate) idle: Duration,
-    /// The first and the longest wait between two questions whether a document is read.
+    /// First and longest wait between two polls of the parser.
     pub(crate) poll: (Duration, Duration),
-    /// How long the upstream may read.
+    /// Longest time for the parser to finish.
     pub(crate) reading: Duration,
 }
 
-/// There is no limit for a whole `PUT` but the caller's deadline: a video of 500 MB may take its time.
+/// A whole `PUT` has no limit but the caller's deadline: a video of 500 MB may take long.
 const PACE: Pace = Pace {
     backoff: [Duration::from_millis(250), Duration::from_secs(1)],
     idle: Duration::from_secs(60),
@@ -67,7 +67,7 @@ const PACE: Pace = Pace {
 };
 
 impl QwenWeb {
-    /// Hands a file over to the account of this session, and waits until the upstream can use it.
+    /// Uploads a file to the account of this session, and waits until the upstream can use it.
     ///
     /// The file belongs to that account. At most three tries of the `PUT`; everything ends at `deadline`.
     ///
@@ -128,7 +128,7 @@ impl QwenWeb {
         Ok(Uploaded { file, lives_for: lives_for.saturating_sub(LINK_MARGIN) })
     }
 
-    /// Puts the file into the storage, again where that can help.
+    /// Uploads the file to the storage, with retries where they can help.
     async fn store(&self, session: &Session, file: &Attachment, pace: &Pace) -> Result<StsCredential, UpstreamError> {
         let mut sts = self.lend(session, file).await?;
         let mut is_renewed = false;
@@ -161,7 +161,7 @@ impl QwenWeb {
             MediaKind::Audio => "audio",
             MediaKind::Document => "file",
         };
-        // The frontend has sent the size as a string since 0.3.11; both are accepted.
+        // The site's page has sent the size as a string since 0.3.11; the upstream accepts numbers as well.
         let body = json!({"filename": file.name, "filesize": file.content.len().to_string(), "filetype": kind});
         let mut first = None;
         for path in ["/api/v2/files/getstsToken", "/api/v1/files/getstsToken"] {
@@ -171,7 +171,7 @@ impl QwenWeb {
                 Ok(None) => continue,
                 Err(error) => error,
             };
-            // A route that fails, or says what cannot be read, says nothing of the other one; nothing was spent yet.
+            // A failing or unreadable route tells nothing about the other one, and no credential was spent yet.
             if !matches!(error.kind, UpstreamErrorKind::Unavailable | UpstreamErrorKind::Protocol) {
                 return Err(error);
             }
@@ -182,7 +182,7 @@ impl QwenWeb {
         Err(first.unwrap_or_else(missing))
     }
 
-    /// A credential by one route; `None` where there is no such route.
+    /// A credential by one route; `None` if the upstream lacks that route.
     async fn lend_by(
         &self,
         path: &str,
@@ -200,14 +200,14 @@ impl QwenWeb {
         sts.map(Some).map_err(|what| UpstreamError::noted(LENDING, UpstreamErrorKind::Protocol, what))
     }
 
-    /// One try.
+    /// One `PUT` of the whole file, without retry.
     async fn put(&self, sts: &StsCredential, file: &Attachment, pace: &Pace) -> Result<(), (UpstreamError, Remedy)> {
         let (progress, mut taken) = watch::channel(0);
         let body = BlobBody { blob: file.content.clone(), at: 0, reading: None, progress };
         let mut request = reqwest::Request::new(Method::PUT, sts.target.clone());
         *request.headers_mut() = self.storage_headers(sts, file);
         *request.body_mut() = Some(reqwest::Body::wrap(body));
-        // The path tells the account and the file's name.
+        // The path holds the account's id and the file's name, so it is not logged.
         let mut log = CallLog::begin("storage", &request, Some("/{object}"));
         let mut sending = Box::pin(self.storage.execute(request));
         let sent = loop {
@@ -240,7 +240,7 @@ impl QwenWeb {
             408 | 429 | 500.. => Remedy::Again,
             _ => Remedy::None,
         };
-        // The storage says what it minds in a short XML document.
+        // The storage explains refusals in a short XML document.
         let code = timeout(pace.idle.min(ERROR_READING), error_code(response)).await.ok().flatten().unwrap_or_default();
         let space = if code.is_empty() { "" } else { " " };
         let what = format!("could not be handed over (storage answered {}{space}{code})", status.as_u16());
@@ -248,7 +248,7 @@ impl QwenWeb {
     }
 
     fn storage_headers(&self, sts: &StsCredential, file: &Attachment) -> HeaderMap {
-        // The storage refuses signatures of another time than its own, which is the upstream's.
+        // The storage checks the signed time by its own clock, which is the upstream's.
         let at = now().plus(self.clock_skew().saturating_neg());
         let mut headers = HeaderMap::new();
         let content_type = HeaderValue::try_from(&file.content_type);
@@ -279,7 +279,7 @@ impl QwenWeb {
         headers
     }
 
-    /// Has the upstream read a document, and waits until it has.
+    /// Hands a document to the parser, and waits until it has finished.
     async fn have_read(
         &self,
         session: &Session,
@@ -307,7 +307,7 @@ impl QwenWeb {
                         return Err(UpstreamError { quote, ..error });
                     }
                 },
-                // The document is being read whether or not one question about it is answered.
+                // A failed poll does not stop the parser.
                 Err(error) if error.kind == UpstreamErrorKind::Unavailable && failures < POLL_FAILURES_MAX => {
                     failures += 1;
                 }
@@ -322,7 +322,7 @@ impl QwenWeb {
     }
 }
 
-/// What may help after a `PUT` that failed.
+/// The remedy after a failed `PUT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Remedy {
     None,
@@ -354,7 +354,7 @@ fn parse_state(value: &Value, file_id: &str) -> ParseState {
     }
 }
 
-/// The code in the storage's error document: letters and digits only, so that nothing else of it gets out.
+/// The code in the storage's error document: letters and digits only, so that no secret can be part of it.
 async fn error_code(response: reqwest::Response) -> Option<String> {
     let response: http::Response<reqwest::Body> = response.into();
     let body = Limited::new(response.into_body(), ERROR_BYTES_MAX).collect().await.ok()?.to_bytes();
@@ -368,7 +368,7 @@ fn failed(doing: &'static str, kind: UpstreamErrorKind, file: &Attachment, what:
     UpstreamError::noted(doing, kind, format!("{} {what}", file.at))
 }
 
-/// Says which attachment it was, where that is what the error is about.
+/// Adds the attachment's name to an error that is about it.
 fn blamed(error: UpstreamError, file: &Attachment) -> UpstreamError {
     match error.kind {
         UpstreamErrorKind::InvalidRequest | UpstreamErrorKind::TooLarge | UpstreamErrorKind::ContentPolicy => {
@@ -384,13 +384,13 @@ const UPLOADING: &str = "handing over a file";
 
 const READING: &str = "having a file read";
 
-/// What the upstream gets to follow a link.
+/// Time that the upstream needs to follow a link.
 const LINK_MARGIN: Duration = Duration::from_secs(30);
 
-/// How many questions in a row about a document may fail.
+/// Most failed polls of the parser in a row.
 const POLL_FAILURES_MAX: u32 = 2;
 
-/// The most that is read of the storage's error document, and for how long.
+/// Most bytes read of the storage's error document; the next constant is the time for it.
 const ERROR_BYTES_MAX: usize = 16 * 1024;
 
 const ERROR_READING: Duration = Duration::from_secs(5);

@@ -31,7 +31,7 @@ pub(crate) struct StsCredential {
 }
 
 impl StsCredential {
-    /// Reads an answer, in an envelope or flat; the error says what is wrong with it and shows nothing of it.
+    /// Reads an answer, in an envelope or flat; the error names the fault and shows no part of the answer.
     pub(crate) fn parse(value: &Value, oss_base: Option<&Url>, lent_at: Instant) -> Result<Self, &'static str> {
         let data = value.get("data").filter(|data| data.is_object()).unwrap_or(value);
         let text = |names: &[&str], missing: &'static str| {
