@@ -2,8 +2,8 @@
 //!
 //! Follows the event stream grammar of the WHATWG HTML standard, section 9.2, with one deliberate difference:
 //! an event that the end of the stream cuts off before its blank line is still handed out by
-//! [`SseDecoder::finish`], since the upstream does not always end with one. Pure: it never waits, and it copies
-//! only what a chunk boundary cuts in two.
+//! [`SseDecoder::finish`], since the upstream does not always end with one. Pure: it never waits, and it copies only
+//! events that a chunk boundary cuts in two.
 
 use memchr::memchr2;
 
@@ -27,19 +27,19 @@ pub struct SseDecoder {
     past_bom: bool,
 }
 
-/// The stream breaks a limit.
+/// A limit that the stream breaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SseError {
     /// One line has no end within the limit.
     #[error("a line of the event stream is longer than {limit_bytes} bytes")]
     LineTooLong {
-        /// [`LINE_BYTES_MAX`].
+        /// The limit that was broken, [`LINE_BYTES_MAX`].
         limit_bytes: usize,
     },
     /// One event collects more data than the limit.
     #[error("an event of the event stream is longer than {limit_bytes} bytes")]
     EventTooLong {
-        /// [`EVENT_BYTES_MAX`].
+        /// The limit that was broken, [`EVENT_BYTES_MAX`].
         limit_bytes: usize,
     },
 }
@@ -55,7 +55,7 @@ impl SseDecoder {
     /// an error of its own.
     ///
     /// # Errors
-    /// [`SseError`] when a limit is broken, or whatever `on_event` gave. The decoder is of no use afterwards.
+    /// [`SseError`] when a limit is broken, or any error of `on_event`. The decoder cannot be used afterwards.
     pub fn push<E: From<SseError>>(
         &mut self,
         chunk: &[u8],

@@ -1,4 +1,4 @@
-//! Log lines: one event, one line, on standard error, as text or JSON.
+//! Log lines: one line for each event, on standard error, as text or JSON.
 //!
 //! tracing-subscriber formats events. `SafeLines` stands between it and the output: control characters and marks that
 //! reorder text are escaped wherever they come from, so that a value cannot break a line, forge one or steer a
@@ -16,16 +16,16 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::{EnvFilter, Layer as _};
 
-/// `LOG_LEVEL`, `LOG_FORMAT`.
+/// Settings of the log: `LOG_LEVEL` and `LOG_FORMAT`.
 #[derive(Clone, Debug)]
 pub struct LogSettings {
     /// A level (`info`) or a filter in the syntax of `tracing-subscriber`'s `EnvFilter`.
     pub filter: String,
-    /// Text or JSON.
+    /// Text or JSON, `LOG_FORMAT`.
     pub format: LogFormat,
 }
 
-/// `LOG_FORMAT`.
+/// The form of log lines, `LOG_FORMAT`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     /// One human-readable line for each event.
@@ -51,7 +51,7 @@ pub fn install(settings: &LogSettings) -> Result<(), TelemetryError> {
     Ok(())
 }
 
-/// The subscriber that [`install`] installs, with another place to write to.
+/// The subscriber that [`install`] installs, with another writer.
 ///
 /// # Errors
 /// [`TelemetryError::Filter`].
@@ -80,20 +80,19 @@ pub fn is_filter(text: &str) -> bool {
     EnvFilter::try_new(text).is_ok()
 }
 
-/// Why logging cannot be set up.
+/// Reasons why logging cannot be set up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TelemetryError {
     /// The filter is not in the syntax of `EnvFilter`.
     #[error("the log filter cannot be read")]
     Filter,
-    /// This process has a subscriber already.
+    /// This process already has a subscriber.
     #[error("a log subscriber is installed already")]
     Installed,
 }
 
-/// Shows an error with everything below it: `reading the file: permission denied`.
-///
-/// A source that its parent already repeats at the end is not said twice.
+/// Shows an error with its causes, `reading the file: permission denied`. A cause that its parent already repeats at
+/// the end is left out.
 #[derive(Clone, Copy)]
 pub struct ErrorChain<'a>(pub &'a (dyn Error + 'static));
 
@@ -102,7 +101,7 @@ impl fmt::Display for ErrorChain<'_> {
         let mut said = self.0.to_string();
         f.write_str(&said)?;
         let mut below = self.0.source();
-        // Chains are short; the bound keeps a circular one from writing for ever.
+        // Chains are short; the bound ends a circular one.
         for _ in 0..CHAIN_LINKS_MAX {
             let Some(source) = below else { break };
             let text = source.to_string();
@@ -192,7 +191,7 @@ fn escaped(text: &str) -> Cow<'_, str> {
     Cow::Owned(safe)
 }
 
-/// Control characters (C0, DEL, C1), line separators, and the marks that turn the reading direction.
+/// Control characters (C0, DEL, C1), line separators, and marks that change the reading direction.
 fn is_unsafe(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
@@ -208,7 +207,7 @@ fn cut(text: &str, bytes_max: usize) -> String {
     format!("{}{MARK}", text.get(..end).unwrap_or_default())
 }
 
-/// A JSON event that is too long, with its values cut until it is not: first long values, then the spans, then all.
+/// A JSON event that is too long, with values cut until it fits: first long values, then the spans, then all.
 fn shortened(event: &str) -> String {
     const STEPS: [(usize, bool); 4] = [(512, true), (512, false), (64, false), (8, false)];
     // The formatter writes objects only.
@@ -240,7 +239,7 @@ fn cut_strings(value: &mut Value, bytes_max: usize) {
     }
 }
 
-/// How many causes of an error are shown.
+/// Most causes of an error that are shown.
 const CHAIN_LINKS_MAX: usize = 16;
 
 #[cfg(test)]

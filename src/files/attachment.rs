@@ -1,4 +1,4 @@
-//! Files that go with a prompt: what a caller sent, what is checked, and how the upstream names what it has.
+//! Files of a prompt: what a caller sent, the checks, and the fields by which the upstream names an uploaded file.
 
 use std::fmt;
 use std::io::{BufReader, Read as _, Seek as _, SeekFrom};
@@ -11,46 +11,45 @@ use crate::files::picture;
 
 pub(crate) use crate::files::media_type::MediaKind;
 
-/// The most pixels of one picture: more is a bomb, or of no use to a model that scales it down.
+/// Most pixels of one picture: more is a decompression bomb, or useless to a model that scales it down.
 pub(crate) const PIXELS_MAX: u64 = 64_000_000;
 /// The most pixels of a side of a picture.
 pub(crate) const SIDE_MAX: u32 = 16_384;
 
-/// How much of a file tells its type.
+/// Bytes at the beginning of a file that tell its type.
 const HEAD_BYTES: usize = 8192;
-/// How far before its end a whole GIF has its last mark.
+/// Bytes at the end of a GIF among which its last mark has to be.
 const TAIL_BYTES: u64 = 64 * 1024;
-/// The longest name that is handed on.
+/// Longest name that is handed on, in characters.
 const NAME_CHARS_MAX: usize = 100;
 
-/// A file of the caller, checked: its type is what its bytes say, and it is within the limits.
+/// A checked file of the caller: its type comes from its bytes, and it is within the limits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Attachment {
-    /// The field that it came in, as `messages[0].content[1]`.
+    /// Path of its field in the body, such as `messages[0].content[1]`; errors name it.
     pub at: String,
-    /// The caller's name without folders and without what a prompt or a system could take for something else, at most
-    /// 128 characters, with the ending of its type.
+    /// The caller's name without folders and special characters, at most 128 characters, with the ending of its type.
     pub name: String,
-    /// What it is.
+    /// Picture, video, audio or document.
     pub kind: MediaKind,
-    /// Its media type, as `image/png`.
+    /// Media type by its bytes, such as `image/png`.
     pub content_type: String,
-    /// Its bytes.
+    /// All bytes of the file.
     pub content: Blob,
 }
 
-/// What is wrong with a file, to be said after the name of the field.
+/// Faults of a file, to be reported after the name of its field.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FileFault {
-    /// No bytes.
+    /// The file has no bytes.
     Empty,
-    /// More bytes than this many.
+    /// More bytes than this limit.
     TooLarge(u64),
     /// Not of the kind that the field is for, or of no supported format.
     Unsupported(String),
     /// Its head cannot be read, or its end is missing.
     Broken,
-    /// A picture with sides of this many pixels.
+    /// A picture with sides of this many pixels: width, height.
     TooManyPixels(u32, u32),
 }
 
@@ -113,12 +112,12 @@ fn has_gif_end(content: &Blob) -> bool {
     is_read && memchr::memchr(0x3b, &tail).is_some()
 }
 
-/// The bytes of a file: at hand, or where to fetch them.
+/// The bytes of a file, or the address to fetch them from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum JobFile {
-    /// Checked and here.
+    /// The bytes are here and were checked.
     Ready(Attachment),
-    /// To be fetched from elsewhere.
+    /// The bytes have to be fetched from another server.
     Remote(RemoteFile),
     /// A link that the upstream itself gave out: it can read it as it is.
     Link(RemoteFile),
@@ -127,18 +126,18 @@ pub enum JobFile {
 /// A file that a caller named by its address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RemoteFile {
-    /// The field, as in [`Attachment::at`].
+    /// Path of its field in the body, as in [`Attachment::at`].
     pub at: String,
     /// The name without an ending, or as the caller gave it.
     pub label: String,
-    /// What it has to be.
+    /// The kind that the content has to be of.
     pub kind: MediaKind,
-    /// `http` or `https`.
+    /// URL of the file: http or https.
     pub url: String,
 }
 
 impl JobFile {
-    /// What it is.
+    /// Picture, video, audio or document.
     #[must_use]
     pub fn kind(&self) -> MediaKind {
         match self {
@@ -147,7 +146,7 @@ impl JobFile {
         }
     }
 
-    /// The field that it came in.
+    /// Path of its field in the body, as in [`Attachment::at`].
     #[must_use]
     pub fn at(&self) -> &str {
         match self {
@@ -160,17 +159,17 @@ impl JobFile {
 /// A file as the upstream has it. It belongs to the account that uploaded it.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct UploadedFile {
-    /// The upstream's id.
+    /// The upstream's id of the file, from its STS credential.
     pub file_id: String,
-    /// The signed link that the upstream gave, query included. It is a secret for as long as it lives.
+    /// The signed link that the upstream gave, query included. It is a secret until it expires.
     pub url: String,
     /// The account's id, from the file's path; `None` for a guest.
     pub user_id: Option<String>,
-    /// As [`Attachment::name`].
+    /// Name of the file, as in [`Attachment::name`].
     pub name: String,
-    /// As [`Attachment::kind`].
+    /// Kind of the file, as in [`Attachment::kind`].
     pub kind: MediaKind,
-    /// As [`Attachment::content_type`].
+    /// Media type of the file, as in [`Attachment::content_type`].
     pub content_type: String,
     /// Its size in bytes.
     pub size: u64,

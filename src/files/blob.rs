@@ -14,14 +14,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use sha2::{Digest as _, Sha256};
 
-/// Up to this many bytes stay in memory.
+/// Most bytes that are kept in memory; more go to a file.
 pub(crate) const MEMORY_BYTES_MAX: usize = 512 * 1024;
 
-/// SHA-256 of the bytes.
+/// SHA-256 digest of a file's bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContentHash([u8; 32]);
 
-/// Bytes that do not change any more. Clones share them.
+/// Immutable bytes. Clones share them.
 #[derive(Clone)]
 pub struct Blob(Arc<Inner>);
 
@@ -37,7 +37,7 @@ enum Content {
 }
 
 impl ContentHash {
-    /// The 32 bytes.
+    /// The 32 bytes of the digest.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -45,7 +45,7 @@ impl ContentHash {
 }
 
 impl Blob {
-    /// How many bytes.
+    /// Number of bytes, in memory or in the file.
     #[must_use]
     pub fn len(&self) -> u64 {
         self.0.len
@@ -57,7 +57,7 @@ impl Blob {
         self.0.len == 0
     }
 
-    /// What tells these bytes from others.
+    /// SHA-256 of the bytes, which identifies them.
     #[must_use]
     pub fn hash(&self) -> ContentHash {
         self.0.hash
@@ -66,7 +66,7 @@ impl Blob {
     /// Reads from `offset` on; 0 only at the end. Reads of several readers do not disturb each other.
     ///
     /// # Errors
-    /// The disk's.
+    /// Errors of the disk.
     pub fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize> {
         match &self.0.content {
             Content::Memory(bytes) => {
@@ -85,14 +85,14 @@ impl Blob {
     /// Up to `max` bytes from the beginning.
     ///
     /// # Errors
-    /// The disk's.
+    /// Errors of the disk.
     pub fn head(&self, max: usize) -> io::Result<Vec<u8>> {
         let mut head = Vec::new();
         self.reader().take(max as u64).read_to_end(&mut head)?;
         Ok(head)
     }
 
-    /// The bytes, where they are in memory anyway.
+    /// The bytes; `None` if they are in a file.
     #[must_use]
     pub fn in_memory(&self) -> Option<&Bytes> {
         match &self.0.content {
@@ -117,7 +117,7 @@ impl From<Vec<u8>> for Blob {
 }
 
 impl fmt::Debug for Blob {
-    /// The size only: what is in it is the caller's business.
+    /// Shows the size only: the content is private.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Blob({} bytes)", self.0.len)
     }
@@ -178,7 +178,7 @@ impl BlobWriter {
     /// Takes the next bytes. Waits for the disk when there are many.
     ///
     /// # Errors
-    /// The disk's.
+    /// Errors of the disk.
     pub(crate) fn push(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.hasher.update(bytes);
         self.len += bytes.len() as u64;
@@ -195,7 +195,7 @@ impl BlobWriter {
         Ok(())
     }
 
-    /// Ends the content.
+    /// Returns the collected bytes as a blob.
     #[must_use]
     pub(crate) fn finish(self) -> Blob {
         let content = match self.file {

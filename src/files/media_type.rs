@@ -1,4 +1,4 @@
-//! What a file is, by its first bytes. Names and claims only tell kinds of text apart.
+//! The type of a file, by its first bytes. Names and claims only tell kinds of text apart.
 
 /// The most pictures of one turn. With [`IMAGE_BYTES_MAX`] and the others: what the site's own page allows.
 pub(crate) const IMAGES_MAX: usize = 5;
@@ -19,19 +19,19 @@ pub(crate) const AUDIO_BYTES_MAX: u64 = 100 * MEGABYTE;
 
 pub(crate) const MEGABYTE: u64 = 1_000_000;
 
-/// What a file is to the upstream.
+/// The kinds of files that the upstream tells apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum MediaKind {
     Image,
-    /// A moving picture.
+    /// A video, with or without sound.
     Video,
     Audio,
-    /// Anything to read.
+    /// A text or office document.
     Document,
 }
 
 impl MediaKind {
-    /// The kind in a sentence.
+    /// Noun for messages: `picture`, `video`, `sound` or `document`.
     #[must_use]
     pub fn noun(self) -> &'static str {
         match self {
@@ -42,7 +42,7 @@ impl MediaKind {
         }
     }
 
-    /// How many of them one turn may have.
+    /// Most files of this kind in one turn.
     #[must_use]
     pub fn count_max(self) -> usize {
         match self {
@@ -53,7 +53,7 @@ impl MediaKind {
         }
     }
 
-    /// How large one of them may be.
+    /// Most bytes of one file of this kind.
     #[must_use]
     pub fn bytes_max(self) -> u64 {
         match self {
@@ -95,9 +95,9 @@ impl MediaKind {
 /// A format that the upstream takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct MediaType {
-    /// What it is.
+    /// Picture, video, audio or document.
     pub kind: MediaKind,
-    /// As `image/png`.
+    /// Media type, such as `image/png`.
     pub essence: String,
     /// The ending of its files, without the dot.
     pub extension: String,
@@ -161,7 +161,7 @@ impl MediaType {
         let ending = ending.filter(|ending| !ending.is_empty() && ending.bytes().all(|b| b.is_ascii_alphanumeric()));
         let found = infer::get(head).map(|found| found.mime_type());
         let known = found.and_then(|found| FORMATS.iter().find(|(word, ..)| *word == found));
-        // Signatures of two letters are also how words begin; but what is in a picture or a sound is no text.
+        // Signatures of two letters are also beginnings of words; but the content of a picture or a sound is not text.
         let is_word = |kind: MediaKind| kind != MediaKind::Document && is_text(head);
         if let Some((_, essence, extension, kind)) = known.filter(|(.., kind)| !is_word(*kind)) {
             return Some(Self { kind: *kind, essence: (*essence).to_owned(), extension: (*extension).to_owned() });
@@ -185,8 +185,8 @@ impl MediaType {
         })
     }
 
-    /// The kind that a media type claims to be, by its first word. `None` when it says nothing: it is empty, or a short
-    /// word such as `undefined` or `None` of a client that did not know.
+    /// The kind that a media type claims, by its first word. `None` if it is empty or a placeholder such as `undefined`
+    /// or `None` of a client that did not know the type.
     #[must_use]
     pub(crate) fn claimed_kind(essence: &str) -> Option<MediaKind> {
         let essence = essence.trim().to_ascii_lowercase();

@@ -57,7 +57,7 @@ impl SignIn {
     }
 }
 
-/// The token in a header that tells whose it is, over or not: `token`, else `refresh_token`.
+/// The token of a header that names its account, expired or not: `token`, else `refresh_token`.
 #[must_use]
 pub(crate) fn owner_of(cookie: &Cookie, now: UnixSeconds) -> Option<AccessToken> {
     let tokens = ["token", "refresh_token"].map(|name| AccessToken::parse(value(cookie, name)?, now).ok());

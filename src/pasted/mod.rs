@@ -22,21 +22,21 @@ pub(crate) use crate::pasted::words::{Form, Mistake};
 /// One account in a pasted text, or several lines in a row that are wrong in the same way.
 #[derive(Debug)]
 pub(crate) struct Pasted {
-    /// Its first line, from 1.
+    /// First line of the account in the text, from 1.
     pub(crate) first_line: usize,
-    /// Its last line.
+    /// Last line of the account in the text, from 1.
     pub(crate) last_line: usize,
-    /// What it was, when it was no plain Cookie header.
+    /// The form that was recognised; `None` for a plain Cookie header.
     pub(crate) form: Option<Form>,
-    /// What the account is given by, or what is wrong.
+    /// The credential, or the mistake in its place.
     pub(crate) given: Result<Given, Mistake>,
 }
 
 /// The most accounts in one text.
 pub(crate) const ACCOUNTS_MAX: usize = 1000;
 
-/// Reads a text. Plain headers are one a line, and given as they stand, without quotes around them. A text with more
-/// than [`ACCOUNTS_MAX`] accounts ends with [`Mistake::TooMany`].
+/// Reads a text. Plain headers stand one on a line and are returned unchanged, without quotes around them. A text with
+/// more than [`ACCOUNTS_MAX`] accounts ends with [`Mistake::TooMany`].
 pub(crate) fn read(text: &str) -> Vec<Pasted> {
     let text = text.trim_start_matches('\u{feff}').replace("\r\n", "\n").replace('\r', "\n");
     let lines: Vec<&str> = text.split('\n').collect();
@@ -64,7 +64,7 @@ pub(crate) fn read(text: &str) -> Vec<Pasted> {
     accounts
 }
 
-/// Whether two parts that follow each other are wrong in the same way, as all lines of another kind of text are.
+/// Whether two parts in a row have the same mistake, as all lines of another kind of text have.
 fn is_same_mistake(last: &Pasted, next: &Pasted) -> bool {
     let mistake = |one: &Pasted| one.given.as_ref().err().copied();
     mistake(last).is_some_and(|mistake| matches!(mistake, Mistake::Unknown | Mistake::WebPage))
@@ -73,7 +73,7 @@ fn is_same_mistake(last: &Pasted, next: &Pasted) -> bool {
 
 type Found = (Option<Form>, Result<Given, Mistake>);
 
-/// What stands at the start, and how many lines it takes. `text` is the same as `lines`.
+/// Reads the first account of the lines; returns it and its number of lines. `text` is the same as `lines`.
 fn first(lines: &[&str], text: &str) -> (Vec<Found>, usize) {
     let line = lines.first().map(|line| line.trim()).unwrap_or_default();
     if line.is_empty() || is_comment(line) || line.starts_with("```") {
@@ -116,7 +116,7 @@ fn first(lines: &[&str], text: &str) -> (Vec<Found>, usize) {
     (vec![(None, given)], 1)
 }
 
-/// What a line is that has no pair in it.
+/// The mistake of a line without any pair.
 fn unreadable(line: &str) -> Mistake {
     if line.starts_with('<') {
         Mistake::WebPage
@@ -160,7 +160,7 @@ type Reader = fn(&str) -> (Result<String, Mistake>, usize);
 
 type Command = (Form, fn(&str) -> bool, Reader);
 
-/// Commands: what they are called, how they begin, what reads them.
+/// Commands: names, first words and readers.
 const COMMANDS: &[Command] = &[
     (Form::Curl, command::is_curl, command::curl),
     (Form::Request, command::is_request, command::request),
@@ -180,7 +180,7 @@ const FORMS: &[(Form, LinesReader)] = &[
     (Form::Wrapped, wrapped::header),
 ];
 
-/// What declares a variable in front of its name.
+/// Keywords that declare a variable, in front of its name.
 const DECLARATIONS: &[&str] = &["export ", "const ", "let ", "var ", "set "];
 
 #[cfg(test)]

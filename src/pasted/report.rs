@@ -1,5 +1,5 @@
-//! What a person who pastes one account is told at once and without a call: what the text is, what it lacks and where
-//! that is found.
+//! The answer to a person who pastes one account, without a call to the upstream: what the text is, what is missing and
+//! where it is found.
 
 use crate::base::bilingual::Bilingual;
 use crate::base::facts::AccountKind;
@@ -10,15 +10,15 @@ use crate::pasted::{Form, Given, Mistake, Pasted, SignIn, owner_of, read};
 
 /// A credential that can be tried.
 pub(crate) enum Credential {
-    /// A Cookie header of the web chat.
+    /// The Cookie header of a browser at the web chat.
     Web(Cookie),
     /// The credentials of an OAuth account.
     OAuth(Box<OAuthCredentials>),
 }
 
-/// What a text is. Its texts hold no secret.
+/// The result of reading a text. Holds the credential, but its texts hold no secret.
 pub(crate) struct Report {
-    /// What was recognised.
+    /// Sentence about what was recognised, such as a Cookie header.
     pub(crate) recognised: Bilingual,
     /// What is missing or wrong, and where the right thing is found; `None` when the credential can be tried.
     pub(crate) missing: Option<Bilingual>,
@@ -26,13 +26,13 @@ pub(crate) struct Report {
     pub(crate) kind: Option<AccountKind>,
     /// The start of the account's user id, to tell two accounts apart.
     pub(crate) label: Option<String>,
-    /// When its token ends; `None` for one that is renewed, or that does not tell.
+    /// End of the access token; `None` for one that is renewed, or whose end is unknown.
     pub(crate) expires_at: Option<UnixSeconds>,
     /// The credential; `None` when something is missing.
     pub(crate) credential: Option<Credential>,
 }
 
-/// What a text with one account is at `now`. Text around the account is passed over.
+/// Reads a text with one account at `now`. Text around the account is skipped.
 #[must_use]
 pub(crate) fn report(text: &str, now: UnixSeconds) -> Report {
     let parts: Vec<Pasted> = read(text);
@@ -42,7 +42,7 @@ pub(crate) fn report(text: &str, now: UnixSeconds) -> Report {
     for part in parts {
         match part.given {
             Err(found) => {
-                // A command without a cookie says more than a line that is nothing.
+                // A command without a cookie tells more than an unknown line.
                 let says_more = mistake.is_none_or(|known| known == Mistake::Unknown);
                 mistake = if says_more { Some(found) } else { mistake };
             }
@@ -102,7 +102,7 @@ fn judged(form: Option<Form>, given: Given, now: UnixSeconds) -> Result<Report, 
     Ok(Report { recognised, missing, kind: Some(AccountKind::Web), label, expires_at, credential })
 }
 
-/// The start of a user id.
+/// The first characters of a user id.
 fn short(account: &str) -> String {
     format!("user {}", account.chars().take(LABEL_CHARS).collect::<String>())
 }
@@ -149,7 +149,7 @@ fn over(at: UnixSeconds, now: UnixSeconds) -> Bilingual {
     )
 }
 
-/// How much of a user id is shown.
+/// Number of characters of a user id that are shown.
 const LABEL_CHARS: usize = 6;
 const WHERE_EN: &str = "Log in at chat.qwen.ai, open the developer tools (F12), tab Network, reload, click a request to \
                         chat.qwen.ai and copy the whole value of Cookie under Request Headers; or use Copy as cURL.";

@@ -1,4 +1,4 @@
-//! The closed lists of what a paste can be and what can be wrong with it, in English and in Chinese.
+//! The closed lists of forms of a paste and of its mistakes, with sentences in English and in Chinese.
 
 use std::fmt;
 
@@ -15,9 +15,9 @@ pub(crate) enum Form {
     Curl,
     /// A command for `wget`, `http` or `xh`.
     Request,
-    /// "Copy as fetch (Node.js)".
+    /// "Copy as fetch (Node.js)" of the developer tools.
     Fetch,
-    /// "Copy as PowerShell".
+    /// "Copy as PowerShell" of the developer tools.
     PowerShell,
     /// Netscape's `cookies.txt`, or the cookie table of the developer tools.
     Table,
@@ -36,7 +36,7 @@ pub(crate) enum Form {
 }
 
 impl Form {
-    /// What a person is told that the paste was read as. A plain header has no form.
+    /// Sentence for a person about the recognised form; `None` is a plain header.
     #[must_use]
     pub(crate) fn told(form: Option<Self>) -> Bilingual {
         let en = form.map_or_else(|| "a Cookie header".to_owned(), |form| form.to_string());
@@ -80,12 +80,12 @@ impl fmt::Display for Form {
     }
 }
 
-/// Why there is no credential in a part of a paste.
+/// Reasons why a part of a paste has no credential.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mistake {
     /// No text, or only comments.
     Empty,
-    /// Neither a Cookie header nor anything else that is read.
+    /// Neither a Cookie header nor any form that is read.
     Unknown,
     /// The source of a web page.
     WebPage,
@@ -93,7 +93,7 @@ pub(crate) enum Mistake {
     ApiKey,
     /// It begins like JSON, and is cut off or broken.
     BrokenJson,
-    /// JSON without cookies.
+    /// JSON that holds no cookies and no credentials.
     JsonWithoutCookies,
     /// A network recording that browsers made without its cookies.
     RecordingWithoutCookies,
@@ -114,7 +114,7 @@ pub(crate) enum Mistake {
 }
 
 impl Mistake {
-    /// The same for people, as a whole sentence.
+    /// The mistake for people, as a whole sentence.
     #[must_use]
     pub(crate) fn told(self) -> Bilingual {
         let en = match self {

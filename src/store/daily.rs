@@ -1,16 +1,16 @@
-//! What each account did on each day of UTC: requests and tokens. Counted in memory and written down now and then,
-//! so that counting never waits for the disk.
+//! Requests and tokens of each account by UTC day. Counted in memory and written in intervals, so that counting never
+//! waits for the disk.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
 
-/// What an account did, on one day or since the last look.
+/// Counts of an account, of one day or since they were last taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Spent {
-    /// Requests that it answered, or began to.
+    /// Requests that it answered, or began to answer.
     pub requests: u64,
-    /// Tokens of prompts.
+    /// Tokens of prompts, cached ones included.
     pub prompt: u64,
     /// Tokens of answers, thinking included.
     pub completion: u64,
@@ -19,7 +19,7 @@ pub struct Spent {
 }
 
 impl Spent {
-    /// Both together.
+    /// The sum of both, saturating.
     #[must_use]
     pub fn plus(self, other: Self) -> Self {
         Self {
@@ -31,7 +31,7 @@ impl Spent {
     }
 }
 
-/// A day of UTC.
+/// A day by UTC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct UtcDay(i64);
 
@@ -42,7 +42,7 @@ impl UtcDay {
         Self(moment.0.div_euclid(DAY_SECONDS))
     }
 
-    /// Its date, as `2026-11-26`.
+    /// Its date in ISO 8601, such as `2026-11-26`.
     #[must_use]
     pub fn date(self) -> String {
         let moment = jiff::Timestamp::from_second(self.begin().0).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
@@ -56,19 +56,19 @@ impl UtcDay {
         Some(Self::of(UnixSeconds(moment.as_second()))).filter(|day| day.date() == text)
     }
 
-    /// The day so many days later.
+    /// The day `days` days later; earlier for a negative number.
     #[must_use]
     pub fn plus(self, days: i64) -> Self {
         Self(self.0.saturating_add(days))
     }
 
-    /// Its first second.
+    /// Its first second, 00:00:00 UTC.
     #[must_use]
     pub fn begin(self) -> UnixSeconds {
         UnixSeconds(self.0.saturating_mul(DAY_SECONDS))
     }
 
-    /// Its number, counted from 1970-01-01.
+    /// Its number, from 0 for 1970-01-01.
     pub(super) fn number(self) -> i64 {
         self.0
     }
@@ -79,19 +79,19 @@ impl UtcDay {
     }
 }
 
-/// One day of one account.
+/// The counts of one account on one day.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DaySpent {
-    /// Which day.
+    /// The day by UTC.
     pub day: UtcDay,
-    /// What was done.
+    /// Requests and tokens of that day.
     pub spent: Spent,
 }
 
-/// What an account did on each day on which it did anything.
+/// The counts of an account, for the days on which it has any.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccountDays {
-    /// Its name in the pool.
+    /// Its identity in the pool.
     pub identity: IdentityId,
     /// At most 31 days of UTC, oldest first.
     pub days: Vec<DaySpent>,
@@ -101,15 +101,15 @@ pub struct AccountDays {
 #[derive(Debug, Default)]
 pub(super) struct Daily {
     accounts: HashMap<CredentialKey, BTreeMap<UtcDay, Spent>>,
-    /// What is not written down yet.
+    /// Days that changed since they were last written.
     changed: BTreeSet<(CredentialKey, UtcDay)>,
 }
 
 impl Daily {
-    /// Days of an account that are kept.
+    /// Most days that are kept for an account.
     pub(super) const DAYS_MAX: u8 = 31;
 
-    /// Takes up what was written down.
+    /// Takes the rows of the state file.
     pub(super) fn of(rows: impl IntoIterator<Item = (CredentialKey, DaySpent)>) -> Self {
         let mut daily = Self::default();
         for (key, row) in rows {
@@ -126,7 +126,7 @@ impl Daily {
         };
         let sum = days.entry(day).or_default();
         *sum = sum.plus(spent);
-        // Counted by days that there are and not by the calendar, so that a clock that is wrong for once costs none.
+        // Counts existing days, not calendar days, so that a clock that is wrong once loses none.
         while days.len() > usize::from(Self::DAYS_MAX) {
             days.pop_first();
         }
@@ -139,7 +139,7 @@ impl Daily {
         days.map(|(day, spent)| DaySpent { day: *day, spent: *spent }).collect()
     }
 
-    /// What has changed since the last time.
+    /// Takes the days that changed since they were last written.
     pub(super) fn take_changed(&mut self) -> Vec<(CredentialKey, DaySpent)> {
         let changed = std::mem::take(&mut self.changed);
         let whole = |(key, day): (CredentialKey, UtcDay)| {
@@ -149,13 +149,13 @@ impl Daily {
         changed.into_iter().filter_map(whole).collect()
     }
 
-    /// How many days are not written down.
+    /// Number of days that changed since they were last written.
     #[cfg(test)]
     pub(super) fn changed(&self) -> usize {
         self.changed.len()
     }
 
-    /// These could not be written down and have to be once more.
+    /// Marks days as changed again whose write failed.
     pub(super) fn keep_changed(&mut self, rows: Vec<(CredentialKey, DaySpent)>) {
         self.changed.extend(rows.into_iter().map(|(key, row)| (key, row.day)));
     }

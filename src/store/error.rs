@@ -1,9 +1,9 @@
-//! Why the state file cannot be used.
+//! Errors of the state file.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Why the state file cannot be used.
+/// Reasons why the state file cannot be used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
@@ -12,15 +12,15 @@ pub enum StoreError {
     Folder {
         /// The folder that `STATE_DIR` names.
         path: PathBuf,
-        /// What the operating system said.
+        /// The operating system's error.
         source: io::Error,
     },
-    /// The state file cannot be opened, and its content is not the reason.
+    /// The state file cannot be opened, for a reason other than its content.
     #[error("the state file {} cannot be opened", path.display())]
     Open {
         /// The state file with its folder.
         path: PathBuf,
-        /// What SQLite said.
+        /// SQLite's error about the open.
         source: rusqlite::Error,
     },
     /// Not even a fresh state file can be used.
@@ -28,19 +28,19 @@ pub enum StoreError {
     Fresh {
         /// The state file with its folder.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The reason, as a sentence.
         why: String,
     },
     /// The thread that writes cannot start.
     #[error("the thread that writes the state file cannot start")]
     Thread(#[source] io::Error),
-    /// A write failed.
+    /// SQLite could not write a fact.
     #[error("the state file cannot be written")]
     Write(#[source] rusqlite::Error),
-    /// A read failed.
+    /// SQLite could not read a fact.
     #[error("the state file cannot be read")]
     Read(#[source] rusqlite::Error),
-    /// The store was closed before.
+    /// The store was already closed.
     #[error("the state file is closed")]
     Closed,
 }

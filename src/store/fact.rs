@@ -1,4 +1,4 @@
-//! One thing to write into the state file.
+//! The facts that are written into the state file.
 
 use rusqlite::Transaction;
 use secrecy::SecretString;
@@ -16,11 +16,11 @@ use crate::store::responses::{self, KeptResponse};
 use crate::store::rows::{self, Rows};
 use crate::store::usage::{self, UsageDeltas};
 
-/// One thing to write.
+/// One fact to write.
 pub(super) enum Fact {
-    /// A renewed session.
+    /// A renewed session of a web account.
     Session(CredentialKey, StoredSession),
-    /// Renewed OAuth credentials.
+    /// Renewed OAuth credentials, as JSON, and the current moment.
     OAuth(CredentialKey, SecretString, UnixSeconds),
     /// A session of an account that was removed.
     SessionGone(CredentialKey),
@@ -28,48 +28,48 @@ pub(super) enum Fact {
     Account(StoredAccount),
     /// An account that the owner removed.
     AccountGone(String),
-    /// The name of an account; `None` for none.
+    /// The owner's name for an account; `None` removes it.
     Label(CredentialKey, Option<String>),
-    /// What is known about an identity.
+    /// Rests and refusals of an identity.
     Facts(CredentialKey, IdentityFacts),
-    /// What accounts did on days.
+    /// Counts of accounts by day.
     Days(Vec<(CredentialKey, DaySpent)>),
-    /// What requests used, to be added.
+    /// Usage of requests, to be added to the sums.
     Usage(Box<UsageDeltas>),
-    /// Usage before this day is to be forgotten.
+    /// Usage before this day is deleted.
     UsageGone(UtcDay),
     /// Chats are about to be made under a title.
     Intent(ChatIntent),
-    /// No chat is made under this title any more.
+    /// Chats are no longer made under this title.
     IntentGone(String),
     /// A chat was made.
     Chat(OwnedChat),
-    /// A chat is kept until then, with a further answer.
+    /// A chat is kept until a moment, with a further answer.
     ChatKept { chat_id: String, until: UnixSeconds, answer: Option<KeptAnswer> },
     /// A chat was deleted.
     ChatGone(String),
     /// A video job, new or changed.
     Video(Box<VideoJob>),
-    /// A video job is to be forgotten.
+    /// A video job is deleted.
     VideoGone(String),
-    /// A response to be kept, and when that is.
+    /// A response to keep, and the current moment.
     Response(Box<KeptResponse>, UnixSeconds),
-    /// A response of this owner is to be forgotten.
+    /// A response of this owner is deleted.
     ResponseGone { owner: String, id: String },
-    /// The owner was told of this, or it is over.
+    /// An alert that the owner was told of; `true`: its condition has ended.
     Alert(KeptAlert, bool),
-    /// A key of callers that the owner made or changed.
+    /// A caller's key that the owner made or changed.
     MadeKey(Box<MadeKey>),
-    /// A key that the owner made is to be forgotten.
+    /// A key that the owner made is deleted.
     MadeKeyGone(KeyName),
     /// The key made at the first start.
     GeneratedKey(SecretString),
-    /// A text of the owner's side under a name of its own, over the earlier one.
+    /// A text of the owner's page under its name, over the earlier one.
     Note(Note, SecretString),
 }
 
 impl Fact {
-    /// Whether losing it would cost a login or the callers' access, so that the reserve is spent on it.
+    /// Whether its loss would cost a login or the callers' access, so that the reserve of space is used for it.
     pub(super) fn is_credential(&self) -> bool {
         matches!(
             self,
@@ -83,8 +83,8 @@ impl Fact {
         )
     }
 
-    /// Whether it must outlive a power cut. The rest is written for each request, and losing the newest of it costs no
-    /// more than a chat that is not deleted, or a day's last counts.
+    /// Whether it must survive a power cut. The others are written for each request; losing the newest costs at most a
+    /// chat that is not deleted, or a day's last counts.
     fn outlives_power_cut(&self) -> bool {
         match self {
             Self::Facts(..)
@@ -114,7 +114,7 @@ impl Fact {
         }
     }
 
-    /// Whether it may wait in memory. The rest is too large, or the file itself is asked for it.
+    /// Whether it may wait in memory. Other facts are too large, or are read from the file itself.
     pub(super) fn may_wait(&self) -> bool {
         !matches!(self, Self::Response(..) | Self::ResponseGone { .. })
     }

@@ -26,13 +26,13 @@ pub(super) fn put(transaction: &Transaction<'_>, key: &MadeKey) -> rusqlite::Res
     Ok(())
 }
 
-/// Forgets a key.
+/// Deletes the key of this name.
 pub(super) fn remove(transaction: &Transaction<'_>, name: &KeyName) -> rusqlite::Result<()> {
     transaction.prepare_cached("DELETE FROM made_keys WHERE name = ?1")?.execute([name.as_str()])?;
     Ok(())
 }
 
-/// All keys, oldest first. A row that cannot be understood is left out: what it allows is not known.
+/// All keys, oldest first. A row that cannot be understood is left out: its limits are unknown.
 pub(super) fn load(connection: &Connection) -> rusqlite::Result<Vec<MadeKey>> {
     let mut found = connection
         .prepare("SELECT name, digest, owner, shown, limits, created_at FROM made_keys ORDER BY created_at, name")?;

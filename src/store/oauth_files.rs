@@ -25,22 +25,22 @@ use crate::base::oauth::{AccountId, CredentialsError, OAuthCredentials};
 #[derive(Clone, Debug)]
 pub(crate) struct OAuthFiles {
     dir: Arc<Path>,
-    /// Only `oauth_creds.json` is ours to use.
+    /// Whether `oauth_creds.json` alone may be used.
     is_only_unnamed: bool,
 }
 
 /// The credentials of one file.
 #[derive(Clone, Debug)]
 pub(crate) struct OAuthFile {
-    /// What it holds.
+    /// The credentials in the file.
     pub credentials: OAuthCredentials,
-    /// By which a change is noticed.
+    /// Version of the file, by which a change is noticed.
     pub stamp: FileStamp,
-    /// Stands for the whole text.
+    /// Hash of the whole text.
     pub text_key: CredentialKey,
 }
 
-/// What tells one version of a file from the next without reading it.
+/// Metadata that tell one version of a file from the next without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileStamp {
     modified: Option<SystemTime>,
@@ -48,48 +48,48 @@ pub(crate) struct FileStamp {
     inode: u64,
 }
 
-/// How writing over an earlier version went.
+/// The outcome of replacing an earlier version.
 #[derive(Debug)]
 pub(crate) enum Replaced {
     /// The new credentials are in the file.
     Done(FileStamp),
-    /// Another program had put another login there, which stays.
+    /// Another program had written another login, which stays.
     Superseded(Box<OAuthFile>),
 }
 
-/// What went wrong with a file. The path is there, nothing of the content is.
+/// Errors of a credentials file. They hold its path and no content.
 #[derive(Debug, thiserror::Error)]
 pub enum OAuthFileError {
     /// There is no such file.
     #[error("{0} is not there")]
     Missing(PathBuf),
-    /// The operating system refuses.
+    /// The operating system refuses an access.
     #[error("{path} cannot be {doing}{}", hint(source))]
     Io {
-        /// Which file.
+        /// The file that was accessed.
         path: PathBuf,
-        /// `read`, `written`, `locked`, …
+        /// The action that failed: `read`, `written`, `locked`, …
         doing: &'static str,
         source: io::Error,
     },
-    /// A folder, a pipe, or something far too large.
+    /// A folder, a pipe, or a file above the size limit.
     #[error("{0} is no file of credentials")]
     NotAFile(PathBuf),
-    /// It holds something else, or half of it.
+    /// The content is not credentials, or is incomplete.
     #[error("{path} cannot be used")]
     Content {
-        /// Which file.
+        /// The file that was read.
         path: PathBuf,
-        /// What is wrong.
+        /// The fault of the content.
         source: CredentialsError,
     },
-    /// Another program holds the lock and does not let go.
+    /// Another program holds the lock and does not release it.
     #[error("{0} is held by another program")]
     Locked(PathBuf),
 }
 
 impl OAuthFiles {
-    /// The folder of our own files, `QWEN_DIR`.
+    /// The folder of this server's own files, `QWEN_DIR`.
     #[must_use]
     pub(crate) fn all_in(dir: &Path) -> Self {
         Self { dir: dir.into(), is_only_unnamed: false }
@@ -106,14 +106,13 @@ impl OAuthFiles {
         &self.dir
     }
 
-    /// Where an account's credentials are.
+    /// Path of an account's file.
     #[must_use]
     pub(crate) fn path_of(&self, account: &AccountId) -> PathBuf {
         self.dir.join(if account.is_unnamed() { UNNAMED.to_owned() } else { format!("{STEM}_{account}.json") })
     }
 
-    /// The accounts that there are files for, with what tells their versions apart. A folder that is not there has
-    /// none.
+    /// The accounts that have a file, with the version of each. A missing folder has none.
     ///
     /// # Errors
     /// The folder cannot be read.
@@ -131,7 +130,7 @@ impl OAuthFiles {
         aside(move || read_now(&path, now)).await
     }
 
-    /// Puts credentials in the place of whatever is there, as after a login. Returns when they are on the disk.
+    /// Writes credentials over any earlier ones, as after a login. Returns when they are on the disk.
     ///
     /// # Errors
     /// [`OAuthFileError::Io`].
@@ -142,8 +141,8 @@ impl OAuthFiles {
     ) -> Result<FileStamp, OAuthFileError> {
         let (dir, path) = (Arc::clone(&self.dir), self.path_of(account));
         aside(move || make_folder(&dir).map_err(|source| failed(&dir, "made", source))).await?;
-        // A program that refreshes at this moment would write over the login. One that never gives its lock back
-        // does not keep an owner from logging in.
+        // A program that refreshes at this moment would overwrite the login. One that never releases its lock does not
+        // keep an owner from logging in.
         let _lock = self.lock(account).await.ok();
         aside(move || {
             let path = real(&path);
@@ -155,8 +154,8 @@ impl OAuthFiles {
         .await
     }
 
-    /// Puts renewed credentials in the place of those that they were made from; other ones are left alone. Returns
-    /// when they are on the disk.
+    /// Writes renewed credentials over those that they were made from; other ones are left alone. Returns when they are
+    /// on the disk.
     ///
     /// # Errors
     /// [`OAuthFileError`]: the file is not there any more, holds something unreadable, or cannot be written.
@@ -171,7 +170,7 @@ impl OAuthFiles {
         aside(move || replace_now(&real(&path), &old, &new, now)).await
     }
 
-    /// Deletes the credentials of an account; whether there were any.
+    /// Deletes the credentials of an account; returns whether there were any.
     ///
     /// # Errors
     /// [`OAuthFileError::Io`].
@@ -189,7 +188,7 @@ impl OAuthFiles {
     /// most 2 s, twenty times; a lock older than ten seconds is forgotten and taken away.
     ///
     /// # Errors
-    /// Another program holds it all the while, or the folder cannot be written.
+    /// Another program holds it all the time, or the folder cannot be written.
     pub(crate) async fn lock(&self, account: &AccountId) -> Result<OAuthLock, OAuthFileError> {
         let name = if account.is_unnamed() { format!("{STEM}.lock") } else { format!("{STEM}_{account}.lock") };
         let path = self.dir.join(name);
@@ -198,7 +197,7 @@ impl OAuthFiles {
             let at = path.clone();
             match aside(move || try_lock(&at)).await? {
                 Attempt::Taken(lock) => return Ok(lock),
-                // At once, but so that a lock which comes back for ever does not turn into a busy loop.
+                // Tries again at once; a lock that always returns must not cause a busy loop.
                 Attempt::WasStale => {}
                 Attempt::Held => {
                     tokio::time::sleep(wait).await;
@@ -230,7 +229,7 @@ impl OAuthFiles {
                 remove_leftover(&entry.path());
             }
             let Some(account) = account_of(name) else { continue };
-            // Follows links: a folder of secrets may be made of them.
+            // Follows links: a folder of mounted secrets may consist of them.
             if let Ok(metadata) = fs::metadata(entry.path())
                 && metadata.is_file()
                 && found.len() < ACCOUNTS_MAX
@@ -301,9 +300,9 @@ fn replace_now(
         io::ErrorKind::NotFound => missing(),
         _ => failed(path, "written", source),
     };
-    // A program that writes between the look and the replacement would lose its write. So the two files change places, and then
-    // what was taken away is looked at again. If it is not what was to be replaced, it goes back; and what that
-    // takes away is looked at too, until nothing came in between.
+    // A program that writes between the look and the replacement would lose its write. So the two files change places,
+    // and the replaced one is looked at again. If it is not the expected one it goes back, and the file that this
+    // replaces is looked at too, until nothing came in between.
     let mut superseding = None;
     let mut expected = (found.stamp.inode, Some(found.credentials));
     for _ in 0..EXCHANGES_MAX {
@@ -322,7 +321,7 @@ fn replace_now(
                 break;
             }
         }
-        // In the file is now what was in `superseding`, or the new credentials at first.
+        // The file now holds the content of `superseding`, or at first the new credentials.
         let now_there = match superseding.take() {
             None => Some(new.clone()),
             Some(Ok(OAuthFile { credentials, .. })) => Some(credentials),
@@ -343,8 +342,8 @@ fn replace_now(
     stamp_at(path).map(Replaced::Done)
 }
 
-/// Whether the file at `temp`, which an exchange took away, is still the one with this inode and these credentials. Where
-/// nothing is known of its credentials, the inode alone tells.
+/// Whether the file at `temp`, taken away by an exchange, still has this inode and these credentials. If its
+/// credentials are unknown, the inode alone decides.
 fn is_what_was_to_be_replaced(
     taken: &Result<OAuthFile, OAuthFileError>,
     expected: &(u64, Option<OAuthCredentials>),
@@ -357,7 +356,7 @@ fn is_what_was_to_be_replaced(
     }
 }
 
-/// A file beside the one that it is to replace. Removed when it is dropped, whatever became of it.
+/// A file beside the one that it is to replace. Removed on drop, on every path.
 struct Temp(PathBuf);
 
 impl Temp {
@@ -379,7 +378,7 @@ impl Drop for Temp {
     }
 }
 
-/// The lock of one file. Given back when it is dropped, if it is still ours.
+/// The lock of one file. Released on drop, if it is still held.
 #[derive(Debug)]
 pub(crate) struct OAuthLock {
     path: PathBuf,
@@ -457,12 +456,12 @@ fn stamp_at(path: &Path) -> Result<FileStamp, OAuthFileError> {
     fs::metadata(path).map(|metadata| FileStamp::of(&metadata)).map_err(|source| failed(path, "read", source))
 }
 
-/// Where a link leads, so that what is replaced is the file and not the link to it.
+/// The target of a link, so that the file is replaced and not the link.
 fn real(path: &Path) -> PathBuf {
     fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Lets two files change places at once; `false` where that is not known.
+/// Exchanges two files at once; `false` if the system cannot.
 #[cfg(any(target_os = "linux", target_os = "macos"))]
 fn exchange(one: &Path, other: &Path) -> io::Result<bool> {
     use rustix::fs::{CWD, RenameFlags, renameat_with};
@@ -481,7 +480,8 @@ fn exchange(_one: &Path, _other: &Path) -> io::Result<bool> {
     Ok(false)
 }
 
-/// Makes a file that is not there yet, so that no link is followed either; for its owner only from the first moment.
+/// Creates a file that must not exist yet, so that no link is followed; readable by its owner only from the first
+/// moment.
 fn private_new_file(path: &Path) -> io::Result<File> {
     let mut options = fs::OpenOptions::new();
     options.write(true).create_new(true);
@@ -514,7 +514,7 @@ fn sync_folder(path: &Path) {
     }
 }
 
-/// What a process left behind that was killed while it wrote.
+/// Removes the file of a process that was killed while it wrote.
 fn remove_leftover(path: &Path) {
     let age = fs::symlink_metadata(path).and_then(|metadata| metadata.modified());
     let age = age.ok().and_then(|modified| SystemTime::now().duration_since(modified).ok());
@@ -532,7 +532,7 @@ fn failed(path: &Path, doing: &'static str, source: io::Error) -> OAuthFileError
     OAuthFileError::Io { path: path.to_owned(), doing, source }
 }
 
-/// What to do about the commonest refusal.
+/// Advice for the most common refusal.
 fn hint(source: &io::Error) -> &'static str {
     match source.kind() {
         io::ErrorKind::PermissionDenied => ": this user may not do that (check the owner of the file and the folder)",
@@ -540,7 +540,7 @@ fn hint(source: &io::Error) -> &'static str {
     }
 }
 
-/// Runs blocking work on a thread for it.
+/// Runs blocking work on a thread of its own.
 async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, OAuthFileError> + Send + 'static,
 ) -> Result<T, OAuthFileError> {
@@ -554,18 +554,18 @@ async fn aside<T: Send + 'static>(
 const STEM: &str = "oauth_creds";
 const UNNAMED: &str = "oauth_creds.json";
 const TEMP_STEM: &str = ".oauth_creds.";
-/// Credentials are some two kilobytes.
+/// Largest file that is read, in bytes; credentials are some two kilobytes.
 const FILE_BYTES_MAX: u64 = 64 * 1024;
-/// How many files of one folder are looked at.
+/// Most files of one folder that are read.
 const ACCOUNTS_MAX: usize = 256;
 const LOCK_ATTEMPTS: u32 = 20;
 const LOCK_WAIT: Duration = Duration::from_millis(100);
 const LOCK_WAIT_MAX: Duration = Duration::from_secs(2);
 const LOCK_STALE_AFTER: Duration = Duration::from_secs(10);
 const LEFTOVER_AGE: Duration = Duration::from_secs(3600);
-/// How often a file may change between two looks before we let it be.
+/// Most changes of a file during one replacement.
 const EXCHANGES_MAX: u32 = 100;
 const SETTLE_ATTEMPTS: u32 = 10;
 const SETTLE_WAIT: Duration = Duration::from_millis(50);
-/// How long a program may take between finding the file and writing into it.
+/// Longest time between another program's look at the file and its write.
 const SECOND_LOOK_AFTER: Duration = Duration::from_millis(20);

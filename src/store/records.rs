@@ -1,4 +1,4 @@
-//! What the state file holds, as the rest of the crate sees it.
+//! The content of the state file, as the rest of the crate uses it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -17,43 +17,43 @@ use crate::store::usage::UsageLoaded;
 pub struct Loaded {
     /// Renewed sessions by credential.
     pub sessions: HashMap<CredentialKey, StoredSession>,
-    /// Renewed OAuth credentials, as JSON, by what they were renewed from.
+    /// Renewed OAuth credentials, as JSON, by the hash of those that they were renewed from.
     pub oauth: HashMap<CredentialKey, SecretString>,
     /// Accounts that the owner added while the server ran, oldest first.
     pub accounts: Vec<StoredAccount>,
     /// Names that the owner gave to accounts, by their credentials.
     pub labels: HashMap<CredentialKey, String>,
-    /// Rests and dead credentials. Moments are as they were written: their user caps what a clock that
-    /// stepped back would prolong.
+    /// Rests and dead credentials. Moments are as they were written: the reader caps those that a clock which stepped
+    /// back would prolong.
     pub facts: HashMap<CredentialKey, IdentityFacts>,
     /// Chats that this server made and has not deleted yet, oldest first.
     pub chats: Vec<OwnedChat>,
     /// Chats that this server asked for without learning whether they were made.
     pub intents: Vec<ChatIntent>,
-    /// Video jobs that were not forgotten, oldest first.
+    /// Video jobs that were not deleted, oldest first.
     pub videos: Vec<VideoJob>,
     /// Keys of callers that the owner made on the page, oldest first.
     pub made_keys: Vec<MadeKey>,
-    /// What the owner was told of and that is not over.
+    /// Alerts that the owner was told of and whose condition has not ended.
     pub alerts: Vec<KeptAlert>,
-    /// What requests used today, and when keys were last used.
+    /// Usage of today, and the last use of each key.
     pub usage: UsageLoaded,
     /// The key that was made at the first start without one.
     pub generated_key: Option<ApiKey>,
     /// The key of the owner's routes that was made at the first start beyond loopback.
     pub generated_admin_key: Option<ApiKey>,
-    /// What the owner's side wrote down. Holds no secret.
+    /// Texts of the owner's page by name. They hold no secret.
     pub notes: HashMap<Note, String>,
 }
 
-/// What a text of the owner's side is about.
+/// The names of texts that the owner's page keeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Note {
     /// The key of the owner's routes.
     AdminKey,
     /// The owner's changes, as JSON.
     Audit,
-    /// Which models are listed against the rule, as JSON.
+    /// Models that the owner lists or hides against the rule, as JSON.
     ListedModels,
 }
 
@@ -68,43 +68,43 @@ impl Note {
     }
 }
 
-/// A key of callers that the owner made on the page. The key itself is kept nowhere: of 256 random bits a plain SHA-256
-/// cannot be guessed back, so that no slow hash is needed.
+/// A caller's key that the owner made on the page. The key itself is not kept: it has 256 random bits, so a plain
+/// SHA-256 cannot be reversed, and no slow hash is needed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MadeKey {
-    /// What it is called.
+    /// Name of the key, unique among made keys.
     pub name: KeyName,
     /// The SHA-256 of the key.
     pub digest: [u8; 32],
-    /// The caller's name on disk.
+    /// Hash that names the caller in other rows.
     pub owner: CredentialKey,
-    /// How it is shown to its owner: `sk-…abcd`.
+    /// The key as the page shows it: `sk-…abcd`.
     pub shown: String,
-    /// What it may use.
+    /// Daily limits and allowed models.
     pub limits: KeyLimits,
     /// When it was made.
     pub created_at: UnixSeconds,
 }
 
-/// Something that the owner was told of and that is not over.
+/// An alert that the owner was told of and whose condition has not ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptAlert {
-    /// The word for what it is.
+    /// Name of the alert's condition.
     pub event: String,
-    /// Whose it is: an account, a kind of accounts, or empty.
+    /// Subject: an account, a kind of accounts, or empty.
     pub of: String,
-    /// Since when it is so.
+    /// Moment since which the condition has held.
     pub since: UnixSeconds,
 }
 
-/// A session as it was last saved.
+/// A web session as it was last saved.
 #[derive(Clone, Debug)]
 pub struct StoredSession {
     /// The jar as one `Cookie` header.
     pub cookies: SecretString,
     /// The access token, if there was one.
     pub token: Option<SecretString>,
-    /// When it was saved.
+    /// Time of the save.
     pub saved_at: UnixSeconds,
     /// The jar before its last renewal, if that changed how it signs in.
     pub earlier: Option<SecretString>,
@@ -113,7 +113,7 @@ pub struct StoredSession {
 /// An account of the web chat that the owner added while the server ran.
 #[derive(Clone, Debug)]
 pub struct StoredAccount {
-    /// The name of the identity, `account-1`.
+    /// Name of the identity, such as `account-1`.
     pub id: String,
     /// The Cookie header as it was pasted.
     pub cookie: Cookie,
@@ -126,11 +126,11 @@ pub struct StoredAccount {
 pub struct OwnedChat {
     /// The upstream's id of the chat.
     pub chat_id: String,
-    /// In whose account it is.
+    /// Credential of the account that has the chat.
     pub key: CredentialKey,
-    /// When it was made.
+    /// Creation of the chat.
     pub created_at: UnixSeconds,
-    /// Until when it is kept for its answers; `None` for a chat that can be deleted.
+    /// Moment until which it is kept for its answers; `None` for a chat that can be deleted.
     pub kept_until: Option<UnixSeconds>,
     /// Its answers that can be continued, oldest first.
     pub answers: Vec<KeptAnswer>,
@@ -141,16 +141,16 @@ pub struct OwnedChat {
 pub struct ChatIntent {
     /// The title, which no other chat has.
     pub title: String,
-    /// In whose account they are made.
+    /// Credential of the account that gets the chats.
     pub key: CredentialKey,
-    /// When the first of them was asked for.
+    /// Time of the first request to create one.
     pub created_at: UnixSeconds,
 }
 
 /// An answer that can be continued.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KeptAnswer {
-    /// The SHA-256 of whose conversation it ends, and how.
+    /// SHA-256 of the caller and the conversation that it ends.
     pub place: [u8; 32],
     /// The upstream's id of the answer.
     pub response_id: String,
@@ -159,45 +159,45 @@ pub struct KeptAnswer {
 /// A video that a caller asked for.
 #[derive(Clone)]
 pub struct VideoJob {
-    /// Our name for it, `video_…`.
+    /// Id of the job, `video_…`.
     pub id: String,
     /// Hash of the caller's key or credential. Only the same caller may see the job.
     pub owner: String,
-    /// In whose account it is made.
+    /// Credential of the account that makes it.
     pub key: CredentialKey,
-    /// Whether that account is one of the pool's, and not the caller's own.
+    /// Whether that account belongs to the pool, not to the caller.
     pub is_pooled: bool,
-    /// How far it is.
+    /// State of the making.
     pub state: VideoState,
-    /// The model that the caller named.
+    /// The model's name as the caller wrote it.
     pub model: String,
-    /// The upstream's name of it.
+    /// The upstream's id of the model.
     pub upstream_model: String,
-    /// What is to be seen. Not for logs.
+    /// The prompt. Not for logs.
     pub prompt: String,
-    /// The size as the caller named it, such as `1280x720`.
+    /// The size as the caller wrote it, such as `1280x720`.
     pub size: String,
-    /// The upstream's word for the shape, such as `16:9`.
+    /// Ratio of width to height, such as `16:9`.
     pub ratio: String,
-    /// How long it is, as callers are told.
+    /// Length in seconds, as callers are told.
     pub seconds: String,
-    /// When it was asked for.
+    /// Time of the request.
     pub created_at: UnixSeconds,
-    /// When it was done, well or not.
+    /// End of the making, successful or not.
     pub completed_at: Option<UnixSeconds>,
-    /// The upstream's chat that it is made in.
+    /// Id of the upstream's chat that makes it.
     pub chat_id: Option<String>,
-    /// The upstream's name of it.
+    /// Id of the upstream's task.
     pub task_id: Option<String>,
-    /// Where the video is. The address carries a key.
+    /// URL of the video. It carries a key.
     pub link: Option<SecretString>,
-    /// Why there is none: a code and a message.
+    /// Code and message of the failure.
     pub error: Option<(String, String)>,
     /// The picture that it begins with, kept until the upstream has it.
     pub picture: Option<VideoPicture>,
-    /// A hash of the key with which the caller may ask twice and get one.
+    /// Hash of the caller's `Idempotency-Key`: the same key returns this job instead of a second one.
     pub idempotency: Option<String>,
-    /// A hash of the request's body, to tell a repeated request from another one.
+    /// Hash of the request's body, which tells a repeated request from another one.
     pub fingerprint: Option<String>,
 }
 
@@ -206,20 +206,20 @@ pub struct VideoJob {
 pub enum VideoPicture {
     /// Its bytes, checked when they came in.
     Bytes(Bytes),
-    /// An address that the upstream itself gave out. It carries a key.
+    /// A URL that the upstream itself gave out. It carries a key.
     Link(SecretString),
 }
 
-/// How far a video is.
+/// The state of a video job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum VideoState {
-    /// It has not begun.
+    /// The making has not begun.
     Queued,
-    /// The upstream makes it.
+    /// The upstream is making it.
     Running,
-    /// It can be fetched.
+    /// The video can be fetched.
     Completed,
-    /// There will be none.
+    /// The making failed; there will be no video.
     Failed,
 }
 
@@ -236,7 +236,7 @@ impl fmt::Debug for VideoJob {
 }
 
 impl VideoState {
-    /// The word for it in the state file.
+    /// Word for the state file.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Queued => "queued",

@@ -1,4 +1,4 @@
-//! Responses that are kept: what they were made from, what was answered, and which one each continues.
+//! Kept responses: their input, their answer, and the response that each continues.
 //!
 //! Unlike the rest of the state file they are not held in memory: the thread that writes also reads them, one at a
 //! time.
@@ -9,18 +9,18 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, params};
 
 use crate::base::ids::UnixSeconds;
 
-/// A response as it is kept.
+/// A response as the state file keeps it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct KeptResponse {
-    /// Its id, `resp_…`.
+    /// Id of the response, `resp_…`.
     pub id: String,
     /// Hash of the caller's key or credential. Only the same caller may see the response.
     pub owner: String,
-    /// The response that it continues.
+    /// Id of the response that it continues, if any.
     pub previous: Option<String>,
-    /// Whether another one may continue it: it did not fail.
+    /// Whether another response may continue it, which is `false` for a failed one.
     pub is_continuable: bool,
-    /// When it is forgotten. A response that continues it puts this off.
+    /// End of its keeping; a response that continues it moves it.
     pub expires_at: UnixSeconds,
     /// The items that came with its request: a JSON array. Not for logs.
     pub input: String,
@@ -39,7 +39,7 @@ impl fmt::Debug for KeptResponse {
     }
 }
 
-/// A response with all that it continues.
+/// A response and all responses that it continues.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Chain {
     /// Oldest first; the last is the response itself.
@@ -54,12 +54,12 @@ pub enum Chain {
 pub const CHAIN_MAX: usize = 1_000;
 /// The most bytes of JSON that one conversation may have.
 pub(super) const CHAIN_BYTES_MAX: usize = 64 << 20;
-/// The most bytes of JSON that are kept in all; of more, those that expire first are forgotten.
+/// Most bytes of JSON kept in all; beyond it the responses that expire first are deleted.
 pub(super) const BYTES_MAX: i64 = 1 << 30;
 /// As [`BYTES_MAX`], where the state is kept in memory.
 pub(super) const MEMORY_BYTES_MAX: i64 = 64 << 20;
 
-/// Keeps a response, lets those that it continues live as long, and forgets those that are over or beyond `bytes_max`.
+/// Keeps a response, extends the responses that it continues, and deletes expired ones and those beyond `bytes_max`.
 pub(super) fn put(
     transaction: &Transaction<'_>,
     kept: &KeptResponse,
@@ -96,13 +96,13 @@ pub(super) fn put(
     prune(transaction, now, bytes_max)
 }
 
-/// Forgets a response of this caller.
+/// Deletes a response of this caller.
 pub(super) fn remove(transaction: &Transaction<'_>, owner: &str, id: &str) -> rusqlite::Result<()> {
     transaction.prepare_cached("DELETE FROM responses WHERE id = ?1 AND owner = ?2")?.execute((id, owner))?;
     Ok(())
 }
 
-/// Forgets responses that are over, and those that are more than `bytes_max` together.
+/// Deletes expired responses, and those beyond `bytes_max` together.
 pub(super) fn prune(connection: &Connection, now: UnixSeconds, bytes_max: i64) -> rusqlite::Result<()> {
     connection.prepare_cached("DELETE FROM responses WHERE expires_at <= ?1")?.execute([now.0])?;
     let bytes: Option<i64> =
@@ -132,7 +132,7 @@ pub(super) fn find(
         .optional()
 }
 
-/// Finds a response of this caller with all that it continues.
+/// Finds a response of this caller and all responses that it continues.
 pub(super) fn chain(connection: &Connection, owner: &str, id: &str, now: UnixSeconds) -> rusqlite::Result<Chain> {
     let mut found = Vec::new();
     let mut next = Some(id.to_owned());

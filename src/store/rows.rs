@@ -1,4 +1,4 @@
-//! The rows of the state file, written and read. No SQL outside of here, `fact_rows.rs`, `responses.rs`, `usage.rs` and
+//! The rows of the state file, written and read. SQL is here, in `fact_rows.rs`, `responses.rs`, `usage.rs` and
 //! `schema.rs`.
 //!
 //! This is one long file because each table has its writer and its reader side by side.
@@ -38,7 +38,7 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// Opens the file, makes the tables when it is new, and reads all of it.
+    /// Opens the file, creates the tables when it is new, and reads all rows.
     pub(super) fn open(path: &Path) -> Result<(Self, Loaded, Daily), Fault> {
         files::prepare_file(path)?;
         let flags =
@@ -223,7 +223,7 @@ impl Rows {
         let rows = accounts.query_map([], |row| {
             let (id, cookie): (String, String) = (row.get(0)?, row.get(1)?);
             let created_at = UnixSeconds(row.get(2)?);
-            // A row that this program did not write is no account.
+            // A row that this program did not write is skipped.
             Ok(Cookie::parse(&cookie).ok().map(|cookie| StoredAccount { id, cookie, created_at }))
         })?;
         rows.filter_map(Result::transpose).collect()
@@ -249,7 +249,7 @@ impl Rows {
         let mut rows = answers.query([])?;
         while let Some(row) = rows.next()? {
             let chat = places.get(&row.get::<_, String>(0)?).and_then(|place| chats.get_mut(*place));
-            // A place that is none is an answer that is not continued.
+            // An answer with a malformed hash is not continued.
             if let (Some(chat), Ok(place)) = (chat, <[u8; 32]>::try_from(row.get::<_, Vec<u8>>(1)?)) {
                 chat.answers.push(KeptAnswer { place, response_id: row.get(2)? });
             }
@@ -279,7 +279,7 @@ impl Rows {
         let mut rows = rests.query([])?;
         while let Some(row) = rows.next()? {
             let (usage, reason): (String, String) = (row.get(1)?, row.get(2)?);
-            // A word that this version does not know is no reason to rest.
+            // A word that this version does not know does not make an identity rest.
             if let (Some(usage), Some(reason)) = (usage_of(&usage), reason_of(&reason)) {
                 let (until, set_at) = (UnixSeconds(row.get(3)?), UnixSeconds(row.get(4)?));
                 let facts = facts.entry(key(&row.get::<_, String>(0)?)).or_default();
@@ -310,7 +310,7 @@ pub(super) fn put_session(
     Ok(())
 }
 
-/// Forgets the session of an account that was removed.
+/// Deletes the session of an account that was removed.
 pub(super) fn remove_session(transaction: &Transaction<'_>, key: &CredentialKey) -> rusqlite::Result<()> {
     transaction.prepare_cached("DELETE FROM sessions WHERE key = ?1")?.execute([key.as_str()])?;
     Ok(())
@@ -318,7 +318,7 @@ pub(super) fn remove_session(transaction: &Transaction<'_>, key: &CredentialKey)
 
 /// Writes an account that the owner added over the earlier one of its name.
 pub(super) fn put_account(transaction: &Transaction<'_>, account: &StoredAccount) -> rusqlite::Result<()> {
-    // A replaced credential keeps the account's place in the order.
+    // A replaced credential keeps the account's position in the order.
     transaction
         .prepare_cached(
             "INSERT INTO accounts (id, cookie, created_at) VALUES (?1, ?2, ?3)
@@ -328,13 +328,13 @@ pub(super) fn put_account(transaction: &Transaction<'_>, account: &StoredAccount
     Ok(())
 }
 
-/// Forgets an account that the owner removed.
+/// Deletes an account that the owner removed.
 pub(super) fn remove_account(transaction: &Transaction<'_>, id: &str) -> rusqlite::Result<()> {
     transaction.prepare_cached("DELETE FROM accounts WHERE id = ?1")?.execute([id])?;
     Ok(())
 }
 
-/// Writes the name of an account, or takes it away.
+/// Writes the owner's name for an account, or deletes it.
 pub(super) fn put_label(
     transaction: &Transaction<'_>,
     key: &CredentialKey,
@@ -362,7 +362,7 @@ pub(super) fn put_oauth(
     Ok(())
 }
 
-/// Writes days of accounts over what was known of them, and forgets those that are too many.
+/// Writes days of accounts over the earlier counts, and deletes the oldest beyond the limit.
 pub(super) fn put_days(transaction: &Transaction<'_>, days: &[(CredentialKey, DaySpent)]) -> rusqlite::Result<()> {
     let mut put = transaction.prepare_cached(
         "INSERT OR REPLACE INTO days (key, day, requests, prompt, completion, cached) VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
@@ -380,7 +380,7 @@ pub(super) fn put_days(transaction: &Transaction<'_>, days: &[(CredentialKey, Da
     Ok(())
 }
 
-/// Remembers what the owner was told of, or forgets what is over.
+/// Writes an alert that the owner was told of, or deletes one whose condition has ended.
 pub(super) fn put_alert(transaction: &Transaction<'_>, alert: &KeptAlert, is_over: bool) -> rusqlite::Result<()> {
     let KeptAlert { event, of, since } = alert;
     if is_over {
@@ -393,7 +393,7 @@ pub(super) fn put_alert(transaction: &Transaction<'_>, alert: &KeptAlert, is_ove
     Ok(())
 }
 
-/// Remembers a chat that is about to be made.
+/// Writes the title of a chat that is about to be made.
 pub(super) fn put_intent(transaction: &Transaction<'_>, intent: &ChatIntent) -> rusqlite::Result<()> {
     transaction
         .prepare_cached("INSERT OR REPLACE INTO intents (title, key, created_at) VALUES (?1, ?2, ?3)")?
@@ -401,13 +401,13 @@ pub(super) fn put_intent(transaction: &Transaction<'_>, intent: &ChatIntent) -> 
     Ok(())
 }
 
-/// Forgets a chat that was to be made.
+/// Deletes the title of a chat that was to be made.
 pub(super) fn remove_intent(transaction: &Transaction<'_>, title: &str) -> rusqlite::Result<()> {
     transaction.prepare_cached("DELETE FROM intents WHERE title = ?1")?.execute([title])?;
     Ok(())
 }
 
-/// Remembers a chat.
+/// Writes a chat that was made.
 pub(super) fn put_chat(transaction: &Transaction<'_>, chat: &OwnedChat) -> rusqlite::Result<()> {
     transaction
         .prepare_cached("INSERT OR REPLACE INTO chats (chat_id, key, created_at) VALUES (?1, ?2, ?3)")?
@@ -415,7 +415,7 @@ pub(super) fn put_chat(transaction: &Transaction<'_>, chat: &OwnedChat) -> rusql
     Ok(())
 }
 
-/// Remembers until when a chat is kept, and an answer in it.
+/// Writes the moment until which a chat is kept, and an answer in it.
 pub(super) fn keep_chat(
     transaction: &Transaction<'_>,
     chat_id: &str,
@@ -431,14 +431,14 @@ pub(super) fn keep_chat(
     Ok(())
 }
 
-/// Forgets a chat.
+/// Deletes a chat and its answers.
 pub(super) fn remove_chat(transaction: &Transaction<'_>, chat_id: &str) -> rusqlite::Result<()> {
     transaction.prepare_cached("DELETE FROM chats WHERE chat_id = ?1")?.execute([chat_id])?;
     transaction.prepare_cached("DELETE FROM answers WHERE chat_id = ?1")?.execute([chat_id])?;
     Ok(())
 }
 
-/// Writes a video job over what was known of it.
+/// Writes a video job over its earlier state.
 pub(super) fn put_video(transaction: &Transaction<'_>, job: &VideoJob) -> rusqlite::Result<()> {
     let (error_code, error_message) = job.error.as_ref().map(|(code, message)| (code, message)).unzip();
     let (picture, picture_link) = match &job.picture {
@@ -481,7 +481,7 @@ pub(super) fn put_video(transaction: &Transaction<'_>, job: &VideoJob) -> rusqli
     Ok(())
 }
 
-/// Forgets a video job.
+/// Deletes a video job.
 pub(super) fn remove_video(transaction: &Transaction<'_>, id: &str) -> rusqlite::Result<()> {
     transaction.prepare_cached("DELETE FROM videos WHERE id = ?1")?.execute([id])?;
     Ok(())
@@ -503,7 +503,7 @@ pub(super) fn put_note(transaction: &Transaction<'_>, note: Note, text: &SecretS
     Ok(())
 }
 
-/// Forgets what is too old or too much.
+/// Deletes rows that are too old or beyond a limit.
 fn prune(connection: &Connection) -> rusqlite::Result<()> {
     connection.execute(
         "DELETE FROM chats WHERE chat_id NOT IN (SELECT chat_id FROM chats ORDER BY created_at DESC LIMIT ?1)",
@@ -518,8 +518,8 @@ fn prune(connection: &Connection) -> rusqlite::Result<()> {
         "DELETE FROM videos WHERE id NOT IN (SELECT id FROM videos ORDER BY created_at DESC, id DESC LIMIT ?1)",
         [VIDEOS_MAX],
     )?;
-    // A session in use is saved again and again; one that is not belongs to an account that was removed. Old is what
-    // is old by this clock and beside the newest one: a clock that is wrong for once must not cost every session.
+    // A session in use is saved again and again; an unsaved one belongs to an account that was removed. Age is measured
+    // by this clock and beside the newest session: a clock that is wrong once must not cost every session.
     connection.execute(
         "DELETE FROM sessions WHERE saved_at < min(unixepoch(), (SELECT max(saved_at) FROM sessions)) - ?1",
         [SESSION_SECONDS_MAX],
@@ -528,7 +528,7 @@ fn prune(connection: &Connection) -> rusqlite::Result<()> {
         "DELETE FROM oauth WHERE saved_at < min(unixepoch(), (SELECT max(saved_at) FROM oauth)) - ?1",
         [SESSION_SECONDS_MAX],
     )?;
-    // The days of an account that was removed go as its session does.
+    // The days of a removed account are deleted as its session is.
     connection.execute(
         "DELETE FROM days WHERE key IN (SELECT key FROM days GROUP BY key
          HAVING max(day) < min(unixepoch() / 86400, (SELECT max(day) FROM days)) - ?1)",
@@ -553,7 +553,7 @@ fn video(row: &Row<'_>) -> rusqlite::Result<VideoJob> {
         owner: row.get("owner")?,
         key: key(&row.get::<_, String>("key")?),
         is_pooled: row.get("is_pooled")?,
-        // It cannot go on, and its caller has to hear of an end.
+        // The job cannot continue, and its caller has to see an end.
         state: state.unwrap_or(VideoState::Failed),
         model: row.get("model")?,
         upstream_model: row.get("upstream_model")?,
@@ -580,20 +580,20 @@ fn key(text: &str) -> CredentialKey {
 /// The row of `meta` that holds the generated key.
 const GENERATED_KEY: &str = "generated_key";
 
-/// How many chats are kept in mind across a restart, the newest ones.
+/// Most chats kept across a restart, the newest ones.
 const CHATS_MAX: i64 = 50_000;
 
-/// How many chats are kept in mind of which it is not known whether they were made, the newest ones.
+/// Most chats kept of which it is unknown whether they were made, the newest ones.
 const INTENTS_MAX: i64 = 1000;
 
-/// How many video jobs are kept across a restart, the newest ones.
+/// Most video jobs kept across a restart, the newest ones.
 const VIDEOS_MAX: i64 = 10_000;
 
-/// How long a session is kept that is not saved any more: 90 days.
+/// Seconds after its last save for which a session is kept: 90 days.
 const SESSION_SECONDS_MAX: i64 = 90 * 86_400;
 
 /// The error of a video job in a state that this version does not know.
 const UNKNOWN_STATE: [&str; 2] = ["unknown_state", "the job was left in a state that this version does not know"];
 
-/// How long to wait for another process, such as an instance that is just being replaced.
+/// Longest wait for another process, such as an instance that is being replaced.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);

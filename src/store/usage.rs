@@ -1,5 +1,5 @@
-//! What callers' requests used, summed by day of UTC, key, model, account and kind. Counted in memory as what is to be
-//! added, and added to the rows of the state file about once a second, so that counting never waits for the disk.
+//! Usage of callers' requests, summed by UTC day, key, model, account and kind. Counted in memory and added to the rows
+//! of the state file about once a second, so that counting never waits for the disk.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -8,14 +8,14 @@ use rusqlite::{Connection, Row, Transaction, params};
 use crate::base::ids::UnixSeconds;
 use crate::store::daily::UtcDay;
 
-/// What one sum is of. Parts that a request does not have are empty.
+/// What one sum covers. Parts that a request lacks are empty.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UsageKey {
     /// The day on which the requests ended.
     pub day: UtcDay,
     /// The name of the caller's key.
     pub key: String,
-    /// The model.
+    /// Name of the model; `other` for unknown ones and those beyond a limit.
     pub model: String,
     /// The account that was tried last, by its name in the pool.
     pub account: String,
@@ -23,12 +23,12 @@ pub struct UsageKey {
     pub kind: String,
 }
 
-/// Sums over requests.
+/// Sums over the requests of one [`UsageKey`].
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct UsageSums {
-    /// Requests, however they ended.
+    /// Requests, with any outcome.
     pub requests: u64,
-    /// Tokens of prompts.
+    /// Tokens of prompts, cached ones included.
     pub prompt: u64,
     /// Tokens of answers, thinking included.
     pub completion: u64,
@@ -38,20 +38,20 @@ pub struct UsageSums {
     pub cached: u64,
     /// Pictures that were made.
     pub images: u64,
-    /// Videos that were begun.
+    /// Videos whose making began.
     pub videos: u64,
     /// Requests for embeddings that were answered.
     pub embeddings: u64,
-    /// Requests that did not end well, by the code of the failure; `caller_left` for abandoned ones.
+    /// Failed requests, by the code of the failure; `caller_left` for abandoned ones.
     pub errors: BTreeMap<String, u64>,
     /// Time to the first content, in milliseconds.
     pub first_token: Histogram,
-    /// Time to the end of answers that ended well, in milliseconds.
+    /// Time to the end of successful answers, in milliseconds.
     pub total: Histogram,
 }
 
 impl UsageSums {
-    /// Adds other sums.
+    /// Adds the sums of `other`.
     pub fn add(&mut self, other: &Self) {
         let pairs = [
             (&mut self.requests, other.requests),
@@ -75,11 +75,11 @@ impl UsageSums {
     }
 }
 
-/// How many of something took how long, in buckets that are about 1.4 times as wide as the one before.
+/// Number of measurements by duration, in buckets each about 1.4 times as wide as the one before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Histogram(BTreeMap<u8, u64>);
 
-/// The upper bounds of the buckets in milliseconds, up to 35 minutes. What takes longer is in one further bucket.
+/// Upper bounds of the buckets in milliseconds, up to 35 minutes. Longer times are in one further bucket.
 const BOUNDS_MS: [u64; 42] = [
     1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512, 724, 1_024, 1_448, 2_048, 2_896, 4_096,
     5_793, 8_192, 11_585, 16_384, 23_170, 32_768, 46_341, 65_536, 92_682, 131_072, 185_364, 262_144, 370_728, 524_288,
@@ -87,7 +87,7 @@ const BOUNDS_MS: [u64; 42] = [
 ];
 
 impl Histogram {
-    /// Adds one that took so many milliseconds.
+    /// Adds a measurement of `ms` milliseconds.
     pub fn record(&mut self, ms: u64) {
         let bucket = BOUNDS_MS.partition_point(|bound| *bound < ms);
         let count = self.0.entry(u8::try_from(bucket).unwrap_or(u8::MAX)).or_default();
@@ -101,8 +101,8 @@ impl Histogram {
         }
     }
 
-    /// The time in milliseconds within which this part of them (of 1) was done, by the place within a bucket; `None`
-    /// where there are none.
+    /// The time in milliseconds within which this part (0 to 1) of the measurements lies, interpolated within a bucket;
+    /// `None` without any.
     #[must_use]
     pub fn quantile(&self, part: f64) -> Option<u64> {
         let total: u64 = self.0.values().sum();
@@ -128,7 +128,7 @@ impl Histogram {
         None
     }
 
-    /// As `bucket:count bucket:count`.
+    /// The buckets as text, `bucket:count bucket:count`.
     fn as_text(&self) -> String {
         let parts: Vec<String> = self.0.iter().map(|(bucket, count)| format!("{bucket}:{count}")).collect();
         parts.join(" ")
@@ -320,7 +320,7 @@ fn sums_of(row: &Row<'_>) -> rusqlite::Result<UsageSums> {
     })
 }
 
-/// As `class:count class:count`.
+/// The failures as text, `class:count class:count`.
 fn errors_text(errors: &BTreeMap<String, u64>) -> String {
     let parts: Vec<String> = errors.iter().map(|(class, count)| format!("{class}:{count}")).collect();
     parts.join(" ")

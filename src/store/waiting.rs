@@ -1,4 +1,4 @@
-//! The newest facts that could not be written, one for each thing, until the disk takes them.
+//! The newest facts that could not be written, one for each subject, until the disk takes them.
 
 use std::collections::HashMap;
 
@@ -11,15 +11,15 @@ use crate::store::records::Note;
 /// Facts that wait for the disk. A newer fact takes the place of the earlier one about the same thing.
 #[derive(Default)]
 pub(super) struct Waiting {
-    /// One for each account: never left out.
+    /// Sessions, credentials and keys; never dropped.
     credentials: HashMap<Thing, Fact>,
-    /// At most [`WAITING_MAX`], each with its number in the order of coming.
+    /// At most [`WAITING_MAX`] facts, each with its number in the order of arrival.
     others: HashMap<Thing, (u64, Fact)>,
-    /// How many came so far.
+    /// Number of facts that arrived so far.
     count: u64,
 }
 
-/// What a fact is about.
+/// The subject of a fact.
 #[derive(PartialEq, Eq, Hash)]
 enum Thing {
     Session(CredentialKey),
@@ -31,9 +31,9 @@ enum Thing {
     MadeKey(KeyName),
     Facts(CredentialKey),
     Day(CredentialKey, UtcDay),
-    /// An event and whose it is.
+    /// Event and subject of an alert.
     Alert(String, String),
-    /// What requests used.
+    /// Usage of requests, summed up.
     Usage,
     /// Days of usage that are to be forgotten.
     UsageGone,
@@ -46,9 +46,9 @@ enum Thing {
 }
 
 impl Waiting {
-    /// Keeps a fact; how many facts were lost by it. Contents of responses do not wait, they are too large.
+    /// Keeps a fact; returns how many facts were lost by it. Responses do not wait, since they are too large.
     pub(super) fn put(&mut self, mut fact: Fact) -> u64 {
-        // Usage is to be added, so that what came later joins what came before.
+        // Usage is a sum, so that the later one is added to the earlier one.
         if let Fact::Usage(later) = &mut fact
             && let Some((_, Fact::Usage(earlier))) = self.others.get_mut(&Thing::Usage)
         {
@@ -82,7 +82,7 @@ impl Waiting {
             Fact::ChatGone(chat_id) => {
                 self.others.retain(|thing, _| !matches!(thing, Thing::InChat(of, _) if of == chat_id));
                 let thing = Thing::Chat(chat_id.clone());
-                // A chat is noted once, so one that waits was never written.
+                // A chat is written once, so one that waits was never written.
                 if let Some((_, Fact::Chat(_))) = self.others.get(&thing) {
                     self.others.remove(&thing);
                     return 0;
@@ -117,7 +117,7 @@ impl Waiting {
         0
     }
 
-    /// How many facts wait.
+    /// Number of waiting facts.
     pub(super) fn len(&self) -> usize {
         self.credentials.len() + self.others.len()
     }
@@ -127,14 +127,14 @@ impl Waiting {
         self.credentials.values()
     }
 
-    /// Everything, in the order of coming: an answer belongs to a chat that was noted before.
+    /// All facts in the order of arrival: an answer belongs to a chat that came before.
     pub(super) fn all(&self) -> impl Iterator<Item = &Fact> {
         let mut others: Vec<&(u64, Fact)> = self.others.values().collect();
         others.sort_unstable_by_key(|(number, _)| *number);
         self.credentials.values().chain(others.into_iter().map(|(_, fact)| fact))
     }
 
-    /// Forgets credentials, which are written.
+    /// Drops the credentials, which were written.
     pub(super) fn clear_credentials(&mut self) {
         self.credentials.clear();
     }
@@ -148,5 +148,5 @@ impl Waiting {
     }
 }
 
-/// How many facts that are no credentials wait at most.
+/// Most waiting facts other than credentials.
 const WAITING_MAX: usize = 4096;

@@ -1,12 +1,12 @@
 //! How the state is kept at the moment: on the disk, in memory because the folder cannot be used, or in memory until
-//! the disk can be written again. Written by the thread that writes, read by `/health`.
+//! the disk can be written again. Set by the writing thread, read by `/health`.
 
 use std::io;
 
 use parking_lot::Mutex;
 use rusqlite::{Error, ErrorCode};
 
-/// Why the disk refuses. Each has another cure.
+/// Reasons why the disk refuses, each with another remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StorageFault {
     /// No space, quota used up, or the file larger than the process may write.
@@ -24,7 +24,7 @@ pub enum StorageFault {
 }
 
 impl StorageFault {
-    /// The word for it in `/health/detailed` and in logs.
+    /// Word for `/health/detailed` and for logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,7 +37,7 @@ impl StorageFault {
         }
     }
 
-    /// What an error of the operating system means.
+    /// Classifies an error of the operating system.
     pub(crate) fn of_io(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => Self::Full,
@@ -48,7 +48,7 @@ impl StorageFault {
         }
     }
 
-    /// What an error of SQLite means; `None` when it blames the fact that was written and not the disk.
+    /// Classifies an error of SQLite; `None` if the fault is in the written fact and not in the disk.
     pub(crate) fn of_sqlite(error: &Error) -> Option<Self> {
         let Error::SqliteFailure(failure, _) = error else {
             return None;
@@ -68,12 +68,12 @@ impl StorageFault {
         }
     }
 
-    /// Whether space may be what is missing, so that giving some back may help.
+    /// Whether lack of space may be the cause, so that freeing some may help.
     pub(crate) fn may_be_space(self) -> bool {
         matches!(self, Self::Full | Self::Io)
     }
 
-    /// What to do when writing begins to fail in a running server.
+    /// Advice for when writing begins to fail in a running server.
     pub(crate) fn cure(self) -> &'static str {
         match self {
             Self::Full => "make room on the disk of the state folder, or raise its quota or the limit of file sizes",
@@ -86,10 +86,10 @@ impl StorageFault {
     }
 }
 
-/// How the state is kept.
+/// Where the state is kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StorageState {
-    /// In the state file.
+    /// In the state file, which is writable.
     Disk,
     /// In memory for as long as the process runs: the state folder cannot be used.
     Memory,
@@ -99,7 +99,7 @@ pub enum StorageState {
 }
 
 impl StorageState {
-    /// The word for it in `/health`.
+    /// Word for the state in `/health`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -110,16 +110,16 @@ impl StorageState {
     }
 }
 
-/// What `/health` says about the state.
+/// The state of the store, for `/health`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StorageStatus {
-    /// How it is kept.
+    /// Where the state is kept.
     pub state: StorageState,
-    /// Why not on the disk.
+    /// Reason why it is not on the disk; `None` for [`StorageState::Disk`].
     pub fault: Option<StorageFault>,
     /// Facts in memory that wait for the disk.
     pub waiting: usize,
-    /// Facts that were lost since the start: the queue or the room for waiting facts was full.
+    /// Facts lost since the start because the queue, or the room for waiting facts, was full.
     pub lost: u64,
 }
 
@@ -144,24 +144,24 @@ struct Inner {
 }
 
 impl Condition {
-    /// Sets why writing fails; `None` when it works.
+    /// Sets the reason why writing fails; `None` when it works.
     pub(crate) fn set_fault(&self, fault: Option<StorageFault>) {
         self.0.lock().fault = fault;
     }
 
-    /// Why writing fails.
+    /// The reason why writing fails; `None` while it works.
     pub(crate) fn fault(&self) -> Option<StorageFault> {
         self.0.lock().fault
     }
 
-    /// Sets how many facts wait, and adds to those that were lost.
+    /// Sets the number of waiting facts, and adds to the number of lost ones.
     pub(crate) fn count(&self, waiting: usize, lost: u64) {
         let mut inner = self.0.lock();
         inner.waiting = waiting;
         inner.lost = inner.lost.saturating_add(lost);
     }
 
-    /// How many facts wait and how many were lost.
+    /// Number of waiting facts, and number of lost ones.
     pub(crate) fn counts(&self) -> (usize, u64) {
         let inner = self.0.lock();
         (inner.waiting, inner.lost)

@@ -1,4 +1,4 @@
-//! A state folder that cannot be used: what is wrong with it and which command mends it.
+//! A state folder that cannot be used: the reason, and the command that mends it.
 
 use std::error::Error as _;
 use std::fmt;

@@ -14,7 +14,7 @@ fn response(id: &str, previous: Option<&str>, expires_at: i64) -> KeptResponse {
     }
 }
 
-/// The ids of a conversation, or why there is none.
+/// The ids of a conversation, or the reason why it is not found.
 async fn conversation(store: &Store, owner: &str, id: &str, now: i64) -> String {
     match store.response_chain(owner.to_owned(), id.to_owned(), UnixSeconds(now)).await.unwrap() {
         Chain::Found(chain) => chain.into_iter().map(|kept| kept.id).collect::<Vec<_>>().join(" "),
