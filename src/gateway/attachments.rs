@@ -175,7 +175,7 @@ impl Attachments {
         Ok(UploadedFile { name: file.name.clone(), ..kept.file.clone() })
     }
 
-    /// The place of an upload: a fresh one when there is none or its link has ended.
+    /// The place of an upload: a new one if the file has none or its link has expired.
     fn cell(&self, key: Key) -> Arc<OnceCell<Kept>> {
         let now = Instant::now();
         let mut kept = self.0.kept.lock();

@@ -1,5 +1,5 @@
-//! The keys that callers may send: the configured ones and those that the owner made on the page. They are looked up
-//! by each request and can be replaced while requests are under way.
+//! The keys that callers may send: the configured ones and those that the owner made on the page. Each request looks
+//! them up, and they can be replaced while requests are under way.
 
 use std::sync::Arc;
 
@@ -20,42 +20,42 @@ pub(crate) struct CallerKeys(Arc<Inner>);
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// What requests are compared with.
+    /// The keys that requests are compared with.
     all: ArcSwap<Vec<Arc<CallerKey>>>,
     sources: Mutex<Sources>,
 }
 
-/// What the set is made from.
+/// The keys from which the set is made.
 #[derive(Debug, Default)]
 struct Sources {
     configured: Vec<NamedKey>,
-    /// Those that the owner made, oldest first.
+    /// Keys that the owner made, oldest first.
     made: Vec<MadeKey>,
 }
 
 /// One key, without the key itself.
 #[derive(Debug)]
 pub(crate) struct CallerKey {
-    /// What it is called.
+    /// Name of the key in usage, limits and logs.
     pub name: KeyName,
-    /// Where it comes from.
+    /// Configuration, first start or page.
     pub origin: KeyOrigin,
-    /// What it may use.
+    /// Daily limits and allowed models.
     pub limits: KeyLimits,
-    /// Stands for the key within the process.
+    /// Identifies the key within the process.
     pub id: CallerId,
-    /// The caller's name on disk: a hash of the key, whatever it is called.
+    /// Hash of the key, which names the caller in the state file.
     pub owner: CredentialKey,
-    /// How the key is shown to its owner: `sk-…abcd`.
+    /// The key as the page shows it: `sk-…abcd`.
     pub shown: String,
-    /// When it was made; `None` for a key that this server did not make, or no longer knows.
+    /// Time of making; `None` for a key that this server did not make, or whose time it no longer knows.
     pub created_at: Option<UnixSeconds>,
     /// Its name in the state file, for one that the owner made.
     kept_as: Option<KeyName>,
     digest: KeyDigest,
 }
 
-/// Why a key cannot be made, changed or revoked.
+/// Reasons why a key cannot be made, changed or revoked.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum KeyError {
     /// No key has this name.
@@ -64,21 +64,21 @@ pub(crate) enum KeyError {
     /// Another key has this name.
     #[error("a key called {0} is there already")]
     Taken(KeyName),
-    /// The key is one of the configuration, or the one that the server made for itself.
+    /// The key is configured, or the server made it for itself.
     #[error("the key {0} was not made on the page")]
     NotOfThePage(KeyName, KeyOrigin),
     /// There are [`MADE_MAX`] keys.
     #[error("there are {MADE_MAX} keys already")]
     TooMany,
-    /// It cannot be kept.
+    /// The state file cannot keep the key.
     #[error("the state file cannot keep the key")]
     NotKept(#[from] StoreError),
 }
 
-/// Where a key comes from.
+/// The origin of a key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum KeyOrigin {
-    /// The configuration.
+    /// The key is part of the configuration.
     File,
     /// This server made it at its first start.
     Generated,
@@ -87,7 +87,7 @@ pub(crate) enum KeyOrigin {
 }
 
 impl KeyOrigin {
-    /// The word for it on the page.
+    /// Word for the origin, as the page shows it.
     #[must_use]
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -99,7 +99,7 @@ impl KeyOrigin {
 }
 
 impl CallerKeys {
-    /// The configured keys, and those that the owner made earlier.
+    /// The configured keys, and those that the owner made in earlier runs.
     #[must_use]
     pub(crate) fn new(configured: &[NamedKey], made: Vec<MadeKey>) -> Self {
         let keys = Self::default();
@@ -108,7 +108,7 @@ impl CallerKeys {
         keys
     }
 
-    /// Replaces the configured keys. Requests under way go on.
+    /// Replaces the configured keys. Requests under way are not affected.
     pub(crate) fn configure(&self, configured: &[NamedKey]) {
         self.change(|sources| sources.configured = configured.to_vec());
     }
@@ -119,7 +119,7 @@ impl CallerKeys {
         self.0.all.store(Arc::new(sources.keys()));
     }
 
-    /// Makes a key of 256 random bits with this name, which works at once. Returns the key, which is kept nowhere and can be
+    /// Makes a key of 256 random bits with this name, valid at once. Returns the key, which is not kept and can be
     /// shown once.
     ///
     /// # Errors
@@ -141,10 +141,10 @@ impl CallerKeys {
             created_at: now,
         };
         {
-            // Under the lock, so that of two keys with one name one is refused.
+            // Under the lock, so that of two keys with one name the second is refused.
             let mut sources = self.0.sources.lock();
             let keys = sources.keys();
-            // The owner's page asks under a name of its own.
+            // The name under which the owner's page asks is reserved.
             if name == KeyName::page()
                 || keys.iter().any(|key| key.name == name)
                 || sources.made.iter().any(|key| key.name == name)
@@ -164,7 +164,7 @@ impl CallerKeys {
         Ok(ApiKey::new(&text))
     }
 
-    /// Gives a key that the owner made other limits, at once.
+    /// Replaces the limits of a key that the owner made, at once.
     ///
     /// # Errors
     /// There is no such key, it was not made on the page, or the change cannot be kept.
@@ -182,11 +182,11 @@ impl CallerKeys {
         Ok(())
     }
 
-    /// Revokes a key that the owner made: requests that come from now on are refused.
+    /// Revokes a key that the owner made: later requests with it are refused.
     ///
     /// # Errors
-    /// There is no such key, it was not made on the page, or the state file cannot be changed, so that the key will work
-    /// again after a restart.
+    /// There is no such key, it was not made on the page, or the state file cannot be changed, so that the key will be
+    /// valid again after a restart.
     pub(crate) async fn revoke(&self, store: &Store, name: &KeyName) -> Result<(), KeyError> {
         let kept_as = self.made(name)?;
         self.change(|sources| sources.made.retain(|key| key.name != kept_as));
@@ -207,14 +207,14 @@ impl CallerKeys {
         self.all().iter().find(|key| key.name == *name).map(Arc::clone)
     }
 
-    /// Whether there is none, so that callers need none.
+    /// Whether no key exists, so that callers need none.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
         self.0.all.load().is_empty()
     }
 
-    /// The key that `offered` is. All keys are compared, each in constant time, so that the time taken does not tell
-    /// which one is right.
+    /// The key that `offered` is. All keys are compared, each in constant time, so that the duration does not tell
+    /// which one matched.
     #[must_use]
     pub(crate) fn find(&self, offered: &str) -> Option<Arc<CallerKey>> {
         let digest = KeyDigest::of(offered);
@@ -235,8 +235,8 @@ impl CallerKeys {
 }
 
 impl Sources {
-    /// All keys. One of the page whose name a configured key has taken gets another; one that is configured as well is that
-    /// one.
+    /// All keys. One of the page whose name a configured key has taken gets another name; one that is also configured
+    /// appears once, as the configured one.
     fn keys(&self) -> Vec<Arc<CallerKey>> {
         let mut keys: Vec<Arc<CallerKey>> = self.configured.iter().map(|key| Arc::new(CallerKey::of(key))).collect();
         for made in &self.made {
@@ -307,11 +307,11 @@ fn random_key() -> String {
     format!("sk-{}", base16ct::lower::encode_string(&bits.finalize()))
 }
 
-/// Keys that the owner can make.
+/// Most keys that the owner can make.
 pub(crate) const MADE_MAX: usize = 1000;
-/// The last characters of a key that are shown.
+/// Number of last characters that are shown.
 const SHOWN_CHARS: usize = 4;
-/// A shorter key shows none of them.
+/// Length below which no character of a key is shown.
 const SHOWN_LENGTH_MIN: usize = 16;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Which models each kind of upstream has: fetched when needed, kept, served stale while they are fetched again.
+//! The models of each kind of upstream: fetched when needed, kept, and served stale while they are fetched again.
 //! Asking for a list never fails.
 
 use std::collections::{HashMap, HashSet};
@@ -20,24 +20,24 @@ use crate::telemetry::ErrorChain;
 use crate::upstream::openai::client::OpenAiApi;
 use crate::upstream::web::client::QwenWeb;
 
-/// How long a request may wait for a list that has never been fetched.
+/// Longest wait of a request for a list that was never fetched.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
-/// How long after a failed fetch the next one waits.
+/// Pause after a failed fetch.
 const RETRY_AFTER: Duration = Duration::from_secs(30);
-/// The models of the portal, which has no list of its own. Two are names that it keeps for whatever is newest.
+/// The models of the portal, which has no list of its own. Two of the names stand for its newest models.
 const PORTAL_MODELS: [&str; 4] = ["qwen3-coder-plus", "qwen3-coder-flash", "coder-model", "vision-model"];
 
-/// A list as last fetched.
+/// A list as it was last fetched.
 #[derive(Debug)]
 struct Fetched<T> {
     list: Arc<T>,
-    /// Whether it ever came from an upstream.
+    /// Whether it came from an upstream; `false` for the built-in list.
     is_live: bool,
-    /// When to fetch again.
+    /// Time of the next fetch.
     due_at: Instant,
 }
 
-/// Keeps one list.
+/// Keeps one list and fetches it again when it is due.
 struct Kept<T> {
     current: ArcSwap<Fetched<T>>,
     fetches: SingleFlight<(), ()>,
@@ -64,7 +64,7 @@ impl<T: Send + Sync + 'static> Kept<T> {
             return Arc::clone(&current.list);
         }
         if timeout(FIRST_WAIT, fetched).await.is_err() {
-            // The fetch goes on, but one wait is enough: further requests take what there is.
+            // The fetch continues, but one wait is enough: later requests take the present list.
             let current = self.current.load_full();
             if !current.is_live {
                 self.put(Arc::clone(&current.list), false, RETRY_AFTER);
@@ -88,8 +88,8 @@ impl<T: Send + Sync + 'static> Kept<T> {
 #[derive(Debug)]
 pub(crate) struct Catalogue {
     pub models: Vec<ModelInfo>,
-    /// Whether the list is the upstream's own; otherwise it is the built-in one, and a name that is not in it may
-    /// still be right.
+    /// Whether the list is the upstream's own. Otherwise it is the built-in one, and names that are missing in it may
+    /// still be valid.
     pub is_live: bool,
 }
 
@@ -164,8 +164,8 @@ struct RelayInner {
 }
 
 impl RelayModels {
-    /// The models of these targets: of static keys what their endpoints list, of OAuth accounts a built-in list, since
-    /// the portal has none.
+    /// The models of these targets: for static keys the lists of their endpoints, for OAuth accounts a built-in list,
+    /// since the portal has none.
     #[must_use]
     pub(crate) fn new(
         pool: IdentityPool,
@@ -182,7 +182,7 @@ impl RelayModels {
         Self(Arc::new(RelayInner { pool, api, targets, ttl, kept, lists: Mutex::default() }))
     }
 
-    /// The identities whose endpoints are known not to have a model, if another's is known to have it.
+    /// The identities whose endpoints are known to lack a model, if another's is known to have it.
     pub(crate) fn without(&self, model: &str) -> Vec<CredentialKey> {
         let lists = self.0.lists.lock();
         let has = |list: &Vec<String>| list.iter().any(|name| name == model);

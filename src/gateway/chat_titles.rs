@@ -1,9 +1,8 @@
-//! The titles that chats are made under.
+//! The titles of the chats that this server makes.
 //!
-//! A title is random and written down before the first chat is made under it. When the process is killed before the
-//! ids of its chats are written down, the next start finds them by their title, and no chat of the owner can be meant.
-//! The chats of an account share a title for [`TITLE_SECONDS`], so that a chat costs no write of its own before it is
-//! made.
+//! A title is random and stored before the first chat is made under it. If the process is killed before the ids of its
+//! chats are stored, the next start finds them by their title, and no chat of the owner can have it. The chats of an
+//! account share a title for [`TITLE_SECONDS`], so that a chat needs no write before it is made.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,13 +18,14 @@ use uuid::Uuid;
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::store::{ChatIntent, Store};
 
-/// What every title begins with: the upstream's own word for a chat in which nothing was said.
+/// Prefix of every title: the upstream's own title for a chat without messages.
 pub(crate) const TITLE: &str = "New Chat";
 
-/// How long chats are made under one title. The next start reads an account's list back to when the title was drawn.
+/// Seconds for which chats are made under one title. The next start reads an account's list back to when the title was
+/// drawn.
 const TITLE_SECONDS: u64 = 3600;
 
-/// How long a chat waits for its title to be written down.
+/// Longest wait for a title to be stored.
 const DISK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The titles in use, one for each account.
@@ -34,24 +34,24 @@ pub(crate) struct ChatTitles {
     titles: Mutex<HashMap<CredentialKey, Arc<ChatTitle>>>,
 }
 
-/// A title in use. When the last chat under it is made, and no other will be, it is forgotten.
+/// A title in use. It is deleted when the last chat under it was made and no other will be.
 pub(crate) struct ChatTitle {
     text: String,
     drawn_at: UnixSeconds,
     store: Arc<Store>,
     is_noted: OnceCell<()>,
-    /// Chats that were asked for under it and of which it is not known whether they were made.
+    /// Chats requested under it of which it is unknown whether they were made.
     unsettled: AtomicUsize,
 }
 
 impl ChatTitles {
-    /// No titles yet; they will be written to this store.
+    /// No titles yet; later ones are stored in this store.
     pub(crate) fn new(store: Arc<Store>) -> Self {
         Self { store, titles: Mutex::default() }
     }
 
-    /// The title for a chat of this account, once it is written down. A disk that hangs is waited for only so long: it
-    /// must not stop the answers too.
+    /// The title for a chat of this account, once it is stored. The wait is limited, so that a disk that hangs does not
+    /// stop the answers too.
     pub(crate) async fn noted(&self, key: &CredentialKey, now: UnixSeconds) -> Arc<ChatTitle> {
         let title = self.current(key, now);
         let noting = async {
@@ -80,25 +80,25 @@ impl ChatTitles {
         title
     }
 
-    /// Gives the titles up as the server stops: those that no chat is being made under are forgotten at once.
+    /// Gives up the titles when the server stops: those without a chat in the making are deleted at once.
     pub(crate) fn close(&self) {
         self.titles.lock().clear();
     }
 }
 
 impl ChatTitle {
-    /// The title itself.
+    /// The title as the upstream gets it.
     pub(crate) fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// A chat is asked for. Until [`ChatTitle::settles`] is called for it, whatever becomes of the call, the next
-    /// start has to look for it.
+    /// Notes that a chat is requested. Until [`ChatTitle::settles`] is called for it, the next start has to look for
+    /// it.
     pub(crate) fn asks(&self) {
         self.unsettled.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A chat that was asked for is known by its id, or was not made.
+    /// Notes that a requested chat is known by its id, or was not made.
     pub(crate) fn settles(&self) {
         self.unsettled.fetch_sub(1, Ordering::Relaxed);
     }

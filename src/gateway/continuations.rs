@@ -1,8 +1,8 @@
-//! Chats that can be continued: which answer of which caller stands in which chat.
+//! Chats that can be continued: in which chat each answer of each caller is.
 //!
-//! An answer is known by its [`Place`], a hash of the caller, the model, and all that was said up to it. Only hashes
-//! are kept, no text. A chat is in the table only while no answer is made in it: a second continuation at the same
-//! time finds nothing and begins a new chat. A chat that is not continued for `CONTINUE_IDLE` leaves the table and
+//! An answer is identified by its [`Place`], a hash of the caller, the model, and the conversation up to it. Only
+//! hashes are kept, no text. A chat is in the table only while no answer is made in it: a second continuation at the
+//! same time finds nothing and begins a new chat. A chat that is not continued for `CONTINUE_IDLE` leaves the table and
 //! goes to the janitor. The table outlives the process: the ledger of chats has a copy of it.
 
 use std::collections::{BTreeMap, HashMap};
@@ -24,25 +24,25 @@ use crate::pool::Now;
 use crate::store::{KeptAnswer, OwnedChat};
 use crate::upstream::web::request::WebRequest;
 
-/// Chats in the table; beyond this the one that was idle longest goes.
+/// Most chats in the table; beyond it the one that was idle longest leaves.
 const CHATS_MAX: usize = 4000;
-/// Answers of one chat that can be continued; beyond this the oldest cannot.
+/// Most answers of one chat that can be continued; beyond it the oldest cannot.
 const ANSWERS_MAX: usize = 500;
 
 /// One answer of one caller's conversation, as a hash.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Place([u8; 32]);
 
-/// Whose conversation it is, and what has to stay the same for it to be continued.
+/// The caller of a conversation, and the facts that must stay the same for it to be continued.
 #[derive(Clone, Debug)]
 pub(crate) struct Asker {
-    /// The caller's name on disk.
+    /// Hash that names the caller in the state file.
     owner: CredentialKey,
     /// The upstream's id of the model.
     model: String,
-    /// The upstream's word for this kind of chat.
+    /// The upstream's chat type, such as `t2t`.
     chat_type: &'static str,
-    /// The tools are declared in each message of the chat, and no prompt in it describes them.
+    /// Whether the tools are declared in each message of the chat, and no prompt in it describes them.
     is_native: bool,
 }
 
@@ -57,12 +57,12 @@ impl Asker {
         }
     }
 
-    /// The same, for chats in which the tools are declared instead of described.
+    /// The same asker, for chats in which the tools are declared instead of described.
     pub(crate) fn natively(self) -> Self {
         Self { is_native: true, ..self }
     }
 
-    /// The place of what ends this history.
+    /// The place of the answer that ends this history.
     pub(crate) fn place(&self, history: History) -> Place {
         let mut hasher = Sha256::new();
         for field in [self.owner.as_str(), &self.model, self.chat_type] {
@@ -89,20 +89,20 @@ struct Thread {
 pub(crate) struct Continuations(Arc<Shared>);
 
 struct Shared {
-    /// `None`: chats are not continued.
+    /// Time after which an idle chat leaves; `None`: chats are not continued.
     idle: Option<Duration>,
     table: Mutex<Table>,
-    /// The first chat came into the table.
+    /// Notified when the first chat enters the table.
     filled: Notify,
 }
 
 #[derive(Default)]
 struct Table {
-    /// By number, which is the order in which they leave: all are kept for the same time.
+    /// Chats by number, which is the order in which they leave: all are kept for the same time.
     threads: BTreeMap<u64, Kept>,
     places: HashMap<Place, u64>,
     next_number: u64,
-    /// The server stops: nothing is taken in any more.
+    /// Whether the server stops, so that no chat is taken in.
     is_closed: bool,
 }
 
@@ -124,7 +124,7 @@ impl Table {
     fn remove(&mut self, number: u64) -> Option<Thread> {
         let Kept { thread, .. } = self.threads.remove(&number)?;
         for (place, _) in &thread.answers {
-            // The same may have been said in another chat since.
+            // The same conversation may since have been held in another chat.
             if self.places.get(place) == Some(&number) {
                 self.places.remove(place);
             }
@@ -132,7 +132,7 @@ impl Table {
         Some(thread)
     }
 
-    /// The chat that leaves first, and when.
+    /// The chat that leaves first, and the time.
     fn first(&self) -> Option<(u64, Instant)> {
         self.threads.first_key_value().map(|(number, kept)| (*number, kept.expires_at))
     }
@@ -152,7 +152,7 @@ impl Continuations {
         Some(kept.thread.chat.session().key().clone())
     }
 
-    /// Takes the chat of this answer out of the table, if it is in the account of this session. Gives the upstream's
+    /// Takes the chat of this answer out of the table, if it is in the account of this session. Returns the upstream's
     /// id of the answer too.
     fn take(&self, place: &Place, session: &Session) -> Option<(Thread, String)> {
         let mut table = self.0.table.lock();
@@ -165,8 +165,8 @@ impl Continuations {
         Some((table.remove(number)?, response_id))
     }
 
-    /// Takes up the chats that the last run kept. Gives those back that are to be deleted, and those of accounts that
-    /// are not there.
+    /// Takes over the chats that the last run kept. Returns those that are to be deleted, and those of missing
+    /// accounts.
     #[must_use]
     pub(crate) fn restore(
         &self,
@@ -183,7 +183,7 @@ impl Continuations {
                 (Some(idle), Some(session)) if left > 0 => {
                     let answers = chat.answers.into_iter().map(|kept| (Place(kept.place), kept.response_id)).collect();
                     let chat = janitor.adopt_kept(session, chat.chat_id);
-                    // A clock that stepped back prolongs nothing.
+                    // A clock that stepped back must not prolong the time.
                     self.insert(Thread { chat, answers }, idle.min(Duration::from_secs(left)));
                 }
                 _ => others.push(chat),
@@ -192,7 +192,7 @@ impl Continuations {
         others
     }
 
-    /// Takes a chat in, with the answer that was given in it last if it was given now, or leaves it to the janitor.
+    /// Takes a chat in, with the answer that was just given in it, or leaves the chat to the janitor.
     fn keep(&self, mut thread: Thread, answer: Option<(Place, String)>) {
         let Some(idle) = self.0.idle else { return };
         let until = Now::read().unix.plus(i64::try_from(idle.as_secs()).unwrap_or(i64::MAX));
@@ -215,7 +215,7 @@ impl Continuations {
                 over.and_then(|(number, _)| table.remove(number))
             }
         };
-        // Dropped behind the lock: it goes to the janitor.
+        // Dropped after the lock: it goes to the janitor.
         drop(dropped);
         self.0.filled.notify_one();
     }
@@ -228,7 +228,7 @@ impl Continuations {
     /// Waits until the next chat has to leave, and lets it go.
     async fn let_go(&self) {
         let first = self.0.table.lock().first();
-        // Those that come later leave later.
+        // Chats that come later leave later.
         match first {
             Some((_, at)) => sleep_until(at).await,
             None => return self.0.filled.notified().await,
@@ -257,23 +257,22 @@ impl Continuations {
     }
 }
 
-/// The chat of one attempt. Dropping it gives the chat back: to the table when it has earlier answers, else to the
-/// janitor.
+/// The chat of one attempt. On drop it goes back to the table if it has earlier answers, else to the janitor.
 pub(crate) struct TurnChat {
-    /// `None` once it was given away.
+    /// `None` after it was given away.
     chat: Option<OwnChat>,
     /// `None` for an answer that is not continued.
     follow: Option<Box<Follow>>,
 }
 
-/// What is needed to continue an answer later.
+/// The facts that are needed to continue an answer later.
 struct Follow {
     continuations: Continuations,
     asker: Asker,
-    /// What is answered.
+    /// The conversation that is answered.
     asked: History,
     shown: AnswerHasher,
-    /// Answers that the chat had before.
+    /// Earlier answers of the chat that can be continued.
     earlier: Vec<(Place, String)>,
 }
 
@@ -299,8 +298,8 @@ impl TurnChat {
         Self { chat: Some(chat), follow }
     }
 
-    /// The chat that a request continues, and the upstream's id of the answer that it follows; `None` where there is
-    /// none in the account of this session.
+    /// The chat that a request continues, and the upstream's id of the answer that it follows; `None` if the account of
+    /// this session has none.
     pub(crate) fn known(
         continuations: &Continuations,
         asker: &Asker,
@@ -314,34 +313,34 @@ impl TurnChat {
         Some((Self { chat: Some(chat), follow: Some(Box::new(follow)) }, response_id))
     }
 
-    /// The chat's id.
+    /// The upstream's id of the chat; empty after it was given away.
     pub(crate) fn id(&self) -> &str {
         self.chat.as_ref().map_or("", OwnChat::id)
     }
 
-    /// From now on, leaving the chat means that an answer has to be stopped.
+    /// Notes that an answer begins, which has to be stopped if the chat is dropped.
     pub(crate) fn answer_begins(&mut self) {
         self.chat.iter_mut().for_each(OwnChat::answer_begins);
     }
 
-    /// Names the answer under way.
+    /// Sets the id of the answer under way.
     pub(crate) fn answer_is(&mut self, response_id: Option<&str>) {
         self.chat.iter_mut().for_each(|chat| chat.answer_is(response_id));
     }
 
-    /// The answer ended by itself.
+    /// Notes that the answer ended by itself.
     pub(crate) fn answer_ended(&mut self) {
         self.chat.iter_mut().for_each(OwnChat::answer_ended);
     }
 
-    /// Takes what the caller is shown next.
+    /// Takes the next event that the caller is shown.
     pub(crate) fn shown(&mut self, event: &ReplyEvent<'_>) {
         if let Some(follow) = &mut self.follow {
             follow.shown.event(event);
         }
     }
 
-    /// The caller was shown all of the answer and nothing else: it can be continued from now on.
+    /// Keeps the chat: the caller was shown exactly the answer, so it can be continued.
     pub(crate) fn answered(mut self, response_id: &str) {
         if let (Some(chat), Some(follow)) = (self.chat.take(), self.follow.take()) {
             let Follow { continuations, asker, asked, shown, earlier: answers } = *follow;
@@ -350,7 +349,7 @@ impl TurnChat {
         }
     }
 
-    /// Nothing in the chat can be continued any more.
+    /// Marks every answer of the chat as not to be continued.
     pub(crate) fn forget(&mut self) {
         self.follow = None;
     }

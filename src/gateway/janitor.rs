@@ -1,8 +1,8 @@
-//! Cleans up behind ourselves: stops answers that are not read any more, and deletes chats that this server made.
+//! Cleans up at the upstream: stops answers that are no longer read, and deletes chats that this server made.
 //!
-//! Only chats of the ledger are ever deleted. The ledger of pool identities is on disk, so that a restart goes on where
-//! the last run ended. The account's own list is looked at only after a crash, for chats with a title that this server
-//! drew for them and whose ids were not written down.
+//! Only chats of the ledger are ever deleted. The ledger of pool identities is on disk, so that a restart continues
+//! where the last run ended. The account's own list is read only after a crash, for chats with a title that this server
+//! drew for them and whose ids were not stored.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
@@ -24,15 +24,15 @@ use crate::telemetry::ErrorChain;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::web::client::{NewChat, QwenWeb};
 
-/// Chats that may wait to be deleted; more stay in the ledger until the next start.
+/// Most chats that wait to be deleted; further ones stay in the ledger until the next start.
 const QUEUE_MAX: usize = 4096;
-/// Stop calls at once.
+/// Most stop calls at once.
 const STOPS_MAX: usize = 16;
-/// The pause between two deletions for one identity, and before the first: chats gather, and go in one call.
+/// Pause between two deletions for one identity, and before the first: chats collect, and go in one call.
 const PACE: Duration = Duration::from_secs(2);
-/// The longest pause after failed deletions.
+/// Longest pause after failed deletions.
 const BACKOFF_MAX: Duration = Duration::from_secs(600);
-/// Chats in one call.
+/// Most chats in one call.
 const BATCH_MAX: usize = 50;
 /// Failed calls after which a chat is left until the next start.
 const ATTEMPTS_MAX: u32 = 8;
@@ -40,12 +40,12 @@ const ATTEMPTS_MAX: u32 = 8;
 const LOOKS_MAX: u32 = 3;
 /// After this time a chat that was asked for is in the account's list, or was never made.
 const MAKING_TIME: Duration = Duration::from_secs(60);
-/// How old a chat of the ledger may get before it is given up.
+/// Age at which a chat of the ledger is given up, in seconds.
 const AGE_SECONDS_MAX: u64 = 30 * 24 * 3600;
-/// How long the last round at the stop of the server may take.
+/// Longest duration of the last round when the server stops.
 const LAST_ROUND: Duration = Duration::from_secs(3);
 
-/// Takes chats over when their turn is done. Clones share one queue.
+/// Takes chats over when their turn has ended. Clones share one queue.
 #[derive(Clone)]
 pub(crate) struct Janitor(Arc<Shared>);
 
@@ -57,7 +57,7 @@ struct Shared {
     keep_chats: bool,
     stops: Arc<Semaphore>,
     retired: mpsc::Sender<Retired>,
-    /// Chats that the running janitor has taken from the queue and not deleted yet.
+    /// Chats that the running janitor took from the queue and has not deleted yet.
     due: AtomicUsize,
 }
 
@@ -70,17 +70,17 @@ struct Retired {
 /// The receiving end, for [`run`].
 pub(crate) struct JanitorQueue(mpsc::Receiver<Retired>);
 
-/// A chat that this server made, for as long as its turn lasts. Dropping it hands the chat to the janitor.
+/// A chat that this server made, for the time of its turn. On drop it goes to the janitor.
 pub(crate) struct OwnChat {
     janitor: Janitor,
     session: Arc<Session>,
     chat_id: String,
     in_ledger: bool,
-    /// An answer may be under way upstream; its id when known.
+    /// `Some` while an answer may be under way upstream, with its id if known.
     answering: Option<Option<String>>,
-    /// The chat is needed after a restart, so it is not deleted at the end of the process.
+    /// Whether the chat is needed after a restart, so that it is not deleted at the end of the process.
     outlives_process: bool,
-    /// It stays where it is for now.
+    /// Whether the chat stays in its account for now.
     is_left: bool,
 }
 
@@ -111,18 +111,18 @@ impl Janitor {
         )
     }
 
-    /// How many chats wait to be deleted.
+    /// Number of chats that wait to be deleted.
     pub(crate) fn waiting(&self) -> usize {
         let queued = self.0.retired.max_capacity() - self.0.retired.capacity();
         queued + self.0.due.load(Ordering::Relaxed)
     }
 
-    /// Makes a chat. The call goes on when its caller leaves: the upstream makes the chat all the same, and only
+    /// Creates a chat. The call continues when its caller leaves: the upstream makes the chat all the same, and only
     /// the answer tells which one has to be deleted.
     ///
-    /// A chat of a pool identity is made under a title that was written down before, so that a crash leaves none
-    /// behind: the next start finds it by [`find_lost`]. A chat of a caller's own credential is not written down,
-    /// since that credential is not kept either; it is deleted while the server runs.
+    /// A chat of a pool identity is made under a title that was stored before, so that a crash leaves none behind: the
+    /// next start finds it by [`find_lost`]. A chat of a caller's own credential is not stored, since that credential
+    /// is not kept either; it is deleted while the server runs.
     ///
     /// # Errors
     /// [`UpstreamError`].
@@ -142,7 +142,7 @@ impl Janitor {
                 let id = janitor.0.upstream.create_chat(&session, &chat, TITLE).await;
                 id.map(|id| janitor.own(&session, id, false))
             };
-            // An unwanted chat is dropped here, and so deleted.
+            // A chat that is no longer wanted is dropped here, and so deleted.
             let _ = done.send(made);
         });
         let lost = || UpstreamError::new("creating a chat", UpstreamErrorKind::Unavailable);
@@ -157,7 +157,7 @@ impl Janitor {
         // When this future is dropped here, the chat stays unsettled.
         title.asks();
         let made = upstream.create_chat(session, chat, title.as_str()).await;
-        // Without a word of the upstream, the chat may have been made all the same.
+        // If the upstream did not answer, the chat may have been made all the same.
         let is_settled = made.as_ref().map_or_else(
             |error| {
                 let is_doubtful = matches!(error.kind, Kind::Timeout | Kind::Protocol | Kind::Unavailable);
@@ -172,7 +172,7 @@ impl Janitor {
         made
     }
 
-    /// Takes over a chat of a pool identity that the ledger does not have, and writes it down.
+    /// Takes over a chat of a pool identity that the ledger lacks, and stores it.
     fn note(&self, session: &Arc<Session>, chat_id: String, now: UnixSeconds) -> OwnChat {
         self.0.store.note_chat(OwnedChat {
             chat_id: chat_id.clone(),
@@ -184,8 +184,8 @@ impl Janitor {
         self.own(session, chat_id, true)
     }
 
-    /// Takes over a chat that an earlier run made and left in the ledger because it was still needed. It outlives
-    /// this process too, if it has to.
+    /// Takes over a chat that an earlier run made and left in the ledger because it was still needed. It outlives this
+    /// process too, if necessary.
     pub(crate) fn adopt_again(&self, session: &Arc<Session>, chat_id: &str, is_pooled: bool) -> OwnChat {
         let mut chat = self.own(session, chat_id.to_owned(), is_pooled && !self.0.keep_chats);
         chat.outlive_process();
@@ -223,55 +223,55 @@ impl Janitor {
 }
 
 impl OwnChat {
-    /// The chat's id.
+    /// The upstream's id of the chat.
     #[must_use]
     pub(crate) fn id(&self) -> &str {
         &self.chat_id
     }
 
-    /// Whose chat it is.
+    /// The session of the account that has the chat.
     pub(crate) fn session(&self) -> &Arc<Session> {
         &self.session
     }
 
-    /// From now on, leaving the chat means that an answer has to be stopped.
+    /// Notes that an answer begins, which has to be stopped if the chat is dropped.
     pub(crate) fn answer_begins(&mut self) {
         self.answering = Some(None);
     }
 
-    /// Names the answer under way.
+    /// Sets the id of the answer under way.
     pub(crate) fn answer_is(&mut self, response_id: Option<&str>) {
         if let Some(answering) = &mut self.answering {
             *answering = response_id.map(str::to_owned);
         }
     }
 
-    /// The answer ended by itself.
+    /// Notes that the answer ended by itself.
     pub(crate) fn answer_ended(&mut self) {
         self.answering = None;
     }
 
-    /// Stops the answer that may be under way. The chat goes on.
+    /// Stops the answer that may be under way. The chat itself stays.
     pub(crate) fn stop_answer(&mut self) {
         if let Some(response_id) = self.answering.take() {
             self.janitor.stop(Arc::clone(&self.session), self.chat_id.clone(), response_id);
         }
     }
 
-    /// Writes down until when the chat is kept, and a further answer in it.
+    /// Stores until when the chat is kept, and a further answer in it.
     pub(crate) fn note_kept(&self, until: UnixSeconds, answer: Option<KeptAnswer>) {
         if self.in_ledger {
             self.janitor.0.store.keep_chat(&self.chat_id, until, answer);
         }
     }
 
-    /// Leaves the chat in its account, where the next run finds it by the ledger. One that the ledger does not have
-    /// goes to the janitor.
+    /// Leaves the chat in its account, where the next run finds it by the ledger. A chat that the ledger lacks goes to
+    /// the janitor.
     pub(crate) fn leave_to_ledger(mut self) {
         self.is_left = self.in_ledger;
     }
 
-    /// From now on the chat is left alone when it is dropped because the process stops: the next run needs it. The
+    /// Keeps the chat from being deleted when it is dropped because the process stops: the next run needs it. The
     /// ledger still has it, so the reader of the ledger has to know that it is needed.
     pub(crate) fn outlive_process(&mut self) {
         self.outlives_process = true;
@@ -295,7 +295,7 @@ impl Drop for OwnChat {
     }
 }
 
-/// What waits for one identity.
+/// The chats that wait for one identity.
 struct Due {
     session: Arc<Session>,
     chats: VecDeque<(String, bool, u32)>,
@@ -303,7 +303,7 @@ struct Due {
     failures: u32,
 }
 
-/// Works off the queue until `stop`, beginning with what the last run left in the ledger.
+/// Works through the queue until `stop`, beginning with the chats that the last run left in the ledger.
 pub(crate) async fn run(
     janitor: Janitor,
     mut queue: JanitorQueue,
@@ -317,7 +317,7 @@ pub(crate) async fn run(
         for chat in ledger {
             match sessions.iter().find(|session| *session.key() == chat.key) {
                 Some(session) => add(&mut due, Arc::clone(session), chat.chat_id, true),
-                // The account may come back; its chats are remembered for a while.
+                // The account may return; its chats are remembered for a while.
                 None if now.seconds_since(chat.created_at) > AGE_SECONDS_MAX => {
                     janitor.0.store.forget_chat(&chat.chat_id);
                 }
@@ -345,23 +345,23 @@ pub(crate) async fn run(
     janitor.0.titles.close();
 }
 
-/// Chats of the last run whose ids it never wrote down, because it was killed or a connection was lost.
+/// Chats of the last run whose ids were never stored, because it was killed or a connection was lost.
 pub(crate) struct LostChats {
     /// The titles that they were made under.
     intents: Vec<ChatIntent>,
-    /// The ids that were written down.
+    /// The ids that were stored.
     known: HashSet<String>,
 }
 
 impl LostChats {
-    /// The chats under these titles that the ledger does not have.
+    /// The chats under these titles that the ledger lacks.
     pub(crate) fn of(intents: Vec<ChatIntent>, ledger: &[OwnedChat]) -> Self {
         Self { intents, known: ledger.iter().map(|chat| chat.chat_id.clone()).collect() }
     }
 }
 
-/// Finds chats that the last run lost, and has them deleted. Their titles are random, so no chat of the owner can be
-/// meant. Each account is looked into twice: soon, and when nothing can be in the making any more.
+/// Finds chats that the last run lost, and has them deleted. Their titles are random, so no chat of the owner can have
+/// one. Each account is searched twice: soon, and when no chat can be in the making any more.
 pub(crate) async fn find_lost(janitor: Janitor, lost: LostChats, sessions: Vec<Arc<Session>>, stop: CancellationToken) {
     let LostChats { intents, mut known } = lost;
     if janitor.0.keep_chats || intents.is_empty() {
@@ -393,13 +393,13 @@ fn add(due: &mut HashMap<CredentialKey, Due>, session: Arc<Session>, chat_id: St
 }
 
 impl Janitor {
-    /// Looks for chats with these titles in the account's list. Whether the list could be read.
+    /// Searches the account's list for chats with these titles. Returns whether the list could be read.
     async fn find_lost_of(&self, session: &Arc<Session>, intents: &[&ChatIntent], known: &mut HashSet<String>) -> bool {
         let titles: Vec<&str> = intents.iter().map(|intent| &*intent.title).collect();
         let since = intents.iter().map(|intent| intent.created_at).min().unwrap_or(UnixSeconds(0));
         let mut failures = 0;
         let found = loop {
-            // The upstream's clock may differ.
+            // An hour earlier, since the upstream's clock may differ.
             match self.0.upstream.chats_titled(session, &titles, since.plus(-3600)).await {
                 Ok(found) => break found,
                 Err(error) => {

@@ -11,16 +11,16 @@ use tokio::sync::broadcast;
 use crate::base::caller_key::KeyName;
 use crate::gateway::answer::trace::{History, Trace};
 
-/// What a request asked a model for.
+/// The product that a request asks a model for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum AskedFor {
-    /// An answer, or tokens of one to be counted.
+    /// An answer in text, or a count of its tokens.
     Answer,
-    /// Pictures.
+    /// Pictures, new or edited.
     Picture,
-    /// A video.
+    /// A video, made in the background.
     Video,
-    /// Embeddings.
+    /// Embeddings, one vector for each text.
     Embedding,
 }
 
@@ -33,33 +33,33 @@ pub(crate) struct SpanParent {
     pub span: u64,
 }
 
-/// What is known of a request from its beginning or soon after.
+/// The facts of a request that are known at its beginning or soon after.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestHead {
-    /// Its id, as the caller was told.
+    /// Id of the request, as the caller was told.
     pub id: String,
-    /// When it came.
+    /// Time of its arrival.
     pub came_at: SystemTime,
-    /// Its method, cut to a word.
+    /// Its HTTP method; a long one is cut.
     pub method: String,
-    /// Its path as the route names it: `/v1/videos/{id}`. A path that no route has is `other`.
+    /// Its path as the route names it: `/v1/videos/{id}`. A path without a route is `other`.
     pub route: String,
-    /// The name of the caller's key; `None` while it was not accepted, or where no key is asked for.
+    /// Name of the caller's key; `None` if it was not accepted, or if no key is required.
     pub key: Option<KeyName>,
-    /// What it asked for; `None` for one that asks no model.
+    /// The requested product; `None` for a request to no model.
     pub asked_for: Option<AskedFor>,
-    /// The model, once its name was understood.
+    /// Name of the model; `None` until it is known.
     pub model: Option<String>,
     /// Whether the answer is a stream.
     pub is_streamed: bool,
     /// The caller's own span, if it sent one.
     pub parent: Option<SpanParent>,
-    /// What the caller was told about how the request was understood: the `x-bridge-…` headers without that prefix.
+    /// Notes for the caller about how the request was understood: the `x-bridge-…` headers without that prefix.
     pub notes: Vec<(String, String)>,
 }
 
 impl Default for RequestHead {
-    /// A request of which nothing is known but that it comes.
+    /// A request that arrives now, with all other fields empty.
     fn default() -> Self {
         Self {
             id: String::new(),
@@ -79,41 +79,41 @@ impl Default for RequestHead {
 /// A request whose answer has ended.
 #[derive(Clone, Debug)]
 pub(crate) struct EndedRequest {
-    /// What was asked.
+    /// The facts of the request.
     pub head: RequestHead,
-    /// The status of the answer; 0 when the caller left before there was one.
+    /// HTTP status of the answer; 0 when the caller left before it.
     pub status: u16,
-    /// `ok`, `caller_left`, or the code of the failure. From closed lists.
+    /// `ok`, `caller_left`, or the code of the failure, from closed lists.
     pub outcome: &'static str,
-    /// From its arrival to the end of its answer.
+    /// Time from its arrival to the end of its answer.
     pub total: Duration,
-    /// What happened in between.
+    /// The events of the request.
     pub history: History,
 }
 
-/// A request that is open.
+/// A request whose answer has not ended.
 #[derive(Clone, Debug)]
 pub(crate) struct OpenRequest {
-    /// What was asked, as far as it is known.
+    /// The facts of the request, as far as they are known.
     pub head: RequestHead,
-    /// What has happened so far.
+    /// The events of the request so far.
     pub history: History,
-    /// Since its arrival.
+    /// Time since its arrival.
     pub age: Duration,
 }
 
-/// Something that happened to a request, as subscribers get it.
+/// A change of a request, for subscribers.
 #[derive(Clone, Debug)]
 pub(crate) enum Happening {
-    /// It was accepted, or more is known about it now.
+    /// The request was accepted, or more is known about it.
     Open(Box<OpenRequest>),
-    /// It has ended.
+    /// The request has ended.
     Ended(Arc<EndedRequest>),
 }
 
-/// Ended requests that are kept.
+/// Most ended requests that are kept.
 pub(crate) const ENDED_MAX: usize = 500;
-/// Happenings that are kept for a subscriber that reads slowly. One that is further behind loses the oldest.
+/// Most changes that are kept for a slow subscriber; beyond it the subscriber loses the oldest.
 const BEHIND_MAX: usize = 256;
 
 /// The requests of a server. Clones share them.
@@ -134,7 +134,7 @@ struct Open {
     trace: Trace,
 }
 
-/// A request's place among the open ones. It is left on drop.
+/// A request's entry among the open ones, removed on drop.
 #[derive(Debug)]
 pub(crate) struct Place {
     requests: Requests,
@@ -153,14 +153,14 @@ impl Default for Requests {
 }
 
 impl Requests {
-    /// Takes a request up among the open ones.
+    /// Adds a request to the open ones.
     pub(crate) fn open(&self, head: Arc<Mutex<RequestHead>>, trace: Trace) -> Place {
         let number = self.0.numbers.fetch_add(1, Ordering::Relaxed);
         self.0.open.lock().insert(number, Open { head, trace });
         Place { requests: self.clone(), number }
     }
 
-    /// Keeps a request that has ended, in place of the oldest if there are [`ENDED_MAX`].
+    /// Keeps an ended request; the oldest one leaves if there are [`ENDED_MAX`].
     pub(crate) fn ended(&self, request: Arc<EndedRequest>) {
         if self.is_watched() {
             // A send fails only when the last subscriber has gone meanwhile.
@@ -185,7 +185,7 @@ impl Requests {
         self.0.ended.lock().iter().cloned().collect()
     }
 
-    /// What happens from now on.
+    /// The changes from now on.
     pub(crate) fn watch(&self) -> broadcast::Receiver<Happening> {
         self.0.happenings.subscribe()
     }
@@ -202,7 +202,7 @@ impl Open {
 }
 
 impl Place {
-    /// Tells subscribers that more is known about the request now.
+    /// Tells subscribers that more is known about the request.
     pub(crate) fn changed(&self) {
         let requests = &self.requests;
         if !requests.is_watched() {

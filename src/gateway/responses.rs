@@ -1,4 +1,4 @@
-//! Responses that are kept for their callers, for as long as `KEEP_RESPONSES` says.
+//! Responses that are kept for their callers for the time of `KEEP_RESPONSES`.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,21 +9,21 @@ use crate::store::{Chain, KeptResponse, Store, StoreError};
 /// The largest response that is kept, its input included, in bytes of JSON.
 const KEPT_BYTES_MAX: usize = 20 << 20;
 
-/// Keeps, finds and forgets responses. Cheap to clone.
+/// Keeps, finds and deletes responses. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct KeptResponses {
     store: Arc<Store>,
     keep: Duration,
 }
 
-/// A response that is over, to be kept.
+/// A finished response to be kept.
 #[derive(Debug)]
 pub(crate) struct NewResponse {
-    /// Its id, `resp_…`.
+    /// Id of the response, `resp_…`.
     pub id: String,
     /// Hash of the caller's key or credential. Only the same caller may see the response.
     pub owner: String,
-    /// The response that it continues.
+    /// Id of the response that it continues, if any.
     pub previous: Option<String>,
     /// Whether another one may continue it.
     pub is_continuable: bool,
@@ -40,13 +40,13 @@ impl KeptResponses {
         Self { store, keep }
     }
 
-    /// Whether a response is kept whose input has so many bytes of JSON.
+    /// Whether a response with an input of this size, in bytes of JSON, is kept.
     #[must_use]
     pub(crate) fn takes(&self, input_bytes: usize) -> bool {
         !self.keep.is_zero() && input_bytes <= KEPT_BYTES_MAX
     }
 
-    /// Keeps a response, some time soon; it is found from now on.
+    /// Keeps a response; found from now on, written later.
     pub(crate) fn keep(&self, new: NewResponse) {
         let NewResponse { id, owner, previous, is_continuable, input, response } = new;
         let now = Now::read().unix;
@@ -63,7 +63,7 @@ impl KeptResponses {
         self.store.response(owner.to_owned(), id.to_owned(), Now::read().unix).await
     }
 
-    /// Finds a response of this caller with all that it continues.
+    /// Finds a response of this caller and all responses that it continues.
     ///
     /// # Errors
     /// The state file cannot be read.
@@ -71,7 +71,7 @@ impl KeptResponses {
         self.store.response_chain(owner.to_owned(), id.to_owned(), Now::read().unix).await
     }
 
-    /// Forgets a response of this caller. `false` if there is none.
+    /// Deletes a response of this caller. `false` if it has none of this id.
     ///
     /// # Errors
     /// The state file cannot be read or written.

@@ -1,5 +1,5 @@
-//! What callers use: each request that asks a model is counted once, when it has ended, and the limits of keys are held
-//! against what their day has counted so far.
+//! Usage of callers: each request to a model is counted once, when it has ended, and the limits of keys are compared
+//! with the counts of their day.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -25,7 +25,7 @@ pub(crate) struct UsageBook(Arc<Inner>);
 struct Inner {
     store: Arc<Store>,
     model_map: ModelMap,
-    /// `USAGE_DAYS`.
+    /// Most days of usage that are kept (`USAGE_DAYS`).
     days_max: i64,
     lately: Mutex<Lately>,
 }
@@ -36,64 +36,64 @@ impl fmt::Debug for UsageBook {
     }
 }
 
-/// What is looked up without the state file.
+/// Counts that are looked up without the state file.
 #[derive(Default)]
 struct Lately {
-    /// The day that `today` is about.
+    /// The UTC day of `today`.
     day: Option<UtcDay>,
-    /// What each key has used on it.
+    /// Requests and tokens of each key on that day.
     today: HashMap<KeyName, UsedToday>,
-    /// Requests of each account by the hour.
+    /// Requests of each account by the hour, in hours of Unix time.
     hours: HashMap<String, BTreeMap<i64, u64>>,
     /// When each key was last used.
     uses: HashMap<String, UnixSeconds>,
-    /// Models that are counted by their names.
+    /// Names under which models are counted.
     models: HashSet<String>,
 }
 
-/// What a key has used since midnight in UTC.
+/// The usage of a key since midnight UTC.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct UsedToday {
-    /// Requests that asked a model and were not refused for a limit of the key.
+    /// Requests to a model that were not refused for a limit of the key.
     pub requests: u64,
-    /// Tokens of prompts and answers.
+    /// Tokens of prompts and answers together.
     pub tokens: u64,
 }
 
-/// A limit of the key is reached.
+/// The limit of a key that was reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct LimitReached {
     /// The name of the key.
     pub key: KeyName,
-    /// What is used up: `requests` or `tokens`.
+    /// The limit: `requests` or `tokens`.
     pub what: &'static str,
-    /// How many of them a day has.
+    /// Requests or tokens per day.
     pub limit: u64,
-    /// Until the next midnight in UTC.
+    /// Time until the next midnight UTC.
     pub wait: Duration,
 }
 
-/// By what usage is summed.
+/// The part by which usage is summed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum UsageBy {
-    /// Days of UTC.
+    /// By UTC day, the default.
     #[default]
     Day,
-    /// Names of keys.
+    /// By name of the caller's key.
     Key,
-    /// Models.
+    /// By name of the model.
     Model,
-    /// Accounts.
+    /// By the account that was tried last.
     Account,
-    /// Kinds of accounts.
+    /// By kind of account: `web`, `oauth` or `key`.
     Kind,
 }
 
 impl UsageBy {
-    /// All of them.
+    /// All parts, in the order of declaration.
     pub(crate) const ALL: [Self; 5] = [Self::Day, Self::Key, Self::Model, Self::Account, Self::Kind];
 
-    /// The word for it.
+    /// Word for the part, in the query of the usage route.
     #[must_use]
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -105,7 +105,7 @@ impl UsageBy {
         }
     }
 
-    /// What a sum is called. A part that its requests did not have is [`NONE`].
+    /// Name of a sum. For a part that its requests lack it is [`NONE`].
     fn name(self, key: &UsageKey) -> String {
         let part = match self {
             Self::Day => return key.day.date(),
@@ -119,7 +119,7 @@ impl UsageBy {
 }
 
 impl UsageBook {
-    /// Goes on with what was counted before a restart. Days are kept for `days_max`.
+    /// Continues the counts of earlier runs. Days are kept for `days_max`.
     #[must_use]
     pub(crate) fn new(store: Arc<Store>, loaded: UsageLoaded, model_map: ModelMap, days_max: u32, now: Now) -> Self {
         let mut lately = Lately::default();
@@ -144,7 +144,7 @@ impl UsageBook {
         Self(Arc::new(Inner { store, model_map, days_max: days_max.into(), lately: Mutex::new(lately) }))
     }
 
-    /// Lets a request of this key in, and counts it against the key's limit of requests.
+    /// Admits a request of this key, and counts it against the key's limit of requests.
     ///
     /// # Errors
     /// [`LimitReached`]: the day's requests or tokens are used up.
@@ -168,7 +168,7 @@ impl UsageBook {
         Ok(())
     }
 
-    /// Counts a request that has ended. `asked_for` says what it asked a model for.
+    /// Counts an ended request. `asked_for` is the product that it asked a model for.
     pub(crate) fn count(&self, request: &EndedRequest, asked_for: AskedFor, now: UnixSeconds) {
         let EndedRequest { head, history, outcome, .. } = request;
         let is_good = *outcome == GOOD;
@@ -200,7 +200,8 @@ impl UsageBook {
         };
         let mut lately = self.0.lately.lock();
         let model = head.model.as_deref().map(|model| self.0.model_map.apply(model)).unwrap_or_default();
-        // Whatever a caller writes may reach an upstream as a name. What the web chat was asked for is in its list.
+        // An unknown name may be any text of a caller, so it is not counted under its own name; the web chat's names
+        // are from its list.
         let is_known = is_good || history.account.as_ref().is_some_and(|(kind, _)| *kind == AccountKind::Web);
         let model = lately.counted_as(model, is_known && *outcome != "model_not_found");
         if let Some(name) = &head.key {
@@ -223,7 +224,7 @@ impl UsageBook {
         self.0.store.count_usage(key, &sums, now);
     }
 
-    /// What a key has used since midnight in UTC.
+    /// The usage of a key since midnight UTC.
     #[must_use]
     pub(crate) fn used_today(&self, key: &KeyName, now: UnixSeconds) -> UsedToday {
         let mut lately = self.0.lately.lock();
@@ -231,7 +232,7 @@ impl UsageBook {
         lately.today.get(key).copied().unwrap_or_default()
     }
 
-    /// When a key was last used; `None` if never.
+    /// Last use of a key; `None` if it was never used.
     #[must_use]
     pub(crate) fn last_used(&self, key: &KeyName) -> Option<UnixSeconds> {
         self.0.lately.lock().uses.get(key.as_str()).copied()
@@ -260,7 +261,7 @@ impl UsageBook {
         self.0.store.usage_by(days, move |key| by.name(key)).await
     }
 
-    /// Forgets days that are too old, now and every few hours until `stop`.
+    /// Deletes days that are too old, now and every few hours until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let forgetting = async {
             loop {
@@ -274,7 +275,7 @@ impl UsageBook {
 }
 
 impl Lately {
-    /// Begins a day anew when another one has come.
+    /// Resets the counts when the day has changed.
     fn begin(&mut self, day: UtcDay) {
         if self.day != Some(day) {
             self.day = Some(day);
@@ -288,12 +289,12 @@ impl Lately {
         }
         let hours = self.hours.entry(account.to_owned()).or_default();
         *hours.entry(hour).or_default() += 1;
-        // A clock that is wrong for once leaves nothing behind for ever.
+        // A clock that is wrong once must not leave hours behind permanently.
         hours.retain(|counted, _| (hour - HOURS..=hour).contains(counted));
     }
 
-    /// The name that a model is counted under: its own if it is known or was counted before, as long as there are not
-    /// too many.
+    /// The name under which a model is counted: its own if it is known or was counted before, up to [`MODELS_MAX`]
+    /// names; else [`OTHER_MODEL`].
     fn counted_as(&mut self, model: &str, is_known: bool) -> String {
         if model.is_empty() || self.models.contains(model) {
             return model.to_owned();
@@ -310,19 +311,19 @@ fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The outcome of a request that ended well.
+/// The outcome of a successful request.
 const GOOD: &str = "ok";
 /// The code of a request that was refused for a limit of its key.
 pub(crate) const LIMIT_CODE: &str = "key_limit_reached";
-/// What stands for a part that requests did not have, such as a key. No key can have this name.
+/// Stands for a part that requests lack, such as a key. No key can have this name.
 pub(crate) const NONE: &str = "(none)";
-/// The name of all models that no upstream has, and of those beyond [`MODELS_MAX`].
+/// Name for all models that no upstream has, and for those beyond [`MODELS_MAX`].
 const OTHER_MODEL: &str = "other";
-/// Models that are counted by their own names, between two starts.
+/// Most models that are counted under their own names, between two starts.
 const MODELS_MAX: usize = 200;
-/// Accounts whose hours are counted.
+/// Most accounts whose hours are counted.
 const ACCOUNTS_MAX: usize = 10_000;
-/// How often old days are looked for.
+/// Interval in which old days are deleted.
 const FORGET_EVERY: Duration = Duration::from_secs(6 * 3600);
 
 #[cfg(test)]

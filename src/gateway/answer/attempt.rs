@@ -1,7 +1,7 @@
-//! One try on one identity: its files, a chat, the question, and the first content of the answer. Pictures are
-//! waited for until all of them are there, videos until they are made.
+//! One attempt on one identity: its files, a chat, the question, and the first content of the answer. An attempt for
+//! pictures ends when all of them are there, one for a video when it was made.
 //!
-//! This is one long file because the ways of one try (continued, new, native tools, picture, video) share its steps.
+//! This is one long file because the kinds of attempt (continued, new, native tools, picture, video) share its steps.
 
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -37,8 +37,8 @@ use crate::upstream::web::detail::image_links;
 use crate::upstream::web::encode::{ChatPlace, FileRef};
 use crate::upstream::web::request::{Task, WebRequest};
 
-/// The pauses before each look into a chat for pictures that the stream lost. The upstream writes them down a little
-/// later than it sends them.
+/// Pauses before each read of a chat for pictures that the stream lost. The upstream stores them a little later than it
+/// sends them.
 const RECOVERY_PAUSES: [Duration; 5] = [
     Duration::from_millis(100),
     Duration::from_millis(400),
@@ -47,20 +47,20 @@ const RECOVERY_PAUSES: [Duration; 5] = [
     Duration::from_secs(2),
 ];
 
-/// How long a chat is looked into for a video whose start was not answered.
+/// Longest time for which a chat is read for a video whose start was not answered.
 const LOST_START_PATIENCE: Duration = Duration::from_secs(15);
 
-/// Answers a chat, up to the first content that goes to the sink.
+/// Attempts to answer a chat, up to the first content that goes to the sink.
 pub(crate) struct Answering<'a, S> {
     pub(crate) attempts: &'a Attempts,
     pub(crate) request: &'a WebRequest,
     pub(crate) stages: &'a StagePlan,
     pub(crate) is_pooled: bool,
-    /// `None` when nothing is continued.
+    /// `None` for a request that does not continue a chat.
     pub(crate) asker: Option<Asker>,
     pub(crate) sink: &'a mut S,
     pub(crate) trace: &'a Trace,
-    /// The bytes of the prompt that was sent last.
+    /// Length in bytes of the prompt that was sent last.
     pub(crate) prompt_bytes: usize,
 }
 
@@ -70,7 +70,7 @@ impl<S: ReplySink + Send> Attempt for Answering<'_, S> {
     async fn run(&mut self, lease: Lease, number: u32, deadline: Instant) -> Result<Box<Turn>, Failed> {
         let key = lease.session().key().clone();
         let standing = self.attempts.natives.standing(&key, Now::read());
-        // A conversation goes on in the form that its chat has.
+        // A continued conversation keeps the form of tools that its chat has.
         let goes_on = || self.attempts.has_chat(&lease, self.request, self.asker.as_ref());
         let native = self.request.natively().map(Box::new).filter(|_| standing != Standing::Gated && !goes_on());
         let Some(native) = native else {
@@ -120,7 +120,7 @@ impl<S: ReplySink + Send> Attempt for Answering<'_, S> {
 }
 
 impl<S: ReplySink + Send> Answering<'_, S> {
-    /// One try in one form of the request: in the chat that it continues, else whole in a new one.
+    /// One attempt in one form of the request: in the chat that it continues, else whole in a new one.
     async fn tell(
         &mut self,
         lease: Lease,
@@ -181,17 +181,17 @@ impl<D: VideoDiary> Attempt for Starting<'_, D> {
     fn reset(&mut self) {}
 }
 
-/// What all ways to answer need.
+/// What every kind of attempt needs.
 struct Sending<'a> {
     stages: &'a StagePlan,
     is_pooled: bool,
-    /// Which attempt of the request it is, counted from 1.
+    /// Number of the attempt in its request, from 1.
     number: u32,
     deadline: Instant,
     trace: &'a Trace,
 }
 
-/// Makes attempts.
+/// Makes attempts on identities of the web chat.
 pub(crate) struct Attempts {
     pub(crate) upstream: Arc<QwenWeb>,
     pub(crate) janitor: Janitor,
@@ -213,7 +213,7 @@ impl Attempts {
     }
 
     /// The chat that a request continues in the account of this lease, the upstream's id of the answer that it follows,
-    /// and what is to be sent there.
+    /// and the message to send there.
     fn known(
         &self,
         lease: &Lease,
@@ -225,7 +225,7 @@ impl Attempts {
         Some((chat, parent_id, request.only(turn)))
     }
 
-    /// One try to answer in a new chat. Gives the lease back when it fails.
+    /// One attempt to answer in a new chat. Returns the lease when it fails.
     async fn answer(
         &self,
         lease: Lease,
@@ -257,7 +257,7 @@ impl Attempts {
         self.ask(lease, (job, &files), (chat, None), sending, sink).await
     }
 
-    /// One try to answer in a chat that has everything but this turn. Gives the lease back when it fails.
+    /// One attempt to answer in a chat that has everything but this turn. Returns the lease when it fails.
     async fn go_on(
         &self,
         lease: Lease,
@@ -281,7 +281,7 @@ impl Attempts {
         }
     }
 
-    /// Asks in a chat, and reads up to the first content.
+    /// Sends the message to a chat, and reads up to the first content.
     async fn ask(
         &self,
         lease: Lease,
@@ -298,7 +298,7 @@ impl Attempts {
         let stream = match self.upstream.ask(&session, job, files, place, first).await {
             Ok(stream) => stream,
             Err(error) => {
-                // An answer that was refused at the door does not have to be stopped.
+                // An answer that was refused with its head needs no stop.
                 if error.source.is_none() && error.kind != UpstreamErrorKind::Timeout {
                     chat.answer_ended();
                 }
@@ -324,7 +324,7 @@ impl Attempts {
         }
         self.doubt_files(&session, job, &error);
         let lease = turn.take_lease();
-        // A turn has its lease until it is settled, and this one was not.
+        // A turn owns its lease until it is settled, and this one was not.
         let lease = lease.unwrap_or_else(|| IdentityPool::detached(session));
         Err(Failed { error, lease, is_final: false })
     }
@@ -343,7 +343,7 @@ impl Attempts {
         }
     }
 
-    /// Files and chat at the same time: each takes its while, and neither needs the other.
+    /// Uploads the files and creates the chat at the same time, since they are independent.
     async fn prepare(
         &self,
         session: &Arc<Session>,
@@ -368,7 +368,7 @@ impl Attempts {
         tokio::try_join!(files, making)
     }
 
-    /// Reads to the first content; where pictures are made, to the end.
+    /// Reads to the first content; for pictures, to the end.
     async fn begin(
         &self,
         turn: &mut Turn,
@@ -382,7 +382,7 @@ impl Attempts {
             Ok(())
         });
         begun.await.unwrap_or_else(|_| Err(timed_out()))?;
-        // The upstream is alive; what it says so far may be hidden from the caller.
+        // The upstream is working; its events so far may be hidden from the caller.
         while !turn.has_content() && !poll_fn(|cx| turn.poll_upstream(cx, sink)).await? {}
         if !is_picture(job) {
             return Ok(());
@@ -394,7 +394,7 @@ impl Attempts {
         ended.await.unwrap_or_else(|_| Err(timed_out()))
     }
 
-    /// An upstream that fails on a request with files may have lost them: the next one hands them over anew.
+    /// An upstream that fails on a request with files may have lost them: the next request uploads them again.
     fn doubt_files(&self, session: &Session, job: &WebRequest, error: &UpstreamError) {
         use UpstreamErrorKind as Kind;
         if matches!(error.kind, Kind::InvalidRequest | Kind::Unavailable | Kind::Empty) {
@@ -402,7 +402,7 @@ impl Attempts {
         }
     }
 
-    /// Looks into the chat for pictures that the stream did not bring to its end. Whether there are any now.
+    /// Reads the chat for pictures that the stream lost. Returns whether there are any now.
     async fn recover(
         &self,
         session: &Session,
@@ -413,7 +413,7 @@ impl Attempts {
     ) -> bool {
         use UpstreamErrorKind as Kind;
         let is_lost = matches!(error.kind, Kind::Truncated | Kind::Empty | Kind::Timeout | Kind::Protocol);
-        // A failure that the stream told of comes too late to take back a picture that is there.
+        // A failure within the stream comes too late to take back a picture that was delivered.
         if !is_lost && !turn.has_pictures() {
             return false;
         }
@@ -443,10 +443,10 @@ impl Attempts {
         has_pictures
     }
 
-    /// One try to start a video. Gives the lease back when it fails.
+    /// One attempt to start a video. Returns the lease when it fails.
     ///
-    /// When the start is not answered, or by something that failed, the video may be in the making all the same; the
-    /// chat knows. If it does not tell, that is the end: another try could make, and cost, a second video.
+    /// If the start was not answered, or by something that failed, the video may be in the making all the same; the
+    /// chat tells. If it does not, the request ends: another attempt could make, and charge, a second video.
     async fn start_video(
         &self,
         lease: Lease,
@@ -461,14 +461,14 @@ impl Attempts {
             Err(error) => return Err(Failed { error, lease, is_final: false }),
         };
         if !diary.asks(&session, &mut chat).await {
-            // The diary refused and knows why; this error only ends the attempt.
+            // The diary knows the reason for its refusal; this error only ends the attempt.
             let error = UpstreamError::new("starting a video", UpstreamErrorKind::InvalidRequest);
             return Err(Failed { error, lease, is_final: true });
         }
         chat.answer_begins();
         let first = deadline.min(Instant::now() + self.first_event_timeout(job));
         let started = self.upstream.start_video(&session, job, &files, chat.id(), first).await;
-        // There is nothing to stop: a task goes on whatever happens here.
+        // A task cannot be stopped: it continues in any case.
         chat.answer_ended();
         let error = match started {
             Ok(task) => return Ok(StartedVideo { lease, chat, task }),
@@ -484,7 +484,7 @@ impl Attempts {
                 info!(identity.id = %session.identity(), "video found in its chat after its start was not answered");
                 return Ok(StartedVideo { lease, chat, task });
             }
-            // A page without a word of the upstream may be a gateway's, which knows nothing of what is behind it.
+            // A page without any word of the upstream may come from a gateway, which knows nothing about the upstream.
             if !is_answered || (error.is_wordless() && found != Found::Nothing) {
                 return Err(Failed { error, lease, is_final: true });
             }
@@ -494,7 +494,7 @@ impl Attempts {
         Err(Failed { error, lease, is_final: false })
     }
 
-    /// Thinking and searching take their time before the first word, pictures and files more.
+    /// Thinking and searching need time before the first word, pictures and files more.
     pub(crate) fn first_event_timeout(&self, job: &WebRequest) -> Duration {
         let base = self.upstream.settings.first_event_timeout;
         match job.task {

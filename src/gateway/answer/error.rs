@@ -1,4 +1,4 @@
-//! Why a chat was not answered, and what that means for the identity that it was asked on.
+//! Reasons why a chat was not answered, and their consequences for the identity.
 
 use std::time::Duration;
 
@@ -9,25 +9,25 @@ use crate::pool::{LeaseError, Now, Outcome};
 use crate::store::StoreError;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 
-/// A day of UTC, which has no leap seconds on this clock.
+/// Length of a day in seconds; this clock has no leap seconds.
 const DAY_SECONDS: u32 = 86_400;
 
-/// Why a chat was not answered.
+/// Reasons why a chat was not answered.
 #[derive(Debug, thiserror::Error)]
 pub enum ChatError {
-    /// No identity of this kind could be had.
+    /// No identity of this kind was available.
     #[error("{0}")]
     Lease(LeaseError, AccountKind),
-    /// The upstream failed, on every identity that was tried.
+    /// The upstream failed on every identity that was tried.
     #[error("no answer after {attempts} attempts")]
     Upstream {
-        /// The last failure.
+        /// The failure of the last attempt.
         #[source]
         error: UpstreamError,
-        /// How many there were.
+        /// Number of attempts, at least 1.
         attempts: u32,
     },
-    /// The model gave no answer of the form that was asked for, not even when it was told so.
+    /// The model gave no answer in the requested form, even when it was told the fault.
     #[error("the answer is not of the form that was asked for ({})", .0.code())]
     Rejected(RejectedAs),
     /// The caller's own credential was refused.
@@ -36,22 +36,22 @@ pub enum ChatError {
     /// No identity has a usable session.
     #[error("no session is usable")]
     Session(#[source] RefreshError, AccountKind),
-    /// The account that something was begun in is not one of this server's any more.
+    /// The account in which something was begun no longer belongs to this server.
     #[error("the account that it was begun in is not configured any more")]
     AccountGone,
-    /// What has to outlive the process cannot be written down.
+    /// A fact that has to outlive the process cannot be stored.
     #[error("the state file does not take it")]
     NotKept(#[source] StoreError),
 }
 
-/// The next midnight of UTC is when a day's quota comes back. Nothing but a caller's request uses an account then, so
-/// there is no herd to spread.
+/// Time until the next midnight of UTC, when daily quotas return. Only callers' requests use an account then, so the
+/// end needs no jitter.
 pub(crate) fn until_midnight(now: Now) -> Duration {
     let into_day = now.unix.0.rem_euclid(i64::from(DAY_SECONDS)).unsigned_abs();
     Duration::from_secs(u64::from(DAY_SECONDS) - into_day)
 }
 
-/// What a failure means for the identity that it happened on.
+/// The consequence of a failure for the identity on which it happened.
 pub(crate) fn outcome_of(error: &UpstreamError, now: Now) -> Outcome {
     use UpstreamErrorKind as Kind;
     match error.kind {
@@ -71,7 +71,7 @@ pub(crate) fn outcome_of(error: &UpstreamError, now: Now) -> Outcome {
         | Kind::InvalidRequest
         | Kind::ModelNotFound
         | Kind::ModelDenied
-        // Kept by model, beside the pool.
+        // Kept by model, outside of the pool.
         | Kind::ModelQuotaExhausted
         | Kind::TooLarge
         | Kind::TooLong
@@ -84,12 +84,12 @@ pub(crate) fn outcome_of(error: &UpstreamError, now: Now) -> Outcome {
     }
 }
 
-/// Whether a failure to continue a chat says nothing of a new chat with the whole conversation.
+/// Whether a failure to continue a chat leaves open whether a new chat with the whole conversation succeeds.
 pub(crate) fn is_chats_fault(kind: UpstreamErrorKind) -> bool {
     is_chat_useless(kind) || kind == UpstreamErrorKind::BusyChat
 }
 
-/// Whether the next try to continue the chat would fail likewise.
+/// Whether another attempt to continue the chat would fail in the same way.
 pub(crate) fn is_chat_useless(kind: UpstreamErrorKind) -> bool {
     use UpstreamErrorKind as Kind;
     matches!(kind, Kind::LostChat | Kind::InvalidRequest | Kind::TooLong)

@@ -1,5 +1,5 @@
-//! A request is tried on one identity after the other. After each failure `next_step` says what to do, and the loop
-//! here does it. A failure goes to the pool with its blame, and each attempt into the request's [`Trace`].
+//! Tries a request on one identity after the other. After each failure `next_step` decides, and the loop here obeys. A
+//! failure goes to the pool with its blame, and each attempt into the request's [`Trace`].
 //!
 //! This is one long file because the loop and the facts that it decides by are read together.
 
@@ -25,27 +25,27 @@ use crate::pool::{IdentityPool, Lease, LeaseError, Now, Outcome, Wanted};
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 
-/// How long a request waits for a token when other identities are left to try.
+/// Longest wait for a token while other identities are left to try.
 const TOKEN_PATIENCE: Duration = Duration::from_secs(5);
 
-/// A further attempt is made only with this much time left.
+/// Least time left for which a further attempt is made.
 const ATTEMPT_TIME_MIN: Duration = Duration::from_secs(5);
 
-/// When to come back if an identity that was not tried is free.
+/// `Retry-After` when an identity that was not tried is free.
 const TRY_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
-/// Accounts that are named in the history of a request for not having been a choice.
+/// Most accounts that are named in the trace as passed over.
 const PASSED_OVER_MAX: usize = 8;
 
-/// A prompt of this size may itself be what the risk engine refuses.
+/// Prompts of this size, in bytes, may themselves be the reason for a challenge.
 const SUSPICIOUS_PROMPT_BYTES: usize = 100 * 1024;
 
-/// Something that is tried on one identity after the other.
+/// An attempt that can be made on one identity after the other.
 pub(crate) trait Attempt: Send {
-    /// What comes of it when it works.
+    /// The result of a successful attempt.
     type Done: Send;
 
-    /// One try, the `number`th, counted from 1. Gives the lease back when it fails.
+    /// Makes one attempt, the `number`th, counted from 1. Returns the lease when it fails.
     fn run(
         &mut self,
         lease: Lease,
@@ -56,70 +56,70 @@ pub(crate) trait Attempt: Send {
     /// The texts of the request, which an upstream may repeat in its failures.
     fn asked(&self) -> Vec<Cow<'_, str>>;
 
-    /// The bytes of the prompt that was sent last; 0 where no upstream refuses a prompt for its size alone.
+    /// Length in bytes of the prompt that was sent last; 0 where no upstream refuses a prompt for its size alone.
     fn prompt_bytes(&self) -> usize {
         0
     }
 
-    /// Forgets what a failed try has left.
+    /// Discards the output of a failed attempt.
     fn reset(&mut self);
 }
 
-/// A try that failed, and the lease to report it on.
+/// A failed attempt, and the lease to report it on.
 pub(crate) struct Failed {
     pub(crate) error: UpstreamError,
     pub(crate) lease: Lease,
-    /// Trying elsewhere would make, and cost, the same thing twice.
+    /// Whether another attempt would make, and charge, the same thing twice.
     pub(crate) is_final: bool,
 }
 
-/// What one request has tried so far.
+/// The progress of one request through its attempts.
 pub(crate) struct Progress {
     limits: RequestLimits,
     attempts: u32,
     challenges: u32,
     tried: Vec<CredentialKey>,
-    /// Whose account the request should go to, if it can be had.
+    /// Credential of the account that the request should go to, if it is available.
     pub(crate) preferred: Option<CredentialKey>,
-    /// When the request is over, whatever is left to try.
+    /// End of the request, with or without further identities.
     pub(crate) deadline: Instant,
     retries_left: u32,
     has_repeated: bool,
-    /// Identities that are not asked at all: others are known to have the model, and they are known not to.
+    /// Identities that are not asked: they are known to lack the model, and others are known to have it.
     avoided: Vec<CredentialKey>,
-    /// The model that is asked for, where identities have quotas of their models.
+    /// The requested model, for identities with quotas by model.
     model: Option<String>,
-    /// The token that the present identity was asked with, by its number.
+    /// Number of the token that was sent to the present identity.
     generation: u64,
-    /// The present identity's token was renewed for this request.
+    /// Whether the present identity's token was renewed for this request.
     is_renewed: bool,
-    /// Something was begun that must not be begun twice.
+    /// Whether something was begun that must not be begun twice.
     is_final: bool,
 }
 
 impl Progress {
-    /// The same, on other identities than these.
+    /// The same progress, without these identities.
     pub(crate) fn avoiding(mut self, avoided: Vec<CredentialKey>) -> Self {
         self.avoided = avoided;
         self
     }
 
-    /// Notes the model that is asked for, of which an identity may have a quota.
+    /// Notes the requested model, for which an identity may have a quota.
     pub(crate) fn asks_for(&mut self, model: &str) {
         self.model = Some(model.to_owned());
     }
 
-    /// How many attempts there were.
+    /// Number of attempts so far.
     pub(crate) fn attempts(&self) -> u32 {
         self.attempts
     }
 }
 
-/// Why one identity gave no answer.
+/// Reasons why one identity gave no answer.
 enum Failure {
-    /// It has no usable token.
+    /// The identity has no usable token.
     Session(RefreshError),
-    /// The upstream failed.
+    /// The upstream failed on this identity.
     Upstream(UpstreamError),
 }
 
@@ -131,7 +131,7 @@ impl Failure {
         }
     }
 
-    /// The failure as the whole request's, which was tried on identities of this kind.
+    /// The failure as that of the whole request, which was tried on identities of this kind.
     fn told(self, is_own: bool, kind: AccountKind, attempts: u32) -> ChatError {
         use UpstreamErrorKind as Kind;
         match self {
@@ -179,7 +179,7 @@ impl Failover {
     /// Tries until an attempt works or [`next_step`] gives up.
     ///
     /// # Errors
-    /// [`ChatError`]: the last failure, or no identity could be had.
+    /// [`ChatError`]: the last failure, or no identity was available.
     pub(crate) async fn run<A: Attempt>(
         &self,
         context: &RequestContext,
@@ -195,7 +195,7 @@ impl Failover {
                 Some(lease) => lease,
                 None => match self.lease(context, progress).await {
                     Ok(lease) => lease,
-                    // When no other identity can take over, the failure itself is the answer.
+                    // If no other identity can take over, the failure itself is the answer.
                     Err(error) => return Err(last.map_or(error, |last| self.in_sum(need, last))),
                 },
             };
@@ -219,7 +219,7 @@ impl Failover {
                     context.trace.note_token(session.identity(), since.into_std(), renewed.is_ok());
                     match renewed {
                         Ok(renewed) => {
-                            // Only a second question is one of the request's retries.
+                            // Only a second question counts as a retry of the request.
                             progress.repeats();
                             progress.is_renewed = true;
                             held = renewed;
@@ -233,7 +233,7 @@ impl Failover {
             if let (Some(lease), Failure::Upstream(error)) = (lease, &failure) {
                 self.settle(lease, error, progress, is_own);
             }
-            // Asked once more, now that the pool knows of the failure: it may show that all identities fail alike.
+            // Decided once more, now that the pool knows of the failure: it may show that all identities fail alike.
             let facts = Facts { has_repeated: true, ..self.facts(&session, is_own, progress) };
             let step = next_step(failure.class(), &facts);
             note(&context.trace, &session, &failure, step);
@@ -250,7 +250,7 @@ impl Failover {
         }
     }
 
-    /// After an answer that broke in the middle: whether another identity may be asked for all of it again.
+    /// Whether another identity may be asked for the whole answer again, after it broke in the middle.
     pub(crate) fn may_begin_anew(&self, progress: &mut Progress, key: &CredentialKey, error: &UpstreamError) -> bool {
         let facts = Facts { has_repeated: true, ..self.common_facts(progress) };
         let step = next_step(FailureClass::Upstream(error.kind), &facts);
@@ -291,7 +291,7 @@ impl Failover {
         })
     }
 
-    /// Notes which account was chosen, and which ones were no choice.
+    /// Notes which account was chosen, and which ones were passed over.
     fn note_choice(&self, trace: &Trace, leased: &Result<Lease, LeaseError>, progress: &Progress, waited: Duration) {
         for (identity, reason) in self.pool.blocked(progress.limits.need(), PASSED_OVER_MAX, Now::read()) {
             trace.note(What::PassedOver { identity, reason: reason.as_str() });
@@ -302,8 +302,8 @@ impl Failover {
         });
     }
 
-    /// One try on one identity: a token first, then the attempt. The lease comes back with an upstream's failure; it
-    /// is ended already when there was no token.
+    /// One attempt on one identity: a token first, then the question. The lease comes back with an upstream's failure;
+    /// without a token it has already ended.
     async fn ask<A: Attempt>(
         &self,
         lease: Lease,
@@ -325,7 +325,7 @@ impl Failover {
         }
         let is_over = || session.token().is_some_and(|token| !token.is_live(Now::read().unix));
         if is_own && self.tokens.can_renew_own(&session) && is_over() {
-            // If nothing comes of it, the upstream refuses the token that the caller sent.
+            // If the renewal fails, the upstream refuses the token that the caller sent.
             let renewing = self.tokens.replace_own(&session, session.token_generation());
             let _ = in_time(&session, self.token_deadline(progress), renewing).await;
         }
@@ -378,7 +378,7 @@ impl Failover {
         }
     }
 
-    /// Ends a lease with its failure, and lets the tokens know.
+    /// Ends a lease with its failure, and reports to the tokens.
     fn settle(&self, lease: Lease, error: &UpstreamError, progress: &Progress, is_own: bool) {
         let session = Arc::clone(lease.session());
         if let (UpstreamErrorKind::ModelQuotaExhausted, Some(model), false) = (error.kind, &progress.model, is_own) {
@@ -394,7 +394,7 @@ impl Failover {
         }
     }
 
-    /// Until when a token is waited for. An identity without one delays no request for long while others could answer.
+    /// Time limit for a token. An identity without one must not delay a request while others could answer.
     fn token_deadline(&self, progress: &Progress) -> Instant {
         let has_others = self.pool.summary(Now::read()).total > progress.tried.len() + 1;
         let timeout = progress.limits.first_event_timeout;
@@ -405,7 +405,7 @@ impl Failover {
     fn facts(&self, session: &Session, is_own: bool, progress: &Progress) -> Facts {
         Facts {
             is_own,
-            // A token that is just renewed and refused is not refused for its age.
+            // A token that was just renewed was not refused because of its age.
             can_renew: if is_own {
                 self.tokens.can_renew_own(session)
             } else {
@@ -417,8 +417,8 @@ impl Failover {
         }
     }
 
-    /// Whether the token that was sent is one that a refresh has just brought, of an account that was refused with such a
-    /// token before: another refresh would not help.
+    /// Whether the sent token is one that a refresh has just brought, for an account that was refused with such a token
+    /// before: another refresh would not help.
     fn has_fresh_token(&self, session: &Session, progress: &Progress) -> bool {
         session.token_generation() == progress.generation
             && self.tokens.is_fresh(session)
@@ -437,8 +437,8 @@ impl Failover {
         }
     }
 
-    /// What a caller is told when the identities that were tried have to rest: not how long the last of them rests,
-    /// but when the first of all is back. If one is there already, trying again at once is the best advice.
+    /// The advice for a caller when the tried identities have to rest: not the rest of the last one, but the time until
+    /// the first of all is back. If one is free already, the advice is to retry at once.
     pub(crate) fn in_sum(&self, need: Need, error: ChatError) -> ChatError {
         use UpstreamErrorKind as Kind;
         let ChatError::Upstream { error, attempts } = error else {
@@ -471,7 +471,7 @@ impl Failover {
 }
 
 impl Progress {
-    /// The same identity is asked once more, which is one of the request's retries.
+    /// Counts a second question to the same identity as one of the request's retries.
     fn repeats(&mut self) {
         self.has_repeated = true;
         self.retries_left = self.retries_left.saturating_sub(1);
@@ -495,7 +495,7 @@ fn note(trace: &Trace, session: &Session, failure: &Failure, next: NextStep) {
     });
 }
 
-/// Waits for a token no longer than the request can; the refresh itself goes on, for later requests.
+/// Waits for a token no longer than the request may; the refresh itself continues, for later requests.
 async fn in_time(
     session: &Session,
     deadline: Instant,

@@ -1,10 +1,10 @@
 //! Which accounts take tools that are declared beside the prompt.
 //!
-//! The upstream opened this to some accounts only, and does not say to which. An account that does not take a
-//! declaration refuses the request, or leaves the declaration out and answers as if there were no tools. So an account
-//! is on trial until one of its answers calls a declared tool in the upstream's own form. An answer on trial that calls
-//! nothing proves nothing, and is taken for that of an account without the ability: the question is asked once more with
-//! the tools in the prompt, which every account reads.
+//! The upstream opened this to some accounts only, and does not tell which. An account without the ability refuses a
+//! declaration, or ignores it and answers as if there were no tools. So an account is on trial until one of its answers
+//! calls a declared tool in the upstream's own form. An answer on trial without a call proves nothing, and is taken for
+//! that of an account without the ability: the question is asked once more with the tools in the prompt, which every
+//! account reads.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,41 +15,41 @@ use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::pool::Now;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 
-/// How long a call in the upstream's own form counts as proof.
+/// Time for which a call in the upstream's own form counts as proof.
 const PROVEN_FOR: Duration = Duration::from_hours(6);
-/// How long an account that refused a declaration is not sent another one.
+/// Time for which an account that refused a declaration gets no other one.
 const REFUSED_FOR: Duration = Duration::from_hours(6);
-/// How long an account that called nothing on trial is not sent another declaration.
+/// Time for which an account that called no tool on trial gets no other declaration.
 const SILENT_FOR: Duration = Duration::from_hours(1);
-/// Accounts that are remembered at most; in client mode their names come from callers.
+/// Most accounts that are remembered; in client mode their names come from callers.
 const KEPT_MAX: usize = 10_000;
 
-/// What is known of an account.
+/// The known ability of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Standing {
-    /// Its next declaration is a trial.
+    /// Not known: its next declaration is a trial.
     Unknown,
-    /// It takes declarations.
+    /// The account takes declarations.
     Proven,
-    /// It does not.
+    /// The account does not take declarations.
     Gated,
 }
 
-/// Why a question is asked again with the tools in the prompt.
+/// Reasons to ask a question again with the tools in the prompt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {
     /// The upstream refused the request that had the declaration.
     Refused,
-    /// The answer on trial called nothing.
+    /// The answer on trial called no tool.
     Silent,
 }
 
-/// What is known of all accounts. Lost with the process: one more question tells.
+/// The known abilities of all accounts. Lost with the process: a trial finds them again.
 #[derive(Debug, Default)]
 pub(crate) struct NativeAccounts(Mutex<HashMap<CredentialKey, (Standing, UnixSeconds)>>);
 
 impl NativeAccounts {
-    /// What is known of an account at `now`.
+    /// The known ability of an account at `now`.
     pub(crate) fn standing(&self, key: &CredentialKey, now: Now) -> Standing {
         let known = self.0.lock().get(key).copied();
         known.filter(|(_, until)| *until > now.unix).map_or(Standing::Unknown, |(standing, _)| standing)
@@ -79,14 +79,14 @@ impl NativeAccounts {
     }
 }
 
-/// Whether a failure may come from the declaration, so that the same question without it may succeed. A proven account
-/// fails like any other; only a request that is found wrong is tried again.
+/// Whether a failure may come from the declaration, so that the same question without it may succeed. For a proven
+/// account only a request that is judged wrong is tried again.
 pub(crate) fn may_be_gate(error: &UpstreamError, standing: Standing) -> bool {
     use UpstreamErrorKind as Kind;
     match error.kind {
         Kind::InvalidRequest => !error.is_of_upload,
         Kind::Empty => standing == Standing::Unknown,
-        // An error that the upstream itself tells, without saying what it is about.
+        // An error of the upstream itself that does not tell its subject.
         Kind::Unavailable => standing == Standing::Unknown && error.source.is_none() && !error.is_wordless(),
         _ => false,
     }

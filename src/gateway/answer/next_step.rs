@@ -1,18 +1,18 @@
-//! What happens after a failure: one question, answered by a table.
+//! The step after a failure: one question, answered by a table.
 
 use crate::upstream::error::{Blame, UpstreamErrorKind};
 
-/// Why an attempt came to nothing.
+/// The failure of one attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FailureClass {
-    /// The identity had no token that could be used, so nothing was sent.
+    /// The identity had no usable token, so nothing was sent.
     NoToken,
     /// The upstream failed, or refused.
     Upstream(UpstreamErrorKind),
 }
 
 impl FailureClass {
-    /// A short word for logs.
+    /// Word for the trace and for logs.
     pub(crate) fn code(self) -> &'static str {
         match self {
             Self::NoToken => "no_token",
@@ -21,7 +21,7 @@ impl FailureClass {
     }
 }
 
-/// What the decision depends on beside the failure.
+/// The facts that the decision depends on, beside the failure.
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts of one request, each read once")]
 pub(crate) struct Facts {
@@ -31,7 +31,7 @@ pub(crate) struct Facts {
     pub(crate) can_renew: bool,
     /// The token had ended when it was used.
     pub(crate) token_was_stale: bool,
-    /// The same identity was asked a second time already in this request.
+    /// The same identity was already asked a second time in this request.
     pub(crate) has_repeated: bool,
     /// Something was begun upstream that must not be begun twice.
     pub(crate) is_final: bool,
@@ -43,25 +43,25 @@ pub(crate) struct Facts {
     pub(crate) models_differ: bool,
     /// Enough time is left for another attempt.
     pub(crate) has_time: bool,
-    /// The same failure shows on all identities, and a second one was asked already.
+    /// The same failure shows on all identities, and a second one was already asked.
     pub(crate) is_hopeless: bool,
 }
 
-/// What to do after a failure.
+/// The step after a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NextStep {
     /// Ask the same identity once more, in a new chat.
     Repeat,
     /// Get a new token for the identity and ask it once more.
     RenewToken,
-    /// Ask another identity.
+    /// Ask another identity, which costs a retry if a request was sent.
     NextIdentity,
-    /// Tell the caller.
+    /// Report the failure to the caller.
     GiveUp,
 }
 
 impl NextStep {
-    /// A short word for logs.
+    /// Word for the trace and for logs.
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Repeat => "repeat",
@@ -72,7 +72,7 @@ impl NextStep {
     }
 }
 
-/// How many challenges one request may meet. The next account from the same address would meet one too.
+/// Most challenges that one request may meet. The next account from the same address would meet one too.
 const CHALLENGES_MAX: u32 = 2;
 
 /// Decides by a table what follows a failure of one attempt; it looks at nothing but its arguments.

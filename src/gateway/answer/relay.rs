@@ -1,5 +1,5 @@
-//! Answering through upstreams that speak OpenAI's dialect: static keys and OAuth accounts. The request goes
-//! up as it came, on one identity after the other, and the answer comes down as it is.
+//! Answers through upstreams that speak OpenAI's dialect: static keys and OAuth accounts. A request of that dialect is
+//! sent unchanged, on one identity after the other, and the answer comes back unchanged.
 
 use std::borrow::Cow;
 use std::future::poll_fn;
@@ -50,21 +50,21 @@ struct Inner {
     models: RelayModels,
 }
 
-/// How patient relaying is.
+/// Time limits of relayed requests.
 #[derive(Clone, Debug)]
 pub(crate) struct RelaySettings {
-    /// To the first content.
+    /// Longest wait for the first content.
     pub first_event_timeout: Duration,
-    /// Between two events.
+    /// Longest silence between two events.
     pub idle_timeout: Duration,
-    /// For a whole answer.
+    /// Longest time for a whole answer.
     pub total_timeout: Duration,
-    /// How long a list of models counts as fresh.
+    /// Age in which a list of models counts as fresh.
     pub models_ttl: Duration,
 }
 
 impl RelaySettings {
-    /// The same patience as with the web chat.
+    /// The same time limits as those of the web chat.
     #[must_use]
     pub(crate) fn like(web: &WebSettings, models_ttl: Duration) -> Self {
         Self {
@@ -79,9 +79,9 @@ impl RelaySettings {
 /// A request for one kind of upstream, with the stages that its answer passes.
 #[derive(Clone, Debug)]
 pub(crate) struct RelayJob {
-    /// What is asked.
+    /// The question with its model.
     pub job: ChatJob,
-    /// What is applied to the answer.
+    /// The stages that its answer passes.
     pub stages: StagePlan,
 }
 
@@ -119,13 +119,13 @@ impl RelayGateway {
         &self.0.failover.pool
     }
 
-    /// What each account did on its last days.
+    /// The counts of each account by day.
     #[must_use]
     pub(crate) fn spending(&self) -> Vec<AccountDays> {
         self.0.failover.accounting.spending()
     }
 
-    /// What these upstreams sent that this version does not know.
+    /// Counts of frames from these upstreams that this version does not know.
     #[must_use]
     pub(crate) fn drift(&self) -> &Drift {
         &self.0.drift
@@ -136,11 +136,10 @@ impl RelayGateway {
         self.0.models.current().await
     }
 
-    /// Asks an endpoint whether it accepts this session, by listing its models. The pool hears nothing of what comes of
-    /// it.
+    /// Asks an endpoint whether it accepts this session, by listing its models. The pool is not told of the result.
     ///
     /// # Errors
-    /// [`ChatError::Upstream`]: why it is not accepted, or why that cannot be told.
+    /// [`ChatError::Upstream`]: the reason for the refusal, or why the answer is unknown.
     pub(crate) async fn probe(&self, session: &Arc<Session>) -> Result<(), ChatError> {
         let tokens = &self.0.failover.tokens;
         tokens.ensure_fresh(session).await.map_err(|error| ChatError::Session(error, tokens.kind()))?;
@@ -155,7 +154,7 @@ impl RelayGateway {
     /// Begins a streamed answer: returns when its first content has gone to `sink`.
     ///
     /// # Errors
-    /// [`ChatError`]: nothing has been said, and `sink` is as at the beginning.
+    /// [`ChatError`]: no content went out, and `sink` is as at the beginning.
     pub(crate) async fn open(
         &self,
         job: &RelayJob,
@@ -216,7 +215,7 @@ impl RelayGateway {
 
     fn limits(&self) -> RequestLimits {
         let RelaySettings { first_event_timeout, total_timeout, .. } = self.0.settings;
-        // Nothing stands between us and these upstreams that would mind a size.
+        // These upstreams have no limit of size in front of them.
         RequestLimits { usage: Usage::Chat, uploads: false, total_timeout, first_event_timeout }
     }
 }
@@ -228,7 +227,7 @@ impl Inner {
     }
 }
 
-/// One request, answered.
+/// An attempt that relays one request.
 struct Relaying<'a, S> {
     inner: &'a Inner,
     job: &'a RelayJob,
@@ -237,10 +236,10 @@ struct Relaying<'a, S> {
     trace: &'a Trace,
 }
 
-/// A whole answer may take so many times `FIRST_EVENT_TIMEOUT`: four minutes by default, of the ten of `TOTAL_TIMEOUT`.
+/// Factor of `FIRST_EVENT_TIMEOUT` for a whole answer: four minutes by default, of the ten of `TOTAL_TIMEOUT`.
 const WHOLE_ANSWER_FACTOR: u32 = 4;
 
-/// What came back: a stream, or the body of a whole answer.
+/// An answer: a stream, or the body of a whole one.
 enum Answer {
     Stream(Box<ReplyStream>),
     Whole(Bytes),
@@ -254,8 +253,8 @@ impl<S: ReplySink + Send> Relaying<'_, S> {
         if *is_streamed {
             return Ok(Answer::Stream(Box::new(inner.api.stream(session, &target, body, first).await?)));
         }
-        // Nothing of a whole answer shows before it is made, so a slow one looks like one that hangs. It gets longer than
-        // the first content of a stream, and leaves time for another attempt.
+        // A whole answer shows nothing before its end, so a slow one looks like one that hangs. It gets longer than the
+        // first content of a stream, and leaves time for another attempt.
         let made_by = deadline.min(Instant::now() + inner.settings.first_event_timeout * WHOLE_ANSWER_FACTOR);
         Ok(Answer::Whole(inner.api.whole(session, &target, "chat/completions", body, made_by).await?))
     }
@@ -295,7 +294,7 @@ impl<S: ReplySink + Send> Relaying<'_, S> {
                 });
                 let late = || UpstreamError::new("waiting for the first word", UpstreamErrorKind::Timeout);
                 let mut begun = begun.await.unwrap_or_else(|_| Err(late()));
-                // The upstream is alive; what it says so far may be hidden from the caller.
+                // The upstream is working; its events so far may be hidden from the caller.
                 while begun.is_ok() && !turn.has_content() {
                     match poll_fn(|cx| turn.poll_upstream(cx, sink)).await {
                         Ok(false) => {}
@@ -312,7 +311,7 @@ impl<S: ReplySink + Send> Relaying<'_, S> {
     }
 }
 
-/// The body for the upstream. Files of a conversation are read aside, since that may wait for a disk.
+/// The body for the upstream. Files of a conversation are read on a blocking thread.
 async fn body(job: &ChatJob, is_streamed: bool, profile: Profile) -> Result<Vec<u8>, UpstreamError> {
     let unreadable = || UpstreamError::new("reading a file of the request", UpstreamErrorKind::InvalidRequest);
     match &job.question {
@@ -367,7 +366,7 @@ impl<S: ReplySink + Send> Attempt for Relaying<'_, S> {
     }
 }
 
-/// One body, passed on.
+/// An attempt that passes one body on.
 struct Passing<'a> {
     inner: &'a Inner,
     path: &'static str,

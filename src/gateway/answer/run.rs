@@ -1,4 +1,4 @@
-//! From a request to its answer: makes a request fit for the upstream that it goes to, then asks.
+//! From a request to its answer: prepares the request for its upstream, then asks.
 
 use uuid::Uuid;
 
@@ -22,7 +22,7 @@ use crate::upstream::openai::encode::prompt_tokens;
 use crate::upstream::web::request::WebRequest;
 use crate::upstream::web::request::tools::WebTools;
 
-/// What holds for every answer.
+/// Settings of every answer.
 #[derive(Clone, Debug)]
 pub(crate) struct AnswerSettings {
     /// `DEFAULT_MODEL`, `qwen3-max`: for requests that name none.
@@ -34,7 +34,7 @@ pub(crate) struct AnswerSettings {
     /// `VISION_FALLBACK_MODEL`: the model that answers when the one that was asked for cannot take the files; empty
     /// for none.
     pub vision_fallback: String,
-    /// `WEB_TOOLS`, `prompt`.
+    /// `WEB_TOOLS`, `prompt`: how tools are offered to the web chat.
     pub web_tools: WebTools,
 }
 
@@ -53,9 +53,9 @@ pub(crate) struct Answers {
 pub(crate) struct Prepared {
     /// The model as the caller named it; answers carry this name.
     pub model: String,
-    /// What the caller is told about how the request was understood.
+    /// Notes for the caller about how the request was understood.
     pub notes: Notes,
-    /// The upstream speaks the caller's dialect and gets the caller's own body.
+    /// Whether the upstream speaks the caller's dialect and gets the caller's own body.
     pub is_verbatim: bool,
     upstream: PreparedFor,
 }
@@ -109,7 +109,7 @@ impl Answers {
                 } else {
                     StagePlan::of(&job.wishes, prompt_tokens)
                 };
-                // These upstreams keep stop sequences and limits themselves.
+                // These upstreams apply stop sequences and limits themselves.
                 (stages.stop, stages.tokens_max) = (Vec::new(), None);
                 if let Some(format) = job.wishes.reasoning_format {
                     stages.reasoning_format = format;
@@ -156,7 +156,7 @@ impl Answers {
     /// Makes the web chat's request for a picture or a video, its files not fetched yet.
     ///
     /// # Errors
-    /// What is wrong with the request.
+    /// [`RequestError`]: the request is wrong.
     pub(crate) async fn media_request(
         &self,
         resolve: impl FnOnce(&Rules<'_>) -> Result<MediaJob, RequestError>,
@@ -201,7 +201,7 @@ impl Prepared {
     /// Begins a streamed answer: returns when its first content has gone to `sink`.
     ///
     /// # Errors
-    /// [`ChatError`]: nothing has been said, and `sink` is as at the beginning.
+    /// [`ChatError`]: no content went out, and `sink` is as at the beginning.
     pub(crate) async fn open(
         &self,
         context: &RequestContext,

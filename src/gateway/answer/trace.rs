@@ -1,4 +1,4 @@
-//! What happened to one request, in order, without anything that it says.
+//! The history of one request, in order, without any text of it.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,75 +21,75 @@ struct Inner {
     history: Mutex<History>,
 }
 
-/// What a trace holds.
+/// The content of a trace.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct History {
-    /// What happened, oldest first; at most [`ENTRIES_MAX`].
+    /// Events of the request, oldest first; at most [`ENTRIES_MAX`].
     pub entries: Vec<Entry>,
     /// The account that was asked last, or that could not be asked.
     pub account: Option<(AccountKind, IdentityId)>,
-    /// How many times an upstream was asked.
+    /// Number of questions to an upstream.
     pub attempts: usize,
-    /// When the caller's first content was there, counted from the request's arrival.
+    /// Time from the request's arrival to the caller's first content.
     pub first_content: Option<Duration>,
     /// Tokens of all answers of the request: the upstream's counts, or estimates.
     pub tokens: TokenCounts,
-    /// Pictures that were made.
+    /// Number of pictures that were made.
     pub pictures: u32,
     /// Tokens of an answer that is asked for again. The answer that follows counts them as its own.
     discarded: TokenCounts,
 }
 
-/// One moment of a request.
+/// One event of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Entry {
-    /// Counted from the request's arrival.
+    /// Time since the request's arrival.
     pub at: Duration,
-    /// What happened.
+    /// The event with its details.
     pub what: What,
 }
 
-/// What can happen to a request. Names of accounts are the labels that logs show.
+/// The events of a request. Names of accounts are the labels that logs show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum What {
-    /// An account was no choice when one was looked for.
+    /// An account was not available when one was looked for.
     PassedOver {
-        /// Which.
+        /// The account that was passed over.
         identity: IdentityId,
         /// The word for the reason, as `/admin/accounts` shows it.
         reason: &'static str,
     },
     /// An account was chosen.
     Chosen {
-        /// Which.
+        /// The account that was chosen.
         identity: IdentityId,
-        /// How long the request waited in the queue for it.
+        /// Time that the request waited in the queue for it.
         waited: Duration,
     },
-    /// No account could be had.
+    /// No account was available.
     NoAccount {
         /// The kind that was asked for.
         kind: AccountKind,
-        /// How long the request waited in the queue.
+        /// Time that the request waited in the queue.
         waited: Duration,
     },
-    /// The account's token was looked after before it was asked, and that took a while or failed.
+    /// The account's token was checked or renewed before the question, which took a while or failed.
     Token {
-        /// Whose.
+        /// The account that has the token.
         identity: IdentityId,
-        /// How long the request waited for it.
+        /// Time that the request waited for it.
         took: Duration,
-        /// Whether there is a usable one now.
+        /// Whether a usable token was there afterwards.
         is_usable: bool,
     },
-    /// Files were handed over to the upstream.
+    /// Files were uploaded to the upstream.
     Files {
-        /// How many.
+        /// Number of uploaded files.
         count: usize,
-        /// How long it took.
+        /// Time that the uploads took.
         took: Duration,
     },
-    /// The conversation goes on in the chat of its last answer, so that only what is new is sent.
+    /// The conversation continues in the chat of its last answer, so that only the new messages are sent.
     Continued {
         /// Bytes of the prompt that did not have to be sent again.
         saved_bytes: usize,
@@ -99,52 +99,52 @@ pub(crate) enum What {
         /// The class of the failure.
         class: &'static str,
     },
-    /// The upstream does not take native tools from this account; the question was put once more with tools in text.
+    /// The upstream does not take native tools from this account; the question was repeated with tools in text.
     ToolsInText,
     /// An attempt failed, or an account had no usable token.
     Failed {
-        /// Which account.
+        /// The account that failed.
         identity: IdentityId,
         /// Whether a request was sent to the upstream.
         was_asked: bool,
         /// The class of the failure.
         class: &'static str,
-        /// What was done next.
+        /// The next step, as [`NextStep::as_str`](crate::gateway::answer::next_step::NextStep::as_str) names it.
         next: &'static str,
     },
-    /// An attempt answers.
+    /// An attempt succeeded, and its answer is under way.
     Answered {
-        /// Which account.
+        /// The account that answers.
         identity: IdentityId,
     },
-    /// The first content for the caller is there.
+    /// The first content for the caller has arrived.
     FirstContent,
-    /// The answer was not of the form that was asked for; the model was told what is wrong and asked once more.
+    /// The answer was not in the requested form; the model was told the fault and asked once more.
     AskedAgain {
-        /// The code of the fault.
+        /// Code of the fault, as in the failure.
         code: &'static str,
     },
 }
 
-/// Entries that are kept of one request. With the retries that one request may make, there are rarely as many.
+/// Most entries of one request; with its few retries, there are rarely as many.
 const ENTRIES_MAX: usize = 64;
-/// Waiting for a token below this is no news: it was there.
+/// Shorter waits for a token are not noted: the token was there.
 const TOKEN_WAIT_SHOWN: Duration = Duration::from_millis(1);
 
 impl Default for Trace {
-    /// The trace of a request that comes now.
+    /// The trace of a request that arrives now.
     fn default() -> Self {
         Self(Arc::new(Inner { began: Instant::now(), history: Mutex::default() }))
     }
 }
 
 impl Trace {
-    /// When the request came.
+    /// Arrival of the request.
     pub(crate) fn began(&self) -> Instant {
         self.0.began
     }
 
-    /// Adds what happened just now.
+    /// Adds an event that happens now.
     pub(crate) fn note(&self, what: What) {
         let at = self.0.began.elapsed();
         let mut history = self.0.history.lock();
@@ -157,7 +157,7 @@ impl Trace {
         }
     }
 
-    /// Notes that the account's token was waited for, if that took a while or failed.
+    /// Notes the wait for an account's token, if it took a while or failed.
     pub(crate) fn note_token(&self, identity: &IdentityId, since: Instant, is_usable: bool) {
         let took = since.elapsed();
         if took >= TOKEN_WAIT_SHOWN || !is_usable {
@@ -165,7 +165,7 @@ impl Trace {
         }
     }
 
-    /// This account is asked now.
+    /// Notes that this account is asked now.
     pub(crate) fn asks(&self, kind: AccountKind, identity: &IdentityId) {
         self.0.history.lock().account = Some((kind, identity.clone()));
     }
@@ -177,25 +177,25 @@ impl Trace {
         history.discarded = TokenCounts::default();
     }
 
-    /// An answer that cost so much is asked for again.
+    /// Notes the cost of an answer that is asked for again.
     pub(crate) fn discarded(&self, tokens: TokenCounts) {
         self.0.history.lock().discarded = tokens;
     }
 
-    /// So many more pictures were made.
+    /// Adds to the number of pictures.
     pub(crate) fn pictures(&self, count: usize) {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let mut history = self.0.history.lock();
         history.pictures = history.pictures.saturating_add(count);
     }
 
-    /// What has happened so far.
+    /// A copy of the history so far.
     #[must_use]
     pub(crate) fn history(&self) -> History {
         self.0.history.lock().clone().settled()
     }
 
-    /// What has happened. Leaves an empty trace, so that a long one is not copied.
+    /// Takes the history and leaves an empty one, so that a long one is not copied.
     #[must_use]
     pub(crate) fn take(&self) -> History {
         std::mem::take(&mut *self.0.history.lock()).settled()
@@ -203,7 +203,7 @@ impl Trace {
 }
 
 impl History {
-    /// An answer that was discarded and not replaced was paid for all the same.
+    /// Adds the tokens of a discarded answer that was not replaced: they were spent all the same.
     fn settled(mut self) -> Self {
         self.tokens = self.tokens.and(std::mem::take(&mut self.discarded));
         self

@@ -1,4 +1,4 @@
-//! One turn under way: an answer, the stages that it passes, the identity that it runs on, and the chat that it lives in.
+//! One turn under way: an answer, its stages, the identity that gives it, and its chat.
 
 use std::collections::HashSet;
 use std::future::Future as _;
@@ -27,7 +27,7 @@ use crate::upstream::stream::ReplyStream;
 
 /// An answer that is being read. Dropping it before its end stops the upstream and charges no identity.
 ///
-/// It is large and handed from one future to the next, so that it is made in a box.
+/// It is boxed, since it is large and handed from one future to the next.
 pub(crate) struct Turn {
     /// `None` for an answer that did not come as a stream.
     stream: Option<ReplyStream>,
@@ -38,7 +38,7 @@ pub(crate) struct Turn {
     drift: Drift,
     accounting: Accounting,
     identity: IdentityId,
-    /// Whose tokens are counted.
+    /// The session whose tokens are counted.
     session: Arc<Session>,
     attempts: u32,
     trace: Trace,
@@ -46,27 +46,27 @@ pub(crate) struct Turn {
     last_progress: Instant,
     deadline: Instant,
     timer: Pin<Box<Sleep>>,
-    /// The upstream has said something, shown or not.
+    /// The upstream has sent an event, shown or not.
     has_spoken: bool,
-    /// The last stage has handed on something for the caller.
+    /// The last stage has handed on content for the caller.
     has_content: bool,
-    /// Pictures that were shown.
+    /// URLs of the pictures that were shown.
     pictures: HashSet<String>,
     over: Option<Over>,
     /// The upstream has ended the answer itself.
     is_finished: bool,
-    /// The trace knows what the answer cost.
+    /// The trace has the cost of the answer.
     is_counted: bool,
 }
 
-/// The answer has ended.
+/// The end of an answer.
 #[derive(Clone, Copy)]
 struct Over {
     reason: FinishReason,
     counts: Option<TokenCounts>,
 }
 
-/// What a turn needs besides its stream.
+/// What a turn needs beside its stream.
 pub(crate) struct TurnParts {
     pub(crate) stages: Stages,
     pub(crate) lease: Lease,
@@ -80,7 +80,7 @@ pub(crate) struct TurnParts {
 }
 
 impl Turn {
-    /// A turn whose answer does not come as a stream: [`Turn::show`] hands on what it says, [`Turn::end`] ends it.
+    /// A turn whose answer does not come as a stream: [`Turn::show`] hands on its events, [`Turn::end`] ends it.
     pub(crate) fn at_once(parts: TurnParts) -> Box<Self> {
         Self::over(None, parts)
     }
@@ -130,7 +130,7 @@ impl Turn {
         });
     }
 
-    /// Ends the turn well, whatever its stream does.
+    /// Ends the turn successfully, regardless of its stream.
     pub(crate) fn end(&mut self, reason: FinishReason, counts: Option<TokenCounts>) {
         self.answer_ended();
         self.trace.note(What::FirstContent);
@@ -142,7 +142,7 @@ impl Turn {
         self.stream.as_ref().and_then(ReplyStream::response_id)
     }
 
-    /// The chat that the answer is in; empty where there is none.
+    /// Id of the answer's chat; empty if the upstream keeps none.
     pub(crate) fn chat_id(&self) -> &str {
         self.chat.as_ref().map_or("", TurnChat::id)
     }
@@ -153,8 +153,8 @@ impl Turn {
         }
     }
 
-    /// Keeps the chat of a complete answer, so that it can be continued. An answer that was cut or changed on its way is
-    /// not what the chat has.
+    /// Keeps the chat of a complete answer, so that it can be continued. An answer that was cut or changed here differs
+    /// from the one in the chat.
     fn keep_chat(&mut self, reason: FinishReason) {
         let is_complete = self.is_finished && reason == FinishReason::Stop && self.stages.told_all();
         let response_id = self.stream.as_ref().and_then(ReplyStream::response_id).filter(|_| is_complete);
@@ -165,7 +165,7 @@ impl Turn {
         }
     }
 
-    /// Nothing in the chat can be continued any more.
+    /// Marks every answer of the chat as not to be continued.
     pub(crate) fn forget_chat(&mut self) {
         self.chat.iter_mut().for_each(TurnChat::forget);
     }
@@ -180,7 +180,7 @@ impl Turn {
         self.pictures.contains(url)
     }
 
-    /// The credential that answers, by its key.
+    /// Key of the credential that answers.
     pub(crate) fn credential(&self) -> &CredentialKey {
         self.session.key()
     }
@@ -190,19 +190,19 @@ impl Turn {
         Arc::clone(&self.session)
     }
 
-    /// Which identity answers.
+    /// The identity that answers.
     #[must_use]
     pub(crate) fn identity(&self) -> &IdentityId {
         &self.identity
     }
 
-    /// How many attempts it took.
+    /// Number of attempts, this one included.
     #[must_use]
     pub(crate) fn attempts(&self) -> u32 {
         self.attempts
     }
 
-    /// Whether the upstream has said something, shown or not.
+    /// Whether the upstream has sent an event, shown or not.
     pub(crate) fn has_spoken(&self) -> bool {
         self.has_spoken
     }
@@ -212,19 +212,19 @@ impl Turn {
         self.has_content
     }
 
-    /// Whether the answer is complete but not of the form that was asked for, and nothing of it was shown.
+    /// The fault of a complete answer that is not in the requested form and of which nothing was shown.
     pub(crate) fn rejection(&mut self) -> Option<Rejection> {
         let over = self.over.filter(|_| !self.has_content)?;
         self.stages.judge(over.reason).err()
     }
 
-    /// How the answer calls tools; `None` when it goes on, or when something of it was shown.
+    /// How the answer calls tools; `None` while it goes on, or if part of it was shown.
     pub(crate) fn called(&mut self) -> Option<Called> {
         let over = self.over.filter(|_| !self.has_content)?;
         Some(self.stages.called(over.reason))
     }
 
-    /// Ends a turn whose answer was rejected: the identity did its work. Gives what it cost.
+    /// Ends a turn whose answer was rejected, without charging the identity. Returns its cost.
     pub(crate) fn discard(mut self) -> TokenCounts {
         self.settle(Outcome::Success);
         let counts = self.over.and_then(|over| over.counts);
@@ -239,11 +239,10 @@ impl Turn {
         self.lease.take()
     }
 
-    /// Hands what has arrived to `sink`. `Ready(Ok(None))` means that something came and more will; the ending comes
-    /// once.
+    /// Hands what has arrived to `sink`. `Ready(Ok(None))`: events came and more will follow; the ending comes once.
     ///
     /// # Errors
-    /// [`ChatError::Upstream`]: the answer broke. What was handed on before stands.
+    /// [`ChatError::Upstream`]: the answer broke off. What was handed on before stays valid.
     pub(crate) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
@@ -323,7 +322,7 @@ impl Turn {
                 self.over = reason.map(|reason| Over { reason, counts: self.usage() });
                 Poll::Ready(Ok(self.over.is_some()))
             }
-            // The policy cut an answer that had begun: that is an ending, not a failure.
+            // The policy cut an answer that had begun: this is an ending, not a failure.
             Poll::Ready(Err(error)) if error.kind == UpstreamErrorKind::ContentPolicy && self.has_content => {
                 self.answer_ended();
                 self.settle(Outcome::Neutral);
@@ -331,7 +330,7 @@ impl Turn {
                 Poll::Ready(Ok(true))
             }
             Poll::Ready(Err(error)) => {
-                // When we gave up on it, the upstream may still be writing.
+                // The upstream may still be writing an answer that this server gave up.
                 let gave_up = matches!(error.kind, UpstreamErrorKind::Protocol | UpstreamErrorKind::Timeout);
                 if error.source.is_none() && !gave_up {
                     self.answer_ended();
@@ -342,15 +341,15 @@ impl Turn {
         }
     }
 
-    /// Whether the answer, which has finished for this reason, has thoughts and calls of no tool only. One that is to be
-    /// asked for again, with its fault, is left to [`Turn::rejection`].
+    /// Whether the answer, finished for this reason, has only thoughts and calls of undeclared tools. One that is to be
+    /// asked for again is left to [`Turn::rejection`].
     fn says_nothing(&mut self, reason: FinishReason) -> bool {
         self.pictures.is_empty()
             && self.stages.is_silent(reason)
             && (self.has_content || self.stages.judge(reason).is_ok())
     }
 
-    /// The caller gets to see something: from here on no other identity can take over.
+    /// Commits the turn at its first content: from here on no other identity can take over.
     fn commit(&mut self) {
         if let Some(lease) = &self.lease {
             lease.first_content();
@@ -406,7 +405,7 @@ impl Drop for Turn {
             self.accounting.count_tokens(&self.session, counts);
         }
         if !self.is_counted && self.has_content {
-            // Cut short: what was said so far was paid for.
+            // For an answer that was cut short, the events so far count as spent.
             self.trace.spent(self.stages.finish(FinishReason::Stop, counts, &mut |_| {}).usage);
         }
         self.trace.pictures(self.pictures.len());

@@ -28,6 +28,6 @@ impl VideoDiary for NoDiary {
 pub(crate) struct StartedVideo {
     pub(crate) lease: Lease,
     pub(crate) chat: OwnChat,
-    /// The upstream's name of it.
+    /// The upstream's id of the task.
     pub(crate) task: String,
 }

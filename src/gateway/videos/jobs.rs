@@ -1,8 +1,8 @@
 //! Videos as jobs: taken up at once, made in the background, kept in the state file.
 //!
-//! A job belongs to the caller who asked for it. Each step is on the disk before the next one is taken: the job before
-//! the caller hears of it, the chat before the question is asked in it, the task as soon as it is known. So a restart
-//! goes on where a run ended, even by a crash, and no job ever makes two videos.
+//! A job belongs to the caller who asked for it. Each step is on the disk before the next one begins: the job before
+//! the caller is told of it, the chat before the question is sent to it, the task as soon as it is known. So a restart
+//! continues where a run ended, even by a crash, and no job ever makes two videos.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -31,19 +31,19 @@ use crate::telemetry::ErrorChain;
 use crate::upstream::media::fetch::{FetchError, OpenResult};
 use crate::upstream::web::request::WebRequest;
 
-/// Jobs that are worked on at once.
+/// Most jobs that are worked on at once.
 const UNFINISHED_MAX: usize = 32;
 
-/// Jobs that are kept; of more, those that were asked for first are dropped.
+/// Most jobs that are kept; beyond it the oldest are dropped.
 const KEPT_MAX: usize = 2_000;
 
-/// How long a job is kept. The upstream's link to its video dies some time before; how long one lives is not known.
+/// Seconds for which a job is kept. The upstream's link to its video expires some time before; its lifetime is unknown.
 const KEPT_SECONDS: u64 = 7 * 24 * 3600;
 
-/// The words for a failure: a code and a message. Callers are spoken to in one place, and not here.
+/// Code and message of a failure. The words for callers are chosen elsewhere.
 pub(crate) type Describe = fn(&ChatError) -> (String, String);
 
-/// Takes up, makes, shows and forgets videos. Clones share the jobs.
+/// Accepts, makes, shows and deletes videos. Clones share the jobs.
 #[derive(Clone)]
 pub(crate) struct VideoJobs(pub(super) Arc<Shared>);
 
@@ -56,82 +56,82 @@ pub(super) struct Shared {
     pub(super) supervisor: Supervisor,
     pub(super) describe: Describe,
     pub(super) jobs: Mutex<HashMap<String, Entry>>,
-    /// Held from the look at a job to the end of its writing, so that what is on the disk is what is here.
+    /// Held from the reading of a job to the end of its write, so that disk and memory agree.
     pub(super) writing: tokio::sync::Mutex<()>,
 }
 
 pub(super) struct Entry {
     pub(super) job: VideoJob,
-    /// Ends the task that works on it.
+    /// Stops the task that works on it; `None` if no task does.
     pub(super) work: Option<CancellationToken>,
 }
 
 /// A video to be made.
 #[derive(Debug)]
 pub(crate) struct NewVideo {
-    /// Whose it is.
+    /// The caller who asked for it.
     pub owner: VideoOwner,
-    /// What is to be made, files at hand.
+    /// The request for the web chat, its files already fetched.
     pub job: WebRequest,
-    /// The size as the caller named it.
+    /// The size as the caller wrote it.
     pub size: String,
-    /// Asked for with an idempotency key.
+    /// The idempotency key and the body's hash; `None` if the caller sent no key.
     pub once: Option<Once>,
-    /// As [`client_retries`](crate::gateway::answer::context::RequestContext::client_retries).
+    /// Retries of the caller's client, as in [`RequestContext`](crate::gateway::answer::context::RequestContext).
     pub client_retries: u32,
 }
 
-/// A caller, in words that survive a restart.
+/// A caller, identified by hashes that survive a restart.
 #[derive(Clone, Debug)]
 pub(crate) struct VideoOwner {
-    /// A hash of the caller's key; the same one for all where no keys are.
+    /// Hash of the caller's key; the same for all callers if no keys are configured.
     pub hash: String,
-    /// The caller's own credential, in client mode. It is held while the job is worked on, and never kept.
+    /// The caller's own credential, in client mode. It is held while the job is worked on, and never stored.
     pub own: Option<Arc<Session>>,
 }
 
-/// What makes two requests one.
+/// The facts by which a repeated request is recognised.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Once {
-    /// A hash of the caller's idempotency key.
+    /// Hash of the caller's `Idempotency-Key`.
     pub key: String,
-    /// A hash of the body.
+    /// Hash of the request's body.
     pub fingerprint: String,
 }
 
-/// A video that was made.
+/// A finished video, for the owner's gallery.
 pub(crate) struct FinishedVideo {
-    /// Where it can be fetched, without a key.
+    /// URL from which it can be fetched without a key.
     pub link: String,
-    /// When it was done.
+    /// End of the making.
     pub completed_at: UnixSeconds,
-    /// What was asked for.
+    /// The prompt of the request.
     pub prompt: String,
     /// The model's name as the caller gave it.
     pub model: String,
 }
 
-/// A page of jobs.
+/// A page of a caller's jobs.
 #[derive(Debug)]
 pub(crate) struct VideoPage {
     pub jobs: Vec<VideoJob>,
-    /// Whether more follow.
+    /// Whether further jobs follow after the last one.
     pub has_more: bool,
 }
 
-/// Why a video is not taken up, shown or forgotten.
+/// Reasons why a video is not accepted, shown or deleted.
 #[derive(Debug, thiserror::Error)]
 pub enum VideoJobError {
-    /// There is none of this name that belongs to the caller.
+    /// The caller has no job of this id.
     #[error("no such video")]
     NotFound,
     /// The idempotency key was used with another body.
     #[error("the idempotency key belongs to another request")]
     KeyReused,
-    /// Too many are in the making.
+    /// [`UNFINISHED_MAX`] jobs are in the making.
     #[error("too many videos are in the making")]
     Busy,
-    /// It cannot be written down.
+    /// The state file cannot keep the job.
     #[error("the state file does not take it")]
     NotKept(#[from] StoreError),
     /// A file cannot be read again.
@@ -139,26 +139,26 @@ pub enum VideoJobError {
     Unreadable(#[source] std::io::Error),
 }
 
-/// What [`VideoJobs`] is made of.
+/// The parts of [`VideoJobs`].
 pub(crate) struct VideoParts {
     /// Starts and follows videos.
     pub chats: WebGateway,
-    /// Fetches what was made.
+    /// Fetches the videos and pictures.
     pub attachments: Attachments,
-    /// For the accounts that videos were begun in.
+    /// Gives the accounts in which videos were begun.
     pub pool: IdentityPool,
-    /// Deletes the chats of videos that are done.
+    /// Deletes the chats of finished videos.
     pub janitor: Janitor,
-    /// Keeps the jobs.
+    /// Stores the jobs in the state file.
     pub store: Arc<Store>,
-    /// Owns the work.
+    /// Owns the tasks that work on jobs.
     pub supervisor: Supervisor,
-    /// Says why a video failed.
+    /// Gives code and message of a failure.
     pub describe: Describe,
 }
 
 impl VideoJobs {
-    /// Jobs that go on from these, of an earlier run. Nothing is worked on before [`VideoJobs::resume`].
+    /// Jobs of an earlier run. No work begins before [`VideoJobs::resume`].
     #[must_use]
     pub(crate) fn new(parts: VideoParts, jobs: Vec<VideoJob>) -> Self {
         let VideoParts { chats, attachments, pool, janitor, store, supervisor, describe } = parts;
@@ -168,14 +168,14 @@ impl VideoJobs {
         Self(Arc::new(Shared { chats, attachments, pool, janitor, store, supervisor, describe, jobs, writing }))
     }
 
-    /// Whether a chat belongs to a video that is not done, and must not be deleted.
+    /// Whether a chat belongs to an unfinished video, and must not be deleted.
     #[must_use]
     pub(crate) fn needs_chat(&self, chat_id: &str) -> bool {
         let jobs = self.0.jobs.lock();
         jobs.values().any(|entry| is_open(&entry.job) && entry.job.chat_id.as_deref() == Some(chat_id))
     }
 
-    /// Goes on with what an earlier run left unfinished. A job of a caller's own account waits for its caller.
+    /// Resumes the jobs that an earlier run left unfinished. A job of a caller's own account waits for its caller.
     pub(crate) fn resume(&self) {
         let jobs = self.clone();
         self.0.supervisor.spawn("resume videos", async move {
@@ -194,7 +194,7 @@ impl VideoJobs {
         });
     }
 
-    /// The job that this caller has asked for with this key before, if there is one.
+    /// The earlier job of this caller with this idempotency key, if any.
     ///
     /// # Errors
     /// [`VideoJobError::KeyReused`].
@@ -208,16 +208,16 @@ impl VideoJobs {
         }
     }
 
-    /// Takes up a job, and returns when a crash cannot lose it any more. It is taken up even if the caller has left.
+    /// Accepts a job, and returns when a crash cannot lose it any more. It is accepted even if the caller has left.
     ///
     /// # Errors
-    /// [`VideoJobError`]: nothing was taken up.
+    /// [`VideoJobError`]: no job was accepted.
     pub(crate) async fn create(&self, video: NewVideo) -> Result<VideoJob, VideoJobError> {
         let jobs = self.clone();
         self.apart("take up a video", async move { jobs.take_up(video).await }).await
     }
 
-    /// One job. A job that is neither done nor worked on is set going again.
+    /// One job. An unfinished job without a running task is resumed.
     ///
     /// # Errors
     /// [`VideoJobError::NotFound`].
@@ -229,8 +229,8 @@ impl VideoJobs {
         Ok(job)
     }
 
-    /// A page of a caller's jobs, in the order in which they were asked for or, if `is_newest_first`, the other way
-    /// round; beginning after the job `after`.
+    /// A page of a caller's jobs in the order of their requests, or newest first if `is_newest_first`, beginning after
+    /// the job `after`.
     ///
     /// # Errors
     /// [`VideoJobError::NotFound`] when there is no job `after`.
@@ -256,7 +256,7 @@ impl VideoJobs {
         Ok(VideoPage { jobs: jobs.into_iter().skip(skipped).take(limit).cloned().collect(), has_more })
     }
 
-    /// The videos that were made, of all callers, for the owner of the server: each with its link.
+    /// The finished videos of all callers, each with its link, for the owner of the server.
     pub(crate) fn finished(&self) -> Vec<FinishedVideo> {
         let entries = self.0.jobs.lock();
         let finished = |entry: &Entry| {
@@ -267,7 +267,7 @@ impl VideoJobs {
         entries.values().filter_map(finished).collect()
     }
 
-    /// Opens a video that was made, or a `range` of it, at its link.
+    /// Opens a finished video, or a `range` of it, at its link.
     ///
     /// # Errors
     /// [`FetchError`].
@@ -279,7 +279,7 @@ impl VideoJobs {
         self.0.attachments.open_result(link.expose_secret(), range).await
     }
 
-    /// Forgets a job and ends the work on it. The upstream finishes a video that it has begun; it cannot be stopped.
+    /// Deletes a job and ends the work on it. The upstream finishes a video that it has begun; it cannot be stopped.
     ///
     /// # Errors
     /// [`VideoJobError`].
@@ -301,7 +301,7 @@ impl VideoJobs {
         entry.map(|entry| entry.job.clone()).ok_or(VideoJobError::NotFound)
     }
 
-    /// Does something to its end, whether or not the caller stays.
+    /// Runs work to its end, even if the caller leaves.
     async fn apart<T: Send + 'static>(
         &self,
         name: &'static str,
@@ -330,7 +330,7 @@ impl VideoJobs {
         }
         let no_owner = || CredentialKey::from_stored("");
         let job = VideoJob {
-            // Ids of this kind sort by time, which the list's order within a second rests on.
+            // Version 7 UUIDs sort by time; the order of the list within a second relies on it.
             id: format!("video_{}", Uuid::now_v7().simple()),
             owner: owner.hash,
             key: owner.own.as_ref().map_or_else(no_owner, |own| own.key().clone()),
@@ -359,7 +359,7 @@ impl VideoJobs {
         Ok(job)
     }
 
-    /// Drops what is too old or too much. The caller holds [`Shared::writing`].
+    /// Drops jobs that are too old or beyond the limit. The caller holds [`Shared::writing`].
     async fn prune(&self, now: UnixSeconds) {
         let old: Vec<String> = {
             let entries = self.0.jobs.lock();
@@ -387,7 +387,7 @@ impl VideoJobs {
         }
     }
 
-    /// Changes a job, here and on the disk. One that was forgotten stays so.
+    /// Changes a job, in memory and on the disk. A deleted one stays deleted.
     pub(super) async fn write(&self, id: &str, change: impl FnOnce(&mut VideoJob)) -> Result<(), StoreError> {
         let _writing = self.0.writing.lock().await;
         let Some(mut job) = self.0.jobs.lock().get(id).map(|entry| entry.job.clone()) else {
@@ -410,7 +410,7 @@ fn age(job: &VideoJob) -> (UnixSeconds, &str) {
     (job.created_at, &job.id)
 }
 
-/// The picture of a job that was just asked for.
+/// The first picture of a new job, if it has one.
 fn picture_of(job: &WebRequest) -> Result<Option<VideoPicture>, std::io::Error> {
     match job.files.first() {
         None | Some(JobFile::Remote(_)) => Ok(None),

@@ -1,5 +1,5 @@
-//! Following a video that the upstream makes: asked after now and then, by the identity that started it. And
-//! finding it, when the answer that named it was lost.
+//! Follows a video that the upstream makes, by polls with the identity that started it; and finds it when the answer
+//! that named it was lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,46 +15,46 @@ use crate::upstream::web::client::QwenWeb;
 use crate::upstream::web::detail::{is_untouched, video_task};
 use crate::upstream::web::tasks::TaskStatus;
 
-/// The first pause between two looks; each further one is half as long again.
+/// First pause between two polls; each further one is half as long again.
 const PAUSE_MIN: Duration = Duration::from_millis(500);
-/// The site's own page looks every ten seconds.
+/// Longest pause between two polls; the site's own page polls every ten seconds.
 const PAUSE_MAX: Duration = Duration::from_secs(10);
-/// The pause after the upstream asked for a human: nothing is gained by asking on.
+/// Pause after a challenge: further polls would meet it too.
 const CHALLENGE_PAUSE: Duration = Duration::from_secs(300);
-/// A task that is not known this often in a row is lost. One that was just begun may not be known everywhere yet.
+/// Polls in a row after which an unknown task is lost. A new task may not be known everywhere yet.
 const UNKNOWN_MAX: u32 = 4;
 
-/// A chat that is seen without a question this often is one that nothing was asked in: a question that was just sent
-/// may not be written down yet.
+/// Reads of a chat without a question after which it counts as untouched: a question that was just sent may not be
+/// stored yet.
 const UNTOUCHED_LOOKS: u32 = 3;
-/// A chat that is seen with a question but without a task this often will not have one.
+/// Reads of a chat with a question but without a task after which no task is expected.
 const TASKLESS_LOOKS: u32 = 6;
 
-/// So many answers in a row that make no sense, or refuse the account, will not be followed by a better one.
+/// Unreadable answers, or refusals of the account, in a row after which no better one is expected.
 const USELESS_MAX: u32 = 12;
 
 const DOING: &str = "making a video";
 
-/// Follows tasks. Clones are the same.
+/// Follows video tasks. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct VideoTasks {
     pub(crate) upstream: Arc<QwenWeb>,
     pub(crate) accounts: WebAccounts,
 }
 
-/// What a chat tells of the video that was, or was not, begun in it.
+/// The content of a chat in which a video may have been begun.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Found {
-    /// This task makes it.
+    /// The id of the task that makes the video.
     Task(String),
-    /// Nothing was asked.
+    /// No question was sent to the chat.
     Nothing,
-    /// It cannot be told: the chat is gone, cannot be read, or has a question and no task.
+    /// Unknown: the chat is gone, cannot be read, or has a question and no task.
     Unclear,
 }
 
 impl VideoTasks {
-    /// Looks into a chat for its video, again and again where that may help, until `deadline` at most.
+    /// Reads a chat for its video, repeatedly where that may help, until `deadline` at most.
     pub(crate) async fn find(&self, session: &Arc<Session>, chat_id: &str, deadline: Instant) -> Found {
         let (mut pause, mut untouched, mut taskless) = (PAUSE_MIN, 0, 0);
         loop {
@@ -87,8 +87,8 @@ impl VideoTasks {
         }
     }
 
-    /// Waits for the link to a video. A failed look is no failed task: the task ends by the upstream's word, when the
-    /// upstream does not know it any more, or at the deadline.
+    /// Waits for the link to a video. A failed poll is not a failed task: the task ends by the upstream's answer, when
+    /// the upstream no longer knows it, or at the deadline.
     ///
     /// # Errors
     /// [`UpstreamError`].
@@ -108,7 +108,7 @@ impl VideoTasks {
             match looked {
                 Ok(TaskStatus::Done { url }) => return Ok(url),
                 Ok(TaskStatus::Failed(mut error)) => {
-                    // Of a task nothing else is known than these words, so they are told whatever the class is.
+                    // The only known facts of a failed task are these words, so the caller gets them in every class.
                     error.quote.clean(&session.secrets(), &[prompt.into()]);
                     return Err(*error);
                 }
@@ -135,12 +135,12 @@ impl VideoTasks {
         }
     }
 
-    /// A video takes longer than many a token lives. What comes of it shows at the next look.
+    /// Renews the session's token, since making a video may outlast one. A failure shows at the next poll.
     async fn freshen(&self, session: &Arc<Session>) {
         let _ = self.accounts.ensure_fresh(session).await;
     }
 
-    /// What a failed look asks for, and the pause before the next one.
+    /// Handles a failed poll, and returns the pause before the next one.
     async fn after_failure(
         &self,
         session: &Arc<Session>,
@@ -151,7 +151,7 @@ impl VideoTasks {
         debug!(identity.id = %session.identity(), error = %ErrorChain(error), "video not asked after");
         match error.kind {
             UpstreamErrorKind::Unauthorized => {
-                // What comes of it shows at the next look.
+                // A failure shows at the next poll.
                 let _ = self.accounts.replace(session, generation).await;
                 pause
             }
