@@ -43,6 +43,10 @@ async fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
             let load = move || Config::load(&Sources::from_process(flags.clone()));
             return Ok(exit(cli::setup::run(load).await?));
         }
+        Command::Chat(args) => {
+            let config = Config::load(&Sources::from_process(flags))?;
+            cli::chat::run(&config, *args).await.map_err(CommandError::Chat)?;
+        }
         Command::Check { json } => {
             let config = configured(flags)?;
             return Ok(exit(cli::check::run(config, json).await?));

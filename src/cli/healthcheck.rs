@@ -12,13 +12,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Whether the server at this address answers `GET /health` with 200. If not, standard error tells why.
 pub async fn is_alive(listen: SocketAddr) -> bool {
-    // "Every address" is no address to call.
-    let host = match listen.ip() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        other => other,
-    };
-    let url = format!("http://{}/health", SocketAddr::new(host, listen.port()));
+    let url = format!("http://{}/health", callable(listen));
     let answered = match reqwest::Client::builder().no_proxy().tls_certs_only([]).timeout(TIMEOUT).build() {
         Ok(client) => client.get(&url).send().await.map_err(reqwest::Error::without_url),
         Err(error) => Err(error),
@@ -30,4 +24,14 @@ pub async fn is_alive(listen: SocketAddr) -> bool {
     };
     let _ = writeln!(io::stderr(), "qwen-bridge: no healthy server at {url}: {why}");
     false
+}
+
+/// The address at which a server that listens here is called from this machine: a wildcard becomes loopback.
+pub(crate) fn callable(listen: SocketAddr) -> SocketAddr {
+    let host = match listen.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        other => other,
+    };
+    SocketAddr::new(host, listen.port())
 }

@@ -5,14 +5,17 @@
 #![expect(clippy::doc_markdown, reason = "these comments are the help text on terminals, where backticks are noise")]
 
 pub mod auth;
+pub mod chat;
 pub mod check;
 pub mod completions;
 pub mod healthcheck;
+mod listen;
 pub mod serve;
 pub mod setup;
 pub mod setup_error;
 #[cfg(feature = "demo")]
 pub mod simulated;
+mod terminal;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -23,6 +26,8 @@ use clap::{Args, CommandFactory as _, Parser, Subcommand};
 
 use crate::app::StartError;
 use crate::cli::auth::{AuthCommand, AuthError};
+use crate::cli::chat::ChatArgs;
+use crate::cli::chat::error::ChatError;
 use crate::cli::completions::Printed;
 use crate::cli::setup_error::SetupError;
 #[cfg(feature = "demo")]
@@ -30,6 +35,8 @@ use crate::cli::simulated::SimulatedCommand;
 #[cfg(feature = "demo")]
 use crate::cli::simulated::error::SimulatedError;
 use crate::config::ConfigError;
+
+pub use crate::cli::listen::Listen;
 
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
@@ -43,6 +50,9 @@ pub enum CommandError {
     /// An account could not be added, listed or removed.
     #[error(transparent)]
     Auth(#[from] AuthError),
+    /// `chat` has no answer.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
     /// The guided first run ends without an account.
     #[error(transparent)]
     Setup(#[from] SetupError),
@@ -95,17 +105,6 @@ pub struct Common {
     pub log_level: Option<String>,
 }
 
-/// Where the server is.
-#[derive(Args, Clone, Debug, Default)]
-pub struct Listen {
-    /// Address to listen at (SERVER_HOST) [default: 127.0.0.1]
-    #[arg(long, value_name = "ADDRESS")]
-    pub host: Option<String>,
-    /// Port to listen at (SERVER_PORT) [default: 8000]
-    #[arg(long, value_name = "PORT")]
-    pub port: Option<String>,
-}
-
 /// What to do.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
@@ -117,6 +116,8 @@ pub enum Command {
     Simulated(SimulatedCommand),
     /// Add a first account: paste it, see what it is, and how to connect a client
     Setup,
+    /// Talk to the running server; with a question, print the answer and end
+    Chat(Box<ChatArgs>),
     /// Check the settings, and ask the upstream about each account once without changing anything
     Check {
         /// Print JSON, and nothing else, on standard output
@@ -182,6 +183,7 @@ impl Cli {
     pub fn flags(&self) -> BTreeMap<String, String> {
         let listen = match &self.command {
             Some(Command::Serve(listen) | Command::Healthcheck(listen)) => Some(listen),
+            Some(Command::Chat(args)) => Some(&args.listen),
             _ => None,
         };
         let common = &self.common;
@@ -235,6 +237,7 @@ mod tests {
         check("qwen-bridge serve --port :9000 --host ::1", &[("SERVER_HOST", "::1"), ("SERVER_PORT", ":9000")]);
         check("qwen-bridge --port 1 serve --port 2", &[("SERVER_PORT", "2")]);
         check("qwen-bridge healthcheck --port 9", &[("SERVER_PORT", "9")]);
+        check("qwen-bridge --port 1 chat --port 9 a question", &[("SERVER_PORT", "9")]);
         check(
             "qwen-bridge --config a.json check --cookie-file b --state-dir c --log-level debug",
             &[("CONFIG_FILE", "a.json"), ("COOKIE_FILE", "b"), ("LOG_LEVEL", "debug"), ("STATE_DIR", "c")],

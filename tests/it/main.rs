@@ -12,6 +12,7 @@ mod caller_keys;
 mod canaries;
 mod cancellation;
 mod challenge;
+mod chat_command;
 mod chat_complete;
 mod chat_stream;
 mod clean_guest;

@@ -9,3 +9,5 @@ pub(crate) mod owned;
 pub(crate) mod program;
 pub(crate) mod raw;
 pub(crate) mod responses;
+#[cfg(unix)]
+pub(crate) mod terminal;
