@@ -42,6 +42,8 @@ pub struct IdentityFacts {
     pub cooling: PerUsage<Option<Cooling>>,
     /// The moment from which the upstream has refused the credential permanently; `None` while it is accepted.
     pub dead_since: Option<UnixSeconds>,
+    /// The circuit breaker, while it is open.
+    pub breaker: Option<OpenBreaker>,
 }
 
 /// A rest until a moment.
@@ -53,6 +55,23 @@ pub struct Cooling {
     pub until: UnixSeconds,
     /// Start of the rest: bounds its length when the wall clock steps back.
     pub set_at: UnixSeconds,
+    /// How often in a row the upstream asked for such a rest without saying for how long: the next one is longer.
+    pub strikes: u32,
+}
+
+/// A circuit breaker that is open: its identity is parked until a moment, after faults or a refusal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenBreaker {
+    /// Until when.
+    pub until: UnixSeconds,
+    /// When this was written down, so that a clock that steps back cannot prolong it for ever.
+    pub set_at: UnixSeconds,
+    /// Times it opened since it was last calm: the next cooldown is longer.
+    pub trips: u32,
+    /// Refusals of the identity since it last worked: the next wait after one is longer.
+    pub refusals: u32,
+    /// Whether it is open because the upstream refused the identity.
+    pub is_refused: bool,
 }
 
 /// Why an identity rests.

@@ -95,11 +95,10 @@ impl IdentityPool {
     }
 
     /// Takes up what was written down about a credential before a restart: rests for as long as they were
-    /// meant, at most 25 hours, and a death, which the refresher looks at again on its own schedule.
+    /// meant, at most 25 hours; an open breaker, if its time is not over; and a death, which the refresher looks at again
+    /// on its own schedule.
     pub fn restore(&self, key: &CredentialKey, facts: IdentityFacts, now: Now) {
-        self.0.change(now, |state| {
-            state.change(key, |slot| slot.restore(facts, now));
-        });
+        self.0.change(now, |state| state.restore(key, facts, now));
     }
 
     /// Lends the identity whose turn it is. When those that would do are merely at their cap, waits for one, but
@@ -240,8 +239,8 @@ impl IdentityPool {
 
     /// What has to be written down about an identity; nothing for one that is not in the pool.
     #[must_use]
-    pub fn facts(&self, key: &CredentialKey) -> IdentityFacts {
-        self.0.look(|state| state.find(key).map_or_else(IdentityFacts::default, |slot| slot.facts()))
+    pub fn facts(&self, key: &CredentialKey, now: Now) -> IdentityFacts {
+        self.0.look(|state| state.find(key).map_or_else(IdentityFacts::default, |slot| slot.facts(now)))
     }
 
     /// Whether all identities fail in the same way, so that trying more than one other identity is of no use.

@@ -11,7 +11,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::base::facts::{Need, PerUsage, Usage};
+use crate::base::facts::{IdentityFacts, Need, PerUsage, Usage};
 use crate::base::ids::CredentialKey;
 use crate::base::session::Session;
 use crate::pool::blame::Blame;
@@ -257,6 +257,16 @@ impl<W> PoolState<W> {
     pub(crate) fn change(&mut self, key: &CredentialKey, change: impl FnOnce(&mut Slot)) {
         if let Some(index) = self.indices.get(key).copied() {
             self.slot(index, change);
+            self.sync(index);
+        }
+    }
+
+    /// Takes up what was written down about one identity.
+    pub(crate) fn restore(&mut self, key: &CredentialKey, facts: IdentityFacts, now: Now) {
+        if let Some(index) = self.indices.get(key).copied()
+            && let Some(slot) = self.slots.get_mut(index)
+        {
+            slot.restore(facts, now, &self.settings);
             self.sync(index);
         }
     }

@@ -12,13 +12,12 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tracing::debug;
 use url::Url;
 
-use crate::base::facts::{Cooling, IdentityFacts};
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::secret::{ApiKey, Cookie};
 use crate::store::daily::{Daily, DaySpent, Spent, UtcDay};
 use crate::store::disk::fault::Fault;
 use crate::store::disk::files;
-use crate::store::fact_rows::{reason_of, usage_of};
+use crate::store::fact_rows;
 use crate::store::key_rows;
 use crate::store::records::{
     ChatIntent, KeptAlert, KeptAnswer, Loaded, Note, OwnedChat, StoredAccount, StoredSession, VideoJob, VideoPicture,
@@ -148,7 +147,7 @@ impl Rows {
             .prepare("SELECT key, credentials FROM oauth")?
             .query_map([], |row| Ok((key(&row.get::<_, String>(0)?), SecretString::from(row.get::<_, String>(1)?))))?
             .collect::<Result<_, _>>()?;
-        let facts = self.load_facts()?;
+        let facts = fact_rows::load(&self.connection)?;
         let (accounts, labels) = (self.load_accounts()?, self.load_labels()?);
         let chats = self
             .connection
@@ -265,28 +264,6 @@ impl Rows {
             Ok((key(&row.get::<_, String>(0)?), DaySpent { day: UtcDay::numbered(row.get(1)?), spent }))
         })?;
         Ok(Daily::of(rows.collect::<rusqlite::Result<Vec<_>>>()?))
-    }
-
-    fn load_facts(&self) -> rusqlite::Result<HashMap<CredentialKey, IdentityFacts>> {
-        let mut facts: HashMap<CredentialKey, IdentityFacts> = HashMap::new();
-        let mut deaths = self.connection.prepare("SELECT key, dead_since FROM facts")?;
-        let mut rows = deaths.query([])?;
-        while let Some(row) = rows.next()? {
-            let dead_since = row.get::<_, Option<i64>>(1)?.map(UnixSeconds);
-            facts.entry(key(&row.get::<_, String>(0)?)).or_default().dead_since = dead_since;
-        }
-        let mut rests = self.connection.prepare("SELECT key, usage, reason, until, set_at FROM rests")?;
-        let mut rows = rests.query([])?;
-        while let Some(row) = rows.next()? {
-            let (usage, reason): (String, String) = (row.get(1)?, row.get(2)?);
-            // A word that this version does not know does not make an identity rest.
-            if let (Some(usage), Some(reason)) = (usage_of(&usage), reason_of(&reason)) {
-                let (until, set_at) = (UnixSeconds(row.get(3)?), UnixSeconds(row.get(4)?));
-                let facts = facts.entry(key(&row.get::<_, String>(0)?)).or_default();
-                *facts.cooling.get_mut(usage) = Some(Cooling { reason, until, set_at });
-            }
-        }
-        Ok(facts)
     }
 }
 

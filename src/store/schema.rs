@@ -217,6 +217,18 @@ CREATE TABLE alerts (
     PRIMARY KEY (event, subject)
 ) STRICT, WITHOUT ROWID;
 ",
+    // Open circuit breakers, and how often in a row a rest of an account was asked for without saying for how long.
+    "
+CREATE TABLE breakers (
+    key TEXT PRIMARY KEY NOT NULL,
+    until INTEGER NOT NULL,
+    set_at INTEGER NOT NULL,
+    trips INTEGER NOT NULL,
+    refusals INTEGER NOT NULL,
+    is_refused INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+ALTER TABLE rests ADD COLUMN strikes INTEGER NOT NULL DEFAULT 0;
+",
 ];
 
 #[cfg(test)]
@@ -230,6 +242,10 @@ mod tests {
         let rows = "INSERT INTO sessions (key, cookies, token, saved_at) VALUES ('a', 'token=1', 'jwt', 5);
                     INSERT INTO chats (chat_id, key, created_at) VALUES ('chat-1', 'a', 3);";
         connection.execute_batch(&format!("{rows} PRAGMA user_version = {version}")).unwrap();
+        if version >= 3 {
+            let rest = "INSERT INTO rests (key, usage, reason, until, set_at) VALUES ('a', 'chat', 'rate', 9, 5)";
+            connection.execute_batch(rest).unwrap();
+        }
         connection
     }
 
@@ -254,6 +270,10 @@ mod tests {
                 })
                 .unwrap();
             assert_eq!(found, ("token=1".to_owned(), 3), "from version {earlier}");
+            let rests: i64 = connection
+                .query_row("SELECT count(*) FROM rests WHERE key = 'a' AND strikes = 0", [], |row| row.get(0))
+                .unwrap();
+            assert_eq!(rests, i64::from(earlier >= 3), "from version {earlier}");
         }
     }
 

@@ -7,11 +7,12 @@ use qwen_bridge::base::secret::Cookie;
 use qwen_bridge::pool::Now;
 use qwen_bridge::store::Store;
 use simulator::Simulator;
-use simulator::script::{AccountScript, Endpoint, Era, RefreshRotation, Scenario};
+use simulator::script::{AccountScript, Endpoint, Era, RefreshRotation, Scenario, ScriptedReply};
 use tempfile::TempDir;
 
-use crate::support::app::{KEY, PATIENCE, Setup};
+use crate::support::app::{KEY, PATIENCE, Setup, TestApp, json_of, question};
 use crate::support::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, until_all_healthy, until_health};
+use crate::support::program::{self, Program};
 
 fn era_b(name: &str, refresh_rotation: RefreshRotation) -> AccountScript {
     AccountScript { refresh_rotation, ..AccountScript::new(name, Era::B) }
@@ -62,10 +63,90 @@ async fn a_killed_server_loses_no_rotated_session() {
     let old_cookie = simulator.accounts().cookie("bob");
     let app = Setup::default().with("COOKIE", &old_cookie).start(simulator).await;
     until_all_healthy(&app).await;
-    let crate::support::app::TestApp { simulator, state_dir, .. } = app;
+    let TestApp { simulator, state_dir, .. } = app;
     simulator.accounts().expire("bob");
     let app = Setup::default().with("COOKIE", &old_cookie).in_dir(state_dir).start(simulator).await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
+}
+
+const ADMIN: &str = "sk-of-the-owner";
+
+/// Asks until the upstream has given all the replies that wait, each of which fails one attempt.
+async fn ask_until_used_up(simulator: &Simulator, address: std::net::SocketAddr, key: &str) {
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+    while simulator.script().left() > 0 {
+        let request = client.post(format!("http://{address}/v1/chat/completions")).bearer_auth(key);
+        let request = request.header("content-type", "application/json").body(question("echo: x").to_string());
+        request.send().await.unwrap().bytes().await.unwrap();
+    }
+    // Writes are in order, so that everything before this one is on the disk when it is answered.
+    let request = client.post(format!("http://{address}/admin/keys")).bearer_auth(ADMIN);
+    let request = request.header("content-type", "application/json").body("{\"name\": \"made\"}");
+    assert_eq!(request.send().await.unwrap().status(), 201);
+}
+
+/// `(reason, is it dated)` of the first account.
+async fn first_account(app: &TestApp) -> (String, bool) {
+    let request = app.client.get(app.url("/admin/accounts")).bearer_auth(ADMIN);
+    let list = json_of(request.send().await.unwrap()).await;
+    let first = &list["accounts"][0];
+    (first["reason"].as_str().unwrap_or("-").to_owned(), first["next_at"].is_i64())
+}
+
+#[tokio::test]
+async fn an_account_that_was_parked_stays_parked_after_a_kill() {
+    let failed = || vec![ScriptedReply::status(503); 5];
+    for (replies, reason) in [(failed(), "tripped"), (vec![ScriptedReply::error("Forbidden")], "refused")] {
+        let simulator = Simulator::start(crew(2)).await.unwrap();
+        let state_dir = tempfile::tempdir().unwrap();
+        for reply in replies {
+            simulator.script().queue(Some("ada"), Endpoint::Completions, reply);
+        }
+        let mut settings = program::settings(&simulator, "json");
+        settings.push(("STATE_DIR", state_dir.path().display().to_string()));
+        settings.push(("ADMIN_SECRET_KEY", ADMIN.to_owned()));
+        let server = Program::start(&["serve"], &settings);
+        ask_until_used_up(&simulator, server.address_beside("listening").await, program::KEY).await;
+        server.signal("KILL");
+        drop(server);
+
+        let app = Setup::default().with("ADMIN_SECRET_KEY", ADMIN).in_dir(state_dir).start(simulator).await;
+        assert_eq!(counts(&app).await, (1, 0, 1), "{reason}");
+        assert_eq!(first_account(&app).await, (reason.to_owned(), true));
+        let before = asked_accounts(&app.simulator).len();
+        for form in FORMS {
+            ask(&app, form, "echo: x").await.must_say("x");
+        }
+        assert!(asked_accounts(&app.simulator).iter().skip(before).all(|account| account == "bob"), "{reason}");
+
+        // The owner knows better, and that outlives a kill too.
+        let wake = app.client.post(app.url("/admin/accounts/identity-1/wake")).bearer_auth(ADMIN);
+        assert_eq!(wake.send().await.unwrap().status(), 200);
+        let (simulator, state_dir) = app.stop().await;
+        let app = Setup::default().in_dir(state_dir).start(simulator).await;
+        assert_eq!(counts(&app).await, (2, 0, 0), "{reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_probe_that_worked_is_remembered_after_a_kill() {
+    let simulator = Simulator::start(crew(1)).await.unwrap();
+    let setup = || Setup::default().with("ADMIN_SECRET_KEY", ADMIN);
+    let app = setup().start(simulator).await;
+    for _ in 0..5 {
+        app.simulator.script().queue(Some("ada"), Endpoint::Completions, ScriptedReply::status(503));
+    }
+    ask_until_used_up(&app.simulator, app.address, KEY).await;
+    assert_eq!(counts(&app).await, (0, 0, 1));
+    // The only account is probed before its time.
+    ask(&app, Form::Stream, "echo: x").await.must_say("x");
+    let request = app.client.post(app.url("/admin/keys")).bearer_auth(ADMIN);
+    let request = request.header("content-type", "application/json").body("{\"name\": \"later\"}");
+    assert_eq!(request.send().await.unwrap().status(), 201);
+    // Dropped without a drain, as when the process is killed.
+    let TestApp { simulator, state_dir, .. } = app;
+    let app = setup().in_dir(state_dir).start(simulator).await;
+    assert_eq!(counts(&app).await, (1, 0, 0));
 }
 
 /// An upstream with one account, and a state folder that says that the account's login is over.

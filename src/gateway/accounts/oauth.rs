@@ -213,7 +213,7 @@ impl OAuthAccounts {
             let result = self.replace(session, session.token_generation()).await;
             account.known.lock().forced.note(result.clone());
             if result.is_ok() {
-                self.0.pool.trust(session.key(), Now::read());
+                self.trust(session, Now::read());
             }
             results.push(Forced { identity, age: Duration::ZERO, result });
         }
@@ -270,9 +270,16 @@ impl OAuthAccounts {
             account.known.lock().forced.note(result.clone());
         }
         if result.is_ok() {
-            self.0.pool.trust(session.key(), Now::read());
+            self.trust(session, Now::read());
         }
         result
+    }
+
+    /// Lets an account be used at once that the upstream refused, since its token is another one now.
+    pub(crate) fn trust(&self, session: &Session, now: Now) {
+        let key = session.key();
+        self.0.pool.trust(key, now);
+        self.0.store.save_facts(key.clone(), self.0.pool.facts(key, now));
     }
 
     /// Where an account chats; `None` for one that is not there.

@@ -152,7 +152,7 @@ impl OAuthAccounts {
         info!(identity.id = %identity, "credentials changed by another program");
         account.known.lock().renewed_at = None;
         self.install(account, credentials, now);
-        self.0.pool.trust(account.session.key(), now);
+        self.trust(&account.session, now);
     }
 
     /// The account that has this login, or had it before a refresh.

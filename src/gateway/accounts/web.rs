@@ -186,8 +186,10 @@ impl WebAccounts {
 
     /// Puts another credential of an account in the place of the one before. Leases go on with the old one.
     pub(crate) fn replace_member(&self, old: &CredentialKey, session: Arc<Session>, seed: IdentitySeed, now: Now) {
+        let key = session.key().clone();
         self.remove(old, now);
         self.add(session, seed, None, now);
+        self.keep_facts(&key, now);
     }
 
     /// Which identity has this account of the upstream.
@@ -245,9 +247,20 @@ impl WebAccounts {
             member.history.lock().forced.note(result.clone());
         }
         if result.is_ok() {
-            self.0.pool.trust(session.key(), Now::read());
+            self.trust(session, Now::read());
         }
         result
+    }
+
+    /// Lets an account be used at once that the upstream refused, since its token is another one now.
+    fn trust(&self, session: &Session, now: Now) {
+        self.0.pool.trust(session.key(), now);
+        self.keep_facts(session.key(), now);
+    }
+
+    /// Writes down what the pool knows of an account.
+    pub(crate) fn keep_facts(&self, key: &CredentialKey, now: Now) {
+        self.0.store.save_facts(key.clone(), self.0.pool.facts(key, now));
     }
 
     /// Looks again at an account that was given up, as its owner asks.
@@ -365,7 +378,7 @@ impl WebAccounts {
             let result = self.replace(&session, session.token_generation()).await;
             member.history.lock().forced.note(result.clone());
             if result.is_ok() {
-                self.0.pool.trust(session.key(), Now::read());
+                self.trust(&session, Now::read());
             }
             results.push(Forced { identity, age: Duration::ZERO, result });
         }

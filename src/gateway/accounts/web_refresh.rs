@@ -170,7 +170,7 @@ impl WebAccounts {
         }
         session.install_token(token);
         self.0.pool.set_credential(session.key(), CredentialState::Ready, now);
-        self.0.store.save_facts(session.key().clone(), self.0.pool.facts(session.key()));
+        self.keep_facts(session.key(), now);
     }
 
     fn failed(&self, member: &Member, error: &UpstreamError, now: Now) {
@@ -226,7 +226,7 @@ impl WebAccounts {
             history.due_at = Some(Instant::now() + wait);
         }
         self.0.pool.set_credential(key, CredentialState::Dead, now);
-        self.0.store.save_facts(key.clone(), self.0.pool.facts(key));
+        self.keep_facts(key, now);
     }
 
     /// Notes when the account's token is to be replaced.

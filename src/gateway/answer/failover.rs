@@ -331,10 +331,14 @@ impl Failover {
         }
         progress.generation = session.token_generation();
         progress.attempts += 1;
+        let is_probe = lease.is_probe();
         let tried = Box::pin(attempt.run(lease, progress.attempts, progress.deadline));
         match tried.await {
             Ok(done) => {
                 self.accounting.count_request(&session);
+                if is_probe {
+                    self.accounting.probe_answered(&session);
+                }
                 trace.note(What::Answered { identity: session.identity().clone() });
                 Ok(done)
             }

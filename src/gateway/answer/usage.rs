@@ -1,5 +1,5 @@
 //! What requests cost each identity: failures go to the pool, requests and tokens to the daily counts, and rests and
-//! deaths to the state file as well.
+//! breakers that open or close to the state file as well.
 
 use std::sync::Arc;
 
@@ -54,7 +54,7 @@ impl Accounting {
         }
     }
 
-    /// Ends a lease with a failure. Rests outlive the process.
+    /// Ends a lease with a failure. The rest or the open breaker that comes of it outlives the process.
     pub(crate) fn charge(&self, lease: Lease, error: &UpstreamError, now: Now) {
         self.charge_token(lease, error, false, now);
     }
@@ -66,8 +66,7 @@ impl Accounting {
             Outcome::Unauthorized if is_fresh || !self.are_renewed => Outcome::TokenRefused,
             outcome => outcome,
         };
-        let is_fact = matches!(outcome, Outcome::RateLimited { .. } | Outcome::Quota { .. } | Outcome::Challenged);
-        let is_pooled = self.pool.credential(session.key()).is_some();
+        let before = self.pool.facts(session.key(), now);
         if matches!(outcome, Outcome::Challenged) {
             warn!(
                 identity.id = %session.identity(),
@@ -87,8 +86,14 @@ impl Accounting {
             }
             outcome => lease.finish(outcome, now),
         }
-        if is_fact && is_pooled {
-            self.store.save_facts(session.key().clone(), self.pool.facts(session.key()));
+        let after = self.pool.facts(session.key(), now);
+        if after != before {
+            self.store.save_facts(session.key().clone(), after);
         }
+    }
+
+    /// Writes down that a probe was answered: the breaker that it closed must not be open again after a restart.
+    pub(crate) fn probe_answered(&self, session: &Session) {
+        self.store.save_facts(session.key().clone(), self.pool.facts(session.key(), Now::read()));
     }
 }

@@ -6,7 +6,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::pool::clock::{after, doubled, stretched};
+use crate::base::facts::OpenBreaker;
+use crate::pool::clock::{Now, after, doubled, stretched};
 use crate::pool::identity::window::{Tally, Window};
 use crate::pool::settings::PoolSettings;
 
@@ -199,6 +200,32 @@ impl Breaker {
         self.settle(now);
         if epoch == self.epoch && matches!(self.state, State::HalfOpen { .. }) {
             self.enter(State::Open { until: now });
+        }
+    }
+
+    /// What has to be written down: nothing but an open breaker whose time is not over. A probe that is under way is left
+    /// out, since it tells within a minute.
+    pub(crate) fn facts(&self, now: Now) -> Option<OpenBreaker> {
+        let mut settled = self.clone();
+        settled.settle(now.instant);
+        let Self { trips, refusals, is_refused, .. } = settled;
+        match settled.state {
+            State::Open { until } if until > now.instant => {
+                Some(OpenBreaker { until: now.unix_at(until), set_at: now.unix, trips, refusals, is_refused })
+            }
+            State::Open { .. } | State::Closed { .. } | State::HalfOpen { .. } => None,
+        }
+    }
+
+    /// Takes up an open breaker that was written down, if its time is not over. Neither a clock that stepped back nor a
+    /// spoilt file can make that longer than it was meant to be, or than the longest cooldown.
+    pub(crate) fn restore(&mut self, facts: OpenBreaker, now: Now, settings: &PoolSettings) {
+        let OpenBreaker { until, set_at, trips, refusals, is_refused } = facts;
+        let seconds = until.seconds_since(now.unix).min(until.seconds_since(set_at));
+        let length = Duration::from_secs(seconds).min(stretched(settings.cooldown_max, COOLDOWN_JITTER, 1.0));
+        if !length.is_zero() {
+            (self.trips, self.refusals, self.is_refused) = (trips, refusals, is_refused);
+            self.enter(State::Open { until: after(now.instant, length) });
         }
     }
 

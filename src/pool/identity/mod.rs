@@ -88,8 +88,11 @@ impl Slot {
     }
 
     /// Takes up what was written down before a restart.
-    pub(crate) fn restore(&mut self, facts: IdentityFacts, now: Now) {
+    pub(crate) fn restore(&mut self, facts: IdentityFacts, now: Now, settings: &PoolSettings) {
         self.rests.restore(&facts.cooling, now);
+        if let Some(open) = facts.breaker {
+            self.breaker.restore(open, now, settings);
+        }
         if let Some(since) = facts.dead_since {
             self.credential = CredentialState::Dead;
             self.dead_since = Some(since);
@@ -97,8 +100,12 @@ impl Slot {
     }
 
     /// What has to be written down.
-    pub(crate) fn facts(&self) -> IdentityFacts {
-        IdentityFacts { cooling: self.rests.facts(), dead_since: self.dead_since }
+    pub(crate) fn facts(&self, now: Now) -> IdentityFacts {
+        IdentityFacts {
+            cooling: self.rests.facts(),
+            dead_since: self.dead_since,
+            breaker: self.breaker.facts(now),
+        }
     }
 
     /// From when on it may be picked for a usage if nothing else happens; `Err` if no time will do. No identity is

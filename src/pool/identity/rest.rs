@@ -32,13 +32,16 @@ pub(crate) struct Current {
     pub(crate) until: Instant,
     until_unix: UnixSeconds,
     set_at: UnixSeconds,
+    /// How often in a row the identity had to be sent to rest without being told for how long.
+    strikes: u32,
 }
 
-/// A line of rests, and how often the identity had to be sent to rest without being told for how long.
+/// A line of rests.
 #[derive(Clone, Debug, Default)]
 struct Rest {
+    /// The longest one, over or not; `None` since a good result came after it.
     current: Option<Current>,
-    strikes: u32,
+    /// How many were asked for.
     count: u32,
 }
 
@@ -73,18 +76,25 @@ impl Rests {
     /// Too many requests (classes R and R′): as long as the upstream says, else a minute that doubles.
     pub(crate) fn rate(&mut self, usage: Usage, retry_after: Option<Duration>, now: Now, jitter: f64) {
         let rest = self.own.get_mut(usage);
-        let length = match retry_after {
-            Some(length) => stretched(length.clamp(REST_MIN, REST_MAX), RATE_JITTER, jitter),
+        let strikes = rest.strikes();
+        match retry_after {
+            Some(length) => {
+                let length = stretched(length.clamp(REST_MIN, REST_MAX), RATE_JITTER, jitter);
+                rest.begin(CoolingReason::Rate, length, strikes, now);
+            }
             // Requests that were in flight together bring one refusal each; that is one strike, not four.
-            None if rest.is_resting_for(CoolingReason::Rate, now) => return,
-            None => doubled(RATE_BASE, rest.strike(), RATE_MAX),
-        };
-        rest.begin(CoolingReason::Rate, length, now);
+            None if rest.is_resting_for(CoolingReason::Rate, now) => {}
+            None => {
+                let length = doubled(RATE_BASE, strikes, RATE_MAX);
+                rest.begin(CoolingReason::Rate, length, strikes.saturating_add(1), now);
+            }
+        }
     }
 
     /// The quota is gone (class Q) for as long as the caller worked out.
     pub(crate) fn quota(&mut self, usage: Usage, length: Duration, now: Now) {
-        self.own.get_mut(usage).begin(CoolingReason::Quota, length.clamp(REST_MIN, REST_MAX), now);
+        let rest = self.own.get_mut(usage);
+        rest.begin(CoolingReason::Quota, length.clamp(REST_MIN, REST_MAX), rest.strikes(), now);
     }
 
     /// The upstream wants a human (class W): 1, 3, 6, 12, … times `base`, at most two hours, for every usage.
@@ -92,16 +102,18 @@ impl Rests {
         if self.shared.is_resting_for(CoolingReason::Challenge, now) {
             return;
         }
-        let length = match self.shared.strike().checked_sub(1) {
+        let strikes = self.shared.strikes();
+        let length = match strikes.checked_sub(1) {
             None => base.min(CHALLENGE_MAX),
             Some(doublings) => doubled(base.saturating_mul(3), doublings, CHALLENGE_MAX),
         };
-        self.shared.begin(CoolingReason::Challenge, length, now);
+        self.shared.begin(CoolingReason::Challenge, length, strikes.saturating_add(1), now);
     }
 
     /// The owner sends the identity to rest from everything. A longer rest that the upstream asked for stays.
     pub(crate) fn owner(&mut self, length: Duration, now: Now) {
-        self.shared.begin(CoolingReason::Owner, length.clamp(REST_MIN, REST_MAX), now);
+        let strikes = self.shared.strikes();
+        self.shared.begin(CoolingReason::Owner, length.clamp(REST_MIN, REST_MAX), strikes, now);
     }
 
     /// A good result of a lease that was given out after so many rests: the next unknown rest is a first one again.
@@ -112,8 +124,8 @@ impl Rests {
         self.shared.succeed(counts.shared, now);
     }
 
-    /// Takes up rests that were written down. Neither a clock that stepped back nor a spoilt file can make one
-    /// longer than it was meant to be, or than 25 hours.
+    /// Takes up rests that were written down and are not over, with their strikes. Neither a clock that stepped back nor
+    /// a spoilt file can make one longer than it was meant to be, or than 25 hours.
     pub(crate) fn restore(&mut self, facts: &PerUsage<Option<Cooling>>, now: Now) {
         for (usage, cooling) in facts.iter() {
             let Some(cooling) = cooling else {
@@ -126,7 +138,7 @@ impl Rests {
                     CoolingReason::Rate | CoolingReason::Quota => self.own.get_mut(usage),
                     CoolingReason::Challenge | CoolingReason::Owner => &mut self.shared,
                 };
-                rest.begin(cooling.reason, length, now);
+                rest.begin(cooling.reason, length, cooling.strikes, now);
             }
         }
     }
@@ -147,7 +159,7 @@ impl Rests {
 impl Current {
     /// This rest as it is shown and written down.
     pub(crate) fn cooling(self) -> Cooling {
-        Cooling { reason: self.reason, until: self.until_unix, set_at: self.set_at }
+        Cooling { reason: self.reason, until: self.until_unix, set_at: self.set_at, strikes: self.strikes }
     }
 }
 
@@ -167,28 +179,26 @@ impl Rest {
         self.active(now.instant).is_some_and(|current| current.reason == reason)
     }
 
-    /// One strike more; returns how many there were.
-    fn strike(&mut self) -> u32 {
-        let before = self.strikes;
-        self.strikes = before.saturating_add(1);
-        before
+    fn strikes(&self) -> u32 {
+        self.current.map_or(0, |current| current.strikes)
     }
 
     /// Of two rests the longer one stays, with its reason.
-    fn begin(&mut self, reason: CoolingReason, length: Duration, now: Now) {
+    fn begin(&mut self, reason: CoolingReason, length: Duration, strikes: u32, now: Now) {
         self.count = self.count.wrapping_add(1);
         let until = after(now.instant, length);
-        if self.active(now.instant).is_none_or(|current| current.until < until) {
-            self.current = Some(Current { reason, until, until_unix: now.unix_at(until), set_at: now.unix });
+        match self.current.as_mut().filter(|current| until <= current.until && now.instant < current.until) {
+            Some(current) => current.strikes = strikes,
+            None => {
+                let until_unix = now.unix_at(until);
+                self.current = Some(Current { reason, until, until_unix, set_at: now.unix, strikes });
+            }
         }
     }
 
     fn succeed(&mut self, count: u32, now: Instant) {
         if count == self.count {
-            self.strikes = 0;
-            if self.active(now).is_none() {
-                self.current = None;
-            }
+            self.current = self.active(now).map(|current| Current { strikes: 0, ..current });
         }
     }
 
@@ -333,8 +343,9 @@ mod tests {
             (i64::MAX, i64::MIN, 90_000),
         ] {
             let (mut rest, now) = (Rests::default(), start());
+            let (until_unix, set_at_unix) = (now.unix.plus(until), now.unix.plus(set_at));
             let cooling =
-                Cooling { reason: CoolingReason::Quota, until: now.unix.plus(until), set_at: now.unix.plus(set_at) };
+                Cooling { reason: CoolingReason::Quota, until: until_unix, set_at: set_at_unix, strikes: 0 };
             rest.restore(&PerUsage::of(|usage| (usage == Usage::Chat).then_some(cooling)), now);
             assert_eq!(length_of(&rest, Usage::Image, now), s(0));
             assert_eq!(length(&rest, now), s(expected), "{until} {set_at}");
@@ -345,6 +356,39 @@ mod tests {
         let mut second = Rests::default();
         second.restore(&rest.facts(), later);
         assert_eq!(length(&second, later), s(400));
+    }
+
+    #[test]
+    fn strikes_outlive_a_restart_while_their_rest_lasts() {
+        let restored = |rests: &Rests, now: Now| {
+            let mut after = Rests::default();
+            after.restore(&rests.facts(), now);
+            after
+        };
+        let (mut rests, start) = (Rests::default(), start());
+        for _ in 0..3 {
+            rests.rate(Usage::Chat, None, start, 0.0);
+            rests = restored(&rests, start);
+        }
+        assert_eq!(length(&rests, start), s(60), "one refusal, read back again and again");
+        let second = plus(start, s(60));
+        rests.rate(Usage::Chat, None, second, 0.0);
+        assert_eq!(length(&rests, second), s(120));
+        // Killed while it lasts: the next one is the third. Killed after its end: a first one again.
+        for (at, expected) in [(119, 240), (120, 60)] {
+            let mut after = restored(&rests, plus(second, s(at)));
+            let third = plus(second, s(120));
+            after.rate(Usage::Chat, None, third, 0.0);
+            assert_eq!(length(&after, third), s(expected), "{at}");
+        }
+        // The same for challenges, which concern everything, and for both together.
+        rests.challenge(s(300), second);
+        let mut after = restored(&rests, plus(second, s(10)));
+        let (quota, over) = (plus(second, s(20)), plus(second, s(300)));
+        after.quota(Usage::Video, s(9000), quota);
+        let mut after = restored(&after, quota);
+        after.challenge(s(300), over);
+        assert_eq!(length_of(&after, Usage::Image, over), s(900), "the second challenge");
     }
 
     #[test]

@@ -59,7 +59,7 @@ fn who_has_gone_is_neither_lent_nor_counted() {
     assert_eq!(pool.try_lease(&wanted(&[1, 2, 3], now), now).unwrap_err(), LeaseError::AllTried);
     assert_eq!((pool.summary(now).total, pool.credential(&key(2))), (2, None));
     pool.set_credential(&key(2), CredentialState::Dead, now);
-    assert_eq!(pool.facts(&key(2)).dead_since, None, "no identity has that name");
+    assert_eq!(pool.facts(&key(2), now).dead_since, None, "no identity has that name");
 }
 
 #[test]

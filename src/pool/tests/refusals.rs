@@ -1,6 +1,6 @@
 //! Credentials that the upstream refuses.
 
-use crate::base::facts::{IdentityFacts, PerUsage};
+use crate::base::facts::IdentityFacts;
 use crate::pool::tests::{HEALTHY, die, id, key, lease_of, plus, pool, s, start, status, try_lease, view, wanted};
 use crate::pool::{CredentialState, IdentityReason, IdentityStatus, Outcome};
 
@@ -85,8 +85,8 @@ fn the_dead_are_left_alone_until_they_are_well_again() {
     assert_eq!(pool.credential(&key(1)), Some(CredentialState::Dead));
     let later = plus(now, s(90_000));
     pool.set_credential(&key(1), CredentialState::Dead, later);
-    let facts = IdentityFacts { cooling: PerUsage::default(), dead_since: Some(now.unix) };
-    assert_eq!(pool.facts(&key(1)), facts, "the first date stays");
+    let facts = IdentityFacts { dead_since: Some(now.unix), ..IdentityFacts::default() };
+    assert_eq!(pool.facts(&key(1), later), facts, "the first date stays");
     assert_eq!(view(&pool, 1, later).dead_since, Some(now.unix));
     assert_eq!(view(&pool, 1, later).next_at, None);
     for _ in 0..3 {
@@ -94,7 +94,7 @@ fn the_dead_are_left_alone_until_they_are_well_again() {
     }
     pool.set_credential(&key(1), CredentialState::Ready, later);
     assert_eq!(status(&pool, 1, later), HEALTHY);
-    assert_eq!(pool.facts(&key(1)), IdentityFacts::default());
+    assert_eq!(pool.facts(&key(1), now), IdentityFacts::default());
     assert_eq!(pool.credential(&key(9)), None);
 }
 

@@ -1,11 +1,12 @@
 //! Rests and pauses: what begins them, how long they last, what ends them.
 
-use crate::base::facts::{Cooling, CoolingReason, IdentityFacts, PerUsage, Usage};
+use crate::base::facts::{Cooling, CoolingReason, IdentityFacts, OpenBreaker, PerUsage, Usage};
+use crate::base::ids::UnixSeconds;
 use crate::pool::tests::{
-    CHALLENGED, FAULT, HEALTHY, LIMITED, TRIPPED, die, id, key, lease_for, lease_of, only, plus, pool, s, start,
-    status, trip, try_lease, view, wanted,
+    CHALLENGED, FAULT, HEALTHY, LIMITED, TRIPPED, die, id, key, lease_for, lease_of, only, own_fault, plus, pool, s,
+    start, status, trip, try_lease, view, wanted,
 };
-use crate::pool::{IdentityReason, IdentityStatus, LeaseError, Now, Outcome};
+use crate::pool::{IdentityPool, IdentityReason, IdentityStatus, LeaseError, Now, Outcome};
 
 /// An identity that rests from chats alone, or from everything when it was challenged.
 fn resting(reason: CoolingReason) -> (IdentityStatus, Option<IdentityReason>) {
@@ -26,21 +27,22 @@ fn rests_are_kept_and_written_down() {
         let pool = pool(2, now);
         lease_of(&pool, 1, now).finish(outcome, now);
         assert_eq!(status(&pool, 1, now), resting(reason));
-        let cooling = Cooling { reason, until: now.unix.plus(length), set_at: now.unix };
+        let strikes = u32::from(matches!(length, 60 | 300));
+        let cooling = Cooling { reason, until: now.unix.plus(length), set_at: now.unix, strikes };
         let every = PerUsage::of(|_| Some(cooling));
         let expected = if reason == CoolingReason::Challenge { every } else { only(Usage::Chat, cooling) };
         assert_eq!(view(&pool, 1, now).cooling, expected);
         assert_eq!(view(&pool, 1, now).next_at, Some(cooling.until));
         assert_eq!(view(&pool, 1, now).fails, 0, "no fault of the breaker");
-        assert_eq!(pool.facts(&key(1)).cooling, expected);
-        assert_eq!(pool.facts(&key(2)), IdentityFacts::default());
+        assert_eq!(pool.facts(&key(1), now).cooling, expected);
+        assert_eq!(pool.facts(&key(2), now), IdentityFacts::default());
         let over = plus(now, s(u64::try_from(length).unwrap()));
         let last = plus(now, s(u64::try_from(length).unwrap()) - std::time::Duration::from_millis(1));
         assert!(pool.try_lease(&wanted(&[2], last), last).is_err());
         assert_eq!(status(&pool, 1, over), HEALTHY);
         assert_eq!(view(&pool, 1, over).cooling, PerUsage::default());
         lease_of(&pool, 1, over).finish(Outcome::Success, over);
-        assert_eq!(pool.facts(&key(1)), IdentityFacts::default());
+        assert_eq!(pool.facts(&key(1), over), IdentityFacts::default());
     }
 }
 
@@ -151,7 +153,7 @@ fn facts_survive_a_restart() {
     let later = plus(now, s(200));
     let pool_after = pool(4, later);
     for session in pool_before.sessions() {
-        let facts = pool_before.facts(session.key());
+        let facts = pool_before.facts(session.key(), later);
         pool_after.restore(session.key(), facts, later);
     }
     for number in 1..=4 {
@@ -171,6 +173,65 @@ fn facts_survive_a_restart() {
     assert_eq!(until(2), [None; 3]);
     assert_eq!(until(3), [Some(900), None, Some(7200)]);
     assert_eq!(until(4), [Some(300); 3]);
+}
+
+/// What another pool knows after a restart at this moment.
+fn restarted(before: &IdentityPool, killed: Now, started: Now) -> IdentityPool {
+    let after = pool(before.sessions().len(), started);
+    for session in before.sessions() {
+        after.restore(session.key(), before.facts(session.key(), killed), started);
+    }
+    after
+}
+
+#[test]
+fn a_parked_identity_stays_parked_over_a_restart_until_its_time() {
+    let now = start();
+    let refused = (IdentityStatus::Down, Some(IdentityReason::Refused));
+    for (outcome, expected, length, next) in [(None, TRIPPED, 300, 600), (Some(Outcome::Forbidden), refused, 60, 120)] {
+        let pool = pool(2, now);
+        match outcome {
+            None => trip(&pool, 1, now),
+            Some(outcome) => lease_of(&pool, 1, now).finish(outcome, now),
+        }
+        let killed = plus(now, s(10));
+        let last = plus(now, s(length - 1));
+        let after = restarted(&pool, killed, last);
+        assert_eq!(status(&after, 1, last), expected);
+        assert_eq!(view(&after, 1, last).next_at, Some(now.unix.plus(i64::try_from(length).unwrap())));
+        // The count goes on where it was.
+        let over = plus(last, s(1));
+        let probe = lease_of(&after, 1, over);
+        assert!(probe.is_probe());
+        assert_eq!(after.facts(&key(1), over), IdentityFacts::default(), "a probe tells soon");
+        probe.finish(outcome.unwrap_or(own_fault(1)), over);
+        assert_eq!(view(&after, 1, over).next_at, Some(over.unix.plus(next)));
+        // When its time is over, it begins well.
+        for started in [over, plus(over, s(90_000))] {
+            let after = restarted(&pool, killed, started);
+            assert_eq!(status(&after, 1, started), HEALTHY);
+            assert!(!lease_of(&after, 1, started).is_probe());
+        }
+        // A clock that stepped back while the server was away prolongs nothing.
+        let back = Now { unix: now.unix.plus(-90_000), ..killed };
+        let after = restarted(&pool, killed, back);
+        let left = view(&after, 1, back).next_at.unwrap().seconds_since(back.unix);
+        assert_eq!(left, length - 10);
+    }
+}
+
+#[test]
+fn a_spoilt_file_parks_for_no_longer_than_the_longest_cooldown() {
+    let now = start();
+    let pool = pool(1, now);
+    let (until, set_at) = (UnixSeconds(i64::MAX), UnixSeconds(i64::MIN));
+    let breaker = OpenBreaker { until, set_at, trips: u32::MAX, refusals: u32::MAX, is_refused: false };
+    pool.restore(&key(1), IdentityFacts { breaker: Some(breaker), ..IdentityFacts::default() }, now);
+    assert_eq!(status(&pool, 1, now), TRIPPED);
+    assert_eq!(view(&pool, 1, now).next_at, Some(now.unix.plus(3960)), "an hour, with the most jitter");
+    let over = plus(now, s(3960));
+    lease_of(&pool, 1, over).finish(own_fault(1), over);
+    assert_eq!(view(&pool, 1, over).next_at, Some(over.unix.plus(3600)));
 }
 
 #[test]

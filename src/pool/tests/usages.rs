@@ -35,8 +35,8 @@ fn a_spent_quota_of_videos_leaves_chats_alone() {
         assert_eq!((seen.status, seen.reason.unwrap().as_str()), (IdentityStatus::Degraded, word));
         let until = now.unix.plus(i64::try_from(length).unwrap());
         assert_eq!(seen.next_at, Some(until));
-        let cooling = only(Usage::Video, Cooling { reason, until, set_at: now.unix });
-        assert_eq!((seen.cooling, pool.facts(&key(1)).cooling), (cooling, cooling));
+        let cooling = only(Usage::Video, Cooling { reason, until, set_at: now.unix, strikes: u32::from(length == 60) });
+        assert_eq!((seen.cooling, pool.facts(&key(1), now).cooling), (cooling, cooling));
         let over = plus(now, s(length));
         assert_eq!(take(&pool, Usage::Video, over), Ok(1));
         assert_eq!(status(&pool, 1, over), HEALTHY);
@@ -125,7 +125,7 @@ fn who_rests_from_taking_files_still_chats() {
     assert_eq!((pool.outlook(Usage::Chat, now), pool.outlook(Usage::Image, now)), (None, None));
     let later = plus(now, s(60));
     assert_eq!(*pool.try_lease(&with_files(Usage::Chat, &[]), later).unwrap().identity(), id(2));
-    assert_eq!(pool.facts(&key(1)).cooling.get(Usage::Upload).unwrap().until, now.unix.plus(3600));
+    assert_eq!(pool.facts(&key(1), now).cooling.get(Usage::Upload).unwrap().until, now.unix.plus(3600));
 }
 
 #[test]

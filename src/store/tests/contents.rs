@@ -118,7 +118,7 @@ async fn facts_replace_one_another_whole() {
     let dir = tempfile::tempdir().unwrap();
     let resting = |usage| {
         let cooling = only(usage, cooling(CoolingReason::Rate, 80));
-        IdentityFacts { cooling, dead_since: None }
+        IdentityFacts { cooling, ..IdentityFacts::default() }
     };
     for written in [facts(), resting(Usage::Image), resting(Usage::Chat), facts(), IdentityFacts::default()] {
         let (store, _) = Store::open(dir.path()).unwrap();

@@ -18,7 +18,7 @@ use rusqlite::Connection;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use super::*;
-use crate::base::facts::{Cooling, CoolingReason, PerUsage, Usage};
+use crate::base::facts::{Cooling, CoolingReason, OpenBreaker, PerUsage, Usage};
 
 fn key(name: &str) -> CredentialKey {
     CredentialKey::of(name)
@@ -34,7 +34,7 @@ fn chat(number: i64) -> OwnedChat {
 }
 
 fn cooling(reason: CoolingReason, until: i64) -> Cooling {
-    Cooling { reason, until: UnixSeconds(until), set_at: UnixSeconds(50) }
+    Cooling { reason, until: UnixSeconds(until), set_at: UnixSeconds(50), strikes: 0 }
 }
 
 /// A rest from one thing alone.
@@ -42,15 +42,22 @@ fn only(usage: Usage, cooling: Cooling) -> PerUsage<Option<Cooling>> {
     PerUsage::of(|each| (each == usage).then_some(cooling))
 }
 
-/// What is known of an account that is dead, rests from videos for long and from chats for a while.
+/// What is known of an account that is dead, parked, rests from videos for long and from chats for a while.
 fn facts() -> IdentityFacts {
     let cooling = PerUsage::of(|usage| match usage {
-        Usage::Chat => Some(cooling(CoolingReason::Rate, 70)),
+        Usage::Chat => Some(Cooling { strikes: 4, ..cooling(CoolingReason::Rate, 70) }),
         Usage::Image | Usage::Research => None,
         Usage::Video => Some(cooling(CoolingReason::Quota, 90)),
         Usage::Upload => Some(cooling(CoolingReason::Quota, 95)),
     });
-    IdentityFacts { cooling, dead_since: Some(UnixSeconds(7)) }
+    let breaker = OpenBreaker {
+        until: UnixSeconds(99),
+        set_at: UnixSeconds(50),
+        trips: 3,
+        refusals: 2,
+        is_refused: true,
+    };
+    IdentityFacts { cooling, dead_since: Some(UnixSeconds(7)), breaker: Some(breaker) }
 }
 
 fn mode(path: &Path) -> u32 {

@@ -148,7 +148,7 @@ async fn wake(State(state): State<AppState>, Path(id): Path<String>) -> Result<R
     if kind == AccountKind::Web {
         state.0.web_accounts.revive(&session, now);
     }
-    state.0.store.save_facts(session.key().clone(), pool.facts(session.key()));
+    state.0.store.save_facts(session.key().clone(), pool.facts(session.key(), now));
     Ok(shown(&state, session.identity(), StatusCode::OK))
 }
 
@@ -159,8 +159,9 @@ async fn rest(State(state): State<AppState>, Path(id): Path<String>, request: Re
         body.get("seconds").and_then(Value::as_u64).filter(|seconds| (1..=REST_SECONDS_MAX).contains(seconds));
     let seconds = seconds.ok_or_else(|| missing("seconds", "a whole number from 1 to 90000", "1 到 90000 的整数"))?;
     let (_, pool) = state.pools().into_iter().find(|(its, _)| *its == kind).ok_or_else(|| unknown(&id))?;
-    pool.rest(session.key(), Duration::from_secs(seconds), Now::read());
-    state.0.store.save_facts(session.key().clone(), pool.facts(session.key()));
+    let now = Now::read();
+    pool.rest(session.key(), Duration::from_secs(seconds), now);
+    state.0.store.save_facts(session.key().clone(), pool.facts(session.key(), now));
     Ok(shown(&state, session.identity(), StatusCode::OK))
 }
 
