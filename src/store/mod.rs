@@ -50,6 +50,7 @@ use crate::store::disk::reserve::Reserve;
 use crate::store::fact::Fact;
 use crate::store::rows::Rows;
 use crate::store::usage::UsageDeltas;
+use crate::store::waiting::Waiting;
 use crate::store::writer::{Command, Writer};
 
 pub use crate::store::daily::{AccountDays, DaySpent, Spent, UtcDay};
@@ -277,8 +278,8 @@ impl Store {
         self.usage.lock().count(key, sums, now);
     }
 
-    /// What was used on the days from `from` to `to`, both included, summed by what `of` says of each sum. What was
-    /// counted before this call is in it, as long as the disk can be written.
+    /// What was used on the days from `from` to `to`, both included, summed by what `of` says of each sum. All that was
+    /// counted before this call is in it, also what waits for a disk that refuses writes.
     ///
     /// # Errors
     /// It could not be read ([`StoreError::Read`]), or the store is closed ([`StoreError::Closed`]).
@@ -287,8 +288,19 @@ impl Store {
         days: (UtcDay, UtcDay),
         of: impl Fn(&UsageKey) -> String + Send + 'static,
     ) -> Result<BTreeMap<String, UsageSums>, StoreError> {
-        self.save_counts();
-        self.read(move |rows| usage::sums_by(rows.connection(), days, of)).await
+        let place = self.queue.reserve().await.map_err(|_| StoreError::Closed)?;
+        let counted = std::mem::take(&mut *self.usage.lock());
+        if !counted.is_empty() {
+            place.send(Command::Write(Fact::Usage(Box::new(counted)), None));
+        }
+        self.read(move |rows, waiting| {
+            let mut sums = usage::sums_by(rows.connection(), days, &of)?;
+            if let Some(waiting) = waiting.usage() {
+                waiting.add_to(&mut sums, days, &of);
+            }
+            Ok(sums)
+        })
+        .await
     }
 
     /// Forgets what was used before this day, some time soon.
@@ -396,7 +408,7 @@ impl Store {
         id: String,
         now: UnixSeconds,
     ) -> Result<Option<KeptResponse>, StoreError> {
-        self.read(move |rows| responses::find(rows.connection(), &owner, &id, now)).await
+        self.read(move |rows, _| responses::find(rows.connection(), &owner, &id, now)).await
     }
 
     /// Finds a response of this owner with all that it continues.
@@ -404,7 +416,7 @@ impl Store {
     /// # Errors
     /// It could not be read ([`StoreError::Read`]), or the store is closed ([`StoreError::Closed`]).
     pub async fn response_chain(&self, owner: String, id: String, now: UnixSeconds) -> Result<Chain, StoreError> {
-        self.read(move |rows| responses::chain(rows.connection(), &owner, &id, now)).await
+        self.read(move |rows, _| responses::chain(rows.connection(), &owner, &id, now)).await
     }
 
     /// Forgets a response of this owner, and returns when that is safe on the disk.
@@ -485,12 +497,12 @@ impl Store {
 
     async fn read<T: Send + 'static>(
         &self,
-        read: impl FnOnce(&Rows) -> rusqlite::Result<T> + Send + 'static,
+        read: impl FnOnce(&Rows, &Waiting) -> rusqlite::Result<T> + Send + 'static,
     ) -> Result<T, StoreError> {
         let (found, is_found) = oneshot::channel();
-        let command = Command::Read(Box::new(move |rows| {
-            // An error says that the task that asked is gone.
-            let _ = found.send(read(rows));
+        let command = Command::Read(Box::new(move |rows, waiting| {
+            // Sending fails when the task that asked is gone.
+            let _ = found.send(read(rows, waiting));
         }));
         self.send(command).await?;
         is_found.await.map_err(|_| StoreError::Closed)?.map_err(StoreError::Read)

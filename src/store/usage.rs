@@ -181,6 +181,18 @@ impl UsageDeltas {
         self.uses.extend(later.uses);
     }
 
+    /// Adds what was counted on the days from `from` to `to`, both included, to sums by what `of` says of each.
+    pub(super) fn add_to(
+        &self,
+        sums: &mut BTreeMap<String, UsageSums>,
+        (from, to): (UtcDay, UtcDay),
+        of: impl Fn(&UsageKey) -> String,
+    ) {
+        for (key, more) in self.cells.iter().filter(|(key, _)| (from..=to).contains(&key.day)) {
+            sums.entry(of(key)).or_default().add(more);
+        }
+    }
+
     /// Whether nothing was counted.
     pub(super) fn is_empty(&self) -> bool {
         self.cells.is_empty() && self.uses.is_empty()

@@ -7,13 +7,14 @@ use crate::base::ids::CredentialKey;
 use crate::store::daily::UtcDay;
 use crate::store::fact::Fact;
 use crate::store::records::Note;
+use crate::store::usage::UsageDeltas;
 
 /// Facts that wait for the disk. A newer fact takes the place of the earlier one about the same thing.
 #[derive(Default)]
 pub(super) struct Waiting {
     /// Sessions, credentials and keys; never dropped.
     credentials: HashMap<Thing, Fact>,
-    /// At most [`WAITING_MAX`] facts, each with its number in the order of arrival.
+    /// At most [`WAITING_MAX`] facts and one for usage, each with its number in the order of arrival.
     others: HashMap<Thing, (u64, Fact)>,
     /// Number of facts that arrived so far.
     count: u64,
@@ -109,12 +110,22 @@ impl Waiting {
     }
 
     fn put_other(&mut self, thing: Thing, fact: Fact) -> u64 {
-        if self.others.len() >= WAITING_MAX && !self.others.contains_key(&thing) {
+        // Usage is one fact for all requests, so there is always room for it.
+        let is_full = self.others.len() >= WAITING_MAX && thing != Thing::Usage;
+        if is_full && !self.others.contains_key(&thing) {
             return 1;
         }
         self.count += 1;
         self.others.insert(thing, (self.count, fact));
         0
+    }
+
+    /// Usage that the disk has not taken; `None` if there is none.
+    pub(super) fn usage(&self) -> Option<&UsageDeltas> {
+        match self.others.get(&Thing::Usage) {
+            Some((_, Fact::Usage(deltas))) => Some(deltas),
+            _ => None,
+        }
     }
 
     /// Number of waiting facts.

@@ -29,8 +29,8 @@ pub(super) enum Command {
     Close(oneshot::Sender<()>),
 }
 
-/// Reads from the file and hands the result to the task that waits for it.
-pub(super) type Read = Box<dyn FnOnce(&Rows) + Send>;
+/// Reads from the file, and from what waits for the disk, and hands the result to the task that waits for it.
+pub(super) type Read = Box<dyn FnOnce(&Rows, &Waiting) + Send>;
 
 /// Tells the task that waits for a write how it ended.
 pub(super) type Written = oneshot::Sender<rusqlite::Result<Kept>>;
@@ -75,7 +75,7 @@ impl Writer {
                     Command::Write(fact, written) => batch.push((fact, written)),
                     Command::Read(read) => {
                         self.commit(&mut batch);
-                        read(&self.rows);
+                        read(&self.rows, &self.waiting);
                     }
                     Command::Retry => {
                         self.commit(&mut batch);

@@ -224,6 +224,44 @@ async fn a_disk_that_refuses_everything_is_said_once_and_costs_no_login() {
 }
 
 #[tokio::test]
+async fn usage_is_whole_while_the_disk_refuses_and_after() {
+    let simulator = Simulator::start(rotating()).await.unwrap();
+    let mut settings = quiet(&simulator);
+    settings.push(("ADMIN_SECRET_KEY", "sk-of-the-owner".to_owned()));
+    let served = Served::wait_for(Program::serve_through_a_pipe(&settings)).await;
+    let requests = async || {
+        let request = served.client.get(format!("http://{}/admin/usage?by=key", served.address));
+        let usage = json_of(request.bearer_auth("sk-of-the-owner").send().await.unwrap()).await;
+        usage["total"]["requests"].as_u64().unwrap_or_else(|| panic!("{usage}"))
+    };
+    // A request is counted just after its caller has the last byte.
+    let until_counted = async |count: u64| {
+        let deadline = Instant::now() + PATIENCE;
+        while requests().await != count {
+            assert!(Instant::now() < deadline, "{} of {count}", requests().await);
+        }
+    };
+    served.until_healthy().await;
+    served.chat(KEY).await;
+    until_counted(1).await;
+    served.program.limit_files(Some(1));
+    let mut asked = 1;
+    while served.health().await["storage"]["state"] != "failing" {
+        served.chat(KEY).await;
+        asked += 1;
+        until_counted(asked).await;
+    }
+    for _ in 0..3 {
+        served.chat(KEY).await;
+        asked += 1;
+        until_counted(asked).await;
+    }
+    served.program.limit_files(None);
+    served.until(|health| health["storage"]["state"] == "disk").await;
+    assert_eq!(requests().await, asked);
+}
+
+#[tokio::test]
 async fn a_renewed_session_is_written_to_a_disk_that_is_full() {
     let simulator = Simulator::start(rotating()).await.unwrap();
     let first_cookie = simulator.accounts().cookie("bob");

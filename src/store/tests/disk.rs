@@ -33,15 +33,15 @@ async fn save(store: &Store, name: &str, cookies: &str) -> Kept {
 
 /// Runs statements on the connection that writes, such as those that make it fail. All earlier writes are done then.
 async fn on_connection(store: &Store, statements: &'static str) {
-    store.read(move |rows| rows.connection().execute_batch(statements)).await.unwrap();
+    store.read(move |rows, _| rows.connection().execute_batch(statements)).await.unwrap();
 }
 
 /// Allows the file no page more than it has. New rows then fail as they do on a full disk, while rows of the same size
 /// can still be replaced.
 async fn fill_up(store: &Store) {
     let pages: i64 =
-        store.read(|rows| rows.connection().query_row("PRAGMA page_count", [], |row| row.get(0))).await.unwrap();
-    store.read(move |rows| rows.connection().execute_batch(&format!("PRAGMA max_page_count = {pages}"))).await.unwrap();
+        store.read(|rows, _| rows.connection().query_row("PRAGMA page_count", [], |row| row.get(0))).await.unwrap();
+    store.read(move |rows, _| rows.connection().execute_batch(&format!("PRAGMA max_page_count = {pages}"))).await.unwrap();
 }
 
 async fn make_room(store: &Store) {
