@@ -46,6 +46,8 @@ pub(crate) struct RequestHead {
     pub route: String,
     /// Name of the caller's key; `None` if it was not accepted, or if no key is required.
     pub key: Option<KeyName>,
+    /// Whether the caller was let in: its key or credential was accepted, or none is asked for.
+    pub is_admitted: bool,
     /// The requested product; `None` for a request to no model.
     pub asked_for: Option<AskedFor>,
     /// Name of the model; `None` until it is known.
@@ -67,6 +69,7 @@ impl Default for RequestHead {
             method: String::new(),
             route: String::new(),
             key: None,
+            is_admitted: false,
             asked_for: None,
             model: None,
             is_streamed: false,

@@ -125,6 +125,29 @@ async fn a_stream_that_its_caller_leaves_is_counted() {
 }
 
 #[tokio::test]
+async fn a_request_beyond_the_rate_is_counted_with_keys_and_without() {
+    for has_keys in [true, false] {
+        let setup = setup().with("RATE_LIMIT_RPS", "0.001").with("RATE_LIMIT_BURST", "1");
+        let setup = if has_keys { setup } else { setup.with("API_KEY", "") };
+        let app = setup.start(Simulator::start(crew(1)).await.unwrap()).await;
+        for (path, status) in [("/v1/chat/completions", 200), ("/v1/chat/completions", 429), ("/v1/messages", 429)] {
+            assert_eq!(post(&app, "sk-laptop", path, &question("echo: x")).await.status(), status, "{path}");
+        }
+        // What asks no model is not counted, refused or not; nor is a wrong key.
+        assert_eq!(post(&app, "sk-laptop", "/v1/messages/count_tokens", &question("x")).await.status(), 429);
+        if has_keys {
+            assert_eq!(post(&app, "sk-wrong", "/v1/chat/completions", &question("x")).await.status(), 401);
+        }
+        // Only a further answer shows that everything before it was counted.
+        let by_key = usage(&app, "?by=key", 3).await;
+        let name = if has_keys { "laptop" } else { "(none)" };
+        let counted = row(&by_key, "key", name);
+        assert_eq!((&counted["requests"], &counted["errors"]), (&json!(3), &json!({"rate_limit_exceeded": 2})));
+        assert_eq!(by_key["total"]["requests"], 3, "{by_key}");
+    }
+}
+
+#[tokio::test]
 async fn nonsense_and_strangers_are_refused() {
     let app = setup().start(Simulator::start(Scenario::default().paced_ms(0)).await.unwrap()).await;
     for query in [

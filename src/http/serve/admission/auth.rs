@@ -33,7 +33,7 @@ pub(crate) async fn require_key(State(guard): State<Arc<KeyGuard>>, mut request:
     let offers_key = bearer(request.headers()).or_else(|| api_key(request.headers())).is_some();
     if is_server && !offers_key && is_by_page(&guard, &request) {
         if let Some(record) = request.extensions().get::<RequestRecord>() {
-            record.key(KeyName::page());
+            record.admitted(Some(KeyName::page()));
         }
         request.extensions_mut().insert(Caller::PAGE);
         return next.run(request).await;
@@ -47,8 +47,8 @@ pub(crate) async fn require_key(State(guard): State<Arc<KeyGuard>>, mut request:
                 Drain::refuse(request);
                 return Failure::too_many_wrong_keys(wait).into_response();
             }
-            if let (Some(record), Some(key)) = (request.extensions().get::<RequestRecord>(), &caller.key) {
-                record.key(key.name.clone());
+            if let Some(record) = request.extensions().get::<RequestRecord>() {
+                record.admitted(caller.key.as_ref().map(|key| key.name.clone()));
             }
             request.extensions_mut().insert(caller);
             next.run(request).await

@@ -72,9 +72,10 @@ impl RequestRecord {
         &self.0.id
     }
 
-    /// The caller's key was accepted; this is its name.
-    pub(crate) fn key(&self, name: KeyName) {
-        self.0.head.lock().key = Some(name);
+    /// The caller is let in: the key of this name was accepted, or with `None` a credential, or no key is asked for.
+    pub(crate) fn admitted(&self, key: Option<KeyName>) {
+        let mut head = self.0.head.lock();
+        (head.is_admitted, head.key) = (true, key);
     }
 
     /// The request asks a model for this.

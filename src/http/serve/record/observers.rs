@@ -30,7 +30,7 @@ impl Observers {
     pub(crate) fn ended(&self, request: EndedRequest, is_kept: bool) {
         self.counters.request_ended(request.status, request.head.is_streamed);
         self.metrics.ended(&request);
-        if let (Some(usage), Some(asked_for)) = (&self.usage, asked_after_the_key(&request.head)) {
+        if let (Some(usage), Some(asked_for)) = (&self.usage, asked_once_admitted(&request.head)) {
             usage.count(&request, asked_for, Now::read().unix);
         }
         if !is_kept && self.spans.is_none() {
@@ -46,9 +46,9 @@ impl Observers {
     }
 }
 
-/// What a request asked a model for once its key was accepted, even if it was refused before its handler.
-fn asked_after_the_key(head: &RequestHead) -> Option<AskedFor> {
-    let by_path = || head.key.as_ref().and_then(|_| asked_for(&head.method, &head.route));
+/// What a request asked a model for once its caller was let in, even if it was refused before its body was read.
+fn asked_once_admitted(head: &RequestHead) -> Option<AskedFor> {
+    let by_path = || asked_for(&head.method, &head.route).filter(|_| head.is_admitted);
     head.asked_for.or_else(by_path)
 }
 
