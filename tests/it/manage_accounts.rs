@@ -11,7 +11,7 @@ use simulator::script::{
 };
 
 use crate::support::app::{PATIENCE, Setup, TestApp, json_of};
-use crate::support::oracle::{Form, ask, asked_accounts, crew, until_all_healthy};
+use crate::support::oracle::{FORMS, Form, ask, asked_accounts, crew, until_all_healthy};
 
 const ADMIN: &str = "sk-admin-of-tests";
 
@@ -184,6 +184,42 @@ async fn a_login_that_the_upstream_refuses_is_not_kept() {
     assert_eq!(listed(&app).await, ["identity-1 - file healthy"]);
     let app = again(app).await;
     assert_eq!(listed(&app).await, ["identity-1 - file healthy"]);
+}
+
+#[tokio::test]
+async fn an_account_answers_nothing_before_its_test_call_has_passed() {
+    let app = with_first(crew(2)).await;
+    let cookie = app.simulator.accounts().cookie("bob");
+    let slow = ScriptedReply::default().delayed(Duration::from_secs(3600));
+    app.simulator.script().queue(Some("bob"), Endpoint::Settings, slow);
+    let pasted = json!({"text": cookie.clone()});
+    let adding = call(&app, "POST", "/admin/accounts", &pasted);
+    let asking = async {
+        app.simulator.record().wait_until(|request| request.is("bob", Endpoint::Settings), PATIENCE).await.unwrap();
+        for form in FORMS.into_iter().chain(FORMS) {
+            ask(&app, form, "echo: x").await.must_say("x");
+        }
+        assert!(asked_accounts(&app.simulator).iter().all(|account| account == "ada"));
+        assert_eq!(listed(&app).await, ["identity-1 - file healthy"]);
+        // It is known meanwhile, so that it is not added twice.
+        let (status, refused) = told(&app, "POST", "/admin/accounts", json!({"text": cookie.clone()})).await;
+        assert_eq!((status, &refused["error"]["code"]), (409, &json!("account_exists")), "{refused}");
+    };
+    // The owner closes the page: what cannot be asked about is kept.
+    tokio::select! {
+        _ = adding => panic!("the test call did not wait"),
+        () = asking => {}
+    }
+    let added = async {
+        while listed(&app).await.len() < 2 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, added).await.expect("the account is never in use");
+    for _ in 0..2 {
+        ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    }
+    assert!(asked_accounts(&app.simulator).contains(&"bob".to_owned()));
 }
 
 #[tokio::test]

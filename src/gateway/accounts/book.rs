@@ -8,10 +8,12 @@ use parking_lot::Mutex;
 use tokio::sync::{Mutex as AsyncMutex, MutexGuard as AsyncGuard};
 use tracing::{info, warn};
 
+use crate::base::facts::AccountKind;
 use crate::base::ids::{CredentialKey, IdentityId};
 use crate::base::oauth::{AccountId, OAuthCredentials};
 use crate::base::secret::Cookie;
 use crate::base::seed::IdentitySeed;
+use crate::base::session::Session;
 use crate::gateway::accounts::oauth::OAuthAccounts;
 use crate::gateway::accounts::web::{WebAccounts, session_of};
 use crate::pool::Now;
@@ -126,11 +128,11 @@ impl AccountBook {
         }
     }
 
-    /// Adds an account of the web chat and keeps it in the state.
+    /// Adds an account of the web chat and keeps it in the state. No request comes to it before it is accepted.
     ///
     /// # Errors
     /// [`BookError`]: `Taken`, `Full`, `Label`, `Store`.
-    pub(crate) async fn add_web(&self, cookie: Cookie, label: Option<&str>) -> Result<IdentityId, BookError> {
+    pub(crate) async fn add_web(&self, cookie: Cookie, label: Option<&str>) -> Result<Newcomer, BookError> {
         let label = label.map(checked_label).transpose()?;
         let _changing = self.changing().await;
         let now = Now::read();
@@ -150,32 +152,43 @@ impl AccountBook {
         if let Some(label) = label {
             self.set_label(session.key(), Some(label));
         }
-        self.0.web.add(session, seed, None, now);
+        self.0.web.enrol(Arc::clone(&session), seed, now);
         info!(identity.id = %identity, "account added");
-        Ok(identity)
+        Ok(Newcomer { book: self.clone(), kind: AccountKind::Web, session, is_decided: false })
     }
 
-    /// Adds an OAuth account: its file goes into `QWEN_DIR`.
+    /// Adds an OAuth account: its file goes into `QWEN_DIR`. No request comes to it before it is accepted.
     ///
     /// # Errors
-    /// [`BookError`]: `Taken`, `Label`, `File`, `Full`.
+    /// [`BookError`]: `Taken`, `Label`, `File`, `Full`; `Unknown` when its file was changed or removed at once.
     pub(crate) async fn add_oauth(
         &self,
         credentials: OAuthCredentials,
         label: Option<&str>,
-    ) -> Result<IdentityId, BookError> {
+    ) -> Result<Newcomer, BookError> {
         let label = label.map(checked_label).transpose()?;
         let _changing = self.changing().await;
         if let Some(other) = self.0.oauth.owner_of(&credentials) {
             return Err(BookError::Taken(other));
         }
         let account = self.free_oauth_name(label.as_deref())?;
-        self.0.oauth.log_in(&account, credentials).await?;
         let identity = account.identity();
-        if let (Some(label), Some(session)) = (label, self.0.oauth.session(&identity)) {
+        let session = self.0.oauth.log_in_on_trial(&account, credentials).await?;
+        let session = session.ok_or_else(|| BookError::Unknown(identity.to_string()))?;
+        if let Some(label) = label {
             self.set_label(session.key(), Some(label));
         }
-        Ok(identity)
+        Ok(Newcomer { book: self.clone(), kind: AccountKind::OAuth, session, is_decided: false })
+    }
+
+    /// Lets an account into the pool that was added on trial.
+    fn admit(&self, kind: AccountKind, session: &Session) {
+        let now = Now::read();
+        match kind {
+            AccountKind::Web => drop(self.0.web.admit(session.key(), None, now)),
+            AccountKind::OAuth => self.0.oauth.admit(session.identity(), now),
+            AccountKind::Key => {}
+        }
     }
 
     /// Gives an account of the web chat another credential of the same account. Requests in flight end on the old one.
@@ -367,6 +380,49 @@ impl AccountBook {
         let names = std::iter::once(of_label).chain(numbered).filter_map(|name| AccountId::parse(&name).ok());
         let mut free = names.filter(|name| self.0.oauth.session(&name.identity()).is_none());
         free.next().ok_or(BookError::Full)
+    }
+}
+
+/// An account that the owner has just added: known and written down, but outside of the pool until its test call is over.
+/// Dropping it, as when the owner does not wait for the test, lets it into the pool: an account that
+/// could not be asked about is kept.
+pub(crate) struct Newcomer {
+    book: AccountBook,
+    kind: AccountKind,
+    session: Arc<Session>,
+    is_decided: bool,
+}
+
+impl Newcomer {
+    /// Its kind.
+    pub(crate) fn kind(&self) -> AccountKind {
+        self.kind
+    }
+
+    /// The session to test.
+    pub(crate) fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// Lets it into the pool, and gives its name.
+    pub(crate) fn accept(self) -> IdentityId {
+        // By the drop that follows.
+        self.session.identity().clone()
+    }
+
+    /// Removes it again, also from where it was written down.
+    pub(crate) async fn refuse(mut self) {
+        self.is_decided = true;
+        // Fails when the account is gone already, or cannot be written: then it is looked at again at the next start.
+        let _ = self.book.remove(self.session.identity()).await;
+    }
+}
+
+impl Drop for Newcomer {
+    fn drop(&mut self) {
+        if !self.is_decided {
+            self.book.admit(self.kind, &self.session);
+        }
     }
 }
 

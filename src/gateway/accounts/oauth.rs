@@ -67,6 +67,8 @@ pub(crate) struct Shared {
     pub(crate) faults: Mutex<BTreeMap<PathBuf, (String, u64)>>,
     pub(crate) rounds: AtomicU64,
     pub(crate) running: Semaphore,
+    /// Accounts that are not put into the pool when their files are found, since their test call is not over.
+    pub(crate) on_trial: Mutex<HashSet<IdentityId>>,
     /// Only one looks at the files at a time.
     pub(crate) scanning: AsyncMutex<()>,
     pub(crate) changed: Notify,
@@ -111,6 +113,7 @@ impl OAuthAccounts {
             faults: Mutex::default(),
             rounds: AtomicU64::new(0),
             running: Semaphore::new(REFRESHES_MAX),
+            on_trial: Mutex::default(),
             scanning: AsyncMutex::new(()),
             changed: Notify::new(),
         }))
@@ -232,6 +235,37 @@ impl OAuthAccounts {
         OAuthFiles::all_in(&self.0.settings.dir).write(account, credentials).await?;
         self.scan().await;
         Ok(())
+    }
+
+    /// Writes a fresh login into our own folder and takes it up outside of the pool; `None` when its file was changed or
+    /// removed at once. [`OAuthAccounts::admit`] puts it into the pool.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub(crate) async fn log_in_on_trial(
+        &self,
+        account: &AccountId,
+        credentials: OAuthCredentials,
+    ) -> Result<Option<Arc<Session>>, OAuthFileError> {
+        let identity = account.identity();
+        self.0.on_trial.lock().insert(identity.clone());
+        let written = self.log_in(account, credentials).await;
+        let session = written.map(|()| self.session(&identity));
+        if !matches!(session, Ok(Some(_))) {
+            self.0.on_trial.lock().remove(&identity);
+        }
+        session
+    }
+
+    /// Puts an account into the pool that was on trial.
+    pub(crate) fn admit(&self, identity: &IdentityId, now: Now) {
+        if !self.0.on_trial.lock().remove(identity) {
+            return;
+        }
+        if let Some(account) = self.find(identity) {
+            self.0.pool.add(Arc::clone(&account.session), now);
+            self.settle(&account, now);
+        }
     }
 
     /// The name of an account whose file is in our own folder, or in words where else it is given; `None` for an

@@ -102,7 +102,8 @@ impl OAuthAccounts {
             gate: AsyncMutex::new(()),
             known: Mutex::new(Known::new(credentials, stamp, origin)),
         });
-        if !self.0.pool.add(Arc::clone(&session), now) {
+        let is_on_trial = self.0.on_trial.lock().contains(&identity);
+        if !is_on_trial && !self.0.pool.add(Arc::clone(&session), now) {
             let why = format!("another account is called {identity} already");
             return self.complain_of(account.place.path(), why);
         }
@@ -113,12 +114,15 @@ impl OAuthAccounts {
         self.recall_refusal(&account);
         self.plan(&account, now);
         self.settle(&account, now);
-        info!(identity.id = %identity, "OAuth account in use");
+        if !is_on_trial {
+            info!(identity.id = %identity, "OAuth account in use");
+        }
     }
 
     pub(crate) fn forget(&self, account: &Account) {
         let identity = account.session.identity();
         self.0.accounts.lock().remove(identity);
+        self.0.on_trial.lock().remove(identity);
         self.0.pool.remove(account.session.key(), Now::read());
         info!(identity.id = %identity, "OAuth account gone with its file");
     }

@@ -145,6 +145,13 @@ impl WebAccounts {
         facts: Option<IdentityFacts>,
         now: Now,
     ) -> bool {
+        let key = session.key().clone();
+        self.enrol(session, seed, now) && self.admit(&key, facts, now)
+    }
+
+    /// Takes an account up outside of the pool: its token is renewed when it is asked for, and no request comes to it.
+    /// `false` when one with that credential is there already.
+    pub(crate) fn enrol(&self, session: Arc<Session>, seed: IdentitySeed, now: Now) -> bool {
         if !is_live(&session, now)
             && let Some(token) = token_in_jar(&session, now.unix)
         {
@@ -153,25 +160,34 @@ impl WebAccounts {
         let key = session.key().clone();
         let history = History { due_at: Some(Instant::now()), ..History::default() };
         let account = account_of(&session, now).map_or_else(OnceLock::new, OnceLock::from);
-        let member = Arc::new(Member { session: Arc::clone(&session), seed, account, history: Mutex::new(history) });
-        match self.0.members.lock().entry(key.clone()) {
-            Entry::Occupied(_) => return false,
-            Entry::Vacant(place) => drop(place.insert(Arc::clone(&member))),
+        let member = Arc::new(Member { session, seed, account, history: Mutex::new(history) });
+        match self.0.members.lock().entry(key) {
+            Entry::Occupied(_) => false,
+            Entry::Vacant(place) => {
+                place.insert(member);
+                true
+            }
         }
-        if !self.0.pool.add(Arc::clone(&session), now) {
-            self.0.members.lock().remove(&key);
+    }
+
+    /// Puts an enrolled account into the pool, last in line; `false` when it is not enrolled, or one with that credential
+    /// is in the pool already.
+    pub(crate) fn admit(&self, key: &CredentialKey, facts: Option<IdentityFacts>, now: Now) -> bool {
+        let Some(member) = self.find(key) else { return false };
+        if !self.0.pool.add(Arc::clone(&member.session), now) {
+            self.0.members.lock().remove(key);
             return false;
         }
         if let Some(facts) = facts {
-            self.0.pool.restore(&key, facts, now);
+            self.0.pool.restore(key, facts, now);
         }
         // A dead one is looked at once at each start: its owner may have mended it meanwhile.
-        if !self.is_dead(&session) {
-            let state = match is_live(&session, now) {
+        if !self.is_dead(&member.session) {
+            let state = match is_live(&member.session, now) {
                 true => CredentialState::Ready,
                 false => CredentialState::Missing { retry_at: now.instant },
             };
-            self.0.pool.set_credential(&key, state, now);
+            self.0.pool.set_credential(key, state, now);
             self.plan(&member, now);
         }
         self.0.changed.notify_one();

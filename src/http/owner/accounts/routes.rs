@@ -60,17 +60,15 @@ async fn add(State(state): State<AppState>, request: Request) -> Result<Response
         Credential::Web(cookie) => book.add_web(cookie, label).await,
         Credential::OAuth(credentials) => book.add_oauth(*credentials, label).await,
     };
-    let identity = added.map_err(|error| refused(&error).into_response())?;
+    let newcomer = added.map_err(|error| refused(&error).into_response())?;
     // One call that changes nothing. A login that is refused is not kept; one that cannot be asked about is.
-    if let Some((kind, session)) = find(&state, identity.as_str())
-        && let Err(error) = probe(&state, kind, &session).await
+    if let Err(error) = probe(&state, newcomer.kind(), newcomer.session()).await
         && is_refusal(&error)
     {
-        // An error says that it is gone already.
-        let _ = book.remove(&identity).await;
+        newcomer.refuse().await;
         return Err(Failure::bilingual(FailureKind::Invalid, "login_refused", verdict(&Err(error))).into_response());
     }
-    Ok(shown(&state, &identity, StatusCode::CREATED))
+    Ok(shown(&state, &newcomer.accept(), StatusCode::CREATED))
 }
 
 async fn replace(
