@@ -196,6 +196,12 @@ impl Session {
         self.state.lock().earlier = cookies;
     }
 
+    /// Whether there is a Cookie header of before a renewal to go back to.
+    #[must_use]
+    pub fn has_earlier(&self) -> bool {
+        self.state.lock().earlier.is_some()
+    }
+
     /// Takes the Cookie header of before the last renewal, which is tried once.
     #[must_use]
     pub fn take_earlier(&self) -> Option<SecretString> {

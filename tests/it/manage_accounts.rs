@@ -11,7 +11,7 @@ use simulator::script::{
 };
 
 use crate::support::app::{PATIENCE, Setup, TestApp, json_of};
-use crate::support::oracle::{FORMS, Form, ask, asked_accounts, crew, until_all_healthy};
+use crate::support::oracle::{FORMS, Form, ask, asked_accounts, crew, until, until_all_healthy};
 
 const ADMIN: &str = "sk-admin-of-tests";
 
@@ -264,6 +264,68 @@ async fn a_renewal_that_spoilt_the_session_is_undone() {
     assert_eq!(told(&app, "POST", "/admin/accounts/identity-1/renew", json!({})).await.1["ok"], true);
     app.simulator.accounts().expire("bob");
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
+}
+
+/// Whether the newest renewal was asked for with the refresh token `spoilt`; `None` before the first.
+fn is_spoilt(app: &TestApp) -> Option<bool> {
+    let renewals = app.simulator.record().requests_to(Endpoint::Refresh);
+    let is_spoilt = |(name, value): &(String, String)| name == "cookie" && value.contains("refresh_token=spoilt");
+    Some(renewals.last()?.headers.iter().any(is_spoilt))
+}
+
+#[tokio::test]
+async fn a_bad_renewal_is_undone_by_hand() {
+    let mut bob = AccountScript::new("bob", Era::B);
+    bob.refresh_rotation = RefreshRotation::Same;
+    let app = with_first(Scenario::with_accounts([bob])).await;
+    until_all_healthy(&app).await;
+    let at = |action: &str| format!("/admin/accounts/identity-1/{action}");
+    let has_earlier = async |app: &TestApp| {
+        told(app, "GET", "/admin/accounts", json!({})).await.1["accounts"][0]["has_earlier_session"].clone()
+    };
+    assert_eq!(has_earlier(&app).await, json!(false), "the refresh token has stayed the same");
+    let (status, refused) = told(&app, "POST", &at("restore-session"), json!({})).await;
+    assert_eq!((status, &refused["error"]["code"]), (409, &json!("no_earlier_session")), "{refused}");
+    assert!(refused["error"]["message"].as_str().unwrap().contains("identity-1"), "{refused}");
+    assert!(refused["error"]["message_zh"].as_str().unwrap().contains("identity-1"), "{refused}");
+    assert_eq!(told(&app, "POST", "/admin/accounts/nobody/restore-session", json!({})).await.0, 404);
+
+    // A renewal brings another refresh token, which nothing has refused yet.
+    let body = json!({"success": true, "data": {"access_token": app.simulator.accounts().bearer("bob"), "refresh_token": "spoilt"}});
+    let content_type = "application/json".to_owned();
+    let raw = RawScript { status: 200, content_type, body: body.to_string(), base64: false };
+    app.simulator.script().queue(Some("bob"), Endpoint::Refresh, ScriptedReply::failing(ScriptedFailure::Raw(raw)));
+    assert_eq!(told(&app, "POST", &at("renew"), json!({})).await.1["ok"], true);
+    assert_eq!(has_earlier(&app).await, json!(true));
+    let app = again(app).await;
+    assert_eq!(has_earlier(&app).await, json!(true), "it outlives a restart");
+    let (status, account) = told(&app, "POST", &at("restore-session"), json!({})).await;
+    assert_eq!((status, &account["id"], &account["kind"]), (200, &json!("identity-1"), &json!("web")), "{account}");
+    assert!(!account.to_string().contains("eyJ"), "{account}");
+    until_all_healthy(&app).await;
+    assert_eq!(is_spoilt(&app), Some(false), "the good session was renewed");
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+
+    // The session that was left is kept, and can be taken back.
+    assert_eq!(has_earlier(&app).await, json!(true));
+    app.simulator.script().set_default(Some("bob"), Endpoint::Refresh, Some(ScriptedReply::status(503)));
+    assert_eq!(told(&app, "POST", &at("restore-session"), json!({})).await.0, 200);
+    until("the session that was left to be renewed", || is_spoilt(&app) == Some(true)).await;
+    let (_, audit) = told(&app, "GET", "/admin/audit", json!({})).await;
+    let noted = audit["changes"].as_array().unwrap().iter().filter(|change| {
+        change["what"].as_str().is_some_and(|what| what.ends_with("/identity-1/restore-session"))
+    });
+    assert_eq!(noted.count(), 2, "{audit}");
+}
+
+#[tokio::test]
+async fn an_account_that_is_no_web_account_has_no_earlier_session() {
+    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+    let key = format!("{}@{}", simulator.keys().secret("kay"), simulator.urls().keys);
+    let setup = Setup::default().with("ADMIN_SECRET_KEY", ADMIN).with("QWEN_API_KEYS", &key);
+    let app = setup.start(simulator).await;
+    let (status, refused) = told(&app, "POST", "/admin/accounts/key-1/restore-session", json!({})).await;
+    assert_eq!((status, &refused["error"]["code"]), (409, &json!("no_earlier_session")), "{refused}");
 }
 
 #[tokio::test]

@@ -58,6 +58,9 @@ pub(crate) enum BookError {
     /// The credential is of another kind than the account.
     #[error("the credential is of another kind of account")]
     OtherKind,
+    /// No renewal changed how the account signs in, or it is not one of the web chat.
+    #[error("there is no earlier session of {0}")]
+    NoEarlierSession(IdentityId),
     /// The label is empty, too long or has control characters.
     #[error("a label has 1 to {LABEL_CHARS_MAX} characters")]
     Label,

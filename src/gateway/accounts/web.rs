@@ -269,7 +269,7 @@ impl WebAccounts {
     }
 
     /// Lets an account be used at once that the upstream refused, since its token is another one now.
-    fn trust(&self, session: &Session, now: Now) {
+    pub(crate) fn trust(&self, session: &Session, now: Now) {
         self.0.pool.trust(session.key(), now);
         self.keep_facts(session.key(), now);
     }
@@ -435,7 +435,16 @@ impl WebAccounts {
         self.0.refreshes.join(key, async move { accounts.refresh(&member, generation).await })
     }
 
-    fn find(&self, key: &CredentialKey) -> Option<Arc<Member>> {
+    /// Runs this while no refresh of the account does. When one is under way, waits for its end and does not run this.
+    pub(crate) fn alone(
+        &self,
+        key: &CredentialKey,
+        run: impl Future<Output = Result<(), RefreshError>> + Send + 'static,
+    ) -> impl Future<Output = Option<Result<(), RefreshError>>> + Send {
+        self.0.refreshes.join(key.clone(), run)
+    }
+
+    pub(crate) fn find(&self, key: &CredentialKey) -> Option<Arc<Member>> {
         self.0.members.lock().get(key).cloned()
     }
 

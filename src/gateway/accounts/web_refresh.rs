@@ -2,8 +2,8 @@
 //! it is used.
 
 use std::pin::pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -18,7 +18,7 @@ use crate::gateway::accounts::web::{Member, WebAccounts, account_of, is_live, sk
 use crate::pool::{CredentialState, Now};
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::UpstreamError;
-use crate::upstream::web::token::is_refusal;
+use crate::upstream::web::token::{is_refusal, token_in_jar};
 
 /// How long a refresh keeps others from beginning.
 const PLACE_TIME: Duration = Duration::from_secs(4);
@@ -158,6 +158,48 @@ impl WebAccounts {
         }
     }
 
+    /// Goes back to the session of before the last renewal that changed how the account signs in, and keeps the present
+    /// one as the earlier one, so that this can be taken back too. A renewal under way ends first. `false` where there is
+    /// none to go back to.
+    pub(crate) async fn restore_earlier(&self, session: &Arc<Session>) -> bool {
+        let Some(member) = self.find(session.key()) else { return false };
+        let restored = Arc::new(OnceLock::new());
+        loop {
+            let (accounts, member, done) = (self.clone(), Arc::clone(&member), Arc::clone(&restored));
+            let restoring = async move {
+                let is_restored = accounts.restore_now(&member).await;
+                // Set once, since only one of these runs.
+                let _ = done.set(is_restored);
+                Ok(())
+            };
+            let ended = self.alone(session.key(), restoring).await;
+            if let Some(is_restored) = restored.get() {
+                return *is_restored;
+            }
+            // Another run was under way and has ended, or the process is ending.
+            if ended.is_none() {
+                return false;
+            }
+        }
+    }
+
+    async fn restore_now(&self, member: &Member) -> bool {
+        let session = &member.session;
+        let Some(earlier) = session.take_earlier() else { return false };
+        let now = Now::read();
+        let present = session.snapshot();
+        session.restore(&earlier, None);
+        session.keep_earlier(Some(present.cookies));
+        if let Some(token) = token_in_jar(session, now.unix) {
+            session.install_token(token);
+        }
+        self.save(session, session.snapshot(), now).await;
+        self.revive(session, now);
+        self.trust(session, now);
+        info!(identity.id = %session.identity(), "session of before the last renewal restored");
+        true
+    }
+
     /// Writes the new token down, then uses it: what the upstream rotated must not be lost.
     async fn publish(&self, session: &Session, token: AccessToken, now: Now) {
         if self.session_of_key(session.key()).is_none() {
@@ -165,12 +207,16 @@ impl WebAccounts {
             return session.install_token(token);
         }
         let snapshot = SessionSnapshot { token: Some(SecretString::from(token.expose())), ..session.snapshot() };
-        if let Err(error) = self.0.store.save_session(session.key().clone(), snapshot, now.unix).await {
-            warn!(identity.id = %session.identity(), error = %ErrorChain(&error), "token not written down, it is lost with the process");
-        }
+        self.save(session, snapshot, now).await;
         session.install_token(token);
         self.0.pool.set_credential(session.key(), CredentialState::Ready, now);
         self.keep_facts(session.key(), now);
+    }
+
+    async fn save(&self, session: &Session, snapshot: SessionSnapshot, now: Now) {
+        if let Err(error) = self.0.store.save_session(session.key().clone(), snapshot, now.unix).await {
+            warn!(identity.id = %session.identity(), error = %ErrorChain(&error), "session not written down, it is lost with the process");
+        }
     }
 
     fn failed(&self, member: &Member, error: &UpstreamError, now: Now) {

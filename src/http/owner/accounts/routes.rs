@@ -44,6 +44,7 @@ pub(crate) fn routes() -> Router<AppState> {
         .route("/admin/accounts/{id}/wake", post(wake))
         .route("/admin/accounts/{id}/rest", post(rest))
         .route("/admin/accounts/{id}/renew", post(renew))
+        .route("/admin/accounts/{id}/restore-session", post(restore_session))
 }
 
 async fn list(State(state): State<AppState>) -> Response {
@@ -136,6 +137,15 @@ async fn renew(State(state): State<AppState>, Path(id): Path<String>) -> Result<
         }
     };
     Ok(tried(&renewed.map_err(|error| ChatError::Session(error, kind)), began))
+}
+
+/// Goes back to the session of before the last renewal.
+async fn restore_session(State(state): State<AppState>, Path(id): Path<String>) -> Result<Response, Response> {
+    let (kind, session) = find(&state, &id).ok_or_else(|| unknown(&id))?;
+    if kind == AccountKind::Web && state.0.web_accounts.restore_earlier(&session).await {
+        return Ok(shown(&state, session.identity(), StatusCode::OK));
+    }
+    Err(refused(&BookError::NoEarlierSession(session.identity().clone())).into_response())
 }
 
 async fn wake(State(state): State<AppState>, Path(id): Path<String>) -> Result<Response, Response> {

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::base::bilingual::Bilingual;
 use crate::base::facts::{AccountKind, CoolingReason};
 use crate::base::ids::UnixSeconds;
+use crate::base::session::Session;
 use crate::gateway::answer::trace::What;
 use crate::http::owner::accounts::words::advice;
 use crate::http::state::AppState;
@@ -57,6 +58,8 @@ pub(crate) struct Account {
     last_fault: Option<LastFault>,
     /// Requests in each of the last 24 hours, oldest first.
     hours: Vec<u64>,
+    /// Whether there is a session of before the last renewal to go back to.
+    has_earlier_session: bool,
 }
 
 #[derive(Serialize)]
@@ -89,10 +92,9 @@ pub(crate) fn accounts(state: &AppState, now: Now) -> Accounts {
     let mut accounts = Vec::new();
     for (kind, pool) in state.pools() {
         for (view, session) in pool.views(now).into_iter().zip(pool.sessions()) {
-            let label = state.0.book.label(session.key());
             let today = spent.get(&view.id).copied().unwrap_or_default().into();
             let last_fault = faults.get(view.id.as_str()).copied();
-            accounts.push(shown(state, kind, &view, label, today, last_fault, now));
+            accounts.push(shown(state, kind, &view, &session, today, last_fault, now));
         }
     }
     Accounts { summary, accounts }
@@ -107,7 +109,7 @@ fn shown(
     state: &AppState,
     kind: AccountKind,
     view: &IdentityView,
-    label: Option<String>,
+    session: &Session,
     today: Today,
     last_fault: Option<LastFault>,
     now: Now,
@@ -118,7 +120,7 @@ fn shown(
     });
     Account {
         id: view.id.to_string(),
-        label,
+        label: state.0.book.label(session.key()),
         kind: kind.as_str(),
         origin: if state.0.book.place_of(&view.id).is_none() { "page" } else { "file" },
         status: view.status.as_str(),
@@ -133,6 +135,7 @@ fn shown(
         today,
         last_fault,
         hours: state.0.usage.hours(&view.id, now.unix),
+        has_earlier_session: session.has_earlier(),
     }
 }
 

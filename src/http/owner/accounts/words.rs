@@ -128,6 +128,15 @@ pub(crate) fn refused(error: &BookError) -> Failure {
             "This credential is of another kind of account.".to_owned(),
             "凭据与账号类型不符。".to_owned(),
         ),
+        BookError::NoEarlierSession(identity) => (
+            FailureKind::Conflict,
+            "no_earlier_session",
+            format!(
+                "There is no earlier session of {identity} to go back to: no renewal has changed how it signs in. To use \
+                 another login, replace its credential."
+            ),
+            format!("{identity} 没有可恢复的旧会话：尚无续期改变过它的登录。要使用其他登录，请更换凭据。"),
+        ),
         BookError::Label => (
             FailureKind::Invalid,
             "invalid_label",

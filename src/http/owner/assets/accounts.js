@@ -82,6 +82,9 @@ function one(account, load) {
       act(tr('Test', '测试'), async () => { const told = await post(`${path}/test`); say(`${both(told.message)}${told.ms != null ? ` (${told.ms} ms)` : ''}`, told.ok ? '' : 'bad'); }),
       is_resting ? act(tr('Wake', '唤醒'), () => post(`${path}/wake`)) : act(tr('Rest', '休息'), () => rest(path)),
       account.kind !== 'key' ? act(tr('Renew', '续期'), async () => { await post(`${path}/renew`); say(tr('The token was renewed', '令牌已续期')); }) : null,
+      account.has_earlier_session ? act(tr('Undo renewal', '撤销续期'), async () => {
+        if (await ask(tr('Go back to the session before the last renewal?', '恢复上次续期之前的会话?'), tr('The present one is kept, so that this can be undone in the same way.', '当前会话会保留,可用同样的方式换回。'), tr('Undo renewal', '撤销续期'))) { await post(`${path}/restore-session`); say(tr('The earlier session is in use', '已恢复之前的会话')); }
+      }) : null,
       act(tr('Replace', '替换'), () => replace(account)),
       act(tr('Rename', '重命名'), () => rename(account, path)),
       act(tr('Remove', '移除'), async () => {
