@@ -279,6 +279,7 @@ impl App {
         }
         supervisor.spawn("web accounts", web_accounts.run(supervisor.stopping()));
         if config.http.server_mode {
+            supervisor.spawn("forgetting", parts::forgetting(&state).run(supervisor.stopping()));
             supervisor.spawn("oauth accounts", accounts.run(supervisor.stopping()));
         }
         supervisor.spawn("counts", Arc::clone(&store).keep_counts(supervisor.stopping()));

@@ -23,6 +23,7 @@ use crate::gateway::attachments::Attachments;
 use crate::gateway::catalogue::Models;
 use crate::gateway::continuations::Continuations;
 use crate::gateway::drift::Drift;
+use crate::gateway::forgetting::Forgetting;
 use crate::gateway::janitor::{Janitor, JanitorQueue};
 use crate::gateway::listing::Listing;
 use crate::gateway::outlook::Outlook;
@@ -32,7 +33,7 @@ use crate::gateway::videos::jobs::{VideoJobs, VideoParts};
 use crate::http::serve::admission::sessions::Sessions;
 use crate::http::serve::record::audit::Audit;
 use crate::http::serve::record::gallery::Gallery;
-use crate::http::state::OwnerParts;
+use crate::http::state::{AppState, OwnerParts};
 use crate::http::traces::{self, SpanSender};
 use crate::pool::{IdentityPool, Now, PoolSettings, Strategy};
 use crate::shutdown::Supervisor;
@@ -137,6 +138,13 @@ pub(crate) fn alerts(
         told,
         challenge_rest: config.pool.challenge_rest,
     }))
+}
+
+/// The job that has the state forget what is gone for long.
+pub(crate) fn forgetting(state: &AppState) -> Forgetting {
+    let pools = state.pools().into_iter().map(|(_, pool)| pool.clone()).collect();
+    let (accounts, keys) = (state.0.accounts.clone(), state.0.keys.clone());
+    Forgetting { pools, accounts, keys, store: Arc::clone(&state.0.store) }
 }
 
 /// Counts what callers use, from what an earlier run has counted on.

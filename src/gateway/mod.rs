@@ -11,6 +11,7 @@ pub(crate) mod catalogue;
 pub(crate) mod chat_titles;
 pub(crate) mod continuations;
 pub(crate) mod drift;
+pub(crate) mod forgetting;
 pub(crate) mod janitor;
 pub(crate) mod listing;
 pub(crate) mod outlook;

@@ -9,6 +9,7 @@ use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::store::daily::{DaySpent, UtcDay};
 use crate::store::fact_rows;
 use crate::store::key_rows;
+use crate::store::missing::{self, Present};
 use crate::store::records::{
     ChatIntent, KeptAlert, KeptAnswer, MadeKey, Note, OwnedChat, StoredAccount, StoredSession, VideoJob,
 };
@@ -38,6 +39,8 @@ pub(super) enum Fact {
     Usage(Box<UsageDeltas>),
     /// Usage before this day is deleted.
     UsageGone(UtcDay),
+    /// What is there on this day; the rest may be forgotten some day.
+    Present(Box<Present>, UtcDay),
     /// Chats are about to be made under a title.
     Intent(ChatIntent),
     /// Chats are no longer made under this title.
@@ -91,6 +94,7 @@ impl Fact {
             | Self::Days(_)
             | Self::Usage(_)
             | Self::UsageGone(_)
+            | Self::Present(..)
             | Self::Alert(..)
             | Self::Intent(_)
             | Self::IntentGone(_)
@@ -141,6 +145,7 @@ impl Fact {
             Self::Days(days) => rows::put_days(transaction, days),
             Self::Usage(deltas) => usage::put(transaction, deltas),
             Self::UsageGone(day) => usage::forget_before(transaction, *day),
+            Self::Present(present, day) => missing::note(transaction, present, *day),
             Self::Intent(intent) => rows::put_intent(transaction, intent),
             Self::IntentGone(title) => rows::remove_intent(transaction, title),
             Self::Chat(chat) => rows::put_chat(transaction, chat),

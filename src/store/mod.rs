@@ -14,6 +14,7 @@ mod error;
 mod fact;
 mod fact_rows;
 mod key_rows;
+mod missing;
 pub(crate) mod oauth_files;
 mod records;
 mod responses;
@@ -57,6 +58,7 @@ pub use crate::store::daily::{AccountDays, DaySpent, Spent, UtcDay};
 pub use crate::store::disk::condition::{Kept, StorageFault, StorageState, StorageStatus};
 pub use crate::store::disk::unusable::Unusable;
 pub use crate::store::error::StoreError;
+pub use crate::store::missing::Present;
 pub use crate::store::records::{
     ChatIntent, KeptAlert, KeptAnswer, Loaded, MadeKey, Note, OwnedChat, StoredAccount, StoredSession, VideoJob,
     VideoPicture, VideoState,
@@ -231,7 +233,7 @@ impl Store {
         self.write(Fact::OAuth(key, credentials, now)).await
     }
 
-    /// Forgets the session of an account that was removed, some time soon.
+    /// Forgets the session of an account that was removed, and what was learnt about it, some time soon.
     pub fn forget_session(&self, key: &CredentialKey) {
         self.write_later(Fact::SessionGone(key.clone()));
     }
@@ -306,6 +308,12 @@ impl Store {
     /// Forgets what was used before this day, some time soon.
     pub fn forget_usage_before(&self, day: UtcDay) {
         self.write_later(Fact::UsageGone(day));
+    }
+
+    /// Counts a day for each account and each key that has rows and is not among these, some time soon. What was missing on
+    /// more than 30 days, on which the server ran, is forgotten. Usage stays.
+    pub fn note_present(&self, present: Present, today: UtcDay) {
+        self.write_later(Fact::Present(Box::new(present), today));
     }
 
     /// Every second until `stop`: writes counts down, and every fifth time looks whether a disk that refused takes what

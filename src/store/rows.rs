@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tracing::debug;
 use url::Url;
 
+use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::secret::{ApiKey, Cookie};
 use crate::store::daily::{Daily, DaySpent, Spent, UtcDay};
@@ -287,10 +288,10 @@ pub(super) fn put_session(
     Ok(())
 }
 
-/// Deletes the session of an account that was removed.
+/// Deletes the session of an account that was removed, and the facts learnt about it.
 pub(super) fn remove_session(transaction: &Transaction<'_>, key: &CredentialKey) -> rusqlite::Result<()> {
     transaction.prepare_cached("DELETE FROM sessions WHERE key = ?1")?.execute([key.as_str()])?;
-    Ok(())
+    fact_rows::put_facts(transaction, key, IdentityFacts::default())
 }
 
 /// Writes an account that the owner added over the earlier one of its name.
@@ -495,22 +496,6 @@ fn prune(connection: &Connection) -> rusqlite::Result<()> {
         "DELETE FROM videos WHERE id NOT IN (SELECT id FROM videos ORDER BY created_at DESC, id DESC LIMIT ?1)",
         [VIDEOS_MAX],
     )?;
-    // A session in use is saved again and again; an unsaved one belongs to an account that was removed. Age is measured
-    // by this clock and beside the newest session: a clock that is wrong once must not cost every session.
-    connection.execute(
-        "DELETE FROM sessions WHERE saved_at < min(unixepoch(), (SELECT max(saved_at) FROM sessions)) - ?1",
-        [SESSION_SECONDS_MAX],
-    )?;
-    connection.execute(
-        "DELETE FROM oauth WHERE saved_at < min(unixepoch(), (SELECT max(saved_at) FROM oauth)) - ?1",
-        [SESSION_SECONDS_MAX],
-    )?;
-    // The days of a removed account are deleted as its session is.
-    connection.execute(
-        "DELETE FROM days WHERE key IN (SELECT key FROM days GROUP BY key
-         HAVING max(day) < min(unixepoch() / 86400, (SELECT max(day) FROM days)) - ?1)",
-        [SESSION_SECONDS_MAX / 86_400],
-    )?;
     Ok(())
 }
 
@@ -565,9 +550,6 @@ const INTENTS_MAX: i64 = 1000;
 
 /// Most video jobs kept across a restart, the newest ones.
 const VIDEOS_MAX: i64 = 10_000;
-
-/// Seconds after its last save for which a session is kept: 90 days.
-const SESSION_SECONDS_MAX: i64 = 90 * 86_400;
 
 /// The error of a video job in a state that this version does not know.
 const UNKNOWN_STATE: [&str; 2] = ["unknown_state", "the job was left in a state that this version does not know"];

@@ -229,6 +229,16 @@ CREATE TABLE breakers (
 ) STRICT, WITHOUT ROWID;
 ALTER TABLE rests ADD COLUMN strikes INTEGER NOT NULL DEFAULT 0;
 ",
+    // On how many days an account or a key of callers was missing, and the last of them, as days since 1970.
+    "
+CREATE TABLE missing (
+    what TEXT NOT NULL,
+    key TEXT NOT NULL,
+    days INTEGER NOT NULL,
+    day INTEGER NOT NULL,
+    PRIMARY KEY (what, key)
+) STRICT, WITHOUT ROWID;
+",
 ];
 
 #[cfg(test)]

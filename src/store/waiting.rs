@@ -38,6 +38,8 @@ enum Thing {
     Usage,
     /// Days of usage that are to be forgotten.
     UsageGone,
+    /// What is there.
+    Present,
     /// Chats that are about to be made, by their title.
     Intent(String),
     Chat(String),
@@ -99,6 +101,7 @@ impl Waiting {
             Fact::Alert(alert, _) => Thing::Alert(alert.event.clone(), alert.of.clone()),
             Fact::Usage(_) => Thing::Usage,
             Fact::UsageGone(_) => Thing::UsageGone,
+            Fact::Present(..) => Thing::Present,
             Fact::Response(..) | Fact::ResponseGone { .. } => return 1,
         };
         if fact.is_credential() {

@@ -312,9 +312,11 @@ async fn a_bad_renewal_is_undone_by_hand() {
     assert_eq!(told(&app, "POST", &at("restore-session"), json!({})).await.0, 200);
     until("the session that was left to be renewed", || is_spoilt(&app) == Some(true)).await;
     let (_, audit) = told(&app, "GET", "/admin/audit", json!({})).await;
-    let noted = audit["changes"].as_array().unwrap().iter().filter(|change| {
-        change["what"].as_str().is_some_and(|what| what.ends_with("/identity-1/restore-session"))
-    });
+    let noted = audit["changes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|change| change["what"].as_str().is_some_and(|what| what.ends_with("/identity-1/restore-session")));
     assert_eq!(noted.count(), 2, "{audit}");
 }
 

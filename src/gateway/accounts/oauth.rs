@@ -17,7 +17,7 @@ use url::Url;
 
 use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
-use crate::base::oauth::{AccountId, OAuthCredentials};
+use crate::base::oauth::{AccountId, OAuthCredentials, RefreshToken};
 use crate::base::secret::AccessToken;
 use crate::base::session::Session;
 use crate::gateway::AccountSettings;
@@ -372,6 +372,19 @@ impl OAuthAccounts {
             }
         }
         forgotten
+    }
+
+    /// What the accounts are called in the state: by name, by what their credentials were renewed from, and by tokens that
+    /// may have been refused.
+    pub(crate) fn keys_in_state(&self) -> Vec<CredentialKey> {
+        let keys = |account: Arc<Account>| {
+            let known = account.known.lock();
+            let refresh = known.credentials.refresh_token().map(RefreshToken::key);
+            let refused = account.session.token().map(|token| refused_key(&token));
+            let own = [account.session.key().clone(), known.origin.clone()];
+            own.into_iter().chain(refresh).chain(refused).collect::<Vec<_>>()
+        };
+        self.all().into_iter().flat_map(keys).collect()
     }
 
     /// Files that look like credentials and cannot be used, and why.

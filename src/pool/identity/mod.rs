@@ -101,11 +101,7 @@ impl Slot {
 
     /// What has to be written down.
     pub(crate) fn facts(&self, now: Now) -> IdentityFacts {
-        IdentityFacts {
-            cooling: self.rests.facts(),
-            dead_since: self.dead_since,
-            breaker: self.breaker.facts(now),
-        }
+        IdentityFacts { cooling: self.rests.facts(), dead_since: self.dead_since, breaker: self.breaker.facts(now) }
     }
 
     /// From when on it may be picked for a usage if nothing else happens; `Err` if no time will do. No identity is

@@ -344,8 +344,7 @@ mod tests {
         ] {
             let (mut rest, now) = (Rests::default(), start());
             let (until_unix, set_at_unix) = (now.unix.plus(until), now.unix.plus(set_at));
-            let cooling =
-                Cooling { reason: CoolingReason::Quota, until: until_unix, set_at: set_at_unix, strikes: 0 };
+            let cooling = Cooling { reason: CoolingReason::Quota, until: until_unix, set_at: set_at_unix, strikes: 0 };
             rest.restore(&PerUsage::of(|usage| (usage == Usage::Chat).then_some(cooling)), now);
             assert_eq!(length_of(&rest, Usage::Image, now), s(0));
             assert_eq!(length(&rest, now), s(expected), "{until} {set_at}");

@@ -145,28 +145,3 @@ async fn an_acknowledged_session_needs_no_close() {
     assert_eq!(loaded.sessions.len(), 1);
     drop(store);
 }
-
-#[tokio::test]
-async fn sessions_of_removed_accounts_are_forgotten_after_90_days() {
-    const DAY: i64 = 86_400;
-    let now = i64::try_from(std::time::UNIX_EPOCH.elapsed().unwrap().as_secs()).unwrap();
-    // When each was saved, and how many are left. A clock that is wrong for once costs no session.
-    for (saved, left) in [
-        (vec![now, now - 89 * DAY, now - 91 * DAY], 2),
-        (vec![5, 6, 7], 3),
-        (vec![5], 1),
-        (vec![now + 1000 * DAY, now, now - 91 * DAY], 2),
-        (vec![now - 400 * DAY, now - 401 * DAY], 2),
-    ] {
-        let dir = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(dir.path()).unwrap();
-        for saved_at in &saved {
-            let key = key(&saved_at.to_string());
-            store.save_session(key, snapshot("token=1", None), UnixSeconds(*saved_at)).await.unwrap();
-        }
-        store.close().await;
-        let (_, loaded) = Store::open(dir.path()).unwrap();
-        assert_eq!(loaded.sessions.len(), left, "{saved:?}");
-        assert!(loaded.sessions.contains_key(&key(&saved[0].to_string())), "{saved:?}");
-    }
-}

@@ -43,12 +43,6 @@ async fn s000_06_counts_go_on_after_a_restart_for_31_days() {
         assert_eq!(store.days(&key("a"))[30].day.begin(), UnixSeconds(20_040 * 86_400));
         store.close().await;
     }
-    // An account that is long gone takes no room for ever.
-    let (store, _) = Store::open(dir.path()).unwrap();
-    store.count(&key("c"), spent(1), day(20_040 + 91));
-    store.close().await;
-    drop(Store::open(dir.path()).unwrap());
-    assert_eq!(day_rows(dir.path()), 1);
 }
 
 #[tokio::test(start_paused = true)]

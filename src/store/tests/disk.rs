@@ -41,7 +41,10 @@ async fn on_connection(store: &Store, statements: &'static str) {
 async fn fill_up(store: &Store) {
     let pages: i64 =
         store.read(|rows, _| rows.connection().query_row("PRAGMA page_count", [], |row| row.get(0))).await.unwrap();
-    store.read(move |rows, _| rows.connection().execute_batch(&format!("PRAGMA max_page_count = {pages}"))).await.unwrap();
+    store
+        .read(move |rows, _| rows.connection().execute_batch(&format!("PRAGMA max_page_count = {pages}")))
+        .await
+        .unwrap();
 }
 
 async fn make_room(store: &Store) {

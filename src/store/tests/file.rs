@@ -210,8 +210,9 @@ async fn a_file_of_the_first_version_is_brought_up_to_date() {
         ("dead", PerUsage::default(), Some(UnixSeconds(7))),
         ("challenged", everything, None),
     ];
-    let expected = expected
-        .map(|(key, cooling, dead_since)| (CredentialKey::from_stored(key), IdentityFacts { cooling, dead_since, breaker: None }));
+    let expected = expected.map(|(key, cooling, dead_since)| {
+        (CredentialKey::from_stored(key), IdentityFacts { cooling, dead_since, breaker: None })
+    });
     let expected = HashMap::from(expected);
     for _ in 0..2 {
         let (store, loaded) = Store::open(dir.path()).unwrap();

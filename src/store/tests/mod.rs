@@ -4,6 +4,7 @@ mod contents;
 mod daily;
 mod disk;
 mod file;
+mod missing;
 mod oauth;
 mod queue;
 mod responses;
@@ -50,13 +51,8 @@ fn facts() -> IdentityFacts {
         Usage::Video => Some(cooling(CoolingReason::Quota, 90)),
         Usage::Upload => Some(cooling(CoolingReason::Quota, 95)),
     });
-    let breaker = OpenBreaker {
-        until: UnixSeconds(99),
-        set_at: UnixSeconds(50),
-        trips: 3,
-        refusals: 2,
-        is_refused: true,
-    };
+    let breaker =
+        OpenBreaker { until: UnixSeconds(99), set_at: UnixSeconds(50), trips: 3, refusals: 2, is_refused: true };
     IdentityFacts { cooling, dead_since: Some(UnixSeconds(7)), breaker: Some(breaker) }
 }
 
