@@ -57,8 +57,7 @@ impl Reloader {
         // Held, since dropping it ends the watch.
         let _watcher = watch(&self.files, Arc::clone(&changed));
         let mut hangups = hangups();
-        // Since when the cookie file is empty although it has accounts.
-        let mut emptied_at: Option<Instant> = None;
+        let mut emptied = Emptied::default();
         loop {
             tokio::select! {
                 () = stop.cancelled() => return,
@@ -72,16 +71,14 @@ impl Reloader {
                 }
                 () = changed.notified() => {
                     sleep(DEBOUNCE).await;
-                    if self.lost_its_cookies() {
-                        warn!("the cookie file is empty; its accounts stay in use for {} s, in case it is being written", EMPTY_FOR.as_secs());
-                        emptied_at.get_or_insert_with(Instant::now);
-                    } else {
-                        emptied_at = None;
+                    if emptied.is_believed(self.lost_its_cookies(), Instant::now()) {
                         self.reload().await;
+                    } else {
+                        warn!("the cookie file is empty; its accounts stay in use for {} s, in case it is being written", EMPTY_FOR.as_secs());
                     }
                 }
-                () = until(emptied_at.map(|at| at + EMPTY_FOR)), if emptied_at.is_some() => {
-                    emptied_at = None;
+                () = until(emptied.until()) => {
+                    emptied = Emptied::default();
                     self.reload().await;
                 }
             }
@@ -168,6 +165,23 @@ fn shown_after(before: &[ShownSetting], read: &[ShownSetting], waiting: &[String
     before.iter().zip(read).map(after).collect()
 }
 
+/// Since when the cookie file is empty although it has accounts: for a while it is taken for one that is being written.
+#[derive(Default)]
+struct Emptied(Option<Instant>);
+
+impl Emptied {
+    /// The file has changed; whether what it holds now is to be read.
+    fn is_believed(&mut self, is_empty: bool, now: Instant) -> bool {
+        self.0 = is_empty.then(|| self.0.unwrap_or(now));
+        !is_empty
+    }
+
+    /// When an empty file is read as it is; `None` while the file holds something.
+    fn until(&self) -> Option<Instant> {
+        self.0.map(|since| since + EMPTY_FOR)
+    }
+}
+
 /// Watches the folders of these files; `None` where that cannot be done, which is said.
 fn watch(files: &[PathBuf], changed: Arc<Notify>) -> Option<RecommendedWatcher> {
     let names: Vec<_> = files.iter().filter_map(|file| file.file_name().map(ToOwned::to_owned)).collect();
@@ -213,5 +227,39 @@ async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_emptied_cookie_file_is_believed_after_ten_seconds() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut emptied = Emptied::default();
+        assert!(emptied.is_believed(false, at(0)));
+        assert_eq!(emptied.until(), None);
+        // Written over by an editor: empty for a moment, then whole.
+        assert!(!emptied.is_believed(true, at(1)));
+        assert_eq!(emptied.until(), Some(at(11)));
+        assert!(emptied.is_believed(false, at(2)));
+        assert_eq!(emptied.until(), None);
+        // Further changes of a file that stays empty do not put it off.
+        for seconds in [20, 23, 29] {
+            assert!(!emptied.is_believed(true, at(seconds)));
+            assert_eq!(emptied.until(), Some(at(30)), "{seconds}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_emptied_cookie_file_is_read_when_its_time_has_come_and_a_full_one_is_not_waited_for() {
+        let (start, mut emptied) = (Instant::now(), Emptied::default());
+        emptied.is_believed(true, start);
+        until(emptied.until()).await;
+        assert_eq!(start.elapsed(), EMPTY_FOR);
+        emptied.is_believed(false, Instant::now());
+        assert!(tokio::time::timeout(EMPTY_FOR * 100, until(emptied.until())).await.is_err());
     }
 }
