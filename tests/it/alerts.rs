@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use axum::routing::any;
 use serde_json::Value;
 use simulator::Simulator;
-use simulator::script::{AccountScript, ChallengeForm, Endpoint, Era, Scenario, ScriptedReply};
+use simulator::script::{AccountScript, ApiFailure, ChallengeForm, Endpoint, Era, Scenario, ScriptedReply};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -130,6 +130,36 @@ async fn a_restart_tells_nothing_twice_and_the_end_once() {
     let _app = setup.start(ending(30).await).await;
     assert_eq!(receiver.next().await.event(), event("session_ends_soon", "over", "identity-1"));
     assert!(receiver.is_silent(), "the second start told nothing");
+}
+
+#[tokio::test]
+async fn a_key_that_was_refused_before_a_restart_is_not_told_to_be_well() {
+    let mut receiver = Receiver::start(Vec::new()).await;
+    for reply in [ApiFailure::IncorrectKey, ApiFailure::CurrentQuota] {
+        let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+        let key = format!("{}@{}", simulator.keys().secret("kay"), simulator.urls().keys);
+        let url = receiver.url("");
+        let setup = || Setup::default().with("ALERT_URL", &url).with("QWEN_API_KEYS", &key);
+        let app = setup().without("COOKIE").start(simulator).await;
+        app.simulator.script().set_default(None, Endpoint::KeyChat, Some(ScriptedReply::api(reply.clone())));
+        let mut question = question("x");
+        question["model"] = "key/qwen3.7-plus".into();
+        assert_ne!(app.chat(&question).await.status(), 200);
+        if reply == ApiFailure::CurrentQuota {
+            assert_eq!(receiver.next().await.event(), event("quota_gone", "begun", "key"));
+        }
+        let (simulator, state_dir) = app.stop().await;
+        // A look of the next start that finds something else to tell has found everything that there was to tell.
+        let web = ending(1).await;
+        let cookie = web.accounts().cookie("ada");
+        let app = setup().with("COOKIE", &cookie).in_dir(state_dir).start(simulator).await;
+        assert_eq!(receiver.next().await.event(), event("session_ends_soon", "begun", "identity-1"));
+        assert!(receiver.is_silent(), "{reply:?}");
+        assert_eq!(
+            app.chat(&question).await.status().as_u16() / 100,
+            if reply == ApiFailure::CurrentQuota { 4 } else { 5 }
+        );
+    }
 }
 
 #[tokio::test]
