@@ -8,6 +8,7 @@ use simulator::script::{
 use simulator::{Simulator, TokenLife};
 
 use crate::support::app::{PATIENCE, Setup, TestApp, USAGE, content, error_of, json_of, question, told, with_keys};
+use crate::support::oracle::until_all_healthy;
 use crate::support::program::Program;
 
 fn ask(model: &str, text: &str) -> Value {
@@ -298,6 +299,7 @@ fn refusal(status: u16, code: &str, message: &str) -> ScriptedReply {
 #[tokio::test]
 async fn a_model_that_no_key_may_use_marks_no_key() {
     let app = with_keys(Scenario::default().key(KeyScript::new("lee"))).await;
+    until_all_healthy(&app).await;
     for (reply, status, code) in [
         (refusal(403, "", "access to model denied"), 403, "model_access_denied"),
         (refusal(403, "AccessDenied.Unpurchased", "Access denied."), 403, "model_access_denied"),
@@ -373,6 +375,8 @@ async fn a_refused_key_rests_and_one_probe_brings_it_back() {
 #[tokio::test]
 async fn a_quota_of_one_model_leaves_the_other_models_alone() {
     let app = with_keys(Scenario::default().key(KeyScript::new("lee"))).await;
+    // An account of the web chat is not healthy before its first token has come.
+    until_all_healthy(&app).await;
     for name in ["kay", "lee"] {
         app.simulator.script().queue(Some(name), Endpoint::KeyChat, ScriptedReply::api(ApiFailure::FreeTierOnly));
     }
