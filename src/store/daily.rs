@@ -1,5 +1,10 @@
 //! Requests and tokens of each account by UTC day. Counted in memory and written in intervals, so that counting never
 //! waits for the disk.
+//!
+//! These are not sums of `usage`: they count what each credential answered, at the moment of the answer. A failed attempt
+//! is counted for no account, the tokens of an answer that was asked for anew and of a video made in the background are
+//! counted for the account that made them, and another credential in the same position begins at zero. `usage` counts
+//! the requests of callers when they end, each once, under the name of the account that was tried last.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
