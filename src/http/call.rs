@@ -1,5 +1,5 @@
-//! What every route that asks an upstream shares: the caller, how the answer goes out, and the headers that tell how the
-//! request was understood.
+//! The shared part of every route that asks an upstream: the caller, the way in which the answer goes out, and the
+//! headers that tell how the request was understood.
 
 use std::time::SystemTime;
 
@@ -26,20 +26,20 @@ use crate::http::serve::socket::server::PollCount;
 use crate::http::state::AppState;
 use crate::http::stream::{Following, Opening, ReplyBody, StreamContext};
 
-/// How much of a question goes into the log, in characters.
+/// Most characters of a question that are logged.
 const PROMPT_CHARS_MAX: usize = 200;
 
 /// A request of an accepted caller.
 pub(crate) struct Call {
-    /// The parts of the server.
+    /// Handles to the parts of the server.
     pub(crate) state: AppState,
-    /// The accepted caller.
+    /// The caller, whose key was accepted.
     pub(crate) caller: Caller,
     /// The request's line in the log.
     pub(crate) record: RequestRecord,
-    /// How often the caller's SDK has tried this request already.
+    /// Earlier attempts of the caller's SDK at this request, by its `x-stainless-retry-count` header.
     pub(crate) client_retries: u32,
-    /// Whether answers may be continued later; not on routes that have no conversations.
+    /// Whether answers may be continued later; `false` on routes without conversations.
     pub(crate) is_continuable: bool,
     polls: PollCount,
 }
@@ -50,7 +50,7 @@ impl FromRequestParts<AppState> for Call {
     async fn from_request_parts(parts: &mut Parts, state: &AppState) -> Result<Self, Response> {
         let extensions = &parts.extensions;
         let found = (extensions.get::<Caller>(), extensions.get::<RequestRecord>(), extensions.get::<PollCount>());
-        // The layers around these routes put all three there.
+        // The layers around these routes add all three extensions.
         let (Some(caller), Some(record), Some(polls)) = found else {
             return Err(Failure::internal().into_response());
         };
@@ -66,12 +66,12 @@ impl FromRequestParts<AppState> for Call {
 }
 
 impl Call {
-    /// Writes the beginning of what the caller asks into the log, if the owner wants that.
+    /// Logs the beginning of the question, if the owner wants that.
     pub(crate) fn log_question(&self, text: impl FnOnce() -> Option<String>) {
         log_question(&self.state, &self.record, text);
     }
 
-    /// The request as the gateway sees it.
+    /// The facts of the request for the gateway.
     pub(crate) fn context(&self) -> RequestContext {
         RequestContext {
             caller: self.caller.id,
@@ -82,7 +82,7 @@ impl Call {
         }
     }
 
-    /// Chooses where a request for this model goes; `None` for a request that names none.
+    /// Chooses the upstream of a request for this model; `None` for a request that names none.
     ///
     /// # Errors
     /// No upstream has the model, or the caller's key may not use it.
@@ -99,11 +99,11 @@ impl Call {
         Ok(route)
     }
 
-    /// Looks whether the caller's key may use this model, by its name or by the one that `MODEL_MAP` has for it. `None`
-    /// stands for `DEFAULT_MODEL`.
+    /// Checks whether the caller's key may use this model, by its name or by its target in `MODEL_MAP`. `None` means
+    /// `DEFAULT_MODEL`.
     ///
     /// # Errors
-    /// 404, as for a model that does not exist: the caller's list does not have it.
+    /// 404, as for an unknown model: the caller's list does not have it.
     pub(crate) fn allow(&self, model: Option<&str>) -> Result<(), Failure> {
         let model = model.map(str::trim).filter(|model| !model.is_empty());
         let model = model.unwrap_or_else(|| self.state.0.answers.default_model());
@@ -114,7 +114,7 @@ impl Call {
         }
     }
 
-    /// What begins streamed answers of this request.
+    /// Begins streamed answers of this request.
     pub(crate) fn opener(&self) -> Opener {
         Opener { context: self.context(), ending: self.state.0.ending.clone() }
     }
@@ -143,7 +143,7 @@ impl Call {
         sink: &mut (impl ReplySink + Send),
     ) -> Result<Ending, Failure> {
         let context = self.context();
-        // In a box, as the futures around it would be as large as this one, and are moved.
+        // Boxed, as the futures around it would be as large as this one, and are moved.
         let (_, ending) = self.until_the_end(Box::pin(prepared.complete(&context, sink))).await?;
         Ok(ending)
     }
@@ -151,7 +151,7 @@ impl Call {
     /// Answers with an event stream.
     ///
     /// # Errors
-    /// The failure to answer, as long as the status waits for it.
+    /// The failure, as long as the status waits for the answer.
     pub(crate) async fn stream<S: StreamWriter + Unpin + Send + 'static>(
         self,
         prepared: Prepared,
@@ -162,8 +162,8 @@ impl Call {
         self.event_stream(head, opening, None).await
     }
 
-    /// Waits for the first content as long as the status may wait; from then on the answer's body goes on waiting.
-    /// Answers that follow in the same stream cannot change its status any more.
+    /// Waits for the first content as long as the status may wait; afterwards the answer's body waits for it. Further
+    /// answers in the same stream cannot change the status.
     pub(crate) async fn event_stream<S: StreamWriter + Unpin + Send + 'static>(
         self,
         head: Option<Bytes>,
@@ -173,7 +173,7 @@ impl Call {
         let Self { state, record, polls, .. } = self;
         record.streamed();
         let settings = &state.0.settings;
-        // Callers hear something at least once in each interval, headers included.
+        // Callers receive bytes at least once in each interval, headers included.
         let hold = settings.headers_hold.min(settings.keepalive_interval);
         let context = StreamContext {
             head,
@@ -213,7 +213,7 @@ impl Opener {
                 () = ending.cancelled() => Err(Failure::shutting_down()),
             };
             if opened.is_err() {
-                // Nothing of an attempt that was given up is shown.
+                // Output of an abandoned attempt must not be shown.
                 sink.reset();
             }
             (opened, sink)
@@ -221,7 +221,7 @@ impl Opener {
     }
 }
 
-/// How often the caller's SDK has tried this request already.
+/// Earlier attempts of the caller's SDK at this request; 0 without a valid header.
 fn client_retries(headers: &HeaderMap) -> u32 {
     let value = headers.get("x-stainless-retry-count").and_then(|value| value.to_str().ok());
     value.and_then(|value| value.trim().parse().ok()).unwrap_or(0)
@@ -239,7 +239,7 @@ pub(crate) fn json_response(body: impl Into<axum::body::Body>) -> Response {
     ([(CONTENT_TYPE, "application/json")], body.into()).into_response()
 }
 
-/// The same where there is no [`Call`].
+/// Logs the beginning of a question on routes without a [`Call`].
 pub(crate) fn log_question(state: &AppState, record: &RequestRecord, text: impl FnOnce() -> Option<String>) {
     if !state.0.settings.log_prompts {
         return;
@@ -258,7 +258,7 @@ pub(crate) fn note_headers(notes: &Notes) -> HeaderMap {
     };
     let mut ignored: Vec<&str> = Vec::new();
     for name in &notes.ignored {
-        // A model's name may ask for two things that it cannot do.
+        // A model's name may ask for two things that it cannot do, so names may repeat.
         if !ignored.contains(name) {
             ignored.push(name);
         }
@@ -284,27 +284,27 @@ pub(crate) fn note_headers(notes: &Notes) -> HeaderMap {
     headers
 }
 
-/// The header of a whole answer whose counts of tokens are estimates; none for counts of the upstream.
+/// Header for a whole answer whose token counts are estimates; `None` for counts of the upstream.
 pub(crate) fn usage_header(is_estimated: bool) -> Option<(HeaderName, HeaderValue)> {
     is_estimated.then_some((HeaderName::from_static(USAGE), HeaderValue::from_static("estimated")))
 }
 
-/// `estimated` where this server counted tokens, and not the upstream.
+/// `estimated` if this server estimated the tokens, and the upstream did not count them.
 pub(crate) const USAGE: &str = "x-bridge-usage";
 /// Parameters that were read but have no effect.
 pub(crate) const IGNORED: &str = "x-bridge-ignored";
 /// The model that answers in place of one that cannot take the files.
 pub(crate) const FALLBACK_MODEL: &str = "x-bridge-fallback-model";
-/// How many older files had no room beside the newer ones.
+/// Number of older files that had no room beside the newer ones.
 pub(crate) const OMITTED_FILES: &str = "x-bridge-omitted-files";
 /// The name of the file that the conversation was sent as, when it was too long for a prompt.
 pub(crate) const PROMPT_AS_FILE: &str = "x-bridge-prompt-file";
-/// How far the definitions of tools were shortened: `prose`, `keywords` or `index`.
+/// How much the definitions of tools were shortened: `prose`, `keywords` or `index`.
 pub(crate) const TOOLS_SHORTENED: &str = "x-bridge-tools-shortened";
-/// The ratio of the picture or video, which may be only near to the size that was asked for.
+/// The ratio of the picture or video, which may differ from the requested size.
 pub(crate) const ASPECT_RATIO: &str = "x-bridge-aspect-ratio";
 
-/// Seconds since 1970.
+/// Current time in Unix seconds; 0 if the clock is set before 1970.
 pub(crate) fn unix_seconds() -> i64 {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)

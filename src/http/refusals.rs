@@ -1,6 +1,6 @@
-//! What this side of HTTP refuses by itself, in words: each says what was wrong and how to mend it.
+//! Refusals by this side of HTTP: each message names the fault and its remedy.
 //!
-//! This is one long file because it is a list: each refusal is a few lines of words.
+//! This is one long file because it is a list: each refusal is a few lines of text.
 
 use std::fmt::Display;
 use std::time::Duration;
@@ -14,14 +14,14 @@ use crate::gateway::usage::{LIMIT_CODE, LimitReached};
 use crate::http::serve::paths::nearest;
 use crate::upstream::words::cleaned;
 
-/// How much of a caller's path or model is repeated in a message, in characters.
+/// Most characters of a caller's path or model that a message repeats.
 const SHOWN_MAX: usize = 100;
-/// How much of a caller's method is repeated in a message, in characters. The longest of a standard has 16.
+/// Most characters of a caller's method that a message repeats. The longest of a standard has 16.
 pub(crate) const SHOWN_METHOD_MAX: usize = 20;
-/// How much of a caller's content type is repeated in a message, in characters.
+/// Most characters of a caller's content type that a message repeats.
 const SHOWN_TYPE_MAX: usize = 60;
 
-/// Which callers are accepted.
+/// Refusals of callers, by key, host, origin or rate.
 impl Failure {
     /// The key is missing or wrong, or the client-mode credential has the wrong form.
     #[must_use]
@@ -29,7 +29,7 @@ impl Failure {
         Self::new(FailureKind::Unauthenticated, "invalid_api_key", message)
     }
 
-    /// The request came under a name that an open server on loopback does not have.
+    /// The `Host` header names a host that an open server on loopback does not have.
     #[must_use]
     pub fn wrong_host() -> Self {
         let message = "This server runs without a key and answers only to names of this machine (localhost). \
@@ -37,7 +37,7 @@ impl Failure {
         Self::new(FailureKind::Forbidden, "host_not_allowed", message)
     }
 
-    /// The request came from a page that an open server on loopback does not serve.
+    /// The `Origin` header names a page that an open server on loopback does not serve.
     #[must_use]
     pub fn wrong_origin() -> Self {
         let message = "This server runs without a key and answers only to pages of this machine (localhost). Set \
@@ -45,7 +45,7 @@ impl Failure {
         Self::new(FailureKind::Forbidden, "origin_not_allowed", message)
     }
 
-    /// The owner's routes are closed because there is no key for them.
+    /// The owner's routes are closed because no admin key is set.
     #[must_use]
     pub fn no_admin_key() -> Self {
         let message = "This route is for the owner of the server and is closed: set ADMIN_SECRET_KEY where the server \
@@ -53,7 +53,7 @@ impl Failure {
         Self::new(FailureKind::Unavailable, "admin_key_not_set", message).finally()
     }
 
-    /// The caller's key has used up what one day has (`KEY_LIMITS`).
+    /// The caller's key has used up its daily limit (`KEY_LIMITS`).
     #[must_use]
     pub(crate) fn key_limit_reached(reached: &LimitReached) -> Self {
         let LimitReached { key, what, limit, wait } = reached;
@@ -81,7 +81,7 @@ impl Failure {
         Self::new(FailureKind::Forbidden, "csrf_token_missing", message)
     }
 
-    /// The path lies beside `BASE_PATH`.
+    /// The path is not below `BASE_PATH`.
     #[must_use]
     pub fn outside_base_path(path: &str, base: &str) -> Self {
         let shown: String = path.chars().filter(|c| !c.is_control()).take(SHOWN_MAX).collect();
@@ -89,7 +89,7 @@ impl Failure {
         Self::new(FailureKind::NotFound, "unknown_url", message)
     }
 
-    /// The caller asks more often than `RATE_LIMIT_RPS` allows.
+    /// The caller sends more requests than `RATE_LIMIT_RPS` allows.
     #[must_use]
     pub fn too_many_requests(wait: Duration) -> Self {
         let message = "Rate limit exceeded: this server takes no more requests from you for now (RATE_LIMIT_RPS). Wait \
@@ -105,7 +105,7 @@ impl Failure {
         Self::new(FailureKind::RateLimited, "too_many_wrong_keys", message).after(Some(wait)).finally()
     }
 
-    /// The server keeps no accounts of its own.
+    /// The route needs accounts of the server, which client mode does not have.
     #[must_use]
     pub fn not_in_client_mode() -> Self {
         let message = "In client mode the server keeps no accounts, so there is nothing to refresh or to log in.";
@@ -113,9 +113,9 @@ impl Failure {
     }
 }
 
-/// Paths and methods.
+/// Refusals of paths and methods.
 impl Failure {
-    /// No such path.
+    /// No route has this path; the message suggests the most similar one.
     #[must_use]
     pub fn unknown_path(path: &str) -> Self {
         let shown: String = path.chars().filter(|c| !c.is_control()).take(SHOWN_MAX).collect();
@@ -133,7 +133,7 @@ impl Failure {
     }
 
     /// The path exists, but not for this method. A path that ends as an endpoint does, such as
-    /// `/v1/models/chat/completions`, may have been meant for that one.
+    /// `/v1/models/chat/completions`, may have been meant as that endpoint.
     #[must_use]
     pub fn wrong_method(method: &Method, path: &str) -> Self {
         let shown: String = method.as_str().chars().take(SHOWN_METHOD_MAX).collect();
@@ -151,7 +151,7 @@ impl Failure {
     }
 }
 
-/// Whether the path is what clients put in front of an endpoint.
+/// Whether the path is a base URL that clients put in front of an endpoint.
 fn is_base_url(path: &str) -> bool {
     path.trim_matches('/') == "v1"
 }
@@ -172,7 +172,7 @@ impl Failure {
         Self::new(FailureKind::TooLarge, "request_too_large", message)
     }
 
-    /// What is left of the JSON without its files is larger than `MAX_JSON`.
+    /// The JSON without its files is larger than `MAX_JSON`.
     #[must_use]
     pub fn json_too_large(limit_bytes: usize) -> Self {
         let message = format!(
@@ -182,7 +182,7 @@ impl Failure {
         Self::new(FailureKind::TooLarge, "request_too_large", message)
     }
 
-    /// The body has more keys or values than are read. `message` names the limit.
+    /// The body has more keys or values than the limit, which `message` names.
     #[must_use]
     pub fn too_complex(message: impl Into<String>) -> Self {
         Self::new(FailureKind::TooLarge, "request_too_large", message)
@@ -194,7 +194,7 @@ impl Failure {
         Self::new(FailureKind::Invalid, code, message)
     }
 
-    /// The bodies that are being read take all the memory that is meant for them.
+    /// The bodies under way take all the memory that is meant for them.
     #[must_use]
     pub fn too_many_bodies() -> Self {
         let message = "This server is reading as many large requests as it can at once. Try again in a moment.";
@@ -230,14 +230,14 @@ impl Failure {
         Self::new(FailureKind::Invalid, "invalid_json", message)
     }
 
-    /// The body begins as UTF-16 does and is none.
+    /// The body begins as UTF-16 does and is not valid UTF-16.
     #[must_use]
     pub fn broken_utf16() -> Self {
         let message = "The request body begins like UTF-16 and cannot be read as such; send JSON as UTF-8.";
         Self::new(FailureKind::Invalid, "invalid_json", message)
     }
 
-    /// There is no body.
+    /// The request has no body.
     #[must_use]
     pub fn empty_body() -> Self {
         Self::new(FailureKind::Invalid, "invalid_json", "The request body is empty; send a JSON object.")
@@ -258,7 +258,7 @@ impl Failure {
         Self::new(FailureKind::Invalid, "invalid_body", message)
     }
 
-    /// The body did not come in time.
+    /// The body did not arrive within `READ_TIMEOUT`.
     #[must_use]
     pub fn body_timeout() -> Self {
         let message = "The request body did not arrive in time.";
@@ -266,9 +266,9 @@ impl Failure {
     }
 }
 
-/// Models, pictures, embeddings.
+/// Refusals about models, pictures, embeddings and videos.
 impl Failure {
-    /// A model that is not in the list. `hint` follows as a sentence of its own, unless it is empty.
+    /// No upstream has this model. `hint` follows as a sentence of its own, unless it is empty.
     #[must_use]
     pub fn model_not_found(id: &str, hint: &str) -> Self {
         let shown: String = id.chars().take(SHOWN_MAX).collect();
@@ -290,7 +290,7 @@ impl Failure {
         Self::new(FailureKind::NotFound, "model_not_found", message).about("model")
     }
 
-    /// The upstream answered, but not with a picture. `text` is what it said instead.
+    /// The upstream answered without a picture. `text` is its answer.
     #[must_use]
     pub fn no_picture(text: &str, is_refused: bool) -> Self {
         let said = cleaned(text, &[], &[]);
@@ -303,11 +303,11 @@ impl Failure {
         } else {
             format!("The upstream made no picture, but answered: {said}")
         };
-        // The same prompt would get the same answer, and cost once more.
+        // The same prompt would get the same answer, and be charged again.
         Self::new(FailureKind::Upstream, "upstream_empty", message).finally()
     }
 
-    /// The upstream made a picture or video, but it cannot be fetched from the link. `noun` names which.
+    /// The upstream made a picture or video that cannot be fetched from its link. `noun` names which.
     #[must_use]
     pub fn lost_result(noun: &str) -> Self {
         let message = format!("The upstream made the {noun}, but it cannot be fetched from the upstream's storage.");
@@ -333,14 +333,14 @@ impl Failure {
 }
 
 impl Failure {
-    /// There is no such video, or it belongs to another caller; the answer does not tell which.
+    /// The caller has no video of this id; the answer does not tell whether another caller has.
     #[must_use]
     pub fn video_not_found() -> Self {
         let message = "There is no video of this id that belongs to your key. Videos are kept for seven days.";
         Self::new(FailureKind::NotFound, "video_not_found", message)
     }
 
-    /// The video has no content, or not yet. `status` is its state, `why` what went wrong.
+    /// The video has no content, or not yet. `status` is its state, `why` the reason of a failure.
     #[must_use]
     pub fn video_not_ready(status: &str, why: Option<&str>) -> Self {
         let message = match why {
@@ -350,7 +350,7 @@ impl Failure {
         Self::new(FailureKind::Invalid, "video_not_ready", message)
     }
 
-    /// This server makes no further video at the same time.
+    /// The most videos are in the making already.
     #[must_use]
     pub fn too_many_videos() -> Self {
         let message = "This server is making as many videos as it can at once. Try again when one of them is done.";
@@ -372,7 +372,7 @@ impl Failure {
         Self::new(FailureKind::Invalid, "invalid_idempotency_key", message)
     }
 
-    /// A range that lies outside of the file.
+    /// The requested range lies outside of the file.
     #[must_use]
     pub fn range_not_satisfiable() -> Self {
         let message = "The file is shorter than the range that was asked for.";
@@ -380,9 +380,9 @@ impl Failure {
     }
 }
 
-/// Kept responses.
+/// Refusals about kept responses.
 impl Failure {
-    /// There is no such response, or it belongs to another caller; the answer does not tell which.
+    /// The caller has no response of this id; the answer does not tell whether another caller has.
     #[must_use]
     pub fn response_not_found(id: &str) -> Self {
         let shown: String = id.chars().take(SHOWN_MAX).collect();
@@ -393,7 +393,7 @@ impl Failure {
         Self::new(FailureKind::NotFound, "response_not_found", message)
     }
 
-    /// The response that is to be continued is not there, or another that it continues is not.
+    /// The response to be continued, or one that it continues, is not kept.
     #[must_use]
     pub fn previous_response_not_found(id: &str) -> Self {
         let shown: String = id.chars().take(SHOWN_MAX).collect();
@@ -405,7 +405,7 @@ impl Failure {
     }
 }
 
-/// Logins of OAuth accounts.
+/// Refusals about logins of OAuth accounts.
 impl Failure {
     /// The state of a login was asked for without its id.
     #[must_use]
@@ -416,21 +416,21 @@ impl Failure {
         failure.typed("invalid_request")
     }
 
-    /// There is no such login, or not any more.
+    /// The login does not exist, or has ended.
     #[must_use]
     pub fn login_not_found() -> Self {
         let message = "There is no login with this flow_id, or it ended long ago. Start a new one.";
         Self::new(FailureKind::NotFound, "login_not_found", message)
     }
 
-    /// A text that cannot be the name of an account. `why` says what a name is.
+    /// The text is not a valid account name. `why` describes the form of names.
     #[must_use]
     pub fn invalid_account(why: impl Display) -> Self {
         Self::new(FailureKind::Invalid, "invalid_value", sentence(&why.to_string())).about("account")
     }
 }
 
-/// What the owner asks for.
+/// Refusals on the owner's routes.
 impl Failure {
     /// A key cannot be made, changed or revoked.
     #[must_use]
@@ -459,7 +459,7 @@ impl Failure {
         }
     }
 
-    /// No key has the name that a path of the owner's gives.
+    /// No key has the name in the path of an owner's route.
     #[must_use]
     pub(crate) fn unknown_key() -> Self {
         let message = "No key has this name. GET /admin/keys lists them.";
@@ -486,9 +486,9 @@ impl Failure {
     }
 }
 
-/// The server itself.
+/// Failures of the server itself.
 impl Failure {
-    /// The server is stopping.
+    /// The server is stopping; answered with a retry after one second.
     #[must_use]
     pub fn shutting_down() -> Self {
         let message = "The server is shutting down and ended this answer. Try again in a moment.";
@@ -503,7 +503,7 @@ impl Failure {
     }
 }
 
-/// The words of an error as a sentence for people.
+/// The text of an error as a sentence, with a capital letter and a full stop.
 pub(crate) fn sentence(words: &str) -> String {
     let mut chars = words.chars();
     let first = chars.next().map(|first| first.to_uppercase().to_string()).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What handlers share: handles, nothing that owns a task.
+//! Handles that the handlers share; none of them owns a task.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -36,9 +36,9 @@ use crate::store::{AccountDays, Spent, Store, UtcDay};
 #[derive(Clone)]
 pub(crate) struct AppState(pub(crate) Arc<Parts>);
 
-/// What an [`AppState`] is made of.
+/// The parts of an [`AppState`].
 pub(crate) struct Parts {
-    /// Answers chats.
+    /// Answers chats of the web chat.
     pub chats: WebGateway,
     /// The kinds of upstreams, and the choice between them.
     pub upstreams: Upstreams,
@@ -48,53 +48,53 @@ pub(crate) struct Parts {
     pub attachments: Attachments,
     /// Makes videos in the background.
     pub videos: VideoJobs,
-    /// Keeps responses.
+    /// Keeps responses for `KEEP_RESPONSES`.
     pub responses: KeptResponses,
-    /// Lists models.
+    /// The catalogue of the web chat.
     pub models: Models,
-    /// For the status page and `/health`: looked at, never leased from here.
+    /// The identities of the web chat, read by the status page and `/health`, never leased from here.
     pub pool: IdentityPool,
-    /// OAuth accounts, for their owner.
+    /// The OAuth accounts, for their owner.
     pub accounts: OAuthAccounts,
-    /// Logs OAuth accounts in.
+    /// Device logins of OAuth accounts.
     pub logins: DeviceLogins,
     /// Adds, changes and removes accounts, for their owner.
     pub book: AccountBook,
-    /// The way to the task that reloads settings.
+    /// Asks the task that reloads settings.
     pub reloads: Reloads,
-    /// For `POST /refresh-token`.
+    /// The web accounts, for `POST /refresh-token`.
     pub web_accounts: WebAccounts,
-    /// Keys that callers may send.
+    /// The keys that callers may send.
     pub keys: CallerKeys,
-    /// What callers used, and what their keys have left.
+    /// Usage of callers, and the rest of their keys' limits.
     pub usage: UsageBook,
-    /// What is known of the requests so far.
+    /// Counters, metrics and the list of requests.
     pub observers: Arc<Observers>,
-    /// For `/metrics`, which says how many chats wait to be deleted.
+    /// For `/metrics`, which shows how many chats wait to be deleted.
     pub janitor: Janitor,
-    /// How this side of HTTP behaves.
+    /// Settings of this side of HTTP.
     pub settings: HttpSettings,
     /// `AUTO_REFRESH_TOKEN`, shown by `/health`.
     pub auto_refresh: bool,
-    /// Cancelled when streams that are still open have to end.
+    /// Cancelled when open streams have to end.
     pub ending: CancellationToken,
-    /// For the owner's page.
+    /// Parts of the owner's page.
     pub owner: OwnerParts,
-    /// For `/health`, which says how the state is kept.
+    /// For `/health`, which shows how the state is kept.
     pub store: Arc<Store>,
 }
 
-/// What the owner's page needs.
+/// The parts that the owner's page needs.
 pub(crate) struct OwnerParts {
-    /// Who is logged in to the page.
+    /// The sessions of the page.
     pub sessions: Arc<Sessions>,
-    /// What owners changed.
+    /// The changes that owners made.
     pub audit: Audit,
-    /// Which names the list of models shows.
+    /// The models that the list shows or hides.
     pub listing: Listing,
-    /// The pictures that were made.
+    /// The pictures that were made since the start.
     pub gallery: Gallery,
-    /// The settings that are in use, for the page.
+    /// The settings in use, as the page shows them.
     pub settings: Live<Vec<ShownSetting>>,
 }
 
@@ -105,7 +105,7 @@ impl AppState {
         Self(Arc::new(parts))
     }
 
-    /// How the identities of all kinds are.
+    /// A summary of the identities of all kinds.
     pub(crate) fn summary(&self, now: Now) -> PoolSummary {
         let [web, oauth, keys] = self.pools().map(|(_, pool)| pool.summary(now));
         web.and(oauth).and(keys)
@@ -118,7 +118,7 @@ impl AppState {
         self.pools().into_iter().flat_map(of_kind).collect()
     }
 
-    /// What each account did on this day of UTC; accounts that did nothing are left out.
+    /// Counts of each account on this UTC day; accounts without any are left out.
     pub(crate) fn spent_today(&self, now: UnixSeconds) -> HashMap<IdentityId, Spent> {
         let kinds = &self.0.upstreams;
         let all = [self.0.chats.spending(), kinds.oauth().spending(), kinds.keys().spending()];

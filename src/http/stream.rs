@@ -20,23 +20,23 @@ use crate::gateway::answer::turn::Turn;
 use crate::http::serve::record::access::RequestRecord;
 use crate::http::serve::socket::server::PollCount;
 
-/// A frame is handed on at this size, whatever else may be there.
+/// Most bytes of a frame; further content goes into the next one.
 const FRAME_BYTES_MAX: usize = 32 * 1024;
 
-/// A frame is handed on without waiting for more once it reaches this size: most of the writes are saved already.
+/// Size from which on a frame is sent without waiting for more: most of the writes are saved already.
 const LINGER_BYTES_MAX: usize = 8 * 1024;
-/// Events closer together than this are a burst.
+/// Gap below which events are a burst.
 const BURST_GAP: Duration = Duration::from_millis(2);
 
-/// The future that waits for the first content of an answer. It fails when the server ends before that.
+/// The future that waits for the first content of an answer. It fails when the server ends before.
 pub(crate) type Opening<S> = Pin<Box<dyn Future<Output = (Result<Box<Turn>, Failure>, S)> + Send>>;
 
-/// Begins the answer that follows a finished one in the same stream; `None` when that was the last.
+/// Begins the answer that follows a finished one in the same stream; `None` after the last.
 pub(crate) type Following<S> = Box<dyn FnMut(S) -> Option<Opening<S>> + Send>;
 
 /// The body of a streamed answer. Dropping it ends the upstream's work on it.
 pub(crate) struct ReplyBody<S> {
-    /// The first event, until it is sent.
+    /// The first event, until it was sent.
     head: Option<Bytes>,
     phase: Phase<S>,
     following: Option<Following<S>>,
@@ -50,40 +50,40 @@ pub(crate) struct ReplyBody<S> {
     ended: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
 }
 
-/// What a streamed answer needs besides the answer.
+/// The parts of a streamed answer beside the answer.
 pub(crate) struct StreamContext {
     /// The first event, from [`StreamWriter::head`].
     pub head: Option<Bytes>,
-    /// For the request's line in the log.
+    /// The request's line in the log, to which failures are added.
     pub record: RequestRecord,
-    /// `KEEPALIVE_INTERVAL`.
+    /// Longest silence before a keep-alive (`KEEPALIVE_INTERVAL`).
     pub keepalive: Duration,
     /// Cancelled when open streams have to end.
     pub ending: CancellationToken,
-    /// Of the connection that carries the answer.
+    /// Number of polls of the connection that carries the answer.
     pub polls: PollCount,
 }
 
 /// Lets other tasks run before a frame is handed on. In a burst the upstream's connection has more already, piece by
 /// piece, and one write for all of it costs a fraction of one write for each.
 struct Linger {
-    /// A frame with content has been handed on.
+    /// Whether a frame with content was handed on.
     has_spoken: bool,
-    /// How many bytes were ready when other tasks were last let run.
+    /// Bytes that were ready when other tasks were last let run.
     bytes: usize,
-    /// In which poll of the connection that was.
+    /// Number of the connection's poll at that time.
     at: u64,
     polls: PollCount,
 }
 
 impl Linger {
-    /// Whether to wait for one more round: as long as each brings something.
+    /// Whether to wait for one more round: as long as each brings more bytes.
     fn wants_more(&mut self, ready_bytes: usize, sent_at: Instant, cx: &Context<'_>) -> bool {
         let now = self.polls.now();
         if self.bytes > 0 && self.at == now {
             return true;
         }
-        // The first words go out at once, and so does what comes after a pause.
+        // The first content is sent at once, and so is content after a pause.
         let is_burst = self.bytes > 0 || (self.has_spoken && sent_at.elapsed() < BURST_GAP);
         if !is_burst || ready_bytes == self.bytes || ready_bytes >= LINGER_BYTES_MAX {
             return false;
@@ -96,7 +96,7 @@ impl Linger {
 }
 
 enum Phase<S> {
-    /// Headers are out, the first content is not there yet.
+    /// The headers were sent, the first content has not arrived.
     Opening(Opening<S>),
     Streaming(Box<Turn>, S),
     Done,
@@ -109,10 +109,10 @@ impl<S: StreamWriter> ReplyBody<S> {
         Self::new(Phase::Streaming(turn, sink), context)
     }
 
-    /// A body that goes on waiting for the first content.
+    /// A body that waits for the first content.
     #[must_use]
     pub(crate) fn opening(opening: Opening<S>, context: StreamContext) -> Self {
-        // Callers see life at once, whether or not the first event waits for the answer.
+        // Callers see a first byte at once, whether or not the first event waits for the answer.
         let context = StreamContext { head: Some(context.head.unwrap_or_else(S::keepalive)), ..context };
         Self::new(Phase::Opening(opening), context)
     }
@@ -147,7 +147,7 @@ impl<S: StreamWriter> ReplyBody<S> {
         sink.take()
     }
 
-    /// An answer is over: the next one begins, if there is one.
+    /// After the end of an answer: begins the next one, if any.
     fn follow(&mut self) {
         let Phase::Streaming(_, sink) = std::mem::replace(&mut self.phase, Phase::Done) else {
             return;
@@ -156,7 +156,7 @@ impl<S: StreamWriter> ReplyBody<S> {
         self.phase = opening.map_or(Phase::Done, Phase::Opening);
     }
 
-    /// What to send next; `None` at the end.
+    /// The next bytes to send; `None` at the end.
     fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         if let Some(head) = self.head.take() {
             return Poll::Ready(Some(head));
@@ -194,7 +194,7 @@ impl<S: StreamWriter> ReplyBody<S> {
         }
     }
 
-    /// Nothing has come: maybe the server is ending.
+    /// Nothing has arrived: checks whether the server is ending.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         let ended = self.ended.get_or_insert_with(|| Box::pin(self.ending.clone().cancelled_owned()));
         if ended.as_mut().poll(cx).is_ready() {
@@ -203,7 +203,7 @@ impl<S: StreamWriter> ReplyBody<S> {
         self.poll_keepalive(cx)
     }
 
-    /// Nothing has come: maybe a sign of life is due.
+    /// Nothing has arrived: checks whether a keep-alive is due.
     fn poll_keepalive(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
         while self.timer.as_mut().poll(cx).is_ready() {
             let due_at = self.sent_at + self.keepalive;
@@ -216,7 +216,7 @@ impl<S: StreamWriter> ReplyBody<S> {
         Poll::Pending
     }
 
-    /// Ends an answer that has begun with a failure.
+    /// Ends an answer that has begun with a failure event.
     fn break_off(&mut self, failure: &Failure) -> Option<Bytes> {
         match std::mem::replace(&mut self.phase, Phase::Done) {
             Phase::Streaming(_, sink) => self.fail(failure, sink),

@@ -66,7 +66,7 @@ impl Blame {
 
 /// Identities with the same failure that make it the upstream's.
 const IDENTITIES: usize = 3;
-/// So long without a failure, it is forgotten.
+/// Time without a failure after which it is forgotten.
 const QUIET: Duration = Duration::from_secs(120);
 const CODES_MAX: usize = 16;
 

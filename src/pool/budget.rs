@@ -1,9 +1,9 @@
-//! How many retries the whole pool may add to its requests, so that an outage is not answered with a storm.
-//! Pure. A token bucket: a share of the first attempts, and a few a second in any case.
+//! The retry budget of the whole pool, so that an outage is not answered with a storm of retries. Pure. A token bucket:
+//! a share of the first attempts, and a few retries per second in any case.
 
 use std::time::Instant;
 
-/// Retries that may be made now, counted in millionths so that no share is lost to rounding.
+/// The retries that may be made now, counted in millionths so that no share is lost to rounding.
 #[derive(Clone, Debug)]
 pub(crate) struct RetryBudget {
     micros: u64,
@@ -11,7 +11,7 @@ pub(crate) struct RetryBudget {
 }
 
 impl RetryBudget {
-    /// A full budget.
+    /// A full budget: the largest burst of retries.
     pub(crate) fn new(now: Instant) -> Self {
         Self { micros: BURST * RETRY, filled_at: now }
     }
@@ -21,7 +21,7 @@ impl RetryBudget {
         self.add(DEPOSIT);
     }
 
-    /// Takes one retry, if there is one.
+    /// Takes one retry, if one is left.
     pub(crate) fn withdraw(&mut self, now: Instant) -> bool {
         let passed = now.saturating_duration_since(self.filled_at).as_micros();
         self.filled_at = self.filled_at.max(now);
@@ -79,7 +79,7 @@ mod tests {
         let mut budget = RetryBudget::new(start);
         let mut retries = 0;
         for request in 0..3000_u64 {
-            // 50 requests a second for a minute, each of which would like two retries.
+            // 50 requests a second for a minute, each of which wants two retries.
             let now = start + Duration::from_millis(request * 20);
             budget.deposit();
             retries += usize::from(budget.withdraw(now)) + usize::from(budget.withdraw(now));

@@ -1,28 +1,28 @@
-//! The one place of the room that reads a clock. Everything below the roof gets its moments as arguments.
+//! The only place of this room that reads a clock. Everything below the roof gets moments as arguments.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::base::ids::UnixSeconds;
 
-/// One moment on both clocks: the steady one that rests and leases are measured with, and the wall clock that
-/// is written down and shown.
+/// One moment on both clocks: the steady one, by which rests and leases are measured, and the wall clock, which is
+/// stored and shown.
 #[derive(Clone, Copy, Debug)]
 pub struct Now {
-    /// The steady clock.
+    /// Steady time, for lengths; starts anew with the machine.
     pub instant: Instant,
-    /// The wall clock.
+    /// Wall time in Unix seconds, for dates that are stored and shown.
     pub unix: UnixSeconds,
 }
 
 impl Now {
-    /// Reads both clocks.
+    /// Reads both clocks at once; wall time is 0 if the clock is set before 1970.
     #[must_use]
     pub fn read() -> Self {
         let unix = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
         Self {
-            // Tokio's reading is the same clock, but stands still in tests that stop time.
+            // Tokio's clock is the same one, but stands still in tests that pause time.
             instant: tokio::time::Instant::now().into_std(),
             unix: UnixSeconds(unix),
         }
@@ -37,14 +37,14 @@ impl Now {
     }
 }
 
-/// The moment `length` after `start`. A length beyond what the clock can hold is taken as a day.
+/// The moment `length` after `start`. A length beyond the clock's range counts as a day.
 pub(crate) fn after(start: Instant, length: Duration) -> Instant {
     start.checked_add(length).or_else(|| start.checked_add(DAY)).unwrap_or(start)
 }
 
-/// `length` made longer by up to `share` of itself; `jitter` says by how much of that, in 0..=1.
+/// `length` extended by up to `share` of itself; `jitter`, in 0..=1, is the part of that share.
 ///
-/// Only ever longer: "not before" stays a promise that can be tested.
+/// Only ever longer: "not before" stays a testable promise.
 pub(crate) fn stretched(length: Duration, share: f64, jitter: f64) -> Duration {
     let factor = 1.0 + share * jitter.clamp(0.0, 1.0);
     Duration::try_from_secs_f64(length.as_secs_f64() * factor).map_or(length, |longer| longer.max(length))

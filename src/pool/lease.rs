@@ -21,7 +21,7 @@ use crate::pool::state::PoolState;
 /// Exactly one result ends it: [`Lease::finish`], or dropping it, which is [`Outcome::Neutral`] (the caller left).
 pub struct Lease {
     session: Arc<Session>,
-    /// `None` for a caller's own credential, and once the lease has ended.
+    /// `None` for a caller's own credential, and after the end of the lease.
     loan: Option<Loan>,
 }
 
@@ -29,24 +29,24 @@ pub struct Lease {
 struct Loan {
     shared: Arc<Shared>,
     ticket: Ticket,
-    /// The epoch of the breaker under which it reports. Changed only while the pool is locked.
+    /// Epoch of the breaker under which it reports. Changed only while the pool is locked.
     epoch: AtomicU64,
-    /// Whether the first content of a probe is still to come.
+    /// Whether the first content of a probe is still expected.
     is_awaited: AtomicBool,
-    /// The session's count of tokens when it was lent.
+    /// The session's token number when it was lent.
     token_generation: u64,
 }
 
-/// Where the answer to a waiting request goes.
+/// The channel for the answer to a waiting request.
 pub(crate) type Reply = oneshot::Sender<Result<Lease, LeaseError>>;
 
-/// What all handles of one pool and all its leases have in common.
+/// The shared state of all handles of one pool and all its leases.
 pub(crate) struct Shared {
     state: Mutex<PoolState<Reply>>,
 }
 
 impl Lease {
-    /// A caller's own credential. The pool never sees it, and its results go nowhere.
+    /// A lease of a caller's own credential. The pool does not know it, and its results are not counted.
     pub(crate) fn detached(session: Arc<Session>) -> Self {
         Self { session, loan: None }
     }
@@ -69,7 +69,7 @@ impl Lease {
         &self.session
     }
 
-    /// Whose it is.
+    /// Name of the lent identity.
     #[must_use]
     pub fn identity(&self) -> &IdentityId {
         self.session.identity()
@@ -82,8 +82,8 @@ impl Lease {
         self.loan.as_ref().is_some_and(|loan| loan.ticket.is_probe || loan.ticket.egress_probe.is_some())
     }
 
-    /// To be called when the first content has come. A probe has then done its work, and the lease goes on as any
-    /// other; for others this does nothing.
+    /// Reports the first content. A probe has then succeeded, and the lease continues as any other; for other leases
+    /// this has no effect.
     pub fn first_content(&self) {
         if self.loan.as_ref().is_some_and(Loan::is_awaited) {
             self.first_content_at(Now::read());
@@ -102,8 +102,8 @@ impl Lease {
         }
     }
 
-    /// Tells the pool something that does not end the lease, such as [`Outcome::Unauthorized`] before a refresh.
-    /// It is counted now: the lease then ends with something else, or [`Outcome::Neutral`].
+    /// Reports a result that does not end the lease, such as [`Outcome::Unauthorized`] before a refresh. It counts at
+    /// once: the lease then ends with another result, or [`Outcome::Neutral`].
     pub fn report(&self, outcome: Outcome, now: Now) {
         if let Some(loan) = &self.loan {
             let outcome = loan.checked(outcome, &self.session);
@@ -119,7 +119,7 @@ impl Lease {
         self.end(outcome, now);
     }
 
-    /// Ends the lease with the result of another usage than it was for, as when a file could not be handed over.
+    /// Ends the lease with a result of another usage than its own, as when an upload failed.
     pub fn finish_as(mut self, usage: Usage, outcome: Outcome, now: Now) {
         if let Some(loan) = &mut self.loan {
             loan.ticket.usage = usage;
@@ -164,7 +164,7 @@ impl Loan {
         self.is_awaited.load(Ordering::Relaxed)
     }
 
-    /// A refusal of a token that has been replaced meanwhile says nothing about the new one.
+    /// A refusal of a token that was replaced in the meantime tells nothing about the new one.
     fn checked(&self, outcome: Outcome, session: &Session) -> Outcome {
         match outcome {
             Outcome::Unauthorized if session.token_generation() != self.token_generation => Outcome::Neutral,
@@ -178,12 +178,12 @@ impl Shared {
         Self { state: Mutex::new(state) }
     }
 
-    /// Looks at the state.
+    /// Reads the state as the last change left it.
     pub(crate) fn look<T>(&self, look: impl FnOnce(&PoolState<Reply>) -> T) -> T {
         look(&self.state.lock())
     }
 
-    /// Looks at the state as it is at `now`.
+    /// Reads the state as it is at `now`.
     pub(crate) fn look_at<T>(&self, now: Now, look: impl FnOnce(&PoolState<Reply>) -> T) -> T {
         let mut state = self.state.lock();
         state.catch_up(now);
@@ -217,8 +217,8 @@ impl Shared {
         value
     }
 
-    /// Sends the answers, with the lock free: an answer that is not waited for any more comes back, and a
-    /// lease that is dropped then locks the pool to give its slot to the next one.
+    /// Sends the answers with the lock released: an answer that is no longer expected comes back, and a lease that is
+    /// dropped then locks the pool to give its slot to the next request.
     fn deliver(self: &Arc<Self>, answers: Vec<(Reply, Result<Grant, LeaseError>)>) {
         for (reply, answer) in answers {
             let unwanted = reply.send(answer.map(|grant| Lease::new(self, grant)));

@@ -106,7 +106,7 @@ impl IdentityPool {
     /// queue.
     ///
     /// # Errors
-    /// Says why there is none and when to come back; at once, unless waiting could help.
+    /// [`LeaseError`]: the reason and the time to come back; at once, unless waiting could help.
     pub async fn lease(&self, wanted: &Wanted) -> Result<Lease, LeaseError> {
         match self.enter(wanted, Now::read())? {
             Entry::Lease(lease) => Ok(lease),
@@ -117,7 +117,7 @@ impl IdentityPool {
     /// Lends the identity whose turn it is, or none, at once.
     ///
     /// # Errors
-    /// Says why there is none and when to come back.
+    /// [`LeaseError`]: the reason and the time to come back.
     pub fn try_lease(&self, wanted: &Wanted, now: Now) -> Result<Lease, LeaseError> {
         let granted = self.0.ask(now, |state| {
             if let Some(grant) = wanted.favourite().and_then(|key| state.request_one(wanted.need(), key, now)) {
@@ -217,8 +217,8 @@ impl IdentityPool {
         views
     }
 
-    /// The first identities that cannot be used for this now, at most `max`, and why. Of a pool of more than
-    /// [`LOOKED_AT_MAX`] identities only the first so many are looked at, since this is done for each request.
+    /// The first identities that cannot be used for this now, at most `max`, with the reason. Of a pool of more than
+    /// [`LOOKED_AT_MAX`] identities only the first ones are looked at, since this is done for each request.
     #[must_use]
     pub fn blocked(&self, need: Need, max: usize, now: Now) -> Vec<(IdentityId, IdentityReason)> {
         self.0.look(|state| {

@@ -23,9 +23,9 @@ pub enum Outcome {
         /// What the upstream said.
         retry_after: Option<Duration>,
     },
-    /// The quota of what the lease was for is used up for so long.
+    /// The quota of the lease's usage is used up.
     Quota {
-        /// Until it is filled again.
+        /// Time until the quota returns.
         rest: Duration,
     },
     /// The upstream wants a human, whatever the account is asked for.
@@ -64,7 +64,7 @@ pub(crate) struct Grant {
     pub(crate) session: Arc<Session>,
 }
 
-/// Why there is none.
+/// Reasons why no identity can be lent.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// Some would do, but are at their cap: waiting may help.

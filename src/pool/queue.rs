@@ -1,19 +1,19 @@
 //! Requests that wait for an identity: first come, first served for each caller, and the callers take turns. Pure: `W`
-//! is the channel that brings the answer back to a request.
+//! is the channel that brings the answer to a request.
 
 use std::collections::VecDeque;
 
 use crate::base::facts::Need;
 use crate::base::ids::CredentialKey;
 
-/// A caller: requests of one caller wait in one line.
+/// Identifies a caller: requests of one caller wait in one line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct CallerId(pub u64);
 
-/// All lines of waiting requests.
+/// The lines of all waiting requests.
 #[derive(Debug)]
 pub(crate) struct Queue<W> {
-    /// In the order of their next turn. No line is empty.
+    /// Lines in the order of their next turn; none is empty.
     lines: VecDeque<Line<W>>,
     count: usize,
     max: usize,
@@ -26,7 +26,7 @@ struct Line<W> {
     waiters: VecDeque<Waiter<W>>,
 }
 
-/// One waiting request.
+/// A request in the queue, with what it needs.
 #[derive(Debug)]
 pub(crate) struct Waiter<W> {
     number: u64,
@@ -35,13 +35,13 @@ pub(crate) struct Waiter<W> {
     pub(crate) reply: W,
 }
 
-/// What to do with a waiting request.
+/// The decision about a waiting request.
 pub(crate) enum Verdict<A> {
-    /// It waits on.
+    /// The request keeps waiting.
     Stay,
-    /// It gets its turn, and its caller goes to the back.
+    /// The request gets its turn, and its caller goes to the back.
     Serve(A),
-    /// It leaves without having had its turn.
+    /// The request leaves without a turn.
     Refuse(A),
 }
 
@@ -50,18 +50,19 @@ impl<W> Queue<W> {
         Self { lines: VecDeque::new(), count: 0, max, next_number: 0 }
     }
 
-    /// How many wait.
+    /// Number of waiting requests.
     pub(crate) fn len(&self) -> usize {
         self.count
     }
 
     /// Adds a request at the end of its caller's line and returns the number to leave with.
     ///
-    /// A full queue is shared evenly: the newest request of the longest line makes room, its reply dropped, for a caller
-    /// whose line is shorter by two at least. So a caller who asks too much is refused, and the others are served.
+    /// A full queue is shared evenly: the newest request of the longest line makes room, its reply dropped, for a
+    /// caller whose line is shorter by at least two. So a caller who asks too much is refused, and the others are
+    /// served.
     ///
     /// # Errors
-    /// The reply, when the queue is full and the caller has its share of it.
+    /// The reply, if the queue is full and the caller has its share of it.
     pub(crate) fn join(
         &mut self,
         caller: CallerId,
@@ -89,7 +90,7 @@ impl<W> Queue<W> {
         Ok(number)
     }
 
-    /// Takes a request out; `false` when it is no longer there, because its answer is on the way.
+    /// Removes a request; `false` when it is no longer there, because its answer is on the way.
     pub(crate) fn leave(&mut self, number: u64) -> bool {
         for (index, line) in self.lines.iter_mut().enumerate() {
             if let Some(at) = line.waiters.iter().position(|waiter| waiter.number == number) {
@@ -104,8 +105,8 @@ impl<W> Queue<W> {
         false
     }
 
-    /// Asks `judge` about the waiting requests, in the order of their turns, until none gets one any more.
-    /// Those behind one that has to stay are asked too: they may want something else.
+    /// Asks `judge` about the waiting requests, in the order of their turns, until none gets one any more. Requests
+    /// behind one that has to stay are asked too: they may need another usage.
     pub(crate) fn serve<A>(&mut self, mut judge: impl FnMut(&Waiter<W>) -> Verdict<A>) -> Vec<(W, A)> {
         let mut answered = Vec::new();
         while let Some((waiter, answer)) = self.next_answer(&mut judge) {

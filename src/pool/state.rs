@@ -1,10 +1,10 @@
 //! The pool's state behind its one lock: picks identities, applies reports, and answers waiting requests.
 //!
-//! No clock and no waiting in here; `W` is how a waiting request is answered, and the answers are handed out to be
-//! sent once the lock is free.
+//! It reads no clock and never waits; `W` is the channel for the answer to a waiting request, and answers are returned
+//! to be sent after the lock is released.
 //!
-//! This is one long file because picking, reporting and waking change the same fields together: each rests on what the
-//! others keep true of them.
+//! This is one long file because picking, reporting and waking change the same fields together: each relies on the
+//! others to keep them consistent.
 
 use std::collections::HashMap;
 use std::mem;
@@ -28,13 +28,13 @@ use crate::pool::rotation::{Choice, NEVER, Rotation};
 use crate::pool::settings::{PoolSettings, Strategy};
 use crate::pool::view::{IdentityStatus, IdentityView, PoolSummary};
 
-/// Everything that changes.
+/// The whole state of a pool.
 #[derive(Debug)]
 pub(crate) struct PoolState<W> {
     settings: PoolSettings,
-    /// A random number in 0..1, for each length that is to be spread and each draw.
+    /// Draws a random number in 0..1, for each length that is spread and each choice by lot.
     jitter: fn() -> f64,
-    /// Tick 0 of the rotation.
+    /// Moment of tick 0 of the rotation.
     origin: Instant,
     slots: Vec<Slot>,
     indices: HashMap<CredentialKey, usize>,
@@ -43,11 +43,11 @@ pub(crate) struct PoolState<W> {
     blame: Blame,
     pub(crate) budget: RetryBudget,
     pub(crate) queue: Queue<W>,
-    /// When the last early probe went out.
+    /// Moment of the last early probe.
     early_at: Option<Instant>,
     /// Both clocks when they were last compared.
     compared_at: Option<Now>,
-    /// While the upstream is blamed: from when on the next probe of any identity may go out.
+    /// While the upstream is blamed: moment from which on the next probe of any identity may be sent.
     probes_from: Option<Instant>,
 }
 
@@ -87,7 +87,7 @@ impl<W> PoolState<W> {
         }
     }
 
-    /// Picks an identity for a request that has tried some already.
+    /// Picks an identity for a request, except those that it has tried.
     pub(crate) fn request(&mut self, need: Need, tried: &[CredentialKey], now: Now) -> Result<Grant, Refusal> {
         if self.indices.is_empty() {
             return Err(Refusal::Final(LeaseError::NoneConfigured));
@@ -114,7 +114,7 @@ impl<W> PoolState<W> {
         self.grant(need, index, gate, tried.is_empty(), now.instant).ok_or(Refusal::AtCap)
     }
 
-    /// Lends this identity for a request that has tried none; `None` when it cannot be had at once.
+    /// Lends this identity for a request without earlier attempts; `None` if it is not available at once.
     pub(crate) fn request_one(&mut self, need: Need, key: &CredentialKey, now: Now) -> Option<Grant> {
         let index = *self.indices.get(key)?;
         let gate = self.egress.gate(now.instant);
@@ -126,7 +126,7 @@ impl<W> PoolState<W> {
         self.grant(need, index, gate, true, now.instant)
     }
 
-    /// Why no identity could be lent now; `None` if one could, be it after a wait in the queue.
+    /// The reason why no identity could be lent now; `None` if one could, even after a wait in the queue.
     pub(crate) fn outlook(&self, need: Need, now: Now) -> Option<LeaseError> {
         if self.indices.is_empty() {
             return Some(LeaseError::NoneConfigured);
@@ -140,8 +140,8 @@ impl<W> PoolState<W> {
         }
     }
 
-    /// Changes what a result changes. `is_end` says whether the lease ends with it; while it goes on, a probe
-    /// keeps its slot. Returns the epoch under which the lease goes on.
+    /// Applies a result. `is_end` tells whether the lease ends with it; while it continues, a probe keeps its slot.
+    /// Returns the epoch under which the lease continues.
     pub(crate) fn apply(&mut self, ticket: Ticket, outcome: Outcome, is_end: bool, now: Now) -> u64 {
         let Ticket { index, usage, epoch, .. } = ticket;
         let mut next_epoch = epoch;
@@ -187,7 +187,7 @@ impl<W> PoolState<W> {
             Outcome::Neutral => {}
         }
         if is_end {
-            // Whatever has not moved the breaker by now gives a probe's slot back.
+            // A result that has not moved the breaker gives a probe's slot back.
             self.slot(index, |slot| slot.breaker.pass(epoch, now.instant));
             self.egress.give_back(ticket.egress_probe, now.instant);
             self.rotation.give_back(index);
@@ -196,7 +196,7 @@ impl<W> PoolState<W> {
         next_epoch
     }
 
-    /// The first content came: what a probe was sent for. Returns the epoch under which the lease goes on.
+    /// Applies the first content, the success of a probe. Returns the epoch under which the lease continues.
     pub(crate) fn first_content(&mut self, ticket: Ticket, now: Instant) -> u64 {
         self.egress.succeed(ticket.egress_probe);
         let mut epoch = ticket.epoch;
@@ -216,7 +216,7 @@ impl<W> PoolState<W> {
             return Vec::new();
         }
         let mut queue = mem::replace(&mut self.queue, Queue::new(0));
-        // Requests of one usage that have tried no identity yet are alike: one look is enough for all of them.
+        // Requests of one usage without earlier attempts are alike: one look is enough for all of them.
         let mut is_full = PerUsage::<bool>::default();
         let answers = queue.serve(|waiter| {
             let is_full = is_full.get_mut(waiter.need.usage);
@@ -237,7 +237,7 @@ impl<W> PoolState<W> {
         answers
     }
 
-    /// How long a request may wait.
+    /// Longest wait of a request in the queue.
     pub(crate) fn queue_wait(&self) -> Duration {
         self.settings.queue_wait
     }
@@ -247,7 +247,7 @@ impl<W> PoolState<W> {
         LeaseError::Busy { retry_after: stretched(BUSY_RETRY_MIN, BUSY_RETRY_JITTER, (self.jitter)()) }
     }
 
-    /// The next moment at which time alone makes an identity usable for something.
+    /// The next moment at which time alone makes an identity usable.
     pub(crate) fn next_change(&self, usage: Usage, now: Instant) -> Option<Instant> {
         let tick = self.rotation.next_change(usage, self.tick(now))?;
         self.origin.checked_add(Duration::from_nanos(tick))
@@ -276,12 +276,12 @@ impl<W> PoolState<W> {
         self.slots.get(*self.indices.get(key)?)
     }
 
-    /// All identities, in the order of their places.
+    /// All identities, by their slot number.
     pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.present().map(|(_, slot)| slot)
     }
 
-    /// Adds an identity, at the back of the line; `false` when one with that credential is there.
+    /// Adds an identity at the back of the rotation; `false` if one with that credential exists.
     pub(crate) fn add(&mut self, session: Arc<Session>, now: Instant) -> bool {
         let key = session.key().clone();
         if self.indices.contains_key(&key) {
@@ -307,7 +307,7 @@ impl<W> PoolState<W> {
         true
     }
 
-    /// Removes an identity. What is in flight on it ends as it would have; nothing new begins.
+    /// Removes an identity. Requests in flight on it are not affected; no new one begins.
     pub(crate) fn remove(&mut self, key: &CredentialKey) -> bool {
         let Some(index) = self.indices.remove(key) else {
             return false;
@@ -321,12 +321,12 @@ impl<W> PoolState<W> {
         self.slots.iter().enumerate().filter(|(_, slot)| !slot.is_gone())
     }
 
-    /// Whether the upstream is blamed for the failures of all.
+    /// Whether the upstream is blamed for the failures of all identities.
     pub(crate) fn is_upstream_degraded(&self, now: Instant) -> bool {
         self.blame.is_upstream(now)
     }
 
-    /// All identities as people see them, without what their sessions know.
+    /// All identities as people see them, without the data of their sessions.
     pub(crate) fn views(&self, now: Now) -> Vec<IdentityView> {
         self.present()
             .map(|(index, slot)| slot.view(&self.settings, self.rotation.in_flight(index), self.probes_from, now))
@@ -361,7 +361,7 @@ impl<W> PoolState<W> {
     /// Whether the upstream is blamed for a failure of this code. If so, the probes of all identities are spaced out: a
     /// fault of the upstream moves no breaker.
     fn blames(&mut self, code: &'static str, ticket: Ticket, now: Instant) -> bool {
-        // More than three make no difference to the rule, so no need to count a thousand.
+        // More than three make no difference to the rule, so counting stops there.
         let in_use = self.slots.iter().filter(|slot| slot.is_in_use(ticket.usage, now)).take(3).count();
         let is_upstream = self.blame.fail(code, ticket.index, in_use, now);
         if is_upstream && self.probes_from.is_none() {
@@ -387,7 +387,7 @@ impl<W> PoolState<W> {
         }
     }
 
-    /// The upstream refused the identity itself. The next wait is longer if this one `counts`.
+    /// Applies a refusal of the identity itself. The next wait is longer if this one `counts`.
     fn refused(&mut self, ticket: Ticket, base: Duration, counts: bool, now: Instant) {
         let jitter = (self.jitter)();
         if let Some(slot) = self.slots.get_mut(ticket.index) {
@@ -395,7 +395,7 @@ impl<W> PoolState<W> {
         }
     }
 
-    /// How all identities but one went lately.
+    /// The tally of all identities but one.
     fn rest_of_pool(&self, index: usize, now: Instant) -> Tally {
         self.present()
             .filter(|(other, _)| *other != index)
@@ -403,8 +403,8 @@ impl<W> PoolState<W> {
             .fold(Tally::default(), Tally::plus)
     }
 
-    /// The places that are no choice for a request: those that it was tried on, and those that rest from taking files if
-    /// it has some.
+    /// The slots that a request cannot use: those that it was tried on, and, if it has files, those that rest from
+    /// uploads.
     fn barred(&self, need: Need, tried: &[usize], now: Instant) -> Vec<usize> {
         let mut barred = tried.to_vec();
         if need.uploads {
@@ -447,7 +447,7 @@ impl<W> PoolState<W> {
         })
     }
 
-    /// Draws among the peers of the identity whose turn it is; with round-robin it stays.
+    /// Draws among the peers of the identity whose turn it is; with round-robin that identity stays.
     fn drawn(&self, usage: Usage, next: usize, tried: &[usize], now: Now) -> usize {
         match self.settings.strategy {
             Strategy::RoundRobin => next,
@@ -462,8 +462,8 @@ impl<W> PoolState<W> {
         }
     }
 
-    /// Controlled panic: rather than nothing, an identity that is down for transient failures alone is probed
-    /// before its time, at most every few seconds. Not when another one is merely busy, or was tried and is well.
+    /// Controlled panic: rather than none, an identity that is down for transient failures alone is probed before its
+    /// time, at most every few seconds. Not when another one is merely busy, or was tried and is well.
     fn early(&mut self, usage: Usage, tried: &[usize], now: Instant) -> Option<usize> {
         let is_due = |at| now.saturating_duration_since(at) >= PROBE_EVERY;
         let is_spaced = self.early_at.is_none_or(is_due) && self.probes_from.is_none_or(|from| from <= now);
@@ -478,27 +478,27 @@ impl<W> PoolState<W> {
         Some(index)
     }
 
-    /// Lets no identity be probed for a while: the upstream itself fails, and one probe tells as much as many.
+    /// Delays all probes for a while: the upstream itself fails, and one probe tells as much as many.
     fn space_probes(&mut self, now: Instant) {
         self.probes_from = Some(after(now, PROBE_EVERY));
         self.sync_all();
     }
 
-    /// Lets every identity be probed when its own time has come.
+    /// Allows every identity to be probed when its own time has come.
     fn free_probes(&mut self) {
         if self.probes_from.take().is_some() {
             self.sync_all();
         }
     }
 
-    /// Why none of the identities that were not tried can be used.
+    /// The reason why none of the untried identities can be used.
     fn refusal(&self, need: Need, tried: &[usize], now: Instant) -> LeaseError {
         let untried = self.present().filter(|(index, _)| !tried.contains(index));
         let blocks: Vec<_> = untried.filter_map(|(_, slot)| slot.block_of(need, self.probes_from, now)).collect();
         LeaseError::of(&blocks, now)
     }
 
-    /// Tells the rotation what has become of an identity.
+    /// Updates the rotation with the state of an identity.
     fn sync(&mut self, index: usize) {
         if let Some(slot) = self.slots.get(index) {
             let standing = slot.standing(&self.settings);
@@ -520,7 +520,7 @@ impl<W> PoolState<W> {
         }
     }
 
-    /// The places of the identities in the pool, each once.
+    /// The slot numbers of these identities, each once.
     fn known(&self, keys: &[CredentialKey]) -> Vec<usize> {
         let mut known: Vec<_> = keys.iter().filter_map(|key| self.indices.get(key).copied()).collect();
         known.sort_unstable();
@@ -540,6 +540,6 @@ const PROBE_EVERY: Duration = Duration::from_secs(5);
 const TOKEN_REFUSED_SHARE: u32 = 60;
 /// The first wait after the identity itself was refused: 60 s of 300 s.
 const FORBIDDEN_SHARE: u32 = 5;
-/// A busy pool asks callers to come back in one to five seconds.
+/// A busy pool asks callers to return in one to five seconds.
 const BUSY_RETRY_MIN: Duration = Duration::from_secs(1);
 const BUSY_RETRY_JITTER: f64 = 4.0;

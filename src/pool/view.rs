@@ -1,21 +1,21 @@
-//! What people see of the pool: one of three states for each identity, and why. No secret is in here.
+//! The pool as people see it: one of three states for each identity, and the reason. Holds no secret.
 
 use crate::base::facts::{Cooling, CoolingReason, PerUsage, Usage};
 use crate::base::ids::{IdentityId, UnixSeconds};
 
-/// How an identity is, in the words that people see.
+/// The states of identities, in the words that people see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IdentityStatus {
-    /// In use.
+    /// In use without any fault.
     Healthy,
     /// Still in use after some failures, short of a token, or not used for everything.
     Degraded,
-    /// Not used until its time.
+    /// Not used before its next time, or its owner's help.
     Down,
 }
 
 impl IdentityStatus {
-    /// The word for it in JSON and logs.
+    /// Word for JSON and logs.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -26,17 +26,16 @@ impl IdentityStatus {
     }
 }
 
-/// Why an identity is not healthy.
+/// Reasons why an identity is not healthy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum IdentityReason {
     /// The login itself is refused: its owner has to log in again.
     LoginNeeded,
-    /// It is not used for this because the upstream asked for a rest. One that rests from several things has chats
-    /// named, if they are among them.
+    /// It is not used for this usage because the upstream asked for a rest. Among several usages chats are named first.
     Resting(Usage, CoolingReason),
-    /// It failed too often, and waits for its cooldown to end or for a request to try it.
+    /// It failed too often, and waits for the end of its cooldown or for a request to try it.
     Tripped,
-    /// The upstream refuses it although its credential is as fresh as can be. It waits for one request to try it.
+    /// The upstream refuses it although its credential is fresh. It waits for one request to try it.
     Refused,
     /// Its cooldown is over and one request tries it right now.
     Probing,
@@ -47,7 +46,7 @@ pub enum IdentityReason {
 }
 
 impl IdentityReason {
-    /// The word for it in JSON and logs. It names what the identity is not used for, unless that is chats.
+    /// Word for JSON and logs. It names the usage, unless that is chats.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -76,50 +75,50 @@ impl IdentityReason {
 /// One identity at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdentityView {
-    /// The name that logs and pages call it by.
+    /// The name of the identity in logs and on pages.
     pub id: IdentityId,
-    /// How it is.
+    /// Healthy, degraded or down.
     pub status: IdentityStatus,
-    /// Why; `None` when healthy.
+    /// The reason; `None` when healthy.
     pub reason: Option<IdentityReason>,
-    /// Transient failures in a row.
+    /// Transient failures in a row; 0 while the breaker is open.
     pub fails: u32,
-    /// Requests under way.
+    /// Leases that are in use now.
     pub in_flight: u32,
-    /// When it may be used again, for what `reason` names or else for chats; `None` when it may now, or when no time
-    /// will heal it.
+    /// When it may be used again, for the usage in `reason`, else for chats; `None` if it may now, or if time alone
+    /// does not heal it.
     pub next_at: Option<UnixSeconds>,
-    /// When its access token ends, if it has one that says so.
+    /// End of its access token, if it has one with a known end.
     pub token_expires_at: Option<UnixSeconds>,
-    /// The rest that the upstream asked for, for each usage, while it lasts.
+    /// The present rest of each usage.
     pub cooling: PerUsage<Option<Cooling>>,
-    /// Since when the upstream refuses the credential.
+    /// Moment from which the upstream has refused the credential.
     pub dead_since: Option<UnixSeconds>,
 }
 
 /// The whole pool at one moment. `healthy + degraded + down = total`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PoolSummary {
-    /// Identities configured.
+    /// Number of configured identities.
     pub total: usize,
-    /// Of them in use.
+    /// Identities in use without any fault.
     pub healthy: usize,
-    /// Of them in use, but not well.
+    /// Identities in use, but with a fault.
     pub degraded: usize,
-    /// Of them not used at present.
+    /// Identities that are not used now.
     pub down: usize,
-    /// Requests under way.
+    /// Leases of all identities that are in use now.
     pub in_flight: usize,
-    /// Requests that wait for an identity.
+    /// Requests that wait in the queue.
     pub queued: usize,
-    /// Whether all fail in the same way, so that the upstream is blamed and not they.
+    /// Whether all fail in the same way, so that the upstream is blamed and not the identities.
     pub upstream_degraded: bool,
-    /// Until when nothing is sent, because several identities were challenged together.
+    /// Moment until which no request is sent, because several identities were challenged together.
     pub paused_until: Option<UnixSeconds>,
 }
 
 impl PoolSummary {
-    /// Two pools as one.
+    /// The sum of two pools.
     #[must_use]
     pub fn and(self, other: Self) -> Self {
         Self {

@@ -16,7 +16,7 @@ pub(crate) struct ModelRests(Mutex<HashMap<(CredentialKey, String), UnixSeconds>
 const KEPT_MAX: usize = 10_000;
 
 impl ModelRests {
-    /// Time for which an identity rests from a model.
+    /// Begins a rest of an identity from a model, for at least a second.
     pub(crate) fn begin(&self, key: &CredentialKey, model: &str, length: Duration, now: Now) {
         let mut rests = self.0.lock();
         rests.retain(|_, until| *until > now.unix);

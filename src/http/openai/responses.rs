@@ -104,7 +104,7 @@ async fn earlier(responses: &KeptResponses, owner: &str, previous: Option<&str>)
     }
 }
 
-/// Puts items of kept responses in the place of references to them. What is not found stays a reference.
+/// Replaces references to items of kept responses by the items. A reference that is not found stays.
 async fn fill_in_references(responses: &KeptResponses, owner: &str, body: &mut Value) -> Result<(), Failure> {
     let Some(Value::Array(input)) = body.get_mut("input") else { return Ok(()) };
     let mut known: HashMap<String, Vec<Value>> = HashMap::new();

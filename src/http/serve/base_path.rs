@@ -1,4 +1,4 @@
-//! `BASE_PATH`: the server under a path of its own, such as `/qwen` behind a proxy that serves other things as well.
+//! `BASE_PATH`: the server below a path, such as `/qwen` behind a proxy that serves other programs as well.
 
 use http::Uri;
 use http::uri::PathAndQuery;
@@ -6,24 +6,24 @@ use http::uri::PathAndQuery;
 /// The paths that are also served at the root, because monitors and platforms ask for them there.
 const AT_ROOT: &[&str] = &["/health", "/ready"];
 
-/// Where a path leads on a server with a base path.
+/// The target of a path on a server with a base path.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Inside {
-    /// To this address of the server's own routes.
+    /// This path of the server's own routes.
     At(Uri),
-    /// To the base path itself, without the slash at its end.
+    /// The base path itself, without the slash at its end.
     Root,
-    /// Nowhere.
+    /// No route: the path is not below the base path.
     Outside,
 }
 
-/// Takes the base path off an address. `base` is empty or like `/a/b`.
+/// Removes the base path from a URI. `base` is empty or like `/a/b`.
 pub(crate) fn inside(uri: &Uri, base: &str) -> Inside {
     let path = uri.path();
     if base.is_empty() || AT_ROOT.contains(&path) {
         return Inside::At(uri.clone());
     }
-    // Doubled slashes at the beginning come from joining addresses.
+    // Doubled slashes at the beginning come from careless joining.
     let Some(rest) = path.trim_start_matches('/').strip_prefix(base.trim_start_matches('/')) else {
         return Inside::Outside;
     };
@@ -36,7 +36,7 @@ pub(crate) fn inside(uri: &Uri, base: &str) -> Inside {
     at(uri, rest).map_or(Inside::Outside, Inside::At)
 }
 
-/// The address with another path.
+/// The URI with another path.
 pub(crate) fn at(uri: &Uri, path: &str) -> Option<Uri> {
     let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
     let mut parts = uri.clone().into_parts();

@@ -1,8 +1,8 @@
 //! One identity's circuit breaker: `Closed` passes, `Open` rejects, `HalfOpen` lets one probe through. It opens after
 //! transient failures in a row, and at once when the upstream refuses the identity itself.
 //!
-//! Pure: no clock, no timer, no randomness. Moments and jitter come in as arguments, and what only time changes
-//! (a cooldown that ends, a probe that never reports) is worked out on the next call.
+//! Pure: no clock, no timer, no randomness. Moments and jitter are arguments, and changes that only time brings (a
+//! cooldown that ends, a probe that never reports) are computed on the next call.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::pool::clock::{Now, after, doubled, stretched};
 use crate::pool::identity::window::{Tally, Window};
 use crate::pool::settings::PoolSettings;
 
-/// Counts transient failures and refusals; rests and credentials are other facts of the identity.
+/// Counts transient failures and refusals; rests and credentials are separate facts of the identity.
 #[derive(Clone, Debug)]
 pub(crate) struct Breaker {
     state: State,
@@ -19,16 +19,16 @@ pub(crate) struct Breaker {
     trips: u32,
     /// Refusals of the identity since it last worked: the exponent of the next wait after one.
     refusals: u32,
-    /// It is open, or half open, because the upstream refused the identity.
+    /// Whether it is open, or half open, because the upstream refused the identity.
     is_refused: bool,
-    /// Grows with each change of state, so that a late report of an older time is known and ignored.
+    /// Grows with each change of state, so that late reports of an earlier state are recognised and ignored.
     epoch: u64,
-    /// Since when it is closed without a failure.
+    /// Moment from which it has been closed without a failure; `None` unless it is.
     calm_since: Option<Instant>,
     window: Window,
 }
 
-/// Where the breaker stands.
+/// The state of the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
     /// Passes; `fails` transient failures in a row so far.
@@ -40,7 +40,7 @@ pub(crate) enum State {
     HalfOpen { lost_at: Instant, then_until: Instant },
 }
 
-/// What a lease has to bring back with its report.
+/// The part of a lease that its report has to bring back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Admission {
     /// The epoch that the report belongs to.
@@ -50,7 +50,7 @@ pub(crate) struct Admission {
 }
 
 impl Breaker {
-    /// A closed breaker.
+    /// A closed breaker without failures.
     pub(crate) fn new() -> Self {
         Self {
             state: State::Closed { fails: 0 },
@@ -63,22 +63,22 @@ impl Breaker {
         }
     }
 
-    /// Where it stands at `now`.
+    /// The state at `now`.
     pub(crate) fn state(&self, now: Instant) -> State {
         match self.state {
-            // Row 11: a lost probe has failed at the end of its lease, whenever we come to look.
+            // A lost probe counts as failed from the end of its lease on, even if it is noticed later.
             State::HalfOpen { lost_at, then_until } if now >= lost_at => State::Open { until: then_until },
             state => state,
         }
     }
 
-    /// Whether a refusal of the identity keeps it from being used; an early probe is not worth a try then.
+    /// Whether a refusal of the identity keeps it from being used; an early probe would be useless then.
     pub(crate) fn is_refused(&self, now: Instant) -> bool {
-        // A probe that was lost has told nothing of a refusal.
+        // A lost probe tells nothing about a refusal.
         self.is_refused && self.state(now) == self.state
     }
 
-    /// Failures in a row; 0 when open, where they no longer matter.
+    /// Transient failures in a row; 0 when open.
     pub(crate) fn fails(&self) -> u32 {
         match self.state {
             State::Closed { fails } => fails,
@@ -86,7 +86,7 @@ impl Breaker {
         }
     }
 
-    /// From when on it admits a request if nothing is reported until then; `None` for "always".
+    /// The moment from which on it admits a request if nothing is reported until then; `None` for "always".
     pub(crate) fn usable_at(&self) -> Option<Instant> {
         match self.state {
             State::Closed { .. } => None,
@@ -95,8 +95,8 @@ impl Breaker {
         }
     }
 
-    /// Admits a request that was picked. An open breaker makes it the probe (row 6); whether its time has come,
-    /// or the probe is an early one, is the picker's decision. Not to be called while a probe is under way.
+    /// Admits a request that was picked. With an open breaker the request becomes the probe; the picker decides whether
+    /// its time has come, or whether the probe is an early one. Not to be called while a probe is under way.
     pub(crate) fn admit(&mut self, now: Instant, settings: &PoolSettings, jitter: f64) -> Admission {
         self.settle(now);
         let is_probe = matches!(self.state, State::Open { .. });
@@ -107,7 +107,7 @@ impl Breaker {
         Admission { epoch: self.epoch, is_probe }
     }
 
-    /// A good result (rows 1 and 8). Returns the epoch under which the lease that brought it goes on.
+    /// Records a success. Returns the epoch under which its lease continues.
     pub(crate) fn succeed(&mut self, epoch: u64, now: Instant) -> u64 {
         let epoch = self.prove(epoch, now);
         if epoch == self.epoch && matches!(self.state, State::Closed { .. }) {
@@ -117,13 +117,13 @@ impl Breaker {
         epoch
     }
 
-    /// The first content of a probe, which closes the breaker long before a stream ends (row 8). Says nothing
-    /// about others. Returns the epoch under which the lease goes on.
+    /// Records the first content of a probe, which closes the breaker long before the stream ends, and changes nothing
+    /// for other leases. Returns the epoch under which the lease continues.
     pub(crate) fn prove(&mut self, epoch: u64, now: Instant) -> u64 {
         self.settle(now);
         if epoch == self.epoch && matches!(self.state, State::HalfOpen { .. }) {
             self.calm_since = Some(now);
-            // What went wrong before the cooldown is paid for.
+            // Failures before the cooldown no longer count.
             self.window = Window::default();
             self.refusals = 0;
             self.is_refused = false;
@@ -133,8 +133,8 @@ impl Breaker {
         epoch
     }
 
-    /// A transient failure (rows 2 to 4 and 9). `rest` is how all other identities went lately; it is looked at
-    /// only when [`Breaker::suspects_itself`].
+    /// Records a transient failure. `rest` is the tally of all other identities; it counts only when
+    /// [`Breaker::suspects_itself`].
     pub(crate) fn fail(&mut self, epoch: u64, now: Instant, rest: Tally, settings: &PoolSettings, jitter: f64) {
         self.settle(now);
         if epoch != self.epoch {
@@ -157,7 +157,7 @@ impl Breaker {
                 }
             }
             State::HalfOpen { .. } => self.open(now, settings, jitter),
-            // Every way into `Open` begins a new epoch, so no lease holds this one.
+            // Every transition to `Open` begins a new epoch, so no lease has this one.
             State::Open { .. } => {}
         }
     }
@@ -184,18 +184,19 @@ impl Breaker {
         self.enter(State::Open { until: after(now, length) });
     }
 
-    /// Whether one more failure would make the last two minutes bad enough to trip, if the rest is well (row 4).
+    /// Whether one more failure would make the share of the last two minutes bad enough to open, if the other
+    /// identities are well.
     pub(crate) fn suspects_itself(&self, now: Instant) -> bool {
         let tally = self.window.tally(now).plus(Tally { good: 0, bad: 1 });
         tally.total() >= RATE_RESULTS_MIN && !tally.is_good(OWN_GOOD_PERCENT)
     }
 
-    /// How it went lately.
+    /// The tally of the last two minutes.
     pub(crate) fn tally(&self, now: Instant) -> Tally {
         self.window.tally(now)
     }
 
-    /// A result that says nothing about the identity's health (row 10): a probe gives its slot back.
+    /// Records a result that does not tell about the identity's health: a probe gives its slot back.
     pub(crate) fn pass(&mut self, epoch: u64, now: Instant) {
         self.settle(now);
         if epoch == self.epoch && matches!(self.state, State::HalfOpen { .. }) {
@@ -262,9 +263,9 @@ impl Breaker {
     }
 }
 
-/// Closed for so long without a failure, the next cooldown is a first one again (row 13).
+/// Time closed without a failure after which the next cooldown is a first one again.
 const CALM: Duration = Duration::from_secs(600);
-/// Results in two minutes below which a share says nothing (row 4).
+/// Results in two minutes below which their share is not judged.
 const RATE_RESULTS_MIN: u32 = 20;
 const OWN_GOOD_PERCENT: u32 = 50;
 const REST_GOOD_PERCENT: u32 = 80;

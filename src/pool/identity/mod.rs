@@ -1,4 +1,4 @@
-//! One identity's place in the pool: independent facts (breaker, rest, credential), never one counter for all.
+//! One identity's slot in the pool: independent facts (breaker, rest, credential), never one counter for all.
 
 pub(crate) mod breaker;
 pub(crate) mod rest;
@@ -23,17 +23,17 @@ use crate::pool::view::{IdentityReason, IdentityStatus, IdentityView};
 pub enum CredentialState {
     /// It has an access token.
     Ready,
-    /// It has none that is any good. It is asked again from `retry_at` on, when no ready identity is free, so
-    /// that a request may bring about the exchange.
+    /// It has no usable token. It is asked again from `retry_at` on, when no ready identity is free, so that a request
+    /// can trigger the exchange.
     Missing {
         /// When the next exchange may be tried.
         retry_at: Instant,
     },
-    /// The login itself is refused. It is not used until the refresher finds it well again, or its owner has logged in.
+    /// The login itself is refused. It is not used until a refresh succeeds again, or its owner has logged in.
     Dead,
 }
 
-/// All that the pool knows about one identity, but for its place in the line.
+/// Everything that the pool knows about one identity, except its place in the rotation.
 #[derive(Debug)]
 pub(crate) struct Slot {
     pub(crate) session: Arc<Session>,
@@ -41,23 +41,23 @@ pub(crate) struct Slot {
     pub(crate) rests: Rests,
     credential: CredentialState,
     dead_since: Option<UnixSeconds>,
-    /// Taken out of the pool. The place stays, because leases know it by its number; it is given to the next one that
-    /// comes once nothing is in flight on it.
+    /// Whether it was taken out of the pool. The slot stays, because leases refer to it by number; the next new
+    /// identity gets it once nothing is in flight on it.
     is_gone: bool,
 }
 
-/// Why an identity cannot be used for something at a moment.
+/// The reason why an identity cannot be used at a moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Block {
     pub(crate) reason: IdentityReason,
-    /// When this reason ends; `None` if no time ends it.
+    /// End of this reason; `None` if time does not end it.
     pub(crate) until: Option<Instant>,
-    /// The rest that it has, whether or not that is the longest reason.
+    /// The reason of its present rest, even if another reason lasts longer.
     pub(crate) rest: Option<CoolingReason>,
 }
 
 impl Slot {
-    /// An identity of which nothing is known yet but its session.
+    /// A new identity of which only the session is known.
     pub(crate) fn new(session: Arc<Session>, now: Instant) -> Self {
         let credential =
             if session.token().is_some() { CredentialState::Ready } else { CredentialState::Missing { retry_at: now } };
@@ -78,7 +78,7 @@ impl Slot {
         self.credential
     }
 
-    /// Takes up what was found out about the credential. The date of a death stays until it is undone.
+    /// Sets the state of the credential. The date of a death stays until it is undone.
     pub(crate) fn set_credential(&mut self, state: CredentialState, now: UnixSeconds) {
         self.dead_since = match state {
             CredentialState::Dead => Some(self.dead_since.unwrap_or(now)),
@@ -104,8 +104,8 @@ impl Slot {
         IdentityFacts { cooling: self.rests.facts(), dead_since: self.dead_since, breaker: self.breaker.facts(now) }
     }
 
-    /// From when on it may be picked for a usage if nothing else happens; `Err` if no time will do. No identity is
-    /// probed before `probes_from`.
+    /// The moment from which on it may be picked for a usage if nothing else happens; `Err` if time alone never allows
+    /// it. No identity is probed before `probes_from`.
     pub(crate) fn usable_at(&self, usage: Usage, probes_from: Option<Instant>) -> Result<Option<Instant>, Dead> {
         if self.is_gone {
             return Err(Dead);
@@ -119,7 +119,7 @@ impl Slot {
         Ok(retry_at.max(admits_at).max(self.rests.until(usage)))
     }
 
-    /// Seconds that its token has left; negative when it is over, or there is none.
+    /// Seconds until its token ends; negative after the end, or without a token.
     pub(crate) fn life(&self, now: Now) -> i64 {
         match self.session.token().map(|token| token.expires_at()) {
             Some(Some(at)) => at.0.saturating_sub(now.unix.0),
@@ -128,7 +128,7 @@ impl Slot {
         }
     }
 
-    /// Its selection tier.
+    /// Its selection tier, best first.
     pub(crate) fn standing(&self, settings: &PoolSettings) -> Standing {
         match self.credential {
             CredentialState::Missing { .. } | CredentialState::Dead => Standing::Last,
@@ -156,7 +156,7 @@ impl Slot {
         !self.is_gone && self.credential != CredentialState::Dead && self.rests.active(usage, now).is_none()
     }
 
-    /// What keeps it from a usage at `now`, the longest reason; a rest goes first among equals.
+    /// The reason that keeps it from a usage longest, at `now`; a rest goes first among equals.
     pub(crate) fn block(&self, usage: Usage, probes_from: Option<Instant>, now: Instant) -> Option<Block> {
         let rest = self.rests.active(usage, now);
         let block = |reason, until| Block { reason, until, rest: rest.map(|rest| rest.reason) };
@@ -177,7 +177,7 @@ impl Slot {
         .map(|(reason, until)| block(reason, Some(until)))
     }
 
-    /// What keeps it from all that a request needs at `now`, the longest reason.
+    /// The reason that keeps it longest from all usages that a request needs, at `now`.
     pub(crate) fn block_of(&self, need: Need, probes_from: Option<Instant>, now: Instant) -> Option<Block> {
         let upload = need.uploads.then_some(Usage::Upload);
         let blocks = [Some(need.usage), upload].into_iter().flatten();
@@ -185,7 +185,7 @@ impl Slot {
         blocks.max_by_key(|block| (block.until.is_none(), block.until))
     }
 
-    /// What people see of it, without what its session knows.
+    /// The identity as people see it, without the data of its session.
     pub(crate) fn view(
         &self,
         settings: &PoolSettings,
@@ -225,7 +225,7 @@ impl Slot {
         let reason = |usage, rest: &Current| IdentityReason::Resting(usage, rest.reason);
         let tripped = self.tripped(None, now);
         if tripped.is_some() || Usage::ASKED.into_iter().all(|usage| resting.get(usage).is_some()) {
-            // Chats are what people think of when an account is down.
+            // A rest from chats is what people mean by an account that is down.
             let rest = resting.get(Usage::Chat).map(|rest| (reason(Usage::Chat, &rest), rest.until));
             let longest = [tripped, rest].into_iter().flatten().max_by_key(|(_, until)| *until);
             return (IdentityStatus::Down, longest.map(|(reason, _)| reason));
@@ -247,7 +247,7 @@ impl Slot {
         self.breaker.fails() >= settings.degrade_after.max(1)
     }
 
-    /// The breaker's part in it, even when it would let a probe through by now.
+    /// The reason of the breaker, even when it would already let a probe through.
     fn tripped(&self, probes_from: Option<Instant>, now: Instant) -> Option<(IdentityReason, Instant)> {
         match self.breaker.state(now) {
             State::Closed { .. } => None,
@@ -261,6 +261,6 @@ impl Slot {
     }
 }
 
-/// No time will make this identity usable.
+/// Time alone does not make this identity usable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Dead;

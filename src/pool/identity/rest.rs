@@ -1,6 +1,6 @@
 //! The rests that the upstream asks of one identity: rate limits, quotas, challenges. Pure.
 //!
-//! A rest is a date, a breaker counts faults: two facts of one identity which never move each other. Rates and quotas
+//! A rest is a date, a breaker counts faults: two facts of one identity which never change each other. Rates and quotas
 //! belong to one usage, a challenge to the whole account.
 
 use std::time::{Duration, Instant};
@@ -12,13 +12,13 @@ use crate::pool::clock::{Now, after, doubled, stretched};
 /// All rests of one identity.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Rests {
-    /// Rates and quotas.
+    /// Rests of one usage each: rates and quotas.
     own: PerUsage<Rest>,
     shared: Rest,
 }
 
-/// How many rests an identity had been asked for, of one usage and of all together. A lease of before the last one
-/// can tell nothing about it.
+/// The number of rests of an identity so far, of one usage and of all together. A lease from before the last rest tells
+/// nothing about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct RestCounts {
     own: u32,
@@ -63,17 +63,17 @@ impl Rests {
         self.newest(usage).map(|current| current.until)
     }
 
-    /// Rests asked for so far.
+    /// The number of rests so far, for this usage and for the whole account.
     pub(crate) fn counts(&self, usage: Usage) -> RestCounts {
         RestCounts { own: self.own.get(usage).count, shared: self.shared.count }
     }
 
-    /// What has to be written down.
+    /// The rests that have to be stored.
     pub(crate) fn facts(&self) -> PerUsage<Option<Cooling>> {
         PerUsage::of(|usage| self.newest(usage).map(Current::cooling))
     }
 
-    /// Too many requests (classes R and R′): as long as the upstream says, else a minute that doubles.
+    /// Begins a rest for too many requests: as long as the upstream says, else a minute that doubles.
     pub(crate) fn rate(&mut self, usage: Usage, retry_after: Option<Duration>, now: Now, jitter: f64) {
         let rest = self.own.get_mut(usage);
         let strikes = rest.strikes();
@@ -91,13 +91,13 @@ impl Rests {
         }
     }
 
-    /// The quota is gone (class Q) for as long as the caller worked out.
+    /// Begins a rest of this length for a used-up quota.
     pub(crate) fn quota(&mut self, usage: Usage, length: Duration, now: Now) {
         let rest = self.own.get_mut(usage);
         rest.begin(CoolingReason::Quota, length.clamp(REST_MIN, REST_MAX), rest.strikes(), now);
     }
 
-    /// The upstream wants a human (class W): 1, 3, 6, 12, … times `base`, at most two hours, for every usage.
+    /// Begins a rest after a challenge: 1, 3, 6, 12, … times `base`, at most two hours, for every usage.
     pub(crate) fn challenge(&mut self, base: Duration, now: Now) {
         if self.shared.is_resting_for(CoolingReason::Challenge, now) {
             return;
@@ -110,15 +110,15 @@ impl Rests {
         self.shared.begin(CoolingReason::Challenge, length, strikes.saturating_add(1), now);
     }
 
-    /// The owner sends the identity to rest from everything. A longer rest that the upstream asked for stays.
+    /// Begins a rest by the owner from every usage. A longer rest that the upstream asked for stays.
     pub(crate) fn owner(&mut self, length: Duration, now: Now) {
         let strikes = self.shared.strikes();
         self.shared.begin(CoolingReason::Owner, length.clamp(REST_MIN, REST_MAX), strikes, now);
     }
 
-    /// A good result of a lease that was given out after so many rests: the next unknown rest is a first one again.
-    /// A stream that began before the last rest says nothing about it, and one of another usage only about
-    /// challenges.
+    /// Records a success of a lease that was given out after this number of rests: the next rest of unknown length is a
+    /// first one again. A stream that began before the last rest tells nothing about it, and one of another usage only
+    /// about challenges.
     pub(crate) fn succeed(&mut self, usage: Usage, counts: RestCounts, now: Instant) {
         self.own.get_mut(usage).succeed(counts.own, now);
         self.shared.succeed(counts.shared, now);
@@ -143,13 +143,13 @@ impl Rests {
         }
     }
 
-    /// Ends all rests and forgets all strikes.
+    /// Ends all rests and resets all strikes.
     pub(crate) fn clear(&mut self) {
         self.shared.clear();
         Usage::ALL.into_iter().for_each(|usage| self.own.get_mut(usage).clear());
     }
 
-    /// The one of a usage that ends last; a challenge goes last among equals.
+    /// The rest of a usage that ends last; a challenge goes last among equals.
     fn newest(&self, usage: Usage) -> Option<Current> {
         let both = [self.shared.current, self.own.get(usage).current];
         both.into_iter().flatten().max_by_key(|current| current.until)
@@ -157,7 +157,7 @@ impl Rests {
 }
 
 impl Current {
-    /// This rest as it is shown and written down.
+    /// This rest as it is shown and stored.
     pub(crate) fn cooling(self) -> Cooling {
         Cooling { reason: self.reason, until: self.until_unix, set_at: self.set_at, strikes: self.strikes }
     }
@@ -208,7 +208,7 @@ impl Rest {
 }
 
 const REST_MIN: Duration = Duration::from_secs(1);
-/// A day and an hour: no quota of the upstream is longer, and what is longer is a mistake.
+/// Longest rest: a day and an hour. No quota of the upstream is longer.
 const REST_MAX: Duration = Duration::from_secs(25 * 3600);
 const RATE_BASE: Duration = Duration::from_secs(60);
 const RATE_MAX: Duration = Duration::from_secs(30 * 60);

@@ -1,8 +1,8 @@
-//! How the last two minutes of one identity went, in a few bytes. Pure: moments come in as arguments.
+//! Results of the last two minutes of one identity, in a few bytes. Pure: moments are arguments.
 
 use std::time::{Duration, Instant};
 
-/// Counts of good and bad results.
+/// Numbers of good and bad results.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Tally {
     pub(crate) good: u32,
@@ -10,7 +10,7 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    /// Both tallies together.
+    /// The sum of both tallies, saturating.
     pub(crate) fn plus(self, other: Self) -> Self {
         Self { good: self.good.saturating_add(other.good), bad: self.bad.saturating_add(other.bad) }
     }
@@ -19,22 +19,22 @@ impl Tally {
         self.good.saturating_add(self.bad)
     }
 
-    /// Whether at least `percent` of the results were good. Without results nothing can be said: no.
+    /// Whether at least `percent` of the results were good; `false` without results.
     pub(crate) fn is_good(self, percent: u32) -> bool {
         self.total() > 0 && u64::from(self.good) * 100 >= u64::from(self.total()) * u64::from(percent)
     }
 }
 
-/// Results of the last 120 s, kept in twelve buckets of 10 s (so it forgets after 110 to 120 s).
+/// Results of the last 120 s, in twelve buckets of 10 s (so they are dropped after 110 to 120 s).
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Window {
     buckets: [Tally; BUCKETS],
-    /// When the newest bucket began, and which it is; `None` before the first result.
+    /// Start and index of the newest bucket; `None` before the first result.
     newest: Option<(Instant, usize)>,
 }
 
 impl Window {
-    /// Adds one result.
+    /// Adds one result to the bucket of `now`.
     pub(crate) fn record(&mut self, is_good: bool, now: Instant) {
         let newest = self.forget(now);
         if let Some(bucket) = self.buckets.get_mut(newest) {
@@ -42,7 +42,7 @@ impl Window {
         }
     }
 
-    /// The results that are still remembered.
+    /// The results that are still kept.
     pub(crate) fn tally(&self, now: Instant) -> Tally {
         let Some((start, newest)) = self.newest else {
             return Tally::default();

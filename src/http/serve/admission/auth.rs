@@ -118,7 +118,7 @@ fn client_caller(keys: &CallerKeys, headers: &HeaderMap) -> Result<Caller, Refus
     Ok(Caller { id: CallerId(hasher.finish()), own: Some(Arc::new(own)), key: ours })
 }
 
-/// The token of `Authorization: Bearer`, the scheme in any case; `None` when there is none or it is empty.
+/// The token of `Authorization: Bearer`, the scheme in any case; `None` if it is missing or empty.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = text(headers.get(AUTHORIZATION)?)?.trim();
     let (scheme, rest) = value.split_once(' ')?;

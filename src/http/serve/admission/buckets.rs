@@ -10,23 +10,23 @@ use governor::middleware::StateInformationMiddleware;
 use governor::state::keyed::HashMapStateStore;
 use parking_lot::Mutex;
 
-/// Buckets of their own; while there are more callers and addresses than these, newcomers share some.
+/// Most buckets in the table; beyond it newcomers share some.
 const BUCKETS_MAX: usize = 10_000;
-/// The buckets that are shared then.
+/// Number of shared buckets.
 const SHARED_MAX: u64 = 256;
-/// How often refilled buckets are dropped: a new one is as full.
+/// Interval in which refilled buckets are dropped: a new one is as full.
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
-/// The same while the table is full.
+/// The interval while the table is full.
 const SWEEP_EVERY_FULL: Duration = Duration::from_secs(1);
 
-/// Which bucket.
+/// The key of a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Bucket {
-    /// Of one of this server's keys, by its place.
+    /// A caller, by the number of its key's digest.
     Caller(u64),
-    /// Of an address, or of an IPv6 network.
+    /// An IPv4 address, or an IPv6 network.
     Address(IpAddr),
-    /// Shared by callers that found no free bucket, by a hash of their name.
+    /// Shared by callers that found no free bucket, by a hash of their own.
     Shared(u64),
 }
 
@@ -43,7 +43,7 @@ impl Bucket {
     }
 }
 
-/// What one subscriber has: an IPv4 address, or an IPv6 network of 64 bits.
+/// The network of one subscriber: an IPv4 address, or an IPv6 network of 64 bits.
 pub(crate) fn network_of(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
@@ -60,24 +60,24 @@ pub(crate) struct Buckets<C: Clock + Clone = MonotonicClock> {
     swept_at: Mutex<C::Instant>,
 }
 
-/// What taking from a bucket gave.
+/// The result of taking a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Taken {
-    /// How many tokens are left.
+    /// Number of tokens that are left.
     pub(crate) remaining: u32,
-    /// How long until there is one; `None` when one was taken.
+    /// Time until the next token; `None` if one was taken.
     pub(crate) wait: Option<Duration>,
 }
 
 impl<C: Clock + Clone> Buckets<C> {
-    /// Buckets of this size, which fill at this rate.
+    /// Buckets with this size and rate.
     pub(crate) fn new(quota: Quota, clock: C) -> Self {
         let limiter = governor::RateLimiter::hashmap_with_clock(quota, clock.clone()).with_middleware();
         let swept_at = Mutex::new(clock.now());
         Self { limiter, clock, swept_at }
     }
 
-    /// Takes a token, if there is one.
+    /// Takes a token, if the bucket has one.
     pub(crate) fn take(&self, bucket: Bucket) -> Taken {
         let is_full = self.sweep();
         let bucket = if is_full { bucket.shared() } else { bucket };
@@ -116,7 +116,7 @@ mod tests {
         (Buckets::new(quota, clock.clone()), clock)
     }
 
-    /// How many of so many requests at once are let in.
+    /// Number of requests, of `count` at once, that are let in.
     fn let_in(buckets: &Buckets<FakeRelativeClock>, bucket: Bucket, count: usize) -> usize {
         (0..count).filter(|_| buckets.take(bucket).wait.is_none()).count()
     }

@@ -1,4 +1,4 @@
-//! What the checks of both kinds of keys share: where a request comes from, and what it costs there to be refused.
+//! The shared part of the checks of both kinds of keys: the address of a request, and the cost of being refused.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::http::serve::record::access::caller_address;
 use crate::http::serve::socket::drain::Drain;
 use crate::http::settings::HttpSettings;
 
-/// Counts what is refused, for each address.
+/// Counts refused requests by address.
 pub(crate) struct KeyGuard {
     settings: HttpSettings,
     keys: CallerKeys,
@@ -37,7 +37,7 @@ impl KeyGuard {
         Self { settings: settings.clone(), keys, wrong_keys: WrongKeys::default(), limiter, sessions }
     }
 
-    /// The key of the owner's routes, where there is one.
+    /// The key of the owner's routes; `None` if it is not set.
     pub(crate) fn admin_key(&self) -> Option<&ApiKey> {
         self.settings.admin_key.as_ref()
     }
@@ -47,12 +47,12 @@ impl KeyGuard {
         &self.sessions
     }
 
-    /// Counts a wrong key. Returns after a wait, and with the time until the next try, when there were too many.
+    /// Counts a wrong key. After too many it waits, and returns the time until the next try.
     pub(crate) async fn wrong(&self, address: IpAddr) -> Option<Duration> {
         self.wrong_keys.wrong(address).await
     }
 
-    /// The callers' keys.
+    /// The set of keys that callers may present.
     pub(crate) fn keys(&self) -> &CallerKeys {
         &self.keys
     }
@@ -62,7 +62,7 @@ impl KeyGuard {
         &self.settings
     }
 
-    /// Where a request comes from.
+    /// The caller's address, by the trusted proxies.
     pub(crate) fn address(&self, request: &Request) -> IpAddr {
         caller_address(&self.settings, request)
     }
@@ -75,8 +75,8 @@ impl KeyGuard {
         self.wrong_keys.right(address, key).await
     }
 
-    /// Answers a request that was refused. `is_wrong` says whether it carried a wrong key, rather than none. `answer`
-    /// gets the time until the next try when the address has sent too many.
+    /// Answers a request that was refused. `is_wrong` tells whether it carried a wrong key, rather than none. `answer`
+    /// gets the time until the next try after too many of them.
     pub(crate) async fn refuse(
         &self,
         request: Request,

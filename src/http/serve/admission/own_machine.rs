@@ -1,4 +1,4 @@
-//! A server without a key serves this machine only: the layer that keeps pages from elsewhere out of it.
+//! A server without a key serves this machine only: the layer that refuses pages of other origins.
 //!
 //! A page in the owner's browser reaches a loopback server under a name of its own (DNS rebinding), or by a POST that
 //! needs no preflight and has its effect although the page cannot read the answer.

@@ -1,7 +1,7 @@
-//! Sessions of the owner's page: who is logged in, by which cookie, with which CSRF token.
+//! Sessions of the owner's page: cookies, CSRF tokens, and the link that opens a session.
 //!
 //! The cookie is a JWT (HS256) that names a session of this process. The signature depends on a secret that is drawn at
-//! the start and on the admin key, so a session ends when the process or the key does. Nothing of it is written down.
+//! the start and on the admin key, so a session ends when the process or the key does. Nothing is stored on disk.
 
 use std::collections::HashMap;
 
@@ -15,18 +15,18 @@ use uuid::Uuid;
 use crate::base::ids::UnixSeconds;
 use crate::base::secret::ApiKey;
 
-/// The cookie's name.
+/// Name of the session cookie.
 pub(crate) const COOKIE_NAME: &str = "qwen_bridge_session";
-/// How long a session lasts, in seconds: 30 days.
+/// Lifetime of a session in seconds: 30 days.
 pub(crate) const SESSION_SECONDS: i64 = 30 * 24 * 60 * 60;
-/// Sessions at once. A further login ends the oldest one.
+/// Most sessions at once. A further login ends the oldest one.
 const SESSIONS_MAX: usize = 1000;
 
 /// All sessions of this process, and the link that opens one without a key.
 pub(crate) struct Sessions {
     secret: [u8; 32],
     live: Mutex<Live>,
-    /// The secret of the printed link until it was used; `None` as well where there is no link.
+    /// The secret of the printed link; `None` after its use, or without a link.
     link: Mutex<Option<ApiKey>>,
 }
 
@@ -43,12 +43,12 @@ struct Entry {
     until: UnixSeconds,
 }
 
-/// What opened a session.
+/// The way in which a session was opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// `ADMIN_SECRET_KEY`.
+    /// With the key, `ADMIN_SECRET_KEY`.
     Key,
-    /// The link that was printed at the start. Such a session is for names of this machine only.
+    /// With the link that was printed at the start. Such a session is valid for names of this machine only.
     Link,
 }
 
@@ -56,9 +56,9 @@ pub(crate) enum Way {
 #[derive(Clone, Debug)]
 pub(crate) struct PageSession {
     id: String,
-    /// Counted from 1, for the audit list.
+    /// Number of the session, from 1, for the audit list.
     pub number: u64,
-    /// What opened it.
+    /// The way in which it was opened.
     pub way: Way,
     csrf: ApiKey,
 }
@@ -69,13 +69,13 @@ impl PageSession {
         self.csrf.expose()
     }
 
-    /// Whether `offered` is the CSRF token.
+    /// Whether `offered` is the CSRF token, compared in constant time.
     pub(crate) fn is_csrf(&self, offered: &str) -> bool {
         self.csrf.matches(offered)
     }
 }
 
-/// What the cookie says.
+/// The claims of the cookie.
 #[derive(Serialize, Deserialize)]
 struct Claims {
     sid: String,
@@ -83,7 +83,7 @@ struct Claims {
 }
 
 impl Sessions {
-    /// No session yet. With a link, its secret opens one session, once.
+    /// No session yet. With `has_link`, a link can open one session, once.
     pub(crate) fn new(has_link: bool) -> Self {
         let mut secret = [0; 32];
         let (first, second) = secret.split_at_mut(16);
@@ -92,12 +92,12 @@ impl Sessions {
         Self { secret, live: Mutex::default(), link: Mutex::new(has_link.then(random)) }
     }
 
-    /// The secret of the link, to be printed for the owner; `None` where there is no link or it was used.
+    /// The secret of the link, to be printed for the owner; `None` without a link or after its use.
     pub(crate) fn link(&self) -> Option<ApiKey> {
         self.link.lock().clone()
     }
 
-    /// Uses the link up. Returns `false` for a wrong secret and for a link that was used before.
+    /// Opens the link, once. Returns `false` for a wrong secret and after its use.
     pub(crate) fn use_link(&self, offered: &str) -> bool {
         let mut link = self.link.lock();
         let is_right = link.as_ref().is_some_and(|link| link.matches(offered));
@@ -107,7 +107,7 @@ impl Sessions {
         is_right
     }
 
-    /// Opens a session. Gives the cookie's value beside it.
+    /// Opens a session and returns it with the value of its cookie.
     pub(crate) fn open(&self, way: Way, key: Option<&ApiKey>, now: UnixSeconds) -> Option<(String, PageSession)> {
         let id = Uuid::new_v4().simple().to_string();
         let until = now.plus(SESSION_SECONDS);
@@ -127,11 +127,11 @@ impl Sessions {
         Some((cookie, PageSession { id, number, way, csrf }))
     }
 
-    /// The session that the request's cookie names; `None` when there is none, it ended, or the key has changed.
+    /// The session that the request's cookie names; `None` without one, after its end, or if the key has changed.
     pub(crate) fn of(&self, headers: &HeaderMap, key: Option<&ApiKey>, now: UnixSeconds) -> Option<PageSession> {
         let checking = DecodingKey::from_secret(&self.signing_secret(key));
         let mut rules = Validation::new(Algorithm::HS256);
-        // The end is looked up below, by the clock that is given.
+        // The end is checked below, by the given clock.
         rules.validate_exp = false;
         cookies(headers).find_map(|cookie| {
             let claims = jsonwebtoken::decode::<Claims>(cookie, &checking, &rules).ok()?.claims;
@@ -141,7 +141,7 @@ impl Sessions {
         })
     }
 
-    /// Ends a session.
+    /// Ends a session before its time.
     pub(crate) fn close(&self, session: &PageSession) {
         self.live.lock().by_id.remove(&session.id);
     }
@@ -149,7 +149,7 @@ impl Sessions {
     fn signing_secret(&self, key: Option<&ApiKey>) -> Vec<u8> {
         let mut hasher = Sha256::new();
         hasher.update(self.secret);
-        // A byte of its own tells an empty key from none.
+        // A separator distinguishes an empty key from a missing one.
         if let Some(key) = key {
             hasher.update([1]);
             hasher.update(key.expose().as_bytes());
@@ -158,13 +158,13 @@ impl Sessions {
     }
 }
 
-/// The values of all cookies of our name; a browser sends those of several paths.
+/// The values of all session cookies; a browser sends those of several paths.
 fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(COOKIE).into_iter().filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().strip_prefix(COOKIE_NAME)?.strip_prefix('='))
 }
 
-/// 244 random bits.
+/// A random secret of 244 bits, in hexadecimal.
 fn random() -> ApiKey {
     ApiKey::new(&format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()))
 }

@@ -1,7 +1,7 @@
-//! Wrong keys, counted for each address: some are answered at once, further ones slowly, then the address is refused.
+//! Wrong keys, counted by address: some are answered at once, further ones slowly, then the address is refused.
 //!
-//! Callers that share an address with a guesser are not locked out: a key that was right before keeps working from there,
-//! and another right key after the same wait as a guess, so that waiting tells a guesser nothing.
+//! Callers that share an address with a guesser are not locked out: a key that was right before keeps working from
+//! there. Another right key waits as long as a guess, so that the wait tells nothing.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,46 +19,46 @@ use crate::http::serve::admission::buckets::{Bucket, Buckets, network_of};
 const WRONG_MAX: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
 /// Further wrong keys that an address may send in a minute: 10.
 const WRONG_PER_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(9);
-/// How long an unknown key of a suspect address waits until it is looked at.
+/// Time for which an unknown key of a suspect address waits before it is checked.
 const SLOWED_FOR: Duration = Duration::from_secs(1);
-/// How many requests of one address wait at once; further ones are refused unseen.
+/// Most requests of one address that wait at once; further ones are refused unchecked.
 const SLOWED_MAX: u32 = 4;
-/// Suspect addresses that are remembered at once; unknown keys of further ones are refused unseen.
+/// Most suspect addresses at once; unknown keys of further ones are refused unchecked.
 const SUSPECTS_MAX: usize = 10_000;
-/// Right keys that are remembered at once, each with an address that it was used from.
+/// Most right keys that are remembered, each with an address that it was used from.
 const KNOWN_MAX: usize = 10_000;
-/// How long a right key is remembered after its last use.
+/// Time for which a right key is remembered after its last use.
 const KNOWN_FOR: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A key of this server that a request carries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum RightKey {
-    /// A caller's, by the number of its digest.
+    /// A caller's key, by the number of its digest.
     Caller(u64),
-    /// The owner's.
+    /// The key of the owner's routes.
     Admin,
 }
 
-/// The counts of all addresses. Their number is bounded.
+/// The counts of all addresses, bounded in number.
 pub(crate) struct WrongKeys<C: Clock + Clone = MonotonicClock> {
     counts: Buckets<C>,
     clock: C,
-    /// Addresses whose count is used up.
+    /// Addresses whose allowance is used up.
     suspects: Mutex<HashMap<IpAddr, Suspect<C::Instant>>>,
-    /// When a right key was last used from an address.
+    /// Last use of each right key from an address.
     known: Mutex<HashMap<(IpAddr, RightKey), C::Instant>>,
 }
 
 #[derive(Clone, Copy)]
 struct Suspect<I> {
-    /// Until when it is one, unless more wrong keys come.
+    /// End of the suspicion, unless more wrong keys come.
     until: I,
-    /// How many of its requests wait.
+    /// Number of its requests that wait.
     waiting: u32,
 }
 
 impl Default for WrongKeys {
-    /// Nothing counted yet.
+    /// No address has a count yet.
     fn default() -> Self {
         Self::with_clock(MonotonicClock)
     }
@@ -70,7 +70,7 @@ impl<C: Clock + Clone> WrongKeys<C> {
         Self { counts: Buckets::new(quota, clock.clone()), clock, suspects: Mutex::default(), known: Mutex::default() }
     }
 
-    /// Counts a wrong key. Returns after a wait, and with the time until the next try, when there were too many.
+    /// Counts a wrong key. After too many it waits, and returns the time until the next try.
     pub(crate) async fn wrong(&self, address: IpAddr) -> Option<Duration> {
         let wait = self.counts.take(Bucket::of_address(address)).wait?;
         self.suspect(network_of(address), wait);
@@ -78,10 +78,10 @@ impl<C: Clock + Clone> WrongKeys<C> {
         Some(wait)
     }
 
-    /// Lets a right key pass: at once, as a rule; after a wait from an address that sent too many wrong ones.
+    /// Admits a right key: at once, or after a wait from an address that sent too many wrong ones.
     ///
     /// # Errors
-    /// The time until the next try, when too many requests of such an address wait already.
+    /// The time until the next try, when too many requests of such an address already wait.
     pub(crate) async fn right(&self, address: IpAddr, key: RightKey) -> Result<(), Duration> {
         let address = network_of(address);
         if let Some(wait) = self.suspicion(address)
@@ -94,7 +94,7 @@ impl<C: Clock + Clone> WrongKeys<C> {
         Ok(())
     }
 
-    /// How long an address is suspect from now on; `None` for one that is not.
+    /// Time for which an address is still suspect; `None` for one that is not.
     fn suspicion(&self, address: IpAddr) -> Option<Duration> {
         let until = self.suspects.lock().get(&address)?.until;
         let left = Duration::from(until.duration_since(self.clock.now()));
@@ -116,7 +116,7 @@ impl<C: Clock + Clone> WrongKeys<C> {
         }
     }
 
-    /// Waits, if there is room to. Returns whether there was.
+    /// Waits, unless too many requests do. Returns whether it waited.
     async fn slow_down(&self, address: IpAddr) -> bool {
         let waiting = match self.suspects.lock().get_mut(&address) {
             Some(suspect) if suspect.waiting < SLOWED_MAX => {
@@ -152,7 +152,7 @@ impl<C: Clock + Clone> WrongKeys<C> {
     }
 }
 
-/// A request that waits. Dropping it takes it out of the count.
+/// A waiting request. Dropping it removes it from the count.
 struct Waiting<'a, C: Clock + Clone> {
     keys: &'a WrongKeys<C>,
     address: IpAddr,
@@ -172,7 +172,7 @@ mod tests {
 
     use super::*;
 
-    /// How long until an address may send one more.
+    /// Time until an address may send one more.
     const WRONG_EVERY: Duration = Duration::from_secs(6);
 
     fn address(text: &str) -> IpAddr {
@@ -228,7 +228,7 @@ mod tests {
         }));
         let slowed = all.await.into_iter().filter(|waited| *waited >= SLOWED_FOR).count();
         assert_eq!(slowed, SLOWED_MAX as usize);
-        // The places are free again, also when a caller leaves while waiting.
+        // Places become free again, also when a caller leaves while waiting.
         assert!(tokio::time::timeout(SLOWED_FOR / 2, keys.wrong(from)).await.is_err());
         assert_eq!(answered.await, began.elapsed());
         assert_eq!(keys.suspects.lock()[&from].waiting, 0);
@@ -244,7 +244,7 @@ mod tests {
         let began = tokio::time::Instant::now();
         assert_eq!(keys.right(from, known).await, Ok(()));
         assert_eq!(began.elapsed(), Duration::ZERO);
-        // A key that was never used from there is looked at as slowly as a guess, and with as little room.
+        // A key that was never used from there is checked as slowly as a guess, and with as little room.
         let waiting = futures_util::future::join_all((0..10).map(|_| keys.right(from, new)));
         let let_in = waiting.await.into_iter().filter(Result::is_ok).count();
         assert_eq!((let_in, began.elapsed()), (SLOWED_MAX as usize, SLOWED_FOR));

@@ -68,7 +68,7 @@ pub(crate) struct BodyShare {
 }
 
 impl BodyShare {
-    /// Raises the share to so many bytes; a share never shrinks.
+    /// Raises the share to this number of bytes; a share never shrinks.
     ///
     /// # Errors
     /// 429 `server_busy` when the budget does not have them.

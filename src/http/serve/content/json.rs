@@ -1,4 +1,4 @@
-//! JSON bodies: read within limits, large files taken out on the way, parsed aside when they are large.
+//! JSON bodies: read within limits, large files taken out on the way, large texts parsed on another thread.
 
 use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
@@ -17,19 +17,19 @@ use crate::http::serve::socket::drain::Drain;
 use crate::http::settings::HttpSettings;
 use crate::telemetry::ErrorChain;
 
-/// JSON of this size is parsed on a thread of its own.
+/// Bytes of JSON from which on parsing goes to a blocking thread.
 const LARGE_BYTES: usize = 256 * 1024;
 
-/// A body that was read.
+/// A JSON body with the files that were taken out of it.
 #[derive(Debug)]
 pub(crate) struct JsonBody {
-    /// Its JSON.
+    /// The JSON value without the files.
     pub value: Value,
-    /// The files that were taken out of it.
+    /// The files that were taken out of the JSON, in their order.
     pub lifted: Vec<Blob>,
-    /// How many bytes of JSON were left.
+    /// Bytes of JSON without the files.
     pub bytes: usize,
-    /// Its share of the memory for bodies, until it is dropped.
+    /// Its share of the memory for bodies, held until it is dropped.
     #[expect(dead_code, reason = "held, not read")]
     pub share: BodyShare,
 }
@@ -37,7 +37,7 @@ pub(crate) struct JsonBody {
 /// Reads a JSON body.
 ///
 /// # Errors
-/// The ready answer: 400, 408, 413, 415 or 429.
+/// The finished error answer: 400, 408, 413, 415 or 429.
 pub(crate) async fn read_json(request: Request, settings: &HttpSettings) -> Result<JsonBody, Response> {
     let content_type = request.headers().get(CONTENT_TYPE).map(|value| value.to_str().unwrap_or("?").to_owned());
     if let Some(content_type) = content_type.filter(|content_type| !is_json(content_type)) {
@@ -103,7 +103,7 @@ fn parse(bytes: &[u8]) -> Result<Value, Failure> {
     serde_json::from_slice(bytes).map_err(|error| Failure::invalid_json(error.line(), error.column()))
 }
 
-/// `application/json` and its kin, parameters and case aside. No content type at all passes too.
+/// Whether a content type is JSON, parameters and case aside; an empty one counts as JSON.
 fn is_json(content_type: &str) -> bool {
     let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     essence.is_empty() || essence == "application/json" || essence == "text/json" || essence.ends_with("+json")

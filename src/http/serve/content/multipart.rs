@@ -21,34 +21,34 @@ use crate::http::serve::content::bodies::{Bodies, BodyShare};
 use crate::http::serve::content::body::{BodyError, BodyReader};
 use crate::http::settings::HttpSettings;
 
-/// The most fields of a form.
+/// Most fields of a form.
 const FIELDS_MAX: usize = 64;
-/// How much may come before a field has begun. The parser keeps all of that, and looks through it for every piece.
+/// Most bytes before a field begins. The parser keeps all of them, and searches them at every piece.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// The longest text of a field.
+/// Longest text of a field, in bytes.
 const TEXT_BYTES_MAX: usize = 1024 * 1024;
 
-/// A form that was read.
+/// A form, its files separate from its texts.
 #[derive(Debug, Default)]
 pub(crate) struct Form {
-    /// The fields with texts; one that came twice has its last text.
+    /// Fields with texts; of a repeated one the last text counts.
     pub fields: Map<String, Value>,
-    /// The fields with files, in order.
+    /// Fields with files, in order.
     pub files: Vec<FormFile>,
 }
 
 /// A file of a form.
 #[derive(Clone, Debug)]
 pub(crate) struct FormFile {
-    /// The field, as `image` or `image[]`.
+    /// Name of the field, such as `image` or `image[]`.
     pub field: String,
-    /// The file's name.
+    /// Name of the file; empty if the client sent none.
     pub name: String,
-    /// Its bytes.
+    /// The bytes of the file.
     pub content: Blob,
 }
 
-/// Whether a request says that it carries a form.
+/// Whether the content type of a request is that of a form.
 #[must_use]
 pub(crate) fn is_form(request: &Request) -> bool {
     boundary(request).is_some()
@@ -62,20 +62,20 @@ fn boundary(request: &Request) -> Option<String> {
 /// Reads a form.
 ///
 /// # Errors
-/// The ready answer: 400, 408 or 413 in OpenAI's shape.
+/// The finished error answer: 400, 408 or 413 in OpenAI's shape.
 pub(crate) async fn read_form(request: Request, settings: &HttpSettings) -> Result<Form, Response> {
     let Some(boundary) = boundary(&request) else {
         return Err(Failure::broken_form().into_response());
     };
     let mut share = Bodies::of(&request).share();
     let body = BodyReader::new(request, settings).map_err(BodyError::into_response)?;
-    // The parser's errors hide ours, so ours is kept beside it.
+    // The parser's errors hide this room's own, so the own one is kept beside it.
     let refused = Arc::new(Mutex::new(None));
     let unseen = Arc::new(AtomicUsize::new(0));
     let state = (body, Arc::clone(&refused), Arc::clone(&unseen));
     let pieces = stream::unfold(Some(state), async |state| {
         let (mut body, refused, unseen) = state?;
-        // The parser takes whatever is there before it looks at any of it: let there be one piece at a time.
+        // The parser takes everything that is there before it reads any of it, so it gets one piece at a time.
         yield_now().await;
         if unseen.load(Ordering::Relaxed) > HEAD_BYTES_MAX {
             return Some((Err(io::Error::from(io::ErrorKind::InvalidData)), None));
@@ -99,7 +99,7 @@ pub(crate) async fn read_form(request: Request, settings: &HttpSettings) -> Resu
     }
 }
 
-/// Reads the fields. `unseen` counts what the parser has got since it last gave anything.
+/// Reads the fields. `unseen` counts the bytes that the parser got since its last result.
 async fn collect(
     mut parts: Multipart<'_>,
     settings: &HttpSettings,

@@ -1,45 +1,45 @@
-//! Counts what a JSON text is made of while it arrives, before anything of it is built: a value in memory costs up to
-//! a hundred times the bytes that it was written with.
+//! Counts the parts of a JSON text while it arrives, before any value is built: a value in memory costs up to a hundred
+//! times its bytes.
 //!
-//! Pure. Called by `lift`, which hands over everything outside of strings.
+//! Pure. Called by `lift`, which passes everything outside of strings.
 
-/// Keys of all objects together. Each costs up to 700 bytes in memory.
+/// Most keys of all objects together. Each costs up to 700 bytes in memory.
 pub(crate) const KEYS_MAX: usize = 40_000;
-/// Values of all kinds together; OpenAI's limit for token arrays of one embeddings request is 300,000.
+/// Most values of all kinds together; OpenAI's limit for token arrays of one embeddings request is 300,000.
 pub(crate) const VALUES_MAX: usize = 320_000;
-/// Objects and arrays inside one another.
+/// Most levels of objects and arrays inside one another.
 pub(crate) const DEPTH_MAX: usize = 100;
-/// Messages of a conversation, or items of a response's input.
+/// Most messages of a conversation, or items of a response's input.
 pub(crate) const MESSAGES_MAX: usize = 10_000;
-/// Content parts of one message.
+/// Most content parts of one message.
 pub(crate) const PARTS_MAX: usize = 1_000;
-/// Tools or functions of a request.
+/// Most tools or functions of a request.
 pub(crate) const TOOLS_MAX: usize = 512;
 
-/// What a key costs in memory at most, in bytes.
+/// Largest cost of a key in memory, in bytes.
 const KEY_COST: usize = 700;
-/// What a value costs in memory at most, in bytes, its text aside.
+/// Largest cost of a value in memory without its text, in bytes.
 const VALUE_COST: usize = 100;
 
-/// The counts of one JSON text. Nothing here says that the text is valid.
+/// The counts of one JSON text, valid or not.
 #[derive(Debug, Default)]
 pub(crate) struct Shape {
     keys: usize,
     values: usize,
-    /// The objects and arrays that are open.
+    /// The objects and arrays that are open, outermost first.
     open: Vec<Open>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Open {
     place: Place,
-    /// Objects that began in it so far.
+    /// Number of objects that began in it so far.
     objects: usize,
-    /// What the next value is, if it is an object or array.
+    /// Place of the next value, if it is an object or array.
     next: Place,
 }
 
-/// What an object or array is, as far as it has a limit of its own.
+/// The role of an object or array, as far as it has a limit of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Place {
     Root,
@@ -59,7 +59,7 @@ enum List {
     Functions,
 }
 
-/// Which limit a JSON text breaks.
+/// The limit that a JSON text breaks.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ShapeError {
     /// More than [`KEYS_MAX`] keys.
@@ -68,7 +68,7 @@ pub(crate) enum ShapeError {
     /// More than [`VALUES_MAX`] values.
     #[error("The request body has more than {VALUES_MAX} values. Send it in several requests.")]
     Values,
-    /// Deeper than [`DEPTH_MAX`].
+    /// More levels than [`DEPTH_MAX`].
     #[error("The request body nests objects and arrays deeper than {DEPTH_MAX} levels.")]
     Depth,
     /// A list is longer than its limit.
@@ -103,7 +103,7 @@ impl Shape {
         Ok(())
     }
 
-    /// What the text costs in memory once it is read, in bytes, its strings aside.
+    /// Memory cost of the parsed text without its strings, in bytes.
     pub(crate) fn cost(&self) -> usize {
         self.keys * KEY_COST + self.values * VALUE_COST
     }
@@ -127,7 +127,7 @@ impl Shape {
         Ok(())
     }
 
-    /// Counts an object as an element of the list that it begins in.
+    /// Counts an object as an element of its list.
     fn count_object(&mut self) -> Result<(), ShapeError> {
         let Some(open) = self.open.last_mut() else {
             return Ok(());
@@ -157,7 +157,7 @@ impl Shape {
 }
 
 impl Place {
-    /// Where a key of an object at this place leads.
+    /// The place of the value under a key of an object at this place.
     fn under(self, key: &[u8]) -> Self {
         match (self, key) {
             (Self::Root, b"messages") => Self::Messages(List::Messages),

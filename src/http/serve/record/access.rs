@@ -1,4 +1,4 @@
-//! Around every request: its id, the headers that every answer carries, and its one line in the log.
+//! The frame of every request: its id, the headers of every answer, and its one line in the log.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
@@ -29,18 +29,18 @@ use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
-/// The same under Anthropic's name, on Anthropic's routes.
+/// The same header under Anthropic's name, on Anthropic's routes.
 const ANTHROPIC_REQUEST_ID: HeaderName = HeaderName::from_static("request-id");
 const REQUEST_ID_BYTES_MAX: usize = 128;
-/// The route of a path that none has.
+/// Route of a path that no route has.
 const NO_ROUTE: &str = "other";
-/// The headers that tell how a request was understood.
+/// Prefix of the headers that tell how a request was understood.
 const NOTE_PREFIX: &str = "x-bridge-";
-/// The longest part of such a header that is kept.
+/// Most characters of such a header that are kept.
 const NOTE_CHARS_MAX: usize = 200;
 
-/// What the log line of a request tells beyond its status. Handlers fill it in; it is written when the answer's
-/// body ends or is dropped.
+/// The facts of a request for its log line. Handlers fill it in; it is written when the answer's body ends or is
+/// dropped.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestRecord(Arc<Record>);
 
@@ -48,12 +48,12 @@ pub(crate) struct RequestRecord(Arc<Record>);
 struct Record {
     id: String,
     path: String,
-    /// The caller's address, as far as trusted proxies tell it.
+    /// The caller's address, by the trusted proxies.
     peer: IpAddr,
     observers: Arc<Observers>,
     trace: Trace,
     head: Arc<Mutex<RequestHead>>,
-    /// Among the open requests, for one that asks a model.
+    /// Entry among the open requests, for a request to a model.
     place: OnceLock<Place>,
     end: Mutex<End>,
 }
@@ -66,7 +66,7 @@ struct End {
 }
 
 impl RequestRecord {
-    /// The request's id.
+    /// Id of the request, as the caller was told.
     #[must_use]
     pub(crate) fn id(&self) -> &str {
         &self.0.id
@@ -78,7 +78,7 @@ impl RequestRecord {
         (head.is_admitted, head.key) = (true, key);
     }
 
-    /// The request asks a model for this.
+    /// Notes the product that the request asks a model for.
     pub(crate) fn asks(&self, what: AskedFor) {
         self.0.head.lock().asked_for = Some(what);
         let place =
@@ -86,7 +86,7 @@ impl RequestRecord {
         place.changed();
     }
 
-    /// The model that was asked for.
+    /// Notes the model that was asked for.
     pub(crate) fn model(&self, model: &str) {
         self.0.head.lock().model = Some(model.chars().take(100).collect());
         if let Some(place) = self.0.place.get() {
@@ -94,20 +94,20 @@ impl RequestRecord {
         }
     }
 
-    /// The attempts of the request. The gateway adds to it, and the log line is made from it.
+    /// The history of the request, which the gateway fills and the log line is made from.
     #[must_use]
     pub(crate) fn trace(&self) -> Trace {
         self.0.trace.clone()
     }
 
-    /// The answer is a stream.
+    /// Notes that the answer is a stream.
     pub(crate) fn streamed(&self) {
         if !std::mem::replace(&mut self.0.head.lock().is_streamed, true) {
             self.0.observers.counters.stream_began();
         }
     }
 
-    /// Keeps what the caller is told about how the request was understood.
+    /// Keeps the headers that tell how the request was understood.
     fn note_answer(&self, headers: &HeaderMap) {
         if self.0.place.get().is_none() {
             return;
@@ -119,7 +119,7 @@ impl RequestRecord {
         self.0.head.lock().notes = notes.collect();
     }
 
-    /// The answer ended with this error, although its status was fine.
+    /// Notes an error at the end of an answer whose status was a success.
     pub(crate) fn failed(&self, code: &'static str) {
         self.0.end.lock().code = Some(code);
     }
@@ -220,7 +220,7 @@ pub(crate) async fn access(State(state): State<AppState>, mut request: Request, 
     response.map(|body| Body::new(RecordedBody { body, bytes_left: length, record }))
 }
 
-/// The caller's own span: `00-TRACE-SPAN-FLAGS` in lower hex, as W3C Trace Context has it.
+/// The caller's own span from `traceparent`, `00-TRACE-SPAN-FLAGS` in lower-case hexadecimal (W3C Trace Context).
 fn span_parent(headers: &HeaderMap) -> Option<SpanParent> {
     let value = headers.get("traceparent")?.to_str().ok()?;
     let mut parts = value.split('-');
@@ -230,7 +230,7 @@ fn span_parent(headers: &HeaderMap) -> Option<SpanParent> {
     (is_sized && parent.trace > 0 && parent.span > 0).then_some(parent)
 }
 
-/// A caller's own id if it is a plain word, else a new one.
+/// The caller's own id if it is a plain word, else a new one.
 fn request_id(headers: &HeaderMap) -> String {
     let offered = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
     let is_plain = |id: &&str| {
@@ -240,7 +240,7 @@ fn request_id(headers: &HeaderMap) -> String {
     offered.filter(is_plain).map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
 }
 
-/// Whether a trusted proxy says that the caller came over TLS.
+/// Whether a trusted proxy tells that the caller uses TLS.
 pub(crate) fn is_behind_tls(state: &AppState, request: &Request) -> bool {
     let proto = request.headers().get("x-forwarded-proto").and_then(|value| value.to_str().ok());
     proto == Some("https") && peer(request).is_some_and(|peer| is_trusted(&state.0.settings, peer))
@@ -266,7 +266,7 @@ pub(crate) fn caller_address(settings: &HttpSettings, request: &Request) -> IpAd
     address
 }
 
-/// An address as proxies write it, maybe with a port.
+/// Parses an address as proxies write it, with or without a port.
 fn parse_address(text: &str) -> Option<IpAddr> {
     let text = text.trim();
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
@@ -283,10 +283,10 @@ fn is_trusted(settings: &HttpSettings, address: IpAddr) -> bool {
     settings.trusted_proxies.iter().any(|net| net.contains(&address))
 }
 
-/// Lets a body through and keeps the record until it has ended.
+/// Passes a body on and keeps the record until it has ended.
 struct RecordedBody {
     body: Body,
-    /// What is left of the length that the head names. Hyper asks for no more once it has as much.
+    /// Bytes left of the length in the head. Hyper stops polling once it has them.
     bytes_left: Option<u64>,
     record: RequestRecord,
 }
@@ -319,7 +319,7 @@ impl HttpBody for RecordedBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        // Hyper may never poll an empty body; to have looked is then the end.
+        // Hyper may never poll an empty body, so this look counts as its end.
         self.note_end();
         self.body.is_end_stream()
     }
@@ -379,7 +379,7 @@ mod tests {
             let pieces = ["abc", "def"].map(|piece| Ok::<_, axum::Error>(Bytes::from_static(piece.as_bytes())));
             let body = Body::from_stream(stream::iter(pieces));
             let mut body = RecordedBody { body, bytes_left: length, record: record.clone() };
-            // Hyper asks for no more once it has the bytes that the head named.
+            // Hyper stops polling once it has the bytes that the head named.
             for _ in 0..2 {
                 body.frame().await.unwrap().unwrap();
             }

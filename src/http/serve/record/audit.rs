@@ -1,4 +1,4 @@
-//! The list of changes that owners made: when, who, what. Never the body of a request, which may hold a credential.
+//! The list of changes by owners: time, session, route. Never the body of a request, which may hold a credential.
 
 use std::collections::VecDeque;
 
@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::base::ids::UnixSeconds;
 
-/// How many changes are remembered.
+/// Most changes that are kept.
 const CHANGES_MAX: usize = 500;
 
-/// One change.
+/// A change on one of the owner's routes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Change {
-    /// Unix seconds.
+    /// Time of the change, in Unix seconds.
     pub at: i64,
-    /// `key`, or the session of the page as `page session 3` or `link session 1`.
+    /// `key`, or the session of the page such as `page session 3` or `link session 1`.
     pub who: String,
-    /// Method and path, as `DELETE /admin/keys/phone`.
+    /// Method and path, such as `DELETE /admin/keys/phone`.
     pub what: String,
 }
 
@@ -26,13 +26,13 @@ pub(crate) struct Change {
 pub(crate) struct Audit(Mutex<VecDeque<Change>>);
 
 impl Audit {
-    /// The changes that an earlier run wrote down, newest first; text that cannot be read counts as none.
+    /// The changes of earlier runs, newest first; unreadable text counts as none.
     pub(crate) fn restored(text: Option<&str>) -> Self {
         let changes = text.and_then(|text| serde_json::from_str(text).ok()).unwrap_or_default();
         Self(Mutex::new(changes))
     }
 
-    /// Adds a change. Gives the whole list as text, to be written down.
+    /// Adds a change. Returns the whole list as text, to be stored.
     pub(crate) fn add(&self, at: UnixSeconds, who: String, what: String) -> String {
         let mut changes = self.0.lock();
         changes.push_front(Change { at: at.0, who, what });

@@ -1,4 +1,4 @@
-//! What this server has done since it started, counted: for people and monitors.
+//! Counts since the start of the server, for people and monitors.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,12 +11,12 @@ pub(crate) struct Counters {
     open_requests: AtomicU64,
     open_streams: AtomicU64,
     connections: AtomicU64,
-    /// By the first digit of the status, from 1.
+    /// Ended requests by the first digit of their status, from 1.
     by_class: [AtomicU64; 5],
 }
 
 impl Default for Counters {
-    /// Counters that begin now.
+    /// All counters at zero.
     fn default() -> Self {
         Self {
             began: Instant::now(),
@@ -32,13 +32,13 @@ impl Default for Counters {
 /// Counters at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Counts {
-    /// Since the start.
+    /// Time since the start.
     pub uptime: Duration,
-    /// Requests that came, open ones included.
+    /// Requests that arrived, open ones included.
     pub requests: u64,
     /// Requests whose answer has not ended.
     pub open_requests: u64,
-    /// Of them streamed ones.
+    /// Streamed requests among the open ones.
     pub open_streams: u64,
     /// Open connections of callers.
     pub connections: u64,
@@ -75,7 +75,7 @@ impl Counters {
         }
     }
 
-    /// What has been counted.
+    /// The counts at this moment.
     #[must_use]
     pub(crate) fn now(&self) -> Counts {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);

@@ -7,30 +7,30 @@ use serde::Serialize;
 
 use crate::pool::Now;
 
-/// Pictures that are remembered.
+/// Most pictures that are kept.
 const PICTURES_MAX: usize = 200;
-/// How much of a prompt is remembered, in characters.
+/// Most characters of a prompt that are kept.
 const PROMPT_CHARS_MAX: usize = 300;
 
 /// A picture or a video that was made.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Item {
-    /// `image` or `video`.
+    /// Kind of the item: `image` or `video`.
     pub kind: &'static str,
     pub url: String,
-    /// The beginning of what was asked for.
+    /// Beginning of the prompt; `None` if it is not known.
     pub prompt: Option<String>,
     pub model: String,
-    /// Unix seconds.
+    /// Time when it was finished, in Unix seconds.
     pub at: i64,
 }
 
-/// The newest pictures, in memory: they end with the process. Videos are in the list of jobs.
+/// The newest pictures, in memory only. Videos are in the list of jobs.
 #[derive(Default)]
 pub(crate) struct Gallery(Mutex<VecDeque<Item>>);
 
 impl Gallery {
-    /// Remembers pictures.
+    /// Adds pictures; the oldest leave beyond [`PICTURES_MAX`].
     pub(crate) fn add(&self, urls: &[String], prompt: &str, model: &str) {
         let at = Now::read().unix.0;
         let prompt = shown(prompt);
@@ -48,7 +48,7 @@ impl Gallery {
     }
 }
 
-/// The beginning of a prompt.
+/// The beginning of a prompt, at most [`PROMPT_CHARS_MAX`] characters.
 pub(crate) fn shown(prompt: &str) -> String {
     prompt.chars().take(PROMPT_CHARS_MAX).collect()
 }

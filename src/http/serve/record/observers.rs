@@ -1,4 +1,4 @@
-//! What takes note of each request: counters, usage, metrics, spans and the list for the owner.
+//! The observers of each request: counters, usage, metrics, spans and the list for the owner.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::http::serve::record::request_metrics::RequestMetrics;
 use crate::http::traces::SpanSender;
 use crate::pool::Now;
 
-/// What is kept of the requests of a server.
+/// Everything that is counted or kept of requests.
 #[derive(Debug, Default)]
 pub(crate) struct Observers {
     /// Sums since the start, for `/health`.
@@ -19,14 +19,14 @@ pub(crate) struct Observers {
     pub metrics: RequestMetrics,
     /// The open requests and the last ones, for the owner.
     pub requests: Requests,
-    /// Where spans are made of requests; `None` without a collector.
+    /// Receives a span of each request; `None` without a collector.
     pub spans: Option<SpanSender>,
-    /// What callers used; `None` in tests of other things.
+    /// Usage of callers; `None` in tests of other parts.
     pub usage: Option<UsageBook>,
 }
 
 impl Observers {
-    /// A request has ended. Called once for each, when its answer's body has ended or was dropped.
+    /// Records an ended request. Called once for each, when its answer's body has ended or was dropped.
     pub(crate) fn ended(&self, request: EndedRequest, is_kept: bool) {
         self.counters.request_ended(request.status, request.head.is_streamed);
         self.metrics.ended(&request);
@@ -56,7 +56,7 @@ fn asked_once_admitted(head: &RequestHead) -> Option<AskedFor> {
 pub(crate) struct CountedConnection(Arc<Observers>);
 
 impl CountedConnection {
-    /// Counts one more.
+    /// Counts a connection that was opened.
     pub(crate) fn new(observers: &Arc<Observers>) -> Self {
         observers.counters.connection_began();
         Self(Arc::clone(observers))

@@ -1,4 +1,4 @@
-//! Which connections may stay open: how many in all, how many from one address, and which one goes when all places are
+//! Limits of open connections: how many in all, how many from one address, and which one closes when all places are
 //! taken.
 
 use std::collections::{BTreeMap, HashMap};
@@ -12,13 +12,14 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-/// Open connections at once, where the system allows as many.
+/// Most open connections, if the system allows as many.
 const OPEN_MAX: usize = 20_000;
-/// Connections from one address, unless it is this machine's or a trusted proxy's.
+/// Most connections from one address, unless it is this machine's or a trusted proxy's.
 const PER_ADDRESS_MAX: usize = 256;
-/// Connections beyond the others, which are only told how the server is.
+/// Connections beyond the others, which may only ask for the server's health.
 const RESERVE_MAX: usize = 16;
-/// How long a connection has no request before its place may be given away: one that has just come may have sent one.
+/// Time without a request after which a place may be given away: a new connection may have sent one that was not read
+/// yet.
 const IDLE_MIN: Duration = Duration::from_millis(200);
 /// File descriptors that the program needs for itself: the state file, the listener, standard streams, signals.
 const OWN_DESCRIPTORS: usize = 32;
@@ -33,8 +34,8 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
-    /// The limits of a process that may have so many file descriptors. A stream needs one on either side of this
-    /// program, so callers get 60 % of what it does not need for itself.
+    /// The limits of a process with this many file descriptors. A stream needs one on either side of this program, so
+    /// callers get 60 % of those that it does not need for itself.
     pub(crate) fn new(descriptors: usize, trusted_proxies: &[IpNet]) -> Self {
         let open = (descriptors.saturating_sub(OWN_DESCRIPTORS) / 5 * 3).clamp(4, OPEN_MAX);
         let trusted_proxies = trusted_proxies.to_vec();
@@ -50,51 +51,50 @@ pub(crate) struct Connections(Arc<Shared>);
 struct Shared {
     limits: Limits,
     open: Mutex<Open>,
-    /// A connection ended, or a request did.
+    /// Notified when a connection or a request ends.
     changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Open {
-    /// By their number, so the oldest comes first.
+    /// Connections by number, so that the oldest comes first.
     places: BTreeMap<u64, Arc<Use>>,
     per_address: HashMap<IpAddr, usize>,
     next_number: u64,
 }
 
-/// What a connection does at the moment.
+/// The present use of a connection.
 #[derive(Debug)]
 struct Use {
-    /// Since when it has no request; `None` while one is under way.
+    /// Since when it has had no request; `None` while one is under way.
     idle_since: Mutex<Option<Instant>>,
-    /// It has had a request, be it over by now.
     had_request: AtomicBool,
-    /// See [`Place::is_reserve`].
+    /// As [`Place::is_reserve`].
     is_reserve: bool,
     unwanted: CancellationToken,
 }
 
-/// Why a connection has no place.
+/// Reasons why a connection gets no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum NoPlace {
-    /// Its address has as many as one may have.
+    /// Its address has the most connections that one may have.
     Address,
-    /// All places are taken, and none of their connections was idle for long.
+    /// All places are taken, and none of their connections has been idle for long.
     Full,
 }
 
-/// The right to be open. Dropping it makes room.
+/// The place of an open connection. Dropping it makes room.
 #[derive(Debug)]
 pub(crate) struct Place {
     shared: Arc<Shared>,
     number: u64,
     address: IpAddr,
     now: Arc<Use>,
-    /// It came when all places were taken, and gets no more than word of how the server is.
+    /// Whether it is one of the reserve, which may only ask for the server's health.
     pub(crate) is_reserve: bool,
 }
 
-/// A request is under way on a connection, until this is dropped.
+/// Marks a request as under way on a connection, until it is dropped.
 #[derive(Debug)]
 pub(crate) struct Busy {
     shared: Arc<Shared>,
@@ -102,15 +102,15 @@ pub(crate) struct Busy {
 }
 
 impl Connections {
-    /// No connection yet.
+    /// No connections yet, under these limits.
     pub(crate) fn new(limits: Limits) -> Self {
         Self(Arc::new(Shared { limits, open: Mutex::default(), changed: Notify::new() }))
     }
 
     /// Takes a place for a connection from this address.
     ///
-    /// When all places are taken, the oldest connection that has had no request for a while is closed for it. Where
-    /// there is none, the new connection is one of a small reserve, as it is as long as all others have requests.
+    /// When all places are taken, the oldest connection without a request for a while is closed for it. If all have
+    /// requests, the new connection is one of a small reserve until a place is free.
     ///
     /// # Errors
     /// [`NoPlace`]: this address has too many, or the reserve is taken as well.
@@ -137,19 +137,19 @@ impl Connections {
         Ok(Place { shared: Arc::clone(&self.0), number, address, now, is_reserve })
     }
 
-    /// Waits until a connection or a request ends, from the last call on.
+    /// Waits until a connection or a request ends, since the last call.
     pub(crate) async fn changed(&self) {
         self.0.changed.notified().await;
     }
 
-    /// Closes the oldest connection that has had no request for a while, to free what it holds. `false` if there is none.
+    /// Closes the oldest connection without a request for a while, to free its resources. `false` if all have requests.
     pub(crate) fn close_idle(&self) -> bool {
         self.0.open.lock().close_idle()
     }
 }
 
 impl Open {
-    /// The place is free for counting from now on; its connection ends when its task next runs.
+    /// Frees the place at once; its connection ends when its task next runs.
     fn close_idle(&mut self) -> bool {
         let idle = self.places.iter().find(|(_, now)| now.is_idle());
         let Some(number) = idle.map(|(number, _)| *number) else { return false };
@@ -161,8 +161,8 @@ impl Open {
 }
 
 impl Use {
-    /// Whether nothing is lost when the connection is closed: it has had no request for a while. One of the reserve
-    /// was told all that there is to tell with its first answer.
+    /// Whether closing the connection loses nothing: it has had no request for a while. One of the reserve has got its
+    /// whole answer with the first one.
     fn is_idle(&self) -> bool {
         let was_told = self.is_reserve && self.had_request.load(Ordering::Relaxed);
         self.idle_since.lock().is_some_and(|since| was_told || since.elapsed() >= IDLE_MIN)
@@ -177,7 +177,7 @@ impl Place {
         Busy { shared: Arc::clone(&self.shared), now: Arc::clone(&self.now) }
     }
 
-    /// Whether the connection has had a request. Before the first one nothing is lost when it is closed.
+    /// Whether the connection has had a request. Closing it before the first one loses nothing.
     pub(crate) fn had_request(&self) -> bool {
         self.now.had_request.load(Ordering::Relaxed)
     }
@@ -261,12 +261,12 @@ mod tests {
         assert!(!fifth.is_reserve);
         let closed: Vec<bool> = places.iter().map(|place| place.now.unwanted.is_cancelled()).collect();
         assert_eq!(closed, [false, true, false, false]);
-        // What has just come may have sent a request that was not read yet.
+        // A new connection may have sent a request that was not read yet.
         let all: Vec<_> = places.iter().skip(2).map(Place::busy).collect();
         let (sixth, seventh) = (admit().unwrap(), admit().unwrap());
         assert!(sixth.is_reserve && seventh.is_reserve && !fifth.now.unwanted.is_cancelled());
         assert_eq!(admit().unwrap_err(), NoPlace::Full);
-        // A request in the reserve that is answered makes room at once, for one more of the reserve.
+        // A request in the reserve that was answered makes room at once, for one more of the reserve.
         drop(sixth.busy());
         let eighth = admit().unwrap();
         assert!(sixth.now.unwanted.is_cancelled() && eighth.is_reserve);

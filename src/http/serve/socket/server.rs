@@ -54,7 +54,7 @@ impl PollCount {
     }
 }
 
-/// The request came when every place was taken: an extension of it.
+/// Extension of a request that came when every place was taken.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OverCapacity;
 

@@ -19,18 +19,18 @@ pub(super) struct Known {
     pub(super) is_refused: bool,
     pub(super) epoch: u64,
     pub(super) calm_since: u64,
-    /// By usage.
+    /// The state of each usage, in the order of `Usage::ALL`.
     pub(super) used: [Used; 5],
-    /// Until when it rests from everything, because a human is wanted.
+    /// End of its rest from everything after a challenge.
     pub(super) challenged: Option<u64>,
     pub(super) challenges: u32,
-    /// How often it was challenged.
+    /// Number of challenges so far.
     pub(super) challenge_count: u32,
     pub(super) token: Token,
     pub(super) in_flight: u32,
 }
 
-/// What the model knows of one usage of one identity.
+/// The state of one usage of one identity.
 #[derive(Clone, Debug)]
 pub(super) struct Used {
     pub(super) rest: Option<(CoolingReason, u64)>,
