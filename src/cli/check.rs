@@ -28,29 +28,29 @@ use crate::upstream::openai::client::OpenAiApi;
 use crate::upstream::web::client::QwenWeb;
 use crate::upstream::web::token::token_in_jar;
 
-/// What was found out, for people or as JSON.
+/// The result of all checks, for people or as JSON.
 #[derive(Default, Serialize)]
 struct Report {
-    /// Accounts that can be used.
+    /// Number of accounts that can be used.
     usable: usize,
-    /// What the owner should know besides.
+    /// Further remarks for the owner.
     notes: Vec<String>,
     accounts: Vec<Line>,
 }
 
-/// How one account is.
+/// The result for one account.
 #[derive(Serialize)]
 struct Line {
     account: String,
-    /// The name that the owner gave on the page.
+    /// The name that the owner gave it on the page.
     label: Option<String>,
-    /// `web`, `oauth` or `key`.
+    /// Kind of the account: `web`, `oauth` or `key`.
     kind: &'static str,
-    /// `usable`, `login needed`, `refused`, …
+    /// State: `usable`, `login needed`, `refused`, …
     state: &'static str,
-    /// RFC 3339 in UTC; null for a token that does not tell its end.
+    /// End of the token in RFC 3339, UTC; `null` for a token without a known end.
     token_until: Option<String>,
-    /// What to do.
+    /// Advice for the owner.
     advice: String,
 }
 
@@ -87,11 +87,11 @@ impl Report {
 }
 
 /// Prints a row for each account of the web chat, each OAuth account and each static key, or all of it as one JSON
-/// object; whether at least one is usable. An OAuth token that is over is not renewed here: a running server may be
+/// object; returns whether at least one is usable. An expired OAuth token is not renewed here: a running server may be
 /// about to.
 ///
-/// A newer session has to be refreshed before it can be asked anything; what that gives is written down, so that
-/// nothing is lost when the upstream rotates it.
+/// A newer session has to be refreshed before it can be asked; the refreshed one is stored, so that no login is lost
+/// when the upstream rotates it.
 ///
 /// # Errors
 /// [`CommandError`]: the state folder, a folder of credentials or the HTTP client cannot be used.
@@ -141,7 +141,7 @@ pub async fn run(config: Config, is_json: bool) -> Result<bool, CommandError> {
     Ok(report.usable > 0)
 }
 
-/// What is in the way of listening at an address; a server that runs already is the usual reason.
+/// The fault that keeps a server from listening at an address; usually another one runs already.
 fn port_note(listen: SocketAddr) -> Option<String> {
     let error = std::net::TcpListener::bind(listen).err()?;
     Some(format!("cannot listen at {listen} ({}); a server may be running there already", error.kind()))
@@ -202,12 +202,11 @@ async fn check_keys(report: &mut Report, config: &Config, loaded: &Loaded) -> Re
 /// The state of an account that can be used.
 const USABLE: &str = "usable";
 
-/// How asking about an account went.
+/// The outcome of asking about an account.
 enum Asked {
-    /// The upstream takes it.
+    /// The upstream accepts it.
     Usable,
-    /// It would have to be renewed, and the upstream may end the configured session by that while the renewed one
-    /// cannot be kept.
+    /// It needs a renewal, by which the upstream may end the configured session, and the renewed one cannot be kept.
     NotRenewed,
 }
 
@@ -249,7 +248,7 @@ async fn ask(
     Ok(Asked::Usable)
 }
 
-/// What to do about an account that is usable.
+/// Advice for an account that is usable.
 fn outlook(session: &Session) -> String {
     let now = Now::read().unix;
     match ends_soon(session, now) {

@@ -1,5 +1,5 @@
-//! `completions`: what a shell needs to complete the command line, and the manual page. Both are made from the
-//! definitions of the options, so they cannot differ from them.
+//! `completions`: completion scripts for shells, and the manual page. Both are made from the definitions of the
+//! options, so they cannot differ from them.
 
 use std::io::{self, Write as _};
 
@@ -25,7 +25,7 @@ pub enum Printed {
     Zsh,
 }
 
-/// Prints what belongs to the command line of these definitions to standard output.
+/// Prints the script or page for this command line to standard output.
 ///
 /// # Errors
 /// Standard output cannot be written.
@@ -89,13 +89,13 @@ fn about(command: &Command) -> String {
     command.get_about().map(ToString::to_string).unwrap_or_default()
 }
 
-/// The text, with what roff would take for its own.
+/// The text with roff's special characters escaped.
 fn roff(text: &str) -> String {
     text.replace('\\', "\\e").replace('-', "\\-").replace("\n.", "\n\\&.")
 }
 
 const NAME: &str = env!("CARGO_PKG_NAME");
-/// What the definitions of the options do not say.
+/// Parts of the manual page that the definitions of the options lack.
 const AFTER: &str = r".SH FILES
 .TP
 \fBcookie.txt\fR

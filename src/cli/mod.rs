@@ -1,4 +1,4 @@
-//! The command line: what can be asked of the program, and nothing about how it is done.
+//! The command line: commands and options of the program, without their work.
 //!
 //! The commands live in the files beside this one; `main` parses and dispatches.
 
@@ -38,7 +38,7 @@ use crate::config::ConfigError;
 
 pub use crate::cli::listen::Listen;
 
-/// Why a command failed.
+/// Reasons why a command failed.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The configuration is wrong.
@@ -105,7 +105,7 @@ pub struct Common {
     pub log_level: Option<String>,
 }
 
-/// What to do.
+/// A command of the program.
 #[derive(Clone, Debug, Subcommand)]
 pub enum Command {
     /// Run the server

@@ -13,25 +13,25 @@ use crate::config::fault::{Fault, Origin};
 use crate::config::values::Value;
 use crate::pasted::{self, Given, Mistake, Pasted, SignIn, owner_of};
 
-/// The credentials found so far, and what was noticed on the way.
+/// The credentials found so far, with faults and remarks about them.
 #[derive(Default)]
 pub(super) struct Credentials {
     cookies: Vec<Cookie>,
-    /// The keys of `cookies`, to find one that comes again.
+    /// The keys of `cookies`, to recognise a repeated one.
     known: HashSet<CredentialKey>,
     tokens: Vec<AccessToken>,
     keys: Vec<GivenKey>,
     /// Credentials of OAuth accounts that stood among the cookies.
     oauth: Vec<OAuthCredentials>,
-    /// Where the value that is being added came from; `None` for the cookie file, whose places say it themselves.
+    /// Source of the value that is being added; `None` for the cookie file, whose places name it.
     pub(super) origin: Option<Origin>,
-    /// What cannot be used.
+    /// Entries that cannot be used.
     faults: Grouped,
-    /// What was left out.
+    /// Remarks about entries that were left out.
     pub(super) warnings: Vec<String>,
-    /// Cookies that are used though they do not sign in.
+    /// Cookies that are used although they do not sign in.
     doubts: Grouped,
-    /// What was given in another form than a Cookie header, and how it was understood.
+    /// Remarks about entries in another form than a Cookie header, and how they were understood.
     pub(super) notes: Vec<String>,
 }
 
@@ -49,9 +49,9 @@ struct GivenKey {
 struct Place {
     /// The file or the setting.
     name: String,
-    /// `line` or `entry`.
+    /// Unit of the numbers: `line` or `entry`.
     unit: &'static str,
-    /// Numbers, from 1.
+    /// First and last number, from 1.
     first: usize,
     last: usize,
 }
@@ -72,7 +72,7 @@ impl fmt::Display for Place {
     }
 }
 
-/// What is wrong, with all places in one file where it is wrong in the same way.
+/// Faults, each with all places in one file where it occurs.
 #[derive(Default)]
 struct Grouped(Vec<(Vec<Place>, Fault)>);
 
@@ -200,7 +200,7 @@ impl Credentials {
         };
         let sign_in = SignIn::of(&cookie, now);
         let cut_off = |name: &str| format!("has a `{name}` whose value is cut off");
-        // One that lacks its end alone still tells whose it is, and may be the spare of a whole one.
+        // A cookie that only lacks its end still names its account, and may be the spare of a complete one.
         let tells_owner = owner_of(&cookie, now).is_some_and(|token| token.account().is_some());
         if let SignIn::CutOff(name) = sign_in
             && !tells_owner
@@ -250,8 +250,8 @@ impl Credentials {
         }
     }
 
-    /// Takes the parts of one of the key settings: `name=key`, or a key alone. A key that is given again is the same one;
-    /// it takes the name that it has in one of the places.
+    /// Takes the parts of one of the key settings: `name=key`, or a key alone. A repeated key counts once, with the
+    /// name that it has in one of the places.
     pub(super) fn add_keys(&mut self, setting: &str, parts: &[String]) {
         for (index, part) in parts.iter().enumerate() {
             let place = Place::entry(setting, index + 1);
@@ -300,12 +300,12 @@ impl Credentials {
         self.faults.add(place, self.origin, problem.into(), mend);
     }
 
-    /// What cannot be used, each fault once.
+    /// The entries that cannot be used, each fault once.
     pub(super) fn take_faults(&mut self) -> Vec<Fault> {
         self.faults.take().collect()
     }
 
-    /// What is used with little hope, each doubt once.
+    /// The doubtful entries that are used, each doubt once.
     pub(super) fn take_doubts(&mut self) -> Vec<String> {
         self.doubts.take().map(|fault| fault.to_string()).collect()
     }
@@ -315,9 +315,9 @@ impl Credentials {
         std::mem::take(&mut self.oauth)
     }
 
-    /// Joins cookies and tokens of the same account: cookies in their order first, then the tokens if there are no cookies.
-    /// A token beside cookies that joins none of them is left out: where its account is one of theirs and does not tell,
-    /// it would be used twice.
+    /// Joins cookies and tokens of the same account: cookies in their order first, then the tokens if there are no
+    /// cookies. A token that joins none of the cookies is left out: it might belong to one of their accounts without
+    /// telling, and would be used twice.
     pub(super) fn identities(&mut self, now: UnixSeconds) -> Vec<IdentitySeed> {
         let (cookies, tokens) = (std::mem::take(&mut self.cookies), std::mem::take(&mut self.tokens));
         let is_one_pair = cookies.len() == 1 && tokens.len() == 1;
@@ -373,7 +373,7 @@ fn is_same_account(a: &AccessToken, b: &AccessToken) -> bool {
     a.expose() == b.expose() || a.account().is_some_and(|account| b.account() == Some(account))
 }
 
-/// Removes what a copy from a web page or an editor brings along: control and invisible characters, odd spaces.
+/// Removes characters that a copy from a web page or an editor adds: control and invisible characters, odd spaces.
 fn clean(text: &str) -> String {
     let cleaned: String = text
         .chars()
@@ -387,5 +387,5 @@ const COOKIE_MEND: &str = "paste the whole Cookie request header of a logged-in 
 const KEY_BYTES_MAX: usize = 512;
 const OAUTH_MEND: &str = "paste the whole file oauth_creds.json";
 const FEWER_MEND: &str = "leave it out here";
-/// How many places one fault names.
+/// Most places that one fault names.
 const PLACES_SHOWN_MAX: usize = 8;

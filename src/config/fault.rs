@@ -1,11 +1,11 @@
-//! What is wrong with a configuration, all of it at once, without ever showing a secret.
+//! Faults of a configuration, all at once, without ever showing a secret.
 
 use std::fmt;
 
-/// Everything that is wrong with a configuration.
+/// All faults of a configuration.
 #[derive(Debug)]
 pub struct ConfigError {
-    /// At least one.
+    /// The faults in the order of their checks; at least one.
     pub faults: Vec<Fault>,
 }
 
@@ -24,16 +24,16 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// One thing that is wrong. Its texts never hold the value of a secret.
+/// One fault. Its texts never hold the value of a secret.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
     /// The setting, or the line of a file.
     pub key: String,
-    /// Where the value came from, when the key does not say it already.
+    /// Source of the value; `None` if the key names it already.
     pub origin: Option<Origin>,
-    /// What is wrong.
+    /// The fault, as the end of a sentence about the key.
     pub problem: String,
-    /// How to mend it.
+    /// The remedy, as a sentence.
     pub mend: String,
 }
 
@@ -43,7 +43,7 @@ impl Fault {
         Self { key: key.into(), origin: None, problem: problem.into(), mend: mend.into() }
     }
 
-    /// A fault of a value that came from somewhere.
+    /// A fault of a value from a known source.
     pub(super) fn of(
         key: impl Into<String>,
         origin: Origin,
@@ -64,10 +64,10 @@ impl fmt::Display for Fault {
     }
 }
 
-/// Where a value came from, the strongest first.
+/// Sources of values, the strongest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Origin {
-    /// The command line.
+    /// A flag on the command line.
     Flag,
     /// The environment of the process.
     Environment,

@@ -1,7 +1,8 @@
-//! From texts (flags, environment, `.env`, `config.json`, `cookie.txt`) to settings that are checked.
+//! From texts (flags, environment, `.env`, `config.json`, `cookie.txt`) to checked settings.
 //!
 //! Each key is taken from the strongest place that has it. All faults are reported at once, and none shows a secret.
-//! Only [`Sources::from_process`] touches the world; loading is a pure function of its texts. Called by `app` and `cli`.
+//! Only [`Sources::from_process`] reads the process and its files; loading is a pure function of their texts. Called by
+//! `app` and `cli`.
 //!
 //! This is one long file because all checks report into one list of faults, in one order.
 
@@ -48,47 +49,47 @@ pub const EX_USAGE: u8 = 64;
 pub struct Config {
     /// The configured identities in their order: cookies first, then tokens without a cookie. May be empty.
     pub identities: Vec<IdentitySeed>,
-    /// Where OAuth accounts log in.
+    /// Address, client and scope of OAuth logins.
     pub oauth: OAuthSettings,
-    /// Where OAuth accounts are found, and when they are renewed.
+    /// Sources of OAuth accounts, and the time of their renewal.
     pub accounts: AccountSettings,
     /// Keys of OpenAI-compatible upstreams, in their order. May be empty.
     pub static_keys: Vec<StaticKey>,
-    /// How the pool treats its identities.
+    /// Limits and rests of the pool's identities.
     pub pool: PoolSettings,
-    /// `API_MAX_IN_FLIGHT`, 64: requests at once on one OAuth account or key.
+    /// `API_MAX_IN_FLIGHT`, 64: most requests at once on one OAuth account or key.
     pub relay_in_flight_max: u32,
-    /// Where the web chat is and how patient we are with it.
+    /// Addresses and time limits of the web chat.
     pub web: WebSettings,
-    /// Which addresses of files are fetched for callers.
+    /// `MEDIA_FETCH`: addresses whose files are fetched for callers.
     pub media_fetch: MediaFetch,
-    /// How chats are answered.
+    /// Settings of answers in chats.
     pub chat: ChatSettings,
-    /// How our own side of HTTP behaves.
+    /// Settings of this server's own side of HTTP.
     pub http: HttpSettings,
     /// The collector that traces go to, by the standard `OTEL_…` variables; `None` for none.
     pub traces: Option<Url>,
-    /// How lines are logged.
+    /// Filter and form of log lines.
     pub log: LogSettings,
-    /// `STATE_DIR`.
+    /// `STATE_DIR`: folder of the state file and of large files on their way.
     pub state_dir: PathBuf,
-    /// `ALERT_URL`: where the owner is told of what needs them.
+    /// `ALERT_URL`: address for alerts to the owner; `None`: no alerts.
     pub alert_url: Option<WebhookAddress>,
-    /// `USAGE_DAYS`, 400: how long usage is kept.
+    /// `USAGE_DAYS`, 400: days for which usage is kept.
     pub usage_days: u32,
-    /// `SHUTDOWN_TIMEOUT`.
+    /// `SHUTDOWN_TIMEOUT`: longest wait for open answers when the server stops.
     pub shutdown_timeout: Duration,
-    /// What the key that this server makes for itself may use, if `KEY_LIMITS` names `generated`.
+    /// Limits of the key that this server makes for itself, if `KEY_LIMITS` names `generated`.
     pub generated_key_limits: KeyLimits,
-    /// What the absence or presence of keys means.
+    /// The consequence of configured, missing or open keys.
     pub key_policy: KeyPolicy,
-    /// What the owner should know, though it stops nothing. Holds no secret.
+    /// Warnings for the owner that do not stop the server. They hold no secret.
     pub warnings: Vec<String>,
-    /// Stands for the value of each setting that is not at its default, to see what a reload changes. Holds no value.
+    /// Hash of the value of each setting that is not at its default, by which a reload sees changes.
     pub fingerprints: BTreeMap<&'static str, String>,
-    /// The files that the configuration was read from, whether or not they are there.
+    /// The files that the configuration is read from, existing or not.
     pub files: Vec<PathBuf>,
-    /// `COOKIE_FILE`.
+    /// `COOKIE_FILE`: path of the file of web credentials.
     pub cookie_file: PathBuf,
     /// How pasted credentials were understood, for the owner to compare. Holds no secret.
     pub notes: Vec<String>,
@@ -96,17 +97,17 @@ pub struct Config {
     pub shown: Vec<ShownSetting>,
 }
 
-/// What follows from the configured keys and the address to listen at.
+/// The consequence of the configured keys and the address to listen at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum KeyPolicy {
     /// Keys are configured: callers must send one.
     Keys,
     /// No key, and only this machine can call.
     OpenOnLoopback,
-    /// No key, and asked to listen beyond this machine: make one at the first start, keep it, show it once.
+    /// No key, and the address is open beyond this machine: make a key at the first start, keep it, show it once.
     GenerateKey,
-    /// No key beyond this machine, and that is meant: `ALLOW_OPEN`, or client mode, where each caller brings their
-    /// own credential.
+    /// No key beyond this machine, by decision: `ALLOW_OPEN`, or client mode, where each caller brings an own
+    /// credential.
     OpenKnowingly,
 }
 
@@ -114,8 +115,8 @@ impl Config {
     /// Makes a configuration from texts.
     ///
     /// # Errors
-    /// Every fault that was found: values that cannot be read, unknown keys of `config.json`, combinations that make
-    /// no sense, lines that are no cookies.
+    /// Every fault that was found: unreadable values, unknown keys of `config.json`, contradicting settings, lines that
+    /// are not cookies.
     pub fn load(sources: &Sources) -> Result<Self, ConfigError> {
         let mut faults = sources.faults.clone();
         let mut layers = sources.layers(&mut faults);
@@ -204,7 +205,7 @@ impl Config {
 
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Headers for the upstream are plain texts and may be secrets, so only what is harmless is shown.
+        // Headers for the upstream are plain texts and may be secret, so only harmless fields are shown.
         f.debug_struct("Config")
             .field("identities", &self.identities.len())
             .field("listen", &self.http.listen)
@@ -214,7 +215,7 @@ impl fmt::Debug for Config {
     }
 }
 
-/// A setting for the owner's page. A secret shows only that it is set.
+/// A setting for the owner's page. Of a secret only that it is set.
 fn shown_setting(setting: &Setting, given: Option<(Origin, &Value)>) -> ShownSetting {
     let origin = match given.map(|(origin, _)| origin) {
         None | Some(Origin::Default) => "default",
@@ -245,7 +246,7 @@ fn shown_setting(setting: &Setting, given: Option<(Origin, &Value)>) -> ShownSet
     }
 }
 
-/// An address without the password in it, and any other text as it is.
+/// A URL without its password, and any other text unchanged.
 fn without_password(text: &str) -> String {
     match Url::parse(text) {
         Ok(mut url) if url.password().is_some() => {
@@ -257,7 +258,7 @@ fn without_password(text: &str) -> String {
     }
 }
 
-/// Stands for a value without giving it away.
+/// A hash of a value, which does not reveal it.
 fn fingerprint(value: &str) -> String {
     CredentialKey::of(value).as_str().to_owned()
 }
@@ -277,7 +278,7 @@ fn apply(draft: &mut Draft, setting: &Setting, origin: Origin, value: &Value, fa
         return;
     };
     let shown = match value {
-        // A long text in the wrong place may well be a pasted secret.
+        // A long text in the wrong place may be a pasted secret.
         Value::Text(text) if !setting.is_secret && text.len() <= SHOWN_BYTES_MAX => {
             format!("{text:?} {expected}")
         }
@@ -291,7 +292,7 @@ fn apply(draft: &mut Draft, setting: &Setting, origin: Origin, value: &Value, fa
     faults.push(Fault::of(setting.name, origin, shown, mend));
 }
 
-/// Refuses a proxy that the HTTP clients cannot use: they would leave it out and show the machine's own address.
+/// Refuses a proxy that the HTTP clients cannot use: they would ignore it and reveal the machine's own address.
 fn check_proxies(sources: &Sources, faults: &mut Vec<Fault>) {
     for (name, value) in &sources.proxies {
         if PROXIES.contains(&name.as_str()) && !value.is_empty() && !is_proxy(value) {
@@ -305,7 +306,7 @@ fn check_proxies(sources: &Sources, faults: &mut Vec<Fault>) {
     }
 }
 
-/// The address of the collector of traces, as OpenTelemetry's specification of its exporter has it.
+/// URL of the collector of traces, by the rules of OpenTelemetry's exporter specification.
 fn traces(sources: &Sources, faults: &mut Vec<Fault>, warnings: &mut Vec<String>) -> Option<Url> {
     let set = |name: &str| sources.env.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
     let is = |name: &str, value: &str| set(name).is_some_and(|found| found.eq_ignore_ascii_case(value));
@@ -330,7 +331,7 @@ fn traces(sources: &Sources, faults: &mut Vec<Fault>, warnings: &mut Vec<String>
     url
 }
 
-/// Whether nothing goes through a proxy.
+/// Whether `NO_PROXY` covers every host, so that no proxy is used.
 fn is_direct(sources: &Sources) -> bool {
     let exceptions = NO_PROXY.iter().find_map(|name| sources.proxies.get(*name));
     exceptions.is_some_and(|list| bare(list).split(',').any(|entry| bare(entry.trim()) == "*"))
@@ -364,7 +365,7 @@ fn check_combinations(draft: &Draft, faults: &mut Vec<Fault>) {
     }
 }
 
-/// What the keys must be beside each other and in this mode, and whether the limits are of keys that there are.
+/// Checks keys against each other and the mode, and limits against the existing keys.
 fn check_keys(draft: &Draft, faults: &mut Vec<Fault>) {
     let keys = &draft.http.keys;
     if !draft.http.server_mode && keys.iter().any(|key| key.key.expose().contains(';')) {
@@ -388,7 +389,7 @@ fn check_keys(draft: &Draft, faults: &mut Vec<Fault>) {
     }
 }
 
-/// The stronger layer first; of one layer `SERVER_PORT` over `PORT`, and `SERVER_HOST` over a host in either.
+/// The stronger source wins; within one, `SERVER_PORT` over `PORT`, and `SERVER_HOST` over a host in either.
 fn listen(draft: &Draft) -> SocketAddr {
     let origin = |name| draft.origins.get(name).copied().unwrap_or(Origin::Default);
     let (port_origin, (port_host, port)) = if origin("PORT") < origin("SERVER_PORT") {
@@ -421,7 +422,7 @@ fn generated_key_limits(limits: &[(KeyName, KeyLimits)]) -> KeyLimits {
     limits.iter().find(|(name, _)| *name == own).map(|(_, limits)| limits.clone()).unwrap_or_default()
 }
 
-/// Things that stop nothing and that the owner should hear about.
+/// Warnings for the owner that do not stop the server.
 fn notices(draft: &Draft, policy: KeyPolicy) -> Vec<String> {
     let http = &draft.http;
     let mut notices = Vec::new();
@@ -459,8 +460,7 @@ fn notices(draft: &Draft, policy: KeyPolicy) -> Vec<String> {
     notices
 }
 
-/// Whether a key stands for another one in documents of this program, of its forerunners or of OpenAI, or is made like
-/// those.
+/// Whether a key is a sample from documents of this program, of its forerunners or of OpenAI, or made like those.
 fn is_sample(key: &str) -> bool {
     let key = key.to_ascii_lowercase().replace('_', "-");
     let bare = key.strip_prefix("sk-").unwrap_or(&key);
@@ -472,7 +472,7 @@ fn is_sample(key: &str) -> bool {
         || bare.split('-').all(|part| SAMPLE_PARTS.contains(&part) || is_run(part) || is_one_letter(part))
 }
 
-/// Twice the rate at once, unless something else was set.
+/// The rate limit; without a setting, `burst` is twice the rate.
 fn rate_limit(per_second: f64, burst: Option<u32>) -> RateLimit {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 200 000 by the checks")]
     let double = (per_second * 2.0).ceil() as u32;
@@ -484,24 +484,24 @@ fn log_settings(draft: &Draft, is_terminal: bool) -> LogSettings {
     let level =
         if draft.http.debug_mode && !draft.origins.contains_key("LOG_LEVEL") { "debug" } else { &draft.log_level };
     let filter = match level.to_ascii_lowercase().as_str() {
-        // Other crates at these levels say much, and not all of it is fit for a log.
+        // Other crates log much at these levels, and not all of it is fit for a log.
         level @ ("debug" | "trace") => format!("info,qwen_bridge={level}"),
         _ => level.to_owned(),
     };
     LogSettings { filter, format: draft.log_format.unwrap_or(by_place) }
 }
 
-/// The name under which [`Config::fingerprints`] has the text of the cookie file.
+/// Key of the cookie file's text in [`Config::fingerprints`].
 pub(crate) const COOKIE_TEXT: &str = "the text of COOKIE_FILE";
 const DEFAULT_CONFIG_FILE: &str = "config.json";
-/// The longest value that a fault repeats.
+/// Longest value that a fault repeats, in bytes.
 const SHOWN_BYTES_MAX: usize = 40;
-/// What no key of one's own has in it.
+/// Words that occur in sample keys only.
 const SAMPLE_WORDS: &[&str] = &["your-", "yourkey", "change-me", "changeme", "replace-me", "placeholder", "example"];
-/// What samples of keys are put together from.
+/// Parts from which sample keys are composed.
 const SAMPLE_PARTS: &[&str] =
     &["admin", "api", "demo", "dummy", "key", "my", "password", "sample", "secret", "test", "token"];
-/// A key shorter than this is remarked upon when the server listens beyond this machine.
+/// Keys shorter than this, in bytes, cause a warning when the server listens beyond this machine.
 const KEY_BYTES_ADVISED: usize = 16;
 
 #[cfg(test)]

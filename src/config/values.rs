@@ -1,4 +1,4 @@
-//! From the text of a value to its type. Each function says what it expected, and never repeats the value.
+//! Parses the text of a value into its type. Each function says what it expected, and never repeats the value.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
@@ -16,19 +16,19 @@ use crate::base::quotes::bare;
 use crate::base::secret::UpstreamKey;
 use crate::base::seed::StaticKey;
 
-/// A value as it was given: a text, or one of the shapes that `config.json` adds.
+/// A value as it was given: a text, or one of the shapes of `config.json`.
 #[derive(Clone)]
 pub(super) enum Value {
     /// A text, a number or a truth value.
     Text(String),
-    /// An array of such.
+    /// An array of texts, numbers or truth values.
     List(Vec<String>),
-    /// An object of such.
+    /// An object of texts, numbers or truth values.
     Table(BTreeMap<String, String>),
 }
 
 impl Value {
-    /// All of the value as one text, which is another one for each other value. It may be a secret.
+    /// The whole value as one text, different for each value. It may be a secret.
     pub(super) fn whole(&self) -> String {
         match self {
             Self::Text(text) => text.clone(),
@@ -38,10 +38,10 @@ impl Value {
     }
 }
 
-/// What was expected, or why a value will not do.
+/// The expected form, or the reason why a value is refused.
 pub(super) type Expected = String;
 
-/// The one text of a value.
+/// The text of a value that is a single one.
 pub(super) fn text(value: &Value) -> Result<&str, Expected> {
     match value {
         Value::Text(text) => Ok(text.trim()),
@@ -69,7 +69,7 @@ pub(super) fn flag(value: &Value) -> Result<bool, Expected> {
     }
 }
 
-/// A whole number between two bounds.
+/// A whole number from `min` to `max`.
 pub(super) fn whole<T>(value: &Value, min: T, max: T) -> Result<T, Expected>
 where
     T: TryFrom<u64> + PartialOrd + std::fmt::Display,
@@ -82,13 +82,13 @@ where
         .ok_or_else(|| format!("must be a whole number from {min} to {max}"))
 }
 
-/// How many a second: more than 0, with or without a fraction.
+/// A rate per second: more than 0, with or without a fraction.
 pub(super) fn rate(value: &Value) -> Result<f64, Expected> {
     let rate = text(value)?.parse::<f64>().ok().filter(|rate| (RATE_MIN..=RATE_MAX).contains(rate));
     rate.ok_or_else(|| format!("must be a number from {RATE_MIN} to {RATE_MAX}"))
 }
 
-/// A limit of time: as [`duration`] from a millisecond, or 0 for none.
+/// A time limit: as [`duration`] from a millisecond, or 0 for none.
 pub(super) fn limit(value: &Value) -> Result<Duration, Expected> {
     match duration(value, Duration::ZERO)? {
         Duration::ZERO => Ok(NO_LIMIT),
@@ -101,7 +101,7 @@ pub(super) fn duration(value: &Value, min: Duration) -> Result<Duration, Expecte
     duration_in(text(value)?, 1.0, min)
 }
 
-/// The same with bare numbers read as hours, at least a second; `None` for 0, which turns the setting off.
+/// As [`duration`], with bare numbers as hours, at least a second; `None` for 0, which turns the setting off.
 pub(super) fn hours(value: &Value) -> Result<Option<Duration>, Expected> {
     let read = |min| duration_in(text(value)?, 3600.0, min).map_err(|expected| expected.replace("seconds", "hours"));
     match read(Duration::ZERO)? {
@@ -129,7 +129,7 @@ fn duration_in(text: &str, bare_seconds: f64, min: Duration) -> Result<Duration,
 
 /// The seconds of numbers with units, one after the other.
 fn sum_of_seconds(text: &str) -> Option<f64> {
-    // Go writes and reads a sign.
+    // Go's durations may have a sign.
     let mut rest = text.trim();
     rest = rest.strip_prefix('+').unwrap_or(rest);
     let mut sum = 0.0;
@@ -161,7 +161,7 @@ fn shown(duration: Duration) -> String {
     }
 }
 
-/// `50MB` (powers of ten), `1MiB` (powers of two), or a number of bytes.
+/// A size: `50MB` (powers of ten), `1MiB` (powers of two), or a number of bytes.
 pub(super) fn size(value: &Value, min: usize, max: usize) -> Result<usize, Expected> {
     let (number, unit) = split_unit(text(value)?);
     let unit_bytes = match unit.to_ascii_lowercase().as_str() {
@@ -186,7 +186,7 @@ pub(super) fn size(value: &Value, min: usize, max: usize) -> Result<usize, Expec
     Ok(bytes)
 }
 
-/// Where a server is: `https://host`, or `http://` on this machine.
+/// Base URL of a server: `https://host`, or `http://` on this machine.
 pub(super) fn base_url(value: &Value) -> Result<Url, Expected> {
     let url = api_url(value)?;
     if url.path() != "/" {
@@ -195,7 +195,7 @@ pub(super) fn base_url(value: &Value) -> Result<Url, Expected> {
     Ok(url)
 }
 
-/// The same with a path.
+/// As [`base_url`], with a path.
 pub(super) fn api_url(value: &Value) -> Result<Url, Expected> {
     url_of(text(value)?)
 }
@@ -224,10 +224,10 @@ fn url_of(text: &str) -> Result<Url, Expected> {
     Ok(url)
 }
 
-/// Whether the HTTP clients can use this as a proxy. Without a scheme they take it for one of HTTP.
+/// Whether the HTTP clients can use this as a proxy. Without a scheme they take it as an HTTP proxy.
 pub(super) fn is_proxy(text: &str) -> bool {
     let Ok(uri) = text.parse::<http::Uri>() else { return false };
-    // Without a number behind its colon, a port is left out of what is parsed.
+    // A colon without a number behind it is dropped by the parser, so it is searched in the text.
     let authority = uri.authority().map_or("", |authority| authority.as_str());
     let port = authority.rsplit_once('@').map_or(authority, |(_, place)| place).rsplit_once(':');
     let is_port = |text: &str| text.ends_with(']') || text.parse::<u16>().is_ok_and(|port| port > 0);
@@ -238,7 +238,7 @@ pub(super) fn is_proxy(text: &str) -> bool {
     uri.scheme_str().is_none_or(has_scheme) && uri.host().is_some_and(|host| !host.is_empty())
 }
 
-/// A folder. `~` is the user's.
+/// A folder. `~` is the user's home folder.
 pub(super) fn folder(value: &Value, home: Option<&Path>) -> Result<PathBuf, Expected> {
     let text = text(value)?;
     let Some(rest) = text.strip_prefix('~') else {
@@ -271,7 +271,7 @@ pub(super) fn oauth_credentials(value: &Value, now: UnixSeconds) -> Result<Vec<O
     Ok(all)
 }
 
-/// `key@base-url`, several.
+/// A list of `key@base-url`, separated by commas.
 pub(super) fn static_keys(value: &Value) -> Result<Vec<StaticKey>, Expected> {
     let parse = |(place, part): (usize, &String)| {
         let wrong = |why: &str| format!("entry {place} {why}");
@@ -376,7 +376,7 @@ pub(super) fn origins(value: &Value) -> Result<Option<Vec<String>>, Expected> {
         .ok_or_else(|| ORIGINS_EXPECTED.to_owned())
 }
 
-/// A path without a slash at its end, as `/a/b`; empty for the root.
+/// A path without a slash at its end, such as `/a/b`; empty for the root.
 pub(super) fn base_path(value: &Value) -> Result<String, Expected> {
     let path = text(value)?.trim_end_matches('/');
     let is_segment = |segment: &str| {
@@ -390,7 +390,7 @@ pub(super) fn base_path(value: &Value) -> Result<String, Expected> {
     }
 }
 
-/// Headers as an object; as a text in the environment.
+/// Headers as an object; in the environment as a text.
 pub(super) fn headers(value: &Value) -> Result<BTreeMap<String, String>, Expected> {
     const EXPECTED: &str = r#"must be an object of texts such as {"accept-language": "en"}"#;
     let given = match value {
@@ -411,7 +411,7 @@ pub(super) fn headers(value: &Value) -> Result<BTreeMap<String, String>, Expecte
     Ok(headers)
 }
 
-/// One of a few words.
+/// One of these words, with its meaning.
 pub(super) fn one_of<T: Copy>(value: &Value, words: &[(&str, T)]) -> Result<T, Expected> {
     let text = text(value)?;
     words.iter().find(|(word, _)| word.eq_ignore_ascii_case(text)).map(|(_, meaning)| *meaning).ok_or_else(|| {
@@ -426,7 +426,7 @@ fn split_unit(text: &str) -> (&str, &str) {
     (number, unit.trim())
 }
 
-/// Headers that belong to one account, to one connection or to one body.
+/// Headers that belong to one account, one connection or one body, and so cannot be configured.
 const NOT_YOURS: &[&str] = &[
     "authorization",
     "connection",
@@ -443,10 +443,10 @@ const KEY_LIMITS_EXPECTED: &str =
     "must be entries such as laptop:requests=100/day,tokens=1000000/day,models=qwen3-*, separated by semicolons";
 const STATIC_KEY_EXPECTED: &str = "must be key@https://host/path";
 const DURATION_MAX: Duration = Duration::from_secs(366 * 24 * 3600);
-/// What stands for no limit. Longer than any request, and short enough to be added to any moment.
+/// Stands for no limit: longer than any request, and short enough to be added to any moment.
 pub(super) const NO_LIMIT: Duration = DURATION_MAX;
-/// One in a quarter of an hour.
+/// Least rate per second: one request in a quarter of an hour.
 const RATE_MIN: f64 = 0.001;
-/// More than one machine can count.
+/// Largest rate per second, more than one machine can serve.
 const RATE_MAX: f64 = 100_000.0;
 const ORIGINS_EXPECTED: &str = "must be * or a list of origins such as https://chat.example.org";

@@ -24,7 +24,7 @@ use crate::upstream::oauth::client::QwenOAuth;
 use crate::upstream::oauth::pkce::api_base;
 use crate::upstream::web::client::WebClientError;
 
-/// What to do with accounts.
+/// The subcommands of `auth`.
 #[derive(Clone, Debug, Subcommand)]
 pub enum AuthCommand {
     /// Log an account in with a browser, here or on a telephone; its file goes into QWEN_DIR
@@ -70,34 +70,34 @@ pub enum AuthCommand {
     },
 }
 
-/// Why nothing came of it. Every message is for the terminal, and none holds a secret.
+/// Reasons why a command failed. Every message is for the terminal, and none holds a secret.
 #[derive(Debug, thiserror::Error)]
 pub enum AuthError {
-    /// The name will not do.
+    /// The name is not a valid account name.
     #[error(transparent)]
     Name(#[from] AccountIdError),
     /// A credential file cannot be read or written.
     #[error(transparent)]
     File(#[from] OAuthFileError),
-    /// There is no such account.
+    /// No account has this name.
     #[error("there is no account {0} in {1}")]
     Unknown(AccountId, String),
-    /// There is one already.
+    /// An account of this name exists already.
     #[error("{0} is there already, --force replaces it")]
     Exists(String),
     /// The file to import cannot be read.
     #[error("{0} cannot be read")]
     Import(String, #[source] io::Error),
-    /// The file to import holds something else.
+    /// The file to import is not a credentials file.
     #[error("{0} holds no credentials")]
     Content(String, #[source] CredentialsError),
-    /// No HTTP client.
+    /// The HTTP client could not be made.
     #[error("cannot prepare for calls of the upstream")]
     Client(#[from] WebClientError),
-    /// The upstream did not take part.
+    /// The upstream refused or did not answer.
     #[error("the login cannot begin")]
     Upstream(#[from] UpstreamError),
-    /// The owner did not agree, or not in time.
+    /// The owner did not confirm the login, or not in time.
     #[error(transparent)]
     Login(#[from] LoginFailure),
     /// Ctrl-C was pressed while the login was under way.
@@ -105,7 +105,7 @@ pub enum AuthError {
     Stopped,
 }
 
-/// Runs a command; whether all is well.
+/// Runs a command; returns whether all is well.
 ///
 /// # Errors
 /// [`AuthError`].
@@ -136,7 +136,7 @@ pub async fn run(command: AuthCommand, accounts: &AccountSettings, oauth: &OAuth
     }
 }
 
-/// How a login is shown.
+/// The way in which a login is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Look {
     Json,
@@ -296,7 +296,7 @@ async fn health(
     Ok(if probe.is_some() { working > 0 } else { usable > 0 })
 }
 
-/// The answer about one account, if it has a token worth asking with.
+/// The upstream's answer about one account, if it has a token that may be valid.
 pub(crate) async fn ask(
     upstream: &QwenOAuth,
     accounts: &AccountSettings,
@@ -312,7 +312,7 @@ pub(crate) async fn ask(
     Some(upstream.probe(&base, &token).await)
 }
 
-/// What to do about a token that the portal does not accept.
+/// Advice for a token that the portal does not accept.
 pub(crate) fn advice(error: &UpstreamError) -> String {
     match error.kind {
         UpstreamErrorKind::Unauthorized => {
@@ -322,7 +322,7 @@ pub(crate) fn advice(error: &UpstreamError) -> String {
     }
 }
 
-/// One account as it is found.
+/// One account as it was found.
 pub(crate) struct Row {
     name: String,
     place: String,
@@ -335,7 +335,7 @@ impl Row {
         &self.name
     }
 
-    /// When its token ends, as RFC 3339; `-` when that is not known.
+    /// End of its token in RFC 3339; `-` if it is unknown.
     pub(crate) fn until(&self) -> String {
         let at = self.expires_at().and_then(|at| jiff::Timestamp::from_second(at.0).ok());
         at.map_or_else(|| "-".to_owned(), |at| at.to_string())
@@ -357,7 +357,7 @@ impl Row {
         }
     }
 
-    /// Why its credentials cannot be read.
+    /// The reason why its credentials cannot be read.
     pub(crate) fn problem(&self) -> Option<String> {
         self.credentials.as_ref().err().cloned()
     }
@@ -384,7 +384,7 @@ impl Row {
     }
 }
 
-/// Every account that a server would find, in its order.
+/// Every account that a server would find, in the server's order.
 pub(crate) async fn rows(accounts: &AccountSettings, now: UnixSeconds) -> Result<Vec<Row>, AuthError> {
     let own = OAuthFiles::all_in(&accounts.dir);
     let real = |dir: &Path| dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
@@ -410,15 +410,16 @@ pub(crate) async fn rows(accounts: &AccountSettings, now: UnixSeconds) -> Result
     Ok(rows)
 }
 
-/// `oauth_creds_<id>.json` names its account, and so does the file of a proxy; anything else is the unnamed one.
+/// The account named by a file: `oauth_creds_<id>.json` and files of proxies name it, any other file is the unnamed
+/// account.
 fn named_by(file: &Path) -> AccountId {
     let stem = file.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
     let name = ["oauth_creds_", "qwen-"].iter().find_map(|prefix| stem.strip_prefix(prefix));
     name.and_then(|name| AccountId::parse(name).ok()).unwrap_or_else(AccountId::unnamed)
 }
 
-/// The address as a picture of half blocks, black on white whatever the terminal's colours are: not every camera
-/// reads it the other way round.
+/// The address as a QR code of half blocks, black on white whatever the terminal's colours are: not every camera reads
+/// inverted codes.
 fn qr(link: &str) -> Option<String> {
     let code = QrCode::new(link).ok()?;
     let picture = code.render::<Dense1x2>().dark_color(Dense1x2::Dark).light_color(Dense1x2::Light).build();
@@ -426,7 +427,7 @@ fn qr(link: &str) -> Option<String> {
     Some(lines.collect::<Vec<_>>().join("\n"))
 }
 
-/// Asks the desktop to open an address, which is known to be http or https. The result is not waited for.
+/// Asks the desktop to open an address, which is known to be http or https. Its success is not checked.
 fn open_browser(link: &str) -> bool {
     let (program, first): (&str, &[&str]) = if cfg!(target_os = "macos") {
         ("open", &[])

@@ -1,4 +1,4 @@
-//! What the demo has used in the two weeks before it began, so that its page has something to show.
+//! Sample usage of the two weeks before the demo began, so that its page has figures to show.
 
 use std::path::Path;
 
@@ -9,11 +9,11 @@ use crate::store::{Store, UsageKey, UsageSums, UtcDay};
 /// Days with requests before today.
 const DAYS: i64 = 14;
 const DAY_SECONDS: i64 = 24 * 60 * 60;
-/// Who asked, with how many requests on a usual day.
+/// Names of keys, with the requests of each on a usual day.
 const KEYS: &[(&str, u64)] = &[("laptop", 34), ("phone", 9), ("work", 21)];
-/// What was asked, each with its part of the requests in hundredths.
+/// Names of models, each with its share of the requests in hundredths.
 const MODELS: &[(&str, u64)] = &[("qwen3-max", 55), ("qwen3-coder-plus", 30), ("qwen3-vl-plus", 15)];
-/// Which accounts answered.
+/// Names of the accounts that answered, as the demo's identities are called.
 const ACCOUNTS: &[&str] = &["identity-1", "identity-2"];
 
 /// Writes the sample usage into a state folder that no server uses yet. A failure leaves the page without it.
@@ -64,7 +64,7 @@ fn count(store: &Store, (key, model): (&str, &str), requests: u64, moment: UnixS
     }
 }
 
-/// The same numbers in each demo.
+/// A generator of the same numbers in each demo.
 struct Dice(u64);
 
 impl Dice {

@@ -1,5 +1,5 @@
-//! What the owner of a running server does with its accounts: adding, replacing, naming, removing. One change at a
-//! time, and each is written down before it is in use.
+//! The owner's changes of accounts in a running server: adding, replacing, naming, removing. One change at a time, and
+//! each is stored before it is in use.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -20,12 +20,12 @@ use crate::pool::Now;
 use crate::store::oauth_files::OAuthFileError;
 use crate::store::{Loaded, Store, StoreError, StoredAccount};
 
-/// The longest label in characters.
+/// Longest label, in characters.
 const LABEL_CHARS_MAX: usize = 60;
-/// The most accounts that are kept in the state.
+/// Most accounts that are kept in the state.
 const ACCOUNTS_MAX: usize = 1000;
 
-/// The accounts in the hands of their owner. Clones share it.
+/// The accounts as their owner changes them. Clones share it.
 #[derive(Clone)]
 pub(crate) struct AccountBook(Arc<Inner>);
 
@@ -40,19 +40,19 @@ struct Inner {
     changing: AsyncMutex<()>,
 }
 
-/// Why a change is not made. Holds no secret.
+/// Reasons why a change is not made. Holds no secret.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BookError {
-    /// That account is there already.
+    /// The account exists already.
     #[error("the account is there already as {0}")]
     Taken(IdentityId),
     /// The credential is of another account than the one that is to be replaced.
     #[error("the credential is of another account than {0}")]
     OtherAccount(IdentityId),
-    /// The account is given in a file or a setting, which this program does not write.
+    /// The account comes from a file or a setting, which this program does not write.
     #[error("the account is given in {0}")]
     OfFile(String),
-    /// No such account.
+    /// No account has this id.
     #[error("there is no account {0}")]
     Unknown(String),
     /// The credential is of another kind than the account.
@@ -64,10 +64,10 @@ pub(crate) enum BookError {
     /// The label is empty, too long or has control characters.
     #[error("a label has 1 to {LABEL_CHARS_MAX} characters")]
     Label,
-    /// The state holds as many accounts as it may.
+    /// The state already holds [`ACCOUNTS_MAX`] accounts.
     #[error("{ACCOUNTS_MAX} accounts are kept already")]
     Full,
-    /// The change cannot be written down.
+    /// The state file cannot keep the change.
     #[error("the change cannot be written down")]
     Store(#[from] StoreError),
     /// The file of an OAuth account cannot be written.
@@ -89,7 +89,8 @@ impl AccountBook {
         }))
     }
 
-    /// Takes up the accounts that an earlier run kept in the state. One that a file gives as well is left to the file.
+    /// Takes over the accounts that an earlier run kept in the state. One that a file gives as well is left to the
+    /// file.
     pub(crate) fn begin(&self, loaded: &Loaded, now: Now) {
         for stored in &loaded.accounts {
             let identity = IdentityId::named(&stored.id);
@@ -117,7 +118,7 @@ impl AccountBook {
         self.0.labels.lock().get(key).cloned()
     }
 
-    /// Where an account is given that this program does not write; `None` for one that can be removed here.
+    /// The file or setting from which an account comes; `None` for one that can be removed here.
     #[must_use]
     pub(crate) fn place_of(&self, identity: &IdentityId) -> Option<String> {
         if self.0.kept.lock().contains(identity) {
@@ -194,7 +195,8 @@ impl AccountBook {
         }
     }
 
-    /// Gives an account of the web chat another credential of the same account. Requests in flight end on the old one.
+    /// Gives an account of the web chat another credential of the same account. Requests in flight finish with the old
+    /// one.
     ///
     /// # Errors
     /// [`BookError`]: `Unknown`, `OfFile`, `OtherAccount`, `Taken`, `Store`.
@@ -250,8 +252,8 @@ impl AccountBook {
         Ok(())
     }
 
-    /// Brings the accounts of files and settings to these, and tells in words what changed. One whose credential is
-    /// another one of the same account keeps its identity; requests in flight end on what they began with.
+    /// Replaces the accounts of files and settings by these, and returns sentences about the changes. An account with
+    /// another credential keeps its identity; requests in flight finish with the earlier one.
     pub(crate) async fn configure(&self, seeds: &[IdentitySeed], now: Now) -> Vec<String> {
         let _changing = self.changing().await;
         let (mut changed, mut stays) = (Vec::new(), Vec::new());
@@ -298,7 +300,7 @@ impl AccountBook {
         changed
     }
 
-    /// Names an account; `None` takes its name away.
+    /// Names an account; `None` removes its name.
     ///
     /// # Errors
     /// [`BookError::Label`].
@@ -308,7 +310,7 @@ impl AccountBook {
         Ok(())
     }
 
-    /// Removes an account. Requests in flight end on it, new ones do not come to it.
+    /// Removes an account. Requests in flight on it finish, new ones do not use it.
     ///
     /// # Errors
     /// [`BookError`]: `Unknown`, `OfFile`, `Store`, `File`.
@@ -374,7 +376,7 @@ impl AccountBook {
         names.into_iter().find(|name| !kept.contains(name)).ok_or(BookError::Full)
     }
 
-    /// A name for the file of an OAuth account: what a file name can have of the label, else `page-N`.
+    /// A name for the file of an OAuth account: the characters of the label that a file name allows, else `page-N`.
     fn free_oauth_name(&self, label: Option<&str>) -> Result<AccountId, BookError> {
         let is_fit = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
         let of_label: String = label.unwrap_or_default().chars().map(|c| if is_fit(c) { c } else { '-' }).collect();

@@ -1,4 +1,4 @@
-//! Logging an OAuth account in: a link for its owner, and a task that waits for the owner's word.
+//! Device logins of OAuth accounts: a link for the owner, and a task that waits for the owner's decision.
 //!
 //! The PKCE verifier, which proves that this server began the login, never leaves this file.
 
@@ -25,38 +25,38 @@ use crate::upstream::error::UpstreamError;
 use crate::upstream::oauth::client::{DeviceCode, Poll, QwenOAuth};
 use crate::upstream::oauth::pkce::{challenge, verifier};
 
-/// The shortest pause between two polls, whatever the upstream says.
+/// Least pause between two polls, even if the upstream allows a shorter one.
 const INTERVAL_MIN: Duration = Duration::from_secs(2);
-/// How much longer it gets with each `slow_down` (RFC 8628, section 3.5).
+/// Extension of the pause by each `slow_down` (RFC 8628, section 3.5).
 const SLOWER_BY: Duration = Duration::from_secs(5);
 const INTERVAL_MAX: Duration = Duration::from_secs(60);
-/// How long an owner may think at most.
+/// Longest time for the owner's decision.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
-/// Logins under way at once.
+/// Most logins under way at once.
 const FLOWS_MAX: usize = 8;
-/// Logins that are over and can still be asked about.
+/// Most ended logins whose outcome can still be queried.
 const ENDED_MAX: usize = 16;
 
 /// A login that has begun.
 pub(crate) struct PendingLogin {
-    /// What its owner has to be shown.
+    /// The codes and links that the owner needs.
     pub code: DeviceCode,
     verifier: SecretString,
 }
 
-/// How a login ended that brought nothing.
+/// Reasons why a login ended without an account.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginFailure {
-    /// The owner said no.
+    /// The owner denied the login.
     #[error("the login was refused in the browser")]
     Denied,
-    /// The owner said nothing in time.
+    /// The owner did not decide in time.
     #[error("the code is not good any more, start again")]
     Expired,
-    /// The upstream had enough of us.
+    /// The upstream refused further polls.
     #[error("too many logins, try again {}", in_words(*retry_after))]
     RateLimited {
-        /// When to begin again, if the upstream says so.
+        /// Wait that the upstream asks for, if any.
         retry_after: Option<Duration>,
     },
     /// The upstream refused for another reason, or the credentials could not be written.
@@ -78,7 +78,7 @@ impl PendingLogin {
         Ok(Self { code, verifier: SecretString::from(verifier) })
     }
 
-    /// Waits for the owner's word.
+    /// Waits for the owner's decision.
     ///
     /// # Errors
     /// [`LoginFailure`].
@@ -120,7 +120,7 @@ struct Shared {
     accounts: OAuthAccounts,
     upstream: Arc<QwenOAuth>,
     supervisor: Supervisor,
-    /// The latest last.
+    /// Logins, the newest last.
     flows: Mutex<VecDeque<Entry>>,
     /// Held while a login begins, so that a request to join it waits until there is a link to show.
     joining: AsyncMutex<()>,
@@ -131,44 +131,44 @@ struct Entry {
     account: AccountId,
     state: FlowState,
     cancel: CancellationToken,
-    /// What its owner is shown and how long it is good, once the upstream has answered.
+    /// The codes and links with the end of their validity, once the upstream has answered.
     shown: Option<(Flow, Instant)>,
 }
 
 /// A login as it is shown to the owner. Holds codes and links that are for the owner only.
 #[derive(Clone, Debug)]
 pub(crate) struct Flow {
-    /// By which to ask how it goes.
+    /// Id by which its state is queried.
     pub flow_id: String,
-    /// What the owner types in.
+    /// Code that the owner types in.
     pub user_code: String,
     pub verification_uri: String,
-    /// The same with the code in it.
+    /// The same URL with the code in it.
     pub verification_uri_complete: String,
-    /// How long the owner has.
+    /// Time that the owner has left.
     pub expires_in: Duration,
-    /// How often to ask how it goes.
+    /// Interval in which its state may be queried.
     pub interval: Duration,
 }
 
-/// How a login goes.
+/// The state of a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum FlowState {
     /// Its owner has not decided yet.
     Pending,
-    /// The account is in use.
+    /// The login succeeded, and the account is in use.
     Done(IdentityId),
-    /// Nothing came of it.
+    /// The login ended without an account.
     Failed(LoginFailure),
 }
 
-/// Why a login does not begin.
+/// Reasons why a login does not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// Enough are under way.
+    /// [`FLOWS_MAX`] logins are under way.
     #[error("{FLOWS_MAX} logins are under way, wait for one to end")]
     TooMany,
-    /// The upstream did not take part.
+    /// The upstream refused or did not answer.
     #[error("the login cannot begin")]
     Upstream(#[from] UpstreamError),
 }
@@ -186,7 +186,7 @@ impl DeviceLogins {
         }))
     }
 
-    /// The login of this account that is under way, with what is left of its time, else a new one.
+    /// The login of this account that is under way, with the rest of its time, else a new one.
     ///
     /// # Errors
     /// [`StartError`].
@@ -206,8 +206,8 @@ impl DeviceLogins {
         (!expires_in.is_zero()).then(|| Flow { expires_in, ..flow.clone() })
     }
 
-    /// Begins a login and returns as soon as there is something to show; the rest goes on by itself. An earlier
-    /// login of the same account is taken back.
+    /// Begins a login and returns as soon as its link is there; the rest runs in the background. An earlier login of
+    /// the same account is cancelled.
     ///
     /// # Errors
     /// [`StartError`].
@@ -215,7 +215,7 @@ impl DeviceLogins {
         let id = Uuid::new_v4().to_string();
         let cancel = CancellationToken::new();
         {
-            // The place is taken before the upstream is asked, so that many at once are not too many.
+            // The place is taken before the upstream is asked, so that simultaneous calls cannot exceed the limit.
             let mut flows = self.0.flows.lock();
             let pending = |entry: &&mut Entry| entry.state == FlowState::Pending;
             for entry in flows.iter_mut().filter(pending).filter(|entry| entry.account == account) {
@@ -236,7 +236,7 @@ impl DeviceLogins {
             let (id, account, cancel) = (id.clone(), account.clone(), cancel.clone());
             flows.push_back(Entry { id, account, state, cancel, shown: None });
         }
-        // Gives the place back if the caller leaves before there is an answer.
+        // Frees the place if the caller leaves before the answer.
         let mut place = PlaceTaken { logins: self, id: id.clone(), is_kept: false };
         let login = PendingLogin::begin(&self.0.upstream).await?;
         place.is_kept = true;
@@ -264,13 +264,13 @@ impl DeviceLogins {
         Ok(flow)
     }
 
-    /// How a login goes; `None` for one that is not known, or not any more.
+    /// State of a login; `None` if it is unknown or forgotten.
     #[must_use]
     pub(crate) fn state(&self, flow_id: &str) -> Option<FlowState> {
         self.0.flows.lock().iter().find(|entry| entry.id == flow_id).map(|entry| entry.state.clone())
     }
 
-    /// Takes a login back; `false` for one that is not known, or not any more.
+    /// Cancels a login; `false` if it is unknown or forgotten.
     pub(crate) fn cancel(&self, flow_id: &str) -> bool {
         let mut flows = self.0.flows.lock();
         let Some(entry) = flows.iter_mut().find(|entry| entry.id == flow_id) else {

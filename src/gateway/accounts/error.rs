@@ -1,4 +1,4 @@
-//! Why an account has no fresh token.
+//! Reasons why an account has no fresh token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::base::ids::IdentityId;
 use crate::store::oauth_files::OAuthFileError;
 use crate::upstream::error::UpstreamError;
 
-/// Why an account has no fresh token. Clones share their cause, since one refresh may fail for many callers.
+/// Reasons why an account has no fresh token. Clones share their cause, since one refresh may fail for many callers.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum RefreshError {
     /// The upstream refuses the login itself: its owner has to log in again.
@@ -18,10 +18,10 @@ pub enum RefreshError {
     /// The upstream answered with a token of another account than the one that is configured.
     #[error("the refresh of {identity} brought a token of another account, which is not used: paste its cookie again")]
     OtherAccount { identity: IdentityId },
-    /// There is no such account, or not any more.
+    /// The account does not exist (any more).
     #[error("the account {identity} is gone")]
     Gone { identity: IdentityId },
-    /// The upstream gave no answer that tells; it is tried again later.
+    /// The upstream gave no conclusive answer; it is tried again later.
     #[error("no fresh token for {identity}")]
     Failed {
         identity: IdentityId,
@@ -33,14 +33,14 @@ pub enum RefreshError {
     #[error("no fresh token for {identity}")]
     File {
         identity: IdentityId,
-        /// What is wrong with the file.
+        /// The fault of the file.
         #[source]
         source: Arc<OAuthFileError>,
     },
 }
 
 impl RefreshError {
-    /// The upstream's failure, if that was it.
+    /// The upstream's failure, if it was the cause.
     #[must_use]
     pub fn upstream(&self) -> Option<&UpstreamError> {
         match self {
@@ -50,32 +50,32 @@ impl RefreshError {
     }
 }
 
-/// What a forced refresh of one account brought.
+/// The result of a forced refresh of one account.
 #[derive(Clone, Debug)]
 pub(crate) struct Forced {
     pub identity: IdentityId,
-    /// How long ago the upstream was asked; zero for just now.
+    /// Time since the upstream was asked; zero for just now.
     pub age: Duration,
-    /// How it went.
+    /// Success, or the reason why no token came.
     pub result: Result<(), RefreshError>,
 }
 
-/// The last forced refresh of an account, which is not repeated at once.
+/// The last forced refresh of an account, which is not repeated immediately.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct LastForced(Option<(Instant, Result<(), RefreshError>)>);
 
-/// The pause between two forced refreshes of one account.
+/// Pause between two forced refreshes of one account.
 const FORCE_SPACING: Duration = Duration::from_secs(10);
 
 impl LastForced {
-    /// What it brought, as long as it is too soon for another one.
+    /// The last result, while it is too soon for another refresh.
     pub(crate) fn recent(&self) -> Option<(Duration, Result<(), RefreshError>)> {
         let (at, result) = self.0.as_ref()?;
         let age = at.elapsed();
         (age < FORCE_SPACING).then(|| (age, result.clone()))
     }
 
-    /// Notes what one brought just now.
+    /// Notes the result of a refresh that has just ended.
     pub(crate) fn note(&mut self, result: Result<(), RefreshError>) {
         self.0 = Some((Instant::now(), result));
     }

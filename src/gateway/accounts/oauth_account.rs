@@ -1,4 +1,4 @@
-//! One OAuth account: where its credentials lie, what is known of them, how it looks to people, when it is due.
+//! One OAuth account: the place and the state of its credentials, its view for people, and when it is due.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -26,48 +26,48 @@ pub(crate) struct Account {
     pub(crate) known: Mutex<Known>,
 }
 
-/// Where credentials come from, and go to.
+/// The place that credentials are read from and written to.
 #[derive(Clone)]
 pub(crate) enum Place {
     File { files: OAuthFiles, account: AccountId },
     Given { number: usize },
 }
 
-/// What is known of an account.
+/// The known facts of an account.
 pub(crate) struct Known {
     pub(crate) credentials: OAuthCredentials,
     pub(crate) stamp: Option<FileStamp>,
-    /// When these credentials were taken up.
+    /// Moment at which these credentials were taken over.
     pub(crate) taken_at: UnixSeconds,
-    /// Stands for the text that the credentials came from.
+    /// Hash of the text that the credentials came from.
     pub(crate) origin: CredentialKey,
-    /// The number of a token that the upstream refused, whatever the token says of its end.
+    /// Number of a token that the upstream refused, even if it has not expired.
     pub(crate) refused: Option<u64>,
-    /// When a refresh brought the present token.
+    /// Moment at which a refresh brought the present token; `None` for one from a file.
     pub(crate) renewed_at: Option<Instant>,
     pub(crate) forced: LastForced,
     pub(crate) failures: u32,
     pub(crate) retry_at: Option<Instant>,
     pub(crate) due_at: Option<Instant>,
-    /// Refresh tokens that were renewed away, the latest last.
+    /// Refresh tokens that were replaced by a refresh, the newest last.
     pub(crate) spent: VecDeque<CredentialKey>,
 }
 
-/// How an account is.
+/// The states of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AccountState {
-    /// It has a token that is good by its own word.
+    /// It has a token that has not expired.
     Ready,
-    /// Its token is over, and a refresh is due.
+    /// Its token has expired, and a refresh is due.
     Expired,
     /// The owner has to log in again.
     NeedsLogin,
-    /// Tokens are handed out for it and then refused where it chats.
+    /// Refreshes succeed, but its tokens are refused by the portal.
     PortalRefuses,
 }
 
 impl AccountState {
-    /// What to do about it, for people.
+    /// Advice for the owner, in the middle of a sentence: no capital, no full stop.
     #[must_use]
     pub(crate) fn advice(self) -> &'static str {
         match self {
@@ -85,28 +85,28 @@ impl AccountState {
 /// One account as people see it.
 #[derive(Clone, Debug)]
 pub(crate) struct AccountView {
-    /// Its name in the pool.
+    /// Its identity in the pool.
     pub identity: IdentityId,
-    /// How it is.
+    /// Ready, expired, in need of a login, or refused.
     pub state: AccountState,
-    /// When the access token in use ends, if it says so.
+    /// End of the access token in use, if known.
     pub expires_at: Option<UnixSeconds>,
-    /// Whether there is an access token in use; it may be over.
+    /// Whether an access token is in use; it may have expired.
     pub has_token: bool,
-    /// When the credentials were taken up, from a file or a refresh.
+    /// Moment at which the credentials were taken over, from a file or a refresh.
     pub taken_at: UnixSeconds,
     /// Whether the credentials have an access token.
     pub has_access_token: bool,
-    /// How the access token is presented, `Bearer`.
+    /// `token_type` of the credentials, such as `Bearer`.
     pub token_type: String,
-    /// When the access token ends by the credentials' word.
+    /// End of the access token by `expiry_date` of the credentials.
     pub expiry_date: Option<UnixMillis>,
-    /// Whether it can be renewed at all.
+    /// Whether it has a refresh token, and so can be renewed.
     pub has_refresh_token: bool,
 }
 
 impl Account {
-    /// Whether the upstream refused the token that the session has now.
+    /// Whether the upstream refused the present token of the session.
     pub(crate) fn has_refused_token(&self) -> bool {
         self.known.lock().refused == Some(self.session.token_generation())
     }
@@ -129,7 +129,7 @@ impl Known {
         }
     }
 
-    /// Notes that a refresh token was renewed away.
+    /// Notes that a refresh token was replaced.
     pub(crate) fn spend(&mut self, old: &OAuthCredentials) {
         if let Some(token) = old.refresh_token() {
             if self.spent.len() >= SPENT_MAX {
@@ -141,7 +141,7 @@ impl Known {
 }
 
 impl Place {
-    /// The file, if it is one.
+    /// Path of the file; `None` for credentials of a setting.
     pub(crate) fn path(&self) -> Option<PathBuf> {
         match self {
             Self::File { files, account } => Some(files.path_of(account)),
@@ -159,29 +159,29 @@ impl fmt::Display for Place {
     }
 }
 
-/// How long to wait before a token is renewed that lives for so many seconds more: until `buffer` before its end,
-/// but at least half of what is left, and up to a tenth of the buffer earlier by `jitter` in 0..=1.
+/// Wait before a token is renewed that lives for `left` more seconds: until `buffer` before its end, but at least half
+/// of the rest, and up to a tenth of the buffer earlier by `jitter` in 0..=1.
 pub(crate) fn seconds_until_due(left: u64, buffer: Duration, jitter: f64) -> Duration {
     let left = Duration::from_secs(left);
     let margin = buffer.mul_f64(1.0 + 0.1 * jitter.clamp(0.0, 1.0)).min(left / 2);
     left.saturating_sub(margin)
 }
 
-/// How long to wait after so many failures in a row; `jitter` in 0..=1 takes away up to half of it.
+/// Wait after this number of failures in a row; `jitter` in 0..=1 takes away up to half of it.
 pub(crate) fn backoff(failures: u32, jitter: f64) -> Duration {
     let ceiling = (BACKOFF_BASE * 2_u32.saturating_pow(failures.min(8))).min(BACKOFF_MAX);
     ceiling.mul_f64(1.0 - jitter.clamp(0.0, 1.0) / 2.0)
 }
 
-/// When the upstream said to come back, if it did.
+/// Wait that the upstream asked for, at most [`BACKOFF_MAX`]; else zero.
 pub(crate) fn retry_after(error: &RefreshError) -> Duration {
     error.upstream().and_then(|error| error.retry_after).unwrap_or_default().min(BACKOFF_MAX)
 }
 
-/// Backoff after failures that say nothing about the refresh token.
+/// First backoff after failures that do not tell about the refresh token.
 const BACKOFF_BASE: Duration = Duration::from_secs(30);
 const BACKOFF_MAX: Duration = Duration::from_secs(30 * 60);
-/// How many spent refresh tokens of one account are known again.
+/// Most replaced refresh tokens of one account that are recognised.
 const SPENT_MAX: usize = 16;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Where the identities of a pool get their tokens from.
+//! The source of tokens for the identities of a pool.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use crate::gateway::accounts::error::RefreshError;
 use crate::gateway::accounts::oauth::OAuthAccounts;
 use crate::gateway::accounts::web::WebAccounts;
 
-/// How long a token counts as fresh after the refresh that brought it.
+/// Age up to which a token from a refresh counts as fresh.
 const FRESH: Duration = Duration::from_secs(60);
 
-/// How the tokens of one kind of identity are kept fresh.
+/// The way in which the tokens of one kind of identity are renewed.
 #[derive(Clone)]
 pub(crate) enum Tokens {
-    /// By the cookies of a browser.
+    /// Renewed by the cookies of a browser.
     Web(WebAccounts),
-    /// By refresh tokens.
+    /// Renewed by refresh tokens of OAuth.
     OAuth(OAuthAccounts),
-    /// Not at all: a key is good until its owner ends it.
+    /// Never renewed: a static key is valid until its owner revokes it.
     Fixed,
 }
 
@@ -36,7 +36,7 @@ impl Tokens {
         }
     }
 
-    /// The kind of identities.
+    /// The kind of account that these tokens are for.
     pub(crate) fn kind(&self) -> AccountKind {
         match self {
             Self::Web(_) => AccountKind::Web,
@@ -45,7 +45,7 @@ impl Tokens {
         }
     }
 
-    /// The session of a caller's own credential, with what its refresh cookie renewed before.
+    /// The session of a caller's own credential, with the token of its last renewal.
     pub(crate) fn own(&self, given: &Arc<Session>) -> Arc<Session> {
         match self {
             Self::Web(accounts) => accounts.own(given),
@@ -74,7 +74,7 @@ impl Tokens {
         !matches!(self, Self::Fixed)
     }
 
-    /// Replaces a token that was refused, the one of `generation`. It is not used again, whatever becomes of this.
+    /// Replaces the token of `generation`, which was refused. It is not used again, even if this fails.
     ///
     /// # Errors
     /// [`RefreshError`].
@@ -92,7 +92,7 @@ impl Tokens {
         }
     }
 
-    /// The same, without waiting for it.
+    /// As [`Self::replace`], in the background.
     pub(crate) fn replace_later(&self, session: &Arc<Session>, generation: u64) {
         match self {
             Self::Web(accounts) => {

@@ -1,23 +1,23 @@
-//! Which things the owner has to know, and what is new about them: pure, with explicit moments.
+//! Conditions that the owner has to know of, and their changes: pure, with explicit moments.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::base::ids::UnixSeconds;
 
-/// What an owner is alerted of.
+/// The kinds of alerts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum AlertKind {
-    /// The account's login is refused for good.
+    /// The account's login is refused permanently.
     LoginNeeded,
     /// The account's session ends within 72 hours, and nothing renews it.
     EndsSoon,
-    /// The upstream wants a human.
+    /// The upstream demands a check by a human.
     Challenge,
-    /// The quota of chats of every account of a kind is used up.
+    /// The chat quota of every account of a kind is used up.
     QuotaGone,
-    /// The upstream sent something that this version does not know.
+    /// The upstream sent a frame that this version does not know.
     Drift,
-    /// The state cannot be written.
+    /// The state file cannot be written.
     StateNotWritable,
 }
 
@@ -25,7 +25,7 @@ impl AlertKind {
     const ALL: [Self; 6] =
         [Self::LoginNeeded, Self::EndsSoon, Self::Challenge, Self::QuotaGone, Self::Drift, Self::StateNotWritable];
 
-    /// The word for it in messages for programs and in the state file.
+    /// Word for messages to programs and for the state file.
     #[must_use]
     pub(crate) fn as_str(self) -> &'static str {
         match self {
@@ -38,64 +38,64 @@ impl AlertKind {
         }
     }
 
-    /// What a word of the state file means.
+    /// The kind of a word in the state file.
     #[must_use]
     pub(crate) fn of(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| kind.as_str() == word)
     }
 
-    /// Whether it is over when it is not seen any more. What the upstream sent once stays news once.
+    /// Whether it ends when it is no longer seen. An unknown frame is reported once and does not end.
     fn recovers(self) -> bool {
         self != Self::Drift
     }
 }
 
-/// One thing that is wrong.
+/// One condition with its subject.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Trouble {
-    /// What it is.
+    /// The kind of alert.
     pub kind: AlertKind,
-    /// Whose: an account, a kind of accounts, a kind of unknown things; empty for the server's.
+    /// Subject: an account, a kind of accounts, or a kind of unknown frames; empty for the server.
     pub of: String,
 }
 
-/// What is known of a trouble.
+/// The known facts of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Known {
     since: UnixSeconds,
-    /// The owner was told, or it was tried often enough.
+    /// Whether the owner was told, or the most tries were made.
     is_told: bool,
-    /// Since when it is not seen any more.
+    /// Moment since which it is no longer seen.
     gone_since: Option<UnixSeconds>,
     tries: u32,
     next_try: UnixSeconds,
 }
 
-/// Something to tell the owner.
+/// A message to the owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct News {
-    /// About what.
+    /// The condition that it is about.
     pub trouble: Trouble,
-    /// Since when it is so.
+    /// Moment since which the condition has held.
     pub since: UnixSeconds,
-    /// Whether it is over.
+    /// Whether the condition has ended.
     pub is_over: bool,
 }
 
-/// The troubles of a server.
+/// The conditions of a server.
 #[derive(Debug, Default)]
 pub(crate) struct Troubles(BTreeMap<Trouble, Known>);
 
 impl Troubles {
-    /// Goes on with what the owner was told of before a restart.
+    /// Continues with the alerts of earlier runs.
     #[must_use]
     pub(crate) fn of(told: impl IntoIterator<Item = (Trouble, UnixSeconds)>) -> Self {
         let known = |since| Known { since, is_told: true, gone_since: None, tries: 0, next_try: since };
         Self(told.into_iter().map(|(trouble, since)| (trouble, known(since))).collect())
     }
 
-    /// Takes up what is wrong now. What is gone counts as over once it was gone for as long as `settle` says of it. Returns
-    /// what has to be told now.
+    /// Takes the present conditions. One that is gone counts as ended after the seconds that `settle` gives for it.
+    /// Returns the messages that are due now.
     pub(crate) fn look(
         &mut self,
         seen: &BTreeSet<Trouble>,
@@ -109,7 +109,7 @@ impl Troubles {
             let fresh = Known { since: now, is_told: false, gone_since: None, tries: 0, next_try: now };
             let known = self.0.entry(trouble.clone()).or_insert(fresh);
             if known.gone_since.take().is_some() {
-                // The recovery that was to be told is none.
+                // The condition is back, so its end is not reported.
                 (known.tries, known.next_try) = (0, now);
             }
         }
@@ -121,7 +121,7 @@ impl Troubles {
         let is_over = |trouble: &Trouble, known: &Known| {
             known.gone_since.is_some_and(|since| now.0.saturating_sub(since.0) >= settle(trouble.kind))
         };
-        // What was over before it was told is no news.
+        // A condition that ended before it was reported is dropped.
         self.0.retain(|trouble, known| known.is_told || !is_over(trouble, known));
         let due = self.0.iter().filter(|(_, known)| known.next_try <= now);
         let news = due.filter_map(|(trouble, known)| {
@@ -132,7 +132,7 @@ impl Troubles {
         news.take(NEWS_MAX).collect()
     }
 
-    /// The owner was told, or could not be. Returns whether this is the last word about it: it was told, or will not be
+    /// Notes whether the owner was told. Returns whether the message is finished: it was delivered, or will not be
     /// tried again.
     pub(crate) fn tried(&mut self, news: &News, was_told: bool, now: UnixSeconds) -> bool {
         let Some(known) = self.0.get_mut(&news.trouble) else { return true };
@@ -152,13 +152,13 @@ impl Troubles {
     }
 }
 
-/// Troubles that are known at once.
+/// Most conditions that are known at once.
 const TROUBLES_MAX: usize = 2000;
-/// Messages of one look.
+/// Most messages of one round.
 const NEWS_MAX: usize = 20;
-/// Tries of one message, with growing pauses: about half a day in all.
+/// Most tries of one message, with growing pauses: about half a day in all.
 const TRIES_MAX: u32 = 20;
-/// Half the pause before the second try.
+/// Half the pause before the second try, in seconds.
 const RETRY_SECONDS: i64 = 1;
 
 #[cfg(test)]
@@ -190,7 +190,7 @@ mod tests {
         assert_eq!(told(&mut troubles, &[&a], 0, true), ["new a"]);
         assert_eq!(told(&mut troubles, &[&a, &b], 5, true), ["new b"]);
         assert_eq!(told(&mut troubles, &[&a, &b], 5000, true), Vec::<String>::new());
-        // Gone for a moment is not over.
+        // A condition that is gone for a moment has not ended.
         assert_eq!(told(&mut troubles, &[&b], 5010, true), Vec::<String>::new());
         assert_eq!(told(&mut troubles, &[&a, &b], 5020, true), Vec::<String>::new());
         assert_eq!(told(&mut troubles, &[&b], 5030, true), Vec::<String>::new());
@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(tries.len(), TRIES_MAX as usize, "{tries:?}");
         assert_eq!(&tries[..4], [0, 2, 6, 14]);
         assert!((8 * 3600..16 * 3600).contains(&tries[19]), "{tries:?}");
-        // Nothing is said of the end of what was never told.
+        // The end of an unreported condition is not reported.
         let mut troubles = Troubles::default();
         told(&mut troubles, &[&trouble("b")], 0, false);
         for now in 1..1000 {

@@ -1,4 +1,4 @@
-//! The job that tells the owner, at `ALERT_URL`, of what needs them: once, and once more when it is over.
+//! The job that sends alerts to the owner at `ALERT_URL`: one when a condition begins, and one when it ends.
 
 mod conditions;
 mod words;
@@ -20,24 +20,24 @@ use crate::store::{KeptAlert, StorageState, Store};
 use crate::telemetry::ErrorChain;
 use crate::upstream::webhook::Webhook;
 
-/// Alerts the owner.
+/// Watches conditions and alerts the owner.
 pub(crate) struct Alerts {
-    /// Where to.
+    /// The owner's address, `ALERT_URL`.
     pub webhook: Webhook,
     /// The accounts of each kind.
     pub pools: Vec<(AccountKind, IdentityPool)>,
-    /// What the upstreams sent that this version does not know.
+    /// Counts of frames that this version does not know, by kind of upstream.
     pub drifts: Vec<Drift>,
-    /// Keeps what the owner was told, and may be what is wrong.
+    /// Keeps the alerts, and is itself watched.
     pub store: Arc<Store>,
-    /// What the owner was told before a restart.
+    /// Alerts of earlier runs whose conditions have not ended.
     pub told: Vec<KeptAlert>,
-    /// `CHALLENGE_REST`: a challenge is over when the account was not challenged again for as long.
+    /// `CHALLENGE_REST`: a challenge has ended when the account was not challenged again for this long.
     pub challenge_rest: Duration,
 }
 
 impl Alerts {
-    /// Looks every two seconds until `stop`.
+    /// Looks at the conditions every two seconds until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
         stop.run_until_cancelled(self.look_on()).await;
     }
@@ -61,7 +61,7 @@ impl Alerts {
         }
     }
 
-    /// How long a trouble must be gone until it is over.
+    /// Seconds for which a condition must be gone until it has ended.
     fn settle_seconds(&self, kind: AlertKind) -> i64 {
         match kind {
             AlertKind::Challenge => i64::try_from(self.challenge_rest.as_secs()).unwrap_or(i64::MAX),
@@ -73,7 +73,7 @@ impl Alerts {
         }
     }
 
-    /// What is wrong now.
+    /// The conditions that hold now.
     fn seen(&self, now: Now) -> BTreeSet<Trouble> {
         let mut seen = BTreeSet::new();
         for (kind, pool) in &self.pools {
@@ -108,7 +108,7 @@ impl Alerts {
         seen
     }
 
-    /// Sends a message; whether it was taken.
+    /// Sends a message; returns whether it was delivered.
     async fn tell(&self, news: &News, now: UnixSeconds) -> bool {
         let event = news.trouble.kind.as_str();
         match self.webhook.send(&words::message(news, now)).await {
@@ -123,7 +123,7 @@ impl Alerts {
         }
     }
 
-    /// Remembers what the owner was told, or that it is over.
+    /// Stores that the owner was told, or deletes what has ended.
     fn keep(&self, news: &News) {
         let Trouble { kind, of } = &news.trouble;
         let kept = KeptAlert { event: kind.as_str().to_owned(), of: of.clone(), since: news.since };
@@ -131,12 +131,12 @@ impl Alerts {
     }
 }
 
-/// Whether the quota of chats is what keeps an account from being used.
+/// Whether a used-up chat quota is the reason why an account is not used.
 fn has_no_quota(view: &IdentityView) -> bool {
     matches!(view.cooling.get(Usage::Chat), Some(Cooling { reason: CoolingReason::Quota, .. }))
 }
 
-/// The pause between two looks.
+/// Pause between two looks.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
-/// How long before its end a session is alerted of: 72 hours.
+/// Time before the end of a session at which the owner is alerted, in seconds: 72 hours.
 const SOON_SECONDS: i64 = 72 * 3600;

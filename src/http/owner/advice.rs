@@ -1,4 +1,4 @@
-//! One sentence about how a request went and what its owner can do, in English and in Chinese.
+//! One sentence about the end of a request and the owner's options, in English and in Chinese.
 
 use serde::Serialize;
 
@@ -7,13 +7,13 @@ use crate::gateway::answer::trace::{History, What};
 /// A sentence in both languages of the page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Advice {
-    /// In English.
+    /// The sentence in English.
     pub en: &'static str,
-    /// In simplified Chinese.
+    /// The same sentence in simplified Chinese.
     pub zh: &'static str,
 }
 
-/// What to say about a request that ended so. `outcome` is `open`, `ok`, `caller_left` or the code of a failure.
+/// The sentence about a request with this outcome. `outcome` is `open`, `ok`, `caller_left` or the code of a failure.
 pub(crate) fn advice(outcome: &str, history: &History) -> Advice {
     let failed = history.entries.iter().filter(|entry| matches!(entry.what, What::Failed { was_asked: true, .. }));
     let (en, zh) = match outcome {
@@ -32,7 +32,7 @@ pub(crate) fn advice(outcome: &str, history: &History) -> Advice {
     Advice { en, zh }
 }
 
-/// What to do about a failure with this code.
+/// The advice for a failure with this code.
 fn failure(code: &str) -> Advice {
     let (en, zh) = match code {
         "invalid_api_key" => (

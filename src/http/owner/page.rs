@@ -1,7 +1,7 @@
 //! The page: `GET /` for people (JSON for programs), and the owner's page at `GET /admin` with its files.
 //!
-//! The files are embedded in the program and hold no data, so they need no key; what the page shows comes from the
-//! owner's routes. Nothing is loaded from elsewhere, except the pictures and videos that the upstream made.
+//! The files are embedded in the program and hold no data, so they need no key; the page gets its data from the owner's
+//! routes. Nothing is loaded from other servers, except the pictures and videos that the upstream made.
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
@@ -19,7 +19,7 @@ use crate::http::owner::present::{SERVICE, VERSION, prefers};
 use crate::http::state::AppState;
 use crate::pool::Now;
 
-/// An extension of a request for the base path without the slash at its end.
+/// Extension of a request for the base path without the slash at its end.
 #[derive(Clone, Copy)]
 pub(crate) struct NoSlash;
 
@@ -38,7 +38,7 @@ const HTML: &str = "text/html; charset=utf-8";
 const WELCOME: &str = include_str!("assets/welcome.html");
 const ADMIN: &str = include_str!("assets/admin.html");
 
-/// What `/admin/assets/` holds.
+/// The files below `/admin/assets/`.
 const FILES: &[File] = &[
     File { name: "page.css", content_type: "text/css; charset=utf-8", text: include_str!("assets/page.css") },
     File { name: "icon.svg", content_type: "image/svg+xml", text: include_str!("assets/icon.svg") },
@@ -90,7 +90,7 @@ async fn admin(State(state): State<AppState>, headers: HeaderMap) -> Response {
     html(&state, ADMIN, &headers)
 }
 
-/// The links of the page fit the address without the slash only.
+/// Redirects to the address without the slash, the only one that the page's relative links fit.
 async fn without_slash() -> Response {
     redirect("../admin")
 }
@@ -110,7 +110,7 @@ fn redirect(location: &str) -> Response {
     response
 }
 
-/// A page with the policy that keeps foreign scripts, styles and frames out of it.
+/// A page with a policy that keeps foreign scripts, styles and frames out.
 fn html(state: &AppState, text: &str, headers: &HeaderMap) -> Response {
     let mut response = answer(HTML, text, headers);
     let media = state.0.settings.media_origins.join(" ");
@@ -124,10 +124,10 @@ fn html(state: &AppState, text: &str, headers: &HeaderMap) -> Response {
     response
 }
 
-/// Where the upstream keeps the pictures and videos that it makes.
+/// Hosts of the upstream's pictures and videos, for the content security policy.
 const MEDIA: &str = "https://*.qwenlm.ai https://*.aliyuncs.com https://*.alicdn.com";
 
-/// A file that the browser may keep as long as it asks each time whether it is still the same.
+/// A file that the browser may keep if it revalidates it each time.
 fn answer(content_type: &'static str, text: &str, headers: &HeaderMap) -> Response {
     let tag = base16ct::lower::encode_string(Sha256::digest(text.as_bytes()).get(..16).unwrap_or_default());
     let tag = format!("\"{tag}\"");
@@ -145,7 +145,7 @@ fn answer(content_type: &'static str, text: &str, headers: &HeaderMap) -> Respon
     response
 }
 
-/// The front page with how the server is, so that it says something without scripts as well.
+/// The front page with the server's state filled in, so that it is useful without scripts.
 fn welcome(state: &AppState) -> String {
     let summary = state.summary(Now::read());
     let ready = summary.total - summary.down;

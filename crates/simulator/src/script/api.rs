@@ -124,7 +124,7 @@ pub enum ApiFailure {
 pub enum PlanWindow {
     /// `hour`: a rolling window of five hours.
     Hour,
-    /// `week`: since Monday.
+    /// `week`: the calendar week, from Monday on.
     Week,
     /// `month`: since the day of the subscription.
     Month,

@@ -1,41 +1,41 @@
-//! What the owner of a server reads about OAuth accounts. The keys of the answers are those of this project's
-//! forerunners; none of them holds a token.
+//! The JSON shapes in which owners read about OAuth accounts. The keys are those of this project's forerunners; no
+//! answer holds a token.
 
 use serde::Serialize;
 
-/// `GET /auth` when an account is usable.
+/// The body of `GET /auth` when an account is usable.
 #[derive(Debug, Serialize)]
 pub(crate) struct Authenticated<'a> {
-    /// `true`.
+    /// Always `true` in this answer.
     pub authenticated: bool,
-    /// Which account, for people.
+    /// Sentence that names the account.
     pub message: &'a str,
-    /// Where it chats; null when its credentials name a place that gets no token.
+    /// URL of the account's API; `null` when its credentials name a host that gets no token.
     pub resource_url: Option<&'a str>,
 }
 
-/// `GET /auth` when a login is needed.
+/// The body of `GET /auth` when a login is needed.
 #[derive(Debug, Serialize)]
 pub(crate) struct NotAuthenticated<'a> {
-    /// `false`.
+    /// Always `false` in this answer.
     pub authenticated: bool,
-    /// What to do, for people.
+    /// Instruction for the owner.
     pub message: &'a str,
-    /// `authentication_initiated`.
+    /// Always `authentication_initiated`: a login has begun.
     pub status: &'static str,
-    /// What to do it with.
+    /// Codes and links of the login.
     #[serde(flatten)]
     pub login: Login<'a>,
 }
 
-/// `POST /v1/debug/auth/initiate`.
+/// The body of `POST /v1/debug/auth/initiate`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Initiated<'a> {
-    /// `pending`.
+    /// Always `pending`: the owner has to confirm the login.
     pub status: &'static str,
-    /// What to do, for people.
+    /// Instruction for the owner.
     pub message: &'a str,
-    /// What to do it with.
+    /// Codes and links of the login.
     #[serde(flatten)]
     pub login: Login<'a>,
 }
@@ -43,100 +43,100 @@ pub(crate) struct Initiated<'a> {
 /// A login that waits for its owner.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Login<'a> {
-    /// Where the owner types the code in.
+    /// URL where the owner types the code in.
     pub verification_uri: &'a str,
-    /// The same with the code in it.
+    /// The same URL with the code in it.
     pub verification_uri_complete: &'a str,
     pub user_code: &'a str,
     /// Seconds that the owner has left.
     pub expires_in: u64,
-    /// Seconds between two questions how it goes.
+    /// Seconds between two polls of its state.
     pub interval: u64,
-    /// By which to ask how it goes.
+    /// Id by which its state is polled.
     pub flow_id: &'a str,
 }
 
-/// `POST /v1/debug/auth/poll` without an error, and `DELETE /v1/debug/token`.
+/// The body of `POST /v1/debug/auth/poll` without an error, and of `DELETE /v1/debug/token`.
 #[derive(Debug, Serialize)]
 pub(crate) struct Outcome<'a> {
-    /// `pending` or `success`.
+    /// `pending`, or `success` when the login has ended.
     pub status: &'static str,
-    /// What that means, for people.
+    /// The status as a sentence for people.
     pub message: &'a str,
 }
 
-/// `GET /v1/debug/auth/test`.
+/// The body of `GET /v1/debug/auth/test`.
 #[derive(Debug, Serialize)]
 pub(crate) struct AuthTest<'a> {
     /// `authenticated`, `not_authenticated` or `authentication_failed`.
     pub status: &'static str,
-    /// Which account, or why not.
+    /// Name of the account, or the reason of the failure.
     pub message: &'a str,
-    /// Whether there is a token that is good by its own word.
+    /// Whether the account has a token that has not expired.
     pub has_token: bool,
 }
 
-/// `GET /v1/debug/token`.
+/// The body of `GET /v1/debug/token`.
 #[derive(Debug, Serialize)]
 pub(crate) struct TokenReport<'a> {
     pub service: &'static str,
-    /// `active`.
+    /// Always `active`, as the forerunner sent it.
     pub status: &'static str,
     /// Whether a token is in memory.
     pub cached: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub account: Option<&'a str>,
-    /// Since when, RFC 3339.
+    /// Moment at which the token was taken over, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cached_at: Option<String>,
-    /// Its end, RFC 3339.
+    /// End of the token, in RFC 3339.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expires_at: Option<String>,
-    /// Whole seconds until then; negative afterwards.
+    /// Whole seconds until the end; negative afterwards.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub time_until_expiry_seconds: Option<i64>,
-    /// Whether it is over.
+    /// Whether the token has expired.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub is_expired: Option<bool>,
-    /// Why there is none.
+    /// Reason why no token is in memory.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<&'static str>,
 }
 
-/// `GET /v1/debug/account/{id}`.
+/// The body of `GET /v1/debug/account/{id}`.
 #[derive(Debug, Serialize)]
 pub(crate) struct AccountReport<'a> {
-    /// The name that was asked for.
+    /// Id of the account in the request.
     pub account: &'a str,
-    /// `found` or `not_found`.
+    /// `found`, or `not_found` for an unknown id.
     pub status: &'static str,
-    /// What to do when there is none, or when it is not usable.
+    /// Advice when the account is missing or not usable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
-    /// What is known of its credentials.
+    /// Facts about its credentials.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub credentials: Option<CredentialsReport<'a>>,
 }
 
-/// What is known of credentials, without the secrets in them.
+/// Facts about credentials, without the secrets in them.
 #[derive(Debug, Serialize)]
 pub(crate) struct CredentialsReport<'a> {
-    /// Whether there is an access token.
+    /// Whether they hold an access token.
     pub has_access_token: bool,
-    /// Whether it can be renewed.
+    /// Whether they hold a refresh token, by which they can be renewed.
     pub has_refresh_token: bool,
-    /// `Bearer`.
+    /// `token_type` of the credentials, such as `Bearer`.
     pub token_type: &'a str,
-    /// Milliseconds since 1970.
+    /// End of the access token, in Unix milliseconds.
     pub expiry_date: Option<i64>,
-    /// The same, RFC 3339.
+    /// The same moment in RFC 3339.
     pub expiry_date_iso: Option<String>,
-    /// Milliseconds until then; negative afterwards.
+    /// Milliseconds until the end; negative afterwards.
     pub time_until_expiry_ms: Option<i64>,
-    /// The same in whole minutes.
+    /// The same time in whole minutes.
     pub time_until_expiry_min: Option<i64>,
-    /// Whether the access token is over.
+    /// Whether the access token has expired.
     pub is_expired: Option<bool>,
-    /// Where the account chats.
+    /// URL of the account's API, as the credentials name it.
     pub resource_url: Option<&'a str>,
 }

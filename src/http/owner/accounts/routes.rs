@@ -1,4 +1,4 @@
-//! `/admin/accounts`: what the owner's page does with accounts. No answer holds a credential.
+//! `/admin/accounts`: the account actions of the owner's page. No answer holds a credential.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -29,9 +29,9 @@ use crate::pasted::report::{Credential, Report, report};
 use crate::pool::Now;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 
-/// How long asking the upstream about one account may take, a new token included.
+/// Time limit for asking the upstream about one account, a token renewal included.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(30);
-/// The longest rest that an owner gives, in seconds: a day and an hour, as the upstream's own.
+/// Longest rest that an owner can give, in seconds: a day and an hour, as the longest of the upstream.
 const REST_SECONDS_MAX: u64 = 25 * 3600;
 
 /// The routes of this file.
@@ -110,7 +110,7 @@ async fn remove(State(state): State<AppState>, Path(id): Path<String>) -> Result
     Ok(answer(StatusCode::OK, &serde_json::json!({"removed": id})))
 }
 
-/// How asking about an account went.
+/// The result of asking about an account.
 #[derive(Serialize)]
 struct Tried {
     ok: bool,
@@ -205,7 +205,7 @@ fn tried(result: &Result<(), ChatError>, began: Instant) -> Response {
 }
 
 fn shown(state: &AppState, identity: &IdentityId, status: StatusCode) -> Response {
-    // Another owner may have removed it meanwhile.
+    // Another owner may have removed it in the meantime.
     match account(state, identity.as_str(), Now::read()) {
         Some(account) => answer(status, &account),
         None => unknown(identity.as_str()),
@@ -226,15 +226,15 @@ fn in_server_mode(state: &AppState) -> Result<(), Failure> {
     if state.0.settings.server_mode { Ok(()) } else { Err(Failure::not_in_client_mode()) }
 }
 
-/// `POST /admin/accounts/check`: what a pasted text is.
+/// The body of `POST /admin/accounts/check`: the form and the faults of a pasted text.
 #[derive(Serialize)]
 struct Checked {
     recognised: Bilingual,
     missing: Option<Bilingual>,
-    /// `web` or `oauth`.
+    /// `web` or `oauth`; `null` if it is not known.
     kind: Option<&'static str>,
     label: Option<String>,
-    /// Unix seconds.
+    /// End of the access token, in Unix seconds; `null` if it is renewed or unknown.
     token_expires_at: Option<UnixSeconds>,
     is_usable: bool,
 }
@@ -253,10 +253,10 @@ struct Paste {
 }
 
 impl Paste {
-    /// Reads `{"text": …}`, and what the text is.
+    /// Reads `{"text": …}` and recognises the text.
     ///
     /// # Errors
-    /// The ready answer.
+    /// The finished error answer.
     async fn read(state: &AppState, request: Request) -> Result<(Self, Value), Response> {
         let bodies = Bodies::of(&request);
         let mut body = read_body(state, request).await?;
@@ -265,7 +265,7 @@ impl Paste {
             return Err(Failure::bilingual(FailureKind::Invalid, "text_missing", words).about("text").into_response());
         };
         let now = Now::read().unix;
-        // A recording of many megabytes takes a while.
+        // Reading a recording of many megabytes takes long, so it goes to a blocking thread.
         let report = if text.len() > LARGE_BYTES {
             bodies.aside(move || report(&text, now)).await.map_err(Failure::into_response)?
         } else {
@@ -274,10 +274,10 @@ impl Paste {
         Ok((Self { report }, body))
     }
 
-    /// The credential of a text that has one.
+    /// The credential of the text.
     ///
     /// # Errors
-    /// What the text is, and what is missing.
+    /// The recognised form, and the missing part.
     fn into_credential(self) -> Result<Credential, Failure> {
         let Report { recognised, missing, credential, .. } = self.report;
         credential.ok_or_else(|| {
@@ -289,7 +289,7 @@ impl Paste {
     }
 }
 
-/// The JSON of a body. One that is too large is answered in words that fit a paste.
+/// Reads the JSON of a body. The message for one that is too large fits a paste.
 pub(crate) async fn read_body(state: &AppState, request: Request) -> Result<Value, Response> {
     match read_json(request, &state.0.settings).await {
         Ok(body) => Ok(body.value),
@@ -310,12 +310,12 @@ pub(crate) async fn read_body(state: &AppState, request: Request) -> Result<Valu
     }
 }
 
-/// An answer that no cache keeps.
+/// An answer that caches must not keep.
 pub(crate) fn answer(status: StatusCode, body: &impl Serialize) -> Response {
     let mut response = (status, Json(body)).into_response();
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
 
-/// A text of this size is read on a thread of its own.
+/// Bytes of text from which on reading goes to a blocking thread.
 const LARGE_BYTES: usize = 256 * 1024;

@@ -1,4 +1,4 @@
-//! Accounts as the owner's page shows them: state, words, counts. No credential is in here.
+//! Accounts as the owner's page shows them: state, advice, counts. Holds no credential.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
@@ -15,7 +15,7 @@ use crate::http::state::AppState;
 use crate::pool::{IdentityView, Now, PoolSummary};
 use crate::store::Spent;
 
-/// `GET /admin/accounts`.
+/// The body of `GET /admin/accounts`.
 #[derive(Serialize)]
 pub(crate) struct Accounts {
     summary: Summary,
@@ -34,15 +34,15 @@ struct Summary {
     paused_until: Option<UnixSeconds>,
 }
 
-/// One account.
+/// An account with its state, advice and counts.
 #[derive(Serialize)]
 pub(crate) struct Account {
     pub id: String,
-    /// The name that the owner gave; null for none.
+    /// The owner's name for it; `null` without one.
     label: Option<String>,
     /// `web`, `oauth` or `key`.
     kind: &'static str,
-    /// `page` when it can be changed here, `file` when a file or a setting gives it.
+    /// `page` for one that can be changed here, `file` for one of a file or a setting.
     origin: &'static str,
     status: &'static str,
     reason: Option<&'static str>,
@@ -51,7 +51,7 @@ pub(crate) struct Account {
     in_flight: u32,
     next_at: Option<UnixSeconds>,
     token_expires_at: Option<UnixSeconds>,
-    /// The rests by usage; a usage that does not rest is left out.
+    /// The rests by usage; usages without a rest are left out.
     cooling: BTreeMap<&'static str, Cooling>,
     dead_since: Option<UnixSeconds>,
     today: Today,

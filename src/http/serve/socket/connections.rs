@@ -68,8 +68,8 @@ struct Open {
 struct Use {
     /// Since when it has had no request; `None` while one is under way.
     idle_since: Mutex<Option<Instant>>,
+    /// Whether it has ever had a request.
     had_request: AtomicBool,
-    /// As [`Place::is_reserve`].
     is_reserve: bool,
     unwanted: CancellationToken,
 }
