@@ -14,7 +14,7 @@ use qwen_bridge::telemetry::{self, ErrorChain};
 async fn main() -> ExitCode {
     let cli = Cli::of_process();
     // Each open stream takes two descriptors, and the usual soft limit is 1,024. The hard limit is the owner's word.
-    // When it cannot be raised, the server works up to the limit as it is.
+    // If it cannot be raised, the server works up to the present limit.
     let _ = rlimit::increase_nofile_limit(u64::MAX);
     match run(&cli).await {
         Ok(code) => code,
@@ -39,7 +39,7 @@ async fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
             cli::simulated::run(command, Sources::from_process(flags)).await?;
         }
         Command::Setup => {
-            // What the commands say is enough; lines of a log would stand between them.
+            // The output of commands is enough; log lines would interrupt it.
             let load = move || Config::load(&Sources::from_process(flags.clone()));
             return Ok(exit(cli::setup::run(load).await?));
         }

@@ -25,9 +25,9 @@ use crate::http::settings::{PendingValue, ShownSetting};
 use crate::pool::Now;
 use crate::shutdown::hangups;
 
-/// How long files have to be quiet before they are read.
+/// Time without changes of a file before it is read.
 const DEBOUNCE: Duration = Duration::from_millis(500);
-/// How long an emptied cookie file is taken for one that is being written.
+/// Time for which an emptied cookie file is taken as one that is being written.
 const EMPTY_FOR: Duration = Duration::from_secs(10);
 
 /// Reads all sources of the configuration anew.
@@ -38,7 +38,7 @@ pub(crate) struct Reloader {
     pub(crate) reread: Reread,
     pub(crate) book: AccountBook,
     pub(crate) keys: CallerKeys,
-    /// Where questions come from and the last outcome goes.
+    /// Source of the requests to reload, and target of the last result.
     pub(crate) reloads: Reloads,
     /// Stands for the value of each setting that is in use.
     pub(crate) in_use: BTreeMap<&'static str, String>,
@@ -217,7 +217,7 @@ fn folder_of(file: &Path) -> PathBuf {
     }
 }
 
-/// Reading a file is no change of it.
+/// Reading a file is not a change of it.
 fn is_change(kind: EventKind) -> bool {
     !kind.is_access() || kind == EventKind::Access(AccessKind::Close(AccessMode::Write))
 }

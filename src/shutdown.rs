@@ -158,7 +158,7 @@ impl Drop for Running {
     }
 }
 
-/// What a panic said, when it said a text.
+/// The text of a panic, if it has one.
 fn panic_text(panic: &(dyn Any + Send)) -> &str {
     panic
         .downcast_ref::<&str>()
@@ -167,7 +167,7 @@ fn panic_text(panic: &(dyn Any + Send)) -> &str {
         .unwrap_or("(no text)")
 }
 
-/// How long a task may take to be dropped.
+/// Longest time for a task to be dropped.
 const ABORT_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The signals that ask for a reload: SIGHUP, where there is such a thing.

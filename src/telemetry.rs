@@ -275,7 +275,7 @@ mod tests {
         String::from_utf8(bytes).unwrap()
     }
 
-    /// What an attacker would put into a model name, a header or an upstream's message.
+    /// Text that an attacker might put into a model name, a header or an upstream's message.
     const HOSTILE: &str =
         "a\nERROR forged line\r\u{1b}[2J\u{1b}]0;title\u{7}\0\u{7f}\u{9b}31m\u{85}\u{2028}\u{202e}gpj.exe b=1 \"q\" \\";
 

@@ -11,9 +11,9 @@ use crate::store::{Loaded, Note, Store};
 /// Keys that were made at this start, to be shown to their owner once.
 #[derive(Default)]
 pub(crate) struct MadeKeys {
-    /// What callers send; made where the server can be reached from other machines and no key is set.
+    /// Key for callers; made if the server is reachable from other machines and no key is set.
     pub(crate) caller: Option<ApiKey>,
-    /// What opens the owner's page; made where the server can be reached from other machines and none is set.
+    /// Key of the owner's page; made if the server is reachable from other machines and none is set.
     pub(crate) admin: Option<ApiKey>,
 }
 

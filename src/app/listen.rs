@@ -9,8 +9,8 @@ use crate::http::settings::HttpSettings;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;
-/// What the system keeps of an answer for a caller who does not read, in bytes; Linux takes twice as much. Left alone it
-/// grows to megabytes for each of them.
+/// Size of the system's send buffer for a caller who does not read, in bytes; Linux takes twice as much. Without it the
+/// buffer grows to megabytes for each of them.
 const SEND_BUFFER_BYTES: u32 = 64 * 1024;
 
 /// A listener and its address, with the real port.

@@ -44,9 +44,9 @@ use crate::store::{OwnedChat, Store};
 use crate::telemetry::ErrorChain;
 use crate::upstream::web::client::QwenWeb;
 
-/// How long connections get to write their last words after their streams were ended.
+/// Time for connections to write their last bytes after their streams were ended.
 const LAST_WORDS: Duration = Duration::from_millis(150);
-/// How long background tasks get to end.
+/// Time for background tasks to end.
 const TASKS_PATIENCE: Duration = Duration::from_secs(5);
 
 /// A server that is ready to serve.
@@ -176,13 +176,13 @@ impl App {
         Self { reread: Some(Box::new(reread)), ..self }
     }
 
-    /// Where the server listens; the port is real even if 0 was asked for.
+    /// Address of the server, with the real port even if 0 was configured.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Where `/metrics` is served without a key, if `METRICS_ADDRESS` asks for that.
+    /// Address of `/metrics` without a key, if `METRICS_ADDRESS` is set.
     #[must_use]
     pub fn metrics_address(&self) -> Option<SocketAddr> {
         self.metrics.as_ref().map(|(_, address)| *address)
@@ -217,7 +217,7 @@ impl App {
         format!("http://{}{}/v1", self.address, self.config.http.base_path)
     }
 
-    /// How the accounts of all kinds are.
+    /// A summary of the accounts of all kinds.
     #[must_use]
     pub fn summary(&self) -> PoolSummary {
         self.state.summary(Now::read())
@@ -355,7 +355,7 @@ impl App {
     }
 }
 
-/// What takes up changed settings.
+/// Makes the task that applies changed settings.
 fn reloader(reread: Reread, state: &AppState, config: &Config) -> Reloader {
     Reloader {
         reread,

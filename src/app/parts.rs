@@ -1,4 +1,4 @@
-//! How each part is made from the configuration and the parts that it needs: one function for each.
+//! Makes each part from the configuration and the parts that it needs: one function for each.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -72,7 +72,7 @@ pub(crate) fn open_store(config: &mut Config) -> Result<(Arc<Store>, Loaded), St
     Ok((Arc::new(store), loaded))
 }
 
-/// What answers through the web chat.
+/// Makes the gateway of the web chat.
 pub(crate) fn web_chats(
     config: &Config,
     pool: &IdentityPool,
@@ -103,7 +103,7 @@ pub(crate) fn spans(config: &Config, supervisor: &Supervisor) -> Result<Option<S
     Ok(Some(sender))
 }
 
-/// What the owner's page needs. It has a link where only this machine can open it and no key is set.
+/// Makes the parts of the owner's page. It has a link if only this machine can open it and no key is set.
 pub(crate) fn owner_parts(config: &Config, notes: &HashMap<Note, String>) -> OwnerParts {
     let has_link = config.http.admin_key.is_none() && config.http.listen.ip().is_loopback();
     OwnerParts {
@@ -115,7 +115,7 @@ pub(crate) fn owner_parts(config: &Config, notes: &HashMap<Note, String>) -> Own
     }
 }
 
-/// What tells the owner of what needs them, if there is an address for that.
+/// Makes the alerts to the owner, if an address for them is set.
 pub(crate) fn alerts(
     config: &Config,
     store: &Arc<Store>,
@@ -152,7 +152,7 @@ pub(crate) fn usage(config: &Config, store: &Arc<Store>, loaded: UsageLoaded, no
     UsageBook::new(Arc::clone(store), loaded, config.chat.model_map.clone(), config.usage_days, now)
 }
 
-/// What makes videos, with the jobs of an earlier run.
+/// Makes the video jobs, with those of an earlier run.
 pub(crate) fn video_jobs(
     (chats, attachments, pool, janitor): (&WebGateway, &Attachments, &IdentityPool, &Janitor),
     store: &Arc<Store>,
@@ -171,8 +171,8 @@ pub(crate) fn video_jobs(
     VideoJobs::new(parts, kept)
 }
 
-/// What the owner is warned of. Without web accounts no model sees for another one, and the default is one that the
-/// other kinds have unless the owner chose it.
+/// Makes the warnings for the owner. Without web accounts the fallback model for pictures is not used, nor a default
+/// model that the owner did not choose, so neither is checked.
 pub(crate) fn outlook(config: &Config, upstreams: Upstreams, pool: IdentityPool) -> Outlook {
     let map = &config.chat.model_map;
     let models = [
@@ -197,13 +197,13 @@ pub(crate) fn answer_settings(config: &Config) -> AnswerSettings {
     }
 }
 
-/// What fetches files for callers and hands them to the upstream.
+/// Makes the part that fetches files for callers and uploads them.
 pub(crate) fn attachments(config: &Config, upstream: &Arc<QwenWeb>) -> Result<Attachments, WebClientError> {
     let fetcher = Arc::new(MediaFetcher::new(config.media_fetch.clone(), &config.web.own_hosts())?);
     Ok(Attachments::new(Arc::clone(upstream), fetcher, config.http.spool.clone()))
 }
 
-/// What deletes the chats that this server made, and what keeps those that can be continued.
+/// Makes the part that deletes the chats of this server, and the one that keeps those that can be continued.
 pub(crate) fn own_chats(
     config: &Config,
     upstream: &Arc<QwenWeb>,
@@ -263,7 +263,7 @@ pub(crate) async fn oauth_accounts(
     Ok((accounts, logins, pool))
 }
 
-/// How the pools of OAuth accounts and of keys behave.
+/// Settings of the pools of OAuth accounts and of keys.
 fn relay_pool(config: &Config) -> PoolSettings {
     PoolSettings { in_flight_max: config.relay_in_flight_max, ..config.pool.clone() }
 }

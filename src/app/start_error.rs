@@ -1,4 +1,4 @@
-//! Why the server cannot start.
+//! Reasons why the server cannot start.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use crate::http::traces::TracesError;
 use crate::store::StoreError;
 use crate::upstream::web::client::WebClientError;
 
-/// Why the server cannot start.
+/// Reasons why the server cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
     /// The state can be kept neither in the state folder nor in memory.

@@ -74,7 +74,7 @@ pub struct OpenBreaker {
     pub is_refused: bool,
 }
 
-/// Why an identity rests.
+/// Reasons why an identity rests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum CoolingReason {
     /// Too many requests for one usage.
@@ -103,7 +103,7 @@ pub enum Usage {
     Upload,
 }
 
-/// What one request needs of an identity.
+/// The demands of one request on an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Need {
     /// The kind of use.
@@ -148,7 +148,7 @@ pub struct PerUsage<T> {
 }
 
 impl<T> PerUsage<T> {
-    /// What `make` makes for each usage.
+    /// Makes a value for each usage by `make`.
     pub fn of(mut make: impl FnMut(Usage) -> T) -> Self {
         Self {
             chat: make(Usage::Chat),

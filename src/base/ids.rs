@@ -38,7 +38,7 @@ impl fmt::Display for IdentityId {
     }
 }
 
-/// What a credential is called on disk: 32 hex digits of the SHA-256 of its configured text.
+/// Name of a credential on disk: 32 hex digits of the SHA-256 of its configured text.
 ///
 /// A changed cookie gives another key, so nothing that was learnt about the old one is held against it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]

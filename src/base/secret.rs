@@ -228,7 +228,7 @@ impl AccessToken {
         Self { expires_at: moved(self.expires_at), issued_at: moved(self.issued_at), ..self }
     }
 
-    /// When the token was made by its own `iat`, which web tokens usually lack.
+    /// Time of issue by the claim `iat`, which web tokens usually lack.
     #[must_use]
     pub fn issued_at(&self) -> Option<UnixSeconds> {
         self.issued_at
@@ -259,7 +259,7 @@ impl fmt::Debug for AccessToken {
     }
 }
 
-/// Why a text cannot be a secret of its kind. Never holds the text.
+/// Reasons why a text cannot be a secret of its kind. Never holds the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SecretError {
     /// Nothing is left after trimming.

@@ -1,4 +1,4 @@
-//! What one configured identity starts with.
+//! The configured credentials of one identity.
 
 use url::Url;
 
@@ -21,15 +21,14 @@ pub struct IdentitySeed {
 /// A key of an OpenAI-compatible upstream, and where that is (`QWEN_API_KEYS`).
 #[derive(Clone, Debug)]
 pub struct StaticKey {
-    /// What requests to that upstream are authorised by.
+    /// Key that authorises requests to that upstream.
     pub key: UpstreamKey,
     /// The address before `/chat/completions`, without a slash at its end.
     pub base: Url,
 }
 
 impl StaticKey {
-    /// What the key at its endpoint is called on disk. One key at two endpoints is two identities, each with its own
-    /// rests.
+    /// Name of the key at its endpoint on disk. One key at two endpoints is two identities, each with its own rests.
     #[must_use]
     pub fn credential(&self) -> CredentialKey {
         CredentialKey::of(&format!("{} {}", self.key.expose(), self.base))

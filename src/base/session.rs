@@ -31,7 +31,7 @@ struct State {
     earlier: Option<SecretString>,
 }
 
-/// What has to survive a restart for this session to go on.
+/// The state that a session needs to continue after a restart.
 pub struct SessionSnapshot {
     /// The jar as one Cookie header.
     pub cookies: SecretString,
@@ -63,13 +63,13 @@ impl Session {
         }
     }
 
-    /// Whose session this is.
+    /// Name of the session's identity.
     #[must_use]
     pub fn identity(&self) -> &IdentityId {
         &self.identity
     }
 
-    /// What the credential is called on disk.
+    /// Name of the credential on disk.
     #[must_use]
     pub fn key(&self) -> &CredentialKey {
         &self.key
@@ -102,13 +102,13 @@ impl Session {
         self.state.lock().token.clone()
     }
 
-    /// How many tokens were installed so far.
+    /// Number of tokens installed so far.
     #[must_use]
     pub fn token_generation(&self) -> u64 {
         self.state.lock().token_generation
     }
 
-    /// How often jar or token changed so far.
+    /// Number of changes of jar or token so far.
     #[must_use]
     pub fn revision(&self) -> u64 {
         self.state.lock().revision
@@ -180,7 +180,7 @@ impl Session {
         }
     }
 
-    /// What to write down so that a restart goes on from here.
+    /// The state to store so that a restart continues the session.
     #[must_use]
     pub fn snapshot(&self) -> SessionSnapshot {
         let state = self.state.lock();
@@ -237,8 +237,8 @@ impl Session {
         ["refresh_token", "token"].into_iter().all(|name| value(&state.jar, name) == value(&jar, name))
     }
 
-    /// When the session ends by its own word: the end of the token that it signs in with. `None` where a
-    /// `refresh_token` renews it, or where no end is told.
+    /// End of the session: the end of the token that it signs in with. `None` if a `refresh_token` renews it, or if the
+    /// end is unknown.
     #[must_use]
     pub fn ends_at(&self, now: UnixSeconds) -> Option<UnixSeconds> {
         if self.cookie("refresh_token").is_some() {

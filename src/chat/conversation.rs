@@ -153,7 +153,7 @@ pub struct NamedFile {
     /// Name of the file in the conversation: the caller's name for it, or `image-1`, `document-2` and so on, without
     /// control characters, quotes or angle brackets.
     pub label: String,
-    /// Where its bytes are: here, at an address, or at the upstream already.
+    /// Its bytes, its address, or the upstream's link to it.
     pub file: JobFile,
 }
 
@@ -173,11 +173,11 @@ pub struct ToolCall {
 pub struct ToolSpec {
     /// Its name, unique in the request.
     pub name: String,
-    /// What it does and when to use it.
+    /// Description for the model: its effect and its use.
     pub description: Option<String>,
     /// The JSON Schema of its arguments; empty when it takes none.
     pub parameters: Map<String, Value>,
-    /// Where that schema stands in the caller's body, such as `tools[0].function.parameters`: errors name it.
+    /// Path of that schema in the caller's body, such as `tools[0].function.parameters`; errors name it.
     pub parameters_at: String,
     /// Whether the arguments have to follow the schema exactly.
     pub strict: Option<bool>,

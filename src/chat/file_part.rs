@@ -22,7 +22,7 @@ pub(crate) const LIFTED_PREFIX: &str = "\u{0}lifted:";
 pub(crate) struct FilePart<'a> {
     /// The payload: a `data:` URI, an address, or bare base64 where the field is for that.
     pub(crate) payload: &'a str,
-    /// What the part has to be; `None` where the field takes anything.
+    /// Kind that the part has to be of; `None` if the field takes any.
     pub(crate) kind: Option<MediaKind>,
     /// The type that the part itself claims beside the payload.
     pub(crate) claim: Option<&'a str>,
@@ -33,7 +33,7 @@ pub(crate) struct FilePart<'a> {
 }
 
 impl FilePart<'_> {
-    /// What the file is, as far as can be told without its bytes.
+    /// The kind of the file, as far as its name and claims tell.
     pub(crate) fn likely_kind(&self) -> MediaKind {
         let claim = data_uri(self.payload).map(|(claim, _)| claim).or(self.claim);
         let by_name = || {
@@ -48,7 +48,7 @@ impl FilePart<'_> {
     /// The file itself, decoded and checked, or its address, checked as far as that can be done here.
     ///
     /// # Errors
-    /// What is wrong with it, under the name `at`.
+    /// An error about the file, under the name `at`.
     pub(crate) fn load(&self, at: &str, label: &str, lifted: &[Blob]) -> Result<JobFile, RequestError> {
         let kind = self.likely_kind();
         if is_address(self.payload) {

@@ -181,11 +181,11 @@ pub struct Notes {
     pub ignored: Vec<&'static str>,
     /// The model that answers in place of one that cannot take the files.
     pub fallback_model: Option<String>,
-    /// How many files of earlier turns were left out.
+    /// Number of files of earlier turns that were left out.
     pub omitted_files: usize,
     /// The name of the file that the conversation was sent as, when it was too long for a prompt.
     pub prompt_file: Option<&'static str>,
-    /// How far the definitions of tools were shortened to fit into a prompt.
+    /// How much the definitions of tools were shortened to fit into a prompt: `prose`, `keywords` or `index`.
     pub tools_shortened: Option<&'static str>,
     /// Ratio of the picture or video that is made.
     pub aspect: Option<Aspect>,

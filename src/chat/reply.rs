@@ -248,7 +248,7 @@ pub struct Source {
     pub title: String,
 }
 
-/// Why an answer ended.
+/// Reasons why an answer ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FinishReason {
     /// It was complete, or a stop sequence was met.
@@ -340,7 +340,7 @@ pub struct Ending {
     pub is_usage_estimated: bool,
     /// Pages that a search found.
     pub sources: Vec<Source>,
-    /// Where the content cites them, in the order of the text.
+    /// The places of the content that cite pages, in the order of the text.
     pub citations: Vec<Citation>,
 }
 

@@ -7,14 +7,14 @@ use crate::chat::model_map::ModelMap;
 use crate::chat::models::{ModelInfo, nearest, with_variants};
 use crate::chat::suffix::{ModelSpec, Product, SUFFIXES, SuffixEffect, UNLISTED, Work};
 
-/// What holds for every request.
+/// The rules by which every request is resolved.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules<'a> {
     /// For requests that name no model.
     pub default_model: &'a str,
     /// Other names for models.
     pub model_map: &'a ModelMap,
-    /// Where thoughts go when the caller does not say.
+    /// Where thoughts go if the caller does not say.
     pub reasoning_format: ReasoningFormat,
     /// The model that answers when the one that was asked for cannot take the files; empty for none.
     pub vision_fallback: &'a str,
@@ -26,7 +26,7 @@ pub struct Rules<'a> {
 }
 
 impl<'a> Rules<'a> {
-    /// What the catalogue says about a model.
+    /// The catalogue's entry of a model.
     #[must_use]
     pub fn find(&self, id: &str) -> Option<&'a ModelInfo> {
         self.models.iter().find(|model| model.id == id)

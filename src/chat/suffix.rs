@@ -103,7 +103,7 @@ pub struct ModelSpec {
     pub search: bool,
     /// The kind of text that the last suffix for it asks for; `None` for an answer of a chat.
     pub work: Option<Work>,
-    /// What the last suffix for it asks to be made; `None` for text.
+    /// The product that the last suffix for one asks for; `None` for text.
     pub product: Option<Product>,
     /// Whether `base` is in the catalogue that was asked.
     pub is_known: bool,

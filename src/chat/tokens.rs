@@ -113,7 +113,7 @@ impl Kind {
         matches!(self, Self::Lower | Self::Upper)
     }
 
-    /// What a character of this kind costs behind one of another that ends with this many letters of a word.
+    /// The cost of a character of this kind behind one of another that ends with this many letters of a word.
     const fn step_behind(self, before: Self, letters: u8) -> Step {
         let letters = if !self.is_letter() {
             0
@@ -128,7 +128,7 @@ impl Kind {
     }
 }
 
-/// How many tokens a text has, by estimate.
+/// The estimated number of tokens of a text.
 #[must_use]
 pub(crate) fn estimate_tokens(text: &str) -> u64 {
     let mut meter = TokenMeter::default();
@@ -179,7 +179,7 @@ impl TokenMeter {
 #[derive(Clone, Copy, Debug, Default)]
 struct Place(u8);
 
-/// What a character costs at a place, in hundredths of a token, and the place behind it.
+/// The cost of a character at a place, in hundredths of a token, and the place behind it.
 #[derive(Clone, Copy, Debug)]
 struct Step {
     cost: u8,

@@ -7,7 +7,7 @@ use clap::{Command, ValueEnum};
 use clap_complete::{Shell, generate};
 use clap_mangen::Man;
 
-/// What can be printed.
+/// The kinds of output of `completions`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Printed {
     /// Completions for Bash.

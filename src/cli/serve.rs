@@ -46,7 +46,7 @@ pub async fn run(config: Config, reread: impl Fn() -> Sources + Send + 'static) 
     Ok(())
 }
 
-/// What a person who starts the server wants to know first.
+/// The first lines for a person who starts the server: addresses, accounts and the next step.
 fn banner(base_url: &str, page: &str, accounts: PoolSummary) -> String {
     let page = page.split_once('#').map_or(page, |(page, _)| page);
     let ready = accounts.healthy + accounts.degraded;
@@ -62,7 +62,7 @@ fn banner(base_url: &str, page: &str, accounts: PoolSummary) -> String {
     )
 }
 
-/// What to do with a key that was made.
+/// Advice about a key that was made.
 fn advice(app: &App, setting: &str) -> String {
     if app.is_in_memory() {
         format!("It is for this run only, since the state folder cannot be used; {setting} sets one that stays")

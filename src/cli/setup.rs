@@ -15,7 +15,7 @@ use crate::pool::Now;
 
 /// The most that is read of one paste.
 const PASTE_BYTES_MAX: usize = 1024 * 1024;
-/// What the keys Ctrl-C and Ctrl-D send.
+/// Bytes of the keys Ctrl-C and Ctrl-D.
 const CTRL_C: u8 = 3;
 const CTRL_D: u8 = 4;
 /// The file that a key made here is written into, in the working folder.

@@ -1,8 +1,8 @@
-//! Why `setup` ends without an account.
+//! Reasons why `setup` ends without an account.
 
 use std::io;
 
-/// Why the guided first run ends without an account.
+/// Reasons why the guided first run ends without an account.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// Nothing that can be used was pasted.

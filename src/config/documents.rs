@@ -126,7 +126,7 @@ fn the_sample_files_load_as_they_are() {
 
 const TABLE_HEAD: &str = "| setting | default | what it does |\n|---|---|---|\n";
 
-/// What the README lists; all others are in `docs/settings.md` only.
+/// The settings that the README lists; all others are in `docs/settings.md` only.
 const FOR_NEWCOMERS: &[&str] = &[
     "COOKIE",
     "COOKIE_FILE",

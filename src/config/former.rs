@@ -10,7 +10,7 @@ use crate::config::layers::{Layers, NAME_SHOWN_MAX};
 /// A variable of another program.
 pub(super) struct Former {
     pub(super) name: &'static str,
-    /// What to do instead.
+    /// The advice: which setting to use instead.
     advice: &'static str,
     /// Whether it counts in the environment too. A shell or a platform may set the others there for itself.
     pub(super) in_environment: bool,
@@ -72,7 +72,7 @@ const fn of_both(name: &'static str, advice: &'static str) -> Former {
 
 /// A buffer from here on is remarked upon: five minutes are usual.
 const BUFFER_REMARKED: Duration = Duration::from_secs(3600);
-/// How many letters of a name may be wrong, missing, added or swapped for it to look like a setting.
+/// Most letters that may be wrong, missing, added or swapped in a name for it to look like a setting.
 const SLIPS_MAX: usize = 2;
 
 #[cfg(test)]

@@ -13,7 +13,7 @@ use crate::config::values::Value;
 pub(super) struct Layers {
     /// The strongest first: flags, environment, `.env`, `config.json`.
     layers: Vec<(Origin, BTreeMap<String, Value>)>,
-    /// What was left out.
+    /// Remarks about values that were left out.
     pub(super) warnings: Vec<String>,
 }
 
@@ -183,5 +183,5 @@ fn scalar(kind: ValueKind) -> Option<String> {
     }
 }
 
-/// How much of an unknown name is repeated, in characters.
+/// Most characters of an unknown name that are repeated.
 pub(super) const NAME_SHOWN_MAX: usize = 40;

@@ -91,7 +91,7 @@ pub struct Config {
     pub files: Vec<PathBuf>,
     /// `COOKIE_FILE`: path of the file of web credentials.
     pub cookie_file: PathBuf,
-    /// How pasted credentials were understood, for the owner to compare. Holds no secret.
+    /// Remarks about how pasted credentials were understood, for the owner to compare. They hold no secret.
     pub notes: Vec<String>,
     /// Every setting as the owner's page shows it, secrets masked.
     pub shown: Vec<ShownSetting>,

@@ -34,7 +34,7 @@ pub struct Setting {
     pub name: &'static str,
     /// Its default as a text; empty when it is not set by default.
     pub default: &'static str,
-    /// What it does, in one line.
+    /// Description of the setting, in one line.
     pub help: &'static str,
     /// Whether its value must never be shown.
     pub is_secret: bool,
@@ -45,7 +45,7 @@ pub struct Setting {
     pub(super) apply: Apply,
 }
 
-/// What a value does to the draft. The error says what was expected.
+/// Puts a value into the draft. The error says what was expected.
 type Apply = fn(&mut Draft, &Value) -> Result<(), Expected>;
 
 /// A configuration in the making.

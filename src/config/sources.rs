@@ -1,4 +1,4 @@
-//! Where a configuration comes from: the only place that reads the environment and the configuration files.
+//! The sources of a configuration: the only place that reads the environment and the configuration files.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -27,7 +27,7 @@ pub struct Sources {
     pub file: Option<String>,
     /// The text of `cookie.txt`, if there is one.
     pub cookie_file: Option<String>,
-    /// What the environment says of proxies, by the names of the variables.
+    /// Variables of the environment about proxies, by name.
     pub proxies: BTreeMap<String, String>,
     /// The folder of the user, if the environment tells.
     pub home: Option<String>,
@@ -35,7 +35,7 @@ pub struct Sources {
     pub stderr_is_terminal: bool,
     /// The present moment, against which tokens are read.
     pub now: UnixSeconds,
-    /// What could not be read. [`crate::config::Config::load`] reports it with everything else.
+    /// Files and variables that could not be read. [`crate::config::Config::load`] reports them with all other faults.
     pub faults: Vec<Fault>,
 }
 
@@ -48,9 +48,9 @@ const OTEL: [&str; 6] = [
     "OTEL_SDK_DISABLED",
     "OTEL_TRACES_EXPORTER",
 ];
-/// Where everything of OpenTelemetry goes, each kind to a path below it.
+/// Endpoint of everything that OpenTelemetry sends, each kind to a path below it.
 pub(super) const OTEL_ALL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
-/// Where traces go, as it stands.
+/// Endpoint of traces, used unchanged.
 pub(super) const OTEL_TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
 
 impl Sources {

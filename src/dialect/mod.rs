@@ -9,7 +9,7 @@ pub mod writer;
 
 use crate::chat::failure::Failure;
 
-/// Whose words a caller speaks, as far as errors go.
+/// The dialects, as far as errors are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
     /// OpenAI's, and of every path that is no other dialect's.

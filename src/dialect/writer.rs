@@ -1,4 +1,4 @@
-//! What every dialect's stream of an answer has in common.
+//! The common part of every dialect's stream of an answer.
 
 use bytes::Bytes;
 
@@ -14,7 +14,7 @@ pub(crate) const EVENT_TEXT_BYTES_MAX: usize = 10 * 1024;
 
 /// An answer on its way out as an event stream, in the words of a dialect. What is ready to be sent gathers in it.
 pub trait StreamWriter: ReplySink {
-    /// What is sent on a silent stream, in the same form at any place between two events.
+    /// The keep-alive of a silent stream, valid at any place between two events.
     fn keepalive() -> Bytes
     where
         Self: Sized,

@@ -95,7 +95,7 @@ fn check_picture(content: &Blob, media_type: &MediaType) -> Result<(), FileFault
     Ok(())
 }
 
-/// What the header says, for formats that have all of it at their beginning.
+/// The size in the header, for formats that have all of it at their beginning.
 fn header_size(content: &Blob) -> Option<(u32, u32)> {
     let mut reader = ImageReader::new(BufReader::new(content.reader())).with_guessed_format().ok()?;
     let mut limits = image::Limits::default();

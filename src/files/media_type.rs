@@ -68,7 +68,7 @@ impl MediaKind {
     #[must_use]
     pub fn has_format(self, name: &str) -> bool {
         let ending = name.rsplit_once('.').map_or("", |(_, ending)| ending).to_ascii_lowercase();
-        // What people write beside the endings of the list.
+        // Further endings that people write.
         let ending = match ending.as_str() {
             "jpeg" | "jpe" => "jpg",
             "tif" => "tiff",

@@ -31,7 +31,7 @@ use crate::upstream::web::encode::FileRef;
 const KEPT_MAX: usize = 1024;
 /// The most bytes of a picture that the upstream made.
 const RESULT_BYTES_MAX: u64 = 64_000_000;
-/// How much of a result tells what it is.
+/// Bytes of a result that tell its type.
 const HEAD_BYTES: usize = 8192;
 
 /// Fetches and hands over files. Clones share what is remembered.
@@ -41,7 +41,7 @@ pub(crate) struct Attachments(Arc<Shared>);
 struct Shared {
     upstream: Arc<QwenWeb>,
     fetcher: Arc<MediaFetcher>,
-    /// Where large files are kept while they pass through.
+    /// Folder for large files while they pass through.
     spool: PathBuf,
     kept: Mutex<HashMap<Key, Arc<OnceCell<Kept>>>>,
 }
@@ -147,7 +147,7 @@ impl Attachments {
         try_join_all(files.iter().map(|file| async move {
             match file {
                 JobFile::Ready(file) if is_pooled => self.once(session, file, deadline).await.map(FileRef::Uploaded),
-                // What belongs to a caller's own account is not remembered.
+                // Uploads to a caller's own account are not remembered.
                 JobFile::Ready(file) => {
                     self.0.upstream.upload(session, file, deadline).await.map(|it| FileRef::Uploaded(it.file))
                 }

@@ -159,7 +159,7 @@ struct RelayInner {
     ttl: Duration,
     /// In the upstreams' order, each name once.
     kept: Kept<Vec<String>>,
-    /// What each endpoint listed last.
+    /// The last list of each endpoint.
     lists: Mutex<HashMap<CredentialKey, Vec<String>>>,
 }
 

@@ -1,4 +1,4 @@
-//! What the upstream sends that this version does not know: the first sign that its protocol has moved.
+//! Counts of the upstream's frames that this version does not know: the first sign that its protocol has changed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -31,13 +31,13 @@ impl Drift {
         }
     }
 
-    /// How many so far, by kind.
+    /// The number of each kind since the start.
     #[must_use]
     pub(crate) fn counts(&self) -> BTreeMap<String, u64> {
         self.0.lock().clone()
     }
 
-    /// How many so far, over all kinds.
+    /// The number of all kinds together since the start.
     #[must_use]
     pub(crate) fn total(&self) -> u64 {
         self.0.lock().values().sum()

@@ -1,4 +1,4 @@
-//! Which names the list of models shows. A name that is not listed can be used all the same.
+//! The names that the list of models shows. A name that is not listed can be used all the same.
 //!
 //! With every combination of suffixes seven models have 41 names, which fill each picker. So the plain names and those
 //! with one suffix are listed, unless the owner decided otherwise for a name.

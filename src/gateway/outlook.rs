@@ -1,5 +1,5 @@
-//! What the owner should hear of before callers do: models in the settings that no upstream has, and sessions that
-//! end soon.
+//! Warnings for the owner before callers notice: models in the settings that no upstream has, and sessions that end
+//! soon.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::base::session::Session;
 use crate::gateway::route::Upstreams;
 use crate::pool::{IdentityPool, Now};
 
-/// How long before its end a session is warned of.
+/// Time before its end at which a session is warned of, in seconds.
 const SOON_SECONDS: i64 = 7 * 24 * 3600;
 /// The pause between two looks at the sessions.
 const SESSIONS_EVERY: Duration = Duration::from_secs(24 * 3600);
@@ -21,7 +21,7 @@ const MODELS_EVERY: Duration = Duration::from_secs(60);
 
 /// The background job that warns.
 pub(crate) struct Outlook {
-    /// Where models are looked for.
+    /// The upstreams whose lists of models are searched.
     pub upstreams: Upstreams,
     /// The accounts of the web chat.
     pub pool: IdentityPool,
@@ -70,7 +70,7 @@ impl Outlook {
     }
 }
 
-/// When a session ends, if that is within a week and nothing renews it.
+/// End of a session, if that is within a week and it is not renewed.
 #[must_use]
 pub(crate) fn ends_soon(session: &Session, now: UnixSeconds) -> Option<UnixSeconds> {
     session.ends_at(now).filter(|ends_at| (1..=SOON_SECONDS).contains(&(ends_at.0 - now.0)))

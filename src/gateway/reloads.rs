@@ -11,7 +11,7 @@ use crate::base::ids::UnixSeconds;
 /// Questions that may wait.
 const ASKED_MAX: usize = 8;
 
-/// How a reload went.
+/// The result of a reload.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(crate) struct Outcome {
     pub at: UnixSeconds,
@@ -19,7 +19,7 @@ pub(crate) struct Outcome {
     pub changed: Vec<String>,
     /// Settings that changed and are in use after a restart only.
     pub needs_restart: Vec<String>,
-    /// Why nothing was changed.
+    /// The faults because of which nothing was changed.
     pub faults: Vec<String>,
 }
 
@@ -55,7 +55,7 @@ impl Reloads {
         *self.last.lock() = Some(outcome);
     }
 
-    /// How the last reload went; `None` before the first.
+    /// The result of the last reload; `None` before the first.
     #[must_use]
     pub(crate) fn last(&self) -> Option<Outcome> {
         self.last.lock().clone()

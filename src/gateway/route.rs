@@ -1,4 +1,4 @@
-//! Which kind of upstream a request goes to, by the name of its model.
+//! Chooses the kind of upstream of a request, by the name of its model.
 
 use crate::chat::model_map::ModelMap;
 use crate::chat::models::nearest;
@@ -46,7 +46,7 @@ pub struct NoUpstream {
 }
 
 impl NoUpstream {
-    /// What to do about it, as a sentence; empty where nothing is known.
+    /// Advice as a sentence; empty if there is none.
     #[must_use]
     pub fn hint(&self) -> String {
         if self.name.starts_with(OAUTH_PREFIX) {
@@ -59,7 +59,7 @@ impl NoUpstream {
     }
 }
 
-/// Where a request goes.
+/// The upstream of a request.
 #[derive(Clone)]
 pub(crate) enum Route {
     /// To the web chat; whether it has the model shows there.
@@ -177,7 +177,7 @@ impl Upstreams {
         Some(true)
     }
 
-    /// Where a request without a model goes when the web chat has no accounts.
+    /// The upstream of a request without a model, if the web chat has no accounts.
     async fn default_route(&self) -> Result<Route, NoUpstream> {
         for (_, gateway) in self.relays() {
             let models = gateway.models().await;

@@ -45,7 +45,7 @@ struct Lately {
     today: HashMap<KeyName, UsedToday>,
     /// Requests of each account by the hour, in hours of Unix time.
     hours: HashMap<String, BTreeMap<i64, u64>>,
-    /// When each key was last used.
+    /// Last use of each key.
     uses: HashMap<String, UnixSeconds>,
     /// Names under which models are counted.
     models: HashSet<String>,

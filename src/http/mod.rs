@@ -52,7 +52,7 @@ use crate::http::serve::socket::server::OverCapacity;
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
 
-/// How long a browser may remember the answer to a preflight.
+/// Time for which a browser may keep the answer to a preflight.
 const PREFLIGHT_AGE: Duration = Duration::from_secs(86_400);
 
 /// Every route and every layer.
@@ -116,12 +116,12 @@ async fn with_openai_error(mut response: Response) -> Response {
     response
 }
 
-/// What needs no key, whatever the method.
+/// Routes that need no key, for any method.
 fn public_routes() -> Router<AppState> {
     page::routes().merge(health::public_routes())
 }
 
-/// What needs a key of the callers, and every unknown path.
+/// Routes that need a caller's key, and every unknown path.
 fn caller_routes() -> Router<AppState> {
     Router::new()
         .merge(chat::routes())
@@ -138,7 +138,7 @@ fn caller_routes() -> Router<AppState> {
         .fallback(unknown_path)
 }
 
-/// What needs the owner's key, unknown paths below it included. No page of another origin can use these.
+/// Routes that need the owner's key, unknown paths below them included. No page of another origin can use these.
 fn owner_routes(settings: &HttpSettings) -> Router<AppState> {
     let routes = Router::new()
         .merge(accounts::routes())
@@ -183,7 +183,7 @@ fn with_the_path_meant(mut request: Request, base: &str) -> Request {
     request
 }
 
-/// Where a request went that lies beside the base path.
+/// A request for a path that is not below the base path.
 #[derive(Clone)]
 struct Outside {
     path: String,

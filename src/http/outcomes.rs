@@ -1,4 +1,4 @@
-//! What the gateway reports, as failures: one conversion for each of its error types.
+//! The gateway's errors as failures: one conversion for each of its error types.
 
 use std::time::Duration;
 
@@ -126,7 +126,7 @@ fn of_lease(error: LeaseError, kind: AccountKind) -> Failure {
     }
 }
 
-/// When a connection may have been closed again.
+/// Wait after which a connection may have been closed.
 const DESCRIPTORS_WAIT: Duration = Duration::from_secs(1);
 
 fn of_upstream(error: &UpstreamError, attempts: u32) -> Failure {
@@ -214,8 +214,8 @@ fn challenged(wait: Option<Duration>) -> Failure {
     Failure::new(FailureKind::Unavailable, "upstream_challenge", message).after(wait)
 }
 
-/// What is known of a failure beside its class, ready to follow a sentence: what exactly failed, the upstream's code,
-/// and its cleaned words where they help.
+/// The known facts of a failure beside its class, to follow a sentence: the failed action, the upstream's code, and its
+/// cleaned text where it helps.
 fn said(error: &UpstreamError) -> String {
     let note = if error.note.is_empty() { String::new() } else { format!(" What failed: {}.", error.note) };
     let said = match (error.code, error.words()) {

@@ -32,7 +32,7 @@ pub struct HttpSettings {
     pub server_mode: bool,
     /// `DEBUG_MODE`, false: serves `/v1/debug/*` to the owner; also the level of the log if none is set.
     pub debug_mode: bool,
-    /// What is logged, as `health/detailed` shows it: a level or a filter.
+    /// Level or filter of the log, as `health/detailed` shows it.
     pub log_level: String,
     /// `LOG_PROMPTS`, false: whether the beginning of the newest user message is logged.
     pub log_prompts: bool,
@@ -82,7 +82,7 @@ pub struct ShownSetting {
     pub needs_restart: bool,
     /// Another value, read since the start and used after a restart.
     pub pending: Option<PendingValue>,
-    /// What the setting does, in one line.
+    /// Description of the setting, in one line.
     pub about: &'static str,
 }
 

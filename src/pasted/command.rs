@@ -15,7 +15,7 @@ pub(super) fn is_curl(line: &str) -> bool {
 /// # Errors
 /// The command has no cookies.
 pub(super) fn curl(text: &str) -> (Result<String, Mistake>, usize) {
-    // What cmd escapes has a caret in front; `^"` begins each of its arguments, and `^` ends each of its lines.
+    // cmd escapes with a caret: `^"` begins each of its arguments, and `^` ends each of its lines.
     let is_cmd = text.lines().next().is_some_and(|line| line.contains("^\"") || line.trim_end().ends_with('^'));
     let (arguments, bytes) = if is_cmd { cmd_words(text) } else { bash_words(text) };
     let mut found = Vec::new();
@@ -125,7 +125,7 @@ fn bash_words(text: &str) -> (Vec<String>, usize) {
     (words, end)
 }
 
-/// What stands behind a backslash in `$'…'`.
+/// The character of an escape behind a backslash in `$'…'`.
 fn ansi_escape(chars: &mut std::str::CharIndices<'_>) -> Option<char> {
     let (_, c) = chars.next()?;
     let digits = match c {

@@ -1,4 +1,4 @@
-//! What one account is given by, and how it signs in as far as that tells without a call.
+//! The credential of one account, and how it signs in, as far as the text tells without a call.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use crate::base::ids::UnixSeconds;
 use crate::base::quotes::unquoted;
 use crate::base::secret::{AccessToken, Cookie};
 
-/// What one account is given by.
+/// The credential of one account.
 pub(crate) enum Given {
     /// A Cookie header. A token on its own is the header `token=…`.
     Cookie(String),
@@ -25,7 +25,7 @@ impl fmt::Debug for Given {
     }
 }
 
-/// How a Cookie header signs in, as far as its tokens tell.
+/// The way in which a Cookie header signs in, as far as its tokens tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SignIn {
     /// By `refresh_token`, which is renewed again and again.
@@ -41,7 +41,7 @@ pub(crate) enum SignIn {
 }
 
 impl SignIn {
-    /// How a Cookie header signs in at `now`.
+    /// The way in which a Cookie header signs in at `now`.
     #[must_use]
     pub(crate) fn of(cookie: &Cookie, now: UnixSeconds) -> Self {
         let [refresh, token] = ["refresh_token", "token"].map(|name| value(cookie, name).map(|text| state(text, now)));
@@ -78,7 +78,7 @@ fn value<'a>(cookie: &'a Cookie, name: &str) -> Option<&'a str> {
     named.next().map(|(_, value)| value.trim()).filter(|value| !value.is_empty())
 }
 
-/// How one token is.
+/// The state of one token.
 enum State {
     Live(Option<UnixSeconds>),
     Ended(UnixSeconds),
@@ -116,8 +116,8 @@ pub(crate) fn is_cut_off(token: &str) -> bool {
     }
 }
 
-/// How long the signature of a token is by the algorithm in its header, in characters of base64url; `None` for an
-/// algorithm whose signatures vary, or for a header that cannot be read. Source: RFC 7518, section 3.1.
+/// Length of a token's signature by the algorithm in its header, in characters of base64url; `None` for an algorithm
+/// whose signatures vary, or for an unreadable header. Source: RFC 7518, section 3.1.
 fn signature_bytes(header: &str) -> Option<usize> {
     match AccessToken::algorithm(header)?.as_str() {
         "HS256" => Some(43),
@@ -145,7 +145,7 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'=')
 }
 
-/// How each JWT begins: `{"` in base64.
+/// Prefix of every JWT: `{"` in base64.
 pub(super) const JWT_START: &str = "eyJ";
 
 #[cfg(test)]

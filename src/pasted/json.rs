@@ -14,7 +14,7 @@ pub(super) fn first(text: &str) -> Option<(Value, usize)> {
     Some((value, values.byte_offset()))
 }
 
-/// What one account is given by, and in which form that was.
+/// The credential of one account, and the form in which it was pasted.
 pub(super) type Found = (Form, Result<Given, Mistake>);
 
 /// The accounts in a JSON value:

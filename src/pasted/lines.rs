@@ -135,7 +135,7 @@ fn set_cookie(line: &str) -> Option<(&str, &str)> {
 
 /// The cookies of lines with one cookie each, and how many lines that are; `None` unless there are several with
 /// different names, one of which the site is known to set. A line that ends with a semicolon goes on in the next.
-/// Where a name comes again, the next account begins.
+/// A repeated name begins the next account.
 pub(super) fn column(lines: &[&str]) -> Option<(Result<String, Mistake>, usize)> {
     let mut cookies: Vec<Pair> = Vec::new();
     let mut names = HashSet::new();

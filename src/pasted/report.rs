@@ -20,7 +20,7 @@ pub(crate) enum Credential {
 pub(crate) struct Report {
     /// Sentence about what was recognised, such as a Cookie header.
     pub(crate) recognised: Bilingual,
-    /// What is missing or wrong, and where the right thing is found; `None` when the credential can be tried.
+    /// The missing or wrong part, and where the right one is found; `None` when the credential can be tried.
     pub(crate) missing: Option<Bilingual>,
     /// The kind of account, as far as it is known.
     pub(crate) kind: Option<AccountKind>,
@@ -171,7 +171,7 @@ mod tests {
         format!("{header}.{claims}.{}", "s".repeat(43))
     }
 
-    /// What is told of a text: `recognised | the start of what is missing | kind label end`.
+    /// The sentences about a text: `recognised | the start of what is missing | kind label end`.
     fn told(text: &str) -> String {
         let report = report(text, NOW);
         let missing = report.missing.map_or("-".to_owned(), |missing| {
@@ -197,7 +197,7 @@ mod tests {
             "a cURL command with token | - | web user 3f2a91 900",
         );
         check(r#"{"access_token": "a", "refresh_token": "r", "expiry_date": 1}"#, "OAuth credentials | - | oauth - 0");
-        // What is lacking.
+        // Texts that lack something.
         check("cna=1; isg=2", "a Cookie header | The cookie `token` or `refresh_token` is missing | web - 0");
         check(&format!("token={ended}"), "a Cookie header | Its token ended 3 days ago | web user 3f2a91 -259200");
         check(&ended, "an access token | Its token ended 3 days ago | web user 3f2a91 -259200");

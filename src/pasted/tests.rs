@@ -1,4 +1,4 @@
-//! What people paste, in the shapes that extensions and browsers give it.
+//! Pastes in the forms that extensions and browsers give.
 
 use super::*;
 
@@ -54,7 +54,7 @@ fn one_cookie_a_line_is_one_account() {
     check("cna=1; token=a\n; isg=2", &[&format!("1-2 cna=1; token=a; isg=2 {form}")]);
 }
 
-/// What stands in front of the first pair would otherwise become part of its name, and the sign-in would be lost.
+/// Words in front of the first pair would otherwise become part of its name, and the sign-in would be lost.
 #[test]
 fn words_around_a_header_are_no_part_of_it() {
     for line in [

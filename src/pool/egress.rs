@@ -1,11 +1,11 @@
-//! When two identities are asked for a human at once, it is our address that is unwelcome, not they: then
-//! nothing is sent for a while, and after it one probe. Pure.
+//! Pauses of all requests: when two identities are challenged at once, the address of this server is the cause, not
+//! they. Then no request is sent for a while, and after it one probe. Pure.
 
 use std::time::{Duration, Instant};
 
 use crate::pool::clock::{after, doubled};
 
-/// Whether we may send at all.
+/// Whether requests may be sent.
 #[derive(Clone, Debug)]
 pub(crate) struct Egress {
     stage: Stage,
@@ -24,7 +24,7 @@ enum Stage {
     Probing { lost_at: Instant },
 }
 
-/// What a request finds.
+/// The decision about a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Gate {
     Free,
@@ -41,7 +41,7 @@ impl Egress {
         Self { stage: Stage::Free, last: None, pauses: 0, probe: 0 }
     }
 
-    /// What a request finds at `now`.
+    /// The decision about a request at `now`.
     pub(crate) fn gate(&self, now: Instant) -> Gate {
         match self.stage {
             Stage::Free => Gate::Free,
@@ -62,7 +62,7 @@ impl Egress {
         let is_second =
             self.last.is_some_and(|(other, at)| other != identity && now.saturating_duration_since(at) <= TOGETHER);
         self.last = Some((identity, now));
-        // What was still in flight when the pause began does not prolong it.
+        // Requests that were in flight when the pause began do not prolong it.
         let is_paused = matches!(self.stage, Stage::Paused { until } if now < until);
         if !is_paused && (is_second || self.is_current(probe)) {
             self.stage = Stage::Paused { until: after(now, doubled(PAUSE_BASE, self.pauses, PAUSE_MAX)) };

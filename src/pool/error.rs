@@ -1,4 +1,4 @@
-//! Why no identity could be lent, and what helps.
+//! Reasons why no identity could be lent, and their remedies.
 
 use std::time::{Duration, Instant};
 
@@ -6,7 +6,7 @@ use crate::base::facts::CoolingReason;
 use crate::pool::identity::Block;
 use crate::pool::view::IdentityReason;
 
-/// Why no identity could be lent. Every message is fit for the caller of our API.
+/// Reasons why no identity could be lent. Every message is fit for callers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseError {
     /// There is no identity at all.
@@ -15,21 +15,21 @@ pub enum LeaseError {
     /// Every usable identity is at its cap, and the queue is full or the wait was in vain.
     #[error("every account is busy: try again in {}", in_words(*retry_after))]
     Busy {
-        /// When to come back.
+        /// Wait until another try can succeed.
         retry_after: Duration,
     },
     /// The upstream asked for a rest.
     #[error("every account rests ({}): try again in {}", because(*reason), in_words(*retry_after))]
     Resting {
-        /// Why the first of them rests.
+        /// Reason of the rest that is named.
         reason: CoolingReason,
-        /// When the first of them is back.
+        /// Wait until the first of them is back.
         retry_after: Duration,
     },
     /// None can be used, for other reasons.
     #[error("no account can be used now: {}", remedy(*retry_after, *needs_login))]
     Unusable {
-        /// When the first of them may be tried again; `None` if no time will do.
+        /// Wait until the first of them may be tried again; `None` if time alone does not help.
         retry_after: Option<Duration>,
         /// Whether some account has to be logged in again.
         needs_login: bool,
@@ -41,7 +41,7 @@ pub enum LeaseError {
         in_words(*retry_after)
     )]
     Paused {
-        /// When to come back.
+        /// Wait until another try can succeed.
         retry_after: Duration,
     },
     /// This request has tried every identity already.
@@ -71,7 +71,7 @@ impl LeaseError {
         }
     }
 
-    /// When to come back, if time will do.
+    /// Wait until another try can succeed; `None` if time alone does not help.
     #[must_use]
     pub fn retry_after(&self) -> Option<Duration> {
         match self {

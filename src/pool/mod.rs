@@ -1,4 +1,4 @@
-//! Which account serves the next request, and which ones rest.
+//! Chooses the account that serves the next request, and keeps the rests of accounts.
 //!
 //! An [`IdentityPool`] lends identities as [`Lease`]s and learns from their [`Outcome`]s. Each identity is a slot of
 //! independent facts: a breaker for transient faults, rests that the upstream asked for, a credential. Nothing
@@ -51,12 +51,12 @@ pub use crate::pool::view::{IdentityReason, IdentityStatus, IdentityView, PoolSu
 #[derive(Clone)]
 pub struct IdentityPool(Arc<Shared>);
 
-/// What a request asks of the pool.
+/// The demands of a request on the pool.
 #[derive(Clone, Debug)]
 pub struct Wanted {
-    /// Whose request it is: waiting requests of different callers take turns.
+    /// The caller of the request: waiting requests of different callers take turns.
     pub caller: CallerId,
-    /// What the identity is to be used for: one that rests from it does not do.
+    /// The kind of use: an identity that rests from it is not lent.
     pub usage: Usage,
     /// Whether files have to be handed over for it: one that rests from that does not do either.
     pub uploads: bool,
@@ -64,7 +64,7 @@ pub struct Wanted {
     pub tried: Vec<CredentialKey>,
     /// The identity to lend at a first attempt, if it can be had at once.
     pub preferred: Option<CredentialKey>,
-    /// When the request is of no use any more.
+    /// Moment after which the request is useless.
     pub deadline: Instant,
 }
 
@@ -131,7 +131,8 @@ impl IdentityPool {
         granted.map(|grant| Lease::new(&self.0, grant))
     }
 
-    /// Why a new request for this would get no identity now; `None` if it would, be it after a wait. Lends nothing.
+    /// The reason why a new request for this would get no identity now; `None` if it would, even after a wait. Lends
+    /// nothing.
     #[must_use]
     pub fn outlook(&self, need: impl Into<Need>, now: Now) -> Option<LeaseError> {
         self.0.look_at(now, |state| state.outlook(need.into(), now))
@@ -166,7 +167,7 @@ impl IdentityPool {
         });
     }
 
-    /// How a credential is; `None` for an identity that is not in the pool.
+    /// State of a credential; `None` if the pool does not have it.
     #[must_use]
     pub fn credential(&self, key: &CredentialKey) -> Option<CredentialState> {
         self.0.look(|state| Some(state.find(key)?.credential()))
@@ -237,7 +238,7 @@ impl IdentityPool {
         self.0.look_at(now, |state| state.summary(now))
     }
 
-    /// What has to be written down about an identity; nothing for one that is not in the pool.
+    /// The facts about an identity that have to be stored; the default if the pool does not have it.
     #[must_use]
     pub fn facts(&self, key: &CredentialKey, now: Now) -> IdentityFacts {
         self.0.look(|state| state.find(key).map_or_else(IdentityFacts::default, |slot| slot.facts(now)))

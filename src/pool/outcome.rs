@@ -1,4 +1,4 @@
-//! What goes out with a lease and what comes back: the words that the pool and its callers exchange.
+//! The values that go out with a lease and come back with its result.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::base::session::Session;
 use crate::pool::error::LeaseError;
 use crate::pool::identity::rest::RestCounts;
 
-/// How a request on an identity went, in the pool's words.
+/// The result of a request on an identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The upstream's own finished frame was seen.
@@ -20,7 +20,7 @@ pub enum Outcome {
     },
     /// Too many requests of what the lease was for; with the time to wait, if the upstream gave one.
     RateLimited {
-        /// What the upstream said.
+        /// Wait that the upstream asked for, if any.
         retry_after: Option<Duration>,
     },
     /// The quota of the lease's usage is used up.
@@ -42,7 +42,7 @@ pub enum Outcome {
     Neutral,
 }
 
-/// What a lease has to remember.
+/// The facts that a lease carries for its result.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
     pub(crate) index: usize,

@@ -1,4 +1,4 @@
-//! Whose turn it is. Pure: no clock, no randomness, no waiting.
+//! The rotation: which identity serves next. Pure: no clock, no randomness, no waiting.
 //!
 //! One request at a time gives exact round-robin; long streams go to the identity with the fewest in flight,
 //! ties to the one that waited longest. Not an index into a filtered list: that skews whenever the list changes
@@ -27,12 +27,12 @@ struct Line {
 struct Turn {
     /// First tick at which the identity may be used; [`NEVER`] if no time heals it.
     usable_at: u64,
-    /// What is compared, highest bits first: at its cap, last choice, second choice, requests in flight, place
-    /// in line. One number, because a thousand comparisons of it are half a microsecond.
+    /// Sort key, highest bits first: at its cap, last choice, second choice, requests in flight, place in line. One
+    /// number, because a thousand comparisons of it take half a microsecond.
     rank: u64,
 }
 
-/// What a look through the line found.
+/// The result of a look through the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
     /// This one is next.

@@ -1,5 +1,5 @@
-//! What outlives the process: renewed sessions, rests, usage, the chats that this server made with the answers in them that can
-//! be continued, video jobs, responses, the generated key.
+//! The state that outlives the process: renewed sessions, rests, usage, the chats that this server made with the
+//! answers in them that can be continued, video jobs, responses, the generated key.
 //!
 //! One SQLite file in the state folder, one thread that writes it, one bounded queue in front of that thread. Nothing
 //! on the way of a request waits for the disk, except where a renewed credential must be safe before it is used.
@@ -71,7 +71,7 @@ pub struct Store {
     queue: mpsc::Sender<Command>,
     lost: AtomicU64,
     condition: Arc<Condition>,
-    /// Why everything is in memory.
+    /// The reason why everything is in memory; `None` when the state file is in use.
     unusable: Option<Unusable>,
     daily: Mutex<Daily>,
     usage: Mutex<UsageDeltas>,
@@ -81,7 +81,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// How many writes may wait.
+    /// Most writes that may wait.
     pub const QUEUE_MAX: usize = 1024;
 
     /// Opens the state file in `dir`, makes folder (0700) and file (0600) when they are missing, and reads everything.
@@ -184,13 +184,13 @@ impl Store {
         Ok(Self { queue, lost: AtomicU64::new(0), condition, unusable, daily, usage, thread, writer: writer_thread })
     }
 
-    /// Why everything is kept in memory; `None` when the state file is in use.
+    /// The reason why everything is kept in memory; `None` when the state file is in use.
     #[must_use]
     pub fn unusable(&self) -> Option<&Unusable> {
         self.unusable.as_ref()
     }
 
-    /// How the state is kept at the moment.
+    /// The state of the store at the moment.
     #[must_use]
     pub fn status(&self) -> StorageStatus {
         let (waiting, lost) = self.condition.counts();
@@ -269,7 +269,7 @@ impl Store {
         self.daily.lock().add(key, UtcDay::of(now), spent);
     }
 
-    /// What an account did on each of the last 31 days on which it did anything, oldest first.
+    /// The daily counts of an account, of the last 31 days that have any, oldest first.
     #[must_use]
     pub fn days(&self, key: &CredentialKey) -> Vec<DaySpent> {
         self.daily.lock().days(key)
@@ -472,7 +472,7 @@ impl Store {
         self.write(Fact::Note(note, SecretString::from(text))).await
     }
 
-    /// How many writes were lost because the queue was full or the store closed.
+    /// Number of writes that were lost because the queue was full or the store closed.
     #[must_use]
     pub fn lost_writes(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
@@ -556,7 +556,7 @@ impl fmt::Debug for Store {
     }
 }
 
-/// How often counts are written down.
+/// Interval in which counts are written.
 const COUNTS_EVERY: Duration = Duration::from_secs(1);
 /// After how many of these times a disk that refused is tried again.
 const RETRY_EVERY: u32 = 5;

@@ -2,7 +2,7 @@
 //! `oauth_creds_<id>.json` beside it.
 //!
 //! A file is replaced whole or not at all, readable for its owner only, under the lock of the official command line.
-//! What another program wrote in the meantime, with or without that lock, is never overwritten.
+//! Writes of other programs in the meantime, with or without that lock, are never overwritten.
 //!
 //! This is one long file because reading, locking and replacing keep one promise together: each step rests on how the
 //! others leave the folder.

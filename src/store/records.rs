@@ -82,7 +82,7 @@ pub struct MadeKey {
     pub shown: String,
     /// Daily limits and allowed models.
     pub limits: KeyLimits,
-    /// When it was made.
+    /// Creation of the key.
     pub created_at: UnixSeconds,
 }
 
@@ -117,7 +117,7 @@ pub struct StoredAccount {
     pub id: String,
     /// The Cookie header as it was pasted.
     pub cookie: Cookie,
-    /// When it was added or its credential replaced.
+    /// Time at which it was added or its credential replaced.
     pub created_at: UnixSeconds,
 }
 
@@ -246,7 +246,7 @@ impl VideoState {
         }
     }
 
-    /// What a word of the state file means.
+    /// The state of a word in the state file.
     pub(super) fn of(text: &str) -> Option<Self> {
         [Self::Queued, Self::Running, Self::Completed, Self::Failed].into_iter().find(|state| state.as_str() == text)
     }

@@ -24,8 +24,8 @@ pub(super) fn version() -> i64 {
     i64::try_from(STEPS.len()).unwrap_or(i64::MAX)
 }
 
-/// What each version added; `user_version` says how many of them a file has. A new file takes them all, so the way
-/// of an old one is walked every day. A step that was ever released does not change any more.
+/// The steps of the schema, one for each version; `user_version` tells how many of them a file has. A new file takes
+/// them all, so that the path of old files is tested every day. A released step is never changed.
 const STEPS: &[&str] = &[
     "
 CREATE TABLE sessions (
@@ -107,7 +107,7 @@ CREATE TABLE oauth (
     saved_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ",
-    // What each account did on each day, as days since 1970.
+    // Counts of each account by day, in days since 1970.
     "
 CREATE TABLE days (
     key TEXT NOT NULL,
@@ -133,7 +133,7 @@ CREATE TABLE responses (
 ) STRICT;
 CREATE INDEX responses_by_end ON responses (expires_at, id, bytes);
 ",
-    // Until when a chat is kept, so that the answers in it can be continued. A place is a hash.
+    // Time until which a chat is kept, so that the answers in it can be continued. A place is a hash.
     "
 ALTER TABLE chats ADD COLUMN kept_until INTEGER;
 CREATE TABLE answers (
@@ -151,7 +151,7 @@ CREATE TABLE intents (
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ",
-    // What requests used by day, key, model, account and kind; requests of accounts by the hour; when keys were used.
+    // Usage of requests by day, key, model, account and kind; requests of accounts by the hour; last use of keys.
     "
 CREATE TABLE usage (
     day INTEGER NOT NULL,
@@ -208,7 +208,7 @@ CREATE TABLE made_keys (
     created_at INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
 ",
-    // What the owner was told of and that is not over.
+    // Alerts that the owner was told of and whose condition has not ended.
     "
 CREATE TABLE alerts (
     event TEXT NOT NULL,

@@ -8,7 +8,7 @@ use rusqlite::{Connection, Row, Transaction, params};
 use crate::base::ids::UnixSeconds;
 use crate::store::daily::UtcDay;
 
-/// What one sum covers. Parts that a request lacks are empty.
+/// The parts that one sum is for. Parts that a request lacks are empty.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UsageKey {
     /// The day on which the requests ended.
@@ -145,13 +145,13 @@ impl Histogram {
     }
 }
 
-/// What has been counted since the rows were last written.
+/// Counts since the rows were last written.
 #[derive(Debug, Default)]
 pub(super) struct UsageDeltas {
     cells: HashMap<UsageKey, UsageSums>,
     /// Requests of accounts by the hour, counted from 1970.
     hours: HashMap<(String, i64), u64>,
-    /// When keys were last used.
+    /// Last use of each key.
     uses: HashMap<String, UnixSeconds>,
 }
 
@@ -199,14 +199,14 @@ impl UsageDeltas {
     }
 }
 
-/// What a restart has to know of usage.
+/// The usage that is needed from the start on.
 #[derive(Clone, Debug, Default)]
 pub struct UsageLoaded {
     /// The sums of the day on which the file was opened, and of later ones.
     pub today: Vec<(UsageKey, UsageSums)>,
     /// Requests of accounts by the hour, counted from 1970; the last 24.
     pub hours: Vec<(String, i64, u64)>,
-    /// When keys were last used.
+    /// Last use of each key.
     pub uses: Vec<(String, UnixSeconds)>,
 }
 
@@ -271,7 +271,7 @@ pub(super) fn forget_before(transaction: &Transaction<'_>, day: UtcDay) -> rusql
     Ok(())
 }
 
-/// What has to be known from the beginning; `now` tells which day it is.
+/// Reads the usage that is needed from the start on; `now` gives the present day.
 pub(super) fn load(connection: &Connection, now: UnixSeconds) -> rusqlite::Result<UsageLoaded> {
     let today = connection
         .prepare("SELECT * FROM usage WHERE day >= ?1")?
@@ -350,7 +350,7 @@ pub fn hour_of(moment: UnixSeconds) -> i64 {
     moment.0.div_euclid(3600)
 }
 
-/// How many hours of requests are kept.
+/// Hours of requests that are kept.
 pub const HOURS: i64 = 24;
 /// Sums that are held until they are written.
 const CELLS_MAX: usize = 10_000;

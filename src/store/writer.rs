@@ -17,7 +17,7 @@ use crate::store::fact::Fact;
 use crate::store::rows::Rows;
 use crate::store::waiting::Waiting;
 
-/// What the thread is told.
+/// Commands to the thread.
 pub(super) enum Command {
     /// Write this; the sender, if there is one, hears when that is done.
     Write(Fact, Option<Written>),
@@ -45,7 +45,7 @@ pub(super) struct Writer {
     reserve: Option<Reserve>,
     condition: Arc<Condition>,
     waiting: Waiting,
-    /// When the log last said that writing fails.
+    /// Time of the last log line about failing writes.
     said_at: Option<Instant>,
     /// Whether the log's last word is that writing fails.
     is_said: bool,
@@ -270,9 +270,9 @@ fn refuse(written: Option<Written>, error: rusqlite::Error) {
     }
 }
 
-/// How long facts gather that no task waits for: a kill loses as much of them.
+/// Time for which facts that no task waits for collect: a kill loses as much of them.
 const GATHERING_TIME: Duration = Duration::from_millis(20);
-/// How many facts are committed together at most.
+/// Most facts that are committed together.
 const BATCH_MAX: usize = 256;
-/// How often the log says at most that writing fails.
+/// Least pause between two log lines about failing writes.
 const SAID_EVERY: Duration = Duration::from_secs(600);

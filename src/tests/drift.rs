@@ -336,7 +336,7 @@ fn a_challenge_in_a_frame() {
         check(&[A, A_SAYS, frame], "Started { response_id: \"A\" } | Text \"a\" | ! Challenged");
     }
     check(&[r#"{"success":true,"data":{"id":"from bx"}}"#], "Unknown { what: \"frame\" }");
-    // What the model says is an answer, whatever words are in it.
+    // The model's text is an answer, even with such words in it.
     check_delta(r#"{"content": "FAIL_SYS_USER_VALIDATE from bx"}"#, "Text \"FAIL_SYS_USER_VALIDATE from bx\"");
 }
 
@@ -352,7 +352,7 @@ fn an_answer_that_is_a_bare_link_to_a_picture() {
         &format!("{} | Finished", picture(made)),
     );
     check(&[&says(&format!("{made}\\n{other}")), END], &format!("{} | {} | Finished", picture(made), picture(other)));
-    // What is more than links, or leads elsewhere, is text as it came.
+    // Text beside links, and links to other hosts, stay text.
     check(&[&says("ht"), &says("ml is a format"), END], "Text \"ht\" | Text \"ml is a format\" | Finished");
     check(&[&says("\\n\\n"), &says("Hi"), END], "Text \"\\n\\n\" | Text \"Hi\" | Finished");
     let about = format!("{made} shows a cat");

@@ -226,7 +226,7 @@ fn long_conversations_go_as_a_file() {
     let body = json!({"messages": [{"role": "user", "content": "x".repeat(20_000_001)}]});
     let error = planned(&body, &[], &rules(&[], false)).unwrap_err();
     assert_eq!(format!("{:?} {}", error.kind, error.param.unwrap()), "TooLong messages");
-    // What is drawn cannot be read from a file.
+    // The prompt of a picture cannot be read from a file.
     let error = ask("x".repeat(PROMPT_JSON_BYTES_MAX), "free-image").unwrap_err();
     assert_eq!(format!("{:?}", error.kind), "TooLong");
 }

@@ -31,7 +31,7 @@ use crate::upstream::web::decode::QwenReplyDecoder;
 use crate::upstream::web::request::WebRequest;
 use crate::upstream::web::request::tools::WebTools;
 
-/// What one upstream stream becomes.
+/// The result of reading one upstream stream.
 #[derive(Debug, PartialEq)]
 struct Answer {
     events: Vec<String>,
@@ -66,7 +66,7 @@ fn job(more: &Value) -> StagePlan {
     StagePlan::of(&wishes, request.prompt_tokens())
 }
 
-/// What the web chat is asked for a body of OpenAI's dialect.
+/// The web chat's request for a body of OpenAI's dialect.
 fn planned(body: &Value, lifted: &[Blob], rules: &Rules<'_>) -> Result<WebRequest, RequestError> {
     WebRequest::plan(ChatCompletionRequest::parse(body, lifted)?.chat.resolve(rules)?, rules, WebTools::Prompt)
 }

@@ -123,7 +123,7 @@ fn ending() -> Ending {
     Stages::new(&StagePlan::untouched(0)).finish(FinishReason::Stop, None, &mut |_| {})
 }
 
-/// What comes out of these events, and how they ended.
+/// The output for these events, and their end.
 fn relayed(events: &[&str], include_usage: bool) -> (String, Result<(), ReplyError>, Option<TokenCounts>) {
     let mut decoder = ChatDecoder::default();
     let mut chunks = chunks_of("ours", include_usage);
@@ -221,7 +221,7 @@ fn call_deltas(events: &[&str]) -> Vec<Value> {
     calls.flatten().collect()
 }
 
-/// What a first half of a character, an odd word for the end, or content in parts costs: nothing else of the answer.
+/// Half a character, an odd word for the end, or content in parts must not damage the rest of the answer.
 #[test]
 fn odd_values_cost_no_more_than_themselves() {
     let said = |events: &[&str]| -> Vec<Value> {

@@ -38,12 +38,12 @@ fn a_research_is_thoughts_and_a_report_or_a_question() {
     check_research(&[plan, planned, search, write, written], done);
     check_research(&[plan, planned, search, ("answer", "Report.", "typing"), end], done);
     check_research(&[plan, search, ("WebResearch", "x", "typing"), ("DeepThinking", "y", "typing"), write, end], done);
-    // What nothing follows is a question to the user.
+    // Text that nothing follows is a question to the user.
     let asked = "Text \"Plan.\" | Finished";
     check_research(&[plan, end], asked);
     check_research(&[plan, planned], asked);
     check_research(&[("ResearchNotice", "Plan.", "typing"), ("KeepAlive", "", "typing"), end], asked);
-    // What breaks off is neither.
+    // Text that breaks off is neither.
     check_research(&[plan], "! Empty");
     check_research(&[plan, search], "Reasoning \"Plan.\" | Reasoning \"\\n\\n\" | Reasoning \"Look.\" | ! Empty");
     check_research(

@@ -50,7 +50,7 @@ fn think(text: &str) -> ReplyEvent<'_> {
     ReplyEvent::Reasoning(Text::Plain(text))
 }
 
-/// What the whole answer says, as `reasoning / content`, and that the stream says the same.
+/// The whole answer as `reasoning / content`; the stream has to be equal.
 fn check(more: Value, events: &[ReplyEvent<'_>], expected: &str) {
     let (deltas, reason, whole) = run(more, events, None);
     let joined = |field: &str| deltas.iter().filter_map(|delta| delta[field].as_str()).collect::<String>();

@@ -11,7 +11,7 @@ use crate::upstream::web::limits::PROMPT_JSON_BYTES_MAX;
 use crate::upstream::web::request::WebRequest;
 use crate::upstream::web::request::tools::WebTools;
 
-/// What is not as in `{"messages": [one user message]}`, or the kind and the field of the fault.
+/// Differences from `{"messages": [one user message]}`, or the kind and the field of the fault.
 fn described(body: &Value) -> String {
     let ChatCompletionRequest { chat, stream, include_usage, .. } = match ChatCompletionRequest::parse(body, &[]) {
         Ok(request) => request,

@@ -65,8 +65,7 @@ fn thought(text: &str) -> ReplyEvent<'_> {
     ReplyEvent::Reasoning(Text::Plain(text))
 }
 
-/// What an answer becomes: texts as they are, thoughts as `(…)`, calls as `[index id name arguments]`, then the
-/// outcome.
+/// The events of an answer: texts unchanged, thoughts as `(…)`, calls as `[index id name arguments]`, then the outcome.
 fn told_of(plan: ToolPlan, events: Vec<ReplyEvent<'_>>, reason: FinishReason) -> String {
     let mut stage = ToolCalls::new(plan);
     let mut told = String::new();

@@ -1,8 +1,8 @@
-//! What the connections to all upstreams have in common.
+//! The common part of the connections to all upstreams.
 
 use std::time::Duration;
 
-/// How many bytes of an answer an upstream may send over HTTP/2 before they are read: what a caller who does not
+/// Bytes of an answer that an upstream may send over HTTP/2 before they are read: the memory that a caller who does not
 /// read costs.
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 

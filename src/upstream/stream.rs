@@ -14,14 +14,14 @@ use crate::upstream::openai::decode::ChatDecoder;
 use crate::upstream::openai::error;
 use crate::upstream::web::decode::QwenReplyDecoder;
 
-/// How much one pull takes at most, so that a fast upstream does not starve the other connections.
+/// Most bytes of one pull, so that a fast upstream does not starve the other connections.
 const PULL_BYTES_MAX: usize = 256 * 1024;
-/// How much of a stream without events is kept, to tell what it was instead.
+/// Bytes of a stream without events that are kept, to classify it.
 const HEAD_BYTES_MAX: usize = 4 * 1024;
 
 const DOING: &str = "reading an answer";
 
-/// What reads the events, by the dialect of the upstream.
+/// The decoder of the events, by the dialect of the upstream.
 enum Decoder {
     Qwen(Box<QwenReplyDecoder>),
     OpenAi(ChatDecoder),
@@ -42,7 +42,7 @@ impl Decoder {
         }
     }
 
-    /// What a failure means, by the upstream's own table.
+    /// The meaning of a failure, by the upstream's own table.
     fn error(&self, error: &ReplyError) -> UpstreamError {
         match (self, error) {
             (Self::OpenAi(_), ReplyError::Refused { code, details, .. }) => error::in_stream(DOING, code, details),
@@ -67,7 +67,7 @@ pub(crate) struct ReplyStream {
     head: Option<Vec<u8>>,
 }
 
-/// What a pull found.
+/// The result of a pull.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pulled {
     /// At least one event came: the upstream is alive.

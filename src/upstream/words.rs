@@ -44,7 +44,8 @@ impl Quote {
         }
     }
 
-    /// What may be shown: empty before [`Quote::clean`], else one line of at most [`SHOWN_CHARS_MAX`] characters.
+    /// The text that may be shown: empty before [`Quote::clean`], else one line of at most [`SHOWN_CHARS_MAX`]
+    /// characters.
     #[must_use]
     pub fn shown(&self) -> &str {
         self.0.as_ref().map_or("", |texts| &texts.clean)

@@ -27,7 +27,7 @@ pub(crate) struct Answer {
     pub(crate) stream_id: Option<String>,
 }
 
-/// What comes after the head.
+/// The part of an answer after its head.
 pub(crate) enum Payload {
     Whole(Bytes),
     Steps {
@@ -106,7 +106,7 @@ impl Answer {
         Self::new(status, JSON, body.to_string())
     }
 
-    /// What the risk engine says instead of an answer.
+    /// A challenge of the risk engine in place of an answer.
     pub(crate) fn challenge(challenge: Challenge, path: &str) -> Self {
         let path = path.split('?').next().unwrap_or(path);
         match challenge.form {

@@ -1,4 +1,4 @@
-//! What belongs to an error code of the upstream: its usual text and its effective status.
+//! The usual text and the effective status of each error code of the upstream.
 
 /// The text that goes with a code.
 pub(crate) fn details_of(code: &str) -> &'static str {
@@ -46,7 +46,7 @@ fn known(code: &str) -> (u16, &'static str) {
     }
 }
 
-/// What the object storage says instead of taking or giving an object.
+/// A refusal of the object storage.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct OssError {
     pub(crate) status: u16,

@@ -1,5 +1,5 @@
-//! What tests and commands see of a running simulator, in groups: addresses, credentials, script, record, stored
-//! things. Each group borrows the simulator; creating one costs nothing.
+//! The parts of a running simulator that tests and commands use, in groups: addresses, credentials, script, record,
+//! stored things. Each group borrows the simulator; creating one costs nothing.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -254,8 +254,8 @@ impl<'a> Record<'a> {
         self.world.journal.wait_for_counters(is_it, within).await
     }
 
-    /// What no correct client does, one line each: credentials of two accounts in one request, forged headers, chats
-    /// of the account's owner deleted, …
+    /// Violations, one line each, which no correct client causes: credentials of two accounts in one request, forged
+    /// headers, deleted chats of the account's owner, …
     #[must_use]
     pub fn violations(self) -> Vec<String> {
         self.world.journal.violations()

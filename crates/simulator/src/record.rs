@@ -28,9 +28,9 @@ pub struct RecordedRequest {
     pub number: u64,
     /// Which host was called.
     pub host: SiteHost,
-    /// What was called; `None` for an unknown path.
+    /// The endpoint that was called; `None` for an unknown path.
     pub endpoint: Option<Endpoint>,
-    /// Whose credentials came; with mixed ones, the jar's.
+    /// Name of the account by its credentials; with mixed ones, the jar's.
     pub account: Option<String>,
     /// HTTP method in upper case.
     pub method: String,
@@ -40,7 +40,7 @@ pub struct RecordedRequest {
     pub headers: Vec<(String, String)>,
     /// The body, if it is JSON; of a form, an object of its fields.
     pub body: Option<Value>,
-    /// How many bytes the body had; of an upload, how many of them have been read.
+    /// Length of the body in bytes; of an upload, the bytes read so far.
     pub body_bytes: usize,
     /// When the whole request had arrived; of an upload, its head.
     pub received_at: Instant,
@@ -50,9 +50,9 @@ pub struct RecordedRequest {
     pub effective_status: Option<u16>,
     /// The id of the answer, for completions that streamed.
     pub response_id: Option<String>,
-    /// How many packets of the answer's body were handed to the socket.
+    /// Packets of the answer's body that were handed to the socket.
     pub packets_sent: u64,
-    /// How many bytes of the answer's body were handed to the socket.
+    /// Bytes of the answer's body that were handed to the socket.
     pub bytes_sent: u64,
     /// Whether the frame that finishes an answer was sent.
     pub finish_sent: bool,
@@ -134,7 +134,7 @@ pub struct CallCounts {
     pub open_connections: u64,
 }
 
-/// Where requests are written down.
+/// The record of all requests of a run.
 pub(crate) struct Journal {
     entries: Mutex<VecDeque<Arc<Entry>>>,
     entries_max: usize,

@@ -1,11 +1,11 @@
-//! Which endpoint a request is for, by host, method and path.
+//! Routing: the endpoint of a request, by host, method and path.
 
 use http::Method;
 
 use crate::record::SiteHost;
 use crate::script::Endpoint;
 
-/// Which endpoint a request is for.
+/// The endpoint of a request; `None` for an unknown path.
 pub(crate) fn endpoint_of(host: SiteHost, method: &Method, path: &str) -> Option<Endpoint> {
     let (path, query) = path.split_once('?').unwrap_or((path, ""));
     let path = path.trim_end_matches('/');

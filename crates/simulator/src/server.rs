@@ -215,7 +215,7 @@ fn respond(
     Ok(response)
 }
 
-/// What the edge of the site puts on every answer.
+/// Adds the headers that the edge of the site puts on every answer.
 fn sign_of_edge(call: &Call, headers: &mut HeaderMap) {
     append(headers, "ga-ap", REGION);
     let edge = acw_tc(call.account_name());

@@ -200,8 +200,8 @@ impl Call {
     }
 }
 
-/// Where the portal is on the chat host of this run.
+/// Path of the portal on the chat host of this run.
 pub(crate) const PORTAL: &str = "/portal/v1";
 
-/// Where static keys are good.
+/// Path of the endpoint of static keys.
 pub(crate) const KEYS: &str = "/key/v1";

@@ -324,19 +324,19 @@ impl OAuthCredentials {
         self.refresh_token.as_ref()
     }
 
-    /// How the access token is to be presented, `Bearer`.
+    /// `token_type` of the access token, such as `Bearer`.
     #[must_use]
     pub fn token_type(&self) -> &str {
         &self.token_type
     }
 
-    /// When the access token ends, as far as is known.
+    /// End of the access token, if known.
     #[must_use]
     pub fn expires_at(&self) -> Option<UnixMillis> {
         self.expires_at
     }
 
-    /// Where the access token is good, as it was handed out: a host or a URL.
+    /// Host or URL of the API that takes the access token, as the token endpoint gave it.
     #[must_use]
     pub fn resource_url(&self) -> Option<&str> {
         self.resource_url.as_deref()

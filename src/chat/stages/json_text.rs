@@ -56,12 +56,12 @@ impl JsonForm {
         }
     }
 
-    /// Why a value is not of this form, in words for the model.
+    /// The reason why a value does not have this form, in words for the model.
     fn fault(&self, value: &Value) -> Option<String> {
         if self.is_object && !value.is_object() {
             return Some("the answer has to be a JSON object".to_owned());
         }
-        // What would take too long to check counts as right, as with the arguments of tools.
+        // A check that would take too long counts as passed, as with the arguments of tools.
         let schema = self.schema.as_ref().filter(|schema| schema.can_check(value))?;
         let why = schema.why(value);
         (!why.is_empty()).then(|| cut(&why))
@@ -95,7 +95,7 @@ impl JsonText {
     /// The JSON of the complete answer, as the model wrote it.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// [`Rejection`]: the fault of the answer.
     pub(crate) fn judge(&self) -> Result<&str, Rejection> {
         let rejection = |why: String| Rejection { kind: RejectedAs::StructuredOutput, why, text: self.text.clone() };
         if self.is_too_long {

@@ -31,7 +31,7 @@ impl TextLimiter {
         self.stops.is_empty() && self.left.is_none()
     }
 
-    /// Why the text ended, once it did; nothing goes through any more.
+    /// The reason why the text has ended; `None` while it goes on. After the end all text is dropped.
     #[must_use]
     pub(crate) fn ended(&self) -> Option<FinishReason> {
         self.ended

@@ -217,7 +217,7 @@ impl Stages {
         Self { tools, behind_tools, prompt_tokens: plan.prompt_tokens, spent: plan.spent, told_all: false }
     }
 
-    /// Why the answer is over for the caller although the upstream goes on.
+    /// The reason why the answer is over for the caller although the upstream goes on; `None` while it is not.
     #[must_use]
     pub fn ended(&self) -> Option<FinishReason> {
         self.behind_tools.limiter.as_ref().and_then(TextLimiter::ended)

@@ -79,7 +79,7 @@ pub struct ToolCalls {
     ended: Option<Ended>,
 }
 
-/// What is left to hand on at the end of an answer.
+/// The rest to hand on at the end of an answer.
 #[derive(Debug, Default)]
 struct Ended {
     thoughts: String,

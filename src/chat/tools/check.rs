@@ -58,7 +58,7 @@ pub struct ToolSet {
     names: Arc<ToolNames>,
     /// In the order of the names; `None` where any object is right.
     schemas: Vec<Option<Schema>>,
-    /// What the schemas take of [`SCHEMA_BYTES_MAX`].
+    /// Bytes of the schemas, which count towards [`SCHEMA_BYTES_MAX`].
     bytes: usize,
 }
 

@@ -9,7 +9,7 @@ pub struct ToolNames {
     exact: HashMap<String, usize>,
     /// By folded name; `None` where two names differ in case or separators only.
     folded: HashMap<String, Option<usize>>,
-    /// Which bytes begin a name, in either case.
+    /// For each byte, whether a name begins with it, in either case.
     first: Vec<bool>,
 }
 

@@ -41,8 +41,8 @@ pub(crate) async fn run(host: Option<IpAddr>, port: Option<u16>, mut sources: So
         ("SERVER_MODE", "true".to_owned()),
         ("STATE_DIR", folder.0.display().to_string()),
     ];
-    // What is configured here belongs to a real server: a demo takes the look of its log lines and the key of its page
-    // from it and no more.
+    // The configuration here belongs to a real server: a demo takes only the look of its log lines and the key of its
+    // page from it.
     let kept = ["LOG_LEVEL", "LOG_FORMAT", "DEBUG_MODE", "ADMIN_SECRET_KEY"];
     sources.env.retain(|name, _| kept.contains(&name.as_str()));
     sources.flags.retain(|name, _| kept.contains(&name.as_str()));

@@ -1,4 +1,4 @@
-//! Why `demo` or `simulate` failed.
+//! Reasons why `demo` or `simulate` failed.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use simulator::script::ScenarioError;
 use crate::app::StartError;
 use crate::config::ConfigError;
 
-/// Why `demo` or `simulate` failed.
+/// Reasons why `demo` or `simulate` failed.
 #[derive(Debug, thiserror::Error)]
 pub enum SimulatedError {
     /// The settings of the demo are refused.

@@ -1,8 +1,8 @@
-//! Which place a setting is taken from, and what holds without any.
+//! The place that a setting is taken from, and its value without any.
 
 use super::*;
 
-/// What is taken up while the server runs; `reload` of the whole server's tests tries each kind.
+/// Settings that apply while the server runs; `reload` of the whole server's tests tries each kind.
 #[test]
 fn the_settings_that_need_no_restart() {
     let live: Vec<&str> =

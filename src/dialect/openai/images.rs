@@ -26,13 +26,13 @@ pub(crate) type NamedFile<'a> = (&'a str, &'a str, &'a Blob);
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct ImagesRequest {
     model: Option<String>,
-    /// What to make, in words.
+    /// The prompt: a description of the picture.
     pub prompt: String,
     size: Option<String>,
     pictures: Vec<JobFile>,
     is_edit: bool,
     ignored: Vec<&'static str>,
-    /// How many turns to make.
+    /// Number of turns to make.
     pub count: u32,
     /// Whether the bytes are wanted, and not links.
     pub is_b64: bool,

@@ -16,7 +16,7 @@ use crate::dialect::openai::wire::{
 };
 use crate::dialect::writer::{EVENT_TEXT_BYTES_MAX, StreamWriter};
 
-/// How tool calls are written.
+/// The form in which tool calls are written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CallForm {
     /// `tool_calls`, any number of them.
@@ -75,7 +75,7 @@ impl ChunkEncoder {
         });
     }
 
-    /// What an event has for the caller, in as many chunks as its length asks for.
+    /// Writes the content of an event, in as many chunks as its length needs.
     pub fn event(&self, event: &ReplyEvent<'_>, out: &mut BytesMut) {
         // A thought's chunk has a null content, and a text's chunk no reasoning key: programs that look at one
         // only when the other is empty get the right one, and none sees an empty string between the phases.
@@ -248,7 +248,7 @@ pub enum WholeReply {
     Frames(FrameWhole),
 }
 
-/// What was said so far.
+/// The answer so far.
 #[derive(Debug, Default)]
 pub struct Collected {
     content: String,

@@ -10,10 +10,10 @@ use crate::dialect::openai::fields::Fields;
 
 /// The longest name of a tool. OpenAI allows 64 characters; some clients put a server's name in front.
 const NAME_CHARS_MAX: usize = 128;
-/// What [`is_name`] expects, in words.
+/// The form of names that [`is_name`] accepts, in words.
 pub(crate) const NAME_FORM: &str = "1 to 128 letters, digits, '_', '-', '.', ':' or '/'";
 
-/// What a request says about tools and about the form of the answer.
+/// The tools of a request and the form of its answer.
 #[derive(Debug, Default)]
 pub(crate) struct ToolWishes {
     tools: Vec<ToolSpec>,
@@ -117,7 +117,7 @@ pub(crate) fn is_name(name: &str) -> bool {
     !name.is_empty() && name.chars().count() <= NAME_CHARS_MAX && name.chars().all(is_plain)
 }
 
-/// Which tools have to be called. `allowed_tools` leaves only those that it names.
+/// Reads the tool choice. `allowed_tools` leaves only the tools that it names.
 fn choice(fields: &Fields<'_>, tools: &mut Vec<ToolSpec>) -> Result<ToolChoice, RequestError> {
     const EXPECTED: &str = "'none', 'auto', 'required' or a tool of this request";
     let (at, value) = match (fields.get("tool_choice"), fields.get("function_call")) {

@@ -22,16 +22,16 @@ pub(crate) const IDEMPOTENCY_KEY_BYTES_MAX: usize = 255;
 const SIZE_BYTES_MAX: usize = 32;
 /// The longest video in seconds that is taken for a wish; more is a slip.
 const SECONDS_MAX: f64 = 3600.0;
-/// How long the upstream usually takes: 93 to 343 s were seen.
+/// Usual time for a video in seconds: 93 to 343 s were seen.
 const TYPICAL_SECONDS: u64 = 180;
-/// What is shown at most of a video that is not done.
+/// Largest percentage that is shown of an unfinished video.
 const UNDONE_PERCENT_MAX: u64 = 95;
 
 /// A request of `POST /v1/videos`.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct VideoRequest {
     model: Option<String>,
-    /// What to make, in words.
+    /// The prompt: a description of the video.
     pub prompt: String,
     picture: Option<JobFile>,
     ignored: Vec<&'static str>,
@@ -128,7 +128,7 @@ fn seconds(value: &Value) -> Result<f64, RequestError> {
         .ok_or_else(|| RequestError::invalid_value("seconds", "a number of seconds, such as '5'"))
 }
 
-/// What tells the body of a request from another one: fields, files and their bytes. 32 hex digits.
+/// Hash of a request's body, by which repeated requests are recognised: fields, files and their bytes. 32 hex digits.
 #[must_use]
 pub(crate) fn fingerprint(fields: &Map<String, Value>, files: &[NamedFile<'_>], lifted: &[Blob]) -> String {
     let mut hash = Sha256::new();
@@ -150,7 +150,7 @@ pub(crate) fn fingerprint(fields: &Map<String, Value>, files: &[NamedFile<'_>], 
     half_hex(&hash.finalize())
 }
 
-/// What stands for an idempotency key of a caller in the state file. 32 hex digits.
+/// Hash of a caller's idempotency key for the state file. 32 hex digits.
 #[must_use]
 pub(crate) fn idempotency_hash(owner: &str, key: &str) -> String {
     half_hex(&Sha256::digest([b"qwen-bridge idempotency\0", owner.as_bytes(), b"\0", key.as_bytes()].concat()))
@@ -161,8 +161,7 @@ fn half_hex(digest: &[u8]) -> String {
     base16ct::lower::encode_string(digest.get(..16).unwrap_or(digest))
 }
 
-/// How far a video in the making is, in percent: an estimate by the time it took so far, at most 95. The upstream
-/// says nothing of it.
+/// Progress of a video in percent: an estimate by the time so far, at most 95. The upstream does not tell it.
 #[must_use]
 pub(crate) fn progress_after(seconds: u64) -> u64 {
     (seconds.saturating_mul(UNDONE_PERCENT_MAX) / TYPICAL_SECONDS).min(UNDONE_PERCENT_MAX)

@@ -19,7 +19,7 @@ pub(crate) struct Events {
     first: u64,
 }
 
-/// Which text of the response a delta belongs to.
+/// The text of the response that a delta belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DeltaOf<'a> {
     /// The name of the event.

@@ -1,4 +1,4 @@
-//! What is kept of a response: the items of its input, each with an id, beside the response itself.
+//! Kept responses: the items of the input, each with an id, beside the response itself.
 
 use serde::Deserialize;
 use serde_json::{Map, Value, json};

@@ -36,7 +36,7 @@ pub(crate) struct Tools {
     pub(crate) specs: Vec<ToolSpec>,
     /// The names of the freeform tools.
     pub(crate) freeform: Vec<String>,
-    /// Which of them have to be called.
+    /// Which of them the answer may or must call.
     pub(crate) choice: ToolChoice,
     /// Whether the web is to be searched.
     pub(crate) search: bool,

@@ -31,7 +31,7 @@ use crate::store::{Loaded, Store};
 use crate::upstream::oauth::client::QwenOAuth;
 use crate::upstream::oauth::pkce::{ApiBaseError, api_base};
 
-/// How often files are looked at. What another program wrote is in use within five seconds.
+/// Interval in which files are read. A login that another program wrote is in use within five seconds.
 const SCAN_EVERY: Duration = Duration::from_secs(2);
 /// A token that ends sooner is not sent any more.
 pub(crate) const FLOOR_SECONDS: i64 = 30;
@@ -46,7 +46,7 @@ const SPREAD: Duration = Duration::from_secs(3);
 #[derive(Clone)]
 pub(crate) struct OAuthAccounts(pub(crate) Arc<Shared>);
 
-/// What all clones share.
+/// The state that all clones share.
 pub(crate) struct Shared {
     pub(crate) settings: AccountSettings,
     pub(crate) pool: IdentityPool,
@@ -59,7 +59,7 @@ pub(crate) struct Shared {
     pub(crate) dead: Mutex<HashSet<CredentialKey>>,
     /// Renewed credentials that could not go where the ones before came from, by those.
     pub(crate) kept: Mutex<HashMap<CredentialKey, OAuthCredentials>>,
-    /// What an earlier run learnt about accounts, until they appear.
+    /// Facts of an earlier run about accounts, until these appear.
     pub(crate) facts: HashMap<CredentialKey, IdentityFacts>,
     /// Folders that cannot be written, of which the owner was told.
     pub(crate) unwritable: Mutex<HashSet<PathBuf>>,
@@ -94,7 +94,7 @@ impl OAuthAccounts {
             folders.push(OAuthFiles::unnamed_in(shared));
         }
         let kept = loaded.oauth.iter().filter_map(|(key, text)| {
-            // What this program wrote and cannot read any more is of no use.
+            // Text of this program that it cannot read any more is useless.
             Some((key.clone(), OAuthCredentials::of_stored(text, now.unix)?))
         });
         let dead = loaded.facts.iter().filter(|(_, facts)| facts.dead_since.is_some());
@@ -196,7 +196,7 @@ impl OAuthAccounts {
         }
     }
 
-    /// When a refresh brought the session's token.
+    /// Moment at which a refresh brought the session's token; `None` for one from a file.
     pub(crate) fn renewed_at(&self, session: &Session) -> Option<Instant> {
         self.find(session.identity())?.known.lock().renewed_at
     }
@@ -447,7 +447,7 @@ impl OAuthAccounts {
             let known = account.known.lock();
             let retry_at = known.retry_at.map_or(now.instant, Instant::into_std).max(now.instant);
             match self.state(&account.session, &known, now) {
-                // When a refused account is looked at again is the pool's business.
+                // The pool decides when a refused account is tried again.
                 AccountState::Ready | AccountState::PortalRefuses => CredentialState::Ready,
                 AccountState::Expired => CredentialState::Missing { retry_at },
                 AccountState::NeedsLogin => CredentialState::Dead,
@@ -491,7 +491,7 @@ impl OAuthAccounts {
     }
 }
 
-/// What a refused access token is called on disk.
+/// Name of a refused access token on disk.
 pub(crate) fn refused_key(token: &AccessToken) -> CredentialKey {
     CredentialKey::of(&format!("refused access token {}", token.expose()))
 }

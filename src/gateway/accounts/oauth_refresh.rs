@@ -163,7 +163,7 @@ impl OAuthAccounts {
         self.renew_given(account).await
     }
 
-    /// What is in the file: not what is known when that could not be written there.
+    /// The credentials in the file, which differ from the known ones when those could not be written.
     fn written(&self, account: &Account, file: &OAuthFile) -> OAuthCredentials {
         let known = account.known.lock();
         if self.0.kept.lock().contains_key(&known.origin) {

@@ -43,7 +43,7 @@ impl OAuthAccounts {
                     self.forget(&account);
                 }
             }
-            // What was not found wrong again is well by now.
+            // A file whose fault was not found again is in order.
             self.0.faults.lock().retain(|path, (_, found_in)| *found_in >= round || path.parent() != Some(files.dir()));
         }
     }

@@ -1,4 +1,4 @@
-//! Where the requests of static keys and OAuth accounts go.
+//! The endpoints of static keys and OAuth accounts.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::gateway::accounts::oauth::OAuthAccounts;
 use crate::upstream::openai::client::Target;
 use crate::upstream::openai::encode::Profile;
 
-/// Where the requests of each identity go.
+/// The endpoint of each identity.
 pub(crate) enum Targets {
     /// Each key to its own endpoint.
     Keys(HashMap<CredentialKey, Target>),
@@ -22,8 +22,7 @@ pub(crate) enum Targets {
 }
 
 impl Targets {
-    /// Where the requests of this session go; `None` when the account is gone or its credentials name a place that
-    /// gets no token.
+    /// The endpoint of this session; `None` if the account is gone or its credentials name a host that gets no token.
     pub(crate) fn of(&self, session: &Session) -> Option<Target> {
         match self {
             Self::Keys(targets) => targets.get(session.key()).cloned(),

@@ -30,7 +30,7 @@ use crate::upstream::web::token::token_in_jar;
 /// Refreshes at once: many at a time have been seen to draw a challenge.
 const REFRESHES_MAX: usize = 2;
 
-/// When tokens are renewed.
+/// Settings of the renewal of tokens.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WebAccountSettings {
     /// `AUTO_REFRESH_TOKEN`: live tokens are replaced before they end. Accounts without one get one in any case.
@@ -43,7 +43,7 @@ pub(crate) struct WebAccountSettings {
 #[derive(Clone)]
 pub(crate) struct WebAccounts(pub(crate) Arc<Inner>);
 
-/// What all clones share.
+/// The state that all clones share.
 pub(crate) struct Inner {
     pub(crate) settings: WebAccountSettings,
     pub(crate) pool: IdentityPool,
@@ -52,9 +52,9 @@ pub(crate) struct Inner {
     members: Mutex<BTreeMap<CredentialKey, Arc<Member>>>,
     refreshes: SingleFlight<CredentialKey, Result<(), RefreshError>>,
     pub(crate) running: Semaphore,
-    /// When the last refresh of any account began.
+    /// Moment at which the last refresh of any account began.
     pub(crate) last_start: AsyncMutex<Option<Instant>>,
-    /// What callers' own refresh cookies renewed.
+    /// Tokens that callers' own refresh cookies renewed.
     own: OwnSessions,
     /// The owner was told about a wrong clock.
     pub(crate) is_skew_told: AtomicBool,
@@ -64,14 +64,14 @@ pub(crate) struct Inner {
 
 pub(crate) struct Member {
     pub(crate) session: Arc<Session>,
-    /// What is configured for it.
+    /// The configured credentials of the identity.
     pub(crate) seed: IdentitySeed,
     /// The account of the upstream that the identity began with, as far as its tokens tell.
     pub(crate) account: OnceLock<String>,
     pub(crate) history: Mutex<History>,
 }
 
-/// What its refreshes brought so far.
+/// The results of its refreshes so far.
 #[derive(Default)]
 pub(crate) struct History {
     /// The first refusal since the last success.
@@ -80,14 +80,14 @@ pub(crate) struct History {
     pub(crate) dead_checks: u32,
     /// Failures in a row that say nothing about the session.
     pub(crate) failures: u32,
-    /// When a refresh brought the present token.
+    /// Moment at which a refresh brought the present token.
     pub(crate) renewed_at: Option<Instant>,
     /// The number of a token that the upstream refused, whatever the token says of its end.
     pub(crate) refused: Option<u64>,
     pub(crate) forced: LastForced,
     /// Configured cookies that were tried since the last success, in their order: the first one, then its spares.
     pub(crate) cookies_tried: usize,
-    /// When the background round looks at it next.
+    /// Moment of its next look by the background round.
     pub(crate) due_at: Option<Instant>,
 }
 
@@ -208,7 +208,7 @@ impl WebAccounts {
         self.keep_facts(&key, now);
     }
 
-    /// Which identity has this account of the upstream.
+    /// The identity that has this account of the upstream.
     #[must_use]
     pub(crate) fn holder_of(&self, account: &str) -> Option<IdentityId> {
         let members = self.0.members.lock();
@@ -314,7 +314,7 @@ impl WebAccounts {
         }
     }
 
-    /// When a refresh brought the session's token.
+    /// Moment at which a refresh brought the session's token.
     pub(crate) fn renewed_at(&self, session: &Session) -> Option<Instant> {
         self.find(session.key())?.history.lock().renewed_at
     }
@@ -459,7 +459,7 @@ pub(crate) fn is_live(session: &Session, now: Now) -> bool {
     session.token().is_some_and(|token| token.is_live(now.unix))
 }
 
-/// What an owner is told about a clock that is so many seconds ahead of the upstream's, or behind it.
+/// Sentence for the owner about a clock that is `ahead` seconds ahead of the upstream's, or behind it.
 #[must_use]
 pub(crate) fn skew_in_words(ahead: i64) -> String {
     let (seconds, side) = (ahead.unsigned_abs(), if ahead > 0 { "ahead of" } else { "behind" });

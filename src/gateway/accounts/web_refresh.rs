@@ -20,7 +20,7 @@ use crate::telemetry::ErrorChain;
 use crate::upstream::error::UpstreamError;
 use crate::upstream::web::token::{is_refusal, token_in_jar};
 
-/// How long a refresh keeps others from beginning.
+/// Time for which a refresh keeps its place, so that others cannot begin.
 const PLACE_TIME: Duration = Duration::from_secs(4);
 /// The pause between the starts of two refreshes.
 const SPACING: Duration = Duration::from_secs(1);
@@ -31,7 +31,7 @@ const BACKOFF_BASE: Duration = Duration::from_secs(30);
 const BACKOFF_MAX: Duration = Duration::from_secs(30 * 60);
 /// A clock that is wrong by more than this is worth a line in the log.
 const SKEW_TOLD_SECONDS: i64 = 60;
-/// How often a dead session is tried again: from half an hour, doubling, to a day.
+/// Pause before a dead session is tried again: from half an hour, doubling, to a day.
 const DEAD_RECHECK_BASE: Duration = Duration::from_secs(30 * 60);
 const DEAD_RECHECK_MAX: Duration = Duration::from_secs(24 * 3600);
 /// The assumed lifetime of a token that does not tell.

@@ -173,7 +173,7 @@ mod tests {
         UnixSeconds(seconds)
     }
 
-    /// What is told in words, at a moment at which these are wrong.
+    /// The messages at a moment at which these conditions hold, in words.
     fn told(troubles: &mut Troubles, seen: &[&Trouble], now: i64, succeeds: bool) -> Vec<String> {
         let news = troubles.look(&seen.iter().copied().cloned().collect(), at(now), |_| 30);
         for one in &news {

@@ -1,4 +1,4 @@
-//! What the owner is told of a trouble, in English and Chinese, and as facts for programs.
+//! The messages to the owner about a condition, in English and Chinese, and as facts for programs.
 
 use serde_json::json;
 

@@ -1,4 +1,4 @@
-//! Whose request it is, and what it may take.
+//! The caller of a request, and the limits of the request.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use crate::base::session::Session;
 use crate::gateway::answer::trace::Trace;
 use crate::pool::CallerId;
 
-/// Whose request it is, and what was tried for it.
+/// The caller of a request, and the history of its attempts.
 #[derive(Clone)]
 pub(crate) struct RequestContext {
     /// For fairness between callers.
@@ -18,7 +18,7 @@ pub(crate) struct RequestContext {
     pub owner: Option<CredentialKey>,
     /// The caller's own credential, in client mode; it never enters the pool.
     pub own: Option<Arc<Session>>,
-    /// How often the caller's client has already tried again by itself.
+    /// Earlier attempts of the caller's client at this request.
     pub client_retries: u32,
     /// Filled while the request is tried.
     pub trace: Trace,
@@ -27,18 +27,18 @@ pub(crate) struct RequestContext {
 /// The limits of one request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestLimits {
-    /// What an account is charged with for it.
+    /// The usage that an account is charged with.
     pub(crate) usage: Usage,
     /// Whether files have to be handed over for it.
     pub(crate) uploads: bool,
-    /// How long it may take in all.
+    /// Time limit of the whole request.
     pub(crate) total_timeout: Duration,
-    /// How long one try may take to its first content.
+    /// Time limit of one attempt, to its first content.
     pub(crate) first_event_timeout: Duration,
 }
 
 impl RequestLimits {
-    /// What the request needs of an identity.
+    /// The demands of the request on an identity.
     pub(crate) fn need(&self) -> Need {
         Need { usage: self.usage, uploads: self.uploads }
     }

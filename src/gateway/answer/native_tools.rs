@@ -1,4 +1,4 @@
-//! Which accounts take tools that are declared beside the prompt.
+//! The ability of accounts to take tools that are declared beside the prompt.
 //!
 //! The upstream opened this to some accounts only, and does not tell which. An account without the ability refuses a
 //! declaration, or ignores it and answers as if there were no tools. So an account is on trial until one of its answers

@@ -38,7 +38,7 @@ impl Accounting {
         self.count(session, Spent { requests: 0, prompt, completion, cached });
     }
 
-    /// What each account did on its last days, in the order of configuration.
+    /// The daily counts of each account, in the order of configuration.
     pub(crate) fn spending(&self) -> Vec<AccountDays> {
         let days = |session: Arc<Session>| AccountDays {
             identity: session.identity().clone(),

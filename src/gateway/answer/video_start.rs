@@ -1,4 +1,4 @@
-//! What is kept of a video while it is started: the diary that outlives the process, and the result.
+//! The start of a video: the diary that outlives the process, and the result.
 
 use crate::base::session::Session;
 use crate::gateway::janitor::OwnChat;

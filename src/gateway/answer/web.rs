@@ -40,7 +40,7 @@ use crate::upstream::error::{Blame, UpstreamError, UpstreamErrorKind};
 use crate::upstream::web::client::QwenWeb;
 use crate::upstream::web::request::{Task, WebRequest};
 
-/// How long the site lets a deep research take.
+/// Longest time that the site allows for a deep research.
 const RESEARCH_TIMEOUT: Duration = Duration::from_mins(30);
 
 /// The largest answer that is collected as a whole; no model says as much.
@@ -56,7 +56,7 @@ struct Inner {
 }
 
 impl Inner {
-    /// How long a request may take, and what it is charged to. Videos and research take many minutes.
+    /// The time limits and the usage of a request. Videos and research take many minutes.
     fn limits(&self, request: &WebRequest) -> RequestLimits {
         let base = self.attempts.upstream.settings.total_timeout;
         RequestLimits {
@@ -107,7 +107,7 @@ impl WebGateway {
         Self(Arc::new(Inner { failover, attempts }))
     }
 
-    /// What the upstream sent that this version does not know.
+    /// Counts of frames that this version does not know.
     #[must_use]
     pub(crate) fn drift(&self) -> &Drift {
         &self.0.attempts.drift
@@ -131,7 +131,7 @@ impl WebGateway {
         self.0.attempts.upstream.clock_skew()
     }
 
-    /// What each account did on its last days.
+    /// The daily counts of each account.
     #[must_use]
     pub(crate) fn spending(&self) -> Vec<AccountDays> {
         self.0.failover.accounting.spending()
@@ -198,7 +198,7 @@ impl WebGateway {
         loop {
             let mut turn = match self.begin((request, stages), context, sink, &mut progress).await {
                 Ok(turn) => turn,
-                // When no other identity can take over, the cut itself is the answer.
+                // If no other identity can take over, the cut itself is the answer.
                 Err(error @ ChatError::Lease(..)) => return Err(cut.unwrap_or(error)),
                 Err(error) => return Err(error),
             };
@@ -260,7 +260,7 @@ impl WebGateway {
         }
     }
 
-    /// Whose account has the chat that a request continues.
+    /// Credential of the account that has the chat which a request continues.
     fn holder(&self, request: &WebRequest, context: &RequestContext) -> Option<CredentialKey> {
         let before = request.thread.as_ref()?.turn.as_ref()?.before;
         let asker = Asker::of(context.owner.as_ref()?, request);

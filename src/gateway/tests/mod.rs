@@ -31,10 +31,10 @@ use crate::upstream::tests::server::{Seen, Server, json as answer};
 struct Endpoint {
     server: Server,
     newest: Arc<Mutex<HashMap<String, u64>>>,
-    /// What is answered in its place, once each.
+    /// Answers that take its place, once each.
     instead: Arc<Mutex<Vec<Vec<u8>>>>,
     polls: Arc<Mutex<Vec<Value>>>,
-    /// What happens while a refresh is answered, once.
+    /// An event while a refresh is answered, once.
     during: Arc<Mutex<Option<Event>>>,
 }
 

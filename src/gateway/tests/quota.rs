@@ -22,7 +22,7 @@ fn quota(hours: Option<u64>, retry_after: Option<u64>) -> UpstreamError {
     UpstreamError { retry_after: retry_after.map(Duration::from_secs), ..error }
 }
 
-/// So many seconds after (or before) midnight, on a clock that runs as it should.
+/// A moment this number of seconds after (or before) midnight, on a clock that runs as it should.
 fn at(origin: Now, seconds: i64) -> Now {
     let ahead = Duration::from_secs(u64::try_from(seconds + 2 * DAY).unwrap());
     Now { instant: origin.instant + ahead, unix: UnixSeconds(MIDNIGHT + seconds) }
@@ -52,7 +52,7 @@ fn lend(pool: &IdentityPool, now: Now) -> Result<Lease, LeaseError> {
     )
 }
 
-/// How long no identity is lent from now on, in seconds.
+/// Seconds for which no identity is lent from now on.
 fn rest(pool: &IdentityPool, now: Now) -> u64 {
     match lend(pool, now) {
         Err(LeaseError::Resting { reason: CoolingReason::Quota, retry_after }) => retry_after.as_secs(),

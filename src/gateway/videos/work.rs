@@ -30,22 +30,22 @@ use crate::telemetry::ErrorChain;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::web::request::WebRequest;
 
-/// How long a job may take, waiting included. The upstream was seen to need up to six minutes.
+/// Time limit of a job in seconds, waiting included. The upstream was seen to need up to six minutes.
 const JOB_SECONDS_MAX: u64 = 25 * 60;
 
-/// What a job has at least after a restart, so that a video which was made meanwhile is found.
+/// Least time of a job after a restart in seconds, so that a video which was made meanwhile is found.
 const RESUMED_SECONDS_MIN: u64 = 60;
 
 /// A job that could begin after this long waits for it.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// How often a job waits to begin.
+/// Most waits of a job before it begins.
 const WAITS_MAX: u32 = 30;
 
-/// When to look again for a token that is being fetched.
+/// Pause before the next look for a token that is being fetched.
 const TOKEN_WAIT: Duration = Duration::from_secs(30);
 
-/// Where the picture came in.
+/// The form field of the picture.
 const PICTURE_FIELD: &str = "input_reference";
 
 impl VideoJobs {
@@ -120,7 +120,7 @@ impl VideoJobs {
         followed.map_err(|error| ChatError::Upstream { error, attempts: 1 })
     }
 
-    /// What an earlier run began, and whose account has it; `None` when it certainly began nothing.
+    /// The video that an earlier run may have begun, with its account; `None` if it certainly began none.
     async fn begun_earlier(
         &self,
         job: &VideoJob,
@@ -262,7 +262,7 @@ impl VideoDiary for Diary<'_> {
     }
 }
 
-/// What the upstream is asked for; `None` if the picture cannot be read, which was checked when it came in.
+/// The request for the upstream; `None` if the picture cannot be read, which was checked when it arrived.
 fn wish(job: &VideoJob) -> Option<WebRequest> {
     let picture = match &job.picture {
         None => None,
@@ -290,7 +290,7 @@ fn wish(job: &VideoJob) -> Option<WebRequest> {
     WebRequest::media(media).ok()
 }
 
-/// How long to wait before a video that could not begin is tried again; `None` where that does not help soon.
+/// Pause before a video that could not begin is tried again; `None` if waiting does not help soon.
 fn wait_for(error: &ChatError) -> Option<Duration> {
     let wait = match error {
         ChatError::Lease(error, _) => error.retry_after(),

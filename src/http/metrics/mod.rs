@@ -20,7 +20,7 @@ use crate::chat::failure::Failure;
 use crate::http::metrics::state::StateCollector;
 use crate::http::state::AppState;
 
-/// What every name begins with.
+/// Prefix of every metric's name.
 const PREFIX: &str = "qwen_bridge";
 /// The text form that Prometheus asks for.
 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";

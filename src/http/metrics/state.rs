@@ -1,4 +1,4 @@
-//! What is measured at the moment of a scrape: accounts, queues, drift, memory.
+//! Gauges that are read at each scrape: accounts, queues, drift, memory.
 
 use std::fmt;
 

@@ -23,7 +23,7 @@ use crate::http::serve::content::multipart::{FormFile, is_form, read_form};
 use crate::http::serve::record::gallery;
 use crate::http::state::AppState;
 
-/// How much of a text in place of a picture is looked at.
+/// Most bytes of a text in place of a picture that are read.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
 
 /// The routes of this file.

@@ -218,7 +218,7 @@ async fn list_input_items(
     Ok(json_response(serde_json::to_vec(&list).map_err(|_| Failure::internal())?))
 }
 
-/// Which items of a list are asked for.
+/// The requested items of a list.
 struct Page {
     after: Option<String>,
     limit: usize,

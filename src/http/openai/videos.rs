@@ -37,7 +37,7 @@ use crate::telemetry::ErrorChain;
 const PAGE_DEFAULT: usize = 20;
 /// The most jobs on a page.
 const PAGE_MAX: usize = 100;
-/// What is passed on of a file's headers.
+/// Headers of a file that are passed on.
 const PASSED_ON: [HeaderName; 5] = [CONTENT_LENGTH, CONTENT_RANGE, ACCEPT_RANGES, ETAG, LAST_MODIFIED];
 
 /// The routes of this file.

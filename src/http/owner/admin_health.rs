@@ -29,7 +29,7 @@ use crate::upstream::error::UpstreamErrorKind;
 
 /// Accounts that are asked at once.
 const PROBES_MAX: usize = 4;
-/// How long one account may take, a new token included.
+/// Time limit for one account, a token renewal included.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The routes of this file.
@@ -37,14 +37,14 @@ pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/admin/health", get(admin_health))
 }
 
-/// What may follow the path.
+/// The query of the route.
 #[derive(Debug, Default, Deserialize)]
 struct Wishes {
     probe: Option<String>,
     format: Option<String>,
 }
 
-/// How an account is.
+/// The states of an account.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum AccountStatus {
@@ -68,7 +68,7 @@ struct Account {
     /// The HTTP status that stands for `status`: 200, 429, 401, 500, or 0 for no answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     api_status: Option<u16>,
-    /// What it did on this day of UTC.
+    /// Its counts on this UTC day.
     today: Today,
 }
 
@@ -131,7 +131,7 @@ async fn accounts(state: &AppState, is_active: bool) -> Vec<Account> {
     found.buffered(PROBES_MAX).collect().await
 }
 
-/// What the pool knows.
+/// The account's state as the pool knows it.
 fn passive(kind: AccountKind, view: &IdentityView, now: UnixSeconds) -> Account {
     let (status, api_status) = match view.reason {
         Some(IdentityReason::LoginNeeded | IdentityReason::Refused) => (AccountStatus::Error, Some(401)),
@@ -168,7 +168,7 @@ fn is_unused(view: &IdentityView) -> bool {
     view.status == IdentityStatus::Down || is_waited_for
 }
 
-/// What the upstream says now. The pool hears nothing of it.
+/// The account's state as the upstream tells it now. The pool is not told of the result.
 async fn active(state: &AppState, kind: AccountKind, known: Account, session: &Arc<Session>) -> Account {
     let asking = async {
         match kind {

@@ -18,7 +18,7 @@ use crate::telemetry::ErrorChain;
 
 /// The ends of paths whose POST changes nothing.
 const QUESTIONS: &[&str] = &["/check", "/test"];
-/// How much of a path is noted, in characters.
+/// Most characters of a path that are noted.
 const PATH_CHARS_MAX: usize = 120;
 
 /// The route of this file.

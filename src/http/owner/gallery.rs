@@ -11,7 +11,7 @@ use crate::http::serve::record::gallery::{Item, shown};
 use crate::http::state::AppState;
 use crate::pool::Now;
 
-/// How long the upstream's links live at most, in seconds: seven days.
+/// Longest lifetime of the upstream's links in seconds: seven days.
 const LINK_SECONDS: i64 = 7 * 24 * 60 * 60;
 
 /// The route of this file.

@@ -86,7 +86,7 @@ async fn ready(State(state): State<AppState>) -> Response {
     response
 }
 
-/// How the state is kept: `disk`, `memory` (the state folder cannot be used) or `failing` (the state file cannot be
+/// The state of the store: `disk`, `memory` (the state folder cannot be used) or `failing` (the state file cannot be
 /// written at the moment). `waiting` facts go to the disk when that works again, `lost` ones do not.
 fn storage(status: &StorageStatus) -> Value {
     json!({

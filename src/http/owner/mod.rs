@@ -1,4 +1,4 @@
-//! What the owner of a server looks at and does: the front page, health, accounts and their tokens, logins.
+//! The routes of the server's owner: the front page, health, accounts and their tokens, logins.
 
 pub(crate) mod accounts;
 pub(crate) mod admin_health;

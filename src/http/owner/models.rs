@@ -33,7 +33,7 @@ async fn models(State(state): State<AppState>) -> Response {
     not_stored(Json(told(&state).await).into_response())
 }
 
-/// What may be changed.
+/// The body of a change.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Change {
@@ -88,7 +88,7 @@ async fn told(state: &AppState) -> Value {
     json!({ "models": models, "aliases": aliases })
 }
 
-/// What a model can do, in words that the page has pictures for.
+/// The abilities of a model, as words that the page has pictures for.
 fn abilities(info: &ModelInfo) -> Vec<&'static str> {
     let takes = &info.abilities;
     [

@@ -1,4 +1,4 @@
-//! What the owner's routes share in how they answer: the program's name, moments, and which form is wished for.
+//! The common part of the owner's answers: the program's name, moments, and the requested form.
 
 use axum::response::Response;
 use http::header::{ACCEPT, CACHE_CONTROL, HeaderMap, HeaderValue};

@@ -17,7 +17,7 @@ pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/admin/reload", get(last).post(reload))
 }
 
-/// How the last reload went; `null` before the first.
+/// The result of the last reload; `null` before the first.
 async fn last(State(state): State<AppState>) -> Response {
     let last = state.0.reloads.last();
     answer(StatusCode::OK, &last.map_or(Value::Null, |last| serde_json::json!(last)))

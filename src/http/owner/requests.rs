@@ -27,9 +27,9 @@ use crate::http::owner::advice::{Advice, advice};
 use crate::http::state::AppState;
 use crate::pool::Now;
 
-/// How often the accounts are compared with what a stream of events was sent last.
+/// Interval in which the accounts are compared with the last state sent in a stream of events.
 const ACCOUNTS_EVERY: Duration = Duration::from_secs(1);
-/// How often an event stream says that it lives when nothing happens.
+/// Interval of keep-alives on a silent event stream.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
 
 /// The routes of this file.
@@ -40,11 +40,11 @@ pub(crate) fn routes() -> Router<AppState> {
         .route("/admin/events", get(events))
 }
 
-/// Which requests are wanted.
+/// The query of the list.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wanted {
-    /// At most so many that have ended.
+    /// Most ended requests in the answer.
     limit: Option<usize>,
     /// Of the caller's key with this name.
     key: Option<String>,
@@ -220,7 +220,7 @@ async fn events(State(state): State<AppState>) -> Response {
 struct Watch {
     state: AppState,
     happenings: Receiver<Happening>,
-    /// When the accounts are looked at, which tell of no change themselves.
+    /// Ticks at which the accounts are read, which announce no changes themselves.
     looks: Interval,
     /// The accounts as they were told last.
     accounts: String,

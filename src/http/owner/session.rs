@@ -27,7 +27,7 @@ pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/admin/session", get(look).post(log_in).delete(log_out))
 }
 
-/// How it stands. Needs no key, and tells nothing to those who have no session.
+/// The state of the session. Needs no key, and tells nothing without a session.
 async fn look(
     State(state): State<AppState>,
     Extension(guard): Extension<Arc<KeyGuard>>,

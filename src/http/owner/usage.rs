@@ -26,7 +26,7 @@ pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/admin/usage", get(usage))
 }
 
-/// What may follow the path.
+/// The query of the route.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wishes {
@@ -40,7 +40,7 @@ struct Wishes {
     format: Option<String>,
 }
 
-/// What is asked for.
+/// The query, read and checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Asked {
     from: UtcDay,

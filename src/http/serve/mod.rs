@@ -1,4 +1,4 @@
-//! What every request passes: sockets, limits, keys, bodies and the log line.
+//! The layers that every request passes: sockets, limits, keys, bodies and the log line.
 
 pub(crate) mod admission;
 pub(crate) mod base_path;

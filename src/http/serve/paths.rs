@@ -18,7 +18,7 @@ const ENDPOINTS: &[(&str, bool)] = &[
     ("responses", true),
     ("videos", true),
 ];
-/// How like an endpoint a path has to be to be taken for a slip.
+/// Least similarity (0 to 1) of a path to an endpoint to count as a slip.
 const LIKENESS_MIN: f64 = 0.9;
 
 /// A request's address with the path that it means, if that is another than the one it has: doubled slashes, a missing
@@ -39,7 +39,7 @@ fn canonical(path: &str) -> Option<String> {
     }
     let meant = match endpoint_of(without_version(&segments(trimmed))) {
         Some((endpoint, [])) => format!("/v1/{endpoint}"),
-        // What stands behind an id may be a part of it.
+        // The segments behind an id may be part of it.
         found => {
             let segments = segments(given);
             let end = if given.ends_with('/') && !segments.is_empty() { "/" } else { "" };

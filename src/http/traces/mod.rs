@@ -27,13 +27,13 @@ use crate::telemetry::ErrorChain;
 const WAITING_MAX: usize = 2_048;
 /// Requests of one batch.
 const BATCH_MAX: usize = 256;
-/// How long a batch is gathered.
+/// Time for which a batch is collected.
 const GATHERING: Duration = Duration::from_secs(2);
-/// How long a collector may take for a batch, and for the last one when the server stops.
+/// Time limit of a collector for a batch, and for the last one when the server stops.
 const SENDING: Duration = Duration::from_secs(10);
 const LAST_SENDING: Duration = Duration::from_secs(2);
 
-/// Where requests go to become spans.
+/// Receives the requests that become spans.
 #[derive(Clone, Debug)]
 pub(crate) struct SpanSender(mpsc::Sender<Arc<EndedRequest>>);
 
@@ -43,7 +43,7 @@ pub(crate) struct SpanSending {
     exporter: SpanExporter,
 }
 
-/// Why spans cannot be sent.
+/// Reasons why spans cannot be sent.
 #[derive(Debug, thiserror::Error)]
 pub enum TracesError {
     /// The HTTP client cannot be made.

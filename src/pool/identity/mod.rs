@@ -26,7 +26,7 @@ pub enum CredentialState {
     /// It has no usable token. It is asked again from `retry_at` on, when no ready identity is free, so that a request
     /// can trigger the exchange.
     Missing {
-        /// When the next exchange may be tried.
+        /// Moment of the next exchange.
         retry_at: Instant,
     },
     /// The login itself is refused. It is not used until a refresh succeeds again, or its owner has logged in.

@@ -56,7 +56,7 @@ impl Bench {
         self.breaker.state(self.now)
     }
 
-    /// How long it stays open from now on.
+    /// Time for which it stays open from now on.
     fn open_for(&self) -> Duration {
         match self.state() {
             State::Open { until } => until.saturating_duration_since(self.now),

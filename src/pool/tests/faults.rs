@@ -1,4 +1,4 @@
-//! What results do to the pool: rests, pauses, blame, early probes, credentials.
+//! Effects of results on the pool: rests, pauses, blame, early probes, credentials.
 
 use crate::base::facts::{CoolingReason, Usage};
 use crate::pool::tests::{

@@ -1,4 +1,4 @@
-//! Who is lent, who is refused and why.
+//! Which identity is lent, and the reasons for refusals.
 
 use std::sync::Arc;
 
@@ -126,7 +126,7 @@ fn without_token_they_come_last_and_in_their_time() {
     assert_eq!(status(&pool, 2, later), HEALTHY);
 }
 
-/// What one identity of a test has.
+/// State of one identity of a test.
 #[derive(Clone, Copy, Debug)]
 enum Has {
     Rate(u64),

@@ -8,7 +8,7 @@ use crate::pool::tests::{
 };
 use crate::pool::{CredentialState, IdentityPool, LeaseError, Now, Outcome, PoolSettings};
 
-/// Who is lent next, given back at once.
+/// The identity that is lent next, given back at once.
 fn next(pool: &IdentityPool, now: Now) -> String {
     let lease = try_lease(pool, now).unwrap();
     let identity = lease.identity().as_str().to_owned();

@@ -135,7 +135,7 @@ fn while_the_upstream_is_blamed_one_probe_goes_out_in_five_seconds() {
             at = plus(at, s(1));
         }
         assert_eq!(sent, 8, "in 40 seconds, {cooldown:?}");
-        // What a probe proves frees the others.
+        // A successful probe frees the others.
         at = plus(at, s(5));
         let probe = try_lease(&pool, at).unwrap();
         probe.first_content_at(at);

@@ -1,4 +1,4 @@
-//! Who is picked when chance decides, weighted by what tokens have left. Draws are many, and their seed is fixed.
+//! Choice by lot, weighted by the rest of each token's time. Draws are many, and their seed is fixed.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn weighted(minutes: &[Option<i64>], now: Now) -> IdentityPool {
     IdentityPool::with_jitter(sessions, settings, fastrand::f64, now)
 }
 
-/// How often each identity is picked, one request at a time.
+/// Number of times each identity is picked, one request at a time.
 fn picks(pool: &IdentityPool, tried: &[usize], count: usize, now: Now) -> Vec<usize> {
     let total = pool.sessions().len();
     let mut picks = vec![0; total];
@@ -72,7 +72,7 @@ fn s000_37_and_38_the_share_of_each_is_its_weight_in_the_sum() {
 
 #[test]
 fn s000_38_the_old_way_of_drawing_would_be_noticed() {
-    // What the first program made of 0.3, 0.85 and 0.7.
+    // The shares that the first version made of 0.3, 0.85 and 0.7.
     let old = std::panic::catch_unwind(|| must_be_shared(&[5760, 14_240, 0], &[0.30, 0.85, 0.70]));
     assert!(old.is_err());
     let uniform = std::panic::catch_unwind(|| must_be_shared(&[6667, 6667, 6666], &[0.30, 0.85, 0.70]));

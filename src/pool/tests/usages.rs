@@ -1,4 +1,4 @@
-//! What an identity is used for: each usage has rests of its own, and what concerns the account concerns all of them.
+//! Usages of an identity: each has rests of its own, and facts about the account concern all of them.
 
 use crate::base::facts::{Cooling, CoolingReason, Need, PerUsage, Usage};
 use crate::pool::tests::{

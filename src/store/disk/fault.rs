@@ -1,4 +1,4 @@
-//! Whose fault it is when a state file cannot be used: its content, which can be put aside, or its surroundings.
+//! Faults of a state file: in its content, which can be put aside, or in its surroundings.
 
 use std::io;
 
@@ -6,7 +6,7 @@ use rusqlite::{Error, ErrorCode, ffi};
 
 use crate::store::disk::condition::StorageFault;
 
-/// Why a state file cannot be used.
+/// Reasons why a state file cannot be used.
 #[derive(Debug)]
 pub(crate) enum Fault {
     /// It is no state file of this version. Another one may begin in its place.

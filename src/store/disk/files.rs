@@ -162,5 +162,6 @@ fn tighten(_path: &Path, _mode: u32) -> io::Result<()> {
 pub(crate) const STATE_FILE: &str = "state.db";
 const FOLDER_MODE: u32 = 0o700;
 const FILE_MODE: u32 = 0o600;
-/// How the names begin that may stand in a folder of our own, configuration and the root of a mounted disk included.
+/// Prefixes of names that may stand in a folder of this program's own, configuration and the root of a mounted disk
+/// included.
 const OURS: &[&str] = &["state.db", "cookie.txt", "config.json", ".env", "lost+found"];

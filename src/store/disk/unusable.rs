@@ -12,13 +12,13 @@ use crate::store::disk::files;
 use crate::store::error::StoreError;
 use crate::telemetry::ErrorChain;
 
-/// Why the state is kept in memory. Its text is the warning for the owner: the folder, the user of this process, the
-/// cause and the cure.
+/// The reason why the state is kept in memory. Its text is the warning for the owner: the folder, the user of this
+/// process, the cause and the cure.
 #[derive(Debug)]
 pub struct Unusable {
     pub(crate) folder: PathBuf,
     pub(crate) uid: u32,
-    /// What was refused: the state file, the folder, or the nearest folder above it that exists.
+    /// The path that was refused: the state file, the folder, or the nearest existing folder above it.
     pub(crate) refused: PathBuf,
     pub(crate) owner: Option<u32>,
     pub(crate) fault: StorageFault,

@@ -1,4 +1,4 @@
-//! What is kept of sessions, chats and facts, and for how long.
+//! Which sessions, chats and facts are kept, and for how long.
 
 use std::collections::HashMap;
 

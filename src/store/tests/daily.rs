@@ -30,7 +30,7 @@ async fn s000_06_counts_go_on_after_a_restart_for_31_days() {
             store.count(&key("a"), spent(2), day(number));
         }
         store.count(&key("b"), spent(5), day(20_040));
-        // What comes after the close is in memory alone, and breaks nothing.
+        // Counts after the close are in memory only, and do no harm.
         store.close().await;
         store.count(&key("b"), spent(1), day(20_040));
         store.save_counts();

@@ -311,7 +311,7 @@ async fn a_state_file_that_cannot_be_written_is_still_read() {
     let (loaded, daily) = Rows::read_only(&path).unwrap();
     assert_eq!(loaded.sessions[&key("a")].cookies.expose_secret(), "token=1");
     assert_eq!(daily.days(&key("a"))[0].spent.requests, 3);
-    // What is there is not understood by a program of another version, and not by accident either.
+    // A program of another version must not understand the content, not even by accident.
     let connection = Connection::open(&path).unwrap();
     connection.execute_batch("PRAGMA user_version = 99").unwrap();
     connection.close().unwrap();

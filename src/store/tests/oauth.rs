@@ -261,7 +261,7 @@ fn parts(token: &str) -> (usize, u64) {
     (login.parse().unwrap(), generation.parse().unwrap())
 }
 
-/// What each program does: lock, look, refresh, write.
+/// The steps of each program: lock, read, refresh, write.
 async fn refresh_once(files: &OAuthFiles, endpoint: &Endpoint, superseded: &AtomicUsize) -> bool {
     let account = AccountId::unnamed();
     let Ok(_lock) = files.lock(&account).await else { return false };

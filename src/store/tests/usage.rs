@@ -1,4 +1,4 @@
-//! What requests used, by day, key, model, account and kind.
+//! Usage of requests, by day, key, model, account and kind.
 
 use super::*;
 

@@ -72,7 +72,7 @@ pub(crate) struct OpenResult {
     pub body: reqwest::Body,
 }
 
-/// Why something could not be fetched. The text is for logs.
+/// Reasons why a fetch failed. The text is for logs.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum FetchError {
     /// The rules of this client forbid the address or the content.

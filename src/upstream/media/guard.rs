@@ -1,4 +1,4 @@
-//! Which addresses may be fetched because a caller, or the upstream, named them: rules without a network.
+//! Rules for the addresses that may be fetched because a caller, or the upstream, named them. Without a network.
 //!
 //! A URL is parsed once, and only what the parser made of it is looked at: it turns `0x7f.1`, `2130706433` and
 //! `①②⑦.0.0.1` into the address that a connection would go to. Names are resolved by [`crate::upstream::media::fetch`],
@@ -14,7 +14,7 @@ use crate::upstream::settings::MediaFetch;
 /// The longest URL that is looked at, in bytes.
 pub(crate) const URL_BYTES_MAX: usize = 2048;
 
-/// How a permitted URL may be reached.
+/// The way in which a permitted URL may be reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Reach {
     /// Only at addresses that are public.
@@ -78,7 +78,7 @@ fn is_special(name: &str) -> bool {
     name.split('.').count() < 2 || name.split('.').any(str::is_empty) || ENDINGS.into_iter().any(is_below)
 }
 
-/// Why an address was refused; the resolver says the same.
+/// Reason of a refused address; the resolver gives the same.
 pub(crate) const NOT_PUBLIC: &str = "the address is not a public one";
 
 /// Whether an address is one of the public Internet.

@@ -17,7 +17,7 @@ pub(crate) fn challenge(verifier: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(verifier.as_bytes()))
 }
 
-/// Why an account's `resource_url` is not used.
+/// Reasons why an account's `resource_url` is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ApiBaseError {
     /// It is no address.
@@ -31,7 +31,8 @@ pub(crate) enum ApiBaseError {
     ForeignHost,
 }
 
-/// Where an account chats, from the `resource_url` of its credentials: a bare host or a URL, with or without `/v1`.
+/// Base URL of an account's API, from the `resource_url` of its credentials: a bare host or a URL, with or without
+/// `/v1`.
 ///
 /// Only hosts below `qwen.ai` and `aliyuncs.com`, this machine, and the hosts of `allowed` get a token:
 /// another program that writes the file could else have it sent anywhere.
@@ -83,7 +84,7 @@ fn is_loopback(host: &Host<&str>) -> bool {
     }
 }
 
-/// Where OAuth accounts chat that do not say where.
+/// Base URL for OAuth accounts whose credentials name none.
 pub(crate) const DEFAULT_API_BASE: &str = "https://portal.qwen.ai/v1";
 const KNOWN_SUFFIXES: [&str; 2] = [".qwen.ai", ".aliyuncs.com"];
 

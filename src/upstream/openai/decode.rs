@@ -13,7 +13,7 @@ use crate::chat::reply::{Extra, FinishReason, ReplyError, ReplyEvent, Text, Toke
 #[derive(Debug, Default)]
 pub(crate) struct ChatDecoder {
     is_finished: bool,
-    /// Why the first choice ended, once it did.
+    /// The reason why the first choice ended; `None` before.
     reason: Option<FinishReason>,
     has_content: bool,
     /// Whether anything but thoughts was said.
@@ -227,7 +227,7 @@ impl ChatDecoder {
                 // Clients join what comes in pieces, so what is told again would stand twice.
                 id = id.filter(|id| *id != call.id);
                 name = name.filter(|name| *name != call.name);
-                // What is told as an empty text would take the place of what was told before.
+                // An empty text would replace the earlier value.
                 entry.retain(|key, value| !matches!(key.as_str(), "id" | "type") || is_full(value));
                 if let Some(Value::Object(function)) = entry.get_mut("function") {
                     function.remove("name");

@@ -1,4 +1,4 @@
-//! What upstreams of OpenAI's dialect say went wrong: the portal for OAuth accounts and the endpoints for keys.
+//! Failures of upstreams of OpenAI's dialect: the portal for OAuth accounts and the endpoints for keys.
 //!
 //! Quota is looked for before everything else: it comes as 401, 403 or 429, and a new token does not bring it back.
 
@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::upstream::classify::{is_challenge, is_marked, speaks_of_model};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 
-/// What an answer other than a completion means.
+/// The error for an answer other than a completion.
 #[must_use]
 pub(crate) fn classify_answer(doing: &'static str, status: u16, content_type: &str, body: &[u8]) -> UpstreamError {
     let is_html = content_type.contains("html") || body.trim_ascii_start().starts_with(b"<");
@@ -42,7 +42,7 @@ pub(crate) fn classify_answer(doing: &'static str, status: u16, content_type: &s
     UpstreamError::told(doing, kind, &code, &message)
 }
 
-/// What a failure in the middle of a stream means.
+/// The error for a failure in the middle of a stream.
 #[must_use]
 pub(crate) fn in_stream(doing: &'static str, code: &str, message: &str) -> UpstreamError {
     UpstreamError::told(doing, classify(200, code, "", message), code, message)
@@ -64,7 +64,7 @@ pub(crate) fn classify(status: u16, code: &str, kind: &str, message: &str) -> Up
         || says(&["range of input length", "maximum context length", "context length exceeded"]);
     let is_content = is("data_inspection_failed") || is("datainspectionfailed") || is("content_filter");
     match status {
-        // What a model has for nothing, by the model.
+        // A model's free quota, which each model has for itself.
         _ if is("allocationquota.freetieronly") || is_quota && says(&["of the model", "for this model", "模型"]) => {
             Kind::ModelQuotaExhausted
         }
@@ -80,7 +80,7 @@ pub(crate) fn classify(status: u16, code: &str, kind: &str, message: &str) -> Up
         }
         _ if is_length => Kind::TooLong,
         _ if is("model_not_found") || says(&LACKING_TEXTS) => Kind::ModelNotFound,
-        // What DashScope calls a bill that was not paid, with status 400: it concerns the account, not the request.
+        // DashScope's code for an unpaid bill, with status 400: it concerns the account, not the request.
         _ if is("arrearage") => Kind::Forbidden,
         // The same of other vendors.
         402 => Kind::Forbidden,

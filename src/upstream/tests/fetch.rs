@@ -59,7 +59,7 @@ async fn who_may_be_reached() {
     let named = format!("http://localhost:{}/x", server.address.port());
     let dir = tempfile::tempdir().unwrap();
     for rules in ["off", "public", "*.example.com", "127.0.0.1", "127.0.0.1:1"] {
-        // What the upstream's results may come from is no place for callers.
+        // Callers must not reach the host of the upstream's results.
         let fetcher = fetcher(rules, &[("127.0.0.1".to_owned(), server.address.port())]);
         for url in [&url, &named] {
             let error = fetcher.fetch(url, LIMIT, dir.path(), 5 * SECOND).await.unwrap_err();

@@ -93,7 +93,7 @@ async fn a_video_that_is_not_started_in_time() {
     assert_eq!(error.kind, Kind::Timeout);
 }
 
-/// What both routes answer, in which order they are asked, and what comes of it.
+/// Checks the answers of both routes: the order of the calls, and the result.
 async fn check(v2: Vec<u8>, v1: Vec<u8>, calls: usize, expected: Result<&str, Kind>) {
     let shown = String::from_utf8_lossy(&v2).into_owned();
     let server = Server::answering(move |seen, _| if seen.target.contains("/v2/") { v2.clone() } else { v1.clone() });

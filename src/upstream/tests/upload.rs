@@ -59,7 +59,7 @@ async fn upload(site: &Server, storage: &Server, file: &Attachment) -> Result<Up
     outcome
 }
 
-/// What the storage is to do at each try, how many tries and credentials that takes, and what comes of it.
+/// Checks the storage's answers to each try: the number of tries and credentials, and the result.
 async fn check(
     act: impl Fn(&Seen, usize, &mut TcpStream) + Send + Sync + 'static,
     tries: usize,

@@ -14,7 +14,7 @@ use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 /// The most that is read of an answer which is no stream, decoded.
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
-/// How far away the upstream may put its `Retry-After`.
+/// Longest `Retry-After` that is accepted.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(25 * 3600);
 
 /// An answer read to its end.
@@ -22,7 +22,7 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) content_type: String,
     pub(crate) retry_after: Option<Duration>,
-    /// When the upstream answered, by its own clock.
+    /// Time of the answer by the upstream's clock, from `Date`.
     pub(crate) date: Option<UnixSeconds>,
     pub(crate) body: Vec<u8>,
 }
@@ -73,7 +73,7 @@ pub(crate) async fn read(doing: &'static str, response: reqwest::Response) -> Re
     Ok(Answer { status, content_type, retry_after, date, body })
 }
 
-/// When an answer was made, by the upstream's clock.
+/// Time of an answer by the upstream's clock, from `Date`.
 pub(crate) fn date_of(headers: &HeaderMap) -> Option<UnixSeconds> {
     let date = httpdate::parse_http_date(headers.get(DATE)?.to_str().ok()?).ok()?;
     let since = date.duration_since(SystemTime::UNIX_EPOCH).ok()?;

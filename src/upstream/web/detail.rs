@@ -1,4 +1,4 @@
-//! What can be found again in a chat as the upstream keeps it, when the stream that brought it is lost.
+//! Reads a chat as the upstream keeps it, for answers whose stream is lost.
 //!
 //! The chat holds its messages twice, as a list and as a map; which of the two is complete is not certain, so both
 //! are read. `detail` is always the answer's `data`.
@@ -112,7 +112,7 @@ fn links_in(text: &str, links: &mut Vec<String>) {
     let mut rest = text;
     while let Some((_, from)) = rest.find("http").and_then(|at| rest.split_at_checked(at)) {
         let whole = from.split(is_end).next().unwrap_or_default();
-        // What ends a sentence is not a part of the link before it.
+        // Punctuation at the end of a sentence is not part of the link before it.
         let link = whole.trim_end_matches(['.', ',', ';', ':', '!']);
         let host = link.strip_prefix("https://").or_else(|| link.strip_prefix("http://"));
         let is_link = host.is_some_and(|host| !host.is_empty());

@@ -1,12 +1,12 @@
-//! How much the web chat takes in one message.
+//! Limits of one message to the web chat.
 
 /// The largest prompt in bytes of JSON; longer ones go as a file. The upstream's risk engine blocks bodies over about
 /// 128 KiB; the largest that was seen to pass had 117 kB, and the body around the prompt takes about 1.5 kB.
 pub(crate) const PROMPT_JSON_BYTES_MAX: usize = 114_000;
 /// The most bytes of a conversation, which then goes as a document.
 pub(crate) const CONVERSATION_BYTES_MAX: usize = 20_000_000;
-/// How much of a prompt, in bytes of JSON, the list of tools may take. With a system prompt of 40 kB, a quarter of the
-/// prompt is left for the conversation.
+/// Most bytes of JSON of a prompt for the list of tools. With a system prompt of 40 kB, a quarter of the prompt is left
+/// for the conversation.
 pub(crate) const TOOLS_JSON_BYTES_MAX: usize = 48_000;
 
 /// Bytes of a text as a JSON string, without its quotes.

@@ -1,4 +1,4 @@
-//! How far this machine's clock is from the upstream's, by the `Date` of its answers.
+//! Difference between this machine's clock and the upstream's, by the `Date` of its answers.
 
 use std::collections::VecDeque;
 use std::ops::Range;

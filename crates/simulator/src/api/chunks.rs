@@ -1,4 +1,4 @@
-//! What an OpenAI-shaped answer says: as chunks of a stream, or whole.
+//! The answers of the OpenAI-shaped endpoints, as chunks of a stream or whole.
 
 use serde_json::{Map, Value, json};
 
@@ -31,7 +31,7 @@ pub(crate) struct Said {
     usage: Value,
 }
 
-/// What the request asks for beyond its question.
+/// The wishes of a request beyond its question.
 pub(crate) struct Wish {
     pub(crate) question: Question,
     /// Tools that the prompt and the request agree on.

@@ -74,5 +74,5 @@ fn vector(model: &str, text: &str, dimensions: usize) -> Vec<f32> {
 /// Unless the request says another number; the real one has 1024.
 const DIMENSIONS: usize = 64;
 
-/// How many texts one request may have.
+/// Most texts of one request.
 const BATCH_MAX: usize = 10;

@@ -1,4 +1,4 @@
-//! What OAuth accounts and keys have: opaque tokens, refresh tokens that rotate, device logins, windows of use.
+//! The state of OAuth accounts and keys: opaque tokens, refresh tokens that rotate, device logins, windows of use.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -142,26 +142,26 @@ impl OAuth {
         found.map(|(key, _)| key.clone())
     }
 
-    /// Whose key this is.
+    /// The script of a key; `None` for an unknown key.
     pub(crate) fn key_owner(&self, key: &str) -> Option<&KeyScript> {
         let found = self.keys.iter().find(|(known, _)| known == key);
         found.map(|(_, script)| script)
     }
 
-    /// Whose token this is, access or refresh, dead or alive.
+    /// Name of the account that a token was given to, access or refresh, valid or not.
     pub(crate) fn owner(&self, token: &str) -> Option<Arc<str>> {
         let state = self.state.lock();
         state.tokens.get(token).map(|token| token.account.as_str().into())
     }
 
-    /// Who would sign in with this device code.
+    /// Name of the account that signs in with this device code.
     pub(crate) fn flow_owner(&self, device_code: &str) -> Option<Arc<str>> {
         let state = self.state.lock();
         let flow = state.flows.get(device_code)?;
         flow.account.as_deref().map(Into::into)
     }
 
-    /// What an access token is worth.
+    /// Validity of an access token.
     pub(crate) fn worth(&self, token: &str) -> Worth {
         let state = self.state.lock();
         let Some(token) = state.tokens.get(token).filter(|token| !token.is_refresh) else {
@@ -173,7 +173,7 @@ impl OAuth {
         if token.ends_at_ms <= now_ms() { Worth::Expired } else { Worth::Good }
     }
 
-    /// What a key is worth.
+    /// Validity of a key.
     pub(crate) fn key_worth(&self, key: &str) -> Worth {
         match self.key_owner(key) {
             Some(script) if self.state.lock().revoked.contains(&script.name) => Worth::Revoked,
@@ -235,7 +235,7 @@ impl OAuth {
         Codes { device_code, user_code }
     }
 
-    /// What is shown to owners who have not signed in yet, oldest first.
+    /// User codes of the logins that are neither used nor expired, oldest first.
     pub(crate) fn user_codes(&self) -> Vec<String> {
         let now = now_ms();
         let state = self.state.lock();
@@ -330,7 +330,7 @@ impl OAuth {
         Some(self.tokens(&mut state, account, script, refresh_token))
     }
 
-    /// What a refresh token is worth: `Expired` stands for one that was replaced.
+    /// Validity of a refresh token; `Expired` stands for one that was replaced.
     pub(crate) fn refresh_worth(&self, token: &str) -> Worth {
         let state = self.state.lock();
         match state.tokens.get(token).filter(|token| token.is_refresh) {
@@ -473,7 +473,7 @@ fn made_key(name: &str) -> String {
     format!("sk-{}", base16ct::lower::encode_string(digest.get(..16).unwrap_or(&digest)))
 }
 
-/// What every login asks for.
+/// The scope that every login has to ask for.
 pub(crate) const SCOPE: &str = "openid profile email model.completion";
 
 /// The rolling window of a Coding Plan.

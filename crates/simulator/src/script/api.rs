@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// How the portal behaves towards every account.
+/// The script of the portal, for every account.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PortalScript {
@@ -19,7 +19,7 @@ pub struct PortalScript {
     pub models: Vec<String>,
 }
 
-/// What a completion of an OpenAI-shaped endpoint is like, beyond its stream.
+/// The script of an OpenAI-shaped completion, beyond its stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ChatScript {

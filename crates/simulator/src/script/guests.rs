@@ -12,7 +12,7 @@ use crate::script::reply::ScriptedReply;
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct OAuthAccount {
-    /// What scripts and records call it.
+    /// Name in scripts and records, unique among OAuth accounts and keys.
     pub name: String,
     /// Whether every token of the account is refused.
     pub revoked: bool,
@@ -24,7 +24,7 @@ pub struct OAuthAccount {
     pub resource_url: ResourceUrl,
     /// Replies for this account, each used once.
     pub replies: BTreeMap<Endpoint, Vec<ScriptedReply>>,
-    /// What this account is answered when no scripted reply is left.
+    /// Replies of this account when no scripted one is queued.
     pub defaults: BTreeMap<Endpoint, ScriptedReply>,
 }
 
@@ -32,7 +32,7 @@ pub struct OAuthAccount {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct KeyScript {
-    /// What scripts and records call it.
+    /// Name in scripts and records, unique among OAuth accounts and keys.
     pub name: String,
     /// The key itself. Left out: `sk-` and something that is the same in every run.
     pub key: Option<String>,
@@ -42,7 +42,7 @@ pub struct KeyScript {
     pub chats_per_window: Option<usize>,
     /// Replies for this key, each used once.
     pub replies: BTreeMap<Endpoint, Vec<ScriptedReply>>,
-    /// What this key is answered when no scripted reply is left.
+    /// Replies of this key when no scripted one is queued.
     pub defaults: BTreeMap<Endpoint, ScriptedReply>,
 }
 

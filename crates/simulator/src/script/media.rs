@@ -64,7 +64,7 @@ pub enum ParseEnd {
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct PictureScript {
-    /// How many pictures. Left out: as many as the prompt says (`two pictures`, `3 images`), else one.
+    /// Number of pictures. Left out: as many as the prompt says (`two pictures`, `3 images`), else one.
     pub count: Option<usize>,
     /// Keep-alive frames before the first picture. Left out: 2.
     pub keep_alives: usize,

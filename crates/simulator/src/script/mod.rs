@@ -1,4 +1,4 @@
-//! What a scenario can say: who can sign in, what each endpoint replies, how a stream is written.
+//! The language of scenarios: accounts and keys, the replies of each endpoint, the writing of streams.
 //!
 //! Plain data, read from a file or built in Rust. `queues` hands the replies out; the endpoints obey them.
 

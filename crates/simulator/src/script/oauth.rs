@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-/// What a device login is like, at `device_code`; it counts for the whole login.
+/// The script of a device login, at `device_code`; it is valid for the whole login.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DeviceScript {
@@ -53,7 +53,7 @@ pub enum Approval {
     Awaited,
 }
 
-/// What the token endpoint gives, at `device_token` and `refresh_token`.
+/// The script of a token answer, at `device_token` and `refresh_token`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct TokenScript {

@@ -91,7 +91,7 @@ impl Scripts {
         defaults.next().filter(|reply| fits(reply)).map(Arc::clone)
     }
 
-    /// How many scripted replies are left in all queues.
+    /// Number of scripted replies left in all queues.
     pub(crate) fn left(&self) -> usize {
         self.state.lock().queues.values().map(VecDeque::len).sum()
     }

@@ -1,4 +1,4 @@
-//! What a script can make the simulator answer, at any endpoint.
+//! Scripted replies, for any endpoint.
 //!
 //! Plain data: read from a scenario file, or built in Rust; the endpoints obey it.
 
@@ -25,7 +25,7 @@ pub struct ScriptedReply {
     pub delay_ms: u64,
     /// Headers of the answer by name; each replaces the ordinary header of the same name.
     pub headers: BTreeMap<String, String>,
-    /// What happens in place of the ordinary answer.
+    /// Failure in place of the ordinary answer.
     pub fail: Option<ScriptedFailure>,
     /// How a completion streams; refused at other endpoints.
     pub stream: StreamScript,
@@ -43,7 +43,7 @@ pub struct ScriptedReply {
     pub put: Option<PutScript>,
     /// How a file is parsed, at `file_parse`.
     pub parse: ParseScript,
-    /// What a device login is like, at `device_code`.
+    /// The course of a device login, at `device_code`.
     pub device: DeviceScript,
     /// Lifetime, rotation and delivery of tokens, at `device_token` and `refresh_token`.
     pub token: TokenScript,
@@ -51,7 +51,7 @@ pub struct ScriptedReply {
     pub chat: ChatScript,
 }
 
-/// What happens in place of the ordinary answer.
+/// The failures that can take the place of an ordinary answer.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum ScriptedFailure {

@@ -2,7 +2,8 @@
 
 use serde::Deserialize;
 
-/// How a completion of the chat type `deep_research` goes. Its report is the `answer` or the `pieces` of the stream.
+/// The script of a completion of the chat type `deep_research`. Its report is the `answer` or the `pieces` of the
+/// stream.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ResearchScript {

@@ -33,8 +33,8 @@ pub struct Scenario {
     pub records_max: usize,
     /// Whether the model makes conversation; otherwise it answers with fixed sentences about the message.
     pub small_talk: bool,
-    /// What the links of generated pictures and videos begin with, such as `https://cdn.qwenlm.ai`. Left out: the
-    /// chat host of this run, as the client calls it.
+    /// Base URL of links to generated pictures and videos, such as `https://cdn.qwenlm.ai`. Left out: the chat host of
+    /// this run, as the client calls it.
     pub media_base: Option<String>,
     /// Accounts of the web chat. Left out: `ada` (era A) and `bob` (era B).
     pub accounts: Vec<AccountScript>,
@@ -46,7 +46,7 @@ pub struct Scenario {
     pub portal: PortalScript,
     /// Replies for any caller, each used once, after those of the account itself.
     pub replies: BTreeMap<Endpoint, Vec<ScriptedReply>>,
-    /// What is answered when no scripted reply is left; an account's own default goes first.
+    /// Replies when no scripted one is queued; an account's own default goes first.
     pub defaults: BTreeMap<Endpoint, ScriptedReply>,
 }
 
@@ -54,7 +54,7 @@ pub struct Scenario {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct AccountScript {
-    /// What scripts and records call it.
+    /// Name in scripts and records, unique among accounts.
     pub name: String,
     /// How it signs in. Left out: era A.
     pub era: Era,
@@ -82,7 +82,7 @@ pub struct AccountScript {
     pub declared_tools: DeclaredTools,
     /// Replies for this account, each used once.
     pub replies: BTreeMap<Endpoint, Vec<ScriptedReply>>,
-    /// What this account is answered when no scripted reply is left.
+    /// Replies of this account when no scripted one is queued.
     pub defaults: BTreeMap<Endpoint, ScriptedReply>,
 }
 
@@ -122,7 +122,7 @@ pub enum RefreshRotation {
     New,
 }
 
-/// Why a scenario cannot be played.
+/// Reasons why a scenario cannot be played.
 #[derive(Debug, Error)]
 pub enum ScenarioError {
     /// Not JSON, or JSON with keys or values that do not belong.

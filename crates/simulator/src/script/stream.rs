@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// How a completion streams.
+/// The script of a completion's stream.
 ///
 /// Frames are counted as they are sent: `after: 0` is before the first one, `after: 1` right after
 /// `response.created`.

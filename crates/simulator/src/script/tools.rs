@@ -3,8 +3,8 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-/// What a completion of the web chat writes when it calls tools. It is the whole answer: `answer` and `pieces` of the
-/// stream are not looked at.
+/// The tool calls that a completion of the web chat writes. They are the whole answer: `answer` and `pieces` of the
+/// stream are ignored.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct ToolScript {

@@ -119,7 +119,7 @@ fn check_v4(request: &Signed<'_>, fields: &str, secret: &str) -> Result<(), OssE
     if is_good { Ok(()) } else { Err(OssError::SIGNATURE) }
 }
 
-/// What is signed: of the headers, `content-type`, `content-md5`, all of `x-oss-` and the additional ones.
+/// The canonical request: of its headers `content-type`, `content-md5`, all of `x-oss-` and the additional ones.
 fn v4_canonical(request: &Signed<'_>, query: &str, additional: &[&str], host: &str) -> String {
     let mut headers = lines(request.headers, |name| {
         let is_standard = name == "content-type" || name == "content-md5" || name.starts_with("x-oss-");

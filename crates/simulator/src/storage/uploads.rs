@@ -113,7 +113,7 @@ struct Parse {
     told: &'static str,
 }
 
-/// How far a file is parsed.
+/// The state of a file's parsing.
 pub(crate) enum Parsed {
     So { status: &'static str, error: Option<String> },
     Never,
@@ -121,7 +121,7 @@ pub(crate) enum Parsed {
     Foreign,
 }
 
-/// Why a file cannot go with a message.
+/// Reasons why a file cannot go with a message.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Unfit {
     /// Not a link to this bucket.
@@ -182,7 +182,7 @@ impl Uploads {
         grant
     }
 
-    /// Which grant an access key id belongs to.
+    /// The grant of an access key id.
     pub(crate) fn by_access_key(&self, access_key: &str) -> Option<Arc<Grant>> {
         let state = self.state.lock();
         let file = state.files.get(state.keys.get(access_key)?)?;
@@ -359,7 +359,7 @@ impl File {
 }
 
 impl Grant {
-    /// What the announced type means.
+    /// The kind of the announced type.
     pub(crate) fn kind(&self) -> Kind {
         kind_of(&self.filetype)
     }
@@ -369,7 +369,7 @@ impl Grant {
     }
 }
 
-/// What a type means: a word of the site, or a MIME type.
+/// The kind of a type: a word of the site, or a MIME type.
 pub(crate) fn kind_of(filetype: &str) -> Kind {
     match filetype.split('/').next() {
         Some("image") => Kind::Picture,
@@ -385,7 +385,7 @@ fn letters(seed: &str, count: usize) -> String {
     text.chars().filter(char::is_ascii_alphanumeric).take(count).collect()
 }
 
-/// As long as a real one, with the characters that have to be encoded in a query.
+/// A security token of a real one's length, with characters that have to be encoded in a query.
 fn security_token(seed: &str) -> String {
     let text: String = (0..18).map(|block| digest(&format!("token {seed} {block}"))).collect();
     let text: String = text.chars().filter(|letter| *letter != '=').take(780).collect();

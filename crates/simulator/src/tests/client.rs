@@ -274,7 +274,7 @@ pub(crate) fn frames(text: &str) -> Vec<Value> {
     text.split("\n\n").filter_map(|event| serde_json::from_str(event.strip_prefix("data: ")?).ok()).collect()
 }
 
-/// What a client would show of the answer with index "0".
+/// The answer with index "0" as a client would show it.
 pub(crate) fn answer_of(text: &str) -> String {
     let frames = frames(text);
     let first = &frames[0]["response.created"]["response_id"];

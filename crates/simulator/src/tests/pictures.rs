@@ -25,7 +25,7 @@ fn edit_of(link: &str) -> Value {
     }])
 }
 
-/// What the chat remembers of its last answer.
+/// The last answer as the chat stores it.
 async fn last_message(caller: &Caller<'_>) -> Value {
     caller.last_completion().await;
     let chat = caller.simulator.stored().chats(Some(&caller.name)).pop().unwrap().id;

@@ -190,7 +190,7 @@ impl Accounts {
         }
     }
 
-    /// Who a request comes from. The Bearer token decides what it is worth, else the cookie `token`.
+    /// The sender of a request. The Bearer token decides about its validity, else the cookie `token`.
     pub(crate) fn caller(&self, headers: &HeaderMap) -> Caller {
         let jar = cookies(headers);
         let bearer = headers

@@ -31,7 +31,7 @@ pub(crate) fn check(
     entries.iter().map(|entry| one(world, call, account, entry)).collect()
 }
 
-/// What a model would say about files, so that tests can tell what arrived; `None` without files.
+/// A sentence that lists the files, so that tests can tell which arrived; `None` without files.
 pub(crate) fn sentence(files: &[Attached]) -> Option<String> {
     if files.is_empty() {
         return None;
@@ -129,7 +129,7 @@ fn inspect(world: &World, call: &Call, kind: Kind, entry: &Value) {
     }
 }
 
-/// What a turn is answered whose files cannot be used.
+/// The error frame for a message with unusable files.
 pub(crate) fn invalid_input() -> StreamError {
     StreamError {
         after: 1,

@@ -91,7 +91,7 @@ pub(crate) enum Deleted {
     Foreign,
 }
 
-/// Why a message is refused.
+/// Reasons why a message is refused.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum TurnRefused {
     NoSuchChat,
@@ -281,7 +281,7 @@ impl Chats {
         self.chats.lock().get(id).is_some_and(|chat| !chat.messages.is_empty())
     }
 
-    /// Why a message would be refused.
+    /// The reason for which a message would be refused; `None` if it would be accepted.
     pub(crate) fn would_refuse(&self, owner: &str, asked: &Asked) -> Option<TurnRefused> {
         match self.chats.lock().get(&asked.chat_id) {
             Some(chat) => chat.admit(owner, asked).err(),

@@ -70,7 +70,7 @@ fn signed_in(world: &World, call: &Call, endpoint: Endpoint, account: &Arc<Accou
     }
 }
 
-/// What an unknown path is answered.
+/// The answer for an unknown path.
 pub(crate) fn nowhere(call: &Call) -> Answer {
     if call.bare_path().starts_with("/api/v2/") {
         return Answer::refusal(&call.request_id, "Not_Found");

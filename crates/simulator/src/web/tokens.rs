@@ -46,7 +46,7 @@ pub(crate) fn sign(claims: &Value) -> String {
     format!("{signed}.{signature}")
 }
 
-/// As long as an HS256 signature, and as hard to guess as a simulator needs.
+/// A signature of the length of HS256, as hard to guess as a simulator needs.
 fn seal(signed: &str) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(format!("simulated upstream\0{signed}")))
 }

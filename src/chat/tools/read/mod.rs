@@ -47,7 +47,7 @@ pub(crate) struct CallReader {
     keeps_words: bool,
     /// Not handed on yet: white space, calls that words behind would turn into text, and what may become one.
     held: String,
-    /// How much of `held` has been judged.
+    /// Number of bytes of `held` that have been judged.
     base: usize,
     mode: Mode,
     /// Only blanks since the last line break.
@@ -60,7 +60,7 @@ pub(crate) struct CallReader {
     tries: u32,
 }
 
-/// What the text at `base` is part of.
+/// The kind of text that the text at `base` belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Mode {
     Prose,
@@ -74,7 +74,7 @@ enum Mode {
     Overflow,
 }
 
-/// How far the markup at `base` was looked through.
+/// The progress of reading the markup at `base`.
 #[derive(Clone, Copy, Debug, Default)]
 struct Candidate {
     json: JsonScan,
@@ -99,7 +99,7 @@ enum Verdict {
     Calls(usize, Vec<Found>),
 }
 
-/// What can begin a call.
+/// The kinds of text that can begin a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Trigger {
     Tag,
@@ -108,7 +108,7 @@ enum Trigger {
     Name,
 }
 
-/// What a complete text turned out to be.
+/// The result of reading a complete text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Reading {
     /// Text to be handed on before the calls.
@@ -121,7 +121,7 @@ pub(crate) struct Reading {
     pub has_dropped: bool,
 }
 
-/// Where a pass over the held text stands.
+/// The state of a pass over the held text.
 struct Pass<'a> {
     text: &'a str,
     /// The text ends here.
@@ -130,7 +130,7 @@ struct Pass<'a> {
     shown: usize,
     /// Calls that are sure; found at the end only.
     calls: Vec<Found>,
-    /// Where the first of them begins.
+    /// Offset at which the first of them begins.
     calls_from: usize,
     /// JSON and argument lists that do not end were met: no others are looked for.
     skips_open_values: bool,
@@ -588,7 +588,7 @@ fn code(text: &str, ticks: usize, is_end: bool) -> Verdict {
     Verdict::Text(place + run, if run == ticks { Mode::Prose } else { Mode::Code(ticks) })
 }
 
-/// Where a fenced block ends.
+/// The end of a fenced block, or the place to search on.
 enum Closing {
     /// The marks that end it, up to the end of their line.
     At { start: usize, end: usize },
@@ -596,7 +596,7 @@ enum Closing {
     Later(Later),
 }
 
-/// Where to look for the end of a fenced block.
+/// The place from which on the end of a fenced block is searched.
 #[derive(Clone, Copy, Debug)]
 struct Later {
     at: usize,

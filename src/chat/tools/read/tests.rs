@@ -6,7 +6,7 @@ fn names() -> Arc<ToolNames> {
     Arc::new(ToolNames::new(["ls", "read_file", "Write-File"].map(str::to_owned)))
 }
 
-/// What went out before the end, and what the end brought.
+/// The text handed on before the end, and the result of the end.
 fn read(pieces: &[&str]) -> (String, Reading) {
     let mut reader = CallReader::new(names());
     let mut shown = String::new();

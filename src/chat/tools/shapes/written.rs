@@ -34,7 +34,7 @@ pub(crate) enum Opening {
     Call,
 }
 
-/// How far a scan for the end of a JSON value came.
+/// The progress of a scan for the end of a JSON value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scanned {
     /// The value goes on.

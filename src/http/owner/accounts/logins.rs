@@ -30,7 +30,7 @@ pub(crate) fn routes() -> Router<AppState> {
 /// `POST /admin/logins`: what its owner is shown.
 #[derive(Serialize)]
 struct Begun<'a> {
-    /// By which to ask how it goes.
+    /// Id by which its state is queried.
     login: &'a str,
     verification_uri: &'a str,
     /// The same with the code in it.

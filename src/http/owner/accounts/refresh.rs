@@ -56,7 +56,7 @@ async fn refresh_token(State(state): State<AppState>) -> Result<Response, Failur
     Ok((status, Json(body)).into_response())
 }
 
-/// How the refresh of one account went, and when, if that was before this request.
+/// The result of one account's refresh, with its age if it was before this request.
 fn told(forced: &Forced) -> Value {
     let Forced { identity, age, result } = forced;
     let mut told = json!({"id": identity.as_str(), "success": result.is_ok()});

@@ -1,4 +1,4 @@
-//! What the owner is told about an account, in English and in Chinese.
+//! Sentences for the owner about an account, in English and in Chinese.
 
 use crate::base::bilingual::Bilingual;
 use crate::base::facts::{AccountKind, CoolingReason};
@@ -10,7 +10,7 @@ use crate::pool::IdentityReason;
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::UpstreamErrorKind;
 
-/// What to do about an account in this state.
+/// Advice about an account in this state.
 pub(crate) fn advice(reason: Option<IdentityReason>, kind: AccountKind) -> Bilingual {
     let (en, zh) = match (reason, kind) {
         (None, _) => ("Nothing to do.", "无需处理。"),
@@ -50,7 +50,7 @@ pub(crate) fn advice(reason: Option<IdentityReason>, kind: AccountKind) -> Bilin
     Bilingual::new(en, zh)
 }
 
-/// How asking the upstream about an account went, in words.
+/// Sentence about the result of asking the upstream about an account.
 pub(crate) fn verdict(result: &Result<(), ChatError>) -> Bilingual {
     use UpstreamErrorKind as Kind;
     let error = match result {
@@ -95,7 +95,7 @@ pub(crate) fn is_refusal(error: &ChatError) -> bool {
     }
 }
 
-/// Why the book did not make a change, as the page is told.
+/// The failure for a change that the book did not make.
 pub(crate) fn refused(error: &BookError) -> Failure {
     let (kind, code, en, zh) = match error {
         BookError::Taken(other) => (

@@ -22,7 +22,7 @@ use crate::http::serve::socket::drain::Drain;
 /// The path of the owner's page. It and what lies below it answer with the error bodies of a forerunner.
 const ADMIN_PATH: &str = "/admin";
 
-/// Who passed the check: an extension of the request.
+/// The way in which a request passed the check: an extension of the request.
 #[derive(Clone, Debug)]
 pub(crate) enum Owner {
     /// The request carries `ADMIN_SECRET_KEY`.
@@ -79,7 +79,7 @@ fn is_below_admin(path: &str) -> bool {
     path.strip_prefix(ADMIN_PATH).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
-/// Why a request does not reach the owner's routes.
+/// Reasons why a request does not reach the owner's routes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum AdminRefusal {
     /// `ADMIN_SECRET_KEY` is not set.

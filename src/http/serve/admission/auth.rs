@@ -60,7 +60,7 @@ pub(crate) async fn require_key(State(guard): State<Arc<KeyGuard>>, mut request:
     }
 }
 
-/// Why a caller is not let in.
+/// The reason why a caller is not let in.
 struct Refusal {
     failure: Failure,
     /// A key of this server was asked for, and another was sent.

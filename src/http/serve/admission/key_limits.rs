@@ -1,4 +1,4 @@
-//! What the callers' keys may use on one day: the layer in front of everything that asks a model.
+//! Daily limits of the callers' keys: the layer in front of every route that asks a model.
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;

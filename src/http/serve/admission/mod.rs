@@ -1,4 +1,4 @@
-//! Who is let in, and how often: keys of callers and of the owner, sessions of the page, wrong keys, limits.
+//! Admission of requests: keys of callers and of the owner, sessions of the page, wrong keys, limits.
 
 pub(crate) mod admin_key;
 pub(crate) mod auth;

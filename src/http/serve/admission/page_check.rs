@@ -12,7 +12,7 @@ use crate::pool::Now;
 /// The header of the CSRF token.
 const CSRF: &str = "x-csrf-token";
 
-/// Why a request with a session's cookie is refused.
+/// Reasons why a request with a session's cookie is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PageFault {
     /// It comes from a page of another origin, or under a name that the session is not for.

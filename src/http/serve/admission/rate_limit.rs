@@ -1,4 +1,4 @@
-//! How often one caller may ask: a token bucket for each, around everything under `/v1/`.
+//! Rate limits of callers: a token bucket for each, around everything under `/v1/`.
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use crate::http::serve::record::access::caller_address;
 use crate::http::serve::socket::drain::Drain;
 use crate::http::settings::{HttpSettings, RateLimit};
 
-/// How many requests the bucket holds.
+/// Size of the bucket, in requests.
 pub(crate) const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
-/// How many of them are left.
+/// Requests left in the bucket.
 pub(crate) const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
-/// When it is full again, in seconds since 1970.
+/// Moment at which the bucket is full again, in Unix seconds.
 pub(crate) const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
 /// The limiter of `RATE_LIMIT_RPS` and `RATE_LIMIT_BURST`.

@@ -1,4 +1,4 @@
-//! What the bodies of all requests may take together: memory while they are read, and threads that parse large ones.
+//! The budget of all request bodies together: memory while they are read, and threads that parse large ones.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -60,7 +60,7 @@ impl Bodies {
     }
 }
 
-/// What one body has taken of the budget. Dropping it gives that back.
+/// One body's share of the budget, given back on drop.
 #[derive(Debug)]
 pub(crate) struct BodyShare {
     budget: Arc<Budget>,
@@ -76,7 +76,7 @@ impl BodyShare {
         let more = bytes.saturating_sub(self.bytes);
         let taken = self.budget.bytes.fetch_add(more, Ordering::Relaxed);
         self.bytes += more;
-        // What was taken too much goes back with the share.
+        // Excess goes back with the share.
         if taken.saturating_add(more) > self.budget.bytes_max { Err(Failure::too_many_bodies()) } else { Ok(()) }
     }
 }

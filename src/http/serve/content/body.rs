@@ -12,7 +12,7 @@ use crate::chat::failure::Failure;
 use crate::http::serve::socket::drain::Drain;
 use crate::http::settings::HttpSettings;
 
-/// How many times `READ_TIMEOUT` a whole body may take.
+/// Factor of `READ_TIMEOUT` for a whole body.
 const WHOLE_BODY_FACTOR: u32 = 4;
 
 /// Reads a body piece by piece.
@@ -88,7 +88,7 @@ impl BodyReader {
     }
 }
 
-/// Why a body cannot be read.
+/// Reasons why a body cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum BodyError {
     /// It has more bytes than this.

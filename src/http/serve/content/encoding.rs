@@ -15,7 +15,7 @@ use crate::http::serve::socket::drain::Drain;
 
 /// The encodings that are read.
 const READ: &str = "gzip,zstd";
-/// How much is decoded at once.
+/// Bytes that are decoded at once.
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// The layer: a body is handed on decoded, whatever case and name its encoding has (`GZIP`, `x-gzip`). A body may be

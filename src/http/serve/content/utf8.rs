@@ -40,7 +40,7 @@ impl ToUtf8 {
         }
     }
 
-    /// What is left at the end.
+    /// The bytes that are left at the end.
     ///
     /// # Errors
     /// [`Malformed`].

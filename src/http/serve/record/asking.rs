@@ -1,8 +1,9 @@
-//! Which requests ask a model, by their paths.
+//! The product that a request asks a model for, by its path.
 
 use crate::gateway::requests::AskedFor;
 
-/// What a request asks a model for; `None` for one that asks none, such as a list of models or an estimate of tokens.
+/// The product that a request asks a model for; `None` for one that asks none, such as a list of models or an estimate
+/// of tokens.
 #[must_use]
 pub(crate) fn asked_for(method: &str, path: &str) -> Option<AskedFor> {
     if method != "POST" {

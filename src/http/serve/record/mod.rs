@@ -1,4 +1,4 @@
-//! What is kept of a request when it ends: the line in the log, counters, usage, metrics, changes of the owner.
+//! The records of a request: the line in the log, counters, usage, metrics, changes of the owner.
 
 pub(crate) mod access;
 pub(crate) mod asking;

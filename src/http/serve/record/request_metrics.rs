@@ -1,4 +1,4 @@
-//! What is counted of each request that has ended.
+//! Metrics of ended requests.
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -37,7 +37,7 @@ struct OfKind {
 struct Attempt {
     /// The class of the failure; `ok` for the attempt that answers.
     class: &'static str,
-    /// What followed: `answered`, `repeat`, `renew_token`, `next_identity` or `give_up`.
+    /// The next step: `answered`, `repeat`, `renew_token`, `next_identity` or `give_up`.
     next: &'static str,
 }
 

@@ -16,14 +16,14 @@ use http_body_util::BodyExt as _;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
-/// How long an unwanted body is read.
+/// Longest time for which an unwanted body is read.
 const TIME_MAX: Duration = Duration::from_secs(5);
-/// How much is read of a body that is too large.
+/// Most bytes of a too large body that are read.
 const LARGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes read of a body whose request was refused: a wrong key, path or method.
 const REFUSED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Where the handlers of one connection leave a body; an extension of its requests.
+/// Receives the bodies that the handlers of one connection leave; an extension of its requests.
 #[derive(Clone, Debug)]
 pub(crate) struct Drain(mpsc::Sender<(Body, usize)>);
 

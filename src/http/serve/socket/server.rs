@@ -41,8 +41,8 @@ const BUFFER_BYTES_MAX: usize = 32 * 1024;
 /// The pause after a connection could not be accepted, as when file descriptors have run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How often a connection's task has been polled. A body may be polled more than once in one poll of its task; this
-/// tells it whether others have run in between.
+/// Number of polls of a connection's task. A body may be polled more than once in one poll of its task; this tells
+/// whether other tasks have run in between.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct PollCount(Arc<AtomicU64>);
 

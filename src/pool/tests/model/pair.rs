@@ -47,8 +47,8 @@ impl Pair {
         }
     }
 
-    /// What the model's word is in the pool's. Only one identity is ever challenged or refused, so nothing pauses and the
-    /// upstream is not blamed.
+    /// The model's result in the pool's terms. Only one identity is ever challenged or refused, so there is no pause
+    /// and the upstream is not blamed.
     fn outcome(end: End, index: usize) -> (End, Outcome) {
         let is_for_one = matches!(end, End::Challenged | End::Refused);
         let end = if is_for_one && index > 0 { End::Neutral } else { end };

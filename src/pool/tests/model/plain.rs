@@ -149,7 +149,7 @@ impl Known {
         }
     }
 
-    /// When it may be used for something again.
+    /// Moment from which on it may be used for a usage.
     pub(super) fn next_at(&self, usage: Usage, now: u64) -> Option<u64> {
         let token = match self.token {
             Token::Ready => None,

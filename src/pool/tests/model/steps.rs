@@ -1,4 +1,4 @@
-//! What can happen to a pool, as random steps.
+//! Events of a pool, as random steps.
 
 use super::*;
 

@@ -43,7 +43,7 @@ pub struct QwenReplyDecoder {
     images: HashSet<String>,
     /// Pictures were asked for.
     is_for_pictures: bool,
-    /// What is said as long as it may be addresses of pictures and nothing else; `None` once it is not.
+    /// Text that may consist of picture URLs only, held back until that is decided; `None` afterwards.
     held: Option<String>,
     /// Addresses of the search hits so far, each at its number in the turn less one.
     sources: Vec<String>,
@@ -53,13 +53,13 @@ pub struct QwenReplyDecoder {
     is_stopped: bool,
     /// The caller declared tools, so calls in the phase `local_tool` are meant for the caller.
     has_tools: bool,
-    /// How many of them there were.
+    /// Number of calls so far.
     calls: u32,
-    /// What a deep research says before it searches: a plan, or a question to the user when nothing follows.
+    /// Text of a deep research before it searches: a plan, or a question to the user when nothing follows.
     opening: Opening,
     /// The report of a deep research is complete.
     has_report: bool,
-    /// What a tool said when it failed. It counts only when no answer follows.
+    /// Text of a failed tool. It counts only when no answer follows.
     tool_error: Option<String>,
 }
 
@@ -143,7 +143,7 @@ impl QwenReplyDecoder {
                     return Err(ReplyError::Json);
                 };
                 let (raw, after) = rest.split_at_checked(frames.byte_offset()).unwrap_or((rest, ""));
-                // What brings neither an answer nor its beginning may come from the risk engine, in one of its forms.
+                // A frame with neither an answer nor its beginning may come from the risk engine, in one of its forms.
                 let is_said = frame.delta.is_some() || frame.created.is_some();
                 if !is_said && serde_json::from_str(raw).is_ok_and(|value| is_challenge(&value)) {
                     return Err(ReplyError::Challenged);
@@ -185,7 +185,7 @@ impl QwenReplyDecoder {
         }
     }
 
-    /// Why an answer without content failed.
+    /// The error of an answer without content.
     fn nothing_said(&mut self) -> ReplyError {
         match self.tool_error.take() {
             Some(details) => ReplyError::Refused { code: "tool_error".to_owned(), details, hours: None },
@@ -398,7 +398,7 @@ impl QwenReplyDecoder {
         }
     }
 
-    /// What was said so far was the plan of a research that has begun.
+    /// Marks the text so far as the plan of a research that has begun.
     fn open_research(&mut self, sink: &mut impl FnMut(ReplyEvent<'_>)) {
         self.opening.is_over = true;
         let text = std::mem::take(&mut self.opening.text);
@@ -513,7 +513,7 @@ impl QwenReplyDecoder {
     fn hits(&mut self, list: &Value, next: Option<u64>, sink: &mut impl FnMut(ReplyEvent<'_>)) {
         let list = list.as_array().map(Vec::as_slice).unwrap_or_default();
         let urls: Vec<String> = list.iter().map(url_of).collect();
-        // Where the upstream tells numbers, they tell a frame that comes again from a round that found the same.
+        // Numbers of hits, where the upstream sends them, distinguish a repeated frame from a round with the same hits.
         if list.is_empty() || (next.is_none() && urls == self.last_hits) {
             return;
         }
@@ -560,7 +560,7 @@ impl QwenReplyDecoder {
     }
 }
 
-/// How many answers beside ours are remembered.
+/// Most other answers whose ids are remembered.
 const OTHERS_MAX: usize = 8;
 
 /// Values of `function_call` that call nothing.
@@ -605,10 +605,10 @@ fn url_of(hit: &Value) -> String {
     hit.get("url").and_then(Value::as_str).unwrap_or_default().trim().to_owned()
 }
 
-/// How many numbers a list of hits may skip.
+/// Most numbers that a list of hits may skip.
 const HITS_GAP_MAX: usize = 1000;
 
-/// What a frame says that is no answer: an error, an envelope, or the risk engine.
+/// The failure of a frame that is not an answer: an error, an envelope, or the risk engine.
 fn failure(frame: &StreamObject<'_>) -> Option<ReplyError> {
     let value =
         |raw: Option<&RawValue>| raw.and_then(|raw| serde_json::from_str(raw.get()).ok()).unwrap_or(Value::Null);

@@ -5,7 +5,7 @@ use serde_json::value::RawValue;
 
 use crate::upstream::web::decode::values::plain;
 
-/// Where the upstream keeps pictures that it made.
+/// Host of the pictures that the upstream made.
 pub(crate) const PICTURES_HOST: &str = "https://cdn.qwenlm.ai/";
 
 /// Whether the beginning of an answer may still become addresses of the upstream's own pictures and nothing else.

@@ -6,7 +6,7 @@ use crate::chat::reply::{ReplyEvent, Text};
 use crate::upstream::web::decode::frames::SummaryExtra;
 use crate::upstream::web::decode::values::strings;
 
-/// How much of a thinking summary has been handed out.
+/// The part of a thinking summary that has been handed on.
 #[derive(Debug, Default)]
 pub(crate) struct Summary {
     /// The items as last seen: title and thought. All but the last are complete.

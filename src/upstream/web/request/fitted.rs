@@ -50,7 +50,7 @@ impl Fitted {
         Ok(Self { conversation, files, keeps })
     }
 
-    /// How many files of the conversation stay behind.
+    /// Number of files of the conversation that are left out.
     pub(super) fn omitted(&self) -> usize {
         self.keeps.len() - self.files.len()
     }

@@ -11,7 +11,7 @@ use crate::upstream::web::request::tools::ToolPrompt;
 /// The name of the file that a long prompt goes as.
 pub(crate) const PROMPT_FILE: &str = "conversation.txt";
 
-/// How much of a prompt that goes as a file is written inline too. Long prompts are slow, and models read files less
+/// Most bytes of a prompt in a file that are also written inline. Long prompts are slow, and models read files less
 /// faithfully than prompts.
 const INLINE_BYTES_MAX: usize = 48_000;
 /// The bytes of JSON that one file takes beside the prompt.

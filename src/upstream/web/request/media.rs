@@ -9,16 +9,16 @@ use crate::chat::suffix::Product;
 use crate::files::media_type::{IMAGES_MAX, MediaKind};
 use crate::upstream::web::request::fitted::{Fitted, PlacedFile};
 
-/// How many pictures that texts of the conversation show can be changed in this turn.
+/// Most pictures shown in texts of the conversation that can be changed in this turn.
 const PICTURES_IN_TEXT_MAX: usize = 5;
-/// How many pictures of the conversation are handed on when the turn itself has fewer.
+/// Most pictures of the conversation that are handed on when the turn itself has fewer.
 const EDIT_PICTURES_MAX: usize = 3;
 /// The prompt for pictures that come without words.
 const EDIT_PROMPT: &str = "Edit this picture.";
 /// The prompt for the first frame of a video that comes without words.
 const ANIMATE_PROMPT: &str = "Bring this picture to life.";
 
-/// What a request carries over from its job as it is.
+/// The parts that a request takes unchanged from its job.
 pub(super) struct Names {
     pub(super) model: String,
     pub(super) upstream_model: String,

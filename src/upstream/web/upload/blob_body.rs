@@ -17,7 +17,7 @@ pub(crate) struct BlobBody {
     pub(crate) blob: Blob,
     pub(crate) at: u64,
     pub(crate) reading: Option<JoinHandle<io::Result<Bytes>>>,
-    /// How many bytes the connection has asked for.
+    /// Number of bytes that the connection has taken.
     pub(crate) progress: watch::Sender<u64>,
 }
 
@@ -68,5 +68,5 @@ impl Body for BlobBody {
     }
 }
 
-/// How much of a file is in memory at a time.
+/// Bytes of a file that are in memory at a time.
 const CHUNK_BYTES: usize = 256 * 1024;

@@ -32,8 +32,8 @@ use crate::upstream::words::Quote;
 pub(crate) struct Uploaded {
     /// The fields of its entry in a message.
     pub file: UploadedFile,
-    /// How much longer its link may be put into a new message: what is left of its life, less half a minute for the
-    /// upstream to follow it. Zero when that is over already.
+    /// Time for which its link may be put into a new message: the rest of its life, less half a minute for the upstream
+    /// to follow it. Zero if that has passed.
     pub lives_for: Duration,
 }
 

@@ -20,12 +20,12 @@ pub(crate) struct StsCredential {
     pub(crate) region: String,
     /// The object's key, not encoded.
     pub(crate) key: String,
-    /// Where to put it.
+    /// URL of the object in the storage.
     pub(crate) target: Url,
     pub(crate) file_id: String,
-    /// What the upstream later finds the file by.
+    /// The signed link by which the upstream finds the file later.
     pub(crate) link: String,
-    /// How long the link lives from `lent_at` on.
+    /// Lifetime of the link from `lent_at` on.
     pub(crate) link_life: Duration,
     pub(crate) lent_at: Instant,
 }
@@ -115,17 +115,17 @@ fn is_object_key(key: &str) -> bool {
     key.len() <= 1023 && key.split('/').all(is_segment) && key.chars().all(is_plain)
 }
 
-/// How long a signed link lives, from its own words.
+/// Lifetime of a signed link, from its own query.
 pub(crate) fn link_life(link: &Url) -> Duration {
     let told = link.query_pairs().find(|(name, _)| name == "x-oss-expires").and_then(|(_, value)| value.parse().ok());
     Duration::from_secs(told.unwrap_or(LINK_LIFE_SECONDS)).min(LINK_LIFE_MAX)
 }
 
-/// Where the upstream's storage is, if the credential does not tell.
+/// Region of the upstream's storage, if the credential names none.
 const REGION: &str = "ap-southeast-1";
 
-/// How long a link lives that does not tell.
+/// Lifetime of a link that does not tell it, in seconds.
 const LINK_LIFE_SECONDS: u64 = 300;
 
-/// What is believed of a link that tells.
+/// Longest credible lifetime of a link.
 const LINK_LIFE_MAX: Duration = Duration::from_secs(24 * 3600);

@@ -16,8 +16,8 @@ pub(crate) enum Next {
     Says(String),
 }
 
-/// What the model does; `None` where it knows no tools, or none that fits, and is not asked for JSON. It knows the
-/// tools that the prompt shows and those that are `declared` beside it.
+/// The model's next step; `None` if it knows no fitting tool and is not asked for JSON. It knows the tools that the
+/// prompt shows and those that are `declared` beside it.
 pub(crate) fn next(prompt: &str, declared: &[Tool]) -> Option<Next> {
     let message = newest_user_message(prompt);
     if message.contains("echo:") {
@@ -61,7 +61,7 @@ fn asked(message: &str, tools: &[Tool]) -> Vec<ModelCall> {
     calls.collect()
 }
 
-/// What the choice of a call depends on.
+/// The facts by which a call is chosen.
 struct Agent<'a> {
     prompt: &'a str,
     message: &'a str,
@@ -214,7 +214,7 @@ fn is_of_name(letter: char) -> bool {
 }
 
 impl<'a> Wish<'a> {
-    /// What a first look at this folder needs.
+    /// The wish for a first look at this folder.
     fn of(path: &'a str, message: &'a str) -> Self {
         let purpose = "List the files of the folder";
         Self { path, fills_path: false, command: "ls", content: CONTENT, purpose, message }
@@ -253,16 +253,16 @@ const EXTENSIONS: &[&str] = &[
     ".md", ".txt", ".toml", ".json", ".yaml", ".yml", ".py", ".rs", ".ts", ".js", ".go", ".java", ".c", ".html", ".csv",
 ];
 
-/// What a written file holds.
+/// Content of a written file.
 const CONTENT: &str = "Written by the simulated model.";
 
-/// How far behind `write` the name of a file may stand.
+/// Most words between `write` and the name of a file.
 const NAME_WITHIN_WORDS: usize = 8;
 
 /// The most calls of tools that a task only speaks of.
 const CALLS_MAX: usize = 4;
 
-/// How much of a result is quoted.
+/// Most characters of a result that are quoted.
 const RESULT_CHARS_MAX: usize = 2_000;
 
 #[cfg(test)]
@@ -272,7 +272,7 @@ mod tests {
     use super::*;
     use crate::script::{CallShape, ToolScript};
 
-    /// What the model writes.
+    /// The model's text.
     fn answer(prompt: &str) -> Option<String> {
         next(prompt, &[]).map(|next| match next {
             Next::Calls(calls) => ToolScript::new(CallShape::Documented, calls).text(),

@@ -123,7 +123,7 @@ impl Filler<'_> {
 /// Nested schemas deeper than this are filled with `null`.
 const DEPTH_MAX: usize = 16;
 
-/// How long an invented text may be.
+/// Longest invented text, in characters.
 const TEXT_CHARS_MAX: usize = 200;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the simulated model says when no script tells it: small talk, tool calls, JSON.
+//! The simulated model's own answers, without a script: small talk, tool calls, JSON.
 
 pub(crate) mod agent;
 pub(crate) mod arguments;

@@ -50,7 +50,7 @@ pub(crate) fn calls_of_task(prompt: &str) -> Vec<String> {
     calls.filter_map(name_of_call).collect()
 }
 
-/// What users said since the assistant's last message without a call.
+/// The users' texts since the assistant's last message without a call.
 pub(crate) fn task(prompt: &str) -> String {
     let rounds = rounds(prompt);
     let blocks = rounds.iter().flat_map(|(_, behind)| behind.split("<user>\n").skip(1));

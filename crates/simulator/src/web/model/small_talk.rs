@@ -1,5 +1,5 @@
-//! What the simulated model says when it is there to be talked to (`small_talk` of the scenario): a few answers by
-//! topic, in the language of the message, which change from turn to turn.
+//! Small talk of the simulated model (`small_talk` of the scenario): a few answers by topic, in the language of the
+//! message, which change from turn to turn.
 
 /// An answer to a message, the `turn`-th of its conversation, counted from 0.
 pub(crate) fn answer(message: &str, turn: usize, has_search: bool) -> String {
@@ -33,7 +33,7 @@ fn other(message: &str, turn: usize, is_chinese: bool) -> String {
     form.replace("{}", said)
 }
 
-/// How much of a message is repeated, in characters.
+/// Most characters of a message that are repeated.
 const SHOWN_CHARS: usize = 60;
 
 struct Topic {

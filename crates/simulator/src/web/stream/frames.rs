@@ -10,7 +10,7 @@ use crate::web::stream::python::python;
 use crate::web::stream::usage::{PictureUsage, Usage};
 use crate::web::works::media::Size;
 
-/// What all frames of one answer share.
+/// The fields that all frames of one answer share.
 #[derive(Clone)]
 pub(crate) struct Voice {
     pub(crate) chat_id: String,
@@ -259,7 +259,7 @@ impl Voice {
         self.delta(delta, Some(usage), true)
     }
 
-    /// What a search found: `new` in this round, `all` up to now.
+    /// The hits of a search: `new` of this round, `all` up to now.
     pub(crate) fn found(&self, form: SearchForm, id: &str, new: &[SearchResult], all: &[SearchResult]) -> String {
         let has_docs = form != SearchForm::Info;
         let documents =

@@ -1,4 +1,4 @@
-//! What a stream says, as frames: thoughts, searches, the answer, and figures that grow with them.
+//! The content of a stream as frames: thoughts, searches, the answer, and token counts that grow with them.
 
 use serde_json::json;
 
@@ -12,7 +12,7 @@ use crate::web::stream::frames::Voice;
 use crate::web::stream::python::python;
 use crate::web::stream::usage::{FRAME_TOKENS, PICTURE_TOKENS, Usage, tokens};
 
-/// What the request asks for, as far as a stream depends on it.
+/// The facts of a request that its stream depends on.
 pub(crate) struct Question {
     pub(crate) prompt: String,
     /// Earlier messages of the chat as (role, content).
@@ -33,7 +33,7 @@ pub(crate) struct Question {
     pub(crate) pictures: u64,
     /// The tokens of the documents among them.
     pub(crate) document_tokens: u64,
-    /// Which completion of the run this is, from 1.
+    /// Number of the completion within the run, from 1.
     pub(crate) attempt: u64,
     /// Id of a second answer.
     pub(crate) second_response_id: String,

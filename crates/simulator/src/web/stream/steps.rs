@@ -1,4 +1,4 @@
-//! What a body does, one step after the other, and the body that does it.
+//! The steps of a body, and the body that plays them.
 
 use std::collections::VecDeque;
 use std::future::Future;

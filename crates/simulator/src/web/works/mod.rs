@@ -1,4 +1,4 @@
-//! What takes longer than an answer: pictures, videos and researches.
+//! Works that take longer than an answer: pictures, videos and researches.
 
 pub(crate) mod media;
 pub(crate) mod pictures;

@@ -61,7 +61,7 @@ pub(crate) fn frames(
     frames
 }
 
-/// What the chat remembers.
+/// The text and parts that the chat stores.
 pub(crate) fn remembered(script: &PictureScript, stream: &StreamScript, pictures: &[Picture]) -> Remembered {
     if script.form == PictureForm::Text {
         let content = stream.answer.clone().unwrap_or_default();
@@ -79,7 +79,7 @@ pub(crate) fn remembered(script: &PictureScript, stream: &StreamScript, pictures
     Remembered { content: urls.join("\n"), parts: Value::Array(parts.collect()) }
 }
 
-/// How many pictures a prompt asks for: `two pictures`, `3 more images`; one if it does not say.
+/// The number of pictures that a prompt asks for: `two pictures`, `3 more images`; one if it does not say.
 pub(crate) fn count_in(prompt: &str) -> usize {
     let prompt = prompt.to_lowercase();
     let words: Vec<_> =

@@ -58,7 +58,7 @@ fn report(stream: &StreamScript, question: &Question) -> String {
     scripted.or(echoed).unwrap_or_else(|| REPORT.to_owned())
 }
 
-/// What the search found, as the upstream tells of hits.
+/// The hits of the search in the upstream's form.
 fn found() -> Value {
     json!([
         { "url": "https://lighthouse.example/log", "title": "The keeper's log", "snippet": "Fog until noon.",

@@ -56,7 +56,7 @@ pub(crate) fn begin(
     if script.lost { Answer { payload: Payload::Reset, ..answer } } else { answer }
 }
 
-/// How far a task is, on both routes.
+/// The state of a task, on both routes.
 pub(crate) fn status(world: &World, call: &Call, account: &Account) -> Answer {
     let id = call.last_segment();
     let missing = || {

@@ -21,7 +21,7 @@ use crate::http::serve::content::shape::{Shape, ShapeError};
 
 /// Strings shorter than this stay where they are.
 const LIFT_BYTES_MIN: usize = 64 * 1024;
-/// How far into a string its `;base64,` has to stand.
+/// Largest offset of `;base64,` in a string, in bytes.
 const URI_HEAD_MAX: usize = 200;
 /// The keys under which bare base64 is expected.
 const BARE_KEYS: [&[u8]; 4] = [b"file_data", b"data", b"b64_json", b"image"];
@@ -47,7 +47,7 @@ pub(crate) struct Lifter {
     memory_bytes: usize,
 }
 
-/// Why a body is not read on.
+/// Reasons why reading a body stops.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LiftError {
     /// A large file cannot be written to disk.
@@ -68,7 +68,7 @@ pub(crate) struct Lifted {
     pub(crate) json: Vec<u8>,
     /// The files that were taken out of it.
     pub(crate) files: Vec<Blob>,
-    /// What the JSON costs in memory once it is read, in bytes, its strings aside.
+    /// Memory cost of the parsed JSON without its strings, in bytes.
     pub(crate) cost: usize,
 }
 
@@ -128,7 +128,7 @@ impl Lifter {
         Ok(())
     }
 
-    /// How many bytes of memory the body takes so far.
+    /// Bytes of memory that the body takes so far.
     pub(crate) fn resident_bytes(&self) -> usize {
         self.json.capacity().saturating_add(self.memory_bytes)
     }
@@ -286,7 +286,7 @@ fn append_base64(text: &mut String, blob: &Blob) -> io::Result<()> {
     }
 }
 
-/// Where the base64 of the string at `start` begins, if it is a string to be lifted.
+/// Offset at which the base64 of the string at `start` begins, if it is a string to be lifted.
 fn encoded_from(json: &[u8], start: usize) -> Option<usize> {
     let (before, text) = json.split_at_checked(start)?;
     let is_under = |names: &[&[u8]]| {
@@ -322,7 +322,7 @@ impl Lifting {
             return encoded.split(|byte| *byte == b' ').try_for_each(|run| self.push(run));
         }
         let mut encoded = encoded;
-        // What waits is made whole first, so that the rest can be decoded where it lies.
+        // The waiting part is completed first, so that the rest can be decoded in place.
         if !self.rest.is_empty() {
             let missing = (4 - self.rest.len()).min(encoded.len());
             let (first, after) = encoded.split_at(missing);

@@ -3,7 +3,7 @@ use serde_json::json;
 
 use super::*;
 
-/// What is kept of a text, without a limit on it.
+/// The kept part of a text, without a limit on it.
 fn kept(json: &str, cut: usize) -> Lifted {
     let dir = tempfile::tempdir().unwrap();
     let mut lifter = Lifter::new(dir.path(), usize::MAX);
