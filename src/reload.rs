@@ -165,7 +165,8 @@ fn shown_after(before: &[ShownSetting], read: &[ShownSetting], waiting: &[String
     before.iter().zip(read).map(after).collect()
 }
 
-/// Since when the cookie file is empty although it has accounts: for a while it is taken for one that is being written.
+/// Moment since which the cookie file has been empty although it has accounts: for a while it is taken as one that is
+/// being written.
 #[derive(Default)]
 struct Emptied(Option<Instant>);
 
@@ -176,7 +177,7 @@ impl Emptied {
         !is_empty
     }
 
-    /// When an empty file is read as it is; `None` while the file holds something.
+    /// Moment at which an empty file is read as it is; `None` while the file has content.
     fn until(&self) -> Option<Instant> {
         self.0.map(|since| since + EMPTY_FOR)
     }

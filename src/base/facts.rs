@@ -55,16 +55,16 @@ pub struct Cooling {
     pub until: UnixSeconds,
     /// Start of the rest: bounds its length when the wall clock steps back.
     pub set_at: UnixSeconds,
-    /// How often in a row the upstream asked for such a rest without saying for how long: the next one is longer.
+    /// Rests in a row whose length the upstream did not give: the next one is longer.
     pub strikes: u32,
 }
 
 /// A circuit breaker that is open: its identity is parked until a moment, after faults or a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenBreaker {
-    /// Until when.
+    /// End of the cooldown, by the wall clock.
     pub until: UnixSeconds,
-    /// When this was written down, so that a clock that steps back cannot prolong it for ever.
+    /// Time of storing: bounds the cooldown when the wall clock steps back.
     pub set_at: UnixSeconds,
     /// Times it opened since it was last calm: the next cooldown is longer.
     pub trips: u32,

@@ -1,4 +1,4 @@
-//! The job that has the state forget accounts and callers' keys which are gone for long.
+//! The job by which the state forgets accounts and callers' keys that have long been gone.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,15 +13,15 @@ use crate::gateway::caller_keys::CallerKeys;
 use crate::pool::{IdentityPool, Now};
 use crate::store::{Present, Store, UtcDay};
 
-/// Tells the state which accounts and keys there are.
+/// Tells the state which accounts and keys exist.
 pub(crate) struct Forgetting {
     /// The accounts of all kinds.
     pub pools: Vec<IdentityPool>,
-    /// For what else the state holds about OAuth accounts.
+    /// The OAuth accounts, for their further rows in the state.
     pub accounts: OAuthAccounts,
     /// Keys that callers may send.
     pub keys: CallerKeys,
-    /// What forgets.
+    /// The store, which deletes the rows.
     pub store: Arc<Store>,
 }
 

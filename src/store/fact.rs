@@ -39,7 +39,7 @@ pub(super) enum Fact {
     Usage(Box<UsageDeltas>),
     /// Usage before this day is deleted.
     UsageGone(UtcDay),
-    /// What is there on this day; the rest may be forgotten some day.
+    /// The accounts and keys that exist on this day; rows of others are deleted after a while.
     Present(Box<Present>, UtcDay),
     /// Chats are about to be made under a title.
     Intent(ChatIntent),

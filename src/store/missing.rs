@@ -1,8 +1,8 @@
 //! Rows of accounts and of callers' keys that are gone: they stay for a while, in case the account comes back, and are
-//! then forgotten.
+//! then deleted.
 //!
-//! Counted are days on which they were missing while the server ran, not the time since they were last there: a server
-//! that was off for months, or a clock that is wrong for once, costs nothing.
+//! The age of an absence is counted in days on which the server ran, not by the calendar: a server that was off for
+//! months, or a clock that is wrong once, costs nothing.
 
 use std::collections::HashSet;
 
@@ -12,10 +12,10 @@ use crate::base::ids::CredentialKey;
 use crate::base::secret::Cookie;
 use crate::store::daily::UtcDay;
 
-/// On so many days something may be missing before its rows are forgotten.
+/// Days for which an account or key may be missing before its rows are deleted.
 const MISSING_DAYS_MAX: i64 = 30;
 
-/// What is there at a moment.
+/// The accounts and keys that exist at a moment.
 #[derive(Clone, Debug, Default)]
 pub struct Present {
     /// All names that the accounts in use have in the state: of their credentials, and of tokens that were refused.
@@ -24,7 +24,7 @@ pub struct Present {
     pub keys: HashSet<String>,
 }
 
-/// Counts a day for everything that is not there, and forgets what was missing on too many.
+/// Counts a day for each missing account or key, and deletes the rows of those that were missing for too many.
 pub(super) fn note(transaction: &Transaction<'_>, present: &Present, today: UtcDay) -> rusqlite::Result<()> {
     let accounts = ACCOUNT_TABLES.map(|table| format!("SELECT key FROM {table}")).join(" UNION ");
     let known = known(transaction, &accounts)?;

@@ -280,8 +280,8 @@ impl Store {
         self.usage.lock().count(key, sums, now);
     }
 
-    /// What was used on the days from `from` to `to`, both included, summed by what `of` says of each sum. All that was
-    /// counted before this call is in it, also what waits for a disk that refuses writes.
+    /// The usage of the days from `from` to `to`, both included, summed by the text that `of` gives for each sum.
+    /// Counts from before this call are included, also those that wait for a disk which refuses writes.
     ///
     /// # Errors
     /// It could not be read ([`StoreError::Read`]), or the store is closed ([`StoreError::Closed`]).

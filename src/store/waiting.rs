@@ -38,7 +38,7 @@ enum Thing {
     Usage,
     /// Days of usage that are to be forgotten.
     UsageGone,
-    /// What is there.
+    /// The accounts and keys that exist.
     Present,
     /// Chats that are about to be made, by their title.
     Intent(String),

@@ -399,7 +399,7 @@ pub(crate) struct Newcomer {
 }
 
 impl Newcomer {
-    /// Its kind.
+    /// Web, OAuth or key.
     pub(crate) fn kind(&self) -> AccountKind {
         self.kind
     }

@@ -316,7 +316,7 @@ impl OAuthAccounts {
         self.0.store.save_facts(key.clone(), self.0.pool.facts(key, now));
     }
 
-    /// Where an account chats; `None` for one that is not there.
+    /// URL of an account's API; `None` for an unknown account.
     #[must_use]
     pub(crate) fn api_base(&self, identity: &IdentityId) -> Option<Result<Url, ApiBaseError>> {
         let account = self.find(identity)?;
@@ -374,8 +374,8 @@ impl OAuthAccounts {
         forgotten
     }
 
-    /// What the accounts are called in the state: by name, by what their credentials were renewed from, and by tokens that
-    /// may have been refused.
+    /// The names of the accounts in the state: of the accounts, of the credentials that theirs were renewed from, and
+    /// of tokens that may have been refused.
     pub(crate) fn keys_in_state(&self) -> Vec<CredentialKey> {
         let keys = |account: Arc<Account>| {
             let known = account.known.lock();

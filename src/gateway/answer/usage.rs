@@ -1,5 +1,5 @@
-//! What requests cost each identity: failures go to the pool, requests and tokens to the daily counts, and rests and
-//! breakers that open or close to the state file as well.
+//! The cost of requests for each identity: failures go to the pool, requests and tokens to the daily counts, and rests
+//! and breakers that open or close to the state file as well.
 
 use std::sync::Arc;
 

@@ -204,8 +204,8 @@ impl Breaker {
         }
     }
 
-    /// What has to be written down: nothing but an open breaker whose time is not over. A probe that is under way is left
-    /// out, since it tells within a minute.
+    /// The facts that have to be stored: an open breaker whose time has not passed, else none. A probe under way is
+    /// left out, since its result comes within a minute.
     pub(crate) fn facts(&self, now: Now) -> Option<OpenBreaker> {
         let mut settled = self.clone();
         settled.settle(now.instant);
@@ -218,8 +218,8 @@ impl Breaker {
         }
     }
 
-    /// Takes up an open breaker that was written down, if its time is not over. Neither a clock that stepped back nor a
-    /// spoilt file can make that longer than it was meant to be, or than the longest cooldown.
+    /// Restores a stored open breaker, if its time has not passed. Neither a clock that stepped back nor a damaged file
+    /// can make that longer than it was meant to be, or than the longest cooldown.
     pub(crate) fn restore(&mut self, facts: OpenBreaker, now: Now, settings: &PoolSettings) {
         let OpenBreaker { until, set_at, trips, refusals, is_refused } = facts;
         let seconds = until.seconds_since(now.unix).min(until.seconds_since(set_at));
@@ -230,7 +230,7 @@ impl Breaker {
         }
     }
 
-    /// Starts over (row 14). Leases of before no longer count.
+    /// Starts over. Leases from before no longer count.
     pub(crate) fn reset(&mut self) {
         let epoch = self.epoch.wrapping_add(1);
         *self = Self { epoch, ..Self::new() };

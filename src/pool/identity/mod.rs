@@ -87,7 +87,7 @@ impl Slot {
         self.credential = state;
     }
 
-    /// Takes up what was written down before a restart.
+    /// Restores the facts that were stored before a restart.
     pub(crate) fn restore(&mut self, facts: IdentityFacts, now: Now, settings: &PoolSettings) {
         self.rests.restore(&facts.cooling, now);
         if let Some(open) = facts.breaker {
@@ -99,7 +99,7 @@ impl Slot {
         }
     }
 
-    /// What has to be written down.
+    /// The facts that have to be stored.
     pub(crate) fn facts(&self, now: Now) -> IdentityFacts {
         IdentityFacts { cooling: self.rests.facts(), dead_since: self.dead_since, breaker: self.breaker.facts(now) }
     }

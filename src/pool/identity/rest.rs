@@ -32,16 +32,16 @@ pub(crate) struct Current {
     pub(crate) until: Instant,
     until_unix: UnixSeconds,
     set_at: UnixSeconds,
-    /// How often in a row the identity had to be sent to rest without being told for how long.
+    /// Rests in a row whose length the upstream did not give.
     strikes: u32,
 }
 
-/// A line of rests.
+/// The rests of one usage or of the account.
 #[derive(Clone, Debug, Default)]
 struct Rest {
     /// The longest one, over or not; `None` since a good result came after it.
     current: Option<Current>,
-    /// How many were asked for.
+    /// Number of rests so far.
     count: u32,
 }
 
@@ -124,8 +124,8 @@ impl Rests {
         self.shared.succeed(counts.shared, now);
     }
 
-    /// Takes up rests that were written down and are not over, with their strikes. Neither a clock that stepped back nor
-    /// a spoilt file can make one longer than it was meant to be, or than 25 hours.
+    /// Restores stored rests that have not passed, with their strikes. Neither a clock that stepped back nor a damaged
+    /// file can make one longer than it was meant to be, or than 25 hours.
     pub(crate) fn restore(&mut self, facts: &PerUsage<Option<Cooling>>, now: Now) {
         for (usage, cooling) in facts.iter() {
             let Some(cooling) = cooling else {
@@ -183,7 +183,7 @@ impl Rest {
         self.current.map_or(0, |current| current.strikes)
     }
 
-    /// Of two rests the longer one stays, with its reason.
+    /// Begins a rest; of two the longer one stays, with its reason.
     fn begin(&mut self, reason: CoolingReason, length: Duration, strikes: u32, now: Now) {
         self.count = self.count.wrapping_add(1);
         let until = after(now.instant, length);

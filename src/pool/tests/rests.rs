@@ -175,7 +175,7 @@ fn facts_survive_a_restart() {
     assert_eq!(until(4), [Some(300); 3]);
 }
 
-/// What another pool knows after a restart at this moment.
+/// The facts of another pool after a restart at this moment.
 fn restarted(before: &IdentityPool, killed: Now, started: Now) -> IdentityPool {
     let after = pool(before.sessions().len(), started);
     for session in before.sessions() {
@@ -206,7 +206,7 @@ fn a_parked_identity_stays_parked_over_a_restart_until_its_time() {
         assert_eq!(after.facts(&key(1), over), IdentityFacts::default(), "a probe tells soon");
         probe.finish(outcome.unwrap_or(own_fault(1)), over);
         assert_eq!(view(&after, 1, over).next_at, Some(over.unix.plus(next)));
-        // When its time is over, it begins well.
+        // After the end of its time it starts without a fault.
         for started in [over, plus(over, s(90_000))] {
             let after = restarted(&pool, killed, started);
             assert_eq!(status(&after, 1, started), HEALTHY);

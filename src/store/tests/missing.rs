@@ -1,4 +1,4 @@
-//! What is kept of accounts and keys that are gone.
+//! Rows of accounts and keys that are gone.
 
 use super::*;
 use crate::base::secret::Cookie;

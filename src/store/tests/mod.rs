@@ -43,7 +43,7 @@ fn only(usage: Usage, cooling: Cooling) -> PerUsage<Option<Cooling>> {
     PerUsage::of(|each| (each == usage).then_some(cooling))
 }
 
-/// What is known of an account that is dead, parked, rests from videos for long and from chats for a while.
+/// Facts of an account that is dead, parked, rests from videos for long and from chats for a while.
 fn facts() -> IdentityFacts {
     let cooling = PerUsage::of(|usage| match usage {
         Usage::Chat => Some(Cooling { strikes: 4, ..cooling(CoolingReason::Rate, 70) }),

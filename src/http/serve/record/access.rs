@@ -72,7 +72,7 @@ impl RequestRecord {
         &self.0.id
     }
 
-    /// The caller is let in: the key of this name was accepted, or with `None` a credential, or no key is asked for.
+    /// Notes that the caller was admitted: with the key of this name, or with `None` by a credential or without a key.
     pub(crate) fn admitted(&self, key: Option<KeyName>) {
         let mut head = self.0.head.lock();
         (head.is_admitted, head.key) = (true, key);

@@ -46,7 +46,8 @@ impl Observers {
     }
 }
 
-/// What a request asked a model for once its caller was let in, even if it was refused before its body was read.
+/// The product that a request asked a model for, once its caller was admitted, even if it was refused before its body
+/// was read.
 fn asked_once_admitted(head: &RequestHead) -> Option<AskedFor> {
     let by_path = || asked_for(&head.method, &head.route).filter(|_| head.is_admitted);
     head.asked_for.or_else(by_path)
