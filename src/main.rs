@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use clap::CommandFactory;
 use qwen_bridge::cli::{self, Cli, Command, CommandError};
 use qwen_bridge::config::{Config, EX_USAGE, Sources};
-use qwen_bridge::telemetry::{self, ErrorChain};
+use qwen_bridge::telemetry::{self, ErrorChain, LogControl};
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -30,8 +30,8 @@ async fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
     let flags = cli.flags();
     match cli.chosen() {
         Command::Serve(_) => {
-            let config = configured(flags.clone())?;
-            cli::serve::run(config, move || Sources::from_process(flags.clone())).await?;
+            let (config, log) = configured(flags.clone())?;
+            cli::serve::run(config, move || Sources::from_process(flags.clone()), log).await?;
         }
         #[cfg(feature = "demo")]
         Command::Simulated(command) => {
@@ -48,7 +48,7 @@ async fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
             cli::chat::run(&config, *args).await.map_err(CommandError::Chat)?;
         }
         Command::Check { json } => {
-            let config = configured(flags)?;
+            let (config, _) = configured(flags)?;
             return Ok(exit(cli::check::run(config, json).await?));
         }
         Command::Auth(command) => {
@@ -68,16 +68,11 @@ async fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn configured(flags: BTreeMap<String, String>) -> Result<Config, CommandError> {
+/// The configuration, and what changes the log that was installed by it.
+fn configured(flags: BTreeMap<String, String>) -> Result<(Config, Option<LogControl>), CommandError> {
     let config = Config::load(&Sources::from_process(flags))?;
-    install_log(&config);
-    Ok(config)
-}
-
-fn install_log(config: &Config) {
-    if let Err(error) = telemetry::install(&config.log) {
-        complain(&error);
-    }
+    let log = telemetry::install(&config.log).inspect_err(|error| complain(error)).ok();
+    Ok((config, log))
 }
 
 fn exit(is_good: bool) -> ExitCode {

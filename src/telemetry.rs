@@ -14,7 +14,7 @@ use tracing::{Metadata, Subscriber};
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::Registry;
-use tracing_subscriber::{EnvFilter, Layer as _};
+use tracing_subscriber::{EnvFilter, Layer as _, reload};
 
 /// Settings of the log: `LOG_LEVEL` and `LOG_FORMAT`.
 #[derive(Clone, Debug)]
@@ -37,18 +37,19 @@ pub enum LogFormat {
 /// The longest line in bytes, its newline included.
 pub const EVENT_BYTES_MAX: usize = 8 * 1024;
 
-/// Sends the events of the whole process to standard error, panics included. Once, before anything else runs.
+/// Sends the events of the whole process to standard error, panics included. Once, before anything else runs. What is
+/// logged can be changed by what this gives back.
 ///
 /// # Errors
 /// [`TelemetryError`].
-pub fn install(settings: &LogSettings) -> Result<(), TelemetryError> {
-    tracing::subscriber::set_global_default(subscriber(settings, io::stderr)?)
-        .map_err(|_| TelemetryError::Installed)?;
+pub fn install(settings: &LogSettings) -> Result<LogControl, TelemetryError> {
+    let (subscriber, control) = controlled(settings, io::stderr)?;
+    tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Installed)?;
     panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string);
         tracing::error!(panic = panic.payload_as_str().unwrap_or("(no text)"), location, "panicked");
     }));
-    Ok(())
+    Ok(control)
 }
 
 /// The subscriber that [`install`] installs, with another writer.
@@ -62,7 +63,18 @@ pub fn subscriber<W>(
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
+    controlled(settings, writer).map(|(subscriber, _)| subscriber)
+}
+
+fn controlled<W>(
+    settings: &LogSettings,
+    writer: W,
+) -> Result<(impl Subscriber + Send + Sync + use<W>, LogControl), TelemetryError>
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
     let filter = EnvFilter::try_new(&settings.filter).map_err(|_| TelemetryError::Filter)?;
+    let (filter, control) = reload::Layer::new(filter);
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(SafeLines { inner: writer, format: settings.format })
         .with_ansi(false)
@@ -71,7 +83,22 @@ where
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
     };
-    Ok(Registry::default().with(filter).with(lines))
+    Ok((Registry::default().with(filter).with(lines), LogControl(control)))
+}
+
+/// Changes what is logged while the process runs.
+#[derive(Clone, Debug)]
+pub struct LogControl(reload::Handle<EnvFilter, Registry>);
+
+impl LogControl {
+    /// Logs by another filter from now on. One that cannot be read changes nothing.
+    pub fn set_filter(&self, filter: &str) {
+        if let Ok(filter) = EnvFilter::try_new(filter)
+            && let Err(error) = self.0.reload(filter)
+        {
+            tracing::warn!(%error, "what is logged stays as it was");
+        }
+    }
 }
 
 /// Whether [`install`] accepts this text as a filter.

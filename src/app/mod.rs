@@ -35,13 +35,13 @@ use crate::gateway::usage::UsageBook;
 use crate::gateway::videos::jobs::VideoJobs;
 use crate::http;
 use crate::http::serve::record::observers::Observers;
-use crate::http::settings::HttpSettings;
 use crate::http::state::{AppState, Parts};
 use crate::pool::{IdentityPool, Now, PoolSummary};
+use crate::reload::parts::{LiveParts, LiveValues};
 use crate::reload::{Reloader, Reread};
 use crate::shutdown::Supervisor;
 use crate::store::{OwnedChat, Store};
-use crate::telemetry::ErrorChain;
+use crate::telemetry::{ErrorChain, LogControl};
 use crate::upstream::web::client::QwenWeb;
 
 /// Time for connections to write their last bytes after their streams were ended.
@@ -56,7 +56,8 @@ pub struct App {
     metrics: Option<(TcpListener, SocketAddr)>,
     made: MadeKeys,
     state: AppState,
-    alerts: Option<Alerts>,
+    alerts: Alerts,
+    live: LiveParts,
     outlook: Outlook,
     usage: UsageBook,
     pool: IdentityPool,
@@ -82,20 +83,38 @@ impl App {
     ///
     /// # Errors
     /// [`StartError`].
-    pub async fn build(mut config: Config) -> Result<Self, StartError> {
+    pub async fn build(config: Config) -> Result<Self, StartError> {
+        Self::make(config, None, None).await
+    }
+
+    /// The same server, which takes up changed settings while it runs: `reread` reads all of their sources, and `log`
+    /// changes what is logged.
+    ///
+    /// # Errors
+    /// [`StartError`].
+    pub async fn build_reloading(
+        config: Config,
+        reread: impl Fn() -> Sources + Send + 'static,
+        log: Option<LogControl>,
+    ) -> Result<Self, StartError> {
+        Self::make(config, Some(Box::new(reread)), log).await
+    }
+
+    async fn make(mut config: Config, reread: Option<Reread>, log: Option<LogControl>) -> Result<Self, StartError> {
         outlive_file_size_limit();
         let (store, loaded) = parts::open_store(&mut config)?;
         let made = complete_keys(&mut config, &store, &loaded).await?;
         let now = Now::read();
         let supervisor = Supervisor::new();
         let upstream = Arc::new(QwenWeb::new(config.web.clone())?);
+        let values = LiveValues::of(&config, upstream.timeouts.clone())?;
         let pool = IdentityPool::new(Vec::new(), config.pool.clone());
         let web_accounts = parts::web_accounts(&config, &pool, &upstream, &store, &supervisor, &loaded, now);
-        let models = Models::new(Arc::clone(&upstream), supervisor.clone(), config.chat.models_ttl);
+        let models = Models::new(Arc::clone(&upstream), supervisor.clone(), values.models_ttl.clone());
         let (janitor, continuations) = parts::own_chats(&config, &upstream, &supervisor, &store);
         let attachments = parts::attachments(&config, &upstream)?;
         let own_chats = (janitor.0.clone(), continuations.clone());
-        let chats = parts::web_chats(&config, &pool, upstream, &web_accounts, own_chats, &attachments, &store);
+        let chats = parts::web_chats(&pool, upstream, &web_accounts, own_chats, &attachments, &store);
         let (accounts, logins, oauth_pool) = parts::oauth_accounts(&config, &store, &supervisor, &loaded).await?;
         let book = parts::account_book(&config, (&web_accounts, &accounts), &store, &loaded, now);
         let upstreams = parts::upstreams(
@@ -105,7 +124,7 @@ impl App {
             &loaded,
             (models.clone(), &pool),
             (accounts.clone(), oauth_pool),
-            now,
+            (&values, now),
         )?;
         let videos = parts::video_jobs((&chats, &attachments, &pool, &janitor.0), &store, &supervisor, loaded.videos);
         let lost = LostChats::of(loaded.intents, &loaded.chats);
@@ -119,12 +138,12 @@ impl App {
         let ending = CancellationToken::new();
         let (reloads, asked) = Reloads::new();
         let state = AppState::new(Parts {
-            answers: Answers::new(chats.clone(), models.clone(), attachments.clone(), parts::answer_settings(&config)),
+            answers: Answers::new(chats.clone(), models.clone(), attachments.clone(), values.answering.clone()),
             chats,
             upstreams: upstreams.clone(),
             attachments,
             videos: videos.clone(),
-            responses: KeptResponses::new(Arc::clone(&store), config.chat.keep_responses),
+            responses: KeptResponses::new(Arc::clone(&store), values.keep_responses.clone()),
             models: models.clone(),
             pool: pool.clone(),
             accounts: accounts.clone(),
@@ -135,7 +154,7 @@ impl App {
             reloads,
             usage: usage.clone(),
             observers: Arc::new(Observers { usage: Some(usage.clone()), spans, ..Observers::default() }),
-            settings: config.http.clone(),
+            settings: values.http.clone(),
             auto_refresh: config.chat.auto_refresh,
             ending: ending.clone(),
             owner: parts::owner_parts(&config, &loaded.notes),
@@ -148,8 +167,9 @@ impl App {
             address,
             metrics,
             made,
+            alerts: parts::alerts(&values, &store, &upstreams, &pool, drift, loaded.alerts),
+            live: parts::live(values, &state, &continuations, log),
             state,
-            alerts: parts::alerts(&config, &store, &upstreams, &pool, drift, loaded.alerts)?,
             outlook: parts::outlook(&config, upstreams, pool.clone()),
             usage,
             pool,
@@ -165,18 +185,12 @@ impl App {
             supervisor,
             ending,
             asked,
-            reread: None,
+            reread,
             config,
         })
     }
 
-    /// The same server, which takes up changed settings while it runs: `reread` reads all of their sources.
-    #[must_use]
-    pub fn reloading(self, reread: impl Fn() -> Sources + Send + 'static) -> Self {
-        Self { reread: Some(Box::new(reread)), ..self }
-    }
-
-    /// Address of the server, with the real port even if 0 was configured.
+    /// Where the server listens; the port is real even if 0 was asked for.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -250,6 +264,7 @@ impl App {
             metrics,
             state,
             alerts,
+            live,
             outlook,
             usage,
             pool,
@@ -269,9 +284,10 @@ impl App {
             config,
             ..
         } = self;
+        let shutdown_timeout = live.values.shutdown_timeout.clone();
         match reread {
             Some(reread) => {
-                let reloader = reloader(reread, &state, &config);
+                let reloader = reloader(reread, live, &state, &config);
                 supervisor.spawn("reload", reloader.run(asked, supervisor.stopping()));
             }
             // A question is then answered at once.
@@ -289,21 +305,19 @@ impl App {
             janitor::run(janitor.0, janitor.1, ledger, pool.sessions(), Now::read().unix, supervisor.stopping());
         supervisor.spawn("janitor", cleaning);
         supervisor.spawn("continuations", continuations.clone().run(supervisor.stopping()));
-        if let Some(alerts) = alerts {
-            supervisor.spawn("alerts", alerts.run(supervisor.stopping()));
-        }
+        supervisor.spawn("alerts", alerts.run(supervisor.stopping()));
         supervisor.spawn("usage", usage.run(supervisor.stopping()));
         models.fetch_in_background();
         supervisor.spawn("outlook", outlook.run(supervisor.stopping()));
         videos.resume();
         let connections = Supervisor::new();
         if let Some((listener, _)) = metrics {
-            connections
-                .spawn("metrics", serve_metrics(listener, state.clone(), config.http.clone(), connections.clone()));
+            connections.spawn("metrics", serve_metrics(listener, state.clone(), connections.clone()));
         }
         let accepting = {
             let observers = Arc::clone(&state.0.observers);
-            let (router, settings, connections) = (http::router(state), config.http.clone(), connections.clone());
+            let (settings, connections) = (state.0.settings.clone(), connections.clone());
+            let router = http::router(state);
             async move {
                 let stop = connections.stopping();
                 http::serve::socket::server::serve(listener, router, &settings, &observers, &connections, stop).await;
@@ -311,14 +325,15 @@ impl App {
         };
         connections.spawn("accept", accepting);
         stop.await;
-        info!(timeout_seconds = config.shutdown_timeout.as_secs(), "stopping, open answers may finish");
+        let shutdown_timeout = *shutdown_timeout.now();
+        info!(timeout_seconds = shutdown_timeout.as_secs(), "stopping, open answers may finish");
         let end_streams = async {
-            tokio::time::sleep(config.shutdown_timeout).await;
+            tokio::time::sleep(shutdown_timeout).await;
             ending.cancel();
             std::future::pending::<()>().await;
         };
         tokio::select! {
-            _ = connections.stop(config.shutdown_timeout + LAST_WORDS) => {}
+            _ = connections.stop(shutdown_timeout + LAST_WORDS) => {}
             () = end_streams => {}
         }
         // No answer is under way any more, and the janitor still is.
@@ -355,10 +370,11 @@ impl App {
     }
 }
 
-/// Makes the task that applies changed settings.
-fn reloader(reread: Reread, state: &AppState, config: &Config) -> Reloader {
+/// What takes up changed settings.
+fn reloader(reread: Reread, live: LiveParts, state: &AppState, config: &Config) -> Reloader {
     Reloader {
         reread,
+        live,
         book: state.0.book.clone(),
         keys: state.0.keys.clone(),
         reloads: state.0.reloads.clone(),
@@ -371,8 +387,8 @@ fn reloader(reread: Reread, state: &AppState, config: &Config) -> Reloader {
 }
 
 /// Serves `/metrics` where no key is asked for. Its connections are no callers', and so are not counted with them.
-async fn serve_metrics(listener: TcpListener, state: AppState, settings: HttpSettings, connections: Supervisor) {
-    let stop = connections.stopping();
+async fn serve_metrics(listener: TcpListener, state: AppState, connections: Supervisor) {
+    let (stop, settings) = (connections.stopping(), state.0.settings.clone());
     let router = http::metrics_router(state);
     http::serve::socket::server::serve(listener, router, &settings, &Arc::default(), &connections, stop).await;
 }

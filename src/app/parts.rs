@@ -17,7 +17,6 @@ use crate::gateway::accounts::targets::{self, Targets};
 use crate::gateway::accounts::web::{self, WebAccountSettings, WebAccounts};
 use crate::gateway::alerts::Alerts;
 use crate::gateway::answer::relay::{RelayGateway, RelaySettings};
-use crate::gateway::answer::run::AnswerSettings;
 use crate::gateway::answer::web::WebGateway;
 use crate::gateway::attachments::Attachments;
 use crate::gateway::catalogue::Models;
@@ -36,13 +35,14 @@ use crate::http::serve::record::gallery::Gallery;
 use crate::http::state::{AppState, OwnerParts};
 use crate::http::traces::{self, SpanSender};
 use crate::pool::{IdentityPool, Now, PoolSettings, Strategy};
+use crate::reload::parts::{LiveParts, LiveValues, relay_pool, usage_settings};
 use crate::shutdown::Supervisor;
 use crate::store::{KeptAlert, Loaded, Note, Store, UsageLoaded, VideoJob};
+use crate::telemetry::LogControl;
 use crate::upstream::media::fetch::MediaFetcher;
 use crate::upstream::oauth::client::QwenOAuth;
 use crate::upstream::openai::client::OpenAiApi;
 use crate::upstream::web::client::{QwenWeb, WebClientError};
-use crate::upstream::webhook::Webhook;
 
 /// The book of accounts that the owner changes while the server runs, with the accounts that an earlier run kept. In
 /// client mode callers bring what they use.
@@ -74,7 +74,6 @@ pub(crate) fn open_store(config: &mut Config) -> Result<(Arc<Store>, Loaded), St
 
 /// Makes the gateway of the web chat.
 pub(crate) fn web_chats(
-    config: &Config,
     pool: &IdentityPool,
     upstream: Arc<QwenWeb>,
     accounts: &WebAccounts,
@@ -82,15 +81,7 @@ pub(crate) fn web_chats(
     attachments: &Attachments,
     store: &Arc<Store>,
 ) -> WebGateway {
-    WebGateway::new(
-        pool.clone(),
-        upstream,
-        accounts.clone(),
-        own_chats,
-        attachments.clone(),
-        Arc::clone(store),
-        config.chat.retries_max,
-    )
+    WebGateway::new(pool.clone(), upstream, accounts.clone(), own_chats, attachments.clone(), Arc::clone(store))
 }
 
 /// Begins to send traces, if a collector is named. They are sent until the server stops.
@@ -117,17 +108,16 @@ pub(crate) fn owner_parts(config: &Config, notes: &HashMap<Note, String>) -> Own
 
 /// Makes the alerts to the owner, if an address for them is set.
 pub(crate) fn alerts(
-    config: &Config,
+    values: &LiveValues,
     store: &Arc<Store>,
     upstreams: &Upstreams,
     web: &IdentityPool,
     drift: Drift,
     told: Vec<KeptAlert>,
-) -> Result<Option<Alerts>, WebClientError> {
-    let Some(address) = config.alert_url.clone() else { return Ok(None) };
+) -> Alerts {
     let (oauth, keys) = (upstreams.oauth(), upstreams.keys());
-    Ok(Some(Alerts {
-        webhook: Webhook::new(address, config.web.is_direct)?,
+    Alerts {
+        settings: values.alerts.clone(),
         pools: vec![
             (AccountKind::Web, web.clone()),
             (AccountKind::OAuth, oauth.pool().clone()),
@@ -136,8 +126,7 @@ pub(crate) fn alerts(
         drifts: vec![drift, oauth.drift().clone(), keys.drift().clone()],
         store: Arc::clone(store),
         told,
-        challenge_rest: config.pool.challenge_rest,
-    }))
+    }
 }
 
 /// The job that has the state forget what is gone for long.
@@ -147,9 +136,29 @@ pub(crate) fn forgetting(state: &AppState) -> Forgetting {
     Forgetting { pools, accounts, keys, store: Arc::clone(&state.0.store) }
 }
 
+/// What takes other settings while it runs.
+pub(crate) fn live(
+    values: LiveValues,
+    state: &AppState,
+    continuations: &Continuations,
+    log: Option<LogControl>,
+) -> LiveParts {
+    let parts = &state.0;
+    LiveParts {
+        values,
+        media_fetch: parts.attachments.fetched_for_callers().clone(),
+        web: parts.pool.clone(),
+        relays: [parts.upstreams.oauth().pool().clone(), parts.upstreams.keys().pool().clone()],
+        usage: parts.usage.clone(),
+        janitor: parts.janitor.clone(),
+        continuations: continuations.clone(),
+        log,
+    }
+}
+
 /// Counts what callers use, from what an earlier run has counted on.
 pub(crate) fn usage(config: &Config, store: &Arc<Store>, loaded: UsageLoaded, now: Now) -> UsageBook {
-    UsageBook::new(Arc::clone(store), loaded, config.chat.model_map.clone(), config.usage_days, now)
+    UsageBook::new(Arc::clone(store), loaded, usage_settings(config), now)
 }
 
 /// Makes the video jobs, with those of an earlier run.
@@ -187,17 +196,7 @@ pub(crate) fn outlook(config: &Config, upstreams: Upstreams, pool: IdentityPool)
     Outlook { upstreams, pool, models }
 }
 
-pub(crate) fn answer_settings(config: &Config) -> AnswerSettings {
-    AnswerSettings {
-        default_model: config.chat.default_model.clone(),
-        model_map: config.chat.model_map.clone(),
-        reasoning_format: config.http.reasoning_format,
-        vision_fallback: config.http.vision_fallback.clone(),
-        web_tools: config.chat.web_tools,
-    }
-}
-
-/// Makes the part that fetches files for callers and uploads them.
+/// What fetches files for callers and hands them to the upstream.
 pub(crate) fn attachments(config: &Config, upstream: &Arc<QwenWeb>) -> Result<Attachments, WebClientError> {
     let fetcher = Arc::new(MediaFetcher::new(config.media_fetch.clone(), &config.web.own_hosts())?);
     Ok(Attachments::new(Arc::clone(upstream), fetcher, config.http.spool.clone()))
@@ -263,11 +262,6 @@ pub(crate) async fn oauth_accounts(
     Ok((accounts, logins, pool))
 }
 
-/// Settings of the pools of OAuth accounts and of keys.
-fn relay_pool(config: &Config) -> PoolSettings {
-    PoolSettings { in_flight_max: config.relay_in_flight_max, ..config.pool.clone() }
-}
-
 /// All kinds of upstreams.
 pub(crate) fn upstreams(
     config: &Config,
@@ -276,17 +270,14 @@ pub(crate) fn upstreams(
     loaded: &Loaded,
     (web, web_pool): (Models, &IdentityPool),
     (accounts, pool): (OAuthAccounts, IdentityPool),
-    now: Now,
+    (values, now): (&LiveValues, Now),
 ) -> Result<Upstreams, WebClientError> {
     let web_pool = config.http.server_mode.then(|| web_pool.clone());
-    let keys = static_keys(config, store, supervisor, &loaded.facts, now)?;
-    let api = OpenAiApi::new(config.web.connect_timeout, config.web.idle_timeout, config.web.is_direct)?;
-    let settings = RelaySettings::like(&config.web, config.chat.models_ttl);
-    let targets = Targets::Accounts(accounts);
-    let (store, supervisor, retries_max) = (Arc::clone(store), supervisor.clone(), config.chat.retries_max);
-    let oauth = RelayGateway::new(pool, api, targets, store, supervisor, settings, retries_max);
-    let default_model = config.chat.default_model_is_set.then(|| config.chat.default_model.clone());
-    Ok(Upstreams::new(web, web_pool, oauth, keys, config.chat.model_map.clone(), default_model))
+    let keys = static_keys(config, store, supervisor, &loaded.facts, (values, now))?;
+    let api = OpenAiApi::new(config.web.connect_timeout, values.timeouts.clone(), config.web.is_direct)?;
+    let (targets, store, supervisor) = (Targets::Accounts(accounts), Arc::clone(store), supervisor.clone());
+    let oauth = RelayGateway::new(pool, api, targets, store, supervisor, relay_settings(values));
+    Ok(Upstreams::new(web, web_pool, oauth, keys))
 }
 
 /// The way to the endpoints of static keys. In client mode callers bring what they use, so there is none.
@@ -295,7 +286,7 @@ fn static_keys(
     store: &Arc<Store>,
     supervisor: &Supervisor,
     facts: &HashMap<CredentialKey, IdentityFacts>,
-    now: Now,
+    (values, now): (&LiveValues, Now),
 ) -> Result<RelayGateway, WebClientError> {
     let seeds = if config.http.server_mode { config.static_keys.as_slice() } else { &[] };
     let (sessions, targets) = targets::keys(seeds);
@@ -304,8 +295,11 @@ fn static_keys(
         // A key that was refused may have been paid for since; only what has a date is remembered.
         pool.restore(key, IdentityFacts { dead_since: None, ..*facts }, now);
     }
-    let api = OpenAiApi::new(config.web.connect_timeout, config.web.idle_timeout, config.web.is_direct)?;
-    let settings = RelaySettings::like(&config.web, config.chat.models_ttl);
-    let (store, supervisor, retries_max) = (Arc::clone(store), supervisor.clone(), config.chat.retries_max);
-    Ok(RelayGateway::new(pool, api, Targets::Keys(targets), store, supervisor, settings, retries_max))
+    let api = OpenAiApi::new(config.web.connect_timeout, values.timeouts.clone(), config.web.is_direct)?;
+    let (store, supervisor) = (Arc::clone(store), supervisor.clone());
+    Ok(RelayGateway::new(pool, api, Targets::Keys(targets), store, supervisor, relay_settings(values)))
+}
+
+fn relay_settings(values: &LiveValues) -> RelaySettings {
+    RelaySettings { timeouts: values.timeouts.clone(), models_ttl: values.models_ttl.clone() }
 }

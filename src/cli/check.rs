@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use crate::base::facts::AccountKind;
 use crate::base::ids::{CredentialKey, IdentityId};
+use crate::base::live::Live;
 use crate::base::secret::AccessToken;
 use crate::base::seed::IdentitySeed;
 use crate::base::session::Session;
@@ -168,7 +169,7 @@ async fn check_oauth(report: &mut Report, config: &Config, loaded: &Loaded) -> R
 
 /// A row for each static key.
 async fn check_keys(report: &mut Report, config: &Config, loaded: &Loaded) -> Result<(), CommandError> {
-    let client = OpenAiApi::new(config.web.connect_timeout, config.web.idle_timeout, config.web.is_direct);
+    let client = OpenAiApi::new(config.web.connect_timeout, Live::new(config.web.timeouts()), config.web.is_direct);
     let api = client.map_err(crate::app::StartError::Client)?;
     let (sessions, targets) = targets::keys(&config.static_keys);
     for session in sessions {

@@ -8,13 +8,19 @@ use crate::app::{App, StartError};
 use crate::config::{Config, Sources};
 use crate::pool::PoolSummary;
 use crate::shutdown::signal;
+use crate::telemetry::LogControl;
 
-/// Serves until SIGTERM or SIGINT. `reread` reads the sources of the configuration anew, for a reload.
+/// Serves until SIGTERM or SIGINT. `reread` reads the sources of the configuration anew, for a reload; `log` changes what
+/// is logged.
 ///
 /// # Errors
 /// [`StartError`].
-pub async fn run(config: Config, reread: impl Fn() -> Sources + Send + 'static) -> Result<(), StartError> {
-    let app = App::build(config).await?.reloading(reread);
+pub async fn run(
+    config: Config,
+    reread: impl Fn() -> Sources + Send + 'static,
+    log: Option<LogControl>,
+) -> Result<(), StartError> {
+    let app = App::build_reloading(config, reread, log).await?;
     if let Some(key) = app.generated_key() {
         // Shown this once; afterwards it is only in the state folder.
         let _ = writeln!(

@@ -52,7 +52,9 @@ fn document() -> String {
             let gap = if about.is_empty() { "" } else { "\n\n" };
             let _ = write!(text, "\n## {section}\n\n{about}{gap}{TABLE_HEAD}");
         }
-        text.push_str(&table_row(setting));
+        let row = table_row(setting);
+        let marked = row.replacen("` |", "` ⟳ |", 1);
+        text.push_str(if setting.needs_restart { &marked } else { &row });
     }
     text
 }
@@ -158,6 +160,8 @@ The names are the same everywhere. An empty value counts as not set, and quotes 
 - Times: `500ms`, `30s`, `1m30s`, `2h`, or a number of seconds.
 - Sizes: `50MB`, `1MiB`, or a number of bytes.
 - Lists: separated by commas; in `config.json` an array works too.
+
+A changed file is read while the server runs, also at SIGHUP and `POST /admin/reload`; requests in flight end on the values that they began with. A setting with ⟳ is in use after a restart only.
 
 A wrong configuration ends the program with exit status 64 and a list of all faults. No fault shows the value of a secret.
 

@@ -16,12 +16,14 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use crate::base::ids::CredentialKey;
+use crate::base::live::Live;
 use crate::base::session::Session;
 use crate::chat::error::{RequestError, RequestErrorKind};
 use crate::chat::file_part::file_error;
 use crate::files::attachment::{Attachment, FileFault, JobFile, RemoteFile, UploadedFile};
 use crate::files::blob::ContentHash;
 use crate::files::media_type::{MediaKind, MediaType};
+use crate::upstream::MediaFetch;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::media::fetch::{FetchError, MediaFetcher, OpenResult, WHOLE, WHOLE_VIDEO};
 use crate::upstream::web::client::QwenWeb;
@@ -60,6 +62,12 @@ impl Attachments {
     #[must_use]
     pub(crate) fn new(upstream: Arc<QwenWeb>, fetcher: Arc<MediaFetcher>, spool: PathBuf) -> Self {
         Self(Arc::new(Shared { upstream, fetcher, spool, kept: Mutex::default() }))
+    }
+
+    /// Which addresses of files are fetched for callers, to be changed while the server runs.
+    #[must_use]
+    pub(crate) fn fetched_for_callers(&self) -> &Live<MediaFetch> {
+        self.0.fetcher.callers()
     }
 
     /// Fetches what a request names by its address, all at once, and checks it. Links of the upstream itself stay.

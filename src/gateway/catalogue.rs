@@ -11,6 +11,7 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, info, warn};
 
 use crate::base::ids::CredentialKey;
+use crate::base::live::Live;
 use crate::chat::models::{ModelInfo, builtin_catalogue};
 use crate::gateway::accounts::single_flight::SingleFlight;
 use crate::gateway::accounts::targets::Targets;
@@ -107,14 +108,14 @@ pub(crate) struct Models(Arc<WebModels>);
 
 struct WebModels {
     upstream: Arc<QwenWeb>,
-    ttl: Duration,
+    ttl: Live<Duration>,
     kept: Kept<Catalogue>,
 }
 
 impl Models {
     /// A catalogue that starts with the built-in list and fetches the live one on first need.
     #[must_use]
-    pub(crate) fn new(upstream: Arc<QwenWeb>, supervisor: Supervisor, ttl: Duration) -> Self {
+    pub(crate) fn new(upstream: Arc<QwenWeb>, supervisor: Supervisor, ttl: Live<Duration>) -> Self {
         let builtin = Catalogue { models: builtin_catalogue(), is_live: false };
         Self(Arc::new(WebModels { upstream, ttl, kept: Kept::new(builtin, supervisor, "fetch models") }))
     }
@@ -138,7 +139,7 @@ impl Models {
                 } else {
                     info!(models = models.len(), "model catalogue fetched");
                 }
-                kept.put(Arc::new(Catalogue { models, is_live: true }), true, *ttl);
+                kept.put(Arc::new(Catalogue { models, is_live: true }), true, *ttl.now());
             }
             Err(error) => {
                 warn!(error = %ErrorChain(&error), "model catalogue not fetched, the last one stays in use");
@@ -156,7 +157,7 @@ struct RelayInner {
     pool: IdentityPool,
     api: OpenAiApi,
     targets: Arc<Targets>,
-    ttl: Duration,
+    ttl: Live<Duration>,
     /// In the upstreams' order, each name once.
     kept: Kept<Vec<String>>,
     /// The last list of each endpoint.
@@ -172,7 +173,7 @@ impl RelayModels {
         api: OpenAiApi,
         targets: Arc<Targets>,
         supervisor: Supervisor,
-        ttl: Duration,
+        ttl: Live<Duration>,
     ) -> Self {
         let first = match &*targets {
             Targets::Keys(_) => Vec::new(),
@@ -223,6 +224,6 @@ impl RelayModels {
             warn!("no list of models came from the endpoints of static keys");
             return kept.retry_later();
         }
-        kept.put(Arc::new(names), true, if is_complete { *ttl } else { RETRY_AFTER });
+        kept.put(Arc::new(names), true, if is_complete { *ttl.now() } else { RETRY_AFTER });
     }
 }

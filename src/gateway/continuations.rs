@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use crate::base::ids::{CredentialKey, UnixSeconds};
+use crate::base::live::Live;
 use crate::base::session::Session;
 use crate::chat::history::{AnswerHasher, History};
 use crate::chat::reply::ReplyEvent;
@@ -90,7 +91,7 @@ pub(crate) struct Continuations(Arc<Shared>);
 
 struct Shared {
     /// Time after which an idle chat leaves; `None`: chats are not continued.
-    idle: Option<Duration>,
+    idle: Live<Option<Duration>>,
     table: Mutex<Table>,
     /// Notified when the first chat enters the table.
     filled: Notify,
@@ -98,7 +99,8 @@ struct Shared {
 
 #[derive(Default)]
 struct Table {
-    /// Chats by number, which is the order in which they leave: all are kept for the same time.
+    /// Chats by number, which is the order in which they leave: all are kept for the same time. After `CONTINUE_IDLE` was
+    /// lowered, a chat waits for those before it.
     threads: BTreeMap<u64, Kept>,
     places: HashMap<Place, u64>,
     next_number: u64,
@@ -142,11 +144,18 @@ impl Continuations {
     /// An empty table whose chats leave it after `idle`; `None` continues no chats.
     #[must_use]
     pub(crate) fn new(idle: Option<Duration>) -> Self {
-        Self(Arc::new(Shared { idle, table: Mutex::default(), filled: Notify::new() }))
+        Self(Arc::new(Shared { idle: Live::new(idle), table: Mutex::default(), filled: Notify::new() }))
+    }
+
+    /// Keeps chats for as long from now on. Those that are kept already leave when they were meant to; with `None` no
+    /// request goes to them any more.
+    pub(crate) fn keep_for(&self, idle: Option<Duration>) {
+        self.0.idle.put(idle);
     }
 
     /// The credential whose account has the chat of this answer.
     pub(crate) fn holder(&self, place: &Place) -> Option<CredentialKey> {
+        (*self.0.idle.now())?;
         let table = self.0.table.lock();
         let kept = table.threads.get(table.places.get(place)?)?;
         Some(kept.thread.chat.session().key().clone())
@@ -155,6 +164,7 @@ impl Continuations {
     /// Takes the chat of this answer out of the table, if it is in the account of this session. Returns the upstream's
     /// id of the answer too.
     fn take(&self, place: &Place, session: &Session) -> Option<(Thread, String)> {
+        (*self.0.idle.now())?;
         let mut table = self.0.table.lock();
         let number = *table.places.get(place)?;
         let thread = &table.threads.get(&number)?.thread;
@@ -179,7 +189,7 @@ impl Continuations {
         for chat in ledger {
             let left = chat.kept_until.map_or(0, |until| until.seconds_since(now));
             let session = sessions.iter().find(|session| *session.key() == chat.key);
-            match (self.0.idle, session) {
+            match (*self.0.idle.now(), session) {
                 (Some(idle), Some(session)) if left > 0 => {
                     let answers = chat.answers.into_iter().map(|kept| (Place(kept.place), kept.response_id)).collect();
                     let chat = janitor.adopt_kept(session, chat.chat_id);
@@ -194,7 +204,7 @@ impl Continuations {
 
     /// Takes a chat in, with the answer that was just given in it, or leaves the chat to the janitor.
     fn keep(&self, mut thread: Thread, answer: Option<(Place, String)>) {
-        let Some(idle) = self.0.idle else { return };
+        let Some(idle) = *self.0.idle.now() else { return };
         let until = Now::read().unix.plus(i64::try_from(idle.as_secs()).unwrap_or(i64::MAX));
         let kept = answer.clone().map(|(Place(place), response_id)| KeptAnswer { place, response_id });
         thread.chat.note_kept(until, kept);
@@ -290,7 +300,7 @@ impl TurnChat {
         request: &WebRequest,
     ) -> Self {
         let follow = match (asker, &request.thread) {
-            (Some(asker), Some(thread)) if continuations.0.idle.is_some() => {
+            (Some(asker), Some(thread)) if continuations.0.idle.now().is_some() => {
                 Some(Box::new(Follow::new(continuations, asker, thread.asked, Vec::new())))
             }
             _ => None,

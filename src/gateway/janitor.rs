@@ -6,7 +6,7 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -54,7 +54,8 @@ struct Shared {
     supervisor: Supervisor,
     store: Arc<Store>,
     titles: ChatTitles,
-    keep_chats: bool,
+    /// `KEEP_CHATS`.
+    keeps_chats: AtomicBool,
     stops: Arc<Semaphore>,
     retired: mpsc::Sender<Retired>,
     /// Chats that the running janitor took from the queue and has not deleted yet.
@@ -102,13 +103,23 @@ impl Janitor {
                 supervisor,
                 store,
                 titles,
-                keep_chats,
+                keeps_chats: AtomicBool::new(keep_chats),
                 stops,
                 retired,
                 due: AtomicUsize::new(0),
             })),
             JanitorQueue(queue),
         )
+    }
+
+    /// Whether chats stay in their accounts.
+    fn keeps_chats(&self) -> bool {
+        self.0.keeps_chats.load(Ordering::Relaxed)
+    }
+
+    /// Leaves the chats in their accounts whose answers end from now on, or deletes them.
+    pub(crate) fn keep_chats(&self, keep: bool) {
+        self.0.keeps_chats.store(keep, Ordering::Relaxed);
     }
 
     /// Number of chats that wait to be deleted.
@@ -135,7 +146,7 @@ impl Janitor {
         let (done, made) = oneshot::channel();
         let (janitor, session) = (self.clone(), Arc::clone(session));
         self.0.supervisor.spawn("make a chat", async move {
-            let in_ledger = is_pooled && !janitor.0.keep_chats;
+            let in_ledger = is_pooled && !janitor.keeps_chats();
             let made = if in_ledger {
                 janitor.make_noted(&session, &chat).await
             } else {
@@ -187,14 +198,14 @@ impl Janitor {
     /// Takes over a chat that an earlier run made and left in the ledger because it was still needed. It outlives this
     /// process too, if necessary.
     pub(crate) fn adopt_again(&self, session: &Arc<Session>, chat_id: &str, is_pooled: bool) -> OwnChat {
-        let mut chat = self.own(session, chat_id.to_owned(), is_pooled && !self.0.keep_chats);
+        let mut chat = self.own(session, chat_id.to_owned(), is_pooled && !self.keeps_chats());
         chat.outlive_process();
         chat
     }
 
     /// Takes over a chat of a pool identity that an earlier run kept, for its answers.
     pub(crate) fn adopt_kept(&self, session: &Arc<Session>, chat_id: String) -> OwnChat {
-        self.own(session, chat_id, !self.0.keep_chats)
+        self.own(session, chat_id, !self.keeps_chats())
     }
 
     fn own(&self, session: &Arc<Session>, chat_id: String, in_ledger: bool) -> OwnChat {
@@ -284,7 +295,14 @@ impl Drop for OwnChat {
             return;
         }
         self.stop_answer();
-        if self.janitor.0.keep_chats || self.is_left {
+        if self.is_left {
+            return;
+        }
+        if self.janitor.keeps_chats() {
+            if self.in_ledger {
+                // It was made while chats were still deleted; no later run may delete it.
+                self.janitor.0.store.forget_chat(&self.chat_id);
+            }
             return;
         }
         let chat_id = std::mem::take(&mut self.chat_id);
@@ -313,7 +331,7 @@ pub(crate) async fn run(
     stop: CancellationToken,
 ) {
     let mut due: HashMap<CredentialKey, Due> = HashMap::new();
-    if !janitor.0.keep_chats {
+    if !janitor.keeps_chats() {
         for chat in ledger {
             match sessions.iter().find(|session| *session.key() == chat.key) {
                 Some(session) => add(&mut due, Arc::clone(session), chat.chat_id, true),
@@ -364,7 +382,7 @@ impl LostChats {
 /// one. Each account is searched twice: soon, and when no chat can be in the making any more.
 pub(crate) async fn find_lost(janitor: Janitor, lost: LostChats, sessions: Vec<Arc<Session>>, stop: CancellationToken) {
     let LostChats { intents, mut known } = lost;
-    if janitor.0.keep_chats || intents.is_empty() {
+    if janitor.keeps_chats() || intents.is_empty() {
         return;
     }
     let looking = async {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::base::live::Live;
 use crate::pool::Now;
 use crate::store::{Chain, KeptResponse, Store, StoreError};
 
@@ -13,7 +14,7 @@ const KEPT_BYTES_MAX: usize = 20 << 20;
 #[derive(Clone)]
 pub(crate) struct KeptResponses {
     store: Arc<Store>,
-    keep: Duration,
+    keep: Live<Duration>,
 }
 
 /// A finished response to be kept.
@@ -36,21 +37,21 @@ pub(crate) struct NewResponse {
 impl KeptResponses {
     /// Keeps responses in `store` for `keep` after they were made or last continued; zero keeps none.
     #[must_use]
-    pub(crate) fn new(store: Arc<Store>, keep: Duration) -> Self {
+    pub(crate) fn new(store: Arc<Store>, keep: Live<Duration>) -> Self {
         Self { store, keep }
     }
 
     /// Whether a response with an input of this size, in bytes of JSON, is kept.
     #[must_use]
     pub(crate) fn takes(&self, input_bytes: usize) -> bool {
-        !self.keep.is_zero() && input_bytes <= KEPT_BYTES_MAX
+        !self.keep.now().is_zero() && input_bytes <= KEPT_BYTES_MAX
     }
 
     /// Keeps a response; found from now on, written later.
     pub(crate) fn keep(&self, new: NewResponse) {
         let NewResponse { id, owner, previous, is_continuable, input, response } = new;
         let now = Now::read().unix;
-        let expires_at = now.plus(i64::try_from(self.keep.as_secs()).unwrap_or(i64::MAX));
+        let expires_at = now.plus(i64::try_from(self.keep.now().as_secs()).unwrap_or(i64::MAX));
         let kept = KeptResponse { id, owner, previous, is_continuable, expires_at, input, response };
         self.store.keep_response(kept, now);
     }

@@ -1,9 +1,9 @@
 //! Chooses the kind of upstream of a request, by the name of its model.
 
-use crate::chat::model_map::ModelMap;
 use crate::chat::models::nearest;
 use crate::chat::suffix::{ModelSpec, WEB_PREFIX};
 use crate::gateway::answer::relay::RelayGateway;
+use crate::gateway::answer::settings::AnswerSettings;
 use crate::gateway::catalogue::Models;
 use crate::pool::IdentityPool;
 
@@ -30,9 +30,6 @@ pub(crate) struct Upstreams {
     web_pool: Option<IdentityPool>,
     oauth: RelayGateway,
     keys: RelayGateway,
-    model_map: ModelMap,
-    /// `DEFAULT_MODEL`, if the owner set it.
-    default_model: Option<String>,
 }
 
 /// The model's name asks for a kind of upstream that is not configured, or that does not have the model.
@@ -71,21 +68,8 @@ pub(crate) enum Route {
 impl Upstreams {
     /// The kinds behind these handles. Without web accounts, callers who bring none are not sent there.
     #[must_use]
-    pub(crate) fn new(
-        web: Models,
-        web_pool: Option<IdentityPool>,
-        oauth: RelayGateway,
-        keys: RelayGateway,
-        model_map: ModelMap,
-        default_model: Option<String>,
-    ) -> Self {
-        Self { web, web_pool, oauth, keys, model_map, default_model }
-    }
-
-    /// Other names for models.
-    #[must_use]
-    pub(crate) fn model_map(&self) -> &ModelMap {
-        &self.model_map
+    pub(crate) fn new(web: Models, web_pool: Option<IdentityPool>, oauth: RelayGateway, keys: RelayGateway) -> Self {
+        Self { web, web_pool, oauth, keys }
     }
 
     /// Whether the web chat has accounts, or callers bring their own.
@@ -117,14 +101,14 @@ impl Upstreams {
     ///
     /// # Errors
     /// [`NoUpstream`].
-    pub(crate) async fn choose(&self, model: Option<&str>) -> Result<Route, NoUpstream> {
+    pub(crate) async fn choose(&self, settings: &AnswerSettings, model: Option<&str>) -> Result<Route, NoUpstream> {
         // Accounts may come and go; without any, the web chat is the kind that errors speak of.
         let has_web = self.lists_web();
-        let Some(name) = model.map(str::trim).or(self.default_model.as_deref()) else {
+        let Some(name) = model.map(str::trim).or(settings.chosen_model()) else {
             return if has_web { Ok(Route::Web) } else { self.default_route().await };
         };
         let missing = || NoUpstream { name: name.to_owned(), nearest: None };
-        let name = self.model_map.apply(name);
+        let name = settings.model_map.apply(name);
         for prefix in [OAUTH_PREFIX, KEY_PREFIX] {
             let Some(name) = name.strip_prefix(prefix) else { continue };
             let gateway = self.relays().find(|(its, _)| *its == prefix).filter(|_| !name.is_empty());

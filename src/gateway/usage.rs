@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::base::caller_key::KeyName;
 use crate::base::facts::AccountKind;
 use crate::base::ids::{IdentityId, UnixSeconds};
+use crate::base::live::Live;
 use crate::chat::model_map::ModelMap;
 use crate::gateway::caller_keys::CallerKey;
 use crate::gateway::requests::{AskedFor, EndedRequest};
@@ -24,9 +25,7 @@ pub(crate) struct UsageBook(Arc<Inner>);
 
 struct Inner {
     store: Arc<Store>,
-    model_map: ModelMap,
-    /// Most days of usage that are kept (`USAGE_DAYS`).
-    days_max: i64,
+    settings: Live<UsageSettings>,
     lately: Mutex<Lately>,
 }
 
@@ -118,10 +117,19 @@ impl UsageBy {
     }
 }
 
+/// How usage is counted and kept.
+#[derive(Clone, Debug)]
+pub(crate) struct UsageSettings {
+    /// `MODEL_MAP`: a model is counted under the name that it stands for.
+    pub model_map: ModelMap,
+    /// `USAGE_DAYS`, 400: how many days are kept.
+    pub days_max: u32,
+}
+
 impl UsageBook {
-    /// Continues the counts of earlier runs. Days are kept for `days_max`.
+    /// Continues the counts of earlier runs.
     #[must_use]
-    pub(crate) fn new(store: Arc<Store>, loaded: UsageLoaded, model_map: ModelMap, days_max: u32, now: Now) -> Self {
+    pub(crate) fn new(store: Arc<Store>, loaded: UsageLoaded, settings: UsageSettings, now: Now) -> Self {
         let mut lately = Lately::default();
         lately.begin(UtcDay::of(now.unix));
         for (key, sums) in loaded.today {
@@ -141,7 +149,12 @@ impl UsageBook {
             lately.hours.entry(account).or_default().insert(hour, requests);
         }
         lately.uses = loaded.uses.into_iter().collect();
-        Self(Arc::new(Inner { store, model_map, days_max: days_max.into(), lately: Mutex::new(lately) }))
+        Self(Arc::new(Inner { store, settings: Live::new(settings), lately: Mutex::new(lately) }))
+    }
+
+    /// Counts by other settings from now on.
+    pub(crate) fn configure(&self, settings: UsageSettings) {
+        self.0.settings.put(settings);
     }
 
     /// Admits a request of this key, and counts it against the key's limit of requests.
@@ -199,7 +212,8 @@ impl UsageBook {
             None => ("", ""),
         };
         let mut lately = self.0.lately.lock();
-        let model = head.model.as_deref().map(|model| self.0.model_map.apply(model)).unwrap_or_default();
+        let settings = self.0.settings.now();
+        let model = head.model.as_deref().map(|model| settings.model_map.apply(model)).unwrap_or_default();
         // An unknown name may be any text of a caller, so it is not counted under its own name; the web chat's names
         // are from its list.
         let is_known = is_good || history.account.as_ref().is_some_and(|(kind, _)| *kind == AccountKind::Web);
@@ -265,7 +279,7 @@ impl UsageBook {
     pub(crate) async fn run(self, stop: CancellationToken) {
         let forgetting = async {
             loop {
-                let first = UtcDay::of(Now::read().unix).plus(1 - self.0.days_max);
+                let first = UtcDay::of(Now::read().unix).plus(1 - i64::from(self.0.settings.now().days_max));
                 self.0.store.forget_usage_before(first);
                 tokio::time::sleep(FORGET_EVERY).await;
             }
@@ -341,7 +355,8 @@ mod tests {
 
     fn book(store: &Arc<Store>, loaded: UsageLoaded, at: UnixSeconds) -> UsageBook {
         let map = ModelMap::parse(&["gpt-*=qwen3-max".to_owned()]).unwrap();
-        UsageBook::new(Arc::clone(store), loaded, map, 400, Now { unix: at, ..Now::read() })
+        let settings = UsageSettings { model_map: map, days_max: 400 };
+        UsageBook::new(Arc::clone(store), loaded, settings, Now { unix: at, ..Now::read() })
     }
 
     fn key(limits: &str) -> Arc<CallerKey> {

@@ -1,6 +1,7 @@
 //! The shared part of every route that asks an upstream: the caller, the way in which the answer goes out, and the
 //! headers that tell how the request was understood.
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use axum::extract::FromRequestParts;
@@ -19,10 +20,12 @@ use crate::dialect::writer::StreamWriter;
 use crate::gateway::answer::context::RequestContext;
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::run::Prepared;
+use crate::gateway::answer::settings::AnswerSettings;
 use crate::gateway::route::{Route, without_kind};
 use crate::http::serve::admission::caller::Caller;
 use crate::http::serve::record::access::RequestRecord;
 use crate::http::serve::socket::server::PollCount;
+use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
 use crate::http::stream::{Following, Opening, ReplyBody, StreamContext};
 
@@ -33,7 +36,11 @@ const PROMPT_CHARS_MAX: usize = 200;
 pub(crate) struct Call {
     /// Handles to the parts of the server.
     pub(crate) state: AppState,
-    /// The caller, whose key was accepted.
+    /// How this side of HTTP behaves for this request.
+    pub(crate) settings: Arc<HttpSettings>,
+    /// How this request is answered.
+    pub(crate) answering: Arc<AnswerSettings>,
+    /// The accepted caller.
     pub(crate) caller: Caller,
     /// The request's line in the log.
     pub(crate) record: RequestRecord,
@@ -56,6 +63,8 @@ impl FromRequestParts<AppState> for Call {
         };
         Ok(Self {
             state: state.clone(),
+            settings: state.settings(),
+            answering: state.0.answers.settings(),
             caller: caller.clone(),
             record: record.clone(),
             client_retries: client_retries(&parts.headers),
@@ -68,7 +77,12 @@ impl FromRequestParts<AppState> for Call {
 impl Call {
     /// Logs the beginning of the question, if the owner wants that.
     pub(crate) fn log_question(&self, text: impl FnOnce() -> Option<String>) {
-        log_question(&self.state, &self.record, text);
+        log_question(&self.settings, &self.record, text);
+    }
+
+    /// Further identities that this request may try.
+    pub(crate) fn retries_max(&self) -> u32 {
+        self.answering.retries_max.saturating_sub(self.client_retries)
     }
 
     /// The facts of the request for the gateway.
@@ -77,7 +91,7 @@ impl Call {
             caller: self.caller.id,
             owner: self.is_continuable.then(|| self.caller.hash()),
             own: self.caller.own.clone(),
-            client_retries: self.client_retries,
+            retries_max: self.retries_max(),
             trace: self.record.trace(),
         }
     }
@@ -87,8 +101,7 @@ impl Call {
     /// # Errors
     /// No upstream has the model, or the caller's key may not use it.
     pub(crate) async fn choose(&self, model: Option<&str>) -> Result<Route, Failure> {
-        let upstreams = &self.state.0.upstreams;
-        let route = upstreams.choose(model).await?;
+        let route = self.state.0.upstreams.choose(&self.answering, model).await?;
         if let Route::Relay(_, upstream_model) = &route
             && model.is_none_or(|model| model.trim().is_empty())
         {
@@ -106,8 +119,8 @@ impl Call {
     /// 404, as for an unknown model: the caller's list does not have it.
     pub(crate) fn allow(&self, model: Option<&str>) -> Result<(), Failure> {
         let model = model.map(str::trim).filter(|model| !model.is_empty());
-        let model = model.unwrap_or_else(|| self.state.0.answers.default_model());
-        if may_use(&self.state, &self.caller, model) {
+        let model = model.unwrap_or(&self.answering.default_model);
+        if may_use(&self.caller, &self.answering, model) {
             Ok(())
         } else {
             Err(Failure::model_not_for_key(self.caller.key_name(), model))
@@ -170,10 +183,9 @@ impl Call {
         mut opening: Opening<S>,
         following: Option<Following<S>>,
     ) -> Result<Response, Failure> {
-        let Self { state, record, polls, .. } = self;
+        let Self { state, settings, record, polls, .. } = self;
         record.streamed();
-        let settings = &state.0.settings;
-        // Callers receive bytes at least once in each interval, headers included.
+        // Callers hear something at least once in each interval, headers included.
         let hold = settings.headers_hold.min(settings.keepalive_interval);
         let context = StreamContext {
             head,
@@ -228,9 +240,9 @@ fn client_retries(headers: &HeaderMap) -> u32 {
 }
 
 /// Whether the caller's key allows a model of this name.
-pub(crate) fn may_use(state: &AppState, caller: &Caller, model: &str) -> bool {
+pub(crate) fn may_use(caller: &Caller, answering: &AnswerSettings, model: &str) -> bool {
     let Some(key) = &caller.key else { return true };
-    let target = state.0.upstreams.model_map().apply(model);
+    let target = answering.model_map.apply(model);
     key.limits.allow_model([model, target].into_iter().flat_map(|name| [name, without_kind(name)]))
 }
 
@@ -239,9 +251,9 @@ pub(crate) fn json_response(body: impl Into<axum::body::Body>) -> Response {
     ([(CONTENT_TYPE, "application/json")], body.into()).into_response()
 }
 
-/// Logs the beginning of a question on routes without a [`Call`].
-pub(crate) fn log_question(state: &AppState, record: &RequestRecord, text: impl FnOnce() -> Option<String>) {
-    if !state.0.settings.log_prompts {
+/// The same where there is no [`Call`].
+pub(crate) fn log_question(settings: &HttpSettings, record: &RequestRecord, text: impl FnOnce() -> Option<String>) {
+    if !settings.log_prompts {
         return;
     }
     let Some(text) = text() else { return };

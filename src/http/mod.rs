@@ -63,19 +63,16 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(86_400);
 /// and which the owner's routes do not have; the catching of panics; the check of the machine's own names; the key; the
 /// rate limit; the decoding of bodies; for callers, what their key has left today.
 pub(crate) fn router(state: AppState) -> Router {
-    let settings = &state.0.settings;
+    let settings = &state.settings();
     let cors = cors(settings, &state.0.keys);
-    let limiter = RateLimiter::new(settings).map(Arc::new);
+    let limiter = Arc::new(RateLimiter::new(state.0.settings.clone()));
     let bodies = Bodies::default();
     let limited = |routes: Router<AppState>| {
         let routes = routes
             .method_not_allowed_fallback(wrong_method)
             .layer(map_request(encoding::decode))
             .layer(Extension(bodies.clone()));
-        match &limiter {
-            Some(limiter) => routes.layer(from_fn_with_state(Arc::clone(limiter), rate_limit::limit)),
-            None => routes,
-        }
+        routes.layer(from_fn_with_state(Arc::clone(&limiter), rate_limit::limit))
     };
     let guarded = |routes: Router<AppState>| {
         routes
@@ -83,7 +80,7 @@ pub(crate) fn router(state: AppState) -> Router {
             .layer(CatchPanicLayer::custom(panicked))
     };
     let sessions = Arc::clone(&state.0.owner.sessions);
-    let guard = Arc::new(KeyGuard::new(settings, state.0.keys.clone(), limiter.clone(), sessions));
+    let guard = Arc::new(KeyGuard::new(settings, state.0.keys.clone(), Arc::clone(&limiter), sessions));
     let with_key = from_fn_with_state(Arc::clone(&guard), auth::require_key);
     let with_admin_key = from_fn_with_state(Arc::clone(&guard), admin_key::require_admin_key);
     let within_limits = from_fn_with_state(state.clone(), key_limits::limit);

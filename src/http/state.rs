@@ -72,8 +72,8 @@ pub(crate) struct Parts {
     pub observers: Arc<Observers>,
     /// For `/metrics`, which shows how many chats wait to be deleted.
     pub janitor: Janitor,
-    /// Settings of this side of HTTP.
-    pub settings: HttpSettings,
+    /// How this side of HTTP behaves. A request takes it at its beginning.
+    pub settings: Live<HttpSettings>,
     /// `AUTO_REFRESH_TOKEN`, shown by `/health`.
     pub auto_refresh: bool,
     /// Cancelled when open streams have to end.
@@ -105,7 +105,12 @@ impl AppState {
         Self(Arc::new(parts))
     }
 
-    /// A summary of the identities of all kinds.
+    /// How this side of HTTP behaves now.
+    pub(crate) fn settings(&self) -> Arc<HttpSettings> {
+        self.0.settings.now()
+    }
+
+    /// How the identities of all kinds are.
     pub(crate) fn summary(&self, now: Now) -> PoolSummary {
         let [web, oauth, keys] = self.pools().map(|(_, pool)| pool.summary(now));
         web.and(oauth).and(keys)

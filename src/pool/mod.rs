@@ -144,6 +144,12 @@ impl IdentityPool {
         Lease::detached(session)
     }
 
+    /// Takes other settings for everything that happens from now on; the strategy stays. Requests that wait are served
+    /// at once if they now can be.
+    pub fn configure(&self, settings: PoolSettings, now: Now) {
+        self.0.change(now, |state| state.configure(settings));
+    }
+
     /// Adds an identity, last in line; `false` when one with that credential is there already.
     pub fn add(&self, session: Arc<Session>, now: Now) -> bool {
         self.0.change(now, |state| state.add(session, now.instant))

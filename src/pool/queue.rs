@@ -50,7 +50,12 @@ impl<W> Queue<W> {
         Self { lines: VecDeque::new(), count: 0, max, next_number: 0 }
     }
 
-    /// Number of waiting requests.
+    /// Changes how many may wait; those that wait already stay.
+    pub(crate) fn set_max(&mut self, max: usize) {
+        self.max = max;
+    }
+
+    /// How many wait.
     pub(crate) fn len(&self) -> usize {
         self.count
     }

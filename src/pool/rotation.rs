@@ -62,9 +62,16 @@ impl Rotation {
     pub(crate) fn new(count: usize, in_flight_max: u32) -> Self {
         let turns: Vec<_> = (0_u64..).take(count).map(|place| Turn { usable_at: 0, rank: place }).collect();
         let back = turns.last().map_or(0, |turn| turn.rank + 1);
-        Self {
-            lines: PerUsage::of(|_| Line { turns: turns.clone(), back }),
-            cap: u64::from(in_flight_max).clamp(1, IN_FLIGHT_MAX) << PLACE_BITS,
+        Self { lines: PerUsage::of(|_| Line { turns: turns.clone(), back }), cap: cap(in_flight_max) }
+    }
+
+    /// Changes how many in flight are the most for each identity, from now on.
+    pub(crate) fn set_cap(&mut self, in_flight_max: u32) {
+        self.cap = cap(in_flight_max);
+        for usage in Usage::ALL {
+            for turn in &mut self.lines.get_mut(usage).turns {
+                turn.rank = if turn.rank & IN_FLIGHT >= self.cap { turn.rank | AT_CAP } else { turn.rank & !AT_CAP };
+            }
         }
     }
 
@@ -217,6 +224,11 @@ impl Turn {
     fn in_flight(&self) -> u32 {
         u32::try_from((self.rank & IN_FLIGHT) >> PLACE_BITS).unwrap_or(u32::MAX)
     }
+}
+
+/// In-flight requests at which an identity takes no more, shifted to its bits of the rank.
+fn cap(in_flight_max: u32) -> u64 {
+    u64::from(in_flight_max).clamp(1, IN_FLIGHT_MAX) << PLACE_BITS
 }
 
 /// Enough places for a thousand picks a second over thirty years.

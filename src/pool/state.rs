@@ -74,6 +74,15 @@ impl<W> PoolState<W> {
         state
     }
 
+    /// Takes other settings for everything that happens from now on. The strategy stays, and so does a rest that has
+    /// begun.
+    pub(crate) fn configure(&mut self, settings: PoolSettings) {
+        self.rotation.set_cap(settings.in_flight_max);
+        self.queue.set_max(settings.queue_max);
+        self.settings = PoolSettings { strategy: self.settings.strategy, ..settings };
+        self.sync_all();
+    }
+
     /// Compares the clocks. When the wall clock has gained on the steady one, as while the machine was suspended, rests
     /// end by their dates.
     pub(crate) fn catch_up(&mut self, now: Now) {

@@ -4,6 +4,7 @@
 //! The folders of the files are watched, since editors and Kubernetes put a new file in the place of the old one.
 //! SIGHUP and `POST /admin/reload` ask for the same.
 
+pub(crate) mod parts;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -23,13 +24,19 @@ use crate::gateway::caller_keys::CallerKeys;
 use crate::gateway::reloads::{Asked, Outcome, Reloads};
 use crate::http::settings::{PendingValue, ShownSetting};
 use crate::pool::Now;
+use crate::reload::parts::LiveParts;
 use crate::reload::watch::watch;
 use crate::shutdown::hangups;
+use crate::telemetry::ErrorChain;
 
 /// Time without changes of a file before it is read.
 const DEBOUNCE: Duration = Duration::from_millis(500);
 /// Time for which an emptied cookie file is taken as one that is being written.
 const EMPTY_FOR: Duration = Duration::from_secs(10);
+
+/// The settings that hold accounts or keys of callers.
+const CREDENTIALS: [&str; 7] =
+    ["COOKIE", "COOKIE_FILE", "QWEN_TOKEN", "API_KEY", "OPENAI_API_KEYS", "OPENAI_API_KEY", "KEY_LIMITS"];
 
 /// Reads all sources of the configuration anew.
 pub(crate) type Reread = Box<dyn Fn() -> Sources + Send>;
@@ -37,6 +44,8 @@ pub(crate) type Reread = Box<dyn Fn() -> Sources + Send>;
 /// The task that reloads.
 pub(crate) struct Reloader {
     pub(crate) reread: Reread,
+    /// What takes other settings while it runs.
+    pub(crate) live: LiveParts,
     pub(crate) book: AccountBook,
     pub(crate) keys: CallerKeys,
     /// Source of the requests to reload, and target of the last result.
@@ -103,7 +112,14 @@ impl Reloader {
                 }
                 Outcome { faults, ..Outcome::nothing(Now::read().unix) }
             }
-            Ok(config) => self.take_up(&config).await,
+            Ok(config) => match self.live.take_up(&config, Now::read()) {
+                Ok(()) => self.take_up(&config).await,
+                Err(error) => {
+                    let fault = format!("ALERT_URL: {}", ErrorChain(&error));
+                    error!("not reloaded: {fault}");
+                    Outcome { faults: vec![fault], ..Outcome::nothing(Now::read().unix) }
+                }
+            },
         };
         self.reloads.note(outcome.clone());
         outcome
@@ -115,12 +131,14 @@ impl Reloader {
         let names = SETTINGS.iter().map(|setting| (setting.name, setting.needs_restart)).chain([(COOKIE_TEXT, false)]);
         // Keys where there were none, or none where there were some, change who is let in at all.
         let changes_policy = config.key_policy != self.key_policy;
+        // In client mode callers bring what they use, and neither accounts nor keys are taken up.
+        let is_credential = |name: &str| CREDENTIALS.contains(&name) || name == COOKIE_TEXT;
         for (name, needs_restart) in names {
             if config.fingerprints.get(name) == self.in_use.get(name) {
                 continue;
             }
             let is_key = matches!(name, "API_KEY" | "OPENAI_API_KEYS" | "OPENAI_API_KEY");
-            if needs_restart || !self.server_mode || (is_key && changes_policy) {
+            if needs_restart || (is_credential(name) && !self.server_mode) || (is_key && changes_policy) {
                 outcome.needs_restart.push(name.to_owned());
                 continue;
             }

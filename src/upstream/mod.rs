@@ -19,4 +19,4 @@ pub(crate) mod words;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use crate::upstream::settings::{HostRule, MediaFetch, OAuthSettings, WebSettings};
+pub use crate::upstream::settings::{AnswerTimeouts, HostRule, MediaFetch, OAuthSettings, WebSettings};

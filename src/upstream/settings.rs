@@ -29,7 +29,24 @@ pub struct WebSettings {
     pub is_direct: bool,
 }
 
+/// How long an answer is waited for. Each attempt takes what holds at its beginning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerTimeouts {
+    /// `FIRST_EVENT_TIMEOUT`, 60 s: to the first event; doubled for thinking and search.
+    pub first_event: Duration,
+    /// `IDLE_TIMEOUT`, 120 s: between two events.
+    pub idle: Duration,
+    /// `TOTAL_TIMEOUT`, 600 s: for a whole answer.
+    pub total: Duration,
+}
+
 impl WebSettings {
+    /// The part that may change while the server runs.
+    #[must_use]
+    pub fn timeouts(&self) -> AnswerTimeouts {
+        AnswerTimeouts { first_event: self.first_event_timeout, idle: self.idle_timeout, total: self.total_timeout }
+    }
+
     /// Host and port of every server that stands for the upstream.
     #[must_use]
     pub fn own_hosts(&self) -> Vec<(String, u16)> {

@@ -5,26 +5,28 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use simulator::Simulator;
+use simulator::script::{Endpoint, ScriptedReply};
 use tempfile::TempDir;
 
-use crate::support::app::{PATIENCE, json_of};
+use crate::support::app::{PATIENCE, json_of, question};
 use crate::support::oracle::crew;
 use crate::support::program::Program;
 
-const ADMIN: &str = "sk-admin-of-tests";
+pub(crate) const ADMIN: &str = "sk-admin-of-tests";
 
 /// The program in a folder with a `cookie.txt` and a `.env` of its own.
-struct Server {
-    program: Program,
-    address: SocketAddr,
-    client: reqwest::Client,
-    simulator: Simulator,
+pub(crate) struct Server {
+    pub program: Program,
+    pub address: SocketAddr,
+    pub client: reqwest::Client,
+    pub simulator: Simulator,
 }
 
 impl Server {
-    async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         let simulator = Simulator::start(crew(3).paced_ms(0)).await.unwrap();
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join("cookie.txt"), simulator.accounts().cookie("ada")).unwrap();
@@ -42,7 +44,7 @@ impl Server {
         Self { program, address, client, simulator }
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.program.folder().join(name)
     }
 
@@ -50,15 +52,22 @@ impl Server {
         self.simulator.accounts().cookie(account)
     }
 
-    async fn call(&self, method: &str, path: &str) -> Value {
+    pub(crate) async fn call(&self, method: &str, path: &str) -> Value {
         let url = format!("http://{}{path}", self.address);
         json_of(self.client.request(method.parse().unwrap(), url).bearer_auth(ADMIN).send().await.unwrap()).await
     }
 
     /// What the page shows of a setting.
-    async fn setting(&self, name: &str) -> Value {
+    pub(crate) async fn setting(&self, name: &str) -> Value {
         let all = self.call("GET", "/admin/settings").await;
         all["settings"].as_array().unwrap().iter().find(|setting| setting["name"] == name).unwrap().clone()
+    }
+
+    /// A chat completion with the first key.
+    async fn chat(&self, body: &Value) -> reqwest::Response {
+        let url = format!("http://{}/v1/chat/completions", self.address);
+        let request = self.client.post(url).bearer_auth("sk-one").header("content-type", "application/json");
+        request.body(body.to_string()).send().await.unwrap()
     }
 
     /// The ids of the accounts.
@@ -158,6 +167,65 @@ async fn a_hangup_reloads_and_does_not_end_the_program() {
         assert!(Instant::now() < deadline && server.program.is_running(), "{}", server.program.stderr());
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
+}
+
+/// Settings that hold for requests that begin after the reload.
+#[tokio::test]
+async fn settings_hold_for_the_next_request() {
+    let server = Server::start().await;
+    let mut body = question("echo: hello");
+    body["model"] = json!("mine");
+    assert_eq!(server.chat(&body).await.status(), 404);
+    assert!(!server.program.stderr().contains("\"level\":\"DEBUG\""));
+    let settings = "MODEL_MAP=mine=qwen3-max\nRATE_LIMIT_RPS=0.01\nRATE_LIMIT_BURST=3\nMAX_JSON=2kB\nLOG_LEVEL=debug\n\
+                    KEEP_CHATS=true\nMAX_IN_FLIGHT=7\nVISION_FALLBACK_MODEL=\nUSAGE_DAYS=10\n";
+    fs::write(server.file(".env"), format!("API_KEY=laptop=sk-one\n{settings}")).unwrap();
+    let outcome = server.call("POST", "/admin/reload").await;
+    assert_eq!((&outcome["needs_restart"], &outcome["faults"]), (&json!([]), &json!([])), "{outcome}");
+    for name in settings.lines().map(|line| line.split('=').next().unwrap()) {
+        // The watch of the files may have come first, so the outcome need not name it.
+        let setting = server.setting(name).await;
+        assert_eq!((&setting["origin"], &setting["pending"]), (&json!(".env"), &Value::Null), "{setting}");
+    }
+    let answer = server.chat(&body).await;
+    assert_eq!(
+        (answer.status(), &answer.headers()["x-ratelimit-limit"]),
+        (StatusCode::OK, &HeaderValue::from_static("3"))
+    );
+    let mut large = body.clone();
+    large["messages"][0]["content"] = json!("x".repeat(3000));
+    assert_eq!(server.chat(&large).await.status(), 413);
+    assert_eq!(server.chat(&body).await.status(), 200);
+    assert_eq!(server.chat(&body).await.status(), 429);
+    server.program.until_it_says("\"level\":\"DEBUG\"").await;
+    assert!(server.simulator.stored().chats(None).iter().any(|chat| !chat.is_old), "chats are kept");
+    // Without them all is as before, and no bucket is left.
+    fs::write(server.file(".env"), "API_KEY=laptop=sk-one\n").unwrap();
+    server.call("POST", "/admin/reload").await;
+    let answer = server.chat(&body).await;
+    assert_eq!((answer.status(), answer.headers().get("x-ratelimit-limit")), (StatusCode::NOT_FOUND, None));
+}
+
+#[tokio::test]
+async fn a_request_in_flight_ends_on_the_settings_it_began_with() {
+    let server = Server::start().await;
+    let pausing = || ScriptedReply::pieces(["one ", "two"]).pausing(1, Duration::from_millis(2500));
+    server.simulator.script().queue(None, Endpoint::Completions, pausing());
+    let mut body = question("count");
+    body["stream"] = json!(true);
+    let mut early = server.chat(&body).await;
+    let first = early.chunk().await.unwrap().unwrap();
+    fs::write(server.file(".env"), "API_KEY=laptop=sk-one\nIDLE_TIMEOUT=1s\n").unwrap();
+    server.call("POST", "/admin/reload").await;
+    let mut text = String::from_utf8(first.to_vec()).unwrap();
+    while let Some(chunk) = early.chunk().await.unwrap() {
+        text.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    assert!(text.contains("two") && text.ends_with("data: [DONE]\n\n"), "{text}");
+    // The next one is given up in the same pause.
+    server.simulator.script().queue(None, Endpoint::Completions, pausing());
+    let late = server.chat(&body).await.text().await.unwrap();
+    assert!(!late.contains("two") && late.contains("timeout"), "{late}");
 }
 
 #[tokio::test]

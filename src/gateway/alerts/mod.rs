@@ -13,6 +13,7 @@ use tracing::{info, warn};
 
 use crate::base::facts::{AccountKind, Cooling, CoolingReason, Usage};
 use crate::base::ids::UnixSeconds;
+use crate::base::live::Live;
 use crate::gateway::alerts::conditions::{AlertKind, News, Trouble, Troubles};
 use crate::gateway::drift::Drift;
 use crate::pool::{IdentityPool, IdentityReason, IdentityView, Now};
@@ -22,8 +23,8 @@ use crate::upstream::webhook::Webhook;
 
 /// Watches conditions and alerts the owner.
 pub(crate) struct Alerts {
-    /// The owner's address, `ALERT_URL`.
-    pub webhook: Webhook,
+    /// Where to, and when.
+    pub settings: Live<AlertSettings>,
     /// The accounts of each kind.
     pub pools: Vec<(AccountKind, IdentityPool)>,
     /// Counts of frames that this version does not know, by kind of upstream.
@@ -32,7 +33,13 @@ pub(crate) struct Alerts {
     pub store: Arc<Store>,
     /// Alerts of earlier runs whose conditions have not ended.
     pub told: Vec<KeptAlert>,
-    /// `CHALLENGE_REST`: a challenge has ended when the account was not challenged again for this long.
+}
+
+/// Where alerts go, and when a trouble is over.
+pub(crate) struct AlertSettings {
+    /// `ALERT_URL`; `None` for no alerts.
+    pub webhook: Option<Webhook>,
+    /// `CHALLENGE_REST`: a challenge is over when the account was not challenged again for as long.
     pub challenge_rest: Duration,
 }
 
@@ -49,31 +56,22 @@ impl Alerts {
             .filter_map(|kept| Some((Trouble { kind: AlertKind::of(&kept.event)?, of: kept.of.clone() }, kept.since)));
         let mut troubles = Troubles::of(told);
         loop {
-            let now = Now::read();
-            let news = troubles.look(&self.seen(now), now.unix, |kind| self.settle_seconds(kind));
-            for one in news {
-                let was_told = self.tell(&one, now.unix).await;
-                if troubles.tried(&one, was_told, Now::read().unix) {
-                    self.keep(&one);
+            let (now, settings) = (Now::read(), self.settings.now());
+            if let Some(webhook) = &settings.webhook {
+                let rest = settings.challenge_rest;
+                let news = troubles.look(&self.seen(now), now.unix, |kind| settle_seconds(kind, rest));
+                for one in news {
+                    let was_told = tell(webhook, &one, now.unix).await;
+                    if troubles.tried(&one, was_told, Now::read().unix) {
+                        self.keep(&one);
+                    }
                 }
             }
             sleep(LOOK_EVERY).await;
         }
     }
 
-    /// Seconds for which a condition must be gone until it has ended.
-    fn settle_seconds(&self, kind: AlertKind) -> i64 {
-        match kind {
-            AlertKind::Challenge => i64::try_from(self.challenge_rest.as_secs()).unwrap_or(i64::MAX),
-            AlertKind::LoginNeeded
-            | AlertKind::EndsSoon
-            | AlertKind::QuotaGone
-            | AlertKind::Drift
-            | AlertKind::StateNotWritable => 0,
-        }
-    }
-
-    /// The conditions that hold now.
+    /// What is wrong now.
     fn seen(&self, now: Now) -> BTreeSet<Trouble> {
         let mut seen = BTreeSet::new();
         for (kind, pool) in &self.pools {
@@ -108,22 +106,7 @@ impl Alerts {
         seen
     }
 
-    /// Sends a message; returns whether it was delivered.
-    async fn tell(&self, news: &News, now: UnixSeconds) -> bool {
-        let event = news.trouble.kind.as_str();
-        match self.webhook.send(&words::message(news, now)).await {
-            Ok(()) => {
-                info!(event, subject = news.trouble.of, is_over = news.is_over, "the owner was alerted");
-                true
-            }
-            Err(error) => {
-                warn!(event, error = %ErrorChain(&error), "the owner could not be alerted at ALERT_URL");
-                false
-            }
-        }
-    }
-
-    /// Stores that the owner was told, or deletes what has ended.
+    /// Remembers what the owner was told, or that it is over.
     fn keep(&self, news: &News) {
         let Trouble { kind, of } = &news.trouble;
         let kept = KeptAlert { event: kind.as_str().to_owned(), of: of.clone(), since: news.since };
@@ -131,7 +114,34 @@ impl Alerts {
     }
 }
 
-/// Whether a used-up chat quota is the reason why an account is not used.
+/// How long a trouble must be gone until it is over, in seconds.
+fn settle_seconds(kind: AlertKind, challenge_rest: Duration) -> i64 {
+    match kind {
+        AlertKind::Challenge => i64::try_from(challenge_rest.as_secs()).unwrap_or(i64::MAX),
+        AlertKind::LoginNeeded
+        | AlertKind::EndsSoon
+        | AlertKind::QuotaGone
+        | AlertKind::Drift
+        | AlertKind::StateNotWritable => 0,
+    }
+}
+
+/// Sends a message. Returns whether it was taken.
+async fn tell(webhook: &Webhook, news: &News, now: UnixSeconds) -> bool {
+    let event = news.trouble.kind.as_str();
+    match webhook.send(&words::message(news, now)).await {
+        Ok(()) => {
+            info!(event, subject = news.trouble.of, is_over = news.is_over, "the owner was alerted");
+            true
+        }
+        Err(error) => {
+            warn!(event, error = %ErrorChain(&error), "the owner could not be alerted at ALERT_URL");
+            false
+        }
+    }
+}
+
+/// Whether the quota of chats is what keeps an account from being used.
 fn has_no_quota(view: &IdentityView) -> bool {
     matches!(view.cooling.get(Usage::Chat), Some(Cooling { reason: CoolingReason::Quota, .. }))
 }

@@ -338,7 +338,7 @@ impl Attempts {
             accounting: self.accounting.clone(),
             attempts: sending.number,
             trace: sending.trace.clone(),
-            idle_timeout: self.upstream.settings.idle_timeout,
+            idle_timeout: self.upstream.timeouts.now().idle,
             deadline: sending.deadline,
         }
     }
@@ -496,7 +496,7 @@ impl Attempts {
 
     /// Thinking and searching need time before the first word, pictures and files more.
     pub(crate) fn first_event_timeout(&self, job: &WebRequest) -> Duration {
-        let base = self.upstream.settings.first_event_timeout;
+        let base = self.upstream.timeouts.now().first_event;
         match job.task {
             Task::Image(_) | Task::ImageEdit(_) => base * 3,
             Task::Text if job.search || job.thinking != ThinkingWish::Off || !job.files.is_empty() => base * 2,

@@ -18,8 +18,8 @@ pub(crate) struct RequestContext {
     pub owner: Option<CredentialKey>,
     /// The caller's own credential, in client mode; it never enters the pool.
     pub own: Option<Arc<Session>>,
-    /// Earlier attempts of the caller's client at this request.
-    pub client_retries: u32,
+    /// Further identities that may be tried: `MAX_RETRIES`, less what the caller's client has tried again by itself.
+    pub retries_max: u32,
     /// Filled while the request is tried.
     pub trace: Trace,
 }

@@ -153,12 +153,11 @@ pub(crate) struct Failover {
     pub(crate) tokens: Tokens,
     pub(crate) accounting: Accounting,
     pub(crate) model_rests: ModelRests,
-    pub(crate) retries_max: u32,
 }
 
 impl Failover {
     /// A request that has not been tried yet.
-    pub(crate) fn begin(&self, limits: RequestLimits, context: &RequestContext) -> Progress {
+    pub(crate) fn begin(limits: RequestLimits, context: &RequestContext) -> Progress {
         Progress {
             limits,
             attempts: 0,
@@ -166,7 +165,7 @@ impl Failover {
             tried: Vec::new(),
             preferred: None,
             deadline: Instant::now() + limits.total_timeout,
-            retries_left: self.retries_max.saturating_sub(context.client_retries),
+            retries_left: context.retries_max,
             has_repeated: false,
             avoided: Vec::new(),
             model: None,

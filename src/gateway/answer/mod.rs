@@ -9,6 +9,7 @@ mod native_tools;
 mod next_step;
 pub(crate) mod relay;
 pub(crate) mod run;
+pub(crate) mod settings;
 pub(crate) mod tool_sets;
 pub(crate) mod trace;
 pub(crate) mod turn;

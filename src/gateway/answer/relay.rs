@@ -11,6 +11,7 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 
 use crate::base::facts::Usage;
+use crate::base::live::Live;
 use crate::base::session::Session;
 use crate::chat::job::{ChatJob, Question};
 use crate::chat::reply::{Ending, FinishReason, ReplyEvent, ReplySink};
@@ -29,7 +30,7 @@ use crate::gateway::drift::Drift;
 use crate::pool::{IdentityPool, Lease, Now, Outcome};
 use crate::shutdown::Supervisor;
 use crate::store::{AccountDays, Store};
-use crate::upstream::WebSettings;
+use crate::upstream::AnswerTimeouts;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::openai::client::{OpenAiApi, Target};
 use crate::upstream::openai::decode::ChatDecoder;
@@ -53,26 +54,15 @@ struct Inner {
 /// Time limits of relayed requests.
 #[derive(Clone, Debug)]
 pub(crate) struct RelaySettings {
-    /// Longest wait for the first content.
-    pub first_event_timeout: Duration,
-    /// Longest silence between two events.
-    pub idle_timeout: Duration,
-    /// Longest time for a whole answer.
-    pub total_timeout: Duration,
+    /// Time limits as for the web chat; the one for the first content is doubled.
+    pub timeouts: Live<AnswerTimeouts>,
     /// Age in which a list of models counts as fresh.
-    pub models_ttl: Duration,
+    pub models_ttl: Live<Duration>,
 }
 
 impl RelaySettings {
-    /// The same time limits as those of the web chat.
-    #[must_use]
-    pub(crate) fn like(web: &WebSettings, models_ttl: Duration) -> Self {
-        Self {
-            first_event_timeout: web.first_event_timeout * 2,
-            idle_timeout: web.idle_timeout,
-            total_timeout: web.total_timeout,
-            models_ttl,
-        }
+    fn first_event_timeout(&self) -> Duration {
+        self.timeouts.now().first_event * 2
     }
 }
 
@@ -95,7 +85,6 @@ impl RelayGateway {
         store: Arc<Store>,
         supervisor: Supervisor,
         settings: RelaySettings,
-        retries_max: u32,
     ) -> Self {
         let tokens = match &targets {
             Targets::Keys(_) => Tokens::Fixed,
@@ -103,8 +92,9 @@ impl RelayGateway {
         };
         let accounting = Accounting::new(pool.clone(), store, tokens.are_renewed());
         let targets = Arc::new(targets);
-        let models = RelayModels::new(pool.clone(), api.clone(), Arc::clone(&targets), supervisor, settings.models_ttl);
-        let failover = Failover { pool, tokens, accounting, model_rests: ModelRests::default(), retries_max };
+        let ttl = settings.models_ttl.clone();
+        let models = RelayModels::new(pool.clone(), api.clone(), Arc::clone(&targets), supervisor, ttl);
+        let failover = Failover { pool, tokens, accounting, model_rests: ModelRests::default() };
         Self(Arc::new(Inner { failover, api, targets, drift: Drift::default(), settings, models }))
     }
 
@@ -191,7 +181,7 @@ impl RelayGateway {
     ) -> Result<Box<Turn>, ChatError> {
         let mut attempt = Relaying { inner: &self.0, job, is_streamed, sink, trace: &context.trace };
         let avoided = self.0.models.without(&job.job.upstream_model);
-        let mut progress = self.0.failover.begin(self.limits(), context).avoiding(avoided);
+        let mut progress = Failover::begin(self.limits(), context).avoiding(avoided);
         progress.asks_for(&job.job.upstream_model);
         self.0.failover.run(context, &mut attempt, &mut progress).await
     }
@@ -208,13 +198,14 @@ impl RelayGateway {
         context: &RequestContext,
     ) -> Result<Bytes, ChatError> {
         let mut attempt = Passing { inner: &self.0, path, body };
-        let mut progress = self.0.failover.begin(self.limits(), context);
+        let mut progress = Failover::begin(self.limits(), context);
         progress.asks_for(model);
         self.0.failover.run(context, &mut attempt, &mut progress).await
     }
 
     fn limits(&self) -> RequestLimits {
-        let RelaySettings { first_event_timeout, total_timeout, .. } = self.0.settings;
+        let (settings, total_timeout) = (&self.0.settings, self.0.settings.timeouts.now().total);
+        let first_event_timeout = settings.first_event_timeout();
         // These upstreams have no limit of size in front of them.
         RequestLimits { usage: Usage::Chat, uploads: false, total_timeout, first_event_timeout }
     }
@@ -255,7 +246,7 @@ impl<S: ReplySink + Send> Relaying<'_, S> {
         }
         // A whole answer shows nothing before its end, so a slow one looks like one that hangs. It gets longer than the
         // first content of a stream, and leaves time for another attempt.
-        let made_by = deadline.min(Instant::now() + inner.settings.first_event_timeout * WHOLE_ANSWER_FACTOR);
+        let made_by = deadline.min(Instant::now() + inner.settings.first_event_timeout() * WHOLE_ANSWER_FACTOR);
         Ok(Answer::Whole(inner.api.whole(session, &target, "chat/completions", body, made_by).await?))
     }
 
@@ -332,7 +323,7 @@ impl<S: ReplySink + Send> Attempt for Relaying<'_, S> {
     async fn run(&mut self, lease: Lease, number: u32, deadline: Instant) -> Result<Box<Turn>, Failed> {
         let session = Arc::clone(lease.session());
         let inner = self.inner;
-        let first = deadline.min(Instant::now() + inner.settings.first_event_timeout);
+        let first = deadline.min(Instant::now() + inner.settings.first_event_timeout());
         let answer = match self.ask(&session, first, deadline).await {
             Ok(answer) => answer,
             Err(error) => return Err(Failed { error, lease, is_final: false }),
@@ -345,7 +336,7 @@ impl<S: ReplySink + Send> Attempt for Relaying<'_, S> {
             accounting: inner.failover.accounting.clone(),
             attempts: number,
             trace: self.trace.clone(),
-            idle_timeout: inner.settings.idle_timeout,
+            idle_timeout: inner.settings.timeouts.now().idle,
             deadline,
         };
         self.begin(answer, parts, first).await.map_err(|(error, mut turn)| {
@@ -380,7 +371,7 @@ impl Attempt for Passing<'_> {
         let session = Arc::clone(lease.session());
         let passed = async {
             let target = self.inner.target(&session)?;
-            let made_by = deadline.min(Instant::now() + self.inner.settings.first_event_timeout * 2);
+            let made_by = deadline.min(Instant::now() + self.inner.settings.first_event_timeout() * 2);
             self.inner.api.whole(&session, &target, self.path, self.body.clone(), made_by).await
         };
         match passed.await {

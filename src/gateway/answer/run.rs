@@ -1,42 +1,28 @@
 //! From a request to its answer: prepares the request for its upstream, then asks.
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
+use crate::base::live::Live;
 use crate::chat::error::RequestError;
-use crate::chat::job::{ChatRequest, MediaJob, Notes, Question, ReasoningFormat};
-use crate::chat::model_map::ModelMap;
-use crate::chat::models::ModelInfo;
+use crate::chat::job::{ChatRequest, MediaJob, Notes, Question};
 use crate::chat::reply::{Ending, ReplySink};
 use crate::chat::resolve::Rules;
 use crate::chat::stages::StagePlan;
 use crate::gateway::answer::context::RequestContext;
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::relay::{RelayGateway, RelayJob};
+use crate::gateway::answer::settings::AnswerSettings;
 use crate::gateway::answer::tool_sets::ToolSets;
 use crate::gateway::answer::turn::Turn;
 use crate::gateway::answer::web::WebGateway;
 use crate::gateway::attachments::Attachments;
-use crate::gateway::catalogue::{Catalogue, Models};
+use crate::gateway::catalogue::Models;
 use crate::gateway::route::Route;
 use crate::upstream::openai::encode::prompt_tokens;
 use crate::upstream::web::request::WebRequest;
 use crate::upstream::web::request::tools::WebTools;
-
-/// Settings of every answer.
-#[derive(Clone, Debug)]
-pub(crate) struct AnswerSettings {
-    /// `DEFAULT_MODEL`, `qwen3-max`: for requests that name none.
-    pub default_model: String,
-    /// `MODEL_MAP`: other names for models.
-    pub model_map: ModelMap,
-    /// `REASONING_FORMAT`, `parsed`: where thoughts go when the caller does not say.
-    pub reasoning_format: ReasoningFormat,
-    /// `VISION_FALLBACK_MODEL`: the model that answers when the one that was asked for cannot take the files; empty
-    /// for none.
-    pub vision_fallback: String,
-    /// `WEB_TOOLS`, `prompt`: how tools are offered to the web chat.
-    pub web_tools: WebTools,
-}
 
 /// Prepares requests. Cheap to clone.
 #[derive(Clone)]
@@ -44,7 +30,7 @@ pub(crate) struct Answers {
     web: WebGateway,
     models: Models,
     attachments: Attachments,
-    settings: AnswerSettings,
+    settings: Live<AnswerSettings>,
     tool_sets: ToolSets,
 }
 
@@ -69,33 +55,43 @@ enum PreparedFor {
 impl Answers {
     /// Prepares requests for these parts.
     #[must_use]
-    pub(crate) fn new(web: WebGateway, models: Models, attachments: Attachments, settings: AnswerSettings) -> Self {
+    pub(crate) fn new(
+        web: WebGateway,
+        models: Models,
+        attachments: Attachments,
+        settings: Live<AnswerSettings>,
+    ) -> Self {
         Self { web, models, attachments, settings, tool_sets: ToolSets::default() }
     }
 
-    /// `DEFAULT_MODEL`: the model of requests that name none.
+    /// What holds for answers that begin now.
     #[must_use]
-    pub(crate) fn default_model(&self) -> &str {
-        &self.settings.default_model
+    pub(crate) fn settings(&self) -> Arc<AnswerSettings> {
+        self.settings.now()
     }
 
     /// Prepares a request for the upstream that its model's name leads to.
     ///
     /// # Errors
     /// [`RequestError`]: the request is wrong, or a file that it names cannot be fetched.
-    pub(crate) async fn prepare(&self, request: ChatRequest, route: Route) -> Result<Prepared, RequestError> {
+    pub(crate) async fn prepare(
+        &self,
+        settings: &AnswerSettings,
+        request: ChatRequest,
+        route: Route,
+    ) -> Result<Prepared, RequestError> {
         match route {
             Route::Web => {
                 let id_seed = Uuid::new_v4().simple().to_string();
                 let (request, mut stages) = {
                     let catalogue = self.models.current().await;
-                    let rules = self.rules(&catalogue);
+                    let rules = settings.rules(&catalogue);
                     let job = request.resolve(&rules)?;
                     let mut stages = StagePlan::of_job(&job, &id_seed, |tools| self.tool_sets.get(tools))?;
-                    if self.settings.web_tools == WebTools::Off {
+                    if settings.web_tools == WebTools::Off {
                         stages.tools = None;
                     }
-                    (WebRequest::plan(job, &rules, self.settings.web_tools)?, stages)
+                    (WebRequest::plan(job, &rules, settings.web_tools)?, stages)
                 };
                 stages.prompt_tokens = request.prompt_tokens();
                 self.for_web(request, stages).await
@@ -128,12 +124,17 @@ impl Answers {
     ///
     /// # Errors
     /// [`RequestError`]: the request is wrong.
-    pub(crate) async fn count(&self, request: ChatRequest, route: &Route) -> Result<u64, RequestError> {
+    pub(crate) async fn count(
+        &self,
+        settings: &AnswerSettings,
+        request: ChatRequest,
+        route: &Route,
+    ) -> Result<u64, RequestError> {
         match route {
             Route::Web => {
                 let catalogue = self.models.current().await;
-                let rules = self.rules(&catalogue);
-                let request = WebRequest::plan(request.resolve(&rules)?, &rules, self.settings.web_tools)?;
+                let rules = settings.rules(&catalogue);
+                let request = WebRequest::plan(request.resolve(&rules)?, &rules, settings.web_tools)?;
                 Ok(request.prompt_tokens())
             }
             Route::Relay(..) => Ok(prompt_tokens(&request.question)),
@@ -146,9 +147,10 @@ impl Answers {
     /// [`RequestError`]: the request is wrong, or a file that it names cannot be fetched.
     pub(crate) async fn prepare_media(
         &self,
+        settings: &AnswerSettings,
         resolve: impl FnOnce(&Rules<'_>) -> Result<MediaJob, RequestError>,
     ) -> Result<Prepared, RequestError> {
-        let request = self.media_request(resolve).await?;
+        let request = self.media_request(settings, resolve).await?;
         let stages = StagePlan::untouched(request.prompt_tokens());
         self.for_web(request, stages).await
     }
@@ -159,10 +161,11 @@ impl Answers {
     /// [`RequestError`]: the request is wrong.
     pub(crate) async fn media_request(
         &self,
+        settings: &AnswerSettings,
         resolve: impl FnOnce(&Rules<'_>) -> Result<MediaJob, RequestError>,
     ) -> Result<WebRequest, RequestError> {
         let catalogue = self.models.current().await;
-        WebRequest::media(resolve(&self.rules(&catalogue))?)
+        WebRequest::media(resolve(&settings.rules(&catalogue))?)
     }
 
     async fn for_web(&self, mut request: WebRequest, stages: StagePlan) -> Result<Prepared, RequestError> {
@@ -173,18 +176,6 @@ impl Answers {
             is_verbatim: false,
             upstream: PreparedFor::Web(self.web.clone(), Box::new(request), stages),
         })
-    }
-
-    fn rules<'a>(&'a self, catalogue: &'a Catalogue) -> Rules<'a> {
-        let models: &[ModelInfo] = &catalogue.models;
-        Rules {
-            default_model: &self.settings.default_model,
-            model_map: &self.settings.model_map,
-            reasoning_format: self.settings.reasoning_format,
-            vision_fallback: &self.settings.vision_fallback,
-            models,
-            is_live: catalogue.is_live,
-        }
     }
 }
 

@@ -58,7 +58,7 @@ struct Inner {
 impl Inner {
     /// The time limits and the usage of a request. Videos and research take many minutes.
     fn limits(&self, request: &WebRequest) -> RequestLimits {
-        let base = self.attempts.upstream.settings.total_timeout;
+        let base = self.attempts.upstream.timeouts.now().total;
         RequestLimits {
             usage: request.usage(),
             uploads: request.files.iter().any(|file| matches!(file, JobFile::Ready(_))),
@@ -82,7 +82,6 @@ impl WebGateway {
         (janitor, continuations): (Janitor, Continuations),
         attachments: Attachments,
         store: Arc<Store>,
-        retries_max: u32,
     ) -> Self {
         let accounting = Accounting::new(pool.clone(), store, true);
         let videos = VideoTasks { upstream: Arc::clone(&upstream), accounts: accounts.clone() };
@@ -97,13 +96,7 @@ impl WebGateway {
             drift,
             natives: NativeAccounts::default(),
         };
-        let failover = Failover {
-            pool,
-            tokens: Tokens::Web(accounts),
-            accounting,
-            model_rests: ModelRests::default(),
-            retries_max,
-        };
+        let failover = Failover { pool, tokens: Tokens::Web(accounts), accounting, model_rests: ModelRests::default() };
         Self(Arc::new(Inner { failover, attempts }))
     }
 
@@ -148,7 +141,7 @@ impl WebGateway {
         context: &RequestContext,
         sink: &mut (impl ReplySink + Send),
     ) -> Result<Box<Turn>, ChatError> {
-        let mut progress = self.0.failover.begin(self.0.limits(asked.0), context);
+        let mut progress = Failover::begin(self.0.limits(asked.0), context);
         self.begin(asked, context, sink, &mut progress).await
     }
 
@@ -192,7 +185,7 @@ impl WebGateway {
         sink: &mut (impl ReplySink + Send),
     ) -> Result<(Box<Turn>, Ending), ChatError> {
         let failover = &self.0.failover;
-        let mut progress = failover.begin(self.0.limits(request), context);
+        let mut progress = Failover::begin(self.0.limits(request), context);
         let half = Instant::now() + self.0.limits(request).total_timeout / 2;
         let mut cut: Option<ChatError> = None;
         loop {
@@ -231,7 +224,7 @@ impl WebGateway {
         diary: &mut impl VideoDiary,
         deadline: Instant,
     ) -> Result<StartedVideo, ChatError> {
-        let mut progress = self.0.failover.begin(self.0.limits(request), context);
+        let mut progress = Failover::begin(self.0.limits(request), context);
         progress.deadline = progress.deadline.min(deadline);
         let mut starting = Starting { attempts: &self.0.attempts, request, is_pooled: context.own.is_none(), diary };
         self.0.failover.run(context, &mut starting, &mut progress).await

@@ -77,8 +77,8 @@ pub(crate) struct NewVideo {
     pub size: String,
     /// The idempotency key and the body's hash; `None` if the caller sent no key.
     pub once: Option<Once>,
-    /// Retries of the caller's client, as in [`RequestContext`](crate::gateway::answer::context::RequestContext).
-    pub client_retries: u32,
+    /// Further identities that may be tried, as in [`RequestContext`](crate::gateway::answer::context::RequestContext).
+    pub retries_max: u32,
 }
 
 /// A caller, identified by hashes that survive a restart.
@@ -316,7 +316,7 @@ impl VideoJobs {
     }
 
     async fn take_up(&self, video: NewVideo) -> Result<VideoJob, VideoJobError> {
-        let NewVideo { owner, job, size, once, client_retries } = video;
+        let NewVideo { owner, job, size, once, retries_max } = video;
         let _writing = self.0.writing.lock().await;
         if let Some(once) = &once
             && let Some(known) = self.asked_before(&owner, once)?
@@ -355,7 +355,7 @@ impl VideoJobs {
         self.0.store.save_video(job.clone()).await?;
         self.0.jobs.lock().insert(job.id.clone(), Entry { job: job.clone(), work: None });
         info!(video.id = %job.id, "video taken up");
-        self.work_on(&job.id, owner.own, client_retries);
+        self.work_on(&job.id, owner.own, retries_max);
         Ok(job)
     }
 

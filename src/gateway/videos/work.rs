@@ -50,7 +50,7 @@ const PICTURE_FIELD: &str = "input_reference";
 
 impl VideoJobs {
     /// Sets a job going, unless it is worked on already.
-    pub(super) fn work_on(&self, id: &str, own: Option<Arc<Session>>, client_retries: u32) {
+    pub(super) fn work_on(&self, id: &str, own: Option<Arc<Session>>, retries_max: u32) {
         let stop = self.0.supervisor.stopping();
         let Some(working) = Working::begin(self, id).filter(|_| !stop.is_cancelled()) else {
             return;
@@ -58,7 +58,7 @@ impl VideoJobs {
         let jobs = self.clone();
         self.0.supervisor.spawn("make a video", async move {
             tokio::select! {
-                () = Box::pin(jobs.work(&working.id, own, client_retries)) => {}
+                () = Box::pin(jobs.work(&working.id, own, retries_max)) => {}
                 () = working.end.cancelled() => debug!(video.id = working.id, "video forgotten while it was made"),
                 () = stop.cancelled() => debug!(video.id = working.id, "video left for the next start"),
             }
@@ -66,13 +66,13 @@ impl VideoJobs {
     }
 
     /// Works on a job until it is done, well or not.
-    async fn work(&self, id: &str, own: Option<Arc<Session>>, client_retries: u32) {
+    async fn work(&self, id: &str, own: Option<Arc<Session>>, retries_max: u32) {
         let Some(job) = self.0.jobs.lock().get(id).map(|entry| entry.job.clone()).filter(is_open) else {
             return;
         };
         // The chat is let go only when the end is written down.
         let mut chat = None;
-        let made = self.make(&job, own, client_retries, &mut chat).await;
+        let made = self.make(&job, own, retries_max, &mut chat).await;
         let ended_at = Now::read().unix;
         let ending = |job: &mut VideoJob| {
             job.completed_at = Some(ended_at);
@@ -106,7 +106,7 @@ impl VideoJobs {
         &self,
         job: &VideoJob,
         own: Option<Arc<Session>>,
-        client_retries: u32,
+        retries_max: u32,
         chat: &mut Option<OwnChat>,
     ) -> Result<String, ChatError> {
         let own = own.filter(|_| !job.is_pooled);
@@ -114,7 +114,7 @@ impl VideoJobs {
         let deadline = Instant::now() + Duration::from_secs(left.max(RESUMED_SECONDS_MIN));
         let (session, task) = match self.begun_earlier(job, own.as_ref(), chat, deadline).await? {
             Some(begun) => begun,
-            None => self.start(job, own, client_retries, chat, deadline).await?,
+            None => self.start(job, own, retries_max, chat, deadline).await?,
         };
         let followed = self.0.chats.videos().follow(&session, &task, &job.prompt, deadline).await;
         followed.map_err(|error| ChatError::Upstream { error, attempts: 1 })
@@ -160,7 +160,7 @@ impl VideoJobs {
         &self,
         job: &VideoJob,
         own: Option<Arc<Session>>,
-        client_retries: u32,
+        retries_max: u32,
         chat: &mut Option<OwnChat>,
         deadline: Instant,
     ) -> Result<(Arc<Session>, String), ChatError> {
@@ -169,7 +169,7 @@ impl VideoJobs {
         let mut hasher = DefaultHasher::new();
         job.owner.hash(&mut hasher);
         let trace = Trace::default();
-        let context = RequestContext { caller: CallerId(hasher.finish()), owner: None, own, client_retries, trace };
+        let context = RequestContext { caller: CallerId(hasher.finish()), owner: None, own, retries_max, trace };
         let mut waits = 0;
         loop {
             let mut diary = Diary { jobs: self, id: &job.id, fault: None };

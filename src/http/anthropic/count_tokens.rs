@@ -19,14 +19,14 @@ pub(crate) fn routes() -> Router<AppState> {
 }
 
 async fn count_tokens(call: Call, request: Request) -> Result<Response, Response> {
-    let body = read_json(request, &call.state.0.settings).await?;
+    let body = read_json(request, &call.settings).await?;
     count(&call, body).await.map_err(Failure::into_response)
 }
 
 async fn count(call: &Call, body: JsonBody) -> Result<Response, Failure> {
     let chat = read(body, Purpose::Count).await?.chat;
     let route = call.choose(chat.model.as_deref()).await?;
-    let tokens = call.state.0.answers.count(chat, &route).await?;
+    let tokens = call.state.0.answers.count(&call.answering, chat, &route).await?;
     let mut response = json_response(json!({"input_tokens": tokens.max(1)}).to_string());
     response.headers_mut().extend(usage_header(true));
     Ok(response)

@@ -26,7 +26,7 @@ pub(crate) fn routes() -> Router<AppState> {
 
 async fn create_message(call: Call, request: Request) -> Result<Response, Response> {
     call.record.asks(AskedFor::Answer);
-    let body = read_json(request, &call.state.0.settings).await?;
+    let body = read_json(request, &call.settings).await?;
     answer(call, body).await.map_err(Failure::into_response)
 }
 
@@ -34,7 +34,7 @@ async fn answer(call: Call, body: JsonBody) -> Result<Response, Failure> {
     let MessagesRequest { chat, stream, search } = read(body, Purpose::Answer).await?;
     let route = call.choose(chat.model.as_deref()).await?;
     call.log_question(|| chat.newest_user_text());
-    let prepared = call.state.0.answers.prepare(chat, route).await?;
+    let prepared = call.state.0.answers.prepare(&call.answering, chat, route).await?;
     call.record.model(&prepared.model);
     let head = MessageHead {
         id: format!("msg_{}", Uuid::new_v4().simple()),

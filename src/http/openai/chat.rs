@@ -28,7 +28,7 @@ pub(crate) fn routes() -> Router<AppState> {
 
 async fn create_chat_completion(call: Call, request: Request) -> Result<Response, Response> {
     call.record.asks(AskedFor::Answer);
-    let body = read_json(request, &call.state.0.settings).await?;
+    let body = read_json(request, &call.settings).await?;
     answer(call, body).await.map_err(Failure::into_response)
 }
 
@@ -36,7 +36,7 @@ async fn answer(call: Call, body: JsonBody) -> Result<Response, Failure> {
     let route = call.choose(body.value.get("model").and_then(Value::as_str)).await?;
     let ChatCompletionRequest { chat, stream, include_usage, is_legacy } = read(body, &route).await?;
     call.log_question(|| chat.newest_user_text());
-    let prepared = call.state.0.answers.prepare(chat, route).await?;
+    let prepared = call.state.0.answers.prepare(&call.answering, chat, route).await?;
     call.record.model(&prepared.model);
     let (id, created, model) =
         (format!("chatcmpl-{}", Uuid::new_v4().simple()), unix_seconds(), prepared.model.clone());

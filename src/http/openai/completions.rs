@@ -33,7 +33,7 @@ pub(crate) fn routes() -> Router<AppState> {
 async fn create_completion(mut call: Call, request: Request) -> Result<Response, Response> {
     call.record.asks(AskedFor::Answer);
     call.is_continuable = false;
-    let body = read_json(request, &call.state.0.settings).await?;
+    let body = read_json(request, &call.settings).await?;
     answer(call, body).await.map_err(Failure::into_response)
 }
 
@@ -80,7 +80,7 @@ async fn turns(call: &Call, request: &CompletionsRequest) -> Result<Vec<Prepared
         // A text has no place for thoughts.
         chat.wishes.reasoning_format = Some(ReasoningFormat::Hidden);
         call.log_question(|| chat.newest_user_text());
-        let prepared = call.state.0.answers.prepare(chat, route.clone()).await;
+        let prepared = call.state.0.answers.prepare(&call.answering, chat, route.clone()).await;
         turns.push(prepared.map_err(blamed)?);
     }
     Ok(turns)

@@ -22,7 +22,7 @@ pub(crate) fn routes() -> Router<AppState> {
 
 async fn create_embeddings(call: Call, request: Request) -> Result<Response, Response> {
     call.record.asks(AskedFor::Embedding);
-    let body = read_json(request, &call.state.0.settings).await?;
+    let body = read_json(request, &call.settings).await?;
     answer(&call, body).await.map_err(Failure::into_response)
 }
 

@@ -21,6 +21,7 @@ use crate::http::call::{Call, note_headers, unix_seconds};
 use crate::http::serve::content::json::read_json;
 use crate::http::serve::content::multipart::{FormFile, is_form, read_form};
 use crate::http::serve::record::gallery;
+use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
 
 /// Most bytes of a text in place of a picture that are read.
@@ -33,13 +34,13 @@ pub(crate) fn routes() -> Router<AppState> {
 
 async fn create_image(call: Call, request: Request) -> Result<Response, Response> {
     call.record.asks(AskedFor::Picture);
-    let body = Body::read(&call.state, request).await?;
+    let body = Body::read(&call.settings, request).await?;
     answer(call, body, false).await.map_err(Failure::into_response)
 }
 
 async fn edit_image(call: Call, request: Request) -> Result<Response, Response> {
     call.record.asks(AskedFor::Picture);
-    let body = Body::read(&call.state, request).await?;
+    let body = Body::read(&call.settings, request).await?;
     answer(call, body, true).await.map_err(Failure::into_response)
 }
 
@@ -51,7 +52,7 @@ async fn answer(call: Call, body: Body, is_edit: bool) -> Result<Response, Failu
     let (count, is_b64) = (request.count, request.is_b64);
     call.log_question(|| Some(request.prompt.clone()));
     let prompt = gallery::shown(&request.prompt);
-    let prepared = call.state.0.answers.prepare_media(|rules| request.resolve(rules)).await?;
+    let prepared = call.state.0.answers.prepare_media(&call.answering, |rules| request.resolve(rules)).await?;
     call.record.model(&prepared.model);
     let created = unix_seconds();
     // One picture too few is a wrong answer, so all of them have to be made.
@@ -95,12 +96,12 @@ impl Body {
     ///
     /// # Errors
     /// The ready answer.
-    pub(crate) async fn read(state: &AppState, request: Request) -> Result<Self, Response> {
+    pub(crate) async fn read(settings: &HttpSettings, request: Request) -> Result<Self, Response> {
         if is_form(&request) {
-            let form = read_form(request, &state.0.settings).await?;
+            let form = read_form(request, settings).await?;
             return Ok(Self { fields: form.fields, files: form.files, lifted: Vec::new() });
         }
-        let body = read_json(request, &state.0.settings).await?;
+        let body = read_json(request, settings).await?;
         match body.value {
             Value::Object(fields) => Ok(Self { fields, files: Vec::new(), lifted: body.lifted }),
             other => Err(Failure::from(RequestError::not_an_object(type_name(&other))).into_response()),

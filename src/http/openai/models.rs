@@ -26,6 +26,7 @@ async fn list_models(
     Extension(caller): Extension<Caller>,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Failure> {
+    let answering = state.0.answers.settings();
     let catalogue = state.0.models.current().await;
     let names = web_names(&state, &catalogue);
     let others = state.0.upstreams.other_names().await;
@@ -34,14 +35,14 @@ async fn list_models(
     let mut data: Vec<Model<'_>> = listed.map(|(id, info)| model(id, info)).collect();
     data.extend(others.iter().filter(|id| listing.has(id, id)).map(|id| other(id)));
     if query.is_some_and(|query| query.split('&').any(|field| field == "aliases=true")) {
-        for (alias, target) in state.0.upstreams.model_map().entries() {
+        for (alias, target) in answering.model_map.entries() {
             if data.iter().all(|listed| listed.id != alias) {
                 let info = names.iter().find(|(name, _)| name == target);
                 data.push(info.map_or_else(|| other(alias), |(_, info)| model(alias, info)));
             }
         }
     }
-    data.retain(|model| may_use(&state, &caller, model.id));
+    data.retain(|model| may_use(&caller, &answering, model.id));
     json(&ModelList { object: "list", data })
 }
 
@@ -54,12 +55,13 @@ async fn retrieve_model(
     let Ok(Path(id)) = id else {
         return Err(Failure::model_not_found("\u{fffd}", ""));
     };
-    if !may_use(&state, &caller, &id) {
+    let answering = state.0.answers.settings();
+    if !may_use(&caller, &answering, &id) {
         return Err(Failure::model_not_for_key(caller.key_name(), &id));
     }
     let catalogue = state.0.models.current().await;
     let names = web_names(&state, &catalogue);
-    let target = state.0.upstreams.model_map().apply(&id);
+    let target = answering.model_map.apply(&id);
     if let Some((_, info)) = names.iter().find(|(name, _)| name == target) {
         return json(&model(&id, info));
     }

@@ -50,7 +50,7 @@ pub(crate) fn routes() -> Router<AppState> {
 
 async fn create_response(call: Call, request: Request) -> Result<Response, Response> {
     call.record.asks(AskedFor::Answer);
-    let body = read_json(request, &call.state.0.settings).await?;
+    let body = read_json(request, &call.settings).await?;
     answer(call, body).await.map_err(Failure::into_response)
 }
 
@@ -64,7 +64,7 @@ async fn answer(call: Call, mut body: JsonBody) -> Result<Response, Failure> {
     let (request, input) = read(body, earlier, &id, &responses).await?;
     let ResponsesRequest { chat, stream, echo, freeform } = request;
     call.log_question(|| chat.newest_user_text());
-    let prepared = call.state.0.answers.prepare(chat, route).await.map_err(blame)?;
+    let prepared = call.state.0.answers.prepare(&call.answering, chat, route).await.map_err(blame)?;
     call.record.model(&prepared.model);
     let keeper = input.map(|input| Keeper { responses, id: id.clone(), owner, previous, input });
     let head = ResponseHead { id, created_at: unix_seconds(), model: prepared.model.clone(), echo, freeform };

@@ -51,7 +51,7 @@ pub(crate) fn routes() -> Router<AppState> {
 async fn create_video(call: Call, request: Request) -> Result<Response, Response> {
     call.record.asks(AskedFor::Video);
     let key = idempotency_key(request.headers()).map_err(Failure::into_response)?;
-    let body = Body::read(&call.state, request).await?;
+    let body = Body::read(&call.settings, request).await?;
     take_up(call, body, key).await.map_err(Failure::into_response)
 }
 
@@ -66,10 +66,11 @@ async fn take_up(call: Call, body: Body, key: Option<String>) -> Result<Response
     });
     drop(body);
     call.allow(request.model())?;
-    let Call { state, record, client_retries, .. } = call;
+    let retries_max = call.retries_max();
+    let Call { state, settings, answering, record, .. } = call;
     let size = request.size.clone();
-    log_question(&state, &record, || Some(request.prompt.clone()));
-    let mut job = state.0.answers.media_request(|rules| request.resolve(rules)).await?;
+    log_question(&settings, &record, || Some(request.prompt.clone()));
+    let mut job = state.0.answers.media_request(&answering, |rules| request.resolve(rules)).await?;
     record.model(&job.model);
     let notes = note_headers(&job.notes);
     let known = once.as_ref().map(|once| state.0.videos.asked_before(&owner, once)).transpose()?.flatten();
@@ -77,7 +78,7 @@ async fn take_up(call: Call, body: Body, key: Option<String>) -> Result<Response
         Some(known) => known,
         None => {
             job.files = state.0.attachments.gather(std::mem::take(&mut job.files)).await?;
-            state.0.videos.create(NewVideo { owner, job, size, once, client_retries }).await?
+            state.0.videos.create(NewVideo { owner, job, size, once, retries_max }).await?
         }
     };
     Ok((notes, json_of(&shown(&video))?).into_response())

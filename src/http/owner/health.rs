@@ -30,7 +30,7 @@ pub(crate) fn caller_routes() -> Router<AppState> {
 }
 
 async fn health(State(state): State<AppState>) -> Json<Value> {
-    let settings = &state.0.settings;
+    let settings = &state.settings();
     let now = Now::read();
     let summary = state.summary(now);
     Json(json!({
@@ -72,7 +72,7 @@ async fn ready(State(state): State<AppState>) -> Response {
     let pause = summary.paused_until.map(|until| until.seconds_since(now.unix)).filter(|seconds| *seconds > 0);
     let reason = match pause {
         Some(_) => Some("paused"),
-        None if usable > 0 || !state.0.settings.server_mode => None,
+        None if usable > 0 || !state.settings().server_mode => None,
         None if summary.total == 0 => Some("no_account"),
         None => Some("no_usable_account"),
     };
@@ -144,7 +144,7 @@ fn formatted(seconds: u64) -> String {
 }
 
 async fn detailed(State(state): State<AppState>) -> Json<Value> {
-    let (now, settings, counts) = (Now::read(), &state.0.settings, state.0.observers.counters.now());
+    let (now, settings, counts) = (Now::read(), &state.settings(), state.0.observers.counters.now());
     let (mut pools, mut upstreams) = (Map::new(), Map::new());
     let mut views = Vec::new();
     for (kind, pool) in state.pools() {

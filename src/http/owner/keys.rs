@@ -92,7 +92,7 @@ fn known(state: &AppState, name: Result<Path<String>, PathRejection>) -> Result<
 }
 
 async fn read<T: DeserializeOwned>(state: &AppState, request: Request) -> Result<T, Response> {
-    let body = read_json(request, &state.0.settings).await?;
+    let body = read_json(request, &state.settings()).await?;
     // A list of the fields would do for serde.
     if !body.value.is_object() {
         return Err(Failure::wrong_body("it is not an object").into_response());

@@ -42,7 +42,7 @@ struct Change {
 }
 
 async fn switch(State(state): State<AppState>, request: Request) -> Result<Response, Response> {
-    let body = read_json(request, &state.0.settings).await?;
+    let body = read_json(request, &state.settings()).await?;
     let refused = |message: &str| Failure::new(FailureKind::Invalid, "invalid_value", message).into_response();
     let Ok(Change { listed }) = serde_json::from_value(body.value) else {
         return Err(refused("Send {\"listed\": {\"NAME\": true or false}}."));
@@ -84,7 +84,8 @@ async fn told(state: &AppState) -> Value {
         models
             .push(json!({"id": id, "kind": "api", "abilities": [], "context": null, "listed": listed, "variants": []}));
     }
-    let aliases: BTreeMap<&str, &str> = kinds.model_map().entries().collect();
+    let answering = state.0.answers.settings();
+    let aliases: BTreeMap<&str, &str> = answering.model_map.entries().collect();
     json!({ "models": models, "aliases": aliases })
 }
 

@@ -78,7 +78,7 @@ async fn index(State(state): State<AppState>, no_slash: Option<Extension<NoSlash
     let mut response = if !prefers(&headers, "text/html") {
         Json(about(&state)).into_response()
     } else if no_slash.is_some() {
-        redirect(&format!("{}/", state.0.settings.base_path))
+        redirect(&format!("{}/", state.settings().base_path))
     } else {
         html(&state, &welcome(&state), &headers)
     };
@@ -113,7 +113,7 @@ fn redirect(location: &str) -> Response {
 /// A page with a policy that keeps foreign scripts, styles and frames out.
 fn html(state: &AppState, text: &str, headers: &HeaderMap) -> Response {
     let mut response = answer(HTML, text, headers);
-    let media = state.0.settings.media_origins.join(" ");
+    let media = state.settings().media_origins.join(" ");
     let policy = format!(
         "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; \
          frame-ancestors 'none'; img-src 'self' data: blob: {MEDIA} {media}; media-src 'self' blob: {MEDIA} {media}"
@@ -149,7 +149,7 @@ fn answer(content_type: &'static str, text: &str, headers: &HeaderMap) -> Respon
 fn welcome(state: &AppState) -> String {
     let summary = state.summary(Now::read());
     let ready = summary.total - summary.down;
-    let (light, line, line_zh) = if !state.0.settings.server_mode {
+    let (light, line, line_zh) = if !state.settings().server_mode {
         ("good", "Each caller brings an account of their own".to_owned(), "每位调用者使用自己的账号".to_owned())
     } else if summary.total == 0 {
         ("none", "No account yet".to_owned(), "还没有账号".to_owned())
@@ -179,7 +179,7 @@ fn welcome(state: &AppState) -> String {
 }
 
 fn about(state: &AppState) -> Value {
-    let settings = &state.0.settings;
+    let settings = &state.settings();
     let format = if settings.server_mode {
         "Authorization: Bearer KEY, or x-api-key: KEY"
     } else {

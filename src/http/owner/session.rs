@@ -37,7 +37,7 @@ async fn look(
         "logged_in": false,
         "needs_key": guard.admin_key().is_some(),
         "version": VERSION,
-        "server_mode": state.0.settings.server_mode,
+        "server_mode": state.settings().server_mode,
     });
     let session = page_session(&guard, request.headers());
     if let Some(session) = session.filter(|session| check_page(session, &request, false).is_ok())
@@ -62,7 +62,7 @@ async fn log_in(
     if !is_from_own_page(request.headers()) {
         return Err(refuse(AdminRefusal::ForeignPage));
     }
-    let body = read_json(request, &state.0.settings).await?.value;
+    let body = read_json(request, &state.settings()).await?.value;
     let field = |name: &str| body.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
     let (way, is_right) = match (field("key"), field("link")) {
         (Some(offered), _) => {
@@ -101,7 +101,8 @@ async fn log_out(
 
 /// An answer that sets the cookie of the session, or takes it back with no seconds to live.
 fn with_cookie(state: &AppState, body: Json<Value>, cookie: &str, seconds: i64, is_tls: bool) -> Response {
-    let path = match state.0.settings.base_path.as_str() {
+    let settings = state.settings();
+    let path = match settings.base_path.as_str() {
         "" => "/",
         base => base,
     };

@@ -10,7 +10,9 @@ use crate::pool::tests::{
     FAULT, HEALTHY, die, id, key, lease_of, plus, pool, pool_with, s, session, settings, start, status, trip,
     try_lease, view, wanted,
 };
-use crate::pool::{CredentialState, IdentityPool, IdentityReason, IdentityStatus, LeaseError, Now, Outcome, Wanted};
+use crate::pool::{
+    CredentialState, IdentityPool, IdentityReason, IdentityStatus, LeaseError, Now, Outcome, PoolSettings, Wanted,
+};
 
 fn refused(pool: &IdentityPool, now: Now) -> LeaseError {
     try_lease(pool, now).unwrap_err()
@@ -331,4 +333,23 @@ fn words_of_states_and_reasons_are_distinct() {
             "failing",
         ]
     );
+}
+
+#[test]
+fn changed_limits_hold_for_what_comes_next() {
+    let now = start();
+    let pool = pool(1, now);
+    let held: Vec<_> = (0..3).map(|_| try_lease(&pool, now).unwrap()).collect();
+    pool.configure(PoolSettings { in_flight_max: 2, ..settings() }, now);
+    assert!(matches!(refused(&pool, now), LeaseError::Busy { .. }));
+    assert_eq!(view(&pool, 1, now).in_flight, 3, "what is lent goes on");
+    drop(held);
+    let _held: Vec<_> = (0..2).map(|_| try_lease(&pool, now).unwrap()).collect();
+    assert!(matches!(refused(&pool, now), LeaseError::Busy { .. }));
+    pool.configure(PoolSettings { in_flight_max: 3, ..settings() }, now);
+    try_lease(&pool, now).unwrap().finish(FAULT, now);
+    // What counts as degraded is looked at anew.
+    assert_eq!(status(&pool, 1, now).0, IdentityStatus::Healthy);
+    pool.configure(PoolSettings { degrade_after: 1, ..settings() }, now);
+    assert_eq!(status(&pool, 1, now).0, IdentityStatus::Degraded);
 }

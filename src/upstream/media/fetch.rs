@@ -22,6 +22,7 @@ use tokio::time::timeout;
 use tracing::{debug, warn};
 use url::{Position, Url};
 
+use crate::base::live::Live;
 use crate::files::blob::{Blob, BlobWriter};
 use crate::telemetry::ErrorChain;
 use crate::upstream::media::guard::{NOT_PUBLIC, Reach, follow, is_public, permit};
@@ -43,7 +44,7 @@ const RESULTS_KEY: &str = "key";
 #[derive(Debug)]
 pub(crate) struct MediaFetcher {
     /// Addresses that callers may name (`MEDIA_FETCH`).
-    callers: MediaFetch,
+    callers: Live<MediaFetch>,
     /// Addresses that the upstream may name.
     results: MediaFetch,
     /// Connects to public addresses only.
@@ -130,11 +131,17 @@ impl MediaFetcher {
             })
         };
         Ok(Self {
-            callers,
+            callers: Live::new(callers),
             results: MediaFetch { is_public: true, hosts },
             guarded: client(Reach::Public)?,
             trusting: client(Reach::Anywhere)?,
         })
+    }
+
+    /// Addresses that callers may name, to be changed while the server runs.
+    #[must_use]
+    pub(crate) fn callers(&self) -> &Live<MediaFetch> {
+        &self.callers
     }
 
     /// Whether a URL is one from which the upstream serves results. The upstream can read such a file itself.
@@ -166,7 +173,7 @@ impl MediaFetcher {
         whole: Duration,
     ) -> Result<Fetched, FetchError> {
         let fetching = Box::pin(async {
-            let response = self.get(&self.callers, url, None).await?;
+            let response = self.get(&self.callers.now(), url, None).await?;
             let mut chunks = Chunks::new(response, limit)?;
             let mut spool = Spool { writer: Some(BlobWriter::new(spool_dir)), waiting: BytesMut::new() };
             while let Some(chunk) = chunks.next().await? {

@@ -10,12 +10,14 @@ use serde_json::Value;
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
+use crate::base::live::Live;
 use crate::base::session::Session;
 use crate::upstream::call_log::CallLog;
 use crate::upstream::connections;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::openai::encode::Profile;
 use crate::upstream::openai::error::classify_answer;
+use crate::upstream::settings::AnswerTimeouts;
 use crate::upstream::stream::ReplyStream;
 use crate::upstream::web::answer::retry_after;
 use crate::upstream::web::client::WebClientError;
@@ -36,7 +38,7 @@ const ASKING: &str = "asking";
 #[derive(Clone, Debug)]
 pub(crate) struct OpenAiApi {
     client: reqwest::Client,
-    idle_timeout: Duration,
+    timeouts: Live<AnswerTimeouts>,
 }
 
 /// The endpoint of a request and its kind of upstream.
@@ -56,13 +58,13 @@ impl OpenAiApi {
     /// [`WebClientError`].
     pub(crate) fn new(
         connect_timeout: Duration,
-        idle_timeout: Duration,
+        timeouts: Live<AnswerTimeouts>,
         is_direct: bool,
     ) -> Result<Self, WebClientError> {
         let builder = || connections::client(connect_timeout, is_direct);
         // A machine without certificates can still reach a simulator.
         let client = builder().build().or_else(|_| builder().tls_certs_only([]).build());
-        Ok(Self { client: client.map_err(WebClientError::Client)?, idle_timeout })
+        Ok(Self { client: client.map_err(WebClientError::Client)?, timeouts })
     }
 
     /// Asks for a stream and waits, at most until `deadline`, for its head.
@@ -159,8 +161,9 @@ impl OpenAiApi {
         let response: http::Response<reqwest::Body> = response.into();
         let mut body = Limited::new(response.into_body(), limit);
         let mut bytes = Vec::new();
+        let idle = self.timeouts.now().idle;
         loop {
-            let next = timeout_at(deadline.min(Instant::now() + self.idle_timeout), body.frame()).await;
+            let next = timeout_at(deadline.min(Instant::now() + idle), body.frame()).await;
             match next {
                 Err(_) => return Err(UpstreamError::new(doing, UpstreamErrorKind::Timeout)),
                 Ok(None) => return Ok(bytes.into()),

@@ -10,12 +10,13 @@ use url::Url;
 use uuid::Uuid;
 
 use crate::base::ids::UnixSeconds;
+use crate::base::live::Live;
 use crate::base::session::Session;
 use crate::chat::models::{ModelInfo, parse_catalogue};
 use crate::upstream::call_log::CallLog;
 use crate::upstream::connections;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
-use crate::upstream::settings::WebSettings;
+use crate::upstream::settings::{AnswerTimeouts, WebSettings};
 use crate::upstream::stream::ReplyStream;
 use crate::upstream::web::answer::{Answer, date_of, effective_status, envelope, failure, may_be_event_stream, read};
 use crate::upstream::web::decode::QwenReplyDecoder;
@@ -38,6 +39,8 @@ pub(crate) struct QwenWeb {
     /// Client for the object storage, which never gets a cookie or token of a session.
     pub(crate) storage: reqwest::Client,
     pub(crate) settings: WebSettings,
+    /// How long answers are waited for.
+    pub(crate) timeouts: Live<AnswerTimeouts>,
     pub(crate) web_headers: HeaderMap,
     auth_headers: HeaderMap,
     skew: ClockSkew,
@@ -93,6 +96,7 @@ impl QwenWeb {
     /// # Errors
     /// [`WebClientError`].
     pub(crate) fn new(settings: WebSettings) -> Result<Self, WebClientError> {
+        let timeouts = Live::new(settings.timeouts());
         let builder = || connections::client(settings.connect_timeout, settings.is_direct);
         // A simulator on this machine needs no certificates, and a machine without any can still run one.
         let is_plain = [&settings.web_base, &settings.auth_base].iter().all(|base| base.scheme() == "http");
@@ -111,7 +115,7 @@ impl QwenWeb {
             auth_headers.insert("x-request-origin", origin.clone());
         }
         auth_headers.insert("sec-fetch-site", HeaderValue::from_static("same-site"));
-        Ok(Self { client, storage, settings, web_headers, auth_headers, skew: ClockSkew::default() })
+        Ok(Self { client, storage, settings, timeouts, web_headers, auth_headers, skew: ClockSkew::default() })
     }
 
     /// Seconds by which this machine's clock is ahead of the upstream's, by the `Date` of its newest answers; negative

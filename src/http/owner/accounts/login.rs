@@ -190,7 +190,7 @@ async fn account(State(state): State<AppState>, Path(id): Path<String>) -> Resul
 
 /// In client mode nothing is kept, so there is nothing to log in.
 fn in_server_mode(state: &AppState) -> Result<(), Failure> {
-    if state.0.settings.server_mode { Ok(()) } else { Err(Failure::not_in_client_mode()) }
+    if state.settings().server_mode { Ok(()) } else { Err(Failure::not_in_client_mode()) }
 }
 
 /// The account that is used first, or the one of this name, once it has a token; and what to say of it. `None` when
@@ -256,7 +256,7 @@ async fn fields(state: &AppState, request: Request) -> Result<Value, Response> {
     if !has_body {
         return Ok(Value::Null);
     }
-    read_json(request, &state.0.settings).await.map(|body| body.value)
+    read_json(request, &state.settings()).await.map(|body| body.value)
 }
 
 /// An answer with `Cache-Control: no-store`: codes and states are short-lived.

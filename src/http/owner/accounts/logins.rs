@@ -44,7 +44,7 @@ struct Begun<'a> {
 }
 
 async fn begin(State(state): State<AppState>, request: Request) -> Result<Response, Response> {
-    if !state.0.settings.server_mode {
+    if !state.settings().server_mode {
         return Err(Failure::not_in_client_mode().into_response());
     }
     let body = read_body(&state, request).await?;

@@ -22,7 +22,7 @@ pub(crate) fn routes() -> Router<AppState> {
 }
 
 async fn refresh_token(State(state): State<AppState>) -> Result<Response, Failure> {
-    if !state.0.settings.server_mode {
+    if !state.settings().server_mode {
         return Err(Failure::not_in_client_mode());
     }
     let (web, oauth) = tokio::join!(state.0.web_accounts.refresh_all(), state.0.accounts.refresh_all());

@@ -223,7 +223,7 @@ fn missing(field: &'static str, what: &str, what_zh: &str) -> Response {
 }
 
 fn in_server_mode(state: &AppState) -> Result<(), Failure> {
-    if state.0.settings.server_mode { Ok(()) } else { Err(Failure::not_in_client_mode()) }
+    if state.settings().server_mode { Ok(()) } else { Err(Failure::not_in_client_mode()) }
 }
 
 /// The body of `POST /admin/accounts/check`: the form and the faults of a pasted text.
@@ -291,10 +291,10 @@ impl Paste {
 
 /// Reads the JSON of a body. The message for one that is too large fits a paste.
 pub(crate) async fn read_body(state: &AppState, request: Request) -> Result<Value, Response> {
-    match read_json(request, &state.0.settings).await {
+    match read_json(request, &state.settings()).await {
         Ok(body) => Ok(body.value),
         Err(refusal) if refusal.status() == StatusCode::PAYLOAD_TOO_LARGE => {
-            let limit = state.0.settings.json_bytes_max / 1_000_000;
+            let limit = state.settings().json_bytes_max / 1_000_000;
             let words = Bilingual::new(
                 format!(
                     "The text is larger than {limit} MB (MAX_JSON). Instead of a whole recording, right-click one request to \

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse as _, Response};
 use crate::base::secret::ApiKey;
 use crate::chat::failure::Failure;
 use crate::gateway::caller_keys::CallerKeys;
-use crate::http::serve::admission::rate_limit::RateLimiter;
+use crate::http::serve::admission::rate_limit::{RateLimiter, TakenAt};
 use crate::http::serve::admission::sessions::Sessions;
 use crate::http::serve::admission::wrong_keys::{RightKey, WrongKeys};
 use crate::http::serve::record::access::caller_address;
@@ -22,7 +22,7 @@ pub(crate) struct KeyGuard {
     settings: HttpSettings,
     keys: CallerKeys,
     wrong_keys: WrongKeys,
-    limiter: Option<Arc<RateLimiter>>,
+    limiter: Arc<RateLimiter>,
     sessions: Arc<Sessions>,
 }
 
@@ -31,7 +31,7 @@ impl KeyGuard {
     pub(crate) fn new(
         settings: &HttpSettings,
         keys: CallerKeys,
-        limiter: Option<Arc<RateLimiter>>,
+        limiter: Arc<RateLimiter>,
         sessions: Arc<Sessions>,
     ) -> Self {
         Self { settings: settings.clone(), keys, wrong_keys: WrongKeys::default(), limiter, sessions }
@@ -83,16 +83,16 @@ impl KeyGuard {
         is_wrong: bool,
         answer: impl FnOnce(Option<Duration>) -> Response,
     ) -> Response {
-        let taken = self.limiter.as_ref().and_then(|limiter| Some((limiter, limiter.take(&request)?)));
+        let taken = self.limiter.take(&request);
         let address = self.address(&request);
         Drain::refuse(request);
-        let mut response = match taken.and_then(|(_, taken)| taken.wait) {
+        let mut response = match taken.as_ref().and_then(TakenAt::wait) {
             Some(wait) => Failure::too_many_requests(wait).into_response(),
             None if is_wrong => answer(self.wrong_keys.wrong(address).await),
             None => answer(None),
         };
-        if let Some((limiter, taken)) = taken {
-            limiter.write(taken, response.headers_mut());
+        if let Some(taken) = taken {
+            taken.write(response.headers_mut());
         }
         response
     }

@@ -18,7 +18,7 @@ use crate::http::state::AppState;
 
 /// The layer, around every route. 403 for a foreign name or page while the server is open to this machine only.
 pub(crate) async fn only_own_machine(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let settings = &state.0.settings;
+    let settings = &state.settings();
     if !is_for_this_machine(settings, &state.0.keys) {
         return next.run(request).await;
     }

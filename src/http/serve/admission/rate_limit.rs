@@ -12,6 +12,7 @@ use governor::clock::MonotonicClock;
 use http::Method;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
+use crate::base::live::Live;
 use crate::chat::failure::Failure;
 use crate::http::serve::admission::buckets::{Bucket, Buckets, Taken};
 use crate::http::serve::admission::caller::Caller;
@@ -26,36 +27,73 @@ pub(crate) const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-re
 /// Moment at which the bucket is full again, in Unix seconds.
 pub(crate) const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 
-/// The limiter of `RATE_LIMIT_RPS` and `RATE_LIMIT_BURST`.
+/// The limiter of `RATE_LIMIT_RPS` and `RATE_LIMIT_BURST`, which may change while the server runs.
 pub(crate) struct RateLimiter {
-    buckets: Buckets,
+    settings: Live<HttpSettings>,
+    /// What limits by the settings of the last request.
+    limited: Live<Limited>,
+}
+
+/// The buckets of one rate. Other settings begin with full ones.
+struct Limited {
+    limit: Option<RateLimit>,
+    /// `None` where nothing is limited.
+    buckets: Option<Buckets<MonotonicClock>>,
+}
+
+impl Limited {
+    fn by(limit: Option<RateLimit>) -> Self {
+        let quota = limit.and_then(|limit| {
+            let period = Duration::try_from_secs_f64(1.0 / limit.per_second).ok()?;
+            Some(Quota::with_period(period)?.allow_burst(NonZeroU32::new(limit.burst)?))
+        });
+        Self { limit, buckets: quota.map(|quota| Buckets::new(quota, MonotonicClock)) }
+    }
+}
+
+/// A request that was taken from its bucket, and the rate that it was taken at.
+pub(crate) struct TakenAt {
     limit: RateLimit,
-    settings: HttpSettings,
+    taken: Taken,
 }
 
 impl RateLimiter {
-    /// The limiter of these settings; `None` where nothing is limited.
-    pub(crate) fn new(settings: &HttpSettings) -> Option<Self> {
-        let limit = settings.rate_limit?;
-        let period = Duration::try_from_secs_f64(1.0 / limit.per_second).ok()?;
-        let quota = Quota::with_period(period)?.allow_burst(NonZeroU32::new(limit.burst)?);
-        Some(Self { buckets: Buckets::new(quota, MonotonicClock), limit, settings: settings.clone() })
+    /// A limiter by these settings, whatever they are at the time.
+    pub(crate) fn new(settings: Live<HttpSettings>) -> Self {
+        let limited = Live::new(Limited::by(settings.now().rate_limit));
+        Self { settings, limited }
     }
 
     /// Takes one request from the bucket that it belongs to; `None` for a request that is not limited.
-    pub(crate) fn take(&self, request: &Request) -> Option<Taken> {
+    pub(crate) fn take(&self, request: &Request) -> Option<TakenAt> {
+        let settings = self.settings.now();
+        let mut limited = self.limited.now();
+        if limited.limit != settings.rate_limit {
+            // Of two requests that come here at once, one may begin with buckets that the other replaces; both are full.
+            self.limited.put(Limited::by(settings.rate_limit));
+            limited = self.limited.now();
+        }
+        let (limit, buckets) = (limited.limit?, limited.buckets.as_ref()?);
         let is_limited = request.uri().path().starts_with("/v1/") && request.method() != Method::OPTIONS;
-        is_limited.then(|| self.buckets.take(bucket_of(&self.settings, request)))
+        is_limited.then(|| TakenAt { limit, taken: buckets.take(bucket_of(&settings, request)) })
+    }
+}
+
+impl TakenAt {
+    /// How long the caller has to wait; `None` for a request that may pass.
+    pub(crate) fn wait(&self) -> Option<Duration> {
+        self.taken.wait
     }
 
     /// Tells the caller of its bucket.
-    pub(crate) fn write(&self, taken: Taken, headers: &mut HeaderMap) {
-        let missing = self.limit.burst.saturating_sub(taken.remaining);
-        let full_in = Duration::try_from_secs_f64(f64::from(missing) / self.limit.per_second).unwrap_or_default();
+    pub(crate) fn write(&self, headers: &mut HeaderMap) {
+        let Self { limit, taken } = self;
+        let missing = limit.burst.saturating_sub(taken.remaining);
+        let full_in = Duration::try_from_secs_f64(f64::from(missing) / limit.per_second).unwrap_or_default();
         let full_at = SystemTime::now() + full_in;
         let full_at = full_at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let seconds = full_at.as_secs() + u64::from(full_at.subsec_nanos() > 0);
-        headers.insert(LIMIT, HeaderValue::from(self.limit.burst));
+        headers.insert(LIMIT, HeaderValue::from(limit.burst));
         headers.insert(REMAINING, HeaderValue::from(taken.remaining));
         headers.insert(RESET, HeaderValue::from(seconds));
     }
@@ -75,14 +113,14 @@ pub(crate) async fn limit(State(limiter): State<Arc<RateLimiter>>, request: Requ
     let Some(taken) = limiter.take(&request) else {
         return next.run(request).await;
     };
-    let mut response = match taken.wait {
+    let mut response = match taken.wait() {
         None => next.run(request).await,
         Some(wait) => {
             Drain::refuse(request);
             Failure::too_many_requests(wait).into_response()
         }
     };
-    limiter.write(taken, response.headers_mut());
+    taken.write(response.headers_mut());
     response
 }
 

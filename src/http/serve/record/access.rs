@@ -176,7 +176,7 @@ pub(crate) async fn access(State(state): State<AppState>, mut request: Request, 
     let record = RequestRecord(Arc::new(Record {
         id,
         path: request.uri().path().chars().take(200).collect(),
-        peer: caller_address(&state.0.settings, &request),
+        peer: caller_address(&state.settings(), &request),
         observers: Arc::clone(&state.0.observers),
         trace: Trace::default(),
         head: Arc::new(Mutex::new(head)),
@@ -243,7 +243,7 @@ fn request_id(headers: &HeaderMap) -> String {
 /// Whether a trusted proxy tells that the caller uses TLS.
 pub(crate) fn is_behind_tls(state: &AppState, request: &Request) -> bool {
     let proto = request.headers().get("x-forwarded-proto").and_then(|value| value.to_str().ok());
-    proto == Some("https") && peer(request).is_some_and(|peer| is_trusted(&state.0.settings, peer))
+    proto == Some("https") && peer(request).is_some_and(|peer| is_trusted(&state.settings(), peer))
 }
 
 /// Client IP: the right-most `X-Forwarded-For` entry that is not a trusted proxy, else the peer of the connection.

@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
+use crate::base::live::Live;
 use crate::http::serve::record::observers::{CountedConnection, Observers};
 use crate::http::serve::socket::connections::{Busy, Connections, Limits, NoPlace, Place};
 use crate::http::serve::socket::drain::Drain;
@@ -63,15 +64,14 @@ pub(crate) struct OverCapacity;
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
-    settings: &HttpSettings,
+    settings: &Live<HttpSettings>,
     observers: &Arc<Observers>,
     supervisor: &Supervisor,
     stop: CancellationToken,
 ) {
     let descriptors = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
-    let places = Connections::new(Limits::new(descriptors, &settings.trusted_proxies));
-    let (read_timeout, write_timeout) = (settings.read_timeout, settings.write_timeout);
+    let places = Connections::new(Limits::new(descriptors, &settings.now().trusted_proxies));
     let mut refused = false;
     let was_told = Arc::new(AtomicBool::new(false));
     loop {
@@ -107,6 +107,8 @@ pub(crate) async fn serve(
         };
         let (router, stop, was_told) = (router.clone(), stop.clone(), Arc::clone(&was_told));
         let counted = CountedConnection::new(observers);
+        let settings = settings.now();
+        let (read_timeout, write_timeout) = (settings.read_timeout, settings.write_timeout);
         supervisor.spawn("connection", async move {
             let _counted = counted;
             let outcome = serve_connection(stream, peer, place, router, read_timeout, write_timeout, stop).await;

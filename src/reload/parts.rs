@@ -1,0 +1,141 @@
+//! The settings that change while the server runs: where each is in use, and how another value gets there.
+
+use std::time::Duration;
+
+use crate::base::live::Live;
+use crate::config::Config;
+use crate::gateway::alerts::AlertSettings;
+use crate::gateway::answer::settings::AnswerSettings;
+use crate::gateway::continuations::Continuations;
+use crate::gateway::janitor::Janitor;
+use crate::gateway::usage::{UsageBook, UsageSettings};
+use crate::http::settings::HttpSettings;
+use crate::pool::{IdentityPool, Now, PoolSettings};
+use crate::telemetry::LogControl;
+use crate::upstream::web::client::WebClientError;
+use crate::upstream::webhook::Webhook;
+use crate::upstream::{AnswerTimeouts, MediaFetch};
+
+/// Settings that the parts of the server look up each time they begin something.
+pub(crate) struct LiveValues {
+    pub(crate) answering: Live<AnswerSettings>,
+    pub(crate) http: Live<HttpSettings>,
+    pub(crate) timeouts: Live<AnswerTimeouts>,
+    /// `MODELS_TTL`.
+    pub(crate) models_ttl: Live<Duration>,
+    /// `KEEP_RESPONSES`.
+    pub(crate) keep_responses: Live<Duration>,
+    pub(crate) alerts: Live<AlertSettings>,
+    /// `SHUTDOWN_TIMEOUT`.
+    pub(crate) shutdown_timeout: Live<Duration>,
+}
+
+/// Everything that takes other settings while it runs.
+pub(crate) struct LiveParts {
+    pub(crate) values: LiveValues,
+    /// `MEDIA_FETCH`.
+    pub(crate) media_fetch: Live<MediaFetch>,
+    /// The pool of the web chat.
+    pub(crate) web: IdentityPool,
+    /// The pools of OAuth accounts and of static keys.
+    pub(crate) relays: [IdentityPool; 2],
+    pub(crate) usage: UsageBook,
+    pub(crate) janitor: Janitor,
+    pub(crate) continuations: Continuations,
+    /// `None` where the log is not this server's.
+    pub(crate) log: Option<LogControl>,
+}
+
+impl LiveValues {
+    /// The values at the start. `timeouts` are those of the client of the web chat.
+    ///
+    /// # Errors
+    /// The client for alerts cannot be made.
+    pub(crate) fn of(config: &Config, timeouts: Live<AnswerTimeouts>) -> Result<Self, WebClientError> {
+        Ok(Self {
+            answering: Live::new(answer_settings(config)),
+            http: Live::new(config.http.clone()),
+            timeouts,
+            models_ttl: Live::new(config.chat.models_ttl),
+            keep_responses: Live::new(config.chat.keep_responses),
+            alerts: Live::new(alert_settings(config)?),
+            shutdown_timeout: Live::new(config.shutdown_timeout),
+        })
+    }
+}
+
+impl LiveParts {
+    /// Puts every setting of this configuration in use that needs no restart. What is under way ends on what it began
+    /// with.
+    ///
+    /// # Errors
+    /// The client for alerts cannot be made; then nothing was changed.
+    pub(crate) fn take_up(&self, config: &Config, now: Now) -> Result<(), WebClientError> {
+        let (values, chat) = (&self.values, &config.chat);
+        values.alerts.put(alert_settings(config)?);
+        values.answering.put(answer_settings(config));
+        values.http.put(changed_http(&values.http.now(), &config.http));
+        values.timeouts.put(config.web.timeouts());
+        values.models_ttl.put(chat.models_ttl);
+        values.keep_responses.put(chat.keep_responses);
+        values.shutdown_timeout.put(config.shutdown_timeout);
+        self.media_fetch.put(config.media_fetch.clone());
+        self.web.configure(config.pool.clone(), now);
+        for pool in &self.relays {
+            pool.configure(relay_pool(config), now);
+        }
+        self.usage.configure(usage_settings(config));
+        self.janitor.keep_chats(chat.keep_chats);
+        self.continuations.keep_for(chat.continue_chats.then_some(chat.continue_idle));
+        if let Some(log) = &self.log {
+            log.set_filter(&config.log.filter);
+        }
+        Ok(())
+    }
+}
+
+/// The settings of before with those of `read` that need no restart.
+fn changed_http(before: &HttpSettings, read: &HttpSettings) -> HttpSettings {
+    HttpSettings {
+        rate_limit: read.rate_limit,
+        log_level: read.log_level.clone(),
+        log_prompts: read.log_prompts,
+        body_bytes_max: read.body_bytes_max,
+        json_bytes_max: read.json_bytes_max,
+        keepalive_interval: read.keepalive_interval,
+        headers_hold: read.headers_hold,
+        read_timeout: read.read_timeout,
+        write_timeout: read.write_timeout,
+        ..before.clone()
+    }
+}
+
+fn answer_settings(config: &Config) -> AnswerSettings {
+    AnswerSettings {
+        default_model: config.chat.default_model.clone(),
+        default_model_is_set: config.chat.default_model_is_set,
+        retries_max: config.chat.retries_max,
+        model_map: config.chat.model_map.clone(),
+        reasoning_format: config.http.reasoning_format,
+        vision_fallback: config.http.vision_fallback.clone(),
+        web_tools: config.chat.web_tools,
+    }
+}
+
+fn alert_settings(config: &Config) -> Result<AlertSettings, WebClientError> {
+    let webhook = |address| Webhook::new(address, config.web.is_direct);
+    Ok(AlertSettings {
+        webhook: config.alert_url.clone().map(webhook).transpose()?,
+        challenge_rest: config.pool.challenge_rest,
+    })
+}
+
+/// How usage is counted and kept.
+pub(crate) fn usage_settings(config: &Config) -> UsageSettings {
+    UsageSettings { model_map: config.chat.model_map.clone(), days_max: config.usage_days }
+}
+
+/// How the pools of OAuth accounts and of keys behave.
+pub(crate) fn relay_pool(config: &Config) -> PoolSettings {
+    PoolSettings { in_flight_max: config.relay_in_flight_max, ..config.pool.clone() }
+}
