@@ -280,7 +280,7 @@ pub(crate) fn upstreams(
     Ok(Upstreams::new(web, web_pool, oauth, keys))
 }
 
-/// The way to the endpoints of static keys. In client mode callers bring what they use, so there is none.
+/// Makes the gateway to the endpoints of static keys. In client mode it has no identities: callers bring their own.
 fn static_keys(
     config: &Config,
     store: &Arc<Store>,

@@ -90,7 +90,7 @@ pub enum CoolingReason {
 /// The kinds of use of an identity. Each has its own rests: a used-up quota of videos leaves chats usable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Usage {
-    /// Answers in text, whatever they are made from.
+    /// Answers in text, from text or files.
     #[default]
     Chat,
     /// Making and changing pictures.

@@ -22,7 +22,7 @@ impl ApiKey {
         Self(SecretString::from(text))
     }
 
-    /// Whether `offered` is this key. Takes the same time whatever `offered` is: digests of equal length are compared.
+    /// Whether `offered` is this key. Takes the same time for every `offered`: digests of equal length are compared.
     #[must_use]
     pub fn matches(&self, offered: &str) -> bool {
         let ours = Sha256::digest(self.0.expose_secret().as_bytes());

@@ -259,7 +259,7 @@ impl fmt::Debug for Session {
     }
 }
 
-/// The site that every jar belongs to, whatever the configured base URLs are.
+/// The site of every jar, even if other base URLs are configured.
 fn site() -> Url {
     #[expect(clippy::expect_used, reason = "a constant, parsed in every test run")]
     Url::parse("https://chat.qwen.ai/").expect("constant URL")

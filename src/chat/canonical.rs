@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// The arguments of a call in canonical form. Text that is no JSON stays as it is; empty text is `{}`.
+/// The arguments of a call in canonical form. Text that is not JSON is unchanged; empty text is `{}`.
 pub(crate) fn arguments_text(arguments: &str) -> String {
     match arguments.trim() {
         "" => "{}".to_owned(),

@@ -14,7 +14,7 @@ pub(crate) const WAIT_MAX: Duration = Duration::from_secs(60);
 pub enum FailureKind {
     /// The key or credential is missing or wrong.
     Unauthenticated,
-    /// The caller may not do this, whatever the key.
+    /// The caller may not do this with any key.
     Forbidden,
     /// The request is wrong, unsupported, too long for the model, or refused by the content policy.
     Invalid,

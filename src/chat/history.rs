@@ -9,11 +9,11 @@
 //! - The text of an assistant's message is all its text parts joined by line ends, without carriage returns and without
 //!   white space at both ends. Other texts are hashed as they are, parts joined likewise; empty parts are left out.
 //! - Arguments of calls are hashed as JSON values: neither white space nor the order of keys nor the spelling of
-//!   strings and whole numbers matters. Text that is no JSON is hashed as it is; empty text is `{}`.
+//!   strings and whole numbers matters. Text that is not JSON is hashed unchanged; empty text is `{}`.
 //! - Ids of calls are left out, since some clients rename them. A result is hashed with the place of the call that it
 //!   answers.
 //! - A file is hashed by its bytes, or by its address where it is fetched only later, and by its label.
-//! - Thoughts are no part of a conversation, so they are no part of its hash.
+//! - Thoughts are not part of a conversation, so they are not part of its hash.
 
 use std::collections::HashMap;
 

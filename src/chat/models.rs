@@ -130,7 +130,7 @@ pub(crate) const CREATED_DEFAULT: u32 = 1_732_711_466;
 /// repeated ids are left out; inactive models too.
 ///
 /// # Errors
-/// `None` when there is no list, or nothing in it.
+/// `None` if the list is missing or empty.
 #[must_use]
 pub(crate) fn parse_catalogue(body: &[u8]) -> Option<Vec<ModelInfo>> {
     let body: Value = serde_json::from_slice(body).ok()?;

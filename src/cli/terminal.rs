@@ -1,5 +1,5 @@
 //! What commands share on terminals: styles, and text that is safe to show. `anstream` takes styles out again
-//! where the output is no terminal, or where `--color`, `COLOR`, `NO_COLOR` or `CLICOLOR_FORCE` say so.
+//! where the output is not a terminal, or where `--color`, `COLOR`, `NO_COLOR` or `CLICOLOR_FORCE` say so.
 
 use std::time::Duration;
 

@@ -37,8 +37,8 @@ pub(super) fn warnings(layers: &Layers, known: &[&str]) -> Vec<String> {
     set.chain(layers.names(Origin::DotEnv).filter_map(|name| slip(name, known))).collect()
 }
 
-/// The warning for a name of `.env` that is no setting and looks like one. Such a file may serve several programs, so
-/// other unknown names say nothing, and this is no fault.
+/// The warning for a name of `.env` that is not a setting and looks like one. Such a file may serve several programs,
+/// so other unknown names are ignored, and this is not a fault.
 fn slip(name: &str, known: &[&str]) -> Option<String> {
     if known.contains(&name) || FORMER.iter().any(|former| former.name == name) {
         return None;

@@ -240,7 +240,7 @@ fn put<T>(place: &mut T, value: Result<T, Expected>) -> Result<(), Expected> {
 
 fn log_level(text: &str) -> Result<String, Expected> {
     let expected = "must be error, warn, info, debug, trace, off, or a filter such as info,qwen_bridge=debug";
-    // A single word that is no level would be taken for the name of a crate, and nothing would be logged.
+    // A single word other than a level would be taken as the name of a crate, and no line would be logged.
     // Levels of other loggers, by the nearest one.
     let text = match text.to_ascii_lowercase().as_str() {
         "fatal" | "panic" | "critical" => "error",

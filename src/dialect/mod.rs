@@ -12,7 +12,7 @@ use crate::chat::failure::Failure;
 /// The dialects, as far as errors are concerned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dialect {
-    /// OpenAI's, and of every path that is no other dialect's.
+    /// OpenAI's, also for every path that belongs to no other dialect.
     OpenAi,
     /// Anthropic's: `/v1/messages` and everything below it.
     Anthropic,

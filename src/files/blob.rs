@@ -51,7 +51,7 @@ impl Blob {
         self.0.len
     }
 
-    /// Whether there are none.
+    /// Whether it has no bytes.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.len == 0
@@ -109,7 +109,7 @@ impl Blob {
 }
 
 impl From<Vec<u8>> for Blob {
-    /// A blob in memory, whatever its size.
+    /// A blob in memory, of any size.
     fn from(bytes: Vec<u8>) -> Self {
         let hash = ContentHash(Sha256::digest(&bytes).into());
         Self(Arc::new(Inner { len: bytes.len() as u64, hash, content: Content::Memory(bytes.into()) }))

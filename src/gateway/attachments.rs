@@ -109,7 +109,7 @@ impl Attachments {
             MediaKind::Document => fetched.name.as_deref().unwrap_or(label),
             MediaKind::Image | MediaKind::Video | MediaKind::Audio => label,
         };
-        // The head of a file on the disk is read here; a page of memory, whatever its size.
+        // The head of a file on the disk is read here; that takes a page of memory for files of any size.
         Attachment::check(at, label, *kind, fetched.content).map_err(|fault| match fault {
             FileFault::TooLarge(_) | FileFault::TooManyPixels(..) => file_error(at, *kind, &fault),
             FileFault::Empty | FileFault::Unsupported(_) | FileFault::Broken => {

@@ -8,7 +8,7 @@ use crate::pasted::command::{cookie_of_line, joined};
 use crate::pasted::pairs::{self, Pair, is_cookie_name, is_known};
 use crate::pasted::words::Mistake;
 
-/// Whether a line is a comment. `#HttpOnly_` is none: Netscape's form marks cookies with it.
+/// Whether a line is a comment. `#HttpOnly_` is not one: Netscape's form marks cookies with it.
 pub(super) fn is_comment(line: &str) -> bool {
     line.trim_start().starts_with('#') && !line.trim_start().starts_with(HTTP_ONLY)
 }
@@ -56,7 +56,7 @@ fn table_row(line: &str) -> Option<Pair> {
 }
 
 /// The cookie of a block of request headers at the start, and how many lines the block has; `None` if there is no such
-/// block. Lines that are all `Cookie: …` are no block: each may be an account.
+/// block. Lines that are all `Cookie: …` are not a block: each may be an account.
 pub(super) fn block(lines: &[&str]) -> Option<(Result<String, Mistake>, usize)> {
     let mut found = Vec::new();
     let mut is_block = false;
@@ -96,7 +96,7 @@ fn is_request_line(line: &str) -> bool {
         && words.next_back().is_some_and(|version| version.starts_with("HTTP/"))
 }
 
-/// `name: value` with a name that is no cookie's, or one of HTTP/2 such as `:path: /`.
+/// `name: value` with a name that cookies do not have, or one of HTTP/2 such as `:path: /`.
 fn is_header_line(line: &str) -> bool {
     let name = line.trim_start_matches(':').split(':').next().unwrap_or_default();
     line.contains(':') && is_header_name(&name.to_ascii_lowercase())

@@ -282,7 +282,7 @@ fn a_header_broken_into_lines_is_one_account() {
     );
     let long = format!("cna={}; token=a; x=", "1".repeat(80));
     check(&format!("{long}\nabc=; isg=2"), &[&format!("1-2 {long}abc=; isg=2 {form}")]);
-    // Text that is no header stays what it is.
+    // Text other than a header stays unchanged.
     check(
         "token=a; cna=1\nbye, and thanks",
         &["1-1 token=a; cna=1", "2-2 ! is not a Cookie header (expected name=value; name=value)"],

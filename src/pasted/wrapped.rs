@@ -52,7 +52,7 @@ pub(super) fn header(lines: &[&str]) -> Option<(Result<String, Mistake>, usize)>
     (count > 1 && is_header).then_some((Ok(whole), count))
 }
 
-/// Whether a line can be a part of a header: it is no comment, no command, no quoted text, and begins without spaces.
+/// Whether a line can be a part of a header: not a comment, command or quoted text, and without spaces in front.
 fn is_part(line: &str) -> bool {
     let first = line.split(';').next().unwrap_or_default();
     let is_value = !first.is_empty() && first.bytes().all(|byte| (0x21..0x7f).contains(&byte) && byte != b'"');

@@ -28,7 +28,7 @@ pub enum Outcome {
         /// Time until the quota returns.
         rest: Duration,
     },
-    /// The upstream wants a human, whatever the account is asked for.
+    /// The upstream demands a check by a human, for every usage of the account.
     Challenged,
     /// The access token was refused; a refresh may help.
     Unauthorized,

@@ -87,7 +87,8 @@ impl Store {
     /// Opens the state file in `dir`, makes folder (0700) and file (0600) when they are missing, and reads everything.
     ///
     /// Modes that let others read are tightened with a warning. A file of an earlier version is brought up to this one.
-    /// One that is no state file of ours (damaged, newer, a symbolic link) is moved aside to `state.db.broken-N`, of which one is kept, and a fresh one begins.
+    /// One that is not a state file of ours (damaged, newer, a symbolic link) is moved aside to `state.db.broken-N`, of
+    /// which one is kept, and a fresh one begins.
     ///
     /// # Errors
     /// The folder cannot be made or written ([`StoreError::Folder`]), the file cannot be opened for another reason
@@ -133,8 +134,8 @@ impl Store {
         Ok((store, loaded))
     }
 
-    /// As [`Store::open`], but a folder that cannot be used is no error: what can be read there is read, and from then
-    /// on everything is in memory and lost with the process. [`Store::unusable`] says why.
+    /// As [`Store::open`], but a folder that cannot be used is not an error: what can be read there is read, and from
+    /// then on everything is in memory and lost with the process. [`Store::unusable`] says why.
     ///
     /// # Errors
     /// The writing thread cannot start ([`StoreError::Thread`]), or SQLite cannot even work in memory.
@@ -339,7 +340,7 @@ impl Store {
 
     /// Has what was counted since the last time written down, some time soon and all at once.
     fn save_counts(&self) {
-        // A queue that is full is no loss here: the sums are still known, and go next time.
+        // A full queue loses no counts here: the sums are still known, and go next time.
         let rows = self.daily.lock().take_changed();
         if !rows.is_empty() {
             match self.queue.try_reserve() {

@@ -134,7 +134,7 @@ impl Histogram {
         parts.join(" ")
     }
 
-    /// Reads [`Histogram::as_text`]. Parts that are no bucket are left out.
+    /// Reads [`Histogram::as_text`]. Parts that are not buckets are left out.
     fn of_text(text: &str) -> Self {
         let part = |part: &str| {
             let (bucket, count) = part.split_once(':')?;

@@ -123,7 +123,7 @@ impl Waiting {
         0
     }
 
-    /// Usage that the disk has not taken; `None` if there is none.
+    /// Usage that the disk has not taken; `None` if all was taken.
     pub(super) fn usage(&self) -> Option<&UsageDeltas> {
         match self.others.get(&Thing::Usage) {
             Some((_, Fact::Usage(deltas))) => Some(deltas),

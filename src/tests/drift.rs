@@ -363,6 +363,6 @@ fn an_answer_that_is_a_bare_link_to_a_picture() {
     }
     // Half a character behind what may become a link.
     check(&[&says("h\\ud83d"), &says("\\ude00"), END], "Text \"h\" | Text \"😀\" | Finished");
-    // A link that was cut is no answer.
+    // A link that was cut does not count as an answer.
     check(&[&says("https://cdn.qwenlm.ai/a.p"), "[DONE]"], "! Truncated");
 }

@@ -193,7 +193,7 @@ fn how_a_stream_may_end() {
         (&[r#"{"choices":[{"delta":{"content":""},"finish_reason":"stop"}]}"#, "[DONE]"], Err(ReplyError::Empty)),
         (&[r#"{"choices":[{"delta":{},"finish_reason":"length"}]}"#], Ok(())),
         (&[r#"{"choices":[{"delta":{},"finish_reason":""}]}"#], Err(ReplyError::Empty)),
-        // Thoughts are no answer.
+        // Thoughts do not count as an answer.
         (&[r#"{"choices":[{"delta":{"reasoning_content":"hm"},"finish_reason":"stop"}]}"#], Err(ReplyError::Empty)),
         (&[r#"{"choices":[{"delta":{"reasoning_content":"hm"}}]}"#], Err(ReplyError::Truncated)),
         (&[r#"{"choices":[{"delta":{"reasoning_content":"hm"},"finish_reason":"length"}]}"#], Ok(())),
@@ -281,7 +281,7 @@ fn odd_values_cost_no_more_than_themselves() {
     );
 }
 
-/// Bytes that are no UTF-8, inside a frame and where a piece of the stream ends.
+/// Bytes that are not UTF-8, inside a frame and where a piece of the stream ends.
 #[test]
 fn a_bad_byte_costs_one_character() {
     let stream = [

@@ -155,7 +155,7 @@ fn what_is_ignored() {
     check(json!({"seed": 1.5}), "InvalidType seed");
     check(json!({"top_k": 1.5}), "InvalidType top_k");
     check(json!({"logit_bias": [1]}), "InvalidType logit_bias");
-    // Bookkeeping, and whatever other servers know.
+    // Bookkeeping fields, and fields of other servers.
     check(
         json!({"user": "u", "metadata": {"a": "b"}, "store": false, "safety_identifier": "s", "prompt_cache_key": "k",
             "prompt_cache_retention": "24h", "parallel_tool_calls": true, "n": 1, "logprobs": false, "top_logprobs": null,

@@ -222,7 +222,7 @@ fn is_model(text: &str) -> bool {
 }
 
 /// Whether a run of characters that has no space in it says nothing to people: keys, ids, digests, encoded texts.
-/// Names of models are none of these, and neither are codes such as `context_length_exceeded`.
+/// Names of models do not count, and neither do codes such as `context_length_exceeded`.
 pub(crate) fn is_opaque(run: &str) -> bool {
     let has = |is: fn(char) -> bool| run.contains(is);
     let has_digit = has(|c| c.is_ascii_digit());

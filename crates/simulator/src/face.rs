@@ -64,7 +64,7 @@ impl<'a> WebAccounts<'a> {
         self.world.accounts.cookie(account).unwrap_or_default()
     }
 
-    /// A Bearer token: the session token in era A, the newest access token in era B, minted if there is none. Empty
+    /// A Bearer token: the session token in era A, the newest access token in era B, minted if it has none. Empty
     /// for an unknown account.
     #[must_use]
     pub fn bearer(self, account: &str) -> String {

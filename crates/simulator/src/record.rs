@@ -44,7 +44,7 @@ pub struct RecordedRequest {
     pub body_bytes: usize,
     /// When the whole request had arrived; of an upload, its head.
     pub received_at: Instant,
-    /// The HTTP status answered; `None` while there is no head yet.
+    /// The HTTP status answered; `None` before the head was sent.
     pub status: Option<u16>,
     /// The `x-actual-status-code` answered, else as `status`.
     pub effective_status: Option<u16>,

@@ -211,7 +211,7 @@ impl OAuthCredentials {
     /// Reads every credential in a text: one object, several one after the other, or an array of them.
     ///
     /// # Errors
-    /// [`CredentialsError`] of the first that is none.
+    /// [`CredentialsError`] of the first part that holds no credentials.
     pub fn parse_all(text: &str, now: UnixSeconds) -> Result<Vec<Self>, CredentialsError> {
         let text = text.trim_start_matches('\u{feff}').trim();
         let mut all = Vec::new();
@@ -354,7 +354,7 @@ impl OAuthCredentials {
         CredentialKey::of(self.to_json().expose_secret())
     }
 
-    /// Whether both are the same login: equal tokens, whatever else differs.
+    /// Whether both are the same login: equal tokens, even if other fields differ.
     #[must_use]
     pub fn is_same_login(&self, other: &Self) -> bool {
         let access = |it: &Self| it.access_token.as_ref().map(|token| CredentialKey::of(token.expose()));

@@ -314,7 +314,7 @@ impl Stages {
         let sources = std::mem::take(&mut after.sources);
         let reason = match reason {
             _ if has_calls => FinishReason::ToolCalls,
-            // The calls that the upstream told of are none of a tool that was declared.
+            // The upstream ended with tool calls, but none was of a declared tool.
             FinishReason::ToolCalls if may_call => FinishReason::Stop,
             reason => reason,
         };

@@ -201,7 +201,7 @@ impl ToolCalls {
     ///
     /// # Errors
     /// [`Rejection`]: a call is wrong and cannot be repaired, or the demanded one is missing, and the answer may be
-    /// asked for again. `text` is what was held back, as it came. On the last try a wrong call is no fault any more,
+    /// asked for again. `text` is what was held back, as it came. On the last try a wrong call is not a fault any more,
     /// unless one is demanded, or there is no text that could be given in its place.
     pub fn end(&mut self, reason: FinishReason) -> Result<(), Rejection> {
         self.settle(reason);

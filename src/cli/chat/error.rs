@@ -7,10 +7,10 @@ use reqwest::StatusCode;
 /// Why `chat` has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ChatError {
-    /// `--url` is no address of a server.
+    /// `--url` is not the URL of a server.
     #[error("{0:?} is not the address of a server; write it as http://host:port")]
     Address(String),
-    /// There is no question: no words, and nothing on standard input.
+    /// The question is missing: neither arguments nor text on standard input.
     #[error("there is no question: write one behind `chat`, or send one to its standard input")]
     NoQuestion,
     /// The HTTP client cannot be made.
@@ -22,7 +22,7 @@ pub enum ChatError {
     /// The server refused the request.
     #[error("{}", sentence(.0))]
     Refused(Refusal),
-    /// What answered is no server of this kind.
+    /// The answer came from another kind of server.
     #[error("{0} answers, but not as this server does ({1}); is the address right?")]
     Stranger(String, StatusCode),
     /// The answer ended before its last word.

@@ -19,7 +19,7 @@ pub(crate) enum Line<'a> {
     File(Option<&'a str>),
     /// `/save PATH`: saves what the last answer made.
     Save(Option<&'a str>),
-    /// `/word` that is no command.
+    /// A `/word` that is not a command.
     Unknown(&'a str),
 }
 

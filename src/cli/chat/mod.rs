@@ -54,7 +54,7 @@ pub struct ChatArgs {
 /// Asks one question, or holds a conversation.
 ///
 /// # Errors
-/// [`ChatError`]: there is no answer. In a conversation errors are shown and it goes on, unless it cannot begin.
+/// [`ChatError`]: the question was not answered. A conversation shows errors and goes on, unless it cannot begin.
 pub async fn run(config: &Config, args: ChatArgs) -> Result<(), ChatError> {
     let key = key_of(config).await;
     let server = match &args.url {
@@ -83,7 +83,7 @@ pub async fn run(config: &Config, args: ChatArgs) -> Result<(), ChatError> {
     }
 }
 
-/// The words of the command line, and what standard input has if it is no terminal.
+/// The words of the command line, and what standard input has if it is not a terminal.
 fn question_of(words: &[String]) -> Result<String, ChatError> {
     let mut question = words.join(" ");
     if !io::stdin().is_terminal() {

@@ -24,7 +24,7 @@ const SILENCE_MAX: Duration = Duration::from_secs(180);
 const BODY_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// The largest picture or video that is fetched, in bytes.
 const MADE_BYTES_MAX: usize = 500 * 1024 * 1024;
-/// A body is sent in pieces of so many bytes, so that progress can be shown.
+/// Bytes of a body that are sent at once, so that progress can be shown.
 const PIECE_BYTES: usize = 64 * 1024;
 /// The header with the id of a request.
 const REQUEST_ID: &str = "x-request-id";

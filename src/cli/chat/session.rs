@@ -208,7 +208,7 @@ impl Session {
 /// # Errors
 /// [`ChatError`]: the server does not answer at the beginning, or the terminal cannot be read.
 pub(crate) async fn converse(mut session: Session, save_to: Option<&str>) -> Result<(), ChatError> {
-    // Says that there is no server, or that the key is wrong, before anything is typed.
+    // Reports a missing server or a wrong key before the first question is typed.
     session.server.models().await?;
     let model = session.talk.model.as_deref().unwrap_or("the server's default model");
     note(format_args!(

@@ -188,7 +188,7 @@ fn a_key_of_the_shell_is_named() {
     };
     let key = "sk-proj-abcdefghijklmnopqrstuvwxyz012345";
     assert_eq!(named(&env(&[("OPENAI_API_KEY", key)])), 1);
-    // A file of this server is no accident.
+    // A file of this server is meant.
     let mut sources = env(&[]);
     sources.dotenv = Some(format!("OPENAI_API_KEY={key}"));
     assert_eq!(named(&sources), 0);

@@ -70,7 +70,7 @@ impl CompletionsRequest {
         Ok(Self { prompts, stream, include_usage, is_list, body })
     }
 
-    /// The model as asked; `None` for the default, or where the field is no name at all.
+    /// The model as asked; `None` for the default, or if the field is not a string.
     #[must_use]
     pub(crate) fn model(&self) -> Option<&str> {
         self.body.get("model").and_then(Value::as_str)

@@ -71,7 +71,7 @@ impl EmbeddingsRequest {
     /// The upstream's answer for the caller: its numbers digit by digit, under the model's name as it was asked for.
     ///
     /// # Errors
-    /// [`ReplyError::Json`]: it is no list of vectors.
+    /// [`ReplyError::Json`]: it is not a list of vectors.
     pub(crate) fn answer(&self, body: &[u8]) -> Result<Vec<u8>, ReplyError> {
         let mut answer: BTreeMap<String, Box<RawValue>> = serde_json::from_slice(body).map_err(|_| ReplyError::Json)?;
         let data = answer.get("data").filter(|data| data.get().starts_with('[')).ok_or(ReplyError::Json)?;
@@ -91,7 +91,7 @@ impl EmbeddingsRequest {
     }
 }
 
-/// Numbers as base64; `None` if one of them is none.
+/// Numbers as base64; `None` if one of them is not a number.
 fn base64(numbers: &[Value]) -> Option<String> {
     let mut bytes = Vec::with_capacity(numbers.len() * 4);
     for number in numbers {

@@ -59,7 +59,7 @@ impl OAuthAccounts {
         }
         let file = match files.read(account, now.unix).await {
             Ok(file) => file,
-            // Perhaps it is just being written, so whatever is known stays in use, and the next look tells more.
+            // It may be in the middle of a write, so the known credentials stay in use until the next look.
             Err(error) => return self.complain(files.path_of(account), &error),
         };
         match present {

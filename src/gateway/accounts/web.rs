@@ -82,7 +82,7 @@ pub(crate) struct History {
     pub(crate) failures: u32,
     /// Moment at which a refresh brought the present token.
     pub(crate) renewed_at: Option<Instant>,
-    /// The number of a token that the upstream refused, whatever the token says of its end.
+    /// Number of a token that the upstream refused, even if it has not expired.
     pub(crate) refused: Option<u64>,
     pub(crate) forced: LastForced,
     /// Configured cookies that were tried since the last success, in their order: the first one, then its spares.
@@ -475,7 +475,7 @@ pub(crate) fn account_of(session: &Session, now: Now) -> Option<String> {
     tokens.iter().flatten().find_map(|token| token.account().map(str::to_owned))
 }
 
-/// Waits until a moment; for ever without one.
+/// Waits until a moment; with `None` without an end.
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,

@@ -25,7 +25,7 @@ impl FailureClass {
 #[derive(Clone, Copy, Debug, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "independent facts of one request, each read once")]
 pub(crate) struct Facts {
-    /// The identity is the caller's own credential, so there is no other.
+    /// The identity is the caller's own credential, the only one that the request may use.
     pub(crate) is_own: bool,
     /// A refused token of this kind of identity can be replaced by a new one.
     pub(crate) can_renew: bool,

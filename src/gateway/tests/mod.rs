@@ -212,7 +212,7 @@ fn id(text: &str) -> AccountId {
     AccountId::parse(text).unwrap()
 }
 
-/// Credentials `name-0` that end in so many seconds.
+/// Credentials `name-0` that end in `seconds`.
 fn login(name: &str, seconds: i64) -> OAuthCredentials {
     let now = Now::read().unix;
     let text = json!({

@@ -101,7 +101,7 @@ impl VideoJobs {
         }
     }
 
-    /// Makes the video, from whatever point an earlier run came to, and gives the link to it.
+    /// Makes the video, from the point that an earlier run reached, and returns the link to it.
     async fn make(
         &self,
         job: &VideoJob,
@@ -176,7 +176,7 @@ impl VideoJobs {
             let started = Box::pin(self.0.chats.start_video(&wish, &context, &mut diary, deadline)).await;
             let error = match (started, diary.fault) {
                 (Ok(StartedVideo { lease, chat: made, task }), _) => {
-                    // Making a video is no use of the account that others would have to wait for.
+                    // Making a video does not occupy the account, so others need not wait for it.
                     let session = Arc::clone(lease.session());
                     lease.finish(Outcome::Success, Now::read());
                     *chat = Some(made);

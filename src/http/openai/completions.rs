@@ -38,7 +38,7 @@ async fn create_completion(mut call: Call, request: Request) -> Result<Response,
 }
 
 async fn answer(call: Call, mut body: JsonBody) -> Result<Response, Failure> {
-    // A prompt is text, whatever stands in it.
+    // A prompt is text, even if it looks like something else.
     put_back(&mut body.value, &body.lifted).map_err(|_| Failure::internal())?;
     let request = CompletionsRequest::parse(body.value)?;
     let turns = turns(&call, &request).await?;

@@ -1,4 +1,4 @@
-//! `GET /v1/models` and `/v1/models/{id}`: never fails, whatever the upstream does. The names of `MODEL_MAP` are listed
+//! `GET /v1/models` and `/v1/models/{id}`: never fails, even if the upstream does. The names of `MODEL_MAP` are listed
 //! with `?aliases=true` only. A caller whose key is limited to some models sees those.
 
 use axum::Router;
@@ -51,7 +51,7 @@ async fn retrieve_model(
     Extension(caller): Extension<Caller>,
     id: Result<Path<String>, PathRejection>,
 ) -> Result<Response, Failure> {
-    // Bytes that are no text once decoded name no model; the rejection itself would be plain text.
+    // Bytes that are not text once decoded name no model; the rejection itself would be plain text.
     let Ok(Path(id)) = id else {
         return Err(Failure::model_not_found("\u{fffd}", ""));
     };

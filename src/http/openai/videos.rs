@@ -175,7 +175,7 @@ async fn retrieve_content(
 }
 
 fn find(state: &AppState, caller: &Caller, id: Result<Path<String>, PathRejection>) -> Result<VideoJob, Failure> {
-    // Bytes that are no text once decoded name no video; the rejection itself would be plain text.
+    // Bytes that are not text once decoded name no video; the rejection itself would be plain text.
     let Path(id) = id.map_err(|_| Failure::video_not_found())?;
     Ok(state.0.videos.get(&owner(caller), &id)?)
 }

@@ -79,7 +79,7 @@ struct Shown<'a> {
     account: Option<&'a str>,
     kind: Option<&'static str>,
     stream: bool,
-    /// `None` while there is no answer yet.
+    /// `None` until the answer begins.
     status: Option<u16>,
     outcome: &'a str,
     attempts: usize,

@@ -5,7 +5,7 @@ use http::Uri;
 use http::uri::PathAndQuery;
 use percent_encoding::percent_decode_str;
 
-/// The endpoints under `/v1/`, and whether something may follow them that is no endpoint: an id.
+/// The endpoints under `/v1/`, and whether an id may follow them.
 const ENDPOINTS: &[(&str, bool)] = &[
     ("chat/completions", false),
     ("completions", false),

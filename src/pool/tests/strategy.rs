@@ -4,14 +4,14 @@ use super::*;
 
 const DRAWS: usize = 20_000;
 
-/// A session whose token ends in so many minutes; with `None` the token does not say when.
+/// A session whose token ends in this number of minutes; with `None` its end is unknown.
 fn ending(number: usize, minutes: Option<i64>, now: Now) -> Arc<Session> {
     let token = AccessToken::parse(&format!("token-of-{number}"), UnixSeconds(0)).unwrap();
     let token = token.ending_at(minutes.map(|minutes| now.unix.plus(minutes * 60)));
     Arc::new(Session::new(id(number), key(number), None, Some(token)))
 }
 
-/// A pool that draws, of identities whose tokens end in so many minutes.
+/// A pool that draws, of identities whose tokens end in these numbers of minutes.
 fn weighted(minutes: &[Option<i64>], now: Now) -> IdentityPool {
     fastrand::seed(38);
     let sessions = (1..).zip(minutes).map(|(number, minutes)| ending(number, *minutes, now)).collect();

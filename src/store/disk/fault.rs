@@ -9,7 +9,7 @@ use crate::store::disk::condition::StorageFault;
 /// Reasons why a state file cannot be used.
 #[derive(Debug)]
 pub(crate) enum Fault {
-    /// It is no state file of this version. Another one may begin in its place.
+    /// The file is not a state file of this version. A new one may take its place.
     Content(String),
     /// The operating system refuses.
     Files(io::Error),

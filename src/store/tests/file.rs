@@ -171,7 +171,7 @@ async fn a_folder_that_cannot_be_used_gives_a_plain_error() {
     let read_only = parent.path().join("read-only");
     fs::create_dir(&read_only).unwrap();
     fs::set_permissions(&read_only, fs::Permissions::from_mode(0o500)).unwrap();
-    // Root may write anywhere, so there the folder is no obstacle.
+    // Root may write anywhere, so the folder does not refuse it.
     let is_root = fs::write(read_only.join("probe"), "").is_ok();
     match Store::open(&read_only) {
         Ok(_) => assert!(is_root),

@@ -108,7 +108,7 @@ pub(crate) struct Patience {
 
 impl MediaFetcher {
     /// A client. `own_hosts` are host and port of the upstream, which may be a simulator on this machine: only results
-    /// may come from there, whatever callers name.
+    /// may come from there, even if callers name it.
     ///
     /// # Errors
     /// [`WebClientError`].
@@ -313,7 +313,7 @@ fn broken(error: reqwest::Error) -> FetchError {
     if error.is_timeout() { FetchError::Timeout } else { FetchError::Unreachable(error) }
 }
 
-/// The chunks of a body, as long as they are within the limit, whatever length the server tells.
+/// The chunks of a body, as long as they are within the limit, even if the server tells another length.
 struct Chunks {
     response: reqwest::Response,
     limit: u64,

@@ -74,7 +74,7 @@ pub(crate) fn follow(rules: &MediaFetch, from: &Url, location: &str) -> Result<(
 fn is_special(name: &str) -> bool {
     const ENDINGS: [&str; 5] = ["localhost", "local", "internal", "localdomain", "home.arpa"];
     let is_below = |ending: &str| name.strip_suffix(ending).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
-    // A single label is looked for in the machine's own domains; an empty one is no name.
+    // A single label is looked for in the machine's own domains; an empty one is not a name.
     name.split('.').count() < 2 || name.split('.').any(str::is_empty) || ENDINGS.into_iter().any(is_below)
 }
 

@@ -20,7 +20,7 @@ pub(crate) fn challenge(verifier: &str) -> String {
 /// Reasons why an account's `resource_url` is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ApiBaseError {
-    /// It is no address.
+    /// It is not a URL.
     #[error("the account's resource_url is no address")]
     NotAUrl,
     /// Tokens go over TLS, except on this machine.

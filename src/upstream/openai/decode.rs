@@ -167,7 +167,7 @@ impl ChatDecoder {
         }
         let is_rest_full =
             !is_first && choice.get(key).and_then(Value::as_object).is_some_and(|said| said.values().any(is_full));
-        // The end of an answer that has said nothing is no answer yet.
+        // The end of an answer without content is not an answer.
         (reason.is_some() && self.has_content) || is_rest_full
     }
 
@@ -296,7 +296,7 @@ fn taken(map: &mut Map<String, Value>, name: &str) -> Option<String> {
 }
 
 fn read(data: &[u8]) -> Result<Map<String, Value>, ReplyError> {
-    // A broken character in one place is no reason to lose the answer.
+    // A broken character in one place must not cost the whole answer.
     let text = str::from_utf8(data).map_or_else(|_| String::from_utf8_lossy(data), Cow::Borrowed);
     let value: Value = match serde_json::from_str(&text) {
         Ok(value) => value,

@@ -12,7 +12,7 @@ use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 pub(crate) fn classify_answer(doing: &'static str, status: u16, content_type: &str, body: &[u8]) -> UpstreamError {
     let is_html = content_type.contains("html") || body.trim_ascii_start().starts_with(b"<");
     if is_html {
-        // Pages of gateways and of other vendors are no check for a human: only the marks of one tell.
+        // A page of a gateway or of another vendor is not a challenge; only the marks of the risk engine make it one.
         let kind = match status {
             _ if is_marked(body) => UpstreamErrorKind::Challenged,
             401 => UpstreamErrorKind::Unauthorized,

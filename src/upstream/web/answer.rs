@@ -1,4 +1,4 @@
-//! Answers of chat.qwen.ai that are no stream: read whole, with a bound, and told from failures.
+//! Answers of chat.qwen.ai other than streams: read whole, with a bound, and distinguished from failures.
 
 use std::time::{Duration, SystemTime};
 
@@ -11,7 +11,7 @@ use crate::base::ids::UnixSeconds;
 use crate::upstream::classify::classify_body;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 
-/// The most that is read of an answer which is no stream, decoded.
+/// Most decoded bytes that are read of an answer other than a stream.
 const BODY_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// Longest `Retry-After` that is accepted.
@@ -68,7 +68,7 @@ pub(crate) async fn read(doing: &'static str, response: reqwest::Response) -> Re
             });
         }
     };
-    // Nothing of this API redirects; whatever does is not what was asked for, and is not followed.
+    // This API does not redirect, so a redirect comes from something else and is not followed.
     let status = if is_redirect { StatusCode::BAD_GATEWAY.as_u16() } else { status };
     Ok(Answer { status, content_type, retry_after, date, body })
 }
@@ -98,7 +98,7 @@ pub(crate) fn is_missing(doing: &'static str, answer: &Answer) -> bool {
 /// The JSON of a successful answer.
 ///
 /// # Errors
-/// The failure that it tells of; `Protocol` when it is no JSON.
+/// The failure that it tells of; `Protocol` when it is not JSON.
 pub(crate) fn envelope(doing: &'static str, answer: &Answer) -> Result<Value, UpstreamError> {
     if let Some(error) = failure(doing, answer) {
         return Err(error);

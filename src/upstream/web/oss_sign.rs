@@ -21,7 +21,7 @@ pub(crate) const UNSIGNED_PAYLOAD: &str = "UNSIGNED-PAYLOAD";
 pub(crate) struct Signable<'a> {
     /// HTTP method, such as `PUT`.
     pub method: &'a str,
-    /// The bucket, whatever host the request goes to.
+    /// The bucket, even if the request goes to another host.
     pub bucket: &'a str,
     /// The object's key, not encoded, without a leading slash.
     pub key: &'a str,

@@ -72,7 +72,7 @@ pub struct AccountScript {
     pub gives_expires_at: bool,
     /// Era A: whether the old session token dies when `/api/v1/auths/` gives a new one.
     pub old_session_dies: bool,
-    /// Era B: whether the jar also has a `token` cookie (good for everything but completions).
+    /// Era B: whether the jar also has a `token` cookie (valid for everything but completions).
     pub has_session_cookie: bool,
     /// Number of chats that it had before the run. Left out: 3.
     pub old_chats: usize,

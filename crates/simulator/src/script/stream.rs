@@ -120,7 +120,7 @@ pub enum Packets {
     Frames,
     /// Everything in one; waits between frames are left out.
     One,
-    /// Of this many bytes, whatever they cut; waits between frames are left out, `pace_ms` counts if given here.
+    /// Of this many bytes each, even inside a character; waits between frames are left out, `pace_ms` counts if set.
     Size(usize),
     /// Cut at these offsets; waits as for `size`.
     At(Vec<usize>),

@@ -348,7 +348,7 @@ impl Chats {
         said
     }
 
-    /// Stops whatever runs in a chat; false if the account has no such chat.
+    /// Stops the answer that runs in a chat; false if the account has no such chat.
     pub(crate) fn stop(&self, owner: &str, id: &str) -> bool {
         let mut chats = self.chats.lock();
         let Some(chat) = chats.get_mut(id).filter(|chat| *chat.owner == *owner) else {

@@ -73,7 +73,7 @@ impl Call {
         format!("toolu_{unique}{place}")
     }
 
-    /// The arguments as an object. Text that is none, such as arguments that the token limit cut, stands in one key.
+    /// The arguments as an object. Other text, such as arguments that the token limit cut, stands in one key.
     pub(crate) fn input(&self) -> Value {
         if self.arguments.trim().is_empty() {
             return Value::Object(Map::new());

@@ -18,8 +18,8 @@ const READ: &str = "gzip,zstd";
 /// Bytes that are decoded at once.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// The layer: a body is handed on decoded, whatever case and name its encoding has (`GZIP`, `x-gzip`). A body may be
-/// several compressed ones, one after the other, as parallel compressors and `cat` make them.
+/// The layer: a body is handed on decoded; its encoding may be in any case or spelling (`GZIP`, `x-gzip`). A body may
+/// be several compressed ones, one after the other, as parallel compressors and `cat` make them.
 ///
 /// # Errors
 /// 415 for any other encoding, or for several on top of each other.

@@ -226,7 +226,7 @@ mod tests {
             check(&body(TOOLS_MAX), None);
             check(&body(TOOLS_MAX + 1), Some(list(name, TOOLS_MAX)));
         }
-        // Tokens and texts for embeddings are no messages, and lists deeper down have no limit of their own.
+        // Tokens and texts for embeddings are not messages, and lists deeper down have no limit of their own.
         check(&format!(r#"{{"input":[{}]}}"#, many("1", 50_000)), None);
         check(&format!(r#"{{"input":[{}]}}"#, many("[1]", 50_000)), None);
         check(&format!(r#"{{"x":{{"messages":[{}]}},"y":[{}]}}"#, many("{}", 15_000), many("{}", 15_000)), None);

@@ -20,7 +20,7 @@ enum Form {
     Utf16(fn([u8; 2]) -> u16),
 }
 
-/// The text is no valid UTF-16.
+/// The text is not valid UTF-16.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Malformed;
 

@@ -59,7 +59,7 @@ impl Drain {
         }
     }
 
-    /// If there is no room the body is dropped, which closes the connection.
+    /// Without room the body is dropped, which closes the connection.
     fn put(&self, body: Body, bytes_max: usize) {
         let _ = self.0.try_send((body, bytes_max));
     }
@@ -69,7 +69,7 @@ impl Unwanted {
     /// Reads what is left here, for as long as it is polled.
     pub(crate) async fn run(mut self) -> Infallible {
         while let Some((body, bytes_max)) = self.0.recv().await {
-            // Whatever is left after that is cut off with the connection.
+            // The rest is cut off with the connection.
             let _ = timeout(TIME_MAX, discard(body, bytes_max)).await;
         }
         pending().await

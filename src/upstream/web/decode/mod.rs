@@ -33,7 +33,7 @@ pub struct QwenReplyDecoder {
     others: Vec<String>,
     finished: bool,
     has_content: bool,
-    /// Something of the answer went out, be it a thought.
+    /// Part of the answer was handed on, if only a thought.
     has_said: bool,
     summary: Summary,
     /// The last non-empty `usage`, as it came: parsed once, at the end.
@@ -132,7 +132,7 @@ impl QwenReplyDecoder {
     /// failure that the upstream reports, [`ReplyError::Empty`] for an answer that finishes without content,
     /// [`ReplyError::Truncated`] for a `[DONE]` before the finish.
     pub fn push(&mut self, data: &[u8], sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
-        // A broken character in one place is no reason to lose the answer.
+        // A broken character in one place must not cost the whole answer.
         let text = simdutf8::basic::from_utf8(data).map_or_else(|_| String::from_utf8_lossy(data), Cow::Borrowed);
         let mut rest = text.trim();
         // Lines that a proxy joined into one event are still one frame after the other.

@@ -1,4 +1,4 @@
-//! Values of the upstream's JSON whose type is not certain: read for what they mean, whatever they are written as.
+//! Values of the upstream's JSON whose type is not certain: read by their meaning, in any spelling.
 
 use std::borrow::Cow;
 

@@ -71,7 +71,7 @@ pub(super) fn media_job(
     Ok(MediaJob { model, upstream_model, product, aspect, prompt, files, ignored })
 }
 
-/// The user's words of a turn, without marks; empty when there are none.
+/// The user's words of a turn, without marks; empty if the turn has none.
 fn turn_text(turn: &[Message]) -> String {
     let texts = turn.iter().filter(|message| message.role == Role::User).map(|message| {
         let texts = message.parts.iter().filter_map(|part| match part {

@@ -190,7 +190,7 @@ fn block(message: &Block, has_tools: bool) -> String {
     }
 }
 
-/// A call as the model is asked to write it. Arguments that are no JSON stand as a string.
+/// A call as the model is asked to write it. Arguments that are not JSON are written as a string.
 fn written_call(id: Option<&str>, name: &str, arguments: &str) -> String {
     let arguments = match arguments.trim() {
         "" => "{}".to_owned(),

@@ -11,7 +11,7 @@ pub(crate) struct Tool {
     pub(crate) parameters: Value,
 }
 
-/// The tools of the first `<tools>` block, one JSON object a line; lines that are none are left out.
+/// The tools of the first `<tools>` block, one JSON object a line; lines that are not are left out.
 pub(crate) fn tools(prompt: &str) -> Vec<Tool> {
     let Some((_, rest)) = prompt.split_once("<tools>\n") else {
         return Vec::new();

@@ -29,7 +29,7 @@ pub(crate) enum Step {
         pace: Duration,
     },
     Wait(Duration),
-    /// Sends this packet for ever, with a wait before each.
+    /// Sends this packet repeatedly until the client leaves, with a wait before each.
     Endless {
         packet: Bytes,
         pace: Duration,

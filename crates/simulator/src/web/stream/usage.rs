@@ -14,7 +14,7 @@ pub(crate) fn tokens(text: &str) -> u64 {
 /// Tokens that frame the one message of a request.
 pub(crate) const FRAME_TOKENS: u64 = 9;
 
-/// Tokens of one picture, whatever its size.
+/// Tokens of one picture of any size.
 pub(crate) const PICTURE_TOKENS: u64 = 158;
 
 /// The usage of one frame.

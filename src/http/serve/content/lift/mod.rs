@@ -25,7 +25,7 @@ const LIFT_BYTES_MIN: usize = 64 * 1024;
 const URI_HEAD_MAX: usize = 200;
 /// The keys under which bare base64 is expected.
 const BARE_KEYS: [&[u8]; 4] = [b"file_data", b"data", b"b64_json", b"image"];
-/// The keys under which a string is text, whatever it looks like.
+/// The keys under which a string is always text, even if it looks like a file.
 const TEXT_KEYS: [&[u8]; 4] = [b"content", b"text", b"prompt", b"arguments"];
 
 /// White space between tokens that is copied as it is, so that the positions in error messages are right. Beyond that

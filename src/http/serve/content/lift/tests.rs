@@ -163,7 +163,7 @@ fn parts_are_counted_on_the_way() {
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
-    /// Whatever is no large file comes through as it is.
+    /// JSON without large files is unchanged.
     #[test]
     fn everything_else_stays(text in ".{0,200}", key in ".{0,20}", cut in 1_usize..50) {
         let body = json!({key: [text, {"n": 1.5, "t": text}]});
