@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 pub(crate) struct Live<T>(Arc<ArcSwap<T>>);
 
 impl<T> Live<T> {
-    /// Starts with this value.
+    /// A holder that starts with this value.
     #[must_use]
     pub(crate) fn new(value: T) -> Self {
         Self(Arc::new(ArcSwap::from_pointee(value)))

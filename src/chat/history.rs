@@ -55,7 +55,7 @@ impl History {
 pub(crate) struct Histories {
     /// Up to the assistant's last message, which is included; `None` when the assistant has said nothing yet.
     pub before: Option<History>,
-    /// All of the conversation.
+    /// Up to the last message: the whole conversation.
     pub whole: History,
 }
 

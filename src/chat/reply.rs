@@ -262,7 +262,7 @@ pub enum FinishReason {
 }
 
 impl FinishReason {
-    /// OpenAI's word for it.
+    /// `finish_reason` in OpenAI's dialect.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -274,12 +274,12 @@ impl FinishReason {
     }
 }
 
-/// Tokens of a turn.
+/// Token counts of a turn.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TokenCounts {
-    /// Prompt, at least 1.
+    /// Tokens of the prompt, at least 1.
     pub prompt: u64,
-    /// Answer with reasoning, at least 1.
+    /// Tokens of the answer with its reasoning, at least 1.
     pub completion: u64,
     /// The part of `completion` that was thinking.
     pub reasoning: u64,

@@ -23,7 +23,7 @@ enum Kind {
     Other,
     /// Ends of lines: `\n` and `\r`.
     Line,
-    /// ASCII blank or tab.
+    /// An ASCII blank or a tab.
     Blank,
     Lower,
     Upper,

@@ -1,5 +1,5 @@
-//! What commands share on terminals: styles, and text that is safe to show. `anstream` takes styles out again
-//! where the output is not a terminal, or where `--color`, `COLOR`, `NO_COLOR` or `CLICOLOR_FORCE` say so.
+//! Styles and safe text for terminals, shared by the commands. `anstream` removes styles where the output is not a
+//! terminal, or where `--color`, `COLOR`, `NO_COLOR` or `CLICOLOR_FORCE` say so.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use anstyle::{AnsiColor, Style};
 pub(crate) const DIM: Style = Style::new().dimmed();
 /// Titles and what is to be copied.
 pub(crate) const BOLD: Style = Style::new().bold();
-/// Does not work.
+/// Style of faults, such as an account that does not work.
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
 
 /// The text without control characters other than tabs and line ends: a model's answer must not steer a terminal.

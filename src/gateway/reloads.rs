@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::base::ids::UnixSeconds;
 
-/// Questions that may wait.
+/// Most requests to reload that wait.
 const ASKED_MAX: usize = 8;
 
 /// The result of a reload.

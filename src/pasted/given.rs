@@ -36,7 +36,7 @@ pub(crate) enum SignIn {
     Missing,
     /// The value of this cookie is a token that was cut off.
     CutOff(&'static str),
-    /// Its tokens ended then.
+    /// All its tokens have expired, the last at this moment.
     Ended(UnixSeconds),
 }
 

@@ -30,7 +30,7 @@ pub(crate) enum Gate {
     Free,
     /// Send, as the one probe.
     Probe,
-    /// Send nothing until then.
+    /// No request may be sent until this moment.
     Shut {
         until: Instant,
     },
@@ -70,7 +70,7 @@ impl Egress {
         }
     }
 
-    /// The probe got content.
+    /// Records the first content of the probe, which ends the pauses.
     pub(crate) fn succeed(&mut self, probe: Option<u64>) {
         if self.is_current(probe) {
             *self = Self { probe: self.probe, ..Self::new() };

@@ -69,6 +69,6 @@ pub(crate) struct Grant {
 pub(crate) enum Refusal {
     /// Some would do, but are at their cap: waiting may help.
     AtCap,
-    /// Waiting will not help.
+    /// Waiting does not help.
     Final(LeaseError),
 }

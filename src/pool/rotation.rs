@@ -35,11 +35,11 @@ struct Turn {
 /// The result of a look through the line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Choice {
-    /// This one is next.
+    /// The slot of the identity that is next.
     Free(usize),
     /// Some would do, but all of them are at their cap.
     AtCap,
-    /// No identity would do.
+    /// No identity is usable, not even after a wait for a free place.
     NoneFree,
 }
 

@@ -210,7 +210,7 @@ pub struct UsageLoaded {
     pub uses: Vec<(String, UnixSeconds)>,
 }
 
-/// Adds to the rows.
+/// Adds the counts to the rows of the state file.
 pub(super) fn put(transaction: &Transaction<'_>, deltas: &UsageDeltas) -> rusqlite::Result<()> {
     let mut find = transaction.prepare_cached(
         "SELECT * FROM usage WHERE day = ?1 AND key = ?2 AND model = ?3 AND account = ?4 AND kind = ?5",

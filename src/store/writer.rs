@@ -38,7 +38,7 @@ pub(super) type Written = oneshot::Sender<rusqlite::Result<Kept>>;
 /// Facts with the tasks that wait for them.
 type Batch = Vec<(Fact, Option<Written>)>;
 
-/// The thread's own things.
+/// The state of the writing thread.
 pub(super) struct Writer {
     rows: Rows,
     /// `None` when the rows are in memory.

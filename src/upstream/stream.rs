@@ -72,7 +72,7 @@ pub(crate) struct ReplyStream {
 pub(crate) struct Pulled {
     /// At least one event came: the upstream is alive.
     pub progress: bool,
-    /// The answer is complete.
+    /// Whether the answer is complete.
     pub finished: bool,
 }
 

@@ -108,7 +108,7 @@ impl RecordedRequest {
 /// Counts of a run, from its start, except those of what is open now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CallCounts {
-    /// Requests to either host.
+    /// Requests to either host, refused ones included.
     pub requests: u64,
     /// Completions whose answer is under way now.
     pub open_streams: u64,

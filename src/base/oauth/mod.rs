@@ -166,10 +166,10 @@ pub enum CredentialsError {
         /// Column of the fault, from 1.
         column: usize,
     },
-    /// JSON of another shape.
+    /// JSON other than an object.
     #[error("is not a JSON object")]
     NotAnObject,
-    /// Neither of the tokens.
+    /// Neither an access token nor a refresh token.
     #[error("has neither access_token nor refresh_token")]
     NoToken,
     /// A field of another type.

@@ -1,10 +1,10 @@
-//! Why `chat` has no answer, each as a sentence for the terminal.
+//! Reasons why `chat` has no answer, each as a sentence for the terminal.
 
 use std::io;
 
 use reqwest::StatusCode;
 
-/// Why `chat` has no answer.
+/// Reasons why `chat` has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum ChatError {
     /// `--url` is not the URL of a server.
@@ -16,7 +16,7 @@ pub enum ChatError {
     /// The HTTP client cannot be made.
     #[error("cannot prepare for calls of the server")]
     Client(#[source] reqwest::Error),
-    /// No server answers.
+    /// No server answers at this URL.
     #[error("no server answers at {0}; start it with `qwen-bridge`, or name another with --url")]
     Unreachable(String, #[source] reqwest::Error),
     /// The server refused the request.
@@ -34,10 +34,10 @@ pub enum ChatError {
     /// A file to send is larger than any server takes.
     #[error("{0} has {1}, and at most {2} can be sent")]
     TooLarge(String, String, String),
-    /// What was made cannot be fetched.
+    /// The picture or video cannot be fetched.
     #[error("cannot fetch {0}")]
     Fetch(String, #[source] reqwest::Error),
-    /// What was made cannot be written to a file.
+    /// The picture or video cannot be written to a file.
     #[error("cannot write {0}")]
     Save(String, #[source] io::Error),
     /// Standard input or the terminal cannot be read.
@@ -48,14 +48,14 @@ pub enum ChatError {
     Output(#[source] io::Error),
 }
 
-/// What the server said about a request that it refused.
+/// The server's refusal of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Refusal {
-    /// The status; `None` for an error within a stream.
+    /// HTTP status; `None` for an error within a stream.
     pub status: Option<u16>,
-    /// The sentence.
+    /// Sentence for people about the fault and its remedy.
     pub message: String,
-    /// The word for programs.
+    /// Machine-readable code, such as `model_not_found`.
     pub code: String,
     /// The id of the request, as the log and the owner's page have it.
     pub request_id: Option<String>,

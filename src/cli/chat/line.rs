@@ -1,29 +1,29 @@
-//! What a line that was typed means.
+//! The meaning of a line that was typed.
 
-/// A line, understood.
+/// A line of input, as a question or a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Line<'a> {
-    /// Nothing.
+    /// A line of white space only.
     Empty,
     /// A question for the model.
     Question(&'a str),
-    /// `/help`.
+    /// `/help`: shows the commands.
     Help,
     /// `/new`: a new conversation.
     New,
-    /// `/quit`.
+    /// `/quit`: ends the program.
     Quit,
     /// `/model`: lists the models, or switches to one.
     Model(Option<&'a str>),
     /// `/file PATH`: attaches a file to the next question; without a path, takes the attached ones off.
     File(Option<&'a str>),
-    /// `/save PATH`: saves what the last answer made.
+    /// `/save PATH`: saves the pictures or the video of the last answer.
     Save(Option<&'a str>),
     /// A `/word` that is not a command.
     Unknown(&'a str),
 }
 
-/// What `/help` shows.
+/// The text of `/help`.
 pub(crate) const HELP: &str = "\
 /model [NAME]   list the models, or switch to one
 /file PATH      attach a file or a picture to the next question; without a path, take all off
@@ -35,7 +35,7 @@ pub(crate) const HELP: &str = "\
 Ctrl-C stops an answer. A line that begins with a space is a question, whatever follows.";
 
 impl<'a> Line<'a> {
-    /// Reads a line.
+    /// Reads a line; leading white space makes a command a question.
     pub(crate) fn read(line: &'a str) -> Self {
         let text = line.trim();
         let Some(command) = line.strip_prefix('/') else {

@@ -1,5 +1,5 @@
-//! How an answer is shown. On a terminal: thoughts dimmed, progress while nothing comes, and a line of figures at the
-//! end. Elsewhere the text of the answer and nothing else.
+//! Shows answers. On a terminal: thoughts dimmed, progress while nothing arrives, and a line of figures at the end.
+//! Elsewhere only the text of the answer.
 
 use std::fmt::Display;
 use std::future::Future;
@@ -11,9 +11,9 @@ use anstream::AutoStream;
 use crate::cli::chat::error::ChatError;
 use crate::cli::terminal::{BAD, DIM, harmless, in_words};
 
-/// How often progress is drawn anew.
+/// Interval in which progress is drawn.
 const TICK: Duration = Duration::from_millis(200);
-/// How long nothing is said about a wait, so that quick answers leave no trace.
+/// Time before progress is shown, so that quick answers leave no trace.
 const PATIENCE: Duration = Duration::from_millis(600);
 
 /// Standard output and standard error of the process.
@@ -27,7 +27,7 @@ pub(crate) struct Screen {
     at_line_start: bool,
 }
 
-/// What was written last.
+/// The kind of output that was written last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Part {
     Nothing,
@@ -57,7 +57,7 @@ impl Screen {
         self.progress.during(self.at_line_start, label, wait).await
     }
 
-    /// An answer begins.
+    /// Starts the output of an answer.
     pub(crate) fn begin(&mut self) {
         self.part = Part::Nothing;
         self.at_line_start = true;
@@ -140,7 +140,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Progress for this process.
+    /// Progress on standard error, shown if that is a terminal.
     pub(crate) fn new() -> Self {
         Self { is_shown: io::stderr().is_terminal() }
     }

@@ -29,10 +29,10 @@ const PIECE_BYTES: usize = 64 * 1024;
 /// The header with the id of a request.
 const REQUEST_ID: &str = "x-request-id";
 
-/// A running server.
+/// Client of a running server.
 pub(crate) struct Server {
     client: Client,
-    /// Up to and without `/v1`.
+    /// URL of the server, without `/v1`.
     base: String,
     key: Option<ApiKey>,
 }
@@ -42,15 +42,15 @@ pub(crate) struct Server {
 pub(crate) enum Piece {
     /// The name of the model that answers.
     Model(String),
-    /// Thoughts.
+    /// A piece of the model's thoughts.
     Thought(String),
-    /// Text.
+    /// A piece of the answer's text.
     Text(String),
     /// A page that the answer goes back to: title and address.
     Source(String, String),
-    /// Why the answer ended.
+    /// `finish_reason`: why the answer ended.
     Finish(String),
-    /// Tokens of the answer.
+    /// Tokens of the answer, by the server's usage.
     Tokens(u64),
 }
 
@@ -205,7 +205,7 @@ pub(crate) struct AnswerStream {
     decoder: SseDecoder,
     pieces: VecDeque<Piece>,
     is_done: bool,
-    /// What ended the answer, behind the parts that came before it.
+    /// The fault that ended the answer, shown after the parts that came before it.
     fault: Option<ChatError>,
 }
 
@@ -230,7 +230,7 @@ impl AnswerStream {
             let Some(chunk) = chunk else { return Err(broken(None)) };
             let (pieces, is_done) = (&mut self.pieces, &mut self.is_done);
             let taken = self.decoder.push(&chunk, |event| take(event, pieces, is_done));
-            // What came before the fault is shown first.
+            // The parts before the fault are shown first.
             self.fault = taken.err().map(|fault| match fault {
                 Fault::Told(refusal) => {
                     let request_id = refusal.request_id.or_else(|| self.request_id.clone());
@@ -242,7 +242,7 @@ impl AnswerStream {
     }
 }
 
-/// Why an event ends the answer.
+/// Reasons why an event ends the answer.
 enum Fault {
     Told(Refusal),
     Unreadable,

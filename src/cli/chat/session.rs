@@ -30,11 +30,11 @@ pub(crate) struct Session {
     server: Server,
     talk: Talk,
     screen: Screen,
-    /// The links of what the last answer made.
+    /// URLs of the pictures or the video of the last answer.
     made: Vec<String>,
 }
 
-/// An answer, as far as it came.
+/// The answer so far.
 #[derive(Default)]
 struct Answer {
     text: String,
@@ -45,7 +45,7 @@ struct Answer {
 }
 
 impl Session {
-    /// A conversation that begins.
+    /// A session without any question yet.
     pub(crate) fn new(server: Server, talk: Talk, screen: Screen) -> Self {
         Self { server, talk, screen, made: Vec::new() }
     }
@@ -108,7 +108,7 @@ impl Session {
         Ok(())
     }
 
-    /// What there is to say below an answer.
+    /// Shows the notes below an answer: why it was cut, its pages, its figures.
     fn tell_about(&self, answer: &Answer, took: Duration) {
         match answer.finish.as_deref() {
             Some("length") => note("The answer was cut: it reached its longest length."),

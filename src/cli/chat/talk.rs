@@ -17,7 +17,7 @@ use crate::files::media_type::{MediaKind, MediaType};
 /// The largest file that is read, in bytes. The server has a limit of its own for a whole body, `MAX_BODY`.
 const FILE_BYTES_MAX: u64 = 500 * 1024 * 1024;
 
-/// A conversation.
+/// A conversation, ready to be sent.
 #[derive(Default)]
 pub(crate) struct Talk {
     /// The model; `None` for the server's own choice.
@@ -62,13 +62,13 @@ impl Talk {
         self.files.iter().map(|(name, _)| name.as_str()).collect()
     }
 
-    /// Forgets what was said.
+    /// Clears messages and attached files; the model stays.
     pub(crate) fn begin_anew(&mut self) {
         self.messages.clear();
         self.files.clear();
     }
 
-    /// The body that asks this question, with the attached files and everything that was said before.
+    /// The body for this question, with the attached files and the earlier messages.
     pub(crate) fn body(&self, question: &str) -> Bytes {
         let mut messages = self.messages.clone();
         messages.push(self.message(question));
@@ -89,7 +89,7 @@ impl Talk {
         self.messages.push(json!({"role": "assistant", "content": answer}));
     }
 
-    /// What is made in place of text, as far as the model's name tells.
+    /// The product in place of text, as far as the model's name tells.
     pub(crate) fn product(&self) -> Option<Product> {
         ModelSpec::parse(self.model.as_deref()?, |_| false).product
     }

@@ -242,7 +242,7 @@ impl ReplySink for ChunkStream {
 /// An answer as a whole.
 #[derive(Debug)]
 pub enum WholeReply {
-    /// Put together from events.
+    /// The answer is put together from events.
     Events(Collected),
     /// For an upstream of the same dialect: its own completion.
     Frames(FrameWhole),

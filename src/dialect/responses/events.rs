@@ -84,7 +84,7 @@ impl Events {
         self.sequence = self.first;
     }
 
-    /// Bytes that are ready.
+    /// Number of bytes that are ready to be sent.
     pub(crate) fn len(&self) -> usize {
         self.out.len()
     }

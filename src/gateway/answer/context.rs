@@ -12,7 +12,7 @@ use crate::pool::CallerId;
 /// The caller of a request, and the history of its attempts.
 #[derive(Clone)]
 pub(crate) struct RequestContext {
-    /// For fairness between callers.
+    /// Identifies the caller, for turns in the queue.
     pub caller: CallerId,
     /// The caller's name on disk; `None` for answers that are not continued.
     pub owner: Option<CredentialKey>,

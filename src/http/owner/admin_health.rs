@@ -72,7 +72,7 @@ struct Account {
     today: Today,
 }
 
-/// Counts of one day.
+/// Requests and tokens of one UTC day.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Today {
@@ -236,7 +236,7 @@ fn summary(accounts: &[Account]) -> Value {
     })
 }
 
-/// The same for people.
+/// The accounts as text for people, one line each.
 fn as_text(accounts: &[Account], now: UnixSeconds) -> String {
     let healthy = accounts.iter().filter(|account| account.status == AccountStatus::Healthy).count();
     let failed = accounts.iter().filter(|account| account.is_failed).count();

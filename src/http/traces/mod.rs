@@ -25,7 +25,7 @@ use crate::telemetry::ErrorChain;
 
 /// Requests that wait to be sent. More are left out rather than kept.
 const WAITING_MAX: usize = 2_048;
-/// Requests of one batch.
+/// Most requests of one batch.
 const BATCH_MAX: usize = 256;
 /// Time for which a batch is collected.
 const GATHERING: Duration = Duration::from_secs(2);
@@ -49,7 +49,7 @@ pub enum TracesError {
     /// The HTTP client cannot be made.
     #[error("the HTTP client cannot be made")]
     Client(#[from] reqwest::Error),
-    /// A variable is wrong.
+    /// A variable of OpenTelemetry has a wrong value.
     #[error("a variable of OpenTelemetry (OTEL_…) is wrong")]
     Exporter(#[from] ExporterBuildError),
 }

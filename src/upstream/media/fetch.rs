@@ -65,7 +65,7 @@ pub(crate) struct Fetched {
 /// A result on its way, to be streamed on.
 #[derive(Debug)]
 pub(crate) struct OpenResult {
-    /// 200, 206 or 416.
+    /// HTTP status: 200, 206 or 416.
     pub status: StatusCode,
     /// Type, length and range, entity tag and date, as far as the server gave them; nothing else.
     pub headers: HeaderMap,

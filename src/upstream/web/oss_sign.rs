@@ -32,9 +32,9 @@ pub(crate) struct Signable<'a> {
     pub headers: &'a HeaderMap,
     /// Other headers to sign, in lower case; those that the request does not have are left out.
     pub additional: &'a [&'a str],
-    /// As `ap-southeast-1`: without `oss-`.
+    /// Region without `oss-`, such as `ap-southeast-1`.
     pub region: &'a str,
-    /// The moment in `x-oss-date`.
+    /// Time of the signature, the one in `x-oss-date`.
     pub at: UnixSeconds,
 }
 

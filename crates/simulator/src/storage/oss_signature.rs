@@ -132,7 +132,7 @@ fn v4_canonical(request: &Signed<'_>, query: &str, additional: &[&str], host: &s
     format!("{}\n{uri}\n{query}\n{}\n{}\n{UNSIGNED}", request.method, joined(headers), additional.join(";"))
 }
 
-/// Headers with such names.
+/// Names in lower case and values of the headers whose name `is_it` accepts.
 fn lines(headers: &HeaderMap, is_it: impl Fn(&str) -> bool) -> Vec<(String, String)> {
     let wanted = headers.iter().filter(|(name, _)| is_it(name.as_str()));
     wanted.map(|(name, value)| (name.as_str().to_owned(), text(value.as_bytes()).trim().to_owned())).collect()

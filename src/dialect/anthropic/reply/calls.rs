@@ -17,7 +17,7 @@ pub(crate) struct Call {
     pub(crate) name: String,
     /// Arguments that were not written yet.
     pub(crate) arguments: String,
-    /// Its block was begun.
+    /// Whether its block was opened.
     pub(crate) is_open: bool,
     pub(crate) is_done: bool,
 }

@@ -36,7 +36,7 @@ struct Begun<'a> {
     /// The same with the code in it.
     verification_uri_complete: &'a str,
     user_code: &'a str,
-    /// A picture of `verification_uri_complete`.
+    /// QR code of `verification_uri_complete`, as SVG.
     qr_svg: Option<String>,
     expires_at: UnixSeconds,
     /// Seconds between two questions how it goes.

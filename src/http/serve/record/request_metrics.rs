@@ -162,7 +162,7 @@ impl RequestMetrics {
         }
     }
 
-    /// Names everything for scrapes.
+    /// Registers every family under its name.
     pub(crate) fn register(&self, registry: &mut Registry) {
         registry.register("requests", "Requests that have ended, by route, status and outcome", self.requests.clone());
         let help = "Time from a request's arrival to the end of its answer";

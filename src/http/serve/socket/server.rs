@@ -35,7 +35,7 @@ use crate::http::serve::socket::drain::Drain;
 use crate::http::settings::HttpSettings;
 use crate::shutdown::Supervisor;
 
-/// Headers of one request.
+/// Most headers of one request.
 const HEADERS_MAX: usize = 64;
 /// Bytes of a request's head, and of what waits to be written.
 const BUFFER_BYTES_MAX: usize = 32 * 1024;
@@ -48,7 +48,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub(crate) struct PollCount(Arc<AtomicU64>);
 
 impl PollCount {
-    /// The count so far.
+    /// Number of polls so far.
     #[must_use]
     pub(crate) fn now(&self) -> u64 {
         self.0.load(Ordering::Relaxed)

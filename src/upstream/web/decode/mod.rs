@@ -41,7 +41,7 @@ pub struct QwenReplyDecoder {
     /// First half of a surrogate pair whose second half is in the next piece of text, and whether that is a thought.
     pending_surrogate: Option<(u16, bool)>,
     images: HashSet<String>,
-    /// Pictures were asked for.
+    /// Whether the request asked for pictures.
     is_for_pictures: bool,
     /// Text that may consist of picture URLs only, held back until that is decided; `None` afterwards.
     held: Option<String>,

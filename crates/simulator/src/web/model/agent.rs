@@ -272,7 +272,7 @@ mod tests {
     use super::*;
     use crate::script::{CallShape, ToolScript};
 
-    /// The model's text.
+    /// The text that the model writes for a prompt.
     fn answer(prompt: &str) -> Option<String> {
         next(prompt, &[]).map(|next| match next {
             Next::Calls(calls) => ToolScript::new(CallShape::Documented, calls).text(),

@@ -42,7 +42,7 @@ pub(crate) enum Step {
     Tear {
         with_reset: bool,
     },
-    /// The body is over.
+    /// The body ends properly, without an error.
     EndOfBody,
 }
 
