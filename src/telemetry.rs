@@ -86,7 +86,7 @@ where
     Ok((Registry::default().with(filter).with(lines), LogControl(control)))
 }
 
-/// Changes what is logged while the process runs.
+/// Changes the filter of the log while the process runs.
 #[derive(Clone, Debug)]
 pub struct LogControl(reload::Handle<EnvFilter, Registry>);
 

@@ -190,7 +190,7 @@ impl App {
         })
     }
 
-    /// Where the server listens; the port is real even if 0 was asked for.
+    /// Address of the server, with the real port even if 0 was configured.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
@@ -370,7 +370,7 @@ impl App {
     }
 }
 
-/// What takes up changed settings.
+/// Makes the task that applies changed settings.
 fn reloader(reread: Reread, live: LiveParts, state: &AppState, config: &Config) -> Reloader {
     Reloader {
         reread,
@@ -386,7 +386,7 @@ fn reloader(reread: Reread, live: LiveParts, state: &AppState, config: &Config) 
     }
 }
 
-/// Serves `/metrics` where no key is asked for. Its connections are no callers', and so are not counted with them.
+/// Serves `/metrics` without a key. Its connections are not those of callers, and are not counted with them.
 async fn serve_metrics(listener: TcpListener, state: AppState, connections: Supervisor) {
     let (stop, settings) = (connections.stopping(), state.0.settings.clone());
     let router = http::metrics_router(state);

@@ -136,7 +136,7 @@ pub(crate) fn forgetting(state: &AppState) -> Forgetting {
     Forgetting { pools, accounts, keys, store: Arc::clone(&state.0.store) }
 }
 
-/// What takes other settings while it runs.
+/// Collects the parts whose settings can change while the server runs.
 pub(crate) fn live(
     values: LiveValues,
     state: &AppState,
@@ -196,7 +196,7 @@ pub(crate) fn outlook(config: &Config, upstreams: Upstreams, pool: IdentityPool)
     Outlook { upstreams, pool, models }
 }
 
-/// What fetches files for callers and hands them to the upstream.
+/// Makes the part that fetches files for callers and uploads them.
 pub(crate) fn attachments(config: &Config, upstream: &Arc<QwenWeb>) -> Result<Attachments, WebClientError> {
     let fetcher = Arc::new(MediaFetcher::new(config.media_fetch.clone(), &config.web.own_hosts())?);
     Ok(Attachments::new(Arc::clone(upstream), fetcher, config.http.spool.clone()))

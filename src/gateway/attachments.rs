@@ -64,7 +64,7 @@ impl Attachments {
         Self(Arc::new(Shared { upstream, fetcher, spool, kept: Mutex::default() }))
     }
 
-    /// Which addresses of files are fetched for callers, to be changed while the server runs.
+    /// Addresses whose files are fetched for callers, to be changed while the server runs.
     #[must_use]
     pub(crate) fn fetched_for_callers(&self) -> &Live<MediaFetch> {
         self.0.fetcher.callers()

@@ -54,7 +54,7 @@ struct Shared {
     supervisor: Supervisor,
     store: Arc<Store>,
     titles: ChatTitles,
-    /// `KEEP_CHATS`.
+    /// Whether chats stay in their accounts (`KEEP_CHATS`).
     keeps_chats: AtomicBool,
     stops: Arc<Semaphore>,
     retired: mpsc::Sender<Retired>,
@@ -117,7 +117,7 @@ impl Janitor {
         self.0.keeps_chats.load(Ordering::Relaxed)
     }
 
-    /// Leaves the chats in their accounts whose answers end from now on, or deletes them.
+    /// Sets whether chats whose answers end from now on stay in their accounts.
     pub(crate) fn keep_chats(&self, keep: bool) {
         self.0.keeps_chats.store(keep, Ordering::Relaxed);
     }

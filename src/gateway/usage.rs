@@ -117,12 +117,12 @@ impl UsageBy {
     }
 }
 
-/// How usage is counted and kept.
+/// The settings of usage: names of models, and days that are kept.
 #[derive(Clone, Debug)]
 pub(crate) struct UsageSettings {
     /// `MODEL_MAP`: a model is counted under the name that it stands for.
     pub model_map: ModelMap,
-    /// `USAGE_DAYS`, 400: how many days are kept.
+    /// Days for which usage is kept (`USAGE_DAYS`, 400).
     pub days_max: u32,
 }
 
@@ -152,7 +152,7 @@ impl UsageBook {
         Self(Arc::new(Inner { store, settings: Live::new(settings), lately: Mutex::new(lately) }))
     }
 
-    /// Counts by other settings from now on.
+    /// Replaces the settings, for later counts.
     pub(crate) fn configure(&self, settings: UsageSettings) {
         self.0.settings.put(settings);
     }

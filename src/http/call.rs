@@ -36,11 +36,11 @@ const PROMPT_CHARS_MAX: usize = 200;
 pub(crate) struct Call {
     /// Handles to the parts of the server.
     pub(crate) state: AppState,
-    /// How this side of HTTP behaves for this request.
+    /// Settings of this side of HTTP for this request.
     pub(crate) settings: Arc<HttpSettings>,
-    /// How this request is answered.
+    /// Settings of answers for this request.
     pub(crate) answering: Arc<AnswerSettings>,
-    /// The accepted caller.
+    /// The caller, whose key was accepted.
     pub(crate) caller: Caller,
     /// The request's line in the log.
     pub(crate) record: RequestRecord,
@@ -185,7 +185,7 @@ impl Call {
     ) -> Result<Response, Failure> {
         let Self { state, settings, record, polls, .. } = self;
         record.streamed();
-        // Callers hear something at least once in each interval, headers included.
+        // Callers receive bytes at least once in each interval, headers included.
         let hold = settings.headers_hold.min(settings.keepalive_interval);
         let context = StreamContext {
             head,
@@ -251,7 +251,7 @@ pub(crate) fn json_response(body: impl Into<axum::body::Body>) -> Response {
     ([(CONTENT_TYPE, "application/json")], body.into()).into_response()
 }
 
-/// The same where there is no [`Call`].
+/// Logs the beginning of the question on routes without a [`Call`].
 pub(crate) fn log_question(settings: &HttpSettings, record: &RequestRecord, text: impl FnOnce() -> Option<String>) {
     if !settings.log_prompts {
         return;

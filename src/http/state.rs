@@ -72,7 +72,7 @@ pub(crate) struct Parts {
     pub observers: Arc<Observers>,
     /// For `/metrics`, which shows how many chats wait to be deleted.
     pub janitor: Janitor,
-    /// How this side of HTTP behaves. A request takes it at its beginning.
+    /// Settings of this side of HTTP. A request reads them once, at its beginning.
     pub settings: Live<HttpSettings>,
     /// `AUTO_REFRESH_TOKEN`, shown by `/health`.
     pub auto_refresh: bool,
@@ -105,12 +105,12 @@ impl AppState {
         Self(Arc::new(parts))
     }
 
-    /// How this side of HTTP behaves now.
+    /// The present settings of this side of HTTP.
     pub(crate) fn settings(&self) -> Arc<HttpSettings> {
         self.0.settings.now()
     }
 
-    /// How the identities of all kinds are.
+    /// A summary of the identities of all kinds.
     pub(crate) fn summary(&self, now: Now) -> PoolSummary {
         let [web, oauth, keys] = self.pools().map(|(_, pool)| pool.summary(now));
         web.and(oauth).and(keys)

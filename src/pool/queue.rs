@@ -50,12 +50,12 @@ impl<W> Queue<W> {
         Self { lines: VecDeque::new(), count: 0, max, next_number: 0 }
     }
 
-    /// Changes how many may wait; those that wait already stay.
+    /// Changes the most requests that may wait; requests in the queue stay.
     pub(crate) fn set_max(&mut self, max: usize) {
         self.max = max;
     }
 
-    /// How many wait.
+    /// Number of waiting requests.
     pub(crate) fn len(&self) -> usize {
         self.count
     }

@@ -65,7 +65,7 @@ impl Rotation {
         Self { lines: PerUsage::of(|_| Line { turns: turns.clone(), back }), cap: cap(in_flight_max) }
     }
 
-    /// Changes how many in flight are the most for each identity, from now on.
+    /// Changes the most requests in flight on each identity, from now on.
     pub(crate) fn set_cap(&mut self, in_flight_max: u32) {
         self.cap = cap(in_flight_max);
         for usage in Usage::ALL {

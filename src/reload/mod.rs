@@ -41,16 +41,16 @@ const CREDENTIALS: [&str; 7] =
 /// Reads all sources of the configuration anew.
 pub(crate) type Reread = Box<dyn Fn() -> Sources + Send>;
 
-/// The task that reloads.
+/// The task that reloads settings.
 pub(crate) struct Reloader {
     pub(crate) reread: Reread,
-    /// What takes other settings while it runs.
+    /// The parts whose settings can change while the server runs.
     pub(crate) live: LiveParts,
     pub(crate) book: AccountBook,
     pub(crate) keys: CallerKeys,
     /// Source of the requests to reload, and target of the last result.
     pub(crate) reloads: Reloads,
-    /// Stands for the value of each setting that is in use.
+    /// Hash of the value of each setting in use, by name.
     pub(crate) in_use: BTreeMap<&'static str, String>,
     /// The settings as the owner's page shows them.
     pub(crate) shown: Live<Vec<ShownSetting>>,
@@ -202,7 +202,7 @@ impl Emptied {
     }
 }
 
-/// Waits until a moment; for ever without one.
+/// Waits until a moment; with `None` without an end.
 async fn until(at: Option<Instant>) {
     match at {
         Some(at) => sleep_until(at).await,

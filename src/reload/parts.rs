@@ -21,19 +21,19 @@ pub(crate) struct LiveValues {
     pub(crate) answering: Live<AnswerSettings>,
     pub(crate) http: Live<HttpSettings>,
     pub(crate) timeouts: Live<AnswerTimeouts>,
-    /// `MODELS_TTL`.
+    /// `MODELS_TTL`: age in which lists of models count as fresh.
     pub(crate) models_ttl: Live<Duration>,
-    /// `KEEP_RESPONSES`.
+    /// `KEEP_RESPONSES`: time for which responses are kept.
     pub(crate) keep_responses: Live<Duration>,
     pub(crate) alerts: Live<AlertSettings>,
-    /// `SHUTDOWN_TIMEOUT`.
+    /// `SHUTDOWN_TIMEOUT`: longest wait for open answers when the server stops.
     pub(crate) shutdown_timeout: Live<Duration>,
 }
 
-/// Everything that takes other settings while it runs.
+/// The parts whose settings can change while the server runs.
 pub(crate) struct LiveParts {
     pub(crate) values: LiveValues,
-    /// `MEDIA_FETCH`.
+    /// `MEDIA_FETCH`: addresses whose files are fetched for callers.
     pub(crate) media_fetch: Live<MediaFetch>,
     /// The pool of the web chat.
     pub(crate) web: IdentityPool,
@@ -42,7 +42,7 @@ pub(crate) struct LiveParts {
     pub(crate) usage: UsageBook,
     pub(crate) janitor: Janitor,
     pub(crate) continuations: Continuations,
-    /// `None` where the log is not this server's.
+    /// Changes the filter of the log; `None` if another program installed the log.
     pub(crate) log: Option<LogControl>,
 }
 
@@ -130,12 +130,12 @@ fn alert_settings(config: &Config) -> Result<AlertSettings, WebClientError> {
     })
 }
 
-/// How usage is counted and kept.
+/// The settings of usage: names of models, and days that are kept.
 pub(crate) fn usage_settings(config: &Config) -> UsageSettings {
     UsageSettings { model_map: config.chat.model_map.clone(), days_max: config.usage_days }
 }
 
-/// How the pools of OAuth accounts and of keys behave.
+/// Settings of the pools of OAuth accounts and of keys.
 pub(crate) fn relay_pool(config: &Config) -> PoolSettings {
     PoolSettings { in_flight_max: config.relay_in_flight_max, ..config.pool.clone() }
 }

@@ -29,14 +29,14 @@ pub struct WebSettings {
     pub is_direct: bool,
 }
 
-/// How long an answer is waited for. Each attempt takes what holds at its beginning.
+/// Time limits of an answer. Each attempt reads them once, at its beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AnswerTimeouts {
-    /// `FIRST_EVENT_TIMEOUT`, 60 s: to the first event; doubled for thinking and search.
+    /// Time limit for the first event (`FIRST_EVENT_TIMEOUT`, 60 s); doubled for thinking and search.
     pub first_event: Duration,
-    /// `IDLE_TIMEOUT`, 120 s: between two events.
+    /// Longest silence between two events (`IDLE_TIMEOUT`, 120 s).
     pub idle: Duration,
-    /// `TOTAL_TIMEOUT`, 600 s: for a whole answer.
+    /// Time limit for an answer as a whole (`TOTAL_TIMEOUT`, 600 s).
     pub total: Duration,
 }
 

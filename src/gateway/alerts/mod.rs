@@ -23,7 +23,7 @@ use crate::upstream::webhook::Webhook;
 
 /// Watches conditions and alerts the owner.
 pub(crate) struct Alerts {
-    /// Where to, and when.
+    /// The owner's address and the time after which a challenge has ended.
     pub settings: Live<AlertSettings>,
     /// The accounts of each kind.
     pub pools: Vec<(AccountKind, IdentityPool)>,
@@ -35,11 +35,11 @@ pub(crate) struct Alerts {
     pub told: Vec<KeptAlert>,
 }
 
-/// Where alerts go, and when a trouble is over.
+/// The settings of alerts.
 pub(crate) struct AlertSettings {
-    /// `ALERT_URL`; `None` for no alerts.
+    /// The owner's address, `ALERT_URL`; `None` sends no alerts.
     pub webhook: Option<Webhook>,
-    /// `CHALLENGE_REST`: a challenge is over when the account was not challenged again for as long.
+    /// `CHALLENGE_REST`: a challenge has ended when the account was not challenged again for this long.
     pub challenge_rest: Duration,
 }
 
@@ -71,7 +71,7 @@ impl Alerts {
         }
     }
 
-    /// What is wrong now.
+    /// The conditions that hold now.
     fn seen(&self, now: Now) -> BTreeSet<Trouble> {
         let mut seen = BTreeSet::new();
         for (kind, pool) in &self.pools {
@@ -106,7 +106,7 @@ impl Alerts {
         seen
     }
 
-    /// Remembers what the owner was told, or that it is over.
+    /// Stores that the owner was told, or deletes what has ended.
     fn keep(&self, news: &News) {
         let Trouble { kind, of } = &news.trouble;
         let kept = KeptAlert { event: kind.as_str().to_owned(), of: of.clone(), since: news.since };
@@ -114,7 +114,7 @@ impl Alerts {
     }
 }
 
-/// How long a trouble must be gone until it is over, in seconds.
+/// Seconds for which a condition must be gone until it has ended.
 fn settle_seconds(kind: AlertKind, challenge_rest: Duration) -> i64 {
     match kind {
         AlertKind::Challenge => i64::try_from(challenge_rest.as_secs()).unwrap_or(i64::MAX),
@@ -141,7 +141,7 @@ async fn tell(webhook: &Webhook, news: &News, now: UnixSeconds) -> bool {
     }
 }
 
-/// Whether the quota of chats is what keeps an account from being used.
+/// Whether a used-up chat quota is the reason why an account is not used.
 fn has_no_quota(view: &IdentityView) -> bool {
     matches!(view.cooling.get(Usage::Chat), Some(Cooling { reason: CoolingReason::Quota, .. }))
 }

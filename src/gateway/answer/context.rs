@@ -18,7 +18,7 @@ pub(crate) struct RequestContext {
     pub owner: Option<CredentialKey>,
     /// The caller's own credential, in client mode; it never enters the pool.
     pub own: Option<Arc<Session>>,
-    /// Further identities that may be tried: `MAX_RETRIES`, less what the caller's client has tried again by itself.
+    /// Further identities that may be tried: `MAX_RETRIES`, less the earlier attempts of the caller's client.
     pub retries_max: u32,
     /// Filled while the request is tried.
     pub trace: Trace,

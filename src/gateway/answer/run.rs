@@ -64,7 +64,7 @@ impl Answers {
         Self { web, models, attachments, settings, tool_sets: ToolSets::default() }
     }
 
-    /// What holds for answers that begin now.
+    /// Settings of answers that begin now.
     #[must_use]
     pub(crate) fn settings(&self) -> Arc<AnswerSettings> {
         self.settings.now()

@@ -39,7 +39,7 @@ pub(crate) struct QwenWeb {
     /// Client for the object storage, which never gets a cookie or token of a session.
     pub(crate) storage: reqwest::Client,
     pub(crate) settings: WebSettings,
-    /// How long answers are waited for.
+    /// Time limits of answers, which may change while the server runs.
     pub(crate) timeouts: Live<AnswerTimeouts>,
     pub(crate) web_headers: HeaderMap,
     auth_headers: HeaderMap,

@@ -30,14 +30,14 @@ pub(crate) const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset"
 /// The limiter of `RATE_LIMIT_RPS` and `RATE_LIMIT_BURST`, which may change while the server runs.
 pub(crate) struct RateLimiter {
     settings: Live<HttpSettings>,
-    /// What limits by the settings of the last request.
+    /// The buckets for the settings of the last request.
     limited: Live<Limited>,
 }
 
 /// The buckets of one rate. Other settings begin with full ones.
 struct Limited {
     limit: Option<RateLimit>,
-    /// `None` where nothing is limited.
+    /// `None` if no rate is set.
     buckets: Option<Buckets<MonotonicClock>>,
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct TakenAt {
 }
 
 impl RateLimiter {
-    /// A limiter by these settings, whatever they are at the time.
+    /// A limiter by these settings, read at each request.
     pub(crate) fn new(settings: Live<HttpSettings>) -> Self {
         let limited = Live::new(Limited::by(settings.now().rate_limit));
         Self { settings, limited }
@@ -80,7 +80,7 @@ impl RateLimiter {
 }
 
 impl TakenAt {
-    /// How long the caller has to wait; `None` for a request that may pass.
+    /// Time that the caller has to wait; `None` for a request that may pass.
     pub(crate) fn wait(&self) -> Option<Duration> {
         self.taken.wait
     }
