@@ -116,8 +116,8 @@ async fn a_refresh_that_fails_fails_for_all_who_wait() {
 #[tokio::test]
 async fn an_identity_that_hangs_delays_nobody() {
     for endless in [1, 2] {
-        let crew = ["ada", "bob", "eve", "ivy", "uma"].map(era_b);
-        let simulator = Simulator::start(Scenario::with_accounts(crew)).await.unwrap();
+        let accounts = ["ada", "bob", "eve", "ivy", "uma"].map(era_b);
+        let simulator = Simulator::start(Scenario::with_accounts(accounts)).await.unwrap();
         for name in ["ada", "uma"].into_iter().take(endless) {
             simulator.script().set_default(
                 Some(name),
@@ -133,9 +133,14 @@ async fn an_identity_that_hangs_delays_nobody() {
         }
         // Those with a token answer all that comes, in turn if need be.
         let answers = join_all((0..40).map(|_| ask(&app, Form::Whole, "echo: y"))).await;
+        // The same where none hangs: what this machine needs for so many at the moment.
+        let well = Setup::default().with("MAX_IN_FLIGHT", "4").start(Simulator::start(crew(3)).await.unwrap()).await;
+        let usual = join_all((0..40).map(|_| ask(&well, Form::Whole, "echo: y"))).await;
+        let usual = usual.iter().map(|answer| answer.took).max().unwrap_or_default();
         for answer in answers {
             answer.must_say("y");
-            assert!(answer.took < QUEUE_WAIT, "{:?}", answer.took);
+            // Two tokens are waited for at most, five seconds each; the rest is as slow as the machine is.
+            assert!(answer.took < QUEUE_WAIT + 5 * usual, "{:?}, else {usual:?}", answer.took);
         }
     }
 }
@@ -493,6 +498,8 @@ async fn a_clock_that_is_ahead_is_noticed_and_lives_are_counted_by_the_upstreams
         moment.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string()
     };
     for offset in [-3600, 3600] {
+        // The scripted date stands still from here on.
+        let before = Instant::now();
         let simulator = Simulator::start(Scenario::with_accounts([era_b("bob")])).await.unwrap();
         // The upstream's clock, as its answers tell it.
         let mut reply = ScriptedReply::default();
@@ -501,7 +508,6 @@ async fn a_clock_that_is_ahead_is_noticed_and_lives_are_counted_by_the_upstreams
             simulator.script().set_default(None, endpoint, Some(reply.clone()));
         }
         let app = Setup::default().start(simulator).await;
-        let before = Instant::now();
         // A token of 15 minutes, which ends later on a clock that is ahead, and has ended on one that is far behind.
         if offset < 0 {
             until_all_healthy(&app).await;
