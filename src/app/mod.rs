@@ -27,6 +27,7 @@ use crate::gateway::answer::run::Answers;
 use crate::gateway::caller_keys::CallerKeys;
 use crate::gateway::catalogue::Models;
 use crate::gateway::continuations::Continuations;
+use crate::gateway::gallery::Gallery;
 use crate::gateway::janitor::{self, Janitor, JanitorQueue, LostChats};
 use crate::gateway::outlook::Outlook;
 use crate::gateway::reloads::{Asked, Reloads};
@@ -34,7 +35,6 @@ use crate::gateway::responses::KeptResponses;
 use crate::gateway::usage::UsageBook;
 use crate::gateway::videos::jobs::VideoJobs;
 use crate::http;
-use crate::http::serve::record::observers::Observers;
 use crate::http::state::{AppState, Parts};
 use crate::pool::{IdentityPool, Now, PoolSummary};
 use crate::reload::parts::{LiveParts, LiveValues};
@@ -135,6 +135,7 @@ impl App {
         let drift = chats.drift().clone();
         let usage = parts::usage(&config, &store, loaded.usage, now);
         let spans = parts::spans(&config, &supervisor)?;
+        let gallery = Gallery::new(Arc::clone(&store), loaded.made);
         let ending = CancellationToken::new();
         let (reloads, asked) = Reloads::new();
         let state = AppState::new(Parts {
@@ -153,11 +154,11 @@ impl App {
             keys: CallerKeys::new(&config.http.keys, loaded.made_keys),
             reloads,
             usage: usage.clone(),
-            observers: Arc::new(Observers { usage: Some(usage.clone()), spans, ..Observers::default() }),
+            observers: parts::observers(&config, &usage, spans, &gallery),
             settings: values.http.clone(),
             auto_refresh: config.chat.auto_refresh,
             ending: ending.clone(),
-            owner: parts::owner_parts(&config, &loaded.notes),
+            owner: parts::owner_parts(&config, &loaded.notes, gallery),
             store: Arc::clone(&store),
             janitor: janitor.0.clone(),
         });

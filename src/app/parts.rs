@@ -23,6 +23,7 @@ use crate::gateway::catalogue::Models;
 use crate::gateway::continuations::Continuations;
 use crate::gateway::drift::Drift;
 use crate::gateway::forgetting::Forgetting;
+use crate::gateway::gallery::Gallery;
 use crate::gateway::janitor::{Janitor, JanitorQueue};
 use crate::gateway::listing::Listing;
 use crate::gateway::outlook::Outlook;
@@ -31,7 +32,7 @@ use crate::gateway::usage::UsageBook;
 use crate::gateway::videos::jobs::{VideoJobs, VideoParts};
 use crate::http::serve::admission::sessions::Sessions;
 use crate::http::serve::record::audit::Audit;
-use crate::http::serve::record::gallery::Gallery;
+use crate::http::serve::record::observers::Observers;
 use crate::http::state::{AppState, OwnerParts};
 use crate::http::traces::{self, SpanSender};
 use crate::pool::{IdentityPool, Now, PoolSettings, Strategy};
@@ -94,14 +95,25 @@ pub(crate) fn spans(config: &Config, supervisor: &Supervisor) -> Result<Option<S
     Ok(Some(sender))
 }
 
+/// What takes note of each request. Callers who bring accounts of their own leave nothing in the gallery.
+pub(crate) fn observers(
+    config: &Config,
+    usage: &UsageBook,
+    spans: Option<SpanSender>,
+    gallery: &Gallery,
+) -> Arc<Observers> {
+    let gallery = config.http.server_mode.then(|| gallery.clone());
+    Arc::new(Observers { usage: Some(usage.clone()), spans, gallery, ..Observers::default() })
+}
+
 /// Makes the parts of the owner's page. It has a link if only this machine can open it and no key is set.
-pub(crate) fn owner_parts(config: &Config, notes: &HashMap<Note, String>) -> OwnerParts {
+pub(crate) fn owner_parts(config: &Config, notes: &HashMap<Note, String>, gallery: Gallery) -> OwnerParts {
     let has_link = config.http.admin_key.is_none() && config.http.listen.ip().is_loopback();
     OwnerParts {
         sessions: Arc::new(Sessions::new(has_link)),
         audit: Audit::restored(notes.get(&Note::Audit).map(String::as_str)),
         listing: Listing::restored(notes.get(&Note::ListedModels).map(String::as_str)),
-        gallery: Gallery::default(),
+        gallery,
         settings: Live::new(config.shown.clone()),
     }
 }

@@ -299,6 +299,30 @@ fn seconds_of(claim: &Value) -> Option<i64> {
     (seconds.is_finite() && seconds.abs() < 1e15).then_some(seconds as i64)
 }
 
+/// A link to something that the upstream made. It carries the key to it, so that who has the link has the thing.
+#[derive(Clone)]
+pub struct SignedLink(SecretString);
+
+impl SignedLink {
+    /// Wraps a link as the upstream gave it.
+    #[must_use]
+    pub fn new(link: &str) -> Self {
+        Self(SecretString::from(link))
+    }
+
+    /// The link's text.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        self.0.expose_secret()
+    }
+}
+
+impl fmt::Debug for SignedLink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SignedLink([REDACTED])")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use base64::Engine as _;

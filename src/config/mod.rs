@@ -161,9 +161,6 @@ impl Config {
         warnings.append(&mut draft.credentials.warnings);
         warnings.append(&mut draft.credentials.take_doubts());
         draft.http.listen = listen(&draft);
-        let media = [draft.web.oss_base.as_ref(), Some(&draft.web.web_base)];
-        draft.http.media_origins =
-            media.into_iter().flatten().map(|base| base.origin().ascii_serialization()).collect();
         draft.chat.default_model_is_set = draft.origins.contains_key("DEFAULT_MODEL");
         draft.http.rate_limit = draft.rate_rps.map(|per_second| rate_limit(per_second, draft.rate_burst));
         let log = log_settings(&draft, sources.stderr_is_terminal);

@@ -142,7 +142,6 @@ impl Draft {
                 keys: Vec::new(),
                 admin_key: None,
                 base_path: String::new(),
-                media_origins: Vec::new(),
                 rate_limit: None,
                 server_mode: false,
                 debug_mode: false,

@@ -133,6 +133,11 @@ impl Attachments {
         }
     }
 
+    /// Whether an address is one under which the upstream gives out what it made.
+    pub(crate) fn is_own_link(&self, url: &str) -> bool {
+        self.0.fetcher.is_own_link(url)
+    }
+
     /// Opens what the upstream made, or a `range` of it, to be streamed on.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ pub(crate) mod chat_titles;
 pub(crate) mod continuations;
 pub(crate) mod drift;
 pub(crate) mod forgetting;
+pub(crate) mod gallery;
 pub(crate) mod janitor;
 pub(crate) mod listing;
 pub(crate) mod outlook;

@@ -8,6 +8,7 @@ pub(crate) mod openai;
 mod outcomes;
 pub(crate) mod owner;
 mod refusals;
+pub(crate) mod results;
 pub(crate) mod serve;
 pub(crate) mod settings;
 pub(crate) mod state;

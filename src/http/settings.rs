@@ -24,8 +24,6 @@ pub struct HttpSettings {
     pub admin_key: Option<ApiKey>,
     /// `BASE_PATH`: path below which all routes are, such as `/qwen`; empty for none.
     pub base_path: String,
-    /// Origins of `QWEN_OSS_BASE_URL` and `QWEN_WEB_BASE_URL`, whose pictures and videos the owner's page may show.
-    pub media_origins: Vec<String>,
     /// `RATE_LIMIT_RPS` and `RATE_LIMIT_BURST`; `None` for no limit.
     pub rate_limit: Option<RateLimit>,
     /// `SERVER_MODE`, true. `false`: each caller brings an own credential (client mode).

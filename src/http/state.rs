@@ -17,6 +17,7 @@ use crate::gateway::answer::web::WebGateway;
 use crate::gateway::attachments::Attachments;
 use crate::gateway::caller_keys::CallerKeys;
 use crate::gateway::catalogue::Models;
+use crate::gateway::gallery::Gallery;
 use crate::gateway::janitor::Janitor;
 use crate::gateway::listing::Listing;
 use crate::gateway::reloads::Reloads;
@@ -26,7 +27,6 @@ use crate::gateway::usage::UsageBook;
 use crate::gateway::videos::jobs::VideoJobs;
 use crate::http::serve::admission::sessions::Sessions;
 use crate::http::serve::record::audit::Audit;
-use crate::http::serve::record::gallery::Gallery;
 use crate::http::serve::record::observers::Observers;
 use crate::http::settings::{HttpSettings, ShownSetting};
 use crate::pool::{IdentityPool, IdentityView, Now, PoolSummary};
@@ -92,7 +92,7 @@ pub(crate) struct OwnerParts {
     pub audit: Audit,
     /// The models that the list shows or hides.
     pub listing: Listing,
-    /// The pictures that were made since the start.
+    /// Pictures and videos that were made.
     pub gallery: Gallery,
     /// The settings in use, as the page shows them.
     pub settings: Live<Vec<ShownSetting>>,

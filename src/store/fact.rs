@@ -9,9 +9,10 @@ use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::store::daily::{DaySpent, UtcDay};
 use crate::store::fact_rows;
 use crate::store::key_rows;
+use crate::store::made_rows;
 use crate::store::missing::{self, Present};
 use crate::store::records::{
-    ChatIntent, KeptAlert, KeptAnswer, MadeKey, Note, OwnedChat, StoredAccount, StoredSession, VideoJob,
+    ChatIntent, KeptAlert, KeptAnswer, MadeItem, MadeKey, Note, OwnedChat, StoredAccount, StoredSession, VideoJob,
 };
 use crate::store::responses::{self, KeptResponse};
 use crate::store::rows::{self, Rows};
@@ -61,6 +62,8 @@ pub(super) enum Fact {
     ResponseGone { owner: String, id: String },
     /// An alert that the owner was told of; `true`: its condition has ended.
     Alert(KeptAlert, bool),
+    /// A picture or a video that was made.
+    Made(Box<MadeItem>),
     /// A caller's key that the owner made or changed.
     MadeKey(Box<MadeKey>),
     /// A key that the owner made is deleted.
@@ -96,6 +99,7 @@ impl Fact {
             | Self::UsageGone(_)
             | Self::Present(..)
             | Self::Alert(..)
+            | Self::Made(_)
             | Self::Intent(_)
             | Self::IntentGone(_)
             | Self::Chat(..)
@@ -156,6 +160,7 @@ impl Fact {
             Self::Response(response, now) => responses::put(transaction, response, *now, responses_bytes_max),
             Self::ResponseGone { owner, id } => responses::remove(transaction, owner, id),
             Self::Alert(alert, is_over) => rows::put_alert(transaction, alert, *is_over),
+            Self::Made(item) => made_rows::put(transaction, item),
             Self::MadeKey(key) => key_rows::put(transaction, key),
             Self::MadeKeyGone(name) => key_rows::remove(transaction, name),
             Self::GeneratedKey(key) => rows::put_generated_key(transaction, key),

@@ -14,6 +14,7 @@ mod error;
 mod fact;
 mod fact_rows;
 mod key_rows;
+mod made_rows;
 mod missing;
 pub(crate) mod oauth_files;
 mod records;
@@ -60,8 +61,8 @@ pub use crate::store::disk::unusable::Unusable;
 pub use crate::store::error::StoreError;
 pub use crate::store::missing::Present;
 pub use crate::store::records::{
-    ChatIntent, KeptAlert, KeptAnswer, Loaded, MadeKey, Note, OwnedChat, StoredAccount, StoredSession, VideoJob,
-    VideoPicture, VideoState,
+    ChatIntent, KeptAlert, KeptAnswer, Loaded, MadeItem, MadeKey, MadeKind, Note, OwnedChat, StoredAccount,
+    StoredSession, VideoJob, VideoPicture, VideoState,
 };
 pub use crate::store::responses::{CHAIN_MAX, Chain, KeptResponse};
 pub use crate::store::usage::{HOURS, Histogram, UsageKey, UsageLoaded, UsageSums, hour_of};
@@ -439,6 +440,11 @@ impl Store {
     /// Remembers that the owner was told of this, or that it is over, some time soon.
     pub fn note_alert(&self, alert: KeptAlert, is_over: bool) {
         self.write_later(Fact::Alert(alert, is_over));
+    }
+
+    /// Remembers a picture or a video that was made, some time soon.
+    pub fn note_made(&self, item: MadeItem) {
+        self.write_later(Fact::Made(Box::new(item)));
     }
 
     /// Saves a key that the owner made over the one of this name, as [`Store::save_session`] does.

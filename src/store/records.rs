@@ -9,7 +9,7 @@ use secrecy::SecretString;
 use crate::base::caller_key::{KeyLimits, KeyName};
 use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, UnixSeconds};
-use crate::base::secret::{ApiKey, Cookie};
+use crate::base::secret::{ApiKey, Cookie, SignedLink};
 use crate::store::usage::UsageLoaded;
 
 /// Everything that was in the state file when it was opened.
@@ -36,6 +36,8 @@ pub struct Loaded {
     pub made_keys: Vec<MadeKey>,
     /// Alerts that the owner was told of and whose condition has not ended.
     pub alerts: Vec<KeptAlert>,
+    /// Pictures and videos that were made, newest first.
+    pub made: Vec<MadeItem>,
     /// Usage of today, and the last use of each key.
     pub usage: UsageLoaded,
     /// The key that was made at the first start without one.
@@ -95,6 +97,46 @@ pub struct KeptAlert {
     pub of: String,
     /// Moment since which the condition has held.
     pub since: UnixSeconds,
+}
+
+/// A picture or a video that the upstream made, while its link lives.
+#[derive(Clone, Debug)]
+pub struct MadeItem {
+    /// Which of the two.
+    pub kind: MadeKind,
+    /// The upstream's link.
+    pub link: SignedLink,
+    /// The model's name as the caller gave it.
+    pub model: String,
+    /// When it was made.
+    pub at: UnixSeconds,
+    /// When the link ends, as far as that is known.
+    pub ends_at: UnixSeconds,
+}
+
+/// What was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MadeKind {
+    /// A picture.
+    Image,
+    /// A video.
+    Video,
+}
+
+impl MadeKind {
+    /// The word for it in the state file and for programs: `image` or `video`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Image => "image",
+            Self::Video => "video",
+        }
+    }
+
+    /// What a word of the state file means.
+    pub(super) fn of(text: &str) -> Option<Self> {
+        [Self::Image, Self::Video].into_iter().find(|kind| kind.as_str() == text)
+    }
 }
 
 /// A web session as it was last saved.

@@ -1,5 +1,5 @@
-//! The rows of the state file, written and read. SQL is here, in `fact_rows.rs`, `responses.rs`, `usage.rs` and
-//! `schema.rs`.
+//! The rows of the state file, written and read. No SQL outside of here, the other `…_rows.rs`, `responses.rs`, `usage.rs`
+//! and `schema.rs`.
 //!
 //! This is one long file because each table has its writer and its reader side by side.
 
@@ -20,6 +20,7 @@ use crate::store::disk::fault::Fault;
 use crate::store::disk::files;
 use crate::store::fact_rows;
 use crate::store::key_rows;
+use crate::store::made_rows;
 use crate::store::records::{
     ChatIntent, KeptAlert, KeptAnswer, Loaded, Note, OwnedChat, StoredAccount, StoredSession, VideoJob, VideoPicture,
     VideoState,
@@ -199,6 +200,7 @@ impl Rows {
         }
         let made_keys = key_rows::load(&self.connection)?;
         let alerts = self.load_alerts()?;
+        let made = made_rows::load(&self.connection, now)?;
         Ok(Loaded {
             sessions,
             oauth,
@@ -210,6 +212,7 @@ impl Rows {
             videos,
             made_keys,
             alerts,
+            made,
             usage,
             generated_key,
             generated_admin_key,

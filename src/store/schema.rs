@@ -239,6 +239,16 @@ CREATE TABLE missing (
     PRIMARY KEY (what, key)
 ) STRICT, WITHOUT ROWID;
 ",
+    // Pictures and videos that were made, until their links end; the row's number tells which of one second came later.
+    "
+CREATE TABLE made (
+    link TEXT PRIMARY KEY NOT NULL,
+    kind TEXT NOT NULL,
+    model TEXT NOT NULL,
+    at INTEGER NOT NULL,
+    ends_at INTEGER NOT NULL
+) STRICT;
+",
 ];
 
 #[cfg(test)]

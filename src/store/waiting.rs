@@ -34,6 +34,8 @@ enum Thing {
     Day(CredentialKey, UtcDay),
     /// Event and subject of an alert.
     Alert(String, String),
+    /// What was made, by its link.
+    Made(String),
     /// Usage of requests, summed up.
     Usage,
     /// Days of usage that are to be forgotten.
@@ -99,6 +101,7 @@ impl Waiting {
                 return days.iter().map(|row| self.put_other(Thing::Day(row.0.clone(), row.1.day), each(row))).sum();
             }
             Fact::Alert(alert, _) => Thing::Alert(alert.event.clone(), alert.of.clone()),
+            Fact::Made(item) => Thing::Made(item.link.expose().to_owned()),
             Fact::Usage(_) => Thing::Usage,
             Fact::UsageGone(_) => Thing::UsageGone,
             Fact::Present(..) => Thing::Present,

@@ -31,6 +31,7 @@ mod documents;
 mod embeddings;
 mod explain;
 mod failover;
+mod gallery;
 mod health_detailed;
 mod json_bombs;
 mod keys;

@@ -1,5 +1,6 @@
 //! The history of one request, in order, without any text of it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +9,7 @@ use parking_lot::Mutex;
 use crate::base::facts::AccountKind;
 use crate::base::ids::IdentityId;
 use crate::chat::reply::TokenCounts;
+use crate::store::MadeKind;
 
 /// The history of one request, filled while it runs. Clones share it.
 ///
@@ -36,8 +38,25 @@ pub(crate) struct History {
     pub tokens: TokenCounts,
     /// Number of pictures that were made.
     pub pictures: u32,
+    /// Where pictures and videos lie that were made; at most [`MADE_MAX`].
+    pub made: Vec<Made>,
     /// Tokens of an answer that is asked for again. The answer that follows counts them as its own.
     discarded: TokenCounts,
+}
+
+/// A picture or a video that the upstream made for a request.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) struct Made {
+    /// Which of the two.
+    pub kind: MadeKind,
+    /// The upstream's link, which may carry a key.
+    pub link: String,
+}
+
+impl fmt::Debug for Made {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Made").field("kind", &self.kind).finish_non_exhaustive()
+    }
 }
 
 /// One event of a request.
@@ -128,6 +147,8 @@ pub(crate) enum What {
 
 /// Most entries of one request; with its few retries, there are rarely as many.
 const ENTRIES_MAX: usize = 64;
+/// Pictures and videos of one request that are noted.
+const MADE_MAX: usize = 32;
 /// Shorter waits for a token are not noted: the token was there.
 const TOKEN_WAIT_SHOWN: Duration = Duration::from_millis(1);
 
@@ -187,6 +208,14 @@ impl Trace {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let mut history = self.0.history.lock();
         history.pictures = history.pictures.saturating_add(count);
+    }
+
+    /// A picture or a video was made. The same link counts once.
+    pub(crate) fn made(&self, kind: MadeKind, link: &str) {
+        let mut history = self.0.history.lock();
+        if history.made.len() < MADE_MAX && history.made.iter().all(|made| made.link != link) {
+            history.made.push(Made { kind, link: link.to_owned() });
+        }
     }
 
     /// A copy of the history so far.

@@ -21,6 +21,7 @@ use crate::gateway::answer::usage::Accounting;
 use crate::gateway::continuations::TurnChat;
 use crate::gateway::drift::Drift;
 use crate::pool::{Lease, Now, Outcome};
+use crate::store::MadeKind;
 use crate::telemetry::ErrorChain;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::stream::ReplyStream;
@@ -122,8 +123,8 @@ impl Turn {
 
     /// Hands an event that came outside of the stream through the stages.
     pub(crate) fn show(&mut self, event: ReplyEvent<'_>, sink: &mut impl ReplySink) {
-        let Self { stages, drift, has_spoken, has_content, pictures, .. } = self;
-        note(&event, drift, has_spoken, pictures);
+        let Self { stages, drift, has_spoken, has_content, pictures, trace, .. } = self;
+        note(&event, (drift, trace), has_spoken, pictures);
         stages.push(event, &mut |event| {
             *has_content |= event.is_content();
             sink.event(event);
@@ -281,14 +282,14 @@ impl Turn {
         if self.over.is_some() {
             return Poll::Ready(Ok(true));
         }
-        let Self { stream, stages, chat, drift, has_spoken, has_content, pictures, .. } = self;
+        let Self { stream, stages, chat, drift, has_spoken, has_content, pictures, trace, .. } = self;
         let Some(stream) = stream else {
             return Poll::Ready(Err(UpstreamError::new("reading an answer", UpstreamErrorKind::Truncated)));
         };
         let had_content = *has_content;
         let mut finish_reason = FinishReason::Stop;
         let polled = stream.poll_pull(cx, &mut |event| {
-            note(&event, drift, has_spoken, pictures);
+            note(&event, (drift, trace), has_spoken, pictures);
             if let ReplyEvent::Finished { reason } = &event {
                 finish_reason = *reason;
             }
@@ -386,13 +387,20 @@ impl Turn {
 }
 
 /// Notes facts of an event before the stages see it.
-fn note(event: &ReplyEvent<'_>, drift: &Drift, has_spoken: &mut bool, pictures: &mut HashSet<String>) {
+fn note(
+    event: &ReplyEvent<'_>,
+    (drift, trace): (&Drift, &Trace),
+    has_spoken: &mut bool,
+    pictures: &mut HashSet<String>,
+) {
     *has_spoken |= event.is_content();
     match event {
         ReplyEvent::Unknown { what } => drift.note(what),
         ReplyEvent::Image { url } => {
             pictures.insert((*url).to_owned());
+            trace.made(MadeKind::Image, url);
         }
+        ReplyEvent::Video { url } => trace.made(MadeKind::Video, url),
         _ => {}
     }
 }

@@ -17,6 +17,7 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::base::ids::{CredentialKey, UnixSeconds};
+use crate::base::secret::SignedLink;
 use crate::base::session::Session;
 use crate::chat::job::VIDEO_SECONDS;
 use crate::files::attachment::JobFile;
@@ -102,11 +103,9 @@ pub(crate) struct Once {
 /// A finished video, for the owner's gallery.
 pub(crate) struct FinishedVideo {
     /// URL from which it can be fetched without a key.
-    pub link: String,
+    pub link: SignedLink,
     /// End of the making.
     pub completed_at: UnixSeconds,
-    /// The prompt of the request.
-    pub prompt: String,
     /// The model's name as the caller gave it.
     pub model: String,
 }
@@ -256,13 +255,13 @@ impl VideoJobs {
         Ok(VideoPage { jobs: jobs.into_iter().skip(skipped).take(limit).cloned().collect(), has_more })
     }
 
-    /// The finished videos of all callers, each with its link, for the owner of the server.
+    /// The finished videos of the server's own accounts, each with its link, for the owner of the server.
     pub(crate) fn finished(&self) -> Vec<FinishedVideo> {
         let entries = self.0.jobs.lock();
         let finished = |entry: &Entry| {
             let job = &entry.job;
-            let (link, completed_at) = (job.link.as_ref()?.expose_secret().to_owned(), job.completed_at?);
-            Some(FinishedVideo { link, completed_at, prompt: job.prompt.clone(), model: job.model.clone() })
+            let (link, completed_at) = (job.link.as_ref().filter(|_| job.is_pooled)?, job.completed_at?);
+            Some(FinishedVideo { link: SignedLink::new(link.expose_secret()), completed_at, model: job.model.clone() })
         };
         entries.values().filter_map(finished).collect()
     }

@@ -20,9 +20,9 @@ use crate::gateway::requests::AskedFor;
 use crate::http::call::{Call, note_headers, unix_seconds};
 use crate::http::serve::content::json::read_json;
 use crate::http::serve::content::multipart::{FormFile, is_form, read_form};
-use crate::http::serve::record::gallery;
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
+use crate::store::MadeKind;
 
 /// Most bytes of a text in place of a picture that are read.
 const TEXT_BYTES_MAX: usize = 64 * 1024;
@@ -51,13 +51,11 @@ async fn answer(call: Call, body: Body, is_edit: bool) -> Result<Response, Failu
     call.allow(request.model())?;
     let (count, is_b64) = (request.count, request.is_b64);
     call.log_question(|| Some(request.prompt.clone()));
-    let prompt = gallery::shown(&request.prompt);
     let prepared = call.state.0.answers.prepare_media(&call.answering, |rules| request.resolve(rules)).await?;
     call.record.model(&prepared.model);
     let created = unix_seconds();
     // One picture too few is a wrong answer, so all of them have to be made.
     let urls = try_join_all((0..count).map(|_| pictures(&call, &prepared))).await?.concat();
-    call.state.0.owner.gallery.add(&urls, &prompt, &prepared.model);
     let entries = try_join_all(urls.into_iter().map(|url| entry(&call.state, url, is_b64))).await?;
     let body = json!({ "created": created, "data": entries });
     Ok((note_headers(&prepared.notes), Json(body)).into_response())
@@ -69,6 +67,8 @@ async fn pictures(call: &Call, prepared: &Prepared) -> Result<Vec<String>, Failu
     let ending = call.whole(prepared, &mut sink).await?;
     if sink.urls.is_empty() {
         sink.urls.extend(markdown_pictures(&sink.text).map(str::to_owned));
+        let trace = call.record.trace();
+        sink.urls.iter().for_each(|link| trace.made(MadeKind::Image, link));
     }
     if sink.urls.is_empty() {
         return Err(Failure::no_picture(&sink.text, ending.reason == FinishReason::ContentFilter));

@@ -1,18 +1,11 @@
 //! `POST /v1/videos` and what belongs to it: videos as jobs, of which their callers alone hear.
 
 use axum::Router;
-use axum::body::Body as AnswerBody;
 use axum::extract::rejection::PathRejection;
 use axum::extract::{Extension, Path, RawQuery, Request, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::{get, post};
-use futures_util::StreamExt as _;
-use http::StatusCode;
-use http::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue,
-    LAST_MODIFIED, RANGE,
-};
-use http_body_util::BodyExt as _;
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use serde::Serialize;
 use serde_json::json;
 use tracing::warn;
@@ -28,6 +21,7 @@ use crate::gateway::requests::AskedFor;
 use crate::gateway::videos::jobs::{NewVideo, Once, VideoJobError, VideoOwner};
 use crate::http::call::{Call, log_question, note_headers, unix_seconds};
 use crate::http::openai::images::Body;
+use crate::http::results::send_on;
 use crate::http::serve::admission::caller::Caller;
 use crate::http::state::AppState;
 use crate::store::{VideoJob, VideoState};
@@ -37,8 +31,6 @@ use crate::telemetry::ErrorChain;
 const PAGE_DEFAULT: usize = 20;
 /// The most jobs on a page.
 const PAGE_MAX: usize = 100;
-/// Headers of a file that are passed on.
-const PASSED_ON: [HeaderName; 5] = [CONTENT_LENGTH, CONTENT_RANGE, ACCEPT_RANGES, ETAG, LAST_MODIFIED];
 
 /// The routes of this file.
 pub(crate) fn routes() -> Router<AppState> {
@@ -156,22 +148,7 @@ async fn retrieve_content(
         warn!(video.id = %job.id, error = %ErrorChain(&error), "video not to be had from its link");
         Failure::lost_result("video")
     })?;
-    let passed = PASSED_ON.into_iter().filter_map(|name| {
-        let value = opened.headers.get(&name)?.clone();
-        Some((name, value))
-    });
-    let mut passed: HeaderMap = passed.collect();
-    if opened.status == StatusCode::RANGE_NOT_SATISFIABLE {
-        let range = passed.remove(CONTENT_RANGE).map(|range| (CONTENT_RANGE, range));
-        let mut refusal = Failure::range_not_satisfiable().into_response();
-        refusal.headers_mut().extend(range);
-        return Ok(refusal);
-    }
-    passed.insert(CONTENT_TYPE, HeaderValue::from_static("video/mp4"));
-    // A download that the end of the server interrupts sees the connection close before the last byte.
-    let ending = state.0.ending.clone().cancelled_owned();
-    let body = AnswerBody::from_stream(opened.body.into_data_stream().take_until(ending));
-    Ok((opened.status, passed, body).into_response())
+    Ok(send_on(opened, HeaderValue::from_static("video/mp4"), &state.0.ending))
 }
 
 fn find(state: &AppState, caller: &Caller, id: Result<Path<String>, PathRejection>) -> Result<VideoJob, Failure> {

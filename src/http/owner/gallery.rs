@@ -1,35 +1,163 @@
-//! `GET /admin/gallery`: pictures and videos that were made, newest first, while their links live.
+//! `GET /admin/gallery`: pictures and videos that were made, newest first, while their links live; and `GET /admin/media`,
+//! through which the page shows them, so that a browser asks nothing of the upstream's storage itself.
 
-use axum::extract::State;
+use std::cmp::Reverse;
+
+use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use serde_json::json;
+use http::header::{CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
+use serde_json::{Value, json};
+use tracing::warn;
+use url::Url;
 
+use crate::base::ids::UnixSeconds;
+use crate::chat::error::RequestError;
+use crate::chat::failure::Failure;
+use crate::gateway::gallery::{is_same, item};
 use crate::http::owner::present::not_stored;
-use crate::http::serve::record::gallery::{Item, shown};
+use crate::http::results::send_on;
 use crate::http::state::AppState;
 use crate::pool::Now;
+use crate::store::{MadeItem, MadeKind};
+use crate::telemetry::ErrorChain;
 
-/// Longest lifetime of the upstream's links in seconds: seven days.
-const LINK_SECONDS: i64 = 7 * 24 * 60 * 60;
+/// Types that a browser shows as a picture or a video, by the endings of names.
+const SHOWN: &[(&str, &str)] = &[
+    ("png", "image/png"),
+    ("jpg", "image/jpeg"),
+    ("jpeg", "image/jpeg"),
+    ("webp", "image/webp"),
+    ("gif", "image/gif"),
+    ("avif", "image/avif"),
+    ("mp4", "video/mp4"),
+    ("webm", "video/webm"),
+    ("mov", "video/quicktime"),
+];
 
-/// The route of this file.
+/// The routes of this file.
 pub(crate) fn routes() -> Router<AppState> {
-    Router::new().route("/admin/gallery", get(gallery))
+    Router::new().route("/admin/gallery", get(gallery)).route("/admin/media", get(media))
 }
 
 async fn gallery(State(state): State<AppState>) -> Response {
-    let oldest = Now::read().unix.0 - LINK_SECONDS;
-    let mut items = state.0.owner.gallery.items();
-    items.extend(state.0.videos.finished().into_iter().map(|video| Item {
-        kind: "video",
-        url: video.link,
-        prompt: Some(shown(&video.prompt)),
-        model: video.model,
-        at: video.completed_at.0,
-    }));
-    items.retain(|item| item.at > oldest);
-    items.sort_by_key(|item| std::cmp::Reverse(item.at));
+    let items: Vec<Value> = items(&state, Now::read().unix).iter().map(shown).collect();
     not_stored(Json(json!({ "items": items })).into_response())
+}
+
+/// What was made in answers and by jobs of videos, newest first.
+fn items(state: &AppState, now: UnixSeconds) -> Vec<MadeItem> {
+    let mut items = state.0.owner.gallery.items(now);
+    for video in state.0.videos.finished() {
+        let made = item(MadeKind::Video, video.link, &video.model, video.completed_at);
+        let made = made.filter(|made| made.ends_at > now && !items.iter().any(|known| is_same(known, made)));
+        items.extend(made);
+    }
+    items.sort_by_key(|item| Reverse(item.at));
+    items
+}
+
+fn shown(item: &MadeItem) -> Value {
+    json!({
+        "kind": item.kind.as_str(),
+        "url": item.link.expose(),
+        "model": item.model,
+        "at": item.at.0,
+        "ends_at": item.ends_at.0,
+    })
+}
+
+/// A picture or a video by its link, `url`; with `download` as a file. Only what the upstream gives out under its own
+/// address, or what the gallery has.
+async fn media(
+    State(state): State<AppState>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let query = query.unwrap_or_default();
+    let value = |wanted: &str| url::form_urlencoded::parse(query.as_bytes()).find(|(name, _)| name == wanted);
+    let Some((_, link)) = value("url") else {
+        return Err(RequestError::missing("url").into());
+    };
+    let is_known = || items(&state, Now::read().unix).iter().any(|item| item.link.expose() == link.as_ref());
+    if !state.0.attachments.is_own_link(&link) && !is_known() {
+        return Err(RequestError::invalid_value("url", "a link of the gallery").into());
+    }
+    let opened = state.0.attachments.open_result(&link, headers.get(RANGE)).await.map_err(|error| {
+        warn!(error = %ErrorChain(&error), "a picture or a video cannot be had from its link");
+        Failure::lost_result("file")
+    })?;
+    let name = file_name(&link);
+    let told = opened.headers.get(CONTENT_TYPE).and_then(|told| told.to_str().ok());
+    let Some(content_type) = shown_type(told, &name) else {
+        warn!("a link leads to something that is no picture and no video");
+        return Err(Failure::lost_result("file"));
+    };
+    let mut response = send_on(opened, HeaderValue::from_static(content_type), &state.0.ending);
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static("default-src 'none'; sandbox"));
+    if value("download").is_some()
+        && let Ok(disposition) = HeaderValue::try_from(format!("attachment; filename=\"{name}\""))
+    {
+        headers.insert(CONTENT_DISPOSITION, disposition);
+    }
+    Ok(not_stored(response))
+}
+
+/// The last part of a link's path, as the name of a file: letters, digits, `.`, `-` and `_`.
+fn file_name(link: &str) -> String {
+    let last = Url::parse(link).ok().and_then(|url| Some(url.path_segments()?.next_back()?.to_owned()));
+    let plain = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+    let name: String = last.unwrap_or_default().chars().filter(plain).take(100).collect();
+    let name = name.trim_start_matches('.');
+    if name.is_empty() { "made".to_owned() } else { name.to_owned() }
+}
+
+/// The type to show a file as: what the storage says, if that is a picture or a video, else what the name says.
+fn shown_type(told: Option<&str>, name: &str) -> Option<&'static str> {
+    let told = told.map(|told| told.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+    let is_vague = told.as_deref().is_none_or(|told| matches!(told, "" | "application/octet-stream"));
+    let ending = name.rsplit_once('.').map(|(_, ending)| ending.to_ascii_lowercase()).filter(|_| is_vague);
+    SHOWN
+        .iter()
+        .find(|(known, media)| told.as_deref() == Some(media) || ending.as_deref() == Some(known))
+        .map(|(_, media)| *media)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_pictures_and_videos_are_shown() {
+        let check = |told: Option<&str>, name: &str, expected: Option<&str>| {
+            assert_eq!(shown_type(told, name), expected, "{told:?} {name}");
+        };
+        check(Some("image/png"), "x", Some("image/png"));
+        check(Some("Video/MP4; codecs=x"), "x", Some("video/mp4"));
+        check(Some("application/octet-stream"), "a.WEBP", Some("image/webp"));
+        check(None, "a.mp4", Some("video/mp4"));
+        for (told, name) in [
+            (Some("image/svg+xml"), "a.svg"),
+            (Some("text/html"), "a.png"),
+            (None, "a.html"),
+            (None, "png"),
+            (Some("application/octet-stream"), "a"),
+        ] {
+            check(told, name, None);
+        }
+    }
+
+    #[test]
+    fn names_of_files_are_plain() {
+        for (link, name) in [
+            ("https://cdn.example/output/u/t2i/r/1a.png?key=x", "1a.png"),
+            ("https://cdn.example/a%22b%0d.png", "a22b0d.png"),
+            ("https://cdn.example/", "made"),
+            ("nothing", "made"),
+        ] {
+            assert_eq!(file_name(link), name, "{link}");
+        }
+    }
 }

@@ -1,5 +1,5 @@
 // Adding an account: a field that takes anything, and a login with a code.
-import { api, post, put, remove } from './api.js';
+import { api, base, post, put, remove } from './api.js';
 import { h, fill, tr, both, button, card, field, fault, notice, tag, clock, countdown, say, icon, status } from './dom.js';
 
 const WAIT_MS = 250;
@@ -122,6 +122,13 @@ export function device_login(done) {
 /** An address that is one of the web, or none. */
 export function safe_link(address) {
   try { const url = new URL(address); return ['http:', 'https:'].includes(url.protocol) ? url.href : undefined; } catch { return undefined; }
+}
+
+/** How the page shows a picture or a video of the upstream: through the server, so that the browser asks nobody else. */
+export function media_link(address, more = '') {
+  if (/^(data:image\/|blob:)/.test(address)) return address;
+  const link = safe_link(address);
+  return link && `${base}admin/media?url=${encodeURIComponent(link)}${more}`;
 }
 
 export function add_cards(done) {

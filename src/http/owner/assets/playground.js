@@ -2,7 +2,7 @@
 import { api, base, with_csrf, Fault } from './api.js';
 import { h, fill, tr, head, card, fault, icon, button, field, toggle, copy_button, code_block, dialog, say, tag, loading } from './dom.js';
 import { ABILITIES } from './models.js';
-import { safe_link } from './paste.js';
+import { media_link, safe_link } from './paste.js';
 
 const FILES_MAX = 8;
 const POLL_MS = 2000;
@@ -221,7 +221,7 @@ export async function show(place) {
 
 const bubble = (kind, ...children) => h('div', { class: `bubble ${kind}` }, children);
 function made_picture(url, words) {
-  const link = url.startsWith('data:image/') ? url : safe_link(url);
+  const link = media_link(url);
   return h('a', { href: link, target: '_blank', rel: 'noreferrer noopener' }, h('img', { class: 'made', src: link, alt: words || tr('Picture', '图片') }));
 }
 const data_url = (file) => new Promise((resolve, reject) => { const reader = new FileReader(); reader.onload = () => resolve(reader.result); reader.onerror = () => reject(reader.error); reader.readAsDataURL(file); });

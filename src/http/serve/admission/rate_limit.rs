@@ -143,7 +143,6 @@ mod tests {
             keys: Vec::new(),
             admin_key: None,
             base_path: String::new(),
-            media_origins: Vec::new(),
             rate_limit: Some(RateLimit { per_second: 10.0, burst: 20 }),
             server_mode: true,
             debug_mode: false,

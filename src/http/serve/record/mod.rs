@@ -4,6 +4,5 @@ pub(crate) mod access;
 pub(crate) mod asking;
 pub(crate) mod audit;
 pub(crate) mod counters;
-pub(crate) mod gallery;
 pub(crate) mod observers;
 pub(crate) mod request_metrics;

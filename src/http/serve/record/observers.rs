@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::gateway::gallery::Gallery;
 use crate::gateway::requests::{AskedFor, EndedRequest, RequestHead, Requests};
 use crate::gateway::usage::UsageBook;
 use crate::http::serve::record::asking::asked_for;
@@ -21,17 +22,23 @@ pub(crate) struct Observers {
     pub requests: Requests,
     /// Receives a span of each request; `None` without a collector.
     pub spans: Option<SpanSender>,
+    /// The owner's gallery; `None` where callers bring accounts of their own.
+    pub gallery: Option<Gallery>,
     /// Usage of callers; `None` in tests of other parts.
     pub usage: Option<UsageBook>,
 }
 
 impl Observers {
     /// Records an ended request. Called once for each, when its answer's body has ended or was dropped.
-    pub(crate) fn ended(&self, request: EndedRequest, is_kept: bool) {
+    pub(crate) fn ended(&self, mut request: EndedRequest, is_kept: bool) {
         self.counters.request_ended(request.status, request.head.is_streamed);
         self.metrics.ended(&request);
         if let (Some(usage), Some(asked_for)) = (&self.usage, asked_once_admitted(&request.head)) {
             usage.count(&request, asked_for, Now::read().unix);
+        }
+        let made = std::mem::take(&mut request.history.made);
+        if let (Some(gallery), false) = (&self.gallery, made.is_empty()) {
+            gallery.add(made, request.head.model.as_deref().unwrap_or_default(), Now::read().unix);
         }
         if !is_kept && self.spans.is_none() {
             return;
