@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
 use simulator::Simulator;
 use simulator::script::{Endpoint, ErrorScript, ScriptedReply};
 
@@ -83,6 +84,41 @@ async fn requests_attempts_and_tokens_are_counted_once() {
     assert!((7_000.0..=7_600.0).contains(&rest), "two hours: {rest}");
     assert!(samples["qwen_bridge_resident_memory_bytes"] > 1e6);
     assert!(samples["qwen_bridge_connections"] >= 1.0, "this one");
+}
+
+#[tokio::test]
+async fn repaired_and_refused_tool_calls_are_counted() {
+    let call = |name: &str, arguments: &str| {
+        format!(r#"<tool_call>{{"name": "{name}", "arguments": {arguments}}}</tool_call>"#)
+    };
+    let app = started(1).await;
+    let answer = |text: &str| {
+        app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::pieces([text.to_owned()]));
+    };
+    let before = scrape(&app).await;
+    for fate in ["repaired", "refused"] {
+        assert_eq!(before.get(&format!("qwen_bridge_tool_calls_total{{fate=\"{fate}\"}}")), Some(&0.0), "{before:#?}");
+    }
+    let parameters = json!({"type": "object", "properties": {"file_path": {"type": "string"}, "n": {"type": "integer"}}, "required": ["file_path"]});
+    let mut body = question("What is in it?");
+    body["tools"] = json!([{"type": "function", "function": {"name": "read_file", "parameters": parameters}}]);
+    // A name of another case, a key in another spelling, a number as a text: given in the right form.
+    answer(&(call("Read_File", r#"{"file_path": "a"}"#) + &call("read_file", r#"{"filePath": "a", "n": "3"}"#)));
+    app.chat(&body).await;
+    // Right as it is.
+    answer(&call("read_file", r#"{"file_path": "a"}"#));
+    app.chat(&body).await;
+    // Asked for again, and wrong again where a call is demanded.
+    let wrong = call("read_file", "{}");
+    answer(&wrong);
+    answer(&wrong);
+    body["tool_choice"] = "required".into();
+    assert_eq!(app.chat(&body).await.status(), 502);
+    let samples = scrape_after(&app, 3.0).await;
+    for (fate, expected) in [("repaired", 2.0), ("refused", 2.0)] {
+        let name = format!("qwen_bridge_tool_calls_total{{fate=\"{fate}\"}}");
+        assert_eq!(samples.get(&name), Some(&expected), "{name}");
+    }
 }
 
 #[tokio::test]

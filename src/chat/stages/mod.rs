@@ -168,6 +168,8 @@ pub struct Stages {
     spent: TokenCounts,
     /// Set by [`Stages::finish`], read by [`Stages::told_all`].
     told_all: bool,
+    /// What [`Stages::repaired_calls`] says.
+    repaired_calls: u32,
 }
 
 /// The stages after [`ToolCalls`]: JSON, media, then the limits.
@@ -214,7 +216,8 @@ impl Stages {
             },
         };
         let tools = plan.tools.clone().map(|plan| Box::new(ToolCalls::new(plan)));
-        Self { tools, behind_tools, prompt_tokens: plan.prompt_tokens, spent: plan.spent, told_all: false }
+        let prompt_tokens = plan.prompt_tokens;
+        Self { tools, behind_tools, prompt_tokens, spent: plan.spent, told_all: false, repaired_calls: 0 }
     }
 
     /// The reason why the answer is over for the caller although the upstream goes on; `None` while it is not.
@@ -288,6 +291,12 @@ impl Stages {
         self.told_all
     }
 
+    /// How many tool calls of the answer, which was ended by [`Stages::finish`], were repaired.
+    #[must_use]
+    pub fn repaired_calls(&self) -> u32 {
+        self.repaired_calls
+    }
+
     /// Ends the answer: hands on what was held back and sums up.
     pub fn finish(
         &mut self,
@@ -299,6 +308,7 @@ impl Stages {
         let Self { tools, behind_tools, .. } = self;
         let told_all = tools.as_mut().is_none_or(|tools| tools.end(tools_reason).is_ok() && tools.told_all());
         let may_call = tools.is_some();
+        self.repaired_calls = tools.as_ref().map_or(0, |tools| tools.repaired());
         let has_calls =
             tools.take().is_some_and(|tools| tools.finish(tools_reason, &mut |event| behind_tools.push(event, out)));
         behind_tools.end_json(has_calls, out);

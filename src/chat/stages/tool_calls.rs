@@ -86,9 +86,18 @@ struct Ended {
     text: String,
     /// Name and arguments (JSON text) of each call, in order.
     calls: Vec<(String, String)>,
+    /// How many of the calls were repaired.
+    repaired: u32,
     rejection: Option<Rejection>,
     /// The model said something in the answer that is not handed on, or called in another way than in its text.
     has_dropped: bool,
+}
+
+/// Calls that are right.
+struct Calls {
+    /// Names and arguments.
+    calls: Vec<(String, String)>,
+    repaired: u32,
 }
 
 /// A call that comes as events.
@@ -253,6 +262,12 @@ impl ToolCalls {
         self.ended.as_ref().is_some_and(|ended| !ended.calls.is_empty())
     }
 
+    /// How many calls of the answer, which has ended, were repaired.
+    #[must_use]
+    pub fn repaired(&self) -> u32 {
+        self.ended.as_ref().map_or(0, |ended| ended.repaired)
+    }
+
     /// Whether all that the answer says, which has ended, is handed on.
     #[must_use]
     pub fn told_all(&self) -> bool {
@@ -302,7 +317,7 @@ impl ToolCalls {
         found.truncate(calls_max);
         let (thoughts, text) = (thoughts.text, std::mem::take(&mut self.waiting) + &answer.text);
         match self.checked(found) {
-            Ok(calls) => Ended { thoughts, text, calls, rejection: None, has_dropped },
+            Ok(Calls { calls, repaired }) => Ended { thoughts, text, calls, repaired, rejection: None, has_dropped },
             Err(why) => {
                 let text = [text, answer.raw, std::mem::take(&mut self.behind)].concat();
                 let rejection = Rejection { kind: RejectedAs::ToolCall, why, text: text.clone() };
@@ -311,11 +326,15 @@ impl ToolCalls {
         }
     }
 
-    /// Names and arguments of calls that are right. `Err`: why they are not, in words for the model.
-    fn checked(&self, found: Vec<Found>) -> Result<Vec<(String, String)>, String> {
+    /// The calls if they are right. `Err`: why they are not, in words for the model.
+    fn checked(&self, found: Vec<Found>) -> Result<Calls, String> {
+        let mut repaired = 0;
         let check = |call: Found| match call {
             Ok(call) => match self.plan.tools.check(&call) {
-                Checked::Valid { name, arguments } => Ok((name, arguments)),
+                Checked::Valid { name, arguments, is_repaired } => {
+                    repaired += u32::from(is_repaired);
+                    Ok((name, arguments))
+                }
                 Checked::Invalid { why } => Err(why),
             },
             Err(why) => Err(format!("the call cannot be read: {why}")),
@@ -326,7 +345,9 @@ impl ToolCalls {
             ToolChoice::Named(wanted) if calls.is_empty() || calls.iter().any(|(name, _)| name != wanted) => {
                 Err(format!("it has to call the tool '{wanted}' and no other"))
             }
-            ToolChoice::Auto | ToolChoice::None | ToolChoice::Required | ToolChoice::Named(_) => Ok(calls),
+            ToolChoice::Auto | ToolChoice::None | ToolChoice::Required | ToolChoice::Named(_) => {
+                Ok(Calls { calls, repaired })
+            }
         }
     }
 }

@@ -85,6 +85,8 @@ pub enum Checked {
         name: String,
         /// A JSON object: byte for byte as the model wrote it, unless something was repaired.
         arguments: String,
+        /// Whether name or arguments were repaired.
+        is_repaired: bool,
     },
     /// A call that cannot be repaired.
     Invalid {
@@ -131,7 +133,10 @@ impl ToolSet {
     #[must_use]
     pub fn check(&self, call: &WrittenCall) -> Checked {
         match self.checked(call) {
-            Ok((name, arguments)) => Checked::Valid { name, arguments },
+            Ok((name, arguments)) => {
+                let is_repaired = name != call.name || arguments != call.arguments;
+                Checked::Valid { name, arguments, is_repaired }
+            }
             Err(why) => Checked::Invalid { why: shortened(why) },
         }
     }
@@ -243,7 +248,7 @@ mod tests {
 
     fn checked(name: &str, arguments: &str) -> String {
         match set().check(&WrittenCall { name: name.to_owned(), arguments: arguments.to_owned() }) {
-            Checked::Valid { name, arguments } => format!("{name}{arguments}"),
+            Checked::Valid { name, arguments, .. } => format!("{name}{arguments}"),
             Checked::Invalid { why } => format!("! {why}"),
         }
     }

@@ -38,6 +38,8 @@ pub(crate) struct History {
     pub tokens: TokenCounts,
     /// Number of pictures that were made.
     pub pictures: u32,
+    /// Tool calls that were wrong in form and repaired.
+    pub repaired_calls: u32,
     /// Where pictures and videos lie that were made; at most [`MADE_MAX`].
     pub made: Vec<Made>,
     /// Tokens of an answer that is asked for again. The answer that follows counts them as its own.
@@ -208,6 +210,12 @@ impl Trace {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         let mut history = self.0.history.lock();
         history.pictures = history.pictures.saturating_add(count);
+    }
+
+    /// So many more tool calls were repaired.
+    pub(crate) fn repaired_calls(&self, count: u32) {
+        let mut history = self.0.history.lock();
+        history.repaired_calls = history.repaired_calls.saturating_add(count);
     }
 
     /// A picture or a video was made. The same link counts once.

@@ -261,6 +261,7 @@ impl Turn {
                 self.keep_chat(over.reason);
                 self.is_counted = true;
                 self.trace.spent(ending.usage);
+                self.trace.repaired_calls(self.stages.repaired_calls());
                 ending
             }))),
             Poll::Ready(Err(error)) => {

@@ -6,12 +6,18 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::chat::reply::RejectedAs;
 use crate::gateway::answer::trace::{History, What};
 use crate::gateway::requests::EndedRequest;
 
 /// Bounds of durations in seconds: answers take from milliseconds to the half hour of a research.
 const SECONDS: [f64; 16] =
     [0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 600.0, 1800.0];
+
+/// A tool call was wrong in form, and given to the caller in the right form.
+const REPAIRED: &str = "repaired";
+/// An answer had a tool call that cannot be repaired: it was asked for again, or failed.
+const REFUSED: &str = "refused";
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Route {
@@ -53,6 +59,12 @@ struct Code {
     code: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Fate {
+    /// `repaired` or `refused`.
+    fate: &'static str,
+}
+
 /// Counters and histograms of requests. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct RequestMetrics {
@@ -64,12 +76,22 @@ pub(crate) struct RequestMetrics {
     tokens: Family<Tokens, Counter>,
     pictures: Counter,
     asked_again: Family<Code, Counter>,
+    tool_calls: Family<Fate, Counter>,
     tools_in_text: Counter,
     continued: Counter,
     not_continued: Counter,
     saved_bytes: Counter,
     token_waits: Histogram,
     files: Counter,
+}
+
+/// Both fates from the beginning, so that a rate of none is zero.
+fn tool_calls() -> Family<Fate, Counter> {
+    let family: Family<Fate, Counter> = Family::default();
+    for fate in [REPAIRED, REFUSED] {
+        drop(family.get_or_create(&Fate { fate }));
+    }
+    family
 }
 
 fn seconds() -> Histogram {
@@ -87,6 +109,7 @@ impl Default for RequestMetrics {
             tokens: Family::default(),
             pictures: Counter::default(),
             asked_again: Family::default(),
+            tool_calls: tool_calls(),
             tools_in_text: Counter::default(),
             continued: Counter::default(),
             not_continued: Counter::default(),
@@ -105,6 +128,10 @@ impl RequestMetrics {
         let ended = Route { route: route.clone(), status: *status, outcome };
         self.requests.get_or_create(&ended).inc();
         self.durations.get_or_create(&OfRoute { route }).observe(total.as_secs_f64());
+        self.tool_calls.get_or_create(&Fate { fate: REPAIRED }).inc_by(u64::from(history.repaired_calls));
+        if *outcome == RejectedAs::ToolCall.code() {
+            self.tool_calls.get_or_create(&Fate { fate: REFUSED }).inc();
+        }
         let Some((kind, _)) = &history.account else {
             self.steps(history);
             return;
@@ -156,6 +183,9 @@ impl RequestMetrics {
                 }
                 What::AskedAgain { code } => {
                     self.asked_again.get_or_create(&Code { code }).inc();
+                    if *code == RejectedAs::ToolCall.code() {
+                        self.tool_calls.get_or_create(&Fate { fate: REFUSED }).inc();
+                    }
                 }
                 What::PassedOver { .. } | What::FirstContent => {}
             }
@@ -189,6 +219,11 @@ impl RequestMetrics {
             "asked_again",
             "Answers of the wrong form that the model was asked for once more, such as tool calls with wrong arguments",
             self.asked_again.clone(),
+        );
+        registry.register(
+            "tool_calls",
+            "Tool calls that were wrong in form and repaired, and answers that were refused for a call that cannot be repaired",
+            self.tool_calls.clone(),
         );
         registry.register(
             "tools_in_text",
