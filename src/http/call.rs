@@ -120,11 +120,12 @@ impl Call {
     pub(crate) fn allow(&self, model: Option<&str>) -> Result<(), Failure> {
         let model = model.map(str::trim).filter(|model| !model.is_empty());
         let model = model.unwrap_or(&self.answering.default_model);
-        if may_use(&self.caller, &self.answering, model) {
-            Ok(())
-        } else {
-            Err(Failure::model_not_for_key(self.caller.key_name(), model))
-        }
+        if self.may_use(model) { Ok(()) } else { Err(Failure::model_not_for_key(self.caller.key_name(), model)) }
+    }
+
+    /// Whether the caller's key may use this model.
+    pub(crate) fn may_use(&self, model: &str) -> bool {
+        may_use(&self.caller, &self.answering, model)
     }
 
     /// Begins streamed answers of this request.

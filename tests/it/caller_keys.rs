@@ -5,6 +5,7 @@ use simulator::Simulator;
 use simulator::script::{Endpoint, Scenario};
 
 use crate::support::app::{Setup, TestApp, json_of, question};
+use crate::support::files::{image_part, with_parts};
 
 const ADMIN_KEY: &str = "sk-of-the-owner";
 
@@ -100,6 +101,49 @@ async fn a_key_may_be_limited_to_some_models() {
     assert_eq!(get(&app, "sk-l", "/v1/models/qwen3-coder-plus").await.status(), 404);
     assert_eq!(get(&app, "sk-l", "/v1/models/qwen3-max").await.status(), 200);
     assert_eq!(get(&app, "sk-all", "/v1/models/qwen3-coder-plus").await.status(), 200);
+}
+
+#[tokio::test]
+async fn a_key_gets_no_answer_of_a_model_that_it_may_not_use() {
+    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+    let setup = Setup::default()
+        .with("API_KEY", "coder=sk-c,both=sk-b,sk-all")
+        .with("KEY_LIMITS", "coder:models=qwen3-coder-*;both:models=qwen3-coder-*|qwen3-vl-plus");
+    let app = setup.start(simulator).await;
+    let picture = image_part(1)["image_url"]["url"].as_str().unwrap().to_owned();
+    let model = "qwen3-coder-plus";
+    let source = picture.split_once(',').unwrap().1;
+    let of_anthropic = json!([
+        {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": source}},
+        {"type": "text", "text": "What is it?"},
+    ]);
+    let of_responses =
+        json!([{"type": "input_image", "image_url": picture}, {"type": "input_text", "text": "What is it?"}]);
+    let requests = [
+        ("/v1/chat/completions", with_parts(model, "What is it?", vec![image_part(1)])),
+        ("/v1/responses", json!({"model": model, "input": [{"role": "user", "content": of_responses}]})),
+        (
+            "/v1/messages",
+            json!({"model": model, "max_tokens": 9, "messages": [{"role": "user", "content": of_anthropic}]}),
+        ),
+    ];
+    for (path, body) in &requests {
+        let refused = post(&app, "sk-c", path, body).await;
+        assert_eq!(refused.status(), 400, "{path}");
+        let message = json_of(refused).await["error"]["message"].as_str().unwrap().to_owned();
+        assert!(message.contains("your key may not use the model 'qwen3-vl-plus'"), "{path}: {message}");
+    }
+    assert_eq!(app.turns(), 0);
+    for (path, body) in &requests {
+        for key in ["sk-b", "sk-all"] {
+            let answer = post(&app, key, path, body).await;
+            assert_eq!(answer.status(), 200, "{path}");
+            assert_eq!(answer.headers()["x-bridge-fallback-model"], "qwen3-vl-plus", "{path}");
+        }
+    }
+    // Text needs no other model.
+    let text = with_parts(model, "Hi", vec![]);
+    assert_eq!(post(&app, "sk-c", "/v1/chat/completions", &text).await.status(), 200);
 }
 
 /// A call of the owner.

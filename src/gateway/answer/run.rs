@@ -5,7 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use crate::base::live::Live;
-use crate::chat::error::RequestError;
+use crate::chat::error::{RequestError, RequestErrorKind};
 use crate::chat::job::{ChatRequest, MediaJob, Notes, Question};
 use crate::chat::reply::{Ending, ReplySink};
 use crate::chat::resolve::Rules;
@@ -73,12 +73,14 @@ impl Answers {
     /// Prepares a request for the upstream that its model's name leads to.
     ///
     /// # Errors
-    /// [`RequestError`]: the request is wrong, or a file that it names cannot be fetched.
+    /// [`RequestError`]: the request is wrong, a file that it names cannot be fetched, or another model would have to
+    /// answer that `may_use` does not allow.
     pub(crate) async fn prepare(
         &self,
         settings: &AnswerSettings,
         request: ChatRequest,
         route: Route,
+        may_use: impl Fn(&str) -> bool,
     ) -> Result<Prepared, RequestError> {
         match route {
             Route::Web => {
@@ -93,6 +95,9 @@ impl Answers {
                     }
                     (WebRequest::plan(job, &rules, settings.web_tools)?, stages)
                 };
+                if let Some(fallback) = request.notes.fallback_model.as_deref().filter(|model| !may_use(model)) {
+                    return Err(fallback_not_allowed(&request.model, fallback));
+                }
                 stages.prompt_tokens = request.prompt_tokens();
                 self.for_web(request, stages).await
             }
@@ -177,6 +182,15 @@ impl Answers {
             upstream: PreparedFor::Web(self.web.clone(), Box::new(request), stages),
         })
     }
+}
+
+/// The model does not take the files, and the one that would answer in its place is not for the caller.
+fn fallback_not_allowed(model: &str, fallback: &str) -> RequestError {
+    let message = format!(
+        "The model '{model}' does not take the files of this request, and your key may not use the model '{fallback}', which \
+         would answer in its place. Choose a model that takes them."
+    );
+    RequestError::new(RequestErrorKind::UnsupportedValue, "model", message)
 }
 
 impl Prepared {

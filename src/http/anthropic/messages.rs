@@ -34,7 +34,7 @@ async fn answer(call: Call, body: JsonBody) -> Result<Response, Failure> {
     let MessagesRequest { chat, stream, search } = read(body, Purpose::Answer).await?;
     let route = call.choose(chat.model.as_deref()).await?;
     call.log_question(|| chat.newest_user_text());
-    let prepared = call.state.0.answers.prepare(&call.answering, chat, route).await?;
+    let prepared = call.state.0.answers.prepare(&call.answering, chat, route, |model| call.may_use(model)).await?;
     call.record.model(&prepared.model);
     let head = MessageHead {
         id: format!("msg_{}", Uuid::new_v4().simple()),

@@ -36,7 +36,7 @@ async fn answer(call: Call, body: JsonBody) -> Result<Response, Failure> {
     let route = call.choose(body.value.get("model").and_then(Value::as_str)).await?;
     let ChatCompletionRequest { chat, stream, include_usage, is_legacy } = read(body, &route).await?;
     call.log_question(|| chat.newest_user_text());
-    let prepared = call.state.0.answers.prepare(&call.answering, chat, route).await?;
+    let prepared = call.state.0.answers.prepare(&call.answering, chat, route, |model| call.may_use(model)).await?;
     call.record.model(&prepared.model);
     let (id, created, model) =
         (format!("chatcmpl-{}", Uuid::new_v4().simple()), unix_seconds(), prepared.model.clone());
