@@ -152,6 +152,28 @@ async fn a_change_by_the_session_needs_its_token_and_our_own_origin() {
 }
 
 #[tokio::test]
+async fn only_a_trusted_proxy_names_the_host_of_the_page() {
+    for (proxies, is_believed) in [("", false), ("10.0.0.0/8", false), ("127.0.0.0/8", true)] {
+        let app = started(Setup::default().with("ADMIN_SECRET_KEY", ADMIN).with("TRUSTED_PROXIES", proxies)).await;
+        let browser = Browser::log_in(&app).await;
+        for (forwarded, origin, is_own) in [
+            ("bridge.example", "https://bridge.example", is_believed),
+            ("evil.example", "https://bridge.example", false),
+        ] {
+            let ask = |request: RequestBuilder| {
+                let request = request.header("x-forwarded-host", forwarded).header("origin", origin);
+                request.header("content-type", "application/json").send()
+            };
+            let change = browser.request(Method::POST, "/admin/nowhere").header("x-csrf-token", &browser.csrf);
+            let status = ask(change).await.unwrap().status();
+            assert_eq!(status, if is_own { 404 } else { 403 }, "{proxies} {forwarded}");
+            let login = app.client.post(app.url(SESSION)).body(json!({ "key": ADMIN }).to_string());
+            assert_eq!(ask(login).await.unwrap().status(), if is_own { 200 } else { 403 }, "{proxies} {forwarded}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_key_in_a_header_needs_neither_token_nor_origin() {
     let app = owned().await;
     let browser = Browser::log_in(&app).await;

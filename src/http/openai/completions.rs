@@ -80,7 +80,8 @@ async fn turns(call: &Call, request: &CompletionsRequest) -> Result<Vec<Prepared
         // A text has no place for thoughts.
         chat.wishes.reasoning_format = Some(ReasoningFormat::Hidden);
         call.log_question(|| chat.newest_user_text());
-        let prepared = call.state.0.answers.prepare(&call.answering, chat, route.clone(), |model| call.may_use(model)).await;
+        let prepared =
+            call.state.0.answers.prepare(&call.answering, chat, route.clone(), |model| call.may_use(model)).await;
         turns.push(prepared.map_err(blamed)?);
     }
     Ok(turns)

@@ -64,7 +64,8 @@ async fn answer(call: Call, mut body: JsonBody) -> Result<Response, Failure> {
     let (request, input) = read(body, earlier, &id, &responses).await?;
     let ResponsesRequest { chat, stream, echo, freeform } = request;
     call.log_question(|| chat.newest_user_text());
-    let prepared = call.state.0.answers.prepare(&call.answering, chat, route, |model| call.may_use(model)).await.map_err(blame)?;
+    let prepared =
+        call.state.0.answers.prepare(&call.answering, chat, route, |model| call.may_use(model)).await.map_err(blame)?;
     call.record.model(&prepared.model);
     let keeper = input.map(|input| Keeper { responses, id: id.clone(), owner, previous, input });
     let head = ResponseHead { id, created_at: unix_seconds(), model: prepared.model.clone(), echo, freeform };

@@ -40,7 +40,7 @@ async fn look(
         "server_mode": state.settings().server_mode,
     });
     let session = page_session(&guard, request.headers());
-    if let Some(session) = session.filter(|session| check_page(session, &request, false).is_ok())
+    if let Some(session) = session.filter(|session| check_page(guard.settings(), session, &request, false).is_ok())
         && let Some(fields) = body.as_object_mut()
     {
         fields.insert("csrf".to_owned(), json!(session.csrf()));
@@ -59,7 +59,7 @@ async fn log_in(
     let refuse = |refusal: AdminRefusal| refusal.into_response(true);
     let (address, is_tls) = (guard.address(&request), is_behind_tls(&state, &request));
     let is_here = is_of_this_machine(request.headers());
-    if !is_from_own_page(request.headers()) {
+    if !is_from_own_page(&state.settings(), &request) {
         return Err(refuse(AdminRefusal::ForeignPage));
     }
     let body = read_json(request, &state.settings()).await?.value;
@@ -92,7 +92,8 @@ async fn log_out(
 ) -> Result<Response, Response> {
     let is_tls = is_behind_tls(&state, &request);
     if let Some(session) = page_session(&guard, request.headers()) {
-        check_page(&session, &request, true).map_err(|fault| AdminRefusal::from(fault).into_response(true))?;
+        check_page(guard.settings(), &session, &request, true)
+            .map_err(|fault| AdminRefusal::from(fault).into_response(true))?;
         guard.sessions().close(&session);
         audit::note(&state, Owner::Page(session).name(), "DELETE /admin/session".to_owned()).await;
     }

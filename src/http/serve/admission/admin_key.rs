@@ -107,7 +107,7 @@ fn check(guard: &KeyGuard, request: &Request) -> Result<Owner, AdminRefusal> {
         let missing = guard.admin_key().map(|_| AdminRefusal::Missing);
         return Err(missing.unwrap_or(AdminRefusal::NotConfigured));
     };
-    check_page(&session, request, is_change(request.method())).map_err(AdminRefusal::from)?;
+    check_page(guard.settings(), &session, request, is_change(request.method())).map_err(AdminRefusal::from)?;
     Ok(Owner::Page(session))
 }
 

@@ -7,6 +7,8 @@ use http::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 use crate::http::serve::admission::guard::KeyGuard;
 use crate::http::serve::admission::own_machine;
 use crate::http::serve::admission::sessions::{PageSession, Way};
+use crate::http::serve::record::access::is_from_trusted_proxy;
+use crate::http::settings::HttpSettings;
 use crate::pool::Now;
 
 /// The header of the CSRF token.
@@ -28,7 +30,8 @@ pub(crate) fn page_session(guard: &KeyGuard, headers: &HeaderMap) -> Option<Page
 
 /// Whether the owner's page makes this request for itself: by a session, with its token.
 pub(crate) fn is_by_page(guard: &KeyGuard, request: &Request) -> bool {
-    page_session(guard, request.headers()).is_some_and(|session| check_page(&session, request, true).is_ok())
+    let session = page_session(guard, request.headers());
+    session.is_some_and(|session| check_page(guard.settings(), &session, request, true).is_ok())
 }
 
 /// Whether a method changes something.
@@ -40,9 +43,14 @@ pub(crate) fn is_change(method: &Method) -> bool {
 ///
 /// # Errors
 /// [`PageFault`].
-pub(crate) fn check_page(session: &PageSession, request: &Request, needs_token: bool) -> Result<(), PageFault> {
+pub(crate) fn check_page(
+    settings: &HttpSettings,
+    session: &PageSession,
+    request: &Request,
+    needs_token: bool,
+) -> Result<(), PageFault> {
     let headers = request.headers();
-    if session.way == Way::Link && !is_of_this_machine(headers) || needs_token && !is_from_own_page(headers) {
+    if session.way == Way::Link && !is_of_this_machine(headers) || needs_token && !is_from_own_page(settings, request) {
         return Err(PageFault::Foreign);
     }
     let has_token =
@@ -60,8 +68,15 @@ pub(crate) fn is_of_this_machine(headers: &HeaderMap) -> bool {
 
 /// Whether the request comes from no page, or from one of the same host and port. The scheme is left aside: behind a
 /// proxy that ends TLS the server does not see it.
-pub(crate) fn is_from_own_page(headers: &HeaderMap) -> bool {
-    let host = headers.get("x-forwarded-host").or_else(|| headers.get(HOST)).and_then(|host| host.to_str().ok());
+pub(crate) fn is_from_own_page(settings: &HttpSettings, request: &Request) -> bool {
+    is_of_own_host(request.headers(), is_from_trusted_proxy(settings, request))
+}
+
+/// As [`is_from_own_page`]. The host is that of `Host`, or of `X-Forwarded-Host` where a trusted proxy set it: any other
+/// sender of that header could name the host of its own page.
+fn is_of_own_host(headers: &HeaderMap, is_from_proxy: bool) -> bool {
+    let forwarded = headers.get("x-forwarded-host").filter(|_| is_from_proxy);
+    let host = forwarded.or_else(|| headers.get(HOST)).and_then(|host| host.to_str().ok());
     let is_own = |origin: &HeaderValue| {
         let origin = origin.to_str().ok().and_then(|origin| url::Url::parse(origin).ok())?;
         let host = url::Url::parse(&format!("{}://{}/", origin.scheme(), host?)).ok()?;
@@ -73,6 +88,8 @@ pub(crate) fn is_from_own_page(headers: &HeaderMap) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderName;
+
     use super::*;
 
     #[test]
@@ -80,7 +97,7 @@ mod tests {
         let check = |host: &str, origin: &str, expected: bool| {
             let value = |text: &str| HeaderValue::try_from(text).unwrap();
             let headers = HeaderMap::from_iter([(HOST, value(host)), (ORIGIN, value(origin))]);
-            assert_eq!(is_from_own_page(&headers), expected, "{origin} at {host}");
+            assert_eq!(is_of_own_host(&headers, false), expected, "{origin} at {host}");
         };
         check("127.0.0.1:8000", "http://127.0.0.1:8000", true);
         check("Bridge.example", "https://bridge.example", true);
@@ -97,6 +114,21 @@ mod tests {
         ] {
             check(host, origin, false);
         }
-        assert!(is_from_own_page(&HeaderMap::new()));
+        assert!(is_of_own_host(&HeaderMap::new(), false));
+    }
+
+    #[test]
+    fn a_forwarded_host_counts_only_from_a_trusted_proxy() {
+        let headers = |forwarded: &'static str| {
+            let value = HeaderValue::from_static;
+            HeaderMap::from_iter([
+                (HOST, value("10.0.0.2:8000")),
+                (HeaderName::from_static("x-forwarded-host"), value(forwarded)),
+                (ORIGIN, value("https://bridge.example")),
+            ])
+        };
+        assert!(is_of_own_host(&headers("bridge.example"), true));
+        assert!(!is_of_own_host(&headers("bridge.example"), false));
+        assert!(!is_of_own_host(&headers("other.example"), true));
     }
 }

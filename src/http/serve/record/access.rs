@@ -243,7 +243,12 @@ fn request_id(headers: &HeaderMap) -> String {
 /// Whether a trusted proxy tells that the caller uses TLS.
 pub(crate) fn is_behind_tls(state: &AppState, request: &Request) -> bool {
     let proto = request.headers().get("x-forwarded-proto").and_then(|value| value.to_str().ok());
-    proto == Some("https") && peer(request).is_some_and(|peer| is_trusted(&state.settings(), peer))
+    proto == Some("https") && is_from_trusted_proxy(&state.settings(), request)
+}
+
+/// Whether the connection comes from one of `TRUSTED_PROXIES`.
+pub(crate) fn is_from_trusted_proxy(settings: &HttpSettings, request: &Request) -> bool {
+    peer(request).is_some_and(|peer| is_trusted(settings, peer))
 }
 
 /// Client IP: the right-most `X-Forwarded-For` entry that is not a trusted proxy, else the peer of the connection.
