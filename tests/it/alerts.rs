@@ -5,10 +5,17 @@ use std::net::SocketAddr;
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
+use qwen_bridge::base::facts::IdentityFacts;
+use qwen_bridge::base::secret::Cookie;
+use qwen_bridge::pool::Now;
+use qwen_bridge::store::Store;
 use serde_json::Value;
 use simulator::Simulator;
-use simulator::script::{AccountScript, ApiFailure, ChallengeForm, Endpoint, Era, Scenario, ScriptedReply};
+use simulator::script::{
+    AccountScript, ApiFailure, ChallengeForm, Endpoint, Era, ErrorScript, Inserted, Scenario, ScriptedReply,
+};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
@@ -18,6 +25,9 @@ use crate::support::program::{Program, settings};
 const DAY: u64 = 24 * 3600;
 /// The path of the receiver, which is a secret of the owner.
 const SECRET_PATH: &str = "/CANARY-hook";
+
+/// Stands for a status of 200 with a body that says that the text was not taken, as Feishu answers.
+const NOT_TAKEN: u16 = 0;
 
 /// A message as the receiver got it.
 #[derive(Debug)]
@@ -40,7 +50,7 @@ impl Got {
     }
 }
 
-/// An address that takes messages. It answers with the statuses of this list first, then with 200.
+/// An address that takes messages. It answers with the statuses of this list first, then with 200, or with these bodies.
 struct Receiver {
     address: SocketAddr,
     got: UnboundedReceiver<Got>,
@@ -48,13 +58,16 @@ struct Receiver {
 
 type Statuses = std::sync::Arc<parking_lot::Mutex<Vec<u16>>>;
 
-async fn take(State((got, statuses)): State<(UnboundedSender<Got>, Statuses)>, request: Request) -> StatusCode {
+async fn take(State((got, statuses)): State<(UnboundedSender<Got>, Statuses)>, request: Request) -> Response {
     let path = request.uri().to_string();
     let title = request.headers().get("title").map(|title| title.to_str().unwrap().to_owned());
     let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();
     let status = statuses.lock().pop().unwrap_or(200);
+    let said =
+        if status == NOT_TAKEN { r#"{"code":9499,"msg":"Bad Request"}"# } else { r#"{"code":0,"msg":"success"}"# };
+    let status = if status == NOT_TAKEN { 200 } else { status };
     got.send(Got { path, title, body: String::from_utf8(body.to_vec()).unwrap() }).unwrap();
-    StatusCode::from_u16(status).unwrap()
+    (StatusCode::from_u16(status).unwrap(), said).into_response()
 }
 
 impl Receiver {
@@ -200,6 +213,85 @@ async fn each_service_gets_its_form() {
             "{form} {text}"
         );
     }
+}
+
+#[tokio::test]
+async fn what_feishu_refuses_with_a_good_status_is_sent_again() {
+    let mut receiver = Receiver::start(vec![NOT_TAKEN, NOT_TAKEN]).await;
+    let url = receiver.url("feishu+");
+    let app = Setup::default().with("ALERT_URL", &url).start(ending(1).await).await;
+    let first = receiver.next().await.body;
+    for _ in 0..2 {
+        assert_eq!(receiver.next().await.body, first);
+    }
+    // The third time it was taken: that holds across a restart too.
+    let (simulator, state_dir) = app.stop().await;
+    let app = Setup::default().with("ALERT_URL", &url).in_dir(state_dir).start(simulator).await;
+    app.stop().await;
+    assert!(receiver.is_silent());
+}
+
+/// A refusal for the rest of the day.
+fn used_up() -> ScriptedReply {
+    ScriptedReply::error_with(ErrorScript { code: "RateLimited".to_owned(), num: Some(2), ..ErrorScript::default() })
+}
+
+#[tokio::test]
+async fn a_quota_that_is_gone_everywhere_is_told_once() {
+    let mut receiver = Receiver::start(Vec::new()).await;
+    let names = ["ada", "bob", "cem"];
+    let mut accounts = names.map(|name| AccountScript::new(name, Era::A));
+    // One account needs a login: it has no quota to lose, and none to give.
+    accounts[2] = AccountScript { expired: true, revoked: true, ..AccountScript::new("cem", Era::B) };
+    let simulator = Simulator::start(Scenario::with_accounts(accounts).paced_ms(0)).await.unwrap();
+    let state_dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(state_dir.path()).unwrap();
+    let key = Cookie::parse(&simulator.accounts().cookie("cem")).unwrap().key();
+    store.save_facts(key, IdentityFacts { dead_since: Some(Now::read().unix), ..IdentityFacts::default() });
+    store.close().await;
+    let setup = Setup::default().with("ALERT_URL", &receiver.url(""));
+    let app = setup.in_dir(state_dir).start(simulator).await;
+    app.simulator.script().queue(Some("ada"), Endpoint::Completions, used_up());
+    app.chat(&question("echo: x")).await;
+    app.chat(&question("echo: x")).await;
+    app.chat(&question("echo: x")).await;
+    let told = receiver.next().await.event();
+    assert_eq!(told, event("login_needed", "begun", "identity-3"), "one account still has quota");
+    app.simulator.script().queue(Some("bob"), Endpoint::Completions, used_up());
+    assert_eq!(app.chat(&question("echo: x")).await.status(), 429);
+    assert_eq!(receiver.next().await.event(), event("quota_gone", "begun", "web"));
+    let (simulator, state_dir) = app.stop().await;
+    let app = Setup::default().with("ALERT_URL", &receiver.url("")).in_dir(state_dir).start(simulator).await;
+    assert_eq!(app.chat(&question("echo: x")).await.status(), 429);
+    app.stop().await;
+    assert!(receiver.is_silent(), "the second start told nothing");
+}
+
+#[tokio::test]
+async fn drift_is_told_when_it_is_seen_first() {
+    let mut receiver = Receiver::start(Vec::new()).await;
+    let app = start(&receiver, Simulator::start(Scenario::default().paced_ms(0)).await.unwrap()).await;
+    let odd = |phase: &str| {
+        let (phase, content) = (phase.to_owned(), "x".to_owned());
+        ScriptedReply::answer("told").inserting(1, Inserted::UnknownPhase { phase, content, tool: false })
+    };
+    app.simulator.script().queue(None, Endpoint::Completions, odd("Daydream"));
+    app.simulator.script().queue(None, Endpoint::Completions, odd("Daydream"));
+    for _ in 0..2 {
+        app.chat(&question("x")).await;
+    }
+    let got = receiver.next().await;
+    assert_eq!(got.event(), event("drift", "begun", "Daydream"));
+    assert_eq!(got.json()["account"], Value::Null);
+    let (simulator, state_dir) = app.stop().await;
+    let app = Setup::default().with("ALERT_URL", &receiver.url("")).in_dir(state_dir).start(simulator).await;
+    app.simulator.script().queue(None, Endpoint::Completions, odd("Daydream"));
+    app.simulator.script().queue(None, Endpoint::Completions, odd("Nightmare"));
+    for _ in 0..2 {
+        app.chat(&question("x")).await;
+    }
+    assert_eq!(receiver.next().await.event(), event("drift", "begun", "Nightmare"), "the other one was told before");
+    assert!(receiver.is_silent());
 }
 
 #[tokio::test]

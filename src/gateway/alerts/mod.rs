@@ -84,7 +84,7 @@ impl Alerts {
                 };
                 seen.insert(Trouble { kind: trouble, of: view.id.to_string() });
             }
-            if !views.is_empty() && views.iter().all(has_no_quota) {
+            if is_quota_gone(&views) {
                 seen.insert(Trouble { kind: AlertKind::QuotaGone, of: kind.as_str().to_owned() });
             }
             if *kind == AccountKind::Web {
@@ -139,6 +139,13 @@ async fn tell(webhook: &Webhook, news: &News, now: UnixSeconds) -> bool {
             false
         }
     }
+}
+
+/// Whether no account of a kind has quota: each that could be used but for that rests for it. Accounts that need a login
+/// have none to give.
+fn is_quota_gone(views: &[IdentityView]) -> bool {
+    let mut usable = views.iter().filter(|view| view.reason != Some(IdentityReason::LoginNeeded)).peekable();
+    usable.peek().is_some() && usable.all(has_no_quota)
 }
 
 /// Whether a used-up chat quota is the reason why an account is not used.
