@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use simulator::script::{Endpoint, ScriptedReply};
 
 use crate::support::app::PATIENCE;
@@ -78,7 +78,7 @@ async fn check_tells_the_same_as_json() {
     let simulator = simulator().await;
     let mut program = Program::start(&["check", "--json"], &settings(&simulator, "text"));
     assert_eq!(program.code().await, 0, "{}", program.stderr());
-    let report: serde_json::Value = serde_json::from_str(&program.stdout()).unwrap();
+    let report: Value = serde_json::from_str(&program.stdout()).unwrap();
     let count = simulator.accounts().names().len();
     assert_eq!((&report["usable"], report["accounts"].as_array().unwrap().len()), (&json!(count), count), "{report}");
     assert_eq!((&report["accounts"][0]["kind"], &report["accounts"][0]["state"]), (&json!("web"), &json!("usable")));
@@ -88,7 +88,7 @@ async fn check_tells_the_same_as_json() {
     without.retain(|(name, _)| *name != "COOKIE");
     let mut program = Program::start(&["check", "--json"], &without);
     assert_eq!(program.code().await, 1, "no account is usable");
-    let report: serde_json::Value = serde_json::from_str(&program.stdout()).unwrap();
+    let report: Value = serde_json::from_str(&program.stdout()).unwrap();
     assert_eq!((&report["usable"], &report["accounts"]), (&json!(0), &json!([])), "{report}");
 }
 
@@ -150,24 +150,57 @@ async fn the_demo_answers_without_anything_else() {
 }
 
 #[tokio::test]
+async fn the_demo_has_accounts_of_each_kind_and_is_alive_at_first_view() {
+    let admin = [("ADMIN_SECRET_KEY", "sk-of-the-owner".to_owned())];
+    let mut program = Program::start(&["demo", "--port", "0"], &admin);
+    let address = program.address_beside("base URL").await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let get = async |path: &str| -> Value {
+        let request = client.get(format!("http://{address}{path}")).bearer_auth("sk-of-the-owner");
+        serde_json::from_str(&request.send().await.unwrap().text().await.unwrap()).unwrap()
+    };
+    let body = get("/admin/accounts").await;
+    let accounts = body["accounts"].as_array().unwrap();
+    let kinds: Vec<&str> = accounts.iter().map(|account| account["kind"].as_str().unwrap()).collect();
+    assert_eq!(kinds, ["web", "web", "web", "web", "oauth", "key"], "{body}");
+    let rests = |account: &Value| account["cooling"]["chat"]["reason"] == "quota";
+    assert_eq!(accounts.iter().map(rests).collect::<Vec<_>>(), [false, false, true, false, false, false], "{body}");
+    for account in accounts {
+        let hours: u64 = account["hours"].as_array().unwrap().iter().map(|hour| hour.as_u64().unwrap()).sum();
+        let answers = account["reason"] != "login_needed" && account["label"] != "Old account";
+        assert_eq!(hours > 0, answers, "{account}");
+        assert!(account["label"].is_string(), "{account}");
+    }
+    let today = accounts.iter().map(|account| account["today"]["requests"].as_u64().unwrap()).sum::<u64>();
+    assert!(today > 0, "{body}");
+    let usage = get("/admin/usage?by=kind").await;
+    assert_eq!(usage["rows"].as_array().unwrap().len(), 3, "{usage}");
+    let keys = get("/admin/keys").await;
+    assert_eq!(keys["keys"].as_array().unwrap().len(), 4, "{keys}");
+    program.signal("INT");
+    assert_eq!(program.code().await, 0);
+}
+
+#[tokio::test]
 async fn the_demo_leaves_the_account_of_its_user_alone() {
     let home = tempfile::tempdir().unwrap();
     std::fs::create_dir(home.path().join(".qwen")).unwrap();
     let account = r#"{"access_token":"theirs","refresh_token":"theirs too","expiry_date":1}"#;
     let file = home.path().join(".qwen/oauth_creds.json");
     std::fs::write(&file, account).unwrap();
-    let mut program = Program::start(&["demo", "--port", "0"], &[("HOME", home.path().display().to_string())]);
+    let admin = "sk-of-the-owner";
+    let settings = [("HOME", home.path().display().to_string()), ("ADMIN_SECRET_KEY", admin.to_owned())];
+    let mut program = Program::start(&["demo", "--port", "0"], &settings);
     let address = program.address_beside("base URL").await;
-    let printed = program.stdout();
-    let key = printed.lines().find_map(|line| line.trim().strip_prefix("key ")).unwrap().trim().to_owned();
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
-    let models = client.get(format!("http://{address}/v1/models")).bearer_auth(key).send().await.unwrap();
-    let models = models.text().await.unwrap();
-    // Accounts like theirs would bring it along.
-    assert!(models.contains("qwen3-max") && !models.contains("coder-model"), "{models}");
+    let request = client.get(format!("http://{address}/admin/accounts")).bearer_auth(admin);
+    let body: Value = serde_json::from_str(&request.send().await.unwrap().text().await.unwrap()).unwrap();
+    let accounts = body["accounts"].as_array().unwrap().iter().filter(|account| account["kind"] == "oauth");
+    let names: Vec<&str> = accounts.map(|account| account["id"].as_str().unwrap()).collect();
+    assert_eq!(names, ["oauth:cleo"], "only the sample");
     program.signal("INT");
     assert_eq!(program.code().await, 0);
-    assert!(!program.stderr().contains("oauth"), "{}", program.stderr());
+    assert!(!program.stderr().contains("qwen-cli"), "{}", program.stderr());
     assert_eq!(std::fs::read_to_string(file).unwrap(), account);
 }
 

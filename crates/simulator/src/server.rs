@@ -24,6 +24,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::answers::{Answer, Payload};
+use crate::api::authorize;
 use crate::api::{device, portal};
 use crate::manners::inspect;
 use crate::record::{EndedHow, RecordedRequest, SiteHost, Ticket};
@@ -143,7 +144,7 @@ async fn handle(
 
 async fn decide(world: &World, call: &Call, endpoint: Option<Endpoint>, attempt: u64) -> Answer {
     let Some(endpoint) = endpoint else {
-        return nowhere(call);
+        return if call.bare_path() == authorize::PATH { authorize::answer(world, call) } else { nowhere(call) };
     };
     if let Some(reply) = world.reply(call, endpoint, Stage::Edge)
         && let Some(answer) = refused(&reply, call)

@@ -65,6 +65,12 @@ impl AccountId {
     }
 }
 
+/// What the account of an identity is called on disk.
+#[must_use]
+pub(crate) fn credential_of(identity: &IdentityId) -> CredentialKey {
+    CredentialKey::of(&format!("oauth account {identity}"))
+}
+
 impl fmt::Display for AccountId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

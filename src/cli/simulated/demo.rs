@@ -3,16 +3,19 @@
 use std::collections::BTreeMap;
 use std::io::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use simulator::Simulator;
-use simulator::script::{AccountScript, Endpoint, Era, ErrorScript, Scenario, ScriptedReply};
+use simulator::script::{AccountScript, Approval, DeviceScript, Endpoint, Era, ErrorScript, Scenario, ScriptedReply};
+use simulator::{Simulator, TokenLife};
 use uuid::Uuid;
 
 use crate::app::{App, StartError};
+use crate::base::oauth::{AccountId, credential_of};
+use crate::base::secret::{Cookie, UpstreamKey};
+use crate::base::seed::StaticKey;
 use crate::cli::serve::until_signal;
 use crate::cli::simulated::error::SimulatedError;
-use crate::cli::simulated::samples;
+use crate::cli::simulated::samples::{self, SampleAccount};
 use crate::config::{Config, Sources};
 
 /// The port of the server when none is asked for, as with `serve`.
@@ -25,17 +28,26 @@ const PORT: u16 = 8000;
 pub(crate) async fn run(host: Option<IpAddr>, port: Option<u16>, mut sources: Sources) -> Result<(), SimulatedError> {
     let simulator = Simulator::start(scenario()).await.map_err(SimulatedError::Simulator)?;
     let folder = TemporaryFolder::new();
-    let key = format!("sk-demo-{}", Uuid::new_v4().simple());
+    let new_key = |name: &str| format!("{name}=sk-{name}-{}", Uuid::new_v4().simple());
+    let key = new_key("demo");
+    let keys: Vec<String> =
+        std::iter::once(key.clone()).chain(samples::KEYS.iter().map(|(name, _)| new_key(name))).collect();
+    let key = key.trim_start_matches("demo=").to_owned();
+    let accounts = accounts(&simulator);
     let cookies: Vec<String> =
         simulator.accounts().names().iter().map(|account| simulator.accounts().cookie(account)).collect();
+    let qwen_dir = folder.0.join("qwen");
+    write_login(&qwen_dir, &simulator.oauth().credentials(OAUTH, TokenLife::Fresh)).map_err(SimulatedError::Folder)?;
     let flags = [
-        ("API_KEY", format!("demo={key}")),
+        ("API_KEY", keys.join(",")),
+        ("KEY_LIMITS", "phone:requests=200/day,tokens=400000/day".to_owned()),
+        ("QWEN_API_KEYS", format!("{}@{}", simulator.keys().secret(STATIC_KEY), simulator.urls().keys)),
         ("COOKIE", cookies.join("|||")),
         ("QWEN_WEB_BASE_URL", simulator.urls().web.to_string()),
         ("QWEN_AUTH_BASE_URL", simulator.urls().auth.to_string()),
         ("QWEN_OSS_BASE_URL", simulator.urls().storage.to_string()),
         ("QWEN_OAUTH_BASE_URL", simulator.urls().web.to_string()),
-        ("QWEN_DIR", folder.0.join("qwen").display().to_string()),
+        ("QWEN_DIR", qwen_dir.display().to_string()),
         ("SERVER_HOST", host.unwrap_or(Ipv4Addr::LOCALHOST.into()).to_string()),
         ("SERVER_PORT", port.unwrap_or(PORT).to_string()),
         ("SERVER_MODE", "true".to_owned()),
@@ -54,7 +66,7 @@ pub(crate) async fn run(host: Option<IpAddr>, port: Option<u16>, mut sources: So
     sources.faults.clear();
     sources.flags.extend(BTreeMap::from(flags.map(|(name, value)| (name.to_owned(), value))));
     let config = Config::load(&sources)?;
-    samples::usage(&folder.0).await;
+    samples::write(&folder.0, &accounts).await;
     let app = App::build(config).await.map_err(|error| match error {
         StartError::Listen(address, _, error) => SimulatedError::Listen(address, error),
         other => other.into(),
@@ -78,15 +90,63 @@ pub(crate) async fn run(host: Option<IpAddr>, port: Option<u16>, mut sources: So
     Ok(())
 }
 
-/// The upstream of the demo: two accounts that answer, one that has used up what it may ask, and one whose login has
-/// ended. The model is one to talk to.
+/// The OAuth account that the demo is logged in to.
+const OAUTH: &str = "cleo";
+/// The static key of the demo.
+const STATIC_KEY: &str = "kay";
+/// The web account whose quota is used up.
+const USED_UP: &str = "mia";
+
+/// The upstream of the demo: two web accounts that answer, one that has used up its quota, one whose login has ended; an
+/// OAuth account and a key. The model is one to talk to, and device logins wait for their owner's word.
 fn scenario() -> Scenario {
     let mut accounts = Scenario::default().accounts;
     let refusal = ErrorScript { code: "RateLimited".to_owned(), num: Some(2), ..ErrorScript::default() };
     let defaults = BTreeMap::from([(Endpoint::Completions, ScriptedReply::error_with(refusal))]);
-    accounts.push(AccountScript { defaults, ..AccountScript::new("mia", Era::A) });
+    accounts.push(AccountScript { defaults, ..AccountScript::new(USED_UP, Era::A) });
     accounts.push(AccountScript { expired: true, revoked: true, ..AccountScript::new("noor", Era::B) });
-    Scenario { small_talk: true, ..Scenario::with_accounts(accounts) }
+    let login = DeviceScript { approval: Approval::Awaited, ..DeviceScript::default() };
+    let defaults =
+        BTreeMap::from([(Endpoint::DeviceCode, ScriptedReply { device: login, ..ScriptedReply::default() })]);
+    Scenario { small_talk: true, defaults, ..Scenario::with_accounts(accounts) }
+}
+
+/// The sample accounts, as the state file knows them.
+fn accounts(simulator: &Simulator) -> Vec<SampleAccount> {
+    let labels = [("ada", "Personal", 40), ("bob", "Family", 30), (USED_UP, "Work", 10), ("noor", "Old account", 0)];
+    let web = simulator.accounts().names().into_iter().enumerate().filter_map(|(place, name)| {
+        let (_, label, share) = labels.into_iter().find(|(known, ..)| *known == name)?;
+        let credential = Cookie::parse(&simulator.accounts().cookie(&name)).ok()?.key();
+        let is_used_up = name == USED_UP;
+        Some(SampleAccount { id: format!("identity-{}", place + 1), kind: "web", credential, label, share, is_used_up })
+    });
+    let of = |id: String, kind, credential, label, share| SampleAccount {
+        id,
+        kind,
+        credential,
+        label,
+        share,
+        is_used_up: false,
+    };
+    let login = AccountId::parse(OAUTH).ok().map(|account| {
+        let identity = account.identity();
+        of(identity.to_string(), "oauth", credential_of(&identity), "Coding", 15)
+    });
+    let key = UpstreamKey::parse(&simulator.keys().secret(STATIC_KEY)).ok();
+    let key = key.map(|key| StaticKey { key, base: simulator.urls().keys }.credential());
+    let key = key.map(|credential| of("key-1".to_owned(), "key", credential, "Paid key", 5));
+    web.chain(login).chain(key).collect()
+}
+
+/// Writes the file of the OAuth account, as `auth add` would.
+fn write_login(folder: &Path, credentials: &str) -> io::Result<()> {
+    std::fs::create_dir_all(folder)?;
+    let path = folder.join(format!("oauth_creds_{OAUTH}.json"));
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)?.write_all(credentials.as_bytes())
 }
 
 /// A folder that is removed when the demo ends.

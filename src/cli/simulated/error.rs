@@ -20,6 +20,9 @@ pub enum SimulatedError {
     /// The demo's port cannot be bound.
     #[error("cannot listen at {0} (--port chooses another port)")]
     Listen(SocketAddr, #[source] io::Error),
+    /// The demo's temporary folder cannot be written.
+    #[error("cannot write the demo's temporary folder")]
+    Folder(#[source] io::Error),
     /// The simulator cannot start.
     #[error("cannot start the simulator")]
     Simulator(#[source] io::Error),

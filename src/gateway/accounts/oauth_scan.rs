@@ -9,7 +9,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use tracing::{info, warn};
 
 use crate::base::ids::{CredentialKey, IdentityId};
-use crate::base::oauth::{AccountId, OAuthCredentials, RefreshToken};
+use crate::base::oauth::{AccountId, OAuthCredentials, RefreshToken, credential_of};
 use crate::base::session::Session;
 use crate::gateway::accounts::oauth::OAuthAccounts;
 use crate::gateway::accounts::oauth_account::{Account, Known, Place};
@@ -91,7 +91,7 @@ impl OAuthAccounts {
                 format!("the same login as {other}; a refresh of one would end the other, so only that one is used");
             return self.complain_of(place.path(), why);
         }
-        let key = CredentialKey::of(&format!("oauth account {identity}"));
+        let key = credential_of(&identity);
         let session = Arc::new(Session::new(identity.clone(), key, None, None));
         if let Some(token) = credentials.bearer(now.unix) {
             session.install_token(token);

@@ -6,6 +6,7 @@ use http::header::{CONTENT_TYPE, HOST};
 use serde_json::{Value, json};
 
 use crate::answers::{Answer, JSON, Payload};
+use crate::api::authorize;
 use crate::api::oauth::{Poll, SCOPE, Tokens, Worth};
 use crate::script::queues::Stage;
 use crate::script::{Endpoint, OAuthErrorScript, OAuthFailure, ScriptedFailure, ScriptedReply, TokenBody, TokenScript};
@@ -67,7 +68,7 @@ async fn device_code(world: &World, call: &Call) -> Answer {
     let script = &reply.device;
     let codes = world.oauth.begin(&call.form("code_challenge").unwrap_or_default(), script);
     let host = call.headers.get(HOST).and_then(|value| value.to_str().ok()).unwrap_or("127.0.0.1");
-    let page = format!("http://{host}/authorize");
+    let page = format!("http://{host}{}", authorize::PATH);
     let user_code = &codes.user_code;
     let mut body = json!({
         "device_code": codes.device_code, "user_code": user_code, "verification_uri": page,

@@ -266,6 +266,18 @@ impl OAuth {
         true
     }
 
+    /// Ends a login with this code before its time; `false` for an unknown or expired code.
+    pub(crate) fn expire_code(&self, user_code: &str) -> bool {
+        let mut state = self.state.lock();
+        let now = now_ms();
+        let open = |flow: &&mut Flow| flow.user_code == user_code && !flow.is_used && flow.ends_at_ms > now;
+        let found = state.flows.values_mut().find(open);
+        found.is_some_and(|flow| {
+            flow.ends_at_ms = 0;
+            true
+        })
+    }
+
     /// Judges a poll with this `code_verifier`; returns its outcome and its violations.
     pub(crate) fn poll(&self, device_code: &str, verifier: &str) -> (Poll, Vec<String>) {
         let mut faults = Vec::new();

@@ -133,7 +133,7 @@ fn failed(failure: &ScriptedFailure, call: &Call, body: &Value) -> Answer {
 }
 
 fn chat(world: &World, call: &Call, body: &Value, reply: &ScriptedReply, attempt: u64) -> Answer {
-    let wish = wish(body, attempt);
+    let wish = wish(body, attempt, world.small_talk);
     let said = Said::new(&reply.stream, &reply.chat, &wish);
     let id = Uuid::new_v4();
     let chunks = Chunks {
@@ -159,7 +159,7 @@ fn chat(world: &World, call: &Call, body: &Value, reply: &ScriptedReply, attempt
     Answer::api_steps(JSON, steps, None)
 }
 
-fn wish(body: &Value, attempt: u64) -> Wish {
+fn wish(body: &Value, attempt: u64, small_talk: bool) -> Wish {
     let last = messages(body).and_then(|messages| messages.last());
     let last_role = last.and_then(|last| last.get("role")).and_then(Value::as_str);
     let of_user = messages(body).into_iter().flatten().rev();
@@ -168,6 +168,10 @@ fn wish(body: &Value, attempt: u64) -> Wish {
         (Some(last), Some("tool")) => format!("echo: The tool said: {}", text_of(last)),
         _ => of_user.next().map(text_of).unwrap_or_default(),
     };
+    let is_of_model = |message: &&Value| message.get("role").and_then(Value::as_str) == Some("assistant");
+    let of_model = messages(body).into_iter().flatten().filter(is_of_model);
+    // Only how many there were, which a model to talk to changes its answers by.
+    let earlier = of_model.filter(|_| small_talk).map(|_| ("assistant", String::new())).collect();
     let pictures = messages(body).into_iter().flatten().map(pictures_of).sum();
     let wants_thinking = body.get("enable_thinking").and_then(Value::as_bool) == Some(true);
     let tokens_max = [body.get("max_tokens"), body.get("max_completion_tokens")];
@@ -176,9 +180,9 @@ fn wish(body: &Value, attempt: u64) -> Wish {
         calls: if last_role == Some("tool") { Vec::new() } else { calls(body, &prompt) },
         question: Question {
             prompt,
-            earlier: Vec::new(),
+            earlier,
             reads_tools: false,
-            small_talk: false,
+            small_talk,
             declared: Vec::new(),
             wants_thinking,
             wants_raw_thinking: true,
