@@ -5,12 +5,12 @@ use std::time::Duration;
 use http::StatusCode;
 use reqwest::Response;
 use serde_json::{Value, json};
-use simulator::Simulator;
 use simulator::script::{
     AccountScript, Approval, Endpoint, Era, RawScript, RefreshRotation, Scenario, ScriptedFailure, ScriptedReply,
 };
+use simulator::{Simulator, TokenLife};
 
-use crate::support::app::{PATIENCE, Setup, TestApp, json_of};
+use crate::support::app::{PATIENCE, Setup, TestApp, json_of, question};
 use crate::support::oracle::{FORMS, Form, ask, asked_accounts, crew, until, until_all_healthy};
 
 const ADMIN: &str = "sk-admin-of-tests";
@@ -328,6 +328,48 @@ async fn an_account_that_is_no_web_account_has_no_earlier_session() {
     let app = setup.start(simulator).await;
     let (status, refused) = told(&app, "POST", "/admin/accounts/key-1/restore-session", json!({})).await;
     assert_eq!((status, &refused["error"]["code"]), (409, &json!("no_earlier_session")), "{refused}");
+}
+
+#[tokio::test]
+async fn an_oauth_account_answers_nothing_before_its_test_call_has_passed() {
+    let dir = tempfile::tempdir().unwrap();
+    let files = || dir.path().read_dir().unwrap().count();
+    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+    let credentials = json!({"text": simulator.oauth().credentials("cleo", TokenLife::Fresh), "label": "cleo"});
+    let web = simulator.urls().web.to_string();
+    let setup = Setup::default().without("COOKIE").with("ADMIN_SECRET_KEY", ADMIN);
+    let setup = setup.with("QWEN_DIR", &dir.path().display().to_string()).with("QWEN_OAUTH_BASE_URL", &web);
+    let app = setup.start(simulator).await;
+    let mut asked = question("echo: x");
+    asked["model"] = json!("oauth/qwen3-coder-plus");
+
+    // A login that the portal refuses is kept nowhere.
+    app.simulator.script().queue(None, Endpoint::PortalModels, ScriptedReply::status(401));
+    let (status, refused) = told(&app, "POST", "/admin/accounts", credentials.clone()).await;
+    assert_eq!((status, &refused["error"]["code"]), (400, &json!("login_refused")), "{refused}");
+    assert_eq!((files(), listed(&app).await), (0, Vec::new()));
+
+    let slow = ScriptedReply::status(404).delayed(Duration::from_secs(3600));
+    app.simulator.script().queue(None, Endpoint::PortalModels, slow);
+    let adding = call(&app, "POST", "/admin/accounts", &credentials);
+    let asking = async {
+        until("the test call", || app.simulator.record().requests_to(Endpoint::PortalModels).len() == 2).await;
+        assert_eq!(files(), 1, "it is written down");
+        assert_ne!(app.chat(&asked).await.status(), 200);
+        assert_eq!(listed(&app).await, Vec::<String>::new());
+    };
+    tokio::select! {
+        _ = adding => panic!("the test call did not wait"),
+        () = asking => {}
+    }
+    let added = async {
+        while listed(&app).await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, added).await.expect("the account is never in use");
+    assert_eq!(listed(&app).await, ["oauth:cleo cleo page healthy"]);
+    assert_eq!(app.chat(&asked).await.status(), 200);
 }
 
 #[tokio::test]
