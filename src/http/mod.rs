@@ -67,33 +67,34 @@ pub(crate) fn router(state: AppState) -> Router {
     let settings = &state.settings();
     let cors = cors(settings, &state.0.keys);
     let limiter = Arc::new(RateLimiter::new(state.0.settings.clone()));
-    let bodies = Bodies::default();
-    let limited = |routes: Router<AppState>| {
-        let routes = routes
-            .method_not_allowed_fallback(wrong_method)
-            .layer(map_request(encoding::decode))
-            .layer(Extension(bodies.clone()));
-        routes.layer(from_fn_with_state(Arc::clone(&limiter), rate_limit::limit))
-    };
-    let guarded = |routes: Router<AppState>| {
-        routes
-            .layer(from_fn_with_state(state.clone(), own_machine::only_own_machine))
-            .layer(CatchPanicLayer::custom(panicked))
-    };
+    // Each group gets its layers as one stack: a router puts every route into a box for each call of `layer`.
+    let shield = ServiceBuilder::new()
+        .layer(CatchPanicLayer::custom(panicked))
+        .layer(from_fn_with_state(state.clone(), own_machine::only_own_machine));
+    let limits = ServiceBuilder::new()
+        .layer(from_fn_with_state(Arc::clone(&limiter), rate_limit::limit))
+        .layer(Extension(Bodies::default()))
+        .layer(map_request(encoding::decode));
     let sessions = Arc::clone(&state.0.owner.sessions);
     let guard = Arc::new(KeyGuard::new(settings, state.0.keys.clone(), Arc::clone(&limiter), sessions));
     let with_key = from_fn_with_state(Arc::clone(&guard), auth::require_key);
     let with_admin_key = from_fn_with_state(Arc::clone(&guard), admin_key::require_admin_key);
     let within_limits = from_fn_with_state(state.clone(), key_limits::limit);
-    let public = guarded(public_routes().method_not_allowed_fallback(wrong_method)).layer(cors.clone());
+    let noted = from_fn_with_state(state.clone(), audit::note_changes);
     let busy = from_fn(refuse_over_capacity);
-    let callers =
-        guarded(limited(caller_routes().layer(within_limits)).layer(with_key).layer(busy.clone())).layer(cors);
-    let page =
-        guarded(limited(page::owner_routes().merge(session::routes())).layer(Extension(guard)).layer(busy.clone()));
+
+    let public = ServiceBuilder::new().layer(cors.clone()).layer(shield.clone());
+    let public = public_routes().method_not_allowed_fallback(wrong_method).layer(public);
+    let callers = ServiceBuilder::new().layer(cors).layer(shield.clone()).layer(busy.clone()).layer(with_key);
+    let callers = callers.layer(limits.clone()).layer(within_limits);
+    let callers = caller_routes().method_not_allowed_fallback(wrong_method).layer(callers);
+    let page = ServiceBuilder::new().layer(shield.clone()).layer(busy.clone()).layer(Extension(guard));
+    let page_routes = page::owner_routes().merge(session::routes()).method_not_allowed_fallback(wrong_method);
+    let page = page_routes.layer(page.layer(limits.clone()));
+    let owners = ServiceBuilder::new().layer(shield).layer(busy).layer(with_admin_key).layer(limits).layer(noted);
     let own_metrics = if settings.metrics_listen.is_none() { metrics::routes(&state) } else { Router::new() };
-    let noted = owner_routes(settings).merge(own_metrics).layer(from_fn_with_state(state.clone(), audit::note_changes));
-    let owners = guarded(limited(noted).layer(with_admin_key).layer(busy));
+    let owner_routes = owner_routes(settings).merge(own_metrics).method_not_allowed_fallback(wrong_method);
+    let owners = owner_routes.layer(owners);
     let routes = public.merge(callers).merge(page).merge(owners);
     let routes = routes.layer(from_fn_with_state(state.clone(), access::access));
     let base = settings.base_path.clone();
