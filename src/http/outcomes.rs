@@ -13,6 +13,7 @@ use crate::gateway::route::NoUpstream;
 use crate::http::refusals::sentence;
 use crate::pool::LeaseError;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
+use crate::upstream::way::WayFault;
 
 /// The wait after which a token that is being renewed is there, as a rule.
 const TOKEN_WAIT: Duration = Duration::from_secs(30);
@@ -87,6 +88,11 @@ impl From<&ChatError> for Failure {
                 no_account("The upstream answered for another account than the one that is configured.", *kind)
             }
             ChatError::Session(RefreshError::Gone { .. }, kind) => no_account("The account was removed.", *kind),
+            ChatError::Session(error @ RefreshError::Failed { .. }, _)
+                if let Some(way) = error.upstream().and_then(|error| error.way) =>
+            {
+                unreachable(way)
+            }
             ChatError::Session(RefreshError::Failed { .. } | RefreshError::File { .. }, _) => {
                 let message =
                     "No account has a usable token right now; a new one is being fetched. Try again in a moment.";
@@ -197,10 +203,21 @@ fn of_upstream(error: &UpstreamError, attempts: u32) -> Failure {
                            raise the limit of open files (`ulimit -n`).";
             Failure::new(FailureKind::Internal, "internal_error", message).after(Some(DESCRIPTORS_WAIT))
         }
+        Kind::Unavailable if let Some(way) = error.way => unreachable(way),
         Kind::LostChat | Kind::BusyChat | Kind::Unavailable | Kind::Protocol => {
             failed("upstream_error", "The upstream failed")
         }
     }
+}
+
+/// No connection to the upstream can be made, which the caller cannot mend.
+fn unreachable(way: WayFault) -> Failure {
+    let message = format!(
+        "The upstream cannot be reached: {}. This is not the fault of your request; the owner of this server can {}.",
+        way.problem(),
+        way.mend()
+    );
+    Failure::new(FailureKind::Upstream, "upstream_error", message).finally()
 }
 
 fn no_account(why: &str, kind: AccountKind) -> Failure {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::chat::reply::ReplyError;
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
+use crate::upstream::way::WayFault;
 use crate::upstream::words::known_code;
 
 /// The fields in which an answer reports an error.
@@ -96,6 +97,9 @@ pub(crate) fn classify_body(
     content_type: &str,
     body: &[u8],
 ) -> Option<UpstreamError> {
+    if status == PROXY_LOGIN {
+        return Some(UpstreamError::on_the_way(doing, WayFault::ProxyLogin));
+    }
     let is_html = content_type.contains("html") || body.trim_ascii_start().starts_with(b"<");
     if is_html {
         return Some(UpstreamError::new(doing, classify_html(status, body)));
@@ -155,6 +159,9 @@ pub(crate) fn is_challenge(value: &Value) -> bool {
         is_signed || ["ret", "code", "url"].iter().any(|name| place.get(name).is_some_and(marked))
     })
 }
+
+/// The status with which a proxy asks for a login. Upstreams never send it.
+pub(crate) const PROXY_LOGIN: u16 = 407;
 
 /// Whether a text holds a word of the risk engine, in any case.
 pub(crate) fn is_marked(text: &[u8]) -> bool {

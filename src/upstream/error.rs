@@ -7,6 +7,7 @@ use std::{fmt, io};
 
 use secrecy::SecretString;
 
+use crate::upstream::way::WayFault;
 use crate::upstream::words::{Quote, known_code};
 
 /// A failed call of the upstream. Shown and logged, it holds words of this program and known codes only.
@@ -27,6 +28,8 @@ pub struct UpstreamError {
     pub is_of_upload: bool,
     /// Wait that the upstream asked for, from `Retry-After`.
     pub retry_after: Option<Duration>,
+    /// What is wrong on the way to the upstream, if no connection could be made because of that.
+    pub way: Option<WayFault>,
     /// The transport's error, if the failure was one.
     #[source]
     pub source: Option<reqwest::Error>,
@@ -190,13 +193,19 @@ impl UpstreamError {
     pub fn new(doing: &'static str, kind: UpstreamErrorKind) -> Self {
         let quote = Quote::default();
         let (note, is_of_upload) = (String::new(), false);
-        Self { doing, kind, note, code: None, quote, is_of_upload, retry_after: None, source: None }
+        Self { doing, kind, note, code: None, quote, is_of_upload, retry_after: None, way: None, source: None }
     }
 
     /// An error with a fact of this program beside its class.
     #[must_use]
     pub fn noted(doing: &'static str, kind: UpstreamErrorKind, note: impl Into<String>) -> Self {
         Self { note: note.into(), ..Self::new(doing, kind) }
+    }
+
+    /// An error by a fault on the way that was told by an answer.
+    #[must_use]
+    pub(crate) fn on_the_way(doing: &'static str, way: WayFault) -> Self {
+        Self { way: Some(way), ..Self::noted(doing, UpstreamErrorKind::Unavailable, way.problem()) }
     }
 
     /// An error with the code and the text that the upstream gave.
@@ -243,7 +252,9 @@ impl UpstreamError {
         } else {
             UpstreamErrorKind::Unavailable
         };
-        Self { source: Some(error.without_url()), ..Self::new(doing, kind) }
+        let way = if kind == UpstreamErrorKind::Unavailable { WayFault::of(&error) } else { None };
+        let note = way.map_or_else(String::new, |way| way.problem().to_owned());
+        Self { way, note, source: Some(error.without_url()), ..Self::new(doing, kind) }
     }
 }
 

@@ -12,6 +12,7 @@ pub(crate) mod oauth;
 pub(crate) mod openai;
 mod settings;
 pub(crate) mod stream;
+pub(crate) mod way;
 pub mod web;
 pub mod webhook;
 pub(crate) mod words;

@@ -107,3 +107,79 @@ async fn a_proxy_that_cannot_be_used_is_refused_at_the_start() {
         assert!(program.stderr().contains(name), "{}", program.stderr());
     }
 }
+
+/// A proxy that wants a login for everything, as RFC 9110 has it.
+async fn demanding_proxy() -> SocketAddr {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            drop(spawn(async move {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    match stream.read_u8().await {
+                        Ok(byte) => head.push(byte),
+                        Err(_) => return,
+                    }
+                }
+                let answer = "HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic realm=\"x\"\r\n\
+                              Content-Length: 0\r\nConnection: close\r\n\r\n";
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }));
+        }
+    }));
+    address
+}
+
+/// Callers, the log and `check` are told what is wrong on the way to the upstream, whose business it is and how to mend
+/// it. No password of a proxy is shown.
+#[tokio::test]
+async fn faults_on_the_way_are_told_in_words() {
+    const PASSWORD: &str = "CANARY-pass-31c9";
+    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+    let closed = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap().local_addr().unwrap();
+    let demanding = demanding_proxy().await;
+    let proxy = |address: SocketAddr| format!("http://me:{PASSWORD}@{address}");
+    let plain = simulator.urls().web.to_string();
+    let as_https = plain.replace("http://", "https://");
+    let nowhere = "https://qwen.invalid".to_owned();
+    for (name, web, proxies, problem, mend) in [
+        ("407 to CONNECT", &nowhere, vec![("HTTPS_PROXY", proxy(demanding))], "asks for a login (407)", "HTTPS_PROXY"),
+        ("407 to a GET", &plain, vec![("HTTP_PROXY", proxy(demanding))], "asks for a login (407)", "HTTP_PROXY"),
+        (
+            "no proxy there",
+            &nowhere,
+            vec![("ALL_PROXY", proxy(closed))],
+            "proxy of this server cannot be reached",
+            "ALL_PROXY",
+        ),
+        ("no SOCKS proxy there", &nowhere, vec![("ALL_PROXY", format!("socks5h://{closed}"))], "proxy", "ALL_PROXY"),
+        ("no such name", &nowhere, vec![], "the name of the host is not known (DNS)", "DNS"),
+        ("nobody there", &format!("http://{closed}"), vec![], "nothing listens at its address and port", "port"),
+        ("no TLS there", &as_https, vec![], "TLS", "https"),
+    ] {
+        let mut settings = settings(&simulator, "json");
+        settings.retain(|(name, _)| *name != "QWEN_WEB_BASE_URL");
+        settings.push(("QWEN_WEB_BASE_URL", web.trim_end_matches('/').to_owned()));
+        settings.extend(proxies);
+        let program = Program::start(&["serve"], &settings);
+        let address = program.address_beside("listening").await;
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let request = client.post(format!("http://{address}/v1/chat/completions")).bearer_auth(KEY);
+        let answer = request.body(question("hello").to_string()).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), 502, "{name}");
+        let answer: Value = serde_json::from_str(&answer.text().await.unwrap()).unwrap();
+        let message = answer["error"]["message"].as_str().unwrap();
+        assert!(message.contains(problem) && message.contains(mend), "{name}: {message}");
+        assert!(message.contains("the owner of this server can"), "{name}: {message}");
+        assert_eq!(answer["error"]["code"], "upstream_error", "{name}");
+        program.until_it_says(problem).await;
+        let mut check = Program::start(&["check"], &settings);
+        assert_eq!(check.code().await, 1, "{name}");
+        let shown = check.stdout() + &check.stderr();
+        assert!(shown.contains("unreachable") && shown.contains(problem) && shown.contains(mend), "{name}: {shown}");
+        for told in [message, &program.stderr(), &program.stdout(), &shown] {
+            assert!(!told.contains(PASSWORD), "{name}: {told}");
+        }
+    }
+}

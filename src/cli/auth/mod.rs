@@ -318,7 +318,10 @@ pub(crate) fn advice(error: &UpstreamError) -> String {
         UpstreamErrorKind::Unauthorized => {
             "portal rejects this token; OAuth's free tier closed on 2026-04-15, a static key works".to_owned()
         }
-        _ => ErrorChain(error).to_string(),
+        _ => match error.way {
+            Some(way) => format!("{}: {}", way.problem(), way.mend()),
+            None => ErrorChain(error).to_string(),
+        },
     }
 }
 

@@ -4,12 +4,16 @@
 
 use serde_json::Value;
 
-use crate::upstream::classify::{is_challenge, is_marked, speaks_of_model};
+use crate::upstream::classify::{PROXY_LOGIN, is_challenge, is_marked, speaks_of_model};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
+use crate::upstream::way::WayFault;
 
 /// The error for an answer other than a completion.
 #[must_use]
 pub(crate) fn classify_answer(doing: &'static str, status: u16, content_type: &str, body: &[u8]) -> UpstreamError {
+    if status == PROXY_LOGIN {
+        return UpstreamError::on_the_way(doing, WayFault::ProxyLogin);
+    }
     let is_html = content_type.contains("html") || body.trim_ascii_start().starts_with(b"<");
     if is_html {
         // A page of a gateway or of another vendor is not a challenge; only the marks of the risk engine make it one.
