@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 use qwen_bridge::cli::{self, Cli, Command, CommandError};
-use qwen_bridge::config::{Config, EX_USAGE, Sources};
+use qwen_bridge::config::{Config, ConfigError, EX_USAGE, Sources};
 use qwen_bridge::telemetry::{self, ErrorChain, LogControl};
 
 #[tokio::main]
@@ -28,6 +28,10 @@ async fn main() -> ExitCode {
 
 async fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
     let flags = cli.flags();
+    // Faults of the configuration are coloured as its flag says; the setting counts once it is read.
+    if flags.get("COLOR").is_some_and(|color| color.eq_ignore_ascii_case("never")) {
+        anstream::ColorChoice::Never.write_global();
+    }
     match cli.chosen() {
         Command::Serve(_) => {
             let (config, log) = configured(flags.clone())?;
@@ -40,11 +44,11 @@ async fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
         }
         Command::Setup => {
             // The output of commands is enough; log lines would interrupt it.
-            let load = move || Config::load(&Sources::from_process(flags.clone()));
+            let load = move || loaded(flags.clone());
             return Ok(exit(cli::setup::run(load).await?));
         }
         Command::Chat(args) => {
-            let config = Config::load(&Sources::from_process(flags))?;
+            let config = loaded(flags)?;
             cli::chat::run(&config, *args).await.map_err(CommandError::Chat)?;
         }
         Command::Check { json } => {
@@ -53,7 +57,7 @@ async fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
         }
         Command::Auth(command) => {
             // Warnings about cookies and keys are not what was asked for.
-            let config = Config::load(&Sources::from_process(flags))?;
+            let config = loaded(flags)?;
             return Ok(exit(cli::auth::run(command, &config.accounts, &config.oauth).await?));
         }
         Command::Completions { shell } => {
@@ -61,16 +65,23 @@ async fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
             return Ok(exit(cli::completions::print(command, shell).is_ok()));
         }
         Command::Healthcheck(_) => {
-            let config = Config::load(&Sources::from_process(flags))?;
+            let config = loaded(flags)?;
             return Ok(exit(cli::healthcheck::is_alive(config.http.listen).await));
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// The configuration of this process. Colours are as it says from here on.
+fn loaded(flags: BTreeMap<String, String>) -> Result<Config, ConfigError> {
+    let config = Config::load(&Sources::from_process(flags))?;
+    config.color.write_global();
+    Ok(config)
+}
+
 /// The configuration, and what changes the log that was installed by it.
 fn configured(flags: BTreeMap<String, String>) -> Result<(Config, Option<LogControl>), CommandError> {
-    let config = Config::load(&Sources::from_process(flags))?;
+    let config = loaded(flags)?;
     let log = telemetry::install(&config.log).inspect_err(|error| complain(error)).ok();
     Ok((config, log))
 }
@@ -81,5 +92,8 @@ fn exit(is_good: bool) -> ExitCode {
 
 /// Tells what went wrong on standard error, where there is no log yet or the log is not looked at.
 fn complain(error: &(dyn Error + 'static)) {
-    let _ = writeln!(std::io::stderr(), "qwen-bridge: {}", ErrorChain(error));
+    let _ = writeln!(anstream::stderr(), "{BAD}qwen-bridge:{BAD:#} {}", ErrorChain(error));
 }
+
+/// The style of the word in front of a failure.
+const BAD: anstyle::Style = anstyle::AnsiColor::Red.on_default().bold();

@@ -10,6 +10,7 @@ pub mod check;
 pub mod completions;
 pub mod healthcheck;
 mod listen;
+mod progress;
 pub mod serve;
 pub mod setup;
 pub mod setup_error;
@@ -103,6 +104,9 @@ pub struct Common {
     /// error, warn, info, debug, trace, off, or a filter (LOG_LEVEL) [default: info]
     #[arg(long, value_name = "LEVEL", global = true)]
     pub log_level: Option<String>,
+    /// Colours: auto, always or never (COLOR) [default: auto]
+    #[arg(long, value_name = "WHEN", global = true)]
+    pub color: Option<String>,
 }
 
 /// A command of the program.
@@ -194,6 +198,7 @@ impl Cli {
             ("COOKIE_FILE", common.cookie_file.as_ref()),
             ("STATE_DIR", common.state_dir.as_ref()),
             ("LOG_LEVEL", common.log_level.as_ref()),
+            ("COLOR", common.color.as_ref()),
             ("SERVER_HOST", self.listen.host.as_ref()),
             ("SERVER_PORT", self.listen.port.as_ref()),
             ("SERVER_HOST", listen.and_then(|listen| listen.host.as_ref())),
@@ -233,6 +238,7 @@ mod tests {
     #[test]
     fn flags_become_settings() {
         check("qwen-bridge", &[]);
+        check("qwen-bridge check --color never", &[("COLOR", "never")]);
         check("qwen-bridge --port 9000", &[("SERVER_PORT", "9000")]);
         check("qwen-bridge serve --port :9000 --host ::1", &[("SERVER_HOST", "::1"), ("SERVER_PORT", ":9000")]);
         check("qwen-bridge --port 1 serve --port 2", &[("SERVER_PORT", "2")]);

@@ -5,7 +5,10 @@ use std::io::{self, IsTerminal as _, Write as _};
 use tracing::{error, info};
 
 use crate::app::{App, StartError};
-use crate::config::{Config, Sources};
+use crate::base::caller_key::NamedKey;
+use crate::cli::terminal::{BAD, BOLD, DIM, GOOD, WARN};
+use crate::config::{Config, KeyPolicy, Sources};
+use crate::gateway::caller_keys::masked;
 use crate::pool::PoolSummary;
 use crate::shutdown::signal;
 use crate::telemetry::LogControl;
@@ -20,6 +23,7 @@ pub async fn run(
     reread: impl Fn() -> Sources + Send + 'static,
     log: Option<LogControl>,
 ) -> Result<(), StartError> {
+    let key = key_in_words(&config.http.keys, config.key_policy);
     let app = App::build_reloading(config, reread, log).await?;
     if let Some(key) = app.generated_key() {
         // Shown this once; afterwards it is only in the state folder.
@@ -46,26 +50,49 @@ pub async fn run(
         );
     }
     if io::stdout().is_terminal() {
-        let _ = write!(io::stdout(), "{}", banner(&app.base_url(), &app.page_link(), app.summary()));
+        let _ = write!(anstream::stdout(), "{}", banner(&app.base_url(), &key, &app.page_link(), app.summary()));
     }
     app.serve(until_signal()).await;
     Ok(())
 }
 
-/// The first lines for a person who starts the server: addresses, accounts and the next step.
-fn banner(base_url: &str, page: &str, accounts: PoolSummary) -> String {
+/// The first lines for a person who starts the server: addresses, key, accounts and the next step.
+fn banner(base_url: &str, key: &str, page: &str, accounts: PoolSummary) -> String {
     let page = page.split_once('#').map_or(page, |(page, _)| page);
     let ready = accounts.healthy + accounts.degraded;
     let next = match (ready, accounts.total) {
         (_, 0) => "No account yet: run `qwen-bridge setup`, or add one on the page.\n\n",
         (0, _) => "No account can answer: run `qwen-bridge check`, or look at the page.\n\n",
-        _ => "",
+        _ => "Talk to it with `qwen-bridge chat` in another terminal.\n\n",
     };
+    let style = match ready {
+        0 => BAD,
+        ready if ready < accounts.total => WARN,
+        _ => GOOD,
+    };
+    let failing =
+        if accounts.degraded > 0 { format!(", {} of them degraded", accounts.degraded) } else { String::new() };
+    let row = |name: &str, value: &str| format!("    {DIM}{name:<8}{DIM:#}   {value}\n");
+    let states = format!("{style}{ready} of {} ready{style:#}{failing}", accounts.total);
     format!(
-        "qwen-bridge {}\n\n    base URL   {base_url}\n    accounts   {ready} of {} ready\n    page       {page}\n\n{next}",
+        "{BOLD}qwen-bridge {}{BOLD:#}\n\n{}{}{}{}\n{next}",
         env!("CARGO_PKG_VERSION"),
-        accounts.total
+        row("base URL", base_url),
+        row("key", key),
+        row("accounts", &states),
+        row("page", page),
     )
+}
+
+/// The callers' keys, masked.
+fn key_in_words(keys: &[NamedKey], policy: KeyPolicy) -> String {
+    match (keys, policy) {
+        ([], KeyPolicy::GenerateKey) => "made by this server, kept in STATE_DIR".to_owned(),
+        ([], KeyPolicy::OpenKnowingly) => "none is asked for".to_owned(),
+        ([], _) => "none is needed on this machine".to_owned(),
+        ([only], _) => masked(only.key.expose()),
+        ([first, rest @ ..], _) => format!("{} and {} more", masked(first.key.expose()), rest.len()),
+    }
 }
 
 /// Advice about a key that was made.
@@ -104,10 +131,15 @@ mod tests {
             upstream_degraded: false,
             paused_until: None,
         };
-        let shown = |accounts| banner("http://127.0.0.1:8000/v1", "http://127.0.0.1:8000/admin#link=secret", accounts);
+        let styled = |accounts| {
+            banner("http://127.0.0.1:8000/v1", "sk-…abcd", "http://127.0.0.1:8000/admin#link=secret", accounts)
+        };
+        let shown = |accounts| anstream::adapter::strip_str(&styled(accounts)).to_string();
         assert!(shown(accounts(0, 0, 0)).contains("qwen-bridge setup"));
         assert!(shown(accounts(0, 0, 2)).contains("0 of 2 ready") && shown(accounts(0, 0, 2)).contains("check"));
-        assert!(shown(accounts(1, 1, 1)).ends_with("http://127.0.0.1:8000/admin\n\n"));
+        assert!(shown(accounts(1, 1, 1)).contains("2 of 3 ready, 1 of them degraded\n"));
+        assert!(shown(accounts(1, 0, 0)).contains("    page       http://127.0.0.1:8000/admin\n"));
+        assert!(shown(accounts(1, 0, 0)).contains("    key        sk-…abcd\n"));
         assert!(!shown(accounts(1, 0, 0)).contains("secret"));
     }
 }

@@ -8,6 +8,7 @@ use std::path::Path;
 use uuid::Uuid;
 
 use crate::cli::setup_error::SetupError;
+use crate::cli::terminal::{BOLD, DIM, GOOD, WARN};
 use crate::cli::{CommandError, check};
 use crate::config::{Config, ConfigError, KeyPolicy};
 use crate::pasted::report::{Credential, Report, report};
@@ -29,7 +30,7 @@ pub async fn run(load: impl Fn() -> Result<Config, ConfigError>) -> Result<bool,
     let config = load()?;
     let file = config.cookie_file.clone();
     let is_terminal = io::stdin().is_terminal();
-    let mut out = io::stdout();
+    let mut out = anstream::stdout();
     let _ = writeln!(
         out,
         "Log in at https://chat.qwen.ai in a browser, open the developer tools (F12), tab Network, reload, click a\n\
@@ -57,7 +58,8 @@ pub async fn run(load: impl Fn() -> Result<Config, ConfigError>) -> Result<bool,
     };
     let _ = writeln!(
         out,
-        "\nStart the server with `qwen-bridge`. Then connect a client:\n\n    base URL   http://{}/v1\n    key        {key_line}\n\
+        "\nStart the server with {BOLD}qwen-bridge{BOLD:#}, and talk to it with {BOLD}qwen-bridge chat{BOLD:#}. Then connect a \
+         client:\n\n    {DIM}base URL{DIM:#}   http://{}/v1\n    {DIM}key{DIM:#}        {key_line}\n\
          \nOpen http://{}/ in a browser for the steps of each client.",
         config.http.listen, config.http.listen
     );
@@ -85,11 +87,11 @@ fn ask_for_account(out: &mut impl Write, is_terminal: bool) -> Result<Credential
         };
         let Report { recognised, missing, credential, .. } = found;
         if let Some(credential) = credential {
-            let _ = writeln!(out, "Recognised: {}.", recognised.en);
+            let _ = writeln!(out, "{GOOD}Recognised:{GOOD:#} {}.", recognised.en);
             return Ok(credential);
         }
         if !text.trim().is_empty() {
-            let _ = writeln!(out, "{}", recognised.en);
+            let _ = writeln!(out, "{WARN}{}{WARN:#}", recognised.en);
             let _ = writeln!(out, "{}\n", missing.map(|missing| missing.en).unwrap_or_default());
         }
         if is_over || !is_terminal {

@@ -1,6 +1,7 @@
 //! Styles and safe text for terminals, shared by the commands. `anstream` removes styles where the output is not a
 //! terminal, or where `--color`, `COLOR`, `NO_COLOR` or `CLICOLOR_FORCE` say so.
 
+use std::io::{self, IsTerminal as _};
 use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
@@ -9,8 +10,25 @@ use anstyle::{AnsiColor, Style};
 pub(crate) const DIM: Style = Style::new().dimmed();
 /// Titles and what is to be copied.
 pub(crate) const BOLD: Style = Style::new().bold();
+/// Style of what is well.
+pub(crate) const GOOD: Style = AnsiColor::Green.on_default();
+/// Style of what works and needs something soon.
+pub(crate) const WARN: Style = AnsiColor::Yellow.on_default();
 /// Style of faults, such as an account that does not work.
 pub(crate) const BAD: Style = AnsiColor::Red.on_default().bold();
+
+/// The columns of the terminal at standard output; `None` where there is none.
+pub(crate) fn columns() -> Option<usize> {
+    if !io::stdout().is_terminal() {
+        return None;
+    }
+    #[cfg(unix)]
+    let told = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| usize::from(size.ws_col));
+    #[cfg(not(unix))]
+    let told = None;
+    // A terminal that does not tell has as many columns as ever.
+    Some(told.filter(|columns| *columns > 0).unwrap_or(80))
+}
 
 /// The text without control characters other than tabs and line ends: a model's answer must not steer a terminal.
 pub(crate) fn harmless(text: &str) -> String {

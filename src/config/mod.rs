@@ -11,6 +11,7 @@ mod dotenv;
 mod fault;
 mod former;
 mod layers;
+mod proxies;
 mod settings;
 mod sources;
 mod values;
@@ -21,16 +22,17 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anstream::ColorChoice;
 use url::Url;
 
 use crate::base::caller_key::{KeyLimits, KeyName};
 use crate::base::ids::CredentialKey;
-use crate::base::quotes::bare;
 use crate::base::secret::ApiKey;
 use crate::base::seed::{IdentitySeed, StaticKey};
+use crate::config::proxies::{check_proxies, is_direct, proxies_in_words};
 use crate::config::settings::{CONFIG_FILE, Draft, names};
-use crate::config::sources::{NO_PROXY, OTEL_ALL, OTEL_TRACES, PROXIES};
-use crate::config::values::{NO_LIMIT, Value, is_proxy};
+use crate::config::sources::{OTEL_ALL, OTEL_TRACES};
+use crate::config::values::{NO_LIMIT, Value};
 use crate::gateway::{AccountSettings, ChatSettings};
 use crate::http::settings::{HttpSettings, RateLimit, ShownSetting};
 use crate::pool::PoolSettings;
@@ -71,6 +73,10 @@ pub struct Config {
     pub traces: Option<Url>,
     /// Filter and form of log lines.
     pub log: LogSettings,
+    /// `COLOR`: whether commands and the log on a terminal are coloured.
+    pub color: ColorChoice,
+    /// What the environment says of proxies, in words and without their passwords.
+    pub proxies: Vec<String>,
     /// `STATE_DIR`: folder of the state file and of large files on their way.
     pub state_dir: PathBuf,
     /// `ALERT_URL`: address for alerts to the owner; `None`: no alerts.
@@ -184,6 +190,8 @@ impl Config {
             media_fetch: draft.media_fetch,
             chat: draft.chat,
             http: draft.http,
+            color: draft.color,
+            proxies: proxies_in_words(sources),
             state_dir: PathBuf::from(draft.state_dir),
             alert_url: draft.alert_url,
             usage_days: draft.usage_days,
@@ -289,20 +297,6 @@ fn apply(draft: &mut Draft, setting: &Setting, origin: Origin, value: &Value, fa
     faults.push(Fault::of(setting.name, origin, shown, mend));
 }
 
-/// Refuses a proxy that the HTTP clients cannot use: they would ignore it and reveal the machine's own address.
-fn check_proxies(sources: &Sources, faults: &mut Vec<Fault>) {
-    for (name, value) in &sources.proxies {
-        if PROXIES.contains(&name.as_str()) && !value.is_empty() && !is_proxy(value) {
-            faults.push(Fault::of(
-                name,
-                Origin::Environment,
-                "is not the address of a proxy that can be used",
-                "write it as http://host:port, https://, socks4://, socks4a://, socks5:// or socks5h://",
-            ));
-        }
-    }
-}
-
 /// URL of the collector of traces, by the rules of OpenTelemetry's exporter specification.
 fn traces(sources: &Sources, faults: &mut Vec<Fault>, warnings: &mut Vec<String>) -> Option<Url> {
     let set = |name: &str| sources.env.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
@@ -326,12 +320,6 @@ fn traces(sources: &Sources, faults: &mut Vec<Fault>, warnings: &mut Vec<String>
         );
     }
     url
-}
-
-/// Whether `NO_PROXY` covers every host, so that no proxy is used.
-fn is_direct(sources: &Sources) -> bool {
-    let exceptions = NO_PROXY.iter().find_map(|name| sources.proxies.get(*name));
-    exceptions.is_some_and(|list| bare(list).split(',').any(|entry| bare(entry.trim()) == "*"))
 }
 
 fn check_combinations(draft: &Draft, faults: &mut Vec<Fault>) {
@@ -477,7 +465,7 @@ fn rate_limit(per_second: f64, burst: Option<u32>) -> RateLimit {
 }
 
 fn log_settings(draft: &Draft, is_terminal: bool) -> LogSettings {
-    let by_place = if is_terminal { LogFormat::Text } else { LogFormat::Json };
+    let by_place = if is_terminal { LogFormat::Terminal } else { LogFormat::Json };
     let level =
         if draft.http.debug_mode && !draft.origins.contains_key("LOG_LEVEL") { "debug" } else { &draft.log_level };
     let filter = match level.to_ascii_lowercase().as_str() {

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use anstream::ColorChoice;
 use url::Url;
 
 use crate::base::caller_key::{KeyLimits, KeyName};
@@ -71,6 +72,7 @@ pub(super) struct Draft {
     pub(super) port: (Option<IpAddr>, u16),
     pub(super) log_level: String,
     pub(super) log_format: Option<LogFormat>,
+    pub(super) color: ColorChoice,
     pub(super) state_dir: String,
     pub(super) alert_url: Option<WebhookAddress>,
     pub(super) usage_days: u32,
@@ -78,6 +80,17 @@ pub(super) struct Draft {
     /// The layer that set each setting. Settings at their default are absent.
     pub(super) origins: BTreeMap<&'static str, Origin>,
 }
+
+/// Words for [`ColorChoice`]; npm sets the variable to `0` or `1` for programs that it starts.
+const COLORS: &[(&str, ColorChoice)] = &[
+    ("auto", ColorChoice::Auto),
+    ("always", ColorChoice::Always),
+    ("never", ColorChoice::Never),
+    ("true", ColorChoice::Always),
+    ("false", ColorChoice::Never),
+    ("1", ColorChoice::Always),
+    ("0", ColorChoice::Never),
+];
 
 fn blank_pool() -> PoolSettings {
     let none = Duration::ZERO;
@@ -168,6 +181,7 @@ impl Draft {
             port: (None, 0),
             log_level: String::new(),
             log_format: None,
+            color: ColorChoice::Auto,
             state_dir: String::new(),
             alert_url: None,
             usage_days: 0,
@@ -436,8 +450,10 @@ pub const SETTINGS: &[Setting] = &[
         |d, v| put(&mut d.usage_days, whole(v, 1, 3650)))),
     live(row(PROCESS, "LOG_LEVEL", "info", "`error`, `warn`, `info`, `debug`, `trace`, `off`, or a filter such as `info,qwen_bridge=debug`.",
         |d, v| put(&mut d.log_level, text(v).and_then(log_level)))),
-    row(PROCESS, "LOG_FORMAT", "", "`text` or `json`; not set: text on a terminal, else JSON.",
+    row(PROCESS, "LOG_FORMAT", "", "`text` or `json`; not set: short lines on a terminal, else JSON.",
         |d, v| put(&mut d.log_format, one_of(v, &[("text", Some(LogFormat::Text)), ("json", Some(LogFormat::Json))]))),
+    row(PROCESS, "COLOR", "auto", "Colours in what commands print and in the log on a terminal: `auto`, `always` or `never`. `NO_COLOR` and `CLICOLOR_FORCE` are obeyed by `auto`.",
+        |d, v| put(&mut d.color, one_of(v, COLORS))),
     row(PROCESS, "DEBUG_MODE", "false", "`true`: log at level debug when `LOG_LEVEL` is not set, and serve `/v1/debug/*` to the owner.",
         |d, v| put(&mut d.http.debug_mode, flag(v))),
     live(row(PROCESS, "LOG_PROMPTS", "false", "`true`: write the first 200 characters of each request's newest user message into the log.",

@@ -136,7 +136,7 @@ impl CallerKeys {
             name: name.clone(),
             digest: *KeyDigest::of(&text).as_bytes(),
             owner: CredentialKey::of(&text),
-            shown: shown(&text),
+            shown: masked(&text),
             limits,
             created_at: now,
         };
@@ -282,7 +282,7 @@ impl CallerKey {
             limits: key.limits.clone(),
             id: CallerId(digest.number()),
             owner: CredentialKey::of(text),
-            shown: shown(text),
+            shown: masked(text),
             created_at: None,
             kept_as: None,
             digest,
@@ -291,7 +291,7 @@ impl CallerKey {
 }
 
 /// The beginning and the last four characters of a key that is long enough to stay secret.
-fn shown(key: &str) -> String {
+pub(crate) fn masked(key: &str) -> String {
     let begin = if key.starts_with("sk-") { "sk-" } else { "" };
     let length = key.chars().count();
     if length < SHOWN_LENGTH_MIN {
@@ -390,7 +390,7 @@ mod tests {
             ("test", "…"),
             ("0123456789äöüß€µ", "…üß€µ"),
         ] {
-            assert_eq!(shown(key), expected);
+            assert_eq!(masked(key), expected);
         }
     }
 }

@@ -1,27 +1,38 @@
-//! Log lines: one line for each event, on standard error, as text or JSON.
+//! Log lines: one line for each event, on standard error: JSON, text, or short lines with styles on a terminal.
 //!
 //! tracing-subscriber formats events. `SafeLines` stands between it and the output: control characters and marks that
 //! reorder text are escaped wherever they come from, so that a value cannot break a line, forge one or steer a
 //! terminal, and no line is longer than [`EVENT_BYTES_MAX`]. Imports no other room. `main` installs the subscriber once.
 
-use std::borrow::Cow;
-use std::error::Error;
-use std::fmt::{self, Write as _};
+mod chain;
+mod safe_line;
+mod terminal;
+
 use std::{io, panic};
 
-use serde_json::Value;
 use tracing::{Metadata, Subscriber};
+use tracing_subscriber::filter::filter_fn;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::registry::Registry;
 use tracing_subscriber::{EnvFilter, Layer as _, reload};
+
+use crate::telemetry::safe_line::SafeLines;
+use crate::telemetry::terminal::TerminalLines;
+
+pub use crate::telemetry::chain::ErrorChain;
+pub use crate::telemetry::safe_line::EVENT_BYTES_MAX;
+pub(crate) use crate::telemetry::terminal::ACCESS_LINE;
+
+/// A field that every event of a request has at its end.
+const STATUS_FIELD: &str = "http.status";
 
 /// Settings of the log: `LOG_LEVEL` and `LOG_FORMAT`.
 #[derive(Clone, Debug)]
 pub struct LogSettings {
     /// A level (`info`) or a filter in the syntax of `tracing-subscriber`'s `EnvFilter`.
     pub filter: String,
-    /// Text or JSON, `LOG_FORMAT`.
+    /// Text, JSON, or lines for a terminal, `LOG_FORMAT`.
     pub format: LogFormat,
 }
 
@@ -32,10 +43,9 @@ pub enum LogFormat {
     Text,
     /// One JSON object for each event.
     Json,
+    /// Short lines for people at a terminal, with styles.
+    Terminal,
 }
-
-/// The longest line in bytes, its newline included.
-pub const EVENT_BYTES_MAX: usize = 8 * 1024;
 
 /// Sends the events of the whole process to standard error, panics included. Once, before anything else runs. What is
 /// logged can be changed by what this gives back.
@@ -43,8 +53,18 @@ pub const EVENT_BYTES_MAX: usize = 8 * 1024;
 /// # Errors
 /// [`TelemetryError`].
 pub fn install(settings: &LogSettings) -> Result<LogControl, TelemetryError> {
-    let (subscriber, control) = controlled(settings, io::stderr)?;
-    tracing::subscriber::set_global_default(subscriber).map_err(|_| TelemetryError::Installed)?;
+    let control = match settings.format {
+        // anstream takes the styles out where colours are not wanted.
+        LogFormat::Terminal => {
+            let (subscriber, control) = controlled(settings, anstream::stderr)?;
+            tracing::subscriber::set_global_default(subscriber).map(|()| control)
+        }
+        LogFormat::Text | LogFormat::Json => {
+            let (subscriber, control) = controlled(settings, io::stderr)?;
+            tracing::subscriber::set_global_default(subscriber).map(|()| control)
+        }
+    };
+    let control = control.map_err(|_| TelemetryError::Installed)?;
     panic::set_hook(Box::new(|panic| {
         let location = panic.location().map(ToString::to_string);
         tracing::error!(panic = panic.payload_as_str().unwrap_or("(no text)"), location, "panicked");
@@ -75,14 +95,16 @@ where
 {
     let filter = EnvFilter::try_new(&settings.filter).map_err(|_| TelemetryError::Filter)?;
     let (filter, control) = reload::Layer::new(filter);
-    let lines = tracing_subscriber::fmt::layer()
-        .with_writer(SafeLines { inner: writer, format: settings.format })
-        .with_ansi(false)
-        .log_internal_errors(false);
+    let is_terminal = settings.format == LogFormat::Terminal;
+    let lines = tracing_subscriber::fmt::layer().with_ansi(false).log_internal_errors(false);
+    let safe = |inner| SafeLines { inner, is_json: settings.format == LogFormat::Json };
     let lines = match settings.format {
-        LogFormat::Text => lines.boxed(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
+        LogFormat::Text => lines.with_writer(safe(writer)).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_writer(safe(writer)).boxed(),
+        // Makes its values safe by itself, since it writes styles between them.
+        LogFormat::Terminal => lines.event_format(TerminalLines).with_writer(writer).boxed(),
     };
+    let lines = lines.with_filter(filter_fn(move |metadata| is_shown(metadata, is_terminal)));
     Ok((Registry::default().with(filter).with(lines), LogControl(control)))
 }
 
@@ -99,6 +121,13 @@ impl LogControl {
             tracing::warn!(%error, "what is logged stays as it was");
         }
     }
+}
+
+/// Of the two events at the end of a request, the one for this place.
+fn is_shown(metadata: &Metadata<'_>, is_terminal: bool) -> bool {
+    let is_short = metadata.target() == ACCESS_LINE;
+    let is_long = !is_short && metadata.is_event() && metadata.fields().field(STATUS_FIELD).is_some();
+    if is_terminal { !is_long } else { !is_short }
 }
 
 /// Whether [`install`] accepts this text as a filter.
@@ -118,165 +147,17 @@ pub enum TelemetryError {
     Installed,
 }
 
-/// Shows an error with its causes, `reading the file: permission denied`. A cause that its parent already repeats at
-/// the end is left out.
-#[derive(Clone, Copy)]
-pub struct ErrorChain<'a>(pub &'a (dyn Error + 'static));
-
-impl fmt::Display for ErrorChain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut said = self.0.to_string();
-        f.write_str(&said)?;
-        let mut below = self.0.source();
-        // Chains are short; the bound ends a circular one.
-        for _ in 0..CHAIN_LINKS_MAX {
-            let Some(source) = below else { break };
-            let text = source.to_string();
-            if !said.ends_with(&text) {
-                write!(f, ": {text}")?;
-            }
-            said = text;
-            below = source.source();
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for ErrorChain<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// Makes the writers of a [`MakeWriter`] write safe lines.
-struct SafeLines<M> {
-    inner: M,
-    format: LogFormat,
-}
-
-impl<'writer, M: MakeWriter<'writer>> MakeWriter<'writer> for SafeLines<M> {
-    type Writer = SafeLine<M::Writer>;
-
-    fn make_writer(&'writer self) -> Self::Writer {
-        SafeLine { inner: self.inner.make_writer(), format: self.format }
-    }
-
-    fn make_writer_for(&'writer self, metadata: &Metadata<'_>) -> Self::Writer {
-        SafeLine { inner: self.inner.make_writer_for(metadata), format: self.format }
-    }
-}
-
-struct SafeLine<W> {
-    inner: W,
-    format: LogFormat,
-}
-
-impl<W: io::Write> io::Write for SafeLine<W> {
-    /// Takes one whole event, its newline included: tracing-subscriber formats into a buffer and writes that once.
-    fn write(&mut self, event: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(event);
-        let line = safe_line(text.strip_suffix('\n').unwrap_or(&text), self.format);
-        self.inner.write_all(&[line.as_bytes(), b"\n"].concat())?;
-        Ok(event.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.inner.flush()
-    }
-}
-
-/// A formatted event as a line that is safe to write, without its newline and short of [`EVENT_BYTES_MAX`].
-fn safe_line(event: &str, format: LogFormat) -> Cow<'_, str> {
-    let line = escaped(event);
-    if line.len() < EVENT_BYTES_MAX {
-        return line;
-    }
-    match format {
-        LogFormat::Text => Cow::Owned(cut(&line, EVENT_BYTES_MAX - 1)),
-        LogFormat::Json => Cow::Owned(shortened(event)),
-    }
-}
-
-/// The text with each unsafe character as a JSON escape, which is valid in JSON strings and readable elsewhere.
-fn escaped(text: &str) -> Cow<'_, str> {
-    if !text.contains(is_unsafe) {
-        return Cow::Borrowed(text);
-    }
-    let mut safe = String::with_capacity(text.len() + 16);
-    for c in text.chars() {
-        match c {
-            '\n' => safe.push_str("\\n"),
-            '\r' => safe.push_str("\\r"),
-            '\t' => safe.push_str("\\t"),
-            c if is_unsafe(c) => {
-                // All of them are in the basic plane, so four digits are enough.
-                let _ = write!(safe, "\\u{:04x}", u32::from(c));
-            }
-            c => safe.push(c),
-        }
-    }
-    Cow::Owned(safe)
-}
-
-/// Control characters (C0, DEL, C1), line separators, and marks that change the reading direction.
-fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{2028}' | '\u{2029}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// The beginning of a text in at most `bytes_max` bytes, with `…` at its end when something was cut off.
-fn cut(text: &str, bytes_max: usize) -> String {
-    const MARK: &str = "…";
-    if text.len() <= bytes_max {
-        return text.to_owned();
-    }
-    let end = text.floor_char_boundary(bytes_max.saturating_sub(MARK.len()));
-    format!("{}{MARK}", text.get(..end).unwrap_or_default())
-}
-
-/// A JSON event that is too long, with values cut until it fits: first long values, then the spans, then all.
-fn shortened(event: &str) -> String {
-    const STEPS: [(usize, bool); 4] = [(512, true), (512, false), (64, false), (8, false)];
-    // The formatter writes objects only.
-    let Ok(Value::Object(event)) = serde_json::from_str(event) else {
-        return String::new();
-    };
-    let mut line = String::new();
-    for (bytes_max, has_spans) in STEPS {
-        let mut event = event.clone();
-        if !has_spans {
-            event.remove("spans");
-        }
-        let mut event = Value::Object(event);
-        cut_strings(&mut event, bytes_max);
-        line = escaped(&event.to_string()).into_owned();
-        if line.len() < EVENT_BYTES_MAX {
-            break;
-        }
-    }
-    line
-}
-
-fn cut_strings(value: &mut Value, bytes_max: usize) {
-    match value {
-        Value::String(text) => *text = cut(text, bytes_max),
-        Value::Array(values) => values.iter_mut().for_each(|value| cut_strings(value, bytes_max)),
-        Value::Object(values) => values.values_mut().for_each(|value| cut_strings(value, bytes_max)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => {}
-    }
-}
-
-/// Most causes of an error that are shown.
-const CHAIN_LINKS_MAX: usize = 16;
-
 #[cfg(test)]
 mod tests {
+    use std::error::Error;
     use std::sync::Arc;
 
     use parking_lot::Mutex;
+    use serde_json::Value;
     use tracing::{Span, error, info, info_span, warn};
 
     use super::*;
+    use crate::telemetry::safe_line::is_unsafe;
 
     #[derive(Clone, Default)]
     struct Captured(Arc<Mutex<Vec<u8>>>);
@@ -366,9 +247,56 @@ mod tests {
         line.split_once('Z').unwrap().1.trim_end()
     }
 
+    /// What a request at its end logs, in both forms.
+    fn log_request(status: u16, path: &str) {
+        info!(
+            target: ACCESS_LINE, method = "POST", path, http.status = status, model = "qwen3-max", account = "work",
+            tokens_in = 12_u64, tokens_out = 345_u64, first_ms = 420_u64, total_ms = 2_345_u64, outcome = "ok", "request"
+        );
+        info!(http.status = status, http.path = path, "request");
+    }
+
+    #[test]
+    fn a_request_is_one_line_in_the_form_of_its_place() {
+        for format in [LogFormat::Text, LogFormat::Json] {
+            let log = captured(format, || log_request(200, "/v1/x"));
+            assert!(log.contains("http.status") && !log.contains("tokens_in"), "{log}");
+            assert_eq!(log.lines().count(), 1, "{log}");
+        }
+        let shown = |status, path: &str| {
+            let log = captured(LogFormat::Terminal, || log_request(status, path));
+            let plain = anstream::adapter::strip_str(&log).to_string();
+            let (time, rest) = plain.split_at(9);
+            assert!(time.bytes().filter(|byte| *byte == b':').count() == 2 && time.ends_with(' '), "{plain}");
+            assert!(plain.chars().count() <= 120, "{plain}");
+            (log.clone(), rest.trim_end().to_owned())
+        };
+        let (log, line) = shown(200, "/v1/chat/completions");
+        assert_eq!(line, "POST /v1/chat/completions 200 qwen3-max work 12+345 tokens 0.4/2.3 s ok");
+        assert!(log.contains("\u{1b}[32m200\u{1b}[0m"), "{log:?}");
+        assert!(shown(429, "/v1/x").0.contains("\u{1b}[33m429"), "of the caller, or for now");
+        assert!(shown(502, "/v1/x").0.contains("\u{1b}[31m502"), "of the server");
+        let (_, line) = shown(404, &format!("/{}", "x\u{1b}[2J/".repeat(60)));
+        assert!(line.contains("… 404 ") && line.ends_with("ok"), "{line}");
+    }
+
+    #[test]
+    fn other_lines_on_a_terminal_are_short_and_as_safe() {
+        let log = captured(LogFormat::Terminal, log_hostile);
+        let plain = anstream::adapter::strip_str(&log).to_string();
+        let lines: Vec<&str> = plain.split_terminator('\n').collect();
+        assert_eq!(lines.len(), 7, "{plain}");
+        assert!(lines.iter().all(|line| !line.chars().any(is_unsafe)), "{plain:?}");
+        assert!(lines[4].contains(" WARN as error error=outer "), "{}", lines[4]);
+        let log = captured(LogFormat::Terminal, || warn!(state = "memory", count = 2, "the state cannot be kept"));
+        let line = anstream::adapter::strip_str(&log).to_string();
+        assert_eq!(line.get(9..), Some("WARN the state cannot be kept state=memory count=2\n"));
+        assert!(log.contains("\u{1b}[33mWARN"), "{log:?}");
+    }
+
     #[test]
     fn no_line_is_longer_than_the_limit() {
-        for format in [LogFormat::Text, LogFormat::Json] {
+        for format in [LogFormat::Text, LogFormat::Json, LogFormat::Terminal] {
             for filler in ["x", "\u{1b}", "\u{202e}", "\u{10ffff}", "ü", "\"", "\\"] {
                 let long = filler.repeat(20_000);
                 let log = captured(format, || {

@@ -16,6 +16,7 @@ use crate::base::seed::StaticKey;
 use crate::cli::serve::until_signal;
 use crate::cli::simulated::error::SimulatedError;
 use crate::cli::simulated::samples::{self, SampleAccount};
+use crate::cli::terminal::{BOLD, DIM};
 use crate::config::{Config, Sources};
 
 /// The port of the server when none is asked for, as with `serve`.
@@ -55,7 +56,7 @@ pub(crate) async fn run(host: Option<IpAddr>, port: Option<u16>, mut sources: So
     ];
     // The configuration here belongs to a real server: a demo takes only the look of its log lines and the key of its
     // page from it.
-    let kept = ["LOG_LEVEL", "LOG_FORMAT", "DEBUG_MODE", "ADMIN_SECRET_KEY"];
+    let kept = ["LOG_LEVEL", "LOG_FORMAT", "COLOR", "DEBUG_MODE", "ADMIN_SECRET_KEY"];
     sources.env.retain(|name, _| kept.contains(&name.as_str()));
     sources.flags.retain(|name, _| kept.contains(&name.as_str()));
     (sources.dotenv, sources.file, sources.cookie_file) = (None, None, None);
@@ -66,6 +67,7 @@ pub(crate) async fn run(host: Option<IpAddr>, port: Option<u16>, mut sources: So
     sources.faults.clear();
     sources.flags.extend(BTreeMap::from(flags.map(|(name, value)| (name.to_owned(), value))));
     let config = Config::load(&sources)?;
+    config.color.write_global();
     samples::write(&folder.0, &accounts).await;
     let app = App::build(config).await.map_err(|error| match error {
         StartError::Listen(address, _, error) => SimulatedError::Listen(address, error),
@@ -74,11 +76,11 @@ pub(crate) async fn run(host: Option<IpAddr>, port: Option<u16>, mut sources: So
     let base = format!("http://{}", app.address());
     let page = app.page_link();
     let _ = write!(
-        io::stdout(),
-        "A server with sample accounts, in front of a simulated chat.qwen.ai:\n\n\
-         \x20   base URL   {base}/v1\n\
-         \x20   key        {key}\n\
-         \x20   page       {page}\n\n\
+        anstream::stdout(),
+        "{BOLD}A server with sample accounts, in front of a simulated chat.qwen.ai:{BOLD:#}\n\n\
+         \x20   {DIM}base URL{DIM:#}   {base}/v1\n\
+         \x20   {DIM}key{DIM:#}        {key}\n\
+         \x20   {DIM}page{DIM:#}       {page}\n\n\
          Try it:\n\n\
          \x20   curl -N {base}/v1/chat/completions -H 'Authorization: Bearer {key}' \\\n\
          \x20     -H 'Content-Type: application/json' \\\n\

@@ -2,6 +2,7 @@
 //! each is stored before it is in use.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -28,6 +29,12 @@ const ACCOUNTS_MAX: usize = 1000;
 /// The accounts as their owner changes them. Clones share it.
 #[derive(Clone)]
 pub(crate) struct AccountBook(Arc<Inner>);
+
+impl fmt::Debug for AccountBook {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AccountBook")
+    }
+}
 
 struct Inner {
     web: WebAccounts,
@@ -116,6 +123,14 @@ impl AccountBook {
     #[must_use]
     pub(crate) fn label(&self, key: &CredentialKey) -> Option<String> {
         self.0.labels.lock().get(key).cloned()
+    }
+
+    /// The account's name for its owner: the label that they gave, else the identity as logs show it.
+    #[must_use]
+    pub(crate) fn name_of(&self, identity: &IdentityId) -> String {
+        let session = self.0.web.session_named(identity);
+        let given = session.and_then(|session| self.label(session.key()));
+        given.unwrap_or_else(|| identity.to_string())
     }
 
     /// The file or setting from which an account comes; `None` for one that can be removed here.

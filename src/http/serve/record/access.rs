@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath, Request, State};
@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::base::caller_key::KeyName;
 use crate::dialect::Dialect;
+use crate::gateway::accounts::book::AccountBook;
 use crate::gateway::answer::trace::Trace;
 use crate::gateway::requests::{AskedFor, EndedRequest, Place, RequestHead, SpanParent};
 use crate::http::failure::write_body;
@@ -27,6 +28,7 @@ use crate::http::refusals::SHOWN_METHOD_MAX;
 use crate::http::serve::record::observers::Observers;
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
+use crate::telemetry::ACCESS_LINE;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The same header under Anthropic's name, on Anthropic's routes.
@@ -51,6 +53,8 @@ struct Record {
     /// The caller's address, by the trusted proxies.
     peer: IpAddr,
     observers: Arc<Observers>,
+    /// Knows the owner's names of accounts; `None` in tests of other things.
+    book: Option<AccountBook>,
     trace: Trace,
     head: Arc<Mutex<RequestHead>>,
     /// Entry among the open requests, for a request to a model.
@@ -125,6 +129,32 @@ impl RequestRecord {
     }
 }
 
+impl Record {
+    /// Logs the same in short for people at a terminal, who are shown this in place of the other line.
+    fn log_for_terminals(&self, ended: &EndedRequest) {
+        if !tracing::enabled!(target: ACCESS_LINE, tracing::Level::INFO) {
+            return;
+        }
+        let EndedRequest { head, history, .. } = ended;
+        let name = |identity| self.book.as_ref().map_or_else(|| format!("{identity}"), |book| book.name_of(identity));
+        let millis = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        info!(
+            target: ACCESS_LINE,
+            method = head.method,
+            path = self.path,
+            http.status = ended.status,
+            model = head.model.as_deref(),
+            account = history.account.as_ref().map(|(_, identity)| name(identity)),
+            tokens_in = history.tokens.prompt,
+            tokens_out = history.tokens.completion,
+            first_ms = history.first_content.map(millis),
+            total_ms = millis(ended.total),
+            outcome = ended.outcome,
+            "request"
+        );
+    }
+}
+
 impl Drop for Record {
     fn drop(&mut self) {
         let end = self.end.get_mut();
@@ -157,6 +187,8 @@ impl Drop for Record {
             duration_ms = u64::try_from(total.as_millis()).unwrap_or(u64::MAX),
             "request"
         );
+        self.log_for_terminals(&ended);
+        let head = &ended.head;
         let is_kept = head.asked_for.is_some() || (head.method == "POST" && self.path.starts_with("/v1/"));
         self.observers.ended(ended, is_kept);
     }
@@ -178,6 +210,7 @@ pub(crate) async fn access(State(state): State<AppState>, mut request: Request, 
         path: request.uri().path().chars().take(200).collect(),
         peer: caller_address(&state.settings(), &request),
         observers: Arc::clone(&state.0.observers),
+        book: Some(state.0.book.clone()),
         trace: Trace::default(),
         head: Arc::new(Mutex::new(head)),
         place: OnceLock::new(),
@@ -376,6 +409,7 @@ mod tests {
                 path: "/".to_owned(),
                 peer: Ipv4Addr::LOCALHOST.into(),
                 observers: Arc::default(),
+                book: None,
                 trace: Trace::default(),
                 head: Arc::default(),
                 place: OnceLock::new(),
