@@ -12,7 +12,7 @@
 //! | floor | rooms | what lives there |
 //! |---|---|---|
 //! | 12 | `main` | the process: arguments, exit code |
-//! | 11 | [`cli`] | one file for each command |
+//! | 11 | [`cli`] | one file or folder for each command |
 //! | 10 | [`app`] | makes the parts and joins them |
 //! | 9 | [`reload`] | takes up changed settings while the server runs |
 //! | 8 | [`config`] | flags, environment, `.env`, `config.json`: typed and checked, all faults at once |

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use crate::cli::terminal::{harmless, in_words};
 
-/// How often progress is drawn anew.
+/// Interval in which progress is drawn.
 const TICK: Duration = Duration::from_millis(200);
-/// How long nothing is said about a wait, so that quick answers leave no trace.
+/// Time before progress is shown, so that quick answers leave no trace.
 const PATIENCE: Duration = Duration::from_millis(600);
 
 /// A line on standard error that tells how long something takes and is taken away at its end. Only on a terminal.
@@ -17,7 +17,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Progress for this process.
+    /// Progress on standard error, shown if that is a terminal.
     pub(crate) fn new() -> Self {
         Self { is_shown: io::stderr().is_terminal() }
     }

@@ -47,6 +47,7 @@ mod model_map;
 mod models;
 mod native_tools;
 mod oauth;
+mod on_a_terminal;
 mod outlook;
 mod page;
 mod pictures;

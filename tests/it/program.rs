@@ -251,3 +251,42 @@ async fn a_demo_whose_port_is_taken_names_its_own_flag() {
     assert!(said.contains(&address.to_string()) && said.contains("--port"), "{said}");
     assert!(!said.contains("SERVER_PORT"), "the demo does not look at it: {said}");
 }
+
+#[tokio::test]
+async fn check_tells_the_address_that_was_meant() {
+    let simulator = simulator().await;
+    let key = simulator.keys().secret(&simulator.keys().names()[0]);
+    let base = simulator.urls().keys.to_string();
+    let (base, root) = (base.trim_end_matches('/'), base.trim_end_matches("/v1/").trim_end_matches("/v1"));
+    for (address, told) in [
+        (format!("{base}/chat/completions"), format!("write {base}\n")),
+        (format!("{root}/v1/v1"), format!("correct its address: {root}/v1\n")),
+        (root.to_owned(), format!("its address may lack /v1: {root}/v1")),
+        (base.to_owned(), "key     usable         -                      nothing\n".to_owned()),
+    ] {
+        let mut settings = settings(&simulator, "text");
+        settings.retain(|(name, _)| *name != "COOKIE");
+        settings.push(("QWEN_API_KEYS", format!("{key}@{address}")));
+        let mut program = Program::start(&["check"], &settings);
+        assert_eq!(program.code().await, 0, "{address}: {}", program.stderr());
+        assert!(program.stdout().contains(&told), "{address}: {}", program.stdout());
+    }
+    // A site with a path is a fault of the settings.
+    let site = simulator.urls().web.to_string();
+    let with_path = [("QWEN_WEB_BASE_URL", format!("{site}v1"))];
+    let mut program = Program::start(&["check"], &with_path);
+    assert_eq!(program.code().await, 64);
+    assert!(program.stderr().contains("must end after the host"), "{}", program.stderr());
+}
+
+#[tokio::test]
+async fn check_tells_which_proxies_are_used_and_no_password() {
+    let simulator = simulator().await;
+    let mut settings = settings(&simulator, "text");
+    settings.push(("HTTPS_PROXY", "http://me:CANARY-pass@proxy.invalid:3128".to_owned()));
+    let mut program = Program::start(&["check"], &settings);
+    assert_eq!(program.code().await, 0, "the simulator is called over http");
+    let shown = program.stdout();
+    assert!(shown.contains("called through the proxy http://proxy.invalid:3128 (HTTPS_PROXY)"), "{shown}");
+    assert!(!shown.contains("CANARY-pass") && !program.stderr().contains("CANARY-pass"), "{shown}");
+}

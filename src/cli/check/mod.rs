@@ -1,11 +1,10 @@
 //! `check`: reads the settings and asks the upstreams about each account and key, changing nothing in them.
 
-use std::io::{self, Write as _};
-use std::net::SocketAddr;
+mod report;
+mod surroundings;
+
 use std::path::Path;
 use std::sync::Arc;
-
-use serde::Serialize;
 
 use crate::base::facts::AccountKind;
 use crate::base::ids::{CredentialKey, IdentityId};
@@ -15,6 +14,9 @@ use crate::base::seed::IdentitySeed;
 use crate::base::session::Session;
 use crate::cli::CommandError;
 use crate::cli::auth::{self, rows};
+use crate::cli::check::report::{Line, NOTHING, Report, USABLE};
+use crate::cli::check::surroundings::{base_hint, notes};
+use crate::cli::progress::Progress;
 use crate::config::Config;
 use crate::gateway::accounts::targets;
 use crate::gateway::accounts::web;
@@ -28,64 +30,6 @@ use crate::upstream::oauth::client::QwenOAuth;
 use crate::upstream::openai::client::OpenAiApi;
 use crate::upstream::web::client::QwenWeb;
 use crate::upstream::web::token::token_in_jar;
-
-/// The result of all checks, for people or as JSON.
-#[derive(Default, Serialize)]
-struct Report {
-    /// Number of accounts that can be used.
-    usable: usize,
-    /// Further remarks for the owner.
-    notes: Vec<String>,
-    accounts: Vec<Line>,
-}
-
-/// The result for one account.
-#[derive(Serialize)]
-struct Line {
-    account: String,
-    /// The name that the owner gave it on the page.
-    label: Option<String>,
-    /// Kind of the account: `web`, `oauth` or `key`.
-    kind: &'static str,
-    /// State: `usable`, `login needed`, `refused`, …
-    state: &'static str,
-    /// End of the token in RFC 3339, UTC; `null` for a token without a known end.
-    token_until: Option<String>,
-    /// Advice for the owner.
-    advice: String,
-}
-
-impl Report {
-    fn add(&mut self, line: Line) {
-        self.usable += usize::from(line.state == USABLE);
-        self.accounts.push(line);
-    }
-
-    fn print(&self, is_json: bool) {
-        let mut out = io::stdout();
-        if is_json {
-            // Plain texts always serialise.
-            let _ = writeln!(out, "{}", serde_json::to_string_pretty(self).unwrap_or_default());
-            return;
-        }
-        for note in &self.notes {
-            let _ = writeln!(out, "note: {note}");
-        }
-        if self.accounts.is_empty() {
-            let _ = writeln!(
-                out,
-                "No account is configured: paste the cookie of one into cookie.txt (see cookie.txt.example), log an OAuth \
-                 account in with `qwen-bridge auth add`, or name a key in QWEN_API_KEYS."
-            );
-        }
-        let _ = writeln!(out, "{:<20} {:<7} {:<14} {:<22} what to do", "account", "kind", "state", "token until");
-        for Line { account, label, kind, state, token_until, advice } in &self.accounts {
-            let name = label.as_ref().map_or_else(|| account.clone(), |label| format!("{account} ({label})"));
-            let until = token_until.as_deref().unwrap_or("-");
-            let _ = writeln!(out, "{name:<20} {kind:<7} {state:<14} {until:<22} {advice}");
-        }
-    }
-}
 
 /// Prints a row for each account of the web chat, each OAuth account and each static key, or all of it as one JSON
 /// object; returns whether at least one is usable. An expired OAuth token is not renewed here: a running server may be
@@ -103,7 +47,8 @@ pub async fn run(config: Config, is_json: bool) -> Result<bool, CommandError> {
     let (store, loaded) = Store::open_or_in_memory(Path::new(&config.state_dir))
         .map_err(|error| CommandError::Start(crate::app::StartError::Store(shown, error)))?;
     report.notes.extend(store.unusable().map(ToString::to_string));
-    report.notes.extend(port_note(config.http.listen));
+    report.notes.extend(notes(&config));
+    let progress = Progress::new();
     let upstream = QwenWeb::new(config.web.clone()).map_err(crate::app::StartError::Client)?;
     let now = Now::read();
     let mut sessions = web::sessions(config.identities.clone(), &loaded, now);
@@ -112,7 +57,9 @@ pub async fn run(config: Config, is_json: bool) -> Result<bool, CommandError> {
         (web::session_of(IdentityId::named(&stored.id), &seed, &loaded, now), seed)
     }));
     for (session, _) in sessions {
-        let result = ask(&upstream, &store, &session, &mut report.notes).await;
+        let label = |_| format!("asking the web chat about {}", session.identity());
+        let asking = ask(&upstream, &store, &session, &mut report.notes);
+        let result = progress.during(true, label, asking).await;
         let (state, advice) = match &result {
             Ok(Asked::Usable) => (USABLE, outlook(&session)),
             Ok(Asked::NotRenewed) => {
@@ -135,17 +82,13 @@ pub async fn run(config: Config, is_json: bool) -> Result<bool, CommandError> {
         0 => {}
         ahead => report.notes.push(skew_in_words(ahead)),
     }
-    check_oauth(&mut report, &config, &loaded).await?;
-    check_keys(&mut report, &config, &loaded).await?;
+    let oauth = check_oauth(&mut report, &config, &loaded);
+    progress.during(true, |_| "asking about OAuth accounts".to_owned(), oauth).await?;
+    let keys = check_keys(&mut report, &config, &loaded);
+    progress.during(true, |_| "asking about static keys".to_owned(), keys).await?;
     store.close().await;
-    report.print(is_json);
+    report.print(is_json, Now::read().unix);
     Ok(report.usable > 0)
-}
-
-/// The fault that keeps a server from listening at an address; usually another one runs already.
-fn port_note(listen: SocketAddr) -> Option<String> {
-    let error = std::net::TcpListener::bind(listen).err()?;
-    Some(format!("cannot listen at {listen} ({}); a server may be running there already", error.kind()))
 }
 
 /// A row for each OAuth account.
@@ -154,7 +97,7 @@ async fn check_oauth(report: &mut Report, config: &Config, loaded: &Loaded) -> R
     for row in rows(&config.accounts, Now::read().unix).await.map_err(CommandError::Auth)? {
         let now = Now::read().unix;
         let (state, advice) = match auth::ask(&upstream, &config.accounts, &row, now).await {
-            Some(Ok(())) => (USABLE, "nothing".to_owned()),
+            Some(Ok(())) => (USABLE, NOTHING.to_owned()),
             Some(Err(error)) => ("refused", auth::advice(&error)),
             None if row.is_usable(now) => (USABLE, "nothing, its token is renewed when it is needed".to_owned()),
             None => ("login needed", row.problem().unwrap_or_else(|| AccountKind::OAuth.remedy().to_owned())),
@@ -182,11 +125,12 @@ async fn check_keys(report: &mut Report, config: &Config, loaded: &Loaded) -> Re
                 }
                 _ => verdict(&error),
             },
+            Err(_) if let Some(right) = base_hint(&target.base) => (USABLE, format!("correct its address: {right}")),
             Err(_) if !target.base.path().trim_end_matches('/').ends_with("/v1") => (
                 USABLE,
                 format!("it has no list of models; if requests fail, its address may lack /v1: {}/v1", target.base),
             ),
-            Ok(_) | Err(_) => (USABLE, "nothing".to_owned()),
+            Ok(_) | Err(_) => (USABLE, NOTHING.to_owned()),
         };
         report.add(Line {
             account: session.identity().to_string(),
@@ -199,9 +143,6 @@ async fn check_keys(report: &mut Report, config: &Config, loaded: &Loaded) -> Re
     }
     Ok(())
 }
-
-/// The state of an account that can be used.
-const USABLE: &str = "usable";
 
 /// The outcome of asking about an account.
 enum Asked {
@@ -257,7 +198,7 @@ fn outlook(session: &Session) -> String {
             "log in again, it ends in {} and has no refresh_token cookie to be renewed with",
             in_words(ends_at.0 - now.0)
         ),
-        None => "nothing".to_owned(),
+        None => NOTHING.to_owned(),
     }
 }
 
@@ -270,6 +211,9 @@ fn verdict(error: &UpstreamError) -> (&'static str, String) {
             ("challenged", "open chat.qwen.ai in a browser, pass its check, wait some minutes".to_owned())
         }
         UpstreamErrorKind::RateLimited | UpstreamErrorKind::QuotaExhausted { .. } => ("resting", "wait".to_owned()),
-        _ => ("unknown", format!("try again later: {}", ErrorChain(error))),
+        _ => match error.way {
+            Some(way) => ("unreachable", format!("{}: {}", way.problem(), way.mend())),
+            None => ("unknown", format!("try again later: {}", ErrorChain(error))),
+        },
     }
 }
