@@ -224,13 +224,13 @@ impl KeyLimits {
         }
     }
 
-    /// Whether one of these names of one model is allowed.
+    /// Whether one of these names of one model is allowed. Upper and lower case are the same, as they are for models.
     #[must_use]
     pub fn allow_model<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> bool {
         let fits = |name: &str| {
             self.models.iter().any(|pattern| match pattern.strip_suffix('*') {
-                Some(stem) => name.starts_with(stem),
-                None => name == pattern,
+                Some(stem) => name.get(..stem.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(stem)),
+                None => name.eq_ignore_ascii_case(pattern),
             })
         };
         self.models.is_empty() || names.into_iter().any(fits)
@@ -245,6 +245,22 @@ const MODEL_BYTES_MAX: usize = 200;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn models_are_allowed_in_any_case() {
+        let models = ["qwen3-max", "Qwen3-VL-*"].map(str::to_owned).to_vec();
+        let limits = KeyLimits { models, ..KeyLimits::default() };
+        for (name, expected) in [
+            ("qwen3-max", true),
+            ("Qwen3-Max", true),
+            ("qwen3-maxx", false),
+            ("qwen3-vl-plus", true),
+            ("qwen3-v", false),
+            ("qwen3-字", false),
+        ] {
+            assert_eq!(limits.allow_model([name]), expected, "{name}");
+        }
+    }
 
     #[test]
     fn a_name_stands_before_a_key_and_padding_is_no_key() {

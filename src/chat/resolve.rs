@@ -38,7 +38,7 @@ impl<'a> Rules<'a> {
     /// [`RequestErrorKind::ModelNotFound`].
     pub fn model(&self, name: &str) -> Result<ModelSpec, RequestError> {
         let target = self.model_map.apply(name.trim());
-        let spec = ModelSpec::parse(target, |id| self.find(id).is_some());
+        let spec = ModelSpec::parse_among(target, self.models.iter().map(|model| model.id.as_str()));
         if !spec.is_known && self.is_live {
             let cut = |name: &str| name.chars().take(100).collect::<String>();
             let mapped = if target == name.trim() {

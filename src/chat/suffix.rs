@@ -133,11 +133,45 @@ impl ModelSpec {
         }
         Self { base: base.to_owned(), thinking, search, work, product, is_known: is_known(base) }
     }
+
+    /// Takes a name apart by the ids of a catalogue. An exact id wins; else upper and lower case are the same, where
+    /// only one id fits.
+    #[must_use]
+    pub fn parse_among<'a>(name: &str, ids: impl Iterator<Item = &'a str> + Clone) -> Self {
+        let exact = Self::parse(name, |id| ids.clone().any(|known| known == id));
+        if exact.is_known {
+            return exact;
+        }
+        let is_known = |id: &str| ids.clone().any(|known| known.eq_ignore_ascii_case(id));
+        let lower = Self::parse(&name.to_ascii_lowercase(), is_known);
+        let mut fitting = ids.clone().filter(|known| known.eq_ignore_ascii_case(&lower.base));
+        match (fitting.next(), fitting.next()) {
+            (Some(only), None) => Self { base: only.to_owned(), ..lower },
+            (None, _) | (Some(_), Some(_)) => exact,
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn case_makes_no_difference_where_one_model_fits() {
+        let check = |ids: &[&str], name: &str, expected: Option<&str>| {
+            let spec = ModelSpec::parse_among(name, ids.iter().copied());
+            assert_eq!(spec.is_known.then_some(spec.base.as_str()), expected, "{name}");
+            spec
+        };
+        check(&["qwen3-max"], "Qwen3-Max", Some("qwen3-max"));
+        check(&["Qwen3-235B"], "qwen3-235b", Some("Qwen3-235B"));
+        let spec = check(&["qwen3-max", "qwen3"], " WEB/QWEN3-MAX-Thinking-SEARCH", Some("qwen3-max"));
+        assert!(spec.thinking && spec.search);
+        check(&["Qwen-A", "qwen-a"], "Qwen-A", Some("Qwen-A"));
+        check(&["Qwen-A", "qwen-a"], "QWEN-A", None);
+        check(&["qwen3-max"], "Qwen3-Maxx", None);
+        check(&["qwen3-max"], "", None);
+    }
 
     #[test]
     fn names() {

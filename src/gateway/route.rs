@@ -119,16 +119,8 @@ impl Upstreams {
         if name.starts_with(WEB_PREFIX) {
             return Ok(Route::Web);
         }
-        if has_web {
-            let catalogue = self.web.current().await;
-            if ModelSpec::parse(name, |id| catalogue.find(id).is_some()).is_known {
-                return Ok(Route::Web);
-            }
-        }
-        for (_, gateway) in self.relays() {
-            if gateway.models().await.iter().any(|known| known == name) {
-                return Ok(Route::Relay(gateway.clone(), name.to_owned()));
-            }
+        if let Some(route) = self.listing(name, has_web).await {
+            return Ok(route);
         }
         if has_web {
             return Ok(Route::Web);
@@ -136,6 +128,29 @@ impl Upstreams {
         let names = self.other_names().await;
         let nearest = nearest(name, names.iter().map(String::as_str)).map(str::to_owned);
         Err(NoUpstream { nearest, ..missing() })
+    }
+
+    /// The kind whose list has the model: by its exact name, else in any case of its letters.
+    async fn listing(&self, name: &str, has_web: bool) -> Option<Route> {
+        // The list is not asked for where nothing could come of it.
+        let catalogue = if has_web { Some(self.web.current().await) } else { None };
+        let is_exact = |id: &str| catalogue.as_ref().is_some_and(|catalogue| catalogue.find(id).is_some());
+        if ModelSpec::parse(name, is_exact).is_known {
+            return Some(Route::Web);
+        }
+        let mut alike = None;
+        for (_, gateway) in self.relays() {
+            let models = gateway.models().await;
+            if models.iter().any(|known| known == name) {
+                return Some(Route::Relay(gateway.clone(), name.to_owned()));
+            }
+            let mut fitting = models.iter().filter(|known| known.eq_ignore_ascii_case(name));
+            if let (None, Some(only), None) = (&alike, fitting.next(), fitting.next()) {
+                alike = Some(Route::Relay(gateway.clone(), only.clone()));
+            }
+        }
+        let ids = catalogue.iter().flat_map(|catalogue| catalogue.models.iter().map(|model| model.id.as_str()));
+        if ModelSpec::parse_among(name, ids).is_known { Some(Route::Web) } else { alike }
     }
 
     /// Whether no upstream has a model of this name, which is none of `MODEL_MAP`. `None` while the web chat's list has
@@ -150,15 +165,7 @@ impl Upstreams {
         if self.has_web() && !catalogue.is_live {
             return None;
         }
-        if self.has_web() && ModelSpec::parse(name, |id| catalogue.find(id).is_some()).is_known {
-            return Some(false);
-        }
-        for (_, gateway) in self.relays() {
-            if gateway.models().await.iter().any(|known| known == name) {
-                return Some(false);
-            }
-        }
-        Some(true)
+        Some(self.listing(name, self.has_web()).await.is_none())
     }
 
     /// The upstream of a request without a model, if the web chat has no accounts.

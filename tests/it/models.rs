@@ -164,12 +164,32 @@ async fn an_unknown_name_is_not_found() {
 }
 
 #[tokio::test]
+async fn a_name_in_another_case_is_the_same_model() {
+    let app = TestApp::quick().await;
+    for (name, id) in [
+        ("Qwen3-Max", "qwen3-max"),
+        ("QWEN3-CODER-PLUS", "qwen3-coder-plus"),
+        ("Qwen3-Max-Thinking", "qwen3-max-thinking"),
+    ] {
+        let model = json_of(app.get(&format!("/v1/models/{name}")).send().await.unwrap()).await;
+        assert_eq!(model["id"], id);
+        let mut body = question("echo: there");
+        body["model"] = json!(name);
+        let answer = json_of(app.chat(&body).await).await;
+        assert_eq!((content(&answer), &answer["model"]), ("there", &json!(name)));
+    }
+    let asked = app.simulator.record().requests_to(Endpoint::Completions);
+    let models: Vec<_> = asked.iter().map(|request| request.body.as_ref().unwrap()["model"].clone()).collect();
+    assert_eq!(models, ["qwen3-max", "qwen3-coder-plus", "qwen3-max"]);
+}
+
+#[tokio::test]
 async fn an_unknown_name_is_told_the_nearest() {
     let app = TestApp::quick().await;
     for (id, nearest) in [
-        ("Qwen3-Max", "'qwen3-max'"),
-        ("QWEN3-CODER-PLUS", "'qwen3-coder-plus'"),
         ("qwen3-maxx", "'qwen3-max'"),
+        ("Qwen3-Maxx", "'qwen3-max'"),
+        ("QWEN3-CODER-PLUSS", "'qwen3-coder-plus'"),
         ("qwen3-max-thinkng", "'qwen3-max-thinking'"),
     ] {
         let error = error_of(app.get(&format!("/v1/models/{id}")).send().await.unwrap()).await;
@@ -230,6 +250,7 @@ async fn what_a_model_cannot_do_is_named_or_refused() {
     };
     for (fields, ignored) in [
         (json!({"model": "text-only-search"}), "model"),
+        (json!({"model": "Text-Only-Search"}), "model"),
         (json!({"model": "text-only-search-thinking"}), "model"),
         (json!({"model": "text-only", "enable_search": true}), "enable_search"),
         (json!({"model": "text-only", "web_search_options": {}}), "web_search_options"),
@@ -264,7 +285,7 @@ async fn what_a_model_cannot_do_is_named_or_refused() {
         ("/v1/images/generations", json!({"model": "text-only", "prompt": "x"}), "'text-max-image'"),
         ("/v1/videos", json!({"model": "text-only", "prompt": "x"}), "'text-max-video'"),
         ("/v1/chat/completions", asking("text-maxx"), "'text-max'"),
-        ("/v1/chat/completions", asking("Text-Only-Search"), "'text-only'"),
+        ("/v1/chat/completions", asking("Text-Onli"), "'text-only'"),
     ] {
         let response = app.post(path, &body).send().await.unwrap();
         assert_eq!(response.status(), 404, "{body}");

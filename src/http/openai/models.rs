@@ -65,6 +65,10 @@ async fn retrieve_model(
     if let Some((_, info)) = names.iter().find(|(name, _)| name == target) {
         return json(&model(&id, info));
     }
+    let mut alike = names.iter().filter(|(name, _)| name.eq_ignore_ascii_case(target));
+    if let (Some((name, info)), None) = (alike.next(), alike.next()) {
+        return json(&model(name, info));
+    }
     let others = state.0.upstreams.other_names().await;
     if others.iter().any(|name| name == target) {
         return json(&other(&id));
