@@ -38,7 +38,7 @@ use crate::http;
 use crate::http::state::{AppState, Parts};
 use crate::pool::{IdentityPool, Now, PoolSummary};
 use crate::reload::parts::{LiveParts, LiveValues};
-use crate::reload::{Reloader, Reread};
+use crate::reload::{Reloader, Reread, RereadWithPage};
 use crate::shutdown::Supervisor;
 use crate::store::{OwnedChat, Store};
 use crate::telemetry::{ErrorChain, LogControl};
@@ -74,7 +74,7 @@ pub struct App {
     ending: CancellationToken,
     asked: Asked,
     /// Reads the sources of the configuration anew; `None` where nothing is reloaded.
-    reread: Option<Reread>,
+    reread: Option<RereadWithPage>,
     config: Config,
 }
 
@@ -103,6 +103,7 @@ impl App {
     async fn make(mut config: Config, reread: Option<Reread>, log: Option<LogControl>) -> Result<Self, StartError> {
         outlive_file_size_limit();
         let (store, loaded) = parts::open_store(&mut config)?;
+        let reread = reread.map(|reread| parts::change_by_page(&mut config, reread, &loaded.notes, log.as_ref()));
         let made = complete_keys(&mut config, &store, &loaded).await?;
         let now = Now::read();
         let supervisor = Supervisor::new();
@@ -372,9 +373,11 @@ impl App {
 }
 
 /// Makes the task that applies changed settings.
-fn reloader(reread: Reread, live: LiveParts, state: &AppState, config: &Config) -> Reloader {
+fn reloader((reread, page): RereadWithPage, live: LiveParts, state: &AppState, config: &Config) -> Reloader {
     Reloader {
         reread,
+        page,
+        store: Arc::clone(&state.0.store),
         live,
         book: state.0.book.clone(),
         keys: state.0.keys.clone(),

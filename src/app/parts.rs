@@ -9,7 +9,7 @@ use crate::base::facts::{AccountKind, IdentityFacts};
 use crate::base::ids::CredentialKey;
 use crate::base::live::Live;
 use crate::chat::failure::Failure;
-use crate::config::Config;
+use crate::config::{Config, Fault, Sources};
 use crate::gateway::accounts::book::AccountBook;
 use crate::gateway::accounts::device_login::DeviceLogins;
 use crate::gateway::accounts::oauth::OAuthAccounts;
@@ -37,6 +37,7 @@ use crate::http::state::{AppState, OwnerParts};
 use crate::http::traces::{self, SpanSender};
 use crate::pool::{IdentityPool, Now, PoolSettings, Strategy};
 use crate::reload::parts::{LiveParts, LiveValues, relay_pool, usage_settings};
+use crate::reload::{Reread, RereadWithPage};
 use crate::shutdown::Supervisor;
 use crate::store::{KeptAlert, Loaded, Note, Store, UsageLoaded, VideoJob};
 use crate::telemetry::LogControl;
@@ -71,6 +72,34 @@ pub(crate) fn open_store(config: &mut Config) -> Result<(Arc<Store>, Loaded), St
         config.http.spool = std::env::temp_dir();
     }
     Ok((Arc::new(store), loaded))
+}
+
+/// Reads the configuration once more, with the settings that the owner changed on the page and that the state keeps. If
+/// they no longer go with the files, they are left out, and each fault is a warning.
+pub(crate) fn change_by_page(
+    config: &mut Config,
+    reread: Reread,
+    notes: &HashMap<Note, String>,
+    log: Option<&LogControl>,
+) -> RereadWithPage {
+    let Some(page) = notes.get(&Note::Settings) else { return (reread, None) };
+    match Config::load(&Sources { page: Some(page.clone()), ..reread() }) {
+        Ok(mut changed) => {
+            changed.http.spool.clone_from(&config.http.spool);
+            let known = std::mem::take(&mut config.warnings);
+            let news: Vec<String> = known.into_iter().filter(|one| !changed.warnings.contains(one)).collect();
+            changed.warnings.extend(news);
+            if let Some(log) = log {
+                log.set_filter(&changed.log.filter);
+            }
+            *config = changed;
+        }
+        Err(wrong) => {
+            let warning = |fault: &Fault| format!("the settings of the owner's page are not in use: {fault}");
+            config.warnings.extend(wrong.faults.iter().map(warning));
+        }
+    }
+    (reread, Some(page.clone()))
 }
 
 /// Makes the gateway of the web chat.

@@ -150,10 +150,11 @@ This file is made from the code by `UPDATE_DOCS=1 cargo test --lib config`; edit
 Each setting is taken from the first of these places that has it:
 
 1. a flag of the command line (`qwen-bridge --help` lists the few settings that have one),
-2. the environment,
-3. the file `.env` in the working folder (`NAME=value`, one a line),
-4. `config.json`, one JSON object in which comments are allowed; [config.json.example](../config.json.example) has every setting,
-5. the default below.
+2. the owner's page, which keeps what is changed there in `STATE_DIR`,
+3. the environment,
+4. the file `.env` in the working folder (`NAME=value`, one a line),
+5. `config.json`, one JSON object in which comments are allowed; [config.json.example](../config.json.example) has every setting,
+6. the default below.
 
 The names are the same everywhere. An empty value counts as not set, and quotes around a value are removed. Where two settings mean the same, the place still comes first: `PORT` in the environment beats `SERVER_PORT` in a file. A value that Kubernetes sets for a service (`SERVER_PORT=tcp://…`) is ignored with a warning.
 

@@ -69,6 +69,8 @@ impl fmt::Display for Fault {
 pub enum Origin {
     /// A flag on the command line.
     Flag,
+    /// The owner's page, which keeps its values in the state.
+    Page,
     /// The environment of the process.
     Environment,
     /// The file `.env` in the working folder.
@@ -83,6 +85,7 @@ impl fmt::Display for Origin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Flag => "flag",
+            Self::Page => "page",
             Self::Environment => "environment",
             Self::DotEnv => ".env",
             Self::File => "config.json",
@@ -90,3 +93,27 @@ impl fmt::Display for Origin {
         })
     }
 }
+
+/// The fault of a name that is no setting.
+pub(super) fn unknown(name: &str, known: &[&str], origin: Origin) -> Fault {
+    let upper = name.to_ascii_uppercase();
+    let nearest = known
+        .iter()
+        .map(|known| (strsim::jaro_winkler(&upper, known), *known))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b));
+    // The name was written by a person, and a misplaced secret would be one too.
+    let shown: String = name.chars().take(NAME_SHOWN_MAX).collect();
+    Fault::of(
+        format!("{shown:?}"),
+        origin,
+        "is no setting",
+        match nearest {
+            Some((_, nearest)) => format!("did you mean {nearest}?"),
+            None => "config.json.example lists all of them".to_owned(),
+        },
+    )
+}
+
+/// Most characters of an unknown name that are repeated.
+pub(super) const NAME_SHOWN_MAX: usize = 40;

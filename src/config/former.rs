@@ -4,8 +4,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::config::fault::Origin;
-use crate::config::layers::{Layers, NAME_SHOWN_MAX};
+use crate::config::fault::{NAME_SHOWN_MAX, Origin};
+use crate::config::layers::Layers;
 
 /// A variable of another program.
 pub(super) struct Former {

@@ -6,12 +6,13 @@ use config::{File, FileFormat, Source as _, ValueKind};
 
 use crate::base::quotes::bare;
 use crate::config::dotenv;
-use crate::config::fault::{Fault, Origin};
+use crate::config::fault::{Fault, Origin, unknown};
+use crate::config::page;
 use crate::config::values::Value;
 
 /// The values of a configuration.
 pub(super) struct Layers {
-    /// The strongest first: flags, environment, `.env`, `config.json`.
+    /// The strongest first: flags, the owner's page, environment, `.env`, `config.json`.
     layers: Vec<(Origin, BTreeMap<String, Value>)>,
     /// Remarks about values that were left out.
     pub(super) warnings: Vec<String>,
@@ -21,6 +22,7 @@ impl Layers {
     /// Reads the layers. `known` are the names that `config.json` may hold.
     pub(super) fn read(
         flags: &BTreeMap<String, String>,
+        page: Option<&str>,
         env: &BTreeMap<String, String>,
         dotenv: Option<&str>,
         file: Option<&str>,
@@ -41,6 +43,7 @@ impl Layers {
         Self {
             layers: vec![
                 (Origin::Flag, texts(flags)),
+                (Origin::Page, page.map(page::read).unwrap_or_default()),
                 (Origin::Environment, texts(&env)),
                 (Origin::DotEnv, dotenv.as_ref().map(texts).unwrap_or_default()),
                 (Origin::File, file.unwrap_or_default()),
@@ -56,16 +59,11 @@ impl Layers {
     }
 
     /// The strongest value of a key. An empty text counts as not given, since compose files pass `${NAME:-}` on,
-    /// except where it means something.
+    /// except where it means something; on the owner's page it stands for the default, whatever the files say.
     pub(super) fn value(&self, name: &str, empty_counts: bool) -> Option<(Origin, &Value)> {
         self.layers.iter().find_map(|(origin, values)| {
             let value = values.get(name)?;
-            let is_empty = match value {
-                Value::Text(text) => text.trim().is_empty(),
-                Value::List(parts) => parts.is_empty(),
-                Value::Table(table) => table.is_empty(),
-            };
-            (!is_empty || empty_counts).then_some((*origin, value))
+            (!value.is_empty() || empty_counts || *origin == Origin::Page).then_some((*origin, value))
         })
     }
 }
@@ -107,7 +105,7 @@ fn read_file(text: &str, known: &[&str], faults: &mut Vec<Fault>) -> BTreeMap<St
     let parsed: BTreeMap<String, config::Value> = parsed.into_iter().collect();
     for (name, value) in parsed {
         if !known.contains(&name.as_str()) {
-            faults.push(unknown(&name, known));
+            faults.push(unknown(&name, known, Origin::File));
             continue;
         }
         match read_value(value.kind) {
@@ -127,26 +125,6 @@ fn place_of(text: &str) -> Option<(u64, u64)> {
     let line = words.nth(1)?.parse().ok()?;
     let column = words.nth(1)?.parse().ok()?;
     Some((line, column))
-}
-
-fn unknown(name: &str, known: &[&str]) -> Fault {
-    let upper = name.to_ascii_uppercase();
-    let nearest = known
-        .iter()
-        .map(|known| (strsim::jaro_winkler(&upper, known), *known))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b));
-    // The name was written by a person, and a misplaced secret would be one too.
-    let shown: String = name.chars().take(NAME_SHOWN_MAX).collect();
-    Fault::of(
-        format!("{shown:?}"),
-        Origin::File,
-        "is no setting",
-        match nearest {
-            Some((_, nearest)) => format!("did you mean {nearest}?"),
-            None => "config.json.example lists all of them".to_owned(),
-        },
-    )
 }
 
 fn read_value(kind: ValueKind) -> Result<Option<Value>, String> {
@@ -182,6 +160,3 @@ fn scalar(kind: ValueKind) -> Option<String> {
         ValueKind::Nil | ValueKind::Table(_) | ValueKind::Array(_) => None,
     }
 }
-
-/// Most characters of an unknown name that are repeated.
-pub(super) const NAME_SHOWN_MAX: usize = 40;

@@ -1,4 +1,4 @@
-//! From texts (flags, environment, `.env`, `config.json`, `cookie.txt`) to checked settings.
+//! From texts (flags, the owner's page, environment, `.env`, `config.json`, `cookie.txt`) to checked settings.
 //!
 //! Each key is taken from the strongest place that has it. All faults are reported at once, and none shows a secret.
 //! Only [`Sources::from_process`] reads the process and its files; loading is a pure function of their texts. Called by
@@ -11,6 +11,7 @@ mod dotenv;
 mod fault;
 mod former;
 mod layers;
+pub(crate) mod page;
 mod proxies;
 mod settings;
 mod sources;
@@ -140,7 +141,7 @@ impl Config {
             }
             let given = layers.value(setting.name, setting.empty_counts);
             shown.push(shown_setting(setting, given));
-            let Some((origin, value)) = given else {
+            let Some((origin, value)) = given.filter(|(_, value)| !value.is_empty() || setting.empty_counts) else {
                 continue;
             };
             draft.origins.insert(setting.name, origin);
@@ -227,14 +228,19 @@ fn shown_setting(setting: &Setting, given: Option<(Origin, &Value)>) -> ShownSet
         Some(Origin::File) => "file",
         Some(Origin::DotEnv) => ".env",
         Some(Origin::Environment) => "environment",
+        Some(Origin::Page) => "page",
         Some(Origin::Flag) => "flag",
     };
     let text = match given {
+        Some((_, value)) if value.is_empty() && !setting.empty_counts => {
+            (!setting.default.is_empty()).then(|| setting.default.to_owned())
+        }
         Some(_) if setting.is_secret => Some("••••••••".to_owned()),
         Some((_, Value::Text(text))) => Some(text.clone()),
         Some((_, Value::List(list))) => Some(list.join(", ")),
         Some((_, Value::Table(table))) => {
-            Some(table.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(", "))
+            // `KEY_LIMITS` is the only table that is no secret.
+            Some(table.iter().map(|(name, value)| format!("{name}:{value}")).collect::<Vec<_>>().join("; "))
         }
         None => (!setting.default.is_empty()).then(|| setting.default.to_owned()),
     };
@@ -244,7 +250,8 @@ fn shown_setting(setting: &Setting, given: Option<(Origin, &Value)>) -> ShownSet
         value: text.map(|text| without_password(&text)),
         default: setting.default,
         origin,
-        changeable: false,
+        changeable: setting.is_for_the_page() && origin != "flag",
+        choices: setting.choices(),
         needs_restart: setting.needs_restart,
         pending: None,
         about: setting.help,

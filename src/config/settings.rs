@@ -46,6 +46,27 @@ pub struct Setting {
     pub(super) apply: Apply,
 }
 
+impl Setting {
+    /// Whether the owner's page may change it: its value may be shown, and a change is in use at once.
+    #[must_use]
+    pub fn is_for_the_page(&self) -> bool {
+        // Files are read before the values of the page are known.
+        !self.needs_restart && !self.is_secret && self.name != COOKIE_FILE
+    }
+
+    /// The words that it takes; empty where other texts are possible.
+    #[must_use]
+    pub fn choices(&self) -> &'static [&'static str] {
+        match (self.name, self.default) {
+            (_, "true" | "false") => &["true", "false"],
+            ("REASONING_FORMAT", _) => &["parsed", "raw", "hidden"],
+            ("WEB_TOOLS", _) => &["prompt", "native", "off"],
+            ("LOG_FORMAT", _) => &["text", "json"],
+            _ => &[],
+        }
+    }
+}
+
 /// Puts a value into the draft. The error says what was expected.
 type Apply = fn(&mut Draft, &Value) -> Result<(), Expected>;
 

@@ -19,6 +19,8 @@ use crate::config::values::{self, Value};
 pub struct Sources {
     /// Settings from the command line, by name.
     pub flags: BTreeMap<String, String>,
+    /// What the owner's page keeps in the state: a JSON object of values by the names of their settings.
+    pub page: Option<String>,
     /// Settings from the environment, by name.
     pub env: BTreeMap<String, String>,
     /// The text of `.env`, if there is one.
@@ -59,6 +61,7 @@ impl Sources {
     pub fn empty(now: UnixSeconds) -> Self {
         Self {
             flags: BTreeMap::new(),
+            page: None,
             env: BTreeMap::new(),
             dotenv: None,
             file: None,
@@ -147,7 +150,15 @@ impl Sources {
 
     /// The layers of these sources.
     pub(super) fn layers(&self, faults: &mut Vec<Fault>) -> Layers {
-        Layers::read(&self.flags, &self.env, self.dotenv.as_deref(), self.file.as_deref(), &names(), faults)
+        Layers::read(
+            &self.flags,
+            self.page.as_deref(),
+            &self.env,
+            self.dotenv.as_deref(),
+            self.file.as_deref(),
+            &names(),
+            faults,
+        )
     }
 }
 

@@ -28,6 +28,15 @@ pub(super) enum Value {
 }
 
 impl Value {
+    /// Whether it holds nothing.
+    pub(super) fn is_empty(&self) -> bool {
+        match self {
+            Self::Text(text) => text.trim().is_empty(),
+            Self::List(parts) => parts.is_empty(),
+            Self::Table(table) => table.is_empty(),
+        }
+    }
+
     /// The whole value as one text, different for each value. It may be a secret.
     pub(super) fn whole(&self) -> String {
         match self {

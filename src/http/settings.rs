@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use crate::base::caller_key::NamedKey;
+use crate::base::ids::CredentialKey;
 use crate::base::secret::ApiKey;
 use crate::chat::job::ReasoningFormat;
 
@@ -72,10 +73,12 @@ pub struct ShownSetting {
     pub value: Option<String>,
     /// Its default; empty for none.
     pub default: &'static str,
-    /// Source of the value: `default`, `file`, `.env`, `environment` or `flag`.
+    /// Source of the value: `default`, `file`, `.env`, `environment`, `page` or `flag`.
     pub origin: &'static str,
     /// Whether it can be changed on the page.
     pub changeable: bool,
+    /// The words that it takes; empty where any text of its kind will do.
+    pub choices: &'static [&'static str],
     /// Whether a change takes effect at the next start only.
     pub needs_restart: bool,
     /// Another value, read since the start and used after a restart.
@@ -83,6 +86,16 @@ pub struct ShownSetting {
     /// Description of the setting, in one line.
     pub about: &'static str,
 }
+
+/// A hash of all values as they are shown, so that a change can be refused that was made to other ones.
+#[must_use]
+pub(crate) fn version_of(settings: &[ShownSetting]) -> String {
+    let all = serde_json::to_string(settings).unwrap_or_default();
+    CredentialKey::of(&all).as_str().chars().take(VERSION_CHARS).collect()
+}
+
+/// Hexadecimal digits of a version.
+const VERSION_CHARS: usize = 16;
 
 /// A value that takes effect after a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -18,15 +18,16 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::base::live::Live;
-use crate::config::{COOKIE_TEXT, Config, KeyPolicy, SETTINGS, Sources};
+use crate::config::{COOKIE_TEXT, Config, Fault, KeyPolicy, SETTINGS, Sources, page};
 use crate::gateway::accounts::book::AccountBook;
 use crate::gateway::caller_keys::CallerKeys;
-use crate::gateway::reloads::{Asked, Outcome, Reloads};
-use crate::http::settings::{PendingValue, ShownSetting};
+use crate::gateway::reloads::{Asked, ChangeRefused, Outcome, Question, Reloads, SettingsChange};
+use crate::http::settings::{PendingValue, ShownSetting, version_of};
 use crate::pool::Now;
 use crate::reload::parts::LiveParts;
 use crate::reload::watch::watch;
 use crate::shutdown::hangups;
+use crate::store::{Note, Store};
 use crate::telemetry::ErrorChain;
 
 /// Time without changes of a file before it is read.
@@ -40,10 +41,15 @@ const CREDENTIALS: [&str; 7] =
 
 /// Reads all sources of the configuration anew.
 pub(crate) type Reread = Box<dyn Fn() -> Sources + Send>;
+/// The same, and the values that the owner's page keeps in the state.
+pub(crate) type RereadWithPage = (Reread, Option<String>);
 
 /// The task that reloads settings.
 pub(crate) struct Reloader {
     pub(crate) reread: Reread,
+    /// What the owner's page keeps in the state.
+    pub(crate) page: Option<String>,
+    pub(crate) store: Arc<Store>,
     /// The parts whose settings can change while the server runs.
     pub(crate) live: LiveParts,
     pub(crate) book: AccountBook,
@@ -75,10 +81,11 @@ impl Reloader {
                     info!("asked to reload");
                     self.reload().await;
                 }
-                Some(answer) = asked.next() => {
-                    // Sending fails when the request that asked was dropped meanwhile.
-                    let _ = answer.send(self.reload().await);
-                }
+                // Sending an answer fails when the request that asked was dropped meanwhile.
+                Some(question) = asked.next() => match question {
+                    Question::Reload(answer) => drop(answer.send(self.reload().await)),
+                    Question::Change(change, answer) => drop(answer.send(self.change(change).await)),
+                },
                 () = changed.notified() => {
                     sleep(DEBOUNCE).await;
                     if emptied.is_believed(self.lost_its_cookies(), Instant::now()) {
@@ -97,32 +104,66 @@ impl Reloader {
 
     /// Whether the cookie file holds nothing although it did.
     fn lost_its_cookies(&self) -> bool {
-        let sources = (self.reread)();
+        let sources = self.sources();
         let is_empty = sources.cookie_file.as_deref().is_none_or(|text| text.trim().is_empty());
         is_empty && self.in_use.get(COOKIE_TEXT).is_some_and(|text| !text.is_empty())
     }
 
     /// Reads everything, and takes up what can be.
     async fn reload(&mut self) -> Outcome {
-        let outcome = match Config::load(&(self.reread)()) {
+        let outcome = match Config::load(&self.sources()) {
             Err(wrong) => {
-                let faults: Vec<String> = wrong.faults.iter().map(ToString::to_string).collect();
+                let faults = in_words(&wrong.faults);
                 for fault in &faults {
                     error!("not reloaded: {fault}");
                 }
                 Outcome { faults, ..Outcome::nothing(Now::read().unix) }
             }
-            Ok(config) => match self.live.take_up(&config, Now::read()) {
-                Ok(()) => self.take_up(&config).await,
-                Err(error) => {
-                    let fault = format!("ALERT_URL: {}", ErrorChain(&error));
-                    error!("not reloaded: {fault}");
-                    Outcome { faults: vec![fault], ..Outcome::nothing(Now::read().unix) }
-                }
-            },
+            Ok(config) => self.use_all(&config).await,
         };
         self.reloads.note(outcome.clone());
         outcome
+    }
+
+    /// Everything that the configuration is read from.
+    fn sources(&self) -> Sources {
+        Sources { page: self.page.clone(), ..(self.reread)() }
+    }
+
+    /// Changes settings for the owner's page: all of them, or none.
+    async fn change(&mut self, change: SettingsChange) -> Result<Outcome, ChangeRefused> {
+        if change.version.is_some_and(|version| version != version_of(&self.shown.now())) {
+            return Err(ChangeRefused::Outdated);
+        }
+        let mut sources = self.sources();
+        let (page, mut faults) = page::changed(self.page.as_deref(), &change.values, &sources.flags);
+        sources.page = Some(page.clone());
+        let loaded = Config::load(&sources);
+        if let Err(wrong) = &loaded {
+            faults.extend(wrong.faults.iter().cloned());
+        }
+        let config = match loaded {
+            Ok(config) if faults.is_empty() => config,
+            _ => return Err(ChangeRefused::Faults(in_words(&faults))),
+        };
+        if let Err(error) = self.store.save_note(Note::Settings, page.clone()).await {
+            error!(error = %ErrorChain(&error), "settings were not changed, since the state cannot keep them");
+            return Err(ChangeRefused::NotKept);
+        }
+        self.page = Some(page);
+        Ok(self.use_all(&config).await)
+    }
+
+    /// Takes up what can be, of a configuration without a fault.
+    async fn use_all(&mut self, config: &Config) -> Outcome {
+        match self.live.take_up(config, Now::read()) {
+            Ok(()) => self.take_up(config).await,
+            Err(error) => {
+                let fault = format!("ALERT_URL: {}", ErrorChain(&error));
+                error!("not reloaded: {fault}");
+                Outcome { faults: vec![fault], ..Outcome::nothing(Now::read().unix) }
+            }
+        }
     }
 
     async fn take_up(&mut self, config: &Config) -> Outcome {
@@ -168,6 +209,10 @@ impl Reloader {
         }
         outcome
     }
+}
+
+fn in_words(faults: &[Fault]) -> Vec<String> {
+    faults.iter().map(ToString::to_string).collect()
 }
 
 /// The settings that are in use after a reload: those that wait for a restart have the value they had. The rows of

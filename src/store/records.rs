@@ -57,6 +57,8 @@ pub enum Note {
     Audit,
     /// Models that the owner lists or hides against the rule, as JSON.
     ListedModels,
+    /// The settings that the owner changed on the page, as JSON.
+    Settings,
 }
 
 impl Note {
@@ -66,6 +68,7 @@ impl Note {
             Self::AdminKey => "generated_admin_key",
             Self::Audit => "audit",
             Self::ListedModels => "listed_models",
+            Self::Settings => "settings",
         }
     }
 }

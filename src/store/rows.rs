@@ -195,7 +195,7 @@ impl Rows {
         };
         let generated_admin_key = note(Note::AdminKey)?.map(|key| ApiKey::new(&key));
         let mut notes = HashMap::new();
-        for about in [Note::Audit, Note::ListedModels] {
+        for about in [Note::Audit, Note::ListedModels, Note::Settings] {
             notes.extend(note(about)?.map(|text| (about, text)));
         }
         let made_keys = key_rows::load(&self.connection)?;

@@ -64,6 +64,7 @@ mod restart;
 mod search;
 mod secrets_in_logs;
 mod session;
+mod settings;
 mod setup;
 mod shutdown;
 mod status;

@@ -4,6 +4,7 @@ mod accounts;
 mod faults;
 mod keys;
 mod layers;
+mod page;
 mod values;
 
 use base64::Engine as _;

@@ -21,6 +21,10 @@ const QUESTIONS: &[&str] = &["/check", "/test"];
 /// Most characters of a path that are noted.
 const PATH_CHARS_MAX: usize = 120;
 
+/// What a change was about, beside its path; an extension of the response. Never a value, which may be a secret.
+#[derive(Clone)]
+pub(crate) struct Detail(pub(crate) String);
+
 /// The route of this file.
 pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/admin/audit", get(audit))
@@ -39,7 +43,10 @@ pub(crate) async fn note_changes(State(state): State<AppState>, request: Request
         (owner.name(), format!("{} {path}", request.method()))
     });
     let response = next.run(request).await;
-    if let Some((who, what)) = change.filter(|_| response.status().is_success()) {
+    if let Some((who, mut what)) = change.filter(|_| response.status().is_success()) {
+        if let Some(Detail(detail)) = response.extensions().get() {
+            what = format!("{what} {detail}");
+        }
         note(&state, who, what).await;
     }
     response

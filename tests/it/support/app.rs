@@ -48,6 +48,7 @@ pub(crate) struct Setup {
     settings: BTreeMap<String, String>,
     removed: Vec<String>,
     state_dir: Option<TempDir>,
+    is_reloading: bool,
 }
 
 impl Setup {
@@ -60,6 +61,12 @@ impl Setup {
     /// Leaves a setting at its default that test servers otherwise have.
     pub(crate) fn without(mut self, name: &str) -> Self {
         self.removed.push(name.to_owned());
+        self
+    }
+
+    /// Takes up changed settings while it runs. It watches files, so only tests of that ask for it.
+    pub(crate) fn reloading(mut self) -> Self {
+        self.is_reloading = true;
         self
     }
 
@@ -91,7 +98,12 @@ impl Setup {
             env.remove(&name);
         }
         let sources = Sources { env, ..Sources::empty(UnixSeconds(jiff::Timestamp::now().as_second())) };
-        let app = App::build(Config::load(&sources).unwrap()).await.unwrap();
+        let config = Config::load(&sources).unwrap();
+        let app = match self.is_reloading {
+            true => App::build_reloading(config, move || sources.clone(), None).await,
+            false => App::build(config).await,
+        };
+        let app = app.unwrap();
         let (address, metrics_address) = (app.address(), app.metrics_address());
         let stop = CancellationToken::new();
         let server = AbortOnDrop(spawn(app.serve(stop.clone().cancelled_owned())));

@@ -22,12 +22,12 @@ function words(status, body, path) {
   return said || tr(`The server answered with status ${status}.`, `服务器返回状态 ${status}。`);
 }
 
-export async function api(path, { method = 'GET', body, signal } = {}) {
+export async function api(path, { method = 'GET', body, signal, headers = {} } = {}) {
   let response;
   try {
     response = await fetch(base + path, {
       method, signal, credentials: 'same-origin',
-      headers: with_csrf(body === undefined ? {} : { 'content-type': 'application/json' }),
+      headers: with_csrf(body === undefined ? headers : { ...headers, 'content-type': 'application/json' }),
       body: body === undefined ? undefined : JSON.stringify(body),
     });
   } catch (error) {
@@ -44,7 +44,7 @@ export async function api(path, { method = 'GET', body, signal } = {}) {
   return json;
 }
 export const post = (path, body = {}) => api(path, { method: 'POST', body });
-export const patch = (path, body) => api(path, { method: 'PATCH', body });
+export const patch = (path, body, headers) => api(path, { method: 'PATCH', body, headers });
 export const put = (path, body) => api(path, { method: 'PUT', body });
 export const remove = (path) => api(path, { method: 'DELETE' });
 
