@@ -381,6 +381,8 @@ fn reloader((reread, page): RereadWithPage, live: LiveParts, state: &AppState, c
         live,
         book: state.0.book.clone(),
         keys: state.0.keys.clone(),
+        oauth: state.0.accounts.clone(),
+        static_keys: state.0.upstreams.keys().clone(),
         reloads: state.0.reloads.clone(),
         in_use: config.fingerprints.clone(),
         shown: state.0.owner.settings.clone(),

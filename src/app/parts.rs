@@ -338,7 +338,7 @@ fn static_keys(
     }
     let api = OpenAiApi::new(config.web.connect_timeout, values.timeouts.clone(), config.web.is_direct)?;
     let (store, supervisor) = (Arc::clone(store), supervisor.clone());
-    Ok(RelayGateway::new(pool, api, Targets::Keys(targets), store, supervisor, relay_settings(values)))
+    Ok(RelayGateway::new(pool, api, Targets::Keys(Live::new(targets)), store, supervisor, relay_settings(values)))
 }
 
 fn relay_settings(values: &LiveValues) -> RelaySettings {

@@ -345,8 +345,8 @@ pub const SETTINGS: &[Setting] = &[
     row(ACCOUNTS, "TOKEN_REFRESH_INTERVAL_HOURS", "", "Renew the token of a web account after this many hours at the latest; not set or `0`: only shortly before it expires.",
         |d, v| put(&mut d.chat.refresh_interval, values::hours(v))),
 
-    secret(OPENAI, "QWEN_OAUTH_CREDS", "OAuth credentials as JSON, one object or several; renewed tokens are kept in `STATE_DIR`.",
-        |d, v| { d.accounts.given = values::oauth_credentials(v, d.now)?; Ok(()) }),
+    live(secret(OPENAI, "QWEN_OAUTH_CREDS", "OAuth credentials as JSON, one object or several; renewed tokens are kept in `STATE_DIR`.",
+        |d, v| { d.accounts.given = values::oauth_credentials(v, d.now)?; Ok(()) })),
     row(OPENAI, "QWEN_DIR", ".qwen", "Folder with `oauth_creds.json` and `oauth_creds_<id>.json`; `~` is the user's folder. The file of the official command line in `~/.qwen` is used besides.",
         |d, v| put(&mut d.accounts.dir, values::folder(v, d.home.as_deref()))),
     row(OPENAI, "TOKEN_REFRESH_BUFFER", "5m", "How long before it expires an OAuth token is renewed.",
@@ -359,8 +359,8 @@ pub const SETTINGS: &[Setting] = &[
         |d, v| put(&mut d.oauth.scope, text(v).map(str::to_owned))),
     row(OPENAI, "API_BASE_URL", "", "Address of the API for all OAuth accounts; not set: the address in their credentials, else `https://portal.qwen.ai/v1`.",
         |d, v| { d.accounts.api_base = Some(with_version(values::api_url(v)?)); Ok(()) }),
-    secret(OPENAI, "QWEN_API_KEYS", "Keys of OpenAI-compatible upstreams, as `key@https://host/v1`; several are separated by commas.",
-        |d, v| put(&mut d.static_keys, values::static_keys(v))),
+    live(secret(OPENAI, "QWEN_API_KEYS", "Keys of OpenAI-compatible upstreams, as `key@https://host/v1`; several are separated by commas.",
+        |d, v| put(&mut d.static_keys, values::static_keys(v)))),
 
     row(LISTENING, "SERVER_HOST", "127.0.0.1", "Address to listen at; `0.0.0.0` for all.",
         |d, v| { d.host = Some(values::host(v)?); Ok(()) }),

@@ -183,6 +183,17 @@ impl RelayModels {
         Self(Arc::new(RelayInner { pool, api, targets, ttl, kept, lists: Mutex::default() }))
     }
 
+    /// Lets the next request wait for a new list, since other keys are in use.
+    pub(crate) fn fetch_anew(&self) {
+        let current = self.0.kept.current.load_full();
+        self.0.kept.put(Arc::clone(&current.list), false, Duration::ZERO);
+    }
+
+    /// Forgets what the endpoint of a key listed.
+    pub(crate) fn forget(&self, key: &CredentialKey) {
+        self.0.lists.lock().remove(key);
+    }
+
     /// The identities whose endpoints are known to lack a model, if another's is known to have it.
     pub(crate) fn without(&self, model: &str) -> Vec<CredentialKey> {
         let lists = self.0.lists.lock();

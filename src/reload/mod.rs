@@ -20,6 +20,8 @@ use tracing::{error, info, warn};
 use crate::base::live::Live;
 use crate::config::{COOKIE_TEXT, Config, Fault, KeyPolicy, SETTINGS, Sources, page};
 use crate::gateway::accounts::book::AccountBook;
+use crate::gateway::accounts::oauth::OAuthAccounts;
+use crate::gateway::answer::relay::RelayGateway;
 use crate::gateway::caller_keys::CallerKeys;
 use crate::gateway::reloads::{Asked, ChangeRefused, Outcome, Question, Reloads, SettingsChange};
 use crate::http::settings::{PendingValue, ShownSetting, version_of};
@@ -36,8 +38,17 @@ const DEBOUNCE: Duration = Duration::from_millis(500);
 const EMPTY_FOR: Duration = Duration::from_secs(10);
 
 /// The settings that hold accounts or keys of callers.
-const CREDENTIALS: [&str; 7] =
-    ["COOKIE", "COOKIE_FILE", "QWEN_TOKEN", "API_KEY", "OPENAI_API_KEYS", "OPENAI_API_KEY", "KEY_LIMITS"];
+const CREDENTIALS: [&str; 9] = [
+    "COOKIE",
+    "COOKIE_FILE",
+    "QWEN_TOKEN",
+    "QWEN_OAUTH_CREDS",
+    "QWEN_API_KEYS",
+    "API_KEY",
+    "OPENAI_API_KEYS",
+    "OPENAI_API_KEY",
+    "KEY_LIMITS",
+];
 
 /// Reads all sources of the configuration anew.
 pub(crate) type Reread = Box<dyn Fn() -> Sources + Send>;
@@ -54,6 +65,10 @@ pub(crate) struct Reloader {
     pub(crate) live: LiveParts,
     pub(crate) book: AccountBook,
     pub(crate) keys: CallerKeys,
+    /// OAuth accounts, of which some are given in settings.
+    pub(crate) oauth: OAuthAccounts,
+    /// The way to the endpoints of static keys.
+    pub(crate) static_keys: RelayGateway,
     /// Source of the requests to reload, and target of the last result.
     pub(crate) reloads: Reloads,
     /// Hash of the value of each setting in use, by name.
@@ -193,6 +208,8 @@ impl Reloader {
         }
         if self.server_mode {
             outcome.changed.extend(self.book.configure(&config.identities, now).await);
+            outcome.changed.extend(self.oauth.configure_given(&config.accounts.given).await);
+            outcome.changed.extend(self.static_keys.configure_keys(&config.static_keys, now));
             if config.key_policy == KeyPolicy::Keys && !changes_policy {
                 self.keys.configure(&config.http.keys);
             }

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::{Endpoint, ScriptedReply};
+use simulator::TokenLife;
+use simulator::script::{Endpoint, KeyScript, Scenario, ScriptedReply};
 use tempfile::TempDir;
 
 use crate::support::app::{PATIENCE, json_of, question};
@@ -27,7 +28,11 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start() -> Self {
-        let simulator = Simulator::start(crew(3).paced_ms(0)).await.unwrap();
+        Self::start_with(crew(3)).await
+    }
+
+    async fn start_with(scenario: Scenario) -> Self {
+        let simulator = Simulator::start(scenario.paced_ms(0)).await.unwrap();
         let folder = TempDir::new().unwrap();
         fs::write(folder.path().join("cookie.txt"), simulator.accounts().cookie("ada")).unwrap();
         fs::write(folder.path().join(".env"), "API_KEY=laptop=sk-one").unwrap();
@@ -35,6 +40,7 @@ impl Server {
             ("ADMIN_SECRET_KEY", ADMIN.to_owned()),
             ("QWEN_WEB_BASE_URL", simulator.urls().web.to_string()),
             ("QWEN_AUTH_BASE_URL", simulator.urls().auth.to_string()),
+            ("QWEN_OAUTH_BASE_URL", simulator.urls().web.to_string()),
             ("SERVER_PORT", "0".to_owned()),
             ("LOG_FORMAT", "json".to_owned()),
         ];
@@ -249,4 +255,35 @@ async fn the_page_shows_the_settings_that_are_in_use() {
     // Taken back, nothing waits any more.
     let origins = server.setting("CORS_ORIGINS").await;
     assert_eq!((&origins["value"], &origins["pending"]), (&json!("*"), &Value::Null), "{origins}");
+}
+
+#[tokio::test]
+async fn static_keys_and_given_oauth_accounts_come_and_go() {
+    let scenario = Scenario::default().key(KeyScript::new("lee"));
+    let server = Server::start_with(scenario).await;
+    let base = server.simulator.urls().keys;
+    let key = |name: &str| format!("{}@{base}", server.simulator.keys().secret(name));
+    let reload = async |settings: &str| {
+        fs::write(server.file(".env"), format!("API_KEY=laptop=sk-one\n{settings}\n")).unwrap();
+        let outcome = server.call("POST", "/admin/reload").await;
+        assert_eq!((&outcome["faults"], &outcome["needs_restart"]), (&json!([]), &json!([])), "{outcome}");
+        server.accounts().await
+    };
+    let mut body = question("echo: x");
+    body["model"] = json!("key/qwen3.7-plus");
+    assert_eq!(server.chat(&body).await.status(), 404);
+    assert_eq!(reload(&format!("QWEN_API_KEYS={}", key("kay"))).await, ["identity-1", "key-1"]);
+    assert_eq!(server.chat(&body).await.status(), 200);
+    // The second key stays under its name when the first one goes, and another one takes the free name.
+    let both = format!("QWEN_API_KEYS={},{}", key("kay"), key("lee"));
+    assert_eq!(reload(&both).await, ["identity-1", "key-1", "key-2"]);
+    assert_eq!(reload(&format!("QWEN_API_KEYS={}", key("lee"))).await, ["identity-1", "key-2"]);
+    assert_eq!(reload(&both).await, ["identity-1", "key-1", "key-2"]);
+    assert_eq!(server.chat(&body).await.status(), 200);
+    let credentials = server.simulator.oauth().credentials("cleo", TokenLife::Fresh);
+    let with_cleo = format!("QWEN_OAUTH_CREDS='{credentials}'");
+    assert_eq!(reload(&with_cleo).await, ["identity-1", "oauth:env-1"]);
+    assert_eq!(reload("").await, ["identity-1"]);
+    assert_eq!(server.chat(&body).await.status(), 404);
+    assert_eq!(reload(&with_cleo).await, ["identity-1", "oauth:env-1"]);
 }

@@ -122,12 +122,44 @@ impl OAuthAccounts {
     /// Takes up all accounts that there are. Makes no call of the upstream.
     pub(crate) async fn begin(&self) {
         self.scan().await;
-        let given = self.0.settings.given.clone();
-        for (number, credentials) in (1..).zip(given) {
-            let identity = IdentityId::named(&format!("oauth:env-{number}"));
-            let origin = CredentialKey::of(&format!("given {}", credentials.fingerprint().as_str()));
-            self.add(identity, Place::Given { number }, credentials, None, origin);
+        self.configure_given(&self.0.settings.given).await;
+    }
+
+    /// Brings the accounts of `QWEN_OAUTH_CREDS` to these, and tells in words what changed. Requests in flight end on
+    /// what they began with.
+    pub(crate) async fn configure_given(&self, given: &[OAuthCredentials]) -> Vec<String> {
+        let _scanning = self.0.scanning.lock().await;
+        let origin = |credentials: &OAuthCredentials| {
+            CredentialKey::of(&format!("given {}", credentials.fingerprint().as_str()))
+        };
+        let mut gone = Vec::new();
+        for account in self.all() {
+            let is_given = matches!(account.place, Place::Given { .. });
+            let stays = || given.iter().any(|credentials| origin(credentials) == account.known.lock().origin);
+            if is_given && !stays() {
+                self.forget(&account);
+                gone.push(account.session.identity().clone());
+            }
         }
+        let mut changed = Vec::new();
+        for (place, credentials) in (1..).zip(given) {
+            let origin = origin(credentials);
+            if self.all().iter().any(|account| account.known.lock().origin == origin) {
+                continue;
+            }
+            let name = |number: usize| IdentityId::named(&format!("oauth:env-{number}"));
+            // Its place in the list, unless an account of earlier has that name.
+            let free = |number: &usize| self.find(&name(*number)).is_none();
+            let Some(number) = std::iter::once(place).chain(1..).find(free) else { continue };
+            self.add(name(number), Place::Given { number }, credentials.clone(), None, origin);
+            if self.find(&name(number)).is_some() {
+                let has_new = gone.iter().position(|gone| *gone == name(number)).map(|at| gone.swap_remove(at));
+                let what = if has_new.is_some() { "has a new session" } else { "added" };
+                changed.push(format!("{} {what}", name(number)));
+            }
+        }
+        changed.extend(gone.iter().map(|identity| format!("{identity} removed")));
+        changed
     }
 
     /// Looks at the files and refreshes ahead of expiry until `stop`.

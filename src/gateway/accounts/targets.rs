@@ -6,6 +6,7 @@ use std::sync::Arc;
 use tracing::warn;
 
 use crate::base::ids::{CredentialKey, IdentityId, UnixSeconds};
+use crate::base::live::Live;
 use crate::base::secret::AccessToken;
 use crate::base::seed::StaticKey;
 use crate::base::session::Session;
@@ -15,8 +16,8 @@ use crate::upstream::openai::encode::Profile;
 
 /// The endpoint of each identity.
 pub(crate) enum Targets {
-    /// Each key to its own endpoint.
-    Keys(HashMap<CredentialKey, Target>),
+    /// Each key to its own endpoint. A reload adds keys; those that are gone stay for the requests that are under way.
+    Keys(Live<HashMap<CredentialKey, Target>>),
     /// Each account to where its credentials say, which a refresh may change.
     Accounts(OAuthAccounts),
 }
@@ -25,7 +26,7 @@ impl Targets {
     /// The endpoint of this session; `None` if the account is gone or its credentials name a host that gets no token.
     pub(crate) fn of(&self, session: &Session) -> Option<Target> {
         match self {
-            Self::Keys(targets) => targets.get(session.key()).cloned(),
+            Self::Keys(targets) => targets.now().get(session.key()).cloned(),
             Self::Accounts(accounts) => {
                 let identity = session.identity();
                 let base = accounts.api_base(identity)?.inspect_err(|error| {
@@ -43,16 +44,25 @@ impl Targets {
 pub(crate) fn keys(keys: &[StaticKey]) -> (Vec<Arc<Session>>, HashMap<CredentialKey, Target>) {
     let (mut sessions, mut targets) = (Vec::new(), HashMap::new());
     for (place, key) in (1..).zip(keys) {
-        // Keys are opaque: without an `exp` claim they never expire.
-        let Ok(token) = AccessToken::parse(key.key.expose(), UnixSeconds(0)) else { continue };
-        let credential = key.credential();
-        let target = Target { base: key.base.clone(), profile: Profile::Key };
-        if targets.insert(credential.clone(), target).is_none() {
-            let identity = IdentityId::named(&format!("key-{place}"));
-            sessions.push(Arc::new(Session::new(identity, credential, None, Some(token))));
+        let (Some(session), target) = (session_of(place, key), target_of(key)) else { continue };
+        if targets.insert(session.key().clone(), target).is_none() {
+            sessions.push(session);
         }
     }
     (sessions, targets)
+}
+
+/// The session of a static key, under the name `key-N`.
+pub(crate) fn session_of(number: usize, key: &StaticKey) -> Option<Arc<Session>> {
+    // Keys are opaque: without an `exp` claim they never expire.
+    let token = AccessToken::parse(key.key.expose(), UnixSeconds(0)).ok()?;
+    let identity = IdentityId::named(&format!("key-{number}"));
+    Some(Arc::new(Session::new(identity, key.credential(), None, Some(token))))
+}
+
+/// Where the requests of a static key go.
+pub(crate) fn target_of(key: &StaticKey) -> Target {
+    Target { base: key.base.clone(), profile: Profile::Key }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //! sent unchanged, on one identity after the other, and the answer comes back unchanged.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,11 +13,12 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::base::facts::Usage;
 use crate::base::live::Live;
+use crate::base::seed::StaticKey;
 use crate::base::session::Session;
 use crate::chat::job::{ChatJob, Question};
 use crate::chat::reply::{Ending, FinishReason, ReplyEvent, ReplySink};
 use crate::chat::stages::{StagePlan, Stages};
-use crate::gateway::accounts::targets::Targets;
+use crate::gateway::accounts::targets::{self, Targets};
 use crate::gateway::accounts::tokens::Tokens;
 use crate::gateway::answer::context::{RequestContext, RequestLimits};
 use crate::gateway::answer::error::ChatError;
@@ -124,6 +126,40 @@ impl RelayGateway {
     /// The names of the models, as last fetched. Waits, for five seconds at most, only while none has been fetched.
     pub(crate) async fn models(&self) -> Arc<Vec<String>> {
         self.0.models.current().await
+    }
+
+    /// Brings the static keys to these, and tells in words what changed. Requests in flight end on the keys that they
+    /// began with.
+    pub(crate) fn configure_keys(&self, keys: &[StaticKey], now: Now) -> Vec<String> {
+        let Targets::Keys(targets) = &*self.0.targets else { return Vec::new() };
+        let pool = self.pool();
+        let mut changed = Vec::new();
+        for session in pool.sessions() {
+            if keys.iter().all(|key| key.credential() != *session.key()) {
+                pool.remove(session.key(), now);
+                self.0.models.forget(session.key());
+                changed.push(format!("{} removed", session.identity()));
+            }
+        }
+        let mut all = HashMap::clone(&targets.now());
+        all.extend(keys.iter().map(|key| (key.credential(), targets::target_of(key))));
+        targets.put(all);
+        for key in keys {
+            let present = pool.sessions();
+            if present.iter().any(|session| *session.key() == key.credential()) {
+                continue;
+            }
+            let is_free = |session: &Arc<Session>| present.iter().all(|known| known.identity() != session.identity());
+            let Some(session) = (1..).map_while(|number| targets::session_of(number, key)).find(is_free) else {
+                continue;
+            };
+            changed.push(format!("{} added", session.identity()));
+            pool.add(session, now);
+        }
+        if !changed.is_empty() {
+            self.0.models.fetch_anew();
+        }
+        changed
     }
 
     /// Asks an endpoint whether it accepts this session, by listing its models. The pool is not told of the result.
