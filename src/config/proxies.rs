@@ -27,7 +27,7 @@ pub(super) fn is_direct(sources: &Sources) -> bool {
     exceptions.is_some_and(|list| bare(list).split(',').any(|entry| bare(entry.trim()) == "*"))
 }
 
-/// Which addresses are called through which proxy, one sentence each. User and password of a proxy are left out.
+/// The proxies in use and the addresses that go through them, one sentence each. User and password are left out.
 pub(super) fn proxies_in_words(sources: &Sources) -> Vec<String> {
     let set = |name: &str| sources.proxies.get(name).map(|value| value.trim()).filter(|value| !value.is_empty());
     let is_direct = is_direct(sources);

@@ -70,7 +70,7 @@ where
 struct Values {
     message: String,
     fields: String,
-    /// Bytes that there is still room for.
+    /// Bytes that still fit.
     left: usize,
 }
 
@@ -100,7 +100,7 @@ impl Visit for Values {
     }
 }
 
-/// What the line of a request tells.
+/// The values in the line of a request.
 #[derive(Default)]
 struct Access {
     method: String,

@@ -1,10 +1,10 @@
-//! Faults on the way to an upstream: a proxy, a name, a refused connection, TLS. Told in words, since the text of the
-//! HTTP client helps nobody to mend them. Neither word holds an address or a password.
+//! Faults on the way to an upstream: a proxy, a name, a refused connection, TLS. Each has a sentence that says how to
+//! mend it, which the texts of the HTTP client do not. No sentence holds an address or a password.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
 
-/// What is wrong on the way to an upstream.
+/// A fault on the way to an upstream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum WayFault {
     /// The proxy asks for a user and a password, or does not take those that it was sent (407).
@@ -25,12 +25,12 @@ pub enum WayFault {
     Tls,
 }
 
-/// Causes of an error that are looked at.
+/// Most causes of an error that are looked at.
 const CAUSES_MAX: usize = 16;
 
 impl WayFault {
-    /// What an error of the HTTP client says about the way, by its causes from the outside in. `None` for all that
-    /// happens once a connection stands.
+    /// The fault behind an error of the HTTP client, found in its causes from the outside in. `None` for failures
+    /// after the connection was made.
     #[must_use]
     pub(crate) fn of(error: &(dyn Error + 'static)) -> Option<Self> {
         let mut is_proxy = false;
@@ -74,7 +74,7 @@ impl WayFault {
         }
     }
 
-    /// What is wrong, as the end of a sentence.
+    /// Description of the fault, as the end of a sentence.
     #[must_use]
     pub fn problem(self) -> &'static str {
         match self {
@@ -89,7 +89,7 @@ impl WayFault {
         }
     }
 
-    /// What the owner of this server can do, as the end of "the owner of this server can …".
+    /// Remedy, as the end of "the owner of this server can …".
     #[must_use]
     pub fn mend(self) -> &'static str {
         match self {

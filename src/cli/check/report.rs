@@ -1,4 +1,4 @@
-//! What `check` found out, as JSON, as a plain table for files and programs, or as a coloured one for a terminal.
+//! The result of `check`: as JSON, as a plain table for files and programs, or as a coloured one for a terminal.
 
 use std::io::{self, Write};
 

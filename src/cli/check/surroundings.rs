@@ -1,4 +1,4 @@
-//! What `check` looks at beside the accounts: the port, folders, proxies, and addresses with a mistake in their path.
+//! Checks beside those of the accounts: the port, folders, proxies, and addresses with a mistake in their path.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::config::Config;
 /// Paths that stand at the end of an address by mistake: the endpoint is added to a base URL.
 const ENDPOINTS: [&str; 6] = ["/chat/completions", "/completions", "/responses", "/messages", "/embeddings", "/models"];
 
-/// What the owner should know of the surroundings, one sentence each.
+/// Remarks about the surroundings, one sentence each.
 pub(super) fn notes(config: &Config) -> Vec<String> {
     let mut notes: Vec<String> = config.proxies.clone();
     notes.extend(port_note(config.http.listen));
@@ -23,13 +23,13 @@ pub(super) fn notes(config: &Config) -> Vec<String> {
     notes
 }
 
-/// What is in the way of listening at an address; a server that runs already is the usual reason.
+/// The fault that keeps a server from listening at an address; usually another one runs already.
 fn port_note(listen: SocketAddr) -> Option<String> {
     let error = std::net::TcpListener::bind(listen).err()?;
     Some(format!("cannot listen at {listen} ({}); a server may be running there already", error.kind()))
 }
 
-/// A folder that is there and cannot be written. One that is not there is made when it is needed.
+/// A remark about a folder that exists and cannot be written. A missing folder is made when it is needed.
 fn folder_note(name: &str, folder: &Path) -> Option<String> {
     #[cfg(unix)]
     {

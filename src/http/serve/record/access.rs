@@ -130,7 +130,7 @@ impl RequestRecord {
 }
 
 impl Record {
-    /// Logs the same in short for people at a terminal, who are shown this in place of the other line.
+    /// Logs a short form of the line, which terminals show in place of the long one.
     fn log_for_terminals(&self, ended: &EndedRequest) {
         if !tracing::enabled!(target: ACCESS_LINE, tracing::Level::INFO) {
             return;
