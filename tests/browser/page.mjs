@@ -93,6 +93,104 @@ await step('the playground chats by the session, and gives the same as code', as
   await page.keyboard.press('Escape');
 });
 
+await step('thoughts fold, sources and tool calls are shown, and a file is dropped in', async () => {
+  await page.getByRole('button', { name: 'Begin anew' }).click();
+  for (const name of ['Think first', 'Search the web']) await page.getByLabel(name).check();
+  await page.getByLabel('Message').fill('How does a lighthouse work?');
+  await page.keyboard.press('Enter');
+  const thoughts = page.locator('details.thoughts').first();
+  await thoughts.waitFor();
+  await page.locator('.sources a').first().waitFor();
+  assert.equal(await thoughts.evaluate((box) => box.open), false, 'folded once the answer is there');
+  await thoughts.locator('summary').click();
+  assert.ok((await thoughts.locator('div').innerText()).length > 10);
+  for (const name of ['Think first', 'Search the web']) await page.getByLabel(name).uncheck();
+  await page.getByLabel('Offer a sample tool').check();
+  await page.getByLabel('Message').fill('call: roll_dice {"count": 2, "sides": 6}');
+  await page.keyboard.press('Enter');
+  await page.locator('.tool-card').getByText('roll_dice').waitFor();
+  await page.waitForFunction(() => document.querySelector('.conversation')?.getAttribute('aria-busy') === 'false');
+  await page.getByLabel('Offer a sample tool').uncheck();
+  const transfer = await page.evaluateHandle(() => { const data = new DataTransfer(); data.items.add(new File(['# Notes'], 'notes.md', { type: 'text/markdown' })); return data; });
+  await page.dispatchEvent('form.composer', 'drop', { dataTransfer: transfer });
+  await page.getByText('notes.md').waitFor();
+  await page.getByLabel('Message').fill('Sum it up.');
+  await page.keyboard.press('Enter');
+  await page.waitForFunction(() => document.querySelectorAll('.bubble').length >= 6 && document.querySelector('.conversation')?.getAttribute('aria-busy') === 'false');
+  assert.equal(await page.locator('.bubble [role="alert"]').count(), 0, await page.locator('.conversation').innerText());
+  await check_axe('playground with an answer');
+});
+
+await step('pictures and videos are shown while they are made, and kept in the gallery', async () => {
+  await page.getByLabel('What to make').selectOption('image');
+  await page.getByLabel('Message').fill('A lighthouse');
+  await page.keyboard.press('Enter');
+  await page.waitForFunction(() => document.querySelector('img.made')?.naturalWidth > 0);
+  await page.getByLabel('What to make').selectOption('video');
+  await page.getByLabel('Message').fill('A boat at sea');
+  await page.keyboard.press('Enter');
+  await page.getByRole('progressbar').waitFor();
+  await page.waitForFunction(() => document.querySelector('video.made')?.duration > 4, null, { timeout: 40_000 });
+  await page.getByLabel('What to make').selectOption('chat');
+  await screen('gallery');
+  await page.waitForFunction(() => document.querySelector('.gallery img')?.naturalWidth > 0 && document.querySelector('.gallery video')?.duration > 4);
+  assert.ok(await page.evaluate(async () => { const video = document.querySelector('.gallery video'); video.muted = true; await video.play(); await new Promise((resolve) => video.addEventListener('timeupdate', () => { if (video.currentTime > 0.2) resolve(); })); video.pause(); return true; }));
+  const [download] = await Promise.all([page.waitForEvent('download'), page.getByRole('link', { name: /^Download: Video/ }).click()]);
+  assert.match(download.suggestedFilename(), /\.mp4$/);
+  assert.ok(!(await page.locator('#screen').innerText()).includes('lighthouse'), 'nothing of what was asked');
+  await check_axe('gallery with items');
+});
+
+await step('the live list is filtered by key, account and outcome', async () => {
+  await screen('live');
+  const rows = page.locator('#screen tbody tr');
+  const all = await rows.count();
+  assert.ok(all >= 4, `${all} rows`);
+  await page.getByLabel('Key').fill('page');
+  assert.equal(await rows.count(), all);
+  await page.getByLabel('Key').fill('nobody');
+  await page.getByText('Nothing matches').waitFor();
+  await page.getByLabel('Key').fill('');
+  // A video job names no account.
+  const account = await page.locator('#screen tbody td:nth-child(3) .cell-sub').first().innerText();
+  await page.getByLabel('Account').fill(account);
+  for (const row of await rows.all()) assert.ok((await row.innerText()).includes(account));
+  await page.getByLabel('Account').fill('');
+  await page.getByLabel('Outcome').selectOption('failed');
+  await page.getByText('Nothing matches').waitFor();
+  await page.getByLabel('Outcome').selectOption('ok');
+  assert.equal(await rows.count(), all);
+  await rows.first().getByRole('button').click();
+  await page.getByRole('dialog').waitFor();
+  await page.keyboard.press('Escape');
+});
+
+await step('a login with a code adds an account without a restart; one that is denied or expires says so', async () => {
+  await screen('accounts');
+  await page.getByRole('button', { name: 'Add an account' }).click();
+  const begin = async (name) => {
+    await page.getByLabel('Name of the account').fill(name);
+    await page.getByRole('button', { name: 'Get a code' }).click();
+    await page.waitForFunction(() => document.querySelector('img.qr')?.naturalWidth > 0);
+    return { link: await page.locator('a[href*="/authorize"]').getAttribute('href'), code: await page.locator('.user-code').innerText() };
+  };
+  const decide = async ({ link, code }, button) => {
+    const site = await context.newPage();
+    await site.goto(link);
+    assert.ok((await site.locator('body').innerText()).includes(code));
+    await site.getByRole('button', { name: button }).click();
+    await site.close();
+  };
+  await decide(await begin('second'), 'Deny');
+  await page.getByRole('alert').getByText(/denied|declined|refused/i).waitFor();
+  await decide(await begin('second'), 'Let the code expire');
+  await page.getByRole('alert').getByText(/has expired/).waitFor();
+  const begun = await begin('second');
+  await check_axe('a login with a code');
+  await decide(begun, 'Agree as dora');
+  await page.getByRole('article', { name: 'oauth:second' }).waitFor();
+});
+
 await step('what servers say stays text on every screen', async () => {
   const evil = '<img src=x onerror="window.hit=1">"><script>window.hit=1</script>';
   const said = { en: evil, zh: evil };

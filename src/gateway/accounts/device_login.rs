@@ -51,7 +51,7 @@ pub enum LoginFailure {
     #[error("the login was refused in the browser")]
     Denied,
     /// The owner did not decide in time.
-    #[error("the code is not good any more, start again")]
+    #[error("the code has expired, start again")]
     Expired,
     /// The upstream refused further polls.
     #[error("too many logins, try again {}", in_words(*retry_after))]

@@ -7,16 +7,26 @@ const SHOWN_MAX = 200;
 export async function show(place) {
   let open = [], recent = [], error = null;
   const key = h('input', { type: 'search' }), account = h('input', { type: 'search' });
-  const fate = h('select', {}, [['', tr('All', '全部')], ['open', tr('Open', '进行中')], ['ok', tr('Answered', '已回答')], ['failed', tr('Failed', '失败')]].map(([value, label]) => h('option', { value }, label)));
+  const fate = h('select', {});
+  const fates = [['', tr('All', '全部')], ['open', tr('Open', '进行中')], ['ok', tr('Answered', '已回答')], ['failed', tr('Failed', '失败')]];
+  // Behind the four come the classes of failures that there are.
+  function offer() {
+    const classes = [...new Set([...open, ...recent].map((request) => request.outcome))].filter((one) => one && !['open', 'ok'].includes(one)).sort();
+    if (fate.options.length === fates.length + classes.length && classes.every((one, place) => fate.options[fates.length + place].value === one)) return;
+    const chosen = fate.value;
+    fill(fate, [...fates, ...classes.map((one) => [one, one])].map(([value, label]) => h('option', { value, selected: value === chosen }, label)));
+  }
+  offer();
   const list = h('div', {});
   fill(place, head(tr('Live', '实时请求'), tr('The last requests, without what was said in them.', '最近的请求,不含内容。')),
     h('div', { class: 'filters' }, field(tr('Key', '密钥'), key), field(tr('Account', '账号'), account), field(tr('Outcome', '结果'), fate)), list);
   for (const input of [key, account, fate]) input.addEventListener('input', () => draw());
   const matches = (request) => (!key.value || (request.key ?? '').includes(key.value.trim())) && (!account.value || (request.account ?? '').includes(account.value.trim()))
-    && (!fate.value || (fate.value === 'open' ? request.outcome === 'open' : fate.value === 'ok' ? request.outcome === 'ok' : !['open', 'ok'].includes(request.outcome)));
+    && (!fate.value || (fate.value === 'open' ? request.outcome === 'open' : fate.value === 'ok' ? request.outcome === 'ok' : fate.value === 'failed' ? !['open', 'ok'].includes(request.outcome) : request.outcome === fate.value));
   function draw() {
     if (!place.isConnected) return;
     if (error) { fill(list, fault(error, load)); return; }
+    offer();
     const all = [...open, ...recent].filter(matches);
     if (!all.length) {
       fill(list, open.length + recent.length ? empty(tr('Nothing matches', '没有匹配项'), tr('Change the filters above.', '请修改上方的筛选条件。')) : empty(tr('No request yet', '还没有请求'), tr('Requests appear here as soon as a client asks.', '客户端发出请求后会显示在这里。')));
@@ -52,7 +62,7 @@ function row(request) {
   return h('tr', { class: 'clickable', onclick: (event) => { if (!event.target.closest('button')) look(); } },
     h('td', { class: 'tabular' }, time_of_day(request.at_ms)),
     h('td', {}, h('button', { type: 'button', class: 'link', onclick: look, 'aria-label': tr(`Details of ${request.model ?? request.route}`, `${request.model ?? request.route} 的详情`) }, request.model ?? request.route), both(request.advice) ? h('span', { class: 'cell-sub' }, both(request.advice)) : null),
-    h('td', {}, request.key ?? '–', request.account ? h('span', { class: 'cell-sub' }, request.account) : null),
+    h('td', { class: 'tabular' }, request.key ?? '–', request.account ? h('span', { class: 'cell-sub' }, request.account) : null),
     h('td', {}, fate_of(request), request.attempts > 1 ? [' ', tag(tr(`${request.attempts} attempts`, `${request.attempts} 次尝试`))] : null),
     h('td', { class: 'num' }, millis(request.first_token_ms)), h('td', { class: 'num' }, millis(request.total_ms)),
     h('td', { class: 'num' }, number((request.prompt_tokens ?? 0) + (request.completion_tokens ?? 0))));

@@ -6,6 +6,7 @@ import { media_link, safe_link } from './paste.js';
 
 const FILES_MAX = 8;
 const POLL_MS = 2000;
+const PICTURE = /!\[[^\]]*\]\((https?:[^)\s]+)\)/g;
 const TOOL = { type: 'function', function: { name: 'roll_dice', description: 'Rolls dice and gives the sum.', parameters: { type: 'object', properties: { count: { type: 'integer' }, sides: { type: 'integer' } }, required: ['count', 'sides'] } } };
 
 export async function show(place) {
@@ -159,7 +160,9 @@ export async function show(place) {
       for (const image of delta.images ?? []) if (image.image_url?.url) pictures.add(image.image_url.url);
       if (chunk.usage) fine = chunk.usage;
     }
-    for (const [, url] of whole.matchAll(/!\[[^\]]*\]\((https?:[^)\s]+)\)/g)) pictures.add(url);
+    for (const [, url] of whole.matchAll(PICTURE)) pictures.add(url);
+    // A picture is shown in place of its link, and a citation as a link to its source.
+    if (pictures.size || sources.size) fill(said, cited(whole.replace(PICTURE, '').trim(), [...sources.keys()]));
     for (const url of pictures) answer.append(made_picture(url, said.textContent));
     if (sources.size) answer.append(h('details', { open: true }, h('summary', {}, tr(`${sources.size} sources`, `${sources.size} 个来源`)), h('ol', { class: 'sources' }, [...sources].map(([url, title]) => h('li', {}, h('a', { href: safe_link(url), target: '_blank', rel: 'noreferrer noopener' }, title))))));
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
@@ -219,6 +222,14 @@ export async function show(place) {
   return () => state.abort?.abort();
 }
 
+/** A text in which `[[1]]` leads to the first of the sources. */
+function cited(text, links) {
+  return text.split(/\[\[(\d+)\]\]/).map((part, place) => {
+    if (place % 2 === 0) return part;
+    const link = safe_link(links[part - 1]);
+    return link ? h('a', { class: 'cite', href: link, target: '_blank', rel: 'noreferrer noopener' }, part) : `[[${part}]]`;
+  });
+}
 const bubble = (kind, ...children) => h('div', { class: `bubble ${kind}` }, children);
 function made_picture(url, words) {
   const link = media_link(url);
