@@ -96,6 +96,8 @@ pub(crate) async fn run(host: Option<IpAddr>, port: Option<u16>, mut sources: So
 const OAUTH: &str = "cleo";
 /// The static key of the demo.
 const STATIC_KEY: &str = "kay";
+/// The web account whose login has ended.
+const DEAD: &str = "noor";
 /// The web account whose quota is used up.
 const USED_UP: &str = "mia";
 
@@ -106,7 +108,7 @@ fn scenario() -> Scenario {
     let refusal = ErrorScript { code: "RateLimited".to_owned(), num: Some(2), ..ErrorScript::default() };
     let defaults = BTreeMap::from([(Endpoint::Completions, ScriptedReply::error_with(refusal))]);
     accounts.push(AccountScript { defaults, ..AccountScript::new(USED_UP, Era::A) });
-    accounts.push(AccountScript { expired: true, revoked: true, ..AccountScript::new("noor", Era::B) });
+    accounts.push(AccountScript { expired: true, revoked: true, ..AccountScript::new(DEAD, Era::B) });
     let login = DeviceScript { approval: Approval::Awaited, ..DeviceScript::default() };
     let defaults =
         BTreeMap::from([(Endpoint::DeviceCode, ScriptedReply { device: login, ..ScriptedReply::default() })]);
@@ -115,12 +117,20 @@ fn scenario() -> Scenario {
 
 /// The sample accounts, as the state file knows them.
 fn accounts(simulator: &Simulator) -> Vec<SampleAccount> {
-    let labels = [("ada", "Personal", 40), ("bob", "Family", 30), (USED_UP, "Work", 10), ("noor", "Old account", 0)];
+    let labels = [("ada", "Personal", 40), ("bob", "Family", 30), (USED_UP, "Work", 10), (DEAD, "Old account", 0)];
     let web = simulator.accounts().names().into_iter().enumerate().filter_map(|(place, name)| {
         let (_, label, share) = labels.into_iter().find(|(known, ..)| *known == name)?;
         let credential = Cookie::parse(&simulator.accounts().cookie(&name)).ok()?.key();
-        let is_used_up = name == USED_UP;
-        Some(SampleAccount { id: format!("identity-{}", place + 1), kind: "web", credential, label, share, is_used_up })
+        let (is_used_up, is_dead) = (name == USED_UP, name == DEAD);
+        Some(SampleAccount {
+            id: format!("identity-{}", place + 1),
+            kind: "web",
+            credential,
+            label,
+            share,
+            is_used_up,
+            is_dead,
+        })
     });
     let of = |id: String, kind, credential, label, share| SampleAccount {
         id,
@@ -129,6 +139,7 @@ fn accounts(simulator: &Simulator) -> Vec<SampleAccount> {
         label,
         share,
         is_used_up: false,
+        is_dead: false,
     };
     let login = AccountId::parse(OAUTH).ok().map(|account| {
         let identity = account.identity();

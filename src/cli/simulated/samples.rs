@@ -35,6 +35,8 @@ pub(crate) struct SampleAccount {
     pub share: u64,
     /// Whether its quota of chats is used up.
     pub is_used_up: bool,
+    /// Whether its login has ended.
+    pub is_dead: bool,
 }
 
 /// Writes usage, labels and rests into a state folder that no server uses yet. A failure leaves the page without them.
@@ -45,11 +47,12 @@ pub(crate) async fn write(folder: &Path, accounts: &[SampleAccount]) {
     let now = Now::read().unix;
     for account in accounts {
         store.save_label(account.credential.clone(), Some(account.label.to_owned()));
-        if account.is_used_up {
-            let rest =
-                Cooling { reason: CoolingReason::Quota, until: now.plus(QUOTA_SECONDS), set_at: now, strikes: 0 };
-            let cooling = PerUsage::of(|usage| (usage == Usage::Chat).then_some(rest));
-            store.save_facts(account.credential.clone(), IdentityFacts { cooling, ..IdentityFacts::default() });
+        let rest = Cooling { reason: CoolingReason::Quota, until: now.plus(QUOTA_SECONDS), set_at: now, strikes: 0 };
+        let cooling = PerUsage::of(|usage| (usage == Usage::Chat && account.is_used_up).then_some(rest));
+        let dead_since = account.is_dead.then_some(now.plus(-DAY_SECONDS));
+        if account.is_used_up || account.is_dead {
+            let facts = IdentityFacts { cooling, dead_since, ..IdentityFacts::default() };
+            store.save_facts(account.credential.clone(), facts);
         }
     }
     let mut dice = Dice(42);
