@@ -18,7 +18,7 @@ function aliases_card({ settings = [], version }, models, load) {
   const names = h('datalist', { id: 'model-names' }, (models ?? []).flatMap((one) => [one.id, ...(one.variants ?? []).map((variant) => variant.id)]).map((id) => h('option', { value: id })));
   const text = (value, label, placeholder, list) => h('input', { type: 'text', value, 'aria-label': label, placeholder, list, autocomplete: 'off', spellcheck: 'false', disabled: !setting.changeable });
   function row(name = '', model = '') {
-    const element = h('div', { class: 'row alias' }, text(name, tr('Name', '名称'), 'gpt-4o*'), h('span', { 'aria-hidden': 'true' }, '→'), text(model, tr('Stands for', '对应模型'), 'qwen3-max', 'model-names'),
+    const element = h('div', { class: 'row' }, h('div', { class: 'grow' }, text(name, tr('Name', '名称'), 'gpt-4o*')), h('span', { 'aria-hidden': 'true' }, '→'), h('div', { class: 'grow' }, text(model, tr('Stands for', '对应模型'), 'qwen3-max', 'model-names')),
       setting.changeable ? button(tr('Remove', '移除'), () => element.remove(), { kind: 'small' }) : null);
     return element;
   }
