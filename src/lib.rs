@@ -17,7 +17,7 @@
 //! | 9 | [`reload`] | takes up changed settings while the server runs |
 //! | 8 | [`config`] | flags, environment, `.env`, `config.json`: typed and checked, all faults at once |
 //! | 7 | [`http`] | our side of HTTP: [`serve`](http::serve) for what every request passes (its [`socket`](http::serve::socket), [`admission`](http::serve::admission), [`content`](http::serve::content), [`record`](http::serve::record)), [`openai`](http::openai), [`anthropic`](http::anthropic) and [`owner`](http::owner) for routes, [`stream`](http::stream) for the body that a connection pulls, [`metrics`](http::metrics) for Prometheus, [`traces`](http::traces) for OpenTelemetry, [`failure`](http::failure) for statuses, results (files of the upstream's storage, streamed on) |
-//! | 6 | [`gateway`] | the flows: [`answer`](gateway::answer), [`accounts`](gateway::accounts), [`videos`](gateway::videos), catalogue, route, attachments, responses, continuations, janitor, gallery (what was made), requests (the last ones, for the owner), usage, caller keys, forgetting (accounts and keys that are gone), listing (what `/v1/models` names), outlook (warnings for the owner), [`alerts`](gateway::alerts) |
+//! | 6 | [`gateway`] | the flows: [`answer`](gateway::answer), [`accounts`](gateway::accounts), [`videos`](gateway::videos), catalogue, route, attachments, responses, [`chats`](gateway::chats) (continued, then deleted), gallery (what was made), requests (the last ones, for the owner), usage, caller keys, forgetting (accounts and keys that are gone), listing (what `/v1/models` names), outlook (warnings for the owner), [`alerts`](gateway::alerts) |
 //! | 5 | [`upstream`] | [`web`](upstream::web) (chat.qwen.ai), [`openai`](upstream::openai) (portal and keys), [`oauth`](upstream::oauth), [`media`](upstream::media), webhook (where alerts go) |
 //! | 4 | [`dialect`], [`pool`], [`store`] | callers' dialects; identities and their state; what outlives the process |
 //! | 3 | [`chat`] | the middle: conversation and its hashes ([`history`](chat::history)), job, reply events, [`stages`](chat::stages), tool calls in text ([`tools`](chat::tools)), models |
@@ -43,7 +43,7 @@
 //!    is one, and a fresh token from [`gateway::accounts`].
 //! 7. One attempt ([`gateway::answer::web`]): files by [`gateway::attachments`], the message by
 //!    [`upstream::web::client`]. It goes to the chat of the last answer with what is new
-//!    ([`gateway::continuations`]), else whole to a new chat by [`gateway::janitor`].
+//!    ([`gateway::chats::continuations`]), else whole to a new chat by [`gateway::chats::janitor`].
 //! 8. A failure before the first content goes to `gateway::answer::next_step`, a table; each attempt is noted in the
 //!    request's [`Trace`](gateway::answer::trace::Trace).
 //! 9. [`upstream::stream`] pulls bytes through [`sse`] and [`upstream::web::decode`], which gives reply events.
@@ -51,7 +51,7 @@
 //! 11. [`dialect::openai::reply`] writes the events into one buffer.
 //! 12. [`http::stream`] is the body: the caller's connection polls it, and it polls the upstream's. No task and no
 //!     channel lies between.
-//! 13. At the end the lease tells the pool, and the chat is kept in [`gateway::continuations`] until it was idle for a
+//! 13. At the end the lease tells the pool, and the chat is kept in [`gateway::chats::continuations`] until it was idle for a
 //!     while, then goes to the janitor for deletion. When the caller leaves, everything is dropped: the upstream is
 //!     stopped and no identity is charged.
 //! 14. When the body has ended or was dropped, the request's record leaves one

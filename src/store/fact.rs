@@ -7,15 +7,12 @@ use crate::base::caller_key::KeyName;
 use crate::base::facts::IdentityFacts;
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::store::daily::{DaySpent, UtcDay};
-use crate::store::fact_rows;
-use crate::store::key_rows;
-use crate::store::made_rows;
 use crate::store::missing::{self, Present};
 use crate::store::records::{
     ChatIntent, KeptAlert, KeptAnswer, MadeItem, MadeKey, Note, OwnedChat, StoredAccount, StoredSession, VideoJob,
 };
 use crate::store::responses::{self, KeptResponse};
-use crate::store::rows::{self, Rows};
+use crate::store::rows::{self, Rows, facts, keys, made};
 use crate::store::usage::{self, UsageDeltas};
 
 /// One fact to write.
@@ -145,7 +142,7 @@ impl Fact {
             Self::Account(account) => rows::put_account(transaction, account),
             Self::AccountGone(id) => rows::remove_account(transaction, id),
             Self::Label(key, label) => rows::put_label(transaction, key, label.as_deref()),
-            Self::Facts(key, facts) => fact_rows::put_facts(transaction, key, *facts),
+            Self::Facts(key, facts) => facts::put_facts(transaction, key, *facts),
             Self::Days(days) => rows::put_days(transaction, days),
             Self::Usage(deltas) => usage::put(transaction, deltas),
             Self::UsageGone(day) => usage::forget_before(transaction, *day),
@@ -160,9 +157,9 @@ impl Fact {
             Self::Response(response, now) => responses::put(transaction, response, *now, responses_bytes_max),
             Self::ResponseGone { owner, id } => responses::remove(transaction, owner, id),
             Self::Alert(alert, is_over) => rows::put_alert(transaction, alert, *is_over),
-            Self::Made(item) => made_rows::put(transaction, item),
-            Self::MadeKey(key) => key_rows::put(transaction, key),
-            Self::MadeKeyGone(name) => key_rows::remove(transaction, name),
+            Self::Made(item) => made::put(transaction, item),
+            Self::MadeKey(key) => keys::put(transaction, key),
+            Self::MadeKeyGone(name) => keys::remove(transaction, name),
             Self::GeneratedKey(key) => rows::put_generated_key(transaction, key),
             Self::Note(note, text) => rows::put_note(transaction, *note, text),
         }

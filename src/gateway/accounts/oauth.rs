@@ -2,6 +2,8 @@
 //!
 //! The files are shared with other programs. A renewal takes the lock, looks first whether another
 //! program has renewed already, and writes the successor of a refresh token down before the access token is used.
+//!
+//! This is one long file because finding, renewing and writing down change the same entries together.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::PathBuf;

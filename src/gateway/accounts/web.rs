@@ -1,5 +1,7 @@
 //! Accounts of the web chat: sessions of a browser, kept in the pool while they are there, and their access tokens,
 //! renewed ahead of their end in the background and when a request needs one.
+//!
+//! This is one long file because the table of accounts and their renewal change the same entries together.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -14,7 +14,7 @@ use crate::gateway::answer::context::RequestContext;
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::relay::{RelayGateway, RelayJob};
 use crate::gateway::answer::settings::AnswerSettings;
-use crate::gateway::answer::tool_sets::ToolSets;
+use crate::gateway::answer::tools::sets::ToolSets;
 use crate::gateway::answer::turn::Turn;
 use crate::gateway::answer::web::WebGateway;
 use crate::gateway::attachments::Attachments;

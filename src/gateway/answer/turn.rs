@@ -18,7 +18,7 @@ use crate::chat::stages::tool_calls::Called;
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::trace::{Trace, What};
 use crate::gateway::answer::usage::Accounting;
-use crate::gateway::continuations::TurnChat;
+use crate::gateway::chats::continuations::TurnChat;
 use crate::gateway::drift::Drift;
 use crate::pool::{Lease, Now, Outcome};
 use crate::store::MadeKind;

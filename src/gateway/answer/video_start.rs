@@ -1,7 +1,7 @@
 //! The start of a video: the diary that outlives the process, and the result.
 
 use crate::base::session::Session;
-use crate::gateway::janitor::OwnChat;
+use crate::gateway::chats::janitor::OwnChat;
 use crate::pool::Lease;
 
 /// Writes down how far the start of a video is, before the next step is taken.

@@ -24,7 +24,7 @@ use crate::files::attachment::JobFile;
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::web::WebGateway;
 use crate::gateway::attachments::Attachments;
-use crate::gateway::janitor::Janitor;
+use crate::gateway::chats::janitor::Janitor;
 use crate::pool::{IdentityPool, Now};
 use crate::shutdown::Supervisor;
 use crate::store::{Store, StoreError, VideoJob, VideoPicture, VideoState};

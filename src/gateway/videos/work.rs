@@ -21,7 +21,7 @@ use crate::gateway::answer::context::RequestContext;
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::trace::Trace;
 use crate::gateway::answer::video_start::{StartedVideo, VideoDiary};
-use crate::gateway::janitor::OwnChat;
+use crate::gateway::chats::janitor::OwnChat;
 use crate::gateway::videos::jobs::{VideoJobs, is_open};
 use crate::gateway::videos::task::Found;
 use crate::pool::{CallerId, Now, Outcome};

@@ -13,7 +13,7 @@ use crate::upstream::web::decode::frames::ContentList;
 pub(crate) fn scalar(raw: &RawValue) -> Option<Cow<'_, str>> {
     let text = raw.get();
     match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(inner) if memchr(b'\\', inner.as_bytes()).is_some() => plain(raw).map(Cow::Owned),
+        Some(inner) if inner.as_bytes().contains(&b'\\') => plain(raw).map(Cow::Owned),
         Some(inner) => Some(Cow::Borrowed(inner)),
         None => (!text.starts_with(['{', '['])).then_some(Cow::Borrowed(text)),
     }

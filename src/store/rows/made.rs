@@ -7,10 +7,10 @@ use crate::base::secret::SignedLink;
 use crate::store::records::{MadeItem, MadeKind};
 
 /// Rows that are kept; of more, the oldest go.
-pub(super) const ITEMS_MAX: usize = 500;
+pub(crate) const ITEMS_MAX: usize = 500;
 
 /// Writes an item, and forgets the ones whose links have ended when it was made, and the oldest of too many.
-pub(super) fn put(transaction: &Transaction<'_>, item: &MadeItem) -> rusqlite::Result<()> {
+pub(crate) fn put(transaction: &Transaction<'_>, item: &MadeItem) -> rusqlite::Result<()> {
     transaction
         .prepare_cached("INSERT OR REPLACE INTO made (link, kind, model, at, ends_at) VALUES (?1, ?2, ?3, ?4, ?5)")?
         .execute((item.link.expose(), item.kind.as_str(), &item.model, item.at.0, item.ends_at.0))?;
@@ -22,7 +22,7 @@ pub(super) fn put(transaction: &Transaction<'_>, item: &MadeItem) -> rusqlite::R
 }
 
 /// The items whose links live at `now`, newest first. A row that cannot be understood is left out.
-pub(super) fn load(connection: &Connection, now: UnixSeconds) -> rusqlite::Result<Vec<MadeItem>> {
+pub(crate) fn load(connection: &Connection, now: UnixSeconds) -> rusqlite::Result<Vec<MadeItem>> {
     let query = "SELECT kind, link, model, at, ends_at FROM made WHERE ends_at > ?1 ORDER BY at DESC, rowid DESC";
     let mut found = connection.prepare(query)?;
     let rows = found.query_map([now.0], |row| {

@@ -16,7 +16,7 @@ use tracing::{debug, info, warn};
 
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::session::Session;
-use crate::gateway::chat_titles::{ChatTitles, TITLE};
+use crate::gateway::chats::titles::{ChatTitles, TITLE};
 use crate::pool::Now;
 use crate::shutdown::Supervisor;
 use crate::store::{ChatIntent, KeptAnswer, OwnedChat, Store};

@@ -1,7 +1,10 @@
-//! The rows of the state file, written and read. No SQL outside of here, the other `…_rows.rs`, `responses.rs`, `usage.rs`
-//! and `schema.rs`.
+//! The rows of the state file, written and read. No SQL outside of this folder, `responses.rs`, `usage.rs` and `schema.rs`.
 //!
 //! This is one long file because each table has its writer and its reader side by side.
+
+pub(crate) mod facts;
+pub(crate) mod keys;
+pub(crate) mod made;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -18,9 +21,6 @@ use crate::base::secret::{ApiKey, Cookie};
 use crate::store::daily::{Daily, DaySpent, Spent, UtcDay};
 use crate::store::disk::fault::Fault;
 use crate::store::disk::files;
-use crate::store::fact_rows;
-use crate::store::key_rows;
-use crate::store::made_rows;
 use crate::store::records::{
     ChatIntent, KeptAlert, KeptAnswer, Loaded, Note, OwnedChat, StoredAccount, StoredSession, VideoJob, VideoPicture,
     VideoState,
@@ -149,7 +149,7 @@ impl Rows {
             .prepare("SELECT key, credentials FROM oauth")?
             .query_map([], |row| Ok((key(&row.get::<_, String>(0)?), SecretString::from(row.get::<_, String>(1)?))))?
             .collect::<Result<_, _>>()?;
-        let facts = fact_rows::load(&self.connection)?;
+        let facts = facts::load(&self.connection)?;
         let (accounts, labels) = (self.load_accounts()?, self.load_labels()?);
         let chats = self
             .connection
@@ -198,9 +198,9 @@ impl Rows {
         for about in [Note::Audit, Note::ListedModels, Note::Settings] {
             notes.extend(note(about)?.map(|text| (about, text)));
         }
-        let made_keys = key_rows::load(&self.connection)?;
+        let made_keys = keys::load(&self.connection)?;
         let alerts = self.load_alerts()?;
-        let made = made_rows::load(&self.connection, now)?;
+        let made = made::load(&self.connection, now)?;
         Ok(Loaded {
             sessions,
             oauth,
@@ -294,7 +294,7 @@ pub(super) fn put_session(
 /// Deletes the session of an account that was removed, and the facts learnt about it.
 pub(super) fn remove_session(transaction: &Transaction<'_>, key: &CredentialKey) -> rusqlite::Result<()> {
     transaction.prepare_cached("DELETE FROM sessions WHERE key = ?1")?.execute([key.as_str()])?;
-    fact_rows::put_facts(transaction, key, IdentityFacts::default())
+    facts::put_facts(transaction, key, IdentityFacts::default())
 }
 
 /// Writes an account that the owner added over the earlier one of its name.

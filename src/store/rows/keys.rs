@@ -7,7 +7,7 @@ use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::store::records::MadeKey;
 
 /// Writes a key over the one of its name.
-pub(super) fn put(transaction: &Transaction<'_>, key: &MadeKey) -> rusqlite::Result<()> {
+pub(crate) fn put(transaction: &Transaction<'_>, key: &MadeKey) -> rusqlite::Result<()> {
     let limits =
         serde_json::to_string(&key.limits).map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     transaction
@@ -27,13 +27,13 @@ pub(super) fn put(transaction: &Transaction<'_>, key: &MadeKey) -> rusqlite::Res
 }
 
 /// Deletes the key of this name.
-pub(super) fn remove(transaction: &Transaction<'_>, name: &KeyName) -> rusqlite::Result<()> {
+pub(crate) fn remove(transaction: &Transaction<'_>, name: &KeyName) -> rusqlite::Result<()> {
     transaction.prepare_cached("DELETE FROM made_keys WHERE name = ?1")?.execute([name.as_str()])?;
     Ok(())
 }
 
 /// All keys, oldest first. A row that cannot be understood is left out: its limits are unknown.
-pub(super) fn load(connection: &Connection) -> rusqlite::Result<Vec<MadeKey>> {
+pub(crate) fn load(connection: &Connection) -> rusqlite::Result<Vec<MadeKey>> {
     let mut found = connection
         .prepare("SELECT name, digest, owner, shown, limits, created_at FROM made_keys ORDER BY created_at, name")?;
     let mut rows = found.query([])?;

@@ -8,7 +8,7 @@ use crate::base::facts::{Cooling, CoolingReason, IdentityFacts, OpenBreaker, Usa
 use crate::base::ids::{CredentialKey, UnixSeconds};
 
 /// Writes the facts of an identity over the earlier ones; what they do not say leaves no row.
-pub(super) fn put_facts(
+pub(crate) fn put_facts(
     transaction: &Transaction<'_>,
     key: &CredentialKey,
     facts: IdentityFacts,
@@ -45,7 +45,7 @@ pub(super) fn put_facts(
 }
 
 /// The facts of all identities.
-pub(super) fn load(connection: &Connection) -> rusqlite::Result<HashMap<CredentialKey, IdentityFacts>> {
+pub(crate) fn load(connection: &Connection) -> rusqlite::Result<HashMap<CredentialKey, IdentityFacts>> {
     let mut facts: HashMap<CredentialKey, IdentityFacts> = HashMap::new();
     let key = |row: &Row<'_>| Ok::<_, rusqlite::Error>(CredentialKey::from_stored(&row.get::<_, String>(0)?));
     let count = |row: &Row<'_>, column| row.get::<_, i64>(column).map(|count| count.try_into().unwrap_or(0));

@@ -20,7 +20,7 @@ use crate::base::live::Live;
 use crate::base::session::Session;
 use crate::chat::history::{AnswerHasher, History};
 use crate::chat::reply::ReplyEvent;
-use crate::gateway::janitor::{Janitor, OwnChat};
+use crate::gateway::chats::janitor::{Janitor, OwnChat};
 use crate::pool::Now;
 use crate::store::{KeptAnswer, OwnedChat};
 use crate::upstream::web::request::WebRequest;
