@@ -34,7 +34,7 @@ use parking_lot::Mutex;
 use secrecy::SecretString;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::base::caller_key::KeyName;
 use crate::base::facts::IdentityFacts;
@@ -122,7 +122,7 @@ impl Store {
         })?;
         reserve.make();
         let store = Self::begin(rows, Some(reserve), daily, None)?;
-        info!(
+        debug!(
             sessions = loaded.sessions.len(),
             facts = loaded.facts.len(),
             chats = loaded.chats.len(),
