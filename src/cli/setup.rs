@@ -2,11 +2,12 @@
 //! about it, and says how to go on.
 
 use std::fs::{self, OpenOptions};
-use std::io::{self, BufRead, IsTerminal as _, Write};
+use std::io::{self, BufRead, BufReader, IsTerminal as _, Read, Write};
 use std::path::Path;
 
 use uuid::Uuid;
 
+use crate::cli::healthcheck::callable;
 use crate::cli::setup_error::SetupError;
 use crate::cli::terminal::{BOLD, DIM, GOOD, WARN};
 use crate::cli::{CommandError, check};
@@ -16,6 +17,11 @@ use crate::pool::Now;
 
 /// The most that is read of one paste.
 const PASTE_BYTES_MAX: usize = 1024 * 1024;
+/// Bytes that are read from the terminal at once: as many as the standard library's own buffer, which is passed by then.
+const INPUT_BYTES: usize = 64 * 1024;
+/// How long a terminal is silent when a paste is over, in nanoseconds.
+#[cfg(unix)]
+const SILENCE_NANOSECONDS: i64 = 200_000_000;
 /// Bytes of the keys Ctrl-C and Ctrl-D.
 const CTRL_C: u8 = 3;
 const CTRL_D: u8 = 4;
@@ -56,12 +62,12 @@ pub async fn run(load: impl Fn() -> Result<Config, ConfigError>) -> Result<bool,
         (None, KeyPolicy::GenerateKey) => "made and shown at the first start".to_owned(),
         (None, KeyPolicy::OpenOnLoopback | KeyPolicy::OpenKnowingly) => "none is needed; send any word".to_owned(),
     };
+    let address = format!("{}{}", callable(config.http.listen), config.http.base_path);
     let _ = writeln!(
         out,
         "\nStart the server with {BOLD}qwen-bridge{BOLD:#}, and talk to it with {BOLD}qwen-bridge chat{BOLD:#}. Then connect a \
-         client:\n\n    {DIM}base URL{DIM:#}   http://{}/v1\n    {DIM}key{DIM:#}        {key_line}\n\
-         \nOpen http://{}/ in a browser for the steps of each client.",
-        config.http.listen, config.http.listen
+         client:\n\n    {DIM}base URL{DIM:#}   http://{address}/v1\n    {DIM}key{DIM:#}        {key_line}\n\
+         \nOpen http://{address}/ in a browser for the steps of each client."
     );
     Ok(is_usable)
 }
@@ -72,7 +78,8 @@ fn ask_for_account(out: &mut impl Write, is_terminal: bool) -> Result<Credential
         let _ = writeln!(out, "Paste it here and press Enter. It is not shown. Ctrl-D ends.");
         LongLines::begin()
     });
-    let mut input = io::stdin().lock();
+    // What it holds of the paste beyond the credential goes with it.
+    let mut input = BufReader::with_capacity(INPUT_BYTES, io::stdin().lock());
     loop {
         let mut text = String::new();
         let (found, is_over) = loop {
@@ -88,6 +95,9 @@ fn ask_for_account(out: &mut impl Write, is_terminal: bool) -> Result<Credential
         let Report { recognised, missing, credential, .. } = found;
         if let Some(credential) = credential {
             let _ = writeln!(out, "{GOOD}Recognised:{GOOD:#} {}.", recognised.en);
+            if is_terminal {
+                discard_rest(&mut input);
+            }
             return Ok(credential);
         }
         if !text.trim().is_empty() {
@@ -98,6 +108,24 @@ fn ask_for_account(out: &mut impl Write, is_terminal: bool) -> Result<Credential
             return Err(SetupError::NothingPasted);
         }
         let _ = writeln!(out, "Once more, or Ctrl-D to leave:");
+    }
+}
+
+/// Discards what is still to come of a paste, until the terminal is silent: a command of several lines goes on behind its
+/// cookie, and its rest would answer the next question, or be run by the shell.
+fn discard_rest(input: &mut BufReader<impl Read>) {
+    input.consume(input.buffer().len());
+    #[cfg(unix)]
+    {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let silence = Timespec { tv_sec: 0, tv_nsec: SILENCE_NANOSECONDS };
+        let stdin = io::stdin();
+        while poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&silence)).is_ok_and(|ready| ready > 0) {
+            match input.fill_buf().map(<[u8]>::len) {
+                Ok(count @ 1..) => input.consume(count),
+                _ => return,
+            }
+        }
     }
 }
 

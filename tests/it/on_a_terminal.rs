@@ -97,3 +97,28 @@ async fn colours_are_as_they_are_asked_for() {
     assert_eq!(program.code().await, 64);
     assert!(program.stderr().contains("COLOR (flag)"), "{}", program.stderr());
 }
+
+#[tokio::test]
+async fn the_rest_of_a_pasted_command_answers_no_question_of_setup() {
+    let simulator = simulator().await;
+    let mut settings = plain_settings(&simulator);
+    settings.retain(|(name, _)| !matches!(*name, "COOKIE" | "API_KEY"));
+    let mut setup = OnTerminal::start(100, &["setup"], &settings);
+    let seen = setup.shows(0, "Ctrl-D ends.").await;
+    let cookie = simulator.accounts().cookie("ada");
+    setup.types(&format!(
+        "curl 'https://chat.qwen.ai/api/v2/chats/' \\\n  -b '{cookie}' \\\n  -H 'version: 0.3.12' \\\n  --data-raw 'rest'\n"
+    ));
+    let seen = setup.shows(seen, "[y/N]").await;
+    setup.types("y\n");
+    setup.shows(seen, "base URL").await;
+    assert_eq!(setup.code().await, 0, "{}", setup.shown());
+    let file = setup.folder().join(".env");
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("API_KEY=sk-"));
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+    must_not_hold(&setup.shown(), &credentials(&simulator), "the terminal");
+    assert!(!setup.shown().contains("data-raw"), "{}", setup.shown());
+}
