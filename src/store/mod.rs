@@ -144,6 +144,14 @@ impl Store {
         }
     }
 
+    /// The key that a server made for itself and keeps in this state folder. Writes nothing, also while that server runs.
+    /// `None` without one, and if the state file cannot be read.
+    #[must_use]
+    pub fn generated_key(dir: &Path) -> Option<ApiKey> {
+        let path = std::fs::canonicalize(dir.join(files::STATE_FILE)).ok()?;
+        Rows::read_only(&path).ok()?.0.generated_key
+    }
+
     fn in_memory(dir: &Path, error: StoreError) -> Result<(Self, Loaded), StoreError> {
         let path = dir.join(files::STATE_FILE);
         let unusable = Unusable::of(dir, error);

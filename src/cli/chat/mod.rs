@@ -56,10 +56,14 @@ pub struct ChatArgs {
 /// # Errors
 /// [`ChatError`]: the question was not answered. A conversation shows errors and goes on, unless it cannot begin.
 pub async fn run(config: &Config, args: ChatArgs) -> Result<(), ChatError> {
-    let key = key_of(config).await;
+    let configured = config.http.keys.first().map(|named| named.key.clone());
     let server = match &args.url {
-        Some(url) => Server::at(url, key)?,
-        None => Server::near(callable(config.http.listen), &config.http.base_path, key)?,
+        Some(url) => Server::at(url, configured)?,
+        None => {
+            // A key that the server made for itself is for the server of this machine only.
+            let key = configured.or_else(|| generated_key(config));
+            Server::near(callable(config.http.listen), &config.http.base_path, key)?
+        }
     };
     let mut talk = Talk::with(args.model.clone());
     let screen = Screen::new();
@@ -98,14 +102,7 @@ fn question_of(words: &[String]) -> Result<String, ChatError> {
     Ok(question)
 }
 
-/// A key of this configuration, or the one that the server made for itself.
-async fn key_of(config: &Config) -> Option<ApiKey> {
-    let configured = config.http.keys.first().map(|named| named.key.clone());
-    if configured.is_some() || config.key_policy != KeyPolicy::GenerateKey {
-        return configured;
-    }
-    // A state that cannot be read has no key for us; the server then says that one is missing.
-    let (store, loaded) = Store::open(&config.state_dir).ok()?;
-    store.close().await;
-    loaded.generated_key
+/// The key that the server made for itself. Without one in the state, the server says that a key is missing.
+fn generated_key(config: &Config) -> Option<ApiKey> {
+    (config.key_policy == KeyPolicy::GenerateKey).then(|| Store::generated_key(&config.state_dir)).flatten()
 }

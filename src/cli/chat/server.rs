@@ -60,18 +60,24 @@ impl Server {
     /// # Errors
     /// [`ChatError::Address`], [`ChatError::Client`].
     pub(crate) fn at(address: &str, key: Option<ApiKey>) -> Result<Self, ChatError> {
+        Self::reached(address, key, false)
+    }
+
+    /// The server at an address; without a proxy if it is this machine's own.
+    fn reached(address: &str, key: Option<ApiKey>, is_own: bool) -> Result<Self, ChatError> {
         let wrong = || ChatError::Address(address.to_owned());
         let full = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
         let url = Url::parse(&full).map_err(|_| wrong())?;
         if !matches!(url.scheme(), "http" | "https") || !url.username().is_empty() || url.password().is_some() {
             return Err(wrong());
         }
-        let is_near = match url.host() {
-            Some(Host::Domain(name)) => name == "localhost",
-            Some(Host::Ipv4(address)) => address.is_loopback(),
-            Some(Host::Ipv6(address)) => address.is_loopback(),
-            None => return Err(wrong()),
-        };
+        let is_near = is_own
+            || match url.host() {
+                Some(Host::Domain(name)) => name == "localhost",
+                Some(Host::Ipv4(address)) => address.is_loopback(),
+                Some(Host::Ipv6(address)) => address.is_loopback(),
+                None => return Err(wrong()),
+            };
         let mut builder = Client::builder().connect_timeout(TIMEOUT).read_timeout(SILENCE_MAX);
         if is_near {
             // This machine is reached without a proxy.
@@ -89,7 +95,7 @@ impl Server {
     /// # Errors
     /// As [`Server::at`].
     pub(crate) fn near(listen: SocketAddr, base_path: &str, key: Option<ApiKey>) -> Result<Self, ChatError> {
-        Self::at(&format!("http://{listen}{base_path}"), key)
+        Self::reached(&format!("http://{listen}{base_path}"), key, true)
     }
 
     /// Its base URL, as clients are told it.
