@@ -9,7 +9,7 @@ use crate::base::facts::{AccountKind, IdentityFacts};
 use crate::base::ids::CredentialKey;
 use crate::base::live::Live;
 use crate::chat::failure::Failure;
-use crate::config::{Config, Fault, Sources};
+use crate::config::{Config, Fault, Sources, page};
 use crate::gateway::accounts::book::AccountBook;
 use crate::gateway::accounts::device_login::DeviceLogins;
 use crate::gateway::accounts::oauth::OAuthAccounts;
@@ -74,32 +74,38 @@ pub(crate) fn open_store(config: &mut Config) -> Result<(Arc<Store>, Loaded), St
     Ok((Arc::new(store), loaded))
 }
 
-/// Reads the configuration once more, with the settings that the owner changed on the page and that the state keeps. If
-/// they no longer go with the files, they are left out, and each fault is a warning.
+/// Reads the configuration once more, with the settings that the owner changed on the page and that the state keeps.
+/// Those that no longer go with the files are left out, and each fault is a warning.
 pub(crate) fn change_by_page(
     config: &mut Config,
     reread: Reread,
     notes: &HashMap<Note, String>,
     log: Option<&LogControl>,
 ) -> RereadWithPage {
-    let Some(page) = notes.get(&Note::Settings) else { return (reread, None) };
-    match Config::load(&Sources { page: Some(page.clone()), ..reread() }) {
-        Ok(mut changed) => {
-            changed.http.spool.clone_from(&config.http.spool);
-            let known = std::mem::take(&mut config.warnings);
-            let news: Vec<String> = known.into_iter().filter(|one| !changed.warnings.contains(one)).collect();
-            changed.warnings.extend(news);
-            if let Some(log) = log {
-                log.set_filter(&changed.log.filter);
+    let Some(mut page) = notes.get(&Note::Settings).cloned() else { return (reread, None) };
+    let mut warnings = std::mem::take(&mut config.warnings);
+    loop {
+        match Config::load(&Sources { page: Some(page.clone()), ..reread() }) {
+            Ok(mut changed) => {
+                changed.http.spool.clone_from(&config.http.spool);
+                if let Some(log) = log {
+                    log.set_filter(&changed.log.filter);
+                }
+                let news: Vec<String> = warnings.into_iter().filter(|one| !changed.warnings.contains(one)).collect();
+                changed.warnings.extend(news);
+                *config = changed;
+                break;
             }
-            *config = changed;
-        }
-        Err(wrong) => {
-            let warning = |fault: &Fault| format!("the settings of the owner's page are not in use: {fault}");
-            config.warnings.extend(wrong.faults.iter().map(warning));
+            Err(wrong) => {
+                let warning = |fault: &Fault| format!("a setting of the owner's page is not in use: {fault}");
+                warnings.extend(wrong.faults.iter().map(warning));
+                let rest = page::without(&page, wrong.faults.iter().map(|fault| fault.key.as_str()));
+                // What the files hold was read without a fault before, so that it loads without all of the page's.
+                page = if rest == page { String::from("{}") } else { rest };
+            }
         }
     }
-    (reread, Some(page.clone()))
+    (reread, Some(page))
 }
 
 /// Makes the gateway of the web chat.

@@ -37,6 +37,13 @@ pub(crate) fn changed(
     (Json::Object(kept).to_string(), faults)
 }
 
+/// The values without those of these names, as a text to be kept.
+pub(crate) fn without<'a>(text: &str, names: impl Iterator<Item = &'a str>) -> String {
+    let mut kept: Map<String, Json> = serde_json::from_str(text).unwrap_or_default();
+    names.for_each(|name| drop(kept.remove(name)));
+    Json::Object(kept).to_string()
+}
+
 /// Why this cannot be changed on the page, whatever the value means.
 fn refusal(name: &str, json: &Json, flags: &BTreeMap<String, String>) -> Option<Fault> {
     let Some(setting) = find(name) else {

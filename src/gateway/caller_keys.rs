@@ -113,6 +113,15 @@ impl CallerKeys {
         self.change(|sources| sources.configured = configured.to_vec());
     }
 
+    /// Replaces the limits of the key that the server made for itself.
+    pub(crate) fn limit_generated(&self, limits: &KeyLimits) {
+        self.change(|sources| {
+            for key in sources.configured.iter_mut().filter(|key| key.is_generated) {
+                key.limits = limits.clone();
+            }
+        });
+    }
+
     fn change(&self, change: impl FnOnce(&mut Sources)) {
         let mut sources = self.0.sources.lock();
         change(&mut sources);
@@ -340,6 +349,15 @@ mod tests {
         assert!(keys.find("sk-1").is_none() && !keys.is_empty());
         keys.configure(&[]);
         assert!(keys.is_empty());
+    }
+
+    #[test]
+    fn new_limits_of_the_generated_key_are_its_alone() {
+        let generated = NamedKey { name: KeyName::generated(), is_generated: true, ..named("key-1", "sk-own") };
+        let keys = CallerKeys::new(&[generated, named("key-2", "sk-2")], Vec::new());
+        keys.limit_generated(&KeyLimits { requests_per_day: Some(7), ..KeyLimits::default() });
+        assert_eq!(keys.find("sk-own").unwrap().limits.requests_per_day, Some(7));
+        assert_eq!(keys.find("sk-2").unwrap().limits.requests_per_day, None);
     }
 
     #[tokio::test]

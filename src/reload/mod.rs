@@ -18,21 +18,22 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use crate::base::live::Live;
-use crate::config::{COOKIE_TEXT, Config, Fault, KeyPolicy, SETTINGS, Sources, page};
+use crate::config::{COOKIE_TEXT, Config, ConfigError, Fault, KeyPolicy, SETTINGS, Sources, page};
 use crate::gateway::accounts::book::AccountBook;
 use crate::gateway::accounts::oauth::OAuthAccounts;
+use crate::gateway::alerts::AlertSettings;
 use crate::gateway::answer::relay::RelayGateway;
 use crate::gateway::caller_keys::CallerKeys;
 use crate::gateway::reloads::{Asked, ChangeRefused, Outcome, Question, Reloads, SettingsChange};
 use crate::http::settings::{PendingValue, ShownSetting, version_of};
 use crate::pool::Now;
-use crate::reload::parts::LiveParts;
+use crate::reload::parts::{LiveParts, alert_settings};
 use crate::reload::watch::watch;
 use crate::shutdown::hangups;
 use crate::store::{Note, Store};
 use crate::telemetry::ErrorChain;
 
-/// Time without changes of a file before it is read.
+/// Time from a change of a file until it is read.
 const DEBOUNCE: Duration = Duration::from_millis(500);
 /// Time for which an emptied cookie file is taken as one that is being written.
 const EMPTY_FOR: Duration = Duration::from_secs(10);
@@ -85,11 +86,17 @@ impl Reloader {
     /// Reloads when a file changes, at SIGHUP and when the owner asks, until `stop`.
     pub(crate) async fn run(mut self, mut asked: Asked, stop: CancellationToken) {
         let changed = Arc::new(Notify::new());
+        let mut watched = self.files.clone();
         // Held, since dropping it ends the watch.
-        let _watcher = watch(&self.files, Arc::clone(&changed));
+        let mut _watcher = watch(&watched, Arc::clone(&changed));
         let mut hangups = hangups();
         let mut emptied = Emptied::default();
         loop {
+            // `COOKIE_FILE` names another file now.
+            if watched != self.files {
+                watched.clone_from(&self.files);
+                _watcher = watch(&watched, Arc::clone(&changed));
+            }
             tokio::select! {
                 () = stop.cancelled() => return,
                 () = hangups.next() => {
@@ -126,15 +133,14 @@ impl Reloader {
 
     /// Reads everything, and takes up what can be.
     async fn reload(&mut self) -> Outcome {
-        let outcome = match Config::load(&self.sources()) {
-            Err(wrong) => {
-                let faults = in_words(&wrong.faults);
+        let outcome = match checked(Config::load(&self.sources()), Vec::new()) {
+            Err(faults) => {
                 for fault in &faults {
                     error!("not reloaded: {fault}");
                 }
                 Outcome { faults, ..Outcome::nothing(Now::read().unix) }
             }
-            Ok(config) => self.use_all(&config).await,
+            Ok((config, alerts)) => self.take_up(config, alerts).await,
         };
         self.reloads.note(outcome.clone());
         outcome
@@ -150,39 +156,30 @@ impl Reloader {
         if change.version.is_some_and(|version| version != version_of(&self.shown.now())) {
             return Err(ChangeRefused::Outdated);
         }
-        let mut sources = self.sources();
-        let (page, mut faults) = page::changed(self.page.as_deref(), &change.values, &sources.flags);
-        sources.page = Some(page.clone());
-        let loaded = Config::load(&sources);
-        if let Err(wrong) = &loaded {
-            faults.extend(wrong.faults.iter().cloned());
+        if self.lost_its_cookies() {
+            let fault = format!(
+                "the cookie file is empty, perhaps because it is being written: repeat the change in {} s",
+                EMPTY_FOR.as_secs()
+            );
+            return Err(ChangeRefused::Faults(vec![fault]));
         }
-        let config = match loaded {
-            Ok(config) if faults.is_empty() => config,
-            _ => return Err(ChangeRefused::Faults(in_words(&faults))),
-        };
+        let mut sources = self.sources();
+        let (page, faults) = page::changed(self.page.as_deref(), &change.values, &sources.flags);
+        sources.page = Some(page.clone());
+        let (config, alerts) = checked(Config::load(&sources), faults).map_err(ChangeRefused::Faults)?;
         if let Err(error) = self.store.save_note(Note::Settings, page.clone()).await {
             error!(error = %ErrorChain(&error), "settings were not changed, since the state cannot keep them");
             return Err(ChangeRefused::NotKept);
         }
         self.page = Some(page);
-        Ok(self.use_all(&config).await)
+        Ok(self.take_up(config, alerts).await)
     }
 
     /// Takes up what can be, of a configuration without a fault.
-    async fn use_all(&mut self, config: &Config) -> Outcome {
-        match self.live.take_up(config, Now::read()) {
-            Ok(()) => self.take_up(config).await,
-            Err(error) => {
-                let fault = format!("ALERT_URL: {}", ErrorChain(&error));
-                error!("not reloaded: {fault}");
-                Outcome { faults: vec![fault], ..Outcome::nothing(Now::read().unix) }
-            }
-        }
-    }
-
-    async fn take_up(&mut self, config: &Config) -> Outcome {
+    async fn take_up(&mut self, config: Config, alerts: AlertSettings) -> Outcome {
         let now = Now::read();
+        self.live.take_up(&config, alerts, now);
+        self.files.clone_from(&config.files);
         let mut outcome = Outcome::nothing(now.unix);
         let names = SETTINGS.iter().map(|setting| (setting.name, setting.needs_restart)).chain([(COOKIE_TEXT, false)]);
         // Keys where there were none, or none where there were some, change who is let in at all.
@@ -193,7 +190,7 @@ impl Reloader {
             if config.fingerprints.get(name) == self.in_use.get(name) {
                 continue;
             }
-            let is_key = matches!(name, "API_KEY" | "OPENAI_API_KEYS" | "OPENAI_API_KEY");
+            let is_key = matches!(name, "API_KEY" | "OPENAI_API_KEYS" | "OPENAI_API_KEY" | "KEY_LIMITS");
             if needs_restart || (is_credential(name) && !self.server_mode) || (is_key && changes_policy) {
                 outcome.needs_restart.push(name.to_owned());
                 continue;
@@ -210,8 +207,10 @@ impl Reloader {
             outcome.changed.extend(self.book.configure(&config.identities, now).await);
             outcome.changed.extend(self.oauth.configure_given(&config.accounts.given).await);
             outcome.changed.extend(self.static_keys.configure_keys(&config.static_keys, now));
-            if config.key_policy == KeyPolicy::Keys && !changes_policy {
-                self.keys.configure(&config.http.keys);
+            match config.key_policy {
+                KeyPolicy::Keys if !changes_policy => self.keys.configure(&config.http.keys),
+                KeyPolicy::GenerateKey if !changes_policy => self.keys.limit_generated(&config.generated_key_limits),
+                _ => {}
             }
         }
         self.shown.put(shown_after(&self.shown.now(), &config.shown, &outcome.needs_restart));
@@ -225,6 +224,24 @@ impl Reloader {
             warn!(settings = outcome.needs_restart.join(", "), "changed settings that are in use after a restart only");
         }
         outcome
+    }
+}
+
+/// A configuration with the client of its alerts, if neither it nor what was found `before` has a fault; else all faults.
+fn checked(
+    loaded: Result<Config, ConfigError>,
+    mut before: Vec<Fault>,
+) -> Result<(Config, AlertSettings), Vec<String>> {
+    match loaded {
+        Ok(config) if before.is_empty() => match alert_settings(&config) {
+            Ok(alerts) => Ok((config, alerts)),
+            Err(error) => Err(vec![format!("ALERT_URL: {}", ErrorChain(&error))]),
+        },
+        Ok(_) => Err(in_words(&before)),
+        Err(wrong) => {
+            before.extend(wrong.faults);
+            Err(in_words(&before))
+        }
     }
 }
 

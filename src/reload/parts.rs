@@ -65,14 +65,11 @@ impl LiveValues {
 }
 
 impl LiveParts {
-    /// Puts every setting of this configuration in use that needs no restart. What is under way ends on what it began
-    /// with.
-    ///
-    /// # Errors
-    /// The client for alerts cannot be made; then nothing was changed.
-    pub(crate) fn take_up(&self, config: &Config, now: Now) -> Result<(), WebClientError> {
+    /// Puts every setting of this configuration in use that needs no restart, with `alerts` made of it. What is under way
+    /// ends on what it began with.
+    pub(crate) fn take_up(&self, config: &Config, alerts: AlertSettings, now: Now) {
         let (values, chat) = (&self.values, &config.chat);
-        values.alerts.put(alert_settings(config)?);
+        values.alerts.put(alerts);
         values.answering.put(answer_settings(config));
         values.http.put(changed_http(&values.http.now(), &config.http));
         values.timeouts.put(config.web.timeouts());
@@ -90,7 +87,6 @@ impl LiveParts {
         if let Some(log) = &self.log {
             log.set_filter(&config.log.filter);
         }
-        Ok(())
     }
 }
 
@@ -122,7 +118,11 @@ fn answer_settings(config: &Config) -> AnswerSettings {
     }
 }
 
-fn alert_settings(config: &Config) -> Result<AlertSettings, WebClientError> {
+/// The settings of alerts, with the client that sends them.
+///
+/// # Errors
+/// The client cannot be made.
+pub(crate) fn alert_settings(config: &Config) -> Result<AlertSettings, WebClientError> {
     let webhook = |address| Webhook::new(address, config.web.is_direct);
     Ok(AlertSettings {
         webhook: config.alert_url.clone().map(webhook).transpose()?,

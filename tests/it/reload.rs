@@ -287,3 +287,33 @@ async fn static_keys_and_given_oauth_accounts_come_and_go() {
     assert_eq!(server.chat(&body).await.status(), 404);
     assert_eq!(reload(&with_cleo).await, ["identity-1", "oauth:env-1"]);
 }
+
+#[tokio::test]
+async fn a_change_on_the_page_does_not_believe_a_cookie_file_that_is_being_written() {
+    let server = Server::start().await;
+    fs::write(server.file("cookie.txt"), "").unwrap();
+    let url = format!("http://{}/admin/settings", server.address);
+    let request = server.client.patch(url).bearer_auth(ADMIN).header("content-type", "application/json");
+    let answer = request.body("{\"MAX_RETRIES\": 7}").send().await.unwrap();
+    assert_eq!(answer.status(), 400);
+    assert!(answer.text().await.unwrap().contains("the cookie file is empty"));
+    assert_eq!(server.accounts().await, ["identity-1"]);
+}
+
+#[tokio::test]
+async fn another_cookie_file_is_watched_from_then_on() {
+    let server = Server::start().await;
+    let until_count = async |count: usize| {
+        let deadline = Instant::now() + PATIENCE;
+        while server.accounts().await.len() != count {
+            assert!(Instant::now() < deadline, "never {count}: {}", server.program.stderr());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    fs::write(server.file("other.txt"), format!("{}\n{}\n", server.cookie("ada"), server.cookie("bob"))).unwrap();
+    fs::write(server.file(".env"), "API_KEY=laptop=sk-one\nCOOKIE_FILE=other.txt").unwrap();
+    until_count(2).await;
+    let lines = [server.cookie("ada"), server.cookie("bob"), server.cookie("cem")].join("\n");
+    fs::write(server.file("other.txt"), lines).unwrap();
+    until_count(3).await;
+}

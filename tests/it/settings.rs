@@ -123,3 +123,20 @@ async fn only_the_owner_changes_settings() {
     let fixed = Setup::default().with("ADMIN_SECRET_KEY", ADMIN).start(simulator).await;
     assert_eq!(change(&fixed, &json!({"MAX_RETRIES": 1}), None).await.0, 409);
 }
+
+#[tokio::test]
+async fn a_setting_of_the_page_that_no_longer_fits_the_files_is_left_out_and_blocks_nothing() {
+    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+    let app = setup().with("API_KEY", &format!("laptop={KEY}")).start(simulator).await;
+    let wanted = json!({"KEY_LIMITS": "laptop:requests=100/day", "MAX_RETRIES": 7});
+    assert_eq!(change(&app, &wanted, None).await.0, 200);
+    let (simulator, state_dir) = app.stop().await;
+    // No key is called so any more.
+    let app = setup().in_dir(state_dir).start(simulator).await;
+    assert_eq!(setting(&app, "KEY_LIMITS").await["origin"], "default");
+    assert_eq!(setting(&app, "MAX_RETRIES").await["value"], "7");
+    let reloaded = json_of(app.client.post(app.url("/admin/reload")).bearer_auth(ADMIN).send().await.unwrap()).await;
+    assert_eq!(reloaded["faults"], json!([]), "{reloaded}");
+    assert_eq!(change(&app, &json!({"QUEUE_MAX": 3}), None).await.0, 200);
+    assert_eq!(setting(&app, "MAX_RETRIES").await["value"], "7");
+}

@@ -80,6 +80,7 @@ fn told(state: &AppState, outcome: Option<&Outcome>) -> Response {
     let mut body = json!({ "version": version, "settings": *settings });
     if let (Some(outcome), Some(body)) = (outcome, body.as_object_mut()) {
         body.insert("changed".to_owned(), json!(outcome.changed));
+        body.insert("needs_restart".to_owned(), json!(outcome.needs_restart));
     }
     let mut response = not_stored(Json(body).into_response());
     if let Ok(tag) = HeaderValue::try_from(format!("\"{version}\"")) {
