@@ -426,15 +426,15 @@ impl Newcomer {
 
     /// Lets it into the pool, and gives its name.
     pub(crate) fn accept(self) -> IdentityId {
-        // By the drop that follows.
+        // Dropping it lets the account into the pool.
         self.session.identity().clone()
     }
 
     /// Removes it again, also from where it was written down.
     pub(crate) async fn refuse(mut self) {
-        self.is_decided = true;
         // Fails when the account is gone already, or cannot be written: then it is looked at again at the next start.
         let _ = self.book.remove(self.session.identity()).await;
+        self.is_decided = true;
     }
 }
 

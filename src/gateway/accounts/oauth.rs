@@ -76,6 +76,22 @@ pub(crate) struct Shared {
     pub(crate) changed: Notify,
 }
 
+/// An account that is being put on trial. When the request that asked for it is dropped meanwhile, the trial is over.
+struct Trial<'a> {
+    accounts: &'a OAuthAccounts,
+    identity: IdentityId,
+    /// The account is there, and its test comes next.
+    goes_on: bool,
+}
+
+impl Drop for Trial<'_> {
+    fn drop(&mut self) {
+        if !self.goes_on {
+            self.accounts.admit(&self.identity, Now::read());
+        }
+    }
+}
+
 impl OAuthAccounts {
     /// The accounts of these settings. None is in the pool before [`OAuthAccounts::begin`].
     #[must_use]
@@ -283,12 +299,11 @@ impl OAuthAccounts {
     ) -> Result<Option<Arc<Session>>, OAuthFileError> {
         let identity = account.identity();
         self.0.on_trial.lock().insert(identity.clone());
-        let written = self.log_in(account, credentials).await;
-        let session = written.map(|()| self.session(&identity));
-        if !matches!(session, Ok(Some(_))) {
-            self.0.on_trial.lock().remove(&identity);
-        }
-        session
+        let mut trial = Trial { accounts: self, identity, goes_on: false };
+        self.log_in(account, credentials).await?;
+        let session = self.session(&trial.identity);
+        trial.goes_on = session.is_some();
+        Ok(session)
     }
 
     /// Puts an account into the pool that was on trial.
