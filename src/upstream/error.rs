@@ -252,9 +252,10 @@ impl UpstreamError {
         } else {
             UpstreamErrorKind::Unavailable
         };
+        let error = error.without_url();
         let way = if kind == UpstreamErrorKind::Unavailable { WayFault::of(&error) } else { None };
         let note = way.map_or_else(String::new, |way| way.problem().to_owned());
-        Self { way, note, source: Some(error.without_url()), ..Self::new(doing, kind) }
+        Self { way, note, source: Some(error), ..Self::new(doing, kind) }
     }
 }
 

@@ -110,3 +110,19 @@ impl WayFault {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use crate::upstream::error::UpstreamError;
+
+    #[tokio::test]
+    async fn words_of_the_url_are_not_taken_for_the_fault() {
+        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let error = client.get(format!("http://{closed}/certificate.pdf")).send().await.unwrap_err();
+        let told = UpstreamError::transport("uploading", error).to_string();
+        assert!(told.contains("nothing listens"), "{told}");
+    }
+}
