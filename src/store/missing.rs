@@ -28,7 +28,7 @@ pub struct Present {
 pub(super) fn note(transaction: &Transaction<'_>, present: &Present, today: UtcDay) -> rusqlite::Result<()> {
     let accounts = ACCOUNT_TABLES.map(|table| format!("SELECT key FROM {table}")).join(" UNION ");
     let known = known(transaction, &accounts)?;
-    // An account of the owner's page is there as long as its row is, even while a file gives it too.
+    // An account that the owner added counts as present until the owner removes it, even while a file gives it too.
     let added: HashSet<CredentialKey> = added(transaction)?;
     let is_there = |key: &str| {
         let key = CredentialKey::from_stored(key);
@@ -39,6 +39,7 @@ pub(super) fn note(transaction: &Transaction<'_>, present: &Present, today: UtcD
             transaction.prepare_cached(&format!("DELETE FROM {table} WHERE key = ?1"))?.execute([&key])?;
         }
     }
+    transaction.execute("DELETE FROM answers WHERE chat_id NOT IN (SELECT chat_id FROM chats)", [])?;
     let known = self::known(transaction, "SELECT key FROM key_uses")?;
     for key in count(transaction, "key", &known, |key| present.keys.contains(key), today)? {
         transaction.prepare_cached("DELETE FROM key_uses WHERE key = ?1")?.execute([&key])?;

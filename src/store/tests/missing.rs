@@ -22,6 +22,8 @@ async fn with_accounts(dir: &Path) {
     filled(dir).await;
     let (store, _) = Store::open(dir).unwrap();
     store.save_label(key("a"), Some("Work".to_owned()));
+    let answer = KeptAnswer { place: [7; 32], response_id: "r7".to_owned() };
+    store.keep_chat("chat-1", UnixSeconds(80), Some(answer));
     let intent = ChatIntent { title: "t".to_owned(), key: key("a"), created_at: UnixSeconds(1) };
     store.note_intent(intent).await.unwrap();
     store.save_label(key("stays"), Some("Home".to_owned()));
@@ -73,6 +75,9 @@ async fn an_account_is_forgotten_when_it_was_missing_on_more_than_30_days() {
         let everything = ["sessions", "oauth", "facts", "rests", "breakers", "labels", "chats", "intents"];
         let expected = if is_kept { (everything.to_vec(), 1) } else { (Vec::new(), 0) };
         assert_eq!(tables_with_rows(dir.path()), expected, "{days:?} {seen:?}");
+        let answers = Connection::open(dir.path().join("state.db")).unwrap();
+        let answers = answers.query_row("SELECT count(*) FROM answers", [], |row| row.get::<_, i64>(0)).unwrap();
+        assert_eq!(answers, i64::from(is_kept), "answers go with their chats");
         let (store, loaded) = Store::open(dir.path()).unwrap();
         assert_eq!(loaded.labels[&key("stays")], "Home");
         let all = store.usage_by((day(0), day(30_000)), |key| key.account.clone()).await.unwrap();
