@@ -21,7 +21,7 @@ impl<T> Live<T> {
         self.0.load_full()
     }
 
-    /// Replaces the value for all who ask from now on.
+    /// Replaces the value for every later call of [`Live::now`].
     pub(crate) fn put(&self, value: T) {
         self.0.store(Arc::new(value));
     }

@@ -310,7 +310,7 @@ impl SignedLink {
         Self(SecretString::from(link))
     }
 
-    /// The link's text.
+    /// The URL with its signature: anyone who has it can download the file.
     #[must_use]
     pub fn expose(&self) -> &str {
         self.0.expose_secret()

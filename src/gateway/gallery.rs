@@ -62,7 +62,7 @@ impl Gallery {
     }
 }
 
-/// An item of this link, made `at` this moment; `None` when the link is none, or has ended by then.
+/// An item of this link, made `at` this moment; `None` when it is not a valid URL, or has ended by then.
 pub(crate) fn item(kind: MadeKind, link: SignedLink, model: &str, at: UnixSeconds) -> Option<MadeItem> {
     let url = Url::parse(link.expose()).ok()?;
     let is_address = matches!(url.scheme(), "https" | "http") && url.as_str().len() <= LINK_BYTES_MAX;

@@ -107,7 +107,7 @@ pub struct KeptAlert {
 pub struct MadeItem {
     /// Which of the two.
     pub kind: MadeKind,
-    /// The upstream's link.
+    /// Signed URL at the upstream.
     pub link: SignedLink,
     /// The model's name as the caller gave it.
     pub model: String,

@@ -19,7 +19,7 @@ pub(crate) const URL_BYTES_MAX: usize = 2048;
 pub(crate) enum Reach {
     /// Only at addresses that are public.
     Public,
-    /// Wherever it is: the owner named this host.
+    /// Any address, private ones included: the host is listed in `MEDIA_FETCH`.
     Anywhere,
 }
 
@@ -40,7 +40,7 @@ pub(crate) fn permit(rules: &MediaFetch, text: &str) -> Result<(Url, Reach), &'s
     if let Some(Host::Domain(name)) = url.host()
         && let Some(name) = name.strip_suffix('.').map(str::to_owned)
     {
-        url.set_host(Some(&name)).map_err(|_| "the host is none")?;
+        url.set_host(Some(&name)).map_err(|_| "the host name is not valid")?;
     }
     let host = url.host().ok_or("the address has no host")?;
     if rules.hosts.iter().any(|rule| rule.names(&host, port)) {

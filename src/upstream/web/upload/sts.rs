@@ -58,7 +58,7 @@ impl StsCredential {
         }
         let bucket = text(&["bucketname", "bucket"], "the upload credential has no bucket")?;
         if !is_label(bucket) || !(3..=63).contains(&bucket.len()) {
-            return Err("the upload credential's bucket is no name of one");
+            return Err("the upload credential's bucket is not a valid name");
         }
         let region = text(&["region"], "").unwrap_or(REGION);
         let region = region.strip_prefix("oss-").unwrap_or(region);
@@ -73,7 +73,7 @@ impl StsCredential {
         target.set_path(&format!("{base_path}/{}", oss_sign::key_path(key)));
         let link = text(&["file_url"], "the upload credential has no link to the file")?;
         let parsed = Url::parse(link).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        let link_life = link_life(&parsed.ok_or("the link to the file is none")?);
+        let link_life = link_life(&parsed.ok_or("the link to the file is not a valid URL")?);
         Ok(Self {
             access_key_id: access_key_id.to_owned(),
             access_key_secret: SecretString::from(access_key_secret),
