@@ -1,7 +1,14 @@
 //! `check`: what it tells about accounts, keys and surroundings, and its exit status. The real program as a child process.
 
+use std::fs;
+use std::path::Path;
+
+use qwen_bridge::base::secret::Cookie;
+use qwen_bridge::store::Store;
 use serde_json::{Value, json};
-use simulator::script::Endpoint;
+use simulator::Simulator;
+use simulator::script::{Endpoint, Scenario};
+use tempfile::TempDir;
 
 use crate::support::leaks::{credentials, must_not_hold, simulator};
 use crate::support::program::{Program, settings};
@@ -85,4 +92,95 @@ async fn check_tells_which_proxies_are_used_and_no_password() {
     let shown = program.stdout();
     assert!(shown.contains("called through the proxy http://proxy.invalid:3128 (HTTPS_PROXY)"), "{shown}");
     assert!(!shown.contains("CANARY-pass") && !program.stderr().contains("CANARY-pass"), "{shown}");
+}
+
+#[tokio::test]
+async fn check_tells_a_clock_that_is_off() {
+    for (ahead, side) in [(600, Some("behind")), (-7200, Some("ahead of")), (10, None)] {
+        let scenario = Scenario { clock_ahead_seconds: ahead, ..Scenario::default() };
+        let simulator = Simulator::start(scenario).await.unwrap();
+        let mut program = Program::start(&["check", "--json"], &settings(&simulator, "text"));
+        assert_eq!(program.code().await, 0, "{}", program.stderr());
+        let report: Value = serde_json::from_str(&program.stdout()).unwrap();
+        let notes: Vec<&str> = report["notes"].as_array().unwrap().iter().map(|note| note.as_str().unwrap()).collect();
+        let told = notes.iter().find(|note| note.contains("clock"));
+        let Some(side) = side else {
+            assert_eq!(told, None, "{ahead}");
+            continue;
+        };
+        let told = told.unwrap_or_else(|| panic!("{ahead}: {report}"));
+        assert!(told.contains(&format!("s {side} the upstream's")), "{told}");
+        // The time of the call itself may add a second or two.
+        let seconds: i64 = told.split(' ').find_map(|word| word.parse().ok()).unwrap();
+        assert!((seconds - ahead.abs()).abs() <= 20, "{told}");
+    }
+}
+
+/// Makes a folder read-only for its owner.
+#[cfg(unix)]
+fn close(folder: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o500)).unwrap();
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn check_notes_folders_that_cannot_be_written() {
+    let simulator = simulator().await;
+    let folder = TempDir::new().unwrap();
+    for name in ["qwen", "data"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+        close(&folder.path().join(name));
+    }
+    let mut settings = settings(&simulator, "text");
+    settings.push(("QWEN_DIR", folder.path().join("qwen").display().to_string()));
+    settings.push(("STATE_DIR", folder.path().join("data").display().to_string()));
+    let Some(mut program) = Program::start_without_privileges(&["check"], &settings) else {
+        println!("skipped: no user without privileges can be had here");
+        return;
+    };
+    assert_eq!(program.code().await, 0, "ada can be asked all the same: {}", program.stderr());
+    let shown = program.stdout();
+    let notes: Vec<&str> = shown.lines().filter(|line| line.starts_with("note: ")).collect();
+    let of = |name: &str| notes.iter().find(|note| note.contains(&folder.path().join(name).display().to_string()));
+    let qwen = of("qwen").unwrap_or_else(|| panic!("{shown}"));
+    assert!(qwen.starts_with("note: QWEN_DIR is ") && qwen.contains("cannot write"), "{qwen}");
+    assert!(of("data").unwrap_or_else(|| panic!("{shown}")).contains("`chmod u+rwx "), "{shown}");
+    // The login that would have to be renewed is left alone, since its successor could not be kept.
+    assert!(shown.lines().any(|line| line.contains("not asked") && line.contains("mend the state folder")), "{shown}");
+    assert_eq!(simulator.record().requests_to(Endpoint::Refresh).len(), 0);
+}
+
+#[tokio::test]
+async fn check_shows_the_names_that_the_owner_gave() {
+    let simulator = simulator().await;
+    let folder = TempDir::new().unwrap();
+    let (store, _) = Store::open(folder.path()).unwrap();
+    let key = Cookie::parse(&simulator.accounts().cookie("ada")).unwrap().key();
+    store.save_label(key, Some("Für Zuhause".to_owned()));
+    store.close().await;
+    let mut settings = settings(&simulator, "text");
+    settings.push(("STATE_DIR", folder.path().display().to_string()));
+    let mut program = Program::start(&["check", "--json"], &settings);
+    assert_eq!(program.code().await, 0, "{}", program.stderr());
+    let report: Value = serde_json::from_str(&program.stdout()).unwrap();
+    let labels: Vec<&Value> = report["accounts"].as_array().unwrap().iter().map(|account| &account["label"]).collect();
+    assert_eq!(labels.iter().filter(|label| ***label == json!("Für Zuhause")).count(), 1, "{report}");
+    assert_eq!(labels.iter().filter(|label| label.is_null()).count(), 1, "{report}");
+    let mut program = Program::start(&["check"], &settings);
+    assert_eq!(program.code().await, 0);
+    assert!(program.stdout().contains(" (Für Zuhause) "), "{}", program.stdout());
+}
+
+#[tokio::test]
+async fn faulty_settings_are_no_report_and_have_an_exit_status_of_their_own() {
+    let simulator = simulator().await;
+    for arguments in [&["check", "--json"][..], &["check"][..], &["--port", "x", "check", "--json"][..]] {
+        let mut settings = settings(&simulator, "text");
+        settings.push(("MAX_RETRIES", "many".to_owned()));
+        let mut program = Program::start(arguments, &settings);
+        assert_eq!(program.code().await, 64, "{}", program.stderr());
+        assert_eq!(program.stdout(), "", "{arguments:?}");
+        assert!(program.stderr().contains("MAX_RETRIES"), "{}", program.stderr());
+    }
 }

@@ -36,6 +36,8 @@ pub(crate) struct World {
     pub(crate) uploads: Uploads,
     pub(crate) media: Media,
     media_base: Option<String>,
+    /// Seconds by which the `Date` of answers is ahead of this machine's clock.
+    pub(crate) clock_ahead_seconds: i64,
     /// Whether the model makes conversation (`small_talk` of the scenario).
     pub(crate) small_talk: bool,
     pub(crate) tasks: Tasks,
@@ -88,6 +90,7 @@ impl World {
             uploads: Uploads::default(),
             media: Media::default(),
             media_base: scenario.media_base.as_ref().map(|base| base.trim_end_matches('/').to_owned()),
+            clock_ahead_seconds: scenario.clock_ahead_seconds,
             small_talk: scenario.small_talk,
             tasks: Tasks::default(),
             settings: Mutex::default(),

@@ -41,6 +41,16 @@ impl Program {
         Self::run_with(Command::new(env!("CARGO_BIN_EXE_qwen-bridge")).args(arguments), settings, stderr.into(), folder)
     }
 
+    /// Starts it as [`Program::start`] does, as a user who is no administrator, for whom the rights of files count.
+    /// `None` where this system lets no test do that.
+    pub(crate) fn start_without_privileges(arguments: &[&str], settings: &[(&str, String)]) -> Option<Self> {
+        let unshared = ["--user", "--map-user=1000", "--map-group=1000"];
+        let is_allowed = Command::new("unshare").args(unshared).arg("true").status();
+        is_allowed.ok().filter(ExitStatus::success)?;
+        let mut unshare = Command::new("unshare");
+        Some(Self::run(unshare.args(unshared).arg(env!("CARGO_BIN_EXE_qwen-bridge")).args(arguments), settings))
+    }
+
     /// Starts the server as [`Program::start`] does, with a limit of so many file descriptors.
     pub(crate) fn serve_with_descriptors(count: u32, settings: &[(&str, String)]) -> Self {
         let command = format!("ulimit -n {count} && exec \"$0\" serve");

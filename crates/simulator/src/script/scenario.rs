@@ -31,6 +31,8 @@ pub struct Scenario {
     pub page_size: usize,
     /// Requests kept in the record; the oldest are dropped first. Left out: 20,000.
     pub records_max: usize,
+    /// Seconds by which the `Date` of every answer is ahead of this machine's clock; negative when it is behind.
+    pub clock_ahead_seconds: i64,
     /// Whether the model makes conversation; otherwise it answers with fixed sentences about the message.
     pub small_talk: bool,
     /// Base URL of links to generated pictures and videos, such as `https://cdn.qwenlm.ai`. Left out: the chat host of
@@ -146,6 +148,7 @@ impl Default for Scenario {
             busy_after_close_ms: 3_000,
             page_size: 50,
             records_max: 20_000,
+            clock_ahead_seconds: 0,
             small_talk: false,
             media_base: None,
             accounts: vec![AccountScript::new("ada", Era::A), AccountScript::new("bob", Era::B)],
@@ -305,6 +308,9 @@ impl Scenario {
         if self.page_size == 0 {
             return nonsense("page_size must be at least 1".to_owned());
         }
+        if self.clock_ahead_seconds.unsigned_abs() > CLOCK_AHEAD_SECONDS_MAX {
+            return nonsense(format!("clock_ahead_seconds must be within {CLOCK_AHEAD_SECONDS_MAX} of 0"));
+        }
         let all = self.scripts();
         let queues = all.iter().flat_map(|(_, replies, _)| *replies);
         let queued = queues.flat_map(|(endpoint, replies)| replies.iter().map(move |reply| (*endpoint, reply)));
@@ -382,6 +388,9 @@ fn check_reply(endpoint: Endpoint, reply: &ScriptedReply) -> Result<(), Scenario
     Ok(())
 }
 
+/// The largest `clock_ahead_seconds`, either way: a year.
+const CLOCK_AHEAD_SECONDS_MAX: u64 = 365 * 24 * 3600;
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -435,6 +444,7 @@ mod tests {
             (r#"{"replies":{"completions":[{"tools":{}}]}}"#, "tools need a call"),
             (r#"{"replies":{"completions":[{"tools":{"shape":"xml"}}]}}"#, "unknown variant `xml`"),
             (r#"{"page_size":0}"#, "page_size"),
+            (r#"{"clock_ahead_seconds":-99999999}"#, "clock_ahead_seconds"),
         ] {
             let found = complaint(text);
             assert!(found.contains(part), "{text}: {found}");
