@@ -28,7 +28,7 @@ use crate::gateway::reloads::{Asked, ChangeRefused, Outcome, Question, Reloads, 
 use crate::http::settings::{PendingValue, ShownSetting, version_of};
 use crate::pool::Now;
 use crate::reload::parts::{LiveParts, alert_settings};
-use crate::reload::watch::watch;
+use crate::reload::watch::{watch, with_targets};
 use crate::shutdown::hangups;
 use crate::store::{Note, Store};
 use crate::telemetry::ErrorChain;
@@ -86,15 +86,16 @@ impl Reloader {
     /// Reloads when a file changes, at SIGHUP and when the owner asks, until `stop`.
     pub(crate) async fn run(mut self, mut asked: Asked, stop: CancellationToken) {
         let changed = Arc::new(Notify::new());
-        let mut watched = self.files.clone();
+        let mut watched = with_targets(&self.files);
         // Held, since dropping it ends the watch.
         let mut _watcher = watch(&watched, Arc::clone(&changed));
         let mut hangups = hangups();
         let mut emptied = Emptied::default();
         loop {
-            // `COOKIE_FILE` names another file now.
-            if watched != self.files {
-                watched.clone_from(&self.files);
+            // `COOKIE_FILE` names another file now, or a link leads to another one.
+            let wanted = with_targets(&self.files);
+            if watched != wanted {
+                watched = wanted;
                 _watcher = watch(&watched, Arc::clone(&changed));
             }
             tokio::select! {

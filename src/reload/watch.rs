@@ -9,6 +9,15 @@ use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::Notify;
 use tracing::warn;
 
+/// These files, and for each that is a link, or lies behind one, also the file that it leads to.
+pub(crate) fn with_targets(files: &[PathBuf]) -> Vec<PathBuf> {
+    let targets = files.iter().filter_map(|file| file.canonicalize().ok());
+    let mut all: Vec<PathBuf> = files.iter().cloned().chain(targets).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
 /// Watches the folders of these files; `None` where that cannot be done, which is said.
 pub(crate) fn watch(files: &[PathBuf], changed: Arc<Notify>) -> Option<RecommendedWatcher> {
     let names: Vec<_> = files.iter().filter_map(|file| file.file_name().map(ToOwned::to_owned)).collect();

@@ -33,10 +33,14 @@ impl Server {
 
     async fn start_with(scenario: Scenario) -> Self {
         let simulator = Simulator::start(scenario.paced_ms(0)).await.unwrap();
-        let folder = TempDir::new().unwrap();
+        Self::start_in(TempDir::new().unwrap(), simulator, &[]).await
+    }
+
+    /// The program in this folder, with further settings.
+    async fn start_in(folder: TempDir, simulator: Simulator, more: &[(&str, &str)]) -> Self {
         fs::write(folder.path().join("cookie.txt"), simulator.accounts().cookie("ada")).unwrap();
         fs::write(folder.path().join(".env"), "API_KEY=laptop=sk-one").unwrap();
-        let settings = [
+        let mut settings = vec![
             ("ADMIN_SECRET_KEY", ADMIN.to_owned()),
             ("QWEN_WEB_BASE_URL", simulator.urls().web.to_string()),
             ("QWEN_AUTH_BASE_URL", simulator.urls().auth.to_string()),
@@ -44,6 +48,7 @@ impl Server {
             ("SERVER_PORT", "0".to_owned()),
             ("LOG_FORMAT", "json".to_owned()),
         ];
+        settings.extend(more.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let program = Program::start_in(folder, &["serve"], &settings);
         let address = program.address_beside("listening").await;
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -70,7 +75,7 @@ impl Server {
     }
 
     /// A chat completion with the first key.
-    async fn chat(&self, body: &Value) -> reqwest::Response {
+    pub(crate) async fn chat(&self, body: &Value) -> reqwest::Response {
         let url = format!("http://{}/v1/chat/completions", self.address);
         let request = self.client.post(url).bearer_auth("sk-one").header("content-type", "application/json");
         request.body(body.to_string()).send().await.unwrap()
@@ -86,6 +91,19 @@ impl Server {
         let deadline = Instant::now() + PATIENCE;
         while self.accounts().await != expected {
             assert!(Instant::now() < deadline, "never {expected:?}: {}", self.program.stderr());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Waits until a setting has this value on the page.
+    async fn until_setting(&self, name: &str, value: Value) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let setting = self.setting(name).await;
+            if setting["value"] == value {
+                return;
+            }
+            assert!(Instant::now() < deadline, "never {name}={value}: {setting} {}", self.program.stderr());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
     }
@@ -316,4 +334,93 @@ async fn another_cookie_file_is_watched_from_then_on() {
     let lines = [server.cookie("ada"), server.cookie("bob"), server.cookie("cem")].join("\n");
     fs::write(server.file("other.txt"), lines).unwrap();
     until_count(3).await;
+}
+
+/// No signal and no request asks for any of this.
+#[tokio::test]
+async fn the_watch_alone_takes_up_env_and_config_files_that_come_change_and_go() {
+    let server = Server::start().await;
+    assert_eq!(server.setting("MAX_RETRIES").await["origin"], "default");
+    let write = |name: &str, text: &str| fs::write(server.file(name), text).unwrap();
+    // None was there at the start.
+    write("config.json", r#"{"MAX_RETRIES": 7}"#);
+    server.until_setting("MAX_RETRIES", json!("7")).await;
+    assert_eq!(server.setting("MAX_RETRIES").await["origin"], "file");
+    write("config.json", r#"{"MAX_RETRIES": 8}"#);
+    server.until_setting("MAX_RETRIES", json!("8")).await;
+    // `.env` wins over it, also when it comes by a rename, as `sed -i` and editors write.
+    fs::write(server.file(".env.swp"), "API_KEY=laptop=sk-one\nMAX_RETRIES=9\n").unwrap();
+    fs::rename(server.file(".env.swp"), server.file(".env")).unwrap();
+    server.until_setting("MAX_RETRIES", json!("9")).await;
+    assert_eq!(server.setting("MAX_RETRIES").await["origin"], ".env");
+    write(".env", "API_KEY=laptop=sk-two\n");
+    server.until_setting("MAX_RETRIES", json!("8")).await;
+    assert_eq!((server.status_with("sk-one").await, server.status_with("sk-two").await), (401, 200));
+    fs::remove_file(server.file("config.json")).unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while server.setting("MAX_RETRIES").await["origin"] != "default" {
+        assert!(Instant::now() < deadline, "{}", server.program.stderr());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert!(!server.program.stderr().contains("asked to reload"), "{}", server.program.stderr());
+}
+
+/// How Kubernetes updates a mounted volume: the files are links through `..data`, and one rename puts
+/// another folder behind all of them.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_mounted_volume_of_kubernetes_is_taken_up_when_its_data_link_is_swapped() {
+    use std::os::unix::fs::symlink;
+    let simulator = Simulator::start(crew(3).paced_ms(0)).await.unwrap();
+    let folder = TempDir::new().unwrap();
+    let mount = folder.path().join("mount");
+    fs::create_dir(&mount).unwrap();
+    let cookies = ["ada", "bob", "cem"].map(|account| simulator.accounts().cookie(account));
+    // Version n has n accounts.
+    let swap = |version: usize| {
+        let name = format!("..2026_{version}");
+        fs::create_dir(mount.join(&name)).unwrap();
+        fs::write(mount.join(&name).join("cookie.txt"), cookies[..version].join("\n")).unwrap();
+        fs::write(mount.join(&name).join("config.json"), format!("{{\"MAX_RETRIES\": {version}}}")).unwrap();
+        symlink(&name, mount.join("..data_tmp")).unwrap();
+        fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
+        if version > 1 {
+            fs::remove_dir_all(mount.join(format!("..2026_{}", version - 1))).unwrap();
+        }
+    };
+    swap(1);
+    for name in ["cookie.txt", "config.json"] {
+        symlink(format!("..data/{name}"), mount.join(name)).unwrap();
+    }
+    let files = [("COOKIE_FILE", "mount/cookie.txt"), ("CONFIG_FILE", "mount/config.json")];
+    let server = Server::start_in(folder, simulator, &files).await;
+    assert_eq!(server.accounts().await, ["identity-1"]);
+    swap(2);
+    server.until_accounts(&["identity-1", "identity-2"]).await;
+    server.until_setting("MAX_RETRIES", json!("2")).await;
+    // A watch of the folder that is gone by now would miss the next one.
+    swap(3);
+    server.until_accounts(&["identity-1", "identity-2", "identity-3"]).await;
+    server.until_setting("MAX_RETRIES", json!("3")).await;
+}
+
+/// A link into a folder of dotfiles, say, whose file is written in its place.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_file_behind_a_link_is_watched_where_it_lies() {
+    let simulator = Simulator::start(crew(3).paced_ms(0)).await.unwrap();
+    let (folder, elsewhere) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let kept = elsewhere.path().join("accounts");
+    let cookie = |account: &str| simulator.accounts().cookie(account);
+    fs::write(&kept, cookie("ada")).unwrap();
+    let (two, three) =
+        ([cookie("ada"), cookie("bob")].join("\n"), [cookie("ada"), cookie("bob"), cookie("cem")].join("\n"));
+    std::os::unix::fs::symlink(&kept, folder.path().join("linked.txt")).unwrap();
+    let server = Server::start_in(folder, simulator, &[("COOKIE_FILE", "linked.txt")]).await;
+    assert_eq!(server.accounts().await, ["identity-1"]);
+    fs::write(&kept, two).unwrap();
+    server.until_accounts(&["identity-1", "identity-2"]).await;
+    fs::write(elsewhere.path().join("new"), three).unwrap();
+    fs::rename(elsewhere.path().join("new"), &kept).unwrap();
+    server.until_accounts(&["identity-1", "identity-2", "identity-3"]).await;
 }
