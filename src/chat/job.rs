@@ -191,6 +191,34 @@ pub struct Notes {
     pub aspect: Option<Aspect>,
 }
 
+impl Notes {
+    /// The notes that there are, as names and values: `ignored`, `fallback-model`, `omitted-files`, `prompt-file`,
+    /// `tools-shortened`, `aspect-ratio`. Callers get them as headers `x-bridge-…`.
+    #[must_use]
+    pub fn named(&self) -> Vec<(&'static str, String)> {
+        let mut ignored: Vec<&str> = Vec::new();
+        for name in &self.ignored {
+            // A model's name may ask for two things that it cannot do, so names may repeat.
+            if !ignored.contains(name) {
+                ignored.push(name);
+            }
+        }
+        let ignored = (!ignored.is_empty()).then(|| ignored.join(","));
+        let omitted_files = (self.omitted_files > 0).then(|| self.omitted_files.to_string());
+        [
+            ("ignored", ignored),
+            ("fallback-model", self.fallback_model.clone()),
+            ("omitted-files", omitted_files),
+            ("prompt-file", self.prompt_file.map(str::to_owned)),
+            ("tools-shortened", self.tools_shortened.map(str::to_owned)),
+            ("aspect-ratio", self.aspect.map(|aspect| aspect.to_string())),
+        ]
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)))
+        .collect()
+    }
+}
+
 impl Wishes {
     /// Whether the web is to be searched.
     #[must_use]

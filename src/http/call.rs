@@ -23,7 +23,7 @@ use crate::gateway::answer::run::Prepared;
 use crate::gateway::answer::settings::AnswerSettings;
 use crate::gateway::route::{Route, without_kind};
 use crate::http::serve::admission::caller::Caller;
-use crate::http::serve::record::access::RequestRecord;
+use crate::http::serve::record::access::{NOTE_PREFIX, RequestRecord};
 use crate::http::serve::socket::server::PollCount;
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
@@ -265,36 +265,11 @@ pub(crate) fn log_question(settings: &HttpSettings, record: &RequestRecord, text
 
 /// The headers that tell how a request was understood.
 pub(crate) fn note_headers(notes: &Notes) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    let mut note = |name: &'static str, value: String| {
-        headers.extend(HeaderValue::try_from(value).ok().map(|value| (HeaderName::from_static(name), value)));
+    let header = |(name, value): (&str, String)| {
+        let name = HeaderName::try_from(format!("{NOTE_PREFIX}{name}")).ok()?;
+        Some((name, HeaderValue::try_from(value).ok()?))
     };
-    let mut ignored: Vec<&str> = Vec::new();
-    for name in &notes.ignored {
-        // A model's name may ask for two things that it cannot do, so names may repeat.
-        if !ignored.contains(name) {
-            ignored.push(name);
-        }
-    }
-    if !ignored.is_empty() {
-        note(IGNORED, ignored.join(","));
-    }
-    if let Some(model) = &notes.fallback_model {
-        note(FALLBACK_MODEL, model.clone());
-    }
-    if notes.omitted_files > 0 {
-        note(OMITTED_FILES, notes.omitted_files.to_string());
-    }
-    if let Some(file) = notes.prompt_file {
-        note(PROMPT_AS_FILE, file.to_owned());
-    }
-    if let Some(level) = notes.tools_shortened {
-        note(TOOLS_SHORTENED, level.to_owned());
-    }
-    if let Some(aspect) = notes.aspect {
-        note(ASPECT_RATIO, aspect.to_string());
-    }
-    headers
+    notes.named().into_iter().filter_map(header).collect()
 }
 
 /// Header for a whole answer whose token counts are estimates; `None` for counts of the upstream.

@@ -212,6 +212,7 @@ impl Prepared {
         context: &RequestContext,
         sink: &mut (impl ReplySink + Send),
     ) -> Result<Box<Turn>, ChatError> {
+        context.trace.understood(&self.notes);
         match &self.upstream {
             PreparedFor::Web(gateway, request, stages) => gateway.open((request, stages), context, sink).await,
             PreparedFor::Relay(gateway, job) => gateway.open(job, context, sink).await,
@@ -227,6 +228,7 @@ impl Prepared {
         context: &RequestContext,
         sink: &mut (impl ReplySink + Send),
     ) -> Result<(Box<Turn>, Ending), ChatError> {
+        context.trace.understood(&self.notes);
         match &self.upstream {
             PreparedFor::Web(gateway, request, stages) => gateway.complete((request, stages), context, sink).await,
             PreparedFor::Relay(gateway, job) => gateway.complete(job, context, sink).await,

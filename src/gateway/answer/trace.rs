@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 
 use crate::base::facts::AccountKind;
 use crate::base::ids::IdentityId;
+use crate::chat::job::Notes;
 use crate::chat::reply::TokenCounts;
 use crate::store::MadeKind;
 
@@ -73,6 +74,13 @@ pub(crate) struct Entry {
 /// The events of a request. Names of accounts are the labels that logs show.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum What {
+    /// A note on how the request was understood, as [`Notes::named`] gives it.
+    Understood {
+        /// Name of the note: `ignored`, `tools-shortened`, …
+        name: &'static str,
+        /// The ignored parameters, the degree of shortening, …
+        value: String,
+    },
     /// An account was not available when one was looked for.
     PassedOver {
         /// The account that was passed over.
@@ -177,6 +185,17 @@ impl Trace {
         }
         if history.entries.len() < ENTRIES_MAX {
             history.entries.push(Entry { at, what });
+        }
+    }
+
+    /// Notes how the request was understood. A request that is asked several times was understood once.
+    pub(crate) fn understood(&self, notes: &Notes) {
+        for (name, value) in notes.named() {
+            let what = What::Understood { name, value };
+            let is_known = self.0.history.lock().entries.iter().any(|entry| entry.what == what);
+            if !is_known {
+                self.note(what);
+            }
         }
     }
 

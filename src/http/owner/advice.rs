@@ -132,6 +132,24 @@ mod tests {
     use crate::gateway::answer::trace::Entry;
 
     #[test]
+    fn every_sentence_is_there_in_both_languages() {
+        let own = include_str!("advice.rs").split("#[cfg(test)]").next().unwrap();
+        let codes = own
+            .split("        \"")
+            .skip(1)
+            .filter_map(|rest| rest.split_once('"'))
+            .filter(|(_, after)| after.starts_with(" =>") || after.starts_with(" |") || after.starts_with(" if"));
+        let codes: Vec<&str> = codes.map(|(code, _)| code).chain(["caller_left", "invalid_value"]).collect();
+        assert!(codes.len() > 20, "{codes:?}");
+        for code in codes {
+            let Advice { en, zh } = advice(code, &History::default());
+            assert!(en.is_ascii() && en.ends_with('.') && en.len() > 20, "{code}: {en}");
+            let is_chinese = |c: char| ('\u{4e00}'..='\u{9fff}').contains(&c);
+            assert!(zh.ends_with('。') && zh.chars().filter(|c| is_chinese(*c)).count() > 3, "{code}: {zh}");
+        }
+    }
+
+    #[test]
     fn an_answer_after_a_failed_attempt_is_told_apart() {
         let mut history = History::default();
         assert_eq!(advice("ok", &history).en, "Answered. Nothing to do.");

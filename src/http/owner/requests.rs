@@ -175,6 +175,7 @@ fn explained(shown: &Shown<'_>, head: &RequestHead, history: &History) -> Respon
 /// One moment of a request.
 fn told(entry: &Entry) -> Value {
     let mut told = match &entry.what {
+        What::Understood { name, value } => json!({"what": name.replace('-', "_"), "value": value}),
         What::PassedOver { identity, reason } => {
             json!({"what": "passed_over", "account": identity.as_str(), "reason": reason})
         }

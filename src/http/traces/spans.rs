@@ -99,7 +99,8 @@ fn children(request: &EndedRequest, make: &mut Maker<'_, impl FnMut() -> u64>, a
                 all.push(SpanData { span_kind: SpanKind::Client, ..attempt });
             }
             What::FirstContent => all.push(make.child("first_token", (Duration::ZERO, at), Vec::new())),
-            What::Failed { was_asked: false, .. }
+            What::Understood { .. }
+            | What::Failed { was_asked: false, .. }
             | What::PassedOver { .. }
             | What::Continued { .. }
             | What::NotContinued { .. }

@@ -37,7 +37,7 @@ const REQUEST_ID_BYTES_MAX: usize = 128;
 /// Route of a path that no route has.
 const NO_ROUTE: &str = "other";
 /// Prefix of the headers that tell how a request was understood.
-const NOTE_PREFIX: &str = "x-bridge-";
+pub(crate) const NOTE_PREFIX: &str = "x-bridge-";
 /// Most characters of such a header that are kept.
 const NOTE_CHARS_MAX: usize = 200;
 

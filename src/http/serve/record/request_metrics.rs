@@ -187,7 +187,7 @@ impl RequestMetrics {
                         self.tool_calls.get_or_create(&Fate { fate: REFUSED }).inc();
                     }
                 }
-                What::PassedOver { .. } | What::FirstContent => {}
+                What::Understood { .. } | What::PassedOver { .. } | What::FirstContent => {}
             }
         }
     }
