@@ -19,6 +19,7 @@ use simulator::script::{
 use tokio::net::TcpListener;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
+use crate::reload::Server;
 use crate::support::app::{PATIENCE, Setup, TestApp, question, spawn};
 use crate::support::program::{Program, settings};
 
@@ -173,6 +174,65 @@ async fn a_key_that_was_refused_before_a_restart_is_not_told_to_be_well() {
             if reply == ApiFailure::CurrentQuota { 4 } else { 5 }
         );
     }
+}
+
+#[tokio::test]
+async fn a_session_is_told_when_its_last_72_hours_begin_and_one_that_is_renewed_is_not() {
+    let mut receiver = Receiver::start(Vec::new()).await;
+    let account = |name, era, seconds| AccountScript { session_seconds: seconds, ..AccountScript::new(name, era) };
+    // Ada's session comes within 72 hours while the server runs.
+    let accounts =
+        [account("bob", Era::A, 3 * DAY + 3600), account("ada", Era::A, 3 * DAY + 6), account("cem", Era::B, 2 * DAY)];
+    let scenario = Scenario::with_accounts(accounts).paced_ms(0);
+    let _app = start(&receiver, Simulator::start(scenario).await.unwrap()).await;
+    let got = receiver.next().await;
+    assert_eq!(got.event(), event("session_ends_soon", "begun", "identity-2"));
+    assert!(got.json()["message"].as_str().unwrap().contains("72 hours"), "{got:?}");
+    assert!(receiver.is_silent());
+}
+
+/// `ALERT_URL` is taken up without a restart: from then on the other address is told, and nothing is told twice.
+#[tokio::test]
+async fn another_address_is_told_after_a_reload() {
+    let (mut first, mut second) = (Receiver::start(Vec::new()).await, Receiver::start(Vec::new()).await);
+    let server = Server::start().await;
+    let write = async |line: &str| {
+        std::fs::write(server.file(".env"), format!("API_KEY=laptop=sk-one\n{line}\n")).unwrap();
+        server.call("POST", "/admin/reload").await
+    };
+    let drift = async |phase: &str| {
+        let unknown = Inserted::UnknownPhase { phase: phase.to_owned(), content: "x".to_owned(), tool: false };
+        let reply = ScriptedReply::answer("told").inserting(1, unknown);
+        server.simulator.script().queue(None, Endpoint::Completions, reply);
+        assert_eq!(server.chat(&question("x")).await.status(), 200);
+    };
+    let outcome = write(&format!("ALERT_URL={}", first.url(""))).await;
+    assert_eq!(
+        (&outcome["faults"], &outcome["needs_restart"]),
+        (&Value::from([0; 0]), &Value::from([0; 0])),
+        "{outcome}"
+    );
+    drift("Daydream").await;
+    assert_eq!(first.next().await.event(), event("drift", "begun", "Daydream"));
+    // Another form, too.
+    write(&format!("ALERT_URL={}", second.url("slack+"))).await;
+    drift("Nightmare").await;
+    let got = second.next().await;
+    assert!(got.json()["text"].as_str().unwrap().contains("Nightmare"), "{got:?}");
+    // A faulty address changes nothing.
+    let outcome = write("ALERT_URL=ftp://example.org/CANARY").await;
+    let faults = outcome["faults"].to_string();
+    assert!(faults.contains("ALERT_URL") && !faults.contains("CANARY"), "{outcome}");
+    drift("Slumber").await;
+    let got = second.next().await;
+    assert!(got.json()["text"].as_str().unwrap().contains("Slumber"), "{got:?}");
+    // Without an address nothing is sent, and the next address is told what it has missed.
+    write("").await;
+    drift("Reverie").await;
+    write(&format!("ALERT_URL={}", first.url(""))).await;
+    assert_eq!(first.next().await.event(), event("drift", "begun", "Reverie"));
+    assert!(first.is_silent() && second.is_silent());
+    assert!(!server.program.stderr().contains("CANARY"), "{}", server.program.stderr());
 }
 
 #[tokio::test]
