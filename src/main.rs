@@ -42,7 +42,7 @@ async fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
             // Only the look of log lines is taken from the configuration, so nothing else of it can be wrong here.
             cli::simulated::run(command, Sources::from_process(flags)).await?;
         }
-        Command::Setup => {
+        Command::Setup(_) => {
             // The output of commands is enough; log lines would interrupt it.
             let load = move || loaded(flags.clone());
             return Ok(exit(cli::setup::run(load).await?));
@@ -51,7 +51,7 @@ async fn run(cli: &Cli) -> Result<ExitCode, CommandError> {
             let config = loaded(flags)?;
             cli::chat::run(&config, *args).await.map_err(CommandError::Chat)?;
         }
-        Command::Check { json } => {
+        Command::Check { json, .. } => {
             let (config, _) = configured(flags)?;
             return Ok(exit(cli::check::run(config, json).await?));
         }

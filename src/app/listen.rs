@@ -1,6 +1,6 @@
 //! The sockets that the server listens at: for callers, and for scrapes of metrics if `METRICS_ADDRESS` names one.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use tokio::net::{TcpListener, TcpSocket};
 
@@ -36,4 +36,14 @@ fn listen(wanted: SocketAddr, setting: &'static str) -> Result<(TcpListener, Soc
     let listener = socket.listen(BACKLOG).map_err(failed)?;
     let address = listener.local_addr().map_err(failed)?;
     Ok((listener, address))
+}
+
+/// The address at which a server that listens here is called from this machine: a wildcard becomes loopback.
+pub(crate) fn callable(listen: SocketAddr) -> SocketAddr {
+    let host = match listen.ip() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        other => other,
+    };
+    SocketAddr::new(host, listen.port())
 }

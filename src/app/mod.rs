@@ -1,7 +1,7 @@
 //! The composition root: the one place where parts are joined, served and stopped in order.
 
 mod keys;
-mod listen;
+pub(crate) mod listen;
 mod parts;
 mod start_error;
 
@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::app::keys::{MadeKeys, complete_keys};
-use crate::app::listen::listeners;
+use crate::app::listen::{callable, listeners};
 use crate::base::secret::ApiKey;
 use crate::config::{Config, KeyPolicy, Sources};
 use crate::gateway::accounts::oauth::OAuthAccounts;
@@ -216,21 +216,21 @@ impl App {
         self.made.admin.as_ref()
     }
 
-    /// The address of the owner's page. On a server of this machine without `ADMIN_SECRET_KEY` it holds a secret that
+    /// The address of the owner's page, as a browser of this machine calls it. On a server of this machine without `ADMIN_SECRET_KEY` it holds a secret that
     /// opens the page once.
     #[must_use]
     pub fn page_link(&self) -> String {
-        let page = format!("http://{}{}/admin", self.address, self.config.http.base_path);
+        let page = format!("http://{}{}/admin", callable(self.address), self.config.http.base_path);
         match self.state.0.owner.sessions.link() {
             Some(secret) => format!("{page}#link={}", secret.expose()),
             None => page,
         }
     }
 
-    /// The base URL that clients are given, which ends in `/v1`.
+    /// The base URL for clients of this machine, which ends in `/v1`.
     #[must_use]
     pub fn base_url(&self) -> String {
-        format!("http://{}{}/v1", self.address, self.config.http.base_path)
+        format!("http://{}{}/v1", callable(self.address), self.config.http.base_path)
     }
 
     /// A summary of the accounts of all kinds.

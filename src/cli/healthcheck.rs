@@ -1,11 +1,12 @@
 //! `healthcheck`: asks the running server whether it lives, for containers without curl.
 
 use std::io::{self, Write as _};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use reqwest::StatusCode;
 
+use crate::app::listen::callable;
 use crate::telemetry::ErrorChain;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
@@ -24,14 +25,4 @@ pub async fn is_alive(listen: SocketAddr) -> bool {
     };
     let _ = writeln!(io::stderr(), "qwen-bridge: no healthy server at {url}: {why}");
     false
-}
-
-/// The address at which a server that listens here is called from this machine: a wildcard becomes loopback.
-pub(crate) fn callable(listen: SocketAddr) -> SocketAddr {
-    let host = match listen.ip() {
-        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        other => other,
-    };
-    SocketAddr::new(host, listen.port())
 }

@@ -119,7 +119,7 @@ pub enum Command {
     #[command(flatten)]
     Simulated(SimulatedCommand),
     /// Add a first account: paste it, see what it is, and how to connect a client
-    Setup,
+    Setup(Listen),
     /// Talk to the running server; with a question, print the answer and end
     Chat(Box<ChatArgs>),
     /// Check the settings, and ask the upstream about each account once without changing anything
@@ -127,6 +127,9 @@ pub enum Command {
         /// Print JSON, and nothing else, on standard output
         #[arg(long)]
         json: bool,
+        /// Where the server of this machine would listen.
+        #[command(flatten)]
+        listen: Listen,
     },
     /// OAuth accounts: log in, list, remove, import, look how they are
     #[command(subcommand)]
@@ -141,6 +144,20 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Whether the command knows `--host`, and whether it knows `--port`.
+    fn takes(&self) -> (bool, bool) {
+        match self {
+            Self::Serve(_) | Self::Setup(_) | Self::Chat(_) | Self::Check { .. } | Self::Healthcheck(_) => (true, true),
+            #[cfg(feature = "demo")]
+            Self::Simulated(SimulatedCommand::Demo { .. }) => (true, true),
+            #[cfg(feature = "demo")]
+            Self::Simulated(SimulatedCommand::Simulate { .. }) => (false, true),
+            Self::Auth(_) | Self::Completions { .. } => (false, false),
+        }
+    }
+}
+
 impl Cli {
     /// The command line of this process. Options mean the same before and after the command.
     #[must_use]
@@ -148,11 +165,20 @@ impl Cli {
         Self::read(std::env::args_os()).unwrap_or_else(|error| error.exit())
     }
 
-    /// Reads a command line. An option that stands before a command which knows it goes to the command; the command's
-    /// own wins.
+    /// Reads a command line. An option that stands before a command goes to the command, whose own wins, and is refused
+    /// when the command does not know it.
     pub(crate) fn read(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let mut cli = Self::try_parse_from(words)?;
         let Listen { host, port } = cli.listen.clone();
+        let (takes_host, takes_port) = cli.command.as_ref().map_or((true, true), Command::takes);
+        for (option, is_unknown) in
+            [("--host", host.is_some() && !takes_host), ("--port", port.is_some() && !takes_port)]
+        {
+            if is_unknown {
+                let message = format!("the option '{option}' has no meaning for this command\n");
+                return Err(Self::command().error(ErrorKind::UnknownArgument, message));
+            }
+        }
         let wrong = |error: &dyn Display, option: &str| {
             let message = format!("invalid value for '{option}': {error}\n");
             Self::command().error(ErrorKind::ValueValidation, message)
@@ -186,7 +212,12 @@ impl Cli {
     #[must_use]
     pub fn flags(&self) -> BTreeMap<String, String> {
         let listen = match &self.command {
-            Some(Command::Serve(listen) | Command::Healthcheck(listen)) => Some(listen),
+            Some(
+                Command::Serve(listen)
+                | Command::Setup(listen)
+                | Command::Check { listen, .. }
+                | Command::Healthcheck(listen),
+            ) => Some(listen),
             Some(Command::Chat(args)) => Some(&args.listen),
             _ => None,
         };
@@ -242,12 +273,34 @@ mod tests {
         check("qwen-bridge --port 9000", &[("SERVER_PORT", "9000")]);
         check("qwen-bridge serve --port :9000 --host ::1", &[("SERVER_HOST", "::1"), ("SERVER_PORT", ":9000")]);
         check("qwen-bridge --port 1 serve --port 2", &[("SERVER_PORT", "2")]);
-        check("qwen-bridge healthcheck --port 9", &[("SERVER_PORT", "9")]);
+        for command in ["serve", "setup", "check", "healthcheck", "chat"] {
+            let expected = &[("SERVER_HOST", "::1"), ("SERVER_PORT", "9")];
+            check(&format!("qwen-bridge {command} --port 9 --host ::1"), expected);
+            check(&format!("qwen-bridge --port 9 --host ::1 {command}"), expected);
+        }
         check("qwen-bridge --port 1 chat --port 9 a question", &[("SERVER_PORT", "9")]);
         check(
             "qwen-bridge --config a.json check --cookie-file b --state-dir c --log-level debug",
             &[("CONFIG_FILE", "a.json"), ("COOKIE_FILE", "b"), ("LOG_LEVEL", "debug"), ("STATE_DIR", "c")],
         );
+    }
+
+    /// An option before the command is one of the command, so it is refused as it would be behind it.
+    #[test]
+    fn options_that_a_command_does_not_know_are_refused_on_either_side() {
+        for (option, command) in [
+            ("--port 9", "auth list"),
+            ("--host ::1", "auth list"),
+            ("--port 9", "completions fish"),
+            ("--host ::1", "simulate"),
+        ] {
+            for line in [format!("qwen-bridge {option} {command}"), format!("qwen-bridge {command} {option}")] {
+                let error = Cli::read(line.split_whitespace().map(OsString::from)).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::UnknownArgument, "{line}: {error}");
+                let name = option.split(' ').next().unwrap();
+                assert!(error.to_string().contains(name), "{line}: {error}");
+            }
+        }
     }
 
     #[test]

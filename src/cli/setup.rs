@@ -7,7 +7,7 @@ use std::path::Path;
 
 use uuid::Uuid;
 
-use crate::cli::healthcheck::callable;
+use crate::app::listen::callable;
 use crate::cli::setup_error::SetupError;
 use crate::cli::terminal::{BOLD, DIM, GOOD, WARN};
 use crate::cli::{CommandError, check};

@@ -14,13 +14,13 @@ use std::path::Path;
 
 use clap::Args;
 
+use crate::app::listen::callable;
 use crate::base::secret::ApiKey;
 use crate::cli::chat::error::ChatError;
 use crate::cli::chat::screen::Screen;
 use crate::cli::chat::server::Server;
 use crate::cli::chat::session::{Session, converse};
 use crate::cli::chat::talk::Talk;
-use crate::cli::healthcheck::callable;
 use crate::cli::listen::Listen;
 use crate::config::{Config, KeyPolicy};
 use crate::store::Store;

@@ -73,16 +73,19 @@ pub(crate) async fn run(host: Option<IpAddr>, port: Option<u16>, mut sources: So
         StartError::Listen(address, _, error) => SimulatedError::Listen(address, error),
         other => other.into(),
     })?;
-    let base = format!("http://{}", app.address());
-    let page = app.page_link();
+    let (base, page) = (app.base_url(), app.page_link());
+    // Beyond this machine the page has no link that opens it, but a key.
+    let page_key = app
+        .generated_admin_key()
+        .map_or_else(String::new, |key| format!("    {DIM}page key{DIM:#}   {}\n", key.expose()));
     let _ = write!(
         anstream::stdout(),
         "{BOLD}A server with sample accounts, in front of a simulated chat.qwen.ai:{BOLD:#}\n\n\
-         \x20   {DIM}base URL{DIM:#}   {base}/v1\n\
+         \x20   {DIM}base URL{DIM:#}   {base}\n\
          \x20   {DIM}key{DIM:#}        {key}\n\
-         \x20   {DIM}page{DIM:#}       {page}\n\n\
+         \x20   {DIM}page{DIM:#}       {page}\n{page_key}\n\
          Try it:\n\n\
-         \x20   curl -N {base}/v1/chat/completions -H 'Authorization: Bearer {key}' \\\n\
+         \x20   curl -N {base}/chat/completions -H 'Authorization: Bearer {key}' \\\n\
          \x20     -H 'Content-Type: application/json' \\\n\
          \x20     -d '{{\"model\": \"qwen3-max-thinking\", \"stream\": true, \"messages\": [{{\"role\": \"user\", \"content\": \"Hello!\"}}]}}'\n\n\
          Ctrl-C stops it.\n\n"

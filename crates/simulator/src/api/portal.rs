@@ -16,6 +16,7 @@ use crate::script::{
     ApiErrorScript, ApiFailure, End, Endpoint, Packets, PlanWindow, PortalScript, ScriptedFailure, ScriptedReply,
     ToolCallScript,
 };
+use crate::web::model::small_talk::is_chinese;
 use crate::web::stream::speech::Question;
 use crate::web::stream::steps::Step;
 use crate::web::stream::turn::plan_frames;
@@ -164,9 +165,11 @@ fn wish(body: &Value, attempt: u64, small_talk: bool) -> Wish {
     let last_role = last.and_then(|last| last.get("role")).and_then(Value::as_str);
     let of_user = messages(body).into_iter().flatten().rev();
     let mut of_user = of_user.filter(|message| message.get("role").and_then(Value::as_str) == Some("user"));
+    let asked = of_user.next().map(text_of).unwrap_or_default();
     let prompt = match (last, last_role) {
+        (Some(last), Some("tool")) if small_talk && is_chinese(&asked) => format!("echo: 查到了：{}", text_of(last)),
         (Some(last), Some("tool")) => format!("echo: The tool said: {}", text_of(last)),
-        _ => of_user.next().map(text_of).unwrap_or_default(),
+        _ => asked,
     };
     let is_of_model = |message: &&Value| message.get("role").and_then(Value::as_str) == Some("assistant");
     let of_model = messages(body).into_iter().flatten().filter(is_of_model);

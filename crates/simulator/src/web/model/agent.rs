@@ -7,6 +7,7 @@ use crate::web::model::arguments::{Wish, filled, simple};
 use crate::web::model::prompt::{
     Tool, calls_of_task, json_schema, newest_results, newest_user_message, task, tools, working_directory,
 };
+use crate::web::model::small_talk::is_chinese;
 
 /// The model's next step.
 pub(crate) enum Next {
@@ -17,8 +18,8 @@ pub(crate) enum Next {
 }
 
 /// The model's next step; `None` if it knows no fitting tool and is not asked for JSON. It knows the tools that the
-/// prompt shows and those that are `declared` beside it.
-pub(crate) fn next(prompt: &str, declared: &[Tool]) -> Option<Next> {
+/// prompt shows and those that are `declared` beside it. `small_talk`: it makes conversation of what tools returned.
+pub(crate) fn next(prompt: &str, declared: &[Tool], small_talk: bool) -> Option<Next> {
     let message = newest_user_message(prompt);
     if message.contains("echo:") {
         return None;
@@ -35,19 +36,39 @@ pub(crate) fn next(prompt: &str, declared: &[Tool]) -> Option<Next> {
         let wish = Wish { content: message, ..Wish::of(".", message) };
         return Some(Next::Says(filled(&schema, &wish).to_string()));
     }
-    (!results.is_empty()).then(|| Next::Says(report(&results)))
+    (!results.is_empty()).then(|| Next::Says(if small_talk { told(&results, message) } else { report(&results) }))
 }
 
 /// An answer that quotes what the tools returned.
 fn report(results: &[(String, &str)]) -> String {
     let quoted = results.iter().map(|(name, result)| {
         let name = if name.is_empty() { "The tool".to_owned() } else { format!("The tool `{name}`") };
-        let shown: String = result.chars().take(RESULT_CHARS_MAX).collect();
-        let rest = if shown.len() < result.len() { " […]" } else { "" };
-        format!("{name} returned:\n\n{shown}{rest}")
+        format!("{name} returned:\n\n{}", shown(result))
     });
     let quoted: Vec<_> = quoted.collect();
     format!("{}\n\nThis is a simulated answer: no model was asked.", quoted.join("\n\n"))
+}
+
+/// The same in the language of the message, as one says it in conversation.
+fn told(results: &[(String, &str)], message: &str) -> String {
+    let (said, end) = if is_chinese(message) {
+        ("查到了", "需要我再细看哪一点吗？")
+    } else {
+        ("Here is what I found", "Shall I look into any of it more closely?")
+    };
+    let quoted = results.iter().map(|(name, result)| {
+        let source = if name.is_empty() { String::new() } else { format!(" (`{name}`)") };
+        format!("{said}{source}:\n\n{}", shown(result))
+    });
+    let quoted: Vec<_> = quoted.collect();
+    format!("{}\n\n{end}", quoted.join("\n\n"))
+}
+
+/// The beginning of a tool's result.
+fn shown(result: &str) -> String {
+    let shown: String = result.chars().take(RESULT_CHARS_MAX).collect();
+    let rest = if shown.len() < result.len() { " […]" } else { "" };
+    format!("{shown}{rest}")
 }
 
 /// Lines `call: NAME ARGUMENTS` of the message, as far as there are such tools.
@@ -274,7 +295,7 @@ mod tests {
 
     /// The text that the model writes for a prompt.
     fn answer(prompt: &str) -> Option<String> {
-        next(prompt, &[]).map(|next| match next {
+        next(prompt, &[], false).map(|next| match next {
             Next::Calls(calls) => ToolScript::new(CallShape::Documented, calls).text(),
             Next::Says(text) => text,
         })

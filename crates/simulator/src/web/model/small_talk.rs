@@ -4,7 +4,7 @@
 /// An answer to a message, the `turn`-th of its conversation, counted from 0.
 pub(crate) fn answer(message: &str, turn: usize, has_search: bool) -> String {
     let lower = message.to_lowercase();
-    let is_chinese = message.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c));
+    let is_chinese = is_chinese(message);
     let has = |words: &[&str]| words.iter().any(|word| lower.contains(word));
     let topic = TOPICS.iter().find(|topic| has(topic.words));
     let told = match topic {
@@ -22,6 +22,11 @@ pub(crate) fn answer(message: &str, turn: usize, has_search: bool) -> String {
         _ => "",
     };
     format!("{told}{cited}{note}")
+}
+
+/// Whether a text has Chinese characters.
+pub(crate) fn is_chinese(text: &str) -> bool {
+    text.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c))
 }
 
 /// An answer to a message about nothing in particular.

@@ -79,7 +79,10 @@ impl Speech {
             (None, None, None, Some(answer)) => small_pieces(answer),
             (None, None, None, None) => {
                 let prompt = joined(&question.earlier, &question.prompt);
-                let next = question.reads_tools.then(|| agent::next(&prompt, &question.declared)).flatten();
+                let next = question
+                    .reads_tools
+                    .then(|| agent::next(&prompt, &question.declared, question.small_talk))
+                    .flatten();
                 let answer = match next {
                     Some(Next::Calls(calls)) if !question.declared.is_empty() => {
                         local_calls = calls;
