@@ -368,7 +368,7 @@ async fn a_key_that_floods_does_not_fill_the_queue_for_others() {
 }
 
 /// Waits until so many requests are in the queue of the web accounts.
-async fn until_queued(app: &TestApp, count: usize) {
+pub(crate) async fn until_queued(app: &TestApp, count: usize) {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let health = json_of(app.get("/health/detailed").send().await.unwrap()).await;

@@ -83,3 +83,4 @@ mod usage;
 mod video_list;
 mod videos;
 mod videos_restart;
+mod words;
