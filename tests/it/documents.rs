@@ -81,3 +81,74 @@ fn a_link_that_leads_nowhere_is_found() {
     assert_eq!(anchor("## What is ignored, and what is refused"), "what-is-ignored-and-what-is-refused");
     assert_eq!(anchor("### OpenAI's SDKs"), "openais-sdks");
 }
+
+/// The facts of a README that a machine can compare, section by section: levels of headings, programs without their
+/// comments, code, numbers, targets of links and pictures, rows of tables.
+fn facts(text: &str) -> Vec<(String, Vec<String>)> {
+    let mut sections = vec![("the beginning".to_owned(), Vec::new())];
+    let mut is_code = false;
+    for line in text.lines() {
+        let facts = &mut sections.last_mut().unwrap().1;
+        if line.starts_with("```") {
+            is_code = !is_code;
+        } else if is_code {
+            facts.push(format!("line: {}", line.split(" # ").next().unwrap().trim_end()));
+        } else if let Some(level) = line.split(' ').next().filter(|word| word.starts_with('#')) {
+            sections.push((line.to_owned(), vec![format!("heading: {level}")]));
+        } else {
+            facts.extend(facts_of_prose(line));
+        }
+    }
+    for (_, facts) in &mut sections {
+        facts.sort();
+        // One language may have to name a thing once more.
+        facts.dedup();
+    }
+    sections
+}
+
+fn facts_of_prose(line: &str) -> Vec<String> {
+    let mut facts: Vec<String> = Vec::new();
+    if line.starts_with('|') {
+        facts.push(format!("row of {} cells", line.replace("\\|", "").matches('|').count() - 1));
+    }
+    facts.extend(links(line).into_iter().map(|link| format!("link: {}", link.replace("-chinese", ""))));
+    let mut words = String::new();
+    for (place, part) in line.split('`').enumerate() {
+        if place % 2 == 1 {
+            facts.push(format!("code: {part}"));
+        } else {
+            let (first, behind) = part.split_once("](").unwrap_or((part, ""));
+            let behind = behind.split("](").map(|part| part.split_once(')').map_or(part, |(_, rest)| rest));
+            words.extend(std::iter::once(first).chain(behind));
+            words.push(' ');
+        }
+    }
+    let numbers = words.split(|c: char| !(c.is_ascii_digit() || c == '.')).map(|number| number.trim_matches('.'));
+    facts.extend(numbers.filter(|number| !number.is_empty()).map(|number| format!("number: {number}")));
+    facts
+}
+
+#[test]
+fn the_chinese_readme_states_the_same_facts() {
+    let read = |name: &str| fs::read_to_string(root().join(name)).unwrap();
+    // The two name each other, and a greeting is one in each language.
+    let (english, chinese) = (read("README.md").replace("README.zh.md", "README.md"), read("README.zh.md"));
+    let (english, chinese) = (facts(&english.replace("Hello", "你好")), facts(&chinese));
+    assert_eq!(english.len(), chinese.len());
+    for ((title, expected), (other, found)) in english.iter().zip(&chinese) {
+        assert_eq!(found, expected, "{title} / {other}");
+    }
+    assert!(english.iter().map(|(_, facts)| facts.len()).sum::<usize>() > 150, "{english:?}");
+}
+
+#[test]
+fn a_fact_that_differs_is_found() {
+    let text = "# a\n\nIt takes 14 minutes: `x`, see [b](c.md).\n\n| `A` | 1 |\n\n```sh\nrun it   # so\n```";
+    assert_eq!(facts(text), facts(&text.replace("It takes", "需要").replace("# so", "# 这样")));
+    for (from, to) in
+        [("14", "15"), ("`x`", "`y`"), ("c.md", "d.md"), ("| 1 |", "| 1 | 2 |"), ("run", "walk"), ("# a", "## a")]
+    {
+        assert_ne!(facts(text), facts(&text.replacen(from, to, 1)), "{from}");
+    }
+}
