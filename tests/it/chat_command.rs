@@ -8,7 +8,10 @@ use serde_json::Value;
 use simulator::Simulator;
 use simulator::script::{CutHow, Endpoint, Scenario, ScriptedReply};
 
+use crate::reload::Server;
 use crate::support::app::{KEY, Setup, TestApp};
+use crate::support::leaks::simulator;
+use crate::support::program::{Program, settings};
 
 /// Runs `chat` against this address with this text as its input; it has no terminal.
 async fn chat_at(url: &str, key: &str, folder: &Path, arguments: &[&str], input: &str) -> Output {
@@ -160,6 +163,57 @@ async fn the_settings_of_the_server_are_enough() {
     assert_eq!(told(&output), (Some(0), "there\n".to_owned(), String::new()));
 }
 
+/// A server that others can reach makes a key for itself. Its owner need not copy it to talk to it on this machine, and
+/// no other server is told it.
+#[tokio::test]
+async fn the_key_that_the_server_made_is_used_for_it_and_for_no_other() {
+    let simulator = simulator().await;
+    let mut settings = settings(&simulator, "json");
+    settings.retain(|(name, _)| *name != "API_KEY");
+    settings.push(("SERVER_HOST", "0.0.0.0".to_owned()));
+    let server = Program::start(&["serve"], &settings);
+    server.until_it_says("listening").await;
+    let made = server.stdout();
+    let key = made.lines().map(str::trim).find(|line| line.starts_with("sk-")).unwrap_or_else(|| panic!("{made}"));
+    let log = server.stderr();
+    let (_, rest) = log.split_once("0.0.0.0:").unwrap();
+    let port: String = rest.chars().take_while(char::is_ascii_digit).collect();
+    settings.retain(|(name, _)| *name != "SERVER_PORT");
+    settings.push(("SERVER_PORT", port));
+    settings.push(("STATE_DIR", server.state().display().to_string()));
+    settings.push(("NO_PROXY", "*".to_owned()));
+    let run = async |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qwen-bridge"));
+        command.args(arguments).env_clear().envs(settings.iter().map(|(name, value)| (name, value)));
+        command.current_dir(server.folder()).stdin(Stdio::null());
+        told(&tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap())
+    };
+    assert_eq!(run(&["chat", "echo: there"]).await, (Some(0), "there\n".to_owned(), String::new()));
+    let other = Server::start().await;
+    let url = format!("http://{}", other.address);
+    let (code, out, err) = run(&["chat", "--url", &url, "echo: there"]).await;
+    assert_eq!((code, out.as_str()), (Some(1), ""), "{err}");
+    assert!(err.contains("invalid_api_key") && err.contains("API_KEY") && !err.contains(key), "{err}");
+    assert!(!other.program.stderr().contains(key));
+}
+
+/// As in `qwen-bridge chat … | head -1`: the reader has what it wants.
+#[cfg(unix)]
+#[tokio::test]
+async fn a_reader_that_has_enough_is_no_fault() {
+    let app = TestApp::quick().await;
+    let slow = ScriptedReply::numbered(200).paced(std::time::Duration::from_millis(5));
+    app.simulator.script().queue(None, Endpoint::Completions, slow);
+    let command = format!("\"$0\" chat --url {} hello | head -c 9; exit \"${{PIPESTATUS[0]}}\"", app.url(""));
+    let run = move || {
+        let mut shell = Command::new("bash");
+        shell.args(["-c", &command, env!("CARGO_BIN_EXE_qwen-bridge")]).env("API_KEY", KEY).env("NO_PROXY", "*");
+        shell.stdin(Stdio::null()).output().unwrap()
+    };
+    let (code, out, err) = told(&tokio::task::spawn_blocking(run).await.unwrap());
+    assert_eq!((code, out.len(), err.as_str()), (Some(0), 9, ""));
+}
+
 #[cfg(unix)]
 mod on_a_terminal {
     use std::time::Duration;
@@ -207,6 +261,58 @@ mod on_a_terminal {
         let asked = app.simulator.record().requests_to(Endpoint::Completions);
         assert_eq!(asked.len(), 2);
         assert!(asked[1].body.as_ref().unwrap().to_string().contains("first answer"), "the conversation goes along");
+    }
+
+    #[tokio::test]
+    async fn a_video_is_told_about_while_it_is_made_and_can_be_saved() {
+        let app = TestApp::quick().await;
+        let mut chat = start(&app, &["--model", "qwen3-max-video"]);
+        let seen = chat.shows(0, "> ").await;
+        chat.types("/save clip.mp4\r");
+        let seen = chat.shows(seen, "There is nothing to save").await;
+        let seen = chat.shows(seen, "> ").await;
+        chat.types("A boat in the fog\r");
+        let seen = chat.shows(seen, "making a video (one to six minutes), 0").await;
+        let seen = chat.shows(seen, "[video](http").await;
+        let seen = chat.shows(seen, "> ").await;
+        chat.types("/save\r");
+        let seen = chat.shows(seen, "/save PATH").await;
+        chat.types("/save clip.mp4\r");
+        let seen = chat.shows(seen, "Saved clip.mp4 (").await;
+        assert!(std::fs::read(chat.folder().join("clip.mp4")).unwrap().get(4..8) == Some(b"ftyp"));
+        // A file that is there is kept.
+        chat.types("/save clip.mp4\r");
+        let seen = chat.shows(seen, "Saved clip-2.mp4").await;
+        chat.types("/save no/such/folder/clip.mp4\r");
+        let seen = chat.shows(seen, "cannot write no/such/folder/clip.mp4").await;
+        let seen = chat.shows(seen, "> ").await;
+        chat.types("/model qwen3-max\r");
+        let seen = chat.shows(seen, "goes to qwen3-max").await;
+        // Files: one that is not there, two that are, then all are taken off.
+        chat.types("/file no-such.png\r");
+        let seen = chat.shows(seen, "cannot read no-such.png").await;
+        for name in ["one.md", "two words.md"] {
+            std::fs::write(chat.folder().join(name), "# A note").unwrap();
+        }
+        chat.types("/file one.md\r");
+        let seen = chat.shows(seen, "With the next question: one.md").await;
+        chat.types("/file two\\ words.md\r");
+        let seen = chat.shows(seen, "With the next question: one.md, two words.md").await;
+        chat.types("/file\r");
+        let seen = chat.shows(seen, "2 files taken off.").await;
+        chat.types("echo: no file\r");
+        let seen = chat.shows(seen, "no file\r\n").await;
+        // A new conversation forgets the earlier messages.
+        let seen = chat.shows(seen, "> ").await;
+        chat.types("/new\r");
+        let seen = chat.shows(seen, "A new conversation.").await;
+        chat.types("echo: fresh\r");
+        let seen = chat.shows(seen, "fresh\r\n").await;
+        chat.shows(seen, "> ").await;
+        let asked = app.asked();
+        assert_eq!(asked.prompt(), "echo: fresh");
+        chat.types("/quit\r");
+        assert_eq!(chat.code().await, 0);
     }
 
     #[tokio::test]

@@ -51,11 +51,18 @@ pub struct ChatArgs {
     pub listen: Listen,
 }
 
-/// Asks one question, or holds a conversation.
+/// Asks one question, or holds a conversation. A reader of standard output that has enough, as `head` has, ends it well.
 ///
 /// # Errors
 /// [`ChatError`]: the question was not answered. A conversation shows errors and goes on, unless it cannot begin.
 pub async fn run(config: &Config, args: ChatArgs) -> Result<(), ChatError> {
+    match talk_or_ask(config, args).await {
+        Err(ChatError::Output(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        ended => ended,
+    }
+}
+
+async fn talk_or_ask(config: &Config, args: ChatArgs) -> Result<(), ChatError> {
     let configured = config.http.keys.first().map(|named| named.key.clone());
     let server = match &args.url {
         Some(url) => Server::at(url, configured)?,

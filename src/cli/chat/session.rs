@@ -157,7 +157,8 @@ impl Session {
     fn choose_file(&mut self, path: Option<&str>) -> Result<(), ChatError> {
         let Some(path) = path else {
             let count = self.talk.detach();
-            self.screen.hint(format_args!("{count} files taken off."));
+            let files = if count == 1 { "1 file" } else { &format!("{count} files") };
+            self.screen.hint(format_args!("{files} taken off."));
             return Ok(());
         };
         let home = home();
