@@ -1,19 +1,38 @@
 //! Text: the encoding of bytes that may not be UTF-8, and long texts in pieces.
 
 /// The text of these bytes: UTF-16 when a byte order mark says so (what Windows writes as "Unicode", `PowerShell` by
-/// `>`), else UTF-8. The mark is left out. `None` when the bytes are neither.
+/// `>`) or when most units have a zero byte on the same side, else UTF-8. The mark is left out. `None` when the bytes
+/// are neither.
 #[must_use]
 pub(crate) fn decoded(bytes: Vec<u8>) -> Option<String> {
-    let units = |read: fn([u8; 2]) -> u16| -> Option<String> {
-        let (pairs, rest) = bytes.get(2..)?.as_chunks::<2>();
-        let text: Option<String> = char::decode_utf16(pairs.iter().map(|pair| read(*pair))).map(Result::ok).collect();
-        text.filter(|_| rest.is_empty())
-    };
     match bytes.as_slice() {
-        [0xff, 0xfe, ..] => units(u16::from_le_bytes),
-        [0xfe, 0xff, ..] => units(u16::from_be_bytes),
+        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
+        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
         [0xef, 0xbb, 0xbf, rest @ ..] => Some(str::from_utf8(rest).ok()?.to_owned()),
-        _ => String::from_utf8(bytes).ok(),
+        unmarked => match unmarked_utf16(unmarked) {
+            Some(read) => utf16(unmarked, read),
+            None => String::from_utf8(bytes).ok(),
+        },
+    }
+}
+
+fn utf16(bytes: &[u8], read: fn([u8; 2]) -> u16) -> Option<String> {
+    let (pairs, rest) = bytes.as_chunks::<2>();
+    let text: Option<String> = char::decode_utf16(pairs.iter().map(|pair| read(*pair))).map(Result::ok).collect();
+    text.filter(|_| rest.is_empty())
+}
+
+/// The order of bytes of a text that has no mark and can only be UTF-16: the ASCII in it has a zero byte in each unit,
+/// which no text in UTF-8 has.
+fn unmarked_utf16(bytes: &[u8]) -> Option<fn([u8; 2]) -> u16> {
+    let (pairs, _) = bytes.as_chunks::<2>();
+    let is_most = |count: usize| count * 2 > pairs.len();
+    if is_most(pairs.iter().filter(|[low, high]| *low != 0 && *high == 0).count()) {
+        Some(u16::from_le_bytes)
+    } else if is_most(pairs.iter().filter(|[high, low]| *high == 0 && *low != 0).count()) {
+        Some(u16::from_be_bytes)
+    } else {
+        None
     }
 }
 
@@ -44,6 +63,11 @@ mod tests {
         check(b"\xff\xfea", None);
         check(b"\xff\xfe\x00\xd8", None);
         check(b"\xff", None);
+        // Without a mark.
+        check(b"a\0=\0\xe9\0", Some("a=é"));
+        check(b"\0a\0=\x5b\x57\0b", Some("a=字b"));
+        check(b"a\0=\0b", None);
+        check(b"a\0bcde", Some("a\0bcde"));
     }
 
     #[test]

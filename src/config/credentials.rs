@@ -11,7 +11,7 @@ use crate::base::secret::{AccessToken, ApiKey, Cookie};
 use crate::base::seed::IdentitySeed;
 use crate::config::fault::{Fault, Origin};
 use crate::config::values::Value;
-use crate::pasted::{self, Given, Mistake, Pasted, SignIn, owner_of};
+use crate::pasted::{self, Given, Mistake, Pasted, SignIn, owner_of, shortened};
 
 /// The credentials found so far, with faults and remarks about them.
 #[derive(Default)]
@@ -194,12 +194,15 @@ impl Credentials {
         if cleaned.is_empty() || cleaned.starts_with('#') {
             return;
         }
+        let cut_off = |name: &str| format!("has a `{name}` whose value is cut off");
         let cookie = match Cookie::parse(&cleaned) {
             Ok(cookie) => cookie,
-            Err(error) => return self.add_fault(place, error.to_string(), COOKIE_MEND),
+            Err(error) => {
+                let problem = shortened(&cleaned).map_or_else(|| error.to_string(), cut_off);
+                return self.add_fault(place, problem, COOKIE_MEND);
+            }
         };
         let sign_in = SignIn::of(&cookie, now);
-        let cut_off = |name: &str| format!("has a `{name}` whose value is cut off");
         // A cookie that only lacks its end still names its account, and may be the spare of a complete one.
         let tells_owner = owner_of(&cookie, now).is_some_and(|token| token.account().is_some());
         if let SignIn::CutOff(name) = sign_in

@@ -183,10 +183,23 @@ pub(super) fn is_fetch(line: &str) -> bool {
 pub(super) fn fetch(text: &str) -> (Result<String, Mistake>, usize) {
     let options = text.find('{').and_then(|at| Some((at, json::first(text.get(at..)?)?)));
     let Some((at, (options, bytes))) = options else {
-        return (Err(Mistake::FetchWithoutCookie), text.find('\n').unwrap_or(text.len()));
+        return match literal_header(text) {
+            Some((header, bytes)) => (Ok(header), bytes),
+            None => (Err(Mistake::FetchWithoutCookie), text.find('\n').unwrap_or(text.len())),
+        };
     };
     let header = options.get("headers").and_then(json::of_headers).ok_or(Mistake::FetchWithoutCookie);
     (header, at + bytes)
+}
+
+/// The header in `{ headers: { Cookie: '…' } }`, as people write it, and how many bytes the call takes.
+fn literal_header(text: &str) -> Option<(String, usize)> {
+    let name = text.to_ascii_lowercase().find("cookie")? + "cookie".len();
+    let rest = text.get(name..)?.trim_start_matches(['"', '\'', ' ']).strip_prefix(':')?.trim_start();
+    let quote = rest.chars().next().filter(|c| matches!(c, '"' | '\'' | '`'))?;
+    let (value, rest) = rest.get(1..)?.split_once(quote)?;
+    let end = rest.find(')').map_or(rest.len(), |at| at + 1);
+    Some((value.to_owned(), text.len() - rest.get(end..)?.len()))
 }
 
 /// Whether a line begins a request for PowerShell.
@@ -243,14 +256,19 @@ fn is_invoke(line: &str) -> bool {
 /// The header in `-Headers @{ "Cookie"="…" }`.
 fn powershell_header(request: &str) -> Option<String> {
     let lower = request.to_ascii_lowercase();
-    let at = lower.find("\"cookie\"")?;
-    let (value, _) = powershell_text(request.get(at + "\"cookie\"".len()..)?)?;
+    let name = ["\"cookie\"", "'cookie'"].into_iter().find(|name| lower.contains(name))?;
+    let (value, _) = powershell_text(request.get(lower.find(name)? + name.len()..)?)?;
     Some(value)
 }
 
-/// The next text in double quotes, and what follows it. A backtick escapes; `$([char]34)` is a character by its number.
+/// The next text in quotes, and what follows it. In double quotes a backtick escapes, and `$([char]34)` is a character by
+/// its number; in single quotes every character is itself.
 fn powershell_text(text: &str) -> Option<(String, &str)> {
-    let (_, rest) = text.split_once('"')?;
+    let (at, quote) = text.char_indices().find(|(_, c)| matches!(c, '"' | '\''))?;
+    let rest = text.get(at + 1..)?;
+    if quote == '\'' {
+        return rest.split_once('\'').map(|(value, rest)| (value.to_owned(), rest));
+    }
     let mut value = String::new();
     let mut chars = rest.chars();
     loop {

@@ -71,6 +71,17 @@ pub(crate) fn owner_of(cookie: &Cookie, now: UnixSeconds) -> Option<AccessToken>
     }
 }
 
+/// The token of a header whose value ends with an ellipsis, as tables of cookies show long values. Such a header is no
+/// ASCII and cannot be parsed.
+#[must_use]
+pub(crate) fn shortened(header: &str) -> Option<&'static str> {
+    let has_ellipsis = |wanted: &str| {
+        let mut pairs = header.split(';').filter_map(|pair| pair.split_once('='));
+        pairs.any(|(name, value)| name.trim().ends_with(wanted) && value.contains('\u{2026}'))
+    };
+    ["refresh_token", "token"].into_iter().find(|name| has_ellipsis(name))
+}
+
 /// The value of one cookie of a header, unless it is empty.
 fn value<'a>(cookie: &'a Cookie, name: &str) -> Option<&'a str> {
     let values = cookie.expose().split(';').filter_map(|pair| pair.split_once('='));

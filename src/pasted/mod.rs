@@ -16,7 +16,7 @@ use crate::base::quotes::unquoted;
 use crate::pasted::lines::is_comment;
 use crate::pasted::pairs::is_cookie_name;
 
-pub(crate) use crate::pasted::given::{Given, SignIn, owner_of};
+pub(crate) use crate::pasted::given::{Given, SignIn, owner_of, shortened};
 pub(crate) use crate::pasted::words::{Form, Mistake};
 
 /// One account in a pasted text, or several lines in a row that are wrong in the same way.
@@ -62,6 +62,11 @@ pub(crate) fn read(text: &str) -> Vec<Pasted> {
         at += count;
     }
     accounts
+}
+
+/// Whether a text has anything beside comments and blank lines.
+pub(crate) fn has_content(text: &str) -> bool {
+    text.lines().any(|line| !line.trim().is_empty() && !is_comment(line))
 }
 
 /// Whether two parts in a row have the same mistake, as all lines of another kind of text have.
@@ -183,5 +188,7 @@ const FORMS: &[(Form, LinesReader)] = &[
 /// Keywords that declare a variable, in front of its name.
 const DECLARATIONS: &[&str] = &["export ", "const ", "let ", "var ", "set "];
 
+#[cfg(test)]
+mod browser_tests;
 #[cfg(test)]
 mod tests;

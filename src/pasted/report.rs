@@ -6,7 +6,7 @@ use crate::base::facts::AccountKind;
 use crate::base::ids::UnixSeconds;
 use crate::base::oauth::OAuthCredentials;
 use crate::base::secret::Cookie;
-use crate::pasted::{Form, Given, Mistake, Pasted, SignIn, owner_of, read};
+use crate::pasted::{Form, Given, Mistake, Pasted, SignIn, owner_of, read, shortened};
 
 /// A credential that can be tried.
 pub(crate) enum Credential {
@@ -79,7 +79,22 @@ fn judged(form: Option<Form>, given: Given, now: UnixSeconds) -> Result<Report, 
         }
         Given::Cookie(header) => header,
     };
-    let cookie = Cookie::parse(&header).map_err(|_| Mistake::Unknown)?;
+    let cookie = match (Cookie::parse(&header), shortened(&header)) {
+        (Ok(cookie), _) => cookie,
+        (Err(_), Some(name)) => {
+            let missing = Some(cut_off(name));
+            let (label, expires_at, credential) = (None, None, None);
+            return Ok(Report {
+                recognised: form_told,
+                missing,
+                kind: Some(AccountKind::Web),
+                label,
+                expires_at,
+                credential,
+            });
+        }
+        (Err(_), None) => return Err(Mistake::Unknown),
+    };
     let sign_in = SignIn::of(&cookie, now);
     let label = owner_of(&cookie, now).and_then(|token| token.account().map(short));
     let (missing, expires_at) = match sign_in {
