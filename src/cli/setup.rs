@@ -8,15 +8,19 @@ use std::path::Path;
 use uuid::Uuid;
 
 use crate::app::listen::callable;
+use crate::base::text::decoded;
 use crate::cli::setup_error::SetupError;
 use crate::cli::terminal::{BOLD, DIM, GOOD, WARN};
 use crate::cli::{CommandError, check};
 use crate::config::{Config, ConfigError, KeyPolicy};
+use crate::pasted::has_content;
 use crate::pasted::report::{Credential, Report, report};
 use crate::pool::Now;
 
 /// The most that is read of one paste.
 const PASTE_BYTES_MAX: usize = 1024 * 1024;
+/// The most that is read of a pipe or a file: network recordings have many megabytes.
+const PIPED_BYTES_MAX: u64 = 100_000_000;
 /// Bytes that are read from the terminal at once: as many as the standard library's own buffer, which is passed by then.
 const INPUT_BYTES: usize = 64 * 1024;
 /// How long a terminal is silent when a paste is over, in nanoseconds.
@@ -72,61 +76,77 @@ pub async fn run(load: impl Fn() -> Result<Config, ConfigError>) -> Result<bool,
     Ok(is_usable)
 }
 
-/// Reads pastes until one is a whole credential. A paste ends when it is one, or with an empty line.
+/// Reads pastes until one is a whole credential.
 fn ask_for_account(out: &mut impl Write, is_terminal: bool) -> Result<Credential, SetupError> {
-    let _raw = is_terminal.then(|| {
-        let _ = writeln!(out, "Paste it here and press Enter. It is not shown. Ctrl-D ends.");
-        LongLines::begin()
-    });
-    // What it holds of the paste beyond the credential goes with it.
+    if !is_terminal {
+        let text = piped()?;
+        return told(report(&text, Now::read().unix), !text.trim().is_empty(), out).ok_or(SetupError::NothingPasted);
+    }
+    let _ = writeln!(out, "Paste it here and press Enter. It is not shown. Ctrl-D ends.");
+    let _raw = LongLines::begin();
     let mut input = BufReader::with_capacity(INPUT_BYTES, io::stdin().lock());
     loop {
         let mut text = String::new();
         let (found, is_over) = loop {
             let before = text.len();
-            let is_left = read_line(&mut input, &mut text).map_err(SetupError::Input)?;
-            let is_over = is_left || text.len() > PASTE_BYTES_MAX;
+            let mut is_over = read_line(&mut input, &mut text).map_err(SetupError::Input)?;
+            let is_end = text.get(before..).is_some_and(|line| line.trim().is_empty()) && has_content(&text);
+            // A terminal hands a paste on line by line. What comes without a pause belongs together: the token may stand
+            // below other cookies, and the rest of a command must not answer the next question.
+            while !is_over && text.len() <= PASTE_BYTES_MAX && more_comes(&input) {
+                is_over = read_line(&mut input, &mut text).map_err(SetupError::Input)?;
+            }
+            is_over |= text.len() > PASTE_BYTES_MAX;
             let found = report(&text, Now::read().unix);
-            let is_end = text.get(before..).is_some_and(|line| line.trim().is_empty()) && before > 0;
-            if is_over || is_end || is_terminal && found.credential.is_some() {
+            if is_over || is_end || found.credential.is_some() {
                 break (found, is_over);
             }
         };
-        let Report { recognised, missing, credential, .. } = found;
-        if let Some(credential) = credential {
-            let _ = writeln!(out, "{GOOD}Recognised:{GOOD:#} {}.", recognised.en);
-            if is_terminal {
-                discard_rest(&mut input);
-            }
+        if let Some(credential) = told(found, !text.trim().is_empty(), out) {
             return Ok(credential);
         }
-        if !text.trim().is_empty() {
-            let _ = writeln!(out, "{WARN}{}{WARN:#}", recognised.en);
-            let _ = writeln!(out, "{}\n", missing.map(|missing| missing.en).unwrap_or_default());
-        }
-        if is_over || !is_terminal {
+        if is_over {
             return Err(SetupError::NothingPasted);
         }
         let _ = writeln!(out, "Once more, or Ctrl-D to leave:");
     }
 }
 
-/// Discards what is still to come of a paste, until the terminal is silent: a command of several lines goes on behind its
-/// cookie, and its rest would answer the next question, or be run by the shell.
-fn discard_rest(input: &mut BufReader<impl Read>) {
-    input.consume(input.buffer().len());
+/// Tells what was recognised, or what is missing, and gives the credential.
+fn told(found: Report, has_text: bool, out: &mut impl Write) -> Option<Credential> {
+    let Report { recognised, missing, credential, .. } = found;
+    if credential.is_some() {
+        let _ = writeln!(out, "{GOOD}Recognised:{GOOD:#} {}.", recognised.en);
+    } else if has_text {
+        let _ = writeln!(out, "{WARN}{}{WARN:#}", recognised.en);
+        let _ = writeln!(out, "{}\n", missing.map(|missing| missing.en).unwrap_or_default());
+    }
+    credential
+}
+
+/// All of standard input, in whichever encoding a file has that stands there.
+fn piped() -> Result<String, SetupError> {
+    let mut bytes = Vec::new();
+    io::stdin().lock().take(PIPED_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(SetupError::Input)?;
+    if bytes.len() as u64 > PIPED_BYTES_MAX {
+        return Err(SetupError::TooLarge(PIPED_BYTES_MAX / 1_000_000));
+    }
+    decoded(bytes).ok_or(SetupError::NoText)
+}
+
+/// Whether more of a paste is there, or comes before the terminal is silent.
+fn more_comes(input: &BufReader<impl Read>) -> bool {
+    if !input.buffer().is_empty() {
+        return true;
+    }
     #[cfg(unix)]
     {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
         let silence = Timespec { tv_sec: 0, tv_nsec: SILENCE_NANOSECONDS };
-        let stdin = io::stdin();
-        while poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&silence)).is_ok_and(|ready| ready > 0) {
-            match input.fill_buf().map(<[u8]>::len) {
-                Ok(count @ 1..) => input.consume(count),
-                _ => return,
-            }
-        }
+        poll(&mut [PollFd::new(&io::stdin(), PollFlags::IN)], Some(&silence)).is_ok_and(|ready| ready > 0)
     }
+    #[cfg(not(unix))]
+    false
 }
 
 /// Adds a line to `text`. Whether nothing more is to come: the input ended, or one of the keys for that was pressed.

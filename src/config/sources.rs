@@ -133,16 +133,19 @@ impl Sources {
             Ok(text) => Some(text),
             Err(error) if error.kind() == io::ErrorKind::NotFound && !must_exist => None,
             Err(error) => {
-                self.faults.push(Fault::at(
-                    path,
-                    format!("cannot be read ({})", error.kind()),
-                    match named_by {
-                        CONFIG_FILE | COOKIE_FILE => {
-                            format!("make it a readable text file, or name another one in {named_by}")
-                        }
-                        _ => format!("make it a readable text file, or remove it from {named_by}"),
-                    },
-                ));
+                let mend = match named_by {
+                    _ if error.kind() == io::ErrorKind::FileTooLarge => {
+                        format!(
+                            "it may have {} MiB; keep only the settings or Cookie headers in it",
+                            FILE_BYTES_MAX >> 20
+                        )
+                    }
+                    CONFIG_FILE | COOKIE_FILE => {
+                        format!("make it a readable text file, or name another one in {named_by}")
+                    }
+                    _ => format!("make it a readable text file, or remove it from {named_by}"),
+                };
+                self.faults.push(Fault::at(path, format!("cannot be read ({})", error.kind()), mend));
                 None
             }
         }

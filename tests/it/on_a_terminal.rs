@@ -122,3 +122,36 @@ async fn the_rest_of_a_pasted_command_answers_no_question_of_setup() {
     must_not_hold(&setup.shown(), &credentials(&simulator), "the terminal");
     assert!(!setup.shown().contains("data-raw"), "{}", setup.shown());
 }
+
+/// The first row that could sign in is not the one that counts: the rest of the paste has the token that is renewed.
+#[tokio::test]
+async fn a_paste_of_many_lines_is_taken_whole_by_setup() {
+    let simulator = simulator().await;
+    let mut settings = plain_settings(&simulator);
+    settings.retain(|(name, _)| !matches!(*name, "COOKIE" | "API_KEY"));
+    let header = simulator.accounts().cookie("bob");
+    let renewed = header.split("; ").find(|pair| pair.starts_with("refresh_token=")).unwrap();
+    let row = |pair: &str| {
+        let (name, value) = pair.split_once('=').unwrap();
+        format!(".qwen.ai\tTRUE\t/\tTRUE\t0\t{name}\t{value}\n")
+    };
+    let short = format!(
+        "token={}",
+        simulator.accounts().cookie("ada").split("token=").nth(1).unwrap().split(';').next().unwrap()
+    );
+    for paste in [
+        format!("# Netscape HTTP Cookie File\n# See the page\n\n{}{}", row(&short), row(renewed)),
+        format!("{short}\ncna=1\n{renewed}\n"),
+    ] {
+        let mut setup = OnTerminal::start(100, &["setup"], &settings);
+        let seen = setup.shows(0, "Ctrl-D ends.").await;
+        setup.types(&paste);
+        let seen = setup.shows(seen, "with refresh_token.").await;
+        assert!(!setup.shown().contains("Nothing was pasted"), "{}", setup.shown());
+        setup.shows(seen, "[y/N]").await;
+        setup.types("n\n");
+        setup.code().await;
+        let kept = std::fs::read_to_string(setup.folder().join("cookie.txt")).unwrap();
+        assert!(kept.contains(renewed) && kept.contains(&short), "{}", setup.shown());
+    }
+}
