@@ -14,7 +14,7 @@ pub enum StartError {
     #[error("cannot open the state folder {0} (STATE_DIR)")]
     Store(String, #[source] StoreError),
     /// The HTTP client cannot be made.
-    #[error("cannot prepare for calls of the upstream")]
+    #[error("cannot set up the HTTP client that calls the upstream")]
     Client(#[from] WebClientError),
     /// Traces cannot be sent.
     #[error("traces cannot be sent")]

@@ -94,7 +94,7 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The fault of a name that is no setting.
+/// The fault of a name that is not a setting.
 pub(super) fn unknown(name: &str, known: &[&str], origin: Origin) -> Fault {
     let upper = name.to_ascii_uppercase();
     let nearest = known
@@ -107,7 +107,7 @@ pub(super) fn unknown(name: &str, known: &[&str], origin: Origin) -> Fault {
     Fault::of(
         format!("{shown:?}"),
         origin,
-        "is no setting",
+        "is not a setting",
         match nearest {
             Some((_, nearest)) => format!("did you mean {nearest}?"),
             None => "config.json.example lists all of them".to_owned(),

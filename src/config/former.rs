@@ -49,7 +49,7 @@ fn slip(name: &str, known: &[&str]) -> Option<String> {
     // One letter in six, so that short names of other programs are left alone.
     let is_alike = distance <= SLIPS_MAX && distance * 6 <= nearest.len();
     let shown: String = name.chars().take(NAME_SHOWN_MAX).collect();
-    is_alike.then(|| format!("{shown} (.env) is no setting; did you mean {nearest}?"))
+    is_alike.then(|| format!("{shown} (.env) is not a setting; did you mean {nearest}?"))
 }
 
 /// A warning when `TOKEN_REFRESH_BUFFER` looks like a number of milliseconds, which one program counted in.

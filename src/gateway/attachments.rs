@@ -129,7 +129,7 @@ impl Attachments {
         let head = result.get(..result.len().min(HEAD_BYTES)).unwrap_or_default();
         match MediaType::of_bytes(head, "") {
             Some(MediaType { kind: MediaKind::Image, .. }) => Ok(result),
-            _ => Err(FetchError::Refused("the result is no picture")),
+            _ => Err(FetchError::Refused("the result is not a picture")),
         }
     }
 

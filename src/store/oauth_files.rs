@@ -73,7 +73,7 @@ pub enum OAuthFileError {
         source: io::Error,
     },
     /// A folder, a pipe, or a file above the size limit.
-    #[error("{0} is no file of credentials")]
+    #[error("{0} is not a file of OAuth credentials")]
     NotAFile(PathBuf),
     /// The content is not credentials, or is incomplete.
     #[error("{path} cannot be used")]
@@ -84,7 +84,7 @@ pub enum OAuthFileError {
         source: CredentialsError,
     },
     /// Another program holds the lock and does not release it.
-    #[error("{0} is held by another program")]
+    #[error("{0} is locked by another program")]
     Locked(PathBuf),
 }
 

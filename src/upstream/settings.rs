@@ -121,7 +121,7 @@ impl MediaFetch {
                 continue;
             }
             let rule = HostRule::parse(word).filter(|_| !word.eq_ignore_ascii_case("off"));
-            let expected = || format!("{word:?} is no host such as example.com, *.example.com or 127.0.0.1:9000");
+            let expected = || format!("{word:?} is not a host such as example.com, *.example.com or 127.0.0.1:9000");
             setting.hosts.push(rule.ok_or_else(expected)?);
         }
         Ok(setting)

@@ -4,6 +4,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use clap::Parser as _;
+use clap::error::ErrorKind;
+use qwen_bridge::cli::Cli;
+
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
@@ -151,4 +155,95 @@ fn a_fact_that_differs_is_found() {
     {
         assert_ne!(facts(text), facts(&text.replacen(from, to, 1)), "{from}");
     }
+}
+
+/// Lines of programs and code within sentences.
+fn code(text: &str) -> Vec<&str> {
+    let mut found = Vec::new();
+    let mut is_code = false;
+    for line in text.lines() {
+        if line.trim_start().starts_with("```") {
+            is_code = !is_code;
+        } else if is_code {
+            found.push(line.split(" # ").next().unwrap().trim());
+        } else {
+            found.extend(line.split('`').skip(1).step_by(2));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_file_that_a_document_names_is_there() {
+    let folders = ["src/", "tests/", "docs/", "deploy/", "crates/", "benches/", ".ci/", ".github/"];
+    let mut faults = Vec::new();
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        let named = code(&text).into_iter().flat_map(str::split_whitespace);
+        // The name in an example.
+        let named = named.filter(|word| !word.ends_with("/a.rs"));
+        let named = named.filter(|word| folders.iter().any(|folder| word.starts_with(folder)));
+        let is_path = |word: &&str| word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte));
+        faults.extend(
+            named
+                .filter(is_path)
+                .filter(|word| !root().join(word).exists())
+                .map(|word| format!("{}: there is no {word}", document.file_name().unwrap().display())),
+        );
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+}
+
+/// A command line of this program in a text, as its words; quotes keep words together.
+fn words_of(command: &str) -> Option<Vec<String>> {
+    let begins = ["qwen-bridge ", "cargo run --release -- ", "cargo run -- "];
+    let rest = begins.iter().find_map(|begin| {
+        let at = command.find(begin).filter(|at| *at == 0 || command[..*at].ends_with([' ', '/']))?;
+        Some(&command[at + begin.len()..])
+    })?;
+    let rest = rest.split(['|', '>', '<', ';', '(']).next().unwrap().trim();
+    let mut words = vec!["qwen-bridge".to_owned()];
+    for (place, part) in rest.split('"').enumerate() {
+        if place % 2 == 1 {
+            words.push(part.to_owned());
+        } else {
+            // Brackets name what may be left out, capitals what is yours to choose.
+            let chosen = |word: &str| match word.trim_matches(['[', ']']) {
+                "PORT" => "8000".to_owned(),
+                "SHELL" => "bash".to_owned(),
+                word => word.to_owned(),
+            };
+            words.extend(part.split_whitespace().map(chosen));
+        }
+    }
+    Some(words)
+}
+
+#[test]
+fn every_command_that_a_document_names_is_one() {
+    let (mut faults, mut count) = (Vec::new(), 0);
+    for document in documents() {
+        let text = fs::read_to_string(&document).unwrap();
+        for command in code(&text) {
+            // Lines of Docker, systemd and the like have options of their own around the name.
+            let is_other =
+                ["docker ", "sudo ", "systemctl ", "install ", "kubectl "].iter().any(|word| command.starts_with(word));
+            let Some(words) = words_of(command).filter(|_| !is_other) else { continue };
+            count += 1;
+            let error = Cli::try_parse_from(&words).err();
+            let is_shown = |kind| {
+                use ErrorKind as Kind;
+                matches!(
+                    kind,
+                    Kind::DisplayHelp | Kind::DisplayVersion | Kind::DisplayHelpOnMissingArgumentOrSubcommand
+                )
+            };
+            if let Some(error) = error.filter(|error| !is_shown(error.kind())) {
+                let name = document.file_name().unwrap().display();
+                faults.push(format!("{name}: {command}: {}", error.to_string().lines().next().unwrap()));
+            }
+        }
+    }
+    assert!(faults.is_empty(), "{faults:#?}");
+    assert!(count > 20, "{count}");
 }

@@ -179,7 +179,7 @@ pub enum CredentialsError {
     #[error("has neither access_token nor refresh_token")]
     NoToken,
     /// A field of another type.
-    #[error("has a field {0} that is no text")]
+    #[error("has a field {0} that is not a text")]
     NotText(&'static str),
     /// A token that cannot be one.
     #[error("has a field {field} that {problem}")]
@@ -189,7 +189,7 @@ pub enum CredentialsError {
         problem: SecretError,
     },
     /// The moment at which the token ends cannot be read.
-    #[error("has a field {0} that is no moment (milliseconds, seconds or RFC 3339)")]
+    #[error("has a field {0} that is not a time (milliseconds, seconds or RFC 3339)")]
     Expiry(&'static str),
 }
 

@@ -92,10 +92,10 @@ pub enum AuthError {
     #[error("{0} holds no credentials")]
     Content(String, #[source] CredentialsError),
     /// The HTTP client could not be made.
-    #[error("cannot prepare for calls of the upstream")]
+    #[error("cannot set up the HTTP client that calls the upstream")]
     Client(#[from] WebClientError),
     /// The upstream refused or did not answer.
-    #[error("the login cannot begin")]
+    #[error("the login cannot be started")]
     Upstream(#[from] UpstreamError),
     /// The owner did not confirm the login, or not in time.
     #[error(transparent)]

@@ -14,7 +14,7 @@ pub enum ChatError {
     #[error("there is no question: write one behind `chat`, or send one to its standard input")]
     NoQuestion,
     /// The HTTP client cannot be made.
-    #[error("cannot prepare for calls of the server")]
+    #[error("cannot set up the HTTP client that calls the server")]
     Client(#[source] reqwest::Error),
     /// No server answers at this URL.
     #[error("no server answers at {0}; start it with `qwen-bridge`, or name another with --url")]
@@ -41,7 +41,7 @@ pub enum ChatError {
     #[error("cannot write {0}")]
     Save(String, #[source] io::Error),
     /// Standard input or the terminal cannot be read.
-    #[error("cannot read what is typed")]
+    #[error("cannot read standard input")]
     Input(#[source] io::Error),
     /// Standard output is closed.
     #[error("cannot write the answer")]

@@ -62,9 +62,11 @@ pub async fn run(config: Config, is_json: bool) -> Result<bool, CommandError> {
         let result = progress.during(true, label, asking).await;
         let (state, advice) = match &result {
             Ok(Asked::Usable) => (USABLE, outlook(&session)),
-            Ok(Asked::NotRenewed) => {
-                ("not asked", "mend the state folder: its token has to be renewed, and that would be lost".to_owned())
-            }
+            Ok(Asked::NotRenewed) => (
+                "not asked",
+                "mend the state folder first: its token has to be renewed, and the renewed one would be lost"
+                    .to_owned(),
+            ),
             Err(error) => verdict(error),
         };
         let until = session.token().and_then(|token| token.expires_at());
@@ -179,10 +181,10 @@ async fn ask(
             Ok(Kept::OnDisk) => {}
             Ok(Kept::InMemory) if store.unusable().is_some() => {}
             Ok(Kept::InMemory) => {
-                notes.push("the token could not be written down, the disk refuses".to_owned());
+                notes.push("the renewed token could not be saved in the state file, since the disk refuses".to_owned());
             }
             Err(error) => {
-                notes.push(format!("the token could not be written down: {}", ErrorChain(&error)));
+                notes.push(format!("the renewed token could not be saved in the state file: {}", ErrorChain(&error)));
             }
         }
     }

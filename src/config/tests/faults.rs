@@ -29,10 +29,10 @@ fn all_faults_come_at_once_and_show_no_secret() {
     insta::assert_snapshot!(text, @r#"
         24 faults in the configuration:
         - .env line 1: is not NAME=value; write one setting a line, and # in front of comments
-        - "API_KEYS" (config.json): is no setting; did you mean API_KEY?
+        - "API_KEYS" (config.json): is not a setting; did you mean API_KEY?
         - OPENAI_API_KEY (config.json): must be an object of texts; compare it with config.json.example
-        - "maxretries" (config.json): is no setting; did you mean MAX_RETRIES?
-        - "zzz" (config.json): is no setting; config.json.example lists all of them
+        - "maxretries" (config.json): is not a setting; did you mean MAX_RETRIES?
+        - "zzz" (config.json): is not a setting; config.json.example lists all of them
         - SERVER_HOST (flag): "example.org" must be an IP address such as 127.0.0.1 or 0.0.0.0, or localhost; for example SERVER_HOST=127.0.0.1
         - SERVER_PORT (environment): "99999" must be a port such as 8000, :8000 or 127.0.0.1:8000; for example SERVER_PORT=8000
         - MAX_BODY (config.json): "50 bananas" must be a size such as 50MB, 1MiB or a number of bytes; for example MAX_BODY=50MB
@@ -165,7 +165,7 @@ fn a_name_of_the_dotenv_file_that_looks_like_a_setting_is_remarked_upon() {
         let mut sources = Sources::empty(UnixSeconds(1_800_000_000));
         sources.dotenv = Some(format!("{name}=secret"));
         let warnings = Config::load(&sources).unwrap().warnings;
-        let expected = meant.map(|meant| format!("{name} (.env) is no setting; did you mean {meant}?"));
+        let expected = meant.map(|meant| format!("{name} (.env) is not a setting; did you mean {meant}?"));
         assert_eq!(warnings, Vec::from_iter(expected), "{name}");
     };
     check("API_KEYS", Some("API_KEY"));

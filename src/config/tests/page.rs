@@ -54,7 +54,7 @@ fn a_change_is_refused_in_plain_words_and_keeps_the_rest() {
     API_KEY (page): is a secret, which the page neither shows nor changes; set it in .env or config.json
     COOKIE_FILE (page): cannot be changed on the page; set it in .env or config.json
     LOG_LEVEL (page): is given by an option of the command line, which comes first; start the server without that option
-    "MAX_RETRY" (page): is no setting; did you mean MAX_RETRIES?
+    "MAX_RETRY" (page): is not a setting; did you mean MAX_RETRIES?
     MODEL_MAP (page): must be a text, a number, true or false, or a list or an object of those; send null to take a value back
     SERVER_PORT (page): is in use after a restart only, so the page does not change it; set it in .env or config.json
     "#);

@@ -75,7 +75,7 @@ pub(crate) enum BookError {
     #[error("{ACCOUNTS_MAX} accounts are kept already")]
     Full,
     /// The state file cannot keep the change.
-    #[error("the change cannot be written down")]
+    #[error("the change cannot be saved in the state file")]
     Store(#[from] StoreError),
     /// The file of an OAuth account cannot be written.
     #[error("the file of the account cannot be written")]

@@ -63,7 +63,7 @@ pub enum LoginFailure {
     #[error("{0}")]
     Failed(String),
     /// The owner cancelled it, or a later login took its place.
-    #[error("the login was taken back")]
+    #[error("the login was cancelled")]
     Cancelled,
 }
 
@@ -169,7 +169,7 @@ pub enum StartError {
     #[error("{FLOWS_MAX} logins are under way, wait for one to end")]
     TooMany,
     /// The upstream refused or did not answer.
-    #[error("the login cannot begin")]
+    #[error("the login cannot be started")]
     Upstream(#[from] UpstreamError),
 }
 

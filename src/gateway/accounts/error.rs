@@ -22,7 +22,7 @@ pub enum RefreshError {
     #[error("the account {identity} is gone")]
     Gone { identity: IdentityId },
     /// The upstream gave no conclusive answer; it is tried again later.
-    #[error("no fresh token for {identity}")]
+    #[error("the token of {identity} could not be renewed")]
     Failed {
         identity: IdentityId,
         /// The failed call; `None` when the process is stopping.
@@ -30,7 +30,7 @@ pub enum RefreshError {
         source: Option<Arc<UpstreamError>>,
     },
     /// The file of the credentials cannot be locked or read; it is tried again later.
-    #[error("no fresh token for {identity}")]
+    #[error("the token of {identity} could not be renewed")]
     File {
         identity: IdentityId,
         /// The fault of the file.

@@ -466,7 +466,7 @@ pub(crate) fn is_live(session: &Session, now: Now) -> bool {
 pub(crate) fn skew_in_words(ahead: i64) -> String {
     let (seconds, side) = (ahead.unsigned_abs(), if ahead > 0 { "ahead of" } else { "behind" });
     format!(
-        "this machine's clock is {seconds} s {side} the upstream's; tokens are counted by the upstream's, set the clock"
+        "this machine's clock is {seconds} s {side} the upstream's; the upstream's decides when a token ends. Set this machine's clock"
     )
 }
 

@@ -40,7 +40,7 @@ pub enum ChatError {
     #[error("the account that it was begun in is not configured any more")]
     AccountGone,
     /// A fact that has to outlive the process cannot be stored.
-    #[error("the state file does not take it")]
+    #[error("the answer cannot be saved in the state file")]
     NotKept(#[source] StoreError),
 }
 

@@ -131,7 +131,7 @@ pub enum VideoJobError {
     #[error("too many videos are in the making")]
     Busy,
     /// The state file cannot keep the job.
-    #[error("the state file does not take it")]
+    #[error("the video cannot be saved in the state file")]
     NotKept(#[from] StoreError),
     /// A file cannot be read again.
     #[error("the picture cannot be read")]

@@ -91,7 +91,7 @@ async fn media(
     let name = file_name(&link);
     let told = opened.headers.get(CONTENT_TYPE).and_then(|told| told.to_str().ok());
     let Some(content_type) = shown_type(told, &name) else {
-        warn!("a link leads to something that is no picture and no video");
+        warn!("a link of the gallery leads neither to a picture nor to a video");
         return Err(Failure::lost_result("file"));
     };
     let mut response = send_on(opened, HeaderValue::from_static(content_type), &state.0.ending);

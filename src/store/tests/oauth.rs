@@ -109,7 +109,7 @@ async fn what_cannot_be_used_is_named_and_left_alone() {
     check(br#"{"access_token": "hush"#, "not complete JSON").await;
     check(b"\xff\xfehush", "not complete JSON").await;
     check(br#"{"hush": 1}"#, "neither access_token nor refresh_token").await;
-    check(&[b' '; 70_000], "no file of credentials").await;
+    check(&[b' '; 70_000], "not a file of OAuth credentials").await;
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
     assert!(matches!(files.read(&id("a"), NOW).await, Err(OAuthFileError::NotAFile(_))));

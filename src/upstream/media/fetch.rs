@@ -89,7 +89,7 @@ pub(crate) enum FetchError {
         limit: u64,
     },
     /// Too slow: to connect, between two chunks, or as a whole.
-    #[error("not in time")]
+    #[error("did not answer in time")]
     Timeout,
     /// The server answered with a status that is not a success.
     #[error("answered {0}")]

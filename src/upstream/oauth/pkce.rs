@@ -21,7 +21,7 @@ pub(crate) fn challenge(verifier: &str) -> String {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ApiBaseError {
     /// It is not a URL.
-    #[error("the account's resource_url is no address")]
+    #[error("the account's resource_url is not a URL")]
     NotAUrl,
     /// Tokens go over TLS, except on this machine.
     #[error("the account's resource_url is not https")]

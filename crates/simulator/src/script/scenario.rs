@@ -128,7 +128,7 @@ pub enum RefreshRotation {
 #[derive(Debug, Error)]
 pub enum ScenarioError {
     /// Not JSON, or JSON with keys or values that do not belong.
-    #[error("read the scenario")]
+    #[error("not the JSON of a scenario")]
     Json(#[from] serde_json::Error),
     /// Well-formed, but it makes no sense.
     #[error("{0}")]

@@ -188,7 +188,7 @@ fn wrapped(body: &str, end: &str, names: &ToolNames, is_line_start: bool) -> Opt
         } else if let Some(stray) =
             rest.starts_with(['}', ']', '"', ':']).then(|| memmem::find(rest.as_bytes(), end.as_bytes())).flatten()
         {
-            calls = vec![Err("behind the JSON of the call stands more, which is no call".to_owned())];
+            calls = vec![Err("text that is not a call follows the JSON of the call".to_owned())];
             return Some(Shape { len: at + stray + end.len(), calls, is_closed: true });
         } else {
             break;

@@ -102,6 +102,6 @@ fn told(failure: &LoginFailure) -> Bilingual {
 }
 
 fn unknown() -> Failure {
-    let words = Bilingual::new("There is no such login, or not any more.", "没有这个登录，或已不存在。");
+    let words = Bilingual::new("There is no such login; it may have ended.", "没有这个登录，或已不存在。");
     Failure::bilingual(FailureKind::NotFound, "login_not_found", words)
 }

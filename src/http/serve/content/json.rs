@@ -79,7 +79,7 @@ fn forget_empty_model(value: &mut Value) {
 fn refusal(error: LiftError, settings: &HttpSettings) -> Failure {
     match error {
         LiftError::Disk(error) => {
-            warn!(error = %ErrorChain(&error), "a large file cannot be kept in STATE_DIR while it passes through");
+            warn!(error = %ErrorChain(&error), "a large file of the request cannot be written to STATE_DIR");
             Failure::internal()
         }
         LiftError::TooLarge => Failure::json_too_large(settings.json_bytes_max),

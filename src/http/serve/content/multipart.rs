@@ -147,7 +147,7 @@ async fn collect(
         while let Some(piece) = part.chunk().await.map_err(broken)? {
             saw();
             writer.push(&piece).map_err(|error| {
-                warn!(error = %error, "a large file cannot be kept in STATE_DIR while it passes through");
+                warn!(error = %error, "a large file of the request cannot be written to STATE_DIR");
                 Failure::internal()
             })?;
         }

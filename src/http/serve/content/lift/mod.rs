@@ -51,7 +51,7 @@ pub(crate) struct Lifter {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum LiftError {
     /// A large file cannot be written to disk.
-    #[error("a large file cannot be kept in STATE_DIR while it passes through")]
+    #[error("a large file of the request cannot be written to STATE_DIR")]
     Disk(#[from] io::Error),
     /// The JSON that is left is larger than its limit.
     #[error("the JSON is too large")]
