@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::{AccountScript, Endpoint, Era, Scenario};
 
-use crate::support::app::{KEY, Setup, TestApp, json_of};
+use crate::support::app::{KEY, Setup, TestApp, error_of, json_of};
 use crate::support::oracle::until_all_healthy;
 use crate::videos::{VIDEO_PATIENCE, soon};
 
@@ -110,6 +110,28 @@ async fn videos_are_kept_wherever_they_are_made() {
         assert!(name.starts_with("attachment; filename=\"") && name.ends_with(".mp4\""), "{name}");
     }
     assert!(!format!("{items:?}").contains("boat"), "{items:?}");
+}
+
+#[tokio::test]
+async fn a_range_behind_the_end_is_refused_as_the_storage_refuses_it() {
+    let simulator = simulator().await;
+    simulator.script().set_default(None, Endpoint::Completions, Some(soon()));
+    let app = setup().start(simulator).await;
+    post(&app, "/v1/images/generations", &json!({"model": "qwen3-max", "prompt": "A lighthouse"})).await;
+    post(&app, "/v1/videos", &json!({"model": "qwen3-max", "prompt": "A boat at sea"})).await;
+    for item in until_items(&app, 2).await {
+        let url = media(item["url"].as_str().unwrap());
+        let length = get(&app, &url).await.bytes().await.unwrap().len();
+        for url in [url.clone(), format!("{url}&download=1")] {
+            let request = app.client.get(app.url(&url)).bearer_auth(ADMIN);
+            let outside = request.header("range", format!("bytes={length}-")).send().await.unwrap();
+            assert_eq!(outside.status(), 416, "{url}");
+            assert_eq!(outside.headers()["content-range"], format!("bytes */{length}"));
+            assert_eq!(outside.headers()["cache-control"], "no-store");
+            assert!(!outside.headers().contains_key("content-disposition"), "the refusal is no file");
+            assert_eq!(error_of(outside).await["code"], "range_not_satisfiable");
+        }
+    }
 }
 
 #[tokio::test]

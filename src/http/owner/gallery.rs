@@ -1,5 +1,5 @@
 //! `GET /admin/gallery`: pictures and videos that were made, newest first, while their links live; and `GET /admin/media`,
-//! through which the page shows them, so that a browser asks nothing of the upstream's storage itself.
+//! through which the page shows them, so that the browser never contacts the upstream's storage.
 
 use std::cmp::Reverse;
 
@@ -7,6 +7,7 @@ use axum::extract::{RawQuery, State};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use http::StatusCode;
 use http::header::{CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderMap, HeaderValue, RANGE};
 use serde_json::{Value, json};
 use tracing::warn;
@@ -68,8 +69,8 @@ fn shown(item: &MadeItem) -> Value {
     })
 }
 
-/// A picture or a video by its link, `url`; with `download` as a file. Only what the upstream gives out under its own
-/// address, or what the gallery has.
+/// The picture or video behind the link `url`, or the range of it that the request asks for; with `download` as a file to
+/// be saved. The link has to be of the upstream's own storage, or one of the gallery.
 async fn media(
     State(state): State<AppState>,
     RawQuery(query): RawQuery,
@@ -85,9 +86,13 @@ async fn media(
         return Err(RequestError::invalid_value("url", "a link of the gallery").into());
     }
     let opened = state.0.attachments.open_result(&link, headers.get(RANGE)).await.map_err(|error| {
-        warn!(error = %ErrorChain(&error), "a picture or a video cannot be had from its link");
+        warn!(error = %ErrorChain(&error), "a picture or a video cannot be fetched from its link");
         Failure::lost_result("file")
     })?;
+    if opened.status == StatusCode::RANGE_NOT_SATISFIABLE {
+        // The refusal is no file: its type is that of the storage's error page.
+        return Ok(not_stored(send_on(opened, HeaderValue::from_static("application/octet-stream"), &state.0.ending)));
+    }
     let name = file_name(&link);
     let told = opened.headers.get(CONTENT_TYPE).and_then(|told| told.to_str().ok());
     let Some(content_type) = shown_type(told, &name) else {
