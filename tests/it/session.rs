@@ -1,9 +1,12 @@
 //! The owner's login to the page: sessions by cookie, CSRF tokens, the printed link, and the list of changes.
 
+use std::time::{Duration, Instant};
+
 use reqwest::{Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::Scenario;
+use tokio::sync::Notify;
 
 use crate::support::app::{KEY, Setup, TestApp, checked_error, error_of, json_of, question};
 use crate::support::program::Program;
@@ -208,23 +211,38 @@ async fn wrong_keys_of_the_login_are_slowed_and_none_is_no_guess() {
     assert_eq!(post(&app, &json!({ "key": ADMIN })).await.status(), 200, "the right key is let in after a wait");
 }
 
+/// A server without a key of its owner, and the secret of the link that it printed.
+struct Linked {
+    address: String,
+    secret: String,
+    _server: Program,
+    _simulator: Simulator,
+    _dir: tempfile::TempDir,
+}
+
+impl Linked {
+    async fn start() -> Self {
+        let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+        let dir = tempfile::tempdir().unwrap();
+        let settings = [
+            ("API_KEY", KEY.to_owned()),
+            ("SERVER_PORT", "0".to_owned()),
+            ("STATE_DIR", dir.path().display().to_string()),
+            ("QWEN_WEB_BASE_URL", simulator.urls().web.to_string()),
+            ("QWEN_AUTH_BASE_URL", simulator.urls().auth.to_string()),
+        ];
+        let server = Program::start(&["serve"], &settings);
+        let address = server.address_beside("listening").await.to_string();
+        let printed = server.stdout();
+        let link = printed.lines().map(str::trim).find(|line| line.contains("/admin#link=")).unwrap();
+        let secret = link.strip_prefix(&format!("http://{address}/admin#link=")).unwrap().to_owned();
+        Self { address, secret, _server: server, _simulator: simulator, _dir: dir }
+    }
+}
+
 #[tokio::test]
 async fn the_printed_link_opens_the_page_once_and_on_this_machine_only() {
-    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
-    let dir = tempfile::tempdir().unwrap();
-    let settings = [
-        ("API_KEY", KEY.to_owned()),
-        ("SERVER_PORT", "0".to_owned()),
-        ("STATE_DIR", dir.path().display().to_string()),
-        ("QWEN_WEB_BASE_URL", simulator.urls().web.to_string()),
-        ("QWEN_AUTH_BASE_URL", simulator.urls().auth.to_string()),
-    ];
-    let server = Program::start(&["serve"], &settings);
-    let address = server.address_beside("listening").await;
-    let printed = server.stdout();
-    let link = printed.lines().map(str::trim).find(|line| line.contains("/admin#link=")).unwrap().to_owned();
-    assert!(link.starts_with(&format!("http://{address}/admin#link=")), "{link}");
-    let secret = link.split("#link=").nth(1).unwrap();
+    let Linked { address, secret, .. } = &Linked::start().await;
     let client = reqwest::Client::builder().no_proxy().build().unwrap();
     let open = |headers: &[(&str, &str)], secret: &str| {
         let request = client.post(format!("http://{address}{SESSION}")).header("content-type", "application/json");
@@ -253,6 +271,45 @@ async fn the_printed_link_opens_the_page_once_and_on_this_machine_only() {
     // No key was made, so keys are still not taken.
     let response = client.get(format!("http://{address}/admin/health")).bearer_auth("x").send().await.unwrap();
     assert_eq!(response.status(), 503);
+}
+
+#[tokio::test]
+async fn a_link_that_was_refused_beside_a_guesser_opens_the_page_later() {
+    let Linked { address, secret, .. } = &Linked::start().await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let open = async |secret: &str| {
+        let request = client.post(format!("http://{address}{SESSION}")).header("content-type", "application/json");
+        request.body(json!({ "link": secret }).to_string()).send().await.unwrap().status().as_u16()
+    };
+    for _ in 0..30 {
+        assert_eq!(open("wrong").await, 401);
+    }
+    // Guesses that keep all places taken in which one waits to be checked. The first that is answered found none free.
+    let are_taken = Notify::new();
+    let guesses = futures_util::future::join_all((0..12).map(async |_| {
+        loop {
+            open("wrong").await;
+            are_taken.notify_one();
+        }
+    }));
+    let refused = async {
+        are_taken.notified().await;
+        open(secret).await
+    };
+    let status = tokio::select! {
+        status = refused => status,
+        _ = guesses => unreachable!(),
+    };
+    assert_eq!(status, 429);
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let status = loop {
+        match open(secret).await {
+            429 if Instant::now() < deadline => {}
+            status => break status,
+        }
+    };
+    assert_eq!(status, 200, "the link was not spent");
+    assert_ne!(open(secret).await, 200, "once");
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! `/admin/session`: the owner of the server logs in to the page, looks whether they are, and logs out.
+//! `/admin/session`: the owner logs in to the page, asks for the state of the session, and logs out.
 
 use std::sync::Arc;
 
@@ -27,7 +27,8 @@ pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/admin/session", get(look).post(log_in).delete(log_out))
 }
 
-/// The state of the session. Needs no key, and tells nothing without a session.
+/// The state of the session. Needs no key: without a session it tells the version, the mode of the server, and whether it has
+/// an admin key.
 async fn look(
     State(state): State<AppState>,
     Extension(guard): Extension<Arc<KeyGuard>>,
@@ -70,7 +71,7 @@ async fn log_in(
             (Way::Key, key.matches(offered.trim()))
         }
         (None, Some(_)) if !is_here => return Err(refuse(AdminRefusal::ForeignPage)),
-        (None, Some(offered)) => (Way::Link, guard.sessions().use_link(offered)),
+        (None, Some(offered)) => (Way::Link, guard.sessions().is_link(offered)),
         (None, None) => return Err(refuse(AdminRefusal::Missing)),
     };
     if !is_right {
@@ -78,6 +79,12 @@ async fn log_in(
         return Err(refuse(wait.map_or(AdminRefusal::Wrong, AdminRefusal::TooManyWrong)));
     }
     guard.admit(address, RightKey::Admin).await.map_err(|wait| refuse(AdminRefusal::TooManyWrong(wait)))?;
+    // Only an admitted request spends the link. Another one may have been first.
+    if let (Way::Link, Some(offered)) = (way, field("link"))
+        && !guard.sessions().use_link(offered)
+    {
+        return Err(refuse(AdminRefusal::Wrong));
+    }
     let opened = guard.sessions().open(way, guard.admin_key(), Now::read().unix);
     let (cookie, session) = opened.ok_or_else(|| Failure::internal().into_response())?;
     let csrf = session.csrf().to_owned();

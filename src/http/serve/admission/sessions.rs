@@ -97,7 +97,12 @@ impl Sessions {
         self.link.lock().clone()
     }
 
-    /// Opens the link, once. Returns `false` for a wrong secret and after its use.
+    /// Whether `offered` is the secret of the link, compared in constant time; `false` after its use.
+    pub(crate) fn is_link(&self, offered: &str) -> bool {
+        self.link.lock().as_ref().is_some_and(|link| link.matches(offered))
+    }
+
+    /// Uses the link, once. Returns `false` for a wrong secret and after its use.
     pub(crate) fn use_link(&self, offered: &str) -> bool {
         let mut link = self.link.lock();
         let is_right = link.as_ref().is_some_and(|link| link.matches(offered));
@@ -220,8 +225,9 @@ mod tests {
     fn the_link_opens_once() {
         let sessions = Sessions::new(true);
         let link = sessions.link().unwrap();
+        assert!(!sessions.is_link("") && sessions.is_link(link.expose()) && sessions.is_link(link.expose()));
         assert!(!sessions.use_link("") && sessions.use_link(link.expose()));
-        assert!(!sessions.use_link(link.expose()) && sessions.link().is_none());
+        assert!(!sessions.use_link(link.expose()) && !sessions.is_link(link.expose()) && sessions.link().is_none());
         assert!(Sessions::new(false).link().is_none());
     }
 
