@@ -286,7 +286,7 @@ impl App {
             config,
             ..
         } = self;
-        let shutdown_timeout = live.values.shutdown_timeout.clone();
+        let (shutdown_timeout, stopping) = (live.values.shutdown_timeout.clone(), state.0.owner.stopping.clone());
         match reread {
             Some(reread) => {
                 let reloader = reloader(reread, live, &state, &config);
@@ -321,12 +321,12 @@ impl App {
             let (settings, connections) = (state.0.settings.clone(), connections.clone());
             let router = http::router(state);
             async move {
-                let stop = connections.stopping();
-                http::serve::socket::server::serve(listener, router, &settings, &observers, &connections, stop).await;
+                http::serve::socket::server::serve(listener, router, &settings, &observers, &connections).await;
             }
         };
         connections.spawn("accept", accepting);
         stop.await;
+        stopping.cancel();
         let shutdown_timeout = *shutdown_timeout.now();
         info!(timeout_seconds = shutdown_timeout.as_secs(), "stopping, open answers may finish");
         let end_streams = async {
@@ -394,9 +394,9 @@ fn reloader((reread, page): RereadWithPage, live: LiveParts, state: &AppState, c
 
 /// Serves `/metrics` without a key. Its connections are not those of callers, and are not counted with them.
 async fn serve_metrics(listener: TcpListener, state: AppState, connections: Supervisor) {
-    let (stop, settings) = (connections.stopping(), state.0.settings.clone());
+    let settings = state.0.settings.clone();
     let router = http::metrics_router(state);
-    http::serve::socket::server::serve(listener, router, &settings, &Arc::default(), &connections, stop).await;
+    http::serve::socket::server::serve(listener, router, &settings, &Arc::default(), &connections).await;
 }
 
 /// Takes the signal that ends a process which writes beyond its limit of file sizes (`ulimit -f`, `LimitFSIZE`). The

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use crate::app::start_error::StartError;
 use crate::base::facts::{AccountKind, IdentityFacts};
 use crate::base::ids::CredentialKey;
@@ -150,6 +152,7 @@ pub(crate) fn owner_parts(config: &Config, notes: &HashMap<Note, String>, galler
         listing: Listing::restored(notes.get(&Note::ListedModels).map(String::as_str)),
         gallery,
         settings: Live::new(config.shown.clone()),
+        stopping: CancellationToken::new(),
     }
 }
 

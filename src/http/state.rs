@@ -96,6 +96,8 @@ pub(crate) struct OwnerParts {
     pub gallery: Gallery,
     /// The settings in use, as the page shows them.
     pub settings: Live<Vec<ShownSetting>>,
+    /// Cancelled when stopping begins, which ends the events of open pages. Answers may still finish.
+    pub stopping: CancellationToken,
 }
 
 impl AppState {

@@ -170,6 +170,24 @@ async fn who_looks_on_hears_of_a_request_when_it_begins_and_when_it_ends() {
 }
 
 #[tokio::test]
+async fn a_stop_does_not_wait_for_those_who_look_on() {
+    let app = Setup::default().with("ADMIN_SECRET_KEY", ADMIN_KEY).with("SHUTDOWN_TIMEOUT", "10m");
+    let app = app.start(Simulator::start(crew(1)).await.unwrap()).await;
+    let mut events = look(&app, "/admin/events").await;
+    let mut second = look(&app, "/admin/events").await;
+    for events in [&mut events, &mut second] {
+        tokio::time::timeout(PATIENCE, events.chunk()).await.unwrap().unwrap().unwrap();
+    }
+    app.begin_stop();
+    for mut events in [events, second] {
+        while let Some(chunk) = tokio::time::timeout(PATIENCE, events.chunk()).await.unwrap().unwrap() {
+            assert!(!chunk.is_empty());
+        }
+    }
+    tokio::time::timeout(PATIENCE, app.stop()).await.unwrap();
+}
+
+#[tokio::test]
 async fn who_looks_on_hears_of_accounts_when_they_change() {
     let app = started(2).await;
     let mut events = look(&app, "/admin/events").await;

@@ -240,7 +240,8 @@ impl Watch {
                     }
                     continue;
                 }
-                () = self.state.0.ending.cancelled() => return None,
+                // A page that looks on is no answer, for which a stop would wait.
+                () = self.state.0.owner.stopping.cancelled() => return None,
             };
             let event = match &happened {
                 Ok(Happening::Open(open)) => Event::default().event("request").json_data(Shown::open(open)),

@@ -59,16 +59,16 @@ impl PollCount {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OverCapacity;
 
-/// Serves connections until `stop`, then closes idle ones and lets the others finish what they do. The
-/// connections are tasks of `supervisor`.
+/// Serves connections, as tasks of `supervisor`, until it stops; then closes idle ones and lets the others finish what
+/// they do.
 pub(crate) async fn serve(
     listener: TcpListener,
     router: Router,
     settings: &Live<HttpSettings>,
     observers: &Arc<Observers>,
     supervisor: &Supervisor,
-    stop: CancellationToken,
 ) {
+    let stop = supervisor.stopping();
     let descriptors = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     let descriptors = usize::try_from(descriptors).unwrap_or(usize::MAX);
     let places = Connections::new(Limits::new(descriptors, &settings.now().trusted_proxies));
