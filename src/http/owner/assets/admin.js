@@ -22,7 +22,7 @@ let shown = 0;
 
 async function start() {
   const link = /^#link=([0-9a-f]+)$/.exec(location.hash)?.[1];
-  // The secret of the link stays in no history.
+  // The secret of the link is taken out of the address and of the history.
   if (link) history.replaceState(null, '', location.pathname + location.search);
   try {
     session = await api('admin/session');
@@ -93,8 +93,9 @@ function frame() {
   const screen = h('main', { class: 'screen', id: 'screen', tabindex: '-1' });
   side.addEventListener('click', (event) => { if (event.target.closest('a')) open(false); });
   screen.addEventListener('click', () => open(false));
+  const trouble = h('div', { id: 'trouble', role: 'status' });
   fill(app, h('a', { class: 'skip', href: '#screen', onclick: (event) => { event.preventDefault(); screen.focus(); } }, tr('Skip to the content', '跳到内容')),
-    h('header', { class: 'top' }, brand(), menu), h('div', { class: 'frame' }, side, screen));
+    h('header', { class: 'top' }, brand(), menu), h('div', { class: 'frame' }, side, h('div', {}, trouble, screen)));
   show();
 }
 
@@ -122,9 +123,10 @@ async function show() {
   } catch (error) {
     if (mine === shown) fill(screen, fault(error, () => show()));
   }
-  if (mine === shown) { screen.dataset.ready = id; window.scrollTo(0, 0); }
+  if (mine === shown) { screen.dataset.ready = id; window.scrollTo(0, 0); performance.mark('usable'); }
 }
 
 addEventListener('hashchange', () => { if (session.logged_in) { show(); document.getElementById('screen')?.focus({ preventScroll: true }); } });
 document.addEventListener('logged-out', () => { if (session.logged_in) { session.logged_in = false; log_in(new Fault(401, tr('Your session has ended. Log in again.', '会话已结束,请重新登录。'))); } });
+document.addEventListener('lost', (event) => { const place = document.getElementById('trouble'); if (place) fill(place, event.detail ? h('p', {}, tr('The server cannot be reached. What is shown may be out of date; this page goes on when the server is back.', '无法连接服务器,显示的内容可能已过时;服务器恢复后页面会自动继续。')) : null); });
 start();

@@ -31,6 +31,20 @@ export function fill(element, ...children) {
   return element;
 }
 
+/** Runs `change`, which replaces `element` by what it returns, and gives the focus to the part of the same name. */
+export function keeping_focus(element, change) {
+  const focus = element.contains(document.activeElement) ? document.activeElement.dataset.focus : undefined;
+  const fresh = change();
+  if (focus) fresh.querySelector(`[data-focus="${CSS.escape(focus)}"]`)?.focus({ preventScroll: true });
+}
+/** As `fill`, but the part that has the focus keeps it, and a wide table its place. */
+export function refill(element, ...children) {
+  const left = element.querySelector('.table-wrap')?.scrollLeft ?? 0;
+  keeping_focus(element, () => fill(element, ...children));
+  const wrap = left && element.querySelector('.table-wrap');
+  if (wrap) wrap.scrollLeft = left;
+}
+
 // Languages: the browser's, until the reader chooses one.
 const stored = (name) => { try { return localStorage.getItem(name); } catch { return null; } };
 const store = (name, value) => { try { value === null ? localStorage.removeItem(name) : localStorage.setItem(name, value); } catch { /* a private window */ } };
@@ -128,14 +142,36 @@ export function icon(name, label) {
     h('path', { d: PATHS[name] ?? PATHS.more }));
 }
 
+/** Gives the focus back to a button that was disabled, or to the one that has taken its place, or to its menu. */
+function focus_again(element) {
+  const found = element.isConnected ? element : document.querySelector(`[data-focus="${CSS.escape(element.dataset.focus)}"]`);
+  found?.focus({ preventScroll: true });
+  if (document.activeElement === document.body) found?.closest('details')?.querySelector('summary').focus({ preventScroll: true });
+}
+
 export function button(label, onclick, { kind = '', icon: picture, type = 'button', disabled, title } = {}) {
   const element = h('button', { type, class: `button ${kind}`, disabled, title }, picture && icon(picture), h('span', {}, label));
   if (onclick) element.addEventListener('click', async (event) => {
+    const had_focus = document.activeElement === element;
     element.disabled = true;
-    try { await onclick(event); } finally { element.disabled = false; }
+    try { await onclick(event); } finally {
+      element.disabled = false;
+      if (had_focus && document.activeElement === document.body) focus_again(element);
+    }
   });
   return element;
 }
+
+/** A button that unfolds further ones. Escape and a click elsewhere fold them. */
+export function menu(focus, items) {
+  const summary = h('summary', { class: 'button small', 'data-focus': focus }, tr('More', '更多'));
+  const element = h('details', { class: 'menu' }, summary, h('div', { class: 'menu-items' }, items));
+  element.addEventListener('keydown', (event) => { if (event.key === 'Escape' && element.open) { element.open = false; summary.focus(); } });
+  return element;
+}
+document.addEventListener('click', (event) => {
+  for (const open of document.querySelectorAll('details.menu[open]')) if (!open.contains(event.target)) open.open = false;
+});
 
 export async function copy(text, element) {
   try {
@@ -168,10 +204,10 @@ export const status = (kind, text) => h('span', { class: `status ${kind}` }, h('
 export const tag = (text, kind = '') => h('span', { class: `tag ${kind}` }, text);
 export const empty = (title, text, ...actions) => h('div', { class: 'empty' }, h('h3', {}, title), h('p', {}, text), actions.length ? h('div', { class: 'row center' }, actions) : null);
 export const loading = () => h('div', { class: 'loading', role: 'status' }, h('span', { class: 'sr' }, tr('Loading', '加载中')), h('div', { class: 'bar-loading' }));
-export function fault(error, retry) {
-  // What the server does not offer is no fault of the reader.
-  if (error.status === 404) return h('div', { class: 'empty' }, h('h3', {}, error.message), h('p', {}, tr('A newer version of qwen-bridge may have it.', '新版本的 qwen-bridge 可能会提供。')));
-  return h('div', { class: 'notice bad', role: 'alert' }, h('p', {}, error.message ?? String(error)), retry ? button(tr('Try again', '重试'), retry, { kind: 'small' }) : null);
+export function fault(error, retry, label) {
+  // A route that this version of the server does not have.
+  if (error.code === 'unknown_url') return h('div', { class: 'empty' }, h('h3', {}, error.message), h('p', {}, tr('A newer version of qwen-bridge may have it.', '新版本的 qwen-bridge 可能会提供。')));
+  return h('div', { class: 'notice bad', role: 'alert' }, h('p', {}, error.message ?? String(error)), retry ? button(label ?? tr('Try again', '重试'), retry, { kind: 'small' }) : null);
 }
 export function notice(kind, ...children) { return h('div', { class: `notice ${kind}`, role: kind === 'bad' ? 'alert' : 'status' }, children); }
 export const head = (title, text, ...actions) => h('header', { class: 'head' }, h('div', {}, h('h1', {}, title), text ? h('p', {}, text) : null), h('div', { class: 'row' }, actions));
@@ -194,13 +230,13 @@ export function table(columns, rows, { caption } = {}) {
     h('tbody', {}, rows)));
 }
 
-// Words that pass by, read out as well.
+// Short messages at the edge of the window, which screen readers read out.
 let place;
 export function say(text, kind = '') {
   if (!place) { place = h('div', { class: 'toasts', role: 'status', 'aria-live': 'polite' }); document.body.append(place); }
   const toast = h('div', { class: `toast ${kind}` }, text);
   place.append(toast);
-  setTimeout(() => toast.remove(), kind === 'bad' ? 8000 : 3000);
+  setTimeout(() => toast.remove(), kind === 'bad' || text.length > 60 ? 8000 : 3000);
 }
 
 /** A dialog. `build` gets a function that closes it with a result; the promise gives that, or undefined. */
@@ -211,9 +247,11 @@ export function dialog(title, build) {
     const close = (value) => { result = value; element.close(); };
     append(element, [h('div', { class: 'dialog-head' }, h('h2', {}, title), h('button', { type: 'button', class: 'button small quiet', 'aria-label': tr('Close', '关闭'), onclick: () => close() }, icon('close'))), build(close)]);
     element.addEventListener('close', () => { element.remove(); resolve(result); });
-    element.addEventListener('click', (event) => { if (event.target === element) close(); });
+    // A click beside a dialog closes it, unless something would be lost by that.
+    element.addEventListener('click', (event) => { if (event.target === element && !element.querySelector('form, .code-line')) close(); });
     document.body.append(element);
     element.showModal();
+    element.querySelector('form input, form select, form textarea')?.focus();
   });
 }
 export function ask(title, text, action, kind = 'danger') {

@@ -1,5 +1,6 @@
 // The catalogue: what each model can do, and which names the list of models has.
 import { api, patch } from './api.js';
+import { kind_name } from './paste.js';
 import { h, fill, tr, head, card, fault, loading, tag, short, toggle, icon, empty, say, button } from './dom.js';
 
 export const ABILITIES = {
@@ -18,7 +19,7 @@ function aliases_card({ settings = [], version }, models, load) {
   const names = h('datalist', { id: 'model-names' }, (models ?? []).flatMap((one) => [one.id, ...(one.variants ?? []).map((variant) => variant.id)]).map((id) => h('option', { value: id })));
   const text = (value, label, placeholder, list) => h('input', { type: 'text', value, 'aria-label': label, placeholder, list, autocomplete: 'off', spellcheck: 'false', disabled: !setting.changeable });
   function row(name = '', model = '') {
-    const element = h('div', { class: 'row' }, h('div', { class: 'grow' }, text(name, tr('Name', '名称'), 'gpt-4o*')), h('span', { 'aria-hidden': 'true' }, '→'), h('div', { class: 'grow' }, text(model, tr('Stands for', '对应模型'), 'qwen3-max', 'model-names')),
+    const element = h('div', { class: 'row alias' }, h('div', { class: 'grow' }, text(name, tr('Name', '名称'), 'gpt-4o*')), h('span', { 'aria-hidden': 'true' }, '→'), h('div', { class: 'grow' }, text(model, tr('Stands for', '对应模型'), 'qwen3-max', 'model-names')),
       setting.changeable ? button(tr('Remove', '移除'), () => element.remove(), { kind: 'small' }) : null);
     return element;
   }
@@ -27,12 +28,12 @@ function aliases_card({ settings = [], version }, models, load) {
     rows.append(row(name, model.join('=')));
   }
   async function save(value) {
-    try { await patch('admin/settings', { MODEL_MAP: value }, { 'if-match': `"${version}"` }); say(tr('Aliases changed', '别名已更改')); await load(); } catch (error) { fill(trouble, fault(error, error.status === 409 ? load : undefined)); }
+    try { await patch('admin/settings', { MODEL_MAP: value }, { 'if-match': `"${version}"` }); say(tr('Aliases changed', '别名已更改')); await load(); } catch (error) { fill(trouble, error.code === 'settings_changed' ? fault(error, load, tr('Load them again', '重新加载')) : fault(error)); }
   }
   const entries = () => [...rows.children].map((one) => [...one.querySelectorAll('input')].map((input) => input.value.trim())).filter(([name, model]) => name || model).map(([name, model]) => `${name}=${model}`);
   return card(tr('Aliases', '别名'), h('p', { class: 'muted' }, tr('MODEL_MAP: programs with fixed model names get one of yours. The first row that fits counts; * stands at the end of a name.', 'MODEL_MAP:让固定模型名的程序使用你的模型。按顺序取第一条匹配;* 只能在名称末尾。')), rows, names, trouble,
     setting.changeable ? h('div', { class: 'row end' }, button(tr('Add', '添加'), () => { const one = row(); rows.append(one); one.querySelector('input').focus(); }),
-      setting.origin === 'page' ? button(tr('Back to the file', '恢复文件中的值'), () => save(null)) : null, button(tr('Save', '保存'), () => save(entries()), { kind: 'primary' })) : null);
+      setting.origin === 'page' ? button(tr('Take these back', '撤销此更改'), () => save(null), { title: tr('Then the value of the files or the default is in use', '恢复为配置文件或默认值') }) : null, button(tr('Save', '保存'), () => save(entries()), { kind: 'primary' })) : null);
 }
 
 export async function show(place) {
@@ -51,7 +52,7 @@ export async function show(place) {
   function draw({ models }, aliases) {
     fill(list,
       models.length ? models.map((model) => h('section', { class: 'card' },
-        h('div', { class: 'row between' }, h('div', { class: 'row' }, h('h2', { class: 'mono' }, model.id), tag(model.kind), model.context ? tag(tr(`${short(model.context)} tokens`, `${short(model.context)} 词元`)) : null), toggle(tr('Listed', '列出'), model.listed, (on, input) => list_it(model.id, on, input))),
+        h('div', { class: 'row between' }, h('div', { class: 'row' }, h('h2', { class: 'mono' }, model.id), tag(kind_name(model.kind)), model.context ? tag(tr(`${short(model.context)} tokens`, `${short(model.context)} 词元`)) : null), toggle(tr('Listed', '列出'), model.listed, (on, input) => list_it(model.id, on, input))),
         h('div', { class: 'model-abilities' }, abilities(model.abilities ?? [])),
         model.variants?.length ? h('details', {}, h('summary', {}, tr(`${model.variants.filter((one) => one.listed).length} of ${model.variants.length} variants listed`, `${model.variants.length} 个变体中列出 ${model.variants.filter((one) => one.listed).length} 个`)),
           h('div', { class: 'variants' }, model.variants.map((variant) => toggle(variant.id, variant.listed, (on, input) => list_it(variant.id, on, input))))) : null)) : empty(tr('No model', '没有模型'), tr('The catalogue is empty until an account can be asked.', '有可用账号后才能获取模型目录。')),

@@ -1,23 +1,24 @@
 // How the server is at a glance; on a server without accounts, how to begin.
 import { api, base, listen } from './api.js';
-import { h, fill, tr, both, head, card, fault, loading, status, number, short, button, code_line, notice, countdown, icon } from './dom.js';
+import { h, fill, refill, tr, both, head, card, fault, loading, status, number, short, code_line, notice, countdown } from './dom.js';
 import { add_cards } from './paste.js';
 import { client_tabs } from './clients.js';
-import { account_line, state_of } from './accounts.js';
+import { account_line } from './accounts.js';
 
-export async function show(place, { session }) {
+export async function show(place) {
   fill(place, loading());
   let state;
   try { state = await api('admin/accounts'); } catch (error) { state = { error }; }
   let drawn_as;
+  const now = h('div', { class: 'stack' });
   const draw = () => {
     const accounts = state.accounts ?? [];
     const kind = state.error ? 'error' : accounts.length ? 'accounts' : 'first';
-    // A half-written paste survives an event.
-    if (kind === 'first' && drawn_as === 'first') return;
+    // An event changes neither a text that is being pasted nor the chosen client.
+    if (kind !== drawn_as && kind === 'first') fill(place, first_run(load));
+    else if (kind !== 'first' && (!drawn_as || drawn_as === 'first')) fill(place, head(tr('Overview', '概览')), now, connect());
     drawn_as = kind;
-    if (kind === 'first') fill(place, first_run(load));
-    else fill(place, head(tr('Overview', '概览')), kind === 'error' ? fault(state.error, load) : figures(state), kind === 'error' ? null : attention(accounts), connect(session));
+    if (kind !== 'first') refill(now, kind === 'error' ? fault(state.error, load) : [figures(state), attention(accounts)]);
   };
   async function load() { try { state = await api('admin/accounts'); } catch (error) { state = { error }; } draw(); }
   draw();
@@ -50,11 +51,11 @@ function attention(accounts) {
   const troubled = accounts.filter((account) => account.status !== 'healthy');
   const shown = troubled.length ? troubled : accounts;
   return h('section', { class: 'card flush' },
-    h('div', { class: 'row between setting' }, h('h2', {}, troubled.length ? tr('Needs attention', '需要处理') : tr('Accounts', '账号')), h('a', { href: '#accounts' }, tr('All accounts', '全部账号'))),
+    h('div', { class: 'row between setting' }, h('h2', {}, troubled.length ? tr('Needs attention', '需要处理') : tr('Accounts', '账号')), h('a', { href: '#accounts', 'data-focus': 'all' }, tr('All accounts', '全部账号'))),
     shown.slice(0, 6).map((account) => account_line(account)));
 }
 
-function connect(session) {
+function connect() {
   return card(tr('Connect a client', '连接客户端'), h('div', { class: 'stack' },
     h('div', { class: 'field' }, h('span', { class: 'label' }, tr('Base URL', '地址')), code_line(`${base}v1`)),
     client_tabs(base)));

@@ -24,7 +24,7 @@ export function paste_field(done, replace) {
       const told = await api('admin/accounts/check', { method: 'POST', body: { text: value }, signal: checking.signal });
       add.disabled = !told.is_usable;
       return fill(result, notice(told.is_usable ? 'good' : 'warn', h('div', {},
-        h('strong', {}, both(told.recognised)), told.kind ? [' ', tag(kind_name(told.kind))] : null, told.label ? h('div', {}, told.label) : null,
+        h('strong', {}, found(told)), told.kind ? [' ', tag(kind_name(told.kind))] : null, told.label ? h('div', {}, told.label) : null,
         told.token_expires_at ? h('div', {}, tr(`Valid until ${clock(told.token_expires_at)}`, `有效期至 ${clock(told.token_expires_at)}`)) : null,
         told.missing ? h('div', {}, both(told.missing)) : null)));
     } catch (error) {
@@ -66,6 +66,11 @@ export function paste_field(done, replace) {
   return form;
 }
 
+/** A sentence about what was recognised. What is usable has a name, anything else a sentence of its own. */
+function found({ recognised, kind }) {
+  return kind ? tr(`This is ${both(recognised)}.`, `这是 ${both(recognised)}。`) : both(recognised);
+}
+
 export const kind_name = (kind) => ({ web: tr('web chat', '网页版'), oauth: 'OAuth', key: tr('API key', 'API 密钥') })[kind] ?? kind;
 
 /** Where to find what is pasted. */
@@ -77,17 +82,17 @@ export function where_to_find() {
       h('li', {}, tr('Right-click any request to chat.qwen.ai, then “Copy as cURL”, and paste it here whole.', '右键任意一个发往 chat.qwen.ai 的请求,选择“复制为 cURL”,完整粘贴到这里。'))));
 }
 
-/** Login with a code on another device. */
-export function device_login(done) {
+/** Login with a code on another device; `known` is the account that logs in again. */
+export function device_login(done, known) {
   const place = h('div', { class: 'stack' });
   let timer, login;
   const stop = () => { clearTimeout(timer); login = undefined; };
-  const id = h('input', { type: 'text', maxlength: '32', pattern: '[A-Za-z0-9_\\-]{1,32}', value: 'main' });
+  const id = h('input', { type: 'text', maxlength: '32', pattern: '[A-Za-z0-9_\\-]{1,32}', value: known ?? 'main', required: true });
   function begin_form(error) {
     stop();
     const form = h('form', { class: 'stack' }, error ? fault(error) : null,
       h('p', { class: 'muted' }, tr('Logs an OAuth account in: you open an address on any device and confirm a code.', '登录一个 OAuth 账号:在任意设备上打开网址并确认代码。')),
-      field(tr('Name of the account', '账号名称'), id), h('div', {}, h('button', { type: 'submit', class: 'button' }, tr('Get a code', '获取代码'))));
+      known ? null : field(tr('Name of the account', '账号名称'), id, tr('Letters, digits, - and _', '字母、数字、- 和 _')), h('div', {}, h('button', { type: 'submit', class: 'button' }, tr('Get a code', '获取代码'))));
     form.addEventListener('submit', async (event) => {
       event.preventDefault();
       try { show(await post('admin/logins', { id: id.value.trim() })); } catch (failure) { begin_form(failure); }
@@ -103,12 +108,13 @@ export function device_login(done) {
           h('div', {}, h('p', { class: 'muted' }, tr('Scan the code, or open', '扫描二维码,或打开')), h('a', { href: safe_link(opened.verification_uri_complete ?? opened.verification_uri), target: '_blank', rel: 'noreferrer noopener' }, opened.verification_uri)),
           h('div', {}, h('p', { class: 'muted' }, tr('and confirm', '并确认代码')), h('p', { class: 'user-code' }, opened.user_code)),
           status('open', tr('Waiting for you', '等待确认')), h('p', { class: 'hint' }, tr('Ends in ', '剩余 '), countdown(opened.expires_at)))),
-      h('div', {}, button(tr('Cancel', '取消'), async () => { const which = login; begin_form(); await remove(`admin/logins/${which}`); }, { kind: 'small' })));
+      h('div', {}, button(tr('Cancel', '取消'), async () => { const which = login; begin_form(); try { await remove(`admin/logins/${which}`); } catch { /* it is over in any case */ } }, { kind: 'small' })));
     const poll = async () => {
       if (!login || !place.isConnected) return;
       try {
         const told = await api(`admin/logins/${login}`);
-        if (told.state === 'done') { stop(); say(tr('The account was added', '账号已添加')); begin_form(); done?.(told.account); return; }
+        if (!login) return;
+        if (told.state === 'done') { stop(); say(known ? tr('The account is logged in', '账号已登录') : tr('The account was added', '账号已添加')); begin_form(); done?.(told.account); return; }
         if (told.state !== 'waiting') { begin_form(new Error(both(told.error) || tr('The code has expired.', '代码已过期。'))); return; }
       } catch (error) { begin_form(error); return; }
       timer = setTimeout(poll, Math.max(1, opened.interval ?? 2) * 1000);

@@ -44,7 +44,7 @@ export async function show(place) {
         figure(tr('Tokens in', '输入词元'), short(total.prompt_tokens), total.cached_tokens ? tr(`${short(total.cached_tokens)} cached`, `缓存 ${short(total.cached_tokens)}`) : null),
         figure(tr('Tokens out', '输出词元'), short(total.completion_tokens), total.reasoning_tokens ? tr(`${short(total.reasoning_tokens)} thinking`, `思考 ${short(total.reasoning_tokens)}`) : null),
         figure(tr('First token', '首词元'), millis(total.first_token_ms?.p50), tr(`95 % within ${millis(total.first_token_ms?.p95)}`, `95% 在 ${millis(total.first_token_ms?.p95)} 内`))),
-      h('div', { class: 'grid2' },
+      h('div', { class: 'grid2 even' },
         card(tr('Requests', '请求'), bars(labels.slice(0, few.length), [{ name: tr('Requests', '请求'), values: few.map((row) => row.requests), color: COLORS[0] }], { title: tr('Requests', '请求') })),
         card(tr('Tokens', '词元'), bars(labels.slice(0, few.length), [
           { name: tr('In', '输入'), values: few.map((row) => row.prompt_tokens), color: COLORS[0] }, { name: tr('Out', '输出'), values: few.map((row) => row.completion_tokens), color: COLORS[1] }], { title: tr('Tokens', '词元') }))),
