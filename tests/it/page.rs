@@ -99,6 +99,20 @@ async fn what_is_no_file_of_the_page_is_not_found() {
 }
 
 #[tokio::test]
+async fn each_setting_is_described_in_chinese_as_well() {
+    let admin = "sk-of-the-owner";
+    let app = Setup::default().with("ADMIN_SECRET_KEY", admin);
+    let app = app.start(Simulator::start(Scenario::default()).await.unwrap()).await;
+    let body = json_of(app.client.get(app.url("/admin/settings")).bearer_auth(admin).send().await.unwrap()).await;
+    let names: Vec<_> = body["settings"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    let response = app.client.get(app.url("/admin/assets/settings_zh.js")).send().await.unwrap();
+    let chinese = response.text().await.unwrap();
+    let rows = chinese.lines().filter_map(|line| line.strip_prefix("  ")?.split_once(": '"));
+    let described: Vec<_> = rows.map(|(name, _)| name).collect();
+    assert_eq!(described, names, "in the order of the table of settings");
+}
+
+#[tokio::test]
 async fn settings_are_shown_with_their_origin_and_without_secrets() {
     let admin = "sk-of-the-owner";
     let setup = Setup::default()

@@ -58,6 +58,7 @@ const FILES: &[File] = &[
     script("paste.js", include_str!("assets/paste.js")),
     script("playground.js", include_str!("assets/playground.js")),
     script("settings.js", include_str!("assets/settings.js")),
+    script("settings_zh.js", include_str!("assets/settings_zh.js")),
     script("usage.js", include_str!("assets/usage.js")),
     script("welcome.js", include_str!("assets/welcome.js")),
 ];

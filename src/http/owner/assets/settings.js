@@ -1,6 +1,6 @@
 // Settings: the value of each, where it comes from, and whether a restart is needed.
 import { api, patch, post } from './api.js';
-import { h, fill, refill, tr, both, rich, head, fault, loading, tag, button, field, dialog, say, notice, empty } from './dom.js';
+import { h, fill, refill, tr, is_zh, both, rich, head, fault, loading, tag, button, field, dialog, say, notice, empty } from './dom.js';
 
 const ORIGINS = { page: () => tr('changed here', '在此更改'), file: () => tr('config file', '配置文件'), '.env': () => '.env', environment: () => tr('environment', '环境变量'), flag: () => tr('option', '命令行选项') };
 const origin = (name) => ORIGINS[name]?.() ?? name;
@@ -82,7 +82,12 @@ export async function show(place) {
     return form;
   });
   async function load() {
-    try { ({ settings, version } = await api('admin/settings')); draw(); } catch (error) { fill(list, fault(error, load)); }
+    try {
+      const [told, chinese] = await Promise.all([api('admin/settings'), is_zh() ? import('./settings_zh.js') : null]);
+      ({ settings, version } = told);
+      for (const setting of settings) setting.about = chinese?.ABOUT[setting.name] ?? setting.about;
+      draw();
+    } catch (error) { fill(list, fault(error, load)); }
   }
   fill(list, loading());
   await load();
