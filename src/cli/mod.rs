@@ -89,23 +89,26 @@ pub struct Cli {
     pub command: Option<Command>,
 }
 
+/// The heading of the options of every command in help texts, below those of the command itself.
+const COMMON: &str = "Options of every command";
+
 /// Options of every command. Each stands for a setting and wins over every other place.
 #[derive(Args, Clone, Debug, Default)]
 pub struct Common {
     /// File with settings (CONFIG_FILE) [default: config.json]
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = COMMON)]
     pub config: Option<String>,
     /// File with one Cookie header a line (COOKIE_FILE) [default: cookie.txt]
-    #[arg(long, value_name = "FILE", global = true)]
+    #[arg(long, value_name = "FILE", global = true, help_heading = COMMON)]
     pub cookie_file: Option<String>,
     /// Folder for what outlives the process (STATE_DIR) [default: ./data]
-    #[arg(long, value_name = "DIR", global = true)]
+    #[arg(long, value_name = "DIR", global = true, help_heading = COMMON)]
     pub state_dir: Option<String>,
     /// error, warn, info, debug, trace, off, or a filter (LOG_LEVEL) [default: info]
-    #[arg(long, value_name = "LEVEL", global = true)]
+    #[arg(long, value_name = "LEVEL", global = true, help_heading = COMMON)]
     pub log_level: Option<String>,
     /// Colours: auto, always or never (COLOR) [default: auto]
-    #[arg(long, value_name = "WHEN", global = true)]
+    #[arg(long, value_name = "WHEN", global = true, help_heading = COMMON)]
     pub color: Option<String>,
 }
 
@@ -122,7 +125,7 @@ pub enum Command {
     Setup(Listen),
     /// Talk to the running server; with a question, print the answer and end
     Chat(Box<ChatArgs>),
-    /// Check the settings, and ask the upstream about each account once without changing anything
+    /// Check the settings, and ask the upstream about each account once; only a session that has ended is renewed
     Check {
         /// Print JSON, and nothing else, on standard output
         #[arg(long)]
@@ -131,7 +134,7 @@ pub enum Command {
         #[command(flatten)]
         listen: Listen,
     },
-    /// OAuth accounts: log in, list, remove, import, look how they are
+    /// OAuth accounts: log in, list, remove, import, show their state
     #[command(subcommand)]
     Auth(AuthCommand),
     /// Ask the running server whether it lives; exit 0 or 1
@@ -175,12 +178,12 @@ impl Cli {
             [("--host", host.is_some() && !takes_host), ("--port", port.is_some() && !takes_port)]
         {
             if is_unknown {
-                let message = format!("the option '{option}' has no meaning for this command\n");
+                let message = format!("the option '{option}' has no meaning for this command");
                 return Err(Self::command().error(ErrorKind::UnknownArgument, message));
             }
         }
         let wrong = |error: &dyn Display, option: &str| {
-            let message = format!("invalid value for '{option}': {error}\n");
+            let message = format!("invalid value for '{option}': {error}");
             Self::command().error(ErrorKind::ValueValidation, message)
         };
         #[cfg(feature = "demo")]

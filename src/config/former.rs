@@ -46,8 +46,8 @@ fn slip(name: &str, known: &[&str]) -> Option<String> {
     let upper = name.to_ascii_uppercase();
     let nearest = known.iter().map(|known| (strsim::osa_distance(&upper, known), *known));
     let (distance, nearest) = nearest.min_by_key(|(distance, _)| *distance)?;
-    // One letter in six, so that short names of other programs are left alone.
-    let is_alike = distance <= SLIPS_MAX && distance * 6 <= nearest.len();
+    // One letter in five, so that short names of other programs are left alone.
+    let is_alike = distance <= SLIPS_MAX && distance * 5 <= nearest.len();
     let shown: String = name.chars().take(NAME_SHOWN_MAX).collect();
     is_alike.then(|| format!("{shown} (.env) is not a setting; did you mean {nearest}?"))
 }

@@ -91,6 +91,11 @@ async fn a_failure_is_a_sentence_with_the_request_id_and_an_exit_code() {
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("no server answers at http://127.0.0.1:1/v1") && err.contains("refused"), "{err}");
 
+    let https = app.url("").replace("http://", "https://");
+    let (code, _, err) = told(&chat_at(&https, KEY, folder.path(), &["hello"], "").await);
+    assert_eq!(code, Some(1), "{err}");
+    assert!(err.contains("does not speak TLS; write http:// in place of https://"), "{err}");
+
     let (code, _, err) = chat(&app, &["--file", "no-such-file.png", "hello"], "").await;
     assert_eq!(code, Some(1), "{err}");
     assert!(err.contains("cannot read no-such-file.png"), "{err}");

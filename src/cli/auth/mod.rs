@@ -51,9 +51,9 @@ pub enum AuthCommand {
     },
     /// Take over credentials that another program wrote
     Import {
-        /// Its file: oauth_creds.json, or what a proxy made of it
+        /// File with the credentials: oauth_creds.json, or one that a similar program wrote
         file: PathBuf,
-        /// Name of the account; by the file's name when absent
+        /// Name of the account [default: taken from the file's name]
         id: Option<String>,
         /// Replace an account of that name
         #[arg(long)]

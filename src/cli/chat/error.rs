@@ -19,6 +19,9 @@ pub enum ChatError {
     /// No server answers at this URL.
     #[error("no server answers at {0}; start it with `qwen-bridge`, or name another with --url")]
     Unreachable(String, #[source] reqwest::Error),
+    /// Something answers at this `https` URL, but without TLS.
+    #[error("the server at {0} does not speak TLS; write http:// in place of https://")]
+    NoTls(String),
     /// The server refused the request.
     #[error("{}", sentence(.0))]
     Refused(Refusal),

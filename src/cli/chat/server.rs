@@ -15,6 +15,7 @@ use url::{Host, Url};
 use crate::base::secret::ApiKey;
 use crate::cli::chat::error::{ChatError, Refusal};
 use crate::sse::{SseDecoder, SseError};
+use crate::upstream::way::WayFault;
 
 /// Time limit for a connection, and for an answer that is not streamed.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -190,7 +191,10 @@ impl Server {
     }
 
     async fn send(&self, request: RequestBuilder) -> Result<Response, ChatError> {
-        let unreachable = |error: reqwest::Error| ChatError::Unreachable(self.base_url(), error.without_url());
+        let unreachable = |error: reqwest::Error| match WayFault::of(&error) {
+            Some(WayFault::Tls) => ChatError::NoTls(self.base_url()),
+            _ => ChatError::Unreachable(self.base_url(), error.without_url()),
+        };
         let response = request.send().await.map_err(unreachable)?;
         if response.status().is_success() {
             return Ok(response);

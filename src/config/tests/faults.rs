@@ -174,8 +174,23 @@ fn a_name_of_the_dotenv_file_that_looks_like_a_setting_is_remarked_upon() {
     check("QWEN_API_KEY", Some("QWEN_API_KEYS"));
     check("CONTINUE_CHAT", Some("CONTINUE_CHATS"));
     check("ADMIN_SECRETKEY", Some("ADMIN_SECRET_KEY"));
+    check("MAX_RETRYS", Some("MAX_RETRIES"));
+    check("COOKIES", Some("COOKIE"));
     // Names of other programs.
-    for name in ["SERVER_NAME", "PORTS", "COMPOSE_PROJECT_NAME", "HTTP_PORT", "OPENAI_BASE_URL", "TZ"] {
+    for name in [
+        "SERVER_NAME",
+        "PORTS",
+        "DB_PORT",
+        "MODEL_PATH",
+        "LOG_FILE",
+        "MAX_TOKENS",
+        "HTTP_HOST",
+        "NODE_ENV",
+        "COMPOSE_PROJECT_NAME",
+        "HTTP_PORT",
+        "OPENAI_BASE_URL",
+        "TZ",
+    ] {
         check(name, None);
     }
 }
