@@ -97,7 +97,7 @@ impl Writer {
         self.retry();
         let lost = self.waiting.len();
         if lost > 0 {
-            error!(lost, "the disk cannot be written to the end; what waited in memory is lost");
+            error!(lost, "the disk could not be written until the process ended; what waited in memory is lost");
         }
         if let Err(error) = self.rows.close() {
             error!(%error, "the state file could not be closed cleanly; nothing committed is lost");

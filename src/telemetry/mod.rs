@@ -118,7 +118,7 @@ impl LogControl {
         if let Ok(filter) = EnvFilter::try_new(filter)
             && let Err(error) = self.0.reload(filter)
         {
-            tracing::warn!(%error, "what is logged stays as it was");
+            tracing::warn!(%error, "the log level was not changed");
         }
     }
 }

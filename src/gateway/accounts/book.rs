@@ -384,7 +384,7 @@ impl AccountBook {
     fn free_name(&self) -> Result<IdentityId, BookError> {
         let kept = self.0.kept.lock();
         if kept.len() >= ACCOUNTS_MAX {
-            warn!(count = kept.len(), "no more accounts are kept in the state");
+            warn!(count = kept.len(), "the state holds as many accounts as it may");
             return Err(BookError::Full);
         }
         let names = (1..=ACCOUNTS_MAX + 1).map(|number| IdentityId::named(&format!("account-{number}")));

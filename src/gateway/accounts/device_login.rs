@@ -287,7 +287,7 @@ impl DeviceLogins {
         let credentials = match login.finish(&self.0.upstream).await {
             Ok(credentials) => credentials,
             Err(failure) => {
-                warn!(account = %account, reason = %failure, "login without success");
+                warn!(account = %account, reason = %failure, "the login was not completed");
                 return FlowState::Failed(failure);
             }
         };

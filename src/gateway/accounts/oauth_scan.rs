@@ -124,7 +124,7 @@ impl OAuthAccounts {
         self.0.accounts.lock().remove(identity);
         self.0.on_trial.lock().remove(identity);
         self.0.pool.remove(account.session.key(), Now::read());
-        info!(identity.id = %identity, "OAuth account gone with its file");
+        info!(identity.id = %identity, "OAuth account removed, since its file is gone");
     }
 
     /// Takes up what another program wrote. The caller holds the gate.

@@ -30,7 +30,7 @@ impl Targets {
             Self::Accounts(accounts) => {
                 let identity = session.identity();
                 let base = accounts.api_base(identity)?.inspect_err(|error| {
-                    warn!(identity.id = %identity, error = %error, "no token is sent there");
+                    warn!(identity.id = %identity, error = %error, "this account is not used, since its token must not go to that address");
                 });
                 Some(Target { base: base.ok()?, profile: Profile::Portal })
             }

@@ -437,7 +437,7 @@ impl Attempts {
         }
         let has_pictures = turn.has_pictures();
         if has_pictures {
-            info!(identity.id = %session.identity(), "pictures kept that the stream did not bring to its end");
+            info!(identity.id = %session.identity(), "the stream broke off after its pictures, which are kept");
             turn.end(FinishReason::Stop, None);
         }
         has_pictures

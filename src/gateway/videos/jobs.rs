@@ -372,7 +372,7 @@ impl VideoJobs {
         };
         for id in old {
             if let Err(error) = self.0.store.forget_video(&id).await {
-                warn!(video.id = %id, error = %ErrorChain(&error), "old video not forgotten");
+                warn!(video.id = %id, error = %ErrorChain(&error), "an old video job could not be deleted");
                 continue;
             }
             self.remove(&id);

@@ -145,7 +145,7 @@ async fn retrieve_content(
     };
     let opened = state.0.videos.open(link, headers.get(RANGE)).await;
     let opened = opened.map_err(|error| {
-        warn!(video.id = %job.id, error = %ErrorChain(&error), "video not to be had from its link");
+        warn!(video.id = %job.id, error = %ErrorChain(&error), "a video cannot be fetched from its link");
         Failure::lost_result("video")
     })?;
     Ok(send_on(opened, HeaderValue::from_static("video/mp4"), &state.0.ending))
@@ -218,7 +218,7 @@ impl From<VideoJobError> for Failure {
             VideoJobError::KeyReused => Self::idempotency_key_reused(),
             VideoJobError::Busy => Self::too_many_videos(),
             VideoJobError::NotKept(_) | VideoJobError::Unreadable(_) => {
-                warn!(error = %ErrorChain(&error), "video not taken up or forgotten");
+                warn!(error = %ErrorChain(&error), "a video job could not be stored, read or deleted");
                 Self::internal()
             }
         }

@@ -73,10 +73,12 @@ const WHAT = {
   token: () => tr('Its token was fetched', '获取令牌'), files: () => tr('Files were sent', '上传文件'), continued: () => tr('The chat of the last answer goes on', '在上次回答的对话中继续'),
   not_continued: () => tr('The chat could not go on; a new one was begun', '无法继续原对话,已新建对话'), tools_in_text: () => tr('Tools are described in the prompt', '工具写入提示词'),
   failed: () => tr('An attempt failed', '一次尝试失败'), answered: () => tr('The upstream began to answer', '上游开始回答'), first_content: () => tr('First content', '首个内容'), asked_again: () => tr('The model was asked again', '再次询问模型'),
+  ignored: () => tr('Parameters without effect', '不起作用的参数'), tools_shortened: () => tr('Definitions of tools were shortened', '工具定义已缩短'), fallback_model: () => tr('Another model takes the files', '由其他模型处理文件'),
+  omitted_files: () => tr('Files of earlier turns were left out', '省略了较早轮次的文件'), prompt_file: () => tr('The conversation goes as a file', '对话以文件形式发送'), aspect_ratio: () => tr('Ratio of the picture or video', '图片或视频的宽高比'),
 };
 const FACTS = {
   account: () => tr('account', '账号'), reason: () => tr('reason', '原因'), waited_ms: () => tr('waited', '等待'), took_ms: () => tr('took', '用时'), kind: () => tr('kind', '类型'), usable: () => tr('usable', '可用'), count: () => tr('count', '数量'),
-  saved_bytes: () => tr('bytes saved', '节省字节'), class: () => tr('class', '类别'), next: () => tr('next step', '下一步'), asked: () => tr('asked the upstream', '已询问上游'), code: () => tr('code', '代码'),
+  saved_bytes: () => tr('bytes saved', '节省字节'), class: () => tr('class', '类别'), next: () => tr('next step', '下一步'), asked: () => tr('asked the upstream', '已询问上游'), code: () => tr('code', '代码'), value: () => tr('value', '值'),
 };
 const fact = (name, value) => (typeof value === 'boolean' ? (value ? tr('yes', '是') : tr('no', '否')) : name.endsWith('_ms') ? millis(value) : typeof value === 'object' ? JSON.stringify(value) : value);
 const facts = (more) => Object.entries(more).filter(([, value]) => value !== null && value !== '').map(([name, value]) => `${FACTS[name]?.() ?? name}: ${fact(name, value)}`).join(' · ');
