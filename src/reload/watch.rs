@@ -11,7 +11,10 @@ use tracing::warn;
 
 /// These files, and for each that is a link, or lies behind one, also the file that it leads to.
 pub(crate) fn with_targets(files: &[PathBuf]) -> Vec<PathBuf> {
-    let targets = files.iter().filter_map(|file| file.canonicalize().ok());
+    let targets = files.iter().filter_map(|file| {
+        let (here, target) = (std::path::absolute(file).ok()?, file.canonicalize().ok()?);
+        (here != target).then_some(target)
+    });
     let mut all: Vec<PathBuf> = files.iter().cloned().chain(targets).collect();
     all.sort();
     all.dedup();
