@@ -51,16 +51,24 @@ pub enum LeaseError {
 
 impl LeaseError {
     /// The error for identities that are all kept from being used. If all of them rest, the reason that time
-    /// heals soonest is named; else what holds for the one that is back first.
+    /// heals soonest is named; else what holds for the one that is back first. Identities without a credential that
+    /// works do not count beside those whose quota is gone: another try at them rarely brings an answer.
     pub(crate) fn of(blocks: &[Block], now: Instant) -> Self {
         let needs_login = blocks.iter().any(|block| block.until.is_none());
-        let timed = blocks.iter().filter_map(|block| Some((block.until?, block.reason)));
-        let Some((until, reason)) = timed.min_by_key(|(until, _)| *until) else {
+        let timed = blocks.iter().filter_map(|block| Some((block.until?, block)));
+        let Some((until, soonest)) = timed.min_by_key(|(until, _)| *until) else {
             return Self::Unusable { retry_after: None, needs_login };
         };
+        if soonest.lacks_credential() {
+            let able: Vec<Block> = blocks.iter().copied().filter(|block| !block.lacks_credential()).collect();
+            let has_no_quota = |block: &Block| block.rest == Some(CoolingReason::Quota);
+            if able.iter().all(|block| block.rest.is_some()) && able.iter().any(has_no_quota) {
+                return Self::of(&able, now);
+            }
+        }
         let retry_after = until.saturating_duration_since(now);
         let rests: Option<Vec<_>> = blocks.iter().map(|block| block.until.and(block.rest)).collect();
-        let named = match (rests, reason) {
+        let named = match (rests, soonest.reason) {
             (Some(rests), _) => SOONEST_FIRST.into_iter().find(|reason| rests.contains(reason)),
             (None, IdentityReason::Resting(_, reason)) => Some(reason),
             (None, _) => None,

@@ -135,7 +135,19 @@ impl IdentityPool {
     /// nothing.
     #[must_use]
     pub fn outlook(&self, need: impl Into<Need>, now: Now) -> Option<LeaseError> {
-        self.0.look_at(now, |state| state.outlook(need.into(), now))
+        self.0.look_at(now, |state| state.outlook(need.into(), &[], now))
+    }
+
+    /// As [`IdentityPool::outlook`], without the identities of these credentials.
+    #[must_use]
+    pub(crate) fn outlook_without(&self, need: Need, tried: &[CredentialKey], now: Now) -> Option<LeaseError> {
+        self.0.look_at(now, |state| state.outlook(need, tried, now))
+    }
+
+    /// Whether every identity but those of these credentials lacks a credential that the upstream takes.
+    #[must_use]
+    pub(crate) fn lack_credentials(&self, need: Need, tried: &[CredentialKey], now: Now) -> bool {
+        self.0.look(|state| state.lack_credentials(need, tried, now.instant))
     }
 
     /// A caller's own credential as a lease. It is never in the pool, and its reports go nowhere.

@@ -135,18 +135,30 @@ impl<W> PoolState<W> {
         self.grant(need, index, gate, true, now.instant)
     }
 
-    /// The reason why no identity could be lent now; `None` if one could, even after a wait in the queue.
-    pub(crate) fn outlook(&self, need: Need, now: Now) -> Option<LeaseError> {
+    /// The reason why no identity but those that were tried could be lent now; `None` if one could, even after a wait in
+    /// the queue.
+    pub(crate) fn outlook(&self, need: Need, tried: &[CredentialKey], now: Now) -> Option<LeaseError> {
         if self.indices.is_empty() {
             return Some(LeaseError::NoneConfigured);
+        }
+        let tried = self.known(tried);
+        if tried.len() >= self.indices.len() {
+            return Some(LeaseError::AllTried);
         }
         if let Gate::Shut { until } = self.egress.gate(now.instant) {
             return Some(LeaseError::Paused { retry_after: until.saturating_duration_since(now.instant) });
         }
-        match self.rotation.choose(need.usage, self.tick(now.instant), &self.barred(need, &[], now.instant)) {
+        match self.rotation.choose(need.usage, self.tick(now.instant), &self.barred(need, &tried, now.instant)) {
             Choice::Free(_) | Choice::AtCap => None,
-            Choice::NoneFree => Some(self.refusal(need, &[], now.instant)),
+            Choice::NoneFree => Some(self.refusal(need, &tried, now.instant)),
         }
+    }
+
+    /// Whether every identity but those that were tried lacks a credential that the upstream takes.
+    pub(crate) fn lack_credentials(&self, need: Need, tried: &[CredentialKey], now: Instant) -> bool {
+        let tried = self.known(tried);
+        let mut untried = self.present().filter(|(index, _)| !tried.contains(index));
+        untried.all(|(_, slot)| slot.block_of(need, None, now).is_some_and(|block| block.lacks_credential()))
     }
 
     /// Applies a result. `is_end` tells whether the lease ends with it; while it continues, a probe keeps its slot.

@@ -373,6 +373,23 @@ async fn a_refused_key_rests_and_one_probe_brings_it_back() {
 }
 
 #[tokio::test]
+async fn a_quota_of_one_model_is_told_although_another_key_is_refused() {
+    let app = with_keys(Scenario::default().key(KeyScript::new("lee"))).await;
+    app.simulator.script().queue(Some("kay"), Endpoint::KeyChat, ScriptedReply::api(ApiFailure::FreeTierOnly));
+    app.simulator.script().set_default(
+        Some("lee"),
+        Endpoint::KeyChat,
+        Some(ScriptedReply::api(ApiFailure::IncorrectKey)),
+    );
+    for _ in 0..3 {
+        let response = app.chat(&ask("key/qwen3.7-plus", "x")).await;
+        assert_eq!(response.status(), 429);
+        assert_eq!(response.headers()["x-should-retry"], "false");
+        assert_eq!(error_of(response).await["code"], "insufficient_quota");
+    }
+}
+
+#[tokio::test]
 async fn a_quota_of_one_model_leaves_the_other_models_alone() {
     let app = with_keys(Scenario::default().key(KeyScript::new("lee"))).await;
     // An account of the web chat is not healthy before its first token has come.

@@ -1,7 +1,10 @@
 //! Rates and quotas: the identity rests until their end, callers are told when that is, and a restart keeps it.
 
 use simulator::Simulator;
-use simulator::script::{BodyForm, Endpoint, ErrorScript, ScriptedFailure, ScriptedReply, StatusScript, StreamError};
+use simulator::script::{
+    AccountScript, BodyForm, Endpoint, Era, ErrorScript, Scenario, ScriptedFailure, ScriptedReply, StatusScript,
+    StreamError,
+};
 
 use crate::support::app::{Setup, TestApp};
 use crate::support::files::{image_part, with_parts};
@@ -87,6 +90,42 @@ async fn as_long_as_somebody_has_quota_left_nobody_is_told_to_go_away_for_hours(
         assert_eq!(answer.header("x-should-retry"), Some("true"));
         ask(&app, form, "echo: x").await.must_say("x");
         assert_eq!(asked_accounts(&app.simulator).last().unwrap(), "dua");
+    }
+}
+
+#[tokio::test]
+async fn a_quota_is_told_although_another_account_gets_no_token() {
+    // The refresh is refused once or for good, or fails in passing.
+    for reply in [ScriptedReply::error("Unauthorized"), ScriptedReply::status(503)] {
+        for form in FORMS {
+            let accounts = [
+                AccountScript::new("ada", Era::A),
+                AccountScript::new("bob", Era::A),
+                AccountScript::new("cem", Era::B),
+            ];
+            let simulator = Simulator::start(Scenario::with_accounts(accounts)).await.unwrap();
+            simulator.script().set_default(Some("cem"), Endpoint::Refresh, Some(reply.clone()));
+            let app = Setup::default().start(simulator).await;
+            for (name, hours) in [("ada", 5), ("bob", 2)] {
+                app.simulator.script().queue(Some(name), Endpoint::Completions, out_for(hours));
+            }
+            for _ in 0..3 {
+                must_be_out(&ask(&app, form, "x").await, 2 * HOUR - SLACK..=2 * HOUR);
+            }
+            assert_eq!(asked_accounts(&app.simulator).len(), 2);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_quota_is_told_although_another_account_is_refused() {
+    for form in FORMS {
+        let app = start(2).await;
+        app.simulator.script().queue(Some("ada"), Endpoint::Completions, out_for(2));
+        app.simulator.script().set_default(Some("bob"), Endpoint::Completions, Some(ScriptedReply::error("Forbidden")));
+        for _ in 0..3 {
+            must_be_out(&ask(&app, form, "x").await, 2 * HOUR - SLACK..=2 * HOUR);
+        }
     }
 }
 

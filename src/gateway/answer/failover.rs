@@ -10,7 +10,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use tracing::{debug, info, warn};
 
-use crate::base::facts::{AccountKind, CoolingReason, Need};
+use crate::base::facts::{AccountKind, CoolingReason};
 use crate::base::ids::CredentialKey;
 use crate::base::session::Session;
 use crate::gateway::accounts::error::RefreshError;
@@ -185,7 +185,7 @@ impl Failover {
         attempt: &mut A,
         progress: &mut Progress,
     ) -> Result<A::Done, ChatError> {
-        let (need, is_own) = (progress.limits.need(), context.own.is_some());
+        let is_own = context.own.is_some();
         let mut last: Option<ChatError> = None;
         // The lease of an identity that is to be asked once more.
         let mut held: Option<Lease> = None;
@@ -195,7 +195,7 @@ impl Failover {
                 None => match self.lease(context, progress).await {
                     Ok(lease) => lease,
                     // If no other identity can take over, the failure itself is the answer.
-                    Err(error) => return Err(last.map_or(error, |last| self.in_sum(need, last))),
+                    Err(error) => return Err(last.map_or(error, |last| self.in_sum(progress, last))),
                 },
             };
             let session = Arc::clone(lease.session());
@@ -241,7 +241,7 @@ impl Failover {
             if step != NextStep::NextIdentity || (costs_retry && !self.pool.allow_retry(Now::read())) {
                 let error_chain = ErrorChain(&error);
                 warn!(identity.id = %session.identity(), attempts = progress.attempts, error = %error_chain, "no answer");
-                return Err(if is_own { error } else { self.in_sum(need, error) });
+                return Err(if is_own { error } else { self.in_sum(progress, error) });
             }
             info!(identity.id = %session.identity(), attempt = progress.attempts, error = %ErrorChain(&error), "trying another identity");
             progress.moves_on(session.key(), costs_retry);
@@ -265,7 +265,7 @@ impl Failover {
             return Ok(IdentityPool::detached(self.tokens.own(session)));
         }
         let now = Now::read();
-        let resting = progress.model.as_deref().map(|model| self.model_rests.of(model, now)).unwrap_or_default();
+        let resting = self.resting_for_model(progress, now);
         let without_quota = resting.iter().map(|(key, _)| key);
         let wanted = Wanted {
             caller: context.caller,
@@ -279,15 +279,42 @@ impl Failover {
         let leased = self.pool.lease(&wanted).await;
         self.note_choice(&context.trace, &leased, progress, since.elapsed());
         leased.map_err(|error| {
-            let soonest = resting.iter().map(|(_, wait)| *wait).min();
-            let error = match (error, soonest) {
-                (LeaseError::AllTried, Some(retry_after)) => {
-                    LeaseError::Resting { reason: CoolingReason::Quota, retry_after }
-                }
-                (error, _) => error,
-            };
-            ChatError::Lease(error, self.tokens.kind())
+            ChatError::Lease(self.refusal(error, &resting, &wanted.tried, progress), self.tokens.kind())
         })
+    }
+
+    /// The identities that have no quota of the requested model, with the time until it is back.
+    fn resting_for_model(&self, progress: &Progress, now: Now) -> Vec<(CredentialKey, Duration)> {
+        progress.model.as_deref().map(|model| self.model_rests.of(model, now)).unwrap_or_default()
+    }
+
+    /// The reason why none but the `tried` identities could be lent. If there are none, or they lack a credential that
+    /// works, it is the quota of the model, which those that are `resting` have used up.
+    fn refusal(
+        &self,
+        error: LeaseError,
+        resting: &[(CredentialKey, Duration)],
+        tried: &[CredentialKey],
+        progress: &Progress,
+    ) -> LeaseError {
+        let is_by_quota = match error {
+            LeaseError::AllTried => true,
+            LeaseError::Unusable { .. } => self.pool.lack_credentials(progress.limits.need(), tried, Now::read()),
+            _ => false,
+        };
+        match resting.iter().map(|(_, wait)| *wait).min() {
+            Some(retry_after) if is_by_quota => LeaseError::Resting { reason: CoolingReason::Quota, retry_after },
+            _ => error,
+        }
+    }
+
+    /// The reason why no identity could be lent to a new request for the same; `None` if one could.
+    fn outlook(&self, progress: &Progress) -> Option<LeaseError> {
+        let now = Now::read();
+        let resting = self.resting_for_model(progress, now);
+        let tried: Vec<_> = resting.iter().map(|(key, _)| key.clone()).collect();
+        let error = self.pool.outlook_without(progress.limits.need(), &tried, now)?;
+        Some(self.refusal(error, &resting, &tried, progress))
     }
 
     /// Notes which account was chosen, and which ones were passed over.
@@ -442,10 +469,20 @@ impl Failover {
 
     /// The advice for a caller when the tried identities have to rest: not the rest of the last one, but the time until
     /// the first of all is back. If one is free already, the advice is to retry at once.
-    pub(crate) fn in_sum(&self, need: Need, error: ChatError) -> ChatError {
+    pub(crate) fn in_sum(&self, progress: &Progress, error: ChatError) -> ChatError {
         use UpstreamErrorKind as Kind;
-        let ChatError::Upstream { error, attempts } = error else {
-            return error;
+        let (error, attempts) = match error {
+            ChatError::Upstream { error, attempts } => (error, attempts),
+            // The caller waits for the accounts that have a token.
+            ChatError::Session(error, kind) => {
+                return match self.outlook(progress) {
+                    Some(limit @ LeaseError::Resting { reason: CoolingReason::Rate | CoolingReason::Quota, .. }) => {
+                        ChatError::Lease(limit, kind)
+                    }
+                    _ => ChatError::Session(error, kind),
+                };
+            }
+            error => return error,
         };
         if error.kind == Kind::ModelQuotaExhausted {
             let retry_after = error.retry_after.or_else(|| Some(until_midnight(Now::read())));
@@ -458,7 +495,7 @@ impl Failover {
         if !is_of_identities {
             return ChatError::Upstream { error, attempts };
         }
-        match self.pool.outlook(need, Now::read()) {
+        match self.outlook(progress) {
             Some(resting) => ChatError::Lease(resting, self.tokens.kind()),
             None if matches!(error.kind, Kind::Unauthorized | Kind::Forbidden) => {
                 let error = LeaseError::Unusable { retry_after: Some(TRY_AGAIN_AFTER), needs_login: false };

@@ -208,7 +208,7 @@ impl WebGateway {
                     cut = Some(ChatError::Upstream { error, attempts });
                 }
                 Err(error) if context.own.is_some() => return Err(error),
-                Err(error) => return Err(failover.in_sum(self.0.limits(request).need(), error)),
+                Err(error) => return Err(failover.in_sum(&progress, error)),
             }
         }
     }

@@ -56,6 +56,13 @@ pub(crate) struct Block {
     pub(crate) rest: Option<CoolingReason>,
 }
 
+impl Block {
+    /// Whether what it lacks is a credential that the upstream takes.
+    pub(crate) fn lacks_credential(&self) -> bool {
+        matches!(self.reason, IdentityReason::LoginNeeded | IdentityReason::TokenMissing | IdentityReason::Refused)
+    }
+}
+
 impl Slot {
     /// A new identity of which only the session is known.
     pub(crate) fn new(session: Arc<Session>, now: Instant) -> Self {

@@ -136,6 +136,7 @@ enum Has {
     Challenge,
     Tripped,
     Missing(u64),
+    Refused,
     Dead,
 }
 
@@ -146,6 +147,7 @@ fn pool_of(parts: &[Has], now: Now) -> IdentityPool {
             Has::Rate(seconds) => Outcome::RateLimited { retry_after: Some(s(seconds)) },
             Has::Quota(seconds) => Outcome::Quota { rest: s(seconds) },
             Has::Challenge => Outcome::Challenged,
+            Has::Refused => Outcome::Forbidden,
             Has::Tripped => {
                 trip(&pool, number, now);
                 continue;
@@ -183,6 +185,12 @@ fn refusals_name_the_reason_that_helps() {
         (vec![Has::Missing(25), Has::Rate(20)], resting(Rate, 20)),
         (vec![Has::Missing(25), Has::Dead], unusable(Some(25), true)),
         (vec![Has::Missing(25), Has::Quota(20), Has::Rate(30)], resting(Quota, 20)),
+        // An account without a credential that works brings no answer, however soon it is tried again.
+        (vec![Has::Missing(15), Has::Quota(900)], resting(Quota, 900)),
+        (vec![Has::Refused, Has::Quota(900)], resting(Quota, 900)),
+        (vec![Has::Quota(900), Has::Missing(15), Has::Dead, Has::Refused, Has::Quota(600)], resting(Quota, 600)),
+        (vec![Has::Missing(15), Has::Quota(900), Has::Rate(950)], resting(Rate, 900)),
+        (vec![Has::Refused, Has::Missing(15), Has::Dead], unusable(Some(15), true)),
     ] {
         let now = start();
         let pool = pool_of(&parts, now);
