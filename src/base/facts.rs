@@ -59,12 +59,14 @@ pub struct Cooling {
     pub strikes: u32,
 }
 
-/// A circuit breaker that is open: its identity is parked until a moment, after faults or a refusal.
+/// A circuit breaker that is open, or that was and whose next cooldown is longer for it: its identity is parked until a
+/// moment, after faults or a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OpenBreaker {
-    /// End of the cooldown, by the wall clock.
+    /// End of the cooldown, by the wall clock; of a closed breaker the moment since which it has had no failure.
     pub until: UnixSeconds,
-    /// Time of storing: bounds the cooldown when the wall clock steps back.
+    /// A moment at which it was open, which bounds the cooldown when the wall clock steps back; the same as `until` if the
+    /// breaker is closed.
     pub set_at: UnixSeconds,
     /// Times it opened since it was last calm: the next cooldown is longer.
     pub trips: u32,

@@ -37,6 +37,14 @@ impl Now {
     }
 }
 
+impl Now {
+    /// As [`Now::unix_at`], also for a moment that has passed; then parts of a second do not count.
+    pub(crate) fn unix_of(self, moment: Instant) -> UnixSeconds {
+        let ago = self.instant.saturating_duration_since(moment).as_secs();
+        self.unix_at(moment).plus(i64::try_from(ago).map_or(i64::MIN, |ago| -ago))
+    }
+}
+
 /// The moment `length` after `start`. A length beyond the clock's range counts as a day.
 pub(crate) fn after(start: Instant, length: Duration) -> Instant {
     start.checked_add(length).or_else(|| start.checked_add(DAY)).unwrap_or(start)

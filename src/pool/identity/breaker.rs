@@ -112,6 +112,8 @@ impl Breaker {
         let epoch = self.prove(epoch, now);
         if epoch == self.epoch && matches!(self.state, State::Closed { .. }) {
             self.state = State::Closed { fails: 0 };
+            // Of before a restart.
+            self.refusals = 0;
             self.window.record(true, now);
         }
         epoch
@@ -142,8 +144,7 @@ impl Breaker {
         }
         match self.state {
             State::Closed { fails } => {
-                let is_calm = |since| now.saturating_duration_since(since) >= CALM;
-                if self.calm_since.is_none_or(is_calm) {
+                if self.is_calm(now) {
                     self.trips = 0;
                 }
                 self.calm_since = Some(now);
@@ -204,22 +205,26 @@ impl Breaker {
         }
     }
 
-    /// The facts that have to be stored: an open breaker whose time has not passed, else none. A probe under way is
-    /// left out, since its result comes within a minute.
+    /// The facts that have to be stored: an open breaker, or how often one that is closed has opened, while that makes its
+    /// next cooldown longer. A probe under way is left out, since its result comes within a minute.
     pub(crate) fn facts(&self, now: Now) -> Option<OpenBreaker> {
         let mut settled = self.clone();
         settled.settle(now.instant);
         let Self { trips, refusals, is_refused, .. } = settled;
-        match settled.state {
-            State::Open { until } if until > now.instant => {
-                Some(OpenBreaker { until: now.unix_at(until), set_at: now.unix, trips, refusals, is_refused })
-            }
-            State::Open { .. } | State::Closed { .. } | State::HalfOpen { .. } => None,
-        }
+        let is_remembered = refusals > 0 || (trips > 0 && !settled.is_calm(now.instant));
+        let (until, was_open) = match (settled.state, settled.calm_since) {
+            (State::Open { until }, _) => (now.unix_of(until), true),
+            // Refusals are remembered until it works, as they are while it is open.
+            (State::Closed { .. }, Some(since)) if is_remembered => (now.unix_of(since), refusals > 0),
+            (State::Closed { .. } | State::HalfOpen { .. }, _) => return None,
+        };
+        let set_at = if was_open { now.unix.min(until.plus(-1)) } else { until };
+        Some(OpenBreaker { until, set_at, trips, refusals, is_refused })
     }
 
-    /// Restores a stored open breaker, if its time has not passed. Neither a clock that stepped back nor a damaged file
-    /// can make that longer than it was meant to be, or than the longest cooldown.
+    /// Restores a stored breaker. If its time has passed it is closed, and its next cooldown is as long as it would be
+    /// without the restart. Neither a clock that stepped back nor a damaged file can make a cooldown longer than it was
+    /// meant to be, or than the longest one.
     pub(crate) fn restore(&mut self, facts: OpenBreaker, now: Now, settings: &PoolSettings) {
         let OpenBreaker { until, set_at, trips, refusals, is_refused } = facts;
         let seconds = until.seconds_since(now.unix).min(until.seconds_since(set_at));
@@ -227,7 +232,18 @@ impl Breaker {
         if !length.is_zero() {
             (self.trips, self.refusals, self.is_refused) = (trips, refusals, is_refused);
             self.enter(State::Open { until: after(now.instant, length) });
+            return;
         }
+        let was_open = set_at < until;
+        let calm = if was_open { Duration::ZERO } else { Duration::from_secs(now.unix.seconds_since(until)) };
+        if let Some(since) = now.instant.checked_sub(calm) {
+            (self.trips, self.refusals, self.calm_since) = (trips, refusals, Some(since));
+        }
+    }
+
+    /// Whether it has been closed for so long without a failure that the next cooldown is a first one.
+    fn is_calm(&self, now: Instant) -> bool {
+        self.calm_since.is_none_or(|since| now.saturating_duration_since(since) >= CALM)
     }
 
     /// Starts over. Leases from before no longer count.

@@ -124,7 +124,8 @@ impl Rests {
         self.shared.succeed(counts.shared, now);
     }
 
-    /// Restores stored rests that have not passed, with their strikes. Neither a clock that stepped back nor a damaged
+    /// Restores stored rests with their strikes, which count for the next rest of unknown length when this one has passed
+    /// too. Neither a clock that stepped back nor a damaged
     /// file can make one longer than it was meant to be, or than 25 hours.
     pub(crate) fn restore(&mut self, facts: &PerUsage<Option<Cooling>>, now: Now) {
         for (usage, cooling) in facts.iter() {
@@ -133,7 +134,7 @@ impl Rests {
             };
             let seconds = cooling.until.seconds_since(now.unix).min(cooling.until.seconds_since(cooling.set_at));
             let length = Duration::from_secs(seconds).min(REST_MAX);
-            if !length.is_zero() {
+            if !length.is_zero() || cooling.strikes > 0 {
                 let rest = match cooling.reason {
                     CoolingReason::Rate | CoolingReason::Quota => self.own.get_mut(usage),
                     CoolingReason::Challenge | CoolingReason::Owner => &mut self.shared,
@@ -358,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn strikes_outlive_a_restart_while_their_rest_lasts() {
+    fn strikes_outlive_a_restart() {
         let restored = |rests: &Rests, now: Now| {
             let mut after = Rests::default();
             after.restore(&rests.facts(), now);
@@ -373,8 +374,8 @@ mod tests {
         let second = plus(start, s(60));
         rests.rate(Usage::Chat, None, second, 0.0);
         assert_eq!(length(&rests, second), s(120));
-        // Killed while it lasts: the next one is the third. Killed after its end: a first one again.
-        for (at, expected) in [(119, 240), (120, 60)] {
+        // Started while it lasts or after its end: the next one is the third.
+        for (at, expected) in [(119, 240), (120, 240)] {
             let mut after = restored(&rests, plus(second, s(at)));
             let third = plus(second, s(120));
             after.rate(Usage::Chat, None, third, 0.0);

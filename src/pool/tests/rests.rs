@@ -221,6 +221,82 @@ fn a_parked_identity_stays_parked_over_a_restart_until_its_time() {
 }
 
 #[test]
+fn the_next_cooldown_is_as_long_as_it_would_be_without_a_restart() {
+    let now = start();
+    let next_of = |after: &IdentityPool, at: Now| view(after, 1, at).next_at.unwrap().seconds_since(at.unix);
+    // Open when the process ended, and over at the start, for however long.
+    for late in [0, 1, 90_000] {
+        let pool = pool(2, now);
+        trip(&pool, 1, now);
+        let at = plus(now, s(300 + late));
+        let after = restarted(&pool, plus(now, s(10)), at);
+        let after = restarted(&after, at, at);
+        trip(&after, 1, at);
+        assert_eq!(next_of(&after, at), 600, "{late}");
+        let after = restarted(&pool, at, at);
+        trip(&after, 1, at);
+        assert_eq!(next_of(&after, at), 600, "over before the process ended, {late}");
+    }
+    // Closed by a probe: remembered until it was calm for ten minutes.
+    let pool = pool(2, now);
+    trip(&pool, 1, now);
+    let proved = plus(now, s(300));
+    lease_of(&pool, 1, proved).finish(Outcome::Success, proved);
+    for (calm, next) in [(0, 600), (599, 600), (600, 300), (90_000, 300)] {
+        let at = plus(proved, s(calm));
+        for after in [restarted(&pool, plus(proved, s(calm.min(599))), at), restarted(&pool, at, at)] {
+            assert_eq!(status(&after, 1, at), HEALTHY);
+            trip(&after, 1, at);
+            assert_eq!(next_of(&after, at), next, "{calm}");
+        }
+    }
+}
+
+#[test]
+fn the_next_wait_after_a_refusal_is_as_long_as_it_would_be_without_a_restart() {
+    let now = start();
+    let pool = pool(2, now);
+    lease_of(&pool, 1, now).finish(Outcome::Forbidden, now);
+    for late in [0, 90_000] {
+        let at = plus(now, s(60 + late));
+        let after = restarted(&pool, plus(now, s(10)), at);
+        let after = restarted(&after, at, at);
+        lease_of(&after, 1, at).finish(Outcome::Forbidden, at);
+        assert_eq!(view(&after, 1, at).next_at, Some(at.unix.plus(120)), "{late}");
+        // A success is a new beginning.
+        let after = restarted(&pool, plus(now, s(10)), at);
+        lease_of(&after, 1, at).finish(Outcome::Success, at);
+        assert_eq!(after.facts(&key(1), at), IdentityFacts::default());
+        lease_of(&after, 1, at).finish(Outcome::Forbidden, at);
+        assert_eq!(view(&after, 1, at).next_at, Some(at.unix.plus(60)), "{late}");
+    }
+}
+
+#[test]
+fn the_next_rest_is_as_long_as_it_would_be_without_a_restart() {
+    let now = start();
+    for (outcome, waits) in [(LIMITED, [60, 120, 240]), (CHALLENGED, [300, 900, 1800])] {
+        for late in [0, 90_000] {
+            let mut pool = pool(2, now);
+            let mut at = now;
+            for wait in waits {
+                lease_of(&pool, 1, at).finish(outcome, at);
+                assert_eq!(view(&pool, 1, at).next_at, Some(at.unix.plus(wait)), "{outcome:?}");
+                let killed = at;
+                at = plus(at, s(late) + s(wait.unsigned_abs()));
+                pool = restarted(&pool, killed, at);
+                assert_eq!(status(&pool, 1, at), HEALTHY);
+                pool = restarted(&pool, at, at);
+            }
+            lease_of(&pool, 1, at).finish(Outcome::Success, at);
+            let after = restarted(&pool, at, at);
+            lease_of(&after, 1, at).finish(outcome, at);
+            assert_eq!(view(&after, 1, at).next_at, Some(at.unix.plus(waits[0])), "a success is a new beginning");
+        }
+    }
+}
+
+#[test]
 fn a_spoilt_file_parks_for_no_longer_than_the_longest_cooldown() {
     let now = start();
     let pool = pool(1, now);
