@@ -73,6 +73,8 @@ pub struct Store {
     unusable: Option<Unusable>,
     daily: Mutex<Daily>,
     usage: Mutex<UsageDeltas>,
+    /// Held while facts of an identity are read and queued.
+    reading_facts: Mutex<()>,
     thread: Mutex<Option<JoinHandle<()>>>,
     /// The same thread, to be woken by a task that waits for it.
     writer: Thread,
@@ -188,7 +190,8 @@ impl Store {
             .map_err(StoreError::Thread)?;
         let writer_thread = thread.thread().clone();
         let (daily, usage, thread) = (Mutex::new(daily), Mutex::default(), Mutex::new(Some(thread)));
-        Ok(Self { queue, lost: AtomicU64::new(0), condition, unusable, daily, usage, thread, writer: writer_thread })
+        let (lost, reading_facts) = (AtomicU64::new(0), Mutex::default());
+        Ok(Self { queue, lost, condition, unusable, daily, usage, reading_facts, thread, writer: writer_thread })
     }
 
     /// The reason why everything is kept in memory; `None` when the state file is in use.
@@ -266,9 +269,11 @@ impl Store {
         self.write_later(Fact::Label(key, label));
     }
 
-    /// Saves what is known about an identity, some time soon. Facts that say nothing remove the row.
-    pub fn save_facts(&self, key: CredentialKey, facts: IdentityFacts) {
-        self.write_later(Fact::Facts(key, facts));
+    /// Saves what `read` says is known about an identity, some time soon. Facts that say nothing remove the row. Of two
+    /// calls at once the one that reads last is written last, so that no older facts replace newer ones.
+    pub fn save_facts(&self, key: CredentialKey, read: impl FnOnce() -> IdentityFacts) {
+        let _reading = self.reading_facts.lock();
+        self.write_later(Fact::Facts(key, read()));
     }
 
     /// Counts what an account did, in memory. [`Store::keep_counts`] writes it down.

@@ -307,7 +307,8 @@ async fn a_quota_that_is_gone_everywhere_is_told_once() {
     let state_dir = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(state_dir.path()).unwrap();
     let key = Cookie::parse(&simulator.accounts().cookie("cem")).unwrap().key();
-    store.save_facts(key, IdentityFacts { dead_since: Some(Now::read().unix), ..IdentityFacts::default() });
+    let facts = IdentityFacts { dead_since: Some(Now::read().unix), ..IdentityFacts::default() };
+    store.save_facts(key, || facts);
     store.close().await;
     let setup = Setup::default().with("ALERT_URL", &receiver.url(""));
     let app = setup.in_dir(state_dir).start(simulator).await;

@@ -156,7 +156,7 @@ async fn with_ada_dead() -> (Simulator, TempDir) {
     let (store, _) = Store::open(state_dir.path()).unwrap();
     let key = Cookie::parse(&simulator.accounts().cookie("ada")).unwrap().key();
     let facts = IdentityFacts { dead_since: Some(Now::read().unix), ..IdentityFacts::default() };
-    store.save_facts(key, facts);
+    store.save_facts(key, || facts);
     store.close().await;
     (simulator, state_dir)
 }

@@ -52,7 +52,7 @@ pub(crate) async fn write(folder: &Path, accounts: &[SampleAccount]) {
         let dead_since = account.is_dead.then_some(now.plus(-DAY_SECONDS));
         if account.is_used_up || account.is_dead {
             let facts = IdentityFacts { cooling, dead_since, ..IdentityFacts::default() };
-            store.save_facts(account.credential.clone(), facts);
+            store.save_facts(account.credential.clone(), || facts);
         }
     }
     let mut dice = Dice(42);

@@ -362,7 +362,7 @@ impl OAuthAccounts {
     pub(crate) fn trust(&self, session: &Session, now: Now) {
         let key = session.key();
         self.0.pool.trust(key, now);
-        self.0.store.save_facts(key.clone(), self.0.pool.facts(key, now));
+        self.0.store.save_facts(key.clone(), || self.0.pool.facts(key, now));
     }
 
     /// URL of an account's API; `None` for an unknown account.

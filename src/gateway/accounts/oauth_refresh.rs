@@ -216,7 +216,7 @@ impl OAuthAccounts {
         let identity = account.session.identity().clone();
         warn!(identity.id = %identity, "login is over, log in again");
         let facts = IdentityFacts { dead_since: Some(Now::read().unix), ..IdentityFacts::default() };
-        self.0.store.save_facts(key.clone(), facts);
+        self.0.store.save_facts(key.clone(), || facts);
         self.0.dead.lock().insert(key);
         account.known.lock().due_at = None;
         RefreshError::Refused { identity }
@@ -229,7 +229,7 @@ impl OAuthAccounts {
         if self.0.dead.lock().insert(key.clone()) {
             warn!(identity.id = %account.session.identity(), "the token is refused and cannot be renewed, log in again");
             let facts = IdentityFacts { dead_since: Some(Now::read().unix), ..IdentityFacts::default() };
-            self.0.store.save_facts(key, facts);
+            self.0.store.save_facts(key, || facts);
         }
     }
 

@@ -278,7 +278,7 @@ impl WebAccounts {
 
     /// Writes down what the pool knows of an account.
     pub(crate) fn keep_facts(&self, key: &CredentialKey, now: Now) {
-        self.0.store.save_facts(key.clone(), self.0.pool.facts(key, now));
+        self.0.store.save_facts(key.clone(), || self.0.pool.facts(key, now));
     }
 
     /// Looks again at an account that was given up, as its owner asks.

@@ -86,14 +86,13 @@ impl Accounting {
             }
             outcome => lease.finish(outcome, now),
         }
-        let after = self.pool.facts(session.key(), now);
-        if after != before {
-            self.store.save_facts(session.key().clone(), after);
+        if self.pool.facts(session.key(), now) != before {
+            self.store.save_facts(session.key().clone(), || self.pool.facts(session.key(), now));
         }
     }
 
     /// Writes down that a probe was answered: the breaker that it closed must not be open again after a restart.
     pub(crate) fn probe_answered(&self, session: &Session) {
-        self.store.save_facts(session.key().clone(), self.pool.facts(session.key(), Now::read()));
+        self.store.save_facts(session.key().clone(), || self.pool.facts(session.key(), Now::read()));
     }
 }

@@ -22,7 +22,7 @@ async fn what_was_written_is_there_again() {
     assert!(loaded.generated_key.unwrap().matches("sk-made"));
 
     store.save_session(key("a"), snapshot("token=2", None), UnixSeconds(6)).await.unwrap();
-    store.save_facts(key("a"), IdentityFacts::default());
+    store.save_facts(key("a"), IdentityFacts::default);
     store.forget_chat("chat-1");
     store.close().await;
 
@@ -122,8 +122,8 @@ async fn facts_replace_one_another_whole() {
     };
     for written in [facts(), resting(Usage::Image), resting(Usage::Chat), facts(), IdentityFacts::default()] {
         let (store, _) = Store::open(dir.path()).unwrap();
-        store.save_facts(key("a"), written);
-        store.save_facts(key("b"), facts());
+        store.save_facts(key("a"), || written);
+        store.save_facts(key("b"), facts);
         store.close().await;
         let (_, loaded) = Store::open(dir.path()).unwrap();
         assert_eq!(loaded.facts.get(&key("a")).copied().unwrap_or_default(), written);

@@ -109,8 +109,8 @@ async fn what_a_disk_refuses_is_written_when_it_takes_it_again() {
         store.forget_chat("chat-3");
         store.forget_chat("chat-1");
         let facts = IdentityFacts { dead_since: Some(UnixSeconds(7)), ..IdentityFacts::default() };
-        store.save_facts(key("a"), IdentityFacts::default());
-        store.save_facts(key("a"), facts);
+        store.save_facts(key("a"), IdentityFacts::default);
+        store.save_facts(key("a"), || facts);
         store.count(&key("a"), Spent { requests: 3, ..Spent::default() }, UnixSeconds(9));
         store.save_counts();
         let waits = StorageStatus { state: StorageState::Failing, fault: Some(fault), waiting: 10, lost: 0 };

@@ -72,7 +72,7 @@ async fn filled(dir: &Path) {
     let (store, _) = Store::open(dir).unwrap();
     store.save_session(key("a"), snapshot("token=1", Some("jwt")), UnixSeconds(5)).await.unwrap();
     store.save_oauth(key("a"), SecretString::from("{\"r\":1}"), UnixSeconds(5)).await.unwrap();
-    store.save_facts(key("a"), facts());
+    store.save_facts(key("a"), facts);
     for number in 1..=40 {
         store.note_chat(chat(number));
     }

@@ -156,7 +156,7 @@ async fn wake(State(state): State<AppState>, Path(id): Path<String>) -> Result<R
     if kind == AccountKind::Web {
         state.0.web_accounts.revive(&session, now);
     }
-    state.0.store.save_facts(session.key().clone(), pool.facts(session.key(), now));
+    state.0.store.save_facts(session.key().clone(), || pool.facts(session.key(), now));
     Ok(shown(&state, session.identity(), StatusCode::OK))
 }
 
@@ -169,7 +169,7 @@ async fn rest(State(state): State<AppState>, Path(id): Path<String>, request: Re
     let (_, pool) = state.pools().into_iter().find(|(its, _)| *its == kind).ok_or_else(|| unknown(&id))?;
     let now = Now::read();
     pool.rest(session.key(), Duration::from_secs(seconds), now);
-    state.0.store.save_facts(session.key().clone(), pool.facts(session.key(), now));
+    state.0.store.save_facts(session.key().clone(), || pool.facts(session.key(), now));
     Ok(shown(&state, session.identity(), StatusCode::OK))
 }
 
