@@ -1,6 +1,6 @@
 //! The endpoints of static keys and OAuth accounts.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use tracing::warn;
@@ -16,10 +16,41 @@ use crate::upstream::openai::encode::Profile;
 
 /// The endpoint of each identity.
 pub(crate) enum Targets {
-    /// Each key to its own endpoint. A reload adds keys; those that are gone stay for the requests that are under way.
-    Keys(Live<HashMap<CredentialKey, Target>>),
+    /// Each key to its own endpoint.
+    Keys(Live<KeyTargets>),
     /// Each account to where its credentials say, which a refresh may change.
     Accounts(OAuthAccounts),
+}
+
+/// Most keys that are gone whose endpoints are still known.
+const GONE_MAX: usize = 256;
+
+/// The endpoints of static keys.
+#[derive(Clone, Default)]
+pub(crate) struct KeyTargets {
+    present: HashMap<CredentialKey, Target>,
+    /// Endpoints of keys that a reload took away, the latest last, for the requests that are under way: at most
+    /// [`GONE_MAX`].
+    gone: VecDeque<(CredentialKey, Target)>,
+}
+
+impl KeyTargets {
+    /// The endpoint of a key, also of one that was taken away lately.
+    pub(crate) fn get(&self, key: &CredentialKey) -> Option<&Target> {
+        let gone = || self.gone.iter().rev().find(|(its, _)| its == key);
+        self.present.get(key).or_else(|| gone().map(|(_, target)| target))
+    }
+
+    /// The endpoints after a reload that read these keys.
+    #[must_use]
+    pub(crate) fn with(&self, keys: &[StaticKey]) -> Self {
+        let present: HashMap<_, _> = keys.iter().map(|key| (key.credential(), target_of(key))).collect();
+        let mut gone = self.gone.clone();
+        gone.extend(self.present.iter().map(|(key, target)| (key.clone(), target.clone())));
+        gone.retain(|(key, _)| !present.contains_key(key));
+        gone.drain(..gone.len().saturating_sub(GONE_MAX));
+        Self { present, gone }
+    }
 }
 
 impl Targets {
@@ -41,11 +72,11 @@ impl Targets {
 /// The sessions of static keys in their order, and where each of them goes. A key that is given twice for the same
 /// endpoint is used once.
 #[must_use]
-pub(crate) fn keys(keys: &[StaticKey]) -> (Vec<Arc<Session>>, HashMap<CredentialKey, Target>) {
-    let (mut sessions, mut targets) = (Vec::new(), HashMap::new());
+pub(crate) fn keys(keys: &[StaticKey]) -> (Vec<Arc<Session>>, KeyTargets) {
+    let (mut sessions, mut targets) = (Vec::new(), KeyTargets::default());
     for (place, key) in (1..).zip(keys) {
         let (Some(session), target) = (session_of(place, key), target_of(key)) else { continue };
-        if targets.insert(session.key().clone(), target).is_none() {
+        if targets.present.insert(session.key().clone(), target).is_none() {
             sessions.push(session);
         }
     }
@@ -61,7 +92,7 @@ pub(crate) fn session_of(number: usize, key: &StaticKey) -> Option<Arc<Session>>
 }
 
 /// Where the requests of a static key go.
-pub(crate) fn target_of(key: &StaticKey) -> Target {
+fn target_of(key: &StaticKey) -> Target {
     Target { base: key.base.clone(), profile: Profile::Key }
 }
 
@@ -83,7 +114,33 @@ mod tests {
         let (sessions, targets) = keys(&given);
         let names: Vec<_> = sessions.iter().map(|session| session.identity().as_str()).collect();
         assert_eq!(names, ["key-1", "key-2"]);
-        let bases: Vec<_> = sessions.iter().map(|session| targets[session.key()].base.as_str()).collect();
+        let bases: Vec<_> = sessions.iter().map(|session| targets.get(session.key()).unwrap().base.as_str()).collect();
         assert_eq!(bases, ["https://one.example/v1", "https://two.example/v1"]);
+    }
+
+    #[test]
+    fn endpoints_of_keys_that_are_gone_are_known_for_a_while_and_their_number_is_bounded() {
+        let key = |number: usize| StaticKey {
+            key: UpstreamKey::parse("k").unwrap(),
+            base: format!("https://{number}.example/v1").parse().unwrap(),
+        };
+        let mut targets = KeyTargets::default();
+        for number in 0..3 * GONE_MAX {
+            targets = targets.with(&[key(number)]);
+        }
+        assert_eq!((targets.present.len(), targets.gone.len()), (1, GONE_MAX));
+        let base = |targets: &KeyTargets, number| {
+            targets.get(&key(number).credential()).map(|target| target.base.host_str().unwrap().to_owned())
+        };
+        let (now, last) = (3 * GONE_MAX - 1, 3 * GONE_MAX - 2);
+        assert_eq!(base(&targets, now), Some(format!("{now}.example")));
+        assert_eq!(base(&targets, last), Some(format!("{last}.example")), "a request may be under way");
+        assert_eq!(base(&targets, 0), None);
+        // One that comes back is not gone.
+        let targets = targets.with(&[key(last)]);
+        assert_eq!((targets.present.len(), targets.gone.len()), (1, GONE_MAX));
+        assert_eq!(base(&targets, last), Some(format!("{last}.example")));
+        let targets = KeyTargets::default().with(&[key(1), key(2)]).with(&[key(1)]).with(&[key(1)]);
+        assert_eq!((targets.present.len(), targets.gone.len()), (1, 1));
     }
 }

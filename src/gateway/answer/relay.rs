@@ -2,7 +2,6 @@
 //! sent unchanged, on one identity after the other, and the answer comes back unchanged.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,9 +140,7 @@ impl RelayGateway {
                 changed.push(format!("{} removed", session.identity()));
             }
         }
-        let mut all = HashMap::clone(&targets.now());
-        all.extend(keys.iter().map(|key| (key.credential(), targets::target_of(key))));
-        targets.put(all);
+        targets.put(targets.now().with(keys));
         for key in keys {
             let present = pool.sessions();
             if present.iter().any(|session| *session.key() == key.credential()) {
