@@ -1,6 +1,7 @@
 //! The owner is told at `ALERT_URL` of what needs them: once, and once more when it is over.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -17,10 +18,12 @@ use simulator::script::{
     AccountScript, ApiFailure, ChallengeForm, Endpoint, Era, ErrorScript, Inserted, Scenario, ScriptedReply,
 };
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use crate::reload::Server;
 use crate::support::app::{PATIENCE, Setup, TestApp, question, spawn};
+use crate::support::oracle::until;
 use crate::support::program::{Program, settings};
 
 const DAY: u64 = 24 * 3600;
@@ -29,6 +32,9 @@ const SECRET_PATH: &str = "/CANARY-hook";
 
 /// Stands for a status of 200 with a body that says that the text was not taken, as Feishu answers.
 const NOT_TAKEN: u16 = 0;
+
+/// Stands for a status of 200 that comes only when the receiver is released.
+const HELD: u16 = 1;
 
 /// A message as the receiver got it.
 #[derive(Debug)]
@@ -55,31 +61,43 @@ impl Got {
 struct Receiver {
     address: SocketAddr,
     got: UnboundedReceiver<Got>,
+    release: Arc<Notify>,
 }
 
-type Statuses = std::sync::Arc<parking_lot::Mutex<Vec<u16>>>;
+type Statuses = Arc<parking_lot::Mutex<Vec<u16>>>;
 
-async fn take(State((got, statuses)): State<(UnboundedSender<Got>, Statuses)>, request: Request) -> Response {
+async fn take(
+    State((got, statuses, release)): State<(UnboundedSender<Got>, Statuses, Arc<Notify>)>,
+    request: Request,
+) -> Response {
     let path = request.uri().to_string();
     let title = request.headers().get("title").map(|title| title.to_str().unwrap().to_owned());
     let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();
     let status = statuses.lock().pop().unwrap_or(200);
     let said =
         if status == NOT_TAKEN { r#"{"code":9499,"msg":"Bad Request"}"# } else { r#"{"code":0,"msg":"success"}"# };
-    let status = if status == NOT_TAKEN { 200 } else { status };
+    let is_held = status == HELD;
+    let status = if status == NOT_TAKEN || is_held { 200 } else { status };
     got.send(Got { path, title, body: String::from_utf8(body.to_vec()).unwrap() }).unwrap();
+    if is_held {
+        release.notified().await;
+    }
     (StatusCode::from_u16(status).unwrap(), said).into_response()
 }
 
 impl Receiver {
     async fn start(mut statuses: Vec<u16>) -> Self {
         statuses.reverse();
-        let (sender, got) = unbounded_channel();
+        let ((sender, got), release) = (unbounded_channel(), Arc::default());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let routes = Router::new().fallback(any(take)).with_state((sender, Statuses::new(statuses.into())));
+        let routes = Router::new().fallback(any(take)).with_state((
+            sender,
+            Statuses::new(statuses.into()),
+            Arc::clone(&release),
+        ));
         spawn(async move { axum::serve(listener, routes).await.unwrap() });
-        Self { address, got }
+        Self { address, got, release }
     }
 
     fn url(&self, form: &str) -> String {
@@ -144,6 +162,21 @@ async fn a_restart_tells_nothing_twice_and_the_end_once() {
     let _app = setup.start(ending(30).await).await;
     assert_eq!(receiver.next().await.event(), event("session_ends_soon", "over", "identity-1"));
     assert!(receiver.is_silent(), "the second start told nothing");
+}
+
+#[tokio::test]
+async fn a_message_that_is_under_way_when_the_server_stops_is_not_sent_again() {
+    let mut receiver = Receiver::start(vec![HELD]).await;
+    let app = start(&receiver, ending(2).await).await;
+    assert_eq!(receiver.next().await.event(), event("session_ends_soon", "begun", "identity-1"));
+    app.begin_stop();
+    until("the server to take no more connections", || TcpStream::connect(app.address).is_err()).await;
+    receiver.release.notify_one();
+    let (_, state_dir) = app.stop().await;
+    let setup = Setup::default().with("ALERT_URL", &receiver.url("")).in_dir(state_dir);
+    let _app = setup.start(ending(30).await).await;
+    assert_eq!(receiver.next().await.event(), event("session_ends_soon", "over", "identity-1"));
+    assert!(receiver.is_silent());
 }
 
 #[tokio::test]

@@ -44,30 +44,27 @@ pub(crate) struct AlertSettings {
 }
 
 impl Alerts {
-    /// Looks at the conditions every two seconds until `stop`.
+    /// Looks at the conditions every two seconds until `stop`. A message that is under way then is finished and written
+    /// down, so that the next run does not send it again; one that a crash cuts off is sent again.
     pub(crate) async fn run(self, stop: CancellationToken) {
-        stop.run_until_cancelled(self.look_on()).await;
-    }
-
-    async fn look_on(self) {
         let told = self
             .told
             .iter()
             .filter_map(|kept| Some((Trouble { kind: AlertKind::of(&kept.event)?, of: kept.of.clone() }, kept.since)));
         let mut troubles = Troubles::of(told);
-        loop {
+        while !stop.is_cancelled() {
             let (now, settings) = (Now::read(), self.settings.now());
             if let Some(webhook) = &settings.webhook {
                 let rest = settings.challenge_rest;
                 let news = troubles.look(&self.seen(now), now.unix, |kind| settle_seconds(kind, rest));
-                for one in news {
+                for one in news.into_iter().take_while(|_| !stop.is_cancelled()) {
                     let was_told = tell(webhook, &one, now.unix).await;
                     if troubles.tried(&one, was_told, Now::read().unix) {
                         self.keep(&one);
                     }
                 }
             }
-            sleep(LOOK_EVERY).await;
+            stop.run_until_cancelled(sleep(LOOK_EVERY)).await;
         }
     }
 
