@@ -1,7 +1,10 @@
 //! The owner's page: its files, and what keeps foreign things out of them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
+use qwen_bridge::app::App;
+use qwen_bridge::base::ids::UnixSeconds;
+use qwen_bridge::config::{Config, Sources};
 use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::Scenario;
@@ -20,6 +23,31 @@ fn named(text: &str) -> BTreeSet<String> {
             && !piece.contains(char::is_whitespace)
     });
     names.map(|name| name.rsplit('/').next().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn a_server_on_all_addresses_names_one_that_can_be_opened() {
+    for (host, shown) in [("0.0.0.0", "127.0.0.1"), ("::", "[::1]"), ("127.0.0.2", "127.0.0.2")] {
+        if std::net::TcpListener::bind((host, 0)).is_err() {
+            // This machine has no IPv6.
+            continue;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let settings = [
+            ("SERVER_HOST", host),
+            ("SERVER_PORT", "0"),
+            ("API_KEY", KEY),
+            ("ADMIN_SECRET_KEY", "sk-of-the-owner"),
+            ("BASE_PATH", "/qwen"),
+            ("STATE_DIR", folder.path().to_str().unwrap()),
+        ];
+        let env: BTreeMap<String, String> =
+            settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into_iter().collect();
+        let sources = Sources { env, ..Sources::empty(UnixSeconds(1_800_000_000)) };
+        let app = App::build(Config::load(&sources).unwrap()).await.unwrap();
+        let begin = format!("http://{shown}:{}/qwen", app.address().port());
+        assert_eq!((app.base_url(), app.page_link()), (format!("{begin}/v1"), format!("{begin}/admin")));
+    }
 }
 
 #[tokio::test]
