@@ -102,6 +102,27 @@ async fn the_owner_may_keep_them() {
 }
 
 #[tokio::test]
+async fn chats_of_an_earlier_run_are_deleted_when_they_are_no_longer_kept() {
+    let app = start(1).await;
+    app.simulator.script().set_default(None, Endpoint::DeleteChat, Some(ScriptedReply::status(503)));
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    let (simulator, state_dir) = app.stop().await;
+    simulator.script().set_default(None, Endpoint::DeleteChat, None);
+    let setup = once().reloading().with("KEEP_CHATS", "true").with("ADMIN_SECRET_KEY", "sk-of-the-owner");
+    let app = setup.in_dir(state_dir).start(simulator).await;
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    assert!(!is_clean(&app), "kept for now");
+    let request = app.client.patch(app.url("/admin/settings")).bearer_auth("sk-of-the-owner");
+    let request = request.header("content-type", "application/json").body("{\"KEEP_CHATS\": false}");
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    let new = || app.simulator.stored().chats(None).iter().filter(|chat| !chat.is_old).count();
+    until("the chat of the ledger to be deleted", || new() == 1).await;
+    // The other one was made to be kept.
+    let (simulator, _) = app.stop().await;
+    assert_eq!(simulator.stored().chats(None).iter().filter(|chat| !chat.is_old).count(), 1);
+}
+
+#[tokio::test]
 async fn a_deletion_that_fails_is_tried_again() {
     for reply in [
         ScriptedReply::status(503),

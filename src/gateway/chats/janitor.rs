@@ -6,10 +6,10 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -55,7 +55,7 @@ struct Shared {
     store: Arc<Store>,
     titles: ChatTitles,
     /// Whether chats stay in their accounts (`KEEP_CHATS`).
-    keeps_chats: AtomicBool,
+    keeps_chats: watch::Sender<bool>,
     stops: Arc<Semaphore>,
     retired: mpsc::Sender<Retired>,
     /// Chats that the running janitor took from the queue and has not deleted yet.
@@ -103,7 +103,7 @@ impl Janitor {
                 supervisor,
                 store,
                 titles,
-                keeps_chats: AtomicBool::new(keep_chats),
+                keeps_chats: watch::Sender::new(keep_chats),
                 stops,
                 retired,
                 due: AtomicUsize::new(0),
@@ -114,12 +114,13 @@ impl Janitor {
 
     /// Whether chats stay in their accounts.
     fn keeps_chats(&self) -> bool {
-        self.0.keeps_chats.load(Ordering::Relaxed)
+        *self.0.keeps_chats.borrow()
     }
 
-    /// Sets whether chats whose answers end from now on stay in their accounts.
+    /// Sets whether chats whose answers end from now on stay in their accounts. Once they do not, the chats that earlier
+    /// runs left in the ledger are deleted too.
     pub(crate) fn keep_chats(&self, keep: bool) {
-        self.0.keeps_chats.store(keep, Ordering::Relaxed);
+        self.0.keeps_chats.send_replace(keep);
     }
 
     /// Number of chats that wait to be deleted.
@@ -321,29 +322,31 @@ struct Due {
     failures: u32,
 }
 
-/// Works through the queue until `stop`, beginning with the chats that the last run left in the ledger.
+/// Works through the queue until `stop`, beginning with the chats that the last run left in the ledger, as soon as chats
+/// are not kept.
 pub(crate) async fn run(
     janitor: Janitor,
     mut queue: JanitorQueue,
-    ledger: Vec<OwnedChat>,
+    mut ledger: Vec<OwnedChat>,
     sessions: Vec<Arc<Session>>,
     now: UnixSeconds,
     stop: CancellationToken,
 ) {
     let mut due: HashMap<CredentialKey, Due> = HashMap::new();
-    if !janitor.keeps_chats() {
-        for chat in ledger {
-            match sessions.iter().find(|session| *session.key() == chat.key) {
-                Some(session) => add(&mut due, Arc::clone(session), chat.chat_id, true),
-                // The account may return; its chats are remembered for a while.
-                None if now.seconds_since(chat.created_at) > AGE_SECONDS_MAX => {
-                    janitor.0.store.forget_chat(&chat.chat_id);
+    let mut keeping = janitor.0.keeps_chats.subscribe();
+    loop {
+        if !*keeping.borrow_and_update() {
+            for chat in ledger.drain(..) {
+                match sessions.iter().find(|session| *session.key() == chat.key) {
+                    Some(session) => add(&mut due, Arc::clone(session), chat.chat_id, true),
+                    // The account may return; its chats are remembered for a while.
+                    None if now.seconds_since(chat.created_at) > AGE_SECONDS_MAX => {
+                        janitor.0.store.forget_chat(&chat.chat_id);
+                    }
+                    None => {}
                 }
-                None => {}
             }
         }
-    }
-    loop {
         janitor.0.due.store(due.values().map(|due| due.chats.len()).sum(), Ordering::Relaxed);
         let next = due.values().map(|due| due.not_before).min();
         let pause = tokio::time::sleep_until(next.unwrap_or_else(|| Instant::now() + BACKOFF_MAX));
@@ -353,6 +356,7 @@ pub(crate) async fn run(
                 Some(Retired { session, chat_id, in_ledger }) => add(&mut due, session, chat_id, in_ledger),
                 None => break,
             },
+            _ = keeping.changed() => {}
             () = pause, if next.is_some() => janitor.delete_due(&mut due, false).await,
         }
     }
@@ -382,10 +386,12 @@ impl LostChats {
 /// one. Each account is searched twice: soon, and when no chat can be in the making any more.
 pub(crate) async fn find_lost(janitor: Janitor, lost: LostChats, sessions: Vec<Arc<Session>>, stop: CancellationToken) {
     let LostChats { intents, mut known } = lost;
-    if janitor.keeps_chats() || intents.is_empty() {
+    if intents.is_empty() {
         return;
     }
     let looking = async {
+        // An error would say that the janitor is gone, which this task holds.
+        let _ = janitor.0.keeps_chats.subscribe().wait_for(|keeps| !keeps).await;
         for (wait, is_last) in [(PACE, false), (MAKING_TIME, true)] {
             sleep(wait).await;
             for session in &sessions {
