@@ -38,18 +38,10 @@ const DEBOUNCE: Duration = Duration::from_millis(500);
 /// Time for which an emptied cookie file is taken as one that is being written.
 const EMPTY_FOR: Duration = Duration::from_secs(10);
 
-/// The settings that hold accounts or keys of callers.
-const CREDENTIALS: [&str; 9] = [
-    "COOKIE",
-    "COOKIE_FILE",
-    "QWEN_TOKEN",
-    "QWEN_OAUTH_CREDS",
-    "QWEN_API_KEYS",
-    "API_KEY",
-    "OPENAI_API_KEYS",
-    "OPENAI_API_KEY",
-    "KEY_LIMITS",
-];
+/// The settings that hold accounts.
+const ACCOUNTS: [&str; 6] = ["COOKIE", "COOKIE_FILE", COOKIE_TEXT, "QWEN_TOKEN", "QWEN_OAUTH_CREDS", "QWEN_API_KEYS"];
+/// The settings that hold keys of callers.
+const KEYS: [&str; 4] = ["API_KEY", "OPENAI_API_KEYS", "OPENAI_API_KEY", "KEY_LIMITS"];
 
 /// Reads all sources of the configuration anew.
 pub(crate) type Reread = Box<dyn Fn() -> Sources + Send>;
@@ -185,14 +177,13 @@ impl Reloader {
         let names = SETTINGS.iter().map(|setting| (setting.name, setting.needs_restart)).chain([(COOKIE_TEXT, false)]);
         // Keys where there were none, or none where there were some, change who is let in at all.
         let changes_policy = config.key_policy != self.key_policy;
-        // In client mode callers bring what they use, and neither accounts nor keys are taken up.
-        let is_credential = |name: &str| CREDENTIALS.contains(&name) || name == COOKIE_TEXT;
         for (name, needs_restart) in names {
             if config.fingerprints.get(name) == self.in_use.get(name) {
                 continue;
             }
-            let is_key = matches!(name, "API_KEY" | "OPENAI_API_KEYS" | "OPENAI_API_KEY" | "KEY_LIMITS");
-            if needs_restart || (is_credential(name) && !self.server_mode) || (is_key && changes_policy) {
+            // In client mode callers bring the accounts that they use, and those of the settings are not taken up.
+            let is_unused = ACCOUNTS.contains(&name) && !self.server_mode;
+            if needs_restart || is_unused || (KEYS.contains(&name) && changes_policy) {
                 outcome.needs_restart.push(name.to_owned());
                 continue;
             }
@@ -208,11 +199,11 @@ impl Reloader {
             outcome.changed.extend(self.book.configure(&config.identities, now).await);
             outcome.changed.extend(self.oauth.configure_given(&config.accounts.given).await);
             outcome.changed.extend(self.static_keys.configure_keys(&config.static_keys, now));
-            match config.key_policy {
-                KeyPolicy::Keys if !changes_policy => self.keys.configure(&config.http.keys),
-                KeyPolicy::GenerateKey if !changes_policy => self.keys.limit_generated(&config.generated_key_limits),
-                _ => {}
-            }
+        }
+        match config.key_policy {
+            KeyPolicy::Keys if !changes_policy => self.keys.configure(&config.http.keys),
+            KeyPolicy::GenerateKey if !changes_policy => self.keys.limit_generated(&config.generated_key_limits),
+            _ => {}
         }
         self.shown.put(shown_after(&self.shown.now(), &config.shown, &outcome.needs_restart));
         for warning in &config.warnings {

@@ -45,6 +45,23 @@ fn contains(bytes: &[u8], secret: &str) -> bool {
 }
 
 #[tokio::test]
+async fn limits_of_keys_change_while_the_server_runs() {
+    let setup =
+        Setup::default().reloading().with("API_KEY", "laptop=sk-laptop").with("ADMIN_SECRET_KEY", "sk-of-the-owner");
+    let app = client_mode(setup).await;
+    let credential =
+        format!("sk-laptop;{};{}", app.simulator.accounts().bearer("eve"), app.simulator.accounts().cookie("eve"));
+    assert_eq!(ask(&app, &credential, &question("echo: one")).await.status(), 200);
+    let request = app.client.patch(app.url("/admin/settings")).bearer_auth("sk-of-the-owner");
+    let request = request.header("content-type", "application/json");
+    let changed = json_of(request.body("{\"KEY_LIMITS\": \"laptop:requests=1/day\"}").send().await.unwrap()).await;
+    assert_eq!(changed["changed"], json!(["KEY_LIMITS"]), "{changed}");
+    let refused = ask(&app, &credential, &question("echo: two")).await;
+    assert_eq!(refused.status(), 429);
+    assert_eq!(error_of(refused).await["code"], "key_limit_reached");
+}
+
+#[tokio::test]
 async fn the_callers_credential_is_used_whole() {
     for (setup, has_key) in [(Setup::default().without("API_KEY"), false), (Setup::default(), true)] {
         let app = client_mode(setup).await;
