@@ -94,20 +94,16 @@ impl Reloader {
                 () = stop.cancelled() => return,
                 () = hangups.next() => {
                     info!("asked to reload");
-                    self.reload().await;
+                    self.reload_if_whole(&mut emptied).await;
                 }
                 // Sending an answer fails when the request that asked was dropped meanwhile.
                 Some(question) = asked.next() => match question {
-                    Question::Reload(answer) => drop(answer.send(self.reload().await)),
-                    Question::Change(change, answer) => drop(answer.send(self.change(change).await)),
+                    Question::Reload(answer) => drop(answer.send(self.reload_if_whole(&mut emptied).await)),
+                    Question::Change(change, answer) => drop(answer.send(self.change(change, &mut emptied).await)),
                 },
                 () = changed.notified() => {
                     sleep(DEBOUNCE).await;
-                    if emptied.is_believed(self.lost_its_cookies(), Instant::now()) {
-                        self.reload().await;
-                    } else {
-                        warn!("the cookie file is empty; its accounts stay in use for {} s, in case it is being written", EMPTY_FOR.as_secs());
-                    }
+                    self.reload_if_whole(&mut emptied).await;
                 }
                 () = until(emptied.until()) => {
                     emptied = Emptied::default();
@@ -117,11 +113,28 @@ impl Reloader {
         }
     }
 
-    /// Whether the cookie file holds nothing although it did.
+    /// Whether the cookie file holds nothing although its accounts are in use.
     fn lost_its_cookies(&self) -> bool {
         let sources = self.sources();
         let is_empty = sources.cookie_file.as_deref().is_none_or(|text| text.trim().is_empty());
-        is_empty && self.in_use.get(COOKIE_TEXT).is_some_and(|text| !text.is_empty())
+        self.server_mode && is_empty && self.in_use.get(COOKIE_TEXT).is_some_and(|text| !text.is_empty())
+    }
+
+    /// Reloads, unless the cookie file was emptied a moment ago: then nothing changes until it is written, or has stayed
+    /// empty for [`EMPTY_FOR`].
+    async fn reload_if_whole(&mut self, emptied: &mut Emptied) -> Outcome {
+        if emptied.is_believed(self.lost_its_cookies(), Instant::now()) {
+            return self.reload().await;
+        }
+        let fault = format!(
+            "the cookie file is empty, perhaps because it is being written: its accounts stay in use, and are removed if \
+             it is still empty in {} s",
+            EMPTY_FOR.as_secs()
+        );
+        warn!("not reloaded: {fault}");
+        let outcome = Outcome { faults: vec![fault], ..Outcome::nothing(Now::read().unix) };
+        self.reloads.note(outcome.clone());
+        outcome
     }
 
     /// Reads everything, and takes up what can be.
@@ -145,11 +158,11 @@ impl Reloader {
     }
 
     /// Changes settings for the owner's page: all of them, or none.
-    async fn change(&mut self, change: SettingsChange) -> Result<Outcome, ChangeRefused> {
+    async fn change(&mut self, change: SettingsChange, emptied: &mut Emptied) -> Result<Outcome, ChangeRefused> {
         if change.version.is_some_and(|version| version != version_of(&self.shown.now())) {
             return Err(ChangeRefused::Outdated);
         }
-        if self.lost_its_cookies() {
+        if !emptied.is_believed(self.lost_its_cookies(), Instant::now()) {
             let fault = format!(
                 "the cookie file is empty, perhaps because it is being written: repeat the change in {} s",
                 EMPTY_FOR.as_secs()

@@ -319,6 +319,30 @@ async fn a_change_on_the_page_does_not_believe_a_cookie_file_that_is_being_writt
 }
 
 #[tokio::test]
+async fn a_reload_that_is_asked_for_does_not_believe_an_emptied_cookie_file() {
+    let server = Server::start().await;
+    let empty = |text: Option<&str>| match text {
+        Some(text) => fs::write(server.file("cookie.txt"), text).unwrap(),
+        None => fs::remove_file(server.file("cookie.txt")).unwrap(),
+    };
+    for text in [Some(""), Some(" \n\n"), None] {
+        empty(text);
+        let outcome = server.call("POST", "/admin/reload").await;
+        let fault = outcome["faults"][0].as_str().unwrap_or_else(|| panic!("{outcome}"));
+        assert!(fault.contains("the cookie file is empty") && fault.contains("10 s"), "{fault}");
+        assert_eq!(outcome["changed"], json!([]));
+        assert_eq!(server.accounts().await, ["identity-1"], "{text:?}");
+        fs::write(server.file("cookie.txt"), server.cookie("ada")).unwrap();
+        let outcome = server.call("POST", "/admin/reload").await;
+        assert_eq!((&outcome["faults"], &outcome["changed"]), (&json!([]), &json!([])), "{text:?}");
+    }
+    empty(Some(""));
+    server.program.signal("HUP");
+    assert!(server.until_fault().await["faults"][0].as_str().unwrap().contains("the cookie file is empty"));
+    assert_eq!(server.accounts().await, ["identity-1"]);
+}
+
+#[tokio::test]
 async fn another_cookie_file_is_watched_from_then_on() {
     let server = Server::start().await;
     let until_count = async |count: usize| {
