@@ -28,7 +28,6 @@ use crate::gateway::drift::Drift;
 use crate::gateway::forgetting::Forgetting;
 use crate::gateway::gallery::Gallery;
 use crate::gateway::listing::Listing;
-use crate::gateway::outlook::Outlook;
 use crate::gateway::route::Upstreams;
 use crate::gateway::usage::UsageBook;
 use crate::gateway::videos::jobs::{VideoJobs, VideoParts};
@@ -228,22 +227,6 @@ pub(crate) fn video_jobs(
         describe: Failure::told,
     };
     VideoJobs::new(parts, kept)
-}
-
-/// Makes the warnings for the owner. Without web accounts the fallback model for pictures is not used, nor a default
-/// model that the owner did not choose, so neither is checked.
-pub(crate) fn outlook(config: &Config, upstreams: Upstreams, pool: IdentityPool) -> Outlook {
-    let map = &config.chat.model_map;
-    let models = [
-        ("DEFAULT_MODEL", map.apply(config.chat.default_model.trim())),
-        ("VISION_FALLBACK_MODEL", map.apply(config.http.vision_fallback.trim())),
-    ];
-    let is_chosen = config.chat.default_model_is_set && !upstreams.lists_web();
-    let is_used = |name: &str| upstreams.has_web() || (is_chosen && name == "DEFAULT_MODEL");
-    let models = models.into_iter().filter(|(name, model)| is_used(name) && !model.is_empty());
-    let mapped = map.entries().map(|(_, target)| ("MODEL_MAP", target));
-    let models = models.chain(mapped).map(|(name, model)| (name, model.to_owned())).collect();
-    Outlook { upstreams, pool, models }
 }
 
 /// Makes the part that fetches files for callers and uploads them.

@@ -1,6 +1,7 @@
 //! Warnings for the owner before callers notice: models in the settings that no upstream has, and sessions that end
 //! soon.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::sleep;
@@ -8,7 +9,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
 use crate::base::ids::UnixSeconds;
+use crate::base::live::Live;
 use crate::base::session::Session;
+use crate::gateway::answer::settings::AnswerSettings;
 use crate::gateway::route::Upstreams;
 use crate::pool::{IdentityPool, Now};
 
@@ -18,6 +21,8 @@ const SOON_SECONDS: i64 = 7 * 24 * 3600;
 const SESSIONS_EVERY: Duration = Duration::from_secs(24 * 3600);
 /// The pause between two tries to see the lists of models.
 const MODELS_EVERY: Duration = Duration::from_secs(60);
+/// The pause between two looks at the settings that name models.
+const SETTINGS_EVERY: Duration = Duration::from_secs(2);
 
 /// The background job that warns.
 pub(crate) struct Outlook {
@@ -25,32 +30,59 @@ pub(crate) struct Outlook {
     pub upstreams: Upstreams,
     /// The accounts of the web chat.
     pub pool: IdentityPool,
-    /// Settings that name a model, with their values.
-    pub models: Vec<(&'static str, String)>,
+    /// Settings that name models.
+    pub answering: Live<AnswerSettings>,
 }
 
+/// A setting and a model that it names.
+type Named = (&'static str, String);
+
 impl Outlook {
-    /// Looks at the models once their lists are there, and at the sessions every day, until `stop`.
+    /// Looks at each model that the settings name once its list is there, and at the sessions every day, until `stop`.
     pub(crate) async fn run(self, stop: CancellationToken) {
         let looking = async { tokio::join!(self.models(), self.sessions()) };
         stop.run_until_cancelled(looking).await;
     }
 
     async fn models(&self) {
-        for (setting, model) in &self.models {
-            let is_lacking = loop {
-                match self.upstreams.lacks(model).await {
-                    Some(is_lacking) => break is_lacking,
-                    None => sleep(MODELS_EVERY).await,
-                }
+        let mut seen: BTreeSet<Named> = BTreeSet::new();
+        loop {
+            let named = self.named();
+            seen.retain(|one| named.contains(one));
+            let pause = match named.into_iter().find(|one| !seen.contains(one)) {
+                None => SETTINGS_EVERY,
+                Some((setting, model)) => match self.upstreams.lacks(&model).await {
+                    None => MODELS_EVERY,
+                    Some(is_lacking) => {
+                        if is_lacking {
+                            warn!(
+                                model.name = model,
+                                "{setting} names a model that no upstream has; GET /v1/models lists those that are there"
+                            );
+                        }
+                        seen.insert((setting, model));
+                        Duration::ZERO
+                    }
+                },
             };
-            if is_lacking {
-                warn!(
-                    model.name = model,
-                    "{setting} names a model that no upstream has; GET /v1/models lists those that are there"
-                );
-            }
+            sleep(pause).await;
         }
+    }
+
+    /// The models that the settings name now, in the order of the settings. Without web accounts the fallback model for pictures is not used, nor a
+    /// default model that the owner did not choose, so neither is looked at.
+    fn named(&self) -> Vec<Named> {
+        let (settings, upstreams) = (self.answering.now(), &self.upstreams);
+        let map = &settings.model_map;
+        let models = [
+            ("DEFAULT_MODEL", map.apply(settings.default_model.trim())),
+            ("VISION_FALLBACK_MODEL", map.apply(settings.vision_fallback.trim())),
+        ];
+        let is_chosen = settings.default_model_is_set && !upstreams.lists_web();
+        let is_used = |name: &str| upstreams.has_web() || (is_chosen && name == "DEFAULT_MODEL");
+        let models = models.into_iter().filter(|(name, model)| is_used(name) && !model.is_empty());
+        let mapped = map.entries().map(|(_, target)| ("MODEL_MAP", target));
+        models.chain(mapped).map(|(name, model)| (name, model.to_owned())).collect()
     }
 
     async fn sessions(&self) {

@@ -343,6 +343,21 @@ async fn a_reload_that_is_asked_for_does_not_believe_an_emptied_cookie_file() {
 }
 
 #[tokio::test]
+async fn models_that_a_reload_names_are_looked_at() {
+    let server = Server::start().await;
+    let reload = async |settings: &str| {
+        fs::write(server.file(".env"), format!("API_KEY=laptop=sk-one\n{settings}")).unwrap();
+        server.call("POST", "/admin/reload").await
+    };
+    reload("MODEL_MAP=mine=qwen-of-nobody").await;
+    server.program.until_it_says("MODEL_MAP names a model that no upstream has").await;
+    reload("DEFAULT_MODEL=qwen-of-nobody").await;
+    server.program.until_it_says("DEFAULT_MODEL names a model that no upstream has").await;
+    let warnings = server.program.stderr().lines().filter(|line| line.contains("names a model")).count();
+    assert_eq!(warnings, 2, "each once");
+}
+
+#[tokio::test]
 async fn another_cookie_file_is_watched_from_then_on() {
     let server = Server::start().await;
     let until_count = async |count: usize| {
