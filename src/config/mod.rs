@@ -11,6 +11,7 @@ mod dotenv;
 mod fault;
 mod former;
 mod layers;
+mod log;
 pub(crate) mod page;
 mod proxies;
 mod settings;
@@ -30,6 +31,7 @@ use crate::base::caller_key::{KeyLimits, KeyName};
 use crate::base::ids::CredentialKey;
 use crate::base::secret::ApiKey;
 use crate::base::seed::{IdentitySeed, StaticKey};
+use crate::config::log::{default_filter, log_settings};
 use crate::config::proxies::{check_proxies, is_direct, proxies_in_words};
 use crate::config::settings::{CONFIG_FILE, Draft, names};
 use crate::config::sources::{OTEL_ALL, OTEL_TRACES};
@@ -37,7 +39,7 @@ use crate::config::values::{NO_LIMIT, Value};
 use crate::gateway::{AccountSettings, ChatSettings};
 use crate::http::settings::{HttpSettings, RateLimit, ShownSetting};
 use crate::pool::PoolSettings;
-use crate::telemetry::{LogFormat, LogSettings};
+use crate::telemetry::LogSettings;
 use crate::upstream::webhook::WebhookAddress;
 use crate::upstream::{MediaFetch, OAuthSettings, WebSettings};
 
@@ -206,6 +208,11 @@ impl Config {
             notes: draft.credentials.notes,
             shown,
         })
+    }
+
+    /// The filter of the log while `DEBUG_MODE`, of which a change waits for a restart, has this value.
+    pub(crate) fn log_filter(&self, debug_mode: bool) -> String {
+        if self.fingerprints.contains_key(log::LEVEL) { self.log.filter.clone() } else { default_filter(debug_mode) }
     }
 }
 
@@ -469,18 +476,6 @@ fn rate_limit(per_second: f64, burst: Option<u32>) -> RateLimit {
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and 200 000 by the checks")]
     let double = (per_second * 2.0).ceil() as u32;
     RateLimit { per_second, burst: burst.unwrap_or(double.max(1)) }
-}
-
-fn log_settings(draft: &Draft, is_terminal: bool) -> LogSettings {
-    let by_place = if is_terminal { LogFormat::Terminal } else { LogFormat::Json };
-    let level =
-        if draft.http.debug_mode && !draft.origins.contains_key("LOG_LEVEL") { "debug" } else { &draft.log_level };
-    let filter = match level.to_ascii_lowercase().as_str() {
-        // Other crates log much at these levels, and not all of it is fit for a log.
-        level @ ("debug" | "trace") => format!("info,qwen_bridge={level}"),
-        _ => level.to_owned(),
-    };
-    LogSettings { filter, format: draft.log_format.unwrap_or(by_place) }
 }
 
 /// Key of the cookie file's text in [`Config::fingerprints`].

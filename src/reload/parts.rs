@@ -71,7 +71,11 @@ impl LiveParts {
         let (values, chat) = (&self.values, &config.chat);
         values.alerts.put(alerts);
         values.answering.put(answer_settings(config));
-        values.http.put(changed_http(&values.http.now(), &config.http));
+        let http = changed_http(&values.http.now(), config);
+        if let Some(log) = &self.log {
+            log.set_filter(&http.log_level);
+        }
+        values.http.put(http);
         values.timeouts.put(config.web.timeouts());
         values.models_ttl.put(chat.models_ttl);
         values.keep_responses.put(chat.keep_responses);
@@ -84,17 +88,15 @@ impl LiveParts {
         self.usage.configure(usage_settings(config));
         self.janitor.keep_chats(chat.keep_chats);
         self.continuations.keep_for(chat.continue_chats.then_some(chat.continue_idle));
-        if let Some(log) = &self.log {
-            log.set_filter(&config.log.filter);
-        }
     }
 }
 
-/// The settings of before with those of `read` that need no restart.
-fn changed_http(before: &HttpSettings, read: &HttpSettings) -> HttpSettings {
+/// The settings of before with those of `config` that need no restart.
+fn changed_http(before: &HttpSettings, config: &Config) -> HttpSettings {
+    let read = &config.http;
     HttpSettings {
         rate_limit: read.rate_limit,
-        log_level: read.log_level.clone(),
+        log_level: config.log_filter(before.debug_mode),
         log_prompts: read.log_prompts,
         body_bytes_max: read.body_bytes_max,
         json_bytes_max: read.json_bytes_max,

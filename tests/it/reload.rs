@@ -358,6 +358,23 @@ async fn models_that_a_reload_names_are_looked_at() {
 }
 
 #[tokio::test]
+async fn debug_mode_waits_for_a_restart_as_a_whole() {
+    let server = Server::start().await;
+    fs::write(server.file(".env"), "API_KEY=laptop=sk-one\nDEBUG_MODE=true").unwrap();
+    assert_eq!(server.call("POST", "/admin/reload").await["needs_restart"], json!(["DEBUG_MODE"]));
+    for _ in 0..2 {
+        assert_eq!(server.chat(&question("echo: hello")).await.status(), 200);
+    }
+    assert!(!server.program.stderr().contains("\"level\":\"DEBUG\""));
+    assert_eq!(server.setting("DEBUG_MODE").await["pending"]["value"], "true");
+    // What LOG_LEVEL says holds at once all the same.
+    fs::write(server.file(".env"), "API_KEY=laptop=sk-one\nDEBUG_MODE=true\nLOG_LEVEL=debug").unwrap();
+    server.call("POST", "/admin/reload").await;
+    assert_eq!(server.chat(&question("echo: hello")).await.status(), 200);
+    server.program.until_it_says("\"level\":\"DEBUG\"").await;
+}
+
+#[tokio::test]
 async fn another_cookie_file_is_watched_from_then_on() {
     let server = Server::start().await;
     let until_count = async |count: usize| {
