@@ -152,9 +152,16 @@ impl UsageBook {
         Self(Arc::new(Inner { store, settings: Live::new(settings), lately: Mutex::new(lately) }))
     }
 
-    /// Replaces the settings, for later counts.
+    /// Replaces the settings, for later counts. Days that are now too old are deleted.
     pub(crate) fn configure(&self, settings: UsageSettings) {
         self.0.settings.put(settings);
+        self.forget();
+    }
+
+    /// Deletes days that are too old.
+    fn forget(&self) {
+        let first = UtcDay::of(Now::read().unix).plus(1 - i64::from(self.0.settings.now().days_max));
+        self.0.store.forget_usage_before(first);
     }
 
     /// Admits a request of this key, and counts it against the key's limit of requests.
@@ -279,8 +286,7 @@ impl UsageBook {
     pub(crate) async fn run(self, stop: CancellationToken) {
         let forgetting = async {
             loop {
-                let first = UtcDay::of(Now::read().unix).plus(1 - i64::from(self.0.settings.now().days_max));
-                self.0.store.forget_usage_before(first);
+                self.forget();
                 tokio::time::sleep(FORGET_EVERY).await;
             }
         };

@@ -1,12 +1,17 @@
 //! What callers used: counted for each request that asks a model, by key, model, account and kind.
 
+use std::path::Path;
+
+use qwen_bridge::base::ids::UnixSeconds;
+use qwen_bridge::store::{Store, UsageKey, UsageSums, UtcDay};
 use reqwest::Response;
 use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::{Endpoint, Scenario, ScriptedReply};
 
 use crate::support::app::{PATIENCE, Setup, TestApp, USAGE, json_of, question};
-use crate::support::oracle::crew;
+use crate::support::oracle::{crew, until};
+use crate::support::program::{self, Program};
 
 const ADMIN_KEY: &str = "sk-of-the-owner";
 
@@ -109,6 +114,87 @@ impl<'a, I: Iterator<Item = &'a Value>> SumOf for I {
     fn sum_of(self) -> u64 {
         self.filter_map(Value::as_u64).sum()
     }
+}
+
+/// The days that have usage, and the requests of each.
+async fn days(app: &TestApp) -> Vec<(String, u64)> {
+    let usage = json_of(look(app, "/admin/usage?from=2000-01-01&by=day").await).await;
+    let rows = usage["rows"].as_array().unwrap().iter();
+    rows.map(|row| (row["day"].as_str().unwrap().to_owned(), row["requests"].as_u64().unwrap())).collect()
+}
+
+#[tokio::test]
+async fn days_that_are_older_than_the_setting_are_deleted() {
+    let state_dir = tempfile::tempdir().unwrap();
+    let now = UnixSeconds(jiff::Timestamp::now().as_second());
+    let ago = |days: i64| now.plus(-86_400 * days);
+    let day = |days| UtcDay::of(ago(days)).date();
+    let (store, _) = Store::open(state_dir.path()).unwrap();
+    for (back, requests) in [(1, 1), (8, 2), (12, 3), (400, 4)] {
+        let key = UsageKey {
+            day: UtcDay::of(ago(back)),
+            key: "laptop".to_owned(),
+            model: "qwen3-max".to_owned(),
+            account: String::new(),
+            kind: "web".to_owned(),
+        };
+        store.count_usage(key, &UsageSums { requests, ..UsageSums::default() }, ago(back));
+    }
+    store.close().await;
+    let simulator = Simulator::start(crew(1)).await.unwrap();
+    let setup = setup().reloading().with("USAGE_DAYS", "10").in_dir(state_dir);
+    let app = setup.start(simulator).await;
+    // Deleted at the start, just after the server listens.
+    let until = async |expected: &[(String, u64)]| {
+        let deleted = async {
+            while days(&app).await != expected {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, deleted).await.unwrap_or_else(|_| panic!("never {expected:?}"));
+    };
+    until(&[(day(8), 2), (day(1), 1)]).await;
+    let change = app.client.patch(app.url("/admin/settings")).bearer_auth(ADMIN_KEY);
+    let change = change.header("content-type", "application/json").body("{\"USAGE_DAYS\": 3}");
+    assert_eq!(change.send().await.unwrap().status(), 200);
+    until(&[(day(1), 1)]).await;
+    let (_, state_dir) = app.stop().await;
+    let state = rusqlite::Connection::open(state_dir.path().join("state.db")).unwrap();
+    let left: i64 = state.query_row("SELECT count(*) FROM usage", [], |row| row.get(0)).unwrap();
+    assert_eq!(left, 1, "they are not only hidden");
+}
+
+/// Requests that are counted in the state file, which another process may be writing.
+fn requests_on_disk(state_dir: &Path) -> u64 {
+    let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+    let state = rusqlite::Connection::open_with_flags(state_dir.join("state.db"), flags).unwrap();
+    let sum = state.query_row("SELECT coalesce(sum(requests), 0) FROM usage", [], |row| row.get::<_, i64>(0));
+    sum.unwrap_or(0).unsigned_abs()
+}
+
+#[tokio::test]
+async fn a_kill_loses_no_usage_but_that_of_the_last_moment() {
+    let simulator = Simulator::start(crew(1).paced_ms(0)).await.unwrap();
+    let state_dir = tempfile::tempdir().unwrap();
+    let mut settings = program::settings(&simulator, "json");
+    settings.push(("STATE_DIR", state_dir.path().display().to_string()));
+    let server = Program::start(&["serve"], &settings);
+    let address = server.address_beside("listening").await;
+    let client = reqwest::Client::builder().no_proxy().timeout(PATIENCE).build().unwrap();
+    for _ in 0..5 {
+        let request = client.post(format!("http://{address}/v1/chat/completions")).bearer_auth(program::KEY);
+        let request = request.header("content-type", "application/json").body(question("echo: x").to_string());
+        assert_eq!(request.send().await.unwrap().status(), 200);
+    }
+    // The server writes them down by itself, and not only when it stops.
+    until("the requests to be written down", || requests_on_disk(state_dir.path()) == 5).await;
+    server.signal("KILL");
+    drop(server);
+    let setup = Setup::default().with("ADMIN_SECRET_KEY", ADMIN_KEY).in_dir(state_dir);
+    let app = setup.start(simulator).await;
+    assert_eq!(usage(&app, "", 5).await["total"]["requests"], 5);
+    app.ask("echo: x").await;
+    assert_eq!(usage(&app, "", 6).await["total"]["requests"], 6, "and counts on");
 }
 
 #[tokio::test]
