@@ -34,7 +34,9 @@ struct Fetched<T> {
     list: Arc<T>,
     /// Whether it came from an upstream; `false` for the built-in list.
     is_live: bool,
-    /// Time of the next fetch.
+    /// Time at which it was put here.
+    since: Instant,
+    /// Time of the next fetch, if no shorter age counts as fresh meanwhile.
     due_at: Instant,
 }
 
@@ -47,17 +49,19 @@ struct Kept<T> {
 impl<T: Send + Sync + 'static> Kept<T> {
     /// Starts with `first`, which is due at once.
     fn new(first: T, supervisor: Supervisor, task_name: &'static str) -> Self {
-        let first = Fetched { list: Arc::new(first), is_live: false, due_at: Instant::now() };
+        let now = Instant::now();
+        let first = Fetched { list: Arc::new(first), is_live: false, since: now, due_at: now };
         Self { current: ArcSwap::from_pointee(first), fetches: SingleFlight::new(supervisor, task_name) }
     }
 
-    /// The newest list. Waits, for [`FIRST_WAIT`] at most, only while none has been fetched at all.
-    async fn current<F>(&self, fetch: F) -> Arc<T>
+    /// The newest list, which is fetched again at the age of `ttl`. Waits, for [`FIRST_WAIT`] at most, only while none has
+    /// been fetched at all.
+    async fn current<F>(&self, ttl: Duration, fetch: F) -> Arc<T>
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let current = self.current.load_full();
-        if Instant::now() < current.due_at {
+        if Instant::now() < current.due_at && current.since.elapsed() < ttl {
             return Arc::clone(&current.list);
         }
         let fetched = self.fetches.join((), fetch);
@@ -75,7 +79,8 @@ impl<T: Send + Sync + 'static> Kept<T> {
     }
 
     fn put(&self, list: Arc<T>, is_live: bool, due_in: Duration) {
-        self.current.store(Arc::new(Fetched { list, is_live, due_at: Instant::now() + due_in }));
+        let since = Instant::now();
+        self.current.store(Arc::new(Fetched { list, is_live, since, due_at: since + due_in }));
     }
 
     /// Keeps the list as it is until the next try.
@@ -122,7 +127,7 @@ impl Models {
 
     /// The newest catalogue. Waits, for five seconds at most, only while none has been fetched at all.
     pub(crate) async fn current(&self) -> Arc<Catalogue> {
-        self.0.kept.current(self.clone().fetch()).await
+        self.0.kept.current(*self.0.ttl.now(), self.clone().fetch()).await
     }
 
     /// Fetches the catalogue without waiting for it.
@@ -208,7 +213,7 @@ impl RelayModels {
     pub(crate) async fn current(&self) -> Arc<Vec<String>> {
         match &*self.0.targets {
             Targets::Accounts(_) => Arc::clone(&self.0.kept.current.load().list),
-            Targets::Keys(_) => self.0.kept.current(self.clone().fetch()).await,
+            Targets::Keys(_) => self.0.kept.current(*self.0.ttl.now(), self.clone().fetch()).await,
         }
     }
 
@@ -236,5 +241,30 @@ impl RelayModels {
             return kept.retry_later();
         }
         kept.put(Arc::new(names), true, if is_complete { *ttl.now() } else { RETRY_AFTER });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_is_fetched_again_at_the_age_that_is_set_now() {
+        let kept = Arc::new(Kept::new(0_u32, Supervisor::new(), "fetch numbers"));
+        let current = async |ttl_seconds: u64| {
+            let (ttl, next) = (Duration::from_secs(ttl_seconds), Arc::clone(&kept));
+            let fetch = async move {
+                let number = *next.current.load().list + 1;
+                next.put(Arc::new(number), true, ttl);
+            };
+            let number = *kept.current(ttl, fetch).await;
+            // What is due is fetched in the background.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            number
+        };
+        assert_eq!((current(600).await, current(600).await), (1, 1));
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(current(600).await, 1);
+        assert_eq!((current(30).await, current(30).await), (1, 2), "the shorter age holds for the list that is there");
     }
 }
