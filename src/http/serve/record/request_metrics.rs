@@ -156,6 +156,8 @@ impl RequestMetrics {
     }
 
     fn steps(&self, history: &History) {
+        // Bytes that a continued chat saved, unless it turns out that it cannot be continued.
+        let mut saved: Option<usize> = None;
         for entry in &history.entries {
             match &entry.what {
                 What::Chosen { waited, .. } | What::NoAccount { waited, .. } => {
@@ -165,11 +167,9 @@ impl RequestMetrics {
                 What::Files { count, .. } => {
                     self.files.inc_by(u64::try_from(*count).unwrap_or(u64::MAX));
                 }
-                What::Continued { saved_bytes } => {
-                    self.continued.inc();
-                    self.saved_bytes.inc_by(u64::try_from(*saved_bytes).unwrap_or(u64::MAX));
-                }
+                What::Continued { saved_bytes } => self.count_continued(saved.replace(*saved_bytes)),
                 What::NotContinued { .. } => {
+                    saved = None;
                     self.not_continued.inc();
                 }
                 What::ToolsInText => {
@@ -189,6 +189,14 @@ impl RequestMetrics {
                 }
                 What::Understood { .. } | What::PassedOver { .. } | What::FirstContent => {}
             }
+        }
+        self.count_continued(saved);
+    }
+
+    fn count_continued(&self, saved_bytes: Option<usize>) {
+        if let Some(saved_bytes) = saved_bytes {
+            self.continued.inc();
+            self.saved_bytes.inc_by(u64::try_from(saved_bytes).unwrap_or(u64::MAX));
         }
     }
 
