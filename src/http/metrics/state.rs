@@ -111,6 +111,7 @@ impl Collector for StateCollector {
         accounts(encoder, &views, now)?;
         let drift = [
             (AccountKind::Web, state.0.chats.drift().counts()),
+            (AccountKind::OAuth, state.0.upstreams.oauth().drift().counts()),
             (AccountKind::Key, state.0.upstreams.keys().drift().counts()),
         ];
         let help = "Things in the upstream's streams that this version does not know, by what they are";
