@@ -253,20 +253,85 @@ CREATE TABLE made (
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
+    use rusqlite::Row;
+    use rusqlite::types::Value;
+
     use super::*;
 
-    /// A state file as this version wrote it, with a session and a chat.
+    /// A row for each table and each column that a step made, in the order of the steps.
+    const ROWS: &[&str] = &[
+        "INSERT INTO sessions (key, cookies, token, saved_at) VALUES ('a', 'token=1', 'jwt', 5);
+         INSERT INTO facts (key, dead_since) VALUES ('a', 4);
+         INSERT INTO chats (chat_id, key, created_at) VALUES ('chat-1', 'a', 3);
+         INSERT INTO meta (name, value) VALUES ('key', 'sk-1');",
+        "INSERT INTO videos (id, owner, key, is_pooled, state, model, upstream_model, prompt, size, ratio, seconds,
+                             created_at, completed_at, chat_id, task_id, link, error_code, error_message, idempotency,
+                             fingerprint)
+         VALUES ('v', 'o', 'a', 1, 'done', 'm', 'u', 'p', '1x1', '1:1', '5', 1, 2, 'chat-2', 't', 'l', 'c', 'e', 'i', 'f');",
+        "INSERT INTO rests (key, usage, reason, until, set_at) VALUES ('a', 'chat', 'rate', 9, 5);",
+        "UPDATE videos SET picture = x'00ff', picture_link = 'pl';",
+        "INSERT INTO oauth (key, credentials, saved_at) VALUES ('o', '{}', 6);",
+        "INSERT INTO days (key, day, requests, prompt, completion, cached) VALUES ('a', 20000, 1, 2, 3, 4);",
+        "INSERT INTO responses (id, owner, previous, is_continuable, expires_at, bytes, input, response)
+         VALUES ('r', 'o', 'q', 1, 9, 2, 'in', 'out');",
+        "UPDATE chats SET kept_until = 8;
+         INSERT INTO answers (chat_id, place, response_id) VALUES ('chat-1', x'0102', 'resp');",
+        "INSERT INTO intents (title, key, created_at) VALUES ('title', 'a', 7);",
+        "INSERT INTO usage (day, key, model, account, kind, requests, prompt, completion, reasoning, cached, images, videos,
+                            embeddings, errors, first_token, total)
+         VALUES (20000, 'laptop', 'm', 'a', 'web', 1, 2, 3, 4, 5, 6, 7, 8, '{\"x\":1}', '1:1', '2:2');
+         INSERT INTO usage_hours (account, hour, requests) VALUES ('a', 480000, 2);
+         INSERT INTO key_uses (key, last_used_at) VALUES ('laptop', 9);",
+        "INSERT INTO accounts (id, cookie, created_at) VALUES ('page-1', 'token=2', 5);
+         INSERT INTO labels (key, label) VALUES ('a', 'Ada');
+         UPDATE sessions SET earlier = 'token=0';",
+        "INSERT INTO made_keys (name, digest, owner, shown, limits, created_at)
+         VALUES ('phone', x'03', 'o', 'sk-…', '{}', 5);",
+        "INSERT INTO alerts (event, subject, since) VALUES ('drift', 'phase', 5);",
+        "INSERT INTO breakers (key, until, set_at, trips, refusals, is_refused) VALUES ('a', 9, 5, 1, 2, 1);
+         UPDATE rests SET strikes = 3;",
+        "INSERT INTO missing (what, key, days, day) VALUES ('account', 'a', 2, 20000);",
+        "INSERT INTO made (link, kind, model, at, ends_at) VALUES ('https://x', 'image', 'm', 1, 9);",
+    ];
+
+    /// The rest of [`ROWS`] as it was written before rests had a table.
+    const REST_BEFORE: &str = "UPDATE facts SET cooling_reason = 'rate', cooling_until = 9, cooling_set_at = 5;";
+    /// The version in which rests got a table.
+    const RESTS: usize = 3;
+
+    /// A state file as this version wrote it, with rows in all of its tables.
     fn of_version(version: usize) -> Connection {
         let connection = Connection::open_in_memory().unwrap();
-        STEPS[..version].iter().for_each(|step| connection.execute_batch(step).unwrap());
-        let rows = "INSERT INTO sessions (key, cookies, token, saved_at) VALUES ('a', 'token=1', 'jwt', 5);
-                    INSERT INTO chats (chat_id, key, created_at) VALUES ('chat-1', 'a', 3);";
-        connection.execute_batch(&format!("{rows} PRAGMA user_version = {version}")).unwrap();
-        if version >= 3 {
-            let rest = "INSERT INTO rests (key, usage, reason, until, set_at) VALUES ('a', 'chat', 'rate', 9, 5)";
-            connection.execute_batch(rest).unwrap();
-        }
+        let rest = (version < RESTS).then_some(REST_BEFORE);
+        let parts = STEPS[..version].iter().chain(&ROWS[..version]).copied().chain(rest);
+        parts.for_each(|part| connection.execute_batch(part).unwrap());
+        connection.execute_batch(&format!("PRAGMA user_version = {version}")).unwrap();
         connection
+    }
+
+    /// A new state file with what a file of this version has in its tables.
+    fn new_with_rows_of(version: usize) -> Connection {
+        let mut connection = Connection::open_in_memory().unwrap();
+        migrate(&mut connection).unwrap();
+        let rest = (version < RESTS).then_some(RESTS - 1);
+        (0..version).chain(rest).for_each(|step| connection.execute_batch(ROWS[step]).unwrap());
+        connection
+    }
+
+    /// All rows of each table, with all of their columns.
+    fn rows(connection: &Connection) -> BTreeMap<String, Vec<Vec<Value>>> {
+        let mut tables = connection.prepare("SELECT name FROM sqlite_schema WHERE type = 'table'").unwrap();
+        let tables: Vec<String> = tables.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap();
+        let of_table = |table: String| {
+            let mut all = connection.prepare(&format!("SELECT * FROM {table}")).unwrap();
+            let columns = all.column_count();
+            let row = |row: &Row<'_>| (0..columns).map(|column| row.get(column)).collect::<Result<Vec<Value>, _>>();
+            let rows = all.query_map([], row).unwrap().collect::<Result<_, _>>().unwrap();
+            (table, rows)
+        };
+        tables.into_iter().map(of_table).collect()
     }
 
     fn tables(connection: &Connection) -> Vec<String> {
@@ -284,16 +349,15 @@ mod tests {
             migrate(&mut connection).unwrap();
             migrate(&mut connection).unwrap();
             assert_eq!(tables(&connection), tables(&new), "from version {earlier}");
-            let found: (String, i64) = connection
-                .query_row("SELECT cookies, created_at FROM sessions JOIN chats USING (key)", [], |row| {
-                    Ok((row.get(0)?, row.get(1)?))
-                })
-                .unwrap();
-            assert_eq!(found, ("token=1".to_owned(), 3), "from version {earlier}");
-            let rests: i64 = connection
-                .query_row("SELECT count(*) FROM rests WHERE key = 'a' AND strikes = 0", [], |row| row.get(0))
-                .unwrap();
-            assert_eq!(rests, i64::from(earlier >= 3), "from version {earlier}");
+            assert_eq!(rows(&connection), rows(&new_with_rows_of(earlier)), "from version {earlier}");
+        }
+    }
+
+    #[test]
+    fn the_rows_of_these_tests_fill_every_column() {
+        for (table, rows) in rows(&of_version(STEPS.len())) {
+            assert_eq!(rows.len(), 1, "{table}");
+            assert!(!rows[0].contains(&Value::Null), "{table}: {rows:?}");
         }
     }
 
