@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 use simulator::Simulator;
-use simulator::script::{Endpoint, ErrorScript, ScriptedReply};
+use simulator::script::{AccountScript, Endpoint, Era, ErrorScript, Scenario, ScriptedReply};
 
-use crate::support::app::{PATIENCE, Setup, TestApp, question};
-use crate::support::oracle::crew;
+use crate::support::app::{PATIENCE, Setup, TestApp, content, json_of, question};
+use crate::support::oracle::{crew, until_all_healthy};
 
 const ADMIN_KEY: &str = "sk-of-the-owner";
 
@@ -84,6 +84,102 @@ async fn requests_attempts_and_tokens_are_counted_once() {
     assert!((7_000.0..=7_600.0).contains(&rest), "two hours: {rest}");
     assert!(samples["qwen_bridge_resident_memory_bytes"] > 1e6);
     assert!(samples["qwen_bridge_connections"] >= 1.0, "this one");
+}
+
+/// Scrapes until a sample has this value.
+async fn until_sample(app: &TestApp, name: &str, expected: f64) {
+    let scraped = async {
+        while scrape(app).await.get(name) != Some(&expected) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, scraped).await.unwrap_or_else(|_| panic!("{name} is never {expected}"));
+}
+
+#[tokio::test]
+async fn chats_that_wait_to_be_deleted_are_counted() {
+    let setup = Setup::default().with("ADMIN_SECRET_KEY", ADMIN_KEY).with("CONTINUE_CHATS", "false");
+    let app = setup.start(Simulator::start(crew(1)).await.unwrap()).await;
+    let waiting = "qwen_bridge_own_chats_waiting";
+    assert_eq!(scrape(&app).await[waiting], 0.0);
+    app.simulator.script().set_default(None, Endpoint::DeleteChat, Some(ScriptedReply::status(503)));
+    app.ask("echo: one").await;
+    app.ask("echo: two").await;
+    until_sample(&app, waiting, 2.0).await;
+    app.simulator.script().set_default(None, Endpoint::DeleteChat, None);
+    until_sample(&app, waiting, 0.0).await;
+}
+
+#[tokio::test]
+async fn the_end_of_each_accounts_token_is_told() {
+    let short = AccountScript { access_token_seconds: 900, ..AccountScript::new("ada", Era::B) };
+    let long = AccountScript { access_token_seconds: 7200, ..AccountScript::new("bob", Era::B) };
+    let simulator = Simulator::start(Scenario::with_accounts([short, long])).await.unwrap();
+    let app = Setup::default().with("ADMIN_SECRET_KEY", ADMIN_KEY).start(simulator).await;
+    until_all_healthy(&app).await;
+    let samples = scrape(&app).await;
+    for (account, seconds) in [("identity-1", 900.0), ("identity-2", 7200.0)] {
+        let name = format!("qwen_bridge_account_token_expires_in_seconds{{kind=\"web\",account=\"{account}\"}}");
+        let left = samples[&name];
+        assert!((seconds - 300.0..=seconds).contains(&left), "{name}: {left}");
+    }
+}
+
+#[tokio::test]
+async fn continued_turns_and_the_bytes_that_they_save_are_counted() {
+    let app = started(1).await;
+    let message = |role: &str, text: &str| json!({"role": role, "content": text});
+    let long = format!("echo: one. {}", "words ".repeat(200));
+    let mut body = question(&long);
+    let first = json_of(app.chat(&body).await).await;
+    let samples = scrape_after(&app, 1.0).await;
+    let saved = "qwen_bridge_continued_saved_bytes_total";
+    assert_eq!((samples["qwen_bridge_continued_turns_total"], samples[saved]), (0.0, 0.0));
+    body["messages"] =
+        json!([message("user", &long), message("assistant", content(&first)), message("user", "echo: two")]);
+    assert_eq!(content(&json_of(app.chat(&body).await).await), "two");
+    let samples = scrape_after(&app, 2.0).await;
+    assert_eq!(samples["qwen_bridge_continued_turns_total"], 1.0);
+    assert_eq!(samples["qwen_bridge_not_continued_turns_total"], 0.0);
+    let saved_once = samples[saved];
+    assert!((1200.0..5000.0).contains(&saved_once), "{saved_once}");
+    // The chat is lost at the upstream, so that the third turn is sent whole.
+    let lost = ScriptedReply::error("CHAT_NOT_FOUND");
+    app.simulator.script().queue(None, Endpoint::Completions, lost);
+    body["messages"] = json!([
+        message("user", &long),
+        message("assistant", content(&first)),
+        message("user", "echo: two"),
+        message("assistant", "two"),
+        message("user", "echo: three"),
+    ]);
+    assert_eq!(content(&json_of(app.chat(&body).await).await), "three");
+    let samples = scrape_after(&app, 3.0).await;
+    assert_eq!(samples["qwen_bridge_continued_turns_total"], 1.0);
+    assert_eq!(samples["qwen_bridge_not_continued_turns_total"], 1.0);
+    assert_eq!(samples[saved], saved_once, "nothing was saved");
+}
+
+/// The series do not grow beyond the first thousand accounts, and one account takes a bounded number of bytes, so that a
+/// scrape stays a matter of milliseconds.
+#[tokio::test]
+async fn a_scrape_of_many_accounts_is_bounded() {
+    let mut sizes = Vec::new();
+    for count in [1000, 1500] {
+        let simulator = Simulator::start(crew(1)).await.unwrap();
+        let tokens: Vec<String> = (0..count).map(|number| format!("token-of-{number}")).collect();
+        let setup = Setup::default().without("COOKIE").with("QWEN_TOKEN", &tokens.join(","));
+        let app = setup.with("ADMIN_SECRET_KEY", ADMIN_KEY).start(simulator).await;
+        let response = app.client.get(app.url("/metrics")).bearer_auth(ADMIN_KEY).send().await.unwrap();
+        let text = response.text().await.unwrap();
+        let samples = samples(&text);
+        let of = |name: &str| samples.keys().filter(|sample| sample.starts_with(name)).count();
+        assert_eq!(of("qwen_bridge_account_up{"), 1000, "{count}");
+        assert_eq!(samples["qwen_bridge_accounts{kind=\"web\",state=\"healthy\"}"], f64::from(count));
+        sizes.push(text.len());
+    }
+    assert!(sizes.iter().all(|size| *size < 400 * 1000), "{sizes:?}");
+    assert!(sizes[1] - sizes[0] < 1000, "{sizes:?}");
 }
 
 #[tokio::test]
