@@ -1,11 +1,10 @@
 //! Keys that the server makes at its first start where the configuration has none, and keeps in its state.
 
-use uuid::Uuid;
-
 use crate::app::start_error::StartError;
 use crate::base::caller_key::{KeyName, NamedKey};
 use crate::base::secret::ApiKey;
 use crate::config::{Config, KeyPolicy};
+use crate::gateway::random::secret_text;
 use crate::store::{Loaded, Note, Store};
 
 /// Keys that were made at this start, to be shown to their owner once.
@@ -19,8 +18,7 @@ pub(crate) struct MadeKeys {
 
 /// Adds the keys of this server's own making where the configuration wants them; gives those that were made just now.
 pub(crate) async fn complete_keys(config: &mut Config, store: &Store, loaded: &Loaded) -> Result<MadeKeys, StartError> {
-    let random =
-        |prefix: &str| ApiKey::new(&format!("{prefix}-{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()));
+    let random = |prefix: &str| ApiKey::new(&format!("{prefix}-{}", secret_text()));
     let folder = config.state_dir.display().to_string();
     let refused = |error| StartError::Store(folder.clone(), error);
     let mut made = MadeKeys::default();

@@ -5,14 +5,13 @@ use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead, BufReader, IsTerminal as _, Read, Write};
 use std::path::Path;
 
-use uuid::Uuid;
-
 use crate::app::listen::callable;
 use crate::base::text::decoded;
 use crate::cli::setup_error::SetupError;
 use crate::cli::terminal::{BOLD, DIM, GOOD, WARN};
 use crate::cli::{CommandError, check};
 use crate::config::{Config, ConfigError, KeyPolicy};
+use crate::gateway::random::secret_text;
 use crate::pasted::has_content;
 use crate::pasted::report::{Credential, Report, report};
 use crate::pool::Now;
@@ -182,7 +181,7 @@ fn asks_for_key(out: &mut impl Write) -> Result<bool, SetupError> {
 
 /// Makes a key for callers and keeps it for the next start.
 fn make_key() -> Result<String, SetupError> {
-    let key = format!("sk-{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple());
+    let key = format!("sk-{}", secret_text());
     append_private(Path::new(DOTENV), &format!("API_KEY={key}"))?;
     Ok(key)
 }

@@ -5,12 +5,11 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
-use sha2::{Digest as _, Sha256};
-use uuid::Uuid;
 
 use crate::base::caller_key::{KeyDigest, KeyLimits, KeyName, NamedKey};
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::secret::ApiKey;
+use crate::gateway::random::secret_text;
 use crate::pool::CallerId;
 use crate::store::{MadeKey, Store, StoreError};
 
@@ -140,7 +139,7 @@ impl CallerKeys {
         limits: KeyLimits,
         now: UnixSeconds,
     ) -> Result<ApiKey, KeyError> {
-        let text = random_key();
+        let text = format!("sk-{}", secret_text());
         let made = MadeKey {
             name: name.clone(),
             digest: *KeyDigest::of(&text).as_bytes(),
@@ -308,12 +307,6 @@ pub(crate) fn masked(key: &str) -> String {
     }
     let end: String = key.chars().skip(length - SHOWN_CHARS).collect();
     format!("{begin}…{end}")
-}
-
-/// A new key: `sk-` and 256 random bits in hex. Each UUID brings 122 bits of the generator that the system seeds.
-fn random_key() -> String {
-    let bits = Sha256::new_with_prefix(Uuid::new_v4()).chain_update(Uuid::new_v4()).chain_update(Uuid::new_v4());
-    format!("sk-{}", base16ct::lower::encode_string(&bits.finalize()))
 }
 
 /// Most keys that the owner can make.

@@ -14,6 +14,7 @@ pub(crate) mod forgetting;
 pub(crate) mod gallery;
 pub(crate) mod listing;
 pub(crate) mod outlook;
+pub(crate) mod random;
 pub(crate) mod reloads;
 pub(crate) mod requests;
 pub(crate) mod responses;

@@ -18,6 +18,7 @@ use uuid::Uuid;
 use crate::base::ids::IdentityId;
 use crate::base::oauth::{AccountId, OAuthCredentials, UnixMillis};
 use crate::gateway::accounts::oauth::OAuthAccounts;
+use crate::gateway::random::secret_bytes;
 use crate::pool::Now;
 use crate::shutdown::Supervisor;
 use crate::telemetry::ErrorChain;
@@ -73,7 +74,7 @@ impl PendingLogin {
     /// # Errors
     /// [`UpstreamError`].
     pub(crate) async fn begin(upstream: &QwenOAuth) -> Result<Self, UpstreamError> {
-        let verifier = verifier(&random());
+        let verifier = verifier(&secret_bytes());
         let code = upstream.device_code(&challenge(&verifier)).await?;
         Ok(Self { code, verifier: SecretString::from(verifier) })
     }
@@ -324,15 +325,6 @@ impl Drop for PlaceTaken<'_> {
             self.logins.0.flows.lock().retain(|entry| entry.id != self.id);
         }
     }
-}
-
-/// 244 random bits in 32 bytes, from the operating system by way of two random UUIDs.
-fn random() -> [u8; 32] {
-    let mut bytes = [0; 32];
-    let (first, second) = bytes.split_at_mut(16);
-    first.copy_from_slice(Uuid::new_v4().as_bytes());
-    second.copy_from_slice(Uuid::new_v4().as_bytes());
-    bytes
 }
 
 fn in_words(wait: Option<Duration>) -> String {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use crate::base::ids::UnixSeconds;
 use crate::base::secret::ApiKey;
+use crate::gateway::random::{secret_bytes, secret_text};
 
 /// Name of the session cookie.
 pub(crate) const COOKIE_NAME: &str = "qwen_bridge_session";
@@ -85,11 +86,7 @@ struct Claims {
 impl Sessions {
     /// No session yet. With `has_link`, a link can open one session, once.
     pub(crate) fn new(has_link: bool) -> Self {
-        let mut secret = [0; 32];
-        let (first, second) = secret.split_at_mut(16);
-        first.copy_from_slice(Uuid::new_v4().as_bytes());
-        second.copy_from_slice(Uuid::new_v4().as_bytes());
-        Self { secret, live: Mutex::default(), link: Mutex::new(has_link.then(random)) }
+        Self { secret: secret_bytes(), live: Mutex::default(), link: Mutex::new(has_link.then(random)) }
     }
 
     /// The secret of the link, to be printed for the owner; `None` without a link or after its use.
@@ -169,9 +166,8 @@ fn cookies(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().strip_prefix(COOKIE_NAME)?.strip_prefix('='))
 }
 
-/// A random secret of 244 bits, in hexadecimal.
 fn random() -> ApiKey {
-    ApiKey::new(&format!("{}{}", Uuid::new_v4().simple(), Uuid::new_v4().simple()))
+    ApiKey::new(&secret_text())
 }
 
 #[cfg(test)]
