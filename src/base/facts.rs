@@ -89,6 +89,22 @@ pub enum CoolingReason {
     Owner,
 }
 
+impl CoolingReason {
+    /// Every reason, in the order of declaration.
+    pub const ALL: [Self; 4] = [Self::Rate, Self::Quota, Self::Challenge, Self::Owner];
+
+    /// The word for it on disk and for programs.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Rate => "rate",
+            Self::Quota => "quota",
+            Self::Challenge => "challenge",
+            Self::Owner => "owner",
+        }
+    }
+}
+
 /// The kinds of use of an identity. Each has its own rests: a used-up quota of videos leaves chats usable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Usage {

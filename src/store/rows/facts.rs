@@ -26,7 +26,7 @@ pub(crate) fn put_facts(
                     "INSERT OR REPLACE INTO rests (key, usage, reason, until, set_at, strikes)
                      VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
                 )?
-                .execute((key.as_str(), usage.as_str(), reason_text(*reason), until.0, set_at.0, strikes))?,
+                .execute((key.as_str(), usage.as_str(), reason.as_str(), until.0, set_at.0, strikes))?,
             None => transaction
                 .prepare_cached("DELETE FROM rests WHERE key = ?1 AND usage = ?2")?
                 .execute((key.as_str(), usage.as_str()))?,
@@ -85,21 +85,6 @@ fn usage_of(text: &str) -> Option<Usage> {
     Usage::ALL.into_iter().find(|usage| usage.as_str() == text)
 }
 
-fn reason_text(reason: CoolingReason) -> &'static str {
-    match reason {
-        CoolingReason::Rate => "rate",
-        CoolingReason::Quota => "quota",
-        CoolingReason::Challenge => "challenge",
-        CoolingReason::Owner => "owner",
-    }
-}
-
 fn reason_of(text: &str) -> Option<CoolingReason> {
-    match text {
-        "rate" => Some(CoolingReason::Rate),
-        "quota" => Some(CoolingReason::Quota),
-        "challenge" => Some(CoolingReason::Challenge),
-        "owner" => Some(CoolingReason::Owner),
-        _ => None,
-    }
+    CoolingReason::ALL.into_iter().find(|reason| reason.as_str() == text)
 }

@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use crate::base::bilingual::Bilingual;
-use crate::base::facts::{AccountKind, CoolingReason};
+use crate::base::facts::AccountKind;
 use crate::base::ids::UnixSeconds;
 use crate::base::session::Session;
 use crate::gateway::answer::trace::What;
@@ -116,7 +116,7 @@ fn shown(
 ) -> Account {
     let cooling = view.cooling.iter().filter_map(|(usage, cooling)| {
         let cooling = cooling.filter(|cooling| cooling.until > now.unix)?;
-        Some((usage.as_str(), Cooling { reason: reason(cooling.reason), until: cooling.until }))
+        Some((usage.as_str(), Cooling { reason: cooling.reason.as_str(), until: cooling.until }))
     });
     Account {
         id: view.id.to_string(),
@@ -136,15 +136,6 @@ fn shown(
         last_fault,
         hours: state.0.usage.hours(&view.id, now.unix),
         has_earlier_session: session.has_earlier(),
-    }
-}
-
-fn reason(reason: CoolingReason) -> &'static str {
-    match reason {
-        CoolingReason::Rate => "rate",
-        CoolingReason::Quota => "quota",
-        CoolingReason::Challenge => "challenge",
-        CoolingReason::Owner => "owner",
     }
 }
 
