@@ -10,10 +10,8 @@ use url::Url;
 use crate::base::ids::UnixSeconds;
 use crate::base::secret::{AccessToken, SignedLink};
 use crate::gateway::answer::trace::Made;
-use crate::store::{MadeItem, MadeKind, Store};
+use crate::store::{MADE_MAX, MadeItem, MadeKind, Store};
 
-/// Items that are remembered; of more, the oldest go.
-const ITEMS_MAX: usize = 500;
 /// The longest link that is remembered, in bytes.
 const LINK_BYTES_MAX: usize = 4096;
 /// How long a link lives that does not say so itself, in seconds: seven days.
@@ -43,14 +41,14 @@ impl Gallery {
     /// no address or ends at once is left out.
     pub(crate) fn add(&self, made: Vec<Made>, model: &str, now: UnixSeconds) {
         for Made { kind, link } in made {
-            let Some(item) = item(kind, SignedLink::new(&link), model, now) else { continue };
+            let Some(item) = item(kind, link, model, now) else { continue };
             let mut items = self.0.items.lock();
             if items.iter().any(|known| is_same(known, &item)) {
                 continue;
             }
             items.retain(|known| known.ends_at > now);
             items.push_front(item.clone());
-            items.truncate(ITEMS_MAX);
+            items.truncate(MADE_MAX);
             drop(items);
             self.0.store.note_made(item);
         }

@@ -58,7 +58,7 @@ pub use crate::store::disk::unusable::Unusable;
 pub use crate::store::error::StoreError;
 pub use crate::store::missing::Present;
 pub use crate::store::records::{
-    ChatIntent, KeptAlert, KeptAnswer, Loaded, MadeItem, MadeKey, MadeKind, Note, OwnedChat, StoredAccount,
+    ChatIntent, KeptAlert, KeptAnswer, Loaded, MADE_MAX, MadeItem, MadeKey, MadeKind, Note, OwnedChat, StoredAccount,
     StoredSession, VideoJob, VideoPicture, VideoState,
 };
 pub use crate::store::responses::{CHAIN_MAX, Chain, KeptResponse};

@@ -102,6 +102,9 @@ pub struct KeptAlert {
     pub since: UnixSeconds,
 }
 
+/// Most pictures and videos that are remembered; of more, the oldest go.
+pub const MADE_MAX: usize = 500;
+
 /// A picture or a video that the upstream made, while its link lives.
 #[derive(Clone, Debug)]
 pub struct MadeItem {

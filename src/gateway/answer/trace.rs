@@ -1,6 +1,5 @@
 //! The history of one request, in order, without any text of it.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -8,6 +7,7 @@ use parking_lot::Mutex;
 
 use crate::base::facts::AccountKind;
 use crate::base::ids::IdentityId;
+use crate::base::secret::SignedLink;
 use crate::chat::job::Notes;
 use crate::chat::reply::TokenCounts;
 use crate::store::MadeKind;
@@ -48,18 +48,12 @@ pub(crate) struct History {
 }
 
 /// A picture or a video that the upstream made for a request.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) struct Made {
     /// Which of the two.
     pub kind: MadeKind,
-    /// The upstream's link, which may carry a key.
-    pub link: String,
-}
-
-impl fmt::Debug for Made {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Made").field("kind", &self.kind).finish_non_exhaustive()
-    }
+    /// The upstream's link.
+    pub link: SignedLink,
 }
 
 /// One event of a request.
@@ -240,8 +234,8 @@ impl Trace {
     /// A picture or a video was made. The same link counts once.
     pub(crate) fn made(&self, kind: MadeKind, link: &str) {
         let mut history = self.0.history.lock();
-        if history.made.len() < MADE_MAX && history.made.iter().all(|made| made.link != link) {
-            history.made.push(Made { kind, link: link.to_owned() });
+        if history.made.len() < MADE_MAX && history.made.iter().all(|made| made.link.expose() != link) {
+            history.made.push(Made { kind, link: SignedLink::new(link) });
         }
     }
 

@@ -4,10 +4,7 @@ use rusqlite::{Connection, Transaction};
 
 use crate::base::ids::UnixSeconds;
 use crate::base::secret::SignedLink;
-use crate::store::records::{MadeItem, MadeKind};
-
-/// Rows that are kept; of more, the oldest go.
-pub(crate) const ITEMS_MAX: usize = 500;
+use crate::store::records::{MADE_MAX, MadeItem, MadeKind};
 
 /// Writes an item, and forgets the ones whose links have ended when it was made, and the oldest of too many.
 pub(crate) fn put(transaction: &Transaction<'_>, item: &MadeItem) -> rusqlite::Result<()> {
@@ -17,7 +14,7 @@ pub(crate) fn put(transaction: &Transaction<'_>, item: &MadeItem) -> rusqlite::R
     transaction.prepare_cached("DELETE FROM made WHERE ends_at <= ?1")?.execute([item.at.0])?;
     let surplus =
         "DELETE FROM made WHERE link IN (SELECT link FROM made ORDER BY at DESC, rowid DESC LIMIT -1 OFFSET ?1)";
-    transaction.prepare_cached(surplus)?.execute([i64::try_from(ITEMS_MAX).unwrap_or(i64::MAX)])?;
+    transaction.prepare_cached(surplus)?.execute([i64::try_from(MADE_MAX).unwrap_or(i64::MAX)])?;
     Ok(())
 }
 
