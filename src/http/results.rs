@@ -4,26 +4,17 @@ use axum::body::Body;
 use axum::response::{IntoResponse as _, Response};
 use futures_util::StreamExt as _;
 use http::StatusCode;
-use http::header::{
-    ACCEPT_RANGES, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, HeaderMap, HeaderName, HeaderValue, LAST_MODIFIED,
-};
+use http::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderValue};
 use http_body_util::BodyExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::chat::failure::Failure;
 use crate::upstream::media::fetch::OpenResult;
 
-/// What is passed on of a file's headers.
-const PASSED_ON: [HeaderName; 5] = [CONTENT_LENGTH, CONTENT_RANGE, ACCEPT_RANGES, ETAG, LAST_MODIFIED];
-
 /// The answer with an opened file, or the part of it that was asked for. A download that the end of the server
 /// interrupts sees the connection close before the last byte.
 pub(crate) fn send_on(opened: OpenResult, content_type: HeaderValue, ending: &CancellationToken) -> Response {
-    let passed = PASSED_ON.into_iter().filter_map(|name| {
-        let value = opened.headers.get(&name)?.clone();
-        Some((name, value))
-    });
-    let mut passed: HeaderMap = passed.collect();
+    let mut passed = opened.headers;
     if opened.status == StatusCode::RANGE_NOT_SATISFIABLE {
         let range = passed.remove(CONTENT_RANGE).map(|range| (CONTENT_RANGE, range));
         let mut refusal = Failure::range_not_satisfiable().into_response();

@@ -11,7 +11,6 @@ use axum::response::{IntoResponse as _, Response, Sse};
 use axum::routing::get;
 use axum::{Json, Router};
 use futures_util::stream;
-use http::header::{CACHE_CONTROL, HeaderValue};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::broadcast::Receiver;
@@ -24,6 +23,7 @@ use crate::gateway::answer::trace::{Entry, History, What};
 use crate::gateway::requests::{AskedFor, ENDED_MAX, EndedRequest, Happening, OpenRequest, RequestHead};
 use crate::http::owner::accounts::view::accounts;
 use crate::http::owner::advice::{Advice, advice};
+use crate::http::owner::present::not_stored;
 use crate::http::state::AppState;
 use crate::pool::Now;
 
@@ -148,18 +148,18 @@ async fn list_requests(
     let open: Vec<_> = open.iter().map(Shown::open).filter(|request| wanted.has(request)).collect();
     let recent: Vec<_> =
         ended.iter().map(|request| Shown::ended(request)).filter(|request| wanted.has(request)).take(limit).collect();
-    Ok(no_store(Json(json!({"open": open, "recent": recent})).into_response()))
+    Ok(not_stored(Json(json!({"open": open, "recent": recent})).into_response()))
 }
 
 async fn explain_request(State(state): State<AppState>, Path(id): Path<String>) -> Result<Response, Failure> {
     let requests = &state.0.observers.requests;
     if let Some(ended) = requests.all_ended().iter().find(|request| request.head.id == id) {
-        return Ok(no_store(explained(&Shown::ended(ended), &ended.head, &ended.history)));
+        return Ok(not_stored(explained(&Shown::ended(ended), &ended.head, &ended.history)));
     }
     let open = requests.all_open();
     let found =
         open.iter().find(|request| request.head.id == id).ok_or_else(|| Failure::request_not_kept(ENDED_MAX))?;
-    Ok(no_store(explained(&Shown::open(found), &found.head, &found.history)))
+    Ok(not_stored(explained(&Shown::open(found), &found.head, &found.history)))
 }
 
 fn explained(shown: &Shown<'_>, head: &RequestHead, history: &History) -> Response {
@@ -214,7 +214,7 @@ async fn events(State(state): State<AppState>) -> Response {
         let event = watch.next().await?;
         Some((Ok::<_, Infallible>(event), watch))
     });
-    no_store(Sse::new(events).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)).into_response())
+    not_stored(Sse::new(events).keep_alive(KeepAlive::new().interval(SIGN_OF_LIFE)).into_response())
 }
 
 /// One open stream of events.
@@ -262,11 +262,6 @@ impl Watch {
         self.accounts = accounts;
         Some(Event::default().event("accounts").data(&self.accounts))
     }
-}
-
-fn no_store(mut response: Response) -> Response {
-    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    response
 }
 
 fn word(asked_for: AskedFor) -> &'static str {

@@ -34,8 +34,7 @@ async fn change(State(state): State<AppState>, request: Request) -> Result<Respo
         let message = "Send an object of settings and their new values, null to take a value back.";
         return Err(Failure::new(FailureKind::Invalid, "invalid_value", message).into_response());
     };
-    let names = values.keys().map(|name| name.chars().take(NAME_CHARS_MAX).collect::<String>());
-    let names = names.take(NAMES_MAX).collect::<Vec<_>>().join(" ");
+    let names = values.keys().map(String::as_str).collect::<Vec<_>>().join(" ");
     match state.0.reloads.change(SettingsChange { values, version }).await {
         Some(Ok(outcome)) => {
             let mut response = told(&state, Some(&outcome));
@@ -95,8 +94,3 @@ fn version_in(headers: &HeaderMap) -> Option<String> {
     let text = text.strip_prefix("W/").unwrap_or(text);
     (text != "*").then(|| text.trim_matches('"').to_owned())
 }
-
-/// How many names of a change are noted.
-const NAMES_MAX: usize = 20;
-/// How much of a name is noted, in characters.
-const NAME_CHARS_MAX: usize = 40;
