@@ -61,7 +61,6 @@ impl Setting {
             (_, "true" | "false") => &["true", "false"],
             ("REASONING_FORMAT", _) => &["parsed", "raw", "hidden"],
             ("WEB_TOOLS", _) => &["prompt", "native", "off"],
-            ("LOG_FORMAT", _) => &["text", "json"],
             _ => &[],
         }
     }
