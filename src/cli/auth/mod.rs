@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::base::ids::UnixSeconds;
 use crate::base::oauth::{AccountId, AccountIdError, CredentialsError, OAuthCredentials};
+use crate::base::text::decoded;
 use crate::gateway::AccountSettings;
 use crate::gateway::accounts::device_login::{LoginFailure, PendingLogin};
 use crate::pool::Now;
@@ -228,9 +229,11 @@ async fn import(
         Some(id) => AccountId::parse(id)?,
         None => named_by(file),
     };
-    let mut text = String::new();
-    let read = File::open(file).and_then(|file| file.take(IMPORT_BYTES_MAX).read_to_string(&mut text));
-    read.map_err(|error| AuthError::Import(shown.clone(), error))?;
+    let mut bytes = Vec::new();
+    let read = File::open(file).and_then(|file| file.take(IMPORT_BYTES_MAX).read_to_end(&mut bytes));
+    // Shells of Windows write UTF-16.
+    let text = read.and_then(|_| decoded(bytes).ok_or_else(|| io::ErrorKind::InvalidData.into()));
+    let text = text.map_err(|error| AuthError::Import(shown.clone(), error))?;
     let parsed = OAuthCredentials::parse(&text, Now::read().unix);
     let credentials = parsed.map_err(|error| AuthError::Content(shown.clone(), error))?;
     let has_refresh_token = credentials.refresh_token().is_some();

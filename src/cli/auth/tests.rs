@@ -166,6 +166,9 @@ async fn files_of_other_programs_are_imported() {
     assert!(matches!(again, AuthError::Exists(_)), "{again}");
     assert!(import(&mut Vec::new(), &desk.accounts, &path, None, true).await.unwrap());
     assert!(import(&mut Vec::new(), &desk.accounts, &path, Some("other"), false).await.unwrap());
+    let wide = desk.dir.path().join("wide.json");
+    fs::write(&wide, proxy.to_string().encode_utf16().flat_map(u16::to_le_bytes).collect::<Vec<u8>>()).unwrap();
+    assert!(import(&mut Vec::new(), &desk.accounts, &wide, Some("wide"), false).await.unwrap());
     let bad = desk.file("bad.json", &json!({"hush": 1}));
     let error = import(&mut Vec::new(), &desk.accounts, &bad, None, false).await.unwrap_err();
     assert!(!ErrorChain(&error).to_string().contains("hush"), "{error}");
