@@ -344,6 +344,27 @@ mod on_a_terminal {
         assert_eq!(chat.code().await, 0);
     }
 
+    /// A server that takes the connection and reads nothing of a large file.
+    #[tokio::test]
+    async fn a_large_file_is_told_about_while_it_is_sent() {
+        let slow = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("large.txt");
+        std::fs::write(&file, "A line of a large file.\n".repeat(1_500_000)).unwrap();
+        let url = format!("http://{}", slow.local_addr().unwrap());
+        let arguments = ["chat", "--url", &url, "--file", file.to_str().unwrap(), "What is it?"];
+        let mut chat = OnTerminal::start(100, &arguments, &[]);
+        let (held, _) = slow.accept().await.unwrap();
+        let seen = chat.shows(0, "document of 36.0 MB").await;
+        let seen = chat.shows(seen, "sending ").await;
+        chat.shows(seen, " of 48.0 MB, ").await;
+        // The line is taken away when the server goes, and the failure is a sentence.
+        drop(held);
+        drop(slow);
+        assert_eq!(chat.code().await, 1, "{}", chat.shown());
+        chat.shows(seen, "the answer broke off").await;
+    }
+
     #[tokio::test]
     async fn a_conversation_without_a_server_does_not_begin() {
         let mut chat = OnTerminal::start(100, &["chat", "--url", "http://127.0.0.1:1"], &[]);

@@ -193,6 +193,8 @@ impl Server {
     async fn send(&self, request: RequestBuilder) -> Result<Response, ChatError> {
         let unreachable = |error: reqwest::Error| match WayFault::of(&error) {
             Some(WayFault::Tls) => ChatError::NoTls(self.base_url()),
+            // It was there, and went away.
+            None if !error.is_connect() && !error.is_timeout() => ChatError::Broken(None, Some(error.without_url())),
             _ => ChatError::Unreachable(self.base_url(), error.without_url()),
         };
         let response = request.send().await.map_err(unreachable)?;
