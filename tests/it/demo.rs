@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use crate::support::app::Transcript;
 use crate::support::leaks::Caller;
 use crate::support::program::Program;
+#[cfg(unix)]
+use crate::support::terminal::OnTerminal;
 
 #[tokio::test]
 async fn the_demo_answers_without_anything_else() {
@@ -104,7 +106,10 @@ struct Demo {
 impl Demo {
     async fn start(arguments: &[&str], settings: &[(&str, String)]) -> Self {
         let arguments: Vec<&str> = ["demo", "--port", "0"].iter().chain(arguments).copied().collect();
-        let program = Program::start(&arguments, settings);
+        Self::of(Program::start(&arguments, settings)).await
+    }
+
+    async fn of(program: Program) -> Self {
         program.until_it_says("Ctrl-C stops it.").await;
         let (base, key) = (Self::row(&program, "base URL"), Self::row(&program, "key"));
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
@@ -258,4 +263,45 @@ async fn the_demo_listens_where_it_is_told() {
         let is_there = tokio::net::TcpStream::connect(elsewhere).await.is_ok();
         assert_eq!(is_there, arguments[1] == "0.0.0.0", "{said}");
     }
+}
+
+/// As those of `serve`, before and after the command. Without a wish there is no line, since sample accounts fail on
+/// purpose.
+#[tokio::test]
+async fn the_demo_logs_as_it_is_told() {
+    let messages = [json!({"role": "user", "content": "echo: x"})];
+    let wishes: [(&[&str], Option<&str>, bool); 4] = [
+        (&["demo", "--port", "0"], None, false),
+        (&["demo", "--port", "0", "--log-level", "info"], None, true),
+        (&["--log-level", "info", "demo", "--port", "0"], None, true),
+        (&["demo", "--port", "0"], Some("info"), true),
+    ];
+    for (arguments, level, is_logged) in wishes {
+        let settings: Vec<(&str, String)> = level.map(|level| ("LOG_LEVEL", level.to_owned())).into_iter().collect();
+        let demo = Demo::of(Program::start(arguments, &settings)).await;
+        assert_eq!(demo.says("qwen3-max", &messages, false).await, "x");
+        if is_logged {
+            demo.program.until_it_says("\"message\":\"request\"").await;
+        } else {
+            assert_eq!(demo.program.stderr(), "", "{arguments:?}");
+        }
+    }
+}
+
+/// The line of each request stands below the table, which is in two colours, and nothing else does.
+#[cfg(unix)]
+#[tokio::test]
+async fn the_demo_on_a_terminal_has_a_short_line_for_each_request() {
+    let demo = OnTerminal::start(100, &["demo", "--port", "0"], &[]);
+    let seen = demo.shows(0, "Ctrl-C stops it.").await;
+    let shown = demo.shown();
+    let key = shown.split_once("Bearer ").unwrap().1.split_once('\'').unwrap().0.to_owned();
+    let base = shown.split_once("curl -N ").unwrap().1.split_once("/chat").unwrap().0.to_owned();
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    let body = json!({"model": "qwen3-max", "messages": [{"role": "user", "content": "echo: x"}]});
+    let request = client.post(format!("{base}/chat/completions")).bearer_auth(key).body(body.to_string());
+    assert_eq!(request.send().await.unwrap().status(), 200);
+    demo.shows(seen, " tokens ").await;
+    let below = demo.shown().split_off(seen);
+    assert_eq!(below.lines().filter(|line| !line.trim().is_empty()).count(), 1, "{below}");
 }

@@ -18,6 +18,7 @@ use crate::cli::simulated::error::SimulatedError;
 use crate::cli::simulated::samples::{self, SampleAccount};
 use crate::cli::terminal::{BOLD, DIM};
 use crate::config::{Config, Sources};
+use crate::telemetry::{self, ACCESS_LINE, ErrorChain};
 
 /// The port of the server when none is asked for, as with `serve`.
 const PORT: u16 = 8000;
@@ -65,9 +66,17 @@ pub(crate) async fn run(host: Option<IpAddr>, port: Option<u16>, mut sources: So
     // There the official command line keeps an account of its own.
     sources.home = None;
     sources.faults.clear();
+    let has_wish = |name: &str| sources.flags.contains_key(name) || sources.env.contains_key(name);
+    if !["LOG_LEVEL", "DEBUG_MODE"].into_iter().any(has_wish) {
+        // Sample accounts fail on purpose, which is no news: there is only the line of each request, on a terminal.
+        sources.flags.insert("LOG_LEVEL".to_owned(), format!("error,{ACCESS_LINE}=info"));
+    }
     sources.flags.extend(BTreeMap::from(flags.map(|(name, value)| (name.to_owned(), value))));
     let config = Config::load(&sources)?;
     config.color.write_global();
+    if let Err(error) = telemetry::install(&config.log) {
+        let _ = writeln!(io::stderr(), "qwen-bridge: {}, so nothing is logged", ErrorChain(&error));
+    }
     samples::write(&folder.0, &accounts).await;
     let app = App::build(config).await.map_err(|error| match error {
         StartError::Listen(address, _, error) => SimulatedError::Listen(address, error),
