@@ -475,7 +475,8 @@ impl Failure {
     /// The query of a request has a parameter that is unknown or cannot be read.
     #[must_use]
     pub(crate) fn wrong_query(why: &str) -> Self {
-        Self::new(FailureKind::Invalid, "invalid_value", format!("The query cannot be read. {why}"))
+        let end = if why.ends_with('.') { "" } else { "." };
+        Self::new(FailureKind::Invalid, "invalid_value", format!("The query cannot be read: {why}{end}"))
     }
 
     /// No request with this id is kept; `kept_max` ended ones are.
