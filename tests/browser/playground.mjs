@@ -13,6 +13,9 @@ export async function of_playground({ browser, page }) {
     await page.getByText('<img src=x onerror=document.title=1>', { exact: true }).waitFor();
     await page.getByText(/tokens in/).waitFor();
     assert.equal(await page.locator('.conversation img').count(), 0, 'text is text');
+    await open_screen(page, 'live');
+    await open_screen(page, 'playground');
+    await page.getByText('<img src=x onerror=document.title=1>', { exact: true }).waitFor();
     await page.getByRole('button', { name: 'As code' }).click();
     assert.match(await page.getByRole('dialog').innerText(), /curl -N[\s\S]*from openai import OpenAI[\s\S]*await fetch/);
     await page.keyboard.press('Escape');

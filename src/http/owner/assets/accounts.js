@@ -8,15 +8,15 @@ export function state_of(account) {
   const resting = account.cooling && Object.values(account.cooling).find((rest) => rest?.until);
   if (account.status === 'healthy' && !account.reason) return ['good', tr('Ready', '可用')];
   if (account.status === 'down') return ['bad', word(account.reason) ?? tr('Not used at present', '暂不使用')];
-  return [resting ? 'warn' : 'part', word(account.reason) ?? tr('Used, with failures', '可用,但有失败')];
+  return [resting ? 'warn' : 'part', word(account.reason) ?? tr('Used, with failures', '可用，但有失败')];
 }
 const words = {
   login_needed: () => tr('Needs a new login', '需要重新登录'), refused: () => tr('Refused by the upstream', '被上游拒绝'), token_missing: () => tr('No token yet', '尚无令牌'),
-  tripped: () => tr('Resting after failures', '失败后暂停'), probing: () => tr('Being tried again', '正在重试'), failing: () => tr('Used, with failures', '可用,但有失败'), resting: () => tr('Rests, as you wished', '按你的要求休息'),
-  challenged: () => tr('The upstream asks for a human', '上游要求人工验证'), rate_limited: () => tr('Rests: too many requests', '请求过多,休息中'), quota_exhausted: () => tr('Today’s quota is used up', '今日额度已用完'),
+  tripped: () => tr('Resting after failures', '失败后暂停'), probing: () => tr('Being tried again', '正在重试'), failing: () => tr('Used, with failures', '可用，但有失败'), resting: () => tr('Rests, as you wished', '按你的要求休息'),
+  challenged: () => tr('The upstream asks for a human', '上游要求人工验证'), rate_limited: () => tr('Rests: too many requests', '请求过多，休息中'), quota_exhausted: () => tr('Today’s quota is used up', '今日额度已用完'),
 };
 /** The word for a reason; that of a part, such as `video_quota_exhausted`, names the part. */
-function word(reason) {
+export function word(reason) {
   if (words[reason]) return words[reason]();
   const [, part, rest] = /^([a-z]+)_(rate_limited|quota_exhausted)$/.exec(reason ?? '') ?? [];
   return part ? `${usages[part]?.() ?? part}: ${words[rest]()}` : undefined;
@@ -40,7 +40,7 @@ export async function show(place) {
     try { accounts = (await api('admin/accounts')).accounts; draw(); } catch (error) { cards.clear(); list.className = ''; fill(list, fault(error, load)); }
   };
   const adding = button(tr('Add an account', '添加账号'), () => { fill(add, add.firstChild ? null : add_cards(async () => { fill(add); await load(); })); add.querySelector('textarea')?.focus(); }, { kind: 'primary', icon: 'plus' });
-  fill(place, head(tr('Accounts', '账号'), tr('Requests are shared among the accounts. One that fails rests, and is tried again by itself.', '请求由各账号分担;失败的账号会休息,之后自动重试。'), adding), add, list);
+  fill(place, head(tr('Accounts', '账号'), tr('Requests are shared among the accounts. One that fails rests, and is tried again by itself.', '请求由各账号分担；失败的账号会休息，之后自动重试。'), adding), add, list);
   function draw() {
     if (!place.isConnected || !accounts) return;
     const ids = accounts.map((account) => account.id);
@@ -48,7 +48,7 @@ export async function show(place) {
       cards.clear();
       list.className = ids.length ? 'grid2 even' : '';
       for (const account of accounts) cards.set(account.id, { told: JSON.stringify(account), element: one(account, load) });
-      refill(list, ids.length ? [...cards.values()].map((card) => card.element) : empty(tr('No account yet', '还没有账号'), tr('Add one, and this server can answer: paste a credential, or log in with a code.', '请添加账号:粘贴凭据,或使用代码登录。添加后服务器即可回答。')));
+      refill(list, ids.length ? [...cards.values()].map((card) => card.element) : empty(tr('No account yet', '还没有账号'), tr('Add one, and this server can answer: paste a credential, or log in with a code.', '请添加账号：粘贴凭据，或使用代码登录。添加后服务器即可回答。')));
       return;
     }
     for (const account of accounts) {
@@ -98,7 +98,7 @@ function one(account, load) {
     both(account.advice) ? h('p', { class: 'muted' }, both(account.advice)) : null,
     h('dl', { class: 'facts' }, facts.map(([name, value]) => h('div', {}, h('dt', {}, name), h('dd', {}, value)))),
     account.hours?.length ? spark(account.hours) : null,
-    account.last_fault ? h('p', { class: 'hint' }, tr('Last fault: ', '最近故障:'), h('code', {}, account.last_fault.class), ' · ', ago(account.last_fault.at)) : null,
+    account.last_fault ? h('p', { class: 'hint' }, tr('Last fault: ', '最近故障：'), h('code', {}, account.last_fault.class), ' · ', ago(account.last_fault.at)) : null,
     h('div', { class: 'row acts' },
       needs_login ? replacing : null,
       act('test', tr('Test', '测试'), async () => { const told = await post(`${path}/test`); say(`${both(told.message)}${told.ms != null ? ` (${told.ms} ms)` : ''}`, told.ok ? '' : 'bad'); }, { title: tr('Ask the upstream once', '向上游请求一次') }),
@@ -108,7 +108,7 @@ function one(account, load) {
         account.kind === 'oauth' ? act('login', tr('Log in again', '重新登录'), () => log_in_again(account)) : null,
         account.kind !== 'key' ? act('renew', tr('Renew the token', '续期令牌'), async () => { await post(`${path}/renew`); say(tr('The token was renewed', '令牌已续期')); }) : null,
         account.has_earlier_session ? act('undo', tr('Undo the renewal', '撤销续期'), async () => {
-          if (await ask(tr('Go back to the session before the last renewal?', '恢复上次续期之前的会话?'), tr('The present one is kept, so that this can be undone in the same way.', '当前会话会保留,可用同样的方式换回。'), tr('Undo the renewal', '撤销续期'), 'primary')) { await post(`${path}/restore-session`); say(tr('The earlier session is in use', '已恢复之前的会话')); }
+          if (await ask(tr('Go back to the session before the last renewal?', '恢复上次续期之前的会话？'), tr('The present one is kept, so that this can be undone in the same way.', '当前会话会保留，可用同样的方式换回。'), tr('Undo the renewal', '撤销续期'), 'primary')) { await post(`${path}/restore-session`); say(tr('The earlier session is in use', '已恢复之前的会话')); }
         }) : null,
         act('rename', tr('Rename', '重命名'), () => rename(account, path)),
         act('remove', tr('Remove', '移除'), async () => {
@@ -118,7 +118,7 @@ function one(account, load) {
 
 const rest = (path) => dialog(tr('Let it rest', '让账号休息'), (close) => {
   const times = [[900, tr('15 minutes', '15 分钟')], [3600, tr('1 hour', '1 小时')], [21600, tr('6 hours', '6 小时')], [86400, tr('1 day', '1 天')]];
-  return h('div', { class: 'stack' }, h('p', { class: 'muted' }, tr('It gets no request in this time. Requests under way go on.', '期间不会分配请求,进行中的请求不受影响。')), h('div', { class: 'row' }, times.map(([seconds, label]) => button(label, async () => { try { await post(`${path}/rest`, { seconds }); close(); } catch (error) { say(error.message, 'bad'); } }))));
+  return h('div', { class: 'stack' }, h('p', { class: 'muted' }, tr('It gets no request in this time. Requests under way go on.', '期间不会分配请求，进行中的请求不受影响。')), h('div', { class: 'row' }, times.map(([seconds, label]) => button(label, async () => { try { await post(`${path}/rest`, { seconds }); close(); } catch (error) { say(error.message, 'bad'); } }))));
 });
 const replace = (account) => dialog(tr(`New credential for ${title(account)}`, `为 ${title(account)} 更换凭据`), (close) => h('div', { class: 'stack' }, paste_field(() => close(true), account.id), where_to_find()));
 const log_in_again = (account) => dialog(tr(`Log in to ${title(account)}`, `登录 ${title(account)}`), (close) => device_login(() => close(true), account.id.replace(/^oauth:/, '')));

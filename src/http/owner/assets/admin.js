@@ -32,7 +32,7 @@ async function start() {
         session = await api('admin/session');
       } catch (error) {
         return log_in(error.status === 401
-          ? new Fault(401, tr('This link was used before. Start the server again for a new one, or set ADMIN_SECRET_KEY.', '此链接已被使用。请重启服务器获取新链接,或设置 ADMIN_SECRET_KEY。'))
+          ? new Fault(401, tr('This link was used before. Start the server again for a new one, or set ADMIN_SECRET_KEY.', '此链接已被使用。请重启服务器获取新链接，或设置 ADMIN_SECRET_KEY。'))
           : error);
       }
     }
@@ -46,10 +46,11 @@ async function start() {
 
 function log_in(error) {
   leave?.(); leave = null; stop_events();
+  document.dispatchEvent(new CustomEvent('left'));
   const key = h('input', { type: 'password', autocomplete: 'current-password', name: 'key', required: true });
   const trouble = h('div', {}, error ? fault(error) : null);
   const form = h('form', { class: 'stack' },
-    field(tr('Admin key', '管理密钥'), key, tr('ADMIN_SECRET_KEY of the server. It was printed at the first start if you did not set one.', '服务器的 ADMIN_SECRET_KEY。若未设置,首次启动时会打印一个。')),
+    field(tr('Admin key', '管理密钥'), key, tr('ADMIN_SECRET_KEY of the server. It was printed at the first start if you did not set one.', '服务器的 ADMIN_SECRET_KEY。若未设置，首次启动时会打印一个。')),
     h('button', { type: 'submit', class: 'button primary wide' }, tr('Log in', '登录')));
   form.addEventListener('submit', async (event) => {
     event.preventDefault();
@@ -65,7 +66,7 @@ function log_in(error) {
     }
   });
   const keyless = h('div', { class: 'stack' },
-    h('p', { class: 'muted' }, tr('This server has no admin key. Open the link that it printed at its start, or set ADMIN_SECRET_KEY and start it again.', '此服务器没有管理密钥。请打开启动时打印的链接,或设置 ADMIN_SECRET_KEY 后重启。')));
+    h('p', { class: 'muted' }, tr('This server has no admin key. Open the link that it printed at its start, or set ADMIN_SECRET_KEY and start it again.', '此服务器没有管理密钥。请打开启动时打印的链接，或设置 ADMIN_SECRET_KEY 后重启。')));
   document.title = `${tr('Log in', '登录')} · qwen-bridge`;
   fill(app, h('main', { class: 'login' }, h('div', { class: 'card' },
     h('img', { src: 'admin/assets/icon.svg', alt: '' }),
@@ -127,6 +128,6 @@ async function show() {
 }
 
 addEventListener('hashchange', () => { if (session.logged_in) { show(); document.getElementById('screen')?.focus({ preventScroll: true }); } });
-document.addEventListener('logged-out', () => { if (session.logged_in) { session.logged_in = false; log_in(new Fault(401, tr('Your session has ended. Log in again.', '会话已结束,请重新登录。'))); } });
-document.addEventListener('lost', (event) => { const place = document.getElementById('trouble'); if (place) fill(place, event.detail ? h('p', {}, tr('The server cannot be reached. What is shown may be out of date; this page goes on when the server is back.', '无法连接服务器,显示的内容可能已过时;服务器恢复后页面会自动继续。')) : null); });
+document.addEventListener('logged-out', () => { if (session.logged_in) { session.logged_in = false; log_in(new Fault(401, tr('Your session has ended. Log in again.', '会话已结束，请重新登录。'))); } });
+document.addEventListener('lost', (event) => { const place = document.getElementById('trouble'); if (place) fill(place, event.detail ? h('p', {}, tr('The server cannot be reached. What is shown may be out of date; this page goes on when the server is back.', '无法连接服务器，显示的内容可能已过时；服务器恢复后页面会自动继续。')) : null); });
 start();

@@ -1,5 +1,6 @@
 // Requests as they come and go, with one sentence on each.
 import { api, listen } from './api.js';
+import { word } from './accounts.js';
 import { h, fill, refill, tr, both, head, fault, loading, table, status, empty, dialog, field, number, millis, time_of_day, tag } from './dom.js';
 
 const SHOWN_MAX = 200;
@@ -18,7 +19,7 @@ export async function show(place) {
   }
   offer();
   const list = h('div', {});
-  fill(place, head(tr('Live', '实时请求'), tr('The last requests, without what was said in them.', '最近的请求,不含内容。')),
+  fill(place, head(tr('Live', '实时请求'), tr('The last requests, without what was said in them.', '最近的请求，不含内容。')),
     h('div', { class: 'filters' }, field(tr('Key', '密钥'), key), field(tr('Account', '账号'), account), field(tr('Outcome', '结果'), fate)), list);
   for (const input of [key, account, fate]) input.addEventListener('input', () => draw());
   const matches = (request) => (!key.value || (request.key ?? '').includes(key.value.trim())) && (!account.value || (request.account ?? '').includes(account.value.trim()))
@@ -71,7 +72,7 @@ function row(request) {
 const WHAT = {
   passed_over: () => tr('An account was passed over', '跳过一个账号'), chosen: () => tr('An account was chosen', '选定账号'), no_account: () => tr('No account was free', '没有可用账号'),
   token: () => tr('Its token was fetched', '获取令牌'), files: () => tr('Files were sent', '上传文件'), continued: () => tr('The chat of the last answer goes on', '在上次回答的对话中继续'),
-  not_continued: () => tr('The chat could not go on; a new one was begun', '无法继续原对话,已新建对话'), tools_in_text: () => tr('Tools are described in the prompt', '工具写入提示词'),
+  not_continued: () => tr('The chat could not go on; a new one was begun', '无法继续原对话，已新建对话'), tools_in_text: () => tr('Tools are described in the prompt', '工具写入提示词'),
   failed: () => tr('An attempt failed', '一次尝试失败'), answered: () => tr('The upstream began to answer', '上游开始回答'), first_content: () => tr('First content', '首个内容'), asked_again: () => tr('The model was asked again', '再次询问模型'),
   ignored: () => tr('Parameters without effect', '不起作用的参数'), tools_shortened: () => tr('Definitions of tools were shortened', '工具定义已缩短'), fallback_model: () => tr('Another model takes the files', '由其他模型处理文件'),
   omitted_files: () => tr('Files of earlier turns were left out', '省略了较早轮次的文件'), prompt_file: () => tr('The conversation goes as a file', '对话以文件形式发送'), aspect_ratio: () => tr('Ratio of the picture or video', '图片或视频的宽高比'),
@@ -80,7 +81,7 @@ const FACTS = {
   account: () => tr('account', '账号'), reason: () => tr('reason', '原因'), waited_ms: () => tr('waited', '等待'), took_ms: () => tr('took', '用时'), kind: () => tr('kind', '类型'), usable: () => tr('usable', '可用'), count: () => tr('count', '数量'),
   saved_bytes: () => tr('bytes saved', '节省字节'), class: () => tr('class', '类别'), next: () => tr('next step', '下一步'), asked: () => tr('asked the upstream', '已询问上游'), code: () => tr('code', '代码'), value: () => tr('value', '值'),
 };
-const fact = (name, value) => (typeof value === 'boolean' ? (value ? tr('yes', '是') : tr('no', '否')) : name.endsWith('_ms') ? millis(value) : typeof value === 'object' ? JSON.stringify(value) : value);
+const fact = (name, value) => (typeof value === 'boolean' ? (value ? tr('yes', '是') : tr('no', '否')) : name.endsWith('_ms') ? millis(value) : name === 'reason' ? word(value) ?? value : typeof value === 'object' ? JSON.stringify(value) : value);
 const facts = (more) => Object.entries(more).filter(([, value]) => value !== null && value !== '').map(([name, value]) => `${FACTS[name]?.() ?? name}: ${fact(name, value)}`).join(' · ');
 
 function timeline(request) {

@@ -9,8 +9,12 @@ const POLL_MS = 2000;
 const PICTURE = /!\[[^\]]*\]\((https?:[^)\s]+)\)/g;
 const TOOL = { type: 'function', function: { name: 'roll_dice', description: 'Rolls dice and gives the sum.', parameters: { type: 'object', properties: { count: { type: 'integer' }, sides: { type: 'integer' } }, required: ['count', 'sides'] } } };
 
+// The conversation, which is there again when the owner comes back from another screen.
+let kept = { messages: [], nodes: [] };
+document.addEventListener('left', () => { kept = { messages: [], nodes: [] }; });
+
 export async function show(place) {
-  const state = { messages: [], files: [], abort: null, models: [] };
+  const state = { messages: kept.messages, files: [], abort: null, models: [] };
   const model = h('select', { 'aria-label': tr('Model', '模型') });
   const what = h('select', {}, [['chat', tr('Chat', '对话')], ['image', tr('Picture', '图片')], ['video', tr('Video', '视频')]].map(([value, label]) => h('option', { value }, label)));
   const options = { thinking: false, search: false, tools: false };
@@ -29,13 +33,14 @@ export async function show(place) {
     toggle(tr('Search the web', '联网搜索'), false, (on) => { options.search = on; }),
     toggle(tr('Offer a sample tool', '提供示例工具'), false, (on) => { options.tools = on; }),
     key_card,
-    h('div', { class: 'row' }, button(tr('As code', '查看代码'), () => as_code(), { kind: 'small' }), button(tr('Begin anew', '重新开始'), () => { state.messages = []; hello(); }, { kind: 'small quiet' }))));
+    h('div', { class: 'row' }, button(tr('As code', '查看代码'), () => as_code(), { kind: 'small' }), button(tr('Begin anew', '重新开始'), () => { state.abort?.abort(); state.messages = []; hello(); }, { kind: 'small quiet' }))));
   fill(place, head(tr('Playground', '试用'), tr('Asks through the same API as your programs.', '与你的程序使用同一个 API。')), h('div', { class: 'play' }, h('div', {}, talk, composer), side));
-  hello();
+  if (kept.nodes.length) fill(talk, kept.nodes);
+  else hello();
 
   function hello() {
-    const samples = [tr('What can you help me with?', '你能帮我做什么?'), tr('Explain how a lighthouse works, in three sentences.', '用三句话解释灯塔的工作原理。'), tr('Write a haiku about the sea.', '写一首关于大海的俳句。')];
-    fill(talk, h('div', { class: 'empty' }, h('h3', {}, tr('Say something', '说点什么')), h('p', {}, tr('Or begin with one of these:', '或从这里开始:')), h('div', { class: 'row center' }, samples.map((sample) => button(sample, () => { text.value = sample; composer.requestSubmit(); }, { kind: 'small' })))));
+    const samples = [tr('What can you help me with?', '你能帮我做什么？'), tr('Explain how a lighthouse works, in three sentences.', '用三句话解释灯塔的工作原理。'), tr('Write a haiku about the sea.', '写一首关于大海的俳句。')];
+    fill(talk, h('div', { class: 'empty' }, h('h3', {}, tr('Say something', '说点什么')), h('p', {}, tr('Or begin with one of these:', '或从这里开始：')), h('div', { class: 'row center' }, samples.map((sample) => button(sample, () => { text.value = sample; composer.requestSubmit(); }, { kind: 'small' })))));
   }
   const headers = () => (key.value.trim() ? { authorization: `Bearer ${key.value.trim()}` } : with_csrf());
   async function ask(path, init = {}) {
@@ -81,7 +86,8 @@ export async function show(place) {
     if (state.abort) { state.abort.abort(); return; }
     const said = text.value.trim();
     if (!said && !state.files.length) return;
-    if (!state.messages.length) fill(talk);
+    if (!talk.querySelector('.bubble')) fill(talk);
+    const before = state.messages.length;
     const sent = state.files; state.files = []; draw_files();
     text.value = ''; text.style.height = '';
     talk.append(bubble('mine', h('div', { class: 'said' }, said), sent.length ? h('div', { class: 'row' }, sent.map((file) => tag(file.name))) : null));
@@ -97,7 +103,11 @@ export async function show(place) {
       else await chat(said, sent, answer);
     } catch (error) {
       if (error.name === 'AbortError') answer.append(h('p', { class: 'muted' }, tr('Stopped.', '已停止。')));
-      else answer.append(fault(error));
+      else {
+        // What got no answer is not sent again with the next message.
+        state.messages.length = before;
+        answer.append(fault(error));
+      }
     } finally {
       state.abort = null;
       talk.setAttribute('aria-busy', 'false');
@@ -166,7 +176,7 @@ export async function show(place) {
     for (const url of pictures) answer.append(made_picture(url, said.textContent));
     if (sources.size) answer.append(h('details', { open: true }, h('summary', {}, tr(`${sources.size} sources`, `${sources.size} 个来源`)), h('ol', { class: 'sources' }, [...sources].map(([url, title]) => h('li', {}, h('a', { href: safe_link(url), target: '_blank', rel: 'noreferrer noopener' }, title))))));
     const seconds = ((performance.now() - began) / 1000).toFixed(1);
-    answer.append(h('div', { class: 'row' }, h('span', { class: 'hint' }, tr(`${seconds} s`, `${seconds} 秒`), fine ? tr(`, ${fine.prompt_tokens} tokens in, ${fine.completion_tokens} out`, `,输入 ${fine.prompt_tokens} 词元,输出 ${fine.completion_tokens} 词元`) : ''), whole ? copy_button(whole, tr('Copy the answer', '复制回答')) : null));
+    answer.append(h('div', { class: 'row' }, h('span', { class: 'hint' }, tr(`${seconds} s`, `${seconds} 秒`), fine ? tr(`, ${fine.prompt_tokens} tokens in, ${fine.completion_tokens} out`, `，输入 ${fine.prompt_tokens} 词元，输出 ${fine.completion_tokens} 词元`) : ''), whole ? copy_button(whole, tr('Copy the answer', '复制回答')) : null));
     const reply = { role: 'assistant', content: whole };
     const made = calls.filter(Boolean);
     if (made.length) reply.tool_calls = made;
@@ -174,7 +184,7 @@ export async function show(place) {
   }
 
   async function picture(said, sent, answer) {
-    const wait = h('div', {}, h('p', { class: 'muted' }, tr('Making a picture. This takes up to a minute.', '正在生成图片,最多需要一分钟。')), h('div', { class: 'bar-loading' }));
+    const wait = h('div', {}, h('p', { class: 'muted' }, tr('Making a picture. This takes up to a minute.', '正在生成图片，最多需要一分钟。')), h('div', { class: 'bar-loading' }));
     answer.append(wait);
     try {
       let response;
@@ -190,7 +200,7 @@ export async function show(place) {
 
   async function video(said, sent, answer) {
     const bar = h('span', {});
-    const words = h('p', { class: 'muted' }, tr('Making a video. This takes some minutes; it goes on when you leave.', '正在生成视频,需要几分钟;离开页面也会继续。'));
+    const words = h('p', { class: 'muted' }, tr('Making a video. This takes some minutes; it goes on when you leave.', '正在生成视频，需要几分钟；离开页面也会继续。'));
     answer.append(words, h('div', { class: 'progress', role: 'progressbar', 'aria-label': tr('Progress', '进度'), 'aria-valuemin': '0', 'aria-valuemax': '100' }, bar));
     const body = { model: model.value, prompt: said };
     if (sent[0]) body.input_reference = await data_url(sent[0]);
@@ -209,7 +219,7 @@ export async function show(place) {
   }
 
   function as_code() {
-    const messages = state.messages.length ? state.messages.filter((one) => typeof one.content === 'string').slice(-4) : [{ role: 'user', content: text.value.trim() || tr('Hello!', '你好!') }];
+    const messages = state.messages.length ? state.messages.filter((one) => typeof one.content === 'string').slice(-4) : [{ role: 'user', content: text.value.trim() || tr('Hello!', '你好！') }];
     const body = body_of(messages);
     const { model: name, stream, stream_options, messages: list, ...more } = body;
     const json = JSON.stringify(body, null, 2);
@@ -219,7 +229,10 @@ export async function show(place) {
     const curl = `curl -N ${base}v1/chat/completions \\\n  -H "Authorization: Bearer YOUR_KEY" \\\n  -H "Content-Type: application/json" \\\n  -d '${json.replaceAll("'", "'\\''")}'`;
     dialog(tr('The same as code', '对应的代码'), () => h('div', { class: 'stack' }, [['curl', curl], ['Python', python], ['JavaScript', js]].map(([name, code]) => h('div', { class: 'field' }, h('span', { class: 'label' }, name), code_block(code)))));
   }
-  return () => state.abort?.abort();
+  return () => {
+    state.abort?.abort();
+    kept = { messages: state.messages, nodes: talk.querySelector('.bubble') ? [...talk.childNodes] : [] };
+  };
 }
 
 /** A text in which `[[1]]` leads to the first of the sources. */
