@@ -5,6 +5,19 @@ import { open_screen } from './harness.mjs';
 
 export const SCREENS = ['overview', 'accounts', 'playground', 'live', 'usage', 'keys', 'models', 'settings', 'gallery', 'audit'];
 
+/** Texts and labels of a page with three English words or more, but for code and values. Names have at most two. */
+function english() {
+  const is_english = (text) => /[A-Za-z]{2,} [A-Za-z]+ [A-Za-z]{2,}/.test(text ?? '');
+  const found = [];
+  for (const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT); walk.nextNode();) {
+    const { data, parentElement } = walk.currentNode;
+    if (is_english(data) && !parentElement.closest('code, pre, noscript, .mono, .value')) found.push(data);
+  }
+  for (const element of document.querySelectorAll('[aria-label], [title], [placeholder], [alt]'))
+    for (const name of ['aria-label', 'title', 'placeholder', 'alt']) if (is_english(element.getAttribute(name))) found.push(element.getAttribute(name));
+  return found;
+}
+
 export async function of_screens({ browser, page, base, key }) {
   const { context, step, check_axe } = browser;
 
@@ -41,6 +54,10 @@ export async function of_screens({ browser, page, base, key }) {
     await page.waitForSelector('#screen[data-ready="settings"]');
     assert.equal(await page.getAttribute('html', 'lang'), 'zh-CN');
     assert.ok(await page.getByRole('heading', { name: '设置' }).count());
+    for (const name of SCREENS) {
+      await open_screen(page, name);
+      assert.deepEqual(await page.evaluate(english), [], `${name} in Chinese`);
+    }
     await page.getByRole('button', { name: 'English' }).click();
   });
 

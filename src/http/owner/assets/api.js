@@ -17,8 +17,8 @@ function words(status, body, path) {
   const said = zh || (typeof error === 'string' ? error : both(error?.message ?? body?.message));
   if (status === 404 && path.startsWith('admin/') && error?.code === 'unknown_url')
     return tr('This server does not offer this yet.', '此服务器尚未提供此功能。');
-  if (is_over(status, body)) return tr('Your session has ended. Log in again.', '会话已结束,请重新登录。');
-  if (status === 429 && !error?.code) return tr('Too many wrong keys. Wait a moment.', '错误的密钥过多,请稍候。');
+  if (is_over(status, body)) return tr('Your session has ended. Log in again.', '会话已结束，请重新登录。');
+  if (status === 429 && !error?.code) return tr('Too many wrong keys. Wait a moment.', '错误的密钥过多，请稍候。');
   return said || tr(`The server answered with status ${status}.`, `服务器返回状态 ${status}。`);
 }
 

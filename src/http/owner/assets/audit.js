@@ -9,7 +9,7 @@ const WORDS = [
   [/^POST \/admin\/accounts\/([^/]+)\/restore-session$/, (id) => tr(`Undid the renewal of ${id}`, `撤销 ${id} 的续期`)],
   [/^POST \/admin\/logins$/, () => tr('Began a login with a code', '开始代码登录')], [/^DELETE \/admin\/logins\//, () => tr('Cancelled a login', '取消登录')], [/^POST \/admin\/reload$/, () => tr('Reloaded the files', '重新载入文件')],
   [/^POST \/admin\/keys$/, () => tr('Made a key', '创建密钥')], [/^PATCH \/admin\/keys\/([^/]+)$/, (id) => tr(`Changed the limits of ${id}`, `更改 ${id} 的限额`)], [/^DELETE \/admin\/keys\/([^/]+)$/, (id) => tr(`Revoked the key ${id}`, `吊销密钥 ${id}`)],
-  [/^PATCH \/admin\/models$/, () => tr('Changed which models are listed', '更改列出的模型')], [/^PATCH \/admin\/settings(?: (.*))?$/, (names) => (names ? tr(`Changed settings: ${names}`, `更改设置:${names}`) : tr('Changed settings', '更改设置'))],
+  [/^PATCH \/admin\/models$/, () => tr('Changed which models are listed', '更改列出的模型')], [/^PATCH \/admin\/settings(?: (.*))?$/, (names) => (names ? tr(`Changed settings: ${names}`, `更改设置：${names}`) : tr('Changed settings', '更改设置'))],
 ];
 function words(what) {
   for (const [shape, say] of WORDS) {
@@ -22,12 +22,12 @@ function words(what) {
 function who(name) {
   const [, way, number] = /^(page|link) session (\d+)$/.exec(name) ?? [];
   if (!way) return name === 'key' ? tr('admin key', '管理密钥') : name;
-  return way === 'page' ? tr(`page, login ${number}`, `页面,第 ${number} 次登录`) : tr(`page by the link, login ${number}`, `通过链接打开的页面,第 ${number} 次登录`);
+  return way === 'page' ? tr(`page, login ${number}`, `页面，第 ${number} 次登录`) : tr(`page by the link, login ${number}`, `通过链接打开的页面，第 ${number} 次登录`);
 }
 
 export async function show(place) {
   const list = h('div', {});
-  fill(place, head(tr('Changes', '变更记录'), tr('Who changed what on this server, newest first.', '谁在此服务器上做了什么更改,最新在前。')), list);
+  fill(place, head(tr('Changes', '变更记录'), tr('Who changed what on this server, newest first.', '谁在此服务器上做了什么更改，最新在前。')), list);
   async function load() {
     fill(list, loading());
     try {

@@ -9,16 +9,16 @@ export function clients(base, { key = 'YOUR_KEY', model = 'qwen3-max' } = {}) {
     ['curl', 'curl', () => code_block(`curl -N ${v1}/chat/completions \\\n  -H "Authorization: Bearer ${key}" \\\n  -H "Content-Type: application/json" \\\n  -d '{"model": "${model}", "stream": true, "messages": [{"role": "user", "content": "Hello!"}]}'`)],
     ['claude', 'Claude Code', () => [
       code_block(`export ANTHROPIC_BASE_URL=${root}\nexport ANTHROPIC_AUTH_TOKEN=${key}\nexport ANTHROPIC_MODEL=${model}\nclaude`),
-      h('p', { class: 'muted' }, tr('Set the three variables in the shell that starts it. The address has no /v1.', '在启动它的终端里设置这三个变量,地址不带 /v1。'))]],
+      h('p', { class: 'muted' }, tr('Set the three variables in the shell that starts it. The address has no /v1.', '在启动它的终端里设置这三个变量，地址不带 /v1。'))]],
     ['codex', 'Codex', () => [
       h('p', { class: 'muted' }, tr('Add to ~/.codex/config.toml:', '写入 ~/.codex/config.toml:')),
       code_block(`model = "${model}"\nmodel_provider = "qwen-bridge"\n\n[model_providers.qwen-bridge]\nname = "qwen-bridge"\nbase_url = "${v1}"\nenv_key = "QWEN_BRIDGE_KEY"\nwire_api = "responses"`),
       code_block(`export QWEN_BRIDGE_KEY=${key}`)]],
     ['webui', 'Open WebUI', () => [
-      h('p', { class: 'muted' }, tr('Admin Panel → Settings → Connections → OpenAI API → Add:', '管理员面板 → 设置 → 外部连接 → OpenAI API → 添加:')),
+      h('p', { class: 'muted' }, tr('Admin Panel → Settings → Connections → OpenAI API → Add:', '管理员面板 → 设置 → 外部连接 → OpenAI API → 添加：')),
       fields(['URL', v1], [tr('Key', '密钥'), key])]],
     ['cherry', 'Cherry Studio', () => [
-      h('p', { class: 'muted' }, tr('Settings → Model Provider → Add, type OpenAI:', '设置 → 模型服务 → 添加,类型选 OpenAI:')),
+      h('p', { class: 'muted' }, tr('Settings → Model Provider → Add, type OpenAI:', '设置 → 模型服务 → 添加，类型选 OpenAI:')),
       fields([tr('API host', 'API 地址'), root], [tr('API key', 'API 密钥'), key], [tr('Model', '模型'), model])]],
     ['cline', 'Cline', () => [
       h('p', { class: 'muted' }, tr('API Provider: OpenAI Compatible (the same in Roo Code and Kilo Code):', 'API Provider 选 OpenAI Compatible(Roo Code、Kilo Code 相同):')),

@@ -31,14 +31,14 @@ function aliases_card({ settings = [], version }, models, load) {
     try { await patch('admin/settings', { MODEL_MAP: value }, { 'if-match': `"${version}"` }); say(tr('Aliases changed', '别名已更改')); await load(); } catch (error) { fill(trouble, error.code === 'settings_changed' ? fault(error, load, tr('Load them again', '重新加载')) : fault(error)); }
   }
   const entries = () => [...rows.children].map((one) => [...one.querySelectorAll('input')].map((input) => input.value.trim())).filter(([name, model]) => name || model).map(([name, model]) => `${name}=${model}`);
-  return card(tr('Aliases', '别名'), h('p', { class: 'muted' }, tr('MODEL_MAP: programs with fixed model names get one of yours. The first row that fits counts; * stands at the end of a name.', 'MODEL_MAP:让固定模型名的程序使用你的模型。按顺序取第一条匹配;* 只能在名称末尾。')), rows, names, trouble,
+  return card(tr('Aliases', '别名'), h('p', { class: 'muted' }, tr('MODEL_MAP: programs with fixed model names get one of yours. The first row that fits counts; * stands at the end of a name.', 'MODEL_MAP：让固定模型名的程序使用你的模型。按顺序取第一条匹配；* 只能在名称末尾。')), rows, names, trouble,
     setting.changeable ? h('div', { class: 'row end' }, button(tr('Add', '添加'), () => { const one = row(); rows.append(one); one.querySelector('input').focus(); }),
       setting.origin === 'page' ? button(tr('Take these back', '撤销此更改'), () => save(null), { title: tr('Then the value of the files or the default is in use', '恢复为配置文件或默认值') }) : null, button(tr('Save', '保存'), () => save(entries()), { kind: 'primary' })) : null);
 }
 
 export async function show(place) {
   const list = h('div', { class: 'stack' });
-  fill(place, head(tr('Models', '模型'), tr('What is switched off stays usable by its name; it is only left out of /v1/models, so that pickers stay short.', '关闭的名称仍可使用,只是不再出现在 /v1/models 中,让选择列表保持简短。')), list);
+  fill(place, head(tr('Models', '模型'), tr('What is switched off stays usable by its name; it is only left out of /v1/models, so that pickers stay short.', '关闭的名称仍可使用，只是不再出现在 /v1/models 中，让选择列表保持简短。')), list);
   async function load() {
     fill(list, loading());
     try {

@@ -27,7 +27,7 @@ export async function show(place) {
 
 function first_run(load) {
   return [
-    head(tr('Add your first account', '添加第一个账号'), tr('Paste what your browser sends to chat.qwen.ai, in any form. It is recognised at once; the account answers without a restart.', '粘贴浏览器发送给 chat.qwen.ai 的内容,任何形式都可以。内容会立即识别,账号无需重启即可使用。')),
+    head(tr('Add your first account', '添加第一个账号'), tr('Paste what your browser sends to chat.qwen.ai, in any form. It is recognised at once; the account answers without a restart.', '粘贴浏览器发送给 chat.qwen.ai 的内容，任何形式都可以。内容会立即识别，账号无需重启即可使用。')),
     add_cards(async () => { await load(); location.hash = '#playground'; }),
   ];
 }
@@ -42,9 +42,9 @@ function figures({ summary = {}, accounts }) {
       figure(tr('Accounts ready', '可用账号'), `${ready} / ${accounts.length}`, status(kind, kind === 'good' ? tr('All is well', '一切正常') : kind === 'part' ? tr('Some need you', '部分需要处理') : tr('None can answer', '均不可用'))),
       figure(tr('Under way', '进行中'), number(summary.in_flight ?? 0), summary.queued ? tr(`${summary.queued} waiting`, `${summary.queued} 个排队`) : tr('none waiting', '无排队')),
       figure(tr('Requests today', '今日请求'), number(sum('requests')), tr('UTC day', 'UTC 日')),
-      figure(tr('Tokens today', '今日词元'), short(sum('prompt_tokens') + sum('completion_tokens')), tr(`${short(sum('prompt_tokens'))} in, ${short(sum('completion_tokens'))} out`, `输入 ${short(sum('prompt_tokens'))},输出 ${short(sum('completion_tokens'))}`))),
-    summary.paused_until ? notice('warn', h('span', {}, tr('The upstream asks for a human. Nothing is sent for ', '上游要求人工验证,暂停发送 '), countdown(summary.paused_until))) : null,
-    summary.upstream_degraded ? notice('warn', tr('All accounts fail in the same way: the upstream has trouble, not your accounts.', '所有账号以同样方式失败:是上游的问题,而非账号。')) : null);
+      figure(tr('Tokens today', '今日词元'), short(sum('prompt_tokens') + sum('completion_tokens')), tr(`${short(sum('prompt_tokens'))} in, ${short(sum('completion_tokens'))} out`, `输入 ${short(sum('prompt_tokens'))}，输出 ${short(sum('completion_tokens'))}`))),
+    summary.paused_until ? notice('warn', h('span', {}, tr('The upstream asks for a human. Nothing is sent for ', '上游要求人工验证，暂停发送 '), countdown(summary.paused_until))) : null,
+    summary.upstream_degraded ? notice('warn', tr('All accounts fail in the same way: the upstream has trouble, not your accounts.', '所有账号以同样方式失败：是上游的问题，而非账号。')) : null);
 }
 
 function attention(accounts) {

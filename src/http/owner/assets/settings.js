@@ -25,8 +25,8 @@ function select_of(setting) {
 /** What became of a change or a reload, in words. */
 function outcome_of({ changed = [], needs_restart = [] }) {
   return [
-    changed.length ? tr(`Changed: ${changed.join(', ')}.`, `已更改:${changed.join('、')}。`) : needs_restart.length ? '' : tr('Nothing has changed.', '没有变化。'),
-    needs_restart.length ? tr(`In use after a restart of the server only: ${needs_restart.join(', ')}.`, `重启服务器后才生效:${needs_restart.join('、')}。`) : '',
+    changed.length ? tr(`Changed: ${changed.join(', ')}.`, `已更改：${changed.join('、')}。`) : needs_restart.length ? '' : tr('Nothing has changed.', '没有变化。'),
+    needs_restart.length ? tr(`In use after a restart of the server only: ${needs_restart.join(', ')}.`, `重启服务器后才生效：${needs_restart.join('、')}。`) : '',
   ].filter(Boolean).join(' ');
 }
 
@@ -36,13 +36,13 @@ export async function show(place) {
   const search = h('input', { type: 'search', placeholder: tr('Find a setting', '查找设置'), 'aria-label': tr('Find a setting', '查找设置') });
   const changed = h('input', { type: 'checkbox', id: 'changed' });
   let settings = [], version = '';
-  fill(place, head(tr('Settings', '设置'), tr('The values in use and where they come from. A change made here is kept by this server and comes before the files, which stay as they are.', '当前使用的值及来源。在此处的更改由服务保存,优先于配置文件;文件本身不会被改写。'),
+  fill(place, head(tr('Settings', '设置'), tr('The values in use and where they come from. A change made here is kept by this server and comes before the files, which stay as they are.', '当前使用的值及来源。在此处的更改由服务保存，优先于配置文件；文件本身不会被改写。'),
     button(tr('Reload files', '重新载入文件'), async () => { try { tell(await post('admin/reload')); } catch (error) { fill(outcome, fault(error)); } await load(); }, { title: tr('Read .env, config.json and the cookie file again', '重新读取 .env、config.json 和 Cookie 文件') })),
   outcome, h('div', { class: 'row' }, h('div', { class: 'grow' }, search), h('label', { class: 'row', for: 'changed' }, changed, tr('Only what was set', '只看已设置的'))), list);
   search.addEventListener('input', draw);
   changed.addEventListener('change', draw);
   function tell(told) {
-    if (told.faults?.length) fill(outcome, notice('bad', h('div', {}, h('strong', {}, tr('Nothing was changed:', '未做任何更改:')), h('ul', {}, told.faults.map((one) => h('li', {}, both(one) || one?.message || JSON.stringify(one)))))));
+    if (told.faults?.length) fill(outcome, notice('bad', h('div', {}, h('strong', {}, tr('Nothing was changed:', '未做任何更改：')), h('ul', {}, told.faults.map((one) => h('li', {}, both(one) || one?.message || JSON.stringify(one)))))));
     else fill(outcome, notice(told.needs_restart?.length ? 'warn' : 'good', h('p', {}, outcome_of(told))));
   }
   function draw() {
@@ -55,7 +55,7 @@ export async function show(place) {
   const one = (setting) => h('div', { class: 'setting' },
     h('div', {}, h('div', { class: 'row' }, h('strong', { class: 'mono' }, setting.name), setting.origin !== 'default' ? tag(origin(setting.origin), 'accent') : null, setting.needs_restart ? tag(tr('restart', '需重启')) : null), h('p', {}, rich(setting.about))),
     h('div', { class: 'row' }, h('div', { class: 'value' }, setting.value || h('span', { class: 'muted' }, tr('not set', '未设置')), setting.origin !== 'default' && setting.default ? h('div', { class: 'muted' }, tr(`default ${setting.default}`, `默认 ${setting.default}`)) : null,
-      setting.pending ? h('div', { class: 'muted' }, tr(`after a restart: ${setting.pending.value ?? 'not set'} (${origin(setting.pending.origin)})`, `重启后:${setting.pending.value ?? '未设置'}(${origin(setting.pending.origin)})`)) : null),
+      setting.pending ? h('div', { class: 'muted' }, tr(`after a restart: ${setting.pending.value ?? 'not set'} (${origin(setting.pending.origin)})`, `重启后：${setting.pending.value ?? '未设置'}(${origin(setting.pending.origin)})`)) : null),
     setting.changeable ? h('button', { type: 'button', class: 'button small', 'data-focus': setting.name, 'aria-label': tr(`Change ${setting.name}`, `更改 ${setting.name}`), onclick: () => change(setting) }, tr('Change', '更改')) : null));
   const change = (setting) => dialog(setting.name, (close) => {
     const value = setting.choices?.length ? select_of(setting) : h('input', { type: 'text', value: setting.value ?? '', autocomplete: 'off', spellcheck: 'false' });
@@ -76,7 +76,7 @@ export async function show(place) {
         fill(trouble, notice('bad', h('p', {}, tr(`The settings were changed elsewhere meanwhile. ${setting.name} is ${is_same ? 'still' : 'now'} ${now || 'not set'}. Save again to set your value.`, `设置已在别处被更改。${setting.name} ${is_same ? '仍为' : '现为'} ${now || '未设置'}。再次保存即可使用你的值。`))));
       }
     }
-    const form = h('form', { class: 'stack' }, h('p', { class: 'muted' }, rich(setting.about)), field(tr('Value', '值'), value, setting.default ? tr(`Default: ${setting.default}`, `默认:${setting.default}`) : null), trouble,
+    const form = h('form', { class: 'stack' }, h('p', { class: 'muted' }, rich(setting.about)), field(tr('Value', '值'), value, setting.default ? tr(`Default: ${setting.default}`, `默认：${setting.default}`) : null), trouble,
       h('div', { class: 'row end' }, setting.origin === 'page' ? button(tr('Take this value back', '撤销此更改'), () => save(null), { title: tr('Then the value of the files or the default is in use', '恢复为配置文件或默认值') }) : null, h('button', { type: 'submit', class: 'button primary' }, tr('Save', '保存'))));
     form.addEventListener('submit', (event) => { event.preventDefault(); save(value.value); });
     return form;

@@ -13,7 +13,7 @@ export async function show(place) {
   const tabs = h('div', { class: 'tabs', role: 'group', 'aria-label': tr('By', '分组') }, ways.map(([value, label]) => h('button', { type: 'button', 'aria-pressed': String(value === by), onclick: (event) => { by = value; tabs.querySelectorAll('button').forEach((one) => one.setAttribute('aria-pressed', String(one === event.currentTarget))); load(); } }, label)));
   const csv = h('a', { class: 'button', download: '' }, tr('CSV', '导出 CSV'));
   const list = h('div', { class: 'stack' });
-  fill(place, head(tr('Usage', '用量'), tr('Each request that asked a model, counted once. Days are of UTC.', '每个请求只计一次,日期按 UTC。'), csv),
+  fill(place, head(tr('Usage', '用量'), tr('Each request that asked a model, counted once. Days are of UTC.', '每个请求只计一次，日期按 UTC。'), csv),
     h('div', { class: 'filters' }, field(tr('From', '从'), from), field(tr('To', '到'), to), tabs), list);
   from.addEventListener('change', () => load());
   to.addEventListener('change', () => load());
@@ -30,7 +30,7 @@ export async function show(place) {
   }
   function draw({ rows, total }) {
     if (!rows.length || !total?.requests) {
-      fill(list, empty(tr('No request in this time', '此时段没有请求'), tr('Choose other days, or ask something on the playground.', '请选择其他日期,或在试用页提问。')));
+      fill(list, empty(tr('No request in this time', '此时段没有请求'), tr('Choose other days, or ask something on the playground.', '请选择其他日期，或在试用页提问。')));
       return;
     }
     const errors = Object.values(total.errors ?? {}).reduce((all, one) => all + one, 0);

@@ -30,7 +30,7 @@ function draw() {
           button(is_zh() ? 'English' : '中文', () => { set_language(is_zh() ? 'en' : 'zh'); draw(); }, { kind: 'small quiet' }),
           h('button', { type: 'button', class: 'button small quiet', 'aria-label': tr('Light or dark', '浅色或深色'), onclick: toggle_theme }, icon('sun')))),
       h('h1', {}, tr('Your own Qwen accounts, as one API', '把自己的 Qwen 账号变成一个 API')),
-      h('p', {}, tr('Programs that speak OpenAI or Anthropic talk to this address; your accounts answer.', '支持 OpenAI 或 Anthropic 接口的程序连接到此地址,由你的账号回答。')),
+      h('p', {}, tr('Programs that speak OpenAI or Anthropic talk to this address; your accounts answer.', '支持 OpenAI 或 Anthropic 接口的程序连接到此地址，由你的账号回答。')),
       h('div', { class: 'row between' }, h('div', { id: 'light', 'aria-live': 'polite' }, lamp()),
         h('a', { class: 'button primary', href: 'admin' }, tr("Open the owner's page", '打开管理页面')))),
     card(tr('Address', '地址'),
@@ -38,8 +38,8 @@ function draw() {
         h('div', { class: 'field' }, h('span', { class: 'label' }, tr('Base URL for OpenAI clients', 'OpenAI 客户端的地址')), code_line(`${base}v1`)),
         h('div', { class: 'field' }, h('span', { class: 'label' }, tr('Base URL for Anthropic clients', 'Anthropic 客户端的地址')), code_line(base.replace(/\/$/, ''))),
         h('p', { class: 'hint' }, keyless
-          ? tr('No key is needed. Clients that insist on one take any word.', '不需要密钥;若客户端必须填写,任意填写即可。')
-          : tr('A key is needed: one of API_KEY, or one made on the owner’s page.', '需要密钥:API_KEY 中的任意一个,或在管理页面创建。')))),
+          ? tr('No key is needed. Clients that insist on one take any word.', '不需要密钥；若客户端必须填写，任意填写即可。')
+          : tr('A key is needed: one of API_KEY, or one made on the owner’s page.', '需要密钥：API_KEY 中的任意一个，或在管理页面创建。')))),
     card(tr('Connect a client', '连接客户端'), client_tabs(base, keyless ? { key: 'any' } : {})),
     h('p', { class: 'muted' }, `qwen-bridge ${told.version}`, ' · ', h('a', { href: 'health' }, tr('Health', '健康状态'))));
 }
