@@ -151,7 +151,10 @@ impl TokenMeter {
 
     /// Adds a character and returns its cost in hundredths of a token.
     pub(crate) fn add_char(&mut self, c: char) -> u64 {
-        let kind = ASCII.get(c as usize).copied().unwrap_or_else(|| Kind::of(c));
+        self.add_kind(u8::try_from(c).ok().filter(u8::is_ascii).map_or_else(|| Kind::of(c), ascii_kind))
+    }
+
+    fn add_kind(&mut self, kind: Kind) -> u64 {
         let step = self.place.step(kind);
         self.place = step.place;
         self.hundredths += u64::from(step.cost);
@@ -159,10 +162,16 @@ impl TokenMeter {
     }
 
     fn add_plain(&mut self, text: &str) {
-        // A copy that stays in registers: this loop sees every character of an answer.
+        // A copy that stays in registers: these loops see every character of an answer.
         let mut meter = *self;
-        for c in text.chars() {
-            meter.add_char(c);
+        if text.is_ascii() {
+            for byte in text.bytes() {
+                meter.add_kind(ascii_kind(byte));
+            }
+        } else {
+            for c in text.chars() {
+                meter.add_char(c);
+            }
         }
         *self = meter;
     }
@@ -232,7 +241,12 @@ const fn steps() -> [[Step; KINDS]; PLACES] {
     steps
 }
 
-/// [`Kind::of`] of each ASCII character.
+/// [`Kind::of`] of an ASCII character.
+#[expect(clippy::indexing_slicing, reason = "the mask keeps it inside")]
+fn ascii_kind(byte: u8) -> Kind {
+    ASCII[usize::from(byte) % ASCII.len()]
+}
+
 static ASCII: [Kind; 128] = ascii();
 
 #[expect(clippy::indexing_slicing, reason = "done by the compiler")]
