@@ -47,8 +47,18 @@ impl<'a> Rules<'a> {
                 format!(", to which MODEL_MAP leads '{}',", cut(name))
             };
             let variants = with_variants(self.models);
-            let hint = did_you_mean(nearest(target, variants.iter().map(|(name, _)| name.as_str())));
-            let message = format!("The model '{}'{mapped} does not exist upstream. {hint}", cut(target));
+            let near = nearest(target, variants.iter().map(|(name, _)| name.as_str()));
+            // A name that is like none of ours is most often another maker's.
+            let foreign = if near.is_none() && mapped.is_empty() {
+                let (name, ours) = (cut(target), self.default_model);
+                format!(
+                    " For programs that insist on the name, the owner of this server can set MODEL_MAP={name}={ours}."
+                )
+            } else {
+                String::new()
+            };
+            let hint = did_you_mean(near);
+            let message = format!("The model '{}'{mapped} does not exist upstream. {hint}{foreign}", cut(target));
             return Err(RequestError::new(RequestErrorKind::ModelNotFound, "model", message));
         }
         Ok(spec)

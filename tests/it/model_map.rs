@@ -53,3 +53,23 @@ async fn other_names_for_models() {
     let found = json_of(app.get("/v1/models/claude-sonnet-4-5").send().await.unwrap()).await;
     assert_eq!(found["id"], "claude-sonnet-4-5");
 }
+
+#[tokio::test]
+async fn a_name_of_another_maker_is_told_how_to_be_mapped() {
+    let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+    let app = Setup::default().with("MODEL_MAP", "gone=no-such-model").start(simulator).await;
+    let mut body = ask("echo: x");
+    for (model, advice) in [
+        ("claude-sonnet-4-5", Some("MODEL_MAP=claude-sonnet-4-5=qwen3")),
+        ("gpt-4o", Some("MODEL_MAP=gpt-4o=qwen3")),
+        // A slip of one of our names, and a name that is mapped already.
+        ("qwen3-maxx", None),
+        ("gone", None),
+    ] {
+        body["model"] = json!(model);
+        let (status, _, message) = error_of(app.post("/v1/messages", &body).send().await.unwrap()).await;
+        assert_eq!(status, 404, "{model}");
+        assert_eq!(message.contains("can set MODEL_MAP="), advice.is_some(), "{message}");
+        assert!(message.contains(advice.unwrap_or("GET /v1/models")), "{message}");
+    }
+}
