@@ -10,7 +10,7 @@ use crate::pool::view::IdentityReason;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeaseError {
     /// There is no identity at all.
-    #[error("no Qwen account is configured: add the cookie or token of one and start again")]
+    #[error("no Qwen account is configured: add the cookie of one on this server's page /admin, or in its cookie.txt")]
     NoneConfigured,
     /// Every usable identity is at its cap, and the queue is full or the wait was in vain.
     #[error("every account is busy: try again in {}", in_words(*retry_after))]
