@@ -374,3 +374,16 @@ async fn renewals_uploads_and_the_queue_are_told_with_their_time() {
     let chosen = entry("third", "chosen").await;
     assert!(chosen["account"] == "identity-1" && chosen["waited_ms"].is_u64(), "{chosen}");
 }
+
+/// A video is made in the background; how its request was understood is known at once.
+#[tokio::test]
+async fn a_video_tells_how_its_request_was_understood() {
+    let app = started(1).await;
+    let body = json!({"model": "qwen3-max", "prompt": "Waves", "size": "1280x720"});
+    let video = app.post("/v1/videos", &body).header("x-request-id", "film").send().await.unwrap();
+    assert_eq!(video.status(), 200);
+    recent(&app, 1).await;
+    let explained = json_of(look(&app, "/admin/requests/film").await).await;
+    let ratio = explained["timeline"].as_array().unwrap().iter().find(|entry| entry["what"] == "aspect_ratio");
+    assert_eq!(ratio.unwrap_or_else(|| panic!("{explained}"))["value"], "16:9");
+}

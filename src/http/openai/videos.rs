@@ -64,6 +64,7 @@ async fn take_up(call: Call, body: Body, key: Option<String>) -> Result<Response
     log_question(&settings, &record, || Some(request.prompt.clone()));
     let mut job = state.0.answers.media_request(&answering, |rules| request.resolve(rules)).await?;
     record.model(&job.model);
+    record.trace().understood(&job.notes);
     let notes = note_headers(&job.notes);
     let known = once.as_ref().map(|once| state.0.videos.asked_before(&owner, once)).transpose()?.flatten();
     let video = match known {
