@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 
 const FLAGS = ['--headless', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+const STEP_MS = 180_000;
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
 /** A browser with a profile of its own. With ASSETS=DIR it takes the page's files from there, without building the program. */
@@ -27,11 +28,13 @@ export async function open_browser(executablePath, folder) {
     });
     return page;
   }
+  /** Fails once a test takes too long: not every call of Playwright has a limit of its own. */
+  const late = () => new Promise((_, reject) => { setTimeout(() => reject(new Error(`not over after ${STEP_MS / 1000} s`)), STEP_MS).unref(); });
   /** Runs a test. A failure is noted, and the next test runs. */
   async function step(name, run) {
     const began = performance.now();
     try {
-      await run();
+      await Promise.race([run(), late()]);
       console.log(`ok    ${name} (${((performance.now() - began) / 1000).toFixed(1)} s)`);
     } catch (error) {
       failures.push(`${name}: ${error.stack ?? error}`);
@@ -44,6 +47,7 @@ export async function open_browser(executablePath, folder) {
   }
   /** Notes serious faults of accessibility. */
   async function check_axe(page, where) {
+    await page.bringToFront();
     // Run beside the page's own scripts, whose policy lets no other script in.
     const result = await page.evaluate(`${axe}; axe.run(document, { resultTypes: ['violations'] })`);
     const serious = result.violations.filter((fault) => ['serious', 'critical'].includes(fault.impact));
@@ -61,8 +65,9 @@ export async function open_browser(executablePath, folder) {
   return { context, watched, step, check_axe, close };
 }
 
-/** Opens a screen and waits until it is there. */
+/** Opens a screen and waits until it is there. A page in the background draws nothing, so it comes to the front. */
 export async function open_screen(page, name) {
+  await page.bringToFront();
   await page.evaluate((hash) => { const place = document.getElementById('screen'); if (place) place.dataset.ready = ''; location.hash = hash; }, `#${name}`);
   await page.waitForSelector(`#screen[data-ready="${name}"]`);
 }

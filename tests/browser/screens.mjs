@@ -76,6 +76,7 @@ export async function of_screens({ browser, page, base, key }) {
       assert.ok((await site.locator('body').innerText()).includes(code));
       await site.getByRole('button', { name: button }).click();
       await site.close();
+      await page.bringToFront();
     };
     await decide(await begin('second'), 'Deny');
     await page.getByRole('alert').getByText(/denied|declined|refused/i).waitFor();

@@ -92,18 +92,21 @@ export async function of_settings({ browser, page, base, server, config }) {
     const other = await watched(base);
     await other.goto(`${base}/admin#settings`);
     await other.waitForSelector('#screen[data-ready="settings"]');
+    await page.bringToFront();
     await change('QUEUE_MAX');
     await dialog().getByLabel('Value').fill('5');
+    await other.bringToFront();
     await change('QUEUE_MAX', other);
     await dialog(other).getByLabel('Value').fill('7');
     await save(other);
     await other.getByText('Changed: QUEUE_MAX.').first().waitFor();
+    await page.bringToFront();
     await save();
     await dialog().getByText(/changed elsewhere meanwhile. QUEUE_MAX is now 7/).waitFor();
     await check_axe(page, 'a conflict of two owners');
     await save();
     await page.getByText('Changed: QUEUE_MAX.').first().waitFor();
-    assert.ok((await setting('QUEUE_MAX').innerText()).includes('5'));
+    await setting('QUEUE_MAX').locator('.value').filter({ hasText: /^5/ }).waitFor();
     await other.close();
   });
 
