@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::{Endpoint, Scenario};
 
-use crate::support::app::{Setup, TestApp, json_of, question};
+use crate::support::app::{Setup, TestApp, json_of, on_one_day, question};
 use crate::support::files::{image_part, with_parts};
 
 const ADMIN_KEY: &str = "sk-of-the-owner";
@@ -155,6 +155,7 @@ async fn owner(app: &TestApp, method: &str, path: &str, body: Value) -> (u16, Va
 
 #[tokio::test]
 async fn the_owner_makes_limits_and_revokes_keys_without_a_restart() {
+    on_one_day().await;
     let setup = || Setup::default().with("ADMIN_SECRET_KEY", ADMIN_KEY).with("API_KEY", "laptop=sk-laptop");
     let app = setup().start(Simulator::start(Scenario::default().paced_ms(0)).await.unwrap()).await;
     let wish = json!({"name": "phone", "limits": {"models": ["qwen3-max"]}});

@@ -259,6 +259,14 @@ pub(crate) fn checked_error(body: &Value) -> Value {
     body["error"].clone()
 }
 
+/// Lets a test that counts by the day run on one: within the last minute of a day (UTC) it waits for the next one.
+pub(crate) async fn on_one_day() {
+    let into_day = jiff::Timestamp::now().as_second().rem_euclid(86_400);
+    if let Ok(left @ ..=60) = u64::try_from(86_400 - into_day) {
+        tokio::time::sleep(Duration::from_secs(left)).await;
+    }
+}
+
 /// The body of a request with one user message.
 pub(crate) fn question(text: &str) -> Value {
     json!({"model": "qwen3-max", "messages": [{"role": "user", "content": text}]})
