@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::script::{Endpoint, Scenario, ScriptedReply};
 
-use crate::support::app::{PATIENCE, Setup, TestApp, USAGE, json_of, question};
+use crate::support::app::{PATIENCE, Setup, TestApp, USAGE, json_of, on_one_day, question};
 use crate::support::oracle::{crew, until};
 use crate::support::program::{self, Program};
 
@@ -264,6 +264,7 @@ async fn nonsense_and_strangers_are_refused() {
 
 #[tokio::test]
 async fn a_key_is_refused_beyond_its_requests_and_tokens_of_a_day() {
+    on_one_day().await;
     let limits = "laptop:requests=2/day;phone:tokens=10/day";
     let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
     let app = setup().with("KEY_LIMITS", limits).start(simulator).await;
