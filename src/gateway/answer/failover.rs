@@ -1,7 +1,5 @@
 //! Tries a request on one identity after the other. After each failure `next_step` decides, and the loop here obeys. A
 //! failure goes to the pool with its blame, and each attempt into the request's [`Trace`].
-//!
-//! This is one long file because the loop and the facts that it decides by are read together.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -15,7 +13,7 @@ use crate::base::ids::CredentialKey;
 use crate::base::session::Session;
 use crate::gateway::accounts::error::RefreshError;
 use crate::gateway::accounts::tokens::Tokens;
-use crate::gateway::answer::context::{RequestContext, RequestLimits};
+use crate::gateway::answer::context::{Progress, RequestContext};
 use crate::gateway::answer::error::{ChatError, until_midnight};
 use crate::gateway::answer::model_rests::ModelRests;
 use crate::gateway::answer::next_step::{Facts, FailureClass, NextStep, next_step};
@@ -73,48 +71,6 @@ pub(crate) struct Failed {
     pub(crate) is_final: bool,
 }
 
-/// The progress of one request through its attempts.
-pub(crate) struct Progress {
-    limits: RequestLimits,
-    attempts: u32,
-    challenges: u32,
-    tried: Vec<CredentialKey>,
-    /// Credential of the account that the request should go to, if it is available.
-    pub(crate) preferred: Option<CredentialKey>,
-    /// End of the request, with or without further identities.
-    pub(crate) deadline: Instant,
-    retries_left: u32,
-    has_repeated: bool,
-    /// Identities that are not asked: they are known to lack the model, and others are known to have it.
-    avoided: Vec<CredentialKey>,
-    /// The requested model, for identities with quotas by model.
-    model: Option<String>,
-    /// Number of the token that was sent to the present identity.
-    generation: u64,
-    /// Whether the present identity's token was renewed for this request.
-    is_renewed: bool,
-    /// Whether something was begun that must not be begun twice.
-    is_final: bool,
-}
-
-impl Progress {
-    /// The same progress, without these identities.
-    pub(crate) fn avoiding(mut self, avoided: Vec<CredentialKey>) -> Self {
-        self.avoided = avoided;
-        self
-    }
-
-    /// Notes the requested model, for which an identity may have a quota.
-    pub(crate) fn asks_for(&mut self, model: &str) {
-        self.model = Some(model.to_owned());
-    }
-
-    /// Number of attempts so far.
-    pub(crate) fn attempts(&self) -> u32 {
-        self.attempts
-    }
-}
-
 /// Reasons why one identity gave no answer.
 enum Failure {
     /// The identity has no usable token.
@@ -156,25 +112,6 @@ pub(crate) struct Failover {
 }
 
 impl Failover {
-    /// A request that has not been tried yet.
-    pub(crate) fn begin(limits: RequestLimits, context: &RequestContext) -> Progress {
-        Progress {
-            limits,
-            attempts: 0,
-            challenges: 0,
-            tried: Vec::new(),
-            preferred: None,
-            deadline: Instant::now() + limits.total_timeout,
-            retries_left: context.retries_max,
-            has_repeated: false,
-            avoided: Vec::new(),
-            model: None,
-            generation: 0,
-            is_renewed: false,
-            is_final: false,
-        }
-    }
-
     /// Tries until an attempt works or [`next_step`] gives up.
     ///
     /// # Errors
@@ -507,20 +444,6 @@ impl Failover {
                 ChatError::Upstream { error, attempts }
             }
         }
-    }
-}
-
-impl Progress {
-    /// Counts a second question to the same identity as one of the request's retries.
-    fn repeats(&mut self) {
-        self.has_repeated = true;
-        self.retries_left = self.retries_left.saturating_sub(1);
-    }
-
-    fn moves_on(&mut self, key: &CredentialKey, costs_retry: bool) {
-        self.retries_left = self.retries_left.saturating_sub(u32::from(costs_retry));
-        self.tried.push(key.clone());
-        self.is_renewed = false;
     }
 }
 

@@ -19,7 +19,7 @@ use crate::chat::reply::{Ending, FinishReason, ReplyEvent, ReplySink};
 use crate::chat::stages::{StagePlan, Stages};
 use crate::gateway::accounts::targets::{self, Targets};
 use crate::gateway::accounts::tokens::Tokens;
-use crate::gateway::answer::context::{RequestContext, RequestLimits};
+use crate::gateway::answer::context::{Progress, RequestContext, RequestLimits};
 use crate::gateway::answer::error::ChatError;
 use crate::gateway::answer::failover::{Attempt, Failed, Failover};
 use crate::gateway::answer::model_rests::ModelRests;
@@ -214,7 +214,7 @@ impl RelayGateway {
     ) -> Result<Box<Turn>, ChatError> {
         let mut attempt = Relaying { inner: &self.0, job, is_streamed, sink, trace: &context.trace };
         let avoided = self.0.models.without(&job.job.upstream_model);
-        let mut progress = Failover::begin(self.limits(), context).avoiding(avoided);
+        let mut progress = Progress::begin(self.limits(), context).avoiding(avoided);
         progress.asks_for(&job.job.upstream_model);
         self.0.failover.run(context, &mut attempt, &mut progress).await
     }
@@ -231,7 +231,7 @@ impl RelayGateway {
         context: &RequestContext,
     ) -> Result<Bytes, ChatError> {
         let mut attempt = Passing { inner: &self.0, path, body };
-        let mut progress = Failover::begin(self.limits(), context);
+        let mut progress = Progress::begin(self.limits(), context);
         progress.asks_for(model);
         self.0.failover.run(context, &mut attempt, &mut progress).await
     }

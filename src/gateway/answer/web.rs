@@ -19,9 +19,9 @@ use crate::files::attachment::JobFile;
 use crate::gateway::accounts::tokens::Tokens;
 use crate::gateway::accounts::web::WebAccounts;
 use crate::gateway::answer::attempt::{Answering, Attempts, Starting};
-use crate::gateway::answer::context::{RequestContext, RequestLimits};
+use crate::gateway::answer::context::{Progress, RequestContext, RequestLimits};
 use crate::gateway::answer::error::ChatError;
-use crate::gateway::answer::failover::{Failover, Progress};
+use crate::gateway::answer::failover::Failover;
 use crate::gateway::answer::model_rests::ModelRests;
 use crate::gateway::answer::tools::native::NativeAccounts;
 use crate::gateway::answer::trace::What;
@@ -141,7 +141,7 @@ impl WebGateway {
         context: &RequestContext,
         sink: &mut (impl ReplySink + Send),
     ) -> Result<Box<Turn>, ChatError> {
-        let mut progress = Failover::begin(self.0.limits(asked.0), context);
+        let mut progress = Progress::begin(self.0.limits(asked.0), context);
         self.begin(asked, context, sink, &mut progress).await
     }
 
@@ -185,7 +185,7 @@ impl WebGateway {
         sink: &mut (impl ReplySink + Send),
     ) -> Result<(Box<Turn>, Ending), ChatError> {
         let failover = &self.0.failover;
-        let mut progress = Failover::begin(self.0.limits(request), context);
+        let mut progress = Progress::begin(self.0.limits(request), context);
         let half = Instant::now() + self.0.limits(request).total_timeout / 2;
         let mut cut: Option<ChatError> = None;
         loop {
@@ -224,7 +224,7 @@ impl WebGateway {
         diary: &mut impl VideoDiary,
         deadline: Instant,
     ) -> Result<StartedVideo, ChatError> {
-        let mut progress = Failover::begin(self.0.limits(request), context);
+        let mut progress = Progress::begin(self.0.limits(request), context);
         progress.deadline = progress.deadline.min(deadline);
         let mut starting = Starting { attempts: &self.0.attempts, request, is_pooled: context.own.is_none(), diary };
         self.0.failover.run(context, &mut starting, &mut progress).await
