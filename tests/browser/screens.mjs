@@ -150,7 +150,13 @@ export async function of_screens({ browser, page, base, key }) {
       assert.ok(width <= 375, `${name} is ${width} pixels wide`);
       await check_axe(page, `${name}, phone`);
     }
-    await page.getByRole('button', { name: 'Menu' }).click();
+    const menu = page.getByRole('button', { name: 'Menu' });
+    await menu.click();
+    await page.getByRole('link', { name: 'Models' }).focus();
+    await page.keyboard.press('Escape');
+    await page.getByRole('link', { name: 'Models' }).waitFor({ state: 'hidden' });
+    assert.equal(await menu.evaluate((one) => one === document.activeElement), true);
+    await menu.click();
     await page.getByRole('link', { name: 'Models' }).click();
     await page.waitForSelector('#screen[data-ready="models"]');
     await page.setViewportSize({ width: 1280, height: 860 });

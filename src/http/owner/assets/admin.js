@@ -92,6 +92,8 @@ function frame() {
   const open = (is_open) => { side.classList.toggle('open', is_open); menu.setAttribute('aria-expanded', String(is_open)); };
   const menu = h('button', { type: 'button', class: 'button quiet', 'aria-label': tr('Menu', '菜单'), 'aria-expanded': 'false', 'aria-controls': 'side', onclick: () => open(!side.classList.contains('open')) }, icon('menu'));
   const screen = h('main', { class: 'screen', id: 'screen', tabindex: '-1' });
+  side.addEventListener('keydown', (event) => { if (event.key === 'Escape' && side.classList.contains('open')) { open(false); menu.focus(); } });
+  menu.addEventListener('keydown', (event) => { if (event.key === 'Escape') open(false); });
   side.addEventListener('click', (event) => { if (event.target.closest('a')) open(false); });
   screen.addEventListener('click', () => open(false));
   const trouble = h('div', { id: 'trouble', role: 'status' });

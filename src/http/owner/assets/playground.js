@@ -48,7 +48,7 @@ export async function show(place) {
     if (response.ok) return response;
     const told = await response.json().catch(() => null);
     if (response.status === 401) fill(key_card, field(tr("A caller's key", '调用者密钥'), key, tr('This server asks for one.', '服务器要求密钥。')));
-    throw new Fault(response.status, told?.error?.message ?? tr(`The server answered with status ${response.status}.`, `服务器返回状态 ${response.status}。`));
+    throw new Fault(response.status, tr('', told?.error?.message_zh) || told?.error?.message || tr(`The server answered with status ${response.status}.`, `服务器返回状态 ${response.status}。`));
   }
 
   async function load_models() {
