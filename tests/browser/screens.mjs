@@ -75,6 +75,9 @@ export async function of_screens({ browser, page, base, key }) {
       await site.goto(link);
       assert.ok((await site.locator('body').innerText()).includes(code));
       await site.getByRole('button', { name: button }).click();
+      // Chromium may never close a page that is about to be left.
+      await site.getByRole('button').first().waitFor({ state: 'detached' });
+      await site.waitForLoadState();
       await site.close();
       await page.bringToFront();
     };
