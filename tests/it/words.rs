@@ -41,26 +41,36 @@ fn told(response: &Response, what: &str) -> u64 {
 
 #[tokio::test]
 async fn a_rest_is_told_with_its_true_end_in_every_dialect() {
-    for (base, seconds) in [("20s", 10..=25), ("5m", 240..=360)] {
+    for (base, seconds) in [("20s", 10..=50), ("5m", 240..=720)] {
         let setup = Setup::default().with("DEGRADE_AFTER", "1").with("TRIP_AFTER", "1").with("MAX_RETRIES", "0");
         let app = started(setup.with("COOLDOWN_BASE", base)).await;
         app.simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::status(500)));
         app.chat(&question("x")).await;
-        let turns = app.turns();
+        let mut probes = 0;
+        let mut waits = Vec::new();
         for (path, body) in asking() {
             for stream in [false, true] {
                 let mut body = body.clone();
                 body["stream"] = json!(stream);
-                let response = app.post(path, &body).send().await.unwrap();
+                let mut response = app.post(path, &body).send().await.unwrap();
+                // An account that is alone is probed early, once in five seconds: that request meets the upstream, and
+                // doubles the pause.
+                if !response.headers().contains_key("retry-after") {
+                    probes += 1;
+                    response = app.post(path, &body).send().await.unwrap();
+                }
                 let what = format!("{path} {base} {stream}");
                 assert_eq!(response.status().as_u16() / 100, 5, "{what}");
                 let wait = told(&response, &what);
                 assert!(seconds.contains(&wait), "{what}: {wait}");
+                waits.push(wait);
                 let error = json_of(response).await["error"].clone();
                 assert!(error["message"].as_str().is_some_and(|words| words.ends_with('.')), "{what}: {error}");
             }
         }
-        assert_eq!(app.turns(), turns, "nothing is sent meanwhile");
+        assert!(probes > 1 || waits.is_sorted_by(|one, next| one >= next), "one end for all: {waits:?}");
+        let asked = app.simulator.record().requests_to(Endpoint::Completions).len();
+        assert_eq!(asked, 1 + probes, "nothing else is sent meanwhile");
     }
 }
 
