@@ -120,9 +120,10 @@ async fn running_out_of_descriptors_is_not_the_upstreams_fault() {
     let simulator = Simulator::start(crew(2)).await.unwrap();
     let endless = ScriptedReply::numbered(3).ending(End::Stalled);
     simulator.script().set_default(None, Endpoint::Completions, Some(endless));
-    // So few that those of the callers are there, and those to the upstream are not.
-    let used = start(1024, &simulator).await.0.descriptors();
-    let (program, address) = start(used + 4, &simulator).await;
+    let (program, address) = start(1024, &simulator).await;
+    assert_eq!(health(address).await, 200);
+    // So few more that those of the callers are there, and those to the upstream are not.
+    program.limit_descriptors(program.descriptors() + 4);
     let client = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
     let asked = futures_util::future::select_ok((0..16).map(|_| {
         let client = client.clone();

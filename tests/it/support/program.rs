@@ -93,6 +93,12 @@ impl Program {
         rlimit::prlimit(self.child.id().try_into().unwrap(), rlimit::Resource::FSIZE, Some(limit), None).unwrap();
     }
 
+    /// Lets the program open no file or socket beyond this number from now on.
+    pub(crate) fn limit_descriptors(&self, count: u32) {
+        let limit = (count.into(), count.into());
+        rlimit::prlimit(self.child.id().try_into().unwrap(), rlimit::Resource::NOFILE, Some(limit), None).unwrap();
+    }
+
     /// Its state folder as the program sees it, even on a disk of its own.
     pub(crate) fn state_within(&self) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.child.id()));
