@@ -216,8 +216,8 @@ impl App {
         self.made.admin.as_ref()
     }
 
-    /// The address of the owner's page, as a browser of this machine calls it. On a server of this machine without `ADMIN_SECRET_KEY` it holds a secret that
-    /// opens the page once.
+    /// The address of the owner's page, as a browser of this machine calls it. On a server of this machine without
+    /// `ADMIN_SECRET_KEY` it holds a secret that opens the page once.
     #[must_use]
     pub fn page_link(&self) -> String {
         let page = format!("http://{}{}/admin", callable(self.address), self.config.http.base_path);

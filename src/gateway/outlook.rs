@@ -69,8 +69,8 @@ impl Outlook {
         }
     }
 
-    /// The models that the settings name now, in the order of the settings. Without web accounts the fallback model for pictures is not used, nor a
-    /// default model that the owner did not choose, so neither is looked at.
+    /// The models that the settings name now, in the order of the settings. Without web accounts the fallback model for
+    /// pictures is not used, nor a default model that the owner did not choose, so neither is looked at.
     fn named(&self) -> Vec<Named> {
         let (settings, upstreams) = (self.answering.now(), &self.upstreams);
         let map = &settings.model_map;

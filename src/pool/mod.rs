@@ -95,8 +95,8 @@ impl IdentityPool {
     }
 
     /// Takes up what was written down about a credential before a restart: rests for as long as they were
-    /// meant, at most 25 hours; an open breaker, if its time is not over; how often either came in a row; and a death, which the refresher looks at again
-    /// on its own schedule.
+    /// meant, at most 25 hours; an open breaker, if its time is not over; how often either came in a row; and a death,
+    /// which the refresher looks at again on its own schedule.
     pub fn restore(&self, key: &CredentialKey, facts: IdentityFacts, now: Now) {
         self.0.change(now, |state| state.restore(key, facts, now));
     }

@@ -125,8 +125,8 @@ impl Rests {
     }
 
     /// Restores stored rests with their strikes, which count for the next rest of unknown length when this one has passed
-    /// too. Neither a clock that stepped back nor a damaged
-    /// file can make one longer than it was meant to be, or than 25 hours.
+    /// too. Neither a clock that stepped back nor a damaged file can make one longer than it was meant to be, or than 25
+    /// hours.
     pub(crate) fn restore(&mut self, facts: &PerUsage<Option<Cooling>>, now: Now) {
         for (usage, cooling) in facts.iter() {
             let Some(cooling) = cooling else {

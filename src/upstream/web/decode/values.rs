@@ -24,7 +24,8 @@ pub(crate) fn plain(raw: &RawValue) -> Option<String> {
     raw.get().starts_with('"').then(|| unescaped(raw.get(), &mut None))
 }
 
-/// The strings of a list, of `{"content": […]}`, or of one string. An entry that is not a string keeps its place, as an empty one.
+/// The strings of a list, of `{"content": […]}`, or of one string. An entry that is not a string keeps its place, as an
+/// empty one.
 pub(crate) fn strings(raw: &RawValue) -> Vec<String> {
     let text = raw.get();
     if text.starts_with('{') {
