@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use crate::base::caller_key::KeyName;
+use crate::base::facts::IdentityFacts;
 use crate::base::ids::CredentialKey;
 use crate::store::daily::UtcDay;
 use crate::store::fact::Fact;
@@ -61,12 +62,19 @@ impl Waiting {
             return 0;
         }
         let thing = match &fact {
-            Fact::Session(key, _) => Thing::Session(key.clone()),
+            Fact::Session(key, _) => {
+                self.session_returns(key);
+                Thing::Session(key.clone())
+            }
             Fact::SessionGone(key) => {
                 self.credentials.remove(&Thing::Session(key.clone()));
                 Thing::Session(key.clone())
             }
-            Fact::Account(account) => Thing::Account(account.id.clone()),
+            Fact::Account(account) => {
+                // The credentials are written first, so the deletion of the earlier account would delete this one.
+                self.others.remove(&Thing::Account(account.id.clone()));
+                Thing::Account(account.id.clone())
+            }
             Fact::AccountGone(id) => {
                 self.credentials.remove(&Thing::Account(id.clone()));
                 Thing::Account(id.clone())
@@ -112,6 +120,18 @@ impl Waiting {
             0
         } else {
             self.put_other(thing, fact)
+        }
+    }
+
+    /// Drops the deletion of a session that is there again: the credentials are written first, so it would delete the
+    /// new one. What was learnt about the removed account is forgotten all the same.
+    fn session_returns(&mut self, key: &CredentialKey) {
+        let Some((gone_at, _)) = self.others.remove(&Thing::Session(key.clone())) else {
+            return;
+        };
+        let facts = Thing::Facts(key.clone());
+        if self.others.get(&facts).is_none_or(|(arrived, _)| *arrived < gone_at) {
+            self.others.insert(facts, (gone_at, Fact::Facts(key.clone(), IdentityFacts::default())));
         }
     }
 
@@ -167,3 +187,55 @@ impl Waiting {
 
 /// Most waiting facts other than credentials.
 const WAITING_MAX: usize = 4096;
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+
+    use super::*;
+    use crate::base::ids::UnixSeconds;
+    use crate::base::secret::Cookie;
+    use crate::store::records::{StoredAccount, StoredSession};
+    use crate::store::rows::Rows;
+
+    fn session(key: &CredentialKey) -> Fact {
+        let cookies = SecretString::from("token=1");
+        Fact::Session(key.clone(), StoredSession { cookies, token: None, saved_at: UnixSeconds(5), earlier: None })
+    }
+
+    fn account(cookie: &str) -> Fact {
+        let cookie = Cookie::parse(cookie).unwrap();
+        Fact::Account(StoredAccount { id: "account-1".to_owned(), cookie, created_at: UnixSeconds(5) })
+    }
+
+    fn count(rows: &Rows, table: &str) -> i64 {
+        rows.connection().query_row(&format!("SELECT COUNT(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+    }
+
+    #[test]
+    fn what_was_removed_and_is_there_again_is_not_deleted() {
+        let key = CredentialKey::of("a");
+        let learnt = || IdentityFacts { dead_since: Some(UnixSeconds(7)), ..IdentityFacts::default() };
+        let dead = || Fact::Facts(key.clone(), learnt());
+        for (name, facts_after, learnt_rows) in [("forgotten", false, 0), ("learnt anew", true, 1)] {
+            let mut rows = Rows::in_memory().unwrap();
+            Fact::write_all(&mut rows, [&account("token=old"), &session(&key), &dead()]).unwrap();
+            let mut waiting = Waiting::default();
+            let gone = [dead(), Fact::AccountGone("account-1".to_owned()), Fact::SessionGone(key.clone())];
+            let again = [account("token=new"), session(&key)];
+            for fact in gone.into_iter().chain(facts_after.then(dead)).chain(again) {
+                assert_eq!(waiting.put(fact), 0);
+            }
+            Fact::write_all(&mut rows, waiting.all()).unwrap();
+            let cookie = |row: &rusqlite::Row<'_>| row.get::<_, String>(0);
+            let cookie = rows.connection().query_row("SELECT cookie FROM accounts", [], cookie).unwrap();
+            assert_eq!(cookie, "token=new", "{name}");
+            assert_eq!((count(&rows, "sessions"), count(&rows, "facts")), (1, learnt_rows), "{name}");
+            // Removed for good: deleted.
+            waiting.put(Fact::AccountGone("account-1".to_owned()));
+            waiting.put(Fact::SessionGone(key.clone()));
+            Fact::write_all(&mut rows, waiting.all()).unwrap();
+            assert_eq!((count(&rows, "accounts"), count(&rows, "sessions"), count(&rows, "facts")), (0, 0, 0));
+        }
+    }
+}
