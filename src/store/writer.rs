@@ -199,17 +199,20 @@ impl Writer {
             self.say(fault, None);
             return;
         }
+        let waited = self.waiting.len();
         if let Err(error) = Fact::write_all(&mut self.rows, self.waiting.all()) {
-            match StorageFault::of_sqlite(&error) {
-                Some(fault) => {
-                    self.begin_failing(fault, &error);
-                    self.write_credentials();
-                    return;
-                }
+            let failed = match StorageFault::of_sqlite(&error) {
+                Some(fault) => Some((fault, error)),
                 None => self.write_each(),
+            };
+            if let Some((fault, error)) = failed {
+                self.begin_failing(fault, &error);
+                self.write_credentials();
+                self.condition.count(self.waiting.len(), 0);
+                return;
             }
         }
-        let waited = self.waiting.take().len();
+        self.waiting.take();
         self.condition.set_fault(None);
         self.condition.count(0, 0);
         if std::mem::take(&mut self.is_said) {
@@ -217,13 +220,25 @@ impl Writer {
         }
     }
 
-    /// Writes what waits, each fact on its own. Those that fail are at fault themselves.
-    fn write_each(&mut self) {
-        for fact in self.waiting.take() {
-            if let Err(error) = Fact::write_all(&mut self.rows, [&fact]) {
-                refuse(None, error);
+    /// Writes what waits, each fact on its own. Those that SQLite refuses for their content are dropped. When the disk
+    /// fails on the way, what is not written waits on, and the fault is returned.
+    fn write_each(&mut self) -> Option<(StorageFault, rusqlite::Error)> {
+        let mut facts = self.waiting.take().into_iter();
+        while let Some(fact) = facts.next() {
+            let Err(error) = Fact::write_all(&mut self.rows, [&fact]) else {
+                continue;
+            };
+            match StorageFault::of_sqlite(&error) {
+                Some(fault) => {
+                    for fact in std::iter::once(fact).chain(facts) {
+                        self.waiting.put(fact);
+                    }
+                    return Some((fault, error));
+                }
+                None => refuse(None, error),
             }
         }
+        None
     }
 
     fn begin_failing(&mut self, mut fault: StorageFault, error: &rusqlite::Error) {

@@ -164,6 +164,33 @@ async fn on_a_full_disk_renewed_credentials_are_still_written() {
 }
 
 #[tokio::test]
+async fn a_disk_that_fills_behind_a_bad_fact_costs_nothing_else() {
+    let dir = tempfile::tempdir().unwrap();
+    let (store, _) = Store::open(dir.path()).unwrap();
+    assert_eq!(save(&store, "a", "token=1").await, Kept::OnDisk);
+    on_connection(
+        &store,
+        "CREATE TRIGGER bad BEFORE INSERT ON labels BEGIN SELECT RAISE(ABORT, 'bad'); END; PRAGMA query_only = ON",
+    )
+    .await;
+    store.save_label(key("a"), Some("bad".to_owned()));
+    let large = "x".repeat(100_000);
+    assert_eq!(store.save_note(Note::Settings, large.clone()).await.unwrap(), Kept::InMemory);
+    store.note_chat(chat(1));
+    let read_only = StorageFault::ReadOnly;
+    assert_eq!((retried(&store).await.fault, store.status().waiting), (Some(read_only), 3));
+    on_connection(&store, "PRAGMA query_only = OFF").await;
+    fill_up(&store).await;
+    let full = StorageStatus { state: StorageState::Failing, fault: Some(StorageFault::Full), waiting: 2, lost: 0 };
+    assert_eq!(retried(&store).await, full, "only the bad one is dropped");
+    make_room(&store).await;
+    assert_eq!(retried(&store).await, disk());
+    store.close().await;
+    let (_, loaded) = Store::open(dir.path()).unwrap();
+    assert_eq!((loaded.notes[&Note::Settings].len(), loaded.chats.len()), (large.len(), 1));
+}
+
+#[tokio::test]
 async fn a_videos_progress_waits_for_the_disk_too() {
     let dir = tempfile::tempdir().unwrap();
     let (store, _) = Store::open(dir.path()).unwrap();
