@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -54,6 +55,25 @@ impl Supervisor {
                 error!(task.name = name, panic = panic_text(&*panic), "task panicked");
             }
         });
+    }
+
+    /// Runs work to its end, also when the returned future is dropped before. The work begins at once.
+    ///
+    /// Resolves to its result; to `None` when it panicked or was dropped at the end of the process.
+    pub(crate) fn finish<F>(
+        &self,
+        name: &'static str,
+        work: F,
+    ) -> impl Future<Output = Option<F::Output>> + Send + use<F>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let (done, result) = oneshot::channel();
+        self.spawn(name, async move {
+            // An error says that the task which asked is gone.
+            let _ = done.send(work.await);
+        });
+        async move { result.await.ok() }
     }
 
     /// The signal that stopping has begun. It can be awaited (`cancelled`), asked and handed on.

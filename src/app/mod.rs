@@ -117,7 +117,7 @@ impl App {
         let own_chats = (janitor.0.clone(), continuations.clone());
         let chats = parts::web_chats(&pool, upstream, &web_accounts, own_chats, &attachments, &store);
         let (accounts, logins, oauth_pool) = parts::oauth_accounts(&config, &store, &supervisor, &loaded).await?;
-        let book = parts::account_book(&config, (&web_accounts, &accounts), &store, &loaded, now);
+        let book = parts::account_book(&config, (&web_accounts, &accounts), &store, &supervisor, &loaded, now);
         let upstreams = parts::upstreams(
             &config,
             &store,
@@ -152,7 +152,7 @@ impl App {
             logins,
             web_accounts: web_accounts.clone(),
             book,
-            keys: CallerKeys::new(&config.http.keys, loaded.made_keys),
+            keys: CallerKeys::new(&config.http.keys, loaded.made_keys, supervisor.clone()),
             reloads,
             usage: usage.clone(),
             observers: parts::observers(&config, &usage, spans, &gallery),

@@ -53,10 +53,11 @@ pub(crate) fn account_book(
     config: &Config,
     (web, oauth): (&WebAccounts, &OAuthAccounts),
     store: &Arc<Store>,
+    supervisor: &Supervisor,
     loaded: &Loaded,
     now: Now,
 ) -> AccountBook {
-    let book = AccountBook::new(web.clone(), oauth.clone(), Arc::clone(store), loaded);
+    let book = AccountBook::new(web.clone(), oauth.clone(), Arc::clone(store), supervisor.clone(), loaded);
     if config.http.server_mode {
         book.begin(loaded, now);
     }

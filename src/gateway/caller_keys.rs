@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
+use tokio::sync::Mutex as AsyncMutex;
 
 use crate::base::caller_key::{KeyDigest, KeyLimits, KeyName, NamedKey};
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::secret::ApiKey;
 use crate::gateway::random::secret_text;
 use crate::pool::CallerId;
+use crate::shutdown::Supervisor;
 use crate::store::{MadeKey, Store, StoreError};
 
 /// The keys of callers. Clones share one set.
@@ -22,6 +24,10 @@ struct Inner {
     /// The keys that requests are compared with.
     all: ArcSwap<Vec<Arc<CallerKey>>>,
     sources: Mutex<Sources>,
+    /// Held over a change of the owner and its save, so that both happen in one order.
+    changing: AsyncMutex<()>,
+    /// Runs the changes, so that an owner who leaves does not cut one in half.
+    supervisor: Supervisor,
 }
 
 /// The keys from which the set is made.
@@ -100,8 +106,8 @@ impl KeyOrigin {
 impl CallerKeys {
     /// The configured keys, and those that the owner made in earlier runs.
     #[must_use]
-    pub(crate) fn new(configured: &[NamedKey], made: Vec<MadeKey>) -> Self {
-        let keys = Self::default();
+    pub(crate) fn new(configured: &[NamedKey], made: Vec<MadeKey>, supervisor: Supervisor) -> Self {
+        let keys = Self(Arc::new(Inner { supervisor, ..Inner::default() }));
         keys.0.sources.lock().made = made;
         keys.configure(configured);
         keys
@@ -127,14 +133,14 @@ impl CallerKeys {
         self.0.all.store(Arc::new(sources.keys()));
     }
 
-    /// Makes a key of 256 random bits with this name, valid at once. Returns the key, which is not kept and can be
-    /// shown once.
+    /// Makes a key of 256 random bits with this name, valid as soon as it is saved. Returns the key, which is not kept
+    /// and can be shown once.
     ///
     /// # Errors
     /// The name is taken, there are too many keys, or the key cannot be kept.
     pub(crate) async fn make(
         &self,
-        store: &Store,
+        store: &Arc<Store>,
         name: KeyName,
         limits: KeyLimits,
         now: UnixSeconds,
@@ -148,46 +154,48 @@ impl CallerKeys {
             limits,
             created_at: now,
         };
-        {
-            // Under the lock, so that of two keys with one name the second is refused.
-            let mut sources = self.0.sources.lock();
-            let keys = sources.keys();
-            // The name under which the owner's page asks is reserved.
-            if name == KeyName::page()
-                || keys.iter().any(|key| key.name == name)
-                || sources.made.iter().any(|key| key.name == name)
-            {
-                return Err(KeyError::Taken(name));
-            }
-            if sources.made.len() >= MADE_MAX {
-                return Err(KeyError::TooMany);
-            }
-            sources.made.push(made.clone());
-        }
-        if let Err(error) = store.save_made_key(made).await {
-            self.change(|sources| sources.made.retain(|key| key.name != name));
-            return Err(error.into());
-        }
-        self.change(|_| {});
+        let (keys, store) = (self.clone(), Arc::clone(store));
+        self.to_the_end(async move {
+            let _changing = keys.0.changing.lock().await;
+            keys.check_new(name)?;
+            store.save_made_key(made.clone()).await?;
+            keys.change(|sources| sources.made.push(made));
+            Ok(())
+        })
+        .await?;
         Ok(ApiKey::new(&text))
+    }
+
+    /// Checks that a further key can be made with this name.
+    fn check_new(&self, name: KeyName) -> Result<(), KeyError> {
+        let sources = self.0.sources.lock();
+        // The name under which the owner's page asks is reserved.
+        if name == KeyName::page() || self.named(&name).is_some() || sources.made.iter().any(|key| key.name == name) {
+            return Err(KeyError::Taken(name));
+        }
+        if sources.made.len() >= MADE_MAX { Err(KeyError::TooMany) } else { Ok(()) }
     }
 
     /// Replaces the limits of a key that the owner made, at once.
     ///
     /// # Errors
     /// There is no such key, it was not made on the page, or the change cannot be kept.
-    pub(crate) async fn limit(&self, store: &Store, name: &KeyName, limits: KeyLimits) -> Result<(), KeyError> {
-        let kept_as = self.made(name)?;
-        let mut changed = None;
-        self.change(|sources| {
-            if let Some(key) = sources.made.iter_mut().find(|key| key.name == kept_as) {
-                key.limits = limits;
-                changed = Some(key.clone());
-            }
-        });
-        let changed = changed.ok_or_else(|| KeyError::Unknown(name.clone()))?;
-        store.save_made_key(changed).await?;
-        Ok(())
+    pub(crate) async fn limit(&self, store: &Arc<Store>, name: &KeyName, limits: KeyLimits) -> Result<(), KeyError> {
+        let (keys, store, name) = (self.clone(), Arc::clone(store), name.clone());
+        self.to_the_end(async move {
+            let _changing = keys.0.changing.lock().await;
+            let kept_as = keys.made(&name)?;
+            let mut changed = None;
+            keys.change(|sources| {
+                if let Some(key) = sources.made.iter_mut().find(|key| key.name == kept_as) {
+                    key.limits = limits;
+                    changed = Some(key.clone());
+                }
+            });
+            store.save_made_key(changed.ok_or(KeyError::Unknown(name))?).await?;
+            Ok(())
+        })
+        .await
     }
 
     /// Revokes a key that the owner made: later requests with it are refused.
@@ -195,11 +203,25 @@ impl CallerKeys {
     /// # Errors
     /// There is no such key, it was not made on the page, or the state file cannot be changed, so that the key will be
     /// valid again after a restart.
-    pub(crate) async fn revoke(&self, store: &Store, name: &KeyName) -> Result<(), KeyError> {
-        let kept_as = self.made(name)?;
-        self.change(|sources| sources.made.retain(|key| key.name != kept_as));
-        store.forget_made_key(&kept_as).await?;
-        Ok(())
+    pub(crate) async fn revoke(&self, store: &Arc<Store>, name: &KeyName) -> Result<(), KeyError> {
+        let (keys, store, name) = (self.clone(), Arc::clone(store), name.clone());
+        self.to_the_end(async move {
+            let _changing = keys.0.changing.lock().await;
+            let kept_as = keys.made(&name)?;
+            keys.change(|sources| sources.made.retain(|key| key.name != kept_as));
+            store.forget_made_key(&kept_as).await?;
+            Ok(())
+        })
+        .await
+    }
+
+    /// Runs a change to its end, whether or not the owner waits for it.
+    async fn to_the_end(
+        &self,
+        change: impl Future<Output = Result<(), KeyError>> + Send + 'static,
+    ) -> Result<(), KeyError> {
+        let finished = self.0.supervisor.finish("change of a caller's key", change);
+        finished.await.unwrap_or(Err(KeyError::NotKept(StoreError::Closed)))
     }
 
     /// The name in the state file of a key that the owner made.
@@ -331,7 +353,7 @@ mod tests {
 
     #[test]
     fn a_key_is_found_by_its_text_and_is_the_same_caller_under_another_name() {
-        let keys = CallerKeys::new(&[named("key-1", "sk-1"), named("key-2", "sk-2")], Vec::new());
+        let keys = CallerKeys::new(&[named("key-1", "sk-1"), named("key-2", "sk-2")], Vec::new(), Supervisor::new());
         let before = keys.find("sk-2").unwrap();
         assert_eq!(before.name.as_str(), "key-2");
         assert!(keys.find("sk-3").is_none() && keys.find("").is_none() && keys.find("sk-").is_none());
@@ -347,7 +369,7 @@ mod tests {
     #[test]
     fn new_limits_of_the_generated_key_are_its_alone() {
         let generated = NamedKey { name: KeyName::generated(), is_generated: true, ..named("key-1", "sk-own") };
-        let keys = CallerKeys::new(&[generated, named("key-2", "sk-2")], Vec::new());
+        let keys = CallerKeys::new(&[generated, named("key-2", "sk-2")], Vec::new(), Supervisor::new());
         keys.limit_generated(&KeyLimits { requests_per_day: Some(7), ..KeyLimits::default() });
         assert_eq!(keys.find("sk-own").unwrap().limits.requests_per_day, Some(7));
         assert_eq!(keys.find("sk-2").unwrap().limits.requests_per_day, None);
@@ -356,7 +378,7 @@ mod tests {
     #[tokio::test]
     async fn a_key_of_the_page_works_until_it_is_revoked_whatever_is_configured() {
         let dir = tempfile::tempdir().unwrap();
-        let (store, _) = Store::open(dir.path()).unwrap();
+        let store = Arc::new(Store::open(dir.path()).unwrap().0);
         let keys = CallerKeys::default();
         let name: KeyName = "laptop".parse().unwrap();
         let limits = KeyLimits { requests_per_day: Some(5), ..KeyLimits::default() };
@@ -374,8 +396,8 @@ mod tests {
         assert!(matches!(keys.revoke(&store, &name).await, Err(KeyError::NotOfThePage(_, KeyOrigin::File))));
         keys.limit(&store, &other, KeyLimits::default()).await.unwrap();
         store.close().await;
-        let (store, loaded) = Store::open(dir.path()).unwrap();
-        let keys = CallerKeys::new(&[], loaded.made_keys);
+        let (store, loaded) = Store::open(dir.path()).map(|(store, loaded)| (Arc::new(store), loaded)).unwrap();
+        let keys = CallerKeys::new(&[], loaded.made_keys, Supervisor::new());
         let found = keys.find(made.expose()).unwrap();
         assert_eq!((&found.name, &found.limits), (&name, &KeyLimits::default()), "as it was changed");
         // One that is configured too is not there twice.
@@ -390,6 +412,46 @@ mod tests {
         // The file never had the key.
         let whole = std::fs::read(dir.path().join("state.db")).unwrap();
         assert!(!whole.windows(64).any(|window| window == &made.expose().as_bytes()[3..]));
+    }
+
+    #[tokio::test]
+    async fn a_change_that_its_owner_leaves_is_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(dir.path()).unwrap().0);
+        let keys = CallerKeys::default();
+        let name: KeyName = "laptop".parse().unwrap();
+        let mut making = Box::pin(keys.make(&store, name.clone(), KeyLimits::default(), UnixSeconds(9)));
+        assert!(futures_util::poll!(&mut making).is_pending());
+        drop(making);
+        // The next change waits for the earlier one.
+        let limits = KeyLimits { requests_per_day: Some(5), ..KeyLimits::default() };
+        keys.limit(&store, &name, limits.clone()).await.unwrap();
+        assert_eq!(keys.named(&name).unwrap().limits, limits);
+        store.close().await;
+        assert_eq!(Store::open(dir.path()).unwrap().1.made_keys[0].limits, limits);
+    }
+
+    #[tokio::test]
+    async fn a_change_and_its_save_come_before_those_of_the_next_change() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Arc::new(Store::open(dir.path()).unwrap().0);
+        let keys = CallerKeys::default();
+        let name: KeyName = "laptop".parse().unwrap();
+        keys.make(&store, name.clone(), KeyLimits::default(), UnixSeconds(9)).await.unwrap();
+        // Another change that is not saved yet.
+        let changing = keys.0.changing.lock().await;
+        let limits = KeyLimits { requests_per_day: Some(5), ..KeyLimits::default() };
+        let mut both = Box::pin(async { tokio::join!(keys.limit(&store, &name, limits), keys.revoke(&store, &name)) });
+        for _ in 0..10 {
+            assert!(futures_util::poll!(&mut both).is_pending());
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(keys.named(&name).unwrap().limits, KeyLimits::default());
+        drop(changing);
+        let (limited, revoked) = both.await;
+        assert!(limited.is_ok() && revoked.is_ok(), "{limited:?} {revoked:?}");
+        store.close().await;
+        assert!(Store::open(dir.path()).unwrap().1.made_keys.is_empty());
     }
 
     #[test]

@@ -355,6 +355,7 @@ mod tests {
     use crate::gateway::answer::trace::Trace;
     use crate::gateway::caller_keys::CallerKeys;
     use crate::gateway::requests::RequestHead;
+    use crate::shutdown::Supervisor;
 
     /// 2026-11-26, four seconds before midnight.
     const EVENING: UnixSeconds = UnixSeconds(20_783 * 86_400 + 86_396);
@@ -368,7 +369,7 @@ mod tests {
     fn key(limits: &str) -> Arc<CallerKey> {
         let limits = KeyLimits::parse(limits).unwrap();
         let named = NamedKey { name: "laptop".parse().unwrap(), key: ApiKey::new("k"), limits, is_generated: false };
-        CallerKeys::new(&[named], Vec::new()).find("k").unwrap()
+        CallerKeys::new(&[named], Vec::new(), Supervisor::new()).find("k").unwrap()
     }
 
     fn ended(model: &str, outcome: &'static str, account: Option<AccountKind>) -> EndedRequest {

@@ -18,6 +18,7 @@ use crate::base::session::Session;
 use crate::gateway::accounts::oauth::OAuthAccounts;
 use crate::gateway::accounts::web::{WebAccounts, session_of};
 use crate::pool::Now;
+use crate::shutdown::Supervisor;
 use crate::store::oauth_files::OAuthFileError;
 use crate::store::{Loaded, Store, StoreError, StoredAccount};
 
@@ -40,6 +41,8 @@ struct Inner {
     web: WebAccounts,
     oauth: OAuthAccounts,
     store: Arc<Store>,
+    /// Runs the changes, so that an owner who leaves does not cut one in half.
+    supervisor: Supervisor,
     /// Names that the owner gave, by the accounts' credentials.
     labels: Mutex<HashMap<CredentialKey, String>>,
     /// The web accounts that are kept in the state, and not in a file of the owner.
@@ -85,11 +88,18 @@ pub(crate) enum BookError {
 impl AccountBook {
     /// A book over these accounts.
     #[must_use]
-    pub(crate) fn new(web: WebAccounts, oauth: OAuthAccounts, store: Arc<Store>, loaded: &Loaded) -> Self {
+    pub(crate) fn new(
+        web: WebAccounts,
+        oauth: OAuthAccounts,
+        store: Arc<Store>,
+        supervisor: Supervisor,
+        loaded: &Loaded,
+    ) -> Self {
         Self(Arc::new(Inner {
             web,
             oauth,
             store,
+            supervisor,
             labels: Mutex::new(loaded.labels.clone()),
             kept: Mutex::default(),
             changing: AsyncMutex::new(()),
@@ -112,6 +122,16 @@ impl AccountBook {
             let facts = loaded.facts.get(session.key()).copied();
             self.0.web.add(session, seed, facts, now);
         }
+    }
+
+    /// Makes a change to its end, also when the owner does not wait for it.
+    async fn to_the_end<T, F>(&self, change: impl FnOnce(Self) -> F) -> Result<T, BookError>
+    where
+        T: Send + 'static,
+        F: Future<Output = Result<T, BookError>> + Send + 'static,
+    {
+        let finished = self.0.supervisor.finish("change of an account", change(self.clone()));
+        finished.await.unwrap_or(Err(BookError::Store(StoreError::Closed)))
     }
 
     /// Held while the accounts are changed.
@@ -153,6 +173,10 @@ impl AccountBook {
     /// [`BookError`]: `Taken`, `Full`, `Label`, `Store`.
     pub(crate) async fn add_web(&self, cookie: Cookie, label: Option<&str>) -> Result<Newcomer, BookError> {
         let label = label.map(checked_label).transpose()?;
+        self.to_the_end(|book| async move { book.add_web_now(cookie, label).await }).await
+    }
+
+    async fn add_web_now(&self, cookie: Cookie, label: Option<String>) -> Result<Newcomer, BookError> {
         let _changing = self.changing().await;
         let now = Now::read();
         let seed = seed_of(cookie.clone());
@@ -186,6 +210,10 @@ impl AccountBook {
         label: Option<&str>,
     ) -> Result<Newcomer, BookError> {
         let label = label.map(checked_label).transpose()?;
+        self.to_the_end(|book| async move { book.add_oauth_now(credentials, label).await }).await
+    }
+
+    async fn add_oauth_now(&self, credentials: OAuthCredentials, label: Option<String>) -> Result<Newcomer, BookError> {
         let _changing = self.changing().await;
         if let Some(other) = self.0.oauth.owner_of(&credentials) {
             return Err(BookError::Taken(other));
@@ -216,6 +244,11 @@ impl AccountBook {
     /// # Errors
     /// [`BookError`]: `Unknown`, `OfFile`, `OtherAccount`, `Taken`, `Store`.
     pub(crate) async fn replace_web(&self, identity: &IdentityId, cookie: Cookie) -> Result<(), BookError> {
+        let identity = identity.clone();
+        self.to_the_end(|book| async move { book.replace_web_now(&identity, cookie).await }).await
+    }
+
+    async fn replace_web_now(&self, identity: &IdentityId, cookie: Cookie) -> Result<(), BookError> {
         let _changing = self.changing().await;
         let old = self.0.web.session_named(identity).ok_or_else(|| BookError::Unknown(identity.to_string()))?;
         if let Some(place) = self.place_of(identity) {
@@ -254,6 +287,11 @@ impl AccountBook {
         identity: &IdentityId,
         credentials: OAuthCredentials,
     ) -> Result<(), BookError> {
+        let identity = identity.clone();
+        self.to_the_end(|book| async move { book.replace_oauth_now(&identity, credentials).await }).await
+    }
+
+    async fn replace_oauth_now(&self, identity: &IdentityId, credentials: OAuthCredentials) -> Result<(), BookError> {
         let _changing = self.changing().await;
         let account = match self.0.oauth.place_of(identity) {
             None => return Err(BookError::Unknown(identity.to_string())),
@@ -330,6 +368,11 @@ impl AccountBook {
     /// # Errors
     /// [`BookError`]: `Unknown`, `OfFile`, `Store`, `File`.
     pub(crate) async fn remove(&self, identity: &IdentityId) -> Result<(), BookError> {
+        let identity = identity.clone();
+        self.to_the_end(|book| async move { book.remove_now(&identity).await }).await
+    }
+
+    async fn remove_now(&self, identity: &IdentityId) -> Result<(), BookError> {
         let _changing = self.changing().await;
         if let Some(session) = self.0.web.session_named(identity) {
             if let Some(place) = self.place_of(identity) {
@@ -432,9 +475,9 @@ impl Newcomer {
 
     /// Removes it again, also from where it was written down.
     pub(crate) async fn refuse(mut self) {
+        self.is_decided = true;
         // Fails when the account is gone already, or cannot be written: then it is looked at again at the next start.
         let _ = self.book.remove(self.session.identity()).await;
-        self.is_decided = true;
     }
 }
 

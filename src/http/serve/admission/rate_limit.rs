@@ -135,6 +135,7 @@ mod tests {
     use crate::base::caller_key::{KeyLimits, KeyName, NamedKey};
     use crate::base::secret::ApiKey;
     use crate::gateway::caller_keys::CallerKeys;
+    use crate::shutdown::Supervisor;
 
     fn settings(proxies: &[&str]) -> HttpSettings {
         HttpSettings {
@@ -198,7 +199,7 @@ mod tests {
             limits: KeyLimits::default(),
             is_generated: false,
         };
-        let key = CallerKeys::new(&[named], Vec::new()).find("k");
+        let key = CallerKeys::new(&[named], Vec::new(), Supervisor::new()).find("k");
         let mut request = Request::new(Body::empty());
         request.extensions_mut().insert(Caller { id: crate::pool::CallerId(1), own: None, key });
         assert_eq!(bucket_of(&settings, &request), Bucket::Caller(1));
