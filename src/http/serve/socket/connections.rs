@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Context;
 use std::time::{Duration, Instant};
 
+use futures_util::task::AtomicWaker;
 use ipnet::IpNet;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tokio_util::sync::CancellationToken;
 
 /// Most open connections, if the system allows as many.
 const OPEN_MAX: usize = 20_000;
@@ -71,7 +72,12 @@ struct Use {
     /// Whether it has ever had a request.
     had_request: AtomicBool,
     is_reserve: bool,
-    unwanted: CancellationToken,
+    /// Set when its place is needed for another connection.
+    is_unwanted: AtomicBool,
+    /// Set when the server stops.
+    is_stopping: AtomicBool,
+    /// Wakes the connection's task when one of the two is set.
+    waker: AtomicWaker,
 }
 
 /// Reasons why a connection gets no place.
@@ -92,6 +98,17 @@ pub(crate) struct Place {
     now: Arc<Use>,
     /// Whether it is one of the reserve, which may only ask for the server's health.
     pub(crate) is_reserve: bool,
+}
+
+/// What a connection is to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// Go on.
+    GoOn,
+    /// Close after the request that is under way, since the server stops.
+    Finish,
+    /// Close at once, since its place is needed for another connection.
+    Close,
 }
 
 /// Marks a request as under way on a connection, until it is dropped.
@@ -128,9 +145,8 @@ impl Connections {
             return Err(NoPlace::Full);
         }
         let is_reserve = open.places.len() >= limits.open;
-        let (idle_since, unwanted) = (Mutex::new(Some(Instant::now())), CancellationToken::new());
-        let now = Use { idle_since, had_request: AtomicBool::new(false), is_reserve, unwanted };
-        let (number, now) = (open.next_number, Arc::new(now));
+        let now = Arc::new(Use::new(is_reserve));
+        let number = open.next_number;
         open.next_number += 1;
         open.places.insert(number, Arc::clone(&now));
         *open.per_address.entry(address).or_default() += 1;
@@ -146,6 +162,11 @@ impl Connections {
     pub(crate) fn close_idle(&self) -> bool {
         self.0.open.lock().close_idle()
     }
+
+    /// Tells all connections that the server stops. None may be admitted after this.
+    pub(crate) fn stop(&self) {
+        self.0.open.lock().places.values().for_each(|now| now.tell(&now.is_stopping));
+    }
 }
 
 impl Open {
@@ -154,13 +175,29 @@ impl Open {
         let idle = self.places.iter().find(|(_, now)| now.is_idle());
         let Some(number) = idle.map(|(number, _)| *number) else { return false };
         if let Some(now) = self.places.remove(&number) {
-            now.unwanted.cancel();
+            now.tell(&now.is_unwanted);
         }
         true
     }
 }
 
 impl Use {
+    fn new(is_reserve: bool) -> Self {
+        Self {
+            idle_since: Mutex::new(Some(Instant::now())),
+            had_request: AtomicBool::new(false),
+            is_reserve,
+            is_unwanted: AtomicBool::new(false),
+            is_stopping: AtomicBool::new(false),
+            waker: AtomicWaker::new(),
+        }
+    }
+
+    fn tell(&self, what: &AtomicBool) {
+        what.store(true, Ordering::Release);
+        self.waker.wake();
+    }
+
     /// Whether closing the connection loses nothing: it has had no request for a while. One of the reserve has got its
     /// whole answer with the first one.
     fn is_idle(&self) -> bool {
@@ -182,9 +219,17 @@ impl Place {
         self.now.had_request.load(Ordering::Relaxed)
     }
 
-    /// Waits until the place is wanted for another connection.
-    pub(crate) async fn unwanted(&self) {
-        self.now.unwanted.cancelled().await;
+    /// Whether the connection is to go on. The task of `cx` is woken when that changes. Called at each poll of the
+    /// connection, so it costs little.
+    pub(crate) fn poll_wish(&self, cx: &Context<'_>) -> Wish {
+        self.now.waker.register(cx.waker());
+        if self.now.is_unwanted.load(Ordering::Acquire) {
+            Wish::Close
+        } else if self.now.is_stopping.load(Ordering::Acquire) {
+            Wish::Finish
+        } else {
+            Wish::GoOn
+        }
     }
 }
 
@@ -216,6 +261,10 @@ mod tests {
     fn connections(descriptors: usize, trusted: &[&str]) -> Connections {
         let trusted: Vec<IpNet> = trusted.iter().map(|net| net.parse().unwrap()).collect();
         Connections::new(Limits::new(descriptors, &trusted))
+    }
+
+    fn is_unwanted(place: &Place) -> bool {
+        place.now.is_unwanted.load(Ordering::Acquire)
     }
 
     fn address(text: &str) -> IpAddr {
@@ -259,17 +308,17 @@ mod tests {
         places.iter().skip(1).for_each(long_idle);
         let fifth = admit().unwrap();
         assert!(!fifth.is_reserve);
-        let closed: Vec<bool> = places.iter().map(|place| place.now.unwanted.is_cancelled()).collect();
+        let closed: Vec<bool> = places.iter().map(is_unwanted).collect();
         assert_eq!(closed, [false, true, false, false]);
         // A new connection may have sent a request that was not read yet.
         let all: Vec<_> = places.iter().skip(2).map(Place::busy).collect();
         let (sixth, seventh) = (admit().unwrap(), admit().unwrap());
-        assert!(sixth.is_reserve && seventh.is_reserve && !fifth.now.unwanted.is_cancelled());
+        assert!(sixth.is_reserve && seventh.is_reserve && !is_unwanted(&fifth));
         assert_eq!(admit().unwrap_err(), NoPlace::Full);
         // A request in the reserve that was answered makes room at once, for one more of the reserve.
         drop(sixth.busy());
         let eighth = admit().unwrap();
-        assert!(sixth.now.unwanted.is_cancelled() && eighth.is_reserve);
+        assert!(is_unwanted(&sixth) && eighth.is_reserve);
         let _held = eighth.busy();
         assert_eq!(admit().unwrap_err(), NoPlace::Full);
         drop((busy, all, sixth, seventh));

@@ -4,8 +4,9 @@
 //! first send and then read. The answer itself must not wait for that: others send nothing more once they have it.
 //! So a handler leaves the body here, and the connection's own task reads it beside the answer.
 
-use std::convert::Infallible;
-use std::future::pending;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Context;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -13,7 +14,7 @@ use axum::extract::Request;
 use bytes::Buf as _;
 use http::header::EXPECT;
 use http_body_util::BodyExt as _;
-use tokio::sync::mpsc;
+use parking_lot::Mutex;
 use tokio::time::timeout;
 
 /// Longest time for which an unwanted body is read.
@@ -23,23 +24,14 @@ const LARGE_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Bytes read of a body whose request was refused: a wrong key, path or method.
 const REFUSED_BYTES_MAX: usize = 16 * 1024 * 1024;
 
-/// Receives the bodies that the handlers of one connection leave; an extension of its requests.
-#[derive(Clone, Debug)]
-pub(crate) struct Drain(mpsc::Sender<(Body, usize)>);
+/// The place for the bodies that the handlers of one connection leave; an extension of its requests. Clones share it.
+#[derive(Clone, Default)]
+pub(crate) struct Drain(Arc<Mutex<Option<Reading>>>);
 
-/// The connection's end of a [`Drain`].
-#[derive(Debug)]
-pub(crate) struct Unwanted(mpsc::Receiver<(Body, usize)>);
+/// Reads an unwanted body.
+type Reading = Pin<Box<dyn Future<Output = ()> + Send>>;
 
 impl Drain {
-    /// A drain for one connection.
-    #[must_use]
-    pub(crate) fn new() -> (Self, Unwanted) {
-        // A connection has one request at a time, so there is room for its body.
-        let (sender, receiver) = mpsc::channel(1);
-        (Self(sender), Unwanted(receiver))
-    }
-
     /// The drain of this request's connection.
     #[must_use]
     pub(crate) fn of(request: &Request) -> Option<Self> {
@@ -59,20 +51,21 @@ impl Drain {
         }
     }
 
-    /// Without room the body is dropped, which closes the connection.
+    /// A connection has one request at a time, so there is room for its body.
     fn put(&self, body: Body, bytes_max: usize) {
-        let _ = self.0.try_send((body, bytes_max));
-    }
-}
-
-impl Unwanted {
-    /// Reads what is left here, for as long as it is polled.
-    pub(crate) async fn run(mut self) -> Infallible {
-        while let Some((body, bytes_max)) = self.0.recv().await {
+        *self.0.lock() = Some(Box::pin(async move {
             // The rest is cut off with the connection.
             let _ = timeout(TIME_MAX, discard(body, bytes_max)).await;
+        }));
+    }
+
+    /// Reads what was left here. Handlers run inside of their connection's poll, so that one call after each of those
+    /// sees all bodies.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>) {
+        let Some(mut reading) = self.0.lock().take() else { return };
+        if reading.as_mut().poll(cx).is_pending() {
+            *self.0.lock() = Some(reading);
         }
-        pending().await
     }
 }
 

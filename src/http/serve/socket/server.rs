@@ -24,13 +24,12 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 use tokio_io_timeout::TimeoutWriter;
-use tokio_util::sync::CancellationToken;
 use tower::ServiceExt as _;
 use tracing::{debug, warn};
 
 use crate::base::live::Live;
 use crate::http::serve::record::observers::{CountedConnection, Observers};
-use crate::http::serve::socket::connections::{Busy, Connections, Limits, NoPlace, Place};
+use crate::http::serve::socket::connections::{Busy, Connections, Limits, NoPlace, Place, Wish};
 use crate::http::serve::socket::drain::Drain;
 use crate::http::settings::HttpSettings;
 use crate::shutdown::Supervisor;
@@ -76,7 +75,7 @@ pub(crate) async fn serve(
     let was_told = Arc::new(AtomicBool::new(false));
     loop {
         let accepted = tokio::select! {
-            () = stop.cancelled() => return,
+            () = stop.cancelled() => return places.stop(),
             accepted = listener.accept() => accepted,
         };
         let (stream, peer) = match accepted {
@@ -105,13 +104,13 @@ pub(crate) async fn serve(
             debug!(%peer, "connection closed, since its address has too many");
             continue;
         };
-        let (router, stop, was_told) = (router.clone(), stop.clone(), Arc::clone(&was_told));
+        let (router, was_told) = (router.clone(), Arc::clone(&was_told));
         let counted = CountedConnection::new(observers);
         let settings = settings.now();
         let (read_timeout, write_timeout) = (settings.read_timeout, settings.write_timeout);
         supervisor.spawn("connection", async move {
             let _counted = counted;
-            let outcome = serve_connection(stream, peer, place, router, read_timeout, write_timeout, stop).await;
+            let outcome = serve_connection(stream, peer, place, router, read_timeout, write_timeout).await;
             if let Err(error) = outcome {
                 tell(&error, peer, &was_told);
             }
@@ -149,14 +148,14 @@ async fn serve_connection(
     router: Router,
     read_timeout: Duration,
     write_timeout: Duration,
-    stop: CancellationToken,
 ) -> Result<(), hyper::Error> {
     if let Err(error) = stream.set_nodelay(true) {
         debug!(%error, "connection closed before it began");
         return Ok(());
     }
     let (place, is_reserve) = (&place, place.is_reserve);
-    let (drain, unwanted) = Drain::new();
+    let drain = Drain::default();
+    let left = drain.clone();
     let polls = PollCount::default();
     let counted = polls.clone();
     let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
@@ -185,29 +184,29 @@ async fn serve_connection(
             .max_buf_size(BUFFER_BYTES_MAX)
             .serve_connection(TokioIo::new(Box::pin(stream)), service)
     );
-    let mut stopped = pin!(stop.cancelled());
     let mut is_stopping = false;
-    let serving = poll_fn(|cx| {
+    poll_fn(|cx| {
         polls.0.fetch_add(1, Ordering::Relaxed);
-        if !is_stopping && stopped.as_mut().poll(cx).is_ready() {
-            is_stopping = true;
-            if !place.had_request() {
-                // The rest of a first head may never come.
+        match place.poll_wish(cx) {
+            Wish::Close => {
+                debug!(%peer, "idle connection closed, since its place is needed");
                 return Poll::Ready(Ok(()));
             }
-            connection.as_mut().graceful_shutdown();
+            // The rest of a first head may never come.
+            Wish::Finish if !is_stopping && !place.had_request() => return Poll::Ready(Ok(())),
+            Wish::Finish if !is_stopping => {
+                is_stopping = true;
+                connection.as_mut().graceful_shutdown();
+            }
+            Wish::Finish | Wish::GoOn => {}
         }
-        connection.as_mut().poll(cx)
-    });
-    tokio::select! {
-        biased;
-        () = place.unwanted() => {
-            debug!(%peer, "idle connection closed, since its place is needed");
-            Ok(())
+        let served = connection.as_mut().poll(cx);
+        if served.is_pending() {
+            left.poll(cx);
         }
-        outcome = serving => outcome,
-        never = unwanted.run() => match never {},
-    }
+        served
+    })
+    .await
 }
 
 /// Logs how a connection ended. One that does not speak HTTP is remarked upon once in the life of the server: it is
