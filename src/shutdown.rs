@@ -5,19 +5,60 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tokio_util::task::TaskTracker;
 use tracing::{error, warn};
+
+/// Waits for the cancellation of a token inside of another future that is polled often, such as that of a connection. It
+/// registers once for each waker; after that a poll only looks whether the token is cancelled.
+pub(crate) struct Cancelled {
+    token: CancellationToken,
+    /// The registration, and the waker that it wakes.
+    waiting: Option<(Pin<Box<WaitForCancellationFutureOwned>>, Waker)>,
+}
+
+impl Cancelled {
+    /// Waits for this token.
+    pub(crate) fn of(token: CancellationToken) -> Self {
+        Self { token, waiting: None }
+    }
+
+    /// Ready when the token is cancelled. Otherwise the task of `cx` is woken when that happens.
+    pub(crate) fn poll(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if self.token.is_cancelled() {
+            return Poll::Ready(());
+        }
+        if self.waiting.as_ref().is_some_and(|(_, waker)| waker.will_wake(cx.waker())) {
+            return Poll::Pending;
+        }
+        let mut waiting = Box::pin(self.token.clone().cancelled_owned());
+        let polled = waiting.as_mut().poll(&mut Context::from_waker(cx.waker()));
+        self.waiting = Some((waiting, cx.waker().clone()));
+        polled
+    }
+
+    /// The result of `work`, or `None` when the token is cancelled before.
+    pub(crate) async fn or<T>(mut self, work: impl Future<Output = T>) -> Option<T> {
+        let mut work = pin!(work);
+        poll_fn(|cx| match work.as_mut().poll(cx) {
+            Poll::Ready(done) => Poll::Ready(Some(done)),
+            Poll::Pending => self.poll(cx).map(|()| None),
+        })
+        .await
+    }
+}
 
 /// Spawns every task, gives each a name and the stop signal, and waits for them at the end. Clones share one set.
 #[derive(Clone, Debug, Default)]
@@ -51,7 +92,7 @@ impl Supervisor {
         self.tasks.spawn(async move {
             let _running = running;
             let task = AssertUnwindSafe(task).catch_unwind();
-            if let Some(Err(panic)) = aborting.run_until_cancelled(task).await {
+            if let Some(Err(panic)) = Cancelled::of(aborting).or(task).await {
                 error!(task.name = name, panic = panic_text(&*panic), "task panicked");
             }
         });

@@ -28,6 +28,7 @@ use crate::http::serve::socket::server::PollCount;
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
 use crate::http::stream::{Following, Opening, ReplyBody, StreamContext};
+use crate::shutdown::Cancelled;
 
 /// Most characters of a question that are logged.
 const PROMPT_CHARS_MAX: usize = 200;
@@ -141,10 +142,8 @@ impl Call {
         &self,
         work: impl Future<Output = Result<T, ChatError>>,
     ) -> Result<T, Failure> {
-        tokio::select! {
-            done = work => done.map_err(|error| Failure::from(&error)),
-            () = self.state.0.ending.cancelled() => Err(Failure::shutting_down()),
-        }
+        let done = Cancelled::of(self.state.0.ending.clone()).or(work).await;
+        done.ok_or_else(Failure::shutting_down)?.map_err(|error| Failure::from(&error))
     }
 
     /// Collects a whole answer.
@@ -221,10 +220,9 @@ impl Opener {
     pub(crate) fn open<S: StreamWriter + Send + 'static>(&self, prepared: Prepared, mut sink: S) -> Opening<S> {
         let Self { context, ending } = self.clone();
         Box::pin(async move {
-            let opened = tokio::select! {
-                opened = prepared.open(&context, &mut sink) => opened.map_err(|error| Failure::from(&error)),
-                () = ending.cancelled() => Err(Failure::shutting_down()),
-            };
+            let opened = Cancelled::of(ending).or(prepared.open(&context, &mut sink)).await;
+            let opened = opened.ok_or_else(Failure::shutting_down);
+            let opened = opened.and_then(|opened| opened.map_err(|error| Failure::from(&error)));
             if opened.is_err() {
                 // Output of an abandoned attempt must not be shown.
                 sink.reset();

@@ -12,13 +12,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame};
 use tokio::time::{Instant, Sleep};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 
 use crate::chat::failure::Failure;
 use crate::dialect::writer::StreamWriter;
 use crate::gateway::answer::turn::Turn;
 use crate::http::serve::record::access::RequestRecord;
 use crate::http::serve::socket::server::PollCount;
+use crate::shutdown::Cancelled;
 
 /// Most bytes of a frame; further content goes into the next one.
 const FRAME_BYTES_MAX: usize = 32 * 1024;
@@ -45,9 +46,7 @@ pub(crate) struct ReplyBody<S> {
     sent_at: Instant,
     linger: Linger,
     timer: Pin<Box<Sleep>>,
-    ending: CancellationToken,
-    /// Registered at the first wait, so that the end of the server wakes this stream.
-    ended: Option<Pin<Box<WaitForCancellationFutureOwned>>>,
+    ending: Cancelled,
 }
 
 /// The parts of a streamed answer beside the answer.
@@ -135,8 +134,7 @@ impl<S: StreamWriter> ReplyBody<S> {
             sent_at,
             linger: Linger { has_spoken: false, bytes: 0, at: 0, polls },
             timer: Box::pin(tokio::time::sleep_until(sent_at + keepalive)),
-            ending,
-            ended: None,
+            ending: Cancelled::of(ending),
         }
     }
 
@@ -196,8 +194,7 @@ impl<S: StreamWriter> ReplyBody<S> {
 
     /// Nothing has arrived: checks whether the server is ending.
     fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<Option<Bytes>> {
-        let ended = self.ended.get_or_insert_with(|| Box::pin(self.ending.clone().cancelled_owned()));
-        if ended.as_mut().poll(cx).is_ready() {
+        if self.ending.poll(cx).is_ready() {
             return Poll::Ready(self.break_off(&Failure::shutting_down()));
         }
         self.poll_keepalive(cx)
