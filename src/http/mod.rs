@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::Request;
-use axum::middleware::{Next, from_fn, from_fn_with_state, map_request, map_response};
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::any;
 use axum::{Extension, Router};
@@ -40,16 +40,12 @@ use crate::http::owner::{
     admin_health, audit, gallery, health, keys, models as owner_models, page, reload, requests, session,
     settings as owner_settings, usage,
 };
-use crate::http::serve::admission::guard::KeyGuard;
-use crate::http::serve::admission::rate_limit::{self, RateLimiter};
-use crate::http::serve::admission::{admin_key, auth, key_limits, own_machine};
+use crate::http::serve::admission::gate::{self, Gate};
+use crate::http::serve::admission::{own_machine, rate_limit};
 use crate::http::serve::base_path::{self, Inside};
-use crate::http::serve::content::bodies::Bodies;
-use crate::http::serve::content::encoding;
 use crate::http::serve::paths;
 use crate::http::serve::record::access;
 use crate::http::serve::socket::drain::Drain;
-use crate::http::serve::socket::server::OverCapacity;
 use crate::http::settings::HttpSettings;
 use crate::http::state::AppState;
 
@@ -66,32 +62,22 @@ const PREFLIGHT_AGE: Duration = Duration::from_secs(86_400);
 pub(crate) fn router(state: AppState) -> Router {
     let settings = &state.settings();
     let cors = cors(settings, &state.0.keys);
-    let limiter = Arc::new(RateLimiter::new(state.0.settings.clone()));
-    // Each group gets its layers as one stack: a router puts every route into a box for each call of `layer`.
-    let shield = ServiceBuilder::new()
-        .layer(CatchPanicLayer::custom(panicked))
-        .layer(from_fn_with_state(state.clone(), own_machine::only_own_machine));
-    let limits = ServiceBuilder::new()
-        .layer(from_fn_with_state(Arc::clone(&limiter), rate_limit::limit))
-        .layer(Extension(Bodies::default()))
-        .layer(map_request(encoding::decode));
-    let sessions = Arc::clone(&state.0.owner.sessions);
-    let guard = Arc::new(KeyGuard::new(settings, state.0.keys.clone(), Arc::clone(&limiter), sessions));
-    let with_key = from_fn_with_state(Arc::clone(&guard), auth::require_key);
-    let with_admin_key = from_fn_with_state(Arc::clone(&guard), admin_key::require_admin_key);
-    let within_limits = from_fn_with_state(state.clone(), key_limits::limit);
+    let catch_panic = CatchPanicLayer::custom(panicked);
+    let gate = Arc::new(Gate::new(state.clone()));
     let noted = from_fn_with_state(state.clone(), audit::note_changes);
-    let busy = from_fn(refuse_over_capacity);
 
-    let public = ServiceBuilder::new().layer(cors.clone()).layer(shield.clone());
+    // Each group gets its layers as one stack: a router puts every route into a box for each call of `layer`.
+    let public = ServiceBuilder::new().layer(cors.clone()).layer(catch_panic);
+    let public = public.layer(from_fn_with_state(Arc::clone(&gate), gate::public));
     let public = public_routes().method_not_allowed_fallback(wrong_method).layer(public);
-    let callers = ServiceBuilder::new().layer(cors).layer(shield.clone()).layer(busy.clone()).layer(with_key);
-    let callers = callers.layer(limits.clone()).layer(within_limits);
+    let callers = ServiceBuilder::new().layer(cors).layer(catch_panic);
+    let callers = callers.layer(from_fn_with_state(Arc::clone(&gate), gate::callers));
     let callers = caller_routes().method_not_allowed_fallback(wrong_method).layer(callers);
-    let page = ServiceBuilder::new().layer(shield.clone()).layer(busy.clone()).layer(Extension(guard));
+    let page = ServiceBuilder::new().layer(catch_panic).layer(Extension(gate.guard()));
+    let page = page.layer(from_fn_with_state(Arc::clone(&gate), gate::page));
     let page_routes = page::owner_routes().merge(session::routes()).method_not_allowed_fallback(wrong_method);
-    let page = page_routes.layer(page.layer(limits.clone()));
-    let owners = ServiceBuilder::new().layer(shield).layer(busy).layer(with_admin_key).layer(limits).layer(noted);
+    let page = page_routes.layer(page);
+    let owners = ServiceBuilder::new().layer(catch_panic).layer(from_fn_with_state(gate, gate::owners)).layer(noted);
     let own_metrics = if settings.metrics_listen.is_none() { metrics::routes(&state) } else { Router::new() };
     let owner_routes = owner_routes(settings).merge(own_metrics).method_not_allowed_fallback(wrong_method);
     let owners = owner_routes.layer(owners);
@@ -187,14 +173,6 @@ fn with_the_path_meant(mut request: Request, base: &str) -> Request {
 struct Outside {
     path: String,
     base: String,
-}
-
-/// A connection beyond all places gets word of how the server is, and nothing that takes long.
-async fn refuse_over_capacity(request: Request, next: Next) -> Response {
-    if request.extensions().get::<OverCapacity>().is_none() {
-        return next.run(request).await;
-    }
-    refuse(Failure::too_many_connections(), request).into_response()
 }
 
 async fn unknown_path(request: Request) -> Failure {

@@ -1,11 +1,9 @@
 //! The owner's key and the session of the owner's page: the one check in front of the owner's routes.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{CONTENT_TYPE, HeaderValue};
 use serde_json::json;
@@ -44,32 +42,30 @@ impl Owner {
     }
 }
 
-/// The layer around the owner's routes: lets a request through that carries `ADMIN_SECRET_KEY`, as
-/// `Authorization: Bearer` or as `x-admin-key`, or the cookie of the page's session; otherwise 401, 403 for a change
-/// from elsewhere, 429 after too many wrong keys, or 503 where no key is set.
-pub(crate) async fn require_admin_key(
-    State(guard): State<Arc<KeyGuard>>,
-    mut request: Request,
-    next: Next,
-) -> Response {
+/// Lets a request through that carries `ADMIN_SECRET_KEY`, as `Authorization: Bearer` or as `x-admin-key`, or the
+/// cookie of the page's session. An [`Owner`] becomes an extension of it.
+///
+/// # Errors
+/// 401, 403 for a change from elsewhere, 429 after too many wrong keys, or 503 where no key is set.
+pub(crate) async fn require_admin_key(guard: &KeyGuard, mut request: Request) -> Result<Request, Response> {
     let is_page = is_below_admin(request.uri().path());
     let answer = |refusal: AdminRefusal| refusal.into_response(is_page);
-    match check(&guard, &request) {
+    match check(guard, &request) {
         Ok(owner) => {
             // The key of a session was looked at when it began.
             if matches!(owner, Owner::Key)
                 && let Err(wait) = guard.admit(guard.address(&request), RightKey::Admin).await
             {
                 Drain::refuse(request);
-                return answer(AdminRefusal::TooManyWrong(wait));
+                return Err(answer(AdminRefusal::TooManyWrong(wait)));
             }
             request.extensions_mut().insert(owner);
-            next.run(request).await
+            Ok(request)
         }
         Err(refusal) => {
             let is_wrong = refusal == AdminRefusal::Wrong;
             let answer = |wait: Option<Duration>| answer(wait.map_or(refusal, AdminRefusal::TooManyWrong));
-            guard.refuse(request, is_wrong, answer).await
+            Err(guard.refuse(request, is_wrong, answer).await)
         }
     }
 }

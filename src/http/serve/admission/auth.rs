@@ -1,12 +1,11 @@
-//! The callers' keys and, in client mode, their credentials: the layer around everything that is not public.
+//! The callers' keys and, in client mode, their credentials: the check in front of everything that is not public.
 
 use std::fmt::Display;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
+use axum::extract::Request;
 use axum::response::{IntoResponse as _, Response};
 use http::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 
@@ -27,16 +26,19 @@ use crate::pool::CallerId;
 const CLIENT_FORMAT: &str = "In client mode send 'Authorization: Bearer TOKEN;COOKIE', or 'Bearer KEY;TOKEN;COOKIE' when the \
                              server has a key. Everything after the token is the cookie.";
 
-/// The layer: 401 for a missing or wrong key, 429 for too many wrong ones. It stands before anything reads the body.
-pub(crate) async fn require_key(State(guard): State<Arc<KeyGuard>>, mut request: Request, next: Next) -> Response {
+/// Lets a caller in, who becomes an extension of the request. It stands before anything reads the body.
+///
+/// # Errors
+/// 401 for a missing or wrong key, 429 for too many wrong ones.
+pub(crate) async fn require_key(guard: &KeyGuard, mut request: Request) -> Result<Request, Response> {
     let is_server = guard.settings().server_mode;
     let offers_key = bearer(request.headers()).or_else(|| api_key(request.headers())).is_some();
-    if is_server && !offers_key && is_by_page(&guard, &request) {
+    if is_server && !offers_key && is_by_page(guard, &request) {
         if let Some(record) = request.extensions().get::<RequestRecord>() {
             record.admitted(Some(KeyName::page()));
         }
         request.extensions_mut().insert(Caller::PAGE);
-        return next.run(request).await;
+        return Ok(request);
     }
     let admitted = if is_server { server_caller } else { client_caller };
     match admitted(guard.keys(), request.headers()) {
@@ -45,17 +47,17 @@ pub(crate) async fn require_key(State(guard): State<Arc<KeyGuard>>, mut request:
                 && let Err(wait) = guard.admit(guard.address(&request), RightKey::Caller(key.id.0)).await
             {
                 Drain::refuse(request);
-                return Failure::too_many_wrong_keys(wait).into_response();
+                return Err(Failure::too_many_wrong_keys(wait).into_response());
             }
             if let Some(record) = request.extensions().get::<RequestRecord>() {
                 record.admitted(caller.key.as_ref().map(|key| key.name.clone()));
             }
             request.extensions_mut().insert(caller);
-            next.run(request).await
+            Ok(request)
         }
         Err(Refusal { failure, is_wrong_key }) => {
             let answer = |wait: Option<Duration>| wait.map_or(failure, Failure::too_many_wrong_keys).into_response();
-            guard.refuse(request, is_wrong_key, answer).await
+            Err(guard.refuse(request, is_wrong_key, answer).await)
         }
     }
 }

@@ -4,6 +4,7 @@ pub(crate) mod admin_key;
 pub(crate) mod auth;
 pub(crate) mod buckets;
 pub(crate) mod caller;
+pub(crate) mod gate;
 pub(crate) mod guard;
 pub(crate) mod key_limits;
 pub(crate) mod own_machine;

@@ -1,36 +1,31 @@
-//! A server without a key serves this machine only: the layer that refuses pages of other origins.
+//! A server without a key serves this machine only: the check that refuses pages of other origins.
 //!
 //! A page in the owner's browser reaches a loopback server under a name of its own (DNS rebinding), or by a POST that
 //! needs no preflight and has its effect although the page cannot read the answer.
 
 use std::net::IpAddr;
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
 use http::header::{HOST, HeaderMap, HeaderValue, ORIGIN};
 
 use crate::chat::failure::Failure;
 use crate::gateway::caller_keys::CallerKeys;
-use crate::http::serve::socket::drain::Drain;
 use crate::http::settings::HttpSettings;
-use crate::http::state::AppState;
 
-/// The layer, around every route. 403 for a foreign name or page while the server is open to this machine only.
-pub(crate) async fn only_own_machine(State(state): State<AppState>, request: Request, next: Next) -> Response {
-    let settings = &state.settings();
-    if !is_for_this_machine(settings, &state.0.keys) {
-        return next.run(request).await;
+/// Checks where a request comes from, while the server is open to this machine only.
+///
+/// # Errors
+/// 403 for a foreign name or page.
+pub(crate) fn check(settings: &HttpSettings, keys: &CallerKeys, headers: &HeaderMap) -> Result<(), Failure> {
+    if !is_for_this_machine(settings, keys) {
+        return Ok(());
     }
-    let refusal = if !is_own_name(request.headers()) {
-        Failure::wrong_host()
-    } else if !is_welcome_origin(request.headers(), settings.cors_origins.as_deref()) {
-        Failure::wrong_origin()
-    } else {
-        return next.run(request).await;
-    };
-    Drain::refuse(request);
-    refusal.into_response()
+    if !is_own_name(headers) {
+        return Err(Failure::wrong_host());
+    }
+    if !is_welcome_origin(headers, settings.cors_origins.as_deref()) {
+        return Err(Failure::wrong_origin());
+    }
+    Ok(())
 }
 
 /// Whether the server has no key and was not opened to others knowingly.

@@ -1,23 +1,18 @@
 //! Rate limits of callers: a token bucket for each, around everything under `/v1/`.
 
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use axum::extract::{Request, State};
-use axum::middleware::Next;
-use axum::response::{IntoResponse as _, Response};
+use axum::extract::Request;
 use governor::Quota;
 use governor::clock::MonotonicClock;
 use http::Method;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::base::live::Live;
-use crate::chat::failure::Failure;
 use crate::http::serve::admission::buckets::{Bucket, Buckets, Taken};
 use crate::http::serve::admission::caller::Caller;
 use crate::http::serve::record::access::caller_address;
-use crate::http::serve::socket::drain::Drain;
 use crate::http::settings::{HttpSettings, RateLimit};
 
 /// Size of the bucket, in requests.
@@ -106,22 +101,6 @@ fn bucket_of(settings: &HttpSettings, request: &Request) -> Bucket {
         Some(caller) if settings.server_mode && caller.key.is_some() => Bucket::Caller(caller.id.0),
         _ => Bucket::of_address(caller_address(settings, request)),
     }
-}
-
-/// The layer. It stands behind the check of keys, so that wrong keys cost their address and no caller.
-pub(crate) async fn limit(State(limiter): State<Arc<RateLimiter>>, request: Request, next: Next) -> Response {
-    let Some(taken) = limiter.take(&request) else {
-        return next.run(request).await;
-    };
-    let mut response = match taken.wait() {
-        None => next.run(request).await,
-        Some(wait) => {
-            Drain::refuse(request);
-            Failure::too_many_requests(wait).into_response()
-        }
-    };
-    taken.write(response.headers_mut());
-    response
 }
 
 #[cfg(test)]

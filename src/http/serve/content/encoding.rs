@@ -18,12 +18,16 @@ const READ: &str = "gzip,zstd";
 /// Bytes that are decoded at once.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// The layer: a body is handed on decoded; its encoding may be in any case or spelling (`GZIP`, `x-gzip`). A body may
-/// be several compressed ones, one after the other, as parallel compressors and `cat` make them.
+/// Hands a body on decoded; its encoding may be in any case or spelling (`GZIP`, `x-gzip`). A body may be several
+/// compressed ones, one after the other, as parallel compressors and `cat` make them.
 ///
 /// # Errors
 /// 415 for any other encoding, or for several on top of each other.
-pub(crate) async fn decode(mut request: Request) -> Result<Request, Response> {
+#[expect(clippy::result_large_err, reason = "a refusal is moved once, and the request is as large")]
+pub(crate) fn decode(mut request: Request) -> Result<Request, Response> {
+    if !request.headers().contains_key(CONTENT_ENCODING) {
+        return Ok(request);
+    }
     let named: Vec<String> = request
         .headers()
         .get_all(CONTENT_ENCODING)
