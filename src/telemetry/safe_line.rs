@@ -38,6 +38,12 @@ pub(crate) struct SafeLine<W> {
 impl<W: io::Write> io::Write for SafeLine<W> {
     /// Takes one whole event, its newline included: tracing-subscriber formats into a buffer and writes that once.
     fn write(&mut self, event: &[u8]) -> io::Result<usize> {
+        let is_plain = |text: &[u8]| text.iter().fold(true, |plain, byte| plain & matches!(byte, b' '..=b'~'));
+        if event.len() <= EVENT_BYTES_MAX && event.strip_suffix(b"\n").is_some_and(is_plain) {
+            // As most lines are.
+            self.inner.write_all(event)?;
+            return Ok(event.len());
+        }
         let text = String::from_utf8_lossy(event);
         let line = safe_line(text.strip_suffix('\n').unwrap_or(&text), self.is_json);
         self.inner.write_all(&[line.as_bytes(), b"\n"].concat())?;
