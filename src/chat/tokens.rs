@@ -151,11 +151,12 @@ impl TokenMeter {
 
     /// Adds a character and returns its cost in hundredths of a token.
     pub(crate) fn add_char(&mut self, c: char) -> u64 {
-        self.add_kind(u8::try_from(c).ok().filter(u8::is_ascii).map_or_else(|| Kind::of(c), ascii_kind))
+        let ascii = u8::try_from(c).ok().filter(u8::is_ascii);
+        let step = ascii.map_or_else(|| self.place.step(Kind::of(c)), |byte| self.place.step_to_ascii(byte));
+        self.add_step(step)
     }
 
-    fn add_kind(&mut self, kind: Kind) -> u64 {
-        let step = self.place.step(kind);
+    fn add_step(&mut self, step: Step) -> u64 {
         self.place = step.place;
         self.hundredths += u64::from(step.cost);
         u64::from(step.cost)
@@ -166,7 +167,7 @@ impl TokenMeter {
         let mut meter = *self;
         if text.is_ascii() {
             for byte in text.bytes() {
-                meter.add_kind(ascii_kind(byte));
+                meter.add_step(meter.place.step_to_ascii(byte));
             }
         } else {
             for c in text.chars() {
@@ -216,6 +217,11 @@ impl Place {
     fn step(self, kind: Kind) -> Step {
         STEPS[usize::from(self.0) % PLACES][kind as usize % KINDS]
     }
+
+    #[expect(clippy::indexing_slicing, reason = "the masks keep both inside")]
+    fn step_to_ascii(self, byte: u8) -> Step {
+        ASCII_STEPS[usize::from(self.0) % PLACES][usize::from(byte) % ASCII]
+    }
 }
 
 static STEPS: [[Step; KINDS]; PLACES] = steps();
@@ -241,23 +247,26 @@ const fn steps() -> [[Step; KINDS]; PLACES] {
     steps
 }
 
-/// [`Kind::of`] of an ASCII character.
-#[expect(clippy::indexing_slicing, reason = "the mask keeps it inside")]
-fn ascii_kind(byte: u8) -> Kind {
-    ASCII[usize::from(byte) % ASCII.len()]
-}
+/// Number of ASCII characters.
+const ASCII: usize = 128;
 
-static ASCII: [Kind; 128] = ascii();
+/// [`STEPS`] with a column for each ASCII character: one look-up for most characters of most answers.
+static ASCII_STEPS: [[Step; ASCII]; PLACES] = ascii_steps();
 
 #[expect(clippy::indexing_slicing, reason = "done by the compiler")]
-const fn ascii() -> [Kind; 128] {
-    let mut kinds = [Kind::Other; 128];
-    let mut code = 0;
-    while code < kinds.len() {
-        kinds[code] = Kind::of_ascii(code as u32);
-        code += 1;
+const fn ascii_steps() -> [[Step; ASCII]; PLACES] {
+    let by_kind = steps();
+    let mut steps = [[Step { cost: 0, place: Place(0) }; ASCII]; PLACES];
+    let mut place = 0;
+    while place < PLACES {
+        let mut code = 0;
+        while code < ASCII {
+            steps[place][code] = by_kind[place][Kind::of_ascii(code as u32) as usize];
+            code += 1;
+        }
+        place += 1;
     }
-    kinds
+    steps
 }
 
 #[cfg(test)]
