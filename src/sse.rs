@@ -69,8 +69,14 @@ impl SseDecoder {
                 self.after_cr = false;
                 rest = rest.strip_prefix(b"\n").unwrap_or(rest);
             }
-            let Some(end) = memchr2(b'\n', b'\r', rest) else {
-                break;
+            let end = match rest.first() {
+                None => break,
+                // A blank line, as behind each event.
+                Some(b'\n') => 0,
+                Some(_) => match memchr2(b'\n', b'\r', rest) {
+                    Some(end) => end,
+                    None => break,
+                },
             };
             let (head, tail) = rest.split_at(end);
             self.after_cr = tail.first() == Some(&b'\r');

@@ -15,8 +15,10 @@
 //! - A file is hashed by its bytes, or by its address where it is fetched only later, and by its label.
 //! - Thoughts are not part of a conversation, so they are not part of its hash.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
+use memchr::memchr;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -148,14 +150,20 @@ struct Trimmed {
 
 impl Trimmed {
     fn push(&mut self, text: Text<'_>) {
+        let is_literal = matches!(text, Text::Literal(_));
         let text = text.plain();
+        // A literal without escapes, as most pieces of answers are, has no line ends at all.
+        let is_plain_literal = is_literal && matches!(text, Cow::Borrowed(_));
+        if is_plain_literal || memchr(b'\r', text.as_bytes()).is_none() {
+            return self.piece(&text);
+        }
         for piece in text.split('\r') {
             self.piece(piece);
         }
     }
 
     fn piece(&mut self, piece: &str) {
-        let solid = piece.trim_end();
+        let (solid, space) = piece.split_at_checked(piece.trim_end().len()).unwrap_or((piece, ""));
         if solid.is_empty() {
             if self.has_text {
                 self.space.push_str(piece);
@@ -167,7 +175,7 @@ impl Trimmed {
         self.hasher.update(solid.as_bytes());
         self.has_text = true;
         self.space.clear();
-        self.space.push_str(piece.get(piece.trim_end().len()..).unwrap_or_default());
+        self.space.push_str(space);
     }
 
     /// `None` for a text that is blank.

@@ -149,7 +149,7 @@ pub(crate) fn is_challenge(value: &Value) -> bool {
         Value::Array(list) => list.iter().any(|text| text.as_str().is_some_and(|text| is_marked(text.as_bytes()))),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => false,
     };
-    let within = value.pointer("/data/result");
+    let within = value.get("data").and_then(|data| data.get("result"));
     let places = [Some(value), value.get("data"), value.get("result"), value.get("error"), within];
     places.into_iter().flatten().any(|place| {
         let is_signed = place

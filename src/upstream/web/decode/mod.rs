@@ -21,7 +21,7 @@ use crate::upstream::classify::is_challenge;
 use crate::upstream::web::decode::frames::{Created, Delta, StreamObject};
 use crate::upstream::web::decode::picture_links::{is_link, is_picture_link, may_be_pictures, picture_links};
 use crate::upstream::web::decode::summary::Summary;
-use crate::upstream::web::decode::values::{count, has_surrogate, plain, scalar, text_of, unescaped};
+use crate::upstream::web::decode::values::{count, has_surrogate, is_text, plain, scalar, text_of, unescaped};
 
 /// Decodes one answer. Give it the data of each event, then [`QwenReplyDecoder::finish`].
 #[derive(Debug, Default)]
@@ -113,14 +113,16 @@ impl QwenReplyDecoder {
             return None;
         }
         let usage: Value = serde_json::from_slice(&self.usage).ok()?;
-        let count = |path: &str| usage.pointer(path).and_then(count);
-        let (prompt, completion) = (count("/input_tokens"), count("/output_tokens"));
-        let cached = count("/prompt_tokens_details/cached_tokens").or_else(|| count("/cached_tokens"));
+        let of = |object: &Value, key: &str| object.get(key).and_then(count);
+        let inside = |object: &str, key: &str| usage.get(object).and_then(|object| of(object, key));
+        let (prompt, completion) = (of(&usage, "input_tokens"), of(&usage, "output_tokens"));
+        let cached = inside("prompt_tokens_details", "cached_tokens").or_else(|| of(&usage, "cached_tokens"));
+        let reasoning = inside("output_tokens_details", "reasoning_tokens");
         let (prompt, completion) = (prompt.unwrap_or(0), completion.unwrap_or(0));
         Some(TokenCounts {
             prompt,
             completion,
-            reasoning: count("/output_tokens_details/reasoning_tokens").unwrap_or(0).min(completion),
+            reasoning: reasoning.unwrap_or(0).min(completion),
             cached: cached.unwrap_or(0).min(prompt),
         })
     }
@@ -254,6 +256,10 @@ impl QwenReplyDecoder {
     /// Frames of two answers may be interleaved. One without an id belongs to ours; an answer that was never
     /// announced becomes ours as long as ours has said nothing.
     fn is_ours(&mut self, id: Option<&RawValue>, is_delta: bool, sink: &mut impl FnMut(ReplyEvent<'_>)) -> bool {
+        // Most frames have the same id, in the same spelling.
+        if id.zip(self.response_id.as_deref()).is_some_and(|(id, ours)| is_text(id, ours)) {
+            return true;
+        }
         let Some(id) = id.and_then(scalar) else {
             return true;
         };

@@ -12,11 +12,17 @@ use crate::upstream::web::decode::frames::ContentList;
 /// A string without its quotes, or a number or flag as it is written.
 pub(crate) fn scalar(raw: &RawValue) -> Option<Cow<'_, str>> {
     let text = raw.get();
-    match text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
-        Some(inner) if inner.as_bytes().contains(&b'\\') => plain(raw).map(Cow::Owned),
-        Some(inner) => Some(Cow::Borrowed(inner)),
-        None => (!text.starts_with(['{', '['])).then_some(Cow::Borrowed(text)),
+    match text.as_bytes() {
+        [b'"', inner @ .., b'"'] if inner.contains(&b'\\') => plain(raw).map(Cow::Owned),
+        [b'"', .., b'"'] => text.get(1..text.len() - 1).map(Cow::Borrowed),
+        [b'{' | b'[', ..] => None,
+        _ => Some(Cow::Borrowed(text)),
     }
+}
+
+/// Whether a value is this text, a string without escapes.
+pub(crate) fn is_text(raw: &RawValue, text: &str) -> bool {
+    raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) == Some(text)
 }
 
 /// A JSON string as plain text; `None` for any other value. Halves of surrogate pairs at its ends are left out.
