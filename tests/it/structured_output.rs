@@ -94,6 +94,43 @@ async fn after_two_wrong_answers_it_is_an_error() {
     }
 }
 
+/// Thoughts are shown before the answer is known to be wrong.
+#[tokio::test]
+async fn a_wrong_answer_after_thoughts_never_looks_finished() {
+    let thoughtful = |text: &str| ScriptedReply::answer(text).reasoning(&[&[("Looking", "First I look.")]]);
+    for answers in [["The sea is blue.", "It is deep."], ["The sea is blue.", r#"{"colour": "blue"}"#]] {
+        for stream in [false, true] {
+            let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+            for text in answers {
+                simulator.script().queue(None, Endpoint::Completions, thoughtful(text));
+            }
+            let app = Setup::default().start(simulator).await;
+            let mut body = asking(&object(), stream);
+            body["enable_thinking"] = json!(true);
+            if stream {
+                let transcript = app.stream(&body).await;
+                assert_eq!(transcript.error().unwrap()["code"], "structured_output_invalid");
+                assert!(transcript.finish_reasons().is_empty() && !transcript.is_done);
+                assert!(!transcript.reasoning().is_empty() && transcript.content().is_empty());
+                assert_eq!(app.turns(), 2, "part of it was shown");
+                continue;
+            }
+            let response = app.chat(&body).await;
+            if answers[1].starts_with('{') {
+                let whole = json_of(response).await;
+                let message = &whole["choices"][0]["message"];
+                assert_eq!(message["content"], answers[1]);
+                let thoughts = message["reasoning_content"].as_str().unwrap();
+                assert_eq!(thoughts.matches("First I look.").count(), 1, "those of the first try are gone: {thoughts}");
+            } else {
+                assert_eq!(response.status(), 502);
+                assert_eq!(error_of(response).await["code"], "structured_output_invalid");
+            }
+            assert_eq!(app.turns(), 4, "two chats and two questions");
+        }
+    }
+}
+
 #[tokio::test]
 async fn usage_counts_both_tries() {
     let app = answering(&["no JSON here", r#"{"a": 1}"#, r#"{"a": 1}"#]).await;

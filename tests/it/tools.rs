@@ -237,6 +237,28 @@ async fn a_call_in_thoughts_counts_where_nothing_else_is_said() {
     }
 }
 
+/// Nothing of a whole answer has left the server before its end, whatever it said before the call.
+#[tokio::test]
+async fn a_whole_answer_that_calls_wrongly_after_words_or_thoughts_is_asked_for_once_more() {
+    for (first, more) in [
+        (thinking("Hm.", &[WRONG]), json!({})),
+        (thinking("Hm.", &["No."]), json!({"tool_choice": "required"})),
+        (thinking("Hm.", &[]), json!({"tool_choice": "required"})),
+        (ScriptedReply::pieces(["I look. ", WRONG]), json!({})),
+    ] {
+        let simulator = Simulator::start(Scenario::default().paced_ms(0)).await.unwrap();
+        simulator.script().queue(None, Endpoint::Completions, first.clone());
+        simulator.script().queue(None, Endpoint::Completions, thinking("So.", &[LS]));
+        let app = Setup::default().start(simulator).await;
+        let mut body = asking(&more);
+        body["model"] = json!("qwen3-max-thinking");
+        let whole = json_of(app.chat(&body).await).await;
+        assert_eq!(calls(&whole["choices"][0]["message"]), [r#"list_files {"path": "src"}"#], "{first:?} {whole}");
+        assert_eq!(whole["choices"][0]["message"]["reasoning_content"], "So.");
+        assert_eq!(app.turns(), 4, "{first:?}");
+    }
+}
+
 #[tokio::test]
 async fn choices() {
     let both = format!("{LS}{CLOCK}");

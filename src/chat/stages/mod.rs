@@ -348,7 +348,8 @@ impl BehindTools {
         }
     }
 
-    /// Hands on the JSON. An answer that is not JSON was rejected before; beside calls JSON is not required.
+    /// Hands on the JSON; beside calls it is not required. Nothing is handed on of an answer that is none: the caller of
+    /// [`Stages::finish`] has judged it, or tells that it was cut.
     fn end_json(&mut self, has_calls: bool, out: &mut impl FnMut(ReplyEvent<'_>)) {
         if let Some(json) = self.json.take() {
             let text = json.judge().unwrap_or_default();

@@ -62,6 +62,8 @@ pub(crate) struct Answering<'a, S> {
     pub(crate) trace: &'a Trace,
     /// Length in bytes of the prompt that was sent last.
     pub(crate) prompt_bytes: usize,
+    /// No part of the answer leaves this server before all of it is there.
+    pub(crate) is_whole: bool,
 }
 
 impl<S: ReplySink + Send> Attempt for Answering<'_, S> {
@@ -130,8 +132,8 @@ impl<S: ReplySink + Send> Answering<'_, S> {
         number: u32,
         deadline: Instant,
     ) -> Result<Box<Turn>, Failed> {
-        let Self { attempts, is_pooled, sink, trace, prompt_bytes, .. } = self;
-        let sending = Sending { stages, is_pooled: *is_pooled, number, deadline, trace };
+        let Self { attempts, is_pooled, sink, trace, prompt_bytes, is_whole, .. } = self;
+        let sending = Sending { stages, is_pooled: *is_pooled, is_whole: *is_whole, number, deadline, trace };
         let (lease, doubtful) = match attempts.known(&lease, request, asker.as_ref()) {
             None => (lease, None),
             Some((chat, parent_id, turn)) => {
@@ -185,6 +187,7 @@ impl<D: VideoDiary> Attempt for Starting<'_, D> {
 struct Sending<'a> {
     stages: &'a StagePlan,
     is_pooled: bool,
+    is_whole: bool,
     /// Number of the attempt in its request, from 1.
     number: u32,
     deadline: Instant,
@@ -338,6 +341,7 @@ impl Attempts {
             accounting: self.accounting.clone(),
             attempts: sending.number,
             trace: sending.trace.clone(),
+            is_whole: sending.is_whole,
             idle_timeout: self.upstream.timeouts.now().idle,
             deadline: sending.deadline,
         }

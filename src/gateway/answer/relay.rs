@@ -369,6 +369,7 @@ impl<S: ReplySink + Send> Attempt for Relaying<'_, S> {
             accounting: inner.failover.accounting.clone(),
             attempts: number,
             trace: self.trace.clone(),
+            is_whole: !self.is_streamed,
             idle_timeout: inner.settings.timeouts.now().idle,
             deadline,
         };

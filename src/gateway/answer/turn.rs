@@ -12,7 +12,7 @@ use tracing::warn;
 
 use crate::base::ids::{CredentialKey, IdentityId};
 use crate::base::session::Session;
-use crate::chat::reply::{Ending, FinishReason, Rejection, ReplyEvent, ReplySink, TokenCounts};
+use crate::chat::reply::{Ending, FinishReason, RejectedAs, Rejection, ReplyEvent, ReplySink, TokenCounts};
 use crate::chat::stages::Stages;
 use crate::chat::stages::tool_calls::Called;
 use crate::gateway::answer::error::ChatError;
@@ -49,8 +49,10 @@ pub(crate) struct Turn {
     timer: Pin<Box<Sleep>>,
     /// The upstream has sent an event, shown or not.
     has_spoken: bool,
-    /// The last stage has handed on content for the caller.
+    /// The last stage has handed on content for the caller: text, calls or media, and thoughts too.
     has_content: bool,
+    /// No part of the answer leaves this server before all of it is there.
+    is_whole: bool,
     /// URLs of the pictures that were shown.
     pictures: HashSet<String>,
     over: Option<Over>,
@@ -76,6 +78,8 @@ pub(crate) struct TurnParts {
     pub(crate) accounting: Accounting,
     pub(crate) attempts: u32,
     pub(crate) trace: Trace,
+    /// No part of the answer leaves this server before all of it is there.
+    pub(crate) is_whole: bool,
     pub(crate) idle_timeout: Duration,
     pub(crate) deadline: Instant,
 }
@@ -92,7 +96,8 @@ impl Turn {
     }
 
     fn over(stream: Option<ReplyStream>, parts: TurnParts) -> Box<Self> {
-        let TurnParts { stages, lease, chat, drift, accounting, attempts, trace, idle_timeout, deadline } = parts;
+        let TurnParts { stages, lease, chat, drift, accounting, attempts, trace, is_whole, idle_timeout, deadline } =
+            parts;
         let now = Instant::now();
         let timer = Box::pin(tokio::time::sleep_until(deadline.min(now + idle_timeout)));
         let identity = lease.identity().clone();
@@ -114,6 +119,7 @@ impl Turn {
             timer,
             has_spoken: false,
             has_content: false,
+            is_whole,
             pictures: HashSet::new(),
             over: None,
             is_finished: false,
@@ -208,15 +214,31 @@ impl Turn {
         self.has_spoken
     }
 
-    /// Whether the last stage has handed on something for the caller: the turn is committed.
+    /// Whether the last stage has handed on something for the caller, be it a thought: the turn is committed.
     pub(crate) fn has_content(&self) -> bool {
         self.has_content
     }
 
-    /// The fault of a complete answer that is not in the requested form and of which nothing was shown.
+    /// The fault of a complete answer that is not in the requested form and can be asked for again: nothing of it was
+    /// shown, not even thoughts, or it is told as a whole.
     pub(crate) fn rejection(&mut self) -> Option<Rejection> {
-        let over = self.over.filter(|_| !self.has_content)?;
-        self.stages.judge(over.reason).err()
+        let over = self.over.filter(|_| self.is_whole || !self.has_content)?;
+        self.fault(over.reason)
+    }
+
+    /// The fault of an answer that is over for this reason. One that was shown in part and then cut is told as cut.
+    fn fault(&mut self, reason: FinishReason) -> Option<Rejection> {
+        let is_cut = matches!(reason, FinishReason::Length | FinishReason::ContentFilter);
+        if is_cut && self.has_content { None } else { self.stages.judge(reason).err() }
+    }
+
+    /// The form for lack of which the answer, which is over, cannot be told as finished: JSON that came after thoughts
+    /// and is none, and anything that [`Turn::rejection`] tells of a whole answer. A wrong call behind words that were
+    /// shown is told as text.
+    fn lacks(&mut self) -> Option<RejectedAs> {
+        let over = self.over.filter(|_| self.is_whole || self.has_content)?;
+        let kind = self.fault(over.reason)?.kind;
+        (self.is_whole || kind == RejectedAs::StructuredOutput).then_some(kind)
     }
 
     /// How the answer calls tools; `None` while it goes on, or if part of it was shown.
@@ -243,7 +265,8 @@ impl Turn {
     /// Hands what has arrived to `sink`. `Ready(Ok(None))`: events came and more will follow; the ending comes once.
     ///
     /// # Errors
-    /// [`ChatError::Upstream`]: the answer broke off. What was handed on before stays valid.
+    /// [`ChatError::Upstream`]: the answer broke off. [`ChatError::Rejected`]: it is complete, but not in the requested
+    /// form. What was handed on before stays valid.
     pub(crate) fn poll_next(
         &mut self,
         cx: &mut Context<'_>,
@@ -251,19 +274,13 @@ impl Turn {
     ) -> Poll<Result<Option<Ending>, ChatError>> {
         match self.poll_upstream(cx, sink) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(_)) => Poll::Ready(Ok(self.over.map(|over| {
-                self.settle(Outcome::Success);
-                let Self { stages, chat, .. } = self;
-                let ending = stages.finish(over.reason, over.counts, &mut |event| {
-                    chat.iter_mut().for_each(|chat| chat.shown(&event));
-                    sink.event(event);
-                });
-                self.keep_chat(over.reason);
-                self.is_counted = true;
-                self.trace.spent(ending.usage);
-                self.trace.repaired_calls(self.stages.repaired_calls());
-                ending
-            }))),
+            Poll::Ready(Ok(_)) => match self.lacks() {
+                Some(kind) => {
+                    self.settle(Outcome::Success);
+                    Poll::Ready(Err(ChatError::Rejected(kind)))
+                }
+                None => Poll::Ready(Ok(self.over.map(|over| self.finish(over, sink)))),
+            },
             Poll::Ready(Err(error)) => {
                 warn!(identity.id = %self.identity, attempts = self.attempts, error = %ErrorChain(&error), "answer broke off");
                 if let Some(lease) = self.lease.take() {
@@ -272,6 +289,21 @@ impl Turn {
                 Poll::Ready(Err(ChatError::Upstream { error, attempts: self.attempts }))
             }
         }
+    }
+
+    /// Ends an answer that is over, successfully: hands on the rest of it.
+    fn finish(&mut self, over: Over, sink: &mut impl ReplySink) -> Ending {
+        self.settle(Outcome::Success);
+        let Self { stages, chat, .. } = self;
+        let ending = stages.finish(over.reason, over.counts, &mut |event| {
+            chat.iter_mut().for_each(|chat| chat.shown(&event));
+            sink.event(event);
+        });
+        self.keep_chat(over.reason);
+        self.is_counted = true;
+        self.trace.spent(ending.usage);
+        self.trace.repaired_calls(self.stages.repaired_calls());
+        ending
     }
 
     /// Hands on what has arrived; `Ready(Ok(true))` when the answer is over.
@@ -348,7 +380,7 @@ impl Turn {
     fn says_nothing(&mut self, reason: FinishReason) -> bool {
         self.pictures.is_empty()
             && self.stages.is_silent(reason)
-            && (self.has_content || self.stages.judge(reason).is_ok())
+            && (self.has_content && !self.is_whole || self.stages.judge(reason).is_ok())
     }
 
     /// Commits the turn at its first content: from here on no other identity can take over.

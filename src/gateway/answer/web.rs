@@ -12,7 +12,7 @@ use tracing::info;
 
 use crate::base::ids::CredentialKey;
 use crate::base::session::Session;
-use crate::chat::reply::{Ending, ReplySink};
+use crate::chat::reply::{Ending, Rejection, ReplySink};
 use crate::chat::stages::StagePlan;
 use crate::chat::suffix::Work;
 use crate::files::attachment::JobFile;
@@ -142,28 +142,15 @@ impl WebGateway {
         sink: &mut (impl ReplySink + Send),
     ) -> Result<Box<Turn>, ChatError> {
         let mut progress = Progress::begin(self.0.limits(asked.0), context);
-        self.begin(asked, context, sink, &mut progress).await
-    }
-
-    async fn begin(
-        &self,
-        (request, stages): (&WebRequest, &StagePlan),
-        context: &RequestContext,
-        sink: &mut (impl ReplySink + Send),
-        progress: &mut Progress,
-    ) -> Result<Box<Turn>, ChatError> {
+        progress.preferred = self.holder(asked.0, context);
         let failover = &self.0.failover;
-        progress.preferred = self.holder(request, context);
-        let mut turn = failover.run(context, &mut self.answering((request, stages), context, sink), progress).await?;
+        let mut turn = failover.run(context, &mut self.answering(asked, false, context, sink), &mut progress).await?;
         let Some(rejection) = turn.rejection() else {
             return Ok(turn);
         };
-        info!(identity.id = %turn.identity(), code = rejection.kind.code(), "asking again for an answer of the right form");
-        sink.reset();
-        context.trace.note(What::AskedAgain { code: rejection.kind.code() });
-        let request = request.corrected(&rejection);
-        let stages = stages.last_try(turn.discard(), request.prompt_tokens());
-        let mut turn = failover.run(context, &mut self.answering((&request, &stages), context, sink), progress).await?;
+        let (request, stages) = corrected(asked, turn, &rejection, context, sink);
+        let asked = (&request, &stages);
+        let mut turn = failover.run(context, &mut self.answering(asked, false, context, sink), &mut progress).await?;
         match turn.rejection() {
             None => Ok(turn),
             Some(rejection) => {
@@ -174,7 +161,8 @@ impl WebGateway {
     }
 
     /// Answers as a whole: everything has gone to `sink` when this returns. A cut in the middle of an answer is
-    /// tried once more on another identity when at least half of the time is left.
+    /// tried once more on another identity when at least half of the time is left. An answer that is not of the form
+    /// that was asked for is asked for once more, with its fault named.
     ///
     /// # Errors
     /// [`ChatError`].
@@ -186,10 +174,15 @@ impl WebGateway {
     ) -> Result<(Box<Turn>, Ending), ChatError> {
         let failover = &self.0.failover;
         let mut progress = Progress::begin(self.0.limits(request), context);
+        progress.preferred = self.holder(request, context);
         let half = Instant::now() + self.0.limits(request).total_timeout / 2;
         let mut cut: Option<ChatError> = None;
+        // The request and its stages after an answer was rejected.
+        let mut second: Option<(WebRequest, StagePlan)> = None;
         loop {
-            let mut turn = match self.begin((request, stages), context, sink, &mut progress).await {
+            let asked = second.as_ref().map_or((request, stages), |(request, stages)| (request, stages));
+            let mut answering = self.answering(asked, true, context, sink);
+            let mut turn = match failover.run(context, &mut answering, &mut progress).await {
                 Ok(turn) => turn,
                 // If no other identity can take over, the cut itself is the answer.
                 Err(error @ ChatError::Lease(..)) => return Err(cut.unwrap_or(error)),
@@ -197,6 +190,13 @@ impl WebGateway {
             };
             match collect(&mut turn, sink).await {
                 Ok(ending) => return Ok((turn, ending)),
+                Err(ChatError::Rejected(kind)) => match turn.rejection().filter(|_| second.is_none()) {
+                    Some(rejection) => second = Some(corrected(asked, turn, &rejection, context, sink)),
+                    None => {
+                        turn.discard();
+                        return Err(ChatError::Rejected(kind));
+                    }
+                },
                 Err(ChatError::Upstream { error, attempts })
                     if error.kind.blame() == Blame::Upstream
                         && context.own.is_none()
@@ -238,6 +238,7 @@ impl WebGateway {
     fn answering<'a, S>(
         &'a self,
         (request, stages): (&'a WebRequest, &'a StagePlan),
+        is_whole: bool,
         context: &'a RequestContext,
         sink: &'a mut S,
     ) -> Answering<'a, S> {
@@ -250,6 +251,7 @@ impl WebGateway {
             sink,
             trace: &context.trace,
             prompt_bytes: request.prompt.len(),
+            is_whole,
         }
     }
 
@@ -262,6 +264,23 @@ impl WebGateway {
             || request.native.as_ref().and_then(|_| continuations.holder(&asker.clone().natively().place(before)));
         continuations.holder(&asker.place(before)).or_else(native)
     }
+}
+
+/// The request and the stages of a second try, after this turn was rejected: it is forgotten, and its fault named.
+fn corrected(
+    (request, stages): (&WebRequest, &StagePlan),
+    turn: Box<Turn>,
+    rejection: &Rejection,
+    context: &RequestContext,
+    sink: &mut impl ReplySink,
+) -> (WebRequest, StagePlan) {
+    let code = rejection.kind.code();
+    info!(identity.id = %turn.identity(), code, "asking again for an answer of the right form");
+    sink.reset();
+    context.trace.note(What::AskedAgain { code });
+    let request = request.corrected(rejection);
+    let stages = stages.last_try(turn.discard(), request.prompt_tokens());
+    (request, stages)
 }
 
 /// Reads a turn to its end.
