@@ -6,8 +6,10 @@ use qwen_bridge::base::facts::IdentityFacts;
 use qwen_bridge::base::secret::Cookie;
 use qwen_bridge::pool::Now;
 use qwen_bridge::store::Store;
-use simulator::Simulator;
-use simulator::script::{AccountScript, Endpoint, Era, RefreshRotation, Scenario, ScriptedReply};
+use simulator::script::{
+    AccountScript, Endpoint, Era, RawScript, RefreshRotation, Scenario, ScriptedFailure, ScriptedReply,
+};
+use simulator::{RecordedRequest, Simulator};
 use tempfile::TempDir;
 
 use crate::support::app::{KEY, PATIENCE, Setup, TestApp, json_of, question};
@@ -67,6 +69,29 @@ async fn a_killed_server_loses_no_rotated_session() {
     simulator.accounts().expire("bob");
     let app = Setup::default().with("COOKIE", &old_cookie).in_dir(state_dir).start(simulator).await;
     ask(&app, Form::Whole, "echo: x").await.must_say("x");
+}
+
+/// A refresh may rotate the refresh token and still bring no token to use.
+#[tokio::test]
+async fn a_killed_server_loses_no_rotation_of_a_refresh_that_failed() {
+    let simulator = Simulator::start(Scenario::with_accounts([era_b("bob", RefreshRotation::New)])).await.unwrap();
+    let old_cookie = simulator.accounts().cookie("bob");
+    let body = r#"{"success":true,"data":{"refresh_token":"rotated"}}"#.to_owned();
+    let raw = RawScript { status: 200, content_type: "application/json".to_owned(), body, base64: false };
+    simulator.script().queue(None, Endpoint::Refresh, ScriptedReply::failing(ScriptedFailure::Raw(raw)));
+    let app = Setup::default().with("COOKIE", &old_cookie).start(simulator).await;
+    // It fails when the refresh has failed.
+    assert_eq!(ask(&app, Form::Whole, "echo: x").await.status, 503);
+    let TestApp { simulator, state_dir, .. } = app;
+    let before = simulator.record().requests_to(Endpoint::Refresh).len();
+    let app = Setup::default().with("COOKIE", &old_cookie).in_dir(state_dir).start(simulator).await;
+    ask(&app, Form::Whole, "echo: x").await;
+    let refreshes = app.simulator.record().requests_to(Endpoint::Refresh).split_off(before);
+    let cookie = |request: &RecordedRequest| {
+        request.headers.iter().find(|(name, _)| name == "cookie").map(|(_, value)| value.clone()).unwrap_or_default()
+    };
+    let sent: Vec<String> = refreshes.iter().map(cookie).collect();
+    assert!(sent.first().is_some_and(|cookie| cookie.contains("refresh_token=rotated")), "{sent:?}");
 }
 
 const ADMIN: &str = "sk-of-the-owner";

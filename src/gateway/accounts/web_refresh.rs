@@ -91,6 +91,11 @@ impl WebAccounts {
                 Ok(())
             }
             Err(error) => {
+                // A refresh that failed late may have rotated how the session signs in, and the former way is void.
+                let is_rotated = !is_refusal(&error) && !session.signs_in_as(&before.cookies);
+                if is_rotated && self.session_of_key(session.key()).is_some() {
+                    self.save(session, session.snapshot(), now).await;
+                }
                 self.failed(member, &error, now);
                 self.0.changed.notify_one();
                 if is_refusal(&error) {
