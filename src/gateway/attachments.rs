@@ -149,7 +149,7 @@ impl Attachments {
     /// Hands the files over to the account of this session, all at once.
     ///
     /// # Errors
-    /// [`UpstreamError`] of the first that fails.
+    /// [`UpstreamError`] of the first that fails, marked as that of an upload.
     pub(crate) async fn hand_over(
         &self,
         session: &Session,
@@ -157,7 +157,7 @@ impl Attachments {
         is_pooled: bool,
         deadline: Instant,
     ) -> Result<Vec<FileRef>, UpstreamError> {
-        try_join_all(files.iter().map(|file| async move {
+        let handed = try_join_all(files.iter().map(|file| async move {
             match file {
                 JobFile::Ready(file) if is_pooled => self.once(session, file, deadline).await.map(FileRef::Uploaded),
                 // Uploads to a caller's own account are not remembered.
@@ -167,8 +167,8 @@ impl Attachments {
                 JobFile::Link(link) => Ok(FileRef::Link(link.clone())),
                 JobFile::Remote(_) => Err(UpstreamError::new("handing files over", UpstreamErrorKind::InvalidRequest)),
             }
-        }))
-        .await
+        }));
+        handed.await.map_err(|error| UpstreamError { is_of_upload: true, ..error })
     }
 
     async fn once(

@@ -3,10 +3,11 @@
 
 use qwen_bridge::store::Store;
 use serde_json::{Value, json};
-use simulator::script::{CutHow, Endpoint, ScriptedReply, StreamError};
+use simulator::script::{CutHow, Endpoint, ErrorScript, ScriptedReply, StreamError};
 use simulator::{RecordedRequest, Simulator};
 
 use crate::support::app::{Asked, PATIENCE, Setup, TestApp, json_of};
+use crate::support::files::image_part;
 use crate::support::oracle::{FORMS, Form, asked_accounts, asked_chats, counts, crew, read, send, until};
 
 /// A server in front of so many accounts.
@@ -460,5 +461,28 @@ async fn kept_chats_that_are_idle_are_deleted_after_a_restart() {
         let (simulator, _) = app.stop().await;
         assert!(simulator.stored().chats(None).iter().all(|chat| chat.is_old));
         assert_eq!(simulator.record().violations(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn an_upload_that_fails_leaves_chat_and_account_to_texts() {
+    for form in FORMS {
+        let app = start(1).await;
+        let model = |messages: &[Value]| json!({"model": "qwen3-vl-plus", "messages": messages});
+        let mut messages = vec![user("echo: one")];
+        let first = send(&app, form, model(&messages)).await;
+        first.must_say("one");
+        messages.push(says(&first.content));
+        let chats = chats_made(&app);
+        let used_up = ErrorScript { code: "RateLimited".into(), num: Some(3), ..ErrorScript::default() };
+        app.simulator.script().queue(None, Endpoint::Sts, ScriptedReply::error_with(used_up));
+        let seen = json!({"role": "user", "content": [{"type": "text", "text": "What is it?"}, image_part(1)]});
+        let failed = send(&app, form, model(&[messages.clone(), vec![seen]].concat())).await;
+        assert_eq!(failed.status, 429, "{}", failed.raw);
+        assert_eq!(chats_made(&app), chats, "a new chat would not help");
+        // The quota of uploads is another one than that of texts.
+        messages.push(user("echo: two"));
+        send(&app, form, model(&messages)).await.must_say("two");
+        must_have_continued(&app, 0, "echo: two");
     }
 }

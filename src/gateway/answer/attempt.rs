@@ -142,7 +142,9 @@ impl<S: ReplySink + Send> Answering<'_, S> {
                 let place = (chat, Some(parent_id));
                 match attempts.go_on(lease, &turn, place, &sending, *sink).await {
                     Ok(turn) => return Ok(turn),
-                    Err(Failed { error, lease, .. }) if is_chats_fault(error.kind) => (lease, Some(error)),
+                    Err(Failed { error, lease, .. }) if is_chats_fault(error.kind) && !error.is_of_upload => {
+                        (lease, Some(error))
+                    }
                     Err(failed) => return Err(failed),
                 }
             }
@@ -367,7 +369,7 @@ impl Attempts {
             if let Some(trace) = trace.filter(|_| !job.files.is_empty()) {
                 trace.note(What::Files { count: job.files.len(), took: since.elapsed() });
             }
-            handed.map_err(|error| UpstreamError { is_of_upload: true, ..error })
+            handed
         };
         tokio::try_join!(files, making)
     }
