@@ -9,9 +9,9 @@ use simulator::script::{
     AccountScript, ChallengeForm, Endpoint, Era, RawScript, Scenario, ScriptedFailure, ScriptedReply,
 };
 
-use crate::support::app::{PATIENCE, Setup, TestApp, json_of};
+use crate::support::app::{PATIENCE, Setup, TestApp, json_of, question};
 use crate::support::oracle::{
-    FORMS, Form, accounts_of, ask, asked_accounts, counts, crew, health, until, until_all_healthy, until_health,
+    FORMS, Form, accounts_of, ask, asked_accounts, counts, crew, health, send, until, until_all_healthy, until_health,
 };
 
 /// The default of `QUEUE_WAIT`: a request that had to queue takes longer.
@@ -158,6 +158,26 @@ async fn a_refused_token_is_renewed_on_the_same_identity() {
                 assert_eq!(counts(&app).await, (3, 0, 0));
             }
         }
+    }
+}
+
+/// The second try of an answer goes to another account, whose token is renewed as that of the first one was.
+#[tokio::test]
+async fn each_account_has_a_renewal_of_its_own() {
+    for form in FORMS {
+        let app = Setup::default().start(Simulator::start(crew(2)).await.unwrap()).await;
+        for name in ["ada", "bob"] {
+            app.simulator.script().queue(Some(name), Endpoint::NewChat, ScriptedReply::error("Unauthorized"));
+        }
+        for text in ["No JSON.", r#"{"a": 1}"#] {
+            app.simulator.script().queue(None, Endpoint::Completions, ScriptedReply::answer(text));
+        }
+        let mut body = question("Describe the sea.");
+        body["response_format"] = json!({"type": "json_object"});
+        send(&app, form, body).await.must_say(r#"{"a": 1}"#);
+        let made = accounts_of(&app.simulator.record().requests_to(Endpoint::NewChat));
+        assert_eq!(made, ["ada", "ada", "bob", "bob"]);
+        assert_eq!(counts(&app).await, (2, 0, 0));
     }
 }
 

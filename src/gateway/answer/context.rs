@@ -61,7 +61,7 @@ pub(crate) struct Progress {
     pub(crate) deadline: Instant,
     /// Further questions that this request may put.
     pub(crate) retries_left: u32,
-    /// Whether the present identity was asked a second time.
+    /// Whether the present identity was asked a second time, or may not be: an earlier one was, and no retry is left.
     pub(crate) has_repeated: bool,
     /// Identities that are not asked: they are known to lack the model, and others are known to have it.
     pub(crate) avoided: Vec<CredentialKey>,
@@ -117,10 +117,16 @@ impl Progress {
         self.retries_left = self.retries_left.saturating_sub(1);
     }
 
+    /// Begins with an identity, or goes on to the next one: what is known of the one before is not true of it.
+    pub(crate) fn takes_up(&mut self, is_first: bool) {
+        self.is_renewed = false;
+        // Each repetition costs a retry where one is left, so that refusals everywhere end soon.
+        self.has_repeated &= !is_first && self.retries_left == 0;
+    }
+
     /// Goes on to another identity than this one.
     pub(crate) fn moves_on(&mut self, key: &CredentialKey, costs_retry: bool) {
         self.retries_left = self.retries_left.saturating_sub(u32::from(costs_retry));
         self.tried.push(key.clone());
-        self.is_renewed = false;
     }
 }

@@ -130,7 +130,10 @@ impl Failover {
             let lease = match held.take() {
                 Some(lease) => lease,
                 None => match self.lease(context, progress).await {
-                    Ok(lease) => lease,
+                    Ok(lease) => {
+                        progress.takes_up(last.is_none());
+                        lease
+                    }
                     // If no other identity can take over, the failure itself is the answer.
                     Err(error) => return Err(last.map_or(error, |last| self.in_sum(progress, last))),
                 },

@@ -31,7 +31,7 @@ pub(crate) struct Facts {
     pub(crate) can_renew: bool,
     /// The token had ended when it was used.
     pub(crate) token_was_stale: bool,
-    /// The same identity was already asked a second time in this request.
+    /// The present identity was asked a second time, or may not be: an earlier one was, and no retry is left.
     pub(crate) has_repeated: bool,
     /// Something was begun upstream that must not be begun twice.
     pub(crate) is_final: bool,
