@@ -36,6 +36,7 @@ mod failover;
 mod gallery;
 mod health_detailed;
 mod json_bombs;
+mod key_answers;
 mod keys;
 mod limits;
 mod login;

@@ -10,7 +10,8 @@ use std::collections::{BTreeMap, HashSet};
 use bytes::BytesMut;
 use serde_json::{Map, Value, json};
 
-use crate::chat::reply::{Extra, ReplyEvent, Text};
+use crate::chat::reply::{Ending, Extra, ReplyEvent, Text};
+use crate::dialect::openai::wire::CompletionUsage;
 
 /// Writes `chat.completion.chunk` events, one for each frame of the upstream.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct FrameStream {
     is_begun: bool,
     /// Indexes of the choices whose role was written.
     with_role: HashSet<u64>,
+    /// Whether the first choice has its `finish_reason`.
+    is_ended: bool,
     usage: Option<Value>,
     taken: Taken,
 }
@@ -32,7 +35,15 @@ impl FrameStream {
     pub fn new(id: &str, created: i64, model: &str, include_usage: bool) -> Self {
         let head = json!({"id": id, "object": "chat.completion.chunk", "created": created, "model": model});
         let head = if let Value::Object(head) = head { head } else { Map::new() };
-        Self { head, include_usage, is_begun: false, with_role: HashSet::new(), usage: None, taken: Taken::default() }
+        Self {
+            head,
+            include_usage,
+            is_begun: false,
+            with_role: HashSet::new(),
+            is_ended: false,
+            usage: None,
+            taken: Taken::default(),
+        }
     }
 
     /// Notes that the role of the first choice went out, before any frame came.
@@ -49,21 +60,36 @@ impl FrameStream {
         }
     }
 
-    /// Writes the counts, if the caller wants them and the upstream gave any, and the end.
-    pub fn finish(&mut self, out: &mut BytesMut) {
-        if let Some(usage) = self.usage.take().filter(|_| self.include_usage) {
+    /// Writes the end: the reason if the upstream gave none, as when its policy cut the answer; the counts if the caller
+    /// wants them, estimated if the upstream gave none; `[DONE]`.
+    pub fn finish(&mut self, ending: &Ending, out: &mut BytesMut) {
+        if !self.is_ended {
+            self.chunk(json!([{"index": 0, "delta": {}, "finish_reason": ending.reason.as_str()}]), out);
+        }
+        if self.include_usage {
             let mut last = self.head.clone();
             last.insert("choices".to_owned(), json!([]));
-            last.insert("usage".to_owned(), usage);
+            last.insert("usage".to_owned(), self.usage.take().unwrap_or_else(|| estimated(ending)));
             write_event(out, &Value::Object(last).to_string());
         }
         write_event(out, "[DONE]");
+    }
+
+    /// Writes a chunk of these choices with no other field of the upstream.
+    fn chunk(&self, choices: Value, out: &mut BytesMut) {
+        let mut chunk = self.head.clone();
+        chunk.insert("choices".to_owned(), choices);
+        if self.include_usage {
+            chunk.insert("usage".to_owned(), Value::Null);
+        }
+        write_event(out, &Value::Object(chunk).to_string());
     }
 
     /// Begins again; the role of the first choice is not repeated.
     pub fn reset(&mut self) {
         self.with_role.clear();
         self.with_role.extend(self.is_begun.then_some(0));
+        self.is_ended = false;
         self.usage = None;
         self.taken = Taken::default();
     }
@@ -99,7 +125,8 @@ impl FrameStream {
         };
         let index = map.get("index").and_then(Value::as_u64).unwrap_or(place);
         map.insert("index".to_owned(), index.into());
-        map.entry("finish_reason").or_insert(Value::Null);
+        let reason = map.entry("finish_reason").or_insert(Value::Null);
+        self.is_ended |= index == 0 && reason.is_string();
         if let Value::Object(delta) = map.entry("delta").or_insert_with(|| json!({})) {
             delta.remove("role");
             if self.with_role.insert(index) {
@@ -239,6 +266,12 @@ impl Taken {
         let calls: usize = self.calls.values().map(|call| call.name.len() + call.arguments.len()).sum();
         self.content.len() + self.reasoning.len() + self.refusal.len() + calls
     }
+}
+
+/// `usage` by this server's own count.
+fn estimated(ending: &Ending) -> Value {
+    // Plain numbers always serialise.
+    serde_json::to_value(CompletionUsage::from(&ending.usage)).unwrap_or_default()
 }
 
 fn write_event(out: &mut BytesMut, data: &str) {

@@ -205,7 +205,7 @@ impl StreamWriter for ChunkStream {
 
     fn finish(&mut self, ending: &Ending) {
         match &mut self.frames {
-            Some(frames) => frames.finish(&mut self.out),
+            Some(frames) => frames.finish(ending, &mut self.out),
             None => self.encoder.finish(ending, &mut self.out),
         }
     }
