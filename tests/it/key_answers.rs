@@ -2,13 +2,64 @@
 //! its own dialect.
 
 use serde_json::{Value, json};
-use simulator::script::{Endpoint, Scenario, ScriptedReply, StreamError, UsageChunk};
+use simulator::script::{Endpoint, RawScript, Scenario, ScriptedFailure, ScriptedReply, StreamError, UsageChunk};
 
-use crate::support::app::{Transcript, with_keys};
+use crate::support::app::{TestApp, Transcript, with_keys};
+use crate::support::responses::{Events, output};
+
+/// Sets the upstream's answer to these bytes.
+fn script(app: &TestApp, content_type: &str, body: String) {
+    let raw = RawScript { status: 200, content_type: content_type.to_owned(), body, base64: false };
+    let reply = ScriptedReply::failing(ScriptedFailure::Raw(raw));
+    app.simulator.script().set_default(None, Endpoint::KeyChat, Some(reply));
+}
+
+/// Sets the upstream's answer to a stream of these frames.
+fn script_stream(app: &TestApp, frames: &[Value]) {
+    let frames: String = frames.iter().map(|frame| format!("data: {frame}\n\n")).collect();
+    script(app, "text/event-stream", format!("{frames}data: [DONE]\n\n"));
+}
+
+/// Sets the upstream's answer to a completion with this message.
+fn script_whole(app: &TestApp, message: &Value, reason: &str) {
+    let choices = json!([{"index": 0, "message": message, "finish_reason": reason}]);
+    script(app, "application/json", json!({"id": "u", "choices": choices}).to_string());
+}
+
+fn frame(delta: &Value, reason: Option<&str>) -> Value {
+    json!({"id": "u", "choices": [{"index": 0, "delta": delta, "finish_reason": reason}]})
+}
+
+/// A delta with one piece of a call.
+fn call(piece: &Value) -> Value {
+    json!({"tool_calls": [piece]})
+}
+
+fn begun(name: &str, arguments: &str) -> Value {
+    call(&json!({"index": 0, "id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}))
+}
 
 fn body(stream: bool) -> Value {
     let messages = json!([{"role": "user", "content": "x"}]);
     json!({"model": "key/qwen3.7-plus", "messages": messages, "max_tokens": 4096, "input": "x", "stream": stream})
+}
+
+/// Status and body of an answer.
+async fn told(app: &TestApp, path: &str, stream: bool) -> (u16, String) {
+    let mut body = body(stream);
+    body["tools"] = match path {
+        "/v1/chat/completions" => json!([{"type": "function", "function": {"name": "Bash"}}]),
+        "/v1/messages" => json!([{"name": "Bash", "input_schema": {"type": "object"}}]),
+        _ => json!([{"type": "function", "name": "Bash", "parameters": {"type": "object"}}]),
+    };
+    let response = app.post(path, &body).send().await.unwrap();
+    (response.status().as_u16(), response.text().await.unwrap())
+}
+
+async fn response_events(app: &TestApp) -> Events {
+    let (status, text) = told(app, "/v1/responses", true).await;
+    assert_eq!(status, 200, "{text}");
+    Events::parse(&text)
 }
 
 #[tokio::test]
@@ -52,4 +103,30 @@ fn assert_usage_at_end(transcript: &Transcript) {
     let [prompt, completion, total] =
         ["prompt_tokens", "completion_tokens", "total_tokens"].map(|name| last["usage"][name].as_u64().unwrap());
     assert!(prompt > 0 && completion > 0 && total == prompt + completion, "{last}");
+}
+
+/// The arguments of the call that the limit cut are no JSON; the calls before it are complete.
+#[tokio::test]
+async fn a_call_that_a_limit_cuts_is_incomplete() {
+    let app = with_keys(Scenario::default()).await;
+    let second =
+        json!({"index": 1, "id": "d", "type": "function", "function": {"name": "Bash", "arguments": "{\"comm"}});
+    for reason in ["length", "content_filter"] {
+        script_stream(
+            &app,
+            &[frame(&begun("Bash", "{}"), None), frame(&call(&second), None), frame(&json!({}), Some(reason))],
+        );
+        let events = response_events(&app).await;
+        let done = events.names().iter().filter(|name| **name == "response.function_call_arguments.done").count();
+        assert_eq!(done, 1, "{events:?}");
+        let streamed = events.response().clone();
+        let message = json!({"role": "assistant", "tool_calls": [begun("Bash", "{}")["tool_calls"][0], second]});
+        script_whole(&app, &message, reason);
+        let whole: Value = serde_json::from_str(&told(&app, "/v1/responses", false).await.1).unwrap();
+        for response in [streamed, whole] {
+            let told: Vec<_> = output(&response).iter().map(|item| (&item["status"], &item["arguments"])).collect();
+            let expected = [(&json!("completed"), &json!("{}")), (&json!("incomplete"), &json!("{\"comm"))];
+            assert_eq!(told, expected, "{reason}: {response}");
+        }
+    }
 }

@@ -98,7 +98,12 @@ impl ChatDecoder {
             // A limit or a policy may leave nothing to say; any other answer says something, and thoughts are none.
             Some(FinishReason::Stop | FinishReason::ToolCalls) if !self.has_answer => Err(ReplyError::Empty),
             Some(reason) => {
-                for call in std::mem::take(&mut self.calls) {
+                let mut calls = std::mem::take(&mut self.calls);
+                if matches!(reason, FinishReason::Length | FinishReason::ContentFilter) {
+                    // The cut may have gone through the arguments of the last one.
+                    calls.pop();
+                }
+                for call in calls {
                     sink(ReplyEvent::ToolCallDone { index: call.index });
                 }
                 self.is_finished = true;
