@@ -35,12 +35,16 @@ fn decode(stream: &str, sink: &mut impl FnMut(ReplyEvent<'_>)) {
     assert!(decoder.is_finished());
 }
 
-/// A frame with what is repaired on the way: one id, and the role of the first choice, which goes out before any frame.
+/// A frame with what is repaired on the way: one id, words for the end that clients know, and the role of the first
+/// choice, which goes out before any frame.
 fn repaired(mut frame: Value) -> Value {
     let Some(map) = frame.as_object_mut() else { return frame };
     map.insert("id".to_owned(), json!("ours"));
     map.insert("usage".to_owned(), Value::Null);
     for choice in map["choices"].as_array_mut().unwrap() {
+        if choice["finish_reason"] == "eos_token" {
+            choice["finish_reason"] = json!("stop");
+        }
         if choice["index"] == 0 {
             choice["delta"].as_object_mut().unwrap().remove("role");
         }

@@ -199,6 +199,8 @@ fn how_a_stream_may_end() {
         (&[r#"{"choices":[{"delta":{"reasoning_content":"hm"},"finish_reason":"length"}]}"#], Ok(())),
         (&[text, r#"{"choices":[{"delta":{},"finish_reason":"null"}]}"#, "[DONE]"], Err(ReplyError::Truncated)),
         (&[text, r#"{"choices":[{"delta":{},"finish_reason":"STOP"}]}"#, "[DONE]"], Ok(())),
+        (&[text, r#"{"choices":[{"delta":{},"finish_reason":"abort"}]}"#, "[DONE]"], Err(ReplyError::Truncated)),
+        (&[r#"{"choices":[{"delta":{},"finish_reason":"Error"}]}"#, "[DONE]"], Err(ReplyError::Truncated)),
     ] {
         assert_eq!(relayed(events, false).1, expected, "{events:?}");
     }
@@ -259,9 +261,10 @@ fn odd_values_cost_no_more_than_themselves() {
     for (word, expected) in [
         ("stop", "stop"),
         ("STOP", "stop"),
-        ("Eos_Token", "Eos_Token"),
+        ("Eos_Token", "stop"),
         ("Content_Filter", "content_filter"),
-        ("unheard_of", "unheard_of"),
+        ("unheard_of", "stop"),
+        ("max_tokens", "length"),
     ] {
         assert_eq!(ends(word), [expected], "{word}");
     }

@@ -7,6 +7,8 @@ use simulator::script::{Endpoint, RawScript, Scenario, ScriptedFailure, Scripted
 use crate::support::app::{TestApp, Transcript, with_keys};
 use crate::support::responses::{Events, output};
 
+const PATHS: [&str; 3] = ["/v1/chat/completions", "/v1/messages", "/v1/responses"];
+
 /// Sets the upstream's answer to these bytes.
 fn script(app: &TestApp, content_type: &str, body: String) {
     let raw = RawScript { status: 200, content_type: content_type.to_owned(), body, base64: false };
@@ -127,6 +129,53 @@ async fn a_call_that_a_limit_cuts_is_incomplete() {
             let told: Vec<_> = output(&response).iter().map(|item| (&item["status"], &item["arguments"])).collect();
             let expected = [(&json!("completed"), &json!("{}")), (&json!("incomplete"), &json!("{\"comm"))];
             assert_eq!(told, expected, "{reason}: {response}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_answer_that_the_upstream_aborts_has_failed() {
+    let said = json!({"role": "assistant", "content": "half an ans"});
+    for word in ["error", "abort", "insufficient_system_resource"] {
+        // Each begins with a key that has not failed yet.
+        let app = with_keys(Scenario::default()).await;
+        script_stream(&app, &[frame(&said, None), frame(&json!({}), Some(word))]);
+        for path in PATHS {
+            let (status, text) = told(&app, path, true).await;
+            assert!(status == 502 || text.contains("\"error\""), "{word} {path}: {text}");
+            assert!(!text.contains("[DONE]") && !text.contains("message_stop"), "{word} {path}: {text}");
+            assert!(!text.contains("response.completed"), "{word} {path}: {text}");
+        }
+        let app = with_keys(Scenario::default()).await;
+        script_whole(&app, &said, word);
+        for path in PATHS {
+            let (status, text) = told(&app, path, false).await;
+            assert_eq!(status, 502, "{word} {path}: {text}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn words_for_the_end_are_those_that_clients_know() {
+    let app = with_keys(Scenario::default()).await;
+    let said = json!({"role": "assistant", "content": "Hi"});
+    for (word, expected) in [
+        ("sensitive", ["content_filter", "refusal", "content_filter"]),
+        ("eos_token", ["stop", "end_turn", "completed"]),
+        ("MAX_TOKENS", ["length", "max_tokens", "max_output_tokens"]),
+        ("unheard_of", ["stop", "end_turn", "completed"]),
+    ] {
+        for stream in [true, false] {
+            if stream {
+                script_stream(&app, &[frame(&said, None), frame(&json!({}), Some(word))]);
+            } else {
+                script_whole(&app, &said, word);
+            }
+            for (path, expected) in PATHS.iter().zip(expected) {
+                let (status, text) = told(&app, path, stream).await;
+                assert_eq!(status, 200, "{text}");
+                assert!(text.contains(&format!("\":\"{expected}\"")) && !text.contains(word), "{word} {path}: {text}");
+            }
         }
     }
 }

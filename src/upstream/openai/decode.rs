@@ -13,6 +13,8 @@ use crate::chat::reply::{Extra, FinishReason, ReplyError, ReplyEvent, Text, Toke
 #[derive(Debug, Default)]
 pub(crate) struct ChatDecoder {
     is_finished: bool,
+    /// Whether the upstream gave the answer up.
+    is_aborted: bool,
     /// The reason why the first choice ended; `None` before.
     reason: Option<FinishReason>,
     has_content: bool,
@@ -58,8 +60,7 @@ impl ChatDecoder {
         if data == b"[DONE]" {
             return self.finish(sink);
         }
-        self.frame(read(data)?, "delta", sink);
-        Ok(())
+        self.frame(read(data)?, "delta", sink)
     }
 
     /// Takes a whole completion.
@@ -79,7 +80,7 @@ impl ChatDecoder {
         if completion.get("choices").and_then(Value::as_array).is_none_or(Vec::is_empty) {
             return Err(ReplyError::Empty);
         }
-        self.frame(completion, "message", sink);
+        self.frame(completion, "message", sink)?;
         self.reason = self.reason.or(Some(FinishReason::Stop));
         self.finish(sink)
     }
@@ -114,7 +115,15 @@ impl ChatDecoder {
     }
 
     /// Reads a chunk or a completion, whose choices have what is said under `key`.
-    fn frame(&mut self, mut frame: Map<String, Value>, key: &str, sink: &mut impl FnMut(ReplyEvent<'_>)) {
+    ///
+    /// # Errors
+    /// [`ReplyError::Truncated`]: the upstream gave up.
+    fn frame(
+        &mut self,
+        mut frame: Map<String, Value>,
+        key: &str,
+        sink: &mut impl FnMut(ReplyEvent<'_>),
+    ) -> Result<(), ReplyError> {
         if let Some(usage) = frame.get("usage").filter(|usage| usage.is_object()) {
             self.usage = Some(counts(usage));
         }
@@ -125,6 +134,7 @@ impl ChatDecoder {
             is_content |= self.choice(choice, place, key, &answer_id, &mut thoughts, sink);
         }
         sink(ReplyEvent::Extra(Extra { frame: &frame, is_content, thoughts }));
+        if self.is_aborted { Err(ReplyError::Truncated) } else { Ok(()) }
     }
 
     /// Takes what has a neutral name out of the first choice, and notes where its thoughts stood. Whether the rest has
@@ -141,14 +151,16 @@ impl ChatDecoder {
         let Value::Object(choice) = choice else { return false };
         let index = choice.get("index").and_then(Value::as_u64).unwrap_or(place);
         let is_first = index == 0;
-        let reason = choice.get("finish_reason").and_then(Value::as_str).and_then(standard_reason);
+        let reason = choice.get("finish_reason").and_then(Value::as_str);
+        self.is_aborted |= reason.is_some_and(is_abort);
+        let reason = reason.and_then(standard_reason);
         // A choice ends once: some upstreams end it again in the frame with the counts.
         let has_ended = if is_first { self.reason.is_some() } else { self.ended.contains(&index) };
         let reason = reason.filter(|_| !has_ended);
         if choice.contains_key("finish_reason") {
-            choice.insert("finish_reason".to_owned(), reason.as_ref().map_or(Value::Null, |word| word.as_str().into()));
+            choice.insert("finish_reason".to_owned(), reason.map_or(Value::Null, Value::from));
         }
-        let reason = reason.as_deref().map(reason_of);
+        let reason = reason.map(reason_of);
         if let Some(Value::Object(said)) = choice.get_mut(key) {
             if is_first {
                 let is_short = said.get(SHORT_THOUGHTS).is_some_and(|value| value.is_string() && is_full(value));
@@ -357,22 +369,33 @@ fn text_of_parts(content: &Value) -> Option<String> {
     parts.iter().map(text).collect()
 }
 
-/// A reason as OpenAI spells it. `None` for no end: an empty text, or the `null` that DashScope writes as a text. Words
-/// of vendors stay as they are.
-fn standard_reason(word: &str) -> Option<String> {
-    let lower = word.trim().to_ascii_lowercase();
-    match lower.as_str() {
-        "" | "null" | "none" => None,
-        "length" | "content_filter" | "tool_calls" | "function_call" | "stop" => Some(lower),
-        _ => Some(word.to_owned()),
+/// A reason as OpenAI spells it, since clients know no other words. `None` for no end: an empty text, the `null` that
+/// DashScope writes as a text, or a word of [`is_abort`].
+fn standard_reason(word: &str) -> Option<&'static str> {
+    if is_abort(word) {
+        return None;
     }
+    match word.trim().to_ascii_lowercase().as_str() {
+        "" | "null" | "none" => None,
+        "length" | "max_tokens" | "model_length" => Some("length"),
+        "content_filter" | "sensitive" => Some("content_filter"),
+        "tool_calls" | "tool_use" => Some("tool_calls"),
+        "function_call" => Some("function_call"),
+        _ => Some("stop"),
+    }
+}
+
+/// Whether a reason says that the upstream gave the answer up: vLLM and `SGLang` say `abort` or `error`, `DeepSeek` says
+/// `insufficient_system_resource`.
+fn is_abort(word: &str) -> bool {
+    ["abort", "error", "insufficient_system_resource"].iter().any(|abort| word.trim().eq_ignore_ascii_case(abort))
 }
 
 fn reason_of(word: &str) -> FinishReason {
     match word {
-        "length" | "max_tokens" => FinishReason::Length,
+        "length" => FinishReason::Length,
         "content_filter" => FinishReason::ContentFilter,
-        "tool_calls" | "function_call" | "tool_use" => FinishReason::ToolCalls,
+        "tool_calls" | "function_call" => FinishReason::ToolCalls,
         _ => FinishReason::Stop,
     }
 }
