@@ -113,7 +113,13 @@ fn another_dialect_gets_events() {
         spoken("reasoning_short"),
         r#"Reasoning "Let me" | Reasoning " see." | Reasoning " So:" | Text "Yes" | Finished stop"#
     );
-    assert_eq!(spoken("unknown"), r#"Text "a" | Text "b" | Refusal(Plain("No.")) | Finished stop"#);
+    assert_eq!(
+        spoken("unknown"),
+        concat!(
+            r#"Text "a" | Text "b" | Refusal(Plain("No.")) | ToolCall { index: 0, id: "call_theirs_0", name: "f" }"#,
+            r#" | ToolArguments { index: 0, json: "{}" } | ToolCallDone { index: 0 } | Finished stop"#
+        )
+    );
 }
 
 #[test]

@@ -179,3 +179,36 @@ async fn words_for_the_end_are_those_that_clients_know() {
         }
     }
 }
+
+/// Callers of every dialect but the upstream's own get the call as a call of a tool.
+#[tokio::test]
+async fn the_older_function_call_is_a_call() {
+    let app = with_keys(Scenario::default()).await;
+    let pieces = [
+        json!({"name": "Bash", "arguments": ""}),
+        json!({"arguments": "{\"command\":"}),
+        json!({"arguments": "\"ls\"}"}),
+    ];
+    let mut frames: Vec<Value> = pieces.iter().map(|piece| frame(&json!({"function_call": piece}), None)).collect();
+    frames.push(frame(&json!({}), Some("function_call")));
+    let message = json!({"role": "assistant", "content": null, "function_call": {"name": "Bash", "arguments": "{\"command\":\"ls\"}"}});
+    for stream in [true, false] {
+        if stream {
+            script_stream(&app, &frames);
+        } else {
+            script_whole(&app, &message, "function_call");
+        }
+        let (_, text) = told(&app, "/v1/messages", stream).await;
+        for part in ["\"tool_use\"", "\"name\":\"Bash\"", "\"stop_reason\":\"tool_use\""] {
+            assert!(text.contains(part), "{part} {text}");
+        }
+        let (_, text) = told(&app, "/v1/responses", stream).await;
+        let response =
+            if stream { Events::parse(&text).response().clone() } else { serde_json::from_str(&text).unwrap() };
+        let [item] = output(&response) else { panic!("{response}") };
+        assert_eq!((&item["name"], &item["arguments"]), (&json!("Bash"), &json!("{\"command\":\"ls\"}")));
+        assert!(item["call_id"].as_str().is_some_and(|id| !id.is_empty()), "{response}");
+        let (_, text) = told(&app, "/v1/chat/completions", stream).await;
+        assert!(text.contains("\"function_call\":{") && !text.contains("tool_calls"), "{text}");
+    }
+}

@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::chat::reply::{Extra, FinishReason, ReplyError, ReplyEvent, Text, TokenCounts};
 
@@ -171,6 +171,7 @@ impl ChatDecoder {
                 self.text(said, thoughts, sink);
                 self.text(said, "content", sink);
                 self.text(said, "refusal", sink);
+                self.function_call(said, key == "delta", answer_id, sink);
                 self.tool_calls(said, key == "delta", answer_id, sink);
             }
             let says = |name: &str| said.get(name).is_some_and(is_full);
@@ -266,6 +267,23 @@ impl ChatDecoder {
             if let Some(json) = &arguments {
                 sink(ReplyEvent::ToolArguments { index, json });
             }
+        }
+    }
+
+    /// Tells a call of the older form, `function_call`, as events too. It stays in its frame, for callers who asked in
+    /// that form.
+    fn function_call(
+        &mut self,
+        said: &Map<String, Value>,
+        is_stream: bool,
+        answer_id: &str,
+        sink: &mut impl FnMut(ReplyEvent<'_>),
+    ) {
+        let is_told = |name: &str| said.get(name).is_some_and(is_full);
+        if is_told("function_call") && !is_told("tool_calls") {
+            let calls = json!([{"index": 0, "function": said.get("function_call")}]);
+            let mut calls = Map::from_iter([("tool_calls".to_owned(), calls)]);
+            self.tool_calls(&mut calls, is_stream, answer_id, sink);
         }
     }
 
