@@ -242,14 +242,27 @@ fn odd_values_cost_no_more_than_themselves() {
     };
     let end = r#"{"choices":[{"delta":{},"finish_reason":"stop"}]}"#;
     for (piece, expected) in [
-        (r#"a\ud83e"#, "a\u{fffd}"),
+        (r#"a\ud83e"#, "a"),
         (r#"\ude00b"#, "b"),
-        (r#"\ud83e\udd80 \ud83e"#, "🦀 \u{fffd}"),
+        (r#"\ud83e\udd80 \ud83e"#, "🦀 "),
         (r#"\\ud83e \ud83e\\"#, "\\ud83e \u{fffd}\\"),
         (r#"\uD83E\n\u00e9"#, "\u{fffd}\né"),
     ] {
         let event = format!(r#"{{"choices":[{{"delta":{{"content":"{piece}"}}}}]}}"#);
         assert_eq!(text(&[&event, end]), expected, "{piece}");
+    }
+    // Halves in two frames, a pair in the first case only.
+    for (first, second, expected) in [
+        (r#"a\ud83e"#, r#"\udd80b"#, "a🦀b"),
+        (r#"a\ud83e"#, r#"b\udd80"#, "ab"),
+        (r#"a\ud83e"#, r#"\"\udd80b"#, "a\"b"),
+        (r#"a\ud83e "#, r#"\udd80b"#, "a\u{fffd} b"),
+        (r#"a\ud83d"#, r#"\ud83e"#, "a"),
+    ] {
+        let events =
+            [first, second].map(|text| format!(r#"{{"choices":[{{"delta":{{"content":"{text}","x":"\\"}}}}]}}"#));
+        let between = r#"{"choices":[{"delta":{"x":"y"}}]}"#;
+        assert_eq!(text(&[&events[0], between, &events[1], end]), expected, "{first} {second}");
     }
     for odd in ["0", "{}", "false", "[\"stop\"]"] {
         let event = format!(r#"{{"choices":[{{"delta":{{"content":"a"}},"finish_reason":{odd}}}]}}"#);

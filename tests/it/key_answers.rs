@@ -58,6 +58,12 @@ async fn told(app: &TestApp, path: &str, stream: bool) -> (u16, String) {
     (response.status().as_u16(), response.text().await.unwrap())
 }
 
+async fn chat_stream(app: &TestApp) -> Transcript {
+    let (status, text) = told(app, "/v1/chat/completions", true).await;
+    assert_eq!(status, 200, "{text}");
+    Transcript::parse(&text)
+}
+
 async fn response_events(app: &TestApp) -> Events {
     let (status, text) = told(app, "/v1/responses", true).await;
     assert_eq!(status, 200, "{text}");
@@ -211,4 +217,21 @@ async fn the_older_function_call_is_a_call() {
         let (_, text) = told(&app, "/v1/chat/completions", stream).await;
         assert!(text.contains("\"function_call\":{") && !text.contains("tool_calls"), "{text}");
     }
+}
+
+#[tokio::test]
+async fn a_character_in_two_frames_is_one_character() {
+    let app = with_keys(Scenario::default()).await;
+    let text = |field: &str, text: &str| {
+        format!("data: {{\"id\":\"u\",\"choices\":[{{\"index\":0,\"delta\":{{\"{field}\":\"{text}\"}}}}]}}\n\n")
+    };
+    let end = frame(&json!({}), Some("stop"));
+    let thoughts = [text("reasoning_content", r"t\ud83e"), text("reasoning_content", r"\udd80u")].concat();
+    let stream =
+        [thoughts, text("content", r"a\ud83e"), text("content", r"\udd80b"), format!("data: {end}\n\n")].concat();
+    script(&app, "text/event-stream", stream);
+    let transcript = chat_stream(&app).await;
+    assert_eq!((transcript.reasoning().as_str(), transcript.content().as_str()), ("t🦀u", "a🦀b"));
+    let events = response_events(&app).await;
+    assert!(events.response().to_string().contains("a🦀b"), "{events:?}");
 }

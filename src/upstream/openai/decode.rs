@@ -25,6 +25,8 @@ pub(crate) struct ChatDecoder {
     calls: Vec<Call>,
     /// Choices after the first that have ended.
     ended: Vec<u64>,
+    /// The first half of a character, whose second half may be in the next frame.
+    half: Option<u16>,
 }
 
 /// A tool call that has begun.
@@ -60,7 +62,8 @@ impl ChatDecoder {
         if data == b"[DONE]" {
             return self.finish(sink);
         }
-        self.frame(read(data)?, "delta", sink)
+        let frame = read(data, &mut self.half)?;
+        self.frame(frame, "delta", sink)
     }
 
     /// Takes a whole completion.
@@ -73,7 +76,7 @@ impl ChatDecoder {
             return Err(ReplyError::Empty);
         }
         let is_torn = || serde_json::from_slice::<serde::de::IgnoredAny>(body).is_err_and(|error| error.is_eof());
-        let completion = read(body).map_err(|error| match error {
+        let completion = read(body, &mut self.half).map_err(|error| match error {
             ReplyError::Json if is_torn() => ReplyError::Truncated,
             error => error,
         })?;
@@ -330,12 +333,12 @@ fn taken(map: &mut Map<String, Value>, name: &str) -> Option<String> {
     }
 }
 
-fn read(data: &[u8]) -> Result<Map<String, Value>, ReplyError> {
+fn read(data: &[u8], half: &mut Option<u16>) -> Result<Map<String, Value>, ReplyError> {
     // A broken character in one place must not cost the whole answer.
     let text = str::from_utf8(data).map_or_else(|_| String::from_utf8_lossy(data), Cow::Borrowed);
     let value: Value = match serde_json::from_str(&text) {
         Ok(value) => value,
-        Err(_) => serde_json::from_str(&whole_characters(&text)).map_err(|_| ReplyError::Json)?,
+        Err(_) => serde_json::from_str(&whole_characters(&text, half)).map_err(|_| ReplyError::Json)?,
     };
     if let Some(error) = refusal(&value) {
         return Err(error);
@@ -347,23 +350,32 @@ fn read(data: &[u8]) -> Result<Map<String, Value>, ReplyError> {
     }
 }
 
-/// The text without escaped halves of characters, which no JSON reader takes: a first half without a second one becomes
-/// U+FFFD, a second half without a first one is left out.
-fn whole_characters(text: &str) -> String {
-    let half = |text: &str| {
+/// The text without escaped halves of characters, which no JSON reader takes.
+///
+/// A first half at the end of a string is left out and waits in `half`: it goes with a second half that begins a string
+/// of a later frame. Any other first half becomes U+FFFD, any other second half is left out.
+fn whole_characters(text: &str, half: &mut Option<u16>) -> String {
+    let unit_of = |text: &str| {
         let digits = text.strip_prefix("\\u")?.get(..4)?;
         u16::from_str_radix(digits, 16).ok().filter(|unit| (0xd800..0xe000).contains(unit))
     };
+    let waiting = half.take();
     let mut whole = String::with_capacity(text.len());
     let mut rest = text;
     while let Some((before, from)) = rest.find('\\').and_then(|at| rest.split_at_checked(at)) {
         whole.push_str(before);
-        let second = from.get(6..).and_then(half).is_some_and(|unit| unit >= 0xdc00);
-        let taken = match half(from) {
-            Some(0xd800..0xdc00) if second => 12,
+        let behind = from.get(6..).unwrap_or_default();
+        let taken = match unit_of(from) {
+            Some(0xd800..0xdc00) if unit_of(behind).is_some_and(|unit| unit >= 0xdc00) => 12,
             Some(unit) => {
-                whole.push_str(if unit < 0xdc00 { "\u{fffd}" } else { "" });
-                rest = from.get(6..).unwrap_or_default();
+                let begins_string = whole.ends_with('"') && !whole.ends_with("\\\"");
+                match waiting {
+                    _ if unit < 0xdc00 && behind.starts_with('"') => *half = Some(unit),
+                    _ if unit < 0xdc00 => whole.push(char::REPLACEMENT_CHARACTER),
+                    Some(first) if begins_string => whole.extend(char::decode_utf16([first, unit]).flatten()),
+                    _ => {}
+                }
+                rest = behind;
                 continue;
             }
             // A backslash and what it escapes.
