@@ -41,6 +41,10 @@ fn begun(name: &str, arguments: &str) -> Value {
     call(&json!({"index": 0, "id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}))
 }
 
+fn more(function: &Value) -> Value {
+    call(&json!({"index": 0, "function": function}))
+}
+
 fn body(stream: bool) -> Value {
     let messages = json!([{"role": "user", "content": "x"}]);
     json!({"model": "key/qwen3.7-plus", "messages": messages, "max_tokens": 4096, "input": "x", "stream": stream})
@@ -234,4 +238,24 @@ async fn a_character_in_two_frames_is_one_character() {
     assert_eq!((transcript.reasoning().as_str(), transcript.content().as_str()), ("t🦀u", "a🦀b"));
     let events = response_events(&app).await;
     assert!(events.response().to_string().contains("a🦀b"), "{events:?}");
+}
+
+#[tokio::test]
+async fn a_name_in_two_frames_is_one_name() {
+    let app = with_keys(Scenario::default()).await;
+    let second =
+        call(&json!({"index": 1, "id": "d", "type": "function", "function": {"name": "Bash", "arguments": ""}}));
+    let frames = [
+        frame(&begun("Ba", ""), None),
+        frame(&more(&json!({"name": "sh"})), None),
+        frame(&second, None),
+        frame(&more(&json!({"arguments": "{}"})), None),
+        frame(&json!({}), Some("tool_calls")),
+    ];
+    script_stream(&app, &frames);
+    let events = response_events(&app).await;
+    let names = output(events.response()).iter().map(|item| item["name"].as_str().unwrap());
+    assert_eq!(names.collect::<Vec<_>>(), ["Bash", "Bash"]);
+    let added = events.all.iter().filter(|event| event["type"] == "response.output_item.added");
+    assert_eq!(added.map(|event| event["output_index"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1]);
 }

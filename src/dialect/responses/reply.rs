@@ -162,9 +162,14 @@ impl ResponseReply {
         (item.status == Status::Open && is_kind(&item.content)).then_some(place)
     }
 
-    /// Ends text items and begins the next one. Gives its place.
+    /// Ends text items, announces calls and begins the next item. Gives its place.
     fn begin(&mut self, prefix: &str, content: Content) -> usize {
         self.close_texts();
+        for place in 0..self.items.len() {
+            if self.call_at(place).is_some_and(|call| !call.name.is_empty()) {
+                self.announce_call(place);
+            }
+        }
         let place = self.items.len();
         self.items.push(Item { id: self.item_id(prefix), status: Status::Open, content });
         place
@@ -258,6 +263,7 @@ impl ResponseReply {
         parts.push(part);
     }
 
+    /// Notes a call. It is announced when its arguments or another item begin, since its name may come in pieces.
     fn call(&mut self, index: u32, id: &str, name: &str) {
         if index >= CALLS_MAX {
             return;
@@ -279,9 +285,6 @@ impl ResponseReply {
         }
         call.call_id.push_str(id);
         call.name.push_str(name);
-        if !call.call_id.is_empty() && !call.name.is_empty() {
-            self.announce_call(place);
-        }
     }
 
     fn arguments(&mut self, index: u32, json: &str) {
@@ -307,7 +310,7 @@ impl ResponseReply {
         }
     }
 
-    /// Tells the caller of a call, once its name is known.
+    /// Tells the caller of a call, whose name is known.
     fn announce_call(&mut self, place: usize) {
         let digits = self.head.id.strip_prefix("resp_").unwrap_or(&self.head.id).to_owned();
         let Self { items, head, .. } = self;
