@@ -355,7 +355,7 @@ fn tool_calls_get_what_clients_need_to_join_them() {
             {"index": 0, "id": "a", "type": "function", "function": {"name": "f"}},
             {"index": 1, "id": "b", "type": "function", "function": {"name": "g"}},
             {"index": 1, "function": {"arguments": "2"}},
-            {"index": 0, "type": "function", "function": {"arguments": "1"}},
+            {"index": 0, "function": {"arguments": "1"}},
         ])
     );
     let (mut decoder, mut whole) = (ChatDecoder::default(), WholeReply::of_frames());

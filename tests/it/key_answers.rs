@@ -259,3 +259,46 @@ async fn a_name_in_two_frames_is_one_name() {
     let added = events.all.iter().filter(|event| event["type"] == "response.output_item.added");
     assert_eq!(added.map(|event| event["output_index"].as_u64().unwrap()).collect::<Vec<_>>(), [0, 1]);
 }
+
+/// Clients join the strings of a call's deltas.
+#[tokio::test]
+async fn a_call_has_its_type_once_and_valid_arguments() {
+    let app = with_keys(Scenario::default()).await;
+    let typed = call(&json!({"index": 0, "type": "function", "function": {"arguments": "{\"a\":1}"}}));
+    let silent = |index: u32| json!({"index": index, "id": format!("n{index}"), "type": "function", "function": {"name": "Bash", "arguments": ""}});
+    let frames = [
+        frame(&begun("Bash", ""), None),
+        frame(&typed, None),
+        frame(&call(&silent(1)), None),
+        frame(&call(&silent(2)), Some("tool_calls")),
+    ];
+    script_stream(&app, &frames);
+    let transcript = chat_stream(&app).await;
+    let mut calls: Vec<[String; 3]> = Vec::new();
+    for piece in
+        transcript.chunks.iter().filter_map(|chunk| chunk["choices"][0]["delta"]["tool_calls"].as_array()).flatten()
+    {
+        let index = usize::try_from(piece["index"].as_u64().unwrap()).unwrap();
+        calls.resize_with(calls.len().max(index + 1), Default::default);
+        for (to, at) in calls[index].iter_mut().zip(["/type", "/function/name", "/function/arguments"]) {
+            to.push_str(piece.pointer(at).and_then(Value::as_str).unwrap_or_default());
+        }
+    }
+    let expected = ["{\"a\":1}", "{}", "{}"].map(|arguments| ["function", "Bash", arguments].map(str::to_owned));
+    assert_eq!(calls, expected);
+    let last = transcript.chunks.last().unwrap();
+    assert_eq!(
+        (&last["choices"][0]["delta"], &last["choices"][0]["finish_reason"]),
+        (&json!({}), &json!("tool_calls"))
+    );
+    let message = json!({"role": "assistant", "content": null, "tool_calls": [silent(0), silent(1)]});
+    script_whole(&app, &message, "tool_calls");
+    let whole: Value = serde_json::from_str(&told(&app, "/v1/chat/completions", false).await.1).unwrap();
+    let calls = whole["choices"][0]["message"]["tool_calls"].as_array().unwrap();
+    assert!(calls.len() == 2 && calls.iter().all(|call| call["function"]["arguments"] == "{}"), "{whole}");
+    // Nothing is made up for a call that the limit cut before its arguments.
+    script_whole(&app, &message, "length");
+    let whole: Value = serde_json::from_str(&told(&app, "/v1/chat/completions", false).await.1).unwrap();
+    let calls = &whole["choices"][0]["message"]["tool_calls"];
+    assert_eq!((&calls[0]["function"]["arguments"], &calls[1]["function"]["arguments"]), (&json!("{}"), &json!("")));
+}

@@ -25,6 +25,8 @@ pub struct FrameStream {
     with_role: HashSet<u64>,
     /// Whether the first choice has its `finish_reason`.
     is_ended: bool,
+    /// The calls of the first choice by `index`, and whether each has arguments.
+    calls: BTreeMap<u64, bool>,
     usage: Option<Value>,
     taken: Taken,
 }
@@ -41,6 +43,7 @@ impl FrameStream {
             is_begun: false,
             with_role: HashSet::new(),
             is_ended: false,
+            calls: BTreeMap::new(),
             usage: None,
             taken: Taken::default(),
         }
@@ -90,6 +93,7 @@ impl FrameStream {
         self.with_role.clear();
         self.with_role.extend(self.is_begun.then_some(0));
         self.is_ended = false;
+        self.calls.clear();
         self.usage = None;
         self.taken = Taken::default();
     }
@@ -103,8 +107,14 @@ impl FrameStream {
             self.taken = Taken::default();
             return;
         };
-        let choices: Vec<Value> =
+        let mut choices: Vec<Value> =
             choices.iter().zip(0..).map(|(choice, place)| self.choice(choice, place, extra.thoughts)).collect();
+        for choice in choices.iter_mut().filter(|choice| choice.get("index").and_then(Value::as_u64) == Some(0)) {
+            self.note_calls(choice);
+            for piece in self.before_end(choice) {
+                self.chunk(json!([piece]), out);
+            }
+        }
         let mut chunk = self.head.clone();
         for (name, value) in frame {
             if !chunk.contains_key(name) && name != "usage" && name != "choices" {
@@ -140,6 +150,37 @@ impl FrameStream {
     }
 }
 
+impl FrameStream {
+    fn note_calls(&mut self, choice: &Value) {
+        let calls = choice.pointer("/delta/tool_calls").and_then(Value::as_array);
+        for call in calls.into_iter().flatten() {
+            let Some(index) = call.get("index").and_then(Value::as_u64) else { continue };
+            let has_arguments = !has_no_arguments(call);
+            if self.calls.len() < CALLS_MAX || self.calls.contains_key(&index) {
+                *self.calls.entry(index).or_default() |= has_arguments;
+            }
+        }
+    }
+
+    /// Takes out what has to go out before the end of the first choice if it has calls without arguments: what the last
+    /// frame says itself, then the empty object for each of them. Clients read the joined arguments as JSON.
+    fn before_end(&mut self, choice: &mut Value) -> Vec<Value> {
+        if !matches!(choice.get("finish_reason").and_then(Value::as_str), Some("stop" | "tool_calls")) {
+            return Vec::new();
+        }
+        let silent = std::mem::take(&mut self.calls).into_iter().filter(|(_, has_arguments)| !has_arguments);
+        let silent: Vec<Value> =
+            silent.map(|(index, _)| json!({"index": index, "function": {"arguments": NO_ARGUMENTS}})).collect();
+        let Some(delta) = choice.get_mut("delta").filter(|_| !silent.is_empty()) else { return Vec::new() };
+        let said = std::mem::replace(delta, json!({}));
+        [said, json!({ "tool_calls": silent })]
+            .into_iter()
+            .filter(|delta| *delta != json!({}))
+            .map(|delta| json!({"index": 0, "delta": delta, "finish_reason": null}))
+            .collect()
+    }
+}
+
 /// Puts a `chat.completion` together from one frame and its events.
 #[derive(Debug, Default)]
 pub struct FrameWhole {
@@ -172,6 +213,7 @@ impl FrameWhole {
             {
                 taken.give_back(message, self.thoughts);
             }
+            fill_arguments(choice);
             let ends = choice.get("finish_reason").is_some_and(Value::is_string);
             let calls = choice.pointer("/message/tool_calls").and_then(Value::as_array);
             let reason = if calls.is_some_and(|calls| !calls.is_empty()) { "tool_calls" } else { "stop" };
@@ -273,6 +315,28 @@ fn estimated(ending: &Ending) -> Value {
     // Plain numbers always serialise.
     serde_json::to_value(CompletionUsage::from(&ending.usage)).unwrap_or_default()
 }
+
+/// Gives calls without arguments the empty object, but for the last call of an answer that was cut.
+fn fill_arguments(choice: &mut Value) {
+    let is_cut = matches!(choice.get("finish_reason").and_then(Value::as_str), Some("length" | "content_filter"));
+    let Some(calls) = choice.pointer_mut("/message/tool_calls").and_then(Value::as_array_mut) else { return };
+    let complete = calls.len().saturating_sub(usize::from(is_cut));
+    for call in calls.iter_mut().take(complete).filter(|call| has_no_arguments(call)) {
+        if let Some(Value::Object(function)) = call.get_mut("function") {
+            function.insert("arguments".to_owned(), NO_ARGUMENTS.into());
+        }
+    }
+}
+
+/// Whether a call, or a piece of one, has no arguments at all.
+fn has_no_arguments(call: &Value) -> bool {
+    call.pointer("/function/arguments").is_none_or(|json| json.is_null() || json.as_str() == Some(""))
+}
+
+/// Arguments of a call without arguments.
+const NO_ARGUMENTS: &str = "{}";
+/// The most tool calls of a stream that are looked after.
+const CALLS_MAX: usize = 256;
 
 fn write_event(out: &mut BytesMut, data: &str) {
     out.extend_from_slice(b"data: ");

@@ -248,8 +248,7 @@ impl ChatDecoder {
                 // Clients join what comes in pieces, so what is told again would stand twice.
                 id = id.filter(|id| *id != call.id);
                 name = name.filter(|name| *name != call.name);
-                // An empty text would replace the earlier value.
-                entry.retain(|key, value| !matches!(key.as_str(), "id" | "type") || is_full(value));
+                entry.retain(|key, _| !matches!(key.as_str(), "id" | "type"));
                 if let Some(Value::Object(function)) = entry.get_mut("function") {
                     function.remove("name");
                 }
