@@ -139,7 +139,8 @@ fn check_whole(thoughts: &Value) {
         "tool_calls": [{"id": "c", "type": "function", "vendor": 1, "function": {"name": "f", "arguments": "{\"a\": 1}"}}],
     });
     message.as_object_mut().unwrap().extend(thoughts.as_object().unwrap().clone());
-    let other = json!({"index": 1, "message": {"role": "assistant", "content": "Other."}, "finish_reason": "stop"});
+    let said = json!({"role": "assistant", "content": "Other.", "refusal": null});
+    let other = json!({"index": 1, "message": said, "logprobs": null, "finish_reason": "stop"});
     let completion = json!({
         "id": "theirs", "object": "chat.completion", "created": 5, "model": "asked", "system_fingerprint": "fp",
         "choices": [{"index": 0, "message": message, "logprobs": {"content": []}, "finish_reason": "tool_calls"}, other],

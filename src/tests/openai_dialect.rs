@@ -396,7 +396,8 @@ fn whole_completions() {
         decoder.whole(body.to_string().as_bytes(), &mut |event: ReplyEvent<'_>| whole.event(event))?;
         Ok::<Value, ReplyError>(serde_json::from_slice(&whole.finish("ours", 7, "asked", &ending())).unwrap())
     };
-    let message = json!({"role": "assistant", "content": "Hi", "reasoning_content": "hm", "tool_calls": []});
+    let message =
+        json!({"role": "assistant", "content": "Hi", "refusal": null, "reasoning_content": "hm", "tool_calls": []});
     let choices = json!([{"index": 0, "message": message, "finish_reason": "stop", "logprobs": {"a": 1}}]);
     let usage = json!({"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3, "prompt_tokens_details": {"cached_tokens": 1}});
     let answer =

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use simulator::script::{Endpoint, RawScript, Scenario, ScriptedFailure, ScriptedReply, StreamError, UsageChunk};
 
-use crate::support::app::{TestApp, Transcript, with_keys};
+use crate::support::app::{TestApp, Transcript, json_of, with_keys};
 use crate::support::responses::{Events, output};
 
 const PATHS: [&str; 3] = ["/v1/chat/completions", "/v1/messages", "/v1/responses"];
@@ -301,4 +301,22 @@ async fn a_call_has_its_type_once_and_valid_arguments() {
     let whole: Value = serde_json::from_str(&told(&app, "/v1/chat/completions", false).await.1).unwrap();
     let calls = &whole["choices"][0]["message"]["tool_calls"];
     assert_eq!((&calls[0]["function"]["arguments"], &calls[1]["function"]["arguments"]), (&json!("{}"), &json!("")));
+}
+
+#[tokio::test]
+async fn a_bare_completion_gets_every_required_field() {
+    let app = with_keys(Scenario::default()).await;
+    script(&app, "application/json", json!({"choices": [{"message": {"content": "ok"}}]}).to_string());
+    let answer = json_of(app.chat(&body(false)).await).await;
+    assert_eq!(
+        answer["choices"],
+        json!([{
+            "index": 0, "message": {"role": "assistant", "content": "ok", "refusal": null},
+            "logprobs": null, "finish_reason": "stop",
+        }])
+    );
+    let usage = &answer["usage"];
+    let [prompt, completion, total] =
+        ["prompt_tokens", "completion_tokens", "total_tokens"].map(|name| usage[name].as_u64().unwrap());
+    assert!(prompt > 0 && completion > 0 && total == prompt + completion, "{usage}");
 }

@@ -201,7 +201,7 @@ impl FrameWhole {
 
     /// The completion as JSON, with the required fields that the upstream left out.
     #[must_use]
-    pub fn finish(self, id: &str, created: i64, model: &str) -> Vec<u8> {
+    pub fn finish(self, id: &str, created: i64, model: &str, ending: &Ending) -> Vec<u8> {
         let mut completion = self.frame.unwrap_or_default();
         let mut taken = Some(self.taken);
         for (choice, place) in
@@ -214,6 +214,7 @@ impl FrameWhole {
                 taken.give_back(message, self.thoughts);
             }
             fill_arguments(choice);
+            fill_fields(choice, index);
             let ends = choice.get("finish_reason").is_some_and(Value::is_string);
             let calls = choice.pointer("/message/tool_calls").and_then(Value::as_array);
             let reason = if calls.is_some_and(|calls| !calls.is_empty()) { "tool_calls" } else { "stop" };
@@ -226,6 +227,9 @@ impl FrameWhole {
         }
         if !completion.get("created").is_some_and(Value::is_number) {
             completion.insert("created".to_owned(), created.into());
+        }
+        if completion.get("usage").and_then(Value::as_object).is_none_or(Map::is_empty) {
+            completion.insert("usage".to_owned(), estimated(ending));
         }
         completion.insert("object".to_owned(), "chat.completion".into());
         completion.insert("model".to_owned(), model.into());
@@ -314,6 +318,17 @@ impl Taken {
 fn estimated(ending: &Ending) -> Value {
     // Plain numbers always serialise.
     serde_json::to_value(CompletionUsage::from(&ending.usage)).unwrap_or_default()
+}
+
+/// Gives a whole choice the fields that typed clients require.
+fn fill_fields(choice: &mut Value, index: u64) {
+    let Value::Object(choice) = choice else { return };
+    choice.insert("index".to_owned(), index.into());
+    choice.entry("logprobs").or_insert(Value::Null);
+    let Value::Object(message) = choice.entry("message").or_insert_with(|| json!({})) else { return };
+    message.insert("role".to_owned(), "assistant".into());
+    message.entry("content").or_insert(Value::Null);
+    message.entry("refusal").or_insert(Value::Null);
 }
 
 /// Gives calls without arguments the empty object, but for the last call of an answer that was cut.

@@ -283,7 +283,7 @@ impl WholeReply {
     pub fn finish(self, id: &str, created: i64, model: &str, ending: &Ending) -> Vec<u8> {
         match self {
             Self::Events(collected) => collected.finish(id, created, model, ending),
-            Self::Frames(frames) => frames.finish(id, created, model),
+            Self::Frames(frames) => frames.finish(id, created, model, ending),
         }
     }
 }
