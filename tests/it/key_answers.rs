@@ -320,3 +320,18 @@ async fn a_bare_completion_gets_every_required_field() {
         ["prompt_tokens", "completion_tokens", "total_tokens"].map(|name| usage[name].as_u64().unwrap());
     assert!(prompt > 0 && completion > 0 && total == prompt + completion, "{usage}");
 }
+
+#[tokio::test]
+async fn thoughts_and_text_of_one_frame_go_out_apart() {
+    let app = with_keys(Scenario::default()).await;
+    for field in ["reasoning_content", "reasoning"] {
+        let both = json!({"role": "assistant", "content": "Yes.", field: "Hm."});
+        script_stream(&app, &[frame(&both, Some("stop"))]);
+        let transcript = chat_stream(&app).await;
+        let deltas: Vec<_> = transcript.chunks.iter().map(|chunk| chunk["choices"][0]["delta"].clone()).collect();
+        let place =
+            |name: &str| deltas.iter().position(|delta| delta[name].as_str().is_some_and(|text| !text.is_empty()));
+        assert!(place(field).unwrap() < place("content").unwrap(), "{deltas:?}");
+        assert_eq!((transcript.finish_reasons(), transcript.content().as_str()), (vec!["stop"], "Yes."));
+    }
+}

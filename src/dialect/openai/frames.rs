@@ -109,6 +109,9 @@ impl FrameStream {
         };
         let mut choices: Vec<Value> =
             choices.iter().zip(0..).map(|(choice, place)| self.choice(choice, place, extra.thoughts)).collect();
+        for thoughts in choices.iter_mut().filter_map(thoughts_apart) {
+            self.chunk(json!([thoughts]), out);
+        }
         for choice in choices.iter_mut().filter(|choice| choice.get("index").and_then(Value::as_u64) == Some(0)) {
             self.note_calls(choice);
             for piece in self.before_end(choice) {
@@ -312,6 +315,22 @@ impl Taken {
         let calls: usize = self.calls.values().map(|call| call.name.len() + call.arguments.len()).sum();
         self.content.len() + self.reasoning.len() + self.refusal.len() + calls
     }
+}
+
+/// Takes the thoughts out of a choice whose delta has text as well, for a chunk before it: clients end their block of
+/// thoughts at the first text.
+fn thoughts_apart(choice: &mut Value) -> Option<Value> {
+    let index = choice.get("index").cloned()?;
+    let Value::Object(delta) = choice.get_mut("delta")? else { return None };
+    let is_full = |name: &str| delta.get(name).and_then(Value::as_str).is_some_and(|text| !text.is_empty());
+    let fields = ["reasoning_content", "reasoning"];
+    if !is_full("content") || !fields.into_iter().any(is_full) {
+        return None;
+    }
+    let moved = ["role"].into_iter().chain(fields).filter_map(|name| delta.remove_entry(name));
+    let mut thoughts: Map<String, Value> = moved.collect();
+    thoughts.insert("content".to_owned(), Value::Null);
+    Some(json!({"index": index, "delta": thoughts, "finish_reason": null}))
 }
 
 /// `usage` by this server's own count.
