@@ -44,9 +44,17 @@ impl Decoder {
 
     /// The meaning of a failure, by the upstream's own table.
     fn error(&self, error: &ReplyError) -> UpstreamError {
-        match (self, error) {
-            (Self::OpenAi(_), ReplyError::Refused { code, details, .. }) => error::in_stream(DOING, code, details),
-            _ => UpstreamError::in_stream(error),
+        match self {
+            Self::Qwen(_) => UpstreamError::in_stream(error),
+            Self::OpenAi(_) => error::of_reply(error),
+        }
+    }
+
+    /// The failure that a body without events tells in their place, by the same table; `None` if it tells of none.
+    fn failure_in(&self, head: &[u8]) -> Option<UpstreamError> {
+        match self {
+            Self::Qwen(_) => classify_body(DOING, 200, "", head),
+            Self::OpenAi(_) => error::of_body(head),
         }
     }
 
@@ -186,9 +194,7 @@ impl ReplyStream {
         let is_whole = |head: &&Vec<u8>| {
             head.trim_ascii_start().starts_with(b"{") && serde_json::from_slice::<serde::de::IgnoredAny>(head).is_ok()
         };
-        if let Some(error) =
-            self.head.as_ref().filter(is_whole).and_then(|head| classify_body(DOING, 200, "application/json", head))
-        {
+        if let Some(error) = self.head.as_ref().filter(is_whole).and_then(|head| self.decoder.failure_in(head)) {
             return Err(error);
         }
         outcome.map_err(|error| self.decoder.failed(error))?;
@@ -205,7 +211,7 @@ impl ReplyStream {
         if let (false, Some(head)) = (any, self.head.take()) {
             // Not one event: maybe this was an envelope or a page under the wrong content type.
             let is_other = matches!(head.trim_ascii_start().first(), Some(b'{' | b'<')) || is_marked(&head);
-            if let Some(error) = classify_body(DOING, 200, "", &head).filter(|_| is_other) {
+            if let Some(error) = self.decoder.failure_in(&head).filter(|_| is_other) {
                 return Err(error);
             }
         }

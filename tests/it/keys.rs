@@ -272,6 +272,44 @@ async fn failures_have_their_own_status() {
     }
 }
 
+/// Gateways tell failures with status 200 too, in place of an answer of any kind.
+#[tokio::test]
+async fn failures_with_status_200_are_judged_alike() {
+    for (name, status, code) in [
+        ("context_length_exceeded", 400, "context_length_exceeded"),
+        ("AllocationQuota.FreeTierOnly", 429, "insufficient_quota"),
+        ("Throttling.RateQuota", 429, "rate_limit_exceeded"),
+    ] {
+        for body in [json!({"error": {"code": name, "message": "no"}}), json!({"code": name, "message": "no"})] {
+            for (path, content_type) in [
+                ("/v1/chat/completions", "application/json"),
+                ("/v1/chat/completions", "text/event-stream"),
+                ("/v1/embeddings", "application/json"),
+            ] {
+                let app = with_keys(Scenario::default()).await;
+                let raw = RawScript {
+                    status: 200,
+                    content_type: content_type.to_owned(),
+                    body: body.to_string(),
+                    base64: false,
+                };
+                let reply = ScriptedReply::failing(ScriptedFailure::Raw(raw));
+                let is_chat = path.ends_with("completions");
+                let endpoint = if is_chat { Endpoint::KeyChat } else { Endpoint::KeyEmbeddings };
+                app.simulator.script().set_default(None, endpoint, Some(reply));
+                for stream in if is_chat { &[false, true] as &[bool] } else { &[false] } {
+                    let mut asked = ask("key/qwen3.7-plus", "x");
+                    asked["stream"] = json!(stream);
+                    let asked = if is_chat { asked } else { json!({"input": "one"}) };
+                    let response = app.post(path, &asked).send().await.unwrap();
+                    let found = (response.status().as_u16(), error_of(response).await["code"].clone());
+                    assert_eq!(found, (status, json!(code)), "{path} {content_type} {stream} {body}");
+                }
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn another_key_takes_over() {
     let app = with_keys(Scenario::default().key(KeyScript { name: "lee".to_owned(), ..KeyScript::default() })).await;

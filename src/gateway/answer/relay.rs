@@ -36,6 +36,7 @@ use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::openai::client::{OpenAiApi, Target};
 use crate::upstream::openai::decode::ChatDecoder;
 use crate::upstream::openai::encode::{Profile, encode};
+use crate::upstream::openai::error::{check_list, of_reply};
 use crate::upstream::stream::ReplyStream;
 use crate::upstream::words::texts_of;
 
@@ -219,7 +220,8 @@ impl RelayGateway {
         self.0.failover.run(context, &mut attempt, &mut progress).await
     }
 
-    /// Passes a body that asks for `model` to another path of the upstream and hands the answer back as it is.
+    /// Passes a body that asks for `model` to another path of the upstream, one that answers with a list, and hands the
+    /// answer back as it is.
     ///
     /// # Errors
     /// [`ChatError`].
@@ -307,7 +309,7 @@ impl<S: ReplySink + Send> Relaying<'_, S> {
                         turn.end(reason, decoder.usage());
                         Ok(turn)
                     }
-                    Err(error) => Err((UpstreamError::in_stream(&error), turn)),
+                    Err(error) => Err((of_reply(&error), turn)),
                 }
             }
             Answer::Stream(stream) => {
@@ -406,7 +408,8 @@ impl Attempt for Passing<'_> {
         let passed = async {
             let target = self.inner.target(&session)?;
             let made_by = deadline.min(Instant::now() + self.inner.settings.first_event_timeout() * 2);
-            self.inner.api.whole(&session, &target, self.path, self.body.clone(), made_by).await
+            let list = self.inner.api.whole(&session, &target, self.path, self.body.clone(), made_by).await?;
+            check_list(&list).map(|()| list)
         };
         match passed.await {
             Ok(bytes) => {

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use serde_json::{Map, Value, json};
 
 use crate::chat::reply::{Extra, FinishReason, ReplyError, ReplyEvent, Text, TokenCounts};
+use crate::upstream::classify::is_challenge;
 
 /// Decodes one answer: the events of a stream, or a whole completion.
 #[derive(Debug, Default)]
@@ -70,7 +71,7 @@ impl ChatDecoder {
     ///
     /// # Errors
     /// As [`ChatDecoder::push`]; [`ReplyError::Empty`] for a completion that says nothing, [`ReplyError::Truncated`] for
-    /// the beginning of one.
+    /// the beginning of one, [`ReplyError::Challenged`] for a word of the risk engine in its place.
     pub(crate) fn whole(&mut self, body: &[u8], sink: &mut impl FnMut(ReplyEvent<'_>)) -> Result<(), ReplyError> {
         if body.trim_ascii().is_empty() {
             return Err(ReplyError::Empty);
@@ -81,7 +82,8 @@ impl ChatDecoder {
             error => error,
         })?;
         if completion.get("choices").and_then(Value::as_array).is_none_or(Vec::is_empty) {
-            return Err(ReplyError::Empty);
+            let is_challenged = is_challenge(&Value::Object(completion));
+            return Err(if is_challenged { ReplyError::Challenged } else { ReplyError::Empty });
         }
         self.frame(completion, "message", sink)?;
         self.reason = self.reason.or(Some(FinishReason::Stop));
@@ -450,7 +452,7 @@ fn is_full(value: &Value) -> bool {
 }
 
 /// A failure in place of an answer: `{"error": …}`, or DashScope's own form.
-fn refusal(value: &Value) -> Option<ReplyError> {
+pub(crate) fn refusal(value: &Value) -> Option<ReplyError> {
     let error = value.get("error").filter(|error| !error.is_null());
     let error = match error {
         Some(error) => error,

@@ -2,10 +2,14 @@
 //!
 //! Quota is looked for before everything else: it comes as 401, 403 or 429, and a new token does not bring it back.
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use crate::chat::reply::ReplyError;
 use crate::upstream::classify::{PROXY_LOGIN, is_challenge, is_marked, speaks_of_model};
 use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
+use crate::upstream::openai::decode::refusal;
 use crate::upstream::way::WayFault;
 
 /// The error for an answer other than a completion.
@@ -46,11 +50,50 @@ pub(crate) fn classify_answer(doing: &'static str, status: u16, content_type: &s
     UpstreamError::told(doing, kind, &code, &message)
 }
 
-/// The error for a failure in the middle of a stream.
+/// The error for an answer that cannot be read to its end, streamed or whole.
 #[must_use]
-pub(crate) fn in_stream(doing: &'static str, code: &str, message: &str) -> UpstreamError {
-    UpstreamError::told(doing, classify(200, code, "", message), code, message)
+pub(crate) fn of_reply(error: &ReplyError) -> UpstreamError {
+    match error {
+        ReplyError::Refused { code, details, .. } => {
+            UpstreamError::told(READING, classify(200, code, "", details), code, details)
+        }
+        ReplyError::Json | ReplyError::Challenged | ReplyError::Truncated | ReplyError::Empty => {
+            UpstreamError::in_stream(error)
+        }
+    }
 }
+
+/// The error for a body that came with status 200 in place of an answer; `None` for JSON that tells of no failure.
+#[must_use]
+pub(crate) fn of_body(body: &[u8]) -> Option<UpstreamError> {
+    let is_page = body.trim_ascii_start().starts_with(b"<");
+    let kind = match serde_json::from_slice(body) {
+        Ok(value) if is_challenge(&value) => UpstreamErrorKind::Challenged,
+        Ok(value) => return refusal(&value).map(|error| of_reply(&error)),
+        Err(_) if is_marked(body) => UpstreamErrorKind::Challenged,
+        Err(_) if is_page => UpstreamErrorKind::Unavailable,
+        Err(_) => UpstreamErrorKind::Protocol,
+    };
+    Some(UpstreamError::new(READING, kind))
+}
+
+/// Checks that a body with status 200 is a list of results, such as vectors.
+///
+/// # Errors
+/// [`UpstreamError`]: it tells of a failure, or is something else.
+pub(crate) fn check_list(body: &[u8]) -> Result<(), UpstreamError> {
+    #[derive(Deserialize)]
+    struct List {
+        #[expect(dead_code, reason = "its form is all that counts")]
+        data: Vec<IgnoredAny>,
+    }
+    if serde_json::from_slice::<List>(body).is_ok() {
+        return Ok(());
+    }
+    Err(of_body(body).unwrap_or_else(|| UpstreamError::new(READING, UpstreamErrorKind::Protocol)))
+}
+
+const READING: &str = "reading an answer";
 
 /// The table: status, code, type and text into a kind. Numbers inside a text mean nothing.
 #[must_use]
@@ -147,6 +190,7 @@ fn by_status(status: u16) -> UpstreamErrorKind {
 mod tests {
     use super::UpstreamErrorKind as Kind;
     use super::*;
+    use crate::upstream::openai::decode::ChatDecoder;
 
     #[test]
     fn the_table() {
@@ -205,6 +249,29 @@ mod tests {
         ] {
             assert_eq!(classify(status, code, kind, message), expected, "{status} {code} {kind} {message}");
         }
+    }
+
+    #[test]
+    fn bodies_with_status_200() {
+        let check = |body: &str, expected: Option<Kind>| {
+            assert_eq!(of_body(body.as_bytes()).map(|error| error.kind), expected, "{body}");
+        };
+        check(r#"{"choices": []}"#, None);
+        check(r#"{"error": null, "code": "", "choices": [{}]}"#, None);
+        check(r#"{"error": {"code": "context_length_exceeded"}}"#, Some(Kind::TooLong));
+        check(r#"{"error": {"type": "insufficient_quota"}}"#, Some(Kind::QuotaExhausted { hours: None }));
+        check(r#"{"code": "Throttling.RateQuota", "message": "slow"}"#, Some(Kind::RateLimited));
+        check(r#"{"error": "stream timeout"}"#, Some(Kind::Timeout));
+        check(r#"{"ret": ["FAIL_SYS_USER_VALIDATE"]}"#, Some(Kind::Challenged));
+        check("<html>punish</html>", Some(Kind::Challenged));
+        check("<html>502</html>", Some(Kind::Unavailable));
+        check("{\"choices\":", Some(Kind::Protocol));
+        let challenged = ChatDecoder::default().whole(br#"{"ret": ["FAIL_SYS_USER_VALIDATE"]}"#, &mut |_| {});
+        assert_eq!(of_reply(&challenged.unwrap_err()).kind, Kind::Challenged);
+        let list = |body: &str| check_list(body.as_bytes()).err().map(|error| error.kind);
+        assert_eq!(list(r#"{"data": [{"embedding": [1]}]}"#), None);
+        assert_eq!(list(r#"{"object": "list"}"#), Some(Kind::Protocol));
+        assert_eq!(list(r#"{"error": {"code": "invalid_api_key"}}"#), Some(Kind::Unauthorized));
     }
 
     #[test]
