@@ -228,11 +228,11 @@ impl UpstreamError {
 
     /// Cleans the upstream's text for the caller, in the classes where it helps to mend the request.
     ///
-    /// `secrets` are those of the identity that was used, `asked` the texts of the request. Until this was called,
-    /// [`UpstreamError::words`] is empty.
-    pub fn clean(&mut self, secrets: &[SecretString], asked: &[Cow<'_, str>]) {
-        if self.kind.has_helpful_text() {
-            self.quote.clean(secrets, asked);
+    /// `secrets` are those of the identity that was used, `asked` gives the texts of the request and is called only for
+    /// a text that can be shown. Until this was called, [`UpstreamError::words`] is empty.
+    pub fn clean<'a>(&mut self, secrets: &[SecretString], asked: impl FnOnce() -> Vec<Cow<'a, str>>) {
+        if self.kind.has_helpful_text() && !self.quote.is_empty() {
+            self.quote.clean(secrets, &asked());
         }
     }
 
@@ -278,5 +278,28 @@ impl fmt::Display for Hints<'_> {
             (note, None) => write!(f, " ({note})"),
             (note, Some(code)) => write!(f, " ({note}, {code})"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::UpstreamErrorKind as Kind;
+    use super::*;
+
+    #[test]
+    fn the_texts_of_a_request_are_read_for_words_that_are_shown() {
+        let check = |kind: Kind, text: &str, expected: (bool, &str)| {
+            let mut error = UpstreamError::told("asking", kind, "", text);
+            let mut is_read = false;
+            error.clean(&[], || {
+                is_read = true;
+                vec![Cow::Borrowed("the secret plan of the garden")]
+            });
+            assert_eq!((is_read, error.words()), expected, "{kind:?} {text}");
+        };
+        check(Kind::InvalidRequest, "bad: the secret plan of the garden", (true, "bad: […]"));
+        check(Kind::InvalidRequest, "", (false, ""));
+        check(Kind::Unavailable, "bad: the secret plan of the garden", (false, ""));
+        check(Kind::Unauthorized, "bad", (false, ""));
     }
 }

@@ -37,9 +37,11 @@ impl Quote {
         self.0.is_none()
     }
 
-    /// Sets [`Quote::shown`] to the cleaned text.
+    /// Sets [`Quote::shown`] to the cleaned text; to nothing if `asked` is longer than [`ASKED_BYTES_MAX`], since every
+    /// run of it has to be looked at.
     pub fn clean(&mut self, secrets: &[SecretString], asked: &[Cow<'_, str>]) {
-        if let Some(texts) = &mut self.0 {
+        let is_short = asked.iter().map(|text| text.len()).sum::<usize>() <= ASKED_BYTES_MAX;
+        if let Some(texts) = self.0.as_mut().filter(|_| is_short) {
             texts.clean = cleaned(&texts.raw, secrets, asked);
         }
     }
@@ -240,6 +242,8 @@ const MARK: &str = "[…]";
 pub(crate) const SHOWN_CHARS_MAX: usize = 200;
 /// Longest text that is kept, in characters.
 const RAW_CHARS_MAX: usize = 2000;
+/// Most text of a request, in bytes, that an upstream's text is compared with: more would hold up a thread for long.
+const ASKED_BYTES_MAX: usize = 1024 * 1024;
 /// Shorter secrets are common words, such as the `en` of a language cookie.
 const SECRET_BYTES_MIN: usize = 6;
 /// Letters and digits of the request's text that may not be repeated in a row: three or four words.
@@ -452,6 +456,11 @@ mod tests {
         assert_eq!((quote.raw().len(), quote.shown()), (RAW_CHARS_MAX, ""));
         quote.clean(&[], &[]);
         assert!(quote.shown().starts_with("x x") && format!("{quote:?}") == "Quote");
+        let mut quote = Quote::of("too long");
+        quote.clean(&[], &["a".repeat(ASKED_BYTES_MAX).into(), "b".into()]);
+        assert_eq!(quote.shown(), "", "longer than is compared");
+        quote.clean(&[], &["a".repeat(100).into()]);
+        assert_eq!(quote.shown(), "too long");
     }
 
     #[test]

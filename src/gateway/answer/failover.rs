@@ -309,7 +309,7 @@ impl Failover {
                 Ok(done)
             }
             Err(Failed { mut error, lease, is_final }) => {
-                error.clean(&session.secrets(), &attempt.asked());
+                error.clean(&session.secrets(), || attempt.asked());
                 progress.is_final |= is_final;
                 // A body of that size is challenged from every account.
                 if error.kind == UpstreamErrorKind::Challenged && attempt.prompt_bytes() > SUSPICIOUS_PROMPT_BYTES {

@@ -204,7 +204,7 @@ async fn documents_that_cannot_be_read() {
         let outcome = upload(&site, &storage, &file(MediaKind::Document, Blob::from(vec![1]))).await;
         let expected = expected.map(|(kind, words)| (kind, format!("{AT} {words}")));
         let found = outcome.err().map(|mut error| {
-            error.clean(&[], &[]);
+            error.clean(&[], Vec::new);
             (error.kind, format!("{} {}", error.note, error.words()).trim_end().to_owned())
         });
         assert_eq!(found, expected);
