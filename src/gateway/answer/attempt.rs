@@ -17,7 +17,7 @@ use crate::chat::reply::{FinishReason, ReplyEvent, ReplySink};
 use crate::chat::stages::tool_calls::Called;
 use crate::chat::stages::{StagePlan, Stages};
 use crate::chat::suffix::Work;
-use crate::gateway::answer::error::{is_chat_useless, is_chats_fault};
+use crate::gateway::answer::error::{is_answered, is_chat_useless, is_chats_fault, is_without_effect};
 use crate::gateway::answer::failover::{Attempt, Failed};
 use crate::gateway::answer::tools::native::{Gate, NativeAccounts, Standing, may_be_gate};
 use crate::gateway::answer::trace::{Trace, What};
@@ -451,8 +451,8 @@ impl Attempts {
 
     /// One attempt to start a video. Returns the lease when it fails.
     ///
-    /// If the start was not answered, or by something that failed, the video may be in the making all the same; the
-    /// chat tells. If it does not, the request ends: another attempt could make, and charge, a second video.
+    /// If the start was sent and not answered, or answered by something that failed, the video may be in the making all
+    /// the same; the chat tells. If it does not, the request ends: another attempt could make, and charge, a second one.
     async fn start_video(
         &self,
         lease: Lease,
@@ -480,10 +480,7 @@ impl Attempts {
             Ok(task) => return Ok(StartedVideo { lease, chat, task }),
             Err(error) => error,
         };
-        let is_answered =
-            error.source.is_none() && !matches!(error.kind, UpstreamErrorKind::Timeout | UpstreamErrorKind::Protocol);
-        let is_refused = is_answered && error.kind != UpstreamErrorKind::Unavailable;
-        if !is_refused {
+        if !is_without_effect(&error) {
             let patience = deadline.min(Instant::now() + LOST_START_PATIENCE);
             let found = self.videos.find(&session, chat.id(), patience).await;
             if let Found::Task(task) = found {
@@ -491,7 +488,7 @@ impl Attempts {
                 return Ok(StartedVideo { lease, chat, task });
             }
             // A page without any word of the upstream may come from a gateway, which knows nothing about the upstream.
-            if !is_answered || (error.is_wordless() && found != Found::Nothing) {
+            if !is_answered(&error) || (error.is_wordless() && found != Found::Nothing) {
                 return Err(Failed { error, lease, is_final: true });
             }
         }

@@ -84,6 +84,17 @@ pub(crate) fn outcome_of(error: &UpstreamError, now: Now) -> Outcome {
     }
 }
 
+/// Whether the upstream itself answered a call that failed. Behind another failure the call may have had its effect.
+pub(crate) fn is_answered(error: &UpstreamError) -> bool {
+    use UpstreamErrorKind as Kind;
+    error.source.is_none() && !matches!(error.kind, Kind::Timeout | Kind::Protocol)
+}
+
+/// Whether a call that failed certainly had no effect: the upstream refused it, or nothing was sent.
+pub(crate) fn is_without_effect(error: &UpstreamError) -> bool {
+    error.is_unsent() || (is_answered(error) && error.kind != UpstreamErrorKind::Unavailable)
+}
+
 /// Whether a failure to continue a chat leaves open whether a new chat with the whole conversation succeeds.
 pub(crate) fn is_chats_fault(kind: UpstreamErrorKind) -> bool {
     is_chat_useless(kind) || kind == UpstreamErrorKind::BusyChat
@@ -93,4 +104,47 @@ pub(crate) fn is_chats_fault(kind: UpstreamErrorKind) -> bool {
 pub(crate) fn is_chat_useless(kind: UpstreamErrorKind) -> bool {
     use UpstreamErrorKind as Kind;
     matches!(kind, Kind::LostChat | Kind::InvalidRequest | Kind::TooLong)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::UpstreamErrorKind as Kind;
+    use super::*;
+
+    #[test]
+    fn what_an_answer_tells_of_the_effect() {
+        let check = |kind: Kind, expected: (bool, bool)| {
+            let error = UpstreamError::new("starting a video", kind);
+            assert_eq!((is_answered(&error), is_without_effect(&error)), expected, "{kind:?}");
+        };
+        check(Kind::RateLimited, (true, true));
+        check(Kind::InvalidRequest, (true, true));
+        check(Kind::Unavailable, (true, false));
+        check(Kind::Timeout, (false, false));
+        check(Kind::Protocol, (false, false));
+    }
+
+    /// The failure of a request to an address where nothing listens, or where each connection is closed at once.
+    async fn failure(is_listening: bool) -> UpstreamError {
+        let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let asked = async {
+            let sent = client.post(url).body("x").send().await;
+            UpstreamError::transport("starting a video", sent.unwrap_err())
+        };
+        if !is_listening {
+            drop(listener);
+            return asked.await;
+        }
+        // Closed as soon as it was made.
+        let closing = async { drop(listener.accept().await.unwrap()) };
+        tokio::join!(asked, closing).0
+    }
+
+    #[tokio::test]
+    async fn a_call_that_was_not_sent_has_no_effect() {
+        assert!(is_without_effect(&failure(false).await));
+        assert!(!is_without_effect(&failure(true).await));
+    }
 }
