@@ -196,6 +196,12 @@ impl UpstreamError {
         Self { doing, kind, note, code: None, quote, is_of_upload, retry_after: None, way: None, source: None }
     }
 
+    /// The first word of an answer did not come in time.
+    #[must_use]
+    pub(crate) fn first_word_late() -> Self {
+        Self::new("waiting for the first word", UpstreamErrorKind::Timeout)
+    }
+
     /// An error with a fact of this program beside its class.
     #[must_use]
     pub fn noted(doing: &'static str, kind: UpstreamErrorKind, note: impl Into<String>) -> Self {

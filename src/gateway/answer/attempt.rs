@@ -387,7 +387,7 @@ impl Attempts {
             while !turn.has_spoken() && !poll_fn(|cx| turn.poll_upstream(cx, sink)).await? {}
             Ok(())
         });
-        begun.await.unwrap_or_else(|_| Err(timed_out()))?;
+        begun.await.unwrap_or_else(|_| Err(UpstreamError::first_word_late()))?;
         // The upstream is working; its events so far may be hidden from the caller.
         while !turn.has_content() && !poll_fn(|cx| turn.poll_upstream(cx, sink)).await? {}
         if !is_picture(job) {
@@ -397,7 +397,7 @@ impl Attempts {
             while !poll_fn(|cx| turn.poll_upstream(cx, sink)).await? {}
             Ok(())
         });
-        ended.await.unwrap_or_else(|_| Err(timed_out()))
+        ended.await.unwrap_or_else(|_| Err(UpstreamError::first_word_late()))
     }
 
     /// An upstream that fails on a request with files may have lost them: the next request uploads them again.
@@ -507,10 +507,6 @@ impl Attempts {
             Task::Text | Task::Video(_) => base,
         }
     }
-}
-
-fn timed_out() -> UpstreamError {
-    UpstreamError::new("waiting for the first word", UpstreamErrorKind::Timeout)
 }
 
 fn is_picture(job: &WebRequest) -> bool {

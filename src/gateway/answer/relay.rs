@@ -175,19 +175,6 @@ impl RelayGateway {
         }
     }
 
-    /// Begins a streamed answer: returns when its first content has gone to `sink`.
-    ///
-    /// # Errors
-    /// [`ChatError`]: no content went out, and `sink` is as at the beginning.
-    pub(crate) async fn open(
-        &self,
-        job: &RelayJob,
-        context: &RequestContext,
-        sink: &mut (impl ReplySink + Send),
-    ) -> Result<Box<Turn>, ChatError> {
-        self.answer(job, true, context, sink).await
-    }
-
     /// Answers as a whole: everything has gone to `sink` when this returns.
     ///
     /// # Errors
@@ -198,7 +185,7 @@ impl RelayGateway {
         context: &RequestContext,
         sink: &mut (impl ReplySink + Send),
     ) -> Result<(Box<Turn>, Ending), ChatError> {
-        let mut turn = self.answer(job, false, context, sink).await?;
+        let mut turn = self.open(job, false, context, sink).await?;
         loop {
             if let Some(ending) = poll_fn(|cx| turn.poll_next(cx, sink)).await? {
                 return Ok((turn, ending));
@@ -206,7 +193,11 @@ impl RelayGateway {
         }
     }
 
-    async fn answer(
+    /// Begins an answer: returns when the first content of a streamed one, or all of a whole one, has gone to `sink`.
+    ///
+    /// # Errors
+    /// [`ChatError`]: no content went out, and `sink` is as at the beginning.
+    pub(crate) async fn open(
         &self,
         job: &RelayJob,
         is_streamed: bool,
@@ -318,8 +309,7 @@ impl<S: ReplySink + Send> Relaying<'_, S> {
                     while !turn.has_spoken() && !poll_fn(|cx| turn.poll_upstream(cx, sink)).await? {}
                     Ok(())
                 });
-                let late = || UpstreamError::new("waiting for the first word", UpstreamErrorKind::Timeout);
-                let mut begun = begun.await.unwrap_or_else(|_| Err(late()));
+                let mut begun = begun.await.unwrap_or_else(|_| Err(UpstreamError::first_word_late()));
                 // The upstream is working; its events so far may be hidden from the caller.
                 while begun.is_ok() && !turn.has_content() {
                     match poll_fn(|cx| turn.poll_upstream(cx, sink)).await {

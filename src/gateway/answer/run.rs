@@ -215,7 +215,7 @@ impl Prepared {
         context.trace.understood(&self.notes);
         match &self.upstream {
             PreparedFor::Web(gateway, request, stages) => gateway.open((request, stages), context, sink).await,
-            PreparedFor::Relay(gateway, job) => gateway.open(job, context, sink).await,
+            PreparedFor::Relay(gateway, job) => gateway.open(job, true, context, sink).await,
         }
     }
 
