@@ -16,9 +16,6 @@ use crate::http::call::{Call, json_response, note_headers, usage_header};
 use crate::http::serve::content::json::{JsonBody, read_json};
 use crate::http::state::AppState;
 
-/// A body of this size is read on a thread of its own.
-const LARGE_BODY_BYTES: usize = 256 * 1024;
-
 /// The routes of this file.
 pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/v1/messages", post(create_message))
@@ -58,10 +55,7 @@ async fn answer(call: Call, body: JsonBody) -> Result<Response, Failure> {
 
 /// Reads the body. Decoding and hashing of large files would hold up other requests, so that is done aside.
 pub(super) async fn read(body: JsonBody, purpose: Purpose) -> Result<MessagesRequest, Failure> {
-    let is_large = body.bytes > LARGE_BODY_BYTES;
     let parse = move || MessagesRequest::parse(&body.value, purpose, &body.lifted);
-    if !is_large {
-        return Ok(parse()?);
-    }
-    Ok(tokio::task::spawn_blocking(parse).await.map_err(|_| Failure::internal())??)
+    let (_share, request) = body.share.work(body.bytes, parse).await?;
+    Ok(request?)
 }

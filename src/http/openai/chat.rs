@@ -18,9 +18,6 @@ use crate::http::serve::content::json::{JsonBody, read_json};
 use crate::http::serve::content::lift::put_back;
 use crate::http::state::AppState;
 
-/// A body of this size is read on a thread of its own.
-const LARGE_BODY_BYTES: usize = 256 * 1024;
-
 /// The routes of this file.
 pub(crate) fn routes() -> Router<AppState> {
     Router::new().route("/v1/chat/completions", post(create_chat_completion))
@@ -68,10 +65,7 @@ async fn read(mut body: JsonBody, route: &Route) -> Result<ChatCompletionRequest
         put_back(&mut body.value, &body.lifted).map_err(|_| Failure::internal())?;
         return Ok(ChatCompletionRequest::verbatim(body.value)?);
     }
-    let is_large = body.bytes > LARGE_BODY_BYTES;
     let parse = move || ChatCompletionRequest::parse(&body.value, &body.lifted);
-    if !is_large {
-        return Ok(parse()?);
-    }
-    Ok(tokio::task::spawn_blocking(parse).await.map_err(|_| Failure::internal())??)
+    let (_share, request) = body.share.work(body.bytes, parse).await?;
+    Ok(request?)
 }

@@ -33,8 +33,6 @@ use crate::http::state::AppState;
 use crate::store::{CHAIN_MAX, Chain, KeptResponse, StoreError};
 use crate::telemetry::ErrorChain;
 
-/// A body of this size is read on a thread of its own.
-const LARGE_BODY_BYTES: usize = 256 * 1024;
 /// Items on a page when the caller does not say.
 const PAGE_DEFAULT: usize = 20;
 /// The most items on a page.
@@ -137,7 +135,6 @@ async fn read(
     let lifted_bytes: u64 = body.lifted.iter().map(|blob| blob.len().saturating_mul(4) / 3).sum();
     let takes = responses.takes(body.bytes.saturating_add(usize::try_from(lifted_bytes).unwrap_or(usize::MAX)));
     let earlier_bytes: usize = earlier.iter().map(|kept| kept.input.len() + kept.response.len()).sum();
-    let is_large = body.bytes + earlier_bytes > LARGE_BODY_BYTES;
     let id = id.to_owned();
     let parse = move || {
         let mut history = Vec::new();
@@ -158,10 +155,8 @@ async fn read(
         let input = Value::Array(input_items(input.as_ref(), &id)).to_string();
         Ok((request, Some(input)))
     };
-    if !is_large {
-        return parse();
-    }
-    tokio::task::spawn_blocking(parse).await.map_err(|_| Failure::internal())?
+    let (_share, read) = body.share.work(body.bytes + earlier_bytes, parse).await?;
+    read
 }
 
 async fn retrieve_response(

@@ -22,8 +22,7 @@ use crate::gateway::accounts::book::BookError;
 use crate::gateway::answer::error::ChatError;
 use crate::http::owner::accounts::view::{account, accounts};
 use crate::http::owner::accounts::words::{is_refusal, refused, verdict};
-use crate::http::serve::content::bodies::Bodies;
-use crate::http::serve::content::json::read_json;
+use crate::http::serve::content::json::{JsonBody, read_json};
 use crate::http::state::AppState;
 use crate::pasted::report::{Credential, Report, report};
 use crate::pool::Now;
@@ -258,19 +257,15 @@ impl Paste {
     /// # Errors
     /// The finished error answer.
     async fn read(state: &AppState, request: Request) -> Result<(Self, Value), Response> {
-        let bodies = Bodies::of(&request);
-        let mut body = read_body(state, request).await?;
+        let JsonBody { value: mut body, share, .. } = read_whole(state, request).await?;
         let Some(Value::String(text)) = body.get_mut("text").map(Value::take) else {
             let words = Bilingual::new("`text` is missing: the pasted text.", "缺少 text：粘贴的内容。");
             return Err(Failure::bilingual(FailureKind::Invalid, "text_missing", words).about("text").into_response());
         };
         let now = Now::read().unix;
         // Reading a recording of many megabytes takes long, so it goes to a blocking thread.
-        let report = if text.len() > LARGE_BYTES {
-            bodies.aside(move || report(&text, now)).await.map_err(Failure::into_response)?
-        } else {
-            report(&text, now)
-        };
+        let read = share.work(text.len(), move || report(&text, now)).await;
+        let (_share, report) = read.map_err(Failure::into_response)?;
         Ok((Self { report }, body))
     }
 
@@ -291,8 +286,12 @@ impl Paste {
 
 /// Reads the JSON of a body. The message for one that is too large fits a paste.
 pub(crate) async fn read_body(state: &AppState, request: Request) -> Result<Value, Response> {
+    read_whole(state, request).await.map(|body| body.value)
+}
+
+async fn read_whole(state: &AppState, request: Request) -> Result<JsonBody, Response> {
     match read_json(request, &state.settings()).await {
-        Ok(body) => Ok(body.value),
+        Ok(body) => Ok(body),
         Err(refusal) if refusal.status() == StatusCode::PAYLOAD_TOO_LARGE => {
             let limit = state.settings().json_bytes_max / 1_000_000;
             let words = Bilingual::new(
@@ -316,6 +315,3 @@ pub(crate) fn answer(status: StatusCode, body: &impl Serialize) -> Response {
     response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
     response
 }
-
-/// Bytes of text from which on reading goes to a blocking thread.
-const LARGE_BYTES: usize = 256 * 1024;

@@ -10,8 +10,10 @@ use crate::chat::failure::Failure;
 
 /// Memory of all bodies that are being read or are not yet understood, in bytes.
 const BYTES_MAX: usize = 512 * 1024 * 1024;
-/// Large bodies that are parsed at once.
+/// Large bodies that are worked on at once.
 const PARSING_MAX: usize = 4;
+/// Bytes from which on work on a body goes to a blocking thread.
+const LARGE_BYTES: usize = 256 * 1024;
 
 /// The budget of one server; an extension of its requests. Clones share it.
 #[derive(Clone, Debug)]
@@ -21,7 +23,7 @@ pub(crate) struct Bodies(Arc<Budget>);
 struct Budget {
     bytes_max: usize,
     bytes: AtomicUsize,
-    parsing: Semaphore,
+    parsing: Arc<Semaphore>,
 }
 
 impl Default for Bodies {
@@ -32,7 +34,8 @@ impl Default for Bodies {
 
 impl Bodies {
     fn with_bytes(bytes_max: usize) -> Self {
-        Self(Arc::new(Budget { bytes_max, bytes: AtomicUsize::new(0), parsing: Semaphore::new(PARSING_MAX) }))
+        let parsing = Arc::new(Semaphore::new(PARSING_MAX));
+        Self(Arc::new(Budget { bytes_max, bytes: AtomicUsize::new(0), parsing }))
     }
 
     /// The budget that this request is counted in.
@@ -43,20 +46,6 @@ impl Bodies {
     /// A share for one body, of nothing so far.
     pub(crate) fn share(&self) -> BodyShare {
         BodyShare { budget: Arc::clone(&self.0), bytes: 0 }
-    }
-
-    /// Runs work that would hold up other requests on a thread of its own, when there is one for it.
-    ///
-    /// # Errors
-    /// [`Failure::internal`] when the work panics.
-    pub(crate) async fn aside<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<T, Failure> {
-        let place = self.0.parsing.acquire().await.map_err(|_| Failure::internal())?;
-        let done = tokio::task::spawn_blocking(work).await.map_err(|_| Failure::internal());
-        drop(place);
-        done
     }
 }
 
@@ -81,6 +70,33 @@ impl BodyShare {
     }
 }
 
+impl BodyShare {
+    /// Works on the body of this share. Work on more than [`LARGE_BYTES`] would hold up other requests, so it is done on
+    /// a thread of its own, when there is one for it. The share comes back with the result.
+    ///
+    /// Work on a thread goes on when the caller has left. Its place and the share go with it, so that they count until
+    /// it ends.
+    ///
+    /// # Errors
+    /// [`Failure::internal`] when the work panics on its thread.
+    pub(crate) async fn work<T: Send + 'static>(
+        self,
+        bytes: usize,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<(Self, T), Failure> {
+        if bytes <= LARGE_BYTES {
+            return Ok((self, work()));
+        }
+        let place = Arc::clone(&self.budget.parsing).acquire_owned().await.map_err(|_| Failure::internal())?;
+        let working = tokio::task::spawn_blocking(move || {
+            let done = work();
+            drop(place);
+            (self, done)
+        });
+        working.await.map_err(|_| Failure::internal())
+    }
+}
+
 impl Drop for BodyShare {
     fn drop(&mut self) {
         self.budget.bytes.fetch_sub(self.bytes, Ordering::Relaxed);
@@ -89,7 +105,37 @@ impl Drop for BodyShare {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::mpsc;
+
+    use tokio::sync::oneshot;
+
     use super::*;
+
+    #[tokio::test]
+    async fn work_that_its_caller_left_keeps_its_place_and_its_bytes() {
+        let bodies = Bodies::with_bytes(100);
+        let mut gates = Vec::new();
+        for _ in 0..PARSING_MAX {
+            let mut share = bodies.share();
+            share.grow_to(25).unwrap();
+            let ((open, gate), (began, has_begun)) = (mpsc::channel::<()>(), oneshot::channel());
+            let mut working = Box::pin(share.work(LARGE_BYTES + 1, move || {
+                began.send(()).unwrap();
+                gate.recv()
+            }));
+            assert!(futures_util::poll!(&mut working).is_pending());
+            has_begun.await.unwrap();
+            gates.push(open);
+        }
+        assert_eq!(bodies.0.bytes.load(Ordering::Relaxed), 100);
+        assert_eq!(bodies.0.parsing.available_permits(), 0);
+        let (_, small) = bodies.share().work(LARGE_BYTES, || 7).await.unwrap();
+        assert_eq!(small, 7, "small work needs no place");
+        let mut next = Box::pin(bodies.share().work(LARGE_BYTES + 1, || 8));
+        assert!(futures_util::poll!(&mut next).is_pending());
+        drop(gates);
+        assert_eq!(next.await.unwrap().1, 8);
+    }
 
     #[test]
     fn shares_add_up_and_go_back() {

@@ -17,9 +17,6 @@ use crate::http::serve::socket::drain::Drain;
 use crate::http::settings::HttpSettings;
 use crate::telemetry::ErrorChain;
 
-/// Bytes of JSON from which on parsing goes to a blocking thread.
-const LARGE_BYTES: usize = 256 * 1024;
-
 /// A JSON body with the files that were taken out of it.
 #[derive(Debug)]
 pub(crate) struct JsonBody {
@@ -30,7 +27,6 @@ pub(crate) struct JsonBody {
     /// Bytes of JSON without the files.
     pub bytes: usize,
     /// Its share of the memory for bodies, held until it is dropped.
-    #[expect(dead_code, reason = "held, not read")]
     pub share: BodyShare,
 }
 
@@ -44,8 +40,7 @@ pub(crate) async fn read_json(request: Request, settings: &HttpSettings) -> Resu
         Drain::refuse(request);
         return Err(Failure::wrong_content_type(&content_type).into_response());
     }
-    let bodies = Bodies::of(&request);
-    let mut share = bodies.share();
+    let mut share = Bodies::of(&request).share();
     let mut body = BodyReader::new(request, settings).map_err(BodyError::into_response)?;
     let mut lifter = Lifter::new(&settings.spool, settings.json_bytes_max);
     let mut text = ToUtf8::default();
@@ -62,8 +57,8 @@ pub(crate) async fn read_json(request: Request, settings: &HttpSettings) -> Resu
     let Lifted { json, files: lifted, cost } = lifter.finish();
     share.grow_to(needed.saturating_add(cost)).map_err(Failure::into_response)?;
     let bytes = json.len();
-    let parsed = if bytes > LARGE_BYTES { bodies.aside(move || parse(&json)).await } else { Ok(parse(&json)) };
-    let mut value = parsed.and_then(|parsed| parsed).map_err(Failure::into_response)?;
+    let (share, parsed) = share.work(bytes, move || parse(&json)).await.map_err(Failure::into_response)?;
+    let mut value = parsed.map_err(Failure::into_response)?;
     forget_empty_model(&mut value);
     Ok(JsonBody { value, lifted, bytes, share })
 }
