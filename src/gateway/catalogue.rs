@@ -165,8 +165,16 @@ struct RelayInner {
     ttl: Live<Duration>,
     /// In the upstreams' order, each name once.
     kept: Kept<Vec<String>>,
+    lists: Mutex<Lists>,
+}
+
+/// What the endpoints listed.
+#[derive(Default)]
+struct Lists {
     /// The last list of each endpoint.
-    lists: Mutex<HashMap<CredentialKey, Vec<String>>>,
+    of: HashMap<CredentialKey, Vec<String>>,
+    /// Number of changes of the keys. A fetch during which it grew begins anew.
+    generation: u64,
 }
 
 impl RelayModels {
@@ -190,18 +198,20 @@ impl RelayModels {
 
     /// Lets the next request wait for a new list, since other keys are in use.
     pub(crate) fn fetch_anew(&self) {
+        let mut lists = self.0.lists.lock();
+        lists.generation += 1;
         let current = self.0.kept.current.load_full();
         self.0.kept.put(Arc::clone(&current.list), false, Duration::ZERO);
     }
 
     /// Forgets what the endpoint of a key listed.
     pub(crate) fn forget(&self, key: &CredentialKey) {
-        self.0.lists.lock().remove(key);
+        self.0.lists.lock().of.remove(key);
     }
 
     /// The identities whose endpoints are known to lack a model, if another's is known to have it.
     pub(crate) fn without(&self, model: &str) -> Vec<CredentialKey> {
-        let lists = self.0.lists.lock();
+        let lists = &self.0.lists.lock().of;
         let has = |list: &Vec<String>| list.iter().any(|name| name == model);
         if !lists.values().any(has) {
             return Vec::new();
@@ -218,7 +228,26 @@ impl RelayModels {
     }
 
     async fn fetch(self) {
-        let RelayInner { pool, api, targets, ttl, kept, lists } = &*self.0;
+        let RelayInner { ttl, kept, lists, .. } = &*self.0;
+        loop {
+            let generation = lists.lock().generation;
+            let (names, is_complete) = self.fetch_once().await;
+            // Held until the list is put, so that a change of the keys comes before or after that.
+            let lists = lists.lock();
+            if lists.generation != generation {
+                continue;
+            }
+            if names.is_empty() {
+                warn!("no list of models came from the endpoints of static keys");
+                return kept.retry_later();
+            }
+            return kept.put(Arc::new(names), true, if is_complete { *ttl.now() } else { RETRY_AFTER });
+        }
+    }
+
+    /// The names that the present endpoints list, each once, and whether all endpoints answered.
+    async fn fetch_once(&self) -> (Vec<String>, bool) {
+        let RelayInner { pool, api, targets, lists, .. } = &*self.0;
         let mut names: Vec<String> = Vec::new();
         let mut is_complete = true;
         for session in pool.sessions() {
@@ -226,7 +255,11 @@ impl RelayModels {
             match api.models(&session, &target).await {
                 Ok(found) => {
                     names.extend(found.iter().cloned());
-                    lists.lock().insert(session.key().clone(), found);
+                    let mut lists = lists.lock();
+                    // A key that was removed meanwhile is forgotten already, or will be once this lock is free.
+                    if pool.sessions().iter().any(|present| present.key() == session.key()) {
+                        lists.of.insert(session.key().clone(), found);
+                    }
                 }
                 Err(error) => {
                     is_complete = false;
@@ -236,11 +269,7 @@ impl RelayModels {
         }
         let mut seen = HashSet::new();
         names.retain(|name| seen.insert(name.clone()));
-        if names.is_empty() {
-            warn!("no list of models came from the endpoints of static keys");
-            return kept.retry_later();
-        }
-        kept.put(Arc::new(names), true, if is_complete { *ttl.now() } else { RETRY_AFTER });
+        (names, is_complete)
     }
 }
 

@@ -9,11 +9,11 @@ use http::{HeaderValue, StatusCode};
 use serde_json::{Value, json};
 use simulator::Simulator;
 use simulator::TokenLife;
-use simulator::script::{Endpoint, KeyScript, Scenario, ScriptedReply};
+use simulator::script::{Endpoint, KeyScript, RawScript, Scenario, ScriptedFailure, ScriptedReply};
 use tempfile::TempDir;
 
 use crate::support::app::{PATIENCE, json_of, question};
-use crate::support::oracle::crew;
+use crate::support::oracle::{crew, until};
 use crate::support::program::Program;
 
 pub(crate) const ADMIN: &str = "sk-admin-of-tests";
@@ -118,6 +118,12 @@ impl Server {
             assert!(Instant::now() < deadline, "no fault: {last} {}", self.program.stderr());
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
+    }
+
+    /// The list of models, as text.
+    async fn models(&self) -> String {
+        let url = format!("http://{}/v1/models", self.address);
+        json_of(self.client.get(url).bearer_auth("sk-one").send().await.unwrap()).await.to_string()
     }
 
     async fn status_with(&self, key: &str) -> u16 {
@@ -304,6 +310,56 @@ async fn static_keys_and_given_oauth_accounts_come_and_go() {
     assert_eq!(reload("").await, ["identity-1"]);
     assert_eq!(server.chat(&body).await.status(), 404);
     assert_eq!(reload(&with_cleo).await, ["identity-1", "oauth:env-1"]);
+}
+
+/// A list of models that has this one.
+fn listing(model: &str) -> ScriptedReply {
+    let body = json!({"object": "list", "data": [{"id": model, "object": "model"}]}).to_string();
+    let raw = RawScript { status: 200, content_type: "application/json".to_owned(), body, base64: false };
+    ScriptedReply::failing(ScriptedFailure::Raw(raw))
+}
+
+#[tokio::test]
+async fn keys_that_change_while_their_models_are_listed_are_neither_missed_nor_remembered() {
+    let server = Server::start_with(Scenario::default().key(KeyScript::new("lee"))).await;
+    let (base, script) = (server.simulator.urls().keys, server.simulator.script());
+    let key = |name: &str| format!("{}@{base}", server.simulator.keys().secret(name));
+    let reload = async |keys: &[String]| {
+        let settings = format!("API_KEY=laptop=sk-one\nQWEN_API_KEYS={}\n", keys.join(","));
+        fs::write(server.file(".env"), settings).unwrap();
+        let outcome = server.call("POST", "/admin/reload").await;
+        assert_eq!(outcome["faults"], json!([]), "{outcome}");
+    };
+    let (kay, lee) = (key("kay"), key("lee"));
+    script.set_default(Some("kay"), Endpoint::KeyModels, Some(listing("of-kay")));
+    script.set_default(Some("lee"), Endpoint::KeyModels, Some(listing("of-lee")));
+    let lists = |name: &str| {
+        let requests = server.simulator.record().requests_to(Endpoint::KeyModels);
+        requests.iter().filter(|request| request.is(name, Endpoint::KeyModels)).count()
+    };
+    // The list of the one key is asked for after the first change, and takes its time; meanwhile the second one comes.
+    let change_twice = async |slow: &str, model: &str, changes: [&[String]; 2]| {
+        script.queue(Some(slow), Endpoint::KeyModels, listing(model).delayed(Duration::from_secs(1)));
+        let before = lists(slow);
+        reload(changes[0]).await;
+        let change = async {
+            until("asked for models", || lists(slow) > before).await;
+            reload(changes[1]).await;
+        };
+        tokio::join!(server.models(), change);
+        server.models().await
+    };
+    let (one, both) = (std::slice::from_ref(&kay), [kay.clone(), lee]);
+    let listed = change_twice("kay", "of-kay", [one, &both]).await;
+    assert!(listed.contains("of-kay") && listed.contains("of-lee"), "{listed}");
+    // The list of a key that is gone keeps no other key from being asked.
+    reload(one).await;
+    let listed = change_twice("lee", "of-lee", [&both, one]).await;
+    assert!(listed.contains("of-kay") && !listed.contains("of-lee"), "{listed}");
+    let mut body = question("echo: x");
+    body["model"] = json!("key/of-lee");
+    let answer = server.chat(&body).await;
+    assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
 }
 
 #[tokio::test]
