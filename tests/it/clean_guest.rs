@@ -138,6 +138,34 @@ async fn a_deletion_that_fails_is_tried_again() {
 }
 
 #[tokio::test]
+async fn an_account_that_hangs_holds_up_neither_the_others_nor_the_stop() {
+    let app = start(6).await;
+    let hangs = ScriptedReply::default().delayed(PATIENCE * 2);
+    app.simulator.script().set_default(Some("cem"), Endpoint::DeleteChat, Some(hangs));
+    for _ in 0..6 {
+        ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    }
+    let of_cem = || {
+        let requests = app.simulator.record().requests();
+        requests.into_iter().filter(|request| request.is("cem", Endpoint::DeleteChat)).collect::<Vec<_>>()
+    };
+    until("all chats to be deleted or tried", || {
+        let left = app.simulator.stored().chats(None).iter().filter(|chat| !chat.is_old).count();
+        left == 1 && !of_cem().is_empty()
+    })
+    .await;
+    assert_eq!(of_cem().iter().filter(|request| request.client_closed_at().is_some()).count(), 0, "it hangs still");
+    let (simulator, state_dir) = app.stop().await;
+    let ended = simulator.record().requests().into_iter().filter(|request| request.is("cem", Endpoint::DeleteChat));
+    assert_eq!(ended.filter(|request| request.client_closed_at().is_none()).count(), 0, "none is waited for");
+    // It is deleted by the next run.
+    simulator.script().set_default(Some("cem"), Endpoint::DeleteChat, None);
+    let app = once().in_dir(state_dir).start(simulator).await;
+    until("the chat to be deleted", || is_clean(&app)).await;
+    must_have_left_the_owners_chats(&app, 6);
+}
+
+#[tokio::test]
 async fn a_chat_that_is_gone_already_counts_as_deleted() {
     let app = start(1).await;
     app.simulator.script().set_default(None, Endpoint::DeleteChat, Some(ScriptedReply::error("CHAT_NOT_FOUND")));

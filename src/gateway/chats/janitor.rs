@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -32,6 +33,8 @@ const STOPS_MAX: usize = 16;
 const PACE: Duration = Duration::from_secs(2);
 /// Longest pause after failed deletions.
 const BACKOFF_MAX: Duration = Duration::from_secs(600);
+/// Most accounts whose chats are deleted at once: one that hangs must not hold up the others.
+const DELETIONS_MAX: usize = 8;
 /// Most chats in one call.
 const BATCH_MAX: usize = 50;
 /// Failed calls after which a chat is left until the next start.
@@ -320,6 +323,17 @@ struct Due {
     chats: VecDeque<(String, bool, u32)>,
     not_before: Instant,
     failures: u32,
+    /// Number of chats at the front that a running call deletes; 0 without one. They stay until it has ended, so that
+    /// dropping the call loses none.
+    asked: usize,
+}
+
+impl Due {
+    /// The ids of the next chats, for a call that deletes them.
+    fn ask(&mut self) -> Vec<String> {
+        self.asked = self.chats.len().min(BATCH_MAX);
+        self.chats.iter().take(self.asked).map(|(id, ..)| id.clone()).collect()
+    }
 }
 
 /// Works through the queue until `stop`, beginning with the chats that the last run left in the ledger, as soon as chats
@@ -334,6 +348,7 @@ pub(crate) async fn run(
 ) {
     let mut due: HashMap<CredentialKey, Due> = HashMap::new();
     let mut keeping = janitor.0.keeps_chats.subscribe();
+    let mut calls = FuturesUnordered::new();
     loop {
         if !*keeping.borrow_and_update() {
             for chat in ledger.drain(..) {
@@ -348,7 +363,7 @@ pub(crate) async fn run(
             }
         }
         janitor.0.due.store(due.values().map(|due| due.chats.len()).sum(), Ordering::Relaxed);
-        let next = due.values().map(|due| due.not_before).min();
+        let next = due.values().filter(|due| due.asked == 0).map(|due| due.not_before).min();
         let pause = tokio::time::sleep_until(next.unwrap_or_else(|| Instant::now() + BACKOFF_MAX));
         tokio::select! {
             () = stop.cancelled() => break,
@@ -357,13 +372,33 @@ pub(crate) async fn run(
                 None => break,
             },
             _ = keeping.changed() => {}
-            () = pause, if next.is_some() => janitor.delete_due(&mut due, false).await,
+            Some((key, result)) = calls.next() => {
+                if let Some(entry) = due.get_mut(&key) {
+                    janitor.settle(entry, result);
+                }
+                due.retain(|_, entry| !entry.chats.is_empty());
+            }
+            () = pause, if next.is_some() && calls.len() < DELETIONS_MAX => {
+                let now = Instant::now();
+                let ready = due.iter_mut().filter(|(_, entry)| entry.asked == 0 && entry.not_before <= now);
+                for (key, entry) in ready.take(DELETIONS_MAX - calls.len()) {
+                    let (key, session, ids) = (key.clone(), Arc::clone(&entry.session), entry.ask());
+                    let upstream = &janitor.0.upstream;
+                    calls.push(async move { (key, upstream.delete_chats(&session, &ids).await) });
+                }
+            }
         }
     }
+    drop(calls);
     while let Ok(Retired { session, chat_id, in_ledger }) = queue.0.try_recv() {
         add(&mut due, session, chat_id, in_ledger);
     }
-    let _ = timeout(LAST_ROUND, janitor.delete_due(&mut due, true)).await;
+    let last_round = stream::iter(due.values_mut()).for_each_concurrent(DELETIONS_MAX, async |entry| {
+        let ids = entry.ask();
+        let result = janitor.0.upstream.delete_chats(&entry.session, &ids).await;
+        janitor.settle(entry, result);
+    });
+    let _ = timeout(LAST_ROUND, last_round).await;
     janitor.0.titles.close();
 }
 
@@ -412,6 +447,7 @@ fn add(due: &mut HashMap<CredentialKey, Due>, session: Arc<Session>, chat_id: St
         chats: VecDeque::new(),
         not_before: Instant::now() + PACE,
         failures: 0,
+        asked: 0,
     });
     entry.chats.push_back((chat_id, in_ledger, 0));
 }
@@ -447,31 +483,26 @@ impl Janitor {
         true
     }
 
-    async fn delete_due(&self, due: &mut HashMap<CredentialKey, Due>, all: bool) {
-        let now = Instant::now();
-        for entry in due.values_mut().filter(|entry| all || entry.not_before <= now) {
-            let count = entry.chats.len().min(BATCH_MAX);
-            let batch: Vec<_> = entry.chats.drain(..count).collect();
-            let ids: Vec<String> = batch.iter().map(|(id, ..)| id.clone()).collect();
-            match self.0.upstream.delete_chats(&entry.session, &ids).await {
-                Ok(()) => {
-                    entry.failures = 0;
-                    entry.not_before = Instant::now() + PACE;
-                    debug!(identity.id = %entry.session.identity(), chats = ids.len(), "own chats deleted");
-                    for (id, _, _) in batch.iter().filter(|(_, in_ledger, _)| *in_ledger) {
-                        self.0.store.forget_chat(id);
-                    }
-                }
-                Err(error) => {
-                    entry.failures = entry.failures.saturating_add(1);
-                    entry.not_before =
-                        Instant::now() + (PACE * 2_u32.saturating_pow(entry.failures.min(16))).min(BACKOFF_MAX);
-                    warn!(identity.id = %entry.session.identity(), error = %ErrorChain(&error), "own chats not deleted, later again");
-                    let kept = batch.into_iter().map(|(id, in_ledger, attempts)| (id, in_ledger, attempts + 1));
-                    entry.chats.extend(kept.filter(|(_, _, attempts)| *attempts < ATTEMPTS_MAX));
+    /// Takes up the result of a call for the chats at the front.
+    fn settle(&self, entry: &mut Due, result: Result<(), UpstreamError>) {
+        let batch: Vec<_> = entry.chats.drain(..std::mem::take(&mut entry.asked)).collect();
+        match result {
+            Ok(()) => {
+                entry.failures = 0;
+                entry.not_before = Instant::now() + PACE;
+                debug!(identity.id = %entry.session.identity(), chats = batch.len(), "own chats deleted");
+                for (id, _, _) in batch.iter().filter(|(_, in_ledger, _)| *in_ledger) {
+                    self.0.store.forget_chat(id);
                 }
             }
+            Err(error) => {
+                entry.failures = entry.failures.saturating_add(1);
+                entry.not_before =
+                    Instant::now() + (PACE * 2_u32.saturating_pow(entry.failures.min(16))).min(BACKOFF_MAX);
+                warn!(identity.id = %entry.session.identity(), error = %ErrorChain(&error), "own chats not deleted, later again");
+                let kept = batch.into_iter().map(|(id, in_ledger, attempts)| (id, in_ledger, attempts + 1));
+                entry.chats.extend(kept.filter(|(_, _, attempts)| *attempts < ATTEMPTS_MAX));
+            }
         }
-        due.retain(|_, entry| !entry.chats.is_empty());
     }
 }
