@@ -42,6 +42,8 @@ struct Lately {
     day: Option<UtcDay>,
     /// Requests and tokens of each key on that day.
     today: HashMap<KeyName, UsedToday>,
+    /// The day that was counted before, for a clock that goes back over midnight.
+    before: Option<(UtcDay, HashMap<KeyName, UsedToday>)>,
     /// Requests of each account by the hour, in hours of Unix time.
     hours: HashMap<String, BTreeMap<i64, u64>>,
     /// Last use of each key.
@@ -295,11 +297,18 @@ impl UsageBook {
 }
 
 impl Lately {
-    /// Resets the counts when the day has changed.
+    /// Goes over to the counts of this day, which are empty unless it was the day before the change.
     fn begin(&mut self, day: UtcDay) {
-        if self.day != Some(day) {
-            self.day = Some(day);
-            self.today.clear();
+        if self.day == Some(day) {
+            return;
+        }
+        let counted = std::mem::take(&mut self.today);
+        let known = match self.day.replace(day) {
+            Some(left) => self.before.replace((left, counted)),
+            None => None,
+        };
+        if let Some((_, counted)) = known.filter(|(its, _)| *its == day) {
+            self.today = counted;
         }
     }
 
@@ -413,6 +422,11 @@ mod tests {
         let reached = book.admit(&key, midnight).unwrap_err();
         assert_eq!((reached.what, reached.limit, reached.wait), ("tokens", 200, Duration::from_secs(86_400)));
         assert_eq!(book.last_used(&key.name), Some(midnight));
+        // A clock that is set back over midnight finds the counts of that day, and then again those of the next.
+        assert_eq!(book.admit(&key, EVENING).unwrap_err().what, "requests");
+        assert_eq!(book.used_today(&key.name, EVENING), UsedToday { requests: 3, tokens: 101 });
+        assert_eq!(book.used_today(&key.name, midnight), UsedToday { requests: 2, tokens: 202 });
+        assert_eq!(book.used_today(&key.name, midnight.plus(86_400)), UsedToday::default());
     }
 
     #[tokio::test]
