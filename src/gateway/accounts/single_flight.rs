@@ -40,26 +40,28 @@ where
     where
         F: Future<Output = T> + Send + 'static,
     {
+        let mut begun = None;
         let joined = {
             let mut runs = self.runs.lock();
-            match runs.get(&key) {
-                Some(joined) => joined.clone(),
-                None => {
+            runs.entry(key.clone())
+                .or_insert_with(|| {
                     let (done, result) = oneshot::channel();
-                    let joined = result.shared();
-                    runs.insert(key.clone(), joined.clone());
-                    let place = Place { runs: Arc::clone(&self.runs), key };
-                    self.supervisor.spawn(self.name, async move {
-                        let result = run.await;
-                        // First, so that a caller who saw the result begins a new run and does not join this one.
-                        drop(place);
-                        // An error says that every caller has left.
-                        let _ = done.send(result);
-                    });
-                    joined
-                }
-            }
+                    begun = Some(done);
+                    result.shared()
+                })
+                .clone()
         };
+        // Without the lock: a runtime that ends drops the task at once, and its place with it, which takes the lock.
+        if let Some(done) = begun {
+            let place = Place { runs: Arc::clone(&self.runs), key };
+            self.supervisor.spawn(self.name, async move {
+                let result = run.await;
+                // First, so that a caller who saw the result begins a new run and does not join this one.
+                drop(place);
+                // An error says that every caller has left.
+                let _ = done.send(result);
+            });
+        }
         async move { joined.await.ok() }
     }
 }
@@ -114,6 +116,18 @@ mod tests {
         }));
         assert!(is_done.try_recv().is_err());
         is_done.await.unwrap();
+    }
+
+    #[test]
+    fn a_run_that_a_runtime_at_its_end_drops_at_once_gives_its_place_back() {
+        let flights = flights();
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let handle = runtime.handle().clone();
+        drop(runtime);
+        let _inside = handle.enter();
+        for _ in 0..2 {
+            assert_eq!(flights.join("a", async { 7 }).now_or_never(), Some(None));
+        }
     }
 
     #[tokio::test]
