@@ -5,13 +5,13 @@
 //! continues where a run ended, even by a crash, and no job ever makes two videos.
 
 use std::collections::HashMap;
+use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use http::HeaderValue;
 use parking_lot::Mutex;
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::sync::oneshot;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
@@ -135,7 +135,7 @@ pub enum VideoJobError {
     NotKept(#[from] StoreError),
     /// A file cannot be read again.
     #[error("the picture cannot be read")]
-    Unreadable(#[source] std::io::Error),
+    Unreadable(#[source] io::Error),
 }
 
 /// The parts of [`VideoJobs`].
@@ -213,7 +213,8 @@ impl VideoJobs {
     /// [`VideoJobError`]: no job was accepted.
     pub(crate) async fn create(&self, video: NewVideo) -> Result<VideoJob, VideoJobError> {
         let jobs = self.clone();
-        self.apart("take up a video", async move { jobs.take_up(video).await }).await
+        let taking_up = self.0.supervisor.finish("take up a video", async move { jobs.take_up(video).await });
+        taking_up.await.unwrap_or(Err(VideoJobError::NotKept(StoreError::Closed)))
     }
 
     /// One job. An unfinished job without a running task is resumed.
@@ -285,13 +286,13 @@ impl VideoJobs {
     pub(crate) async fn delete(&self, owner: &VideoOwner, id: &str) -> Result<(), VideoJobError> {
         self.owned(owner, id)?;
         let (jobs, id) = (self.clone(), id.to_owned());
-        self.apart("forget a video", async move {
+        let forgetting = self.0.supervisor.finish("forget a video", async move {
             let _writing = jobs.0.writing.lock().await;
             jobs.0.store.forget_video(&id).await?;
             jobs.remove(&id);
             Ok(())
-        })
-        .await
+        });
+        forgetting.await.unwrap_or(Err(VideoJobError::NotKept(StoreError::Closed)))
     }
 
     fn owned(&self, owner: &VideoOwner, id: &str) -> Result<VideoJob, VideoJobError> {
@@ -300,22 +301,9 @@ impl VideoJobs {
         entry.map(|entry| entry.job.clone()).ok_or(VideoJobError::NotFound)
     }
 
-    /// Runs work to its end, even if the caller leaves.
-    async fn apart<T: Send + 'static>(
-        &self,
-        name: &'static str,
-        work: impl Future<Output = Result<T, VideoJobError>> + Send + 'static,
-    ) -> Result<T, VideoJobError> {
-        let (done, result) = oneshot::channel();
-        self.0.supervisor.spawn(name, async move {
-            // The caller has left.
-            let _ = done.send(work.await);
-        });
-        result.await.unwrap_or(Err(VideoJobError::NotKept(StoreError::Closed)))
-    }
-
     async fn take_up(&self, video: NewVideo) -> Result<VideoJob, VideoJobError> {
         let NewVideo { owner, job, size, once, retries_max } = video;
+        let picture = picture_of(job.files.first()).await.map_err(VideoJobError::Unreadable)?;
         let _writing = self.0.writing.lock().await;
         if let Some(once) = &once
             && let Some(known) = self.asked_before(&owner, once)?
@@ -337,7 +325,7 @@ impl VideoJobs {
             state: VideoState::Queued,
             model: job.model.clone(),
             upstream_model: job.upstream_model.clone(),
-            picture: picture_of(&job).map_err(VideoJobError::Unreadable)?,
+            picture,
             size,
             ratio: job.aspect().unwrap_or_default().to_string(),
             seconds: VIDEO_SECONDS.to_owned(),
@@ -409,16 +397,20 @@ fn age(job: &VideoJob) -> (UnixSeconds, &str) {
     (job.created_at, &job.id)
 }
 
-/// The first picture of a new job, if it has one.
-fn picture_of(job: &WebRequest) -> Result<Option<VideoPicture>, std::io::Error> {
-    match job.files.first() {
+/// The first picture of a new job, if it has one. A large one is read from the disk.
+async fn picture_of(file: Option<&JobFile>) -> Result<Option<VideoPicture>, io::Error> {
+    match file {
         None | Some(JobFile::Remote(_)) => Ok(None),
         Some(JobFile::Link(link)) => Ok(Some(VideoPicture::Link(SecretString::from(link.url.as_str())))),
         Some(JobFile::Ready(file)) => {
             let at_hand = file.content.in_memory().cloned();
             let bytes = match at_hand {
                 Some(bytes) => bytes,
-                None => Bytes::from(file.content.head(usize::MAX)?),
+                None => {
+                    let content = file.content.clone();
+                    let reading = tokio::task::spawn_blocking(move || content.head(usize::MAX));
+                    Bytes::from(reading.await.map_err(io::Error::other)??)
+                }
             };
             Ok(Some(VideoPicture::Bytes(bytes)))
         }
