@@ -298,7 +298,7 @@ impl IdentityPool {
         Ok(match entered {
             Ok(grant) => Entry::Lease(Lease::new(&self.0, grant)),
             Err((number, deadline, answer)) => {
-                let place = Place { shared: Arc::clone(&self.0), number, usage: wanted.usage, deadline };
+                let place = Place { shared: Arc::clone(&self.0), number, need: wanted.need(), deadline };
                 Entry::Wait(place, answer)
             }
         })
@@ -317,7 +317,7 @@ type Answer = oneshot::Receiver<Result<Lease, LeaseError>>;
 struct Place {
     shared: Arc<Shared>,
     number: u64,
-    usage: Usage,
+    need: Need,
     deadline: Instant,
 }
 
@@ -326,7 +326,7 @@ impl Place {
         loop {
             let now = Now::read();
             // Reports wake the queue, but a rest that ends does not report.
-            let change = self.shared.look(|state| state.next_change(self.usage, now.instant));
+            let change = self.shared.look(|state| state.next_change(self.need, now.instant));
             let wake = change.map_or(self.deadline, |change| change.min(self.deadline));
             if let Ok(answered) = timeout_at(wake.into(), &mut answer).await {
                 return answered.unwrap_or_else(|_| Err(self.busy()));

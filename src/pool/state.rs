@@ -269,8 +269,9 @@ impl<W> PoolState<W> {
     }
 
     /// The next moment at which time alone makes an identity usable.
-    pub(crate) fn next_change(&self, usage: Usage, now: Instant) -> Option<Instant> {
-        let tick = self.rotation.next_change(usage, self.tick(now))?;
+    pub(crate) fn next_change(&self, need: Need, now: Instant) -> Option<Instant> {
+        let usages = std::iter::once(need.usage).chain(need.uploads.then_some(Usage::Upload));
+        let tick = usages.filter_map(|usage| self.rotation.next_change(usage, self.tick(now))).min()?;
         self.origin.checked_add(Duration::from_nanos(tick))
     }
 

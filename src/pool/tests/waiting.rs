@@ -100,6 +100,20 @@ async fn waiting_ends_at_the_limit_or_the_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_request_with_files_gets_the_one_whose_rest_from_files_ends() {
+    let pool = pool_with(2, one_at_a_time(), Now::read());
+    let with_files = || Wanted { uploads: true, ..wanted(1) };
+    let limited = Outcome::RateLimited { retry_after: Some(s(2)) };
+    pool.lease(&with_files()).await.unwrap().finish_as(Usage::Upload, limited, Now::read());
+    let _held = pool.lease(&with_files()).await.unwrap();
+    let began = Now::read().instant;
+    let lease = pool.lease(&with_files()).await.unwrap();
+    assert_eq!(*lease.identity(), id(1));
+    let waited = Now::read().instant - began;
+    assert!((s(2)..s(2) + Duration::from_millis(5)).contains(&waited), "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_full_queue_refuses_at_once() {
     let mut small = one_at_a_time();
     small.queue_max = 2;
