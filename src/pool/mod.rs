@@ -229,11 +229,21 @@ impl IdentityPool {
     /// All identities as people see them, in the order of configuration.
     #[must_use]
     pub fn views(&self, now: Now) -> Vec<IdentityView> {
-        let (mut views, sessions) = (self.0.look_at(now, |state| state.views(now)), self.sessions());
-        for (view, session) in views.iter_mut().zip(sessions) {
+        self.members(now).into_iter().map(|(view, _)| view).collect()
+    }
+
+    /// All identities as people see them, each with its session, in the order of configuration.
+    #[must_use]
+    pub fn members(&self, now: Now) -> Vec<(IdentityView, Arc<Session>)> {
+        // Both under one lock, since an identity may be added or removed at any time.
+        let mut members: Vec<_> = self.0.look_at(now, |state| {
+            let sessions = state.slots().map(|slot| Arc::clone(&slot.session));
+            state.views(now).into_iter().zip(sessions).collect()
+        });
+        for (view, session) in &mut members {
             view.token_expires_at = session.token().and_then(|token| token.expires_at());
         }
-        views
+        members
     }
 
     /// The first identities that cannot be used for this now, at most `max`, with the reason. Of a pool of more than

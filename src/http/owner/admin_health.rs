@@ -117,7 +117,7 @@ async fn accounts(state: &AppState, is_active: bool) -> Vec<Account> {
     let mut asked = Vec::new();
     for (kind, pool) in state.pools() {
         let is_paused = pool.summary(now).paused_until.is_some();
-        for (view, session) in pool.views(now).into_iter().zip(pool.sessions()) {
+        for (view, session) in pool.members(now) {
             // A challenged account gets no call until its owner has passed the check.
             let is_challenged = matches!(view.reason, Some(IdentityReason::Resting(_, CoolingReason::Challenge)));
             asked.push((kind, view, session, is_active && !is_paused && !is_challenged));

@@ -91,7 +91,7 @@ pub(crate) fn accounts(state: &AppState, now: Now) -> Accounts {
     let (spent, faults) = (state.spent_today(now.unix), last_faults(state));
     let mut accounts = Vec::new();
     for (kind, pool) in state.pools() {
-        for (view, session) in pool.views(now).into_iter().zip(pool.sessions()) {
+        for (view, session) in pool.members(now) {
             let today = spent.get(&view.id).copied().unwrap_or_default().into();
             let last_fault = faults.get(view.id.as_str()).copied();
             accounts.push(shown(state, kind, &view, &session, today, last_fault, now));
