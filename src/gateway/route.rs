@@ -75,7 +75,7 @@ impl Upstreams {
     /// Whether the web chat has accounts, or callers bring their own.
     #[must_use]
     pub(crate) fn has_web(&self) -> bool {
-        self.web_pool.as_ref().is_none_or(|pool| !pool.sessions().is_empty())
+        self.web_pool.as_ref().is_none_or(|pool| !pool.is_empty())
     }
 
     /// The endpoints of static keys.

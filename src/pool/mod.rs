@@ -178,6 +178,18 @@ impl IdentityPool {
         self.0.look(|state| state.slots().map(|slot| Arc::clone(&slot.session)).collect())
     }
 
+    /// Number of identities.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.look(PoolState::len)
+    }
+
+    /// Whether there is no identity.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Takes up what the refresher found out about a credential.
     pub fn set_credential(&self, key: &CredentialKey, credential: CredentialState, now: Now) {
         self.0.change(now, |state| {

@@ -298,6 +298,11 @@ impl<W> PoolState<W> {
         self.slots.get(*self.indices.get(key)?)
     }
 
+    /// Number of identities.
+    pub(crate) fn len(&self) -> usize {
+        self.indices.len()
+    }
+
     /// All identities, by their slot number.
     pub(crate) fn slots(&self) -> impl Iterator<Item = &Slot> {
         self.present().map(|(_, slot)| slot)
@@ -358,7 +363,7 @@ impl<W> PoolState<W> {
     /// The pool as people see it.
     pub(crate) fn summary(&self, now: Now) -> PoolSummary {
         let mut summary = PoolSummary {
-            total: self.indices.len(),
+            total: self.len(),
             healthy: 0,
             degraded: 0,
             down: 0,

@@ -366,7 +366,7 @@ impl Failover {
 
     /// Time limit for a token. An identity without one must not delay a request while others could answer.
     fn token_deadline(&self, progress: &Progress) -> Instant {
-        let has_others = self.pool.summary(Now::read()).total > progress.tried.len() + 1;
+        let has_others = self.pool.len() > progress.tried.len() + 1;
         let timeout = progress.limits.first_event_timeout;
         let patience = if has_others { timeout.min(TOKEN_PATIENCE) } else { timeout };
         progress.deadline.min(Instant::now() + patience)

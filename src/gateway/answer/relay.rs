@@ -103,7 +103,7 @@ impl RelayGateway {
     /// Whether no identity is configured.
     #[must_use]
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.failover.pool.sessions().is_empty()
+        self.0.failover.pool.is_empty()
     }
 
     #[must_use]
