@@ -4,6 +4,7 @@
 use serde_json::{Value, json};
 use simulator::script::{Endpoint, RawScript, Scenario, ScriptedFailure, ScriptedReply, StreamError, UsageChunk};
 
+use crate::responses::ask_key;
 use crate::support::app::{TestApp, Transcript, json_of, with_keys};
 use crate::support::responses::{Events, output};
 
@@ -163,6 +164,20 @@ async fn an_answer_that_the_upstream_aborts_has_failed() {
             assert_eq!(status, 502, "{word} {path}: {text}");
         }
     }
+}
+
+/// The item has what the deltas before it told.
+#[tokio::test]
+async fn a_freeform_call_that_a_limit_cuts_tells_its_input() {
+    let app = with_keys(Scenario::default()).await;
+    script_stream(&app, &[frame(&begun("patch", "{\"input\":\"par"), None), frame(&json!({}), Some("length"))]);
+    let events = app.respond_streamed(&ask_key("x", json!([{"type": "custom", "name": "patch"}]))).await;
+    assert!(!events.names().contains(&"response.custom_tool_call_input.done"), "{events:?}");
+    let deltas = events.all.iter().filter(|event| event["type"] == "response.custom_tool_call_input.delta");
+    let told: String = deltas.filter_map(|event| event["delta"].as_str()).collect();
+    let [call] = output(events.response()) else { panic!("{events:?}") };
+    assert_eq!((&call["status"], &call["input"]), (&json!("incomplete"), &json!(told)));
+    assert!(!told.is_empty(), "{call}");
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::chat::reply::{Ending, Extra, ReplyEvent, Text};
 use crate::dialect::openai::wire::CompletionUsage;
 
-/// Writes `chat.completion.chunk` events, one for each frame of the upstream.
+/// Writes `chat.completion.chunk` events: one for each frame of the upstream, more where clients need its parts apart.
 #[derive(Debug)]
 pub struct FrameStream {
     /// `id`, `object`, `created` and `model` of every chunk, the same if several attempts write to the stream.

@@ -366,8 +366,6 @@ impl ResponseReply {
                     part_done(events, id, place, parts.len() - 1, part);
                 }
             }
-            // The arguments of an interrupted call are not complete.
-            Content::Call(_) if status != Status::Completed => {}
             Content::Call(Call { name, arguments, is_freeform, .. }) => {
                 let [delta, done] = if *is_freeform {
                     ["response.custom_tool_call_input.delta", "response.custom_tool_call_input.done"]
@@ -383,7 +381,10 @@ impl ResponseReply {
                 } else {
                     (Some(name.as_str()), Some(arguments), None)
                 };
-                events.write(done, &CallDone { item_id: id, output_index: place, name, arguments, input });
+                // The arguments of an interrupted call are not complete.
+                if status == Status::Completed {
+                    events.write(done, &CallDone { item_id: id, output_index: place, name, arguments, input });
+                }
             }
         }
         let body = ItemEvent { output_index: place, item: item.wire() };
