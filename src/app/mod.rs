@@ -112,7 +112,7 @@ impl App {
         let pool = IdentityPool::new(Vec::new(), config.pool.clone());
         let web_accounts = parts::web_accounts(&config, &pool, &upstream, &store, &supervisor, &loaded, now);
         let models = Models::new(Arc::clone(&upstream), supervisor.clone(), values.models_ttl.clone());
-        let (janitor, continuations) = parts::own_chats(&config, &upstream, &supervisor, &store);
+        let (janitor, continuations) = parts::own_chats(&config, &upstream, &web_accounts, &supervisor, &store);
         let attachments = parts::attachments(&config, &upstream)?;
         let own_chats = (janitor.0.clone(), continuations.clone());
         let chats = parts::web_chats(&pool, upstream, &web_accounts, own_chats, &attachments, &store);

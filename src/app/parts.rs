@@ -240,11 +240,12 @@ pub(crate) fn attachments(config: &Config, upstream: &Arc<QwenWeb>) -> Result<At
 pub(crate) fn own_chats(
     config: &Config,
     upstream: &Arc<QwenWeb>,
+    accounts: &WebAccounts,
     supervisor: &Supervisor,
     store: &Arc<Store>,
 ) -> ((Janitor, JanitorQueue), Continuations) {
     let (upstream, store, chat) = (Arc::clone(upstream), Arc::clone(store), &config.chat);
-    let janitor = Janitor::new(upstream, supervisor.clone(), store, chat.keep_chats);
+    let janitor = Janitor::new(upstream, accounts.clone(), supervisor.clone(), store, chat.keep_chats);
     (janitor, Continuations::new(chat.continue_chats.then_some(chat.continue_idle)))
 }
 

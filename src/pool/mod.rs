@@ -238,6 +238,18 @@ impl IdentityPool {
         });
     }
 
+    /// Takes up that the upstream answered a call for an identity with a challenge, where the call had no lease.
+    pub fn challenged(&self, key: &CredentialKey, now: Now) {
+        self.0.change(now, |state| state.challenged(key, now));
+    }
+
+    /// Moment until which nothing may be sent for an identity: the end of its rest after a challenge or of a pause of all
+    /// requests, whichever is later; `None` if neither is on. One that the pool does not have only knows pauses.
+    #[must_use]
+    pub fn silent_until(&self, key: &CredentialKey, now: Now) -> Option<Instant> {
+        self.0.look_at(now, |state| state.silent_until(key, now.instant))
+    }
+
     /// All identities as people see them, in the order of configuration.
     #[must_use]
     pub fn views(&self, now: Now) -> Vec<IdentityView> {

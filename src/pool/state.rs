@@ -185,11 +185,7 @@ impl<W> PoolState<W> {
                 self.slot(index, |slot| slot.rests.rate(usage, retry_after, now, jitter));
             }
             Outcome::Quota { rest } => self.slot(index, |slot| slot.rests.quota(usage, rest, now)),
-            Outcome::Challenged => {
-                let base = self.settings.challenge_rest;
-                self.slot(index, |slot| slot.rests.challenge(base, now));
-                self.egress.challenged(index, ticket.egress_probe, now.instant);
-            }
+            Outcome::Challenged => self.challenge(index, ticket.egress_probe, now),
             Outcome::Unauthorized => self.slot(index, |slot| {
                 if slot.credential() == CredentialState::Ready {
                     let retry_at = now.instant;
@@ -229,6 +225,24 @@ impl<W> PoolState<W> {
             self.sync(ticket.index);
         }
         epoch
+    }
+
+    /// Sends an identity to rest whose call outside of a lease was answered by a challenge.
+    pub(crate) fn challenged(&mut self, key: &CredentialKey, now: Now) {
+        if let Some(index) = self.indices.get(key).copied() {
+            self.challenge(index, None, now);
+            self.sync(index);
+        }
+    }
+
+    /// Moment until which nothing may be sent for an identity: the end of its rest after a challenge or of a pause of all
+    /// requests, whichever is later.
+    pub(crate) fn silent_until(&self, key: &CredentialKey, now: Instant) -> Option<Instant> {
+        let paused_until = match self.egress.gate(now) {
+            Gate::Shut { until } => Some(until),
+            Gate::Free | Gate::Probe => None,
+        };
+        paused_until.max(self.find(key).and_then(|slot| slot.rests.challenged_until(now)))
     }
 
     /// Answers the waiting requests that can be answered now.
@@ -412,6 +426,12 @@ impl<W> PoolState<W> {
         if let Some(slot) = self.slots.get_mut(index) {
             slot.breaker.fail(epoch, now, rest, &self.settings, jitter);
         }
+    }
+
+    fn challenge(&mut self, index: usize, egress_probe: Option<u64>, now: Now) {
+        let base = self.settings.challenge_rest;
+        self.slot(index, |slot| slot.rests.challenge(base, now));
+        self.egress.challenged(index, egress_probe, now.instant);
     }
 
     /// Applies a refusal of the identity itself. The next wait is longer if this one `counts`.

@@ -1,11 +1,13 @@
 //! When the upstream wants a human: the identity is parked, hardly anything is sent, and nothing is passed on.
 
+use std::time::Duration;
+
 use serde_json::json;
 use simulator::Simulator;
 use simulator::script::{ChallengeForm, Endpoint, ScriptedReply};
 
-use crate::support::app::{Setup, TestApp};
-use crate::support::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health};
+use crate::support::app::{PATIENCE, Setup, TestApp};
+use crate::support::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, until};
 
 const FACES: [(ChallengeForm, u16); 5] = [
     (ChallengeForm::Json, 200),
@@ -144,4 +146,38 @@ async fn a_challenge_that_the_size_of_the_request_draws_parks_nobody() {
         assert_eq!(asked_accounts(&app.simulator).len(), 1);
         assert_eq!(counts(&app).await, (3, 0, 0));
     }
+}
+
+#[tokio::test]
+async fn chats_of_a_challenged_account_are_deleted_when_its_rest_is_over() {
+    for endpoint in [Endpoint::Completions, Endpoint::DeleteChat] {
+        let simulator = Simulator::start(crew(1)).await.unwrap();
+        simulator.script().queue(None, endpoint, ScriptedReply::challenge(ChallengeForm::Json, 200));
+        let app = Setup::default().with("CHALLENGE_REST", "5s").with("CONTINUE_CHATS", "false").start(simulator).await;
+        let answer = ask(&app, Form::Whole, "echo: x").await;
+        let is_asked = |request: &simulator::RecordedRequest| request.endpoint == Some(endpoint);
+        let challenged = app.simulator.record().wait_until(is_asked, PATIENCE).await.unwrap();
+        if endpoint == Endpoint::DeleteChat {
+            answer.must_say("x");
+            crate::support::oracle::until_health(&app, |body| body["identityPool"]["down"] == 1).await;
+        }
+        let deletes = || app.simulator.record().requests_to(Endpoint::DeleteChat);
+        until("the chat to be deleted", || app.simulator.record().counts().deletes == 1).await;
+        let since = deletes().last().unwrap().received_at - challenged.received_at;
+        assert!(since >= Duration::from_secs(5), "{endpoint:?} {since:?}");
+        assert_eq!(deletes().len(), 1 + usize::from(endpoint == Endpoint::DeleteChat), "{endpoint:?}");
+        assert_eq!(app.simulator.record().requests_to(Endpoint::Stop).len(), 0, "{endpoint:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_chat_is_deleted_while_everything_is_paused() {
+    let app = Setup::default().with("CONTINUE_CHATS", "false").start(Simulator::start(crew(3)).await.unwrap()).await;
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    let challenge = ScriptedReply::challenge(ChallengeForm::Json, 200);
+    app.simulator.script().set_default(None, Endpoint::Completions, Some(challenge));
+    assert_eq!(ask(&app, Form::Whole, "x").await.code(), "upstream_challenge");
+    // A stop deletes what it can without further delay.
+    let (simulator, _state_dir) = app.stop().await;
+    assert_eq!(simulator.record().requests_to(Endpoint::DeleteChat).len(), 0);
 }

@@ -281,6 +281,21 @@ impl WebAccounts {
         self.0.store.save_facts(key.clone(), || self.0.pool.facts(key, now));
     }
 
+    /// Moment until which nothing may be sent for an account: the end of its rest after a challenge or of a pause of all
+    /// requests; `None` if neither is on.
+    pub(crate) fn silent_until(&self, key: &CredentialKey) -> Option<Instant> {
+        self.0.pool.silent_until(key, Now::read()).map(Instant::from_std)
+    }
+
+    /// Takes up that the upstream answered a call outside of a request by a challenge.
+    pub(crate) fn challenged(&self, key: &CredentialKey) {
+        let now = Now::read();
+        self.0.pool.challenged(key, now);
+        if self.0.pool.credential(key).is_some() {
+            self.keep_facts(key, now);
+        }
+    }
+
     /// Looks again at an account that was given up, as its owner asks.
     pub(crate) fn revive(&self, session: &Session, now: Now) {
         let Some(member) = self.find(session.key()) else { return };

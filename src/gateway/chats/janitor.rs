@@ -11,12 +11,13 @@ use std::time::Duration;
 
 use futures_util::stream::{self, FuturesUnordered, StreamExt as _};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::session::Session;
+use crate::gateway::accounts::web::WebAccounts;
 use crate::gateway::chats::titles::{ChatTitles, TITLE};
 use crate::pool::Now;
 use crate::shutdown::Supervisor;
@@ -54,6 +55,7 @@ pub(crate) struct Janitor(Arc<Shared>);
 
 struct Shared {
     upstream: Arc<QwenWeb>,
+    accounts: WebAccounts,
     supervisor: Supervisor,
     store: Arc<Store>,
     titles: ChatTitles,
@@ -93,6 +95,7 @@ impl Janitor {
     #[must_use]
     pub(crate) fn new(
         upstream: Arc<QwenWeb>,
+        accounts: WebAccounts,
         supervisor: Supervisor,
         store: Arc<Store>,
         keep_chats: bool,
@@ -103,6 +106,7 @@ impl Janitor {
         (
             Self(Arc::new(Shared {
                 upstream,
+                accounts,
                 supervisor,
                 store,
                 titles,
@@ -226,10 +230,13 @@ impl Janitor {
     }
 
     fn stop(&self, session: Arc<Session>, chat_id: String, response_id: Option<String>) {
-        let Shared { upstream, stops, .. } = &*self.0;
-        let (upstream, stops) = (Arc::clone(upstream), Arc::clone(stops));
+        let Shared { upstream, accounts, stops, .. } = &*self.0;
+        let (upstream, accounts, stops) = (Arc::clone(upstream), accounts.clone(), Arc::clone(stops));
         self.0.supervisor.spawn("stop an answer", async move {
             let Ok(_permit) = stops.acquire().await else { return };
+            if accounts.silent_until(session.key()).is_some() {
+                return;
+            }
             if let Err(error) = upstream.stop(&session, &chat_id, response_id.as_deref()).await {
                 debug!(identity.id = %session.identity(), error = %ErrorChain(&error), "answer not stopped");
             }
@@ -364,7 +371,7 @@ pub(crate) async fn run(
         }
         janitor.0.due.store(due.values().map(|due| due.chats.len()).sum(), Ordering::Relaxed);
         let next = due.values().filter(|due| due.asked == 0).map(|due| due.not_before).min();
-        let pause = tokio::time::sleep_until(next.unwrap_or_else(|| Instant::now() + BACKOFF_MAX));
+        let pause = sleep_until(next.unwrap_or_else(|| Instant::now() + BACKOFF_MAX));
         tokio::select! {
             () = stop.cancelled() => break,
             retired = queue.0.recv() => match retired {
@@ -383,8 +390,8 @@ pub(crate) async fn run(
                 let ready = due.iter_mut().filter(|(_, entry)| entry.asked == 0 && entry.not_before <= now);
                 for (key, entry) in ready.take(DELETIONS_MAX - calls.len()) {
                     let (key, session, ids) = (key.clone(), Arc::clone(&entry.session), entry.ask());
-                    let upstream = &janitor.0.upstream;
-                    calls.push(async move { (key, upstream.delete_chats(&session, &ids).await) });
+                    let janitor = &janitor;
+                    calls.push(async move { (key, janitor.delete(&session, &ids).await) });
                 }
             }
         }
@@ -395,7 +402,7 @@ pub(crate) async fn run(
     }
     let last_round = stream::iter(due.values_mut()).for_each_concurrent(DELETIONS_MAX, async |entry| {
         let ids = entry.ask();
-        let result = janitor.0.upstream.delete_chats(&entry.session, &ids).await;
+        let result = janitor.delete(&entry.session, &ids).await;
         janitor.settle(entry, result);
     });
     let _ = timeout(LAST_ROUND, last_round).await;
@@ -427,19 +434,37 @@ pub(crate) async fn find_lost(janitor: Janitor, lost: LostChats, sessions: Vec<A
     let looking = async {
         // An error would say that the janitor is gone, which this task holds.
         let _ = janitor.0.keeps_chats.subscribe().wait_for(|keeps| !keeps).await;
-        for (wait, is_last) in [(PACE, false), (MAKING_TIME, true)] {
-            sleep(wait).await;
-            for session in &sessions {
-                let its: Vec<&ChatIntent> = intents.iter().filter(|intent| intent.key == *session.key()).collect();
-                let is_done = its.is_empty() || janitor.find_lost_of(session, &its, &mut known).await;
-                if is_done && is_last {
-                    its.iter().for_each(|intent| janitor.0.store.forget_intent(&intent.title));
-                }
+        let begun_at = Instant::now();
+        let looks = sessions.iter().map(|session| Look { session, at: begun_at + PACE, is_last: false });
+        let mut looks: Vec<Look<'_>> = looks.collect();
+        while let Some((next, _)) = looks.iter().enumerate().min_by_key(|(_, look)| look.at) {
+            let Look { session, at, is_last } = looks.swap_remove(next);
+            let its: Vec<&ChatIntent> = intents.iter().filter(|intent| intent.key == *session.key()).collect();
+            if its.is_empty() {
+                continue;
+            }
+            sleep_until(at).await;
+            match janitor.find_lost_of(session, &its, &mut known).await {
+                Err(Later(at)) => looks.push(Look { session, at, is_last }),
+                Ok(_) if !is_last => looks.push(Look { session, at: Instant::now() + MAKING_TIME, is_last: true }),
+                Ok(true) => its.iter().for_each(|intent| janitor.0.store.forget_intent(&intent.title)),
+                Ok(false) => {}
             }
         }
     };
     stop.run_until_cancelled(looking).await;
 }
+
+/// A search for lost chats that is still to be made.
+struct Look<'a> {
+    session: &'a Arc<Session>,
+    at: Instant,
+    /// Whether no chat can be in the making any more by then.
+    is_last: bool,
+}
+
+/// Moment before which nothing is sent for an account.
+struct Later(Instant);
 
 fn add(due: &mut HashMap<CredentialKey, Due>, session: Arc<Session>, chat_id: String, in_ledger: bool) {
     let entry = due.entry(session.key().clone()).or_insert_with(|| Due {
@@ -453,20 +478,45 @@ fn add(due: &mut HashMap<CredentialKey, Due>, session: Arc<Session>, chat_id: St
 }
 
 impl Janitor {
+    /// An error while nothing may be sent for the account of this session.
+    fn may_send(&self, session: &Session) -> Result<(), Later> {
+        match self.0.accounts.silent_until(session.key()) {
+            Some(until) => Err(Later(until.min(Instant::now() + BACKOFF_MAX))),
+            None => Ok(()),
+        }
+    }
+
+    /// Tells the pool that a call was answered by a challenge. An error, as the account then has to be left alone; a session
+    /// that the pool does not have is left to the usual backoff.
+    fn take_up(&self, session: &Session, error: &UpstreamError) -> Result<(), Later> {
+        if error.kind == UpstreamErrorKind::Challenged {
+            self.0.accounts.challenged(session.key());
+            return self.may_send(session);
+        }
+        Ok(())
+    }
+
     /// Searches the account's list for chats with these titles. Returns whether the list could be read.
-    async fn find_lost_of(&self, session: &Arc<Session>, intents: &[&ChatIntent], known: &mut HashSet<String>) -> bool {
+    async fn find_lost_of(
+        &self,
+        session: &Arc<Session>,
+        intents: &[&ChatIntent],
+        known: &mut HashSet<String>,
+    ) -> Result<bool, Later> {
         let titles: Vec<&str> = intents.iter().map(|intent| &*intent.title).collect();
         let since = intents.iter().map(|intent| intent.created_at).min().unwrap_or(UnixSeconds(0));
         let mut failures = 0;
         let found = loop {
+            self.may_send(session)?;
             // An hour earlier, since the upstream's clock may differ.
             match self.0.upstream.chats_titled(session, &titles, since.plus(-3600)).await {
                 Ok(found) => break found,
                 Err(error) => {
                     debug!(identity.id = %session.identity(), error = %ErrorChain(&error), "lost chats not looked for");
+                    self.take_up(session, &error)?;
                     failures += 1;
                     if failures == LOOKS_MAX {
-                        return false;
+                        return Ok(false);
                     }
                     sleep(PACE * 2_u32.saturating_pow(failures)).await;
                 }
@@ -480,12 +530,31 @@ impl Janitor {
             // Dropped here, and so deleted.
             drop(self.note(session, chat_id, Now::read().unix));
         }
-        true
+        Ok(true)
     }
 
-    /// Takes up the result of a call for the chats at the front.
-    fn settle(&self, entry: &mut Due, result: Result<(), UpstreamError>) {
-        let batch: Vec<_> = entry.chats.drain(..std::mem::take(&mut entry.asked)).collect();
+    /// Deletes chats of one account. An error if it has to be left alone for now.
+    async fn delete(&self, session: &Arc<Session>, ids: &[String]) -> Result<Result<(), UpstreamError>, Later> {
+        self.may_send(session)?;
+        let deleted = self.0.upstream.delete_chats(session, ids).await;
+        if let Err(error) = &deleted {
+            warn!(identity.id = %session.identity(), error = %ErrorChain(error), "own chats not deleted, later again");
+            self.take_up(session, error)?;
+        }
+        Ok(deleted)
+    }
+
+    /// Takes up the result of a call for the chats at the front. One that was not made costs no attempt.
+    fn settle(&self, entry: &mut Due, result: Result<Result<(), UpstreamError>, Later>) {
+        let asked = std::mem::take(&mut entry.asked);
+        let result = match result {
+            Ok(result) => result,
+            Err(Later(at)) => {
+                entry.not_before = at;
+                return;
+            }
+        };
+        let batch: Vec<_> = entry.chats.drain(..asked).collect();
         match result {
             Ok(()) => {
                 entry.failures = 0;
@@ -497,9 +566,9 @@ impl Janitor {
             }
             Err(error) => {
                 entry.failures = entry.failures.saturating_add(1);
-                entry.not_before =
-                    Instant::now() + (PACE * 2_u32.saturating_pow(entry.failures.min(16))).min(BACKOFF_MAX);
-                warn!(identity.id = %entry.session.identity(), error = %ErrorChain(&error), "own chats not deleted, later again");
+                let is_challenge = error.kind == UpstreamErrorKind::Challenged;
+                let failures = if is_challenge { u32::MAX } else { entry.failures };
+                entry.not_before = Instant::now() + (PACE * 2_u32.saturating_pow(failures.min(16))).min(BACKOFF_MAX);
                 let kept = batch.into_iter().map(|(id, in_ledger, attempts)| (id, in_ledger, attempts + 1));
                 entry.chats.extend(kept.filter(|(_, _, attempts)| *attempts < ATTEMPTS_MAX));
             }

@@ -58,6 +58,11 @@ impl Rests {
         self.newest(usage).filter(|current| now < current.until)
     }
 
+    /// The end of a rest that a challenge began, if it is not over yet. The owner may have prolonged it.
+    pub(crate) fn challenged_until(&self, now: Instant) -> Option<Instant> {
+        self.shared.active(now).filter(|current| current.strikes > 0).map(|current| current.until)
+    }
+
     /// The end of the longest rest of a usage, over or not.
     pub(crate) fn until(&self, usage: Usage) -> Option<Instant> {
         self.newest(usage).map(|current| current.until)

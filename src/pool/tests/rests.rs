@@ -326,3 +326,25 @@ fn a_reset_ends_rest_and_cooldown() {
     late.finish(FAULT, now);
     assert_eq!(view(&pool, 1, now).fails, 0, "a lease of before");
 }
+
+#[test]
+fn nothing_is_sent_for_a_challenged_identity_and_for_any_while_all_are_paused() {
+    let now = start();
+    let pool = pool(3, now);
+    let silent = |number, now: Now| pool.silent_until(&key(number), now).map(|until| until - now.instant);
+    // Other rests keep from requests of their kind alone, and that of the owner is not the upstream's wish.
+    lease_of(&pool, 1, now).finish(LIMITED, now);
+    pool.rest(&key(1), s(9), now);
+    assert_eq!(silent(1, now), None);
+    pool.challenged(&key(1), now);
+    assert_eq!(status(&pool, 1, now), resting(CoolingReason::Challenge));
+    assert_eq!((silent(1, now), silent(2, now)), (Some(s(300)), None));
+    pool.rest(&key(1), s(400), now);
+    assert_eq!(silent(1, now), Some(s(400)), "the owner prolonged it");
+    pool.challenged(&key(2), now);
+    assert_eq!((silent(2, now), silent(3, now), silent(7, now)), (Some(s(300)), Some(s(60)), Some(s(60))));
+    let now = plus(now, s(60));
+    assert_eq!((silent(2, now), silent(3, now)), (Some(s(240)), None));
+    pool.reset(&key(2), now);
+    assert_eq!(silent(2, now), None);
+}
