@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use qwen_bridge::store::Store;
 use simulator::RecordedRequest;
 use simulator::Simulator;
-use simulator::script::{Endpoint, ErrorScript, ScriptedReply};
+use simulator::script::{AccountScript, Endpoint, Era, ErrorScript, Scenario, ScriptedReply};
 
 use crate::support::app::{PATIENCE, Setup, TestApp};
 use crate::support::oracle::{FORMS, Form, ask, crew, until};
@@ -178,6 +178,17 @@ async fn a_chat_that_is_gone_already_counts_as_deleted() {
     let (simulator, _) = app.stop().await;
     let after: Vec<_> = simulator.record().requests().into_iter().filter(is_delete).skip(before).collect();
     assert_eq!(after.len(), 1, "only the new one");
+}
+
+#[tokio::test]
+async fn a_token_that_has_ended_is_renewed_before_chats_are_deleted() {
+    let bob = AccountScript { access_token_seconds: 2, ..AccountScript::new("bob", Era::B) };
+    let simulator = Simulator::start(Scenario::with_accounts([bob])).await.unwrap();
+    let setup = Setup::default().with("AUTO_REFRESH_TOKEN", "false").with("CONTINUE_IDLE", "4s");
+    let app = setup.start(simulator).await;
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    until("the chat to be deleted", || is_clean(&app)).await;
+    assert_eq!(app.simulator.record().requests().iter().filter(|request| is_delete(request)).count(), 1);
 }
 
 #[tokio::test]

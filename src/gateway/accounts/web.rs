@@ -324,6 +324,23 @@ impl WebAccounts {
         self.replace(session, session.token_generation()).await
     }
 
+    /// As [`WebAccounts::ensure_fresh`], for work that can wait: asks for no token before the account's next try is due.
+    ///
+    /// # Errors
+    /// [`RefreshError`].
+    pub(crate) async fn ensure_fresh_in_turn(&self, session: &Arc<Session>) -> Result<(), RefreshError> {
+        let now = Now::read();
+        let waits = match self.0.pool.credential(session.key()) {
+            Some(CredentialState::Missing { retry_at }) => now.instant < retry_at,
+            Some(CredentialState::Dead) => true,
+            Some(CredentialState::Ready) | None => false,
+        };
+        if waits {
+            return Err(RefreshError::Failed { identity: session.identity().clone(), source: None });
+        }
+        self.ensure_fresh(session).await
+    }
+
     /// Notes that the upstream refused the token of `generation`: it is not sent again.
     pub(crate) fn doubt(&self, session: &Session, generation: u64) {
         if let Some(member) = self.find(session.key()) {

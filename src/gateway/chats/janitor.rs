@@ -17,6 +17,7 @@ use tracing::{debug, info, warn};
 
 use crate::base::ids::{CredentialKey, UnixSeconds};
 use crate::base::session::Session;
+use crate::gateway::accounts::error::RefreshError;
 use crate::gateway::accounts::web::WebAccounts;
 use crate::gateway::chats::titles::{ChatTitles, TITLE};
 use crate::pool::Now;
@@ -40,6 +41,8 @@ const DELETIONS_MAX: usize = 8;
 const BATCH_MAX: usize = 50;
 /// Failed calls after which a chat is left until the next start.
 const ATTEMPTS_MAX: u32 = 8;
+/// Pause before an account is looked at again that has no token.
+const TOKEN_WAIT: Duration = Duration::from_secs(30);
 /// Failed calls after which an account's list is left for later.
 const LOOKS_MAX: u32 = 3;
 /// After this time a chat that was asked for is in the account's list, or was never made.
@@ -486,6 +489,16 @@ impl Janitor {
         }
     }
 
+    /// As [`Janitor::may_send`], once the session has a token that is still good. One of an account that is gone, or of a
+    /// caller, stays what it is.
+    async fn ready(&self, session: &Arc<Session>) -> Result<(), Later> {
+        self.may_send(session)?;
+        match self.0.accounts.ensure_fresh_in_turn(session).await {
+            Ok(()) | Err(RefreshError::Gone { .. }) => Ok(()),
+            Err(_) => Err(Later(Instant::now() + TOKEN_WAIT)),
+        }
+    }
+
     /// Tells the pool that a call was answered by a challenge. An error, as the account then has to be left alone; a session
     /// that the pool does not have is left to the usual backoff.
     fn take_up(&self, session: &Session, error: &UpstreamError) -> Result<(), Later> {
@@ -507,7 +520,7 @@ impl Janitor {
         let since = intents.iter().map(|intent| intent.created_at).min().unwrap_or(UnixSeconds(0));
         let mut failures = 0;
         let found = loop {
-            self.may_send(session)?;
+            self.ready(session).await?;
             // An hour earlier, since the upstream's clock may differ.
             match self.0.upstream.chats_titled(session, &titles, since.plus(-3600)).await {
                 Ok(found) => break found,
@@ -533,9 +546,9 @@ impl Janitor {
         Ok(true)
     }
 
-    /// Deletes chats of one account. An error if it has to be left alone for now.
+    /// Deletes chats of one account. An error if it has to be left alone for now or has no token.
     async fn delete(&self, session: &Arc<Session>, ids: &[String]) -> Result<Result<(), UpstreamError>, Later> {
-        self.may_send(session)?;
+        self.ready(session).await?;
         let deleted = self.0.upstream.delete_chats(session, ids).await;
         if let Err(error) = &deleted {
             warn!(identity.id = %session.identity(), error = %ErrorChain(error), "own chats not deleted, later again");
