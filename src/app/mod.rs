@@ -102,7 +102,7 @@ impl App {
 
     async fn make(mut config: Config, reread: Option<Reread>, log: Option<LogControl>) -> Result<Self, StartError> {
         outlive_file_size_limit();
-        let (store, loaded) = parts::open_store(&mut config)?;
+        let (store, mut loaded) = parts::open_store(&mut config)?;
         let reread = reread.map(|reread| parts::change_by_page(&mut config, reread, &loaded.notes, log.as_ref()));
         let made = complete_keys(&mut config, &store, &loaded).await?;
         let now = Now::read();
@@ -117,7 +117,8 @@ impl App {
         let own_chats = (janitor.0.clone(), continuations.clone());
         let chats = parts::web_chats(&pool, upstream, &web_accounts, own_chats, &attachments, &store);
         let (accounts, logins, oauth_pool) = parts::oauth_accounts(&config, &store, &supervisor, &loaded).await?;
-        let book = parts::account_book(&config, (&web_accounts, &accounts), &store, &supervisor, &loaded, now);
+        let owned = (&web_accounts, &accounts, &continuations);
+        let book = parts::account_book(&config, owned, &store, &supervisor, &mut loaded, now);
         let upstreams = parts::upstreams(
             &config,
             &store,
@@ -135,7 +136,6 @@ impl App {
         let ledger = continuations.restore(ledger, &janitor.0, &pool.sessions(), now.unix);
         let drift = chats.drift().clone();
         let usage = parts::usage(&config, &store, loaded.usage, now);
-        let spans = parts::spans(&config, &supervisor)?;
         let gallery = Gallery::new(Arc::clone(&store), loaded.made);
         let ending = CancellationToken::new();
         let (reloads, asked) = Reloads::new();
@@ -155,7 +155,7 @@ impl App {
             keys: CallerKeys::new(&config.http.keys, loaded.made_keys, supervisor.clone()),
             reloads,
             usage: usage.clone(),
-            observers: parts::observers(&config, &usage, spans, &gallery),
+            observers: parts::observers(&config, &usage, parts::spans(&config, &supervisor)?, &gallery),
             settings: values.http.clone(),
             auto_refresh: config.chat.auto_refresh,
             ending: ending.clone(),

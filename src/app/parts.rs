@@ -15,6 +15,7 @@ use crate::config::{Config, Fault, Sources, page};
 use crate::gateway::accounts::book::AccountBook;
 use crate::gateway::accounts::device_login::DeviceLogins;
 use crate::gateway::accounts::oauth::OAuthAccounts;
+use crate::gateway::accounts::replaced;
 use crate::gateway::accounts::targets::{self, Targets};
 use crate::gateway::accounts::web::{self, WebAccountSettings, WebAccounts};
 use crate::gateway::alerts::Alerts;
@@ -51,16 +52,18 @@ use crate::upstream::web::client::{QwenWeb, WebClientError};
 /// client mode callers bring what they use.
 pub(crate) fn account_book(
     config: &Config,
-    (web, oauth): (&WebAccounts, &OAuthAccounts),
+    (web, oauth, continuations): (&WebAccounts, &OAuthAccounts, &Continuations),
     store: &Arc<Store>,
     supervisor: &Supervisor,
-    loaded: &Loaded,
+    loaded: &mut Loaded,
     now: Now,
 ) -> AccountBook {
-    let book = AccountBook::new(web.clone(), oauth.clone(), Arc::clone(store), supervisor.clone(), loaded);
+    let (store, supervisor) = (Arc::clone(store), supervisor.clone());
+    let book = AccountBook::new(web.clone(), oauth.clone(), continuations.clone(), store, supervisor, loaded);
     if config.http.server_mode {
         book.begin(loaded, now);
     }
+    replaced::follow(web, loaded, now);
     book
 }
 

@@ -449,6 +449,25 @@ async fn conversations_go_on_after_a_restart() {
 }
 
 #[tokio::test]
+async fn conversations_follow_an_account_to_a_new_cookie() {
+    let setup = |simulator: &Simulator, more: &str| {
+        let cookie = format!("{more}=1; {}", simulator.accounts().cookie("ada"));
+        Setup::default().with("COOKIE", &cookie)
+    };
+    let app = start(1).await;
+    let talk = two_turns(&app).await;
+    let (simulator, state_dir) = app.stop().await;
+    let app = setup(&simulator, "zzz").in_dir(state_dir).start(simulator).await;
+    assert_eq!(ask(&app, Form::Stream, &[&talk[..], &[user("echo: three")]].concat()).await, "three");
+    must_have_continued(&app, 1, "echo: three");
+    let (simulator, state_dir) = app.stop().await;
+    assert_eq!(simulator.record().counts().deletes, 0);
+    let app = setup(&simulator, "yyy").with("CONTINUE_CHATS", "false").in_dir(state_dir).start(simulator).await;
+    until("the chat to be deleted", || app.simulator.record().counts().deletes == 1).await;
+    app.assert_clean();
+}
+
+#[tokio::test]
 async fn kept_chats_that_are_idle_are_deleted_after_a_restart() {
     for (idle, switch) in [("1s", "true"), ("10m", "false")] {
         let app = start_with(Setup::default().with("CONTINUE_IDLE", idle), 1).await;

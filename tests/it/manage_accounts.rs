@@ -164,6 +164,23 @@ async fn accounts_come_and_go_while_the_server_runs_and_are_there_after_a_restar
 }
 
 #[tokio::test]
+async fn chats_follow_an_account_to_its_new_cookie_and_go_with_it() {
+    let app = start(|setup| setup.without("COOKIE")).await;
+    let name = app.simulator.accounts().names().remove(0);
+    let cookie = |more: &str| json!({"text": format!("{}{more}", app.simulator.accounts().cookie(&name))});
+    assert_eq!(told(&app, "POST", "/admin/accounts", cookie("")).await.0, 201);
+    ask(&app, Form::Whole, "echo: x").await.must_say("x");
+    assert_eq!(told(&app, "PUT", "/admin/accounts/account-1", cookie("; newer=1")).await.0, 200);
+    let (simulator, dir) = app.stop().await;
+    assert_eq!(simulator.record().counts().deletes, 0, "it is kept for now");
+    let setup = Setup::default().with("ADMIN_SECRET_KEY", ADMIN).without("COOKIE");
+    let app = setup.in_dir(dir).start(simulator).await;
+    assert_eq!(told(&app, "DELETE", "/admin/accounts/account-1", json!({})).await.0, 200);
+    until("the chat to be deleted", || app.simulator.record().counts().deletes == 1).await;
+    assert_eq!(app.simulator.record().violations(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn an_empty_server_answers_once_it_has_its_first_account() {
     let app = start(|setup| setup.without("COOKIE")).await;
     assert_eq!(listed(&app).await, Vec::<String>::new());

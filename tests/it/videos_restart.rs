@@ -143,6 +143,20 @@ async fn a_video_whose_account_was_removed_fails() {
 }
 
 #[tokio::test]
+async fn a_video_whose_account_got_a_new_cookie_goes_on() {
+    let app = start(1, stalled()).await;
+    let id = create(&app, &boat()).await;
+    until_video(&app, &id, |video| video["status"] == "in_progress").await;
+    let (simulator, state_dir) = app.stop().await;
+    let task = simulator.stored().videos().remove(0);
+    let cookie = format!("zzz=1; {}", simulator.accounts().cookie(&task.account));
+    let app = Setup::default().with("COOKIE", &cookie).in_dir(state_dir).start(simulator).await;
+    until("it to be asked after again", || app.simulator.stored().videos()[0].polls > task.polls + 1).await;
+    assert_eq!(look(&app, &id).await["status"], "in_progress");
+    app.assert_clean();
+}
+
+#[tokio::test]
 async fn in_client_mode_a_video_goes_on_when_its_caller_asks() {
     let simulator = Simulator::start(crew(2)).await.unwrap();
     simulator.script().set_default(None, Endpoint::Completions, Some(ScriptedReply::video(VideoEnd::Success)));

@@ -17,10 +17,12 @@ use crate::base::seed::IdentitySeed;
 use crate::base::session::Session;
 use crate::gateway::accounts::oauth::OAuthAccounts;
 use crate::gateway::accounts::web::{WebAccounts, session_of};
+use crate::gateway::chats::continuations::Continuations;
 use crate::pool::Now;
 use crate::shutdown::Supervisor;
 use crate::store::oauth_files::OAuthFileError;
 use crate::store::{Loaded, Store, StoreError, StoredAccount};
+use crate::telemetry::ErrorChain;
 
 /// Longest label, in characters.
 const LABEL_CHARS_MAX: usize = 60;
@@ -40,6 +42,8 @@ impl fmt::Debug for AccountBook {
 struct Inner {
     web: WebAccounts,
     oauth: OAuthAccounts,
+    /// The chats that are kept in the accounts of the web chat.
+    continuations: Continuations,
     store: Arc<Store>,
     /// Runs the changes, so that an owner who leaves does not cut one in half.
     supervisor: Supervisor,
@@ -91,6 +95,7 @@ impl AccountBook {
     pub(crate) fn new(
         web: WebAccounts,
         oauth: OAuthAccounts,
+        continuations: Continuations,
         store: Arc<Store>,
         supervisor: Supervisor,
         loaded: &Loaded,
@@ -98,6 +103,7 @@ impl AccountBook {
         Self(Arc::new(Inner {
             web,
             oauth,
+            continuations,
             store,
             supervisor,
             labels: Mutex::new(loaded.labels.clone()),
@@ -268,12 +274,8 @@ impl AccountBook {
         }
         let stored = StoredAccount { id: identity.as_str().to_owned(), cookie, created_at: now.unix };
         self.0.store.save_account(stored).await?;
-        let (old_key, new_key) = (old.key().clone(), session.key().clone());
-        self.0.web.replace_member(&old_key, session, seed, now);
-        self.move_label(&old_key, &new_key);
-        if old_key != new_key {
-            self.0.store.forget_session(&old_key);
-        }
+        self.0.web.replace_member(old.key(), Arc::clone(&session), seed, now);
+        self.hand_over(&old, &session, now).await;
         info!(identity.id = %identity, "credential replaced");
         Ok(())
     }
@@ -326,9 +328,8 @@ impl AccountBook {
                 Some(holder) => {
                     let session = session_of(holder.clone(), seed, &Loaded::default(), now);
                     if let Some(old) = self.0.web.session_named(&holder) {
-                        let (from, to) = (old.key().clone(), session.key().clone());
-                        self.0.web.replace_member(&from, session, seed.clone(), now);
-                        self.move_label(&from, &to);
+                        self.0.web.replace_member(old.key(), Arc::clone(&session), seed.clone(), now);
+                        self.hand_over(&old, &session, now).await;
                     }
                     changed.push(format!("{holder} has a new session"));
                     stays.push(holder);
@@ -340,6 +341,7 @@ impl AccountBook {
             let identity = session.identity();
             if !stays.contains(identity) && !self.0.kept.lock().contains(identity) {
                 self.0.web.remove(session.key(), now);
+                self.0.continuations.let_go_of(session.key());
                 changed.push(format!("{identity} removed"));
             }
         }
@@ -398,7 +400,22 @@ impl AccountBook {
         }
     }
 
+    /// Gives what an account has to its new session.
+    async fn hand_over(&self, old: &Session, new: &Arc<Session>, now: Now) {
+        self.move_label(old.key(), new.key());
+        if old.key() == new.key() {
+            return;
+        }
+        self.0.continuations.hand_over(old.key(), new);
+        self.0.store.forget_session(old.key());
+        // Chats and videos are stored under the old key, and its session tells the next start whose they are.
+        if let Err(error) = self.0.store.save_session(old.key().clone(), old.snapshot(), now.unix).await {
+            warn!(identity.id = %old.identity(), error = %ErrorChain(&error), "the replaced session is not written down");
+        }
+    }
+
     fn forget(&self, key: &CredentialKey) {
+        self.0.continuations.let_go_of(key);
         self.set_label(key, None);
         self.0.store.forget_session(key);
         info!("account removed");

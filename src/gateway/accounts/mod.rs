@@ -8,6 +8,7 @@ pub(crate) mod oauth_account;
 mod oauth_refresh;
 mod oauth_scan;
 mod own_sessions;
+pub(crate) mod replaced;
 pub(crate) mod single_flight;
 pub(crate) mod targets;
 pub(crate) mod tokens;

@@ -175,6 +175,25 @@ impl Continuations {
         Some((table.remove(number)?, response_id))
     }
 
+    /// Moves the chats of an account to the session that replaces the one with this credential.
+    pub(crate) fn hand_over(&self, from: &CredentialKey, to: &Arc<Session>) {
+        let mut table = self.0.table.lock();
+        let kept = table.threads.values_mut().filter(|kept| kept.thread.chat.session().key() == from);
+        kept.for_each(|kept| kept.thread.chat.move_to(to));
+    }
+
+    /// Lets the chats of an account go that was removed, while its session is still known.
+    pub(crate) fn let_go_of(&self, key: &CredentialKey) {
+        let gone: Vec<Thread> = {
+            let mut table = self.0.table.lock();
+            let its = table.threads.iter().filter(|(_, kept)| kept.thread.chat.session().key() == key);
+            let numbers: Vec<u64> = its.map(|(number, _)| *number).collect();
+            numbers.into_iter().filter_map(|number| table.remove(number)).collect()
+        };
+        // Dropped after the lock: they go to the janitor.
+        drop(gone);
+    }
+
     /// Takes over the chats that the last run kept. Returns those that are to be deleted, and those of missing
     /// accounts.
     #[must_use]

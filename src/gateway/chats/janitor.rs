@@ -259,6 +259,11 @@ impl OwnChat {
         &self.session
     }
 
+    /// Uses another session of the same account from now on.
+    pub(crate) fn move_to(&mut self, session: &Arc<Session>) {
+        self.session = Arc::clone(session);
+    }
+
     /// Notes that an answer begins, which has to be stopped if the chat is dropped.
     pub(crate) fn answer_begins(&mut self) {
         self.answering = Some(None);
