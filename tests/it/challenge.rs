@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use simulator::Simulator;
-use simulator::script::{ChallengeForm, Endpoint, ScriptedReply};
+use simulator::script::{AccountScript, ChallengeForm, Endpoint, Era, Scenario, ScriptedReply};
 
-use crate::support::app::{PATIENCE, Setup, TestApp};
+use crate::support::app::{PATIENCE, Setup, TestApp, json_of};
 use crate::support::oracle::{FORMS, Form, ask, asked_accounts, counts, crew, health, until};
 
 const FACES: [(ChallengeForm, u16); 5] = [
@@ -180,4 +180,22 @@ async fn no_chat_is_deleted_while_everything_is_paused() {
     // A stop deletes what it can without further delay.
     let (simulator, _state_dir) = app.stop().await;
     assert_eq!(simulator.record().requests_to(Endpoint::DeleteChat).len(), 0);
+}
+
+#[tokio::test]
+async fn the_token_of_a_challenged_account_is_renewed_when_its_rest_is_over() {
+    let simulator = Simulator::start(Scenario::with_accounts([AccountScript::new("bob", Era::B)])).await.unwrap();
+    simulator.script().queue(None, Endpoint::NewChat, ScriptedReply::challenge(ChallengeForm::Json, 200));
+    // Due again after three seconds.
+    let setup = Setup::default().with("TOKEN_REFRESH_INTERVAL_HOURS", "0.001");
+    let app = setup.with("CHALLENGE_REST", "8s").start(simulator).await;
+    assert_eq!(ask(&app, Form::Whole, "x").await.code(), "upstream_challenge");
+    let challenged = app.simulator.record().requests_to(Endpoint::NewChat).remove(0).received_at;
+    let before = app.simulator.record().requests_to(Endpoint::Refresh).len();
+    let told = json_of(app.post("/refresh-token", &json!({})).send().await.unwrap()).await;
+    assert_eq!(told["success"], false, "{told}");
+    assert!(told["identities"][0]["error"].as_str().unwrap().contains("until its rest is over"), "{told}");
+    until("a renewal", || app.simulator.record().requests_to(Endpoint::Refresh).len() > before).await;
+    let renewed = app.simulator.record().requests_to(Endpoint::Refresh).remove(before).received_at;
+    assert!(renewed - challenged >= Duration::from_secs(8), "{:?}", renewed - challenged);
 }

@@ -26,6 +26,7 @@ use crate::gateway::accounts::single_flight::SingleFlight;
 use crate::pool::{CredentialState, IdentityPool, Now};
 use crate::shutdown::Supervisor;
 use crate::store::{Loaded, Store};
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::web::client::QwenWeb;
 use crate::upstream::web::token::token_in_jar;
 
@@ -412,7 +413,7 @@ impl WebAccounts {
     }
 
     /// Refreshes every account now, at most every ten seconds each, and tells how each one went; within ten seconds what
-    /// the last one brought.
+    /// the last one brought. An account that rests after a challenge is not refreshed.
     pub(crate) async fn refresh_all(&self) -> Vec<Forced> {
         let mut results = Vec::new();
         for session in self.0.pool.sessions() {
@@ -423,6 +424,13 @@ impl WebAccounts {
             let recent = member.history.lock().forced.recent();
             if let Some((age, result)) = recent {
                 results.push(Forced { identity, age, result });
+                continue;
+            }
+            if self.silent_until(session.key()).is_some() {
+                let note = "nothing is sent for this account until its rest is over";
+                let error = UpstreamError::noted("renewing a token", UpstreamErrorKind::Challenged, note);
+                let result = Err(RefreshError::Failed { identity: identity.clone(), source: Some(Arc::new(error)) });
+                results.push(Forced { identity, age: Duration::ZERO, result });
                 continue;
             }
             let result = self.replace(&session, session.token_generation()).await;
@@ -441,6 +449,8 @@ impl WebAccounts {
             let mut next: Option<Instant> = None;
             for member in self.all() {
                 let due_at = member.history.lock().due_at;
+                // Nothing is sent for a challenged account until its rest is over.
+                let due_at = due_at.map(|at| self.silent_until(member.session.key()).map_or(at, |until| at.max(until)));
                 match due_at {
                     Some(at) if at <= Instant::now() => {
                         member.history.lock().due_at = None;
