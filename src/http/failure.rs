@@ -107,7 +107,7 @@ mod tests {
         501 NotImplemented server_error api_error
         502 Upstream server_error api_error
         503 Unavailable server_error overloaded_error
-        504 UpstreamTimeout server_error api_error
+        504 UpstreamTimeout server_error timeout_error
         ");
     }
 

@@ -334,7 +334,7 @@ async fn a_failure_after_a_ping_is_an_event() {
     let streamed = app.message_streamed(&ask("x")).await;
     assert_eq!(streamed.names, ["error"]);
     let error = streamed.error.unwrap();
-    assert_eq!(error["type"], "api_error");
+    assert_eq!(error["type"], "timeout_error");
     assert!(!error["message"].as_str().unwrap().is_empty());
 
     let reply = ScriptedReply::pieces(["one ", "two ", "three"]).cut_after(3, CutHow::CleanEnd);

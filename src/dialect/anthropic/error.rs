@@ -56,7 +56,8 @@ pub(crate) fn error_type(kind: FailureKind) -> &'static str {
         | Kind::UnsupportedMedia
         | Kind::RangeNotSatisfiable => "invalid_request_error",
         Kind::RateLimited | Kind::QuotaExhausted => "rate_limit_error",
-        Kind::Internal | Kind::NotImplemented | Kind::Upstream | Kind::UpstreamTimeout => "api_error",
+        Kind::Internal | Kind::NotImplemented | Kind::Upstream => "api_error",
+        Kind::UpstreamTimeout => "timeout_error",
         Kind::Unavailable => "overloaded_error",
     }
 }
