@@ -155,7 +155,7 @@ fn of_upstream(error: &UpstreamError, attempts: u32) -> Failure {
             Failure::new(FailureKind::RateLimited, "rate_limit_exceeded", message).after(Some(wait))
         }
         Kind::QuotaExhausted { hours } => {
-            let message = format!("The upstream's quota of every account is used up.{said}");
+            let message = format!("The upstream's quota of the account that answers is used up.{said}");
             let wait = hours.map(|hours| Duration::from_secs(hours.saturating_mul(3600))).or(error.retry_after);
             Failure::new(FailureKind::QuotaExhausted, "insufficient_quota", message).after(wait).finally()
         }
