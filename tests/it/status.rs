@@ -271,6 +271,12 @@ async fn ready_while_an_account_can_answer() {
     let accounts = json!({"total": 1, "usable": 0});
     assert_eq!(ready(&app).await, (503, json!({"ready": false, "reason": "no_usable_account", "accounts": accounts})));
 
+    // An account that is only degraded may be unable to answer as well.
+    let refused = AccountScript { revoked: true, ..AccountScript::new("ada", Era::B) };
+    let app = with_accounts(vec![refused]).await;
+    error_of(app.chat(&question("x")).await).await;
+    assert_eq!(ready(&app).await, (503, json!({"ready": false, "reason": "no_usable_account", "accounts": accounts})));
+
     let app = with_accounts(Vec::new()).await;
     let none = json!({"total": 0, "usable": 0});
     assert_eq!(ready(&app).await, (503, json!({"ready": false, "reason": "no_account", "accounts": none})));

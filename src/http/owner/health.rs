@@ -9,7 +9,7 @@ use http::StatusCode;
 use http::header::RETRY_AFTER;
 use serde_json::{Map, Value, json};
 
-use crate::base::facts::AccountKind;
+use crate::base::facts::{AccountKind, Usage};
 use crate::base::ids::UnixSeconds;
 use crate::http::owner::present::{SERVICE, VERSION, moment};
 use crate::http::state::AppState;
@@ -68,11 +68,14 @@ async fn health(State(state): State<AppState>) -> Json<Value> {
 async fn ready(State(state): State<AppState>) -> Response {
     let now = Now::read();
     let summary = state.summary(now);
-    let usable = summary.healthy + summary.degraded;
+    // An account may be degraded and yet not be lent: its token was refused, or it has no quota left.
+    let can_answer = state.pools().iter().any(|(_, pool)| pool.outlook(Usage::Chat, now).is_none());
+    let usable = if can_answer { summary.healthy + summary.degraded } else { 0 };
     let pause = summary.paused_until.map(|until| until.seconds_since(now.unix)).filter(|seconds| *seconds > 0);
     let reason = match pause {
+        _ if can_answer => None,
         Some(_) => Some("paused"),
-        None if usable > 0 || !state.settings().server_mode => None,
+        None if !state.settings().server_mode => None,
         None if summary.total == 0 => Some("no_account"),
         None => Some("no_usable_account"),
     };
