@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -103,6 +104,8 @@ impl Reloader {
                 },
                 () = changed.notified() => {
                     sleep(DEBOUNCE).await;
+                    // What changed meanwhile is read now, so it needs no reload of its own.
+                    let _ = changed.notified().now_or_never();
                     self.reload_if_whole(&mut emptied).await;
                 }
                 () = until(emptied.until()) => {
