@@ -133,6 +133,12 @@ fn tags_of_functions() {
         "<function=ls><parameter=a>1</parameter><parameter=b>\n2\n3\n</parameter></function>",
         r#" | ls{"a":"1","b":"2\n3"}"#,
     );
+    // A line break at one end only is part of the value.
+    check(
+        "<function=ls><parameter=a>line\n</parameter><parameter=b>\nline</parameter></function>",
+        r#" | ls{"a":"line\n","b":"\nline"}"#,
+    );
+    check("<read_file><path>a\n</path></read_file>", r#" | read_file{"path":"a\n"}"#);
 }
 
 #[test]

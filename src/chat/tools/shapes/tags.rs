@@ -267,10 +267,9 @@ fn parameter_value(body: &str) -> (&str, usize) {
     (body.get(..place).unwrap_or_default(), place)
 }
 
-/// Models put values on lines of their own.
+/// Models put values on lines of their own. A line break at one end only belongs to the value.
 fn one_line_break_off(value: &str) -> &str {
-    let value = value.strip_prefix('\n').unwrap_or(value);
-    value.strip_suffix('\n').unwrap_or(value)
+    value.strip_prefix('\n').and_then(|value| value.strip_suffix('\n')).unwrap_or(value)
 }
 
 /// `<NAME>` with a JSON object or with an element for each argument, and nothing else.
