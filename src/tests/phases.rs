@@ -133,6 +133,13 @@ fn hits_are_numbered_over_the_whole_turn() {
         numbered(&[both(&["a", "b", "a"], &["a", "b"], 4), both(&["b", "c"], &["b", "c", "d"], 7)]),
         "a b a b c d"
     );
+    // Hits of a round beside those of all rounds so far.
+    let grows = |docs: &[&str], info: &[&str]| {
+        search(format!(r#"{{"tool_result": {}, "web_search_info": {}}}"#, hits(docs), hits(info)))
+    };
+    let rounds =
+        [grows(&["a", "b"], &["a", "b"]), grows(&["c"], &["a", "b", "c"]), grows(&["d"], &["a", "b", "c", "d"])];
+    assert_eq!(numbered(&rounds), "a b c d");
     // The same frame again, by its numbers or by its list.
     assert_eq!(numbered(&[both(&["a", "b"], &[], 3), both(&["a", "b"], &[], 3)]), "a b");
     // A further round that found the same takes numbers of its own.

@@ -503,8 +503,11 @@ impl QwenReplyDecoder {
         let info = extra.get("web_search_info").and_then(Value::as_array);
         let is_hit = |hit: &&Value| hit.get("image").is_none();
         let mut hits: Vec<Value> = docs.into_iter().flatten().filter(is_hit).cloned().collect();
+        let has_docs = !hits.is_empty();
         for hit in info.into_iter().flatten() {
-            let is_known = !hits.is_empty() && docs.is_some() && hits.iter().any(|known| url_of(known) == url_of(hit));
+            // Beside the hits of one round in `docs`, this list has those of all rounds so far.
+            let url = url_of(hit);
+            let is_known = has_docs && (self.sources.contains(&url) || hits.iter().any(|known| url_of(known) == url));
             if !is_known {
                 hits.push(hit.clone());
             }
