@@ -36,7 +36,7 @@ use crate::gateway::videos::task::VideoTasks;
 use crate::pool::IdentityPool;
 use crate::store::{AccountDays, Store};
 use crate::telemetry::ErrorChain;
-use crate::upstream::error::{Blame, UpstreamError, UpstreamErrorKind};
+use crate::upstream::error::{UpstreamError, UpstreamErrorKind};
 use crate::upstream::web::client::QwenWeb;
 use crate::upstream::web::request::{Task, WebRequest};
 
@@ -198,8 +198,7 @@ impl WebGateway {
                     }
                 },
                 Err(ChatError::Upstream { error, attempts })
-                    if error.kind.blame() == Blame::Upstream
-                        && context.own.is_none()
+                    if context.own.is_none()
                         && Instant::now() < half
                         && failover.may_begin_anew(&mut progress, turn.credential(), &error) =>
                 {
