@@ -209,6 +209,17 @@ impl RelayModels {
         self.0.lists.lock().of.remove(key);
     }
 
+    /// Whether the endpoint of some key has not told its models yet.
+    pub(crate) fn has_unread_list(&self) -> bool {
+        let RelayInner { pool, targets, lists, .. } = &*self.0;
+        if !matches!(**targets, Targets::Keys(_)) {
+            return false;
+        }
+        let sessions = pool.sessions();
+        let lists = &lists.lock().of;
+        sessions.iter().any(|session| !lists.contains_key(session.key()))
+    }
+
     /// The identities whose endpoints are known to lack a model, if another's is known to have it.
     pub(crate) fn without(&self, model: &str) -> Vec<CredentialKey> {
         let lists = &self.0.lists.lock().of;
@@ -263,6 +274,8 @@ impl RelayModels {
                 }
                 Err(error) => {
                     is_complete = false;
+                    // Its last list holds until there is a new one.
+                    names.extend(lists.lock().of.get(session.key()).into_iter().flatten().cloned());
                     debug!(identity.id = %session.identity(), error = %ErrorChain(&error), "models not listed");
                 }
             }

@@ -125,6 +125,10 @@ impl Upstreams {
         if has_web {
             return Ok(Route::Web);
         }
+        if self.keys.has_unread_list() {
+            // The endpoint whose list could not be read may have it, and says so itself if not.
+            return Ok(Route::Relay(self.keys.clone(), name.to_owned()));
+        }
         let names = self.other_names().await;
         let nearest = nearest(name, names.iter().map(String::as_str)).map(str::to_owned);
         Err(NoUpstream { nearest, ..missing() })

@@ -50,6 +50,19 @@ async fn a_key_answers_whole_and_streamed() {
 }
 
 #[tokio::test]
+async fn an_endpoint_without_a_list_of_models_serves_what_is_asked_for() {
+    let scenario = Scenario { accounts: Vec::new(), ..Scenario::default() };
+    let simulator = Simulator::start(scenario).await.unwrap();
+    simulator.script().set_default(None, Endpoint::KeyModels, Some(ScriptedReply::status(404)));
+    let base = simulator.urls().keys;
+    let keys: Vec<String> =
+        simulator.keys().names().iter().map(|name| format!("{}@{base}", simulator.keys().secret(name))).collect();
+    let app = Setup::default().without("COOKIE").with("QWEN_API_KEYS", &keys.join(",")).start(simulator).await;
+    let answer = json_of(app.chat(&ask("qwen3.7-plus", "echo: x")).await).await;
+    assert_eq!((content(&answer), &answer["model"]), ("x", &json!("qwen3.7-plus")));
+}
+
+#[tokio::test]
 async fn tools_and_thoughts_pass_through() {
     let app = with_keys(Scenario::default()).await;
     let mut body = ask("key/qwen3.7-plus", "call: weather {\"city\": \"Oslo\"}");

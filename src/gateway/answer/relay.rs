@@ -128,6 +128,11 @@ impl RelayGateway {
         self.0.models.current().await
     }
 
+    /// Whether some endpoint has not told its models yet.
+    pub(crate) fn has_unread_list(&self) -> bool {
+        self.0.models.has_unread_list()
+    }
+
     /// Brings the static keys to these, and tells in words what changed. Requests in flight end on the keys that they
     /// began with.
     pub(crate) fn configure_keys(&self, keys: &[StaticKey], now: Now) -> Vec<String> {
