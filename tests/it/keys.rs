@@ -63,6 +63,29 @@ async fn an_endpoint_without_a_list_of_models_serves_what_is_asked_for() {
 }
 
 #[tokio::test]
+async fn thoughts_go_where_the_settings_say() {
+    let thinking = || ScriptedReply::answer("The answer.").reasoning(&[&[("Looking", "First I look.")]]);
+    for (setting, field, is_shown) in
+        [("hidden", json!(null), false), ("parsed", json!("hidden"), false), ("hidden", json!("parsed"), true)]
+    {
+        let simulator = Simulator::start(Scenario::default()).await.unwrap();
+        simulator.script().set_default(None, Endpoint::KeyChat, Some(thinking()));
+        let key = simulator.keys().secret(&simulator.keys().names()[0]);
+        let key = format!("{key}@{}", simulator.urls().keys);
+        let setup = Setup::default().with("QWEN_API_KEYS", &key).with("REASONING_FORMAT", setting);
+        let app = setup.start(simulator).await;
+        let mut body = ask("key/qwen3.7-plus", "x");
+        body["reasoning_format"] = field.clone();
+        let transcript = app.stream(&body).await;
+        assert_eq!(transcript.content(), "The answer.");
+        assert_eq!(!transcript.reasoning().is_empty(), is_shown, "{setting} {field}");
+        let whole = json_of(app.chat(&body).await).await;
+        let thought = whole["choices"][0]["message"]["reasoning_content"].as_str().unwrap_or_default();
+        assert_eq!(!thought.is_empty(), is_shown, "{setting} {field}: {whole}");
+    }
+}
+
+#[tokio::test]
 async fn tools_and_thoughts_pass_through() {
     let app = with_keys(Scenario::default()).await;
     let mut body = ask("key/qwen3.7-plus", "call: weather {\"city\": \"Oslo\"}");

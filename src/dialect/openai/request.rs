@@ -88,12 +88,16 @@ impl ChatCompletionRequest {
         let fields = Fields(&body);
         let model = model(&fields)?;
         let (stream, include_usage) = (fields.flag("stream")?.unwrap_or(false), include_usage(&fields)?);
+        // The upstream gets it as well, and may know other words.
+        let reasoning_format = reasoning_format(&fields).unwrap_or_default();
         let mut parsed = None;
         messages::check_roles(messages::list(&fields, &mut parsed)?)?;
         if let Some(list) = parsed {
             body.insert("messages".to_owned(), Value::Array(list));
         }
-        Ok(Self { chat: ChatRequest::of(model, Question::Verbatim(body)), stream, include_usage, is_legacy: false })
+        let mut chat = ChatRequest::of(model, Question::Verbatim(body));
+        chat.wishes.reasoning_format = reasoning_format;
+        Ok(Self { chat, stream, include_usage, is_legacy: false })
     }
 }
 

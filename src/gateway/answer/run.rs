@@ -112,9 +112,7 @@ impl Answers {
                 };
                 // These upstreams apply stop sequences and limits themselves.
                 (stages.stop, stages.tokens_max) = (Vec::new(), None);
-                if let Some(format) = job.wishes.reasoning_format {
-                    stages.reasoning_format = format;
-                }
+                stages.reasoning_format = job.wishes.reasoning_format.unwrap_or(settings.reasoning_format);
                 Ok(Prepared {
                     model: job.model.clone(),
                     notes: Notes { ignored: job.ignored.clone(), ..Notes::default() },
