@@ -122,7 +122,7 @@ fn json_of_extensions_and_test_browsers() {
         &["1-1 token=a (JSON)"],
     );
     check(r#"{"url": "https://chat.qwen.ai", "cookies": [{"name": "cna", "value": "1"}]}"#, &["1-1 cna=1 (JSON)"]);
-    check(r#"{"token": "a", "cna": "1", "count": 2}"#, &["1-1 cna=1; token=a (JSON)"]);
+    check(r#"{"token": "a", "cna": "1", "count": 2}"#, &["1-1 token=a; cna=1 (JSON)"]);
     check(r#"{"Cookie": "token=a; cna=1"}"#, &["1-1 token=a; cna=1 (JSON)"]);
     check(r#"["token=a", "token=b"]"#, &["1-1 token=a (JSON)", "1-1 token=b (JSON)"]);
     // The headers of a request as Firefox copies them.

@@ -52,7 +52,7 @@ async fn a_change_is_in_use_at_once_and_after_a_restart() {
     let map = setting(&app, "MODEL_MAP").await;
     assert_eq!((&map["value"], &map["origin"]), (&json!("mine=qwen3-max"), &json!("page")), "{map}");
     let audit = app.client.get(app.url("/admin/audit")).bearer_auth(ADMIN).send().await.unwrap();
-    assert_eq!(json_of(audit).await["changes"][0]["what"], "PATCH /admin/settings MAX_RETRIES MODEL_MAP");
+    assert_eq!(json_of(audit).await["changes"][0]["what"], "PATCH /admin/settings MODEL_MAP MAX_RETRIES");
 
     let (simulator, state_dir) = app.stop().await;
     let app = setup().in_dir(state_dir).start(simulator).await;

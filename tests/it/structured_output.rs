@@ -65,6 +65,20 @@ async fn the_schema_and_the_wish_are_in_the_prompt() {
 }
 
 #[tokio::test]
+async fn the_keys_of_a_schema_keep_their_order() {
+    let app = answering(&[r#"{"reasoning": "waves", "answer": 1}"#]).await;
+    let properties = json!({"reasoning": {"type": "string"}, "answer": {"type": "integer"}});
+    let schema = json!({"type": "object", "properties": properties});
+    let format = json!({"type": "json_schema", "json_schema": {"name": "n", "schema": schema}});
+    json_of(app.chat(&asking(&format, false)).await).await;
+    let asked = app.asked();
+    let prompt = asked.prompt();
+    let place = |key: &str| prompt.find(&format!("\"{key}\"")).unwrap_or_else(|| panic!("{key} is not in {prompt}"));
+    // The model writes the keys in the order in which it reads them.
+    assert!(place("reasoning") < place("answer"), "{prompt}");
+}
+
+#[tokio::test]
 async fn a_wrong_answer_is_asked_for_once_more_with_its_fault() {
     for stream in [false, true] {
         let app = answering(&[r#"{"colour": "blue", "depth_m": "deep"}"#, r#"{"colour": "blue", "depth_m": 5}"#]).await;

@@ -32,7 +32,7 @@ pub(crate) enum Payload {
     Whole(Bytes),
     Steps {
         steps: Vec<Step>,
-        turn: Option<Turn>,
+        turn: Option<Box<Turn>>,
     },
     /// The connection is reset; neither a head nor a body is sent.
     Reset,
@@ -137,7 +137,7 @@ impl Answer {
     pub(crate) fn steps(content_type: &str, steps: Vec<Step>, turn: Option<Turn>) -> Self {
         Self {
             effective_status: Some(200),
-            payload: Payload::Steps { steps, turn },
+            payload: Payload::Steps { steps, turn: turn.map(Box::new) },
             ..Self::new(200, content_type, Bytes::new())
         }
     }

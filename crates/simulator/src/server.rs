@@ -202,7 +202,7 @@ fn respond(
                 ticket.streams(id);
             }
             ticket.answered(status, answer.effective_status.unwrap_or(status));
-            ScriptedBody::stepwise(steps, turn, ticket, Arc::clone(fuse))
+            ScriptedBody::stepwise(steps, turn.map(|turn| *turn), ticket, Arc::clone(fuse))
         }
     };
     if answer.scripted_headers.contains_key("content-length") {

@@ -98,7 +98,7 @@ fn a_file_of_another_program_keeps_its_fields() {
     let credentials = parse(&text).unwrap();
     let written = credentials.to_json();
     assert_eq!(serde_json::from_str::<Value>(written.expose_secret()).unwrap(), text);
-    assert!(written.expose_secret().starts_with("{\n  \"access_token\": \"a\",\n"));
+    assert!(written.expose_secret().contains("\n  \"access_token\": \"a\",\n"), "a key on each line");
     let again = OAuthCredentials::parse(written.expose_secret(), NOW).unwrap();
     assert!(again.is_same_login(&credentials));
 }

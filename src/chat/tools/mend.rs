@@ -36,7 +36,7 @@ impl Schema {
         let mut renamed = arguments.clone();
         for key in arguments.keys().filter(|key| !properties.contains_key(*key)) {
             if let Some(declared) = declared_key(key, properties, arguments)
-                && let Some(value) = renamed.remove(key)
+                && let Some(value) = renamed.shift_remove(key)
             {
                 renamed.insert(declared.clone(), value);
             }
@@ -129,13 +129,13 @@ impl Mend {
                 if let Some((object, key)) = at.rsplit_once('/')
                     && let Some(Value::Object(entries)) = arguments.pointer_mut(object)
                 {
-                    entries.remove(&key.replace("~1", "/").replace("~0", "~"));
+                    entries.shift_remove(&key.replace("~1", "/").replace("~0", "~"));
                 }
             }
             Self::Rename { at, from, to } => {
                 if let Some(Value::Object(entries)) = arguments.pointer_mut(&at)
                     && !entries.contains_key(&to)
-                    && let Some(value) = entries.remove(&from)
+                    && let Some(value) = entries.shift_remove(&from)
                 {
                     entries.insert(to, value);
                 }

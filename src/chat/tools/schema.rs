@@ -96,7 +96,7 @@ pub(crate) fn schema_of(
     let mut parameters = parameters.clone();
     // A dialect of one's own is read as the newest draft.
     if parameters.get("$schema").is_some_and(|dialect| !dialect.as_str().unwrap_or_default().contains(DRAFTS)) {
-        parameters.remove("$schema");
+        parameters.shift_remove("$schema");
     }
     let root = Value::Object(parameters);
     let has_references = references(&root)?;
@@ -198,7 +198,7 @@ fn drop_patterns(schema: &mut Value) {
         match value {
             Value::Object(entries) => {
                 if entries.get("pattern").is_some_and(Value::is_string) {
-                    entries.remove("pattern");
+                    entries.shift_remove("pattern");
                 }
                 open.extend(entries.values_mut());
             }

@@ -219,6 +219,6 @@ mod tests {
         );
         let json = serde_json::to_value(report()).unwrap();
         let fields: Vec<&String> = json["accounts"][0].as_object().unwrap().keys().collect();
-        assert_eq!(fields, ["account", "advice", "kind", "label", "state", "token_until"]);
+        assert_eq!(fields, ["account", "label", "kind", "state", "token_until", "advice"]);
     }
 }

@@ -52,10 +52,10 @@ fn a_change_is_refused_in_plain_words_and_keeps_the_rest() {
     let text: Vec<String> = faults.iter().map(ToString::to_string).collect();
     insta::assert_snapshot!(text.join("\n"), @r#"
     API_KEY (page): is a secret, which the page neither shows nor changes; set it in .env or config.json
+    SERVER_PORT (page): is in use after a restart only, so the page does not change it; set it in .env or config.json
+    "MAX_RETRY" (page): is not a setting; did you mean MAX_RETRIES?
     COOKIE_FILE (page): cannot be changed on the page; set it in .env or config.json
     LOG_LEVEL (page): is given by an option of the command line, which comes first; start the server without that option
-    "MAX_RETRY" (page): is not a setting; did you mean MAX_RETRIES?
     MODEL_MAP (page): must be a text, a number, true or false, or a list or an object of those; send null to take a value back
-    SERVER_PORT (page): is in use after a restart only, so the page does not change it; set it in .env or config.json
     "#);
 }

@@ -56,7 +56,7 @@ impl EmbeddingsRequest {
         }
         fields.text("user")?;
         // Not every upstream knows base64, though SDKs ask for it unless told otherwise; that form is made here.
-        body.remove("encoding_format");
+        body.shift_remove("encoding_format");
         Ok(Self { model, is_base64, body })
     }
 

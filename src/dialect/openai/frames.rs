@@ -141,7 +141,7 @@ impl FrameStream {
         let reason = map.entry("finish_reason").or_insert(Value::Null);
         self.is_ended |= index == 0 && reason.is_string();
         if let Value::Object(delta) = map.entry("delta").or_insert_with(|| json!({})) {
-            delta.remove("role");
+            delta.shift_remove("role");
             if self.with_role.insert(index) {
                 delta.insert("role".to_owned(), "assistant".into());
             }

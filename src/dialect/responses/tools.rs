@@ -280,7 +280,7 @@ pub(crate) fn freeform_input(arguments: &str) -> String {
         Ok(Value::Object(mut map)) => {
             let only = (map.len() == 1).then(|| map.keys().next().cloned()).flatten();
             let key = if map.contains_key(FREEFORM_INPUT) { Some(FREEFORM_INPUT.to_owned()) } else { only };
-            match key.and_then(|key| map.remove(&key)) {
+            match key.and_then(|key| map.shift_remove(&key)) {
                 Some(Value::String(text)) => text,
                 _ => arguments.to_owned(),
             }

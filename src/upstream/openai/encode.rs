@@ -45,7 +45,7 @@ pub(crate) fn encode(job: &ChatJob, stream: bool, profile: Profile) -> io::Resul
             options.insert("include_usage".to_owned(), true.into());
         }
     } else {
-        body.remove("stream_options");
+        body.shift_remove("stream_options");
     }
     if profile == Profile::Portal
         && let Some(Value::Array(messages)) = body.get_mut("messages")

@@ -170,7 +170,7 @@ mod tests {
     use super::*;
 
     fn check(shape: CallShape, expected: &str) {
-        let calls = [ModelCall::new("ls", json!({ "path": "a \"b\"", "depth": 2 })), ModelCall::new("pwd", json!({}))];
+        let calls = [ModelCall::new("ls", json!({ "depth": 2, "path": "a \"b\"" })), ModelCall::new("pwd", json!({}))];
         assert_eq!(ToolScript::new(shape, calls).text(), expected, "{shape:?}");
     }
 

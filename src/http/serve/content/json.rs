@@ -67,7 +67,7 @@ pub(crate) async fn read_json(request: Request, settings: &HttpSettings) -> Resu
 fn forget_empty_model(value: &mut Value) {
     let Some(fields) = value.as_object_mut() else { return };
     if fields.get("model").and_then(Value::as_str).is_some_and(str::is_empty) {
-        fields.remove("model");
+        fields.shift_remove("model");
     }
 }
 
