@@ -7,7 +7,7 @@ use qwen_bridge::base::secret::Cookie;
 use qwen_bridge::store::Store;
 use serde_json::{Value, json};
 use simulator::Simulator;
-use simulator::script::{Endpoint, Scenario};
+use simulator::script::{AccountScript, Endpoint, Era, Scenario};
 use tempfile::TempDir;
 
 use crate::support::leaks::{credentials, must_not_hold, simulator};
@@ -53,6 +53,25 @@ async fn check_tells_about_each_account_and_changes_nothing() {
     let mut program = Program::start(&["check"], &settings(&simulator, "text"));
     assert_eq!(program.code().await, 1);
     assert!(program.stdout().contains("log in"), "{}", program.stdout());
+}
+
+#[tokio::test]
+async fn check_leaves_a_renewal_to_the_server_that_runs() {
+    let account = AccountScript { expired: true, ..AccountScript::new("bob", Era::B) };
+    let simulator = Simulator::start(Scenario::with_accounts(vec![account])).await.unwrap();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let mut settings = settings(&simulator, "text");
+    settings.retain(|(name, _)| !matches!(*name, "SERVER_PORT"));
+    settings.push(("SERVER_PORT", port));
+    let mut program = Program::start(&["check"], &settings);
+    assert_eq!(program.code().await, 1, "{}", program.stderr());
+    assert!(program.stdout().contains("not asked"), "{}", program.stdout());
+    assert_eq!(simulator.record().requests_to(Endpoint::Refresh).len(), 0);
+    drop(listener);
+    let mut program = Program::start(&["check"], &settings);
+    assert_eq!(program.code().await, 0, "{}", program.stdout());
+    assert_eq!(simulator.record().requests_to(Endpoint::Refresh).len(), 1);
 }
 
 #[tokio::test]

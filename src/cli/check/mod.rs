@@ -36,7 +36,8 @@ use crate::upstream::web::token::token_in_jar;
 /// about to.
 ///
 /// A newer session has to be refreshed before it can be asked; the refreshed one is stored, so that no login is lost
-/// when the upstream rotates it.
+/// when the upstream rotates it. While a server listens at the configured address this is left to it: the server would go
+/// on with the former session, which the upstream may have ended.
 ///
 /// # Errors
 /// [`CommandError`]: the state folder, a folder of credentials or the HTTP client cannot be used.
@@ -47,6 +48,7 @@ pub async fn run(config: Config, is_json: bool) -> Result<bool, CommandError> {
     let (store, loaded) = Store::open_or_in_memory(Path::new(&config.state_dir))
         .map_err(|error| CommandError::Start(crate::app::StartError::Store(shown, error)))?;
     report.notes.extend(store.unusable().map(ToString::to_string));
+    let may_be_served = surroundings::is_taken(config.http.listen);
     report.notes.extend(notes(&config));
     let progress = Progress::new();
     let upstream = QwenWeb::new(config.web.clone()).map_err(crate::app::StartError::Client)?;
@@ -58,15 +60,11 @@ pub async fn run(config: Config, is_json: bool) -> Result<bool, CommandError> {
     }));
     for (session, _) in sessions {
         let label = |_| format!("asking the web chat about {}", session.identity());
-        let asking = ask(&upstream, &store, &session, &mut report.notes);
+        let asking = ask(&upstream, &store, &session, may_be_served, &mut report.notes);
         let result = progress.during(true, label, asking).await;
         let (state, advice) = match &result {
             Ok(Asked::Usable) => (USABLE, outlook(&session)),
-            Ok(Asked::NotRenewed) => (
-                "not asked",
-                "mend the state folder first: its token has to be renewed, and the renewed one would be lost"
-                    .to_owned(),
-            ),
+            Ok(Asked::NotRenewed(advice)) => ("not asked", (*advice).to_owned()),
             Err(error) => verdict(error),
         };
         let until = session.token().and_then(|token| token.expires_at());
@@ -150,14 +148,16 @@ async fn check_keys(report: &mut Report, config: &Config, loaded: &Loaded) -> Re
 enum Asked {
     /// The upstream accepts it.
     Usable,
-    /// It needs a renewal, by which the upstream may end the configured session, and the renewed one cannot be kept.
-    NotRenewed,
+    /// It needs a renewal, by which the upstream may end the session that is known so far; the advice says why that was
+    /// left.
+    NotRenewed(&'static str),
 }
 
 async fn ask(
     upstream: &QwenWeb,
     store: &Store,
     session: &Arc<Session>,
+    may_be_served: bool,
     notes: &mut Vec<String>,
 ) -> Result<Asked, UpstreamError> {
     let now = Now::read().unix;
@@ -165,7 +165,16 @@ async fn ask(
     if !is_live(session.token()) {
         let token = match token_in_jar(session, now) {
             Some(token) => token,
-            None if store.unusable().is_some() => return Ok(Asked::NotRenewed),
+            None if store.unusable().is_some() => {
+                let advice =
+                    "mend the state folder first: its token has to be renewed, and the renewed one would be lost";
+                return Ok(Asked::NotRenewed(advice));
+            }
+            None if may_be_served => {
+                let advice =
+                    "nothing if your server is running: it renews the token itself; else check again with a free port";
+                return Ok(Asked::NotRenewed(advice));
+            }
             None => {
                 let before = web::account_of(session, Now::read());
                 let token = upstream.exchange(session, now).await?;

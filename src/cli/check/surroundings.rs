@@ -23,6 +23,11 @@ pub(super) fn notes(config: &Config) -> Vec<String> {
     notes
 }
 
+/// Whether something listens at this address, usually a server of ours.
+pub(super) fn is_taken(listen: SocketAddr) -> bool {
+    std::net::TcpListener::bind(listen).is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
+}
+
 /// The fault that keeps a server from listening at an address; usually another one runs already.
 fn port_note(listen: SocketAddr) -> Option<String> {
     let error = std::net::TcpListener::bind(listen).err()?;
