@@ -55,8 +55,8 @@ impl Gate {
         own_machine::check(&self.state.settings(), &self.state.0.keys, request.headers())
     }
 
-    /// Runs a request that `may_pass` lets through, if its caller has one left. It stands behind the check of keys, so
-    /// that wrong keys cost their address and no caller.
+    /// Runs a request if its caller's rate allows one more and `may_pass` lets it through. This comes after the check of
+    /// keys, so that a wrong key counts against its address and against no caller.
     async fn within_limits(
         &self,
         request: Request,
@@ -84,43 +84,25 @@ impl Gate {
 
 /// The layer of the routes that need no key. They answer beyond capacity as well, so that the server's health can be
 /// asked for at any time.
-pub(crate) async fn public(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    match unless_refused(gate.is_welcome(&request), request) {
-        Ok(request) => next.run(request).await,
-        Err(refusal) => refusal,
-    }
+pub(crate) async fn public(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Result<Response, Response> {
+    Ok(next.run(unless_refused(gate.is_welcome(&request), request)?).await)
 }
 
 /// The layer of the callers' routes: a key, then the caller's rate, then what the key has left today.
-pub(crate) async fn callers(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    let admitted = match gate.may_come(request) {
-        Ok(request) => require_key(&gate.guard, request).await,
-        refused => refused,
-    };
-    match admitted {
-        Ok(request) => gate.within_limits(request, next, |request| key_limits::check(&gate.state, request)).await,
-        Err(refusal) => refusal,
-    }
+pub(crate) async fn callers(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Result<Response, Response> {
+    let request = require_key(&gate.guard, gate.may_come(request)?).await?;
+    Ok(gate.within_limits(request, next, |request| key_limits::check(&gate.state, request)).await)
 }
 
 /// The layer of the page's files and of its login, which checks keys itself.
-pub(crate) async fn page(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    match gate.may_come(request) {
-        Ok(request) => gate.within_limits(request, next, |_| Ok(())).await,
-        Err(refusal) => refusal,
-    }
+pub(crate) async fn page(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Result<Response, Response> {
+    Ok(gate.within_limits(gate.may_come(request)?, next, |_| Ok(())).await)
 }
 
 /// The layer of the owner's routes: the owner's key or a session of the page.
-pub(crate) async fn owners(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Response {
-    let admitted = match gate.may_come(request) {
-        Ok(request) => require_admin_key(&gate.guard, request).await,
-        refused => refused,
-    };
-    match admitted {
-        Ok(request) => gate.within_limits(request, next, |_| Ok(())).await,
-        Err(refusal) => refusal,
-    }
+pub(crate) async fn owners(State(gate): State<Arc<Gate>>, request: Request, next: Next) -> Result<Response, Response> {
+    let request = require_admin_key(&gate.guard, gate.may_come(request)?).await?;
+    Ok(gate.within_limits(request, next, |_| Ok(())).await)
 }
 
 /// The request itself, or the answer to a refused one, whose body is left to the connection.

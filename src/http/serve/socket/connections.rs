@@ -103,7 +103,7 @@ pub(crate) struct Place {
 /// What a connection is to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Wish {
-    /// Go on.
+    /// Serve requests as they come.
     GoOn,
     /// Close after the request that is under way, since the server stops.
     Finish,
